@@ -1,0 +1,95 @@
+# Everything stays in this clone: two virtualenvs, target/, benchmarks/results/, pages/.
+#
+#   make demo    the tutorial's pool program and its downloader
+#   make test    linters, type checks, Rust tests, the whole Python suite
+#   make bench   every benchmark, and one table at the end (under ten minutes)
+#
+#   make lint | storm [KILLS=2000] | smoke | clean
+
+PYTHON ?= python3
+KILLS ?= 2000
+SHELL := /bin/sh
+CARGO := cargo
+CRATE := --manifest-path native/Cargo.toml --locked
+TARGET := $(CURDIR)/target
+
+# One virtualenv as users get it, one with crash points compiled in for the tests.
+USER := .venv
+TEST := .venv-test
+
+export CARGO_TARGET_DIR := $(TARGET)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+SOURCES := $(wildcard pyproject.toml README.md LICENSE) \
+	$(shell find src native -name target -prune -o -name __pycache__ -prune -o ! -name '*.so' -print)
+
+.PHONY: demo test bench lint storm smoke clean build tools rust-test loom-test python-test
+.NOTPARALLEL:
+.DEFAULT_GOAL := build
+
+build: $(USER)/.built
+
+demo: $(USER)/.built
+	$(USER)/bin/python examples/demo.py
+
+test: lint rust-test loom-test python-test
+
+bench: $(USER)/.built $(USER)/.bench-tools
+	$(USER)/bin/python benchmarks/run_all.py
+
+lint: $(TEST)/.built $(TEST)/.test-tools
+	$(TEST)/bin/python -m ruff check .
+	$(TEST)/bin/python -m ruff format --check .
+	$(TEST)/bin/python -m mypy
+	$(CARGO) fmt --manifest-path native/Cargo.toml --check
+	$(CARGO) clippy $(CRATE) --all-targets -- -D warnings
+	$(CARGO) clippy $(CRATE) --all-targets --features crash-points -- -D warnings
+	$(CARGO) clippy $(CRATE) --all-targets --no-default-features -- -D warnings
+
+# Without the Python face the crate links no libpython, which not every machine has.
+rust-test: | tools
+	$(CARGO) test $(CRATE) --no-default-features
+
+loom-test: | tools
+	CARGO_TARGET_DIR="$(TARGET)/loom" RUSTFLAGS="--cfg loom" \
+		$(CARGO) test $(CRATE) --no-default-features --profile loom --lib
+
+python-test: $(TEST)/.built $(TEST)/.test-tools
+	$(TEST)/bin/python -m pytest
+
+storm: $(TEST)/.built $(TEST)/.test-tools
+	$(TEST)/bin/python scripts/storm.py --kills $(KILLS)
+
+smoke: $(USER)/.built
+	$(USER)/bin/python scripts/smoke.py
+
+clean:
+	rm -rf .venv .venv-* target native/target build dist pages benchmarks/results
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+tools:
+	@sh scripts/check_tools.sh "$(PYTHON)"
+
+$(USER)/.created $(TEST)/.created: | tools
+	"$(PYTHON)" -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	touch $@
+
+$(USER)/.built: $(USER)/.created $(SOURCES)
+	$(USER)/bin/python -m pip install --quiet ".[fetch]"
+	touch $@
+
+$(TEST)/.built: $(TEST)/.created $(SOURCES)
+	MATURIN_PEP517_ARGS="--features extension-module,crash-points" \
+		$(TEST)/bin/python -m pip install --quiet ".[fetch]"
+	touch $@
+
+$(USER)/.bench-tools: $(USER)/.created pyproject.toml
+	$(USER)/bin/python -m pip install --quiet --group bench
+	touch $@
+
+$(TEST)/.test-tools: $(TEST)/.created pyproject.toml
+	$(TEST)/bin/python -m pip install --quiet --group test
+	touch $@

@@ -1,0 +1,83 @@
+"""A pool under each start method, in a few seconds: does this build work on this Python at all?
+
+Every step prints a line; the whole must end within 20 seconds, or all stacks are dumped.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib.util
+import multiprocessing
+import os
+import platform
+import signal
+import sys
+
+import garrison
+
+SECONDS = 20
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def die(_: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def check_plain(pool: garrison.Pool) -> None:
+    assert pool.map(square, range(100)) == [x * x for x in range(100)]
+    assert list(pool.imap(square, range(50))) == [x * x for x in range(50)]
+    assert sorted(pool.imap_unordered(square, range(50))) == [x * x for x in range(50)]
+
+
+def check_lambda(pool: garrison.Pool) -> None:
+    offset = 7
+    assert pool.map(lambda x: x + offset, range(10)) == list(range(7, 17))
+
+
+def check_death(pool: garrison.Pool) -> None:
+    before = [pool.apply_async(square, (x,)) for x in range(20)]
+    dying = pool.apply_async(die, (1,))
+    after = [pool.apply_async(square, (x,)) for x in range(20)]
+    try:
+        dying.get()
+    except garrison.WorkerDied as death:
+        assert death.signal == signal.SIGKILL, death
+    else:
+        raise AssertionError("a killed task gave a result")
+    assert [result.get() for result in before + after] == [x * x for x in range(20)] * 2
+
+
+def check_numpy(pool: garrison.Pool) -> None:
+    import numpy as np
+
+    array = np.arange(1_000_000, dtype=np.float64)
+    assert pool.apply(np.sum, (array,)) == array.sum()
+    assert np.array_equal(pool.apply(np.negative, (array,)), -array)
+
+
+def smoke(method: str) -> None:
+    with garrison.Pool(2, context=multiprocessing.get_context(method)) as pool:
+        check_plain(pool)
+        check_lambda(pool)
+        check_death(pool)
+        if importlib.util.find_spec("numpy"):
+            check_numpy(pool)
+        pool.close()
+        pool.join()
+    print(f"  {method}: ok", flush=True)
+
+
+def main() -> None:
+    faulthandler.register(signal.SIGALRM, all_threads=True, chain=True)
+    signal.alarm(SECONDS)
+    print(f"garrison on {platform.python_implementation()} {platform.python_version()}", flush=True)
+    for method in multiprocessing.get_all_start_methods():
+        smoke(method)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,10 +1,11 @@
-"""A pool under each start method, in a few seconds: does this build work on this Python at all?
+"""A pool under each start method, in seconds: whether this build works on this Python at all.
 
 Every step prints a line; the whole must end within 20 seconds, or all stacks are dumped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib.util
 import multiprocessing
@@ -42,12 +43,10 @@ def check_death(pool: garrison.Pool) -> None:
     before = [pool.apply_async(square, (x,)) for x in range(20)]
     dying = pool.apply_async(die, (1,))
     after = [pool.apply_async(square, (x,)) for x in range(20)]
-    try:
+    dying.wait()
+    assert not dying.successful()
+    with contextlib.suppress(garrison.WorkerDied):
         dying.get()
-    except garrison.WorkerDied as death:
-        assert death.signal == signal.SIGKILL, death
-    else:
-        raise AssertionError("a killed task gave a result")
     assert [result.get() for result in before + after] == [x * x for x in range(20)] * 2
 
 

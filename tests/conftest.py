@@ -1,0 +1,87 @@
+"""Every test under a watchdog, and nothing left behind by any of them."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import time
+from multiprocessing import forkserver, resource_tracker
+from typing import TYPE_CHECKING
+
+import pytest
+
+from footprint import Footprint, put_mark
+from watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SECONDS_FOR_A_TEST = 30.0
+SECONDS_TO_GO = 2.0
+
+# Its thread pool and its descriptors are numpy's, not those of the first test to use it.
+with contextlib.suppress(ImportError):
+    importlib.import_module("numpy")
+
+# A process that the watchdog aborts can then say where it was, after an exec as well.
+os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+
+_MARK = put_mark()
+
+
+@pytest.fixture(scope="session")
+def _watchdog(pytestconfig: pytest.Config) -> Iterator[Watchdog]:
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():  # else a dump would go where nobody looks
+        stderr = os.dup(2)
+    watchdog = Watchdog(_MARK, stderr)
+    yield watchdog
+    watchdog.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _module_leaves_nothing(_watchdog: Watchdog) -> Iterator[None]:
+    with leaves_nothing():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _test_leaves_nothing(request: pytest.FixtureRequest, _watchdog: Watchdog) -> Iterator[None]:
+    mark = request.node.get_closest_marker("watchdog")
+    _watchdog.expect(request.node.nodeid, mark.args[0] if mark else SECONDS_FOR_A_TEST)
+    try:
+        with leaves_nothing():
+            yield
+    finally:
+        _watchdog.stand_down()
+
+
+@contextlib.contextmanager
+def leaves_nothing(patience: float = SECONDS_TO_GO) -> Iterator[None]:
+    """Fail if the block leaves a process, thread, descriptor or memfd mapping behind."""
+    before = Footprint(_MARK)
+    yield
+    _stop_stdlib_helpers()
+    leaks = _leaks_since(before, patience)
+    if leaks:
+        pytest.fail("left behind:\n  " + "\n  ".join(leaks), pytrace=False)
+
+
+def _leaks_since(before: Footprint, patience: float) -> list[str]:
+    leaks = Footprint(_MARK).taken_since(before)
+    if leaks:
+        gc.collect()  # what only a cycle still holds is garbage, not a leak
+    deadline = time.monotonic() + patience
+    while leaks and time.monotonic() < deadline:
+        time.sleep(0.01)  # a killed process takes a moment to be gone
+        leaks = Footprint(_MARK).taken_since(before)
+    return leaks
+
+
+def _stop_stdlib_helpers() -> None:
+    # The standard library keeps these until the interpreter ends, on purpose.
+    tracker, server = resource_tracker._resource_tracker, forkserver._forkserver
+    server._stop()  # type: ignore[attr-defined]
+    tracker._stop()  # type: ignore[attr-defined]

@@ -1,0 +1,40 @@
+"""A long list of tiny tasks, chunks as the library chooses."""
+
+from __future__ import annotations
+
+import time
+
+import harness
+import peers
+import tasks
+from harness import Goal, Metric, Values
+
+REPEAT = 5
+
+
+def turn(peer: str, quick: bool) -> Values:
+    count = 20_000 if quick else 200_000
+    with peers.opened(peer) as pool:
+        took = min(seconds(pool, count) for _ in range(REPEAT))
+    return {"rate": count / took / 1e6}
+
+
+def seconds(pool: peers.Adapter, count: int) -> float:
+    start = time.perf_counter()
+    results = pool.map(tasks.nothing, range(count))
+    took = time.perf_counter() - start
+    assert results == list(range(count))
+    return took
+
+
+if __name__ == "__main__":
+    harness.main(
+        harness.Benchmark(
+            name="map_small",
+            claim="`map` of 200,000 tiny tasks, automatic chunks",
+            metrics=(Metric("rate", "M tasks/s", "higher", Goal("times", 1), Goal("times", 1.5)),),
+            turn=turn,
+            note="concurrent.futures, loky and pebble have no automatic chunks and are given "
+            "those of multiprocessing. The best of 5 calls counts in each round.",
+        )
+    )

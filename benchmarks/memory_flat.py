@@ -1,0 +1,50 @@
+"""A thousand rounds of 32 MB there and back: what is left of them in memory."""
+
+from __future__ import annotations
+
+import harness
+import measure
+import peers
+import tasks
+from harness import BASELINE, Goal, Metric, Values
+
+SIZE = 32_000_000
+SETTLED = 20
+
+
+def turn(peer: str, quick: bool) -> Values:
+    # The standard library needs 0.2 s a round: a part of them shows as much.
+    rounds = 30 if quick else 100 if peer == BASELINE else 1000
+    with peers.opened(peer) as pool:
+        for _ in range(SETTLED):
+            there_and_back(pool)
+        before = measure.memory()
+        for _ in range(rounds - SETTLED):
+            there_and_back(pool)
+        return {"growth": measure.memory() - before, "in all": measure.memory()}
+
+
+def there_and_back(pool: peers.Adapter) -> None:
+    import numpy as np
+
+    array = np.empty(SIZE // 8)
+    array[:: 4096 // 8] = 1.0
+    assert tasks.touch(pool.apply(tasks.nothing, array)) == tasks.touch(array)
+
+
+if __name__ == "__main__":
+    harness.main(
+        harness.Benchmark(
+            name="memory_flat",
+            claim="growth of all memory over 1,000 rounds of 32 MB there and back",
+            metrics=(
+                Metric("growth", "MB", "lower", Goal("at most", 32)),
+                Metric("in all", "MB", "lower"),
+            ),
+            turn=turn,
+            peers=("garrison", "multiprocessing"),
+            rounds=1,
+            note=f"From round {SETTLED} to the last, all processes, every shared page once. "
+            "multiprocessing does 100 rounds, for time.",
+        )
+    )

@@ -1,0 +1,110 @@
+"""Run every benchmark, then print one table in Markdown: `make bench`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+from harness import BASELINE, HERE, RESULTS, SUBJECT, number
+
+ORDER = [
+    "apply_latency",
+    "apply_async_many",
+    "imap_small",
+    "map_small",
+    "packing",
+    "arrays",
+    "pool_cycle",
+    "imap_memory",
+    "memory_flat",
+    "idle_cpu",
+    "fetch_pages",
+]
+HEAD = ["figure", SUBJECT, "standard library", "ratio", "reach", "aim", "best other"]
+
+
+def main() -> int:
+    started = time.monotonic()
+    failed = [name for name in ORDER if not run(name)]
+    table = "\n".join(summary())
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "summary.md").write_text(table + "\n", encoding="utf-8")
+    print(f"\n{table}\n\n({time.monotonic() - started:.0f} s in all)")
+    for name in failed:
+        print(f"{name} failed: its lines are missing or old", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def run(name: str) -> bool:
+    file = HERE / f"{name}.py"
+    (RESULTS / f"{name}.json").unlink(missing_ok=True)
+    return subprocess.run([sys.executable, str(file), *sys.argv[1:]], check=False).returncode == 0
+
+
+def summary() -> list[str]:
+    """The table, and under it what it was measured on."""
+    documents = [
+        json.loads(file.read_text(encoding="utf-8"))
+        for name in ORDER
+        if (file := RESULTS / f"{name}.json").exists()
+    ]
+    lines = [row(HEAD), row(["---", *["---:"] * (len(HEAD) - 1)])]
+    for document in documents:
+        lines += [row(cells(document, metric)) for metric in document["metrics"]]
+    return [*lines, "", *(conditions(document["machine"]) for document in documents[:1])]
+
+
+def row(fields: list[str]) -> str:
+    return "| " + " | ".join(fields) + " |"
+
+
+def cells(document: dict[str, Any], metric: dict[str, Any]) -> list[str]:
+    medians, unit = metric["medians"], metric["unit"]
+    several = len(document["metrics"]) > 1
+    return [
+        document["claim"] + (f": {metric['name']}" if several else ""),
+        with_unit(medians.get(SUBJECT), unit),
+        with_unit(medians.get(BASELINE), unit),
+        f"{metric['ratios'][SUBJECT]:.2f}x" if SUBJECT in metric["ratios"] else "-",
+        goal(metric, "reach"),
+        goal(metric, "aim"),
+        best_other(metric),
+    ]
+
+
+def with_unit(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{number(value)} {unit}"
+
+
+def goal(metric: dict[str, Any], name: str) -> str:
+    if not metric[name]:
+        return ""
+    verdict = {True: "yes", False: "**no**", None: "?"}[metric[f"{name} met"]]
+    return f"{metric[name]}: {verdict}"
+
+
+def best_other(metric: dict[str, Any]) -> str:
+    others = {
+        peer: value for peer, value in metric["medians"].items() if peer not in {SUBJECT, BASELINE}
+    }
+    if not others:
+        return ""
+    choose = max if metric["better"] == "higher" else min
+    peer = choose(others, key=lambda name: others[name])
+    return f"{with_unit(others[peer], metric['unit'])} ({peer})"
+
+
+def conditions(machine: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"{machine['cores']} cores ({machine['processor']}), {machine['system']}, "
+        f"CPython {machine['python']}; {versions}. Median of interleaved rounds; "
+        "ratio against the standard library in the same run."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

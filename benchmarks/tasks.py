@@ -1,0 +1,41 @@
+"""What the workers run: a module of its own, so that every library sends it by name."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any
+
+
+def nothing(x: Any) -> Any:
+    """The tiny task."""
+    return x
+
+
+def pause(seconds: float) -> None:
+    """Occupy a worker, not a core."""
+    time.sleep(seconds)
+
+
+def spin(seconds: float) -> None:
+    """Compute for so long, by the clock of this thread's own processor time."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def touch(array: Any) -> float:
+    """Read one number of every page, as whoever uses the array would at least."""
+    return float(array[:: 4096 // array.itemsize].sum())
+
+
+def give(size: int) -> Any:
+    """An array of `size` bytes that was there before: only its way to the caller takes time."""
+    return _array(size)
+
+
+@functools.lru_cache(maxsize=1)
+def _array(size: int) -> Any:
+    import numpy as np
+
+    return np.ones(size // 8)

@@ -1,0 +1,241 @@
+"""``garrison fetch FILE``: from the arguments to the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+
+from garrison.cli._fetch.channel import Hub
+from garrison.cli._fetch.crew import Crew
+from garrison.cli._fetch.ledger import Ledger, Page
+from garrison.cli._fetch.messages import Settings
+from garrison.cli._fetch.names import page_name
+from garrison.cli._fetch.pages import Folder, FolderInUse
+from garrison.cli._fetch.pool import Pool
+from garrison.cli._fetch.report import (
+    Record,
+    Report,
+    ReportError,
+    kept_page,
+    read_records,
+    record_of,
+)
+from garrison.cli._fetch.run import Output, Run
+from garrison.cli._fetch.sites import Site, SitesError, read_sites
+from garrison.cli._fetch.view import make_view, print_table, say
+
+_ALL_FETCHED, _SOME_FAILED, _UNUSABLE = 0, 1, 2
+_MOST_FAULTS_SHOWN = 10
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class UnusableError(Exception):
+    """Nothing was fetched: the arguments or a file are wrong. The text says what to do."""
+
+
+def run_fetch(arguments: argparse.Namespace) -> int:
+    """Run ``garrison fetch``.
+
+    Parameters
+    ----------
+    arguments
+        What the command line says (`options.add_arguments`).
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    try:
+        _need_pycurl()
+        sites = _sites(arguments.file)
+        return _fetch(sites, arguments)
+    except UnusableError as error:
+        say(f"garrison fetch: {error}")
+        return _UNUSABLE
+    except OSError as error:
+        say(f"garrison fetch: stopped: {_what(error)}")
+        return _SOME_FAILED
+    except KeyboardInterrupt:
+        say("garrison fetch: interrupted")
+        return 128 + signal.SIGINT
+
+
+def _need_pycurl() -> None:
+    try:
+        import pycurl  # noqa: F401  # an extra
+    except ImportError as error:
+        remedy = 'pip install "garrison[fetch]"'
+        message = f"libcurl does the transfers, and Python cannot load it ({error}): {remedy}"
+        raise UnusableError(message) from error
+
+
+def _sites(file: str) -> list[Site]:
+    try:
+        sites, repeats = read_sites(file)
+    except OSError as error:
+        raise UnusableError(_what(error, file)) from error
+    except SitesError as error:
+        raise UnusableError(_first_faults(str(error).splitlines())) from error
+    if not sites:
+        source = "standard input" if file == "-" else file
+        raise UnusableError(f"{source}: no site in it; put one a line, such as www.example.com")
+    if repeats:
+        say(f"garrison fetch: {repeats} lines repeat a site; each site is fetched once")
+    return sites
+
+
+def _first_faults(faults: list[str]) -> str:
+    shown = faults[:_MOST_FAULTS_SHOWN]
+    if len(faults) > len(shown):
+        shown.append(f"and {len(faults) - len(shown)} more lines")
+    return "\n".join(["nothing was fetched, for not every line is a site", *shown])
+
+
+def _fetch(sites: list[Site], arguments: argparse.Namespace) -> int:
+    started = time.monotonic()
+    names = [page_name(site.key) for site in sites]
+    with ExitStack() as stack:
+        folder = stack.enter_context(closing(_folder(arguments.output)))
+        _refuse_report_among_pages(arguments, names)
+        kept = _kept(sites, names, folder, arguments.report) if arguments.resume else []
+        records = [record_of(page, folder.file(names[page.outcome.site])) for page in kept]
+        report = stack.enter_context(closing(_report(arguments.report, records)))
+        todo = dict(enumerate(sites))
+        for page in kept:
+            del todo[page.outcome.site]
+        new, signum = (
+            _transfer(todo, Output(folder, names, report), arguments) if todo else ([], None)
+        )
+    pages = sorted([*kept, *new], key=lambda page: page.outcome.site)
+    print_table(pages, [folder.file(names[page.outcome.site]) for page in pages])
+    _say_summary(pages, len(sites), time.monotonic() - started)
+    return _status(pages, signum)
+
+
+def _transfer(
+    todo: dict[int, Site], output: Output, arguments: argparse.Namespace
+) -> tuple[list[Page], int | None]:
+    """Fetch; return the pages that are done, and the signal that stopped it."""
+    settings = _settings(arguments)
+    jobs = min(arguments.jobs, len(todo))
+    with (
+        Pool(jobs) as pool,
+        closing(Hub()) as hub,
+        closing(make_view(len(todo))) as view,
+    ):
+        crew = Crew(pool, jobs, hub.address, settings)
+        run = Run(crew, hub, Ledger(todo, settings, jobs), output, view)
+        with _signals(run.stop):
+            run.go()
+    pool.join()
+    return run.pages, run.stopped_by
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    return Settings(
+        folder=os.path.abspath(arguments.output),  # noqa: PTH100  # not resolve(): links stay as they are
+        run=secrets.token_hex(4),
+        agent=f"Mozilla/5.0 (compatible; garrison/0.1.0)",
+        per_worker=arguments.per_worker,
+        timeout=arguments.timeout,
+        retries=arguments.retries,
+        max_bytes=arguments.max_bytes,
+        connect_to=tuple(arguments.connect_to),
+    )
+
+
+def _folder(path: str) -> Folder:
+    try:
+        return Folder(path)
+    except FolderInUse as error:
+        raise UnusableError(f"{path}: another garrison fetch is writing there") from error
+    except OSError as error:
+        raise UnusableError(f"no pages can be saved in {_what(error, path)}") from error
+
+
+def _refuse_report_among_pages(arguments: argparse.Namespace, names: list[str]) -> None:
+    if arguments.report is None:
+        return
+    folder, name = os.path.split(os.path.realpath(arguments.report))
+    if name in names and folder == os.path.realpath(arguments.output):
+        raise UnusableError(
+            f"--report {arguments.report}: a page will have that name; give it another"
+        )
+
+
+def _report(path: str | None, records: list[Record]) -> Report:
+    try:
+        return Report(path, records)
+    except OSError as error:
+        raise UnusableError(f"no report can be written to {_what(error, str(path))}") from error
+
+
+def _kept(sites: list[Site], names: list[str], folder: Folder, report: str | None) -> list[Page]:
+    """Return the pages that need no fetching: those that are there and not reported as failed."""
+    records, failed = _earlier(report)
+    kept = []
+    for index, (site, name) in enumerate(zip(sites, names, strict=True)):
+        size = None if name in failed else folder.size(name)
+        if size is not None:
+            kept.append(kept_page(site, index, size, records.get(name)))
+    if kept:
+        say(f"garrison fetch: {len(kept)} of {len(sites)} pages are there already")
+    return kept
+
+
+def _earlier(report: str | None) -> tuple[dict[str, Record], set[str]]:
+    try:
+        return read_records(report) if report is not None else ({}, set())
+    except ReportError as error:
+        raise UnusableError(f"--resume: {error}") from error
+    except OSError as error:
+        raise UnusableError(f"--resume: {_what(error, str(report))}") from error
+
+
+@contextmanager
+def _signals(stop: Callable[[int, object], None]) -> Iterator[None]:
+    """Let signals stop the run in good order. One that is ignored stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say_summary(pages: list[Page], total: int, seconds: float) -> None:
+    fetched = sum(page.fetched and not page.kept for page in pages)
+    kept = sum(page.kept for page in pages)
+    failed = len(pages) - fetched - kept
+    size = sum(page.outcome.size for page in pages if not page.kept)
+    parts = [f"{fetched} fetched", f"{failed} failed", *([f"{kept} kept"] if kept else [])]
+    say(f"garrison fetch: {', '.join(parts)}; {size:,} bytes in {seconds:.2f} s")
+    if len(pages) < total:
+        say(
+            f"garrison fetch: {total - len(pages)} sites to go; the same with --resume goes on"
+        )
+
+
+def _status(pages: list[Page], signum: int | None) -> int:
+    if signum is not None:
+        return 128 + signum
+    return _ALL_FETCHED if all(page.fetched for page in pages) else _SOME_FAILED
+
+
+def _what(error: OSError, path: str = "") -> str:
+    """Say what went wrong with a file: its path, then the system's words."""
+    path = str(error.filename or path)
+    words = error.strerror or str(error)
+    return f"{path}: {words}" if path else words

@@ -1,0 +1,72 @@
+"""The lanes as tasks of the pool: hiring them, and asking what became of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from garrison.cli._fetch.lane import run_lane
+from garrison.cli._fetch.messages import Settings
+
+_SECONDS_TO_LEARN_WHY = 1.0
+
+
+class Crew:
+    """Keeps one lane in each process of a pool.
+
+    Parameters
+    ----------
+    pool
+        The pool.
+    size
+        How many processes it has.
+    address
+        Where lanes join.
+    settings
+        What they are told.
+    """
+
+    def __init__(self, pool: Any, size: int, address: str, settings: Settings) -> None:
+        self._pool = pool
+        self._size = size
+        self._address = address
+        self._settings = settings
+        self._hired = 0
+        self._tasks: dict[int, Any] = {}
+
+    @property
+    def lanes(self) -> list[int]:
+        """The lanes that have not left."""
+        return list(self._tasks)
+
+    def has(self, lane: int) -> bool:
+        """Tell whether a lane has not left."""
+        return lane in self._tasks
+
+    def hire(self, sites: int) -> None:
+        """Have a lane in every process, but no more lanes than sites."""
+        while len(self._tasks) < min(self._size, sites):
+            arguments = (self._address, self._hired, self._settings)
+            self._tasks[self._hired] = self._pool.apply_async(run_lane, arguments)
+            self._hired += 1
+
+    def awaited(self, joined: list[int]) -> bool:
+        """Tell whether a lane has not joined yet."""
+        return len(joined) < len(self._tasks)
+
+    def vanished(self, joined: list[int]) -> list[int]:
+        """Return the lanes that ended without ever joining."""
+        if not self.awaited(joined):
+            return []
+        return [lane for lane, task in self._tasks.items() if lane not in joined and task.ready()]
+
+    def bury(self, lane: int) -> str:
+        """Forget a lane that has left, and say why it has."""
+        task = self._tasks.pop(lane)
+        task.wait(_SECONDS_TO_LEARN_WHY)
+        if not task.ready():
+            return "a process died"
+        try:
+            task.get()
+        except Exception as error:
+            return f"a process was lost ({type(error).__name__}: {error})".partition("\n")[0]
+        return "a process left"

@@ -1,0 +1,274 @@
+"""Transfers with libcurl: many at once in one thread, connections used again.
+
+libcurl says which sockets it waits for and until when; one selector waits for them
+and for the lane's own line. An easy handle is set up once and serves many transfers.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+from collections.abc import Callable
+from functools import cache
+from http import HTTPStatus
+from pathlib import Path
+
+import pycurl
+
+from garrison.cli._fetch.messages import Job, Outcome, Settings
+from garrison.cli._fetch.pages import Part
+from garrison.cli._fetch.sites import LONGEST_LINE, without_password
+
+_READ_BUFFER = 1 << 17
+_MOST_REDIRECTS = 20
+_FIRST_ERROR_STATUS = 400
+_TOO_LARGE = 63
+_HTTP_NAMES = {
+    pycurl.CURL_HTTP_VERSION_1_0: "1.0",
+    pycurl.CURL_HTTP_VERSION_1_1: "1.1",
+    pycurl.CURL_HTTP_VERSION_2_0: "2",
+    30: "3",
+}
+# Where systems keep the certificates they trust; a libcurl that came in a wheel may
+# look only where the machine that built it has them.
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+)
+
+
+@cache
+def trusted_certificates() -> str | None:
+    """Return the file of trusted certificates, as curl's own variables or the system have it."""
+    for variable in ("CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        if os.environ.get(variable):
+            return os.environ[variable]
+    return next((bundle for bundle in _BUNDLES if Path(bundle).is_file()), None)
+
+
+class Engine:
+    """All transfers of one lane.
+
+    Parameters
+    ----------
+    settings
+        What they have in common.
+    lane
+        The lane's number, for the names of its parts.
+    line
+        A descriptor to wait for besides.
+    """
+
+    def __init__(self, settings: Settings, lane: int, line: int) -> None:
+        self._settings = settings
+        self._prefix = f".garrison-{settings.run}-{lane}"
+        self._made = 0
+        self._folder = os.open(settings.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._line = line
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(line, selectors.EVENT_READ)
+        self._deadline: float | None = None
+        self._idle: list[Transfer] = []
+        self._running: dict[pycurl.Curl, Transfer] = {}
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+
+    def start(self, job: Job) -> None:
+        """Begin a transfer."""
+        transfer = self._idle.pop() if self._idle else Transfer(self._settings)
+        self._made += 1
+        name = f"{self._prefix}-{self._made}.part"
+        transfer.begin(job, Part(self._folder, name, self._settings.max_bytes))
+        self._running[transfer.easy] = transfer
+        self._multi.add_handle(transfer.easy)
+
+    def wait(self) -> bool:
+        """Wait and work until something has happened; True when the line is readable."""
+        readable = False
+        for key, mask in self._selector.select(self._patience()):
+            if key.fd == self._line:
+                readable = True
+            else:
+                self._multi.socket_action(key.fd, _curl_mask(mask))
+        if self._patience() == 0:
+            self._deadline = None
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        return readable
+
+    def collect(self) -> list[Outcome]:
+        """Return how the transfers ended that have ended."""
+        outcomes: list[Outcome] = []
+        more = 1
+        while more:
+            more, well, badly = self._multi.info_read()
+            outcomes.extend(self._end(easy, 0, "") for easy in well)
+            outcomes.extend(self._end(easy, code, text) for easy, code, text in badly)
+        return outcomes
+
+    def close(self) -> None:
+        """Break off what is running, leaving no part of it behind."""
+        for easy, transfer in self._running.items():
+            self._multi.remove_handle(easy)
+            transfer.part.discard()
+            easy.close()
+        for transfer in self._idle:
+            transfer.easy.close()
+        self._multi.close()
+        self._selector.close()
+        os.close(self._folder)
+
+    def _end(self, easy: pycurl.Curl, code: int, text: str) -> Outcome:
+        self._multi.remove_handle(easy)
+        transfer = self._running.pop(easy)
+        self._idle.append(transfer)
+        return transfer.end(code, text)
+
+    def _watch(self, what: int, fd: int, _multi: object, _data: object) -> None:
+        """Wait for a socket as libcurl asks; libcurl calls this."""
+        if what == pycurl.POLL_REMOVE:
+            if fd in self._selector.get_map():
+                self._selector.unregister(fd)
+            return
+        mask = selectors.EVENT_READ * bool(what & pycurl.POLL_IN)
+        mask |= selectors.EVENT_WRITE * bool(what & pycurl.POLL_OUT)
+        change = (
+            self._selector.modify if fd in self._selector.get_map() else self._selector.register
+        )
+        change(fd, mask)
+
+    def _set_timer(self, milliseconds: int) -> None:
+        """Wait no longer than libcurl asks; libcurl calls this."""
+        self._deadline = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
+
+    def _patience(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+
+class Transfer:
+    """One transfer at a time, on an easy handle that stays."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.easy = pycurl.Curl()
+        self.part: Part
+        self._job: Job
+        self._fault = ""
+        _set_up(self.easy, settings, self._take)
+
+    def begin(self, job: Job, part: Part) -> None:
+        """Get ready for a job; its page goes into ``part``."""
+        self._job = job
+        self.part = part
+        self._fault = ""
+        self.easy.setopt(pycurl.URL, job.url)
+        self.easy.setopt(pycurl.TIMEOUT_MS, _milliseconds(job.seconds))
+        self.easy.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(job.connect_seconds))
+        self.easy.setopt(pycurl.COOKIELIST, "ALL")
+
+    def end(self, code: int, text: str) -> Outcome:
+        """Tell how it ended, and leave a whole part or none."""
+        status = self.easy.getinfo(pycurl.RESPONSE_CODE)
+        reason = self._reason(code, text, status)
+        name = ""
+        if not reason:
+            try:
+                name = self.part.finish()
+            except OSError as error:
+                reason = f"cannot be written: {error.strerror}"
+        if reason:
+            self.part.discard()
+        return self._outcome(status, code, name, reason)
+
+    def _outcome(self, status: int, code: int, name: str, reason: str) -> Outcome:
+        ask = self.easy.getinfo
+        return Outcome(
+            site=self._job.site,
+            part=name,
+            url=without_password(ask(pycurl.EFFECTIVE_URL))[:LONGEST_LINE],
+            status=status,
+            type=(ask(pycurl.CONTENT_TYPE) or "")[:200],
+            size=self.part.size if name else 0,
+            seconds=round(ask(pycurl.TOTAL_TIME), 6),
+            http=_HTTP_NAMES.get(ask(pycurl.INFO_HTTP_VERSION), ""),
+            redirects=ask(pycurl.REDIRECT_COUNT),
+            code=code,
+            reason=reason,
+            linked=bool(ask(pycurl.APPCONNECT_TIME)),
+            retry_after=_retry_after(self.easy) if reason and status else 0,
+        )
+
+    def _take(self, data: bytes) -> int:
+        """Keep the next bytes of the page; libcurl calls this."""
+        try:
+            if self.part.add(data):
+                return len(data)
+            self._fault = self._too_large()
+        except OSError as error:
+            self._fault = f"cannot be written: {error.strerror}"
+        return -1
+
+    def _too_large(self) -> str:
+        return f"more than --max-bytes {self._settings.max_bytes}"
+
+    def _reason(self, code: int, text: str, status: int) -> str:
+        """Say in words why there is no page; nothing when there is one."""
+        if status >= _FIRST_ERROR_STATUS:
+            return _named(status)
+        if self._fault:
+            return self._fault
+        if code == _TOO_LARGE:
+            return self._too_large()
+        if code:
+            return (text or self.easy.errstr() or f"libcurl error {code}")[:500]
+        if status // 100 == 3:  # noqa: PLR2004  # 3xx
+            return f"{_named(status)}, without a place to go"
+        return ""
+
+
+def _set_up(easy: pycurl.Curl, settings: Settings, take: Callable[[bytes], int]) -> None:
+    """Set what is the same for every transfer."""
+    easy.setopt(pycurl.WRITEFUNCTION, take)
+    easy.setopt(pycurl.NOSIGNAL, 1)
+    easy.setopt(pycurl.USERAGENT, settings.agent)
+    easy.setopt(pycurl.ACCEPT_ENCODING, "")
+    easy.setopt(pycurl.COOKIEFILE, "")
+    easy.setopt(pycurl.FOLLOWLOCATION, 1)
+    easy.setopt(pycurl.MAXREDIRS, _MOST_REDIRECTS)
+    easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    easy.setopt(pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    easy.setopt(pycurl.MAXFILESIZE_LARGE, settings.max_bytes)
+    easy.setopt(pycurl.BUFFERSIZE, _READ_BUFFER)
+    if pycurl.version_info()[4] & pycurl.VERSION_HTTP2:
+        easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
+    if settings.connect_to:
+        easy.setopt(pycurl.CONNECT_TO, list(settings.connect_to))
+    certificates = trusted_certificates()
+    if certificates:
+        easy.setopt(pycurl.CAINFO, certificates)
+
+
+def _curl_mask(mask: int) -> int:
+    wanted = pycurl.CSELECT_IN * bool(mask & selectors.EVENT_READ)
+    return int(wanted | pycurl.CSELECT_OUT * bool(mask & selectors.EVENT_WRITE))
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _named(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def _retry_after(easy: pycurl.Curl) -> int:
+    # Only libcurl 7.66 and later tell it.
+    option = getattr(pycurl, "RETRY_AFTER", None)
+    return int(easy.getinfo(option)) if option is not None else 0

@@ -1,0 +1,62 @@
+"""The name of a page: from its site's key alone, safe in any folder, never shared.
+
+====================================== ============================================
+key                                    name
+====================================== ============================================
+``www.qq.com`` (a bare host)           ``www.qq.com.html``
+``https://example.com/a/B.png?x=1``    ``example.com_a_b.png_x_1~`` hash ``.png``
+====================================== ============================================
+
+A plain name never holds a ``~`` and every other one does, so the two kinds do not
+meet. A hash tells keys apart that look alike, also where case does not count.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+_PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,98}[a-z0-9])?")
+_EXTENSION = re.compile(r"[^/]/(?:.*/)?[^/?]+(\.[a-z0-9]{1,8})(?:\?|$)", re.IGNORECASE)
+_LONGEST_SLUG = 80
+_HASH_LETTERS = 16
+# Device names of Windows, and the name people give to the report beside the pages.
+_RESERVED = re.compile(r"(?:report|con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
+
+
+def page_name(key: str) -> str:
+    """Return the file name of a site's page.
+
+    Parameters
+    ----------
+    key
+        The site's key (`Site.key`).
+
+    Examples
+    --------
+    >>> page_name("www.qq.com")
+    'www.qq.com.html'
+    >>> page_name("https://www.qq.com/../../etc/passwd")
+    'www.qq.com_.._.._etc_passwd~4zjvfmjsxmx6bk5s.html'
+    """
+    if _PLAIN.fullmatch(key) and not _RESERVED.fullmatch(key):
+        return f"{key}.html"
+    return f"{_slug(key)}~{_digest(key)}{_extension(key)}"
+
+
+def _slug(key: str) -> str:
+    address = key.partition("://")[2] or key
+    host_on = address.rpartition("@")[2] if "@" in address.partition("/")[0] else address
+    readable = re.sub(r"[^a-z0-9.-]+", "_", host_on.lower())
+    return readable.strip("._-")[:_LONGEST_SLUG] or "page"
+
+
+def _digest(key: str) -> str:
+    digest = base64.b32encode(hashlib.sha256(key.encode()).digest())
+    return digest.decode().lower()[:_HASH_LETTERS]
+
+
+def _extension(key: str) -> str:
+    match = _EXTENSION.search(key.partition("://")[2] or key)
+    return match[1].lower() if match else ".html"

@@ -1,0 +1,114 @@
+"""The options of ``garrison fetch``, and what is wrong with a value when it is."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+
+DESCRIPTION = """\
+Fetch the page of every site in FILE, with several processes at once.
+
+FILE has one site a line: a bare host (https is tried first, then http) or a URL.
+Empty lines and # comments are skipped, and a site that comes twice is fetched once.
+A page appears in the folder only when it is whole. One failed site never stops the
+others.
+"""
+
+EPILOG = """\
+exit status: 0 all fetched, 1 some failed, 2 wrong usage or an unusable file,
+130 after Ctrl-C, 143 after SIGTERM: then --resume goes on where it stopped.
+
+Proxies come from the environment, as for curl: https_proxy, http_proxy, no_proxy.
+"""
+
+_END = r"(?:\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]*)"
+_CONNECT_TO = re.compile(rf"{_END}:\d{{0,5}}:{_END}:\d{{0,5}}")
+_SIZE = re.compile(r"(\d+)([kMG]?)")
+_FACTORS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
+_MOST_PROCESSES = 1000
+_MOST_PER_WORKER = 1000
+_LONGEST_TIMEOUT = 86400.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments to a parser."""
+    add = parser.add_argument
+    add("file", metavar="FILE", help="the sites, one a line; - is standard input")
+    add(
+        "-o",
+        "--output",
+        metavar="DIR",
+        default="pages",
+        help="the folder for the pages (%(default)s)",
+    )
+    add("-j", "--jobs", metavar="N", type=_jobs, default=3, help="how many processes (%(default)s)")
+    help_ = "transfers at once in each process (%(default)s)"
+    add("--per-worker", metavar="K", type=_per_worker, default=8, help=help_)
+    help_ = "the longest that one transfer may take (%(default)g)"
+    add("--timeout", metavar="SECONDS", type=_seconds, default=30.0, help=help_)
+    help_ = "how often to try again after what may pass: a time-out, a refusal, a 503 (%(default)s)"
+    add("--retries", metavar="N", type=_retries, default=2, help=help_)
+    help_ = "the most bytes of one page; k, M and G are understood (1G)"
+    add("--max-bytes", metavar="N", type=_size, default=_FACTORS["G"], help=help_)
+    help_ = "connect to HOST2:PORT2 instead of HOST1:PORT1, as in curl; may be repeated"
+    add(
+        "--connect-to",
+        metavar="H1:P1:H2:P2",
+        type=_connect_to,
+        action="append",
+        default=[],
+        help=help_,
+    )
+    add(
+        "--report", metavar="FILE", help="write one JSON object a line for each site, as it is done"
+    )
+    add("--resume", action="store_true", help="keep the pages that are there, fetch the others")
+
+
+def _whole(text: str, least: int, most: int, what: str) -> int:
+    if not re.fullmatch(r"[+-]?\d+", text) or not least <= int(text) <= most:
+        message = f"{text!r} is no {what}: give a whole number from {least} to {most}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def _jobs(text: str) -> int:
+    return _whole(text, 1, _MOST_PROCESSES, "number of processes")
+
+
+def _per_worker(text: str) -> int:
+    return _whole(text, 1, _MOST_PER_WORKER, "number of transfers")
+
+
+def _retries(text: str) -> int:
+    return _whole(text, 0, 100, "number of retries")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= _LONGEST_TIMEOUT:
+        message = (
+            f"{text!r} is no time-out: give seconds, more than 0 and at most {_LONGEST_TIMEOUT:.0f}"
+        )
+        raise argparse.ArgumentTypeError(message)
+    return seconds
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    size = int(match[1]) * _FACTORS[match[2]] if match else 0
+    if not 0 < size < 1 << 62:
+        message = f"{text!r} is no size: give a number of bytes from 1, such as 500000, 500k or 10M"
+        raise argparse.ArgumentTypeError(message)
+    return size
+
+
+def _connect_to(text: str) -> str:
+    if not _CONNECT_TO.fullmatch(text):
+        message = f"{text!r} is not HOST1:PORT1:HOST2:PORT2 (each may be empty; IPv6 in brackets)"
+        raise argparse.ArgumentTypeError(message)
+    return text

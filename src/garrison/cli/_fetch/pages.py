@@ -1,0 +1,150 @@
+"""The folder of pages: parts, which are being written, and pages, which are whole.
+
+A lane writes a part, ``.garrison-RUN-LANE-N.part``; the parent gives a whole part
+its page's name in one rename and then writes the report's line. So a page under its
+name is whole whoever is killed, and what a killed lane leaves is a part, swept away
+at the end of the run or at the start of the next.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+from pathlib import Path
+
+_PART = re.compile(r"\.garrison-[0-9a-f]+-\d+-\d+\.part")
+_SPILL = 1 << 20
+
+
+class FolderInUse(OSError):
+    """Another run is writing into this folder."""
+
+
+class Folder:
+    """The parent's side: one run at a time commits and sweeps here.
+
+    Parameters
+    ----------
+    path
+        The folder; it is made where there is none.
+
+    Raises
+    ------
+    FolderInUse
+        When another run has it.
+    OSError
+        When it cannot be made or written to.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        Path(path).mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._claim()
+        except OSError:
+            os.close(self._fd)
+            raise
+        self.sweep()
+
+    def close(self) -> None:
+        """Sweep, and let the next run in."""
+        self.sweep()
+        os.close(self._fd)
+
+    def _claim(self) -> None:
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self.path)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderInUse(
+                error.errno, "another garrison fetch is writing there", self.path
+            ) from error
+        except OSError:
+            # Some network file systems lock no folders: then it is the user's care.
+            return
+
+    def file(self, name: str) -> str:
+        """Return the path of a page."""
+        return os.path.join(self.path, name)  # noqa: PTH118  # as the user wrote the folder
+
+    def commit(self, part: str, name: str) -> None:
+        """Let a whole part appear as a page."""
+        os.rename(part, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def size(self, name: str) -> int | None:
+        """Return the bytes of a page, or None when it is not there."""
+        try:
+            return os.stat(name, dir_fd=self._fd).st_size
+        except FileNotFoundError:
+            return None
+
+    def sweep(self) -> None:
+        """Remove every part. No lane may be writing."""
+        for name in os.listdir(self._fd):
+            if _PART.fullmatch(name):
+                os.unlink(name, dir_fd=self._fd)
+
+
+class Part:
+    """The lane's side: one page while it comes in; in memory while it is small.
+
+    Parameters
+    ----------
+    folder_fd
+        The open folder.
+    name
+        The file to write; it must not be there.
+    limit
+        The most bytes to take.
+    """
+
+    __slots__ = ("_chunks", "_fd", "_folder_fd", "_held", "_limit", "name", "size")
+
+    def __init__(self, folder_fd: int, name: str, limit: int) -> None:
+        self._folder_fd = folder_fd
+        self.name = name
+        self._limit = limit
+        self.size = 0
+        self._chunks: list[bytes] = []
+        self._held = 0
+        self._fd = -1
+
+    def add(self, data: bytes) -> bool:
+        """Take the next bytes; False when the page has got too long."""
+        self.size += len(data)
+        if self.size > self._limit:
+            return False
+        self._chunks.append(data)
+        self._held += len(data)
+        if self._held >= _SPILL:
+            self._spill()
+        return True
+
+    def finish(self) -> str:
+        """Write what is still held, and return the name of the whole part."""
+        self._spill()
+        os.close(self._fd)
+        self._fd = -1
+        return self.name
+
+    def discard(self) -> None:
+        """Forget the page, and what is written of it."""
+        self._chunks.clear()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            os.unlink(self.name, dir_fd=self._folder_fd)
+
+    def _spill(self) -> None:
+        if self._fd < 0:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._fd = os.open(self.name, flags, 0o666, dir_fd=self._folder_fd)
+        rest = memoryview(b"".join(self._chunks))
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+        self._chunks.clear()
+        self._held = 0

@@ -1,0 +1,155 @@
+"""The report: one JSON object a line for each site that is done, written as it is done."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path, PurePath
+from typing import Any
+
+from garrison.cli._fetch.ledger import Page
+from garrison.cli._fetch.messages import Outcome
+from garrison.cli._fetch.sites import Site
+
+Record = dict[str, Any]
+
+
+class ReportError(Exception):
+    """The file cannot be gone on with: a line in it is no line of a report."""
+
+
+def record_of(page: Page, file: str) -> Record:
+    """Return the report's line for a page, as a dict.
+
+    Parameters
+    ----------
+    page
+        What became of a site.
+    file
+        The path of its page.
+    """
+    outcome = page.outcome
+    return {
+        "site": page.site.text,
+        "line": page.site.line,
+        "ok": page.fetched,
+        "url": outcome.url or None,
+        "status": outcome.status or None,
+        "type": outcome.type or None,
+        "bytes": outcome.size,
+        "seconds": round(outcome.seconds, 6),
+        "attempts": page.tries,
+        "redirects": outcome.redirects,
+        "http": outcome.http or None,
+        "page": PurePath(file).name,
+        "file": file if page.fetched else None,
+        "reason": outcome.reason or None,
+    }
+
+
+def kept_page(site: Site, index: int, size: int, record: Record | None) -> Page:
+    """Return the page of a site that an earlier run fetched; its record may be lost."""
+    record = record or {}
+    outcome = Outcome(
+        site=index,
+        part="",
+        url=record.get("url") or "",
+        status=record.get("status") or 0,
+        type=record.get("type") or "",
+        size=size,
+        seconds=record.get("seconds") or 0.0,
+        http=record.get("http") or "",
+        redirects=record.get("redirects") or 0,
+        code=0,
+        reason="",
+        linked=True,
+        retry_after=0,
+    )
+    return Page(site, outcome, record.get("attempts") or 0, kept=True)
+
+
+def read_records(path: str) -> tuple[dict[str, Record], set[str]]:
+    """Read an earlier report, for going on with it.
+
+    Parameters
+    ----------
+    path
+        The report; it need not be there.
+
+    Returns
+    -------
+    tuple
+        The records of fetched sites by the name of their page, and the names of the
+        pages of failed sites.
+
+    Raises
+    ------
+    ReportError
+        When a line other than a torn last one is no line of a report.
+    """
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return {}, set()
+    records = [_parsed(path, number, line) for number, line in enumerate(lines[:-1], 1)]
+    fetched = {record["page"]: record for record in records if record["ok"]}
+    return fetched, {record["page"] for record in records if not record["ok"]}
+
+
+def _parsed(path: str, number: int, line: bytes) -> Record:
+    try:
+        record = json.loads(line)
+        if isinstance(record["ok"], bool) and isinstance(record["page"], str):
+            return dict(record)
+    except (ValueError, KeyError, TypeError):
+        pass
+    message = f"{path}:{number}: this is no line of a report; give --report another file"
+    raise ReportError(message)
+
+
+class Report:
+    """The report's file. Each batch of lines is one write at its end, so no signal tears a line.
+
+    Parameters
+    ----------
+    path
+        The file; what it held before is replaced, in one step. Without one, nothing is kept.
+    records
+        Its first lines.
+    """
+
+    def __init__(self, path: str | None, records: list[Record]) -> None:
+        self._fd: int | None = None
+        if path is not None and os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+            self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)  # a pipe, a device
+            self.add(records)
+        elif path is not None:
+            self._replace(Path(path).resolve(), records)
+
+    def _replace(self, path: Path, records: list[Record]) -> None:
+        new = path.with_name(f".{path.name}.{os.getpid()}.new")
+        self._fd = os.open(
+            new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666
+        )
+        try:
+            self.add(records)
+            new.replace(path)
+        except OSError:
+            new.unlink()
+            self.close()
+            raise
+
+    def add(self, records: list[Record]) -> None:
+        """Append lines."""
+        if self._fd is None or not records:
+            return
+        text = "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
+        rest = memoryview(text.encode(errors="replace"))
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None

@@ -1,0 +1,196 @@
+"""The sites to fetch: reading the file, and one canonical key for each.
+
+A line holds a bare host (``www.qq.com``), a URL, a ``#`` comment, or nothing.
+Two lines with one key are one site.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, quote, urlsplit
+
+LONGEST_LINE = 8000
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_COMMENT = re.compile(r"(?:^|\s)#.*", re.DOTALL)
+_HOST = re.compile(
+    r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.?"
+)
+_LONGEST_HOST = 253
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_URL_SAFE = "%/:=&?~#+!$,;'@()*[]"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One site: as its line says it, and what is asked for.
+
+    Attributes
+    ----------
+    text
+        What stands in the file, without a password.
+    line
+        The number of its first line, from 1.
+    schemes
+        What to try, in this order: ``("https", "http")`` for a bare host.
+    address
+        The URL without its scheme: ``www.qq.com/``.
+    """
+
+    text: str
+    line: int
+    schemes: tuple[str, ...]
+    address: str
+
+    @property
+    def key(self) -> str:
+        """What makes two lines the same site."""
+        if len(self.schemes) > 1:
+            return self.address.removesuffix("/") if self.address.count("/") == 1 else self.address
+        return self.url(self.schemes[0])
+
+    def url(self, scheme: str) -> str:
+        """Return the URL to ask for over ``scheme``."""
+        return f"{scheme}://{self.address}"
+
+
+class SitesError(Exception):
+    """The file of sites cannot be used; one message for each fault, with its line."""
+
+    def __init__(self, source: str, faults: list[tuple[int, str]]) -> None:
+        super().__init__(source, faults)
+        self.source = source
+        self.faults = faults
+
+    def __str__(self) -> str:
+        """Give one line for each fault: ``FILE:LINE: what is wrong``."""
+        return "\n".join(f"{self.source}:{line}: {fault}" for line, fault in self.faults)
+
+
+def read_sites(file: str) -> tuple[list[Site], int]:
+    """Read the sites of a file, each once.
+
+    Parameters
+    ----------
+    file
+        A path; ``-`` is standard input.
+
+    Returns
+    -------
+    tuple
+        The sites in the order of their lines, and how many lines repeated one.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be read.
+    SitesError
+        When a line is not UTF-8 or no site; every such line is named.
+    """
+    raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    return parse_sites(raw, "standard input" if file == "-" else file)
+
+
+def parse_sites(raw: bytes, source: str) -> tuple[list[Site], int]:
+    """Parse the bytes of a file of sites: `read_sites` without the reading."""
+    sites: dict[str, Site] = {}
+    faults: list[tuple[int, str]] = []
+    repeats = 0
+    for line, text in _lines(raw, faults):
+        try:
+            site = parse_site(text, line)
+        except ValueError as error:
+            faults.append((line, f"{_shortened(text)!r}: {error}"))
+            continue
+        repeats += site.key in sites
+        sites.setdefault(site.key, site)
+    if faults:
+        raise SitesError(source, sorted(faults))
+    return list(sites.values()), repeats
+
+
+def parse_site(text: str, line: int = 0) -> Site:
+    """Parse one site; a `ValueError` says what is wrong with it."""
+    if any(character <= " " or character == "\x7f" for character in text):
+        raise ValueError("a site has no spaces or control characters in it")
+    if len(text) > LONGEST_LINE:
+        raise ValueError(f"longer than {LONGEST_LINE} characters")
+    match = _SCHEME.match(text)
+    if match and match[1].lower() not in _DEFAULT_PORTS:
+        raise ValueError("only http and https sites can be fetched")
+    parts = urlsplit(text if match else f"https://{text}")
+    if not match and "@" in parts.netloc:
+        raise ValueError("with a user name, write the whole URL: https://user@host/")
+    schemes = (parts.scheme,) if match else ("https", "http")
+    return Site(without_password(text), line, schemes, _address(parts, bare=not match))
+
+
+def without_password(url: str) -> str:
+    """Hide the password of a URL, for everything that is shown or kept."""
+    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://[^/?#@:]*):[^/?#]*@", r"\1:***@", url)
+
+
+def _lines(raw: bytes, faults: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Give the lines that are not empty, without comments."""
+    numbered: Iterable[tuple[int, bytes]] = enumerate(
+        raw.removeprefix(b"\xef\xbb\xbf").splitlines(), 1
+    )
+    for line, content in numbered:
+        try:
+            text = _COMMENT.sub("", content.decode()).strip()
+        except UnicodeDecodeError as error:
+            byte = content[error.start]
+            faults.append((line, f"not UTF-8: byte 0x{byte:02x} at column {error.start + 1}"))
+            continue
+        if text:
+            yield line, text
+
+
+def _address(parts: SplitResult, *, bare: bool) -> str:
+    """Give host, port, path and query in one spelling."""
+    user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    port = _port(parts)
+    default = None if bare else _DEFAULT_PORTS[parts.scheme]
+    shown_port = "" if port in (None, default) else f":{port}"
+    path = quote(parts.path or "/", safe=_URL_SAFE)
+    query = f"?{quote(parts.query, safe=_URL_SAFE)}" if parts.query else ""
+    return f"{user}{_host(parts)}{shown_port}{path}{query}"
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("what stands after the colon is no port (1-65535)")
+    return port
+
+
+def _host(parts: SplitResult) -> str:
+    host = parts.hostname or ""
+    if not host:
+        raise ValueError("no host in it")
+    if ":" in host:
+        return f"[{_ipv6(host)}]"
+    try:
+        ascii_host = host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError as error:
+        raise ValueError(f"{host!r} is no host name") from error
+    if len(ascii_host) > _LONGEST_HOST or not _HOST.fullmatch(ascii_host):
+        raise ValueError(f"{_shortened(host)!r} is no host name")
+    return ascii_host
+
+
+def _ipv6(host: str) -> str:
+    import ipaddress  # few lists need it, and it is slow to load
+
+    address, _, zone = host.partition("%")
+    return f"{ipaddress.IPv6Address(address)}{'%' + zone if zone else ''}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004

@@ -1,0 +1,230 @@
+"""What a person sees: progress on standard error, the table on standard output.
+
+On a terminal a bar and a table fitted to its width; elsewhere plain lines and
+tab-separated columns, which nothing cuts or folds. What a server sends is shown
+without its control characters, so that it cannot write to the terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.progress import Progress, TaskID
+
+    from garrison.cli._fetch.ledger import Page
+
+COLUMNS = ("site", "final URL", "status", "type", "bytes", "seconds", "file or reason")
+_MOST_ROWS = 100
+_REFRESH_SECONDS = 0.1
+
+
+class View(Protocol):
+    """Shows how far a run is."""
+
+    @property
+    def tick(self) -> float | None:
+        """After how many seconds to call `refresh` although nothing has happened."""
+
+    def page(self, page: Page, file: str) -> None:
+        """Show that a site is done."""
+
+    def note(self, text: str) -> None:
+        """Say something besides."""
+
+    def refresh(self) -> None:
+        """Bring the screen up to date."""
+
+    def close(self) -> None:
+        """Leave the screen clean."""
+
+
+def make_view(total: int) -> View:
+    """Return the view that suits standard error."""
+    if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", None):
+        return BarView(total)
+    return LinesView(total)
+
+
+def printable(text: str) -> str:
+    """Replace what a terminal would obey rather than show."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def say(text: str) -> None:
+    """Write a line to standard error, if anyone reads it."""
+    try:
+        sys.stderr.write(f"{text}\n")
+    except (BrokenPipeError, ValueError):
+        return
+
+
+def page_line(page: Page, file: str) -> str:
+    """Return one plain line about a page."""
+    outcome = page.outcome
+    site = printable(page.site.text)
+    if page.kept:
+        return f"{site}: kept {file}"
+    if not page.fetched:
+        return f"{site}: failed: {printable(outcome.reason)}"
+    return f"{site}: {outcome.status}, {outcome.size:,} bytes in {outcome.seconds:.2f} s -> {file}"
+
+
+class LinesView:
+    """Plain lines, one for each site."""
+
+    tick: float | None = None
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done = 0
+        self._lines: list[str] = []
+
+    def page(self, page: Page, file: str) -> None:
+        """Show that a site is done."""
+        self._done += 1
+        self._lines.append(f"[{self._done}/{self._total}] {page_line(page, file)}")
+
+    def note(self, text: str) -> None:
+        """Say something besides."""
+        self._lines.append(text)
+
+    def refresh(self) -> None:
+        """Write the lines there are."""
+        if self._lines:
+            say("\n".join(self._lines))
+            self._lines.clear()
+
+    def close(self) -> None:
+        """Write the last lines."""
+        self.refresh()
+
+
+class BarView:
+    """A progress bar; failures and notes scroll by above it."""
+
+    tick: float | None = _REFRESH_SECONDS
+
+    def __init__(self, total: int) -> None:
+        self._bytes = 0
+        self._failed = 0
+        self._refreshed = time.monotonic()
+        self._bar: Progress = _make_bar()
+        self._task: TaskID = self._bar.add_task("fetching", total=total, amount="0 B", failed="")
+        self._bar.start()
+
+    def page(self, page: Page, file: str) -> None:
+        """Show that a site is done."""
+        self._bytes += 0 if page.kept else page.outcome.size
+        self._failed += not page.fetched
+        failed = f"{self._failed} failed" if self._failed else ""
+        self._bar.update(self._task, advance=1, amount=_amount(self._bytes), failed=failed)
+        if not page.fetched:
+            self.note(page_line(page, file))
+
+    def note(self, text: str) -> None:
+        """Say something above the bar."""
+        self._bar.console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def refresh(self) -> None:
+        """Draw the bar, if it was not drawn a moment ago."""
+        if time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
+            self._refreshed = time.monotonic()
+            self._bar.refresh()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+def _make_bar() -> Progress:
+    from rich.console import Console  # not needed, and slow to load, without a terminal
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[amount]}"),
+        TimeElapsedColumn(),
+        TextColumn("[red]{task.fields[failed]}"),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        transient=True,
+    )
+
+
+def print_table(pages: Sequence[Page], files: Sequence[str]) -> None:
+    """Print the table of all sites.
+
+    Parameters
+    ----------
+    pages
+        What became of the sites, in their order.
+    files
+        The path of each site's page.
+    """
+    try:
+        if sys.stdout.isatty():
+            _print_fitted(pages, files)
+        else:
+            _print_tabs(pages, files)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough. Nothing may be flushed into the pipe at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _cells(page: Page, file: str) -> tuple[str, ...]:
+    outcome = page.outcome
+    last = file if page.fetched else f"failed: {outcome.reason}"
+    status = str(outcome.status) if outcome.status else "-"
+    cells = (page.site.text, outcome.url or "-", status, outcome.type or "-", str(outcome.size))
+    return tuple(printable(cell) for cell in (*cells, f"{outcome.seconds:.3f}", last))
+
+
+def _print_tabs(pages: Sequence[Page], files: Sequence[str]) -> None:
+    rows = [COLUMNS, *(_cells(page, file) for page, file in zip(pages, files, strict=True))]
+    text = "".join("\t".join(row) + "\n" for row in rows)
+    sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+
+
+def _print_fitted(pages: Sequence[Page], files: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    everything = len(pages) <= _MOST_ROWS
+    table = Table(header_style="bold", pad_edge=False, box=None, padding=(0, 2, 0, 0))
+    for column in COLUMNS:
+        narrow = column in ("status", "bytes", "seconds")
+        table.add_column(
+            column, overflow="fold", no_wrap=narrow, justify="right" if narrow else "left"
+        )
+    for page, file in zip(pages, files, strict=True):
+        if everything or not page.fetched:
+            site, url, status, kind, size, seconds, last = _cells(page, file)
+            cells = (site, url, status, kind.partition(";")[0], f"{int(size):,}", seconds, last)
+            table.add_row(*map(Text, cells), style=None if page.fetched else "red")
+    console = Console()
+    if table.row_count:
+        console.print(table)
+    if not everything:
+        fetched = sum(page.fetched for page in pages)
+        console.print(
+            f"{fetched:,} fetched pages are not listed; --report FILE, or a pipe, gives every one."
+        )
+
+
+def _amount(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:  # noqa: PLR2004
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"

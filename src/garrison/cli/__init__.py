@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from garrison.cli._fetch import options
+from garrison import fetch
 
 __all__ = ["main"]
 
@@ -34,19 +34,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version="garrison 0.1.0")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    fetch = commands.add_parser(
-        "fetch",
-        help="fetch the pages of a list of sites",
-        description=options.DESCRIPTION,
-        epilog=options.EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    options.add_arguments(fetch)
-    fetch.set_defaults(command=_run_fetch)
+    fetch.add_parser(commands)
     return parser
-
-
-def _run_fetch(arguments: argparse.Namespace) -> int:
-    from garrison.cli._fetch.command import run_fetch  # --help needs no libcurl
-
-    return run_fetch(arguments)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from garrison.cli._fetch.lane import run_lane
-from garrison.cli._fetch.messages import Settings
+from garrison.fetch._lane import run_lane
+from garrison.fetch._messages import Settings
 
 _SECONDS_TO_LEARN_WHY = 1.0
 

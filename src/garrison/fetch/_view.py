@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from garrison.cli._fetch.ledger import Page
+    from garrison.fetch._ledger import Page
 
 COLUMNS = ("site", "final URL", "status", "type", "bytes", "seconds", "file or reason")
 _MOST_ROWS = 100

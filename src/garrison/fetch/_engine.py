@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pycurl
 
-from garrison.cli._fetch.messages import Job, Outcome, Settings
-from garrison.cli._fetch.pages import Part
-from garrison.cli._fetch.sites import LONGEST_LINE, without_password
+from garrison.fetch._messages import Job, Outcome, Settings
+from garrison.fetch._pages import Part
+from garrison.fetch._sites import LONGEST_LINE, without_password
 
 _READ_BUFFER = 1 << 17
 _MOST_REDIRECTS = 20

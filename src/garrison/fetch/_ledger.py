@@ -17,8 +17,8 @@ import heapq
 from collections import deque
 from dataclasses import dataclass, field
 
-from garrison.cli._fetch.messages import Job, Outcome, Settings
-from garrison.cli._fetch.sites import Site
+from garrison.fetch._messages import Job, Outcome, Settings
+from garrison.fetch._sites import Site
 
 DEATHS_IN_COMPANY = 1
 DEATHS_ALONE = 3

@@ -7,9 +7,9 @@ import os
 from pathlib import Path, PurePath
 from typing import Any
 
-from garrison.cli._fetch.ledger import Page
-from garrison.cli._fetch.messages import Outcome
-from garrison.cli._fetch.sites import Site
+from garrison.fetch._ledger import Page
+from garrison.fetch._messages import Outcome
+from garrison.fetch._sites import Site
 
 Record = dict[str, Any]
 

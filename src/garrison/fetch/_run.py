@@ -14,13 +14,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from garrison.cli._fetch.channel import Event, Hub, Left, Said
-from garrison.cli._fetch.crew import Crew
-from garrison.cli._fetch.ledger import Ledger, Page
-from garrison.cli._fetch.messages import Outcome
-from garrison.cli._fetch.pages import Folder
-from garrison.cli._fetch.report import Record, Report, record_of
-from garrison.cli._fetch.view import View
+from garrison.fetch._channel import Event, Hub, Left, Said
+from garrison.fetch._crew import Crew
+from garrison.fetch._ledger import Ledger, Page
+from garrison.fetch._messages import Outcome
+from garrison.fetch._pages import Folder
+from garrison.fetch._report import Record, Report, record_of
+from garrison.fetch._view import View
 
 _SECONDS_TO_LEAVE = 3.0
 _CHECK_SECONDS = 0.5

@@ -15,7 +15,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from garrison.cli._fetch.messages import Job, Outcome
+from garrison.fetch._messages import Job, Outcome
 
 # A packet has to fit the socket's buffer: 16 messages of 8,000 characters do.
 _LARGEST = 1 << 18

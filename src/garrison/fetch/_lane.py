@@ -11,9 +11,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from garrison.cli._fetch.channel import Line
-from garrison.cli._fetch.engine import Engine
-from garrison.cli._fetch.messages import Outcome, Settings
+from garrison.fetch._channel import Line
+from garrison.fetch._engine import Engine
+from garrison.fetch._messages import Outcome, Settings
 
 
 def run_lane(address: str, lane: int, settings: Settings) -> int:

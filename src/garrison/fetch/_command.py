@@ -11,15 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
-
-from garrison.cli._fetch.channel import Hub
-from garrison.cli._fetch.crew import Crew
-from garrison.cli._fetch.ledger import Ledger, Page
-from garrison.cli._fetch.messages import Settings
-from garrison.cli._fetch.names import page_name
-from garrison.cli._fetch.pages import Folder, FolderInUse
-from garrison.cli._fetch.pool import Pool
-from garrison.cli._fetch.report import (
+from garrison.fetch._channel import Hub
+from garrison.fetch._crew import Crew
+from garrison.fetch._ledger import Ledger, Page
+from garrison.fetch._messages import Settings
+from garrison.fetch._names import page_name
+from garrison.fetch._pages import Folder, FolderInUse
+from garrison.fetch._pool import Pool
+from garrison.fetch._report import (
     Record,
     Report,
     ReportError,
@@ -27,9 +26,9 @@ from garrison.cli._fetch.report import (
     read_records,
     record_of,
 )
-from garrison.cli._fetch.run import Output, Run
-from garrison.cli._fetch.sites import Site, SitesError, read_sites
-from garrison.cli._fetch.view import make_view, print_table, say
+from garrison.fetch._run import Output, Run
+from garrison.fetch._sites import Site, SitesError, read_sites
+from garrison.fetch._view import make_view, print_table, say
 
 _ALL_FETCHED, _SOME_FAILED, _UNUSABLE = 0, 1, 2
 _MOST_FAULTS_SHOWN = 10
@@ -143,7 +142,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return Settings(
         folder=os.path.abspath(arguments.output),  # noqa: PTH100  # not resolve(): links stay as they are
         run=secrets.token_hex(4),
-        agent=f"Mozilla/5.0 (compatible; garrison/0.1.0)",
+        agent="Mozilla/5.0 (compatible; garrison/0.1.0)",
         per_worker=arguments.per_worker,
         timeout=arguments.timeout,
         retries=arguments.retries,
@@ -223,9 +222,7 @@ def _say_summary(pages: list[Page], total: int, seconds: float) -> None:
     parts = [f"{fetched} fetched", f"{failed} failed", *([f"{kept} kept"] if kept else [])]
     say(f"garrison fetch: {', '.join(parts)}; {size:,} bytes in {seconds:.2f} s")
     if len(pages) < total:
-        say(
-            f"garrison fetch: {total - len(pages)} sites to go; the same with --resume goes on"
-        )
+        say(f"garrison fetch: {total - len(pages)} sites to go; the same with --resume goes on")
 
 
 def _status(pages: list[Page], signum: int | None) -> int:

@@ -1,1 +1,0 @@
-"""``garrison fetch``: the pages of a list of sites, by a pool of processes."""

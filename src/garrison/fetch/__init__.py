@@ -1,0 +1,45 @@
+"""``garrison fetch``: the pages of a list of sites, by a pool of processes.
+
+`add_parser` and `run` are the command; the modules below are its parts, from what a
+line of the file means (``_sites``) to the exit status (``_command``).
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from garrison.fetch import _options
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to those of a parser.
+
+    Parameters
+    ----------
+    commands
+        What ``parser.add_subparsers()`` gave.
+    """
+    parser = commands.add_parser(
+        "fetch",
+        help="fetch the pages of a list of sites",
+        description=_options.DESCRIPTION,
+        epilog=_options.EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _options.add_arguments(parser)
+    parser.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command, and return its exit status.
+
+    Parameters
+    ----------
+    arguments
+        What the parser of `add_parser` made of the command line.
+    """
+    from garrison.fetch._command import run_fetch  # --help needs no libcurl
+
+    return run_fetch(arguments)

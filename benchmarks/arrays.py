@@ -10,7 +10,7 @@ import tasks
 from harness import Goal, Metric, Values
 
 SIZE = 32_000_000
-REPEAT = 8
+REPEAT = 4
 
 
 def turn(peer: str, quick: bool) -> Values:

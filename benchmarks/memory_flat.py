@@ -14,7 +14,7 @@ SETTLED = 20
 
 def turn(peer: str, quick: bool) -> Values:
     # The standard library needs 0.2 s a round: a part of them shows as much.
-    rounds = 30 if quick else 100 if peer == BASELINE else 1000
+    rounds = 30 if quick else 60 if peer == BASELINE else 1000
     with peers.opened(peer) as pool:
         for _ in range(SETTLED):
             there_and_back(pool)
@@ -45,6 +45,6 @@ if __name__ == "__main__":
             peers=("garrison", "multiprocessing"),
             rounds=1,
             note=f"From round {SETTLED} to the last, all processes, every shared page once. "
-            "multiprocessing does 100 rounds, for time.",
+            "multiprocessing does 60 rounds, for time.",
         )
     )

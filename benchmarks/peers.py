@@ -167,6 +167,7 @@ class MpireAdapter(Adapter):
     def __init__(self, workers: int, method: str | None) -> None:
         mpire = importlib.import_module("mpire")
         self.pool = mpire.WorkerPool(workers, start_method=method or "fork", keep_alive=True)
+        self.ordered: bool | None = None
 
     def submit(self, task: Task, argument: Any) -> Any:
         return self.pool.apply_async(task, (argument,))
@@ -175,13 +176,22 @@ class MpireAdapter(Adapter):
         return handle.get()
 
     def map(self, task: Task, arguments: Sequence[Any]) -> list[Any]:
+        self._keep_to(ordered=True)
         return list(self.pool.map(task, arguments))
 
     def imap(self, task: Task, arguments: Iterable[Any]) -> Iterator[Any]:
+        self._keep_to(ordered=True)
         return iter(self.pool.imap(task, arguments, chunk_size=1))
 
     def imap_unordered(self, task: Task, arguments: Iterable[Any]) -> Iterator[Any]:
+        self._keep_to(ordered=False)
         return iter(self.pool.imap_unordered(task, arguments, chunk_size=1))
+
+    def _keep_to(self, *, ordered: bool) -> None:
+        # A worker that is kept alive (2.10) takes ordered calls or the others, not both.
+        if self.ordered is not ordered:
+            self.pool.stop_and_join()
+            self.ordered = ordered
 
     def close(self) -> None:
         self.pool.stop_and_join()

@@ -13,7 +13,7 @@ from harness import Goal, Metric, Values
 
 def turn(peer: str, quick: bool) -> Values:
     method = None if peer == "loky" else "fork"
-    cycles = [cycle(peer, method) for _ in range(3 if quick else 11)]
+    cycles = [cycle(peer, method) for _ in range(3 if quick else 6)]
     return {"cycle": statistics.median(cycles[1:])}
 
 

@@ -4,7 +4,7 @@
 #   make test    linters, type checks, Rust tests, the whole Python suite
 #   make bench   every benchmark, and one table at the end (under ten minutes)
 #
-#   make lint | storm [KILLS=2000] | smoke | clean
+#   make lint | storm [KILLS=2000 SEED=n] | smoke | clean
 
 PYTHON ?= python3
 KILLS ?= 2000
@@ -59,7 +59,7 @@ python-test: $(TEST)/.built $(TEST)/.test-tools
 	$(TEST)/bin/python -m pytest
 
 storm: $(TEST)/.built $(TEST)/.test-tools
-	$(TEST)/bin/python scripts/storm.py --kills $(KILLS)
+	$(TEST)/bin/python tests/storm.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 smoke: $(USER)/.built
 	$(USER)/bin/python scripts/smoke.py

@@ -7,10 +7,16 @@ line of the file means (``_sites``) to the exit status (``_command``).
 from __future__ import annotations
 
 import argparse
+import sys
 
 from garrison.fetch import _options
 
 __all__ = ["add_parser", "run"]
+
+_WITHOUT_LIBCURL = """\
+garrison fetch: libcurl makes the transfers, and Python cannot load it ({}).
+It comes with: pip install "garrison[fetch]"
+"""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,6 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     arguments
         What the parser of `add_parser` made of the command line.
     """
-    from garrison.fetch._command import run_fetch  # --help needs no libcurl
+    # Late, for --help needs no libcurl.
+    try:
+        import pycurl  # noqa: F401
+    except ImportError as error:
+        sys.stderr.write(_WITHOUT_LIBCURL.format(error))
+        return 2
+    from garrison.fetch._command import run_fetch
 
     return run_fetch(arguments)

@@ -53,7 +53,6 @@ def run_fetch(arguments: argparse.Namespace) -> int:
         The exit status.
     """
     try:
-        _need_pycurl()
         sites = _sites(arguments.file)
         return _fetch(sites, arguments)
     except UnusableError as error:
@@ -65,15 +64,6 @@ def run_fetch(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         say("garrison fetch: interrupted")
         return 128 + signal.SIGINT
-
-
-def _need_pycurl() -> None:
-    try:
-        import pycurl  # noqa: F401  # an extra
-    except ImportError as error:
-        remedy = 'pip install "garrison[fetch]"'
-        message = f"libcurl does the transfers, and Python cannot load it ({error}): {remedy}"
-        raise UnusableError(message) from error
 
 
 def _sites(file: str) -> list[Site]:
@@ -174,7 +164,7 @@ def _report(path: str | None, records: list[Record]) -> Report:
     try:
         return Report(path, records)
     except OSError as error:
-        raise UnusableError(f"no report can be written to {_what(error, str(path))}") from error
+        raise UnusableError(f"no report can be written to {path}: {error.strerror}") from error
 
 
 def _kept(sites: list[Site], names: list[str], folder: Folder, report: str | None) -> list[Page]:

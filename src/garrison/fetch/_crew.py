@@ -59,14 +59,24 @@ class Crew:
             return []
         return [lane for lane, task in self._tasks.items() if lane not in joined and task.ready()]
 
-    def bury(self, lane: int) -> str:
-        """Forget a lane that has left, and say why it has."""
-        task = self._tasks.pop(lane)
-        task.wait(_SECONDS_TO_LEARN_WHY)
-        if not task.ready():
-            return "a process died"
-        try:
-            task.get()
-        except Exception as error:
-            return f"a process was lost ({type(error).__name__}: {error})".partition("\n")[0]
-        return "a process left"
+    def forget(self, lane: int) -> Any:
+        """Take a lane that has left off the list; return its task."""
+        return self._tasks.pop(lane)
+
+
+def fate(task: Any) -> str:
+    """Say why a lane has left that nobody sent away.
+
+    Parameters
+    ----------
+    task
+        The lane's task, as `Crew.forget` gave it.
+    """
+    task.wait(_SECONDS_TO_LEARN_WHY)
+    if not task.ready():
+        return "a process died"
+    try:
+        task.get()
+    except Exception as error:
+        return f"a process was lost ({type(error).__name__}: {error})".partition("\n")[0]
+    return "a process left"

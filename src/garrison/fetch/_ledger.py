@@ -110,8 +110,10 @@ class Ledger:
             return [self._hand(self._suspects.popleft(), held)]
         if any(self._entries[index].deaths > DEATHS_IN_COMPANY for index in held):
             return []
-        share = -(-len(self._waiting) // self._lanes)
-        room = min(self._settings.per_worker - len(held), share)
+        everywhere = len(self._waiting) + sum(map(len, self._out.values()))
+        share = -(-everywhere // self._lanes)
+        room = min(self._settings.per_worker, share) - len(held)
+        room = min(room, len(self._waiting))
         return [self._hand(self._waiting.popleft(), held) for _ in range(room)]
 
     def settle(self, lane: int, outcome: Outcome, now: float) -> Page | None:

@@ -48,8 +48,8 @@ def page_name(key: str) -> str:
 def _slug(key: str) -> str:
     address = key.partition("://")[2] or key
     host_on = address.rpartition("@")[2] if "@" in address.partition("/")[0] else address
-    readable = re.sub(r"[^a-z0-9.-]+", "_", host_on.lower())
-    return readable.strip("._-")[:_LONGEST_SLUG] or "page"
+    slug = re.sub(r"[^a-z0-9.-]+", "_", host_on.lower()).strip("._-")[:_LONGEST_SLUG]
+    return f"page_{slug}" if _RESERVED.fullmatch(slug) else slug or "page"
 
 
 def _digest(key: str) -> str:

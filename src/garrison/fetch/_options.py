@@ -23,7 +23,8 @@ Proxies come from the environment, as for curl: https_proxy, http_proxy, no_prox
 """
 
 _END = r"(?:\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]*)"
-_CONNECT_TO = re.compile(rf"{_END}:\d{{0,5}}:{_END}:\d{{0,5}}")
+_CONNECT_TO = re.compile(rf"{_END}:(\d*):{_END}:(\d*)")
+_LAST_PORT = 65535
 _SIZE = re.compile(r"(\d+)([kMG]?)")
 _FACTORS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
 _MOST_PROCESSES = 1000
@@ -108,7 +109,8 @@ def _size(text: str) -> int:
 
 
 def _connect_to(text: str) -> str:
-    if not _CONNECT_TO.fullmatch(text):
+    match = _CONNECT_TO.fullmatch(text)
+    if not match or any(int(port) > _LAST_PORT for port in match.groups() if port):
         message = f"{text!r} is not HOST1:PORT1:HOST2:PORT2 (each may be empty; IPv6 in brackets)"
         raise argparse.ArgumentTypeError(message)
     return text

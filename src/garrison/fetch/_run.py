@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 
 from garrison.fetch._channel import Event, Hub, Left, Said
-from garrison.fetch._crew import Crew
+from garrison.fetch._crew import Crew, fate
 from garrison.fetch._ledger import Ledger, Page
 from garrison.fetch._messages import Outcome
 from garrison.fetch._pages import Folder
@@ -143,10 +143,11 @@ class Run:
         """Take back what a lane held, and hire another, unless it was sent away."""
         if not self._crew.has(lane):
             return
-        held = self._ledger.held(lane)
-        why = self._crew.bury(lane)
+        task = self._crew.forget(lane)
         if self._leaving:
             return
+        held = self._ledger.held(lane)
+        why = fate(task)
         self._silent_deaths += 1
         self._view.note(f"{why}; {held} sites that it was fetching are tried again")
         given_up = self._ledger.lose(lane, why)

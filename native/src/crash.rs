@@ -1,0 +1,46 @@
+//! Named points where a test may kill this process: the answer to "what if it dies right here?".
+//!
+//! `GARRISON_CRASH="point@/path/token"` arms one point for every process that inherits it. Who
+//! reaches the point and creates the token file (only one can) kills itself with SIGKILL. Without
+//! the feature `crash-points` the macro expands to nothing.
+
+/// Every point that exists, in the order of a task's life.
+pub const POINTS: &[&str] = &[
+    "worker.started",
+    "cell.claimed",
+    "cell.announced",
+    "args.read",
+    "task.done",
+    "heap.allocated",
+    "result.half_written",
+    "result.written",
+    "result.published",
+    "worker.retiring",
+    "supervisor.started",
+    "supervisor.forked",
+    "supervisor.reaped",
+    "requeue.marked",
+    "requeue.entered",
+    "lost.written",
+    "lost.published",
+];
+
+#[cfg(feature = "crash-points")]
+pub fn reach(point: &str) {
+    debug_assert!(POINTS.contains(&point), "unknown crash point {point}");
+    let Ok(armed) = std::env::var("GARRISON_CRASH") else {
+        return;
+    };
+    let Some((name, token)) = armed.split_once('@') else {
+        return;
+    };
+    let mine = || std::fs::OpenOptions::new().write(true).create_new(true).open(token).is_ok();
+    if name == point && mine() {
+        // SAFETY: killing oneself has no precondition.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+}
+
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub fn reach(_point: &str) {}

@@ -1,0 +1,20 @@
+//! garrison's native core: words, futexes, heaps and task cells in shared memory.
+//!
+//! It has no policy. `protocol` says how a task changes hands, `table` where it lies, `heap` and
+//! `segment` where bytes lie; `python` converts arguments, releases the GIL, calls and converts back.
+
+pub mod crash;
+pub mod futex;
+pub mod protocol;
+
+#[cfg(not(loom))]
+pub mod heap;
+#[cfg(not(loom))]
+pub mod segment;
+#[cfg(not(loom))]
+pub mod spin;
+#[cfg(not(loom))]
+pub mod table;
+
+#[cfg(all(feature = "python", not(loom)))]
+mod python;

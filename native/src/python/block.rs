@@ -1,0 +1,233 @@
+//! Payloads in shared memory: writing them into one's own heap, looking at another's without a copy.
+//!
+//! ```text
+//! | BlockShared | len of each buffer: u64, read-only flag in its top bit | payload | buffer | buffer ...
+//! ```
+//! Each part but the payload starts on a cache line.
+
+use super::memory_error;
+use crate::heap::{self, Heap, LINE, RELEASED};
+use crate::segment::{generation, Mapping};
+use pyo3::exceptions::PyBufferError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use std::os::raw::c_int;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+const READONLY: u64 = 1 << 63;
+/// Copies above this size let other threads run meanwhile.
+const COPY_WITHOUT_GIL: usize = 1 << 18;
+
+fn line(offset: usize) -> usize {
+    offset.div_ceil(LINE) * LINE
+}
+
+/// A Python object's memory, pinned for as long as this lives.
+struct Pinned(Box<ffi::Py_buffer>);
+
+impl Pinned {
+    fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: the view is a fresh one, filled by this call or not used.
+        let answer =
+            unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, ffi::PyBUF_SIMPLE) };
+        if answer == -1 { Err(PyErr::fetch(object.py())) } else { Ok(Self(view)) }
+    }
+
+    fn len(&self) -> usize {
+        self.0.len as usize
+    }
+
+    fn is_readonly(&self) -> bool {
+        self.0.readonly != 0
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: filled by PyObject_GetBuffer; dropped while the thread is attached.
+        unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
+    }
+}
+
+/// A copy that may run without the GIL: raw addresses of pinned memory.
+#[derive(Clone, Copy)]
+struct Copy {
+    from: *const u8,
+    to: *mut u8,
+    len: usize,
+}
+
+// SAFETY: both ends are pinned by their owners until the copy is over.
+unsafe impl Send for Copy {}
+
+fn copy_all(py: Python<'_>, copies: &[Copy]) {
+    // SAFETY: the block was allocated just now, so the ranges cannot overlap.
+    let run = |copies: &[Copy]| {
+        copies.iter().for_each(|c| unsafe { std::ptr::copy_nonoverlapping(c.from, c.to, c.len) });
+    };
+    if copies.iter().map(|c| c.len).sum::<usize>() < COPY_WITHOUT_GIL {
+        return run(copies);
+    }
+    struct Shared<'a>(&'a [Copy]);
+    // SAFETY: as for `Copy`.
+    unsafe impl Send for Shared<'_> {}
+    let shared = Shared(copies);
+    py.detach(move || {
+        let shared = shared;
+        run(shared.0);
+    });
+}
+
+/// Where a payload was put: the block's place in the writer's heap, and how many buffers follow.
+pub struct Written {
+    pub place: usize,
+    pub buffers: u32,
+    pub size: u64,
+}
+
+/// Copy a payload and its buffers into one new block of `heap`.
+pub fn write(
+    py: Python<'_>,
+    heap: &Mutex<Heap>,
+    payload: &[u8],
+    buffers: Option<&Bound<'_, PyList>>,
+) -> PyResult<Written> {
+    let pinned = buffers
+        .map(|list| list.iter().map(|object| Pinned::of(&object)).collect::<PyResult<Vec<_>>>())
+        .transpose()?
+        .unwrap_or_default();
+    let mut offset = LINE + pinned.len() * size_of::<u64>();
+    let payload_at = offset;
+    offset += payload.len();
+    let places: Vec<usize> = pinned
+        .iter()
+        .map(|buffer| {
+            let at = line(offset);
+            offset = at + buffer.len();
+            at
+        })
+        .collect();
+    let (place, map) = {
+        let mut heap = heap.lock().expect("never poisoned");
+        let place = heap.allocate(offset - LINE).map_err(|error| {
+            memory_error(&error, &format!("{} bytes of data", offset - LINE))
+        })?;
+        (place, heap.map().clone())
+    };
+    let base = map.at(place, offset);
+    let mut copies = vec![Copy {
+        from: payload.as_ptr(),
+        // SAFETY: `at` has checked that `offset` bytes lie behind `base`.
+        to: unsafe { base.add(payload_at) },
+        len: payload.len(),
+    }];
+    for (number, (buffer, at)) in pinned.iter().zip(&places).enumerate() {
+        let flag = if buffer.is_readonly() { READONLY } else { 0 };
+        // SAFETY: as above.
+        unsafe {
+            let entry = base.add(LINE).cast::<u64>().add(number);
+            entry.write(buffer.len() as u64 | flag);
+            let from = buffer.0.buf.cast_const().cast();
+            copies.push(Copy { from, to: base.add(*at), len: buffer.len() });
+        }
+    }
+    let (first, rest) = copies.split_at(1);
+    copy_all(py, first);
+    crate::crash::reach("result.half_written");
+    copy_all(py, rest);
+    Ok(Written { place, buffers: pinned.len() as u32, size: offset as u64 })
+}
+
+/// This process's word that it looks at another's block; the last view that goes gives it back.
+#[derive(Debug)]
+pub struct Lease {
+    map: Arc<Mapping>,
+    place: usize,
+    generation: u64,
+}
+
+impl Lease {
+    pub fn new(map: Arc<Mapping>, place: usize, holder: u32) -> Arc<Self> {
+        heap::block(&map, place).holder.store(holder, Ordering::Relaxed);
+        Arc::new(Self { map, place, generation: generation() })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // A forked child has a copy of this object, but not of the right to give the block back.
+        if self.generation == generation() {
+            // [release->collect]
+            heap::block(&self.map, self.place).state.store(RELEASED, Ordering::Release);
+        }
+    }
+}
+
+/// Bytes in shared memory, as a buffer: nothing is copied, and they stay while anybody looks.
+#[pyclass(frozen, module = "garrison._core")]
+pub struct Block {
+    lease: Arc<Lease>,
+    offset: usize,
+    len: usize,
+    readonly: bool,
+}
+
+#[pymethods]
+impl Block {
+    fn __len__(&self) -> usize {
+        self.len
+    }
+
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        if view.is_null() {
+            return Err(PyBufferError::new_err("no view to fill"));
+        }
+        let block = slf.get();
+        let start = block.lease.map.at(block.offset, block.len);
+        let (len, readonly) = (block.len as ffi::Py_ssize_t, c_int::from(block.readonly));
+        // SAFETY: the memory lives as long as the lease, which the view holds through its owner.
+        let answer = unsafe {
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), len, readonly, flags)
+        };
+        if answer == -1 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
+    }
+
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
+}
+
+/// A payload and its buffers in another process's heap, as views that share one lease.
+pub fn read<'py>(
+    py: Python<'py>,
+    lease: &Arc<Lease>,
+    len: usize,
+    buffers: u32,
+) -> PyResult<(Bound<'py, Block>, Option<Bound<'py, PyList>>)> {
+    let (map, place) = (&lease.map, lease.place);
+    let mut offset = LINE + buffers as usize * size_of::<u64>();
+    let view = |offset, len, readonly| {
+        Bound::new(py, Block { lease: lease.clone(), offset: place + offset, len, readonly })
+    };
+    let payload = view(offset, len, true)?;
+    offset += len;
+    if buffers == 0 {
+        return Ok((payload, None));
+    }
+    let list = PyList::empty(py);
+    for number in 0..buffers as usize {
+        let entry = map.at(place + LINE + number * size_of::<u64>(), size_of::<u64>());
+        // SAFETY: in range (checked), aligned to 8, written before the cell was published.
+        let word = unsafe { entry.cast::<u64>().read() };
+        let size = (word & !READONLY) as usize;
+        offset = line(offset);
+        list.append(view(offset, size, word & READONLY != 0)?)?;
+        offset += size;
+    }
+    Ok((payload, Some(list)))
+}

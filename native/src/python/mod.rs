@@ -1,0 +1,63 @@
+//! The Python face: one class for each role a process can have.
+
+mod block;
+mod parent;
+mod process;
+mod supervisor;
+mod table;
+mod worker;
+
+use pyo3::exceptions::PyMemoryError;
+use pyo3::prelude::*;
+
+pyo3::create_exception!(
+    garrison,
+    SharedMemoryFull,
+    PyMemoryError,
+    "There is no room for this in shared memory.\n\nFree memory, send smaller pieces, or hand over a file name instead of the data."
+);
+
+/// Nanoseconds of the monotonic clock, the same for every process of this machine.
+pub fn now() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes to a local.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// An error of the system while reserving: full is full, whatever the number.
+pub fn memory_error(error: &std::io::Error, what: &str) -> PyErr {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::ENOMEM | libc::EDQUOT) => SharedMemoryFull::new_err(format!(
+            "no room in shared memory for {what}: {error}; free memory, send smaller pieces, or pass a file name"
+        )),
+        Some(number) => pyo3::exceptions::PyOSError::new_err((number, format!("{what}: {error}"))),
+        None => pyo3::exceptions::PyOSError::new_err(error.to_string()),
+    }
+}
+
+/// Kill this process if the test armed this point. Does nothing in a release.
+#[pyfunction]
+fn crash_point(name: &str) {
+    crate::crash::reach(name);
+}
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    crate::segment::watch_forks();
+    let points: &[&str] = if cfg!(feature = "crash-points") { crate::crash::POINTS } else { &[] };
+    module.add("CRASH_POINTS", points.to_vec())?;
+    module.add("CAPACITY", crate::table::CAPACITY)?;
+    module.add("SharedMemoryFull", module.py().get_type::<SharedMemoryFull>())?;
+    module.add_function(wrap_pyfunction!(crash_point, module)?)?;
+    module.add("OUTCOME_LOST", parent::OUTCOME_LOST)?;
+    module.add_function(wrap_pyfunction!(process::die_with_parent, module)?)?;
+    module.add_function(wrap_pyfunction!(process::adopt_orphans, module)?)?;
+    module.add_class::<block::Block>()?;
+    module.add_class::<table::Table>()?;
+    module.add_class::<parent::Parent>()?;
+    module.add_class::<parent::Ticket>()?;
+    module.add_class::<supervisor::Supervisor>()?;
+    module.add_class::<worker::Worker>()?;
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! The supervisor: writes down who lives where, and what a dead worker's tasks have come to.
+
+use super::block;
+use super::table::Table;
+use crate::crash;
+use crate::heap::{self, Heap, LINE};
+use crate::protocol::{end, peek, Ordering, CLAIMED, LOST, MAX_WHO, RETRY};
+use crate::table::{self, INLINE, RESULT_INLINE};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::sync::{Arc, Mutex};
+
+/// The pickled arguments of a task, copied, if they are small enough for a message.
+pub fn args(table: &table::Table, number: u32, region: u32) -> Option<Vec<u8>> {
+    const LARGEST: usize = 1 << 20;
+    let cell = table.cell(number);
+    let len = cell.args_len.load(Ordering::Relaxed) as usize;
+    let at = cell.args_at.load(Ordering::Relaxed) as usize;
+    let buffers = cell.args_buffers.load(Ordering::Relaxed) as usize;
+    if at == 0 {
+        return Some(cell.args[..len.min(INLINE)].to_vec());
+    }
+    if len > LARGEST || buffers > 0 {
+        return None;
+    }
+    let map = table.segment.map_region(region).ok()?;
+    let start = map.at(at - 1 + LINE, len);
+    // SAFETY: in range; the task is over, so nobody writes there.
+    Some(unsafe { std::slice::from_raw_parts(start, len) }.to_vec())
+}
+
+/// Supervisor(table): the side that outlives workers.
+#[pyclass(frozen, module = "garrison._core")]
+pub struct Supervisor {
+    table: Arc<table::Table>,
+    heap: Mutex<Heap>,
+    who: u32,
+}
+
+#[pymethods]
+impl Supervisor {
+    /// Enlists itself in the last slot: its heap lives and dies like a worker's.
+    #[new]
+    fn new(table: &Table) -> PyResult<Self> {
+        let table = table.shared.clone();
+        let own_slot = table.slots - 1;
+        let who = enlist(&table, own_slot)?;
+        // SAFETY: cannot fail.
+        let pid = unsafe { libc::getpid() };
+        table.slot(own_slot).pid.store(pid as u32, Ordering::Release);
+        let map = table.segment.map_region(who)?;
+        crash::reach("supervisor.started");
+        Ok(Self { table, heap: Mutex::new(Heap::new(map)), who })
+    }
+
+    #[getter]
+    fn who(&self) -> u32 {
+        self.who
+    }
+
+    /// A new incarnation for a slot, before its process exists.
+    fn enlist(&self, slot: usize) -> PyResult<u32> {
+        enlist(&self.table, slot)
+    }
+
+    fn set_pid(&self, slot: usize, pid: u32) {
+        self.table.slot(slot).pid.store(pid, Ordering::Release);
+    }
+
+    /// The incarnation in this slot is dead. After its tasks were answered for.
+    fn bury(&self, slot: usize) {
+        let place = self.table.slot(slot);
+        let header = self.table.header();
+        place.over.store(1, Ordering::Release);
+        let who = place.incarnation.load(Ordering::Relaxed);
+        let _ = header.bell.spinner.compare_exchange(who, 0, Ordering::SeqCst, Ordering::SeqCst);
+        header.deaths.fetch_add(1, Ordering::AcqRel);
+        if self.table.has_work() {
+            // Its wake-up call may have died with it.
+            self.table.ring_all();
+        }
+    }
+
+    /// The cells that an incarnation has signed for.
+    fn held_by(&self, who: u32) -> Vec<u32> {
+        self.table.held_by(who).into_iter().map(|(cell, _)| cell).collect()
+    }
+
+    /// What a dead supervisor left behind: cells of dead workers, and requeued ones in no ring.
+    fn stranded(&self) -> (Vec<(u32, u32)>, Vec<u32>) {
+        let (held, forgotten) = self.table.stranded();
+        (held.into_iter().map(|(cell, state)| (cell, state.who)).collect(), forgotten)
+    }
+
+    /// A task as far as a decision needs it: function, kind, index, items, retries and deaths.
+    fn task<'py>(&self, py: Python<'py>, number: u32) -> PyResult<Bound<'py, PyDict>> {
+        let cell = self.table.cell(number);
+        let info = PyDict::new(py);
+        info.set_item("function", cell.function.load(Ordering::Relaxed))?;
+        info.set_item("kind", cell.kind.load(Ordering::Relaxed))?;
+        info.set_item("index", cell.index.load(Ordering::Relaxed))?;
+        info.set_item("items", cell.items.load(Ordering::Relaxed))?;
+        info.set_item("retries", cell.retries.load(Ordering::Relaxed))?;
+        info.set_item("attempts", cell.attempts.load(Ordering::Relaxed))?;
+        info.set_item("charged", cell.charged.load(Ordering::Relaxed))?;
+        info.set_item("fatalities", cell.fatalities.load(Ordering::Relaxed))?;
+        info.set_item("timeout", cell.timeout.load(Ordering::Relaxed))?;
+        Ok(info)
+    }
+
+    /// CLAIMED by a dead worker → READY again; so many deaths are now charged to its present item.
+    fn requeue(&self, number: u32, attempts: u32) -> PyResult<()> {
+        let cell = self.table.cell(number);
+        cell.charged.store(cell.index.load(Ordering::Relaxed), Ordering::Relaxed);
+        cell.attempts.store(attempts, Ordering::Relaxed);
+        cell.fatalities.fetch_add(1, Ordering::Relaxed);
+        cell.index.store(0, Ordering::Relaxed);
+        self.enter_again(number)?;
+        self.table.header().retried.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Put a cell into the ring of second attempts.
+    fn enter_again(&self, number: u32) -> PyResult<()> {
+        let published = self.table.publish(RETRY, number);
+        crash::reach("requeue.entered");
+        published.map_err(|error| super::memory_error(&error, "a retry"))
+    }
+
+    /// CLAIMED by a dead worker → LOST, with the reason.
+    fn lose(&self, py: Python<'_>, number: u32, reason: &[u8]) -> PyResult<()> {
+        let cell = self.table.cell(number);
+        let state = peek(&cell.state);
+        if state.tag != CLAIMED {
+            return Err(PyRuntimeError::new_err("only a claimed task can be lost"));
+        }
+        if reason.len() <= RESULT_INLINE {
+            // SAFETY: the worker that had signed for the cell is dead; this process is its heir.
+            unsafe {
+                let to = (&raw mut (*self.table.cell_ptr(number)).result).cast::<u8>();
+                to.copy_from_nonoverlapping(reason.as_ptr(), reason.len());
+            }
+            cell.result_at.store(0, Ordering::Relaxed);
+        } else {
+            self.heap.lock().expect("never poisoned").sweep(|_| false);
+            let written = block::write(py, &self.heap, reason, None)?;
+            self.heap.lock().expect("never poisoned").lend(written.place);
+            cell.result_at.store(written.place as u64 + 1, Ordering::Relaxed);
+            cell.result_region.store(self.who, Ordering::Relaxed);
+            cell.result_buffers.store(0, Ordering::Relaxed);
+        }
+        cell.result_len.store(reason.len() as u64, Ordering::Relaxed);
+        crash::reach("lost.written");
+        let waiter = end(&cell.state, state, LOST);
+        crash::reach("lost.published");
+        self.table.wake_parent(number, waiter);
+        Ok(())
+    }
+
+    /// Is this worker past its deadline in the very task it had then?
+    fn is_late(&self, slot: usize, who: u32) -> bool {
+        let place = self.table.slot(slot);
+        let deadline = place.deadline.load(Ordering::Acquire);
+        let Some(cell) = place.cell.load(Ordering::Acquire).checked_sub(1) else { return false };
+        let state = peek(&self.table.cell(cell).state);
+        let holds = state.tag == CLAIMED && state.who == who;
+        holds && deadline != 0 && deadline <= super::now()
+    }
+
+    /// (the earliest deadline of all workers or 0, the shortest timeout ever asked for or 0), in ns.
+    fn deadlines(&self) -> (u64, u64) {
+        let all = (0..self.table.slots).map(|slot| self.table.slot(slot).deadline.load(Ordering::Acquire));
+        let earliest = all.filter(|&deadline| deadline != 0).min().unwrap_or(0);
+        (earliest, self.table.header().shortest_timeout.load(Ordering::SeqCst))
+    }
+
+    /// Say whether a task with a deadline must wake this process.
+    fn doze(&self, dozing: bool) {
+        self.table.header().dozing.store(u32::from(dozing), Ordering::SeqCst);
+    }
+
+    /// Workers that a signal has stopped.
+    fn set_stopped(&self, count: u32) {
+        self.table.header().stopped.store(count, Ordering::SeqCst);
+        self.table.ring_all();
+    }
+
+    /// No worker can live: the pool is broken.
+    fn give_up(&self) {
+        self.table.header().broken.store(1, Ordering::SeqCst);
+    }
+}
+
+fn enlist(table: &table::Table, number: usize) -> PyResult<u32> {
+    let header = table.header();
+    let who = header.incarnations.load(Ordering::Acquire).max(1);
+    if who >= MAX_WHO {
+        return Err(PyRuntimeError::new_err("this pool has replaced 16 million workers; make a new one"));
+    }
+    let slot = table.slot(number);
+    slot.pid.store(0, Ordering::Relaxed);
+    slot.retiring.store(0, Ordering::Relaxed);
+    slot.cell.store(0, Ordering::Relaxed);
+    slot.initialized.store(0, Ordering::Relaxed);
+    slot.tasks.store(0, Ordering::Relaxed);
+    slot.deadline.store(0, Ordering::Relaxed);
+    slot.over.store(0, Ordering::Relaxed);
+    slot.incarnation.store(who, Ordering::Release);
+    // After the slot: whoever counts incarnations must find each of them alive or over.
+    header.incarnations.store(who + 1, Ordering::Release);
+    Ok(who)
+}
+
+// The block's head is what `args` skips.
+const _: () = assert!(size_of::<heap::BlockShared>() == LINE);

@@ -1,0 +1,262 @@
+//! A worker: claims cells, looks at their arguments, publishes results from its own heap.
+
+use super::block::{self, Lease};
+use super::parent::PARENT_REGION;
+use super::{now, table::Table};
+use crate::crash;
+use crate::futex::{self, Woken};
+use crate::heap::Heap;
+use crate::protocol::{end, Ordering, State, DONE};
+use crate::segment::Mapping;
+use crate::spin::Spin;
+use crate::table::{self, RESULT_INLINE, RUNNING};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// An idle worker looks up this often, so that a Python signal handler is never late for long.
+const NAP: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+struct Current {
+    claim: Option<(u32, State)>,
+    since: u64,
+    tasks: u64,
+}
+
+/// (function, kind, items, retries left, payload, buffers)
+type Task<'py> = (u32, u32, u32, u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>);
+
+/// Worker(table, slot, who): the side that works.
+#[pyclass(frozen, module = "garrison._core")]
+pub struct Worker {
+    table: Arc<table::Table>,
+    slot: usize,
+    who: u32,
+    heap: OnceLock<Mutex<Heap>>,
+    parent: Arc<Mapping>,
+    current: Mutex<Current>,
+    spin: Spin,
+}
+
+#[pymethods]
+impl Worker {
+    #[new]
+    fn new(table: &Table, slot: usize, who: u32) -> PyResult<Self> {
+        let table = table.shared.clone();
+        let parent = table.segment.map_region(PARENT_REGION)?;
+        Ok(Self {
+            table,
+            slot,
+            who,
+            heap: OnceLock::new(),
+            parent,
+            current: Mutex::default(),
+            spin: Spin::new(),
+        })
+    }
+
+    /// The initializer is done.
+    fn initialized(&self) {
+        self.table.slot(self.slot).initialized.store(1, Ordering::Release);
+    }
+
+    /// This worker leaves on purpose and wants a successor.
+    fn retire(&self) {
+        self.table.slot(self.slot).retiring.store(1, Ordering::Release);
+        crash::reach("worker.retiring");
+    }
+
+    /// The next task, or None when the pool is closed and has no more work.
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Task<'py>>> {
+        let Some((number, state)) = self.claim(py)? else { return Ok(None) };
+        crash::reach("cell.claimed");
+        let cell = self.table.cell(number);
+        let slot = self.table.slot(self.slot);
+        let since = now();
+        {
+            let mut current = self.lock();
+            current.claim = Some((number, state));
+            current.since = since;
+            current.tasks += 1;
+        }
+        slot.cell.store(number + 1, Ordering::Relaxed);
+        self.set_deadline(cell.timeout.load(Ordering::Relaxed), since);
+        crash::reach("cell.announced");
+        self.pass_on();
+        let len = cell.args_len.load(Ordering::Relaxed) as usize;
+        let at = cell.args_at.load(Ordering::Relaxed);
+        let (payload, buffers) = if at == 0 {
+            // SAFETY: the claim's acquire has made the parent's bytes visible; it writes no more.
+            let bytes = unsafe { std::slice::from_raw_parts(cell.args.as_ptr(), len) };
+            (PyBytes::new(py, bytes).into_any(), None)
+        } else {
+            let lease = Lease::new(self.parent.clone(), at as usize - 1, self.who);
+            let count = cell.args_buffers.load(Ordering::Relaxed);
+            let (payload, buffers) = block::read(py, &lease, len, count)?;
+            (payload.into_any(), buffers)
+        };
+        crash::reach("args.read");
+        Ok(Some((
+            cell.function.load(Ordering::Relaxed),
+            cell.kind.load(Ordering::Relaxed),
+            cell.items.load(Ordering::Relaxed),
+            cell.retries.load(Ordering::Relaxed),
+            payload,
+            buffers,
+        )))
+    }
+
+    /// The pickled function of the present task.
+    fn function<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let (number, _) = self.claimed()?;
+        let at = self.table.cell(number).function_at.load(Ordering::Relaxed) as usize - 1;
+        let len_with_head = crate::heap::block(&self.parent, at).len.load(Ordering::Relaxed);
+        let len = len_with_head as usize - crate::heap::LINE;
+        let start = self.parent.at(at + crate::heap::LINE, len);
+        // SAFETY: the parent keeps the block while a cell refers to it; pickle ignores its padding.
+        Ok(PyBytes::new(py, unsafe { std::slice::from_raw_parts(start, len) }))
+    }
+
+    /// Item `index` of the present task begins: it is the one a death or a timeout is charged to.
+    fn begin(&self, index: u32) -> PyResult<()> {
+        let (number, _) = self.claimed()?;
+        let cell = self.table.cell(number);
+        cell.index.store(index, Ordering::Release);
+        let timeout = cell.timeout.load(Ordering::Relaxed);
+        if timeout > 0 {
+            self.set_deadline(timeout, now());
+        }
+        Ok(())
+    }
+
+    /// Hand the result in. Until the last store it is as if the task never ended.
+    #[pyo3(signature = (outcome, payload, buffers=None))]
+    fn publish(
+        &self,
+        py: Python<'_>,
+        outcome: u32,
+        payload: &[u8],
+        buffers: Option<&Bound<'_, PyList>>,
+    ) -> PyResult<()> {
+        let (number, state) = self.claimed()?;
+        let cell = self.table.cell(number);
+        let buffers = buffers.filter(|list| !list.is_empty());
+        if buffers.is_none() && payload.len() <= RESULT_INLINE {
+            // SAFETY: this worker has signed for the cell and is its only writer.
+            unsafe {
+                let to = (&raw mut (*self.table.cell_ptr(number)).result).cast::<u8>();
+                let half = payload.len() / 2;
+                to.copy_from_nonoverlapping(payload.as_ptr(), half);
+                crash::reach("result.half_written");
+                to.add(half).copy_from_nonoverlapping(payload.as_ptr().add(half), payload.len() - half);
+            }
+            cell.result_at.store(0, Ordering::Relaxed);
+        } else {
+            let heap = self.heap()?;
+            {
+                let mut heap = heap.lock().expect("never poisoned");
+                heap.sweep_sometimes(|_| false);
+            }
+            let written = block::write(py, heap, payload, buffers)?;
+            heap.lock().expect("never poisoned").lend(written.place);
+            cell.result_at.store(written.place as u64 + 1, Ordering::Relaxed);
+            cell.result_region.store(self.who, Ordering::Relaxed);
+            cell.result_buffers.store(written.buffers, Ordering::Relaxed);
+        }
+        cell.result_len.store(payload.len() as u64, Ordering::Relaxed);
+        cell.outcome.store(outcome, Ordering::Relaxed);
+        let mut current = self.lock();
+        cell.duration.store(now() - current.since, Ordering::Relaxed);
+        crash::reach("result.written");
+        let slot = self.table.slot(self.slot);
+        slot.tasks.store(current.tasks, Ordering::Relaxed);
+        slot.cell.store(0, Ordering::Relaxed);
+        slot.deadline.store(0, Ordering::Relaxed);
+        current.claim = None;
+        let waiter = end(&cell.state, state, DONE);
+        crash::reach("result.published");
+        self.table.wake_parent(number, waiter);
+        Ok(())
+    }
+}
+
+impl Worker {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
+        self.current.lock().expect("never poisoned")
+    }
+
+    fn claimed(&self) -> PyResult<(u32, State)> {
+        self.lock().claim.ok_or_else(|| PyRuntimeError::new_err("this worker has no task"))
+    }
+
+    fn heap(&self) -> PyResult<&Mutex<Heap>> {
+        if self.heap.get().is_none() {
+            let map = self.table.segment.map_region(self.who)?;
+            let _ = self.heap.set(Mutex::new(Heap::new(map)));
+        }
+        Ok(self.heap.get().expect("set just now"))
+    }
+
+    fn set_deadline(&self, timeout: u64, since: u64) {
+        let deadline = if timeout == 0 { 0 } else { since.saturating_add(timeout) };
+        self.table.slot(self.slot).deadline.store(deadline, Ordering::Release);
+    }
+
+    /// There is more work than this worker takes: have an idle one look.
+    fn pass_on(&self) {
+        if self.table.has_work() {
+            self.table.ring_bell(true);
+        }
+    }
+
+    fn claim(&self, py: Python<'_>) -> PyResult<Option<(u32, State)>> {
+        if let Some(claim) = self.table.claim(self.who) {
+            return Ok(Some(claim));
+        }
+        let start = Instant::now();
+        loop {
+            let (claim, woken) = py.detach(|| self.claim_or_nap());
+            if claim.is_some() {
+                self.spin.learn(start.elapsed());
+                return Ok(claim);
+            }
+            if woken == Woken::Interrupted {
+                py.check_signals()?;
+            }
+            if self.table.header().phase.load(Ordering::Acquire) != RUNNING && !self.table.has_work() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Spin if nobody else does, then sleep until the bell rings.
+    fn claim_or_nap(&self) -> (Option<(u32, State)>, Woken) {
+        let header = self.table.header();
+        let leaving = || header.phase.load(Ordering::Relaxed) != RUNNING;
+        let bell = &header.bell;
+        let spinner = &bell.spinner;
+        if self.spin.pays()
+            && spinner.compare_exchange(0, self.who, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        {
+            let seen = self.spin.until(NAP, || self.table.has_work() || leaving());
+            // Only its own mark: the supervisor may have given the place to another.
+            let _ = spinner.compare_exchange(self.who, 0, Ordering::SeqCst, Ordering::SeqCst);
+            if seen {
+                return (self.table.claim(self.who), Woken::Changed);
+            }
+        }
+        let count = bell.prepare();
+        if self.table.has_work() || leaving() {
+            return (self.table.claim(self.who), Woken::Changed);
+        }
+        let start = Instant::now();
+        let woken = futex::wait(&bell.count, count, NAP);
+        if woken == Woken::TimedOut {
+            self.spin.learn(start.elapsed());
+        }
+        (self.table.claim(self.who), woken)
+    }
+}

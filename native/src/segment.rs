@@ -1,0 +1,233 @@
+//! One sparse, sealed `memfd` for a whole pool, divided into a control part and regions.
+//!
+//! ```text
+//! offset 0          control_len        + region_len       + region_len
+//! | control         | region 0         | region 1         | region 2 ...
+//! | header, cells   | the parent's     | the supervisor's, the workers': one each, never reused
+//! ```
+//!
+//! File offsets are plentiful (2^62), memory is spent only where something was reserved. A region
+//! has one owner for its whole life; when that process is dead and nobody looks at the region any
+//! more, its pages go back by one `fallocate(PUNCH_HOLE)`. There is nothing to repair in it.
+
+use std::io::{Error, Result};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+pub const PAGE: usize = 4096;
+const FILE_LEN: u64 = 1 << 62;
+
+/// How often this process image was forked: objects of a parent must not act in its child.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+pub fn generation() -> u64 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Have every fork from now on counted in the child.
+pub fn watch_forks() {
+    extern "C" fn in_child() {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: the handler only adds to an atomic, which is allowed after a fork.
+    ONCE.call_once(|| unsafe {
+        libc::pthread_atfork(None, None, Some(in_child));
+    });
+}
+
+fn check(answer: libc::c_int) -> Result<()> {
+    if answer == -1 { Err(Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The file behind everything a pool shares.
+#[derive(Debug)]
+pub struct Segment {
+    fd: OwnedFd,
+    control_len: usize,
+    region_len: usize,
+}
+
+impl Segment {
+    /// A new, empty, sealed segment: nobody can shrink it under a reader (no SIGBUS).
+    pub fn create(control_len: usize, region_len: usize) -> Result<Arc<Self>> {
+        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+        // SAFETY: a static C string, and the returned descriptor is owned by nobody else.
+        let fd = unsafe {
+            let fd = libc::memfd_create(c"garrison".as_ptr(), flags);
+            check(fd)?;
+            OwnedFd::from_raw_fd(fd)
+        };
+        // SAFETY: plain system calls on a descriptor we own.
+        unsafe {
+            check(libc::ftruncate(fd.as_raw_fd(), FILE_LEN as libc::off_t))?;
+            let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+            check(libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals))?;
+        }
+        Ok(Arc::new(Self { fd, control_len, region_len }))
+    }
+
+    /// The segment behind a descriptor that was inherited; a duplicate of it is kept.
+    pub fn attach(fd: i32, control_len: usize, region_len: usize) -> Result<Arc<Self>> {
+        // SAFETY: fcntl reports a bad descriptor; the duplicate is ours alone.
+        let fd = unsafe {
+            let own = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
+            check(own)?;
+            OwnedFd::from_raw_fd(own)
+        };
+        Ok(Arc::new(Self { fd, control_len, region_len }))
+    }
+
+    pub fn fd(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+
+    pub fn region_len(&self) -> usize {
+        self.region_len
+    }
+
+    fn region_offset(&self, region: u32) -> u64 {
+        self.control_len as u64 + u64::from(region) * self.region_len as u64
+    }
+
+    /// Make `len` bytes from `offset` on really there, or say that the memory is full.
+    pub fn reserve_control(&self, offset: usize, len: usize) -> Result<()> {
+        self.fallocate(0, offset as u64, len)
+    }
+
+    fn fallocate(&self, mode: i32, offset: u64, len: usize) -> Result<()> {
+        loop {
+            // SAFETY: a system call on our own descriptor.
+            let done = unsafe {
+                check(libc::fallocate(self.fd(), mode, offset as libc::off_t, len as libc::off_t))
+            };
+            match done {
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Give the pages of a dead owner's region back to the system.
+    pub fn punch_region(&self, region: u32) -> Result<()> {
+        let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        self.fallocate(hole, self.region_offset(region), self.region_len)
+    }
+
+    pub fn map_control(self: &Arc<Self>) -> Result<Arc<Mapping>> {
+        Mapping::new(self, 0, self.control_len)
+    }
+
+    pub fn map_region(self: &Arc<Self>, region: u32) -> Result<Arc<Mapping>> {
+        Mapping::new(self, self.region_offset(region), self.region_len)
+    }
+}
+
+/// A part of a segment in this process's address space, unmapped with its last user.
+#[derive(Debug)]
+pub struct Mapping {
+    segment: Arc<Segment>,
+    base: *mut u8,
+    offset: u64,
+    len: usize,
+}
+
+// SAFETY: the memory is shared between processes anyway; all access goes through atomics, or
+// through bytes whose single writer the protocol of `table` names.
+unsafe impl Send for Mapping {}
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(segment: &Arc<Segment>, offset: u64, len: usize) -> Result<Arc<Self>> {
+        // SAFETY: a fresh mapping at an address the kernel chooses.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_NORESERVE,
+                segment.fd(),
+                offset as libc::off_t,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(Error::last_os_error());
+        }
+        // SAFETY: the range was mapped just now. A core dump does not want terabytes of holes.
+        unsafe { libc::madvise(base, len, libc::MADV_DONTDUMP) };
+        Ok(Arc::new(Self { segment: segment.clone(), base: base.cast(), offset, len }))
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The address of `offset`; `len` bytes from there lie inside (checked).
+    pub fn at(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(offset <= self.len && len <= self.len - offset, "outside of the mapping");
+        // SAFETY: checked above.
+        unsafe { self.base.add(offset) }
+    }
+
+    pub fn reserve(&self, offset: usize, len: usize) -> Result<()> {
+        self.segment.fallocate(0, self.offset + offset as u64, len)
+    }
+
+    pub fn punch(&self, offset: usize, len: usize) -> Result<()> {
+        let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        self.segment.fallocate(hole, self.offset + offset as u64, len)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has this mapping, this being its last `Arc`.
+        unsafe { libc::munmap(self.base.cast(), self.len) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment() -> Arc<Segment> {
+        Segment::create(PAGE, 1 << 30).expect("a memfd")
+    }
+
+    #[test]
+    fn what_one_mapping_writes_another_reads() {
+        let one = segment();
+        let two = Segment::attach(one.fd(), PAGE, 1 << 30).expect("attached");
+        let (a, b) = (one.map_region(3).expect("map"), two.map_region(3).expect("map"));
+        a.reserve(0, PAGE).expect("room");
+        // SAFETY: both lie inside of reserved pages.
+        unsafe {
+            *a.at(100, 1) = 42;
+            assert_eq!(*b.at(100, 1), 42);
+        }
+    }
+
+    #[test]
+    fn a_punched_region_reads_as_zero() {
+        let segment = segment();
+        let map = segment.map_region(0).expect("map");
+        // SAFETY: inside of the mapping; a memfd hole reads as zero.
+        unsafe {
+            *map.at(5, 1) = 7;
+            segment.punch_region(0).expect("punched");
+            assert_eq!(*map.at(5, 1), 0);
+        }
+    }
+
+    #[test]
+    fn nobody_can_shrink_it() {
+        let segment = segment();
+        // SAFETY: the call fails, that is the point.
+        assert_eq!(unsafe { libc::ftruncate(segment.fd(), 0) }, -1);
+    }
+}

@@ -1,0 +1,315 @@
+//! The task table: the layout of a segment's control part, and this process's handle on it.
+//!
+//! ```text
+//! | HeaderShared | SlotShared × slots | entries of ring 0 | of ring 1 | CellShared × CAPACITY |
+//! ```
+//! Offsets and counts only, no pointers: every process maps it where it likes.
+
+use crate::futex;
+use crate::protocol::{
+    peek, AtomicU32, AtomicU64, BellShared, Ordering, Ring, RingShared, State, CLAIMED, MAIN,
+    READY, RETRY,
+};
+use crate::segment::{Mapping, Segment, PAGE};
+use std::io::Result;
+use std::sync::Arc;
+
+/// Tasks that can be in flight. Only what is used is ever backed by memory.
+pub const CAPACITY: usize = 1 << 20;
+/// A pickled call of a small function fits; so does its result.
+pub const INLINE: usize = 96;
+pub const RESULT_INLINE: usize = 144;
+/// Cells are reserved in groups, so that a submit rarely makes a system call.
+const RESERVE: usize = 1 << 8;
+
+/// What the pool as a whole is told. One writer for each word, in brackets.
+#[repr(C, align(128))]
+pub struct HeaderShared {
+    /// [parent] RUNNING, CLOSING (leave when there is no work), TERMINATING.
+    pub phase: AtomicU32,
+    /// [supervisor] Not 0: no worker can live; the reason lies in its report.
+    pub broken: AtomicU32,
+    /// [supervisor] The next incarnation's number, kept here for the supervisor's successor.
+    pub incarnations: AtomicU32,
+    /// [supervisor] Changes with each death.
+    pub deaths: AtomicU32,
+    /// [supervisor] Workers that were stopped by a signal: one ring of the bell may be lost on them.
+    pub stopped: AtomicU32,
+    /// [parent] Cells that were ever used; the rest need not be looked at.
+    pub cells: AtomicU32,
+    /// [supervisor] It sleeps without a limit: a task with a deadline must wake it.
+    pub dozing: AtomicU32,
+    /// [parent] Threads that wait for any task to end.
+    pub watchers: AtomicU32,
+    /// [parent] The shortest timeout of any task so far, in ns; 0 if there was none.
+    pub shortest_timeout: AtomicU64,
+    /// Rung at each end of a task while there are watchers.
+    pub ended: AtomicU32,
+    /// [supervisor] Deaths that were answered by a new attempt, for the statistics.
+    pub retried: AtomicU32,
+    /// [supervisor] Rung when the supervisor has started its workers, or failed to.
+    pub ready: AtomicU32,
+    _pad: [u32; 5],
+    pub bell: BellShared,
+    pub rings: [RingShared; 2],
+}
+
+/// A worker's place in the pool. The supervisor writes `incarnation`, `pid` and `over`; the worker
+/// that has this incarnation writes the rest.
+#[repr(C, align(128))]
+pub struct SlotShared {
+    pub incarnation: AtomicU32,
+    pub pid: AtomicU32,
+    /// 1: this incarnation is dead, all that it held is free.
+    pub over: AtomicU32,
+    /// 1: the worker left on purpose, having served its number of tasks.
+    pub retiring: AtomicU32,
+    /// Number of the cell it works on, plus 1; 0 while idle.
+    pub cell: AtomicU32,
+    /// 1: it is past its initializer.
+    pub initialized: AtomicU32,
+    pub tasks: AtomicU64,
+    /// When the present item must be finished, in ns of the monotonic clock; 0 if never.
+    pub deadline: AtomicU64,
+    _pad: [u64; 10],
+}
+
+/// One task. One writer at a time: who that is, says the state (see `protocol`).
+#[repr(C, align(128))]
+pub struct CellShared {
+    pub state: AtomicU64,
+    /// What to run: a number of the parent's, and where in its heap the pickled function lies.
+    pub function_at: AtomicU64,
+    pub function: AtomicU32,
+    /// How to run it (CALL, MAP, ...), see `garrison.pool._wire`.
+    pub kind: AtomicU32,
+    pub items: AtomicU32,
+    /// The item that is being worked on.
+    pub index: AtomicU32,
+    /// How often each item may be tried again after a death.
+    pub retries: AtomicU32,
+    /// Deaths that are charged to item `charged`, and to the whole cell.
+    pub attempts: AtomicU32,
+    pub charged: AtomicU32,
+    pub fatalities: AtomicU32,
+    /// Length of what is inline, or the payload's part of the block.
+    pub args_len: AtomicU64,
+    /// 0: inline. Else the block's place in the parent's heap, plus 1.
+    pub args_at: AtomicU64,
+    pub timeout: AtomicU64,
+    pub result_len: AtomicU64,
+    pub result_at: AtomicU64,
+    pub result_region: AtomicU32,
+    pub outcome: AtomicU32,
+    /// Nanoseconds that the task took.
+    pub duration: AtomicU64,
+    /// Out-of-band buffers (pickle 5) that follow the payload in its block.
+    pub args_buffers: AtomicU32,
+    pub result_buffers: AtomicU32,
+    pub args: [u8; INLINE],
+    pub result: [u8; RESULT_INLINE],
+    _pad: [u8; 16],
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<SlotShared>() == 128);
+    assert!(size_of::<CellShared>() == 384);
+    assert!(size_of::<HeaderShared>() == 768);
+};
+
+pub const RUNNING: u32 = 0;
+pub const CLOSING: u32 = 1;
+pub const TERMINATING: u32 = 2;
+
+/// This process's view of a table.
+#[derive(Debug)]
+pub struct Table {
+    pub segment: Arc<Segment>,
+    pub control: Arc<Mapping>,
+    pub slots: usize,
+    slots_at: usize,
+    rings_at: usize,
+    cells_at: usize,
+}
+
+fn layout(slots: usize) -> (usize, usize, usize, usize) {
+    let page = |offset: usize| offset.div_ceil(PAGE) * PAGE;
+    let slots_at = page(size_of::<HeaderShared>());
+    let rings_at = page(slots_at + slots * size_of::<SlotShared>());
+    let cells_at = page(rings_at + 2 * CAPACITY * size_of::<u32>());
+    let end = page(cells_at + CAPACITY * size_of::<CellShared>());
+    (slots_at, rings_at, cells_at, end)
+}
+
+impl Table {
+    pub fn create(slots: usize, region_len: usize) -> Result<Self> {
+        let (_, rings_at, cells_at, end) = layout(slots);
+        let table = Self::over(Segment::create(end, region_len)?, slots)?;
+        table.segment.reserve_control(0, rings_at)?;
+        // The rings are touched entry by entry as tasks come; to reserve 8 MB at every start
+        // would cost more than the pool itself, so each page is reserved on its first use.
+        debug_assert!(rings_at < cells_at);
+        Ok(table)
+    }
+
+    pub fn attach(fd: i32, slots: usize, region_len: usize) -> Result<Self> {
+        let (_, _, _, end) = layout(slots);
+        Self::over(Segment::attach(fd, end, region_len)?, slots)
+    }
+
+    fn over(segment: Arc<Segment>, slots: usize) -> Result<Self> {
+        let (slots_at, rings_at, cells_at, _) = layout(slots);
+        let control = segment.map_control()?;
+        Ok(Self { segment, control, slots, slots_at, rings_at, cells_at })
+    }
+
+    /// Have memory behind cells `first..` (a group of them) before any is used.
+    pub fn reserve_cells(&self, first: usize) -> Result<usize> {
+        let count = RESERVE.min(CAPACITY - first);
+        let at = self.cells_at + first * size_of::<CellShared>();
+        self.segment.reserve_control(at, count * size_of::<CellShared>())?;
+        Ok(count)
+    }
+
+    /// Have memory behind the ring entry that the next push writes.
+    pub fn reserve_entry(&self, ring: u32, place: u64) -> Result<()> {
+        let entry = (place as usize & (CAPACITY - 1)) + ring as usize * CAPACITY;
+        let at = self.rings_at + entry * size_of::<u32>();
+        self.segment.reserve_control(at / PAGE * PAGE, PAGE)
+    }
+
+    pub fn header(&self) -> &HeaderShared {
+        // SAFETY: inside of the control part, aligned to a page, lives as long as the mapping.
+        unsafe { &*self.control.at(0, size_of::<HeaderShared>()).cast() }
+    }
+
+    pub fn slot(&self, number: usize) -> &SlotShared {
+        assert!(number < self.slots, "no such slot");
+        let at = self.slots_at + number * size_of::<SlotShared>();
+        // SAFETY: as above.
+        unsafe { &*self.control.at(at, size_of::<SlotShared>()).cast() }
+    }
+
+    pub fn cell_ptr(&self, number: u32) -> *mut CellShared {
+        assert!((number as usize) < CAPACITY, "no such cell");
+        let at = self.cells_at + number as usize * size_of::<CellShared>();
+        self.control.at(at, size_of::<CellShared>()).cast()
+    }
+
+    pub fn cell(&self, number: u32) -> &CellShared {
+        // SAFETY: as above.
+        unsafe { &*self.cell_ptr(number) }
+    }
+
+    pub fn ring(&self, number: u32) -> Ring<'_> {
+        let at = self.rings_at + number as usize * CAPACITY * size_of::<u32>();
+        let first = self.control.at(at, CAPACITY * size_of::<u32>());
+        // SAFETY: as above; atomics may be shared.
+        let entries = unsafe { std::slice::from_raw_parts(first.cast::<AtomicU32>(), CAPACITY) };
+        Ring { number, shared: &self.header().rings[number as usize], entries }
+    }
+
+    /// Is there something to claim?
+    pub fn has_work(&self) -> bool {
+        let rings = &self.header().rings;
+        !rings[MAIN as usize].is_empty() || !rings[RETRY as usize].is_empty()
+    }
+
+    pub fn waiting(&self) -> u64 {
+        self.header().rings.iter().map(RingShared::len).sum()
+    }
+
+    /// What was requeued goes first: it has waited longest.
+    pub fn claim(&self, who: u32) -> Option<(u32, State)> {
+        let state_of = |cell| &self.cell(cell).state;
+        let found = self.ring(RETRY).claim(who, state_of);
+        found.or_else(|| self.ring(MAIN).claim(who, state_of))
+    }
+
+    /// Make `cell` ready in a ring and see to it that somebody takes it.
+    pub fn publish(&self, ring: u32, cell: u32) -> Result<()> {
+        let ring = self.ring(ring);
+        let place = ring.shared.tail.load(Ordering::Relaxed);
+        if place < CAPACITY as u64 && place % (PAGE / size_of::<u32>()) as u64 == 0 {
+            self.reserve_entry(ring.number, place)?;
+        }
+        ring.push(cell, &self.cell(cell).state);
+        self.ring_bell(true);
+        Ok(())
+    }
+
+    pub fn ring_bell(&self, spinner_is_enough: bool) {
+        let header = self.header();
+        let stopped = header.stopped.load(Ordering::Relaxed) > 0;
+        let enough = spinner_is_enough && !stopped && self.waiting() <= 1;
+        if header.bell.must_ring(enough) {
+            let count = if stopped { i32::MAX } else { 1 };
+            header.bell.rung(futex::wake(&header.bell.count, count));
+        }
+    }
+
+    /// Wake every idle worker, whatever the flags say.
+    pub fn ring_all(&self) {
+        let bell = &self.header().bell;
+        bell.spinner.store(0, Ordering::SeqCst);
+        bell.count.fetch_add(1, Ordering::SeqCst);
+        futex::wake(&bell.count, i32::MAX);
+    }
+
+    /// Tell the parent's threads that a task ended.
+    pub fn wake_parent(&self, cell: u32, waiter: bool) {
+        if waiter {
+            futex::wake(low_half(&self.cell(cell).state), i32::MAX);
+        }
+        let header = self.header();
+        crate::protocol::fence(Ordering::SeqCst);
+        if header.watchers.load(Ordering::SeqCst) != 0 {
+            header.ended.fetch_add(1, Ordering::SeqCst);
+            futex::wake(&header.ended, i32::MAX);
+        }
+    }
+
+    /// The slot of an incarnation that lives.
+    pub fn slot_of(&self, who: u32) -> Option<usize> {
+        (0..self.slots).find(|&number| {
+            let slot = self.slot(number);
+            slot.incarnation.load(Ordering::Acquire) == who
+                && slot.over.load(Ordering::Acquire) == 0
+        })
+    }
+
+    /// Cells signed for by `who`.
+    pub fn held_by(&self, who: u32) -> Vec<(u32, State)> {
+        let cells = self.header().cells.load(Ordering::Acquire);
+        (0..cells)
+            .map(|cell| (cell, peek(&self.cell(cell).state)))
+            .filter(|(_, state)| state.tag == CLAIMED && state.who == who)
+            .collect()
+    }
+
+    /// What a dead supervisor left: cells held by nobody who lives, and ready ones in no ring.
+    pub fn stranded(&self) -> (Vec<(u32, State)>, Vec<u32>) {
+        let cells = self.header().cells.load(Ordering::Acquire);
+        let (mut held, mut forgotten) = (Vec::new(), Vec::new());
+        for cell in 0..cells {
+            let state = peek(&self.cell(cell).state);
+            if state.tag == CLAIMED && self.slot_of(state.who).is_none() {
+                held.push((cell, state));
+            } else if state.tag == READY
+                && state.ring == RETRY
+                && !self.ring(RETRY).holds(cell, state.ticket)
+            {
+                forgotten.push(cell);
+            }
+        }
+        (held, forgotten)
+    }
+}
+
+/// The half of a state word that a futex can be on: tag, waiter and owner.
+pub fn low_half(state: &AtomicU64) -> &std::sync::atomic::AtomicU32 {
+    let low = usize::from(cfg!(target_endian = "big"));
+    // SAFETY: two u32 lie in a u64, and both are aligned.
+    unsafe { &*(std::ptr::from_ref(state).cast::<std::sync::atomic::AtomicU32>()).add(low) }
+}

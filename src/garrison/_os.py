@@ -1,0 +1,216 @@
+"""What differs between systems: processors, memory, the out-of-memory killer, families of processes.
+
+Everything that reads ``/proc`` or control groups is here, so that another system needs another
+version of this module only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+
+if sys.platform == "win32":
+    msg = (
+        "garrison runs on Linux (x86-64, aarch64); on Windows use WSL, or the standard library's "
+        "multiprocessing, whose interface is the same"
+    )
+    raise ImportError(msg)
+
+CGROUPS = Path("/sys/fs/cgroup")
+PROC = Path("/proc")
+
+
+def usable_cpus() -> int:
+    """How many processors this process may really use: affinity and cgroup quota, rounded up."""
+    allowed = len(os.sched_getaffinity(0))
+    override = os.environ.get("PYTHON_CPU_COUNT", "")
+    if override.isdigit() and int(override) > 0:
+        return int(override)
+    quota = min((q for q in (_quota_v2(), _quota_v1()) if q is not None), default=math.inf)
+    return max(1, min(allowed, math.ceil(quota) if math.isfinite(quota) else allowed))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _own_cgroups(controller: str, root: Path | None = None) -> list[Path]:
+    """Folders of this process's control group and its ancestors, v1 (`controller`) or v2 ("")."""
+    root = root or CGROUPS
+    for line in _read(PROC / "self" / "cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            mounted = root / controller if controller else root
+            if not controller and not (root / "cgroup.controllers").exists():
+                mounted = root / "unified"
+            inner = mounted / path.lstrip("/")
+            steps = [inner, *inner.parents]
+            return [step for step in steps if step == mounted or mounted in step.parents]
+    return []
+
+
+def _quota_v2() -> float | None:
+    quotas = []
+    for folder in _own_cgroups(""):
+        limit, _, period = _read(folder / "cpu.max").strip().partition(" ")
+        if limit.isdigit() and period.isdigit() and int(period):
+            quotas.append(int(limit) / int(period))
+    return min(quotas, default=None)
+
+
+def _quota_v1() -> float | None:
+    quotas = []
+    for folder in _own_cgroups("cpu"):
+        limit = _read(folder / "cpu.cfs_quota_us").strip()
+        period = _read(folder / "cpu.cfs_period_us").strip()
+        if limit.isdigit() and period.isdigit() and int(period):
+            quotas.append(int(limit) / int(period))
+    return min(quotas, default=None)
+
+
+def available_memory() -> int:
+    """Bytes that can still be had without swapping: of the machine and of the control group."""
+    left = [_meminfo("MemAvailable")]
+    for folder in _own_cgroups(""):
+        left.append(_room(folder / "memory.max", folder / "memory.current"))
+    for folder in _own_cgroups("memory"):
+        left.append(_room(folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes"))
+    return min(left)
+
+
+def _meminfo(key: str) -> int:
+    for line in _read(PROC / "meminfo").splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    return sys.maxsize
+
+
+def _room(limit: Path, usage: Path) -> int:
+    most, used = _read(limit).strip(), _read(usage).strip()
+    if not (most.isdigit() and used.isdigit()):
+        return sys.maxsize
+    return max(0, int(most) - int(used))
+
+
+def total_memory() -> int:
+    """Bytes of memory this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has killed so far because memory ran out, as seen from here."""
+    counts = [0]
+    for line in _read(PROC / "vmstat").splitlines():
+        if line.startswith("oom_kill "):
+            counts.append(int(line.split()[1]))
+    for folder in _own_cgroups("")[:1]:
+        counts.extend(_counter(folder / "memory.events", "oom_kill"))
+    for folder in _own_cgroups("memory")[:1]:
+        counts.extend(_counter(folder / "memory.oom_control", "oom_kill"))
+    return max(counts)
+
+
+def _counter(path: Path, key: str) -> list[int]:
+    words = [line.split() for line in _read(path).splitlines()]
+    return [int(word[1]) for word in words if len(word) == 2 and word[0] == key]  # noqa: PLR2004
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose parent is `pid`, by one look at ``/proc``."""
+    return [child for child, parent in _parents().items() if parent == pid]
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, grandchildren and so on of `pid`."""
+    parents = _parents()
+    found: list[int] = []
+    generation = [pid]
+    while generation:
+        generation = [child for child, parent in parents.items() if parent in generation]
+        found.extend(generation)
+    return found
+
+
+def _parents() -> dict[int, int]:
+    parents = {}
+    for entry in os.listdir(PROC):
+        if entry.isdigit():
+            fields = stat_fields(int(entry))
+            if fields:
+                parents[int(entry)] = int(fields[1])
+    return parents
+
+
+def stat_fields(pid: int) -> list[str]:
+    """Fields of ``/proc/PID/stat`` from the state on; empty if there is no such process."""
+    text = _read(PROC / str(pid) / "stat")
+    # The name in parentheses may contain anything, parentheses and spaces included.
+    return text.rpartition(")")[2].split()
+
+
+def kill_quietly(pid: int, number: int, *, group: bool = False) -> bool:
+    """Send a signal to a process, or to its whole group; False if there is nobody."""
+    try:
+        if group:
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def wait_gone(pid: int, seconds: float) -> bool:
+    """Wait for a process that may be nobody's child here to be dead (a zombie counts)."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
+    finally:
+        os.close(fd)
+
+
+def kill_descendants(pid: int, seconds: float = 2.0) -> bool:
+    """Kill all that descend from `pid`, until nothing does. They must end up as its children."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        alive = [each for each in descendants(pid) if stat_fields(each)[:1] not in ([], ["Z"])]
+        if not alive:
+            return True
+        for each in alive:
+            kill_quietly(each, signal.SIGKILL)
+        for each in alive:
+            wait_gone(each, end - time.monotonic())
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    return False
+
+
+def region_size(processes: int) -> int:
+    """Address space for each process's heap: as much as memory, within what the limits allow."""
+    import resource  # noqa: PLC0415 - only needed when a pool is made
+
+    wanted = 1 << max(30, (total_memory() - 1).bit_length())
+    # Half of a 47-bit address space, for every heap and its successors.
+    room = (1 << 46) // (2 * processes + 4)
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        room = min(room, soft // 4 // (processes + 2))
+    size = wanted
+    while size > max(room, 1 << 24):
+        size >>= 1
+    return size

@@ -1,0 +1,140 @@
+"""What can go wrong, sorted by who must act.
+
+``GarrisonError`` is the root. Where the standard library raises a certain type for the same
+mistake, the class here is a subclass of that type as well.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal as _signal
+from typing import TYPE_CHECKING
+
+from garrison._core import SharedMemoryFull
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+__all__ = [
+    "ArgumentUnpicklable",
+    "GarrisonError",
+    "PoolBroken",
+    "PoolClosed",
+    "PoolTerminated",
+    "ResultUnpicklable",
+    "SharedMemoryFull",
+    "TaskTimeout",
+    "WorkerDied",
+]
+
+
+class GarrisonError(Exception):
+    """The root of garrison's own exceptions."""
+
+
+class PoolClosed(GarrisonError, ValueError):
+    """You closed or terminated this pool: the order of the calls needs a fix."""
+
+
+class PoolTerminated(GarrisonError):
+    """The pool was terminated before this task was over; its result will never come."""
+
+
+class PoolBroken(GarrisonError):
+    """No worker can start, so no task can run: the message says what the workers died of."""
+
+
+class ArgumentUnpicklable(GarrisonError, pickle.PicklingError, TypeError):
+    """Something in the arguments cannot be sent; the message names the path to it."""
+
+
+class ResultUnpicklable(GarrisonError):
+    """A task's result or exception arrived but cannot be rebuilt here.
+
+    Attributes
+    ----------
+    type_name : str
+        The type of what the worker sent.
+    remote_traceback : str
+        For an exception: its traceback in the worker; else empty.
+    """
+
+    def __init__(self, message: str, type_name: str = "", remote_traceback: str = "") -> None:
+        super().__init__(message, type_name, remote_traceback)
+        self.type_name = type_name
+        self.remote_traceback = remote_traceback
+
+    def __str__(self) -> str:
+        tail = f"\n\nIn the worker:\n{self.remote_traceback}" if self.remote_traceback else ""
+        return f"{self.args[0]}{tail}"
+
+
+def _signal_name(number: int | None) -> str:
+    try:
+        return _signal.Signals(number or 0).name
+    except ValueError:
+        return f"signal {number}"
+
+
+class _TaskLost(GarrisonError):
+    """The worker is gone and the task with it."""
+
+    def __init__(self, task: str, facts: Mapping[str, Any]) -> None:
+        super().__init__(task, dict(facts))
+        self.task = task
+        self.pid: int | None = facts.get("pid")
+        self.signal: int | None = facts.get("signal")
+        self.exitcode: int | None = facts.get("exitcode")
+        self.out_of_memory: bool = bool(facts.get("out_of_memory"))
+        self.stack: str = facts.get("stack", "")
+        self.note: str = facts.get("note", "")
+
+    def _stack_text(self) -> str:
+        return f"\n\nIts last Python stack:\n{self.stack}" if self.stack else ""
+
+
+class WorkerDied(_TaskLost):
+    """The process that ran this task went away; only this task is lost.
+
+    Attributes
+    ----------
+    task : str
+        The function and a short repr of its arguments.
+    pid : int
+        The worker's process number.
+    signal : int or None
+        The signal that killed it.
+    exitcode : int or None
+        As `multiprocessing.Process.exitcode`: negative for a signal.
+    out_of_memory : bool
+        Whether it was the kernel's out-of-memory killer.
+    stack : str
+        The worker's last Python stack, where faulthandler could still write it.
+    """
+
+    def __str__(self) -> str:
+        return f"worker {self.pid} {self._cause()} while running {self.task}{self._stack_text()}"
+
+    def _cause(self) -> str:
+        if self.out_of_memory:
+            return "was killed by the kernel because memory ran out (give it smaller tasks)"
+        if self.note:
+            return self.note
+        if self.signal is not None:
+            return f"was killed by {_signal_name(self.signal)}"
+        return f"left with exit code {self.exitcode}"
+
+
+class TaskTimeout(_TaskLost, TimeoutError):
+    """This task took longer than its ``timeout``; its worker was replaced.
+
+    The attributes are those of `WorkerDied`, and ``timeout`` in seconds.
+    """
+
+    def __init__(self, task: str, facts: Mapping[str, Any]) -> None:
+        super().__init__(task, facts)
+        self.timeout: float = facts.get("timeout", 0.0)
+
+    def __str__(self) -> str:
+        return f"{self.task} took longer than {self.timeout:g} s{self._stack_text()}"

@@ -1,0 +1,113 @@
+"""What a pool can do beyond the standard library: one frozen record, checked where it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+from typing import Any
+
+__all__ = ["Options"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of a pool (``Pool(2, timeout=5)``) or of a view of it (``pool.options(retries=2)``).
+
+    Parameters
+    ----------
+    timeout : float, optional
+        Seconds that each call of the function may take. Then that task alone ends with
+        `TaskTimeout` and its worker is replaced.
+    retries : int
+        How often a task is tried again after its worker died, or after an exception of a
+        type in `retry_on`. The default 0 is safe for tasks that must not run twice.
+    retry_on : tuple of exception types
+        Exceptions that are worth another attempt.
+    progress : bool
+        Show a progress bar on a terminal or in a notebook, on stderr.
+    buffersize : int, optional
+        How many items `imap` and `imap_unordered` may take from their input ahead of the results
+        that were handed out. The default adapts to the tasks and stays small.
+    seed : int, optional
+        What the workers' own seeds of `random` and `numpy.random` are made from.
+
+    Examples
+    --------
+    >>> Options(timeout=5).replace(retries=2)
+    Options(timeout=5.0, retries=2)
+    >>> Options(retries=-1)
+    Traceback (most recent call last):
+    ValueError: retries must be at least 0, not -1
+    """
+
+    timeout: float | None = None
+    retries: int = 0
+    retry_on: tuple[type[BaseException], ...] = ()
+    progress: bool = False
+    buffersize: int | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every value, and bring it into its one form."""
+        put = object.__setattr__
+        if self.timeout is not None:
+            put(self, "timeout", _seconds("timeout", self.timeout))
+        put(self, "retries", whole("retries", self.retries, least=0, most=1 << 31))
+        put(self, "retry_on", _exception_types(self.retry_on))
+        if self.buffersize is not None:
+            put(self, "buffersize", whole("buffersize", self.buffersize, least=1))
+        if self.seed is not None:
+            put(self, "seed", operator.index(self.seed))
+
+    def replace(self, **changes: Any) -> Options:  # noqa: ANN401 - the fields' own types
+        """Return these options with some changed; an unknown name is an error that lists all."""
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                msg = f"unknown option {name!r}; there are {', '.join(known)}"
+                raise TypeError(msg)
+        return dataclasses.replace(self, **changes)
+
+    def __repr__(self) -> str:
+        """Show only what differs from the defaults."""
+        fields = dataclasses.fields(self)
+        set_ones = [f for f in fields if getattr(self, f.name) != f.default]
+        return f"Options({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in set_ones)})"
+
+
+def whole(name: str, value: Any, *, least: int, most: int | None = None) -> int:  # noqa: ANN401
+    """Return `value` as an int in a range, or raise an error which names both."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        msg = f"{name} must be a whole number, not {value!r}"
+        raise TypeError(msg) from None
+    if number < least:
+        msg = f"{name} must be at least {least}, not {value!r}"
+        raise ValueError(msg)
+    if most is not None and number > most:
+        msg = f"{name} must be at most {most}, not {value!r}"
+        raise ValueError(msg)
+    return number
+
+
+def _seconds(name: str, value: Any) -> float:  # noqa: ANN401
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        msg = f"{name} must be a number of seconds, not {value!r}"
+        raise TypeError(msg) from None
+    if not seconds > 0 or math.isinf(seconds):
+        msg = f"{name} must be a positive number of seconds, not {value!r}"
+        raise ValueError(msg)
+    return seconds
+
+
+def _exception_types(value: Any) -> tuple[type[BaseException], ...]:  # noqa: ANN401
+    types = (value,) if isinstance(value, type) else tuple(value)
+    for each in types:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            msg = f"retry_on takes exception types, not {each!r}"
+            raise TypeError(msg)
+    return types

@@ -1,0 +1,225 @@
+"""The parent's side of a pool of processes: the table, the supervisor, the register of functions.
+
+::
+
+    submit   function → number, value → bytes, both into a cell; a worker takes it from there
+    await_   spin, then sleep on the cell's word; look at the supervisor now and then
+    outcome  read the cell, free it, rebuild the value or the exception
+
+No thread of its own, no lock around user code: what a call needs, the call does.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from garrison import _core, _os
+from garrison.errors import PoolTerminated, TaskTimeout, WorkerDied
+from garrison.pool import _functions, _wire, _worker
+from garrison.process import Crew, Supervision
+from garrison.process._handle import SLICE
+from garrison.process._spawn import Deferred
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from multiprocessing.context import BaseContext
+
+    from garrison.options import Options
+
+__all__ = ["Engine"]
+
+RUNNING, CLOSING, TERMINATING = range(3)
+SHORT = 60
+"""Characters of an argument's repr in a message."""
+
+
+class Engine:
+    """Runs tasks in processes of this machine."""
+
+    def __init__(
+        self,
+        processes: int,
+        context: BaseContext,
+        start: tuple[Callable[..., object] | None, Iterable[Any]],
+        lifetime: int | None,
+        seed: int,
+    ) -> None:
+        method = context.get_start_method()
+        fork = method not in ("spawn", "forkserver")
+        self.processes = processes
+        # The supervisor has a slot of its own: its heap lives and dies like a worker's.
+        self.table = _core.Table(processes + 1, _os.region_size(processes))
+        self.parent = _core.Parent(self.table)
+        self.registry = _functions.Registry(self.parent, fork=fork)
+        args = (self._start_args(start, fork=fork), seed, lifetime)
+        crew = Crew(
+            processes,
+            context.Process if fork else _worker_process,  # type: ignore[attr-defined]
+            _worker.work,
+            args,
+            name=f"{_PREFIX.get(method, 'Fork')}PoolWorker",
+            preload=_preload() if method == "forkserver" else (),
+        )
+        self.supervision = Supervision(self.table, crew, fork=fork)
+        self.supervision.start()
+
+    def _start_args(
+        self, start: tuple[Callable[..., object] | None, Iterable[Any]], *, fork: bool
+    ) -> Deferred:
+        initializer, initargs = start
+        if initializer is None or fork:
+            return Deferred((initializer, tuple(initargs)))
+        pickled = self.registry.pickled(initializer)
+        return Deferred((pickled, tuple(initargs)))
+
+    # --- Tasks ----------------------------------------------------------------------------
+
+    def submit(
+        self,
+        function: Callable[..., Any],
+        kind: int,
+        value: Any,  # noqa: ANN401 - arguments of any type
+        options: Options,
+        items: int = 1,
+        retries: int | None = None,
+    ) -> _core.Ticket:
+        """Put a task into the table; raises if its function or value cannot be sent."""
+        registry = self.registry
+        if options.retry_on:
+            number = registry.number(function, (options.retries, options.retry_on))
+        else:
+            number = registry.number(function)
+        data, buffers = _wire.encode(value, registry.known, "the arguments")
+        if retries is None:
+            retries = options.retries
+        if options.timeout is None:
+            return self.parent.submit(number, kind, data, buffers, items, retries, 0)
+        timeout = int(options.timeout * 1e9)
+        ticket = self.parent.submit(number, kind, data, buffers, items, retries, timeout)
+        if self.table.dozing:
+            self.supervision.kick()
+        return ticket
+
+    def await_(self, ticket: _core.Ticket, deadline: float | None) -> bool:
+        """Wait for a task's end; False at the deadline. Raises if it can never come."""
+        while True:
+            left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
+            if ticket.wait(left):
+                return True
+            self.check()
+            if deadline is not None and time.monotonic() >= deadline:
+                return ticket.ended()
+
+    def await_any(self, tickets: list[_core.Ticket], deadline: float | None) -> int | None:
+        """Wait for the end of one of these tasks: its index, or None at the deadline."""
+        while True:
+            left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
+            index = self.parent.wait_any(tickets, left)
+            if index is not None:
+                return index
+            self.check()
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+
+    def wait_some(self, tickets: list[_core.Ticket], seconds: float) -> None:
+        """Wait until one of these has ended, something new has come, or time is over."""
+        if self.parent.wait_any(tickets, seconds) is None:
+            self.check()
+
+    def nudge(self) -> None:
+        """Have `wait_some` come back."""
+        self.parent.nudge()
+
+    def check(self) -> None:
+        """Look after the supervisor, and raise if no task will ever end any more."""
+        if self.table.phase == TERMINATING:
+            msg = "the pool was terminated before this task was over"
+            raise PoolTerminated(msg)
+        self.supervision.check()
+
+    def outcome(self, ticket: _core.Ticket) -> tuple[bool, Any, int, int]:
+        """Take an ended task's result: (success, value or exception, nanoseconds, outcome)."""
+        call = ticket.call() if ticket.lost() else None
+        outcome, payload, buffers, duration, _ = ticket.take()
+        if outcome == _wire.OK or outcome == _wire.SOME_FAILED:
+            try:
+                return True, _wire.decode_value(payload, buffers), duration, outcome
+            except Exception as error:  # noqa: BLE001 - what decode_value makes of a failure
+                return False, error, duration, outcome
+        if call is None:
+            return False, _wire.decode_error(payload), duration, outcome
+        return False, self._loss(call, pickle.loads(payload)), duration, outcome  # noqa: S301
+
+    # --- What happened to a task ----------------------------------------------------------
+
+    def _loss(self, call: tuple[Any, ...], facts: dict[str, Any]) -> BaseException:
+        task = self.describe(call)
+        return TaskTimeout(task, facts) if facts["late"] else WorkerDied(task, facts)
+
+    def describe(self, call: tuple[Any, ...]) -> str:
+        """Return the function and a short repr of the arguments that it was working on."""
+        number, kind, index, payload = call
+        name = self.registry.name(number)
+        try:
+            value = pickle.loads(payload)  # noqa: S301 - this process wrote it
+        except Exception:  # noqa: BLE001 - large, or not to be had twice
+            return f"{name}(...)" if kind == _wire.CALL else f"{name}(item {index})"
+        if kind == _wire.CALL:
+            args, kwds = value
+        elif kind & _wire.STARMAP:
+            args, kwds = value[index], {}
+        else:
+            args, kwds = (value[index],), {}
+        texts = [_short(arg) for arg in args]
+        texts += [f"{key}={_short(arg)}" for key, arg in kwds.items()]
+        return f"{name}({', '.join(texts)})"
+
+    # --- The end --------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Have the workers leave when there is no more work."""
+        self.table.enter(CLOSING)
+        self.supervision.kick()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the workers to leave; True when they have. Looks after the supervisor."""
+        if self.supervision.join(seconds) and self.supervision.finished:
+            return True
+        if self.table.broken:
+            return True
+        self.supervision.check()
+        return False
+
+    def stop(self) -> None:
+        """End everything now."""
+        self.supervision.stop()
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a __repr__ of the user's
+        text = f"<{type(value).__qualname__}>"
+    return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
+
+
+_PREFIX = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}
+
+
+def _worker_process(**kwds: Any) -> Any:  # noqa: ANN401 - a Process
+    """Make a worker of a supervisor that runs in an interpreter of its own: fork it from there."""
+    from multiprocessing.context import ForkProcess  # noqa: PLC0415 - only in a supervisor
+
+    return ForkProcess(**kwds)
+
+
+def _preload() -> tuple[str, ...]:
+    """Modules of `set_forkserver_preload`; the supervisor is this pool's own fork server."""
+    forkserver: Any = sys.modules.get("multiprocessing.forkserver")
+    if forkserver is None:
+        return ()
+    names = forkserver._forkserver._preload_modules  # noqa: SLF001
+    return tuple(name for name in names if name != "__main__")

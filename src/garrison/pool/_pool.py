@@ -1,0 +1,583 @@
+"""`Pool`: the whole surface of `multiprocessing.Pool`, and options."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import secrets
+import warnings
+import weakref
+from collections.abc import Callable, Iterable
+from itertools import repeat
+from multiprocessing.pool import CLOSE, RUN, TERMINATE
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from garrison import _os
+from garrison.errors import PoolClosed
+from garrison.options import Options, whole
+from garrison.pool import _chunks, _wire
+from garrison.pool._engine import Engine
+from garrison.pool._herald import Herald
+from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
+from garrison.pool._progress import Bar
+from garrison.pool._results import Announced, AsyncResult, MapResult
+from garrison.process._handle import SLICE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from multiprocessing.context import BaseContext
+    from types import TracebackType
+
+    from garrison import _core
+
+__all__ = ["Pool", "Statistics"]
+
+T = TypeVar("T")
+Callback = Callable[[Any], object] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """What a pool does at the moment."""
+
+    workers: int
+    busy: int
+    queued: int
+    in_flight: int
+    completed: int
+    deaths: int
+    retried: int
+    supervisor_pid: int | None
+    supervisors_lost: int
+    worker_pids: tuple[int, ...]
+
+
+class TaskMethods:
+    """The methods that take tasks: the same for a pool and for a view of it with other options."""
+
+    _engine: Any
+    _options: Options
+
+    def _home(self) -> BasePool:
+        raise NotImplementedError
+
+    # --- One call -------------------------------------------------------------------------
+
+    def apply(
+        self,
+        func: Callable[..., T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},  # noqa: B006 - the standard signature; never changed
+    ) -> T:
+        """Call ``func(*args, **kwds)`` in a worker and return its result.
+
+        Examples
+        --------
+        >>> from garrison import Pool
+        >>> with Pool(2) as pool:
+        ...     pool.apply(pow, (2, 10))
+        1024
+        """
+        result: T = self._one(func, args, kwds).get()
+        return result
+
+    def apply_async(
+        self,
+        func: Callable[..., T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},  # noqa: B006 - the standard signature; never changed
+        callback: Callback = None,
+        error_callback: Callback = None,
+    ) -> AsyncResult:
+        """Have ``func(*args, **kwds)`` called in a worker; the result comes with ``get()``.
+
+        `callback` gets the result, `error_callback` the exception, in a thread of the pool.
+        """
+        result = self._one(func, args, kwds)
+        if callback is None and error_callback is None:
+            return result
+        return self._announced(result, callback, error_callback)
+
+    def _one(
+        self, func: Callable[..., Any], args: Iterable[Any], kwds: Mapping[str, Any]
+    ) -> AsyncResult:
+        home = self._home()
+        home._check_running()  # noqa: SLF001
+        if not callable(func):
+            _not_callable(func)
+        engine = self._engine
+        ticket = engine.submit(func, _wire.CALL, (args, kwds), self._options)
+        return AsyncResult(home, engine, ticket)
+
+    def _announced(
+        self, result: AsyncResult, callback: Callback, error_callback: Callback
+    ) -> AsyncResult:
+        for each in (callback, error_callback):
+            if each is not None and not callable(each):
+                _not_callable(each, "a callback")
+        return Announced(result, self._home()._herald, callback, error_callback)  # noqa: SLF001
+
+    # --- Many calls, all results ----------------------------------------------------------
+
+    def map(
+        self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[T]:
+        """Apply `func` to each element and return the list of results, in order.
+
+        Examples
+        --------
+        >>> from garrison import Pool
+        >>> with Pool(2) as pool:
+        ...     pool.map(abs, [-1, 2, -3])
+        [1, 2, 3]
+        """
+        return _finish(self._many(func, iterable, _wire.MAP, chunksize))
+
+    def starmap(
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+    ) -> list[T]:
+        """Like `map`, but the elements are tuples of arguments.
+
+        Examples
+        --------
+        >>> from garrison import Pool
+        >>> with Pool(2) as pool:
+        ...     pool.starmap(pow, [(2, 3), (3, 2)])
+        [8, 9]
+        """
+        return _finish(self._many(func, iterable, _wire.STARMAP, chunksize))
+
+    def map_async(
+        self,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callback = None,
+        error_callback: Callback = None,
+    ) -> AsyncResult:
+        """Like `map`, but return an `AsyncResult` at once."""
+        result = self._many(func, iterable, _wire.MAP, chunksize)
+        return self._background(result, callback, error_callback)
+
+    def starmap_async(
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callback = None,
+        error_callback: Callback = None,
+    ) -> AsyncResult:
+        """Like `starmap`, but return an `AsyncResult` at once."""
+        result = self._many(func, iterable, _wire.STARMAP, chunksize)
+        return self._background(result, callback, error_callback)
+
+    def _background(
+        self, result: MapResult, callback: Callback, error_callback: Callback
+    ) -> AsyncResult:
+        if callback is not None or error_callback is not None:
+            return self._announced(result, callback, error_callback)
+        if not result.fed:
+            # Nobody may be waiting, so somebody must submit the rest.
+            self._home()._herald.announce(result)  # noqa: SLF001
+        return result
+
+    def _many(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        kind: int,
+        chunksize: int | None,
+    ) -> MapResult:
+        home = self._home()
+        home._check_running()  # noqa: SLF001
+        if not callable(func):
+            _not_callable(func)
+        items = iterable if isinstance(iterable, (list, tuple)) else list(iterable)
+        if kind == _wire.STARMAP:
+            items = [tuple(item) for item in items]
+        sizes = self._sizes(len(items), chunksize)
+        result = MapResult(home, self._engine, self._submit_all(func, kind, items, sizes))
+        if self._options.progress:
+            result.show(Bar(func, len(items)))
+        home._keep(result)  # noqa: SLF001
+        return result
+
+    def _sizes(self, items: int, chunksize: int | None) -> Iterator[int]:
+        if chunksize is not None:
+            return repeat(whole("chunksize", chunksize, least=1))
+        home = self._home()
+        if home._lifetime is not None:  # noqa: SLF001
+            # A chunk counts as one task of a worker's lifetime: as many as users expect.
+            return repeat(max(1, _chunks.even(items, self._engine.processes)))
+        return _chunks.guided(items, self._engine.processes)
+
+    def _submit_all(
+        self,
+        func: Callable[..., Any],
+        kind: int,
+        items: Any,  # noqa: ANN401 - a list or tuple
+        sizes: Iterator[int],
+    ) -> Iterator[tuple[_core.Ticket, int, int]]:
+        engine, options = self._engine, self._options
+        for chunk in _chunks.slices(items, sizes):
+            ticket = engine.submit(func, kind, chunk, options, len(chunk))
+            yield ticket, len(chunk), ticket.size
+
+    # --- Many calls, results as they come -------------------------------------------------
+
+    def imap(
+        self,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> IMapIterator[T]:
+        """Yield the results in the order of the input, which is read only as far as needed.
+
+        Parameters
+        ----------
+        func, iterable : callable, iterable
+            As for `map`; the input may be endless.
+        chunksize : int
+            Items that a worker gets at once.
+        buffersize : int, optional
+            How many items may be read ahead of the results that were handed out.
+
+        Examples
+        --------
+        >>> from itertools import count, islice
+        >>> from garrison import Pool
+        >>> with Pool(2) as pool:
+        ...     list(islice(pool.imap(abs, count(-2)), 4))
+        [2, 1, 0, 1]
+        """
+        return self._imap(IMapIterator, func, iterable, chunksize, buffersize)
+
+    def imap_unordered(
+        self,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> IMapUnorderedIterator[T]:
+        """Like `imap`, but yield each result as soon as it is there."""
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize)
+
+    def _imap(
+        self,
+        kind: Any,  # noqa: ANN401 - one of the two iterators
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int,
+        buffersize: int | None,
+    ) -> Any:  # noqa: ANN401
+        home = self._home()
+        home._check_running()  # noqa: SLF001
+        if not callable(func):
+            _not_callable(func)
+        chunksize = whole("chunksize", chunksize, least=1)
+        options = self._options
+        if buffersize is not None:
+            options = options.replace(buffersize=buffersize)
+        results = kind(
+            home, self._engine, func, iterable, chunksize, options, home._close_if_fed  # noqa: SLF001
+        )
+        if options.progress:
+            total = len(iterable) if hasattr(iterable, "__len__") else None
+            results.show(Bar(func, total))
+        home._keep(results)  # noqa: SLF001
+        return results
+
+
+def _finish(result: MapResult) -> list[Any]:
+    try:
+        return result.get()
+    except BaseException:
+        # Ctrl-C, say: nobody else knows this result, so nobody needs what has not begun.
+        result.withdraw()
+        raise
+
+
+def _not_callable(value: object, what: str = "the first argument") -> None:
+    msg = f"{what} must be callable, not {value!r}"
+    raise TypeError(msg)
+
+
+class View(TaskMethods):
+    """A pool with other options; made by `Pool.options`."""
+
+    def __init__(self, pool: BasePool, options: Options) -> None:
+        self._pool, self._engine, self._options = pool, pool._engine, options  # noqa: SLF001
+
+    def _home(self) -> BasePool:
+        return self._pool
+
+    def options(self, **changes: Any) -> View:  # noqa: ANN401 - the fields of Options
+        """Return a view with these options changed too."""
+        return View(self._pool, self._options.replace(**changes))
+
+    def __repr__(self) -> str:
+        return f"<{self._pool!r} with {self._options!r}>"
+
+
+class BasePool(TaskMethods):
+    """What pools of processes and of threads have in common: their life."""
+
+    _lifetime: int | None = None
+
+    def __init__(self, engine: Any, options: Options) -> None:  # noqa: ANN401 - processes or threads
+        self._engine = engine
+        self._options = options
+        self._herald = Herald(engine)
+        self._feeders: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._pid = os.getpid()
+        self._state = RUN
+        self._finalizer = weakref.finalize(self, _stop, engine, self._pid)
+
+    def _home(self) -> BasePool:
+        return self
+
+    def options(self, **changes: Any) -> View:  # noqa: ANN401 - the fields of Options
+        """Return a view of this pool whose tasks have other options.
+
+        Examples
+        --------
+        >>> from garrison import Pool
+        >>> with Pool(2) as pool:
+        ...     pool.options(timeout=30, retries=2).map(abs, [-1, -2])
+        [1, 2]
+        """
+        return View(self, self._options.replace(**changes))
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            msg = f"Pool not running: it was {_ENDED[self._state]}; make a new one"
+            raise PoolClosed(msg)
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid():
+            msg = (
+                f"this pool belongs to process {self._pid}, this is {os.getpid()}; "
+                "make a pool of your own here"
+            )
+            raise PoolClosed(msg)
+
+    # --- The end --------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Take no more tasks; the workers leave when all that were given are done."""
+        self._check_process()
+        if self._state == RUN:
+            self._state = CLOSE
+            self._close_if_fed()
+
+    def _keep(self, feeder: Any) -> None:  # noqa: ANN401 - a MapResult or an iterator
+        if not feeder.fed:
+            self._feeders.add(feeder)
+
+    def _close_if_fed(self) -> None:
+        """Let the workers leave once no input is left that could become a task."""
+        if self._state == CLOSE and all(feeder.fed for feeder in self._feeders):
+            self._engine.close()
+
+    def terminate(self) -> None:
+        """End all workers now. Results that have not come yet never will: `PoolTerminated`."""
+        if self._pid != os.getpid():
+            return
+        self._state = TERMINATE
+        self._finalizer()
+        if self._herald is not None:
+            self._herald.join()
+
+    def join(self) -> None:
+        """Wait for the workers to leave. Call `close` or `terminate` first.
+
+        Raises
+        ------
+        ValueError
+            If the pool is still running.
+        """
+        self._check_process()
+        if self._state == RUN:
+            msg = "Pool is still running: call close() or terminate() before join()"
+            raise ValueError(msg)
+        for feeder in list(self._feeders):
+            if self._state == CLOSE:
+                feeder.pump()
+        self._close_if_fed()
+        while not self._engine.join(SLICE):
+            pass
+        self._herald.join()
+        if self._state == CLOSE:
+            self._finalizer()
+
+    def __enter__(self) -> Any:  # noqa: ANN401 - Self, which 3.10 has not
+        self._check_running()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.terminate()
+
+    def __del__(self) -> None:
+        """Warn of a pool that was forgotten; its finalizer ends it."""
+        if getattr(self, "_state", None) == RUN and self._pid == os.getpid():
+            message = f"unclosed running multiprocessing pool {self!r}"
+            with contextlib.suppress(AttributeError):
+                warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
+
+    def __reduce__(self) -> Any:  # noqa: ANN401 - never returns
+        msg = "pool objects cannot be passed between processes or pickled"
+        raise NotImplementedError(msg)
+
+
+_ENDED = {CLOSE: "closed", TERMINATE: "terminated"}
+
+
+def _stop(engine: Engine, pid: int) -> None:
+    if os.getpid() == pid:
+        engine.stop()
+
+
+class Worker:
+    """What ``Pool._pool`` shows of a worker: enough for code that looks there."""
+
+    def __init__(self, engine: Engine, slot: int) -> None:
+        self._engine, self._slot = engine, slot
+        self.name = f"{engine.supervision.crew.name}-{slot + 1}"
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process number at the moment."""
+        return self._engine.table.slot(self._slot)["pid"] or None
+
+    ident = pid
+
+    @property
+    def exitcode(self) -> int | None:
+        """None: a worker that has left is replaced."""
+        return None
+
+    def is_alive(self) -> bool:
+        """Whether there is a process in this place."""
+        info = self._engine.table.slot(self._slot)
+        return bool(info["pid"]) and not info["over"] and self._engine.supervision.alive()
+
+
+class Pool(BasePool):
+    """A pool of processes that no loss can break.
+
+    Parameters
+    ----------
+    processes : int, optional
+        Number of workers; by default as many as this process may use processors.
+    initializer : callable, optional
+        Called as ``initializer(*initargs)`` in each worker before its first task.
+    initargs : tuple
+        Arguments of the initializer.
+    maxtasksperchild : int, optional
+        After so many tasks (a chunk counts as one) a worker is replaced by a fresh one.
+    context : multiprocessing context, optional
+        Decides the start method: fork, spawn or forkserver.
+    **options
+        The fields of `Options`, for all tasks: ``Pool(2, timeout=5)``.
+
+    Examples
+    --------
+    >>> from garrison import Pool
+    >>> with Pool(2) as pool:
+    ...     pool.map(lambda x: x**2, range(1, 11))
+    [1, 4, 9, 16, 25, 36, 49, 64, 81, 100]
+    """
+
+    _engine: Engine
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: BaseContext | None = None,
+        **options: Any,  # noqa: ANN401 - the fields of Options, which checks them
+    ) -> None:
+        wanted = Options().replace(**options)
+        if processes is None:
+            processes = _os.usable_cpus()
+        processes = whole("processes", processes, least=1, most=MOST)
+        if maxtasksperchild is not None:
+            maxtasksperchild = _lifetime(maxtasksperchild)
+        if initializer is not None and not callable(initializer):
+            _not_callable(initializer, "initializer")
+        if context is None:
+            context = multiprocessing.get_context()
+        self._ctx = context
+        self._lifetime = maxtasksperchild
+        self.seed = secrets.randbits(64) if wanted.seed is None else wanted.seed
+        start = (initializer, tuple(initargs))
+        engine = Engine(processes, context, start, maxtasksperchild, self.seed)
+        self._processes = processes
+        super().__init__(engine, wanted)
+
+    @staticmethod
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: ANN401, N802 - as the original
+        """Return ``ctx.Process(*args, **kwds)``."""
+        return ctx.Process(*args, **kwds)
+
+    @property
+    def _pool(self) -> list[Worker]:
+        return [Worker(self._engine, slot) for slot in range(self._processes)]
+
+    def _repopulate_pool(self) -> None:
+        """Do nothing: the supervisor replaces workers by itself."""
+
+    def statistics(self) -> Statistics:
+        """What the pool does at the moment, as one frozen record."""
+        engine = self._engine
+        slots = [engine.table.slot(slot) for slot in range(self._processes)]
+        alive = [slot for slot in slots if slot["pid"] and not slot["over"]]
+        return Statistics(
+            workers=len(alive),
+            busy=sum(slot["cell"] is not None for slot in alive),
+            queued=engine.table.waiting,
+            in_flight=engine.parent.in_use,
+            completed=engine.parent.completed,
+            deaths=engine.table.deaths,
+            retried=engine.table.retried,
+            supervisor_pid=engine.supervision.pid,
+            supervisors_lost=engine.supervision.replaced,
+            worker_pids=tuple(slot["pid"] for slot in alive),
+        )
+
+    def __repr__(self) -> str:
+        if getattr(self, "_state", None) is None:
+            return f"<{type(self).__qualname__} not started>"
+        if self._state == TERMINATE:
+            return f"<{type(self).__qualname__} terminated>"
+        now = self.statistics()
+        lost = f", {now.deaths} lost" if now.deaths else ""
+        closed = "closed, " if self._state == CLOSE else ""
+        text = f"{closed}{now.workers} workers ({now.busy} busy), {now.queued} queued{lost}"
+        return f"<{type(self).__qualname__} {text}>"
+
+
+MOST = 4096
+"""Workers of one pool: beyond this it is a mistake, or a cluster."""
+
+
+def _lifetime(value: Any) -> int:  # noqa: ANN401 - checked here
+    if not isinstance(value, int) or value <= 0:
+        msg = f"maxtasksperchild must be a positive int or None, not {value!r}"
+        raise ValueError(msg)
+    return value
+
+

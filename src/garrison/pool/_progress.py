@@ -1,0 +1,50 @@
+"""A progress bar on a terminal or in a notebook; nothing elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["Bar"]
+
+
+class Bar:
+    """Counts items on stderr: `total` of them, or an open end."""
+
+    def __init__(self, function: Callable[..., Any], total: int | None) -> None:
+        # rich takes 60 ms to import: only who wants a bar pays for it.
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import (  # noqa: PLC0415
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        console = Console(file=sys.stderr)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not (console.is_terminal or console.is_jupyter),
+        )
+        name = getattr(function, "__name__", type(function).__name__)
+        self._task = self._progress.add_task(name, total=total)
+        self._progress.start()
+
+    def advance(self, items: int = 1) -> None:
+        """So many more items are done."""
+        self._progress.advance(self._task, items)
+
+    def close(self) -> None:
+        """Leave the bar as it is and give the terminal back."""
+        self._progress.stop()

@@ -1,0 +1,310 @@
+"""What the asynchronous methods return: `AsyncResult` for one call, `MapResult` for many."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from garrison import _core
+    from garrison.pool._engine import Engine
+    from garrison.pool._herald import Herald
+    from garrison.pool._progress import Bar
+
+    Callback = Callable[[Any], object] | None
+
+__all__ = ["AsyncResult", "MapResult"]
+
+_decoded = threading.Condition()
+"""For the rare case that several threads want the same result at once."""
+
+
+class AsyncResult:
+    """The result of `Pool.apply_async`, perhaps still to come."""
+
+    __slots__ = ("__weakref__", "_engine", "_outcome", "_pool", "_ticket")
+
+    def __init__(self, pool: object, engine: Engine, ticket: _core.Ticket) -> None:
+        self._pool, self._engine, self._ticket = pool, engine, ticket
+        self._outcome: tuple[bool, Any] | None = None
+
+    def ready(self) -> bool:
+        """Whether the call has completed."""
+        return self._outcome is not None or self._ticket.ended()
+
+    def successful(self) -> bool:
+        """Whether the call completed without an exception.
+
+        Raises
+        ------
+        ValueError
+            If the result is not ready.
+        """
+        if not self.ready():
+            msg = f"{self!r} not ready"
+            raise ValueError(msg)
+        return self._settle()[0]
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the result is there, or until `timeout` seconds have passed."""
+        if self._outcome is None:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            self._engine.await_(self._ticket, deadline)
+
+    def get(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - the function's result
+        """Return the result when it arrives, or raise what the call raised.
+
+        Raises
+        ------
+        multiprocessing.TimeoutError
+            If it does not arrive within `timeout` seconds.
+        garrison.WorkerDied
+            If the process that ran the call went away.
+        """
+        if self._outcome is None:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            if not self._engine.await_(self._ticket, deadline):
+                raise multiprocessing.TimeoutError
+        success, value = self._settle()
+        if success:
+            return value
+        try:
+            raise value
+        finally:
+            # The exception's frames refer to this one: no cycle, no surprise for `gc`.
+            del value, self
+
+    def _settle(self) -> tuple[bool, Any]:
+        """Decode the ended task, once."""
+        outcome = self._outcome
+        if outcome is not None:
+            return outcome
+        try:
+            success, value, *_ = self._engine.outcome(self._ticket)
+        except RuntimeError:
+            return self._settled_elsewhere()
+        outcome = self._outcome = (success, value)
+        if _waiting:
+            with _decoded:
+                _decoded.notify_all()
+        return outcome
+
+    def _settled_elsewhere(self) -> tuple[bool, Any]:
+        with _decoded:
+            _waiting.append(self)
+            try:
+                _decoded.wait_for(lambda: self._outcome is not None, timeout=60)
+            finally:
+                _waiting.remove(self)
+        if self._outcome is None:
+            msg = "this result is being decoded by the code that asks for it"
+            raise RuntimeError(msg)
+        return self._outcome
+
+    def __repr__(self) -> str:
+        state = "pending" if not self.ready() else "ready"
+        return f"<{type(self).__name__} {state}>"
+
+
+_waiting: deque[AsyncResult] = deque()
+
+
+class MapResult(AsyncResult):
+    """The result of `Pool.map_async` and `Pool.starmap_async`: a list, perhaps still to come.
+
+    Chunks are submitted as long as few bytes are under way; the rest follow as results come.
+    """
+
+    __slots__ = (
+        "_bar",
+        "_chunks",
+        "_error",
+        "_feeding",
+        "_lock",
+        "_values",
+        "_window",
+        "in_flight",
+    )
+
+    WINDOW = 256 << 20
+    """Bytes under way; what a single worker needs to be busy may be more."""
+
+    def __init__(
+        self, pool: object, engine: Engine, chunks: Iterator[tuple[_core.Ticket, int, int]]
+    ) -> None:
+        self._pool, self._engine = pool, engine
+        self._outcome = None
+        self._values: list[Any] = []
+        self._error: BaseException | None = None
+        self._chunks = chunks
+        self._feeding = True
+        self._window = 0
+        self._lock = threading.RLock()
+        self._bar: Bar | None = None
+        self.in_flight: deque[tuple[_core.Ticket, int, int]] = deque()
+        self._feed()
+
+    def _feed(self) -> None:
+        """Submit chunks while the window is open; an input that raises is the result."""
+        least = 2 * self._engine.processes
+        while self._feeding and (self._window < self.WINDOW or len(self.in_flight) < least):
+            try:
+                chunk = next(self._chunks)
+            except StopIteration:
+                self._feeding = False
+                return
+            self.in_flight.append(chunk)
+            self._window += chunk[2]
+
+    @property
+    def fed(self) -> bool:
+        """Whether all of the input has been submitted."""
+        return not self._feeding
+
+    def ready(self) -> bool:
+        """Whether all calls have completed."""
+        if self._outcome is not None:
+            return True
+        return not self._feeding and all(ticket.ended() for ticket, _, _ in list(self.in_flight))
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until all results are there, or until `timeout` seconds have passed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._collect(deadline)
+
+    def get(self, timeout: float | None = None) -> list[Any]:
+        """Return the list of results when all have arrived, or raise the first error."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self._collect(deadline):
+            raise multiprocessing.TimeoutError
+        success, value = self._settle()
+        if success:
+            result: list[Any] = value
+            return result
+        try:
+            raise value
+        finally:
+            del value, self
+
+    def _collect(self, deadline: float | None) -> bool:
+        """Read chunk after chunk, and submit the next ones; False at the deadline."""
+        while self._outcome is None:
+            head = self.in_flight[0] if self.in_flight else None
+            if head is not None and not self._engine.await_(head[0], deadline):
+                return False
+            self.step()
+        return True
+
+    def step(self) -> bool:
+        """Read the first chunk if it has ended; True when the whole result is there."""
+        with self._lock:
+            while self._outcome is None and self.in_flight and self.in_flight[0][0].ended():
+                ticket, items, size = self.in_flight.popleft()
+                self._window -= size
+                self._take(ticket, items)
+                self._feed()
+            if self._outcome is None and not self.in_flight and not self._feeding:
+                failed = self._error is not None
+                self._outcome = (not failed, self._error if failed else self._values)
+                self._values = []
+                if self._bar is not None:
+                    self._bar.close()
+            return self._outcome is not None
+
+    def _take(self, ticket: _core.Ticket, items: int) -> None:
+        success, value, *_ = self._engine.outcome(ticket)
+        if success:
+            self._values.extend(value)
+        elif self._error is None:
+            self._error = value
+        if self._bar is not None:
+            self._bar.advance(items)
+
+    def show(self, bar: Bar) -> None:
+        """Report completed items to a progress bar."""
+        self._bar = bar
+
+    def withdraw(self) -> None:
+        """Take back what no worker has begun: nobody will ask for it any more."""
+        self._feeding = False
+        for ticket, _, _ in self.in_flight:
+            ticket.withdraw()
+
+    def _settle(self) -> tuple[bool, Any]:
+        self._collect(None)
+        assert self._outcome is not None  # noqa: S101 - what _collect is for
+        return self._outcome
+
+
+class Announced(AsyncResult):
+    """A result with callbacks: it is ready once the herald's thread has called them."""
+
+    __slots__ = ("_callback", "_done", "_error_callback", "_inner", "_thread")
+
+    def __init__(
+        self,
+        inner: AsyncResult,
+        herald: Herald,
+        callback: Callback,
+        error_callback: Callback,
+    ) -> None:
+        self._pool, self._engine = inner._pool, inner._engine  # noqa: SLF001
+        self._inner = inner
+        self._outcome = None
+        self._callback, self._error_callback = callback, error_callback
+        self._done = threading.Event()
+        self._thread: int | None = None
+        herald.announce(self)
+
+    @property
+    def inner(self) -> AsyncResult:
+        """The result itself."""
+        return self._inner
+
+    def deliver(self) -> None:
+        """Call back. Runs in the herald's thread; what a callback raises is shown, not lost."""
+        self._thread = threading.get_ident()
+        self._outcome = outcome = self._inner._settle()  # noqa: SLF001
+        callback = self._callback if outcome[0] else self._error_callback
+        self._callback = self._error_callback = None
+        try:
+            if callback is not None:
+                callback(outcome[1])
+        finally:
+            self._done.set()
+
+    def fail(self, error: BaseException) -> None:
+        """There will be no result."""
+        self._outcome = (False, error)
+        self._done.set()
+
+    def ready(self) -> bool:
+        """Whether the call has completed and was called back."""
+        return self._done.is_set() or self._thread == threading.get_ident()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the result was called back, or until `timeout` seconds have passed."""
+        if not self.ready():
+            self._done.wait(timeout)
+
+    def get(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - the function's result
+        """Return the result after it was called back, or raise what the call raised."""
+        self.wait(timeout)
+        if not self.ready():
+            raise multiprocessing.TimeoutError
+        success, value = self._settle()
+        if success:
+            return value
+        try:
+            raise value
+        finally:
+            del value, self
+
+    def _settle(self) -> tuple[bool, Any]:
+        assert self._outcome is not None  # noqa: S101 - the caller has waited
+        return self._outcome

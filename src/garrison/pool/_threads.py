@@ -1,0 +1,281 @@
+"""`ThreadPool`: the same faces over threads of this process. Nothing is pickled."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from garrison import _os
+from garrison.errors import PoolBroken, PoolTerminated
+from garrison.options import Options, whole
+from garrison.pool import _wire
+from garrison.pool._pool import BasePool, _not_callable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["ThreadPool"]
+
+
+class _Ticket:
+    """A task of a thread pool, and its result."""
+
+    __slots__ = ("_engine", "items", "job", "result", "state")
+
+    size = 0
+    WAITING, RUNNING, ENDED = range(3)
+
+    def __init__(self, engine: ThreadEngine, job: tuple[Any, ...], items: int) -> None:
+        self._engine, self.job, self.items = engine, job, items
+        self.state = self.WAITING
+        self.result: tuple[bool, Any, int, int] | None = None
+
+    def ended(self) -> bool:
+        return self.state == self.ENDED
+
+    def lost(self) -> bool:
+        return False
+
+    def withdraw(self) -> bool:
+        return self._engine.withdraw(self)
+
+
+class ThreadEngine:
+    """Runs tasks in threads."""
+
+    def __init__(
+        self, threads: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+    ) -> None:
+        self.processes = threads
+        self._start = (initializer, initargs)
+        # Reentrant: a signal handler may call the pool while this thread is inside of it.
+        self._changed = threading.Condition(threading.RLock())
+        self._queue: deque[_Ticket] = deque()
+        self._closing = self._terminating = False
+        self._nudges = 0
+        self._broken: BaseException | None = None
+        self.threads = [
+            threading.Thread(target=self._work, name=f"garrison-thread-{n + 1}", daemon=True)
+            for n in range(threads)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def submit(
+        self,
+        function: Callable[..., Any],
+        kind: int,
+        value: Any,  # noqa: ANN401 - arguments of any type
+        options: Options,
+        items: int = 1,
+    ) -> _Ticket:
+        """Queue a task."""
+        ticket = _Ticket(self, (function, kind, value, options), items)
+        with self._changed:
+            self._queue.append(ticket)
+            self._changed.notify_all()
+        return ticket
+
+    def withdraw(self, ticket: _Ticket) -> bool:
+        """Take back a task that no thread has begun."""
+        with self._changed:
+            if ticket.state != _Ticket.WAITING:
+                return False
+            self._queue.remove(ticket)
+            return True
+
+    # --- In the threads -------------------------------------------------------------------
+
+    def _work(self) -> None:
+        initializer, initargs = self._start
+        try:
+            if initializer is not None:
+                initializer(*initargs)
+        except BaseException as error:  # noqa: BLE001 - every call will tell
+            with self._changed:
+                self._broken = error
+                self._changed.notify_all()
+            return
+        while (ticket := self._next()) is not None:
+            result = _run(*ticket.job)
+            with self._changed:
+                ticket.result, ticket.job, ticket.state = result, (), _Ticket.ENDED
+                self._changed.notify_all()
+            del ticket, result
+
+    def _next(self) -> _Ticket | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closing or self._terminating)
+            if self._terminating or not self._queue:
+                return None
+            ticket = self._queue.popleft()
+            ticket.state = _Ticket.RUNNING
+            return ticket
+
+    # --- Waiting --------------------------------------------------------------------------
+
+    def await_(self, ticket: _Ticket, deadline: float | None) -> bool:
+        """Wait for a task's end; False at the deadline."""
+        return self._wait_for(ticket.ended, deadline)
+
+    def await_any(self, tickets: list[_Ticket], deadline: float | None) -> int | None:
+        """Wait for the end of one of these tasks: its index, or None at the deadline."""
+        self._wait_for(lambda: any(ticket.ended() for ticket in tickets), deadline)
+        return next((index for index, each in enumerate(tickets) if each.ended()), None)
+
+    def wait_some(self, tickets: list[_Ticket], seconds: float) -> None:
+        """Wait until one of these has ended, something new has come, or time is over."""
+        nudges, deadline = self._nudges, time.monotonic() + seconds
+
+        def over() -> bool:
+            return self._nudges != nudges or any(ticket.ended() for ticket in tickets)
+
+        self._wait_for(over, deadline)
+
+    def nudge(self) -> None:
+        """Have `wait_some` come back."""
+        with self._changed:
+            self._nudges += 1
+            self._changed.notify_all()
+
+    def _wait_for(self, done: Callable[[], bool], deadline: float | None) -> bool:
+        with self._changed:
+            while not done():
+                self.check()
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._changed.wait(left)
+        return True
+
+    def check(self) -> None:
+        """Raise if no task will ever end any more."""
+        if self._terminating:
+            msg = "the pool was terminated before this task was over"
+            raise PoolTerminated(msg)
+        if self._broken is not None:
+            msg = f"the initializer failed: {self._broken!r}"
+            raise PoolBroken(msg) from self._broken
+
+    @staticmethod
+    def outcome(ticket: _Ticket) -> tuple[bool, Any, int, int]:
+        """Take an ended task's result: (success, value or exception, nanoseconds, outcome)."""
+        result, ticket.result = ticket.result, None
+        if result is None:
+            msg = "there is no result to take"
+            raise RuntimeError(msg)
+        return result
+
+    # --- The end --------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Have the threads leave when there is no more work."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the threads to leave; True when they have."""
+        del seconds
+        for thread in self.threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        return True
+
+    def stop(self) -> None:
+        """Begin no further task. Threads cannot be ended: what runs, runs to its end."""
+        with self._changed:
+            self._terminating = True
+            self._queue.clear()
+            self._changed.notify_all()
+
+
+def _run(
+    function: Callable[..., Any],
+    kind: int,
+    value: Any,  # noqa: ANN401 - arguments of any type
+    options: Options,
+) -> tuple[bool, Any, int, int]:
+    start = time.perf_counter_ns()
+    try:
+        result: Any
+        if kind == _wire.CALL:
+            result = _call(function, value[0], value[1], options)
+        elif kind & _wire.EACH:
+            result = [_each(function, item, options) for item in value]
+        elif kind == _wire.STARMAP:
+            result = [_call(function, item, {}, options) for item in value]
+        else:
+            result = [_call(function, (item,), {}, options) for item in value]
+    except BaseException as error:  # noqa: BLE001 - it is the caller's
+        return False, error, time.perf_counter_ns() - start, _wire.ERROR
+    return True, result, time.perf_counter_ns() - start, _wire.OK
+
+
+def _call(function: Callable[..., Any], args: Any, kwds: Any, options: Options) -> Any:  # noqa: ANN401
+    for _ in range(options.retries if options.retry_on else 0):
+        try:
+            return function(*args, **kwds)
+        except options.retry_on:
+            pass
+    return function(*args, **kwds)
+
+
+def _each(function: Callable[..., Any], item: Any, options: Options) -> Any:  # noqa: ANN401
+    try:
+        return _call(function, (item,), {}, options)
+    except BaseException as error:  # noqa: BLE001 - it is the caller's
+        return _wire.Raise(error)
+
+
+class ThreadPool(BasePool):
+    """A pool of threads with the faces of `Pool`.
+
+    Parameters
+    ----------
+    processes : int, optional
+        Number of threads.
+    initializer, initargs
+        Called in each thread before its first task.
+    **options
+        The fields of `Options`, except `timeout`: a thread cannot be ended from outside.
+
+    Examples
+    --------
+    >>> from garrison.pool import ThreadPool
+    >>> with ThreadPool(2) as pool:
+    ...     pool.map(str, range(3))
+    ['0', '1', '2']
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        **options: Any,  # noqa: ANN401 - the fields of Options, which checks them
+    ) -> None:
+        wanted = Options().replace(**options)
+        if wanted.timeout is not None:
+            msg = "a ThreadPool cannot end a task at its timeout; use Pool, or get(timeout=...)"
+            raise ValueError(msg)
+        if processes is None:
+            processes = _os.usable_cpus()
+        processes = whole("processes", processes, least=1)
+        if initializer is not None and not callable(initializer):
+            _not_callable(initializer, "initializer")
+        engine = ThreadEngine(processes, initializer, tuple(initargs))
+        super().__init__(engine, wanted)
+
+    @property
+    def _pool(self) -> list[threading.Thread]:
+        threads: list[threading.Thread] = self._engine.threads
+        return threads
+
+    def _repopulate_pool(self) -> None:
+        """Do nothing: threads do not die."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__qualname__} {self._engine.processes} threads>"

@@ -1,0 +1,264 @@
+"""How calls, results and exceptions are written into cells.
+
+Small things are one pickle. Buffers from `LARGE` bytes on (numpy arrays and whatever else speaks
+pickle protocol 5) stay out of it: they are copied once, into shared memory, and arrive as views.
+
+An exception has a header that always decodes (its type's name, text and traceback) before a payload
+that may not.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from multiprocessing.pool import MaybeEncodingError, RemoteTraceback
+from typing import TYPE_CHECKING, Any
+
+from garrison import _os
+from garrison.errors import ResultUnpicklable, SharedMemoryFull
+from garrison.pool import _functions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from garrison.pool._functions import Known
+
+    Encoded = tuple[bytes, "list[Any] | None"]
+
+# Kinds of a cell: what the payload is and how the function is applied to it.
+CALL = 0
+"""(args, kwds)"""
+MAP = 1
+"""A list of items; each is the function's one argument."""
+STARMAP = 2
+"""A list of argument tuples."""
+EACH = 4
+"""Added to MAP: an item that fails does not end the chunk; each has an outcome of its own."""
+
+# Outcomes of a cell; `_core.OUTCOME_LOST` comes from the supervisor.
+OK = 0
+ERROR = 1
+SOME_FAILED = 2
+
+LARGE = 1 << 14
+"""Buffers below this size are cheaper inside of the pickle."""
+CHECKED = 64 << 20
+"""From this size on it is worth asking whether there is that much memory."""
+
+dumps, loads = pickle.dumps, pickle.loads
+
+
+def encode(value: object, known: Known | None = None, where: str = "") -> Encoded:
+    """Pickle `value`; its large buffers come separately, as memory views.
+
+    With `known`, what the workers cannot import travels by value, and a failure names the path
+    to what cannot be sent.
+    """
+    buffers: list[Any] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < LARGE:
+            return True
+        buffers.append(view)
+        return False
+
+    try:
+        data = dumps(value, 5, buffer_callback=keep)
+        by_value = known is not None and _functions.MAIN in data and not known.all_of_main()
+    except Exception:
+        if known is None:
+            raise
+        by_value = True
+    if by_value and known is not None:
+        buffers.clear()
+        data = _functions.dumps_by_value(value, known, where, keep)
+    if buffers or len(data) > CHECKED:
+        check_room(len(data) + sum(view.nbytes for view in buffers))
+    return data, buffers or None
+
+
+def check_room(size: int) -> None:
+    """Raise before the kernel has to kill somebody for memory that is not there."""
+    if size < CHECKED:
+        return
+    room = _os.available_memory()
+    if size > room:
+        msg = (
+            f"{size:,} bytes do not fit into the {room:,} bytes of memory that are left; "
+            "send smaller pieces, or write the data to a file and send its name"
+        )
+        raise SharedMemoryFull(msg)
+
+
+def own_copies(buffers: Iterable[Any]) -> list[Any]:
+    """Copy buffers that a later attempt must find unchanged."""
+    return [memoryview(bytearray(view)) for view in buffers]
+
+
+def encode_result(value: object) -> tuple[int, bytes, list[Any] | None]:
+    """Outcome, payload and buffers of a call that returned `value`."""
+    try:
+        return (OK, *encode(value))
+    except SharedMemoryFull as error:
+        return ERROR, encode_error(error), None
+    except Exception as error:  # noqa: BLE001 - whatever a __reduce__ raises
+        return _encode_result_of_main(value, error)
+
+
+def _encode_result_of_main(value: object, error: Exception) -> tuple[int, bytes, None]:
+    """Try again with classes of ``__main__`` by value: the parent knows its own again."""
+    try:
+        return OK, _functions.dumps_with_classes(value), None
+    except Exception:  # noqa: BLE001 - the first error is the one to tell
+        return ERROR, encode_error(MaybeEncodingError(error, value)), None
+
+
+class Failure:
+    """One item's exception within a chunk's results, still encoded."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[type[Failure], tuple[bytes]]:
+        return Failure, (self.data,)
+
+
+class Raise:
+    """One item's exception within a chunk's results, ready to be raised."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def encode_each(results: list[Any]) -> tuple[int, bytes, list[Any] | None]:
+    """Outcome of a chunk in which every item counts for itself; failed ones are `Failure`."""
+    some_failed = any(type(result) is Failure for result in results)
+    try:
+        payload, buffers = encode(results)
+    except Exception:  # noqa: BLE001 - find out which
+        return _encode_one_by_one(results)
+    return (SOME_FAILED if some_failed else OK), payload, buffers
+
+
+def _encode_one_by_one(results: list[Any]) -> tuple[int, bytes, None]:
+    encoded: list[Any] = []
+    for result in results:
+        outcome, data, _ = (OK, b"", None) if type(result) is Failure else encode_result(result)
+        encoded.append(result if outcome == OK else Failure(data))
+    return SOME_FAILED, _dumps_or_fail(encoded), None
+
+
+def _dumps_or_fail(encoded: list[Any]) -> bytes:
+    try:
+        return dumps(encoded, 5)
+    except Exception:  # noqa: BLE001 - classes of __main__
+        return _functions.dumps_with_classes(encoded)
+
+
+# --- Exceptions -------------------------------------------------------------------------------
+
+
+def encode_error(error: BaseException) -> bytes:
+    """Write an exception: what always decodes, then the exception with all that it is linked to."""
+    kind = type(error)
+    text = "".join(_formatted(error))
+    header = (f"{kind.__module__}.{kind.__qualname__}", _safe(str, error), text)
+    chain = _linked(error)
+    for attempt in (_dump_chain, _dump_alone):
+        try:
+            return dumps((*header, attempt(chain), ""), 5)
+        except Exception as failure:  # noqa: BLE001, PERF203 - whatever a __reduce__ raises
+            why = _safe(str, failure)
+    return dumps((*header, None, why), 5)
+
+
+def _formatted(error: BaseException) -> list[str]:
+    tb = error.__traceback__
+    # The frames of the worker itself say nothing about the task.
+    while tb is not None and tb.tb_frame.f_globals.get("__name__", "").startswith("garrison.pool"):
+        tb = tb.tb_next
+    try:
+        return traceback.format_exception(type(error), error, tb)
+    except Exception:  # noqa: BLE001 - an exception whose text cannot be had
+        return [f"{type(error).__qualname__} (its traceback could not be formatted)\n"]
+
+
+def _safe(function: Callable[[Any], str], value: object) -> str:
+    try:
+        return function(value)
+    except Exception:  # noqa: BLE001 - a __str__ or __repr__ of the user's
+        return f"<{type(value).__qualname__}>"
+
+
+def _linked(error: BaseException) -> list[BaseException]:
+    """The exception and all that its causes and contexts lead to."""
+    found = [error]
+    for each in found:
+        for link in (each.__cause__, None if each.__suppress_context__ else each.__context__):
+            if link is not None and not any(link is known for known in found):
+                found.append(link)
+    return found
+
+
+def _dump_chain(chain: list[BaseException]) -> bytes:
+    index = {id(error): number for number, error in enumerate(chain)}
+    links = [
+        (
+            index.get(id(error.__cause__)),
+            index.get(id(error.__context__)),
+            error.__suppress_context__,
+        )
+        for error in chain
+    ]
+    return dumps((chain, links), 5)
+
+
+def _dump_alone(chain: list[BaseException]) -> bytes:
+    return dumps((chain[:1], [(None, None, False)]), 5)
+
+
+def decode_error(data: Any) -> BaseException:  # noqa: ANN401 - bytes, or a view of them
+    """Rebuild an exception from `encode_error`; if it cannot be, an error that says so."""
+    type_name, text, remote, pickled, why = loads(data)
+    if pickled is None:
+        msg = f"the task raised {type_name}: {text}; the exception cannot be pickled ({why})"
+        return ResultUnpicklable(msg, type_name, remote)
+    try:
+        chain, links = loads(pickled)
+    except Exception as failure:  # noqa: BLE001 - a constructor of the user's
+        msg = (
+            f"the task raised {type_name}: {text}; the exception cannot be rebuilt here "
+            f"({type(failure).__name__}: {failure}); give it a __reduce__ that fits its __init__"
+        )
+        return ResultUnpicklable(msg, type_name, remote)
+    for error, (cause, context, suppress) in zip(chain, links, strict=True):
+        error.__cause__ = None if cause is None else chain[cause]
+        error.__context__ = None if context is None else chain[context]
+        error.__suppress_context__ = suppress
+    return _with_remote_traceback(chain, remote)
+
+
+def _with_remote_traceback(chain: list[BaseException], remote: str) -> BaseException:
+    """Hang the worker's traceback at the far end of the chain of causes, where nothing is hidden."""
+    last = chain[0]
+    seen = {id(last)}
+    while last.__cause__ is not None and id(last.__cause__) not in seen:
+        last = last.__cause__
+        seen.add(id(last))
+    if last.__cause__ is None:
+        last.__cause__ = RemoteTraceback(f'\n"""\n{remote}"""')
+    return chain[0]
+
+
+def decode_value(payload: Any, buffers: list[Any] | None) -> Any:  # noqa: ANN401
+    """Rebuild what `encode` wrote; a failure is a `ResultUnpicklable` with its reason."""
+    try:
+        return loads(payload, buffers=buffers)
+    except Exception as failure:
+        msg = f"the task's result cannot be rebuilt here ({type(failure).__name__}: {failure})"
+        raise ResultUnpicklable(msg) from failure

@@ -1,0 +1,177 @@
+"""A worker: take a task, run it, hand its result in. Runs in a process that the supervisor made."""
+
+from __future__ import annotations
+
+import faulthandler
+import hashlib
+import os
+import random
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from garrison import _core
+from garrison.pool import _functions, _wire
+from garrison.process._supervisor import DUMP_SIGNAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from garrison.process._spawn import Deferred
+
+CRASH_POINTS = bool(_core.CRASH_POINTS)
+INITIALIZER_FAILED = 1
+
+
+def work(
+    table: _core.Table,
+    slot: int,
+    who: int,
+    number: int,
+    last_words: int,
+    start: Deferred,
+    seed: int,
+    lifetime: int | None,
+) -> None:
+    """Be a worker until the pool needs this one no more."""
+    faulthandler.enable(file=last_words, all_threads=False)
+    faulthandler.register(DUMP_SIGNAL, file=last_words, all_threads=False, chain=False)
+    worker = _core.Worker(table, slot, who)
+    _core.crash_point("worker.started")
+    _functions.remember_main()
+    _seed(seed, number)
+    _initialize(start, last_words)
+    worker.initialized()
+    _serve(worker, lifetime)
+
+
+def _seed(seed: int, number: int) -> None:
+    """Give this worker randomness of its own, that the pool's seed determines."""
+    digest = hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=32).digest()
+    random.seed(digest)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        words = [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 32, 4)]
+        numpy.random.seed(words)
+
+
+def _initialize(start: Deferred, last_words: int) -> None:
+    """Run the user's initializer. Its failure is this worker's end, and is told in full."""
+    try:
+        pickled, initargs = start.get()
+        if pickled is not None:
+            initializer = pickled if callable(pickled) else _functions.load_function(pickled)
+            initializer(*initargs)
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever it is, this worker cannot work
+        text = "the initializer failed\n" + "".join(traceback.format_exception(error))
+        os.write(last_words, text.encode(errors="replace"))
+        traceback.print_exception(error)
+        sys.exit(INITIALIZER_FAILED)
+
+
+def _serve(worker: _core.Worker, lifetime: int | None) -> None:
+    functions: dict[int, Callable[..., Any]] = {}
+    take, publish = worker.take, worker.publish
+    served = 0
+    while (task := take()) is not None:
+        outcome, payload, buffers = _run(worker, functions, task)
+        del task
+        if CRASH_POINTS:
+            _core.crash_point("task.done")
+        try:
+            publish(outcome, payload, buffers)
+        except Exception as error:  # noqa: BLE001 - no room: this task alone fails
+            publish(_wire.ERROR, _wire.encode_error(error), None)
+        payload = buffers = None
+        served += 1
+        if served == lifetime:
+            worker.retire()
+            return
+
+
+Outcome = tuple[int, bytes, "list[Any] | None"]
+
+
+def _run(
+    worker: _core.Worker, functions: dict[int, Callable[..., Any]], task: tuple[Any, ...]
+) -> Outcome:
+    number, kind, items, retries, payload, buffers = task
+    try:
+        function = functions.get(number)
+        if function is None:
+            function = functions[number] = _plan(worker)
+        if buffers and retries:
+            buffers = _wire.own_copies(buffers)
+        arguments = _wire.loads(payload, buffers=buffers)
+        payload = buffers = task = None
+        if kind == _wire.CALL:
+            args, kwds = arguments
+            return _wire.encode_result(function(*args, **kwds))
+        if kind & _wire.EACH:
+            return _wire.encode_each(_map_each(worker, function, kind, arguments))
+        return _wire.encode_result(_map(worker, function, kind, arguments))
+    except SystemExit:
+        # The task asked its process to leave, and so it does: the supervisor tells the parent.
+        raise
+    except BaseException as error:  # noqa: BLE001 - it is the caller's
+        return _wire.ERROR, _wire.encode_error(error), None
+
+
+def _map(
+    worker: _core.Worker, function: Callable[..., Any], kind: int, items: list[Any]
+) -> list[Any]:
+    begin = worker.begin
+    results = []
+    starmap = kind == _wire.STARMAP
+    for index, item in enumerate(items):
+        begin(index)
+        results.append(function(*item) if starmap else function(item))
+    return results
+
+
+def _map_each(
+    worker: _core.Worker, function: Callable[..., Any], kind: int, items: list[Any]
+) -> list[Any]:
+    begin = worker.begin
+    results: list[Any] = []
+    starmap = kind & _wire.STARMAP
+    for index, item in enumerate(items):
+        begin(index)
+        try:
+            results.append(function(*item) if starmap else function(item))
+        except SystemExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is the caller's
+            results.append(_wire.Failure(_wire.encode_error(error)))
+    return results
+
+
+def _plan(worker: _core.Worker) -> Callable[..., Any]:
+    """Load the present task's function; with retries on exceptions, wrap it."""
+    loaded = _functions.load_function(worker.function())
+    if isinstance(loaded, tuple):
+        return _Retrying(*loaded)
+    function: Callable[..., Any] = loaded
+    return function
+
+
+class _Retrying:
+    """A function that is called again after certain exceptions."""
+
+    def __init__(
+        self, function: Callable[..., Any], retries: int, retry_on: tuple[type[BaseException], ...]
+    ) -> None:
+        self.function, self.retries, self.retry_on = function, retries, retry_on
+
+    def __call__(self, *args: Any, **kwds: Any) -> Any:  # noqa: ANN401 - the function's own
+        for _ in range(self.retries):
+            try:
+                return self.function(*args, **kwds)
+            except self.retry_on:
+                pass
+        return self.function(*args, **kwds)
+
+

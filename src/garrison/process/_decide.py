@@ -1,0 +1,76 @@
+"""What a death means: decisions without I/O, so that they can be tested without a process."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+__all__ = ["Exit", "Fate", "Starts", "fate"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Exit:
+    """How a process ended."""
+
+    pid: int
+    exitcode: int | None
+    out_of_memory: bool = False
+    late: bool = False
+    stack: str = ""
+    note: str = ""
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that killed it, if one did."""
+        return -self.exitcode if self.exitcode is not None and self.exitcode < 0 else None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `WorkerDied` and `TaskTimeout` tell."""
+        return {
+            "pid": self.pid,
+            "exitcode": self.exitcode,
+            "signal": self.signal,
+            "out_of_memory": self.out_of_memory,
+            "late": self.late,
+            "stack": self.stack,
+            "note": self.note,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Fate:
+    """What becomes of a task whose worker died: another attempt, or a loss."""
+
+    again: bool
+    attempts: int
+
+
+def fate(task: dict[str, int], why: Exit) -> Fate:
+    """Charge a death to the item that was being worked on.
+
+    Each item of a chunk has its own `retries`; the chunk as a whole has their sum, so that two
+    items which kill in turn come to an end. A task that is late was not unlucky: no retry.
+    """
+    same_item = task["fatalities"] > 0 and task["charged"] == task["index"]
+    attempts = task["attempts"] + 1 if same_item else 1
+    within = attempts <= task["retries"]
+    within_sum = task["fatalities"] < task["retries"] * max(1, task["items"])
+    return Fate(again=within and within_sum and not why.late, attempts=attempts)
+
+
+class Starts:
+    """Workers that die before they have ever worked, one after the other, end in a broken pool."""
+
+    def __init__(self, workers: int) -> None:
+        self.limit = max(3, workers)
+        self.failures = 0
+
+    def succeeded(self) -> None:
+        """Note that a worker got past its initializer."""
+        self.failures = 0
+
+    def failed(self) -> bool:
+        """Note a death before the first task; True if it is hopeless."""
+        self.failures += 1
+        return self.failures >= self.limit

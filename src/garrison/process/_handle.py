@@ -1,0 +1,232 @@
+"""The parent's handle on its supervisor: start it, talk to it, notice its death, replace it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pickle
+import signal
+import threading
+import time
+from multiprocessing import connection
+from typing import TYPE_CHECKING, Any
+
+from garrison import _core, _os
+from garrison.errors import PoolBroken
+from garrison.process import _spawn, _supervisor
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from garrison.process._supervisor import Crew
+
+__all__ = ["Supervision"]
+
+START_TIME = 120.0
+"""Seconds within which a supervisor must have started its crew, or it counts as dead."""
+
+
+def _main(
+    table: _core.Table | tuple[int, int], channel: Connection, other_end: Any, fd: Any,  # noqa: ANN401
+    parent: int, crew: Crew,
+) -> None:
+    """Run in the supervisor's process."""
+    _supervisor.remember_parent()
+    if other_end is not None:
+        other_end.close()
+    if isinstance(table, tuple):
+        number = fd.detach()
+        table = _core.Table(*table, number)
+        os.close(number)
+    _supervisor.supervise(table, channel, parent, crew)
+
+
+class Supervision:
+    """A supervisor process, or its successor. Safe to use from several threads."""
+
+    def __init__(self, table: _core.Table, crew: Crew, *, fork: bool) -> None:
+        self.table, self.crew, self.fork = table, crew, fork
+        self._lock = threading.Lock()
+        self._process: Any = None
+        self._channel: Connection | None = None
+        self._news: list[tuple[str, Any]] = []
+        self._pid = os.getpid()
+        self.replaced = 0
+
+    def start(self) -> None:
+        """Start the supervisor and wait until its workers are there."""
+        ours, theirs = connection.Pipe(duplex=True)
+        try:
+            process = self._describe(ours, theirs)
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._process, self._channel = process, ours
+        try:
+            self._await_crew()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _describe(self, ours: Connection, theirs: Connection) -> Any:  # noqa: ANN401
+        if self.fork:
+            args: tuple[Any, ...] = (self.table, theirs, ours, None, os.getpid(), self.crew)
+            return _spawn.ForkedSupervisor(target=_main, args=args, name="PoolSupervisor")
+        shape = (self.table.slots, self.table.region_len)
+        fd = _Inherited(self.table.fd)
+        args = (shape, theirs, None, fd, os.getpid(), self.crew)
+        return _spawn.SpawnedSupervisor(target=_main, args=args, name="PoolSupervisor")
+
+    def _await_crew(self) -> None:
+        kind, detail = self._receive(START_TIME)
+        if kind == "failed":
+            raise detail
+        if kind != "started":
+            msg = f"the supervisor did not start: {detail}"
+            raise PoolBroken(msg)
+
+    def _receive(self, seconds: float) -> tuple[str, Any]:
+        channel = self._channel
+        if channel is None:
+            return "gone", "it was never started"
+        try:
+            if not channel.poll(seconds):
+                return "gone", f"no word from it within {seconds:g} s"
+            message: tuple[str, Any] = pickle.loads(channel.recv_bytes())  # noqa: S301 - our own child
+        except (EOFError, OSError):
+            return "gone", "it died"
+        return message
+
+    @property
+    def pid(self) -> int | None:
+        """The supervisor's process number."""
+        process = self._process
+        return None if process is None else process.pid
+
+    def alive(self) -> bool:
+        """Whether the supervisor runs. In another process than the pool's own: no."""
+        process = self._process
+        if process is None or os.getpid() != self._pid:
+            return False
+        with contextlib.suppress(ValueError, AssertionError):
+            return bool(process.is_alive())
+        return False
+
+    def kick(self) -> None:
+        """Have the supervisor look at the table now."""
+        channel = self._channel
+        if channel is not None:
+            with contextlib.suppress(OSError):
+                os.write(channel.fileno(), b".")
+
+    def check(self) -> None:
+        """Replace a dead supervisor, or say why the pool is broken. Called while waiting."""
+        if self.table.broken:
+            raise PoolBroken(self._reason())
+        if self.alive() or not self._lock.acquire(blocking=False):
+            return
+        try:
+            if not self.alive() and not self.finished:
+                self._succeed()
+        finally:
+            self._lock.release()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the supervisor left because its work was done, or was told to."""
+        process = self._process
+        phase = self.table.phase
+        if process is None or phase == _supervisor.TERMINATING:
+            return True
+        drained = self.table.waiting == 0
+        return phase == _supervisor.CLOSING and process.exitcode == 0 and drained
+
+    def _reason(self) -> str:
+        while True:
+            kind, detail = self._receive(0)
+            if kind == "gone":
+                break
+            self._news.append((kind, detail))
+        broken = [str(detail) for kind, detail in self._news if kind == "broken"]
+        return broken[0] if broken else "its workers cannot start"
+
+    def _succeed(self) -> None:
+        """Start a successor; it finds in the table what the dead one's workers held."""
+        self._bury_crew()
+        started = self.table.slot(self.table.slots - 1)["who"]
+        self.crew = dataclasses.replace(self.crew, numbers=max(self.crew.numbers, started) + 1)
+        self._close()
+        self.replaced += 1
+        self.start()
+
+    def _bury_crew(self) -> None:
+        """Wait for the dead supervisor's workers: they die with it, if they have not yet."""
+        for slot in range(self.crew.size):
+            info = self.table.slot(slot)
+            pid = info["pid"]
+            if not pid or info["over"]:
+                continue
+            fields = _os.stat_fields(pid)
+            # A worker leads its own group; whoever got its number meanwhile hardly does.
+            if fields and fields[0] != "Z" and int(fields[2]) == pid:
+                _os.kill_quietly(pid, signal.SIGKILL)
+                _os.wait_gone(pid, 10.0)
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the supervisor's end; True if there is none any more."""
+        process = self._process
+        if process is None or os.getpid() != self._pid:
+            return True
+        process.join(seconds)
+        return process.exitcode is not None
+
+    def stop(self) -> None:
+        """End supervisor and workers, now. Never waits long: what does not listen is killed."""
+        if os.getpid() != self._pid:
+            return
+        self.table.enter(_supervisor.TERMINATING)
+        self.kick()
+        if not self.join(2 * _supervisor.GRACE + 2.0) and self.pid is not None:
+            _os.kill_quietly(self.pid, signal.SIGKILL)
+            self.join(10.0)
+        self._bury_crew()
+        self._close()
+
+    def _close(self) -> None:
+        process, self._process = self._process, None
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+        if process is not None:
+            with contextlib.suppress(ValueError):
+                process.close()
+
+
+class _Inherited:
+    """A descriptor that reaches a spawned process under a number of its own."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from multiprocessing.reduction import DupFd  # noqa: PLC0415 - only while spawning
+
+        return (_detachable, (DupFd(self.fd),))
+
+
+def _detachable(duplicate: Any) -> Any:  # noqa: ANN401 - the standard library's private type
+    return duplicate
+
+
+def wait_until(deadline: float | None) -> float:
+    """Seconds for the next slice of a wait that ends at `deadline`."""
+    return SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
+
+
+SLICE = 0.1
+"""Seconds between two looks at the supervisor while waiting for a task. Nobody can wake the parent
+when the supervisor and all its workers are killed at once, so it must look by itself."""

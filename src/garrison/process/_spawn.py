@@ -1,0 +1,142 @@
+"""Starting the supervisor: forked from this process, or in a fresh interpreter.
+
+The standard library's `Process` does the work of a start (flushing, after-fork hooks, handing
+descriptors over, exit codes). Three things differ here:
+
+* a daemonic process may have a supervisor too, so that a pool inside any process works;
+* the supervisor is not one of ``active_children()``: the pool ends it, not the interpreter's exit;
+* a fresh interpreter does not import ``__main__``: functions of it travel by value, so a script
+  needs no ``if __name__ == "__main__"`` guard.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from multiprocessing import context, popen_spawn_posix, reduction, resource_tracker, spawn, util
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+# Only the standard library until the parent's sys.path is known.
+_CHILD = (
+    "import os, pickle; file = os.fdopen({fd}, 'rb'); "
+    "from multiprocessing import spawn; spawn.prepare(pickle.load(file)); "
+    "from garrison.process._spawn import serve; serve(file, {sentinel}, {tracker})"
+)
+
+
+def _start(process: Any) -> None:  # noqa: ANN401 - a BaseProcess, whose private parts are set
+    """As `BaseProcess.start`, without its ban on children of daemons and its register of children."""
+    process._check_closed()  # noqa: SLF001
+    process._popen = process._Popen(process)  # noqa: SLF001
+    process._sentinel = process._popen.sentinel  # noqa: SLF001
+    del process._target, process._args, process._kwargs  # noqa: SLF001
+
+
+class ForkedSupervisor(context.ForkProcess):
+    """A supervisor that is a copy of this process."""
+
+    def start(self) -> None:
+        """Fork."""
+        _start(self)
+
+
+class SpawnedSupervisor(context.SpawnProcess):
+    """A supervisor in a new interpreter."""
+
+    def start(self) -> None:
+        """Start the interpreter and send it what it needs."""
+        _start(self)
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> _FreshPopen:  # type: ignore[override] # noqa: N802
+        return _FreshPopen(process_obj)
+
+
+class _FreshPopen(popen_spawn_posix.Popen):
+    method = "spawn"
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        preparation = spawn.get_preparation_data(process_obj.name)
+        for key in ("init_main_from_name", "init_main_from_path"):
+            preparation.pop(key, None)
+        # A tracker is handed on only where one runs: the pool itself needs none.
+        tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined] # noqa: SLF001
+        message = self._pickle(preparation, process_obj)
+        data_read, data_write = os.pipe()
+        parent_dies_read, parent_dies_write = os.pipe()
+        child_dies_read, child_dies_write = os.pipe()
+        try:
+            code = _CHILD.format(fd=data_read, sentinel=parent_dies_read, tracker=tracker)
+            flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined] # noqa: SLF001
+            command = [spawn.get_executable(), *flags, "-c", code]
+            fds = [*self._fds, data_read, parent_dies_read, child_dies_write]
+            if tracker is not None:
+                fds.append(tracker)
+            self.pid = util.spawnv_passfds(spawn.get_executable(), command, fds)
+            self.sentinel = child_dies_read
+        except BaseException:
+            os.close(data_write)
+            os.close(parent_dies_write)
+            os.close(child_dies_read)
+            raise
+        finally:
+            os.close(data_read)
+            os.close(parent_dies_read)
+            os.close(child_dies_write)
+        self.finalizer = util.Finalize(
+            self, util.close_fds, (parent_dies_write, child_dies_read)
+        )
+        with os.fdopen(data_write, "wb") as file:
+            file.write(message)
+
+    def _pickle(self, preparation: dict[str, Any], process_obj: BaseProcess) -> bytes:
+        """Pickle before anything starts: what cannot be pickled must leave nothing behind."""
+        head = pickle.dumps(preparation)
+        context.set_spawning_popen(self)
+        try:
+            return head + bytes(reduction.ForkingPickler.dumps(process_obj))
+        finally:
+            context.set_spawning_popen(None)
+
+
+def serve(file: BinaryIO, sentinel: int, tracker: int | None) -> None:
+    """Be the process that the parent described. Runs in the fresh interpreter."""
+    if tracker is not None:
+        resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined] # noqa: SLF001
+    process = pickle.load(file)  # noqa: S301 - written by the parent, over an inherited pipe
+    file.close()
+    sys.exit(process._bootstrap(parent_sentinel=sentinel))  # noqa: SLF001
+
+
+class Deferred:
+    """An object that the supervisor carries and only the workers unpickle.
+
+    Objects that may cross only at a start (locks, queues, connections) are pickled while the
+    supervisor is being started; a worker forked from it finds their descriptors open.
+    """
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+        self._pickled: bytes | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        data = self._pickled
+        if data is None:
+            data = bytes(reduction.ForkingPickler.dumps(self._value))
+        return (_deferred, (data,))
+
+    def get(self) -> Any:  # noqa: ANN401 - whatever was deferred
+        """Return the object; in a worker of a spawned supervisor, unpickle it now."""
+        if self._pickled is not None:
+            self._value, self._pickled = pickle.loads(self._pickled), None  # noqa: S301
+        return self._value
+
+
+def _deferred(data: bytes) -> Deferred:
+    deferred = Deferred(None)
+    deferred._pickled = data  # noqa: SLF001
+    return deferred

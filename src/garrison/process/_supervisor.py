@@ -1,0 +1,437 @@
+"""The supervisor: a single-threaded process that forks, watches, replaces and ends the workers.
+
+::
+
+    start ──▶ fork every worker ──▶ report to the parent
+      ┌──────────────────────────────────────────────┐
+      │ wait   SIGCHLD | a word of the parent | the parent's end | the next deadline
+      │ reap   who died? answer for its tasks: again, or lost with a reason; bury; replace
+      │ late   stack, stop, look again, kill: only ever the task that is late
+      └──────────────────────────────────────────────┘
+    end   the parent is gone or wants it: workers, their children, itself
+
+It is never in the way of a task: workers and parent meet in the task table. If it is killed, its
+workers die with it and the parent starts a successor, which finds in the table what they held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import os
+import pickle
+import select
+import signal
+import sys
+import time
+from multiprocessing import process as mp_process
+from typing import TYPE_CHECKING, Any
+
+from garrison import _core, _os
+from garrison.process._decide import Exit, Starts, fate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+__all__ = ["Crew", "supervise"]
+
+RUNNING, CLOSING, TERMINATING = range(3)
+DUMP_SIGNAL = signal.SIGRTMAX - 5
+GRACE = 1.0
+"""Seconds that a worker has between SIGTERM and SIGKILL."""
+DUMP_TIME = 0.05
+"""Seconds that a late worker has to write its stack."""
+LAST_WORDS = 64 << 10
+
+
+@dataclasses.dataclass
+class Crew:
+    """What the supervisor must know of the workers it starts."""
+
+    size: int
+    process_type: Callable[..., Any]
+    """Called like `multiprocessing.Process`, in the supervisor."""
+    work: Callable[..., None]
+    """Runs in a worker: ``work(table, slot, who, number, last_words, *args)``."""
+    args: tuple[Any, ...]
+    name: str = "PoolWorker"
+    preload: tuple[str, ...] = ()
+    numbers: int = 0
+    """Workers that were started by a predecessor: names and seeds go on from there."""
+
+
+@dataclasses.dataclass
+class _Post:
+    """One slot, as the supervisor sees it."""
+
+    slot: int
+    last_words: int
+    process: Any = None
+    pid: int = 0
+    who: int = 0
+    stopped: bool = False
+    settled: bool = False
+    asked_at: float = 0.0
+    condemned: bool = False
+
+    @property
+    def filled(self) -> bool:
+        return self.pid != 0
+
+
+def supervise(table: _core.Table, channel: Connection, parent: int, crew: Crew) -> None:
+    """Be the supervisor of `table`. Runs in a process of its own until the pool is over."""
+    Supervisor(table, channel, parent, crew).run()
+
+
+class Supervisor:
+    """The state between two waits."""
+
+    def __init__(
+        self, table: _core.Table, channel: Connection, parent: int, crew: Crew
+    ) -> None:
+        self.table, self.channel, self.parent, self.crew = table, channel, parent, crew
+        self.words = _core.Supervisor(table)
+        self.starts = Starts(crew.size)
+        self.posts = [
+            _Post(slot, os.memfd_create("garrison-last-words", os.MFD_CLOEXEC))
+            for slot in range(crew.size)
+        ]
+        self.started = crew.numbers
+        self.oom_kills = _os.oom_kills()
+        self.orphaned = False
+        self._prepare()
+
+    # --- Setting up -----------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        # A group of its own: Ctrl-C in the terminal is for the parent, which then decides.
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+        _core.adopt_orphans()
+        self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # An event loop of the parent may have left its own descriptor here.
+        signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._on_term)
+        self.parent_fd = os.pidfd_open(self.parent)
+        self.poll = select.poll()
+        for fd in (self.wake_read, self.channel.fileno(), self.parent_fd):
+            self.poll.register(fd, select.POLLIN)
+        gc.freeze()
+
+    def _on_term(self, *_: object) -> None:
+        self.orphaned = True
+
+    def run(self) -> None:
+        """Keep the crew at work until it is over."""
+        try:
+            self._take_over()
+            self._fill_all()
+        except BaseException as error:  # noqa: BLE001 - the parent raises it
+            self._end_workers(grace=0)
+            self._report("failed", error)
+            return
+        self._report("started", None)
+        while not self._over():
+            self._wait()
+            self._reap()
+            self._end_the_late()
+            self._replace()
+        self._leave()
+
+    def _report(self, kind: str, detail: object) -> None:
+        try:
+            message = pickle.dumps((kind, detail))
+        except Exception:  # noqa: BLE001 - an exception that cannot be pickled
+            message = pickle.dumps((kind, RuntimeError(str(detail))))
+        with contextlib.suppress(OSError):
+            self.channel.send_bytes(message)
+
+    def _take_over(self) -> None:
+        """Answer for what a dead predecessor left. With none, nothing is found."""
+        for slot in range(self.crew.size):
+            info = self.table.slot(slot)
+            if info["who"] and not info["over"]:
+                self.words.bury(slot)
+        held, forgotten = self.words.stranded()
+        why = Exit(0, None, note="was killed together with its supervisor")
+        for cell, _ in held:
+            self._answer(cell, why)
+        for cell in forgotten:
+            self.words.enter_again(cell)
+
+    # --- Starting workers -----------------------------------------------------------------
+
+    def _fill_all(self) -> None:
+        for module in self.crew.preload:
+            with contextlib.suppress(Exception):
+                __import__(module)
+        for post in self.posts:
+            self._start(post)
+        for post in self.posts:
+            self._enter(post)
+
+    def _fill(self, post: _Post) -> bool:
+        try:
+            self._start(post)
+        except OSError as error:
+            # No process to be had at the moment: try again shortly, up to the limit.
+            time.sleep(0.01)
+            self._start_failed(f"cannot start a worker: {error}")
+            return False
+        self._enter(post)
+        return True
+
+    def _start(self, post: _Post) -> None:
+        post.who = self.words.enlist(post.slot)
+        os.ftruncate(post.last_words, 0)
+        os.lseek(post.last_words, 0, os.SEEK_SET)
+        self.started += 1
+        args = (self, os.getpid(), post.slot, post.who, self.started, post.last_words)
+        process = self.crew.process_type(target=_become_worker, args=args)
+        process.name = process.name.replace("Process", self.crew.name)
+        process.name = f"{process.name.rpartition('-')[0]}-{self.started}"
+        sys.stdout.flush()
+        process.start()
+        post.process = process
+        _core.crash_point("supervisor.forked")
+
+    def _enter(self, post: _Post) -> None:
+        post.pid = post.process.pid
+        post.stopped = post.settled = post.condemned = False
+        post.asked_at = 0.0
+        self.words.set_pid(post.slot, post.pid)
+
+    def _start_failed(self, why: str) -> None:
+        if self.starts.failed():
+            self._report("broken", why)
+            self.words.give_up()
+
+    def _replace(self) -> None:
+        for post in self.posts:
+            if not post.filled and not self.table.broken and self._is_wanted():
+                self._fill(post)
+
+    def _is_wanted(self) -> bool:
+        phase = self.table.phase
+        return phase == RUNNING or (phase == CLOSING and self.table.waiting > 0)
+
+    # --- Waiting --------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        limit = self._time_left()
+        if limit is None:
+            self.words.doze(True)  # noqa: FBT003 - a word with two values
+            limit = self._time_left()
+        ready = dict(self.poll.poll(limit))
+        self.words.doze(False)  # noqa: FBT003
+        if self.wake_read in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.wake_read, 4096)
+        if self.channel.fileno() in ready:
+            self._hear()
+        if self.parent_fd in ready:
+            self.orphaned = True
+
+    def _hear(self) -> None:
+        """Take the parent's words. What they are about stands in the table."""
+        try:
+            heard = os.read(self.channel.fileno(), 4096)
+        except OSError:
+            heard = b""
+        if not heard:
+            self.poll.unregister(self.channel.fileno())
+
+    def _time_left(self) -> float | None:
+        """Milliseconds until something must be looked at; None if nothing can come by itself."""
+        if any(not post.filled for post in self.posts) and self._is_wanted():
+            return 0
+        if any(post.asked_at for post in self.posts):
+            return DUMP_TIME * 1000 / 2
+        earliest, shortest = self.words.deadlines()
+        if not shortest:
+            return None
+        if not earliest:
+            # A task that starts while we sleep cannot be due before its own timeout is over.
+            return shortest / 1e6 if self.table.waiting else None
+        left = earliest - time.monotonic_ns()
+        return max(0.0, min(left, shortest) / 1e6) + 1
+
+    # --- Deaths ---------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            post = next((post for post in self.posts if post.pid == pid), None)
+            if post is None:
+                continue
+            if os.WIFSTOPPED(status) or os.WIFCONTINUED(status):
+                self._note_stopped(post, stopped=os.WIFSTOPPED(status))
+            else:
+                self._bury(post, os.waitstatus_to_exitcode(status))
+
+    def _note_stopped(self, post: _Post, *, stopped: bool) -> None:
+        post.stopped = stopped
+        self.words.set_stopped(sum(each.stopped for each in self.posts))
+
+    def _bury(self, post: _Post, exitcode: int) -> None:
+        info = self.table.slot(post.slot)
+        held = self.words.held_by(post.who)
+        in_order = exitcode == 0 and not held
+        why = self._describe(post, exitcode)
+        if not in_order:
+            # What a task has started must not outlive its worker's violent end.
+            _os.kill_quietly(post.pid, signal.SIGKILL, group=True)
+        _core.crash_point("supervisor.reaped")
+        for cell in held:
+            self._answer(cell, why)
+        if post.stopped:
+            self._note_stopped(post, stopped=False)
+        pid, post.pid, post.process = post.pid, 0, None
+        self.words.bury(post.slot)
+        self._count_settled()
+        if info["initialized"]:
+            self.starts.succeeded()
+        elif self.table.phase == RUNNING:
+            text = why.stack or f"left with exit code {exitcode}"
+            self._start_failed(f"worker {pid} died before its first task: {text}")
+
+    def _count_settled(self) -> None:
+        """A worker that got past its initializer shows that it can be done."""
+        for post in self.posts:
+            if post.filled and not post.settled and self.table.slot(post.slot)["initialized"]:
+                post.settled = True
+                self.starts.succeeded()
+
+    def _describe(self, post: _Post, exitcode: int) -> Exit:
+        kills = _os.oom_kills() if exitcode == -signal.SIGKILL else self.oom_kills
+        by_oom = kills > self.oom_kills and not post.condemned
+        self.oom_kills = kills
+        stack = os.pread(post.last_words, LAST_WORDS, 0).decode(errors="replace").strip()
+        return Exit(post.pid, exitcode, by_oom, late=post.condemned, stack=stack)
+
+    def _answer(self, cell: int, why: Exit) -> None:
+        task = self.words.task(cell)
+        verdict = fate(task, why)
+        if verdict.again:
+            self.words.requeue(cell, verdict.attempts)
+        else:
+            facts = {**why.facts, "timeout": task["timeout"] / 1e9}
+            self.words.lose(cell, pickle.dumps(facts))
+
+    # --- Deadlines ------------------------------------------------------------------------
+
+    def _end_the_late(self) -> None:
+        now = time.monotonic()
+        for post in self.posts:
+            if not post.filled or post.condemned:
+                continue
+            if not self.words.is_late(post.slot, post.who):
+                post.asked_at = 0.0
+            elif not post.asked_at:
+                post.asked_at = now
+                os.ftruncate(post.last_words, 0)
+                os.lseek(post.last_words, 0, os.SEEK_SET)
+                _os.kill_quietly(post.pid, DUMP_SIGNAL)
+            elif now - post.asked_at >= DUMP_TIME:
+                self._end_late(post)
+
+    def _end_late(self, post: _Post) -> None:
+        """Stop the worker first: it may finish, and must not be killed in its next task."""
+        post.asked_at = 0.0
+        _os.kill_quietly(post.pid, signal.SIGSTOP)
+        with contextlib.suppress(ChildProcessError):
+            options = os.WSTOPPED | os.WEXITED | os.WNOWAIT
+            os.waitid(os.P_PID, post.pid, options)
+        if self.words.is_late(post.slot, post.who):
+            post.condemned = True
+            _os.kill_quietly(post.pid, signal.SIGKILL)
+        else:
+            _os.kill_quietly(post.pid, signal.SIGCONT)
+
+    # --- The end --------------------------------------------------------------------------
+
+    def _over(self) -> bool:
+        if self.orphaned or self.table.broken or self.table.phase == TERMINATING:
+            return True
+        crew_left = not any(post.filled for post in self.posts)
+        return self.table.phase == CLOSING and crew_left and self.table.waiting == 0
+
+    def _leave(self) -> None:
+        in_order = self.table.phase == CLOSING and not self.orphaned
+        if not in_order:
+            parent_gone = bool(select.select([self.parent_fd], [], [], 0)[0])
+            self._end_workers(grace=0 if parent_gone else GRACE)
+            _os.kill_descendants(os.getpid())
+
+    def _end_workers(self, grace: float) -> None:
+        """End every worker and the group of processes it leads."""
+        pids = [post.process.pid for post in self.posts if getattr(post.process, "pid", None)]
+        for post in self.posts:
+            if post.process is not None and not hasattr(post.process, "_popen"):
+                # A process type of the user's own, with its own way to end.
+                post.process.terminate()
+                post.process.join()
+        if grace:
+            for pid in pids:
+                _os.kill_quietly(pid, signal.SIGTERM)
+                _os.kill_quietly(pid, signal.SIGCONT)
+            end = time.monotonic() + grace
+            for pid in pids:
+                _os.wait_gone(pid, end - time.monotonic())
+        for pid in pids:
+            _os.kill_quietly(pid, signal.SIGKILL)
+            _os.kill_quietly(pid, signal.SIGKILL, group=True)
+        for pid in pids:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _become_worker(
+    supervisor: Supervisor, parent: int, slot: int, who: int, number: int, last_words: int
+) -> None:
+    """Run in a new worker: cut the ties to the supervisor, then work."""
+    if not _core.die_with_parent(parent):
+        os._exit(1)
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for post in supervisor.posts:
+        if post.last_words != last_words:
+            os.close(post.last_words)
+    for fd in (supervisor.wake_read, supervisor.wake_write, supervisor.parent_fd):
+        os.close(fd)
+    supervisor.channel.close()
+    # Code that asks for its parent means the process which made the pool.
+    mine: Any = mp_process
+    mine._parent_process = supervisor_parent()  # noqa: SLF001
+    gc.unfreeze()
+    table, crew = supervisor.table, supervisor.crew
+    supervisor.posts.clear()
+    crew.work(table, slot, who, number, last_words, *crew.args)
+
+
+def supervisor_parent() -> Any:  # noqa: ANN401 - the standard library's private type
+    """Return what `multiprocessing.parent_process` was in the supervisor."""
+    return _PARENT
+
+
+_PARENT: Any = None
+
+
+def remember_parent() -> None:
+    """Keep the supervisor's own parent process, for its workers."""
+    global _PARENT  # noqa: PLW0603 - one per process, set once
+    _PARENT = mp_process.parent_process()

@@ -1,0 +1,86 @@
+"""Run CPython's pool tests: ``python -m ...runner MODULE METHOD FOLDER CLASS...``."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import json
+import os
+import sys
+import unittest
+from pathlib import Path
+from typing import Any
+
+from . import stand_in
+
+SECONDS = 120
+
+
+class Results(unittest.TextTestResult):
+    """Keeps the outcome of each test: ok, skipped with its reason, or the traceback."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.outcomes: dict[str, str] = {}
+
+    def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802
+        super().addSuccess(test)
+        self.outcomes.setdefault(_name(test), "ok")
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: N802
+        super().addSkip(test, reason)
+        self.outcomes[_name(test)] = f"skipped: {reason}"
+
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
+        super().addFailure(test, err)
+        self.outcomes[_name(test)] = self.failures[-1][1]
+
+    def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
+        super().addError(test, err)
+        self.outcomes[_name(test)] = self.errors[-1][1]
+
+
+def _name(test: unittest.TestCase) -> str:
+    # A class or module that cannot be set up arrives as "setUpClass (module.Class)".
+    return ".".join(test.id().rsplit(".", 2)[-2:])
+
+
+def main() -> None:
+    """Run the classes and write report.json and evidence to the folder."""
+    module, method, folder, *classes = sys.argv[1:]
+    faulthandler.dump_traceback_later(SECONDS, exit=True)
+    os.environ["GARRISON_START_METHOD"] = method
+    evidence = Path(folder, "evidence")
+    _stand_in_fresh_interpreters(module, evidence)
+    stand_in.install(module, evidence)
+    suite = importlib.import_module(f"{__package__}.suite")
+    outcomes = _run(suite, classes)
+    report = {
+        "outcomes": outcomes,
+        "altered": importlib.import_module("test.support").environment_altered,
+    }
+    Path(folder, "report.json").write_text(json.dumps(report))
+
+
+def _run(suite: Any, classes: list[str]) -> dict[str, str]:
+    loader = unittest.TestLoader()
+    tests = [loader.loadTestsFromTestCase(getattr(suite, name)) for name in classes]
+    runner = unittest.TextTestRunner(verbosity=2, resultclass=Results)
+    result: Any = runner.run(unittest.TestSuite(tests))
+    outcomes: dict[str, str] = result.outcomes
+    return outcomes
+
+
+def _stand_in_fresh_interpreters(module: str, evidence: Path) -> None:
+    """Interpreters that tests start look at PYTHONPATH, and find a sitecustomize there."""
+    site = str(Path(__file__).with_name("stand_in_site"))
+    os.environ["PYTHONPATH"] = os.pathsep.join([site, os.environ["PYTHONPATH"]])
+    os.environ["GARRISON_STANDS_IN"] = os.pathsep.join(
+        [stand_in.__name__, module, str(evidence.with_name("evidence-fresh"))]
+    )
+    helper: Any = importlib.import_module("test.support.script_helper")
+    helper.interpreter_requires_environment = lambda: True
+
+
+if __name__ == "__main__":
+    main()

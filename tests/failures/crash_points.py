@@ -1,0 +1,70 @@
+"""Every named crash point of the core: the process that reaches it first kills itself there.
+
+A worker or the supervisor that dies so must cost nothing, since each task may be tried again; a
+parent that dies so must leave nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from . import tasks
+from .registry import Row
+from .subject import Subject, check, none_lost, same
+from .victims import Victim, nothing_left
+
+LIMIT = 20.0
+
+
+def points() -> tuple[str, ...]:
+    """The crash points of this build; none in a release build."""
+    return tuple(importlib.import_module("garrison._core").CRASH_POINTS)
+
+
+def rows() -> dict[str, Row]:
+    """A row for each crash point of this build."""
+    return {made.name: made for made in map(_row, points())}
+
+
+def _row(point: str) -> Row:
+    return Row(
+        name=f"crash_point[{point}]",
+        title=f"killed at {point}",
+        source="supervisor",
+        run=partial(crash_point, point=point),
+        limit=LIMIT,
+        fine=(),
+        case=point,
+        only_garrison="crash points exist in garrison's test build only",
+    )
+
+
+def crash_point(subject: Subject, point: str) -> None:
+    """Run a mixed load in a process whose tree meets the crash point once."""
+    with TemporaryDirectory() as folder:
+        token = Path(folder, "token")
+        os.environ["GARRISON_CRASH"] = f"{point}@{token}"
+        with Victim(subject, work_to_the_end) as victim:
+            status = victim.ended(LIMIT - 2.0)
+            check(status in (0, -signal.SIGKILL), f"ended with {status}")
+            nothing_left(1.0)
+        check(token.exists(), "the point was not reached")
+
+
+def work_to_the_end(subject: Subject) -> None:
+    """Go through all kinds of work, with tasks that may be tried again, and check each result."""
+    with subject.pool(2, maxtasksperchild=20, retries=5) as pool:
+        results = [pool.apply_async(tasks.square, (n,)) for n in range(50)]
+        none_lost([subject.value(result) for result in results], [n * n for n in range(50)])
+        same(pool.map(tasks.square, range(200)), [n * n for n in range(200)])
+        same(list(pool.imap(tasks.square, range(20))), [n * n for n in range(20)])
+        same(pool.map(tasks.double_first, [b"\1" * 3_000_000] * 4, chunksize=1), [2] * 4)
+        same([len(block) for block in pool.map(tasks.block_of, [3_000_000] * 4)], [3_000_000] * 4)
+        subject.error(pool.apply_async(tasks.raise_it, (ValueError,)), ValueError)
+        subject.still_works(pool)
+        subject.finish(pool)

@@ -1,0 +1,94 @@
+"""Write docs/failures.md from the rows and from the record of the standard library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .registry import METHODS, Row, all_rows
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "failures.md"
+RECORD = Path(__file__).with_name("stdlib.json")
+
+_HEAD = """\
+# What goes wrong in process pools, and must not here
+
+<!-- Written by `python -m tests.failures.record`; edit the scenarios, not this page. -->
+
+Each row is a scenario that runs under `fork`, `spawn` and `forkserver`, in a process and a session
+of its own, under a watchdog that dumps all stacks. Afterwards no process, no temporary file and no
+file in `/dev/shm` may be left. *Hangs* means neither a result nor an error within 8 s.
+
+garrison passes every row under every start method. `pytest tests/failures -k NAME` runs the row
+NAME: `test_garrison` puts it to garrison, `test_record` compares the column *standard library* with
+what the scenario says of it. That column was observed once, with Python {python} on {system}:
+`python -m tests.failures.record` observes it again. Rows in which the standard library is fine,
+too, are kept: they are promises that garrison must not break either.
+
+Here {broken} of {total} rows break the standard library, under one start method at least.
+
+Not in the tables, since only garrison's test build has them: every named crash point of the core
+(`test_crash_points.py`) kills the process that reaches it, once, under a mixed load.
+"""
+
+_GROUPS = {
+    "matrix": "The failure matrix",
+    "bugs": "Known hard bugs",
+    "supervisor": "What the supervisor promises",
+}
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(json.loads(RECORD.read_text())), encoding="utf-8")
+
+
+def page(record: dict[str, Any]) -> str:
+    """The text of the page."""
+    rows = sorted(all_rows().values(), key=_order)
+    broken = sum(set(record["rows"][row.name].values()) != {"ok"} for row in rows)
+    head = _HEAD.format(**record, broken=broken, total=len(rows))
+    tables = [
+        f"## {title}\n\n{_table([row for row in rows if _group(row) == group], record)}"
+        for group, title in _GROUPS.items()
+    ]
+    return "\n".join([head, *tables])
+
+
+def _group(row: Row) -> str:
+    return "bugs" if row.source.startswith("#") else row.source
+
+
+def _order(row: Row) -> int:
+    return int(row.source[1:]) if row.source.startswith("#") else 0
+
+
+def _table(rows: Iterable[Row], record: dict[str, Any]) -> str:
+    lines = ["| bug | what goes wrong | standard library | NAME |", "|---|---|---|---|"]
+    for row in rows:
+        seen = _seen(record["rows"][row.name])
+        bug = row.source if row.source.startswith("#") else ""
+        lines.append(f"| {bug} | {_cell(row.title)} | {_cell(seen)} | `{row.name}` |")
+    return "\n".join(lines) + "\n"
+
+
+def _seen(found: dict[str, str]) -> str:
+    """One text if all start methods agree in kind, else one for each."""
+    kinds = {text.partition(":")[0] for text in found.values()}
+    if len(kinds) == 1:
+        return _emphasis(found[METHODS[0]])
+    return "; ".join(f"{method}: {_emphasis(found[method])}" for method in METHODS)
+
+
+def _emphasis(text: str) -> str:
+    kind, _, words = text.partition(": ")
+    if kind in ("ok", "absent"):
+        return words or kind
+    return f"**{kind}**: {words}" if words and kind != "hangs" else f"**{kind}**"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("_", "\\_").replace("*[", "\\*[")

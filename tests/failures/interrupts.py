@@ -1,0 +1,151 @@
+"""Ctrl-C: at random moments from outside, and at every line of every public call."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from multiprocessing.pool import Pool
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from . import tasks
+from .registry import row
+from .subject import PATIENCE, Subject, check
+from .system import descendants_of, describe, helpers, until
+from .victims import Victim, nothing_left
+
+LINES = {"fork": 60, "spawn": 12, "forkserver": 12}
+
+
+@row("Ctrl-C at a random moment", source="#20", cases=["program", "group"], limit=60.0)
+def ctrl_c_at_random(subject: Subject, target: str) -> None:
+    moments = random.Random(5)
+    for _ in range(10 if subject.method == "fork" else 4):
+        with Victim(subject, call_everything) as victim:
+            victim.ready()
+            time.sleep(moments.random() * 0.2)  # the moment itself is what is tried here
+            if target == "group":
+                victim.interrupt_group()
+            else:
+                victim.process.send_signal(signal.SIGINT)
+            victim.ended_by_interrupt()
+            nothing_left(1.0)
+
+
+def call_everything(subject: Subject) -> None:
+    """Go through the public calls, again and again, until interrupted."""
+    for number in count():
+        if number == 1:
+            Victim.say_ready()
+        with subject.pool() as pool:
+            pool.map(tasks.square, range(100))
+            list(pool.imap(tasks.square, range(20)))
+            list(pool.imap_unordered(tasks.square, range(20)))
+            pool.apply(tasks.block_of, (1 << 20,))
+            pool.apply_async(tasks.sleep_and_return, (0.005,)).get()
+            subject.finish(pool)
+
+
+def _create(subject: Subject, pool: Pool | None) -> object:
+    return subject.pool()
+
+
+def _terminate_and_join(subject: Subject, pool: Any) -> object:
+    pool.terminate()
+    return pool.join()
+
+
+CALLS: dict[str, Callable[[Subject, Any], object]] = {
+    "Pool()": _create,
+    "apply": lambda subject, pool: pool.apply(tasks.square, (7,)),
+    "map": lambda subject, pool: pool.map(tasks.square, range(10)),
+    "imap": lambda subject, pool: list(pool.imap(tasks.square, range(3))),
+    "imap_unordered": lambda subject, pool: list(pool.imap_unordered(tasks.square, range(3))),
+    "close, join": lambda subject, pool: subject.finish(pool),
+    "terminate, join": _terminate_and_join,
+}
+
+
+@row("KeyboardInterrupt at every line of", source="#20", cases=list(CALLS), limit=60.0)
+def interrupt_at_every_line(subject: Subject, call: str) -> None:
+    lines = _count_lines(subject, call)
+    check(lines > 0, "no line was seen")
+    step = max(1, lines // LINES[subject.method])
+    for line in range(1, lines + 1, step):
+        _interrupt(subject, call, line)
+
+
+def _count_lines(subject: Subject, call: str) -> int:
+    pool = None if call == "Pool()" else subject.pool()
+    with Tracer(subject, None) as tracer:
+        made = CALLS[call](subject, pool)
+    for one in (pool, made):
+        if isinstance(one, subject.module.pool.Pool):
+            one.terminate()
+            one.join()
+    return tracer.lines
+
+
+def _interrupt(subject: Subject, call: str, line: int) -> None:
+    before = set(descendants_of(os.getpid()))
+    pool = None if call == "Pool()" else subject.pool()
+    try:
+        with Tracer(subject, line):
+            made: Any = CALLS[call](subject, pool)
+    except KeyboardInterrupt:
+        made = None
+    for one in (pool, made):
+        if isinstance(one, subject.module.pool.Pool):
+            one.terminate()
+            one.join()
+    pool = made = one = None
+    gc.collect()
+    until(lambda: not _new_children(before), PATIENCE)
+    left = [describe(pid) for pid in _new_children(before)]
+    check(not left, f"interrupted at line {line}: {left}")
+
+
+def _new_children(before: set[int]) -> set[int]:
+    multiprocessing.active_children()  # reaps those that have ended
+    return set(descendants_of(os.getpid())) - before - set(helpers())
+
+
+class Tracer:
+    """Counts the lines run in the module under test; interrupts at one of them."""
+
+    def __init__(self, subject: Subject, at: int | None) -> None:
+        folders = {str(Path(subject.module.__file__).parent)}
+        self.lines = 0
+        self._folders, self._at, self._pid = folders, at, os.getpid()
+        self._thread = threading.get_ident()
+
+    def __enter__(self) -> Tracer:
+        sys.settrace(self._call)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _call(self, frame: FrameType, event: str, argument: object) -> Any:
+        if os.getpid() != self._pid:
+            sys.settrace(None)
+            return None
+        return self._line if str(Path(frame.f_code.co_filename).parent) in self._folders else None
+
+    def _line(self, frame: FrameType, event: str, argument: object) -> Any:
+        if event != "line" or os.getpid() != self._pid:
+            return self._line
+        self.lines += 1
+        if self.lines == self._at:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return self._line

@@ -1,0 +1,131 @@
+"""Looking at processes, and waiting for them, without sleeping where an event can be had."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+TOKEN = "GARRISON_SCENARIO"
+
+
+def gone(pid: int, seconds: float) -> bool:
+    """Wait until a process, not necessarily our child, has ended (it may still be a zombie)."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], max(seconds, 0.0))[0])
+    finally:
+        os.close(descriptor)
+
+
+def all_gone(pids: list[int], seconds: float) -> list[int]:
+    """Wait until all these processes have ended; return those which have not."""
+    end = time.monotonic() + seconds
+    return [pid for pid in pids if not gone(pid, end - time.monotonic())]
+
+
+def until(condition: Callable[[], object], seconds: float) -> bool:
+    """Ask again and again, where the system offers no event to wait for."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def marked(token: str) -> list[int]:
+    """The living processes, other than this one, whose environment carries `token`."""
+    wanted = f"{TOKEN}={token}".encode()
+    return [pid for pid in _pids() if pid != os.getpid() and wanted in _environment(pid)]
+
+
+def parent_of(pid: int) -> int:
+    """The parent of a process, 0 if it is gone."""
+    return int(_stat(pid)[1]) if _stat(pid) else 0
+
+
+def state_of(pid: int) -> str:
+    """The state letter of a process (R, S, T, Z ...), empty if it is gone."""
+    return _stat(pid)[0] if _stat(pid) else ""
+
+
+def children_of(parent: int) -> list[int]:
+    """The direct children of a process, zombies included."""
+    return [pid for pid in _pids() if parent_of(pid) == parent]
+
+
+def descendants_of(parent: int) -> list[int]:
+    """All processes below a process, zombies included."""
+    found = children_of(parent)
+    for pid in found:
+        found.extend(children_of(pid))
+    return found
+
+
+def helpers() -> list[int]:
+    """Our children that serve all pools of a program until its end, the standard library's own."""
+    names = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+    children = children_of(os.getpid())
+    return [pid for pid in children if any(name in describe(pid) for name in names)]
+
+
+def describe(pid: int) -> str:
+    """A process in a few words."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        words = ""
+    return f"{pid} ({state_of(pid)}) {words[:160]}"
+
+
+def descriptors(pid: int | str = "self") -> int:
+    """How many descriptors a process has open, the one that counts them not included."""
+    return len(os.listdir(f"/proc/{pid}/fd")) - (pid == "self")
+
+
+def mappings(pid: int | str = "self") -> int:
+    """How many mappings of anonymous files a process has."""
+    return Path(f"/proc/{pid}/maps").read_text().count("/memfd:")
+
+
+def status_kib(field: str, pid: int | str = "self") -> int:
+    """A line of /proc/PID/status in KiB."""
+    return _field(Path(f"/proc/{pid}/status"), field)
+
+
+def meminfo_kib(field: str) -> int:
+    """A line of /proc/meminfo in KiB."""
+    return _field(Path("/proc/meminfo"), field)
+
+
+def _field(path: Path, field: str) -> int:
+    for line in path.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0])
+    return 0
+
+
+def _pids() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdecimal())
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()

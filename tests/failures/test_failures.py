@@ -1,0 +1,37 @@
+"""Each scenario on garrison, and what was recorded of it on the standard library."""
+
+from __future__ import annotations
+
+import pytest
+
+from . import document, harness, record
+from .registry import METHODS, Row, all_rows
+
+ROWS = all_rows()
+CASES = [
+    pytest.param(row, method, id=f"{method}-{row.name}", marks=pytest.mark.watchdog(row.limit + 15))
+    for row in ROWS.values()
+    for method in METHODS
+]
+
+
+@pytest.mark.parametrize(("row", "method"), CASES)
+def test_garrison(row: Row, method: str) -> None:
+    outcome = harness.run(row, "garrison", method)
+    if outcome.kind == "missing":
+        pytest.skip(outcome.text)
+    assert outcome.kind == "ok", f"{outcome}\n{outcome.stderr}"
+
+
+@pytest.mark.parametrize(("row", "method"), CASES)
+def test_record(row: Row, method: str) -> None:
+    seen = record.load()["rows"][row.name][method]
+    assert (seen == "ok") == row.stdlib_is_fine(method), seen
+
+
+def test_record_has_no_other_rows() -> None:
+    assert list(record.load()["rows"]) == list(ROWS)
+
+
+def test_page_is_current() -> None:
+    assert document.PAGE.read_text(encoding="utf-8") == document.page(record.load())

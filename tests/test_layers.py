@@ -13,19 +13,21 @@ if TYPE_CHECKING:
 
 SOURCE = Path(__file__).parent.parent / "src" / "garrison"
 
-# From the ground up. Names on one line do not import each other; "faces" is all that only
-# presents what is below, the package's own __init__ among it.
+# From the ground up. Names on one line do not import each other.
 LAYERS = [
-    "errors | _core",
+    "_core",
+    "errors",
     "options | _os",
     "memory",
     "sync | process",
     "pool | store",
     "manager",
     "engines",
-    "__init__ | concurrent | dummy",
+    "_contexts",
+    "__init__",
     "fetch",
-    "cli | __main__",
+    "cli",
+    "__main__",
 ]
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names.split(" | ")}
 
@@ -75,7 +77,7 @@ def upward_imports(root: Path) -> list[str]:
             continue
         found += [
             f"{where}:{line}: {name} imports {target}"
-            for line, target in imported_layers(path, root)
+            for line, target in dict.fromkeys(imported_layers(path, root))
             if target != name and LEVELS.get(target, len(LAYERS)) >= LEVELS[name]
         ]
     return found

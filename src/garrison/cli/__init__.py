@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from garrison import fetch
+from garrison import __version__, fetch
 
 __all__ = ["main"]
 
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="garrison", description="The multiprocessing that Python should have, as commands."
     )
-    parser.add_argument("--version", action="version", version="garrison 0.1.0")
+    parser.add_argument("--version", action="version", version=f"garrison {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     fetch.add_parser(commands)
     return parser

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
+from garrison import __version__
 from garrison.fetch._channel import Hub
 from garrison.fetch._crew import Crew
 from garrison.fetch._ledger import Ledger, Page
 from garrison.fetch._messages import Settings
 from garrison.fetch._names import page_name
 from garrison.fetch._pages import Folder, FolderInUse
-from garrison.fetch._pool import Pool
 from garrison.fetch._report import (
     Record,
     Report,
@@ -29,6 +29,7 @@ from garrison.fetch._report import (
 from garrison.fetch._run import Output, Run
 from garrison.fetch._sites import Site, SitesError, read_sites
 from garrison.fetch._view import make_view, print_table, say
+from garrison.pool import Pool
 
 _ALL_FETCHED, _SOME_FAILED, _UNUSABLE = 0, 1, 2
 _MOST_FAULTS_SHOWN = 10
@@ -132,7 +133,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return Settings(
         folder=os.path.abspath(arguments.output),  # noqa: PTH100  # not resolve(): links stay as they are
         run=secrets.token_hex(4),
-        agent="Mozilla/5.0 (compatible; garrison/0.1.0)",
+        agent=f"Mozilla/5.0 (compatible; garrison/{__version__})",
         per_worker=arguments.per_worker,
         timeout=arguments.timeout,
         retries=arguments.retries,

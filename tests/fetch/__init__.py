@@ -1,0 +1,1 @@
+"""`garrison fetch`, against a real server on this machine."""

@@ -10,9 +10,9 @@ use crate::protocol::{end, Ordering, State, DONE};
 use crate::segment::Mapping;
 use crate::spin::Spin;
 use crate::table::{self, RESULT_INLINE, RUNNING};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -120,16 +120,40 @@ impl Worker {
         Ok(PyBytes::new(py, unsafe { std::slice::from_raw_parts(start, len) }))
     }
 
-    /// Item `index` of the present task begins: it is the one a death or a timeout is charged to.
-    fn begin(&self, index: u32) -> PyResult<()> {
+    /// Apply a function to each item of the present task; a death or a timeout is charged to the
+    /// item at work. With `failed`, an exception becomes ``failed(exception)`` in the item's place.
+    #[pyo3(signature = (function, items, star, failed=None))]
+    fn map<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        items: &Bound<'py, PyList>,
+        star: bool,
+        failed: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let py = function.py();
         let (number, _) = self.claimed()?;
         let cell = self.table.cell(number);
-        cell.index.store(index, Ordering::Release);
         let timeout = cell.timeout.load(Ordering::Relaxed);
-        if timeout > 0 {
-            self.set_deadline(timeout, now());
+        let results = PyList::empty(py);
+        for (index, item) in items.iter().enumerate() {
+            cell.index.store(index as u32, Ordering::Release);
+            if timeout > 0 {
+                self.set_deadline(timeout, now());
+            }
+            let called = if star {
+                item.cast_into::<PyTuple>().map_err(PyErr::from).and_then(|item| function.call1(item))
+            } else {
+                function.call1((item,))
+            };
+            match (called, failed) {
+                (Ok(result), _) => results.append(result)?,
+                (Err(error), Some(failed)) if !error.is_instance_of::<PySystemExit>(py) => {
+                    results.append(failed.call1((error.into_value(py),))?)?;
+                }
+                (Err(error), _) => return Err(error),
+            }
         }
-        Ok(())
+        Ok(results)
     }
 
     /// Hand the result in. Until the last store it is as if the task never ended.

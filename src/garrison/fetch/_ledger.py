@@ -27,6 +27,9 @@ _LONGEST_PAUSE = 60.0
 _LONGEST_CONNECT = 10.0
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _UNRESOLVED = frozenset({5, 6})
+# What another scheme would not better, or would only hide: no such host, or a host
+# that cannot prove who it is.
+_FOR_EVERY_SCHEME = _UNRESOLVED | {51, 60}
 # libcurl's numbers for what may go better another time: unresolved, unreachable,
 # cut off, too slow, TLS that fell over, a protocol error of HTTP/2.
 _PASSING = _UNRESOLVED | {7, 8, 16, 18, 28, 35, 52, 55, 56, 92}
@@ -168,7 +171,7 @@ class Ledger:
     def _falls_back(self, entry: _Entry, outcome: Outcome) -> bool:
         """Turn to the next scheme, where no server was reached by this one."""
         last = entry.scheme + 1 == len(entry.site.schemes)
-        if last or outcome.linked or outcome.status or outcome.code in _UNRESOLVED:
+        if last or outcome.linked or outcome.status or outcome.code in _FOR_EVERY_SCHEME:
             return False
         entry.earlier.append(f"{entry.site.schemes[entry.scheme]}: {outcome.reason}")
         entry.scheme += 1

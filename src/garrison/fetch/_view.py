@@ -183,7 +183,7 @@ def print_table(pages: Sequence[Page], files: Sequence[str]) -> None:
 def _cells(page: Page, file: str) -> tuple[str, ...]:
     outcome = page.outcome
     last = file if page.fetched else f"failed: {outcome.reason}"
-    status = str(outcome.status) if outcome.status else "-"
+    status = str(outcome.status or ("kept" if page.kept else "-"))
     cells = (page.site.text, outcome.url or "-", status, outcome.type or "-", str(outcome.size))
     return tuple(printable(cell) for cell in (*cells, f"{outcome.seconds:.3f}", last))
 

@@ -240,19 +240,20 @@ class Registry:
         self._parent = parent
         self.known = Known(fork=fork)
         self._next = 0
-        self._by_identity: dict[Any, tuple[Any, int]] = {}
+        self.plain: dict[int, tuple[Any, int]] = {}
+        """Functions whose pickle cannot change, by identity."""
         self._by_digest: dict[bytes, int] = {}
         self._names: dict[int, str] = {}
 
     def number(self, function: Callable[..., Any], plan: tuple[Any, ...] = ()) -> int:
         """Return the number under which workers know `function` (called as `plan` says)."""
-        key = (id(function), plan)
-        found = self._by_identity.get(key)
-        if found is not None and found[0] is function:
-            return found[1]
+        if not plan:
+            found = self.plain.get(id(function))
+            if found is not None and found[0] is function:
+                return found[1]
         number = self._register(function, plan)
-        if type(function) in _PLAIN and self.known.has(function):
-            self._by_identity[key] = (function, number)
+        if not plan and type(function) in _PLAIN and self.known.has(function):
+            self.plain[id(function)] = (function, number)
         return number
 
     def pickled(self, function: Callable[..., Any]) -> bytes:
@@ -292,8 +293,8 @@ class Registry:
         while len(self._by_digest) > self.LIMIT:
             digest = next(iter(self._by_digest))
             number = self._by_digest.pop(digest)
-            for key in [k for k, found in self._by_identity.items() if found[1] == number]:
-                del self._by_identity[key]
+            for key in [k for k, found in self.plain.items() if found[1] == number]:
+                del self.plain[key]
             self._names.pop(number, None)
             self._parent.forget_function(number)
 

@@ -57,11 +57,9 @@ class Statistics:
 class TaskMethods:
     """The methods that take tasks: the same for a pool and for a view of it with other options."""
 
+    _home: Any
     _engine: Any
     _options: Options
-
-    def _home(self) -> BasePool:
-        raise NotImplementedError
 
     # --- One call -------------------------------------------------------------------------
 
@@ -80,7 +78,7 @@ class TaskMethods:
         ...     pool.apply(pow, (2, 10))
         1024
         """
-        result: T = self._one(func, args, kwds).get()
+        result: T = self.apply_async(func, args, kwds).get()
         return result
 
     def apply_async(
@@ -95,21 +93,16 @@ class TaskMethods:
 
         `callback` gets the result, `error_callback` the exception, in a thread of the pool.
         """
-        result = self._one(func, args, kwds)
+        home = self._home
+        if home._state != RUN:
+            home._check_running()
+        if not callable(func):
+            _not_callable(func)
+        ticket = self._engine.submit(func, _wire.CALL, (args, kwds), self._options)
+        result = AsyncResult(home, self._engine, ticket)
         if callback is None and error_callback is None:
             return result
         return self._announced(result, callback, error_callback)
-
-    def _one(
-        self, func: Callable[..., Any], args: Iterable[Any], kwds: Mapping[str, Any]
-    ) -> AsyncResult:
-        home = self._home()
-        home._check_running()  # noqa: SLF001
-        if not callable(func):
-            _not_callable(func)
-        engine = self._engine
-        ticket = engine.submit(func, _wire.CALL, (args, kwds), self._options)
-        return AsyncResult(home, engine, ticket)
 
     def _announced(
         self, result: AsyncResult, callback: Callback, error_callback: Callback
@@ -117,7 +110,7 @@ class TaskMethods:
         for each in (callback, error_callback):
             if each is not None and not callable(each):
                 _not_callable(each, "a callback")
-        return Announced(result, self._home()._herald, callback, error_callback)  # noqa: SLF001
+        return Announced(result, self._home._herald, callback, error_callback)  # noqa: SLF001
 
     # --- Many calls, all results ----------------------------------------------------------
 
@@ -183,7 +176,7 @@ class TaskMethods:
             return self._announced(result, callback, error_callback)
         if not result.fed:
             # Nobody may be waiting, so somebody must submit the rest.
-            self._home()._herald.announce(result)  # noqa: SLF001
+            self._home._herald.announce(result)  # noqa: SLF001
         return result
 
     def _many(
@@ -193,7 +186,7 @@ class TaskMethods:
         kind: int,
         chunksize: int | None,
     ) -> MapResult:
-        home = self._home()
+        home = self._home
         home._check_running()  # noqa: SLF001
         if not callable(func):
             _not_callable(func)
@@ -210,7 +203,7 @@ class TaskMethods:
     def _sizes(self, items: int, chunksize: int | None) -> Iterator[int]:
         if chunksize is not None:
             return repeat(whole("chunksize", chunksize, least=1))
-        home = self._home()
+        home = self._home
         if home._lifetime is not None:  # noqa: SLF001
             # A chunk counts as one task of a worker's lifetime: as many as users expect.
             return repeat(max(1, _chunks.even(items, self._engine.processes)))
@@ -276,7 +269,7 @@ class TaskMethods:
         chunksize: int,
         buffersize: int | None,
     ) -> Any:  # noqa: ANN401
-        home = self._home()
+        home = self._home
         home._check_running()  # noqa: SLF001
         if not callable(func):
             _not_callable(func)
@@ -312,17 +305,14 @@ class View(TaskMethods):
     """A pool with other options; made by `Pool.options`."""
 
     def __init__(self, pool: BasePool, options: Options) -> None:
-        self._pool, self._engine, self._options = pool, pool._engine, options  # noqa: SLF001
-
-    def _home(self) -> BasePool:
-        return self._pool
+        self._home, self._engine, self._options = pool, pool._engine, options  # noqa: SLF001
 
     def options(self, **changes: Any) -> View:  # noqa: ANN401 - the fields of Options
         """Return a view with these options changed too."""
-        return View(self._pool, self._options.replace(**changes))
+        return View(self._home, self._options.replace(**changes))
 
     def __repr__(self) -> str:
-        return f"<{self._pool!r} with {self._options!r}>"
+        return f"<{self._home!r} with {self._options!r}>"
 
 
 class BasePool(TaskMethods):
@@ -339,7 +329,8 @@ class BasePool(TaskMethods):
         self._state = RUN
         self._finalizer = weakref.finalize(self, _stop, engine, self._pid)
 
-    def _home(self) -> BasePool:
+    @property
+    def _home(self) -> BasePool:  # not an attribute: that were a cycle
         return self
 
     def options(self, **changes: Any) -> View:  # noqa: ANN401 - the fields of Options

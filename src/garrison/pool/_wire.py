@@ -55,6 +55,24 @@ def encode(value: object, known: Known | None = None, where: str = "") -> Encode
     to what cannot be sent.
     """
     buffers: list[Any] = []
+    try:
+        data = dumps(value, 5, buffer_callback=buffers.append)
+    except Exception:
+        if known is None:
+            raise
+        return _encode_otherwise(value, known, where)
+    if buffers:
+        return _encode_otherwise(value, None, where)
+    if known is not None and _functions.MAIN in data and not known.all_of_main():
+        return _encode_otherwise(value, known, where)
+    if len(data) > CHECKED:
+        check_room(len(data))
+    return data, None
+
+
+def _encode_otherwise(value: object, known: Known | None, where: str) -> Encoded:
+    """As `encode`, for values with buffers, or with something that must travel by value."""
+    buffers: list[Any] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
@@ -63,18 +81,11 @@ def encode(value: object, known: Known | None = None, where: str = "") -> Encode
         buffers.append(view)
         return False
 
-    try:
+    if known is None:
         data = dumps(value, 5, buffer_callback=keep)
-        by_value = known is not None and _functions.MAIN in data and not known.all_of_main()
-    except Exception:
-        if known is None:
-            raise
-        by_value = True
-    if by_value and known is not None:
-        buffers.clear()
+    else:
         data = _functions.dumps_by_value(value, known, where, keep)
-    if buffers or len(data) > CHECKED:
-        check_room(len(data) + sum(view.nbytes for view in buffers))
+    check_room(len(data) + sum(view.nbytes for view in buffers))
     return data, buffers or None
 
 

@@ -50,10 +50,10 @@ def _seed(seed: int, number: int) -> None:
     """Give this worker randomness of its own, that the pool's seed determines."""
     digest = hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=32).digest()
     random.seed(digest)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
         words = [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 32, 4)]
-        numpy.random.seed(words)
+        numpy_random.seed(words)
 
 
 def _initialize(start: Deferred, last_words: int) -> None:
@@ -110,9 +110,10 @@ def _run(
         if kind == _wire.CALL:
             args, kwds = arguments
             return _wire.encode_result(function(*args, **kwds))
+        star = bool(kind & _wire.STARMAP)
         if kind & _wire.EACH:
-            return _wire.encode_each(_map_each(worker, function, kind, arguments))
-        return _wire.encode_result(_map(worker, function, kind, arguments))
+            return _wire.encode_each(worker.map(function, arguments, star, _failure))
+        return _wire.encode_result(worker.map(function, arguments, star))
     except SystemExit:
         # The task asked its process to leave, and so it does: the supervisor tells the parent.
         raise
@@ -120,33 +121,8 @@ def _run(
         return _wire.ERROR, _wire.encode_error(error), None
 
 
-def _map(
-    worker: _core.Worker, function: Callable[..., Any], kind: int, items: list[Any]
-) -> list[Any]:
-    begin = worker.begin
-    results = []
-    starmap = kind == _wire.STARMAP
-    for index, item in enumerate(items):
-        begin(index)
-        results.append(function(*item) if starmap else function(item))
-    return results
-
-
-def _map_each(
-    worker: _core.Worker, function: Callable[..., Any], kind: int, items: list[Any]
-) -> list[Any]:
-    begin = worker.begin
-    results: list[Any] = []
-    starmap = kind & _wire.STARMAP
-    for index, item in enumerate(items):
-        begin(index)
-        try:
-            results.append(function(*item) if starmap else function(item))
-        except SystemExit:
-            raise
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
-            results.append(_wire.Failure(_wire.encode_error(error)))
-    return results
+def _failure(error: BaseException) -> _wire.Failure:
+    return _wire.Failure(_wire.encode_error(error))
 
 
 def _plan(worker: _core.Worker) -> Callable[..., Any]:

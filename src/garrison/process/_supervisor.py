@@ -100,7 +100,7 @@ class Supervisor:
             for slot in range(crew.size)
         ]
         self.started = crew.numbers
-        self.oom_kills = _os.oom_kills()
+        self.oom_kills = 0
         self.orphaned = False
         self._prepare()
 
@@ -136,6 +136,7 @@ class Supervisor:
             self._report("failed", error)
             return
         self._report("started", None)
+        self.oom_kills = _os.oom_kills()
         while not self._over():
             self._wait()
             self._reap()

@@ -202,7 +202,7 @@ def _answer(code: int, out: str, err: str) -> Values | str:
 def _take_turn(benchmark: Benchmark, peer: str, *, quick: bool) -> None:
     try:
         answer: Values | str = benchmark.turn(peer, quick)
-    except (ImportError, AttributeError) as error:
+    except ImportError as error:
         answer = f"not installed: {error}"
     except Unsupported as error:
         answer = f"cannot: {error}"

@@ -90,7 +90,9 @@ class GarrisonAdapter(PoolAdapter):
     """The subject."""
 
     def make(self) -> Any:
-        return importlib.import_module("garrison").Pool
+        from garrison import Pool
+
+        return Pool
 
 
 class ExecutorAdapter(Adapter):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import http.server
+import ssl
 import threading
 import time
 from collections import Counter
@@ -25,8 +26,12 @@ class SiteServer(http.server.ThreadingHTTPServer):
     daemon_threads = False
     request_queue_size = 128
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        if tls is not None:  # the handshake belongs to the connection's own thread
+            self.socket = tls.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.port = self.server_address[1]
         self.connect_to = f"::127.0.0.1:{self.port}"
         self.released = threading.Event()
@@ -103,7 +108,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.connections += 1
 
     def handle_one_request(self) -> None:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
             if self.rfile.peek(1)[:1] == b"\x16":  # type: ignore[attr-defined]
                 self.close_connection = True  # TLS, which is not spoken here
                 return

@@ -86,8 +86,8 @@ def test_no_fall_back_from_a_server_that_answered() -> None:
     assert the_page(page).outcome.url == "https://a.com/"
 
 
-def test_no_fall_back_for_an_unknown_host() -> None:
-    for code in (RESOLVE, BAD_PROXY_NAME):
+def test_no_fall_back_for_an_unknown_or_untrusted_host() -> None:
+    for code in (RESOLVE, BAD_PROXY_NAME, UNTRUSTED):
         book = ledger("a.com", retries=0)
         [job] = book.take(0)
         assert book.settle(0, failed(job, code), 0) is not None

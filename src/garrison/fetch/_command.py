@@ -96,7 +96,8 @@ def _fetch(sites: list[Site], arguments: argparse.Namespace) -> int:
         folder = stack.enter_context(closing(_folder(arguments.output)))
         _refuse_report_among_pages(arguments, names)
         kept = _kept(sites, names, folder, arguments.report) if arguments.resume else []
-        records = [record_of(page, folder.file(names[page.outcome.site])) for page in kept]
+        pairs = [(page, names[page.outcome.site]) for page in kept]
+        records = [record_of(page, name, folder.file(name)) for page, name in pairs]
         report = stack.enter_context(closing(_report(arguments.report, records)))
         todo = dict(enumerate(sites))
         for page in kept:

@@ -1,13 +1,13 @@
 """Transfers with libcurl: many at once in one thread, connections used again.
 
-libcurl says which sockets it waits for and until when; one selector waits for them
-and for the lane's own line. An easy handle is set up once and serves many transfers.
+libcurl says which sockets it waits for and until when; one epoll waits for them and
+for the lane's own line. An easy handle is set up once and serves many transfers.
 """
 
 from __future__ import annotations
 
 import os
-import selectors
+import select
 import time
 from collections.abc import Callable
 from functools import cache
@@ -24,6 +24,12 @@ _READ_BUFFER = 1 << 17
 _MOST_REDIRECTS = 20
 _FIRST_ERROR_STATUS = 400
 _TOO_LARGE = 63
+_TO_EPOLL = {
+    pycurl.POLL_NONE: 0,
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+}
 _HTTP_NAMES = {
     pycurl.CURL_HTTP_VERSION_1_0: "1.0",
     pycurl.CURL_HTTP_VERSION_1_1: "1.1",
@@ -69,8 +75,9 @@ class Engine:
         self._made = 0
         self._folder = os.open(settings.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._line = line
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(line, selectors.EVENT_READ)
+        self._epoll = select.epoll()
+        self._epoll.register(line, select.EPOLLIN)
+        self._watched: set[int] = set()
         self._deadline: float | None = None
         self._idle: list[Transfer] = []
         self._running: dict[pycurl.Curl, Transfer] = {}
@@ -90,11 +97,12 @@ class Engine:
     def wait(self) -> bool:
         """Wait and work until something has happened; True when the line is readable."""
         readable = False
-        for key, mask in self._selector.select(self._patience()):
-            if key.fd == self._line:
+        patience = self._patience()
+        for fd, events in self._epoll.poll(patience):
+            if fd == self._line:
                 readable = True
             else:
-                self._multi.socket_action(key.fd, _curl_mask(mask))
+                self._multi.socket_action(fd, _to_curl(events))
         if self._patience() == 0:
             self._deadline = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
@@ -119,7 +127,7 @@ class Engine:
         for transfer in self._idle:
             transfer.easy.close()
         self._multi.close()
-        self._selector.close()
+        self._epoll.close()
         os.close(self._folder)
 
     def _end(self, easy: pycurl.Curl, code: int, text: str) -> Outcome:
@@ -131,15 +139,14 @@ class Engine:
     def _watch(self, what: int, fd: int, _multi: object, _data: object) -> None:
         """Wait for a socket as libcurl asks; libcurl calls this."""
         if what == pycurl.POLL_REMOVE:
-            if fd in self._selector.get_map():
-                self._selector.unregister(fd)
-            return
-        mask = selectors.EVENT_READ * bool(what & pycurl.POLL_IN)
-        mask |= selectors.EVENT_WRITE * bool(what & pycurl.POLL_OUT)
-        change = (
-            self._selector.modify if fd in self._selector.get_map() else self._selector.register
-        )
-        change(fd, mask)
+            if fd in self._watched:
+                self._watched.remove(fd)
+                self._epoll.unregister(fd)
+        elif fd in self._watched:
+            self._epoll.modify(fd, _TO_EPOLL[what])
+        else:
+            self._watched.add(fd)
+            self._epoll.register(fd, _TO_EPOLL[what])
 
     def _set_timer(self, milliseconds: int) -> None:
         """Wait no longer than libcurl asks; libcurl calls this."""
@@ -252,9 +259,11 @@ def _set_up(easy: pycurl.Curl, settings: Settings, take: Callable[[bytes], int])
         easy.setopt(pycurl.CAINFO, certificates)
 
 
-def _curl_mask(mask: int) -> int:
-    wanted = pycurl.CSELECT_IN * bool(mask & selectors.EVENT_READ)
-    return int(wanted | pycurl.CSELECT_OUT * bool(mask & selectors.EVENT_WRITE))
+def _to_curl(events: int) -> int:
+    readable = pycurl.CSELECT_IN if events & (select.EPOLLIN | select.EPOLLHUP) else 0
+    writable = pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0
+    failed = pycurl.CSELECT_ERR if events & select.EPOLLERR else 0
+    return int(readable | writable | failed)
 
 
 def _milliseconds(seconds: float) -> int:

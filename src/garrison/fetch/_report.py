@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from garrison.fetch._ledger import Page
@@ -18,15 +18,15 @@ class ReportError(Exception):
     """The file cannot be gone on with: a line in it is no line of a report."""
 
 
-def record_of(page: Page, file: str) -> Record:
+def record_of(page: Page, name: str, file: str) -> Record:
     """Return the report's line for a page, as a dict.
 
     Parameters
     ----------
     page
         What became of a site.
-    file
-        The path of its page.
+    name, file
+        The name of its page, and its path.
     """
     outcome = page.outcome
     return {
@@ -41,7 +41,7 @@ def record_of(page: Page, file: str) -> Record:
         "attempts": page.tries,
         "redirects": outcome.redirects,
         "http": outcome.http or None,
-        "page": PurePath(file).name,
+        "page": name,
         "file": file if page.fetched else None,
         "reason": outcome.reason or None,
     }

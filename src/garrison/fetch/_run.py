@@ -129,9 +129,10 @@ class Run:
             self._done(page)
 
     def _done(self, page: Page) -> None:
-        file = self._output.folder.file(self._output.names[page.outcome.site])
+        name = self._output.names[page.outcome.site]
+        file = self._output.folder.file(name)
         self.pages.append(page)
-        self._records.append(record_of(page, file))
+        self._records.append(record_of(page, name, file))
         self._view.page(page, file)
 
     def _flush(self) -> None:

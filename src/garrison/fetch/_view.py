@@ -78,12 +78,16 @@ def page_line(page: Page, file: str) -> str:
 class LinesView:
     """Plain lines, one for each site."""
 
-    tick: float | None = None
-
     def __init__(self, total: int) -> None:
         self._total = total
         self._done = 0
         self._lines: list[str] = []
+        self._written = 0.0
+
+    @property
+    def tick(self) -> float | None:
+        """Soon, while there are lines to write."""
+        return _REFRESH_SECONDS if self._lines else None
 
     def page(self, page: Page, file: str) -> None:
         """Show that a site is done."""
@@ -95,14 +99,16 @@ class LinesView:
         self._lines.append(text)
 
     def refresh(self) -> None:
-        """Write the lines there are."""
-        if self._lines:
-            say("\n".join(self._lines))
-            self._lines.clear()
+        """Write the lines there are, not one by one when they come fast."""
+        if self._lines and time.monotonic() - self._written >= _REFRESH_SECONDS:
+            self.close()
 
     def close(self) -> None:
         """Write the last lines."""
-        self.refresh()
+        if self._lines:
+            say("\n".join(self._lines))
+            self._lines.clear()
+            self._written = time.monotonic()
 
 
 class BarView:

@@ -9,20 +9,27 @@ import peers
 import tasks
 from harness import Goal, Metric, Values
 
+COUNT = 5_000
+
 
 def turn(peer: str, quick: bool) -> Values:
-    count = 2_000 if quick else 5_000
+    least = 0.05 if quick else 0.3
     with peers.opened(peer) as pool:
-        return {"imap": rate(pool.imap, count), "imap_unordered": rate(pool.imap_unordered, count)}
+        return {"imap": rate(pool.imap, least), "imap_unordered": rate(pool.imap_unordered, least)}
 
 
-def rate(imap: peers.Imap, count: int) -> float:
+def rate(imap: peers.Imap, least: float) -> float:
+    """Thousands of tasks a second, over as many calls as take `least` seconds."""
     list(imap(tasks.nothing, range(100)))
     start = time.perf_counter()
-    results = list(imap(tasks.nothing, range(count)))
-    took = time.perf_counter() - start
-    assert sorted(results) == list(range(count))
-    return count / took / 1000
+    calls = took = 0.0
+    while took < least:
+        results = list(imap(tasks.nothing, range(COUNT)))
+        assert len(results) == COUNT
+        calls += 1
+        took = time.perf_counter() - start
+    assert sorted(results) == list(range(COUNT))
+    return calls * COUNT / took / 1000
 
 
 if __name__ == "__main__":
@@ -36,5 +43,6 @@ if __name__ == "__main__":
                 Metric("imap_unordered", "k tasks/s", "higher", *goals),
             ),
             turn=turn,
+            note=f"{COUNT:,} elements a call.",
         )
     )

@@ -237,6 +237,15 @@ def half_held(request: Handler) -> None:
     request.wfile.write(b"y" * 2_000_000)
 
 
+def garbage(request: Handler) -> None:
+    request.wfile.write(b"\x00\xff no HTTP at all\r\n\r\n")
+    request.close_connection = True
+
+
+def silent(request: Handler) -> None:
+    request.close_connection = True
+
+
 def slow(request: Handler) -> None:
     time.sleep(0.05)
     plain(request)
@@ -254,12 +263,14 @@ PAGES: dict[str, Callable[[Handler], None]] = {
     "cut-once": cut_once,
     "endless": endless,
     "evil-headers": evil_headers,
+    "garbage": garbage,
     "half-held": half_held,
     "held": held,
     "large": large,
     "looping": looping,
     "nowhere": nowhere,
     "redirected": redirected,
+    "silent": silent,
     "slow": slow,
     "status": status,
     "to-a-file": to_a_file,

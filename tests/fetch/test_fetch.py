@@ -105,6 +105,8 @@ def test_pages_that_come(fetch: Runner, server: SiteServer, path: str, body: byt
         ("/looping", [], "redirects"),
         ("/to-a-file", [], "file"),
         ("/truncated", ["--retries", "0"], "bytes (missing|remaining)"),
+        ("/garbage", ["--retries", "0"], "HTTP"),
+        ("/silent", ["--retries", "0"], "[Ee]mpty reply"),
         ("/held", ["--retries", "0", "--timeout", "0.3"], "timed out"),
         ("/half-held", ["--retries", "0", "--timeout", "0.5"], "timed out"),
         ("/large", ["--max-bytes", "2M"], "more than --max-bytes 2000000"),

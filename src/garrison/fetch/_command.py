@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from garrison import __version__
+from garrison.errors import GarrisonError
 from garrison.fetch._channel import Hub
 from garrison.fetch._crew import Crew
 from garrison.fetch._ledger import Ledger, Page
@@ -61,6 +62,9 @@ def run_fetch(arguments: argparse.Namespace) -> int:
         return _UNUSABLE
     except OSError as error:
         say(f"garrison fetch: stopped: {_what(error)}")
+        return _SOME_FAILED
+    except GarrisonError as error:
+        say(f"garrison fetch: stopped: {error}")
         return _SOME_FAILED
     except KeyboardInterrupt:
         say("garrison fetch: interrupted")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from garrison.errors import WorkerDied, _signal_name
 from garrison.fetch._lane import run_lane
 from garrison.fetch._messages import Settings
 
@@ -74,9 +75,19 @@ def fate(task: Any) -> str:
     """
     task.wait(_SECONDS_TO_LEARN_WHY)
     if not task.ready():
-        return "a process died"
+        return "its process died"
     try:
         task.get()
+    except WorkerDied as death:
+        return _cause(death)
     except Exception as error:
-        return f"a process was lost ({type(error).__name__}: {error})".partition("\n")[0]
-    return "a process left"
+        return f"its process failed: {type(error).__name__}: {error}".partition("\n")[0]
+    return "its process left"
+
+
+def _cause(death: WorkerDied) -> str:
+    if death.out_of_memory:
+        return "its process was killed because memory ran out"
+    if death.signal is not None:
+        return f"its process was killed by {_signal_name(death.signal)}"
+    return f"its process left with exit code {death.exitcode}"

@@ -7,6 +7,7 @@ site whenever it has room for one, and its transfers never wait for each other.
 
 from __future__ import annotations
 
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +15,10 @@ from contextlib import closing, contextmanager
 from garrison.fetch._channel import Line
 from garrison.fetch._engine import Engine
 from garrison.fetch._messages import Outcome, Settings
+
+# A connection, its successor after a redirect, a look-up, a part on disk.
+_DESCRIPTORS_FOR_ONE = 6
+_OTHER_DESCRIPTORS = 256
 
 
 def run_lane(address: str, lane: int, settings: Settings) -> int:
@@ -33,6 +38,7 @@ def run_lane(address: str, lane: int, settings: Settings) -> int:
     int
         How many transfers have ended.
     """
+    _allow_descriptors(_DESCRIPTORS_FOR_ONE * settings.per_worker + _OTHER_DESCRIPTORS)
     ended = 0
     with (
         _parent_decides_about_interrupts(),
@@ -48,6 +54,14 @@ def run_lane(address: str, lane: int, settings: Settings) -> int:
             if readable and staying:
                 staying = _start(line, engine)
     return ended
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raise this process's limit of open files, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _tell(line: Line, outcomes: list[Outcome]) -> bool:

@@ -150,10 +150,10 @@ class Run:
         held = self._ledger.held(lane)
         why = fate(task)
         self._silent_deaths += 1
-        self._view.note(f"{why}; {held} sites that it was fetching are tried again")
+        self._view.note(_obituary(why, held))
         given_up = self._ledger.lose(lane, why)
         if self._silent_deaths > _MOST_SILENT_DEATHS:
-            given_up += self._ledger.abandon(f"no process stays alive: {why}")
+            given_up += self._ledger.abandon(f"no process stays alive; of the last, {why}")
         for page in given_up:
             self._done(page)
         self._crew.hire(self._ledger.left)
@@ -180,3 +180,8 @@ class Run:
             if len(self._signals) > signals:
                 break
         self._flush()
+
+
+def _obituary(why: str, held: int) -> str:
+    tried_again = f"{held} site{'s' * (held != 1)} that it was fetching will be tried again"
+    return f"one lane is lost, for {why}; {tried_again if held else 'it had no site'}"

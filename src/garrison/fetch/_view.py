@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from garrison.fetch._ledger import Page
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.progress import Progress, TaskID
-
-    from garrison.fetch._ledger import Page
 
 COLUMNS = ("site", "final URL", "status", "type", "bytes", "seconds", "file or reason")
 _MOST_ROWS = 100
@@ -57,11 +57,9 @@ def printable(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Write a line to standard error, if anyone reads it."""
-    try:
+    """Write a line to standard error, if there is anyone to read it."""
+    with suppress(OSError, ValueError):
         sys.stderr.write(f"{text}\n")
-    except (BrokenPipeError, ValueError):
-        return
 
 
 def page_line(page: Page, file: str) -> str:
@@ -135,17 +133,22 @@ class BarView:
 
     def note(self, text: str) -> None:
         """Say something above the bar."""
-        self._bar.console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError):
+            self._bar.console.print(
+                text, style="yellow", markup=False, highlight=False, soft_wrap=True
+            )
 
     def refresh(self) -> None:
         """Draw the bar, if it was not drawn a moment ago."""
         if time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
             self._refreshed = time.monotonic()
-            self._bar.refresh()
+            with suppress(OSError):  # a terminal may go away in the middle
+                self._bar.refresh()
 
     def close(self) -> None:
         """Take the bar away."""
-        self._bar.stop()
+        with suppress(OSError):
+            self._bar.stop()
 
 
 def _make_bar() -> Progress:

@@ -256,6 +256,7 @@ def _save(benchmark: Benchmark, measured: Measured, options: argparse.Namespace)
     document = {
         "name": benchmark.name,
         "claim": benchmark.claim,
+        "baseline": BASELINE,
         "note": benchmark.note,
         "quick": options.quick,
         "rounds": options.rounds,

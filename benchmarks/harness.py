@@ -55,7 +55,7 @@ class Goal:
         """Say it in a table."""
         if self.kind == "best peer":
             return "as the best peer"
-        return f"{self.bound:g}x" if self.kind == "times" else f"<= {self.bound:g} {unit}"
+        return f"{self.bound:.3g}x" if self.kind == "times" else f"<= {self.bound:g} {unit}"
 
 
 @dataclass(frozen=True)

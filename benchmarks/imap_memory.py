@@ -27,7 +27,7 @@ if __name__ == "__main__":
     harness.main(
         harness.Benchmark(
             name="imap_memory",
-            claim="the parent's memory over `imap` of a generator of a million elements",
+            claim="`imap` of a generator of a million elements, parent's memory",
             metrics=(
                 Metric("growth", "MB", "lower", Goal("at most", 20)),
                 Metric("time", "s", "lower"),

@@ -37,7 +37,7 @@ if __name__ == "__main__":
     harness.main(
         harness.Benchmark(
             name="imap_small",
-            claim="`imap` and `imap_unordered` of tiny tasks, `chunksize=1`",
+            claim="tiny tasks, `chunksize=1`",
             metrics=(
                 Metric("imap", "k tasks/s", "higher", *goals),
                 Metric("imap_unordered", "k tasks/s", "higher", *goals),

@@ -48,7 +48,7 @@ if __name__ == "__main__":
     harness.main(
         harness.Benchmark(
             name="packing",
-            claim="tasks that compute: wall time against the ideal packing of 2 workers",
+            claim="tasks that compute, wall time against ideal packing",
             metrics=tuple(
                 Metric(name, "x ideal", "lower", *goals)
                 for name in ("1 ms, map", "100 ms, map", "mixed, map", "mixed, imap_unordered")

@@ -62,16 +62,16 @@ def row(fields: list[str]) -> str:
 
 
 def cells(document: dict[str, Any], metric: dict[str, Any]) -> list[str]:
-    medians, unit = metric["medians"], metric["unit"]
+    medians, unit, baseline = metric["medians"], metric["unit"], document["baseline"]
     several = len(document["metrics"]) > 1
     return [
         document["claim"] + (f": {metric['name']}" if several else ""),
         with_unit(medians.get(SUBJECT), unit),
-        with_unit(medians.get(BASELINE), unit),
+        with_unit(medians.get(baseline), unit) + (f" ({baseline})" if baseline != BASELINE else ""),
         f"{metric['ratios'][SUBJECT]:.2f}x" if SUBJECT in metric["ratios"] else "-",
         goal(metric, "reach"),
         goal(metric, "aim"),
-        best_other(metric),
+        best_other(metric, {SUBJECT, baseline}),
     ]
 
 
@@ -86,10 +86,8 @@ def goal(metric: dict[str, Any], name: str) -> str:
     return f"{metric[name]}: {verdict}"
 
 
-def best_other(metric: dict[str, Any]) -> str:
-    others = {
-        peer: value for peer, value in metric["medians"].items() if peer not in {SUBJECT, BASELINE}
-    }
+def best_other(metric: dict[str, Any], known: set[str]) -> str:
+    others = {peer: value for peer, value in metric["medians"].items() if peer not in known}
     if not others:
         return ""
     choose = max if metric["better"] == "higher" else min

@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -25,9 +24,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
+
+import machine
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -126,14 +126,16 @@ def main(benchmark: Benchmark) -> None:
     if options.turn:
         _take_turn(benchmark, options.turn, quick=options.quick)
         return
-    started = time.monotonic()
+    started, meter = time.monotonic(), machine.Meter()
     print(f"\n== {benchmark.name}: {benchmark.claim}")
     measured = _run(options.peers, options.rounds, quick=options.quick)
     print(_table(benchmark, measured))
     if benchmark.note:
         print(benchmark.note)
-    print(f"({options.rounds} rounds, {time.monotonic() - started:.0f} s)", flush=True)
-    _save(benchmark, measured, options)
+    neighbours = meter.share_of_others()
+    took = f"{options.rounds} rounds, {time.monotonic() - started:.0f} s"
+    print(f"({took}; other programs used {neighbours:.0%} of the machine meanwhile)", flush=True)
+    _save(benchmark, measured, options, neighbours)
 
 
 def _options(benchmark: Benchmark) -> argparse.Namespace:
@@ -251,7 +253,9 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 0.001 or value == 0 else f"{value:.5f}"
 
 
-def _save(benchmark: Benchmark, measured: Measured, options: argparse.Namespace) -> None:
+def _save(
+    benchmark: Benchmark, measured: Measured, options: argparse.Namespace, neighbours: float
+) -> None:
     RESULTS.mkdir(exist_ok=True)
     document = {
         "name": benchmark.name,
@@ -260,7 +264,8 @@ def _save(benchmark: Benchmark, measured: Measured, options: argparse.Namespace)
         "note": benchmark.note,
         "quick": options.quick,
         "rounds": options.rounds,
-        "machine": machine(),
+        "neighbours": neighbours,
+        "machine": machine.description((*EVERYONE, "numpy")),
         "missing": measured.missing,
         "metrics": [_metric_document(metric, measured) for metric in benchmark.metrics],
     }
@@ -289,29 +294,3 @@ def _metric_document(metric: Metric, measured: Measured) -> dict[str, Any]:
             if metric.name in metrics
         },
     }
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "versions": dict(_versions()),
-    }
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def _versions() -> list[tuple[str, str]]:
-    found = []
-    for name in (*EVERYONE, "numpy"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found.append((name, metadata.version(name)))
-    return found

@@ -23,6 +23,7 @@ ORDER = [
     "idle_cpu",
     "fetch_pages",
 ]
+ALONE = 0.1  # the part of the machine that others may use unnoticed
 HEAD = ["figure", SUBJECT, "standard library", "ratio", "reach", "aim", "best other"]
 
 
@@ -54,7 +55,18 @@ def summary() -> list[str]:
     lines = [row(HEAD), row(["---", *["---:"] * (len(HEAD) - 1)])]
     for document in documents:
         lines += [row(cells(document, metric)) for metric in document["metrics"]]
-    return [*lines, "", *(conditions(document["machine"]) for document in documents[:1])]
+    return [
+        *lines,
+        "",
+        *(conditions(document["machine"]) for document in documents[:1]),
+        *busy(documents),
+    ]
+
+
+def busy(documents: list[dict[str, Any]]) -> list[str]:
+    """A warning, where the machine had something else to do."""
+    disturbed = [d["name"] for d in documents if d["neighbours"] > ALONE]
+    return [f"Disturbed by other programs: {', '.join(disturbed)}."] if disturbed else []
 
 
 def row(fields: list[str]) -> str:

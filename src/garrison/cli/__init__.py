@@ -9,6 +9,8 @@ from garrison import __version__, fetch
 
 __all__ = ["main"]
 
+_INTERRUPTED = 130
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command of garrison.
@@ -23,9 +25,12 @@ def main(argv: list[str] | None = None) -> int:
     int
         The exit status.
     """
-    arguments = _parser().parse_args(argv)
-    command: Callable[[argparse.Namespace], int] = arguments.command
-    return command(arguments)
+    try:
+        arguments = _parser().parse_args(argv)
+        command: Callable[[argparse.Namespace], int] = arguments.command
+        return command(arguments)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 
 from garrison import __version__
 from garrison.errors import GarrisonError
 from garrison.fetch._channel import Hub
 from garrison.fetch._crew import Crew
+from garrison.fetch._interrupts import Interrupted, Interrupts
 from garrison.fetch._ledger import Ledger, Page
 from garrison.fetch._messages import Settings
 from garrison.fetch._names import page_name
@@ -32,9 +30,8 @@ from garrison.fetch._sites import Site, SitesError, read_sites
 from garrison.fetch._view import make_view, print_table, say
 from garrison.pool import Pool
 
-_ALL_FETCHED, _SOME_FAILED, _UNUSABLE = 0, 1, 2
+_ALL_FETCHED, _SOME_FAILED, _UNUSABLE, _AFTER_SIGNAL = 0, 1, 2, 128
 _MOST_FAULTS_SHOWN = 10
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class UnusableError(Exception):
@@ -55,8 +52,8 @@ def run_fetch(arguments: argparse.Namespace) -> int:
         The exit status.
     """
     try:
-        sites = _sites(arguments.file)
-        return _fetch(sites, arguments)
+        with closing(Interrupts()) as interrupts:
+            return _fetch(_sites(arguments.file), arguments, interrupts)
     except UnusableError as error:
         say(f"garrison fetch: {error}")
         return _UNUSABLE
@@ -66,9 +63,9 @@ def run_fetch(arguments: argparse.Namespace) -> int:
     except GarrisonError as error:
         say(f"garrison fetch: stopped: {error}")
         return _SOME_FAILED
-    except KeyboardInterrupt:
+    except Interrupted as interrupt:
         say("garrison fetch: interrupted")
-        return 128 + signal.SIGINT
+        return _AFTER_SIGNAL + interrupt.signum
 
 
 def _sites(file: str) -> list[Site]:
@@ -82,7 +79,8 @@ def _sites(file: str) -> list[Site]:
         source = "standard input" if file == "-" else file
         raise UnusableError(f"{source}: no site in it; put one a line, such as www.example.com")
     if repeats:
-        say(f"garrison fetch: {repeats} lines repeat a site; each site is fetched once")
+        lines = "1 line repeats" if repeats == 1 else f"{repeats} lines repeat"
+        say(f"garrison fetch: {lines} a site; each site is fetched once")
     return sites
 
 
@@ -93,7 +91,7 @@ def _first_faults(faults: list[str]) -> str:
     return "\n".join(["nothing was fetched, for not every line is a site", *shown])
 
 
-def _fetch(sites: list[Site], arguments: argparse.Namespace) -> int:
+def _fetch(sites: list[Site], arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     started = time.monotonic()
     names = [page_name(site.key) for site in sites]
     with ExitStack() as stack:
@@ -103,12 +101,9 @@ def _fetch(sites: list[Site], arguments: argparse.Namespace) -> int:
         pairs = [(page, names[page.outcome.site]) for page in kept]
         records = [record_of(page, name, folder.file(name)) for page, name in pairs]
         report = stack.enter_context(closing(_report(arguments.report, records)))
-        todo = dict(enumerate(sites))
-        for page in kept:
-            del todo[page.outcome.site]
-        new, signum = (
-            _transfer(todo, Output(folder, names, report), arguments) if todo else ([], None)
-        )
+        done = {page.outcome.site for page in kept}
+        todo = {index: site for index, site in enumerate(sites) if index not in done}
+        new, signum = _transfer(todo, Output(folder, names, report), arguments, interrupts)
     pages = sorted([*kept, *new], key=lambda page: page.outcome.site)
     print_table(pages, [folder.file(names[page.outcome.site]) for page in pages])
     _say_summary(pages, len(sites), time.monotonic() - started)
@@ -116,9 +111,14 @@ def _fetch(sites: list[Site], arguments: argparse.Namespace) -> int:
 
 
 def _transfer(
-    todo: dict[int, Site], output: Output, arguments: argparse.Namespace
+    todo: dict[int, Site],
+    output: Output,
+    arguments: argparse.Namespace,
+    interrupts: Interrupts,
 ) -> tuple[list[Page], int | None]:
     """Fetch; return the pages that are done, and the signal that stopped it."""
+    if not todo:
+        return [], None
     settings = _settings(arguments)
     jobs = min(arguments.jobs, len(todo))
     with (
@@ -128,7 +128,7 @@ def _transfer(
     ):
         crew = Crew(pool, jobs, hub.address, settings)
         run = Run(crew, hub, Ledger(todo, settings, jobs), output, view)
-        with _signals(run.stop):
+        with interrupts.stopping(run.stop):
             run.go()
     pool.join()
     return run.pages, run.stopped_by
@@ -195,21 +195,6 @@ def _earlier(report: str | None) -> tuple[dict[str, Record], set[str]]:
         raise UnusableError(f"--resume: {_what(error, str(report))}") from error
 
 
-@contextmanager
-def _signals(stop: Callable[[int, object], None]) -> Iterator[None]:
-    """Let signals stop the run in good order. One that is ignored stays ignored."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    wanted = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _say_summary(pages: list[Page], total: int, seconds: float) -> None:
     fetched = sum(page.fetched and not page.kept for page in pages)
     kept = sum(page.kept for page in pages)
@@ -223,7 +208,7 @@ def _say_summary(pages: list[Page], total: int, seconds: float) -> None:
 
 def _status(pages: list[Page], signum: int | None) -> int:
     if signum is not None:
-        return 128 + signum
+        return _AFTER_SIGNAL + signum
     return _ALL_FETCHED if all(page.fetched for page in pages) else _SOME_FAILED
 
 

@@ -80,7 +80,7 @@ class Run:
         """The signal that stopped the run, if one did."""
         return self._signals[0] if self._signals else None
 
-    def stop(self, signum: int, _frame: object = None) -> None:
+    def stop(self, signum: int) -> None:
         """Stop before the end, because of a signal; signal handlers may call it."""
         self._signals.append(signum)
         self._hub.ring()

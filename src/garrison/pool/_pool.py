@@ -190,9 +190,10 @@ class TaskMethods:
         home._check_running()  # noqa: SLF001
         if not callable(func):
             _not_callable(func)
-        items = iterable if isinstance(iterable, (list, tuple)) else list(iterable)
         if kind == _wire.STARMAP:
-            items = [tuple(item) for item in items]
+            items: Any = [tuple(item) for item in iterable]
+        else:
+            items = iterable if isinstance(iterable, list) else list(iterable)
         sizes = self._sizes(len(items), chunksize)
         result = MapResult(home, self._engine, self._submit_all(func, kind, items, sizes))
         if self._options.progress:

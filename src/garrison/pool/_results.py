@@ -29,6 +29,8 @@ class AsyncResult:
 
     __slots__ = ("__weakref__", "_engine", "_outcome", "_pool", "_ticket")
 
+    _ticket: Any
+
     def __init__(self, pool: object, engine: Engine, ticket: _core.Ticket) -> None:
         self._pool, self._engine, self._ticket = pool, engine, ticket
         self._outcome: tuple[bool, Any] | None = None
@@ -137,7 +139,7 @@ class MapResult(AsyncResult):
     def __init__(
         self, pool: object, engine: Engine, chunks: Iterator[tuple[_core.Ticket, int, int]]
     ) -> None:
-        self._pool, self._engine = pool, engine
+        self._pool, self._engine, self._ticket = pool, engine, None
         self._outcome = None
         self._values: list[Any] = []
         self._error: BaseException | None = None
@@ -255,7 +257,7 @@ class Announced(AsyncResult):
     ) -> None:
         self._pool, self._engine = inner._pool, inner._engine  # noqa: SLF001
         self._inner = inner
-        self._outcome = None
+        self._ticket = self._outcome = None
         self._callback, self._error_callback = callback, error_callback
         self._done = threading.Event()
         self._thread: int | None = None

@@ -56,6 +56,7 @@ class ThreadEngine:
         self._closing = self._terminating = False
         self._nudges = 0
         self._broken: BaseException | None = None
+        self._busy: set[threading.Thread] = set()
         self.threads = [
             threading.Thread(target=self._work, name=f"garrison-thread-{n + 1}", daemon=True)
             for n in range(threads)
@@ -101,6 +102,7 @@ class ThreadEngine:
         while (ticket := self._next()) is not None:
             result = _run(*ticket.job)
             with self._changed:
+                self._busy.discard(threading.current_thread())
                 ticket.result, ticket.job, ticket.state = result, (), _Ticket.ENDED
                 self._changed.notify_all()
             del ticket, result
@@ -112,6 +114,7 @@ class ThreadEngine:
                 return None
             ticket = self._queue.popleft()
             ticket.state = _Ticket.RUNNING
+            self._busy.add(threading.current_thread())
             return ticket
 
     # --- Waiting --------------------------------------------------------------------------
@@ -177,11 +180,18 @@ class ThreadEngine:
             self._changed.notify_all()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the threads to leave; True when they have."""
-        del seconds
+        """Wait for the threads to leave; True when they have.
+
+        After `stop`, a thread inside of a user's function is not waited for: nobody can end it.
+        """
+        end = time.monotonic() + seconds
         for thread in self.threads:
-            if thread is not threading.current_thread():
-                thread.join()
+            left = max(0.0, end - time.monotonic())
+            if thread is threading.current_thread() or (self._terminating and thread in self._busy):
+                continue
+            thread.join(left)
+            if thread.is_alive():
+                return False
         return True
 
     def stop(self) -> None:

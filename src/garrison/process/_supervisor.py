@@ -198,6 +198,9 @@ class Supervisor:
         process.name = f"{process.name.rpartition('-')[0]}-{self.started}"
         sys.stdout.flush()
         process.start()
+        # Known to multiprocessing, it would be reaped by the next start, and not be seen to end.
+        known: Any = mp_process
+        known._children.discard(process)
         post.process = process
         _core.crash_point("supervisor.forked")
 

@@ -55,6 +55,8 @@ class Runner:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        folder.mkdir(exist_ok=True)
+        self._out, self._err = folder / "out.txt", folder / "err.txt"
         self._started: list[subprocess.Popen[bytes]] = []
 
     def __call__(
@@ -75,6 +77,7 @@ class Runner:
         stdin: bool = False,
         report: bool = True,
         env: dict[str, str] | None = None,
+        stdout: int | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a run in a process group of its own."""
         if not isinstance(sites, str | bytes):
@@ -82,14 +85,15 @@ class Runner:
         source = self.folder / "sites.txt"
         source.write_bytes(sites if isinstance(sites, bytes) else sites.encode())
         tail = ("--report", "report.jsonl") if report else ()
-        with source.open("rb") as file:
+        # Files, since a pipe that nobody reads would hold the run up.
+        with source.open("rb") as file, self._out.open("wb") as out, self._err.open("wb") as err:
             process = subprocess.Popen(
                 (*COMMAND, "-" if stdin else "sites.txt", *options, *tail),
                 cwd=self.folder,
                 env=_environment() | (env or {}),
                 stdin=file if stdin else subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stdout=stdout or out,
+                stderr=err,
                 start_new_session=True,
             )
         self._started.append(process)
@@ -97,15 +101,15 @@ class Runner:
 
     def finish(self, process: subprocess.Popen[bytes]) -> Ended:
         """Wait for the end of a run."""
-        out, err = process.communicate(timeout=SECONDS_TO_END)
-        return Ended(process.returncode, out.decode(), err.decode(), self.folder)
+        code = process.wait(SECONDS_TO_END)
+        return Ended(code, self._out.read_text(), self._err.read_text(), self.folder)
 
     def close(self) -> None:
         """Kill what still runs."""
         for process in self._started:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            process.wait()
 
 
 def _environment() -> dict[str, str]:

@@ -59,6 +59,11 @@ class SiteServer(http.server.ThreadingHTTPServer):
             came = self._news.wait_for(lambda: self.hits[page] >= hits, SECONDS_TO_WAIT)
         assert came, f"{page} was asked for {self.hits[page]} times, not {hits}: {self.hits}"
 
+    def wait_for_total(self, hits: int) -> None:
+        """Wait until there were so many requests in all."""
+        with self._news:
+            assert self._news.wait_for(lambda: self.total() >= hits, SECONDS_TO_WAIT)
+
     def clients(self) -> set[int]:
         """The processes that have asked for something and are still there."""
         theirs = set(self.ports.values())

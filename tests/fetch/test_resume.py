@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 
 import psutil
@@ -143,6 +145,21 @@ def test_every_process_killed_again_and_again(fetch: Runner, server: SiteServer)
     assert len(ended.pages()) == 6
 
 
+def test_a_storm_of_kills_loses_nothing(fetch: Runner, server: SiteServer) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    chance = random.Random(seed)
+    urls = [server.url(f"/slow/{number}") for number in range(300)]
+    process = fetch.start(urls, "-j", "3", "--per-worker", "4")
+    for hits in range(20, 300, 20):
+        server.wait_for_total(hits)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(chance.choice(sorted(server.clients())), signal.SIGKILL)
+    ended = fetch.finish(process)
+    assert ended.code == 0, f"seed {seed}\n{ended.err}"
+    assert ended.pages().keys() == {page_name(url) for url in urls}
+    assert all(record["ok"] for record in ended.report().values())
+
+
 def test_a_site_that_always_kills_is_given_up(fetch: Runner, server: SiteServer) -> None:
     url = server.url("/held")
     process = fetch.start([url, server.url("/plain")], "-j", "1")
@@ -177,7 +194,8 @@ def test_the_parent_killed_leaves_no_half_page_under_a_name(
 def test_one_run_at_a_time_in_a_folder(fetch: Runner, server: SiteServer) -> None:
     process = fetch.start([server.url("/held")])
     server.wait_for("/held")
-    second = fetch([server.url("/plain")], report=False)
+    other = Runner(fetch.folder / "other")
+    second = other([server.url("/plain")], "-o", "../pages")
     assert second.code == 2
     assert "another garrison fetch is writing there" in second.err
     server.released.set()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import pycurl
 import pytest
 
 from .runner import Runner
@@ -75,3 +78,41 @@ def test_the_name_in_the_certificate_counts(
     ended = fetch(["other.test"], elsewhere, env={"SSL_CERT_FILE": f"{certificate}.crt"})
     assert ended.code == 1
     assert ended.pages() == {}
+
+
+@pytest.fixture
+def http2_port(certificate: Path, tmp_path: Path) -> Iterator[int]:
+    command = shutil.which("nghttpd")
+    if command is None:
+        pytest.skip("no nghttpd, a server that speaks HTTP/2 (Debian: nghttp2-server)")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    (tmp_path / "index.html").write_bytes(b"over HTTP/2")
+    options = ["-a", "127.0.0.1", "-d", str(tmp_path), str(port)]
+    files = [str(certificate), f"{certificate}.crt"]
+    with subprocess.Popen([command, *options, *files], stdout=subprocess.DEVNULL) as process:
+        _wait_until_it_listens(port)
+        yield port
+        process.kill()
+
+
+def _wait_until_it_listens(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+        else:
+            return
+
+
+def test_http_2_where_the_server_has_it(fetch: Runner, certificate: Path, http2_port: int) -> None:
+    if not pycurl.version_info()[4] & pycurl.VERSION_HTTP2:
+        pytest.skip("this libcurl was built without HTTP/2")
+    urls = [f"https://{HOST}/?{number}" for number in range(10)]
+    there = f"--connect-to={HOST}:443:127.0.0.1:{http2_port}"
+    ended = fetch(urls, there, env={"SSL_CERT_FILE": f"{certificate}.crt"})
+    assert ended.code == 0, ended.err
+    assert {record["http"] for record in ended.report().values()} == {"2"}
+    assert set(ended.pages().values()) == {b"over HTTP/2"}

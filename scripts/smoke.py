@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import platform
 import signal
-import sys
 
 import garrison
 
@@ -79,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

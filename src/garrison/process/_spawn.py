@@ -95,10 +95,10 @@ class _FreshPopen(popen_spawn_posix.Popen):
 
     def _pickle(self, preparation: dict[str, Any], process_obj: BaseProcess) -> bytes:
         """Pickle before anything starts: what cannot be pickled must leave nothing behind."""
-        head = pickle.dumps(preparation)
         context.set_spawning_popen(self)
         try:
-            return head + bytes(reduction.ForkingPickler.dumps(process_obj))
+            parts = (preparation, process_obj)
+            return b"".join(bytes(reduction.ForkingPickler.dumps(part)) for part in parts)
         finally:
             context.set_spawning_popen(None)
 

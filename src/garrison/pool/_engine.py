@@ -17,8 +17,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
-from garrison.errors import PoolTerminated, TaskTimeout, WorkerDied
-from garrison.pool import _functions, _wire, _worker
+from garrison.errors import PoolTerminated, SharedMemoryFull, TaskTimeout, WorkerDied
+from garrison.pool import _functions, _portrait, _wire, _worker
 from garrison.process import Crew, Supervision
 from garrison.process._handle import SLICE
 from garrison.process._spawn import Deferred
@@ -64,6 +64,9 @@ class Engine:
             preload=_preload() if method == "forkserver" else (),
         )
         self.supervision = Supervision(self.table, crew, fork=fork)
+
+    def start(self) -> None:
+        """Start the supervisor and the workers."""
         self.supervision.start()
 
     def _start_args(
@@ -149,6 +152,8 @@ class Engine:
                 return True, _wire.decode_value(payload, buffers), duration, outcome
             except Exception as error:  # noqa: BLE001 - what decode_value makes of a failure
                 return False, error, duration, outcome
+        if outcome == _wire.NO_ROOM:
+            return False, SharedMemoryFull(bytes(payload).decode()), duration, outcome
         if call is None:
             return False, _wire.decode_error(payload), duration, outcome
         return False, self._loss(call, pickle.loads(payload)), duration, outcome  # noqa: S301
@@ -164,7 +169,7 @@ class Engine:
         number, kind, index, payload = call
         name = self.registry.name(number)
         try:
-            value = pickle.loads(payload)  # noqa: S301 - this process wrote it
+            value = _portrait.load(payload)
         except Exception:  # noqa: BLE001 - large, or not to be had twice
             return f"{name}(...)" if kind == _wire.CALL else f"{name}(item {index})"
         if kind == _wire.CALL:

@@ -328,7 +328,15 @@ class BasePool(TaskMethods):
         self._feeders: weakref.WeakSet[Any] = weakref.WeakSet()
         self._pid = os.getpid()
         self._state = RUN
+        # Before anything is started: whatever interrupts the start, somebody ends it.
         self._finalizer = weakref.finalize(self, _stop, engine, self._pid)
+        try:
+            engine.start()
+        except BaseException:
+            self._state = TERMINATE
+            _stop(engine, self._pid)
+            self._finalizer.detach()
+            raise
 
     @property
     def _home(self) -> BasePool:  # not an attribute: that were a cycle
@@ -382,9 +390,10 @@ class BasePool(TaskMethods):
         if self._pid != os.getpid():
             return
         self._state = TERMINATE
-        self._finalizer()
-        if self._herald is not None:
-            self._herald.join()
+        # Not the finalizer, which runs once: an interrupt may end this call, and the next must work.
+        _stop(self._engine, self._pid)
+        self._finalizer.detach()
+        self._herald.join()
 
     def join(self) -> None:
         """Wait for the workers to leave. Call `close` or `terminate` first.
@@ -406,7 +415,8 @@ class BasePool(TaskMethods):
             pass
         self._herald.join()
         if self._state == CLOSE:
-            self._finalizer()
+            _stop(self._engine, self._pid)
+            self._finalizer.detach()
 
     def __enter__(self) -> Any:  # noqa: ANN401 - Self, which 3.10 has not
         self._check_running()
@@ -516,8 +526,8 @@ class Pool(BasePool):
         self._lifetime = maxtasksperchild
         self.seed = secrets.randbits(64) if wanted.seed is None else wanted.seed
         start = (initializer, tuple(initargs))
-        engine = Engine(processes, context, start, maxtasksperchild, self.seed)
         self._processes = processes
+        engine = Engine(processes, context, start, maxtasksperchild, self.seed)
         super().__init__(engine, wanted)
 
     @staticmethod

@@ -61,6 +61,9 @@ class ThreadEngine:
             threading.Thread(target=self._work, name=f"garrison-thread-{n + 1}", daemon=True)
             for n in range(threads)
         ]
+
+    def start(self) -> None:
+        """Start the threads."""
         for thread in self.threads:
             thread.start()
 

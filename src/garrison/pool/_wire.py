@@ -39,6 +39,8 @@ EACH = 4
 OK = 0
 ERROR = 1
 SOME_FAILED = 2
+NO_ROOM = 3
+"""The result did not fit into shared memory; the payload is a text that fits into a cell."""
 
 LARGE = 1 << 14
 """Buffers below this size are cheaper inside of the pickle."""

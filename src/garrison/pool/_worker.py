@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CRASH_POINTS = bool(_core.CRASH_POINTS)
 INITIALIZER_FAILED = 1
+CELL = 140
+"""Bytes that fit into a cell for sure."""
 
 
 def work(
@@ -84,7 +86,8 @@ def _serve(worker: _core.Worker, lifetime: int | None) -> None:
         try:
             publish(outcome, payload, buffers)
         except Exception as error:  # noqa: BLE001 - no room: this task alone fails
-            publish(_wire.ERROR, _wire.encode_error(error), None)
+            # Its traceback would not fit either: only what a cell holds can be sent now.
+            publish(_wire.NO_ROOM, str(error).encode()[:CELL], None)
         payload = buffers = None
         served += 1
         if served == lifetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from typing import Any
 
 __all__ = ["Exit", "Fate", "Starts", "fate"]
@@ -23,6 +24,18 @@ class Exit:
     def signal(self) -> int | None:
         """The signal that killed it, if one did."""
         return -self.exitcode if self.exitcode is not None and self.exitcode < 0 else None
+
+    @property
+    def text(self) -> str:
+        """How it ended, in words."""
+        if self.out_of_memory:
+            return "killed because memory ran out"
+        if self.signal is None:
+            return f"left with exit code {self.exitcode}"
+        try:
+            return f"killed by {signal.Signals(self.signal).name}"
+        except ValueError:
+            return f"killed by signal {self.signal}"
 
     @property
     def facts(self) -> dict[str, Any]:

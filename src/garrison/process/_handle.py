@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Supervision"]
 
+ATTEMPTS = 3
+"""Supervisors that may die in a row while they start, before it counts as hopeless."""
 START_TIME = 120.0
 """Seconds within which a supervisor must have started its crew, or it counts as dead."""
 
@@ -56,6 +58,20 @@ class Supervision:
 
     def start(self) -> None:
         """Start the supervisor and wait until its workers are there."""
+        for attempt in range(ATTEMPTS):
+            kind, detail = self._start_once()
+            if kind == "started":
+                return
+            if kind == "failed":
+                self.stop()
+                raise detail
+            self._bury_crew()
+            self._close(wait=True)
+        self.stop()
+        msg = f"the supervisor did not start, {attempt + 1} times in a row: {detail}"
+        raise PoolBroken(msg)
+
+    def _start_once(self) -> tuple[str, Any]:
         ours, theirs = connection.Pipe(duplex=True)
         try:
             process = self._describe(ours, theirs)
@@ -67,7 +83,7 @@ class Supervision:
             theirs.close()
         self._process, self._channel = process, ours
         try:
-            self._await_crew()
+            return self._receive(START_TIME)
         except BaseException:
             self.stop()
             raise
@@ -80,14 +96,6 @@ class Supervision:
         fd = _Inherited(self.table.fd)
         args = (shape, theirs, None, fd, os.getpid(), self.crew)
         return _spawn.SpawnedSupervisor(target=_main, args=args, name="PoolSupervisor")
-
-    def _await_crew(self) -> None:
-        kind, detail = self._receive(START_TIME)
-        if kind == "failed":
-            raise detail
-        if kind != "started":
-            msg = f"the supervisor did not start: {detail}"
-            raise PoolBroken(msg)
 
     def _receive(self, seconds: float) -> tuple[str, Any]:
         channel = self._channel
@@ -196,7 +204,10 @@ class Supervision:
         self._bury_crew()
         self._close()
 
-    def _close(self) -> None:
+    def _close(self, *, wait: bool = False) -> None:
+        if wait and self._process is not None:
+            _os.kill_quietly(self._process.pid, signal.SIGKILL)
+            self._process.join(10.0)
         process, self._process = self._process, None
         channel, self._channel = self._channel, None
         if channel is not None:

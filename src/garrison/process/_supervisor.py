@@ -101,6 +101,8 @@ class Supervisor:
         ]
         self.started = crew.numbers
         self.oom_kills = 0
+        self.completed = 0
+        self.completed_then = 0
         self.orphaned = False
         self._prepare()
 
@@ -300,17 +302,22 @@ class Supervisor:
             self._answer(cell, why)
         if post.stopped:
             self._note_stopped(post, stopped=False)
+        self.completed += info["tasks"]
         pid, post.pid, post.process = post.pid, 0, None
         self.words.bury(post.slot)
         self._count_settled()
         if info["initialized"]:
             self.starts.succeeded()
         elif self.table.phase == RUNNING:
-            text = why.stack or f"left with exit code {exitcode}"
+            text = why.stack or why.text
             self._start_failed(f"worker {pid} died before its first task: {text}")
 
     def _count_settled(self) -> None:
-        """A worker that got past its initializer shows that it can be done."""
+        """A worker that got past its initializer, or a task that was done, shows that it can be."""
+        running = sum(self.table.slot(post.slot)["tasks"] for post in self.posts if post.filled)
+        if self.completed + running != self.completed_then:
+            self.completed_then = self.completed + running
+            self.starts.succeeded()
         for post in self.posts:
             if post.filled and not post.settled and self.table.slot(post.slot)["initialized"]:
                 post.settled = True

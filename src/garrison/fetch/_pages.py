@@ -1,9 +1,10 @@
 """The folder of pages: parts, which are being written, and pages, which are whole.
 
-A lane writes a part, ``.garrison-RUN-LANE-N.part``; the parent gives a whole part
-its page's name in one rename and then writes the report's line. So a page under its
-name is whole whoever is killed, and what a killed lane leaves is a part, swept away
-at the end of the run or at the start of the next.
+A lane writes a part to a file without a name, which goes when the lane does, and
+gives it one, ``.garrison-RUN-LANE-N.part``, when it is whole. The parent turns that
+into the page's name in one rename and then writes the report's line. So a page under
+its name is whole whoever is killed; parts that no one came to rename are swept away at
+the end of the run or at the start of the next.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 
 _PART = re.compile(r"\.garrison-[0-9a-f]+-\d+-\d+\.part")
 _SPILL = 1 << 20
+# A file system, or a kernel's old layer over it, that has no files without names.
+_NO_UNNAMED = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
 
 
 class FolderInUse(OSError):
@@ -102,7 +105,7 @@ class Part:
         The most bytes to take.
     """
 
-    __slots__ = ("_chunks", "_fd", "_folder_fd", "_held", "_limit", "name", "size")
+    __slots__ = ("_chunks", "_fd", "_folder_fd", "_held", "_limit", "_named", "name", "size")
 
     def __init__(self, folder_fd: int, name: str, limit: int) -> None:
         self._folder_fd = folder_fd
@@ -112,6 +115,7 @@ class Part:
         self._chunks: list[bytes] = []
         self._held = 0
         self._fd = -1
+        self._named = False
 
     def add(self, data: bytes) -> bool:
         """Take the next bytes; False when the page has got too long."""
@@ -127,24 +131,41 @@ class Part:
     def finish(self) -> str:
         """Write what is still held, and return the name of the whole part."""
         self._spill()
-        os.close(self._fd)
-        self._fd = -1
+        if not self._named:
+            os.link(f"/proc/self/fd/{self._fd}", self.name, dst_dir_fd=self._folder_fd)
+            self._named = True
+        self._close()
         return self.name
 
     def discard(self) -> None:
         """Forget the page, and what is written of it."""
         self._chunks.clear()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._close()
+        if self._named:
             os.unlink(self.name, dir_fd=self._folder_fd)
 
     def _spill(self) -> None:
         if self._fd < 0:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._fd = os.open(self.name, flags, 0o666, dir_fd=self._folder_fd)
+            self._open()
         rest = memoryview(b"".join(self._chunks))
         while rest:
             rest = rest[os.write(self._fd, rest) :]
         self._chunks.clear()
         self._held = 0
+
+    def _open(self) -> None:
+        # Unnamed, also because that takes no lock on the folder: several lanes create at once.
+        flags = os.O_WRONLY | os.O_CLOEXEC
+        try:
+            self._fd = os.open(".", flags | os.O_TMPFILE, 0o666, dir_fd=self._folder_fd)
+        except OSError as error:
+            if error.errno not in _NO_UNNAMED:
+                raise
+            new = flags | os.O_CREAT | os.O_EXCL
+            self._fd = os.open(self.name, new, 0o666, dir_fd=self._folder_fd)
+            self._named = True
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

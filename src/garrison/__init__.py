@@ -3,41 +3,139 @@
 ``import garrison as multiprocessing`` is the whole migration. The pool is garrison's own; what
 garrison does not have yet (processes, locks, queues, managers) is the standard library's, under the
 standard library's names, so that a program can move as it is.
+
+Examples
+--------
+>>> import garrison
+>>> with garrison.Pool(5) as pool:
+...     pool.map(lambda x: x**2, range(1, 11))
+[1, 4, 9, 16, 25, 36, 49, 64, 81, 100]
 """
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing as _multiprocessing
-from typing import TYPE_CHECKING, Any
+from multiprocessing import (
+    Array,
+    AuthenticationError,
+    Barrier,
+    BoundedSemaphore,
+    BufferTooShort,
+    Condition,
+    Event,
+    JoinableQueue,
+    Lock,
+    Manager,
+    Pipe,
+    Process,
+    ProcessError,
+    Queue,
+    RawArray,
+    RawValue,
+    RLock,
+    Semaphore,
+    SimpleQueue,
+    TimeoutError,  # noqa: A004 - the standard name
+    Value,
+    active_children,
+    allow_connection_pickling,
+    cpu_count,
+    current_process,
+    freeze_support,
+    get_all_start_methods,
+    get_logger,
+    log_to_stderr,
+    parent_process,
+    reducer,
+    set_executable,
+    set_forkserver_preload,
+)
+from typing import Any
 
 from garrison import errors, pool
 from garrison._contexts import get_context, get_start_method, set_start_method
-from garrison.errors import *  # noqa: F403 - its __all__ is this package's too
+from garrison.errors import (
+    ArgumentUnpicklable,
+    GarrisonError,
+    PoolBroken,
+    PoolClosed,
+    PoolTerminated,
+    ResultUnpicklable,
+    SharedMemoryFull,
+    TaskTimeout,
+    WorkerDied,
+)
 from garrison.options import Options
 from garrison.pool import Pool
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 __version__ = "0.1.0"
 
-_OWN = ["Options", "Pool", "errors", "get_context", "get_start_method", "pool", "set_start_method"]
-_STANDARD = [name for name in _multiprocessing.__all__ if name not in _OWN]
+__all__ = [
+    "ArgumentUnpicklable",
+    "Array",
+    "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
+    "BufferTooShort",
+    "Condition",
+    "Event",
+    "GarrisonError",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "Options",
+    "Pipe",
+    "Pool",
+    "PoolBroken",
+    "PoolClosed",
+    "PoolTerminated",
+    "Process",
+    "ProcessError",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "ResultUnpicklable",
+    "Semaphore",
+    "SharedMemoryFull",
+    "SimpleQueue",
+    "TaskTimeout",
+    "TimeoutError",
+    "Value",
+    "WorkerDied",
+    "active_children",
+    "allow_connection_pickling",
+    "cpu_count",
+    "current_process",
+    "errors",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
+    "log_to_stderr",
+    "parent_process",
+    "pool",
+    "reducer",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
+]
 
-__all__: Sequence[str] = [*_OWN, *errors.__all__, *_STANDARD]  # type: ignore[assignment] # noqa: PLE0605
 
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the standard library has there
+def __getattr__(name: str) -> Any:
     """Find what is not garrison's own in the standard library, submodules included."""
-    if name.startswith("__"):
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    try:
-        return getattr(_multiprocessing, name)
-    except AttributeError:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg) from None
+    if not name.startswith("_"):
+        try:
+            return getattr(_multiprocessing, name)
+        except AttributeError:
+            if name in _SUBMODULES:
+                return importlib.import_module(f"multiprocessing.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+_SUBMODULES = frozenset(
+    {"connection", "dummy", "heap", "managers", "queues", "reduction", "shared_memory"}
+    | {"sharedctypes", "spawn", "synchronize", "util"}
+)

@@ -25,22 +25,22 @@ class _WithPool:
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
-        **options: Any,  # noqa: ANN401 - the fields of Options
+        **options: Any,
     ) -> Pool:
         """Return a pool of processes."""
         chosen: Any = self
         return _Pool(processes, initializer, initargs, maxtasksperchild, chosen, **options)
 
 
-class ForkContext(_WithPool, context.ForkContext):
+class ForkContext(_WithPool, context.ForkContext):  # type: ignore[misc] # Pool is another
     """Start processes by forking this one."""
 
 
-class SpawnContext(_WithPool, context.SpawnContext):
+class SpawnContext(_WithPool, context.SpawnContext):  # type: ignore[misc] # Pool is another
     """Start processes in fresh interpreters."""
 
 
-class ForkServerContext(_WithPool, context.ForkServerContext):
+class ForkServerContext(_WithPool, context.ForkServerContext):  # type: ignore[misc] # Pool is another
     """Start processes by forking a fresh interpreter."""
 
 
@@ -51,7 +51,7 @@ _CONTEXTS: dict[str, Any] = {
 }
 
 
-def get_context(method: str | None = None) -> Any:  # noqa: ANN401 - a context of one of three types
+def get_context(method: str | None = None) -> Any:
     """Return a context for a start method; by default for the current one.
 
     Raises
@@ -72,11 +72,11 @@ def get_context(method: str | None = None) -> Any:  # noqa: ANN401 - a context o
     return _CONTEXTS[method]
 
 
-def get_start_method(allow_none: bool = False) -> str | None:  # noqa: FBT001, FBT002 - standard
+def get_start_method(allow_none: bool = False) -> str | None:
     """Return the name of the start method, shared with `multiprocessing`."""
     return multiprocessing.get_start_method(allow_none)
 
 
-def set_start_method(method: str | None, force: bool = False) -> None:  # noqa: FBT001, FBT002
+def set_start_method(method: str | None, force: bool = False) -> None:
     """Choose the start method, shared with `multiprocessing`."""
     multiprocessing.set_start_method(method, force)

@@ -1,4 +1,4 @@
-"""What differs between systems: processors, memory, the out-of-memory killer, families of processes.
+"""What differs between systems: processors, memory, families of processes.
 
 Everything that reads ``/proc`` or control groups is here, so that another system needs another
 version of this module only.
@@ -79,12 +79,12 @@ def _quota_v1() -> float | None:
 
 def available_memory() -> int:
     """Bytes that can still be had without swapping: of the machine and of the control group."""
-    left = [_meminfo("MemAvailable")]
-    for folder in _own_cgroups(""):
-        left.append(_room(folder / "memory.max", folder / "memory.current"))
-    for folder in _own_cgroups("memory"):
-        left.append(_room(folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes"))
-    return min(left)
+    v2 = [_room(each / "memory.max", each / "memory.current") for each in _own_cgroups("")]
+    v1 = [
+        _room(each / "memory.limit_in_bytes", each / "memory.usage_in_bytes")
+        for each in _own_cgroups("memory")
+    ]
+    return min([_meminfo("MemAvailable"), *v2, *v1])
 
 
 def _meminfo(key: str) -> int:
@@ -108,10 +108,7 @@ def total_memory() -> int:
 
 def oom_kills() -> int:
     """How many processes the kernel has killed so far because memory ran out, as seen from here."""
-    counts = [0]
-    for line in _read(PROC / "vmstat").splitlines():
-        if line.startswith("oom_kill "):
-            counts.append(int(line.split()[1]))
+    counts = [0, *_counter(PROC / "vmstat", "oom_kill")]
     for folder in _own_cgroups("")[:1]:
         counts.extend(_counter(folder / "memory.events", "oom_kill"))
     for folder in _own_cgroups("memory")[:1]:
@@ -202,7 +199,7 @@ def kill_descendants(pid: int, seconds: float = 2.0) -> bool:
 
 def region_size(processes: int) -> int:
     """Address space for each process's heap: as much as memory, within what the limits allow."""
-    import resource  # noqa: PLC0415 - only needed when a pool is made
+    import resource
 
     wanted = 1 << max(30, (total_memory() - 1).bit_length())
     # Half of a 47-bit address space, for every heap and its successors.

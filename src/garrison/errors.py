@@ -127,7 +127,7 @@ class WorkerDied(_TaskLost):
 
 
 class TaskTimeout(_TaskLost, TimeoutError):
-    """This task took longer than its ``timeout``; its worker was replaced.
+    """One task took longer than its ``timeout``; its worker was replaced.
 
     The attributes are those of `WorkerDied`, and ``timeout`` in seconds.
     """

@@ -60,7 +60,7 @@ class Options:
         if self.seed is not None:
             put(self, "seed", operator.index(self.seed))
 
-    def replace(self, **changes: Any) -> Options:  # noqa: ANN401 - the fields' own types
+    def replace(self, **changes: Any) -> Options:
         """Return these options with some changed; an unknown name is an error that lists all."""
         known = [field.name for field in dataclasses.fields(self)]
         for name in changes:
@@ -76,7 +76,7 @@ class Options:
         return f"Options({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in set_ones)})"
 
 
-def whole(name: str, value: Any, *, least: int, most: int | None = None) -> int:  # noqa: ANN401
+def whole(name: str, value: Any, *, least: int, most: int | None = None) -> int:
     """Return `value` as an int in a range, or raise an error which names both."""
     try:
         number = operator.index(value)
@@ -92,7 +92,7 @@ def whole(name: str, value: Any, *, least: int, most: int | None = None) -> int:
     return number
 
 
-def _seconds(name: str, value: Any) -> float:  # noqa: ANN401
+def _seconds(name: str, value: Any) -> float:
     try:
         seconds = float(value)
     except (TypeError, ValueError):
@@ -104,7 +104,7 @@ def _seconds(name: str, value: Any) -> float:  # noqa: ANN401
     return seconds
 
 
-def _exception_types(value: Any) -> tuple[type[BaseException], ...]:  # noqa: ANN401
+def _exception_types(value: Any) -> tuple[type[BaseException], ...]:
     types = (value,) if isinstance(value, type) else tuple(value)
     for each in types:
         if not (isinstance(each, type) and issubclass(each, BaseException)):

@@ -1,6 +1,9 @@
 """The pool: `Pool`, `ThreadPool`, what their methods return, and the standard library's names."""
 
-from multiprocessing.pool import (
+from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
+from garrison.pool._pool import Pool, Statistics
+from garrison.pool._results import AsyncResult, MapResult
+from garrison.pool._standard import (
     CLOSE,
     RUN,
     TERMINATE,
@@ -10,10 +13,6 @@ from multiprocessing.pool import (
     mapstar,
     starmapstar,
 )
-
-from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
-from garrison.pool._pool import Pool, Statistics
-from garrison.pool._results import AsyncResult, MapResult
 from garrison.pool._threads import ThreadPool
 
 ApplyResult = AsyncResult

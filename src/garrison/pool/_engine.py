@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
+_DECODABLE = (_wire.OK, _wire.SOME_FAILED)
 RUNNING, CLOSING, TERMINATING = range(3)
 SHORT = 60
 """Characters of an argument's repr in a message."""
@@ -84,7 +85,7 @@ class Engine:
         self,
         function: Callable[..., Any],
         kind: int,
-        value: Any,  # noqa: ANN401 - arguments of any type
+        value: Any,
         options: Options,
         items: int = 1,
         retries: int | None = None,
@@ -147,16 +148,16 @@ class Engine:
         """Take an ended task's result: (success, value or exception, nanoseconds, outcome)."""
         call = ticket.call() if ticket.lost() else None
         outcome, payload, buffers, duration, _ = ticket.take()
-        if outcome == _wire.OK or outcome == _wire.SOME_FAILED:
+        if outcome in _DECODABLE:
             try:
                 return True, _wire.decode_value(payload, buffers), duration, outcome
-            except Exception as error:  # noqa: BLE001 - what decode_value makes of a failure
+            except Exception as error:
                 return False, error, duration, outcome
         if outcome == _wire.NO_ROOM:
             return False, SharedMemoryFull(bytes(payload).decode()), duration, outcome
         if call is None:
             return False, _wire.decode_error(payload), duration, outcome
-        return False, self._loss(call, pickle.loads(payload)), duration, outcome  # noqa: S301
+        return False, self._loss(call, pickle.loads(payload)), duration, outcome
 
     # --- What happened to a task ----------------------------------------------------------
 
@@ -170,7 +171,7 @@ class Engine:
         name = self.registry.name(number)
         try:
             value = _portrait.load(payload)
-        except Exception:  # noqa: BLE001 - large, or not to be had twice
+        except Exception:
             return f"{name}(...)" if kind == _wire.CALL else f"{name}(item {index})"
         if kind == _wire.CALL:
             args, kwds = value
@@ -206,7 +207,7 @@ class Engine:
 def _short(value: object) -> str:
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - a __repr__ of the user's
+    except Exception:
         text = f"<{type(value).__qualname__}>"
     return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
 
@@ -214,9 +215,9 @@ def _short(value: object) -> str:
 _PREFIX = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}
 
 
-def _worker_process(**kwds: Any) -> Any:  # noqa: ANN401 - a Process
+def _worker_process(**kwds: Any) -> Any:
     """Make a worker of a supervisor that runs in an interpreter of its own: fork it from there."""
-    from multiprocessing.context import ForkProcess  # noqa: PLC0415 - only in a supervisor
+    from multiprocessing.context import ForkProcess
 
     return ForkProcess(**kwds)
 
@@ -226,5 +227,5 @@ def _preload() -> tuple[str, ...]:
     forkserver: Any = sys.modules.get("multiprocessing.forkserver")
     if forkserver is None:
         return ()
-    names = forkserver._forkserver._preload_modules  # noqa: SLF001
+    names = forkserver._forkserver._preload_modules
     return tuple(name for name in names if name != "__main__")

@@ -3,8 +3,8 @@
 By reference if a worker can import the very same object, else by value (cloudpickle): lambdas,
 closures, what a notebook or a REPL defines, and all of ``__main__`` where workers do not have it.
 
-Functions by value share one namespace per worker, as they share ``__main__`` at home: an initializer
-that sets a global is seen by the task that reads it. A value that comes from the parent replaces
+Functions by value share one namespace per worker, as they share ``__main__`` at home: a global that
+an initializer sets is seen by the task that reads it. A value that comes from the parent replaces
 only what came from the parent before.
 """
 
@@ -57,7 +57,7 @@ class Known:
                     return False
         return bool(self._refs)
 
-    def has(self, value: Any) -> bool:  # noqa: ANN401 - a function or class
+    def has(self, value: Any) -> bool:
         """Whether a worker finds this very object by its name."""
         if value.__module__ != "__main__":
             return _found_by_name(value)
@@ -67,7 +67,7 @@ class Known:
         return known is not None and known() is still and _found_by_name(value)
 
 
-def _found_by_name(value: Any) -> bool:  # noqa: ANN401
+def _found_by_name(value: Any) -> bool:
     module = sys.modules.get(value.__module__)
     found: Any = module
     for part in value.__qualname__.split("."):
@@ -78,7 +78,9 @@ def _found_by_name(value: Any) -> bool:  # noqa: ANN401
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
     """By reference what the workers can import, by value the rest."""
 
-    def __init__(self, file: io.BytesIO, known: Known, keep: Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self, file: io.BytesIO, known: Known, keep: Callable[..., Any] | None = None
+    ) -> None:
         super().__init__(file, protocol=5, buffer_callback=keep)
         self._known = known
         main = sys.modules.get("__main__")
@@ -86,7 +88,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
             # All functions of __main__ find their globals in the worker's one namespace.
             self.globals_ref[id(vars(main))] = _MainGlobals()
 
-    def reducer_override(self, obj: Any) -> Any:  # noqa: ANN401
+    def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, _IMPORTABLE) and self._known.has(obj):
             return NotImplemented
         reduced = super().reducer_override(obj)
@@ -96,9 +98,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
 
 
 class _ClassPickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
-    """Classes of ``__main__`` by value; functions must be importable, as in the standard library."""
+    """Classes of ``__main__`` by value; functions must be importable, as elsewhere."""
 
-    def reducer_override(self, obj: Any) -> Any:  # noqa: ANN401
+    def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, types.FunctionType):
             return NotImplemented
         return super().reducer_override(obj)
@@ -155,9 +157,9 @@ def _set_function_state(function: types.FunctionType, state: tuple[Any, dict[str
     _cloudpickle_set_state(function, (attributes, {**slots, "__globals__": {}}))
 
 
-def load_function(pickled: bytes) -> Any:  # noqa: ANN401 - a callable, or a call plan
+def load_function(pickled: bytes) -> Any:
     """Unpickle a function in a worker."""
-    return pickle.loads(pickled)  # noqa: S301 - written by the parent, in memory only we share
+    return pickle.loads(pickled)
 
 
 # --- What cannot be pickled -------------------------------------------------------------------
@@ -180,7 +182,7 @@ def unpicklable(value: object, where: str, error: Exception, known: Known) -> Ex
 def _short(value: object) -> str:
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - a __repr__ of the user's
+    except Exception:
         text = f"<{type(value).__qualname__} object>"
     return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004
 
@@ -200,7 +202,7 @@ def _culprit(value: object, path: str, known: Known) -> tuple[str, object]:
 def _picklable(value: object, known: Known) -> bool:
     try:
         _Pickler(io.BytesIO(), known).dump(value)
-    except Exception:  # noqa: BLE001 - any failure counts
+    except Exception:
         return False
     return True
 
@@ -282,7 +284,7 @@ class Registry:
         where = f"function {_name(function)}"
         try:
             pickled = pickle.dumps(value, 5)
-        except Exception:  # noqa: BLE001 - cloudpickle may know how
+        except Exception:
             return dumps_by_value(value, self.known, where)
         if MAIN in pickled and not self.known.all_of_main():
             return dumps_by_value(value, self.known, where)
@@ -302,7 +304,7 @@ class Registry:
 _PLAIN = (types.FunctionType, types.BuiltinFunctionType, type)
 
 
-def _name(function: Any) -> str:  # noqa: ANN401
+def _name(function: Any) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     module = getattr(function, "__module__", None)

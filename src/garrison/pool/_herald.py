@@ -1,5 +1,7 @@
-"""The one thread of a pool, and only where somebody asked for it: it calls callbacks, and submits
-the rest of a `map_async` that is larger than the window."""
+"""The one thread of a pool, and only where somebody asked for it.
+
+It calls callbacks, and submits the rest of a `map_async` that is larger than the window.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Herald"]
 
 AT_ONCE = 512
-"""Results that are waited for at the same time: tasks start in order, so the first ones end first."""
+"""Results waited for at the same time: tasks start in order, so the first ones end first."""
 
 
 class Herald:
@@ -83,7 +85,7 @@ class Herald:
             over = True
             if isinstance(result, Announced):
                 result.fail(error)
-        except BaseException:  # noqa: BLE001 - a callback's error must not end the others'
+        except BaseException:
             over = True
             _show(sys.exc_info())
         if over:
@@ -106,7 +108,8 @@ def _ticket(result: AsyncResult) -> _core.Ticket | None:
     if isinstance(inner, MapResult):
         head = inner.in_flight[0] if inner.in_flight else None
         return head[0] if head else None
-    return inner._ticket  # noqa: SLF001
+    ticket: _core.Ticket = inner._ticket
+    return ticket
 
 
 def _show(info: tuple[object, ...]) -> None:

@@ -64,7 +64,7 @@ class IMapIterator(Generic[T]):
 
     def __init__(
         self,
-        pool: Any,  # noqa: ANN401 - kept alive, not used
+        pool: Any,
         engine: Engine,
         function: Callable[..., T],
         iterable: Iterable[Any],
@@ -117,7 +117,7 @@ class IMapIterator(Generic[T]):
             value = self._results.popleft()
         return self._hand_out(value)
 
-    def _hand_out(self, value: Any) -> T:  # noqa: ANN401 - the function's result
+    def _hand_out(self, value: Any) -> T:
         self._under_way -= 1
         if self._bar is not None:
             self._bar.advance()
@@ -208,13 +208,14 @@ class IMapIterator(Generic[T]):
             self._feed()
 
     def _feed(self) -> None:
-        items, start = [], time.perf_counter_ns()
+        items: list[Any] = []
+        start = time.perf_counter_ns()
         size = self._size
         if self._room is not None:
             size = max(1, min(size, self._room - self._under_way))
         try:
             self._pull(items, size, start)
-        except Exception as error:  # noqa: BLE001 - the input's own; it is raised in its place
+        except Exception as error:
             self._reading, self._source_error = False, error
             if not self._adaptive:
                 items.clear()
@@ -249,7 +250,7 @@ class IMapIterator(Generic[T]):
         """An item that cannot be sent is that item's error, in its place."""
         try:
             return self._submit(items)
-        except Exception as error:  # noqa: BLE001 - whatever pickling raises
+        except Exception as error:
             if len(items) == 1 or not self._adaptive:
                 return _Batch(items, None, [_wire.Raise(error) for _ in items])
         results = [self._submit_or_fail([item]) for item in items]

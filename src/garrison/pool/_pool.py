@@ -9,10 +9,11 @@ import os
 import secrets
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from itertools import repeat
-from multiprocessing.pool import CLOSE, RUN, TERMINATE
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from typing_extensions import Self
 
 from garrison import _os
 from garrison.errors import PoolClosed
@@ -23,6 +24,7 @@ from garrison.pool._herald import Herald
 from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
 from garrison.pool._progress import Bar
 from garrison.pool._results import Announced, AsyncResult, MapResult
+from garrison.pool._standard import CLOSE, RUN, TERMINATE
 from garrison.process._handle import SLICE
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Pool", "Statistics"]
 
 T = TypeVar("T")
+P = TypeVar("P", bound="BasePool")
 Callback = Callable[[Any], object] | None
 
 
@@ -67,7 +70,7 @@ class TaskMethods:
         self,
         func: Callable[..., T],
         args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] = {},  # noqa: B006 - the standard signature; never changed
+        kwds: Mapping[str, Any] = {},
     ) -> T:
         """Call ``func(*args, **kwds)`` in a worker and return its result.
 
@@ -85,7 +88,7 @@ class TaskMethods:
         self,
         func: Callable[..., T],
         args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] = {},  # noqa: B006 - the standard signature; never changed
+        kwds: Mapping[str, Any] = {},
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult:
@@ -110,7 +113,7 @@ class TaskMethods:
         for each in (callback, error_callback):
             if each is not None and not callable(each):
                 _not_callable(each, "a callback")
-        return Announced(result, self._home._herald, callback, error_callback)  # noqa: SLF001
+        return Announced(result, self._home._herald, callback, error_callback)
 
     # --- Many calls, all results ----------------------------------------------------------
 
@@ -176,7 +179,7 @@ class TaskMethods:
             return self._announced(result, callback, error_callback)
         if not result.fed:
             # Nobody may be waiting, so somebody must submit the rest.
-            self._home._herald.announce(result)  # noqa: SLF001
+            self._home._herald.announce(result)
         return result
 
     def _many(
@@ -187,7 +190,7 @@ class TaskMethods:
         chunksize: int | None,
     ) -> MapResult:
         home = self._home
-        home._check_running()  # noqa: SLF001
+        home._check_running()
         if not callable(func):
             _not_callable(func)
         if kind == _wire.STARMAP:
@@ -198,14 +201,14 @@ class TaskMethods:
         result = MapResult(home, self._engine, self._submit_all(func, kind, items, sizes))
         if self._options.progress:
             result.show(Bar(func, len(items)))
-        home._keep(result)  # noqa: SLF001
+        home._keep(result)
         return result
 
     def _sizes(self, items: int, chunksize: int | None) -> Iterator[int]:
         if chunksize is not None:
             return repeat(whole("chunksize", chunksize, least=1))
         home = self._home
-        if home._lifetime is not None:  # noqa: SLF001
+        if home._lifetime is not None:
             # A chunk counts as one task of a worker's lifetime: as many as users expect.
             return repeat(max(1, _chunks.even(items, self._engine.processes)))
         return _chunks.guided(items, self._engine.processes)
@@ -214,7 +217,7 @@ class TaskMethods:
         self,
         func: Callable[..., Any],
         kind: int,
-        items: Any,  # noqa: ANN401 - a list or tuple
+        items: Any,
         sizes: Iterator[int],
     ) -> Iterator[tuple[_core.Ticket, int, int]]:
         engine, options = self._engine, self._options
@@ -250,7 +253,8 @@ class TaskMethods:
         ...     list(islice(pool.imap(abs, count(-2)), 4))
         [2, 1, 0, 1]
         """
-        return self._imap(IMapIterator, func, iterable, chunksize, buffersize)
+        results: IMapIterator[T] = self._imap(IMapIterator, func, iterable, chunksize, buffersize)
+        return results
 
     def imap_unordered(
         self,
@@ -260,31 +264,32 @@ class TaskMethods:
         buffersize: int | None = None,
     ) -> IMapUnorderedIterator[T]:
         """Like `imap`, but yield each result as soon as it is there."""
-        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize)
+        kind = IMapUnorderedIterator
+        results: IMapUnorderedIterator[T]
+        results = self._imap(kind, func, iterable, chunksize, buffersize)
+        return results
 
     def _imap(
         self,
-        kind: Any,  # noqa: ANN401 - one of the two iterators
+        kind: Any,
         func: Callable[[Any], T],
         iterable: Iterable[Any],
         chunksize: int,
         buffersize: int | None,
-    ) -> Any:  # noqa: ANN401
+    ) -> Any:
         home = self._home
-        home._check_running()  # noqa: SLF001
+        home._check_running()
         if not callable(func):
             _not_callable(func)
         chunksize = whole("chunksize", chunksize, least=1)
         options = self._options
         if buffersize is not None:
             options = options.replace(buffersize=buffersize)
-        results = kind(
-            home, self._engine, func, iterable, chunksize, options, home._close_if_fed  # noqa: SLF001
-        )
+        results = kind(home, self._engine, func, iterable, chunksize, options, home._close_if_fed)
         if options.progress:
-            total = len(iterable) if hasattr(iterable, "__len__") else None
+            total = len(iterable) if isinstance(iterable, Sized) else None
             results.show(Bar(func, total))
-        home._keep(results)  # noqa: SLF001
+        home._keep(results)
         return results
 
 
@@ -306,9 +311,9 @@ class View(TaskMethods):
     """A pool with other options; made by `Pool.options`."""
 
     def __init__(self, pool: BasePool, options: Options) -> None:
-        self._home, self._engine, self._options = pool, pool._engine, options  # noqa: SLF001
+        self._home, self._engine, self._options = pool, pool._engine, options
 
-    def options(self, **changes: Any) -> View:  # noqa: ANN401 - the fields of Options
+    def options(self, **changes: Any) -> View:
         """Return a view with these options changed too."""
         return View(self._home, self._options.replace(**changes))
 
@@ -321,7 +326,7 @@ class BasePool(TaskMethods):
 
     _lifetime: int | None = None
 
-    def __init__(self, engine: Any, options: Options) -> None:  # noqa: ANN401 - processes or threads
+    def __init__(self, engine: Any, options: Options) -> None:
         self._engine = engine
         self._options = options
         self._herald = Herald(engine)
@@ -342,7 +347,7 @@ class BasePool(TaskMethods):
     def _home(self) -> BasePool:  # not an attribute: that were a cycle
         return self
 
-    def options(self, **changes: Any) -> View:  # noqa: ANN401 - the fields of Options
+    def options(self, **changes: Any) -> View:
         """Return a view of this pool whose tasks have other options.
 
         Examples
@@ -376,7 +381,7 @@ class BasePool(TaskMethods):
             self._state = CLOSE
             self._close_if_fed()
 
-    def _keep(self, feeder: Any) -> None:  # noqa: ANN401 - a MapResult or an iterator
+    def _keep(self, feeder: Any) -> None:
         if not feeder.fed:
             self._feeders.add(feeder)
 
@@ -390,7 +395,7 @@ class BasePool(TaskMethods):
         if self._pid != os.getpid():
             return
         self._state = TERMINATE
-        # Not the finalizer, which runs once: an interrupt may end this call, and the next must work.
+        # Not the finalizer, which runs once: if an interrupt ends this call, the next must work.
         _stop(self._engine, self._pid)
         self._finalizer.detach()
         self._herald.join()
@@ -418,7 +423,7 @@ class BasePool(TaskMethods):
             _stop(self._engine, self._pid)
             self._finalizer.detach()
 
-    def __enter__(self) -> Any:  # noqa: ANN401 - Self, which 3.10 has not
+    def __enter__(self) -> Self:
         self._check_running()
         return self
 
@@ -437,7 +442,7 @@ class BasePool(TaskMethods):
             with contextlib.suppress(AttributeError):
                 warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
-    def __reduce__(self) -> Any:  # noqa: ANN401 - never returns
+    def __reduce__(self) -> Any:
         msg = "pool objects cannot be passed between processes or pickled"
         raise NotImplementedError(msg)
 
@@ -510,7 +515,7 @@ class Pool(BasePool):
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: BaseContext | None = None,
-        **options: Any,  # noqa: ANN401 - the fields of Options, which checks them
+        **options: Any,
     ) -> None:
         wanted = Options().replace(**options)
         if processes is None:
@@ -531,7 +536,7 @@ class Pool(BasePool):
         super().__init__(engine, wanted)
 
     @staticmethod
-    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: ANN401, N802 - as the original
+    def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: N802 - as the original
         """Return ``ctx.Process(*args, **kwds)``."""
         return ctx.Process(*args, **kwds)
 
@@ -576,10 +581,8 @@ MOST = 4096
 """Workers of one pool: beyond this it is a mistake, or a cluster."""
 
 
-def _lifetime(value: Any) -> int:  # noqa: ANN401 - checked here
+def _lifetime(value: Any) -> int:
     if not isinstance(value, int) or value <= 0:
         msg = f"maxtasksperchild must be a positive int or None, not {value!r}"
         raise ValueError(msg)
     return value
-
-

@@ -17,8 +17,8 @@ class Bar:
 
     def __init__(self, function: Callable[..., Any], total: int | None) -> None:
         # rich takes 60 ms to import: only who wants a bar pays for it.
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import (  # noqa: PLC0415
+        from rich.console import Console
+        from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
             Progress,

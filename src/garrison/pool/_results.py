@@ -58,7 +58,7 @@ class AsyncResult:
             deadline = None if timeout is None else time.monotonic() + timeout
             self._engine.await_(self._ticket, deadline)
 
-    def get(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - the function's result
+    def get(self, timeout: float | None = None) -> Any:
         """Return the result when it arrives, or raise what the call raised.
 
         Raises
@@ -255,7 +255,7 @@ class Announced(AsyncResult):
         callback: Callback,
         error_callback: Callback,
     ) -> None:
-        self._pool, self._engine = inner._pool, inner._engine  # noqa: SLF001
+        self._pool, self._engine = inner._pool, inner._engine
         self._inner = inner
         self._ticket = self._outcome = None
         self._callback, self._error_callback = callback, error_callback
@@ -271,7 +271,7 @@ class Announced(AsyncResult):
     def deliver(self) -> None:
         """Call back. Runs in the herald's thread; what a callback raises is shown, not lost."""
         self._thread = threading.get_ident()
-        self._outcome = outcome = self._inner._settle()  # noqa: SLF001
+        self._outcome = outcome = self._inner._settle()
         callback = self._callback if outcome[0] else self._error_callback
         self._callback = self._error_callback = None
         try:
@@ -294,7 +294,7 @@ class Announced(AsyncResult):
         if not self.ready():
             self._done.wait(timeout)
 
-    def get(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - the function's result
+    def get(self, timeout: float | None = None) -> Any:
         """Return the result after it was called back, or raise what the call raised."""
         self.wait(timeout)
         if not self.ready():

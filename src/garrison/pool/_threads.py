@@ -71,7 +71,7 @@ class ThreadEngine:
         self,
         function: Callable[..., Any],
         kind: int,
-        value: Any,  # noqa: ANN401 - arguments of any type
+        value: Any,
         options: Options,
         items: int = 1,
     ) -> _Ticket:
@@ -97,7 +97,7 @@ class ThreadEngine:
         try:
             if initializer is not None:
                 initializer(*initargs)
-        except BaseException as error:  # noqa: BLE001 - every call will tell
+        except BaseException as error:
             with self._changed:
                 self._broken = error
                 self._changed.notify_all()
@@ -208,7 +208,7 @@ class ThreadEngine:
 def _run(
     function: Callable[..., Any],
     kind: int,
-    value: Any,  # noqa: ANN401 - arguments of any type
+    value: Any,
     options: Options,
 ) -> tuple[bool, Any, int, int]:
     start = time.perf_counter_ns()
@@ -222,12 +222,12 @@ def _run(
             result = [_call(function, item, {}, options) for item in value]
         else:
             result = [_call(function, (item,), {}, options) for item in value]
-    except BaseException as error:  # noqa: BLE001 - it is the caller's
+    except BaseException as error:
         return False, error, time.perf_counter_ns() - start, _wire.ERROR
     return True, result, time.perf_counter_ns() - start, _wire.OK
 
 
-def _call(function: Callable[..., Any], args: Any, kwds: Any, options: Options) -> Any:  # noqa: ANN401
+def _call(function: Callable[..., Any], args: Any, kwds: Any, options: Options) -> Any:
     for _ in range(options.retries if options.retry_on else 0):
         try:
             return function(*args, **kwds)
@@ -236,10 +236,10 @@ def _call(function: Callable[..., Any], args: Any, kwds: Any, options: Options) 
     return function(*args, **kwds)
 
 
-def _each(function: Callable[..., Any], item: Any, options: Options) -> Any:  # noqa: ANN401
+def _each(function: Callable[..., Any], item: Any, options: Options) -> Any:
     try:
         return _call(function, (item,), {}, options)
-    except BaseException as error:  # noqa: BLE001 - it is the caller's
+    except BaseException as error:
         return _wire.Raise(error)
 
 
@@ -268,7 +268,7 @@ class ThreadPool(BasePool):
         processes: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
-        **options: Any,  # noqa: ANN401 - the fields of Options, which checks them
+        **options: Any,
     ) -> None:
         wanted = Options().replace(**options)
         if wanted.timeout is not None:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from multiprocessing.pool import MaybeEncodingError, RemoteTraceback
 from typing import TYPE_CHECKING, Any
 
 from garrison import _os
 from garrison.errors import ResultUnpicklable, SharedMemoryFull
 from garrison.pool import _functions
+from garrison.pool._standard import MaybeEncodingError, RemoteTraceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -115,7 +115,7 @@ def encode_result(value: object) -> tuple[int, bytes, list[Any] | None]:
         return (OK, *encode(value))
     except SharedMemoryFull as error:
         return ERROR, encode_error(error), None
-    except Exception as error:  # noqa: BLE001 - whatever a __reduce__ raises
+    except Exception as error:
         return _encode_result_of_main(value, error)
 
 
@@ -123,7 +123,7 @@ def _encode_result_of_main(value: object, error: Exception) -> tuple[int, bytes,
     """Try again with classes of ``__main__`` by value: the parent knows its own again."""
     try:
         return OK, _functions.dumps_with_classes(value), None
-    except Exception:  # noqa: BLE001 - the first error is the one to tell
+    except Exception:
         return ERROR, encode_error(MaybeEncodingError(error, value)), None
 
 
@@ -153,7 +153,7 @@ def encode_each(results: list[Any]) -> tuple[int, bytes, list[Any] | None]:
     some_failed = any(type(result) is Failure for result in results)
     try:
         payload, buffers = encode(results)
-    except Exception:  # noqa: BLE001 - find out which
+    except Exception:
         return _encode_one_by_one(results)
     return (SOME_FAILED if some_failed else OK), payload, buffers
 
@@ -169,7 +169,7 @@ def _encode_one_by_one(results: list[Any]) -> tuple[int, bytes, None]:
 def _dumps_or_fail(encoded: list[Any]) -> bytes:
     try:
         return dumps(encoded, 5)
-    except Exception:  # noqa: BLE001 - classes of __main__
+    except Exception:
         return _functions.dumps_with_classes(encoded)
 
 
@@ -185,7 +185,7 @@ def encode_error(error: BaseException) -> bytes:
     for attempt in (_dump_chain, _dump_alone):
         try:
             return dumps((*header, attempt(chain), ""), 5)
-        except Exception as failure:  # noqa: BLE001, PERF203 - whatever a __reduce__ raises
+        except Exception as failure:
             why = _safe(str, failure)
     return dumps((*header, None, why), 5)
 
@@ -197,14 +197,14 @@ def _formatted(error: BaseException) -> list[str]:
         tb = tb.tb_next
     try:
         return traceback.format_exception(type(error), error, tb)
-    except Exception:  # noqa: BLE001 - an exception whose text cannot be had
+    except Exception:
         return [f"{type(error).__qualname__} (its traceback could not be formatted)\n"]
 
 
 def _safe(function: Callable[[Any], str], value: object) -> str:
     try:
         return function(value)
-    except Exception:  # noqa: BLE001 - a __str__ or __repr__ of the user's
+    except Exception:
         return f"<{type(value).__qualname__}>"
 
 
@@ -235,7 +235,7 @@ def _dump_alone(chain: list[BaseException]) -> bytes:
     return dumps((chain[:1], [(None, None, False)]), 5)
 
 
-def decode_error(data: Any) -> BaseException:  # noqa: ANN401 - bytes, or a view of them
+def decode_error(data: Any) -> BaseException:
     """Rebuild an exception from `encode_error`; if it cannot be, an error that says so."""
     type_name, text, remote, pickled, why = loads(data)
     if pickled is None:
@@ -243,7 +243,7 @@ def decode_error(data: Any) -> BaseException:  # noqa: ANN401 - bytes, or a view
         return ResultUnpicklable(msg, type_name, remote)
     try:
         chain, links = loads(pickled)
-    except Exception as failure:  # noqa: BLE001 - a constructor of the user's
+    except Exception as failure:
         msg = (
             f"the task raised {type_name}: {text}; the exception cannot be rebuilt here "
             f"({type(failure).__name__}: {failure}); give it a __reduce__ that fits its __init__"
@@ -257,7 +257,7 @@ def decode_error(data: Any) -> BaseException:  # noqa: ANN401 - bytes, or a view
 
 
 def _with_remote_traceback(chain: list[BaseException], remote: str) -> BaseException:
-    """Hang the worker's traceback at the far end of the chain of causes, where nothing is hidden."""
+    """Hang the worker's traceback at the far end of the chain of causes: it hides nothing."""
     last = chain[0]
     seen = {id(last)}
     while last.__cause__ is not None and id(last.__cause__) not in seen:
@@ -268,7 +268,7 @@ def _with_remote_traceback(chain: list[BaseException], remote: str) -> BaseExcep
     return chain[0]
 
 
-def decode_value(payload: Any, buffers: list[Any] | None) -> Any:  # noqa: ANN401
+def decode_value(payload: Any, buffers: list[Any] | None) -> Any:
     """Rebuild what `encode` wrote; a failure is a `ResultUnpicklable` with its reason."""
     try:
         return loads(payload, buffers=buffers)

@@ -6,7 +6,6 @@ import faulthandler
 import hashlib
 import os
 import random
-import signal
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -67,7 +66,7 @@ def _initialize(start: Deferred, last_words: int) -> None:
             initializer(*initargs)
     except SystemExit:
         raise
-    except BaseException as error:  # noqa: BLE001 - whatever it is, this worker cannot work
+    except BaseException as error:
         text = "the initializer failed\n" + "".join(traceback.format_exception(error))
         os.write(last_words, text.encode(errors="replace"))
         traceback.print_exception(error)
@@ -85,10 +84,10 @@ def _serve(worker: _core.Worker, lifetime: int | None) -> None:
             _core.crash_point("task.done")
         try:
             publish(outcome, payload, buffers)
-        except Exception as error:  # noqa: BLE001 - no room: this task alone fails
+        except Exception as error:
             # Its traceback would not fit either: only what a cell holds can be sent now.
             publish(_wire.NO_ROOM, str(error).encode()[:CELL], None)
-        payload = buffers = None
+        del payload, buffers
         served += 1
         if served == lifetime:
             worker.retire()
@@ -101,7 +100,7 @@ Outcome = tuple[int, bytes, "list[Any] | None"]
 def _run(
     worker: _core.Worker, functions: dict[int, Callable[..., Any]], task: tuple[Any, ...]
 ) -> Outcome:
-    number, kind, items, retries, payload, buffers = task
+    number, kind, _, retries, payload, buffers = task
     try:
         function = functions.get(number)
         if function is None:
@@ -109,7 +108,7 @@ def _run(
         if buffers and retries:
             buffers = _wire.own_copies(buffers)
         arguments = _wire.loads(payload, buffers=buffers)
-        payload = buffers = task = None
+        del payload, buffers, task
         if kind == _wire.CALL:
             args, kwds = arguments
             return _wire.encode_result(function(*args, **kwds))
@@ -120,7 +119,7 @@ def _run(
     except SystemExit:
         # The task asked its process to leave, and so it does: the supervisor tells the parent.
         raise
-    except BaseException as error:  # noqa: BLE001 - it is the caller's
+    except BaseException as error:
         return _wire.ERROR, _wire.encode_error(error), None
 
 
@@ -145,12 +144,10 @@ class _Retrying:
     ) -> None:
         self.function, self.retries, self.retry_on = function, retries, retry_on
 
-    def __call__(self, *args: Any, **kwds: Any) -> Any:  # noqa: ANN401 - the function's own
+    def __call__(self, *args: Any, **kwds: Any) -> Any:
         for _ in range(self.retries):
             try:
                 return self.function(*args, **kwds)
             except self.retry_on:
                 pass
         return self.function(*args, **kwds)
-
-

@@ -30,8 +30,12 @@ START_TIME = 120.0
 
 
 def _main(
-    table: _core.Table | tuple[int, int], channel: Connection, other_end: Any, fd: Any,  # noqa: ANN401
-    parent: int, crew: Crew,
+    table: _core.Table | tuple[int, int],
+    channel: Connection,
+    other_end: Any,
+    fd: Any,
+    parent: int,
+    crew: Crew,
 ) -> None:
     """Run in the supervisor's process."""
     _supervisor.remember_parent()
@@ -58,7 +62,7 @@ class Supervision:
 
     def start(self) -> None:
         """Start the supervisor and wait until its workers are there."""
-        for attempt in range(ATTEMPTS):
+        for _ in range(ATTEMPTS):
             kind, detail = self._start_once()
             if kind == "started":
                 return
@@ -68,7 +72,7 @@ class Supervision:
             self._bury_crew()
             self._close(wait=True)
         self.stop()
-        msg = f"the supervisor did not start, {attempt + 1} times in a row: {detail}"
+        msg = f"the supervisor did not start, {ATTEMPTS} times in a row: {detail}"
         raise PoolBroken(msg)
 
     def _start_once(self) -> tuple[str, Any]:
@@ -88,7 +92,7 @@ class Supervision:
             self.stop()
             raise
 
-    def _describe(self, ours: Connection, theirs: Connection) -> Any:  # noqa: ANN401
+    def _describe(self, ours: Connection, theirs: Connection) -> Any:
         if self.fork:
             args: tuple[Any, ...] = (self.table, theirs, ours, None, os.getpid(), self.crew)
             return _spawn.ForkedSupervisor(target=_main, args=args, name="PoolSupervisor")
@@ -104,7 +108,7 @@ class Supervision:
         try:
             if not channel.poll(seconds):
                 return "gone", f"no word from it within {seconds:g} s"
-            message: tuple[str, Any] = pickle.loads(channel.recv_bytes())  # noqa: S301 - our own child
+            message: tuple[str, Any] = pickle.loads(channel.recv_bytes())
         except (EOFError, OSError):
             return "gone", "it died"
         return message
@@ -224,12 +228,12 @@ class _Inherited:
         self.fd = fd
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from multiprocessing.reduction import DupFd  # noqa: PLC0415 - only while spawning
+        from multiprocessing.reduction import DupFd
 
         return (_detachable, (DupFd(self.fd),))
 
 
-def _detachable(duplicate: Any) -> Any:  # noqa: ANN401 - the standard library's private type
+def _detachable(duplicate: Any) -> Any:
     return duplicate
 
 

@@ -28,12 +28,12 @@ _CHILD = (
 )
 
 
-def _start(process: Any) -> None:  # noqa: ANN401 - a BaseProcess, whose private parts are set
-    """As `BaseProcess.start`, without its ban on children of daemons and its register of children."""
-    process._check_closed()  # noqa: SLF001
-    process._popen = process._Popen(process)  # noqa: SLF001
-    process._sentinel = process._popen.sentinel  # noqa: SLF001
-    del process._target, process._args, process._kwargs  # noqa: SLF001
+def _start(process: Any) -> None:
+    """As `BaseProcess.start`, without its ban on children of daemons and its register."""
+    process._check_closed()
+    process._popen = process._Popen(process)
+    process._sentinel = process._popen.sentinel
+    del process._target, process._args, process._kwargs
 
 
 class ForkedSupervisor(context.ForkProcess):
@@ -52,7 +52,7 @@ class SpawnedSupervisor(context.SpawnProcess):
         _start(self)
 
     @staticmethod
-    def _Popen(process_obj: BaseProcess) -> _FreshPopen:  # type: ignore[override] # noqa: N802
+    def _Popen(process_obj: BaseProcess) -> _FreshPopen:  # noqa: N802 - the standard name
         return _FreshPopen(process_obj)
 
 
@@ -64,19 +64,21 @@ class _FreshPopen(popen_spawn_posix.Popen):
         for key in ("init_main_from_name", "init_main_from_path"):
             preparation.pop(key, None)
         # A tracker is handed on only where one runs: the pool itself needs none.
-        tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined] # noqa: SLF001
+        tracker = resource_tracker._resource_tracker._fd  # type: ignore[attr-defined]
         message = self._pickle(preparation, process_obj)
         data_read, data_write = os.pipe()
         parent_dies_read, parent_dies_write = os.pipe()
         child_dies_read, child_dies_write = os.pipe()
         try:
             code = _CHILD.format(fd=data_read, sentinel=parent_dies_read, tracker=tracker)
-            flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined] # noqa: SLF001
+            flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
             command = [spawn.get_executable(), *flags, "-c", code]
-            fds = [*self._fds, data_read, parent_dies_read, child_dies_write]
+            own: Any = self
+            launch: Any = util.spawnv_passfds  # typed for bytes, takes either
+            fds = [*own._fds, data_read, parent_dies_read, child_dies_write]
             if tracker is not None:
                 fds.append(tracker)
-            self.pid = util.spawnv_passfds(spawn.get_executable(), command, fds)
+            self.pid = launch(spawn.get_executable(), command, fds)
             self.sentinel = child_dies_read
         except BaseException:
             os.close(data_write)
@@ -87,9 +89,7 @@ class _FreshPopen(popen_spawn_posix.Popen):
             os.close(data_read)
             os.close(parent_dies_read)
             os.close(child_dies_write)
-        self.finalizer = util.Finalize(
-            self, util.close_fds, (parent_dies_write, child_dies_read)
-        )
+        self.finalizer = util.Finalize(self, _close_fds, (parent_dies_write, child_dies_read))
         with os.fdopen(data_write, "wb") as file:
             file.write(message)
 
@@ -103,13 +103,18 @@ class _FreshPopen(popen_spawn_posix.Popen):
             context.set_spawning_popen(None)
 
 
+def _close_fds(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
 def serve(file: BinaryIO, sentinel: int, tracker: int | None) -> None:
     """Be the process that the parent described. Runs in the fresh interpreter."""
     if tracker is not None:
-        resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined] # noqa: SLF001
-    process = pickle.load(file)  # noqa: S301 - written by the parent, over an inherited pipe
+        resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined]
+    process = pickle.load(file)
     file.close()
-    sys.exit(process._bootstrap(parent_sentinel=sentinel))  # noqa: SLF001
+    sys.exit(process._bootstrap(parent_sentinel=sentinel))
 
 
 class Deferred:
@@ -129,14 +134,14 @@ class Deferred:
             data = bytes(reduction.ForkingPickler.dumps(self._value))
         return (_deferred, (data,))
 
-    def get(self) -> Any:  # noqa: ANN401 - whatever was deferred
+    def get(self) -> Any:
         """Return the object; in a worker of a spawned supervisor, unpickle it now."""
         if self._pickled is not None:
-            self._value, self._pickled = pickle.loads(self._pickled), None  # noqa: S301
+            self._value, self._pickled = pickle.loads(self._pickled), None
         return self._value
 
 
 def _deferred(data: bytes) -> Deferred:
     deferred = Deferred(None)
-    deferred._pickled = data  # noqa: SLF001
+    deferred._pickled = data
     return deferred

@@ -89,9 +89,7 @@ def supervise(table: _core.Table, channel: Connection, parent: int, crew: Crew) 
 class Supervisor:
     """The state between two waits."""
 
-    def __init__(
-        self, table: _core.Table, channel: Connection, parent: int, crew: Crew
-    ) -> None:
+    def __init__(self, table: _core.Table, channel: Connection, parent: int, crew: Crew) -> None:
         self.table, self.channel, self.parent, self.crew = table, channel, parent, crew
         self.words = _core.Supervisor(table)
         self.starts = Starts(crew.size)
@@ -133,7 +131,7 @@ class Supervisor:
         try:
             self._take_over()
             self._fill_all()
-        except BaseException as error:  # noqa: BLE001 - the parent raises it
+        except BaseException as error:
             self._end_workers(grace=0)
             self._report("failed", error)
             return
@@ -149,7 +147,7 @@ class Supervisor:
     def _report(self, kind: str, detail: object) -> None:
         try:
             message = pickle.dumps((kind, detail))
-        except Exception:  # noqa: BLE001 - an exception that cannot be pickled
+        except Exception:
             message = pickle.dumps((kind, RuntimeError(str(detail))))
         with contextlib.suppress(OSError):
             self.channel.send_bytes(message)
@@ -231,10 +229,10 @@ class Supervisor:
     def _wait(self) -> None:
         limit = self._time_left()
         if limit is None:
-            self.words.doze(True)  # noqa: FBT003 - a word with two values
+            self.words.doze(True)
             limit = self._time_left()
         ready = dict(self.poll.poll(limit))
-        self.words.doze(False)  # noqa: FBT003
+        self.words.doze(False)
         if self.wake_read in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self.wake_read, 4096)
@@ -427,14 +425,14 @@ def _become_worker(
     supervisor.channel.close()
     # Code that asks for its parent means the process which made the pool.
     mine: Any = mp_process
-    mine._parent_process = supervisor_parent()  # noqa: SLF001
+    mine._parent_process = supervisor_parent()
     gc.unfreeze()
     table, crew = supervisor.table, supervisor.crew
     supervisor.posts.clear()
     crew.work(table, slot, who, number, last_words, *crew.args)
 
 
-def supervisor_parent() -> Any:  # noqa: ANN401 - the standard library's private type
+def supervisor_parent() -> Any:
     """Return what `multiprocessing.parent_process` was in the supervisor."""
     return _PARENT
 

@@ -1,0 +1,17 @@
+"""Names of `multiprocessing.pool` that programs import, and that type stubs leave out."""
+
+from __future__ import annotations
+
+import multiprocessing.pool
+from typing import Any
+
+_pool: Any = multiprocessing.pool
+
+CLOSE: str = _pool.CLOSE
+RUN: str = _pool.RUN
+TERMINATE: str = _pool.TERMINATE
+MaybeEncodingError: type[Exception] = _pool.MaybeEncodingError
+RemoteTraceback: type[Exception] = _pool.RemoteTraceback
+ExceptionWithTraceback: Any = _pool.ExceptionWithTraceback
+mapstar: Any = _pool.mapstar
+starmapstar: Any = _pool.starmapstar

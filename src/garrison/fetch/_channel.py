@@ -136,13 +136,17 @@ class Hub:
 
 
 def _introduction(line: socket.socket) -> int:
-    """Return the number that a new lane gives; refuse other users' processes."""
-    _, user, _ = _CREDENTIALS.unpack(
-        line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    )
-    if user != os.geteuid():
-        raise PermissionError("not a process of this user")
+    """Return the number that a new lane gives."""
+    _refuse_strangers(line)
     return int(line.recv(32))
+
+
+def _refuse_strangers(line: socket.socket) -> None:
+    """Talk to processes of this user only; the kernel says whose the other end is."""
+    credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(credentials)
+    if user != os.geteuid():
+        raise PermissionError(f"the other end belongs to user {user}")
 
 
 class Line:
@@ -159,6 +163,7 @@ class Line:
     def __init__(self, address: str, lane: int) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.connect(address)
+        _refuse_strangers(self._socket)
         self._socket.send(str(lane).encode())
 
     def close(self) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sized
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from typing_extensions import Self
 
 from garrison import _os
 from garrison.errors import PoolClosed
@@ -423,7 +422,7 @@ class BasePool(TaskMethods):
             _stop(self._engine, self._pid)
             self._finalizer.detach()
 
-    def __enter__(self) -> Self:
+    def __enter__(self: P) -> P:
         self._check_running()
         return self
 

@@ -68,11 +68,14 @@ class AsyncResult:
         garrison.WorkerDied
             If the process that ran the call went away.
         """
-        if self._outcome is None:
-            deadline = None if timeout is None else time.monotonic() + timeout
-            if not self._engine.await_(self._ticket, deadline):
-                raise multiprocessing.TimeoutError
-        success, value = self._settle()
+        outcome = self._outcome
+        if outcome is None:
+            if not self._ticket.ended():
+                deadline = None if timeout is None else time.monotonic() + timeout
+                if not self._engine.await_(self._ticket, deadline):
+                    raise multiprocessing.TimeoutError
+            outcome = self._settle()
+        success, value = outcome
         if success:
             return value
         try:

@@ -78,6 +78,7 @@ class Runner:
         report: bool = True,
         env: dict[str, str] | None = None,
         stdout: int | None = None,
+        terminal: int | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a run in a process group of its own."""
         if not isinstance(sites, str | bytes):
@@ -92,8 +93,8 @@ class Runner:
                 cwd=self.folder,
                 env=_environment() | (env or {}),
                 stdin=file if stdin else subprocess.DEVNULL,
-                stdout=stdout or out,
-                stderr=err,
+                stdout=terminal or stdout or out,
+                stderr=terminal or err,
                 start_new_session=True,
             )
         self._started.append(process)

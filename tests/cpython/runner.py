@@ -1,8 +1,12 @@
-"""Run CPython's pool tests: ``python -m ...runner MODULE METHOD FOLDER CLASS...``."""
+"""Run CPython's pool tests: ``python -m ...runner MODULE METHOD FOLDER NAME...``.
+
+A NAME is that of a class, or, with a minus before it, that of a test not to be run.
+"""
 
 from __future__ import annotations
 
 import faulthandler
+import functools
 import importlib
 import json
 import os
@@ -46,15 +50,15 @@ def _name(test: unittest.TestCase) -> str:
 
 
 def main() -> None:
-    """Run the classes and write report.json and evidence to the folder."""
-    module, method, folder, *classes = sys.argv[1:]
+    """Run the tests and write report.json and evidence to the folder."""
+    module, method, folder, *names = sys.argv[1:]
     faulthandler.dump_traceback_later(SECONDS, exit=True)
     os.environ["GARRISON_START_METHOD"] = method
     evidence = Path(folder, "evidence")
     _stand_in_fresh_interpreters(module, evidence)
     stand_in.install(module, evidence)
     suite = importlib.import_module(f"{__package__}.suite")
-    outcomes = _run(suite, classes)
+    outcomes = _run(suite, names)
     report = {
         "outcomes": outcomes,
         "altered": importlib.import_module("test.support").environment_altered,
@@ -62,24 +66,32 @@ def main() -> None:
     Path(folder, "report.json").write_text(json.dumps(report))
 
 
-def _run(suite: Any, classes: list[str]) -> dict[str, str]:
-    loader = unittest.TestLoader()
-    tests = [loader.loadTestsFromTestCase(getattr(suite, name)) for name in classes]
+def _run(suite: Any, names: list[str]) -> dict[str, str]:
+    excluded = {name[1:] for name in names if name.startswith("-")}
+    classes = [getattr(suite, name) for name in names if not name.startswith("-")]
+    tests = [_load(cls, excluded) for cls in classes]
     runner = unittest.TextTestRunner(verbosity=2, resultclass=Results)
     result: Any = runner.run(unittest.TestSuite(tests))
     outcomes: dict[str, str] = result.outcomes
     return outcomes
 
 
+def _load(cls: type[unittest.TestCase], excluded: set[str]) -> unittest.TestSuite:
+    names = unittest.TestLoader().getTestCaseNames(cls)
+    chosen = [name for name in names if f"{cls.__name__}.{name}" not in excluded]
+    return unittest.TestSuite(map(cls, chosen))
+
+
 def _stand_in_fresh_interpreters(module: str, evidence: Path) -> None:
-    """Interpreters that tests start look at PYTHONPATH, and find a sitecustomize there."""
+    """Interpreters that tests start, and no others, find a sitecustomize on their path."""
     site = str(Path(__file__).with_name("stand_in_site"))
-    os.environ["PYTHONPATH"] = os.pathsep.join([site, os.environ["PYTHONPATH"]])
-    os.environ["GARRISON_STANDS_IN"] = os.pathsep.join(
-        [stand_in.__name__, module, str(evidence.with_name("evidence-fresh"))]
-    )
+    told = [stand_in.__name__, module, str(evidence.with_name("evidence-fresh"))]
     helper: Any = importlib.import_module("test.support.script_helper")
-    helper.interpreter_requires_environment = lambda: True
+    helper.assert_python_ok = functools.partial(
+        helper.assert_python_ok,
+        PYTHONPATH=os.pathsep.join([site, os.environ["PYTHONPATH"]]),
+        GARRISON_STANDS_IN=os.pathsep.join(told),
+    )
 
 
 if __name__ == "__main__":

@@ -172,9 +172,12 @@ class Engine:
         try:
             value = _portrait.load(payload)
         except Exception:
-            return f"{name}(...)" if kind == _wire.CALL else f"{name}(item {index})"
+            one = kind in {_wire.CALL, _wire.ARGS}
+            return f"{name}(...)" if one else f"{name}(item {index})"
         if kind == _wire.CALL:
             args, kwds = value
+        elif kind == _wire.ARGS:
+            args, kwds = value, {}
         elif kind & _wire.STARMAP:
             args, kwds = value[index], {}
         else:

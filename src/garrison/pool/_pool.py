@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sized
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
-
 from garrison import _os
 from garrison.errors import PoolClosed
 from garrison.options import Options, whole
@@ -100,8 +99,12 @@ class TaskMethods:
             home._check_running()
         if not callable(func):
             _not_callable(func)
-        ticket = self._engine.submit(func, _wire.CALL, (args, kwds), self._options)
-        result = AsyncResult(home, self._engine, ticket)
+        engine, options = self._engine, self._options
+        if kwds:
+            ticket = engine.submit(func, _wire.CALL, (args, kwds), options)
+        else:
+            ticket = engine.submit(func, _wire.ARGS, args, options)
+        result = AsyncResult(home, engine, ticket)
         if callback is None and error_callback is None:
             return result
         return self._announced(result, callback, error_callback)

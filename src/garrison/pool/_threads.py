@@ -214,7 +214,9 @@ def _run(
     start = time.perf_counter_ns()
     try:
         result: Any
-        if kind == _wire.CALL:
+        if kind == _wire.ARGS:
+            result = _call(function, value, {}, options)
+        elif kind == _wire.CALL:
             result = _call(function, value[0], value[1], options)
         elif kind & _wire.EACH:
             result = [_each(function, item, options) for item in value]

@@ -32,6 +32,8 @@ MAP = 1
 """A list of items; each is the function's one argument."""
 STARMAP = 2
 """A list of argument tuples."""
+ARGS = 8
+"""args: a call without keywords, the usual one."""
 EACH = 4
 """Added to MAP: an item that fails does not end the chunk; each has an outcome of its own."""
 

@@ -109,6 +109,8 @@ def _run(
             buffers = _wire.own_copies(buffers)
         arguments = _wire.loads(payload, buffers=buffers)
         del payload, buffers, task
+        if kind == _wire.ARGS:
+            return _wire.encode_result(function(*arguments))
         if kind == _wire.CALL:
             args, kwds = arguments
             return _wire.encode_result(function(*args, **kwds))

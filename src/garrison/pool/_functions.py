@@ -2,36 +2,27 @@
 
 By reference if a worker can import the very same object, else by value (cloudpickle): lambdas,
 closures, what a notebook or a REPL defines, and all of ``__main__`` where workers do not have it.
-
-Functions by value share one namespace per worker, as they share ``__main__`` at home: a global that
-an initializer sets is seen by the task that reads it. A value that comes from the parent replaces
-only what came from the parent before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
-import io
 import pickle
 import sys
 import types
 import weakref
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
-from cloudpickle.cloudpickle import _function_setstate as _cloudpickle_set_state
-
-from garrison.errors import ArgumentUnpicklable
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from garrison import _core
 
-__all__ = ["Registry", "dumps_by_value", "dumps_with_classes", "load_function"]
+__all__ = ["IMPORTABLE", "MAIN", "Known", "Registry", "load_function", "remember_main"]
 
-_IMPORTABLE = (types.FunctionType, type)
+IMPORTABLE = (types.FunctionType, type)
 
 MAIN = b"__main__"
 """A pickle with these bytes may refer to something that the workers do not have."""
@@ -45,13 +36,13 @@ class Known:
         if fork:
             main = sys.modules.get("__main__")
             for name, value in list(vars(main).items()) if main else ():
-                if isinstance(value, _IMPORTABLE) and value.__module__ == "__main__":
+                if isinstance(value, IMPORTABLE) and value.__module__ == "__main__":
                     self._refs[name] = weakref.ref(value)
 
     def all_of_main(self) -> bool:
         """Whether ``__main__`` has no function and no class that the workers lack."""
         for name, value in list(vars(sys.modules["__main__"]).items()):
-            if isinstance(value, _IMPORTABLE) and value.__module__ == "__main__":
+            if isinstance(value, IMPORTABLE) and value.__module__ == "__main__":
                 ref = self._refs.get(name)
                 if ref is None or ref() is not value:
                     return False
@@ -75,155 +66,24 @@ def _found_by_name(value: Any) -> bool:
     return found is value and module is not None
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
-    """By reference what the workers can import, by value the rest."""
-
-    def __init__(
-        self, file: io.BytesIO, known: Known, keep: Callable[..., Any] | None = None
-    ) -> None:
-        super().__init__(file, protocol=5, buffer_callback=keep)
-        self._known = known
-        main = sys.modules.get("__main__")
-        if main is not None:
-            # All functions of __main__ find their globals in the worker's one namespace.
-            self.globals_ref[id(vars(main))] = _MainGlobals()
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, _IMPORTABLE) and self._known.has(obj):
-            return NotImplemented
-        reduced = super().reducer_override(obj)
-        if isinstance(obj, types.FunctionType) and obj.__globals__ is _main_dict():
-            return (*reduced[:5], _set_function_state)
-        return reduced
-
-
-class _ClassPickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
-    """Classes of ``__main__`` by value; functions must be importable, as elsewhere."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, types.FunctionType):
-            return NotImplemented
-        return super().reducer_override(obj)
-
-
-def dumps_with_classes(value: object) -> bytes:
-    """Pickle a worker's result, whose classes may have come by value."""
-    file = io.BytesIO()
-    _ClassPickler(file, protocol=5).dump(value)
-    return file.getvalue()
-
-
-def dumps_by_value(
-    value: object, known: Known, where: str, keep: Callable[..., Any] | None = None
-) -> bytes:
-    """Pickle with cloudpickle; a failure names the path to what cannot be sent."""
-    file = io.BytesIO()
-    try:
-        _Pickler(file, known, keep).dump(value)
-    except Exception as error:
-        raise unpicklable(value, where, error, known) from error
-    return file.getvalue()
-
-
 # --- The namespace of __main__ in a worker ----------------------------------------------------
 
-_shipped: dict[str, Any] = {}
+shipped: dict[str, Any] = {}
 """What this worker's ``__main__`` has from the parent, by name."""
 
 
 def remember_main() -> None:
     """Note what ``__main__`` holds before any code of the user has run in this worker."""
-    _shipped.update(_main_dict())
+    shipped.update(main_dict())
 
 
-def _main_dict() -> dict[str, Any]:
+def main_dict() -> dict[str, Any]:
     return vars(sys.modules["__main__"])
-
-
-class _MainGlobals(dict):  # type: ignore[type-arg]
-    """Stands for the namespace of ``__main__`` in a pickle."""
-
-    def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
-        return _main_dict, ()
-
-
-def _set_function_state(function: types.FunctionType, state: tuple[Any, dict[str, Any]]) -> None:
-    """As cloudpickle's, but a global that this process has set itself stays what it is."""
-    attributes, slots = state
-    namespace = function.__globals__
-    for name, value in slots.get("__globals__", {}).items():
-        if name not in namespace or namespace[name] is _shipped.get(name, namespace):
-            namespace[name] = _shipped[name] = value
-    _cloudpickle_set_state(function, (attributes, {**slots, "__globals__": {}}))
 
 
 def load_function(pickled: bytes) -> Any:
     """Unpickle a function in a worker."""
     return pickle.loads(pickled)
-
-
-# --- What cannot be pickled -------------------------------------------------------------------
-
-
-def unpicklable(value: object, where: str, error: Exception, known: Known) -> Exception:
-    """Say what cannot be sent, with the path to it. A user's own exception stays what it is."""
-    path, culprit = _culprit(value, where, known)
-    if not isinstance(error, (pickle.PicklingError, TypeError, AttributeError, RecursionError)):
-        if hasattr(error, "add_note"):
-            error.add_note(f"while pickling {path}")
-        return error
-    msg = (
-        f"cannot send {path} to a worker: {_short(culprit)} ({error}); "
-        "make it in the worker (see `initializer`), or send what it is made from"
-    )
-    return ArgumentUnpicklable(msg)
-
-
-def _short(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"<{type(value).__qualname__} object>"
-    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004
-
-
-def _culprit(value: object, path: str, known: Known) -> tuple[str, object]:
-    """Follow the first part that cannot be pickled, down to one whose parts all can."""
-    for _ in range(20):
-        for step, part in _parts(value):
-            if not _picklable(part, known):
-                path, value = path + step, part
-                break
-        else:
-            break
-    return path, value
-
-
-def _picklable(value: object, known: Known) -> bool:
-    try:
-        _Pickler(io.BytesIO(), known).dump(value)
-    except Exception:
-        return False
-    return True
-
-
-def _parts(value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, dict):
-        yield from ((f"[{_short(key)}]", part) for key, part in value.items())
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        yield from ((f"[{index}]", part) for index, part in enumerate(value))
-    elif isinstance(value, functools.partial):
-        yield from ((".func", value.func), (".args", value.args), (".keywords", value.keywords))
-    elif isinstance(value, types.FunctionType):
-        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
-            yield f" closure variable {name!r}", cell.cell_contents
-        for name in value.__code__.co_names:
-            if name in value.__globals__:
-                yield f" global {name!r}", value.__globals__[name]
-    elif isinstance(value, types.MethodType):
-        yield ".__self__", value.__self__
-    elif hasattr(value, "__dict__") and not isinstance(value, (type, types.ModuleType)):
-        yield from ((f".{name}", part) for name, part in vars(value).items())
 
 
 # --- The parent's register --------------------------------------------------------------------
@@ -282,13 +142,14 @@ class Registry:
 
     def _pickle(self, value: object, function: Callable[..., Any]) -> bytes:
         where = f"function {_name(function)}"
-        try:
+        # What the plain pickler cannot do, cloudpickle may; else it says what is wrong, and where.
+        with contextlib.suppress(Exception):
             pickled = pickle.dumps(value, 5)
-        except Exception:
-            return dumps_by_value(value, self.known, where)
-        if MAIN in pickled and not self.known.all_of_main():
-            return dumps_by_value(value, self.known, where)
-        return pickled
+            if MAIN not in pickled or self.known.all_of_main():
+                return pickled
+        from garrison.pool import _by_value
+
+        return _by_value.dumps_by_value(value, self.known, where)
 
     def _forget_some(self) -> None:
         """Let the oldest functions go; those in use stay until their last task is over."""

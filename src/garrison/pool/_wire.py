@@ -88,7 +88,9 @@ def _encode_otherwise(value: object, known: Known | None, where: str) -> Encoded
     if known is None:
         data = dumps(value, 5, buffer_callback=keep)
     else:
-        data = _functions.dumps_by_value(value, known, where, keep)
+        from garrison.pool import _by_value
+
+        data = _by_value.dumps_by_value(value, known, where, keep)
     check_room(len(data) + sum(view.nbytes for view in buffers))
     return data, buffers or None
 
@@ -124,7 +126,9 @@ def encode_result(value: object) -> tuple[int, bytes, list[Any] | None]:
 def _encode_result_of_main(value: object, error: Exception) -> tuple[int, bytes, None]:
     """Try again with classes of ``__main__`` by value: the parent knows its own again."""
     try:
-        return OK, _functions.dumps_with_classes(value), None
+        from garrison.pool import _by_value
+
+        return OK, _by_value.dumps_with_classes(value), None
     except Exception:
         return ERROR, encode_error(MaybeEncodingError(error, value)), None
 
@@ -172,7 +176,9 @@ def _dumps_or_fail(encoded: list[Any]) -> bytes:
     try:
         return dumps(encoded, 5)
     except Exception:
-        return _functions.dumps_with_classes(encoded)
+        from garrison.pool import _by_value
+
+        return _by_value.dumps_with_classes(encoded)
 
 
 # --- Exceptions -------------------------------------------------------------------------------

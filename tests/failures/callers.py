@@ -86,7 +86,7 @@ LOADS: list[Callable[[Pool], object]] = [
 @row("terminate() in another thread at any time", source="#23", limit=30.0)
 def terminate_at_any_time(subject: Subject) -> None:
     moments = random.Random(3)
-    for number in range(30 if subject.method == "fork" else 10):
+    for number in range(14 if subject.method == "fork" else 5):
         pool = subject.pool()
         thread = threading.Timer(moments.random() * 0.03, pool.terminate)
         thread.start()
@@ -120,7 +120,7 @@ def _until_terminated(subject: Subject, pool: Pool, load: Callable[[Pool], objec
 @row("errors on the way to a worker while the pool is shut down", source="#6", limit=30.0)
 def errors_while_shutting_down(subject: Subject) -> None:
     moments = random.Random(4)
-    for number in range(30 if subject.method == "fork" else 10):
+    for number in range(14 if subject.method == "fork" else 5):
         pool = subject.pool()
         end = pool.terminate if number % 2 else pool.close
         thread = threading.Timer(moments.random() * 0.02, end)
@@ -157,7 +157,7 @@ def submit_after_the_end(subject: Subject, method: str) -> None:
     "submit in an exit handler that runs",
     source="#26",
     cases=["before the pool's own", "after the pool's own"],
-    fine=["*"],
+    fine=["before the pool's own-*"],
 )
 def submit_at_exit(subject: Subject, when: str) -> None:
     with Victim(subject, register_and_exit, when) as victim:
@@ -231,7 +231,7 @@ def logging_while_workers_start(subject: Subject) -> None:
     thread = threading.Thread(target=_log, args=(logger, stop))
     thread.start()
     try:
-        for _ in range(15 if subject.method == "fork" else 4):
+        for _ in range(8 if subject.method == "fork" else 3):
             with subject.pool(maxtasksperchild=1) as pool:
                 results = [pool.apply_async(log_and_return, (n,)) for n in range(6)]
                 same([subject.value(result) for result in results], list(range(6)))
@@ -256,7 +256,7 @@ def log_and_return(value: int) -> int:
     "a process forked by the user outlives the program, whose pool was",
     source="#34",
     cases=["closed", "left alone"],
-    fine=["*"],
+    fine=["*-fork"],
 )
 def forked_child_outlives(subject: Subject, end: str) -> None:
     with Victim(subject, fork_and_exit, end) as victim:

@@ -21,6 +21,7 @@ from typing import NoReturn
 from . import crash_points
 from .registry import Row, all_rows
 from .subject import Broken, Missing, Subject
+from .victims import FAILED
 
 
 def main() -> None:
@@ -45,7 +46,13 @@ def main() -> None:
 
 def _call(subject: Subject, target: str, arguments: list[str]) -> None:
     module, _, function = target.partition(":")
-    getattr(importlib.import_module(module), function)(subject, *arguments)
+    try:
+        getattr(importlib.import_module(module), function)(subject, *arguments)
+    except Exception as error:
+        traceback.print_exc()
+        sys.stdout.write(f"{FAILED} {json.dumps(_outcome(error))}\n")
+        sys.stdout.flush()
+        os._exit(3)
 
 
 def _run_row(subject: Subject, name: str, report: Path) -> None:

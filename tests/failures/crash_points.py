@@ -12,6 +12,7 @@ import signal
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from . import tasks
 from .registry import Row
@@ -49,14 +50,18 @@ def crash_point(subject: Subject, point: str) -> None:
     with TemporaryDirectory() as folder:
         token = Path(folder, "token")
         os.environ["GARRISON_CRASH"] = f"{point}@{token}"
-        with Victim(subject, work_to_the_end) as victim:
+        with Victim(subject, work_to_the_end, str(Path(folder, "died"))) as victim:
             status = victim.ended(LIMIT - 2.0)
             check(status in (0, -signal.SIGKILL), f"ended with {status}")
             nothing_left(1.0)
         check(token.exists(), "the point was not reached")
 
 
-def work_to_the_end(subject: Subject) -> None:
+def _once(pool: Any) -> Any:
+    return pool.options(retries=0)
+
+
+def work_to_the_end(subject: Subject, path: str) -> None:
     """Go through all kinds of work, with tasks that may be tried again, and check each result."""
     with subject.pool(2, maxtasksperchild=20, retries=5) as pool:
         results = [pool.apply_async(tasks.square, (n,)) for n in range(50)]
@@ -66,5 +71,9 @@ def work_to_the_end(subject: Subject) -> None:
         same(pool.map(tasks.double_first, [b"\1" * 3_000_000] * 4, chunksize=1), [2] * 4)
         same([len(block) for block in pool.map(tasks.block_of, [3_000_000] * 4)], [3_000_000] * 4)
         subject.error(pool.apply_async(tasks.raise_it, (ValueError,)), ValueError)
+        same(subject.value(pool.apply_async(tasks.die_once, (path, 7))), 7)
+        # Where the supervisor dies before it could tell how the worker did, nobody can.
+        lost = subject.error(_once(pool).apply_async(tasks.die, ("SIGKILL",)))
+        check(type(lost) is subject.module.WorkerDied, f"{type(lost).__name__}: {lost}")
         subject.still_works(pool)
         subject.finish(pool)

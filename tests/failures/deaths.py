@@ -14,7 +14,7 @@ from typing import Any
 from . import tasks
 from .registry import row
 from .subject import PATIENCE, Subject, check, none_lost, same
-from .system import all_gone, gone
+from .system import all_gone, gone, kill
 
 MEGABYTE = 1 << 20
 EXPECTED: dict[str, dict[str, int]] = {
@@ -77,7 +77,7 @@ def killed_taking_a_task(subject: Subject) -> None:
     with subject.pool() as pool:
         for _ in range(20):
             results = [pool.apply_async(len, (bytes(200_000),)) for _ in range(6)]
-            os.kill(moments.choice(subject.workers(pool)), signal.SIGKILL)
+            kill(moments.choice(subject.workers(pool)))
             values = [_length_or_death(subject, result) for result in results]
             check(values.count(None) <= 1, f"one kill cost {values.count(None)} tasks")
         subject.still_works(pool)
@@ -177,7 +177,7 @@ def hundred_kills_from_outside(subject: Subject) -> None:
         for _ in range(100 if subject.method == "fork" else 20):
             results = [pool.apply_async(tasks.sleep_and_return, (0.001, n)) for n in range(3)]
             pid = moments.choice(subject.workers(pool))
-            os.kill(pid, signal.SIGKILL)
+            kill(pid)
             check(gone(pid, PATIENCE), "survived SIGKILL")
             lost = [n for n in range(3) if _value_or_death(subject, results[n]) != n]
             check(len(lost) <= 1, f"one kill cost {len(lost)} tasks")

@@ -27,12 +27,47 @@ what the scenario says of it. That column was observed once, with Python {python
 `python -m tests.failures.record` observes it again. Rows in which the standard library is fine,
 too, are kept: they are promises that garrison must not break either.
 
+A number after gh- is that of an issue or a pull request of CPython, others name their project.
+
 Here {broken} of {total} rows break the standard library, under one start method at least.
 
 Not in the tables, since only garrison's test build has them: every named crash point of the core
 (`test_crash_points.py`) kills the process that reaches it, once, under a mixed load.
 """
 
+_SEEN_IN = {
+    1: "gh-96062, pebble 163",
+    2: "gh-66587, gh-82265",
+    3: "pebble 97",
+    4: "gh-94777",
+    5: "gh-105829",
+    6: "gh-125451",
+    7: "gh-115634, gh-111498",
+    9: "gh-76067",
+    11: "loky's crash tests",
+    13: "gh-84376, pebble 146",
+    14: "gh-83371",
+    15: "gh-101081",
+    17: "loky's tests",
+    18: "gh-101586, gh-84291",
+    19: "loky 143",
+    20: "bpo-8296, pathos 114",
+    21: "gh-88628",
+    23: "gh-78178, gh-96995, gh-79448",
+    25: "gh-82682",
+    26: "gh-6144",
+    27: "gh-90622, gh-91776, gh-105464",
+    29: "gh-111873",
+    32: "gh-124706, gh-83716, gh-131794",
+    34: "gh-146313",
+    36: "sglang 28089",
+    37: "pytorch 5040, 26009, 1355",
+    48: "pebble 31, 76",
+    49: "tini 164",
+    50: "pebble 97",
+    52: "LMDB, glibc",
+    54: "boost 128",
+}
 _GROUPS = {
     "matrix": "The failure matrix",
     "bugs": "Known hard bugs",
@@ -67,11 +102,11 @@ def _order(row: Row) -> int:
 
 
 def _table(rows: Iterable[Row], record: dict[str, Any]) -> str:
-    lines = ["| bug | what goes wrong | standard library | NAME |", "|---|---|---|---|"]
+    lines = ["| seen in | what goes wrong | standard library | NAME |", "|---|---|---|---|"]
     for row in rows:
         seen = _seen(record["rows"][row.name])
-        bug = row.source if row.source.startswith("#") else ""
-        lines.append(f"| {bug} | {_cell(row.title)} | {_cell(seen)} | `{row.name}` |")
+        cells = [_SEEN_IN.get(_order(row), ""), _cell(row.title), _cell(seen), f"`{row.name}`"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

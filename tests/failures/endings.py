@@ -15,7 +15,7 @@ from .subject import PATIENCE, Subject, check, same
 from .system import descriptors, mappings, meminfo_kib, until
 from .victims import Victim, nothing_left
 
-CYCLES = {"fork": 100, "spawn": 15, "forkserver": 30}
+CYCLES = {"fork": 50, "spawn": 8, "forkserver": 8}
 NOISE_KIB = 64 << 10
 
 
@@ -100,7 +100,7 @@ def few_descriptors(subject: Subject) -> None:
 )
 def tree_killed(subject: Subject) -> None:
     before = meminfo_kib("Shmem")
-    for _ in range(10 if subject.method == "fork" else 4):
+    for _ in range(3):
         with Victim(subject, stream_large_results) as victim:
             victim.ready()
             os.killpg(victim.process.pid, signal.SIGKILL)

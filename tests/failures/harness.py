@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .registry import Row
-from .system import TOKEN, describe, marked, until
+from .system import TOKEN, describe, kill, marked, until
 
 ROOT = Path(__file__).resolve().parents[len(__package__.split("."))]
 LEFT_AFTER = 1.0
@@ -168,10 +168,7 @@ def _kill(token: str) -> None:
     def kill_all() -> bool:
         found = marked(token)
         for pid in found:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            kill(pid)
         return not found
 
     until(kill_all, 5.0)

@@ -23,13 +23,21 @@ from .subject import PATIENCE, Subject, check
 from .system import descendants_of, describe, helpers, until
 from .victims import Victim, nothing_left
 
-LINES = {"fork": 60, "spawn": 12, "forkserver": 12}
+LINES = {"fork": 30, "spawn": 6, "forkserver": 6}
+"""How many of them in the suite; all of them if the environment says so."""
+ALL_LINES = "GARRISON_TEST_ALL_LINES"
 
 
-@row("Ctrl-C at a random moment", source="#20", cases=["program", "group"], limit=60.0)
+@row(
+    "Ctrl-C at a random moment",
+    source="#20",
+    cases=["program", "group"],
+    limit=60.0,
+    fine=["*-spawn", "*-forkserver"],
+)
 def ctrl_c_at_random(subject: Subject, target: str) -> None:
     moments = random.Random(5)
-    for _ in range(10 if subject.method == "fork" else 4):
+    for _ in range(6 if subject.method == "fork" else 3):
         with Victim(subject, call_everything) as victim:
             victim.ready()
             time.sleep(moments.random() * 0.2)  # the moment itself is what is tried here
@@ -75,11 +83,17 @@ CALLS: dict[str, Callable[[Subject, Any], object]] = {
 }
 
 
-@row("KeyboardInterrupt at every line of", source="#20", cases=list(CALLS), limit=60.0)
-def interrupt_at_every_line(subject: Subject, call: str) -> None:
+@row(
+    "KeyboardInterrupt at lines throughout",
+    source="#20",
+    cases=list(CALLS),
+    limit=60.0,
+    fine=["apply-*", "map-*", "close*-spawn"],
+)
+def interrupt_at_lines(subject: Subject, call: str) -> None:
     lines = _count_lines(subject, call)
     check(lines > 0, "no line was seen")
-    step = max(1, lines // LINES[subject.method])
+    step = 1 if os.environ.get(ALL_LINES) else max(1, lines // LINES[subject.method])
     for line in range(1, lines + 1, step):
         _interrupt(subject, call, line)
 
@@ -97,9 +111,10 @@ def _count_lines(subject: Subject, call: str) -> int:
 
 def _interrupt(subject: Subject, call: str, line: int) -> None:
     before = set(descendants_of(os.getpid()))
+    tracer = Tracer(subject, line)
     pool = None if call == "Pool()" else subject.pool()
     try:
-        with Tracer(subject, line):
+        with tracer:
             made: Any = CALLS[call](subject, pool)
     except KeyboardInterrupt:
         made = None
@@ -111,7 +126,7 @@ def _interrupt(subject: Subject, call: str, line: int) -> None:
     gc.collect()
     until(lambda: not _new_children(before), PATIENCE)
     left = [describe(pid) for pid in _new_children(before)]
-    check(not left, f"interrupted at line {line}: {left}")
+    check(not left, f"interrupted at {tracer.where}: {left}")
 
 
 def _new_children(before: set[int]) -> set[int]:
@@ -123,9 +138,9 @@ class Tracer:
     """Counts the lines run in the module under test; interrupts at one of them."""
 
     def __init__(self, subject: Subject, at: int | None) -> None:
-        folders = {str(Path(subject.module.__file__).parent)}
-        self.lines = 0
-        self._folders, self._at, self._pid = folders, at, os.getpid()
+        folder = f"{Path(subject.module.__file__).parent}{os.sep}"
+        self.lines, self.where = 0, ""
+        self._folder, self._at, self._pid = folder, at, os.getpid()
         self._thread = threading.get_ident()
 
     def __enter__(self) -> Tracer:
@@ -139,7 +154,7 @@ class Tracer:
         if os.getpid() != self._pid:
             sys.settrace(None)
             return None
-        return self._line if str(Path(frame.f_code.co_filename).parent) in self._folders else None
+        return self._line if frame.f_code.co_filename.startswith(self._folder) else None
 
     def _line(self, frame: FrameType, event: str, argument: object) -> Any:
         if event != "line" or os.getpid() != self._pid:
@@ -147,5 +162,6 @@ class Tracer:
         self.lines += 1
         if self.lines == self._at:
             sys.settrace(None)
+            self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
             raise KeyboardInterrupt
         return self._line

@@ -94,7 +94,12 @@ LIMITS: dict[str, tuple[int, Callable[[], None]]] = {
 }
 
 
-@row("a pool is made under a tight ulimit", source="#54", cases=list(LIMITS), fine=["*"])
+@row(
+    "a pool is made under a tight ulimit",
+    source="#54",
+    cases=list(LIMITS),
+    fine=["-n-fork", "-[vf]-*"],
+)
 def tight_limit(subject: Subject, flag: str) -> None:
     kind, restrict = LIMITS[flag]
     before = resource.getrlimit(kind)

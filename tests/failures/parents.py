@@ -19,7 +19,12 @@ from .victims import Victim, nothing_left
 AT_ONCE = 1.0
 
 
-@row("parent killed while its pool is", source="#29", cases=["idle", "in tasks", "busy"])
+@row(
+    "parent killed while its pool is",
+    source="#29",
+    cases=["idle", "in tasks", "busy"],
+    fine=["[ib][du]*-fork", "[ib][du]*-spawn"],
+)
 def parent_killed(subject: Subject, state: str) -> None:
     with Victim(subject, hold_a_pool, state) as victim:
         victim.ready()
@@ -43,7 +48,7 @@ def hold_a_pool(subject: Subject, state: str) -> None:
     Victim.wait_for_the_end()
 
 
-@row("parent killed while it makes a pool", source="#29", limit=40.0)
+@row("parent killed while it makes a pool", source="#29", limit=40.0, fine=["-fork", "-spawn"])
 def parent_killed_making_a_pool(subject: Subject) -> None:
     moments = random.Random(6)
     for _ in range(12 if subject.method == "fork" else 6):

@@ -57,10 +57,25 @@ def _observe_all(rows: list[Row], jobs: int) -> Iterator[Observation]:
 def _observe(row: Row, method: str) -> Observation:
     if row.only_garrison:
         return row, method, f"absent: {row.only_garrison}"
-    outcome = str(harness.run(row, "multiprocessing", method))
-    text = re.sub(r" at 0x[0-9a-f]+", "", outcome.splitlines()[0])[:160]
+    outcome = str(harness.run(row, "multiprocessing", method)).splitlines()[0]
+    text = _without_details(outcome)
     sys.stderr.write(f"{row.name} {method}: {text}\n")
     return row, method, text
+
+
+_DIFFERS = {
+    r" at 0x[0-9a-f]+": "",
+    r"(1 s later|left behind): \d+ \(\w\).*": r"\1: processes",
+    r"(left behind in TMPDIR): .*": r"\1: temporary folders",
+    r"(left behind in /dev/shm): .*": r"\1: semaphores",
+}
+
+
+def _without_details(text: str) -> str:
+    """Leave out what differs from run to run and from machine to machine."""
+    for pattern, general in _DIFFERS.items():
+        text = re.sub(pattern, general, text)
+    return text[:120]
 
 
 def _write(rows: dict[str, dict[str, str]]) -> None:

@@ -32,6 +32,9 @@ class Wrong(Broken):
     """Something came, and it is not what should have come."""
 
 
+BROKEN: dict[str, type[Broken]] = {"hangs": Hangs, "lost": Lost, "wrong": Wrong}
+
+
 class Missing(Exception):
     """The system lacks what the scenario needs; the message names it."""
 
@@ -70,7 +73,8 @@ class Subject:
 
     def workers(self, pool: multiprocessing.pool.Pool) -> list[int]:
         """The pids of the workers of `pool` at this moment."""
-        return [worker.pid for worker in pool._pool]  # type: ignore[attr-defined]
+        known = pool._pool  # type: ignore[attr-defined]
+        return [worker.pid for worker in known if worker.pid]
 
     def value(self, result: Any) -> Any:
         """The value of an `AsyncResult`."""

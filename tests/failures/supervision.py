@@ -13,7 +13,7 @@ from . import tasks
 from .payloads import Submission
 from .registry import row
 from .subject import PATIENCE, Subject, check, same
-from .system import gone
+from .system import gone, kill
 
 NO_SUPERVISOR = "multiprocessing has no supervisor process"
 FEW = 40
@@ -163,7 +163,10 @@ def supervisor_killed_then_end(subject: Subject, end: str) -> None:
 
 
 @row(
-    "worker killed while it is being replaced or starting", source="supervisor", limit=40.0, fine=[]
+    "worker killed while it is being replaced or starting",
+    source="supervisor",
+    limit=40.0,
+    fine=["-spawn", "-forkserver"],
 )
 def killed_while_being_replaced(subject: Subject) -> None:
     with subject.pool(maxtasksperchild=1) as pool:
@@ -187,10 +190,7 @@ def _kill_new_workers(subject: Subject, pool: Any, stop: threading.Event) -> Non
         seen |= new
         # Every third: were it all, the pool would be right to give up.
         for pid in list(new)[::3]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            kill(pid)
 
 
 def _value_or_any_death(subject: Subject, result: Any, number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,15 @@ def all_gone(pids: list[int], seconds: float) -> list[int]:
     return [pid for pid in pids if not gone(pid, end - time.monotonic())]
 
 
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
+    """Send a signal; False if there is no such process any more."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def until(condition: Callable[[], object], seconds: float) -> bool:
     """Ask again and again, where the system offers no event to wait for."""
     end = time.monotonic() + seconds
@@ -47,12 +57,12 @@ def marked(token: str) -> list[int]:
 
 def parent_of(pid: int) -> int:
     """The parent of a process, 0 if it is gone."""
-    return int(_stat(pid)[1]) if _stat(pid) else 0
+    return int((_stat(pid) or ["", "0"])[1])
 
 
 def state_of(pid: int) -> str:
     """The state letter of a process (R, S, T, Z ...), empty if it is gone."""
-    return _stat(pid)[0] if _stat(pid) else ""
+    return (_stat(pid) or [""])[0]
 
 
 def children_of(parent: int) -> list[int]:

@@ -88,6 +88,15 @@ def die(how: str) -> NoReturn:
     raise AssertionError(message)
 
 
+def die_once(path: str, value: Any) -> Any:
+    """Kill this worker in the first call, return `value` in the next."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return value
+    die("SIGKILL")
+
+
 def die_or_square(x: int, victim: int) -> int:
     """Kill this worker if `x` is the victim."""
     if x == victim:

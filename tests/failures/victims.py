@@ -6,6 +6,7 @@ processes it knows, and its whole tree is marked with the token of the scenario.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,8 +15,11 @@ from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 
 from .harness import command
-from .subject import PATIENCE, Hangs, Subject, check
+from .subject import BROKEN, PATIENCE, Hangs, Subject, Wrong, check
 from .system import TOKEN, describe, marked, until
+
+FAILED = "failed:"
+"""What a victim says, and then in which way, when its function raises."""
 
 
 class Victim:
@@ -72,6 +76,9 @@ class Victim:
         assert self.process.stdout is not None
         text = self.process.stdout.readline()
         check(text, f"ended with {self.process.poll()} before it was ready")
+        if text.startswith(FAILED):
+            kind, words = json.loads(text.removeprefix(FAILED))
+            raise BROKEN.get(kind, Wrong)(words)
         return text.strip()
 
     def ready(self) -> list[int]:

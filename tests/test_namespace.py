@@ -1,0 +1,134 @@
+"""`import garrison as multiprocessing` is the whole migration: same names, same signatures."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import multiprocessing
+import multiprocessing.pool
+import pickle
+from typing import Any
+
+import pytest
+
+import garrison
+import garrison.pool
+
+METHODS = ("fork", "spawn", "forkserver")
+ADDED = {"imap": ["buffersize"], "imap_unordered": ["buffersize"], "__init__": ["options"]}
+"""Parameters that garrison documents beyond the standard library's; each can be left out."""
+PUBLIC = [
+    name
+    for name, value in vars(multiprocessing.pool.Pool).items()
+    if callable(getattr(multiprocessing.pool.Pool, name)) and not name.startswith("_")
+]
+
+
+def parameters(function: Any) -> dict[str, tuple[Any, Any]]:
+    signature = inspect.signature(function)
+    return {name: (each.kind, each.default) for name, each in signature.parameters.items()}
+
+
+def assert_same(name: str, ours: Any, theirs: Any) -> None:
+    mine, standard = parameters(ours), parameters(theirs)
+    added = [each for each in mine if each not in standard]
+    assert added == [each for each in ADDED.get(name, []) if each not in standard]
+    assert list(mine.items())[: len(standard)] == list(standard.items())
+    for each in added:
+        kind, default = mine[each]
+        assert kind == inspect.Parameter.VAR_KEYWORD or default is None
+
+
+@pytest.mark.parametrize("name", multiprocessing.__all__)
+def test_every_standard_name_is_here(name: str) -> None:
+    assert hasattr(garrison, name)
+    assert name in garrison.__all__
+
+
+@pytest.mark.parametrize("name", garrison.__all__)
+def test_every_public_name_exists(name: str) -> None:
+    assert hasattr(garrison, name)
+
+
+def test_names_beside_all_are_found_too() -> None:
+    assert garrison.SUBDEBUG == 5
+    assert garrison.context is multiprocessing.context
+    with pytest.raises(AttributeError, match="'garrison' has no attribute 'Pol'"):
+        garrison.Pol  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["connection", "managers", "shared_memory", "dummy"])
+def test_submodules_are_found_as_attributes(name: str) -> None:
+    assert getattr(garrison, name) is importlib.import_module(f"multiprocessing.{name}")
+
+
+@pytest.mark.parametrize("name", ["__init__", *PUBLIC])
+def test_methods_of_a_pool_have_the_standard_signature(name: str) -> None:
+    assert_same(name, getattr(garrison.Pool, name), getattr(multiprocessing.pool.Pool, name))
+
+
+@pytest.mark.parametrize("name", ["__init__", *PUBLIC])
+def test_methods_of_a_thread_pool_have_the_standard_signature(name: str) -> None:
+    ours, theirs = garrison.pool.ThreadPool, multiprocessing.pool.ThreadPool
+    if name == "Process":
+        pytest.skip("the standard library's makes threads with it, garrison's does not")
+    assert_same(name, getattr(ours, name), getattr(theirs, name))
+
+
+@pytest.mark.parametrize("name", ["get", "wait", "ready", "successful"])
+@pytest.mark.parametrize("kind", ["ApplyResult", "AsyncResult", "MapResult"])
+def test_methods_of_results_have_the_standard_signature(kind: str, name: str) -> None:
+    ours, theirs = getattr(garrison.pool, kind), getattr(multiprocessing.pool, kind)
+    assert_same(name, getattr(ours, name), getattr(theirs, name))
+
+
+@pytest.mark.parametrize("kind", ["IMapIterator", "IMapUnorderedIterator"])
+def test_next_of_an_iterator_has_the_standard_signature(kind: str) -> None:
+    ours, theirs = getattr(garrison.pool, kind), getattr(multiprocessing.pool, kind)
+    assert_same("next", ours.next, theirs.next)
+
+
+@pytest.mark.parametrize("name", ["get_context", "get_start_method", "set_start_method"])
+def test_functions_of_the_package_have_the_standard_signature(name: str) -> None:
+    assert_same(name, getattr(garrison, name), getattr(multiprocessing, name))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_context_has_all_that_the_standard_one_has(method: str) -> None:
+    ours: Any = garrison.get_context(method)
+    theirs = multiprocessing.get_context(method)
+    assert isinstance(ours, type(theirs))
+    assert_same("__init__", ours.Pool, theirs.Pool)
+    assert ours.get_start_method() == method
+    with ours.Pool(1) as pool:
+        assert isinstance(pool, garrison.Pool)
+        assert pool.apply(abs, (-1,)) == 1
+
+
+def test_a_context_of_a_context_makes_our_pools_too() -> None:
+    context = garrison.get_context("spawn")
+    assert context.get_context() is context
+    assert type(context.get_context("fork")) is type(garrison.get_context("fork"))
+    assert context.get_context("fork").get_start_method() == "fork"
+
+
+def test_an_unknown_start_method_is_named() -> None:
+    with pytest.raises(ValueError, match="'teleport'"):
+        garrison.get_context("teleport")
+
+
+def test_the_start_method_is_shared_with_multiprocessing() -> None:
+    assert garrison.get_start_method() == multiprocessing.get_start_method()
+    assert garrison.get_context().get_start_method() == multiprocessing.get_start_method()
+
+
+def test_public_classes_say_where_users_find_them() -> None:
+    for kind in (garrison.Pool, garrison.pool.AsyncResult, garrison.pool.IMapIterator):
+        assert kind.__module__ == "garrison.pool"
+
+
+def test_errors_are_of_the_standard_types_too() -> None:
+    assert issubclass(garrison.ArgumentUnpicklable, (pickle.PicklingError, TypeError))
+    assert issubclass(garrison.PoolClosed, ValueError)
+    assert issubclass(garrison.TaskTimeout, TimeoutError)
+    assert issubclass(garrison.SharedMemoryFull, MemoryError)

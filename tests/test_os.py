@@ -1,0 +1,276 @@
+"""What the system is asked: processors, memory, families of processes; on fake trees of files."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from garrison import _os
+
+GIB = 1 << 30
+Tree = Callable[[dict[str, str]], None]
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
+    """Make a system of these files: names below /proc or /sys/fs/cgroup, and their texts."""
+    monkeypatch.setattr(_os, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(_os, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.delenv("PYTHON_CPU_COUNT", raising=False)
+
+    def make(files: dict[str, str]) -> None:
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    return make
+
+
+@pytest.fixture
+def eight_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)))
+
+
+V2 = {"proc/self/cgroup": "0::/outer/inner\n", "cgroup/cgroup.controllers": "cpu memory\n"}
+V1 = {
+    "proc/self/cgroup": "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n1:name=systemd:/x\n",
+}
+HYBRID = {"proc/self/cgroup": "4:cpu,cpuacct:/user\n0::/user\n"}
+QUOTAS = {
+    "no limit": ({**V2, "cgroup/outer/inner/cpu.max": "max 100000\n"}, 8),
+    "own quota": ({**V2, "cgroup/outer/inner/cpu.max": "300000 100000\n"}, 3),
+    "a part counts as a whole": ({**V2, "cgroup/outer/inner/cpu.max": "150000 100000\n"}, 2),
+    "less than one": ({**V2, "cgroup/outer/inner/cpu.max": "10000 100000\n"}, 1),
+    "more than there are": ({**V2, "cgroup/outer/inner/cpu.max": "9900000 100000\n"}, 8),
+    "an ancestor's quota": (
+        {
+            **V2,
+            "cgroup/outer/inner/cpu.max": "max 100000\n",
+            "cgroup/outer/cpu.max": "200000 100000\n",
+        },
+        2,
+    ),
+    "the tightest of all": (
+        {
+            **V2,
+            "cgroup/outer/inner/cpu.max": "500000 100000\n",
+            "cgroup/outer/cpu.max": "400000 100000\n",
+        },
+        4,
+    ),
+    "nonsense in the file": ({**V2, "cgroup/outer/inner/cpu.max": "a lot\n"}, 8),
+    "a period of zero": ({**V2, "cgroup/outer/inner/cpu.max": "100000 0\n"}, 8),
+    "v1": (
+        {
+            **V1,
+            "cgroup/cpu/docker/abc/cpu.cfs_quota_us": "250000\n",
+            "cgroup/cpu/docker/abc/cpu.cfs_period_us": "50000\n",
+        },
+        5,
+    ),
+    "v1, seen from inside of a container": (
+        {
+            **V1,
+            "cgroup/cpu/cpu.cfs_quota_us": "200000\n",
+            "cgroup/cpu/cpu.cfs_period_us": "100000\n",
+        },
+        2,
+    ),
+    "v1, no limit": (
+        {
+            **V1,
+            "cgroup/cpu/docker/abc/cpu.cfs_quota_us": "-1\n",
+            "cgroup/cpu/docker/abc/cpu.cfs_period_us": "100000\n",
+        },
+        8,
+    ),
+    "v1 beside v2": (
+        {
+            **HYBRID,
+            "cgroup/cpu/user/cpu.cfs_quota_us": "600000\n",
+            "cgroup/cpu/user/cpu.cfs_period_us": "100000\n",
+            "cgroup/unified/user/cgroup.procs": "1\n",
+        },
+        6,
+    ),
+    "no control groups": ({"proc/self/cgroup": ""}, 8),
+    "no /proc": ({}, 8),
+}
+
+
+@pytest.mark.usefixtures("eight_processors")
+@pytest.mark.parametrize("case", QUOTAS)
+def test_processors_within_the_quota(tree: Tree, case: str) -> None:
+    files, expected = QUOTAS[case]
+    tree(files)
+    assert _os.usable_cpus() == expected
+
+
+def test_processors_within_the_affinity(tree: Tree) -> None:
+    tree({})
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert _os.usable_cpus() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert _os.usable_cpus() == len(before)
+
+
+@pytest.mark.usefixtures("eight_processors")
+@pytest.mark.parametrize(
+    ("text", "expected"), [("3", 3), ("64", 64), ("default", 8), ("0", 8), ("-2", 8), ("", 8)]
+)
+def test_python_cpu_count_has_the_last_word(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, text: str, expected: int
+) -> None:
+    tree({})
+    monkeypatch.setenv("PYTHON_CPU_COUNT", text)
+    assert _os.usable_cpus() == expected
+
+
+MEMINFO = {"proc/meminfo": f"MemTotal: 999 kB\nMemAvailable: {8 * GIB // 1024} kB\n"}
+ROOMS = {
+    "the machine": ({**MEMINFO, **V2}, 8 * GIB),
+    "no limit": (
+        {
+            **MEMINFO,
+            **V2,
+            "cgroup/outer/inner/memory.max": "max\n",
+            "cgroup/outer/inner/memory.current": f"{GIB}\n",
+        },
+        8 * GIB,
+    ),
+    "what the group has left": (
+        {
+            **MEMINFO,
+            **V2,
+            "cgroup/outer/inner/memory.max": f"{3 * GIB}\n",
+            "cgroup/outer/inner/memory.current": f"{GIB}\n",
+        },
+        2 * GIB,
+    ),
+    "what an ancestor has left": (
+        {
+            **MEMINFO,
+            **V2,
+            "cgroup/outer/memory.max": f"{2 * GIB}\n",
+            "cgroup/outer/memory.current": f"{GIB}\n",
+        },
+        GIB,
+    ),
+    "nothing left": (
+        {
+            **MEMINFO,
+            **V2,
+            "cgroup/outer/inner/memory.max": f"{GIB}\n",
+            "cgroup/outer/inner/memory.current": f"{2 * GIB}\n",
+        },
+        0,
+    ),
+    "v1": (
+        {
+            **MEMINFO,
+            **V1,
+            "cgroup/memory/docker/abc/memory.limit_in_bytes": f"{4 * GIB}\n",
+            "cgroup/memory/docker/abc/memory.usage_in_bytes": f"{GIB}\n",
+        },
+        3 * GIB,
+    ),
+    "unknown": ({}, sys.maxsize),
+}
+
+
+@pytest.mark.parametrize("case", ROOMS)
+def test_memory_that_is_left(tree: Tree, case: str) -> None:
+    files, expected = ROOMS[case]
+    tree(files)
+    assert _os.available_memory() == expected
+
+
+def test_kills_for_want_of_memory_are_counted(tree: Tree) -> None:
+    tree({**V2, "proc/vmstat": "pgpgin 5\noom_kill 3\n"})
+    assert _os.oom_kills() == 3
+    tree({"cgroup/outer/inner/memory.events": "oom 9\noom_kill 4\noom_group_kill 7\n"})
+    assert _os.oom_kills() == 4
+
+
+def limit_address_space(monkeypatch: pytest.MonkeyPatch, limit: int, memory: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (limit, resource.RLIM_INFINITY))
+    monkeypatch.setattr(_os, "total_memory", lambda: memory)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 64, 4096])
+@pytest.mark.parametrize("memory", [GIB // 2, 3 * GIB, 64 * GIB, 6144 * GIB])
+def test_a_heap_may_hold_all_of_the_memory(
+    monkeypatch: pytest.MonkeyPatch, memory: int, processes: int
+) -> None:
+    limit_address_space(monkeypatch, resource.RLIM_INFINITY, memory)
+    size = _os.region_size(processes)
+    assert size & (size - 1) == 0
+    # Twice: a dead worker's heap stays until its last result was dropped.
+    assert 2 * processes * size <= 1 << 46
+    assert size >= memory or 4 * (processes + 2) * size > 1 << 46
+
+
+@pytest.mark.parametrize("limit", [GIB, 4 * GIB, 100 * GIB])
+def test_heaps_fit_into_a_limited_address_space(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    limit_address_space(monkeypatch, limit, 64 * GIB)
+    assert 4 * _os.region_size(2) <= limit
+
+
+def test_a_heap_is_never_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_address_space(monkeypatch, 1 << 20, GIB)
+    assert _os.region_size(8) == 1 << 24
+
+
+def test_a_process_name_cannot_confuse(tree: Tree) -> None:
+    tree({"proc/12/stat": "12 (a) S 1 (b) Z 34) R 5 12 7\n", "proc/self/stat": "?"})
+    assert _os.stat_fields(12) == ["R", "5", "12", "7"]
+    assert _os.stat_fields(13) == []
+    assert _os.children(5) == [12]
+
+
+def test_families_of_processes(tree: Tree) -> None:
+    parents = {2: 1, 3: 2, 4: 3, 5: 1, 6: 4}
+    tree({f"proc/{pid}/stat": f"{pid} (x) S {parent} 1\n" for pid, parent in parents.items()})
+    assert sorted(_os.children(1)) == [2, 5]
+    assert sorted(_os.descendants(2)) == [3, 4, 6]
+    assert _os.descendants(6) == []
+
+
+def test_a_signal_to_nobody_is_no_error() -> None:
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    assert not _os.kill_quietly(process.pid, signal.SIGKILL)
+    assert not _os.kill_quietly(process.pid, signal.SIGKILL, group=True)
+    assert _os.wait_gone(process.pid, 10)
+
+
+def test_waiting_for_the_end_of_a_process() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        assert not _os.wait_gone(process.pid, 0)
+        assert _os.kill_quietly(process.pid, signal.SIGKILL)
+        assert _os.wait_gone(process.pid, 10)
+
+
+def test_the_descendants_of_a_process_are_killed() -> None:
+    # The shell's child speaks once it is there, and ends only by force.
+    script = "sh -c 'echo ready; exec sleep 60' & wait"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == b"ready\n"
+        family = _os.descendants(shell.pid)
+        assert family
+        assert _os.kill_descendants(shell.pid)
+        assert all(_os.wait_gone(pid, 0) for pid in family)

@@ -186,11 +186,11 @@ def killed_while_being_replaced(subject: Subject) -> None:
 def _kill_new_workers(subject: Subject, pool: Any, stop: threading.Event) -> None:
     seen: set[int] = set()
     while not stop.wait(0.002):
-        new = set(subject.workers(pool)) - seen
-        seen |= new
-        # Every third: were it all, the pool would be right to give up.
-        for pid in list(new)[::3]:
-            kill(pid)
+        for pid in set(subject.workers(pool)) - seen:
+            seen.add(pid)
+            # Every third: were it all, the pool would be right to give up.
+            if len(seen) % 3 == 0:
+                kill(pid)
 
 
 def _value_or_any_death(subject: Subject, result: Any, number: int) -> None:

@@ -18,7 +18,8 @@ pub enum Woken {
 /// Not `FUTEX_PRIVATE`: the word lies in memory that several processes map.
 pub fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> Woken {
     let limit = libc::timespec {
-        tv_sec: limit.as_secs() as libc::time_t,
+        // Without the bound `Duration::MAX` were a negative time, and the wait over at once.
+        tv_sec: limit.as_secs().min(i32::MAX as u64) as libc::time_t,
         tv_nsec: libc::c_long::from(limit.subsec_nanos() as i32),
     };
     // SAFETY: the word outlives the call, and a relative FUTEX_WAIT measures CLOCK_MONOTONIC.

@@ -64,6 +64,11 @@ impl State {
         u64::from(self.ticket) << 32 | u64::from(low)
     }
 
+    /// Ready to be claimed from this place of this ring.
+    fn waits_at(self, ring: u32, ticket: u32) -> bool {
+        self.tag == READY && self.ring == ring && self.ticket == ticket
+    }
+
     /// Nobody will write the word any more but the parent.
     pub fn ended(self) -> bool {
         self.tag == DONE || self.tag == LOST
@@ -84,7 +89,8 @@ pub struct RingShared {
 impl RingShared {
     /// For tests; in shared memory a ring of zeros is an empty ring.
     pub fn new() -> Self {
-        Self { head: AtomicU64::new(0), _line: [0; 15], tail: AtomicU64::new(0), _other_line: [0; 15] }
+        let (head, tail) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { head, _line: [0; 15], tail, _other_line: [0; 15] }
     }
 
     pub fn len(&self) -> u64 {
@@ -121,22 +127,43 @@ impl Ring<'_> {
         self.shared.len() >= self.entries.len() as u64
     }
 
-    /// Make a cell ready. Its fields are written; only this producer writes to this ring.
+    /// For the producer, before it pushes: is there a free entry, or one that can be had by helping
+    /// `head` over tasks that were withdrawn? Without one a push would overwrite a ready task.
+    pub fn has_room<'s>(&self, state_of: impl Fn(u32) -> &'s AtomicU64) -> bool {
+        while self.is_full() {
+            let place = self.shared.head.load(Ordering::Acquire);
+            let cell = self.entry(place).load(Ordering::Relaxed);
+            let word = state_of(cell).load(Ordering::Relaxed);
+            if State::unpack(word).waits_at(self.number, place as u32) {
+                return false;
+            }
+            self.help(place);
+        }
+        true
+    }
+
+    /// Make a cell ready. Its fields are written; only this producer writes to this ring. False,
+    /// and nothing is done, if the task was taken back in the meantime.
     ///
     /// The state goes first: a producer that dies before the entry leaves a READY cell which no
-    /// ring holds, and that is what [`Ring::holds`] finds again. The other way round an entry
+    /// ring holds, and that is what [`Ring::has_forgotten`] finds again. The other way round an entry
     /// would be skipped as stale.
-    pub fn push(&self, cell: u32, state: &AtomicU64) {
+    pub fn push(&self, cell: u32, state: &AtomicU64) -> bool {
         let place = self.shared.tail.load(Ordering::Relaxed);
         let ready = State::new(READY, self.number, 0, place as u32);
-        // Not a plain store: the parent may be setting WAITER at this moment (requeue).
-        let mut seen = state.load(Ordering::Relaxed);
+        // Not a plain store: the parent may be setting WAITER at this moment (requeue), and it may
+        // withdraw what a dead supervisor has left READY, and use the cell for another task.
+        let mut word = state.load(Ordering::Relaxed);
         loop {
-            let next = State { waiter: State::unpack(seen).waiter, ..ready }.pack();
-            // [fill->claim] pairs with the acquire in claim()
-            match state.compare_exchange(seen, next, Ordering::Release, Ordering::Relaxed) {
+            let seen = State::unpack(word);
+            if !self.may_take_in(seen) {
+                return false;
+            }
+            let next = State { waiter: seen.waiter, ..ready }.pack();
+            // [fill->claim] pairs with the acquire in take()
+            match state.compare_exchange(word, next, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => break,
-                Err(now) => seen = now,
+                Err(now) => word = now,
             }
         }
         #[cfg(not(loom))]
@@ -146,10 +173,31 @@ impl Ring<'_> {
         self.entry(place).store(cell, Ordering::Relaxed);
         // [push->scan] pairs with the acquire of the tail in claim()
         self.shared.tail.store(place + 1, Ordering::Release);
+        true
     }
 
-    /// Is a READY cell with this ticket still going to be found by a claimant?
-    pub fn holds(&self, cell: u32, ticket: u32) -> bool {
+    /// The parent enters what is its own; the supervisor what a dead worker had, or its predecessor
+    /// has marked and not entered.
+    fn may_take_in(&self, seen: State) -> bool {
+        match self.number {
+            MAIN => seen.tag == FREE,
+            _ => seen.tag == CLAIMED || (seen.tag == READY && seen.ring == self.number),
+        }
+    }
+
+    /// Is this cell READY for this ring, and yet in none of its entries? Then a producer has died
+    /// between the two. Claimants may be at work meanwhile, another producer may not.
+    pub fn has_forgotten(&self, cell: u32, state: &AtomicU64) -> bool {
+        let seen = peek(state);
+        if !seen.waits_at(self.number, seen.ticket) || self.holds(cell, seen.ticket) {
+            return false;
+        }
+        // A claim changes the state before anyone moves `head` past its place: was it that?
+        peek(state).waits_at(self.number, seen.ticket)
+    }
+
+    /// Does this place lie before us, with this cell in it?
+    fn holds(&self, cell: u32, ticket: u32) -> bool {
         let head = self.shared.head.load(Ordering::Acquire);
         let tail = self.shared.tail.load(Ordering::Acquire);
         let ahead = u64::from(ticket.wrapping_sub(head as u32));
@@ -172,20 +220,20 @@ impl Ring<'_> {
             }
             let cell = self.entry(place).load(Ordering::Relaxed);
             let taken = take(state_of(cell), self.number, place as u32, who);
-            let next = place + 1;
-            let moved = self.shared.head.compare_exchange(
-                place,
-                next,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
+            let head = self.help(place);
             if let Some(state) = taken {
                 return Some((cell, state));
             }
-            place = match moved {
-                Ok(_) => next,
-                Err(now) => now,
-            };
+            place = head;
+        }
+    }
+
+    /// Move `head` over a place that is claimed or withdrawn; where it is then.
+    fn help(&self, place: u64) -> u64 {
+        let (from, to) = (place, place + 1);
+        match self.shared.head.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => to,
+            Err(now) => now,
         }
     }
 }
@@ -198,7 +246,7 @@ fn take(state: &AtomicU64, ring: u32, ticket: u32, who: u32) -> Option<State> {
     let mut word = state.load(Ordering::Relaxed);
     loop {
         let seen = State::unpack(word);
-        if seen.tag != READY || seen.ring != ring || seen.ticket != ticket {
+        if !seen.waits_at(ring, ticket) {
             return None;
         }
         let mine = State { tag: CLAIMED, who, ..seen };
@@ -253,13 +301,18 @@ pub fn withdraw(state: &AtomicU64) -> bool {
     }
 }
 
-/// Where idle claimants sleep; producers ring it.
+/// Where idle claimants sleep; producers ring it, and so do claimants who leave work behind.
 ///
 /// ```text
 /// SLEEPING  meaning
 ///    0      nobody sleeps: publishing needs no system call
 ///    1      someone may sleep: the producer must ring
 /// ```
+/// The flag is down only while everybody is awake, or is being woken by whoever took it down. It
+/// was once taken down before each wake and put up after it, for those who sleep on. A second
+/// ringer in between found it down and went away, so did the one who was woken when it passed the
+/// rest on, and then a task was ready, a claimant asleep and the flag up. (The model
+/// `bell::two_producers` finds that.)
 #[repr(C, align(128))]
 pub struct BellShared {
     /// Counts the rings; the word that is slept on.
@@ -283,33 +336,59 @@ impl BellShared {
     /// Before sleeping: the count to sleep on. The caller then looks for work once more, and only
     /// if there is none waits for the count to change.
     ///
-    /// The count is read before the flag is set: a producer that clears the flag rings afterwards,
+    /// The count is read before the flag is put up: whoever takes the flag down rings afterwards,
     /// so a sleeper which it has overlooked finds its count outdated.
     pub fn prepare(&self) -> u32 {
         let count = self.count.load(Ordering::SeqCst);
         self.sleeping.store(1, Ordering::SeqCst);
+        // [publish->sleep] pairs with the fence in ring(): we see the work, or it sees the flag
         fence(Ordering::SeqCst);
         count
     }
 
-    /// After publishing: must somebody be woken? Then the caller wakes, and reports how it went.
-    pub fn must_ring(&self, spinner_is_enough: bool) -> bool {
-        fence(Ordering::SeqCst);
-        if spinner_is_enough && self.spinner.load(Ordering::SeqCst) != 0 {
-            return false;
-        }
-        if self.sleeping.swap(0, Ordering::SeqCst) == 0 {
-            return false;
-        }
-        self.count.fetch_add(1, Ordering::SeqCst);
-        true
+    /// Become the one who spins instead of sleeping. False if somebody else does.
+    pub fn start_spinning(&self, who: u32) -> bool {
+        self.spinner.compare_exchange(0, who, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// After waking: more may sleep than were woken.
-    pub fn rung(&self, woken: i32) {
-        if woken > 0 {
-            self.sleeping.store(1, Ordering::SeqCst);
+    /// After it: the caller looks for work once more, for producers have relied on it so far.
+    pub fn stop_spinning(&self, who: u32) {
+        // Only its own mark: the supervisor may have given the place to another.
+        let _ = self.spinner.compare_exchange(who, 0, Ordering::SeqCst, Ordering::SeqCst);
+        // [publish->spin] pairs with the fence in ring(): we see the work, or it sees no spinner
+        fence(Ordering::SeqCst);
+    }
+
+    /// After publishing: wake as many, if anybody may sleep. `wake` tells how many it has woken.
+    pub fn ring(&self, spinner_is_enough: bool, count: i32, wake: impl Fn(i32) -> i32) {
+        // [publish->sleep] [publish->spin]
+        fence(Ordering::SeqCst);
+        if spinner_is_enough && self.spinner.load(Ordering::SeqCst) != 0 {
+            return;
         }
+        if self.sleeping.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        self.count.fetch_add(1, Ordering::SeqCst);
+        if wake(count) == 0 {
+            self.silence(wake);
+        }
+    }
+
+    /// Nobody sleeps any more: until someone does, publishing shall need no system call. Who has
+    /// gone to sleep just now is woken, and puts the flag up again.
+    #[cold]
+    fn silence(&self, wake: impl Fn(i32) -> i32) {
+        self.sleeping.store(0, Ordering::SeqCst);
+        self.count.fetch_add(1, Ordering::SeqCst);
+        wake(i32::MAX);
+    }
+
+    /// Wake everybody, whatever the words say: whoever was to be woken or to wake may be dead.
+    pub fn ring_all(&self, wake: impl Fn(i32) -> i32) {
+        self.spinner.store(0, Ordering::SeqCst);
+        self.count.fetch_add(1, Ordering::SeqCst);
+        wake(i32::MAX);
     }
 }
 
@@ -318,3 +397,6 @@ impl Default for BellShared {
         Self::new()
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

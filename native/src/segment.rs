@@ -87,8 +87,13 @@ impl Segment {
         self.region_len
     }
 
-    fn region_offset(&self, region: u32) -> u64 {
-        self.control_len as u64 + u64::from(region) * self.region_len as u64
+    /// Where a region begins. With heaps of terabytes the file has an end that can be reached.
+    fn region_offset(&self, region: u32) -> Result<u64> {
+        let end = u128::from(region) + 1;
+        if end * self.region_len as u128 + self.control_len as u128 > u128::from(FILE_LEN) {
+            return Err(Error::from_raw_os_error(libc::EFBIG));
+        }
+        Ok(self.control_len as u64 + u64::from(region) * self.region_len as u64)
     }
 
     /// Make `len` bytes from `offset` on really there, or say that the memory is full.
@@ -112,7 +117,7 @@ impl Segment {
     /// Give the pages of a dead owner's region back to the system.
     pub fn punch_region(&self, region: u32) -> Result<()> {
         let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-        self.fallocate(hole, self.region_offset(region), self.region_len)
+        self.fallocate(hole, self.region_offset(region)?, self.region_len)
     }
 
     pub fn map_control(self: &Arc<Self>) -> Result<Arc<Mapping>> {
@@ -120,7 +125,7 @@ impl Segment {
     }
 
     pub fn map_region(self: &Arc<Self>, region: u32) -> Result<Arc<Mapping>> {
-        Mapping::new(self, self.region_offset(region), self.region_len)
+        Mapping::new(self, self.region_offset(region)?, self.region_len)
     }
 }
 

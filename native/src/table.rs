@@ -7,11 +7,10 @@
 
 use crate::futex;
 use crate::protocol::{
-    peek, AtomicU32, AtomicU64, BellShared, Ordering, Ring, RingShared, State, CLAIMED, MAIN,
-    READY, RETRY,
+    peek, AtomicU32, AtomicU64, BellShared, Ordering, Ring, RingShared, State, CLAIMED, MAIN, RETRY,
 };
 use crate::segment::{Mapping, Segment, PAGE};
-use std::io::Result;
+use std::io::{Error, Result};
 use std::sync::Arc;
 
 /// Tasks that can be in flight. Only what is used is ever backed by memory.
@@ -27,7 +26,8 @@ const RESERVE: usize = 1 << 8;
 pub struct HeaderShared {
     /// [parent] RUNNING, CLOSING (leave when there is no work), TERMINATING.
     pub phase: AtomicU32,
-    /// [supervisor] Not 0: no worker can live; the reason lies in its report.
+    /// [supervisor] BROKEN: no worker can live, the reason lies in its report. FINISHED: it has
+    /// left because all work was done.
     pub broken: AtomicU32,
     /// [supervisor] The next incarnation's number, kept here for the supervisor's successor.
     pub incarnations: AtomicU32,
@@ -117,6 +117,9 @@ const _: () = {
     assert!(size_of::<CellShared>() == 384);
     assert!(size_of::<HeaderShared>() == 768);
 };
+
+pub const BROKEN: u32 = 1;
+pub const FINISHED: u32 = 2;
 
 pub const RUNNING: u32 = 0;
 pub const CLOSING: u32 = 1;
@@ -230,12 +233,16 @@ impl Table {
     /// Make `cell` ready in a ring and see to it that somebody takes it.
     pub fn publish(&self, ring: u32, cell: u32) -> Result<()> {
         let ring = self.ring(ring);
+        if !ring.has_room(|cell| &self.cell(cell).state) {
+            return Err(Error::from_raw_os_error(libc::ENOSPC));
+        }
         let place = ring.shared.tail.load(Ordering::Relaxed);
         if place < CAPACITY as u64 && place % (PAGE / size_of::<u32>()) as u64 == 0 {
             self.reserve_entry(ring.number, place)?;
         }
-        ring.push(cell, &self.cell(cell).state);
-        self.ring_bell(true);
+        if ring.push(cell, &self.cell(cell).state) {
+            self.ring_bell(true);
+        }
         Ok(())
     }
 
@@ -243,18 +250,14 @@ impl Table {
         let header = self.header();
         let stopped = header.stopped.load(Ordering::Relaxed) > 0;
         let enough = spinner_is_enough && !stopped && self.waiting() <= 1;
-        if header.bell.must_ring(enough) {
-            let count = if stopped { i32::MAX } else { 1 };
-            header.bell.rung(futex::wake(&header.bell.count, count));
-        }
+        let count = if stopped { i32::MAX } else { 1 };
+        header.bell.ring(enough, count, |count| futex::wake(&header.bell.count, count));
     }
 
     /// Wake every idle worker, whatever the flags say.
     pub fn ring_all(&self) {
         let bell = &self.header().bell;
-        bell.spinner.store(0, Ordering::SeqCst);
-        bell.count.fetch_add(1, Ordering::SeqCst);
-        futex::wake(&bell.count, i32::MAX);
+        bell.ring_all(|count| futex::wake(&bell.count, count));
     }
 
     /// Tell the parent's threads that a task ended.
@@ -296,10 +299,7 @@ impl Table {
             let state = peek(&self.cell(cell).state);
             if state.tag == CLAIMED && self.slot_of(state.who).is_none() {
                 held.push((cell, state));
-            } else if state.tag == READY
-                && state.ring == RETRY
-                && !self.ring(RETRY).holds(cell, state.ticket)
-            {
+            } else if self.ring(RETRY).has_forgotten(cell, &self.cell(cell).state) {
                 forgotten.push(cell);
             }
         }

@@ -188,7 +188,12 @@ impl Supervisor {
 
     /// No worker can live: the pool is broken.
     fn give_up(&self) {
-        self.table.header().broken.store(1, Ordering::SeqCst);
+        self.table.header().broken.store(table::BROKEN, Ordering::SeqCst);
+    }
+
+    /// All work is done: this process leaves, and needs no successor.
+    fn finish(&self) {
+        self.table.header().broken.store(table::FINISHED, Ordering::SeqCst);
     }
 }
 

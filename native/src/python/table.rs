@@ -53,7 +53,12 @@ impl Table {
 
     #[getter]
     fn broken(&self) -> bool {
-        self.shared.header().broken.load(Ordering::Acquire) != 0
+        self.shared.header().broken.load(Ordering::Acquire) == table::BROKEN
+    }
+
+    #[getter]
+    fn finished(&self) -> bool {
+        self.shared.header().broken.load(Ordering::Acquire) == table::FINISHED
     }
 
     #[getter]

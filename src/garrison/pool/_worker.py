@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CRASH_POINTS = bool(_core.CRASH_POINTS)
 INITIALIZER_FAILED = 1
+REMEMBERED = 1024
+"""Functions that a worker keeps; one that comes again later is loaded again."""
 CELL = 140
 """Bytes that fit into a cell for sure."""
 
@@ -104,6 +106,8 @@ def _run(
     try:
         function = functions.get(number)
         if function is None:
+            if len(functions) >= REMEMBERED:
+                functions.clear()
             function = functions[number] = _plan(worker)
         if buffers and retries:
             buffers = _wire.own_copies(buffers)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import pickle
+import select
 import signal
 import threading
 import time
@@ -55,6 +56,7 @@ class Supervision:
         self.table, self.crew, self.fork = table, crew, fork
         self._lock = threading.Lock()
         self._process: Any = None
+        self._pidfd: int | None = None
         self._channel: Connection | None = None
         self._news: list[tuple[str, Any]] = []
         self._pid = os.getpid()
@@ -86,6 +88,9 @@ class Supervision:
         finally:
             theirs.close()
         self._process, self._channel = process, ours
+        with contextlib.suppress(ProcessLookupError):
+            # Not waitpid: code of the user may ignore SIGCHLD, or reap every child itself.
+            self._pidfd = os.pidfd_open(process.pid)
         try:
             return self._receive(START_TIME)
         except BaseException:
@@ -121,12 +126,16 @@ class Supervision:
 
     def alive(self) -> bool:
         """Whether the supervisor runs. In another process than the pool's own: no."""
-        process = self._process
-        if process is None or os.getpid() != self._pid:
-            return False
-        with contextlib.suppress(ValueError, AssertionError):
-            return bool(process.is_alive())
-        return False
+        return os.getpid() == self._pid and not self._gone(0)
+
+    def _gone(self, seconds: float) -> bool:
+        """Wait for the supervisor's end."""
+        fd = self._pidfd
+        if fd is None:
+            return True
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
 
     def kick(self) -> None:
         """Have the supervisor look at the table now."""
@@ -150,12 +159,7 @@ class Supervision:
     @property
     def finished(self) -> bool:
         """Whether the supervisor left because its work was done, or was told to."""
-        process = self._process
-        phase = self.table.phase
-        if process is None or phase == _supervisor.TERMINATING:
-            return True
-        drained = self.table.waiting == 0
-        return phase == _supervisor.CLOSING and process.exitcode == 0 and drained
+        return self.table.finished or self.table.phase == _supervisor.TERMINATING
 
     def _reason(self) -> str:
         while True:
@@ -190,11 +194,7 @@ class Supervision:
 
     def join(self, seconds: float) -> bool:
         """Wait for the supervisor's end; True if there is none any more."""
-        process = self._process
-        if process is None or os.getpid() != self._pid:
-            return True
-        process.join(seconds)
-        return process.exitcode is not None
+        return os.getpid() != self._pid or self._gone(seconds)
 
     def stop(self) -> None:
         """End supervisor and workers, now. Never waits long: what does not listen is killed."""
@@ -209,15 +209,19 @@ class Supervision:
         self._close()
 
     def _close(self, *, wait: bool = False) -> None:
-        if wait and self._process is not None:
-            _os.kill_quietly(self._process.pid, signal.SIGKILL)
-            self._process.join(10.0)
         process, self._process = self._process, None
+        pidfd, self._pidfd = self._pidfd, None
+        if wait and process is not None:
+            _os.kill_quietly(process.pid, signal.SIGKILL)
+            process.join(10.0)
+        if pidfd is not None:
+            os.close(pidfd)
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
         if process is not None:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, AssertionError):
+                process.join(0)
                 process.close()
 
 

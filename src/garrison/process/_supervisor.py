@@ -379,7 +379,9 @@ class Supervisor:
 
     def _leave(self) -> None:
         in_order = self.table.phase == CLOSING and not self.orphaned
-        if not in_order:
+        if in_order:
+            self.words.finish()
+        else:
             parent_gone = bool(select.select([self.parent_fd], [], [], 0)[0])
             self._end_workers(grace=0 if parent_gone else GRACE)
             _os.kill_descendants(os.getpid())

@@ -18,7 +18,7 @@ pub enum Woken {
 /// Not `FUTEX_PRIVATE`: the word lies in memory that several processes map.
 pub fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> Woken {
     let limit = libc::timespec {
-        // Without the bound `Duration::MAX` were a negative time, and the wait over at once.
+        // `Duration::MAX` would become a negative time, and the wait be over at once.
         tv_sec: limit.as_secs().min(i32::MAX as u64) as libc::time_t,
         tv_nsec: libc::c_long::from(limit.subsec_nanos() as i32),
     };

@@ -125,6 +125,33 @@ pub const RUNNING: u32 = 0;
 pub const CLOSING: u32 = 1;
 pub const TERMINATING: u32 = 2;
 
+/// In a cell's `index`: the parent has taken the items back that were not begun.
+///
+/// A worker goes from item to item by an exchange on `index`, the parent sets this bit; so each
+/// item is begun by one side only.
+const STOLEN: u32 = 1 << 31;
+
+/// The worker moves on to an item; false if it is no longer the worker's.
+pub fn begin(cell: &CellShared, item: u32) -> bool {
+    if item == 0 {
+        return true;
+    }
+    cell.index.compare_exchange(item - 1, item, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
+/// The parent takes back what was not begun: how many items stay the worker's.
+pub fn steal(cell: &CellShared) -> u32 {
+    let at = cell.index.fetch_or(STOLEN, Ordering::AcqRel) & !STOLEN;
+    // For a second attempt, which begins at item 0 without the bit.
+    cell.items.store(at + 1, Ordering::Release);
+    at + 1
+}
+
+/// The item that is being worked on.
+pub fn item(cell: &CellShared) -> u32 {
+    cell.index.load(Ordering::Acquire) & !STOLEN
+}
+
 /// This process's view of a table.
 #[derive(Debug)]
 pub struct Table {

@@ -19,6 +19,10 @@ __all__ = ["get_context", "get_start_method", "set_start_method"]
 class _WithPool:
     """Added to a context: its pools are garrison's, with its start method."""
 
+    def get_context(self, method: str | None = None) -> Any:
+        """Return the context for another start method."""
+        return self if method is None else get_context(method)
+
     def Pool(  # noqa: N802 - the standard name
         self,
         processes: int | None = None,

@@ -22,8 +22,9 @@ class Options:
     retries : int
         How often a task is tried again after its worker died, or after an exception of a
         type in `retry_on`. The default 0 is safe for tasks that must not run twice.
-    retry_on : tuple of exception types
-        Exceptions that are worth another attempt.
+    retry_on : exception type, or tuple of them
+        Exceptions that are worth another attempt, in the same worker and within the same
+        `timeout`. A death or a timeout is not an exception of the function: see `retries`.
     progress : bool
         Show a progress bar on a terminal or in a notebook, on stderr.
     buffersize : int, optional
@@ -43,7 +44,7 @@ class Options:
 
     timeout: float | None = None
     retries: int = 0
-    retry_on: tuple[type[BaseException], ...] = ()
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = ()
     progress: bool = False
     buffersize: int | None = None
     seed: int | None = None
@@ -58,7 +59,7 @@ class Options:
         if self.buffersize is not None:
             put(self, "buffersize", whole("buffersize", self.buffersize, least=1))
         if self.seed is not None:
-            put(self, "seed", operator.index(self.seed))
+            put(self, "seed", whole("seed", self.seed))
 
     def replace(self, **changes: Any) -> Options:
         """Return these options with some changed; an unknown name is an error that lists all."""
@@ -76,14 +77,14 @@ class Options:
         return f"Options({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in set_ones)})"
 
 
-def whole(name: str, value: Any, *, least: int, most: int | None = None) -> int:
+def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:
     """Return `value` as an int in a range, or raise an error which names both."""
     try:
         number = operator.index(value)
     except TypeError:
         msg = f"{name} must be a whole number, not {value!r}"
         raise TypeError(msg) from None
-    if number < least:
+    if least is not None and number < least:
         msg = f"{name} must be at least {least}, not {value!r}"
         raise ValueError(msg)
     if most is not None and number > most:
@@ -105,6 +106,8 @@ def _seconds(name: str, value: Any) -> float:
 
 
 def _exception_types(value: Any) -> tuple[type[BaseException], ...]:
+    if not isinstance(value, (type, tuple, list, set, frozenset)):
+        raise TypeError(f"retry_on takes exception types, not {value!r}")
     types = (value,) if isinstance(value, type) else tuple(value)
     for each in types:
         if not (isinstance(each, type) and issubclass(each, BaseException)):

@@ -1,68 +1,197 @@
-//! first probe
+//! Every interleaving of a few processes on one small table, tried by loom.
+//!
+//! Processes are threads here, and memory is as weak as Rust allows. What is modelled is the code
+//! itself; only the futex and the loops of `Table`, `Worker` and `Parent`, which need a real
+//! segment, are restated in [`World`], in a few lines each. A lost wake-up shows as a deadlock.
+//! Where threads are many, an exploration is bounded to so many preemptions: a thread may be
+//! interrupted at any place, but not more often than that in one run.
+
+mod bell;
+mod claims;
+mod endings;
+
 use super::*;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use std::collections::VecDeque;
 
-struct Futex { queue: Mutex<(u32, VecDeque<u32>)>, changed: Condvar }
-impl Futex {
-    fn new() -> Self { Self { queue: Mutex::new((0, VecDeque::new())), changed: Condvar::new() } }
-    fn wait(&self, word: &AtomicU32, expected: u32) {
-        let mut queue = self.queue.lock().unwrap();
-        if word.load(Ordering::Acquire) != expected { return; }
-        let me = queue.0; queue.0 += 1; queue.1.push_back(me);
-        while queue.1.contains(&me) { queue = self.changed.wait(queue).unwrap(); }
-    }
-    fn wake(&self, count: usize) -> i32 {
-        let mut queue = self.queue.lock().unwrap();
-        let n = count.min(queue.1.len());
-        queue.1.drain(..n);
-        self.changed.notify_all();
-        n as i32
-    }
+/// Each model starts with its own world: `explore(Some(2), |world| ...)`.
+fn explore(preemptions: Option<usize>, scene: impl Fn(Arc<World>) + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.check(move || scene(Arc::new(World::new())));
 }
-struct World { shared: [RingShared; 2], entries: [Vec<AtomicU32>; 2], cells: Vec<AtomicU64>, bell: BellShared, futex: Futex }
-impl World {
-    fn new() -> Arc<Self> {
-        let entries = || (0..4).map(|_| AtomicU32::new(0)).collect();
-        Arc::new(Self { shared: [RingShared::new(), RingShared::new()], entries: [entries(), entries()],
-            cells: (0..3).map(|_| AtomicU64::new(0)).collect(), bell: BellShared::new(), futex: Futex::new() })
+
+/// Another process in the same world.
+fn process<T: 'static>(
+    world: &Arc<World>,
+    run: impl FnOnce(&World) -> T + 'static,
+) -> thread::JoinHandle<T> {
+    let world = world.clone();
+    thread::spawn(move || run(&world))
+}
+
+/// FUTEX_WAIT and FUTEX_WAKE: the kernel compares the word under the lock of its queue, and wakes
+/// in the order of arrival.
+struct Futex {
+    queue: Mutex<Queue>,
+    moved: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    arrived: u32,
+    asleep: VecDeque<u32>,
+}
+
+impl Futex {
+    fn new() -> Self {
+        Self { queue: Mutex::new(Queue::default()), moved: Condvar::new() }
     }
-    fn ring(&self, n: u32) -> Ring<'_> { Ring { number: n, shared: &self.shared[n as usize], entries: &self.entries[n as usize] } }
-    fn waiting(&self) -> u64 { self.shared.iter().map(RingShared::len).sum() }
-    fn has_work(&self) -> bool { self.shared.iter().any(|r| !r.is_empty()) }
-    fn claim(&self, who: u32) -> Option<(u32, State)> {
-        let s = |c: u32| &self.cells[c as usize];
-        let f = self.ring(RETRY).claim(who, s);
-        f.or_else(|| self.ring(MAIN).claim(who, s))
-    }
-    fn publish(&self, ring: u32, cell: u32) { self.ring(ring).push(cell, &self.cells[cell as usize]); self.ring_bell(); }
-    fn ring_bell(&self) {
-        let enough = self.waiting() <= 1;
-        if self.bell.must_ring(enough) { self.bell.rung(self.futex.wake(1)); }
-    }
-    fn work(&self, who: u32) -> u32 {
-        loop {
-            if let Some((c, _)) = self.claim(who) { if self.has_work() { self.ring_bell(); } return c; }
-            let count = self.bell.prepare();
-            if self.has_work() { continue; }
-            self.futex.wait(&self.bell.count, count);
+
+    fn wait(&self, unchanged: impl Fn() -> bool) {
+        let mut queue = self.queue.lock().unwrap();
+        if !unchanged() {
+            return;
+        }
+        let me = queue.arrived;
+        queue.arrived += 1;
+        queue.asleep.push_back(me);
+        while queue.asleep.contains(&me) {
+            queue = self.moved.wait(queue).unwrap();
         }
     }
+
+    fn wake(&self, count: i32) -> i32 {
+        let mut queue = self.queue.lock().unwrap();
+        let woken = queue.asleep.len().min(count as usize);
+        queue.asleep.drain(..woken);
+        self.moved.notify_all();
+        woken as i32
+    }
 }
-#[test]
-fn two_producers() {
-    let mut b = loom::model::Builder::new();
-    b.preemption_bound = Some(2);
-    b.check(|| {
-        let w = World::new();
-        let t: Vec<_> = (1..3).map(|who| { let w = w.clone(); thread::spawn(move || w.work(who)) }).collect();
-        let w2 = w.clone();
-        let p = thread::spawn(move || w2.publish(RETRY, 0));
-        w.publish(MAIN, 1);
-        p.join().unwrap();
-        let mut got: Vec<_> = t.into_iter().map(|t| t.join().unwrap()).collect();
-        got.sort();
-        assert_eq!(got, [0, 1]);
-    });
+
+const CELLS: usize = 3;
+const ENTRIES: usize = 4;
+
+/// The part of a table that the protocol is about.
+struct World {
+    rings: [RingShared; 2],
+    entries: [Vec<AtomicU32>; 2],
+    cells: Vec<AtomicU64>,
+    bell: BellShared,
+    /// 1: workers leave when there is no more work.
+    closing: AtomicU32,
+    /// Where those sleep who wait for the bell, and those who wait for cell 0.
+    bell_futex: Futex,
+    cell_futex: Futex,
+}
+
+impl World {
+    fn new() -> Self {
+        let entries = || (0..ENTRIES).map(|_| AtomicU32::new(0)).collect();
+        Self {
+            rings: [RingShared::new(), RingShared::new()],
+            entries: [entries(), entries()],
+            cells: (0..CELLS).map(|_| AtomicU64::new(0)).collect(),
+            bell: BellShared::new(),
+            closing: AtomicU32::new(0),
+            bell_futex: Futex::new(),
+            cell_futex: Futex::new(),
+        }
+    }
+
+    fn ring(&self, number: u32) -> Ring<'_> {
+        let shared = &self.rings[number as usize];
+        Ring { number, shared, entries: &self.entries[number as usize] }
+    }
+
+    fn cell(&self, number: u32) -> &AtomicU64 {
+        &self.cells[number as usize]
+    }
+
+    fn push(&self, ring: u32, cell: u32) -> bool {
+        self.ring(ring).push(cell, self.cell(cell))
+    }
+
+    // As in `Table`.
+
+    fn has_work(&self) -> bool {
+        !self.rings[MAIN as usize].is_empty() || !self.rings[RETRY as usize].is_empty()
+    }
+
+    fn claim(&self, who: u32) -> Option<(u32, State)> {
+        let state_of = |cell| self.cell(cell);
+        let found = self.ring(RETRY).claim(who, state_of);
+        found.or_else(|| self.ring(MAIN).claim(who, state_of))
+    }
+
+    fn publish(&self, ring: u32, cell: u32) {
+        if self.push(ring, cell) {
+            self.ring_bell();
+        }
+    }
+
+    fn ring_bell(&self) {
+        let waiting: u64 = self.rings.iter().map(RingShared::len).sum();
+        self.bell.ring(waiting <= 1, 1, |count| self.bell_futex.wake(count));
+    }
+
+    fn ring_all(&self) {
+        self.bell.ring_all(|count| self.bell_futex.wake(count));
+    }
+
+    // As in `Worker`.
+
+    /// Claim one task, see to the rest, and be busy with it for ever. Nothing if it may leave.
+    fn work(&self, who: u32, spins: bool) -> Option<u32> {
+        loop {
+            if let Some((cell, _)) = self.claim(who).or_else(|| self.claim_or_nap(who, spins)) {
+                if self.has_work() {
+                    self.ring_bell();
+                }
+                return Some(cell);
+            }
+            if self.leaving() && !self.has_work() {
+                return None;
+            }
+        }
+    }
+
+    fn leaving(&self) -> bool {
+        self.closing.load(Ordering::Acquire) != 0
+    }
+
+    fn claim_or_nap(&self, who: u32, spins: bool) -> Option<(u32, State)> {
+        if spins && self.bell.start_spinning(who) {
+            let seen = self.has_work();
+            self.bell.stop_spinning(who);
+            if seen {
+                return self.claim(who);
+            }
+        }
+        let count = self.bell.prepare();
+        if !self.has_work() && !self.leaving() {
+            self.bell_futex.wait(|| self.bell.count.load(Ordering::Acquire) == count);
+        }
+        self.claim(who)
+    }
+
+    // As in `Ticket`, for cell 0.
+
+    fn await_end(&self) {
+        let state = self.cell(0);
+        while !peek(state).ended() {
+            if let Some(word) = announce_waiter(state) {
+                let low = word as u32;
+                self.cell_futex.wait(|| state.load(Ordering::Acquire) as u32 == low);
+            }
+        }
+    }
+
+    fn end(&self, claimed: State, tag: u32) {
+        if end(self.cell(0), claimed, tag) {
+            self.cell_futex.wake(i32::MAX);
+        }
+    }
 }

@@ -7,8 +7,8 @@ use crate::heap::Heap;
 use crate::protocol::{announce_waiter, fence, peek, withdraw, Ordering, State, FREE, LOST, MAIN};
 use crate::segment::{generation, Mapping};
 use crate::spin::Spin;
-use crate::table::{self, low_half, CAPACITY, INLINE};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use crate::table::{self, steal, low_half, CAPACITY, INLINE};
+use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use std::collections::{HashMap, VecDeque};
@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 pub const PARENT_REGION: u32 = 0;
 /// What `take` says of a task whose worker died; all other outcomes are the worker's word.
 pub const OUTCOME_LOST: u32 = 255;
+
+/// Dropped tickets that are looked at with each new task.
+const ORPHANS: usize = 32;
 
 /// A function's pickle in the parent's heap, and how many cells still refer to it.
 struct Function {
@@ -79,7 +82,7 @@ impl Shared {
     /// A free cell, with memory behind it.
     fn take_cell(&self) -> PyResult<u32> {
         let mut books = self.books();
-        self.collect_orphans(&mut books, 2);
+        self.collect_orphans(&mut books, ORPHANS);
         if books.free.is_empty() && !self.add_cells(&mut books)? {
             let everything = books.orphans.len();
             self.collect_orphans(&mut books, everything);
@@ -297,6 +300,9 @@ impl Parent {
     ) -> PyResult<Ticket> {
         let shared = &self.shared;
         shared.check_process()?;
+        if !shared.books().functions.contains_key(&function) {
+            return Err(PyKeyError::new_err(function));
+        }
         let buffers = buffers.filter(|list| !list.is_empty());
         let block = if buffers.is_none() && payload.len() <= INLINE {
             None
@@ -316,9 +322,12 @@ impl Parent {
                 known.users += 1;
                 (known.place as u64 + 1, known.len as u64)
             });
-            let (at, _) = known.ok_or_else(|| PyRuntimeError::new_err("unknown function"))?;
             books.cells[number as usize] =
                 Use { args: block.as_ref().map(|b| b.place), function, used: true };
+            let Some((at, _)) = known else {
+                shared.free_cell(&mut books, number, State::new(FREE, 0, 0, 0));
+                return Err(PyKeyError::new_err(function));
+            };
             cell.function_at.store(at, Ordering::Relaxed);
         }
         cell.function.store(function, Ordering::Relaxed);
@@ -504,6 +513,8 @@ impl Ticket {
         &self,
         py: Python<'py>,
     ) -> PyResult<(u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>, u64, u32)> {
+        // A forked child may look, but must not free its parent's cell.
+        self.shared.check_process()?;
         let cell = self.shared.table.cell(self.cell);
         let state = peek(&cell.state);
         if !state.ended() || self.taken.swap(true, Ordering::Relaxed) {
@@ -554,9 +565,15 @@ impl Ticket {
         (
             cell.function.load(Ordering::Relaxed),
             cell.kind.load(Ordering::Relaxed),
-            cell.index.load(Ordering::Relaxed),
+            table::item(cell),
             payload.map(|bytes| PyBytes::new(py, &bytes)),
         )
+    }
+
+    /// Take the items back that the worker has not begun: the number of those that stay its own.
+    fn steal(&self) -> PyResult<u32> {
+        self.shared.check_process()?;
+        Ok(steal(self.shared.table.cell(self.cell)))
     }
 
     /// Take a task back that no worker has claimed. False if it is too late for that.

@@ -99,7 +99,7 @@ impl Supervisor {
         let info = PyDict::new(py);
         info.set_item("function", cell.function.load(Ordering::Relaxed))?;
         info.set_item("kind", cell.kind.load(Ordering::Relaxed))?;
-        info.set_item("index", cell.index.load(Ordering::Relaxed))?;
+        info.set_item("index", table::item(cell))?;
         info.set_item("items", cell.items.load(Ordering::Relaxed))?;
         info.set_item("retries", cell.retries.load(Ordering::Relaxed))?;
         info.set_item("attempts", cell.attempts.load(Ordering::Relaxed))?;
@@ -112,7 +112,7 @@ impl Supervisor {
     /// CLAIMED by a dead worker → READY again; so many deaths are now charged to its present item.
     fn requeue(&self, number: u32, attempts: u32) -> PyResult<()> {
         let cell = self.table.cell(number);
-        cell.charged.store(cell.index.load(Ordering::Relaxed), Ordering::Relaxed);
+        cell.charged.store(table::item(cell), Ordering::Relaxed);
         cell.attempts.store(attempts, Ordering::Relaxed);
         cell.fatalities.fetch_add(1, Ordering::Relaxed);
         cell.index.store(0, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use crate::heap::Heap;
 use crate::protocol::{end, Ordering, State, DONE};
 use crate::segment::Mapping;
 use crate::spin::Spin;
-use crate::table::{self, RESULT_INLINE, RUNNING};
+use crate::table::{self, begin, RESULT_INLINE, RUNNING};
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
@@ -135,8 +135,11 @@ impl Worker {
         let cell = self.table.cell(number);
         let timeout = cell.timeout.load(Ordering::Relaxed);
         let results = PyList::empty(py);
-        for (index, item) in items.iter().enumerate() {
-            cell.index.store(index as u32, Ordering::Release);
+        let own = cell.items.load(Ordering::Acquire) as usize;
+        for (index, item) in items.iter().enumerate().take(own) {
+            if !begin(cell, index as u32) {
+                break;
+            }
             if timeout > 0 {
                 self.set_deadline(timeout, now());
             }

@@ -33,6 +33,8 @@ __all__ = ["Engine"]
 
 _DECODABLE = (_wire.OK, _wire.SOME_FAILED)
 RUNNING, CLOSING, TERMINATING = range(3)
+FOREVER = 1 << 62
+"""Nanoseconds: longer than any machine runs."""
 SHORT = 60
 """Characters of an argument's repr in a message."""
 
@@ -51,6 +53,7 @@ class Engine:
         method = context.get_start_method()
         fork = method not in ("spawn", "forkserver")
         self.processes = processes
+        self._unchecked = 0
         # The supervisor has a slot of its own: its heap lives and dies like a worker's.
         self.table = _core.Table(processes + 1, _os.region_size(processes))
         self.parent = _core.Parent(self.table)
@@ -88,24 +91,33 @@ class Engine:
         value: Any,
         options: Options,
         items: int = 1,
-        retries: int | None = None,
     ) -> _core.Ticket:
         """Put a task into the table; raises if its function or value cannot be sent."""
         registry = self.registry
-        if options.retry_on:
-            number = registry.number(function, (options.retries, options.retry_on))
-        else:
-            number = registry.number(function)
+        plan = (options.retries, options.retry_on) if options.retry_on else ()
         data, buffers = _wire.encode(value, registry.known, "the arguments")
-        if retries is None:
-            retries = options.retries
-        if options.timeout is None:
-            return self.parent.submit(number, kind, data, buffers, items, retries, 0)
-        timeout = int(options.timeout * 1e9)
-        ticket = self.parent.submit(number, kind, data, buffers, items, retries, timeout)
-        if self.table.dozing:
-            self.supervision.kick()
-        return ticket
+        if buffers:
+            self._look_for_room(buffers)
+        limit = 0 if options.timeout is None else max(1, min(int(options.timeout * 1e9), FOREVER))
+        while True:
+            number = registry.number(function, plan)
+            try:
+                ticket = self.parent.submit(
+                    number, kind, data, buffers, items, options.retries, limit
+                )
+            except KeyError:
+                # Another thread's functions have pushed this one out in between.
+                continue
+            if limit and self.table.dozing:
+                self.supervision.kick()
+            return ticket
+
+    def _look_for_room(self, buffers: list[Any]) -> None:
+        """Ask now and then whether there is memory: many tasks together may be too much as well."""
+        self._unchecked += sum(view.nbytes for view in buffers)
+        if self._unchecked >= _wire.CHECKED:
+            _wire.check_room(self._unchecked)
+            self._unchecked = 0
 
     def await_(self, ticket: _core.Ticket, deadline: float | None) -> bool:
         """Wait for a task's end; False at the deadline. Raises if it can never come."""

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from garrison import _core
 
-__all__ = ["IMPORTABLE", "MAIN", "Known", "Registry", "load_function", "remember_main"]
+__all__ = ["IMPORTABLE", "MAIN", "PLAIN", "Known", "Registry", "load_function", "remember_main"]
 
 IMPORTABLE = (types.FunctionType, type)
+PLAIN = (types.FunctionType, types.BuiltinFunctionType, type)
 
 MAIN = b"__main__"
 """A pickle with these bytes may refer to something that the workers do not have."""
@@ -97,6 +98,9 @@ class Registry:
     """
 
     LIMIT = 512
+    """Functions that are kept for the next use."""
+    BYTES = 64 << 20
+    """What their pickles may take together."""
 
     def __init__(self, parent: _core.Parent, *, fork: bool) -> None:
         self._parent = parent
@@ -105,6 +109,7 @@ class Registry:
         self.plain: dict[int, tuple[Any, int]] = {}
         """Functions whose pickle cannot change, by identity."""
         self._by_digest: dict[bytes, int] = {}
+        self._sizes: dict[int, int] = {}
         self._names: dict[int, str] = {}
 
     def number(self, function: Callable[..., Any], plan: tuple[Any, ...] = ()) -> int:
@@ -114,7 +119,7 @@ class Registry:
             if found is not None and found[0] is function:
                 return found[1]
         number = self._register(function, plan)
-        if not plan and type(function) in _PLAIN and self.known.has(function):
+        if not plan and type(function) in PLAIN and self.known.has(function):
             self.plain[id(function)] = (function, number)
         return number
 
@@ -136,6 +141,7 @@ class Registry:
             number = self._next
             self._parent.add_function(number, pickled)
             self._by_digest[digest] = number
+            self._sizes[number] = len(pickled)
             self._names[number] = _name(function)
             self._forget_some()
         return number
@@ -153,16 +159,16 @@ class Registry:
 
     def _forget_some(self) -> None:
         """Let the oldest functions go; those in use stay until their last task is over."""
-        while len(self._by_digest) > self.LIMIT:
+        while len(self._by_digest) > self.LIMIT or (
+            len(self._by_digest) > 1 and sum(self._sizes.values()) > self.BYTES
+        ):
             digest = next(iter(self._by_digest))
             number = self._by_digest.pop(digest)
+            del self._sizes[number]
             for key in [k for k, found in self.plain.items() if found[1] == number]:
                 del self.plain[key]
             self._names.pop(number, None)
             self._parent.forget_function(number)
-
-
-_PLAIN = (types.FunctionType, types.BuiltinFunctionType, type)
 
 
 def _name(function: Any) -> str:

@@ -44,12 +44,12 @@ class Herald:
     def announce(self, result: AsyncResult) -> None:
         """Watch a result until it is there."""
         with self._lock:
-            self._pending.append(result)
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="garrison-herald", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="garrison-herald", daemon=True)
+                # It waits for the lock and finds the result; if it cannot start, nothing is kept.
+                thread.start()
+                self._thread = thread
+            self._pending.append(result)
         self._engine.nudge()
 
     def join(self) -> None:

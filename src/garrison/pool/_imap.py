@@ -10,19 +10,17 @@ its own outcome, so nobody can tell.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterable, Sized
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from garrison.pool import _wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from garrison import _core
     from garrison.options import Options
     from garrison.pool._engine import Engine
@@ -35,6 +33,8 @@ T = TypeVar("T")
 BATCH_TIME = 150_000
 """Nanoseconds of work that may share a cell: long against a cell's cost, short against a person's
 or a core's patience at the end of the input."""
+PATIENCE = 0.002
+"""Seconds after which items that share a cell with a slow one are taken back."""
 LARGEST_BATCH = 256
 SLOW = 50_000
 """Nanoseconds an item: an input slower than this is not read ahead."""
@@ -74,6 +74,7 @@ class IMapIterator(Generic[T]):
     ) -> None:
         self._pool, self._engine, self._function = pool, engine, function
         self._source = iter(iterable)
+        self._finite = isinstance(iterable, Sized)
         self._options, self._on_end = options, on_end
         self._adaptive = chunksize == 1
         self._size = chunksize
@@ -137,6 +138,8 @@ class IMapIterator(Generic[T]):
             self._finish()
         elif self._may_feed():
             self._feed()
+        elif self._divide(deadline):
+            pass
         elif not self._wait(deadline):
             raise multiprocessing.TimeoutError
 
@@ -157,6 +160,28 @@ class IMapIterator(Generic[T]):
         self._read(self._batches.popleft())
         return True
 
+    def _divide(self, deadline: float | None) -> bool:
+        """Give items that wait behind a slow one in its cell to other workers."""
+        shared = [batch for batch in self._batches if len(batch.items) > 1]
+        if not self._adaptive or not shared:
+            return False
+        soon = time.monotonic() + PATIENCE
+        if self._wait(soon if deadline is None else min(soon, deadline)):
+            return True
+        self._size = 1
+        for batch in shared:
+            place = self._batches.index(batch)
+            for rest in reversed(self._take_back(batch)):
+                self._batches.insert(place + 1, rest)
+        return True
+
+    def _take_back(self, batch: _Batch) -> list[_Batch]:
+        if batch.ticket is None or batch.ended:
+            return []
+        kept = batch.ticket.steal()
+        rest, batch.items = batch.items[kept:], batch.items[:kept]
+        return [self._submit([item]) for item in rest]
+
     def _wait(self, deadline: float | None) -> bool:
         ticket = self._batches[0].ticket
         return ticket is None or self._engine.await_(ticket, deadline)
@@ -169,7 +194,7 @@ class IMapIterator(Generic[T]):
         index = ticket.call()[2] if ticket.lost() else None
         success, value, duration, _ = self._engine.outcome(ticket)
         if success:
-            self._results.extend(value)
+            self._results.extend(value[: len(batch.items)])
             if self._adaptive:
                 self._adapt(duration, len(value))
         elif index is None:
@@ -260,6 +285,11 @@ class IMapIterator(Generic[T]):
     # --- For the pool ---------------------------------------------------------------------
 
     @property
+    def finite(self) -> bool:
+        """Whether the input is known to end: then all of it is worked on, whoever looks on."""
+        return self._finite
+
+    @property
     def fed(self) -> bool:
         """Whether all of the input has been submitted."""
         return not self._reading
@@ -277,13 +307,6 @@ class IMapIterator(Generic[T]):
     def show(self, bar: Bar) -> None:
         """Report results that were handed out to a progress bar."""
         self._bar = bar
-
-    def __del__(self) -> None:
-        """Nobody will ask for the rest: take back what no worker has begun."""
-        with contextlib.suppress(AttributeError):
-            for batch in self._batches:
-                if batch.ticket is not None:
-                    batch.ticket.withdraw()
 
 
 class IMapUnorderedIterator(IMapIterator[T]):

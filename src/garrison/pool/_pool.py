@@ -333,6 +333,7 @@ class BasePool(TaskMethods):
         self._options = options
         self._herald = Herald(engine)
         self._feeders: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._unfed: list[Any] = []
         self._pid = os.getpid()
         self._state = RUN
         # Before anything is started: whatever interrupts the start, somebody ends it.
@@ -384,11 +385,16 @@ class BasePool(TaskMethods):
             self._close_if_fed()
 
     def _keep(self, feeder: Any) -> None:
-        if not feeder.fed:
-            self._feeders.add(feeder)
+        if feeder.fed:
+            return
+        self._feeders.add(feeder)
+        if feeder.finite:
+            # Its work will be done even if nobody keeps the iterator.
+            self._unfed.append(feeder)
 
     def _close_if_fed(self) -> None:
         """Let the workers leave once no input is left that could become a task."""
+        self._unfed = [feeder for feeder in self._unfed if not feeder.fed]
         if self._state == CLOSE and all(feeder.fed for feeder in self._feeders):
             self._engine.close()
 

@@ -138,6 +138,8 @@ class MapResult(AsyncResult):
 
     WINDOW = 256 << 20
     """Bytes under way; what a single worker needs to be busy may be more."""
+    CELLS = 1 << 16
+    """Chunks under way."""
 
     def __init__(
         self, pool: object, engine: Engine, chunks: Iterator[tuple[_core.Ticket, int, int]]
@@ -153,18 +155,31 @@ class MapResult(AsyncResult):
         self._bar: Bar | None = None
         self.in_flight: deque[tuple[_core.Ticket, int, int]] = deque()
         self._feed()
+        if self._error is not None:
+            # Known at the call, so it is raised there.
+            self.withdraw()
+            raise self._error
 
     def _feed(self) -> None:
         """Submit chunks while the window is open; an input that raises is the result."""
         least = 2 * self._engine.processes
-        while self._feeding and (self._window < self.WINDOW or len(self.in_flight) < least):
+        while self._feeding and len(self.in_flight) < self.CELLS:
+            if self._window >= self.WINDOW and len(self.in_flight) >= least:
+                return
             try:
                 chunk = next(self._chunks)
             except StopIteration:
                 self._feeding = False
                 return
+            except Exception as error:
+                # Something in this chunk cannot be sent: that is the result, of every get().
+                self._feeding = False
+                self._error = self._error or error
+                return
             self.in_flight.append(chunk)
             self._window += chunk[2]
+
+    finite = True
 
     @property
     def fed(self) -> bool:

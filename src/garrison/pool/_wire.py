@@ -65,10 +65,9 @@ def encode(value: object, known: Known | None = None, where: str = "") -> Encode
         if known is None:
             raise
         return _encode_otherwise(value, known, where)
-    if buffers:
-        return _encode_otherwise(value, None, where)
-    if known is not None and _functions.MAIN in data and not known.all_of_main():
-        return _encode_otherwise(value, known, where)
+    by_value = known is not None and _functions.MAIN in data and not known.all_of_main()
+    if buffers or by_value:
+        return _encode_otherwise(value, known if by_value else None, where)
     if len(data) > CHECKED:
         check_room(len(data))
     return data, None

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 CRASH_POINTS = bool(_core.CRASH_POINTS)
 INITIALIZER_FAILED = 1
-REMEMBERED = 1024
+REMEMBERED = 256
 """Functions that a worker keeps; one that comes again later is loaded again."""
+LARGEST_KEPT = 1 << 20
+"""Bytes of a pickled function: one with more in it is not worth keeping."""
 CELL = 140
 """Bytes that fit into a cell for sure."""
 
@@ -106,9 +108,7 @@ def _run(
     try:
         function = functions.get(number)
         if function is None:
-            if len(functions) >= REMEMBERED:
-                functions.clear()
-            function = functions[number] = _plan(worker)
+            function = _load(worker, functions, number)
         if buffers and retries:
             buffers = _wire.own_copies(buffers)
         arguments = _wire.loads(payload, buffers=buffers)
@@ -133,12 +133,22 @@ def _failure(error: BaseException) -> _wire.Failure:
     return _wire.Failure(_wire.encode_error(error))
 
 
-def _plan(worker: _core.Worker) -> Callable[..., Any]:
-    """Load the present task's function; with retries on exceptions, wrap it."""
-    loaded = _functions.load_function(worker.function())
-    if isinstance(loaded, tuple):
-        return _Retrying(*loaded)
-    function: Callable[..., Any] = loaded
+def _load(
+    worker: _core.Worker, functions: dict[int, Callable[..., Any]], number: int
+) -> Callable[..., Any]:
+    """Load the present task's function; with retries on exceptions, wrap it.
+
+    Only plain functions are kept. A bound method or a partial brings a state with it, and each
+    chunk has its own copy of that, as in the standard library.
+    """
+    pickled = worker.function()
+    loaded = _functions.load_function(pickled)
+    function: Callable[..., Any] = _Retrying(*loaded) if isinstance(loaded, tuple) else loaded
+    plain = loaded[0] if isinstance(loaded, tuple) else loaded
+    if type(plain) in _functions.PLAIN and len(pickled) <= LARGEST_KEPT:
+        if len(functions) >= REMEMBERED:
+            functions.clear()
+        functions[number] = function
     return function
 
 

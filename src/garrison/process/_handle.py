@@ -26,6 +26,8 @@ __all__ = ["Supervision"]
 
 ATTEMPTS = 3
 """Supervisors that may die in a row while they start, before it counts as hopeless."""
+MOST_FAILURES = 100
+"""Looks, 100 ms apart, during which no successor of a supervisor could be started."""
 START_TIME = 120.0
 """Seconds within which a supervisor must have started its crew, or it counts as dead."""
 
@@ -61,6 +63,7 @@ class Supervision:
         self._news: list[tuple[str, Any]] = []
         self._pid = os.getpid()
         self.replaced = 0
+        self._failures = 0
 
     def start(self) -> None:
         """Start the supervisor and wait until its workers are there."""
@@ -68,12 +71,10 @@ class Supervision:
             kind, detail = self._start_once()
             if kind == "started":
                 return
-            if kind == "failed":
-                self.stop()
-                raise detail
             self._bury_crew()
             self._close(wait=True)
-        self.stop()
+            if kind == "failed":
+                raise detail
         msg = f"the supervisor did not start, {ATTEMPTS} times in a row: {detail}"
         raise PoolBroken(msg)
 
@@ -176,8 +177,17 @@ class Supervision:
         started = self.table.slot(self.table.slots - 1)["who"]
         self.crew = dataclasses.replace(self.crew, numbers=max(self.crew.numbers, started) + 1)
         self._close()
+        try:
+            self.start()
+        except OSError as error:
+            # No process to be had at the moment; the next look tries again.
+            self._failures += 1
+            if self._failures >= MOST_FAILURES:
+                msg = f"the supervisor cannot be replaced: {error}"
+                raise PoolBroken(msg) from error
+            return
+        self._failures = 0
         self.replaced += 1
-        self.start()
 
     def _bury_crew(self) -> None:
         """Wait for the dead supervisor's workers: they die with it, if they have not yet."""

@@ -23,7 +23,6 @@ import os
 import pickle
 import select
 import signal
-import sys
 import time
 from multiprocessing import process as mp_process
 from typing import TYPE_CHECKING, Any
@@ -196,9 +195,9 @@ class Supervisor:
         self.started += 1
         args = (self, os.getpid(), post.slot, post.who, self.started, post.last_words)
         process = self.crew.process_type(target=_become_worker, args=args)
-        process.name = process.name.replace("Process", self.crew.name)
-        process.name = f"{process.name.rpartition('-')[0]}-{self.started}"
-        sys.stdout.flush()
+        process.name = f"{self.crew.name}-{self.started}"
+        # Programs ask `current_process()._identity` which worker they are in.
+        process._identity = (self.started,)
         process.start()
         # Known to multiprocessing, it would be reaped by the next start, and not be seen to end.
         known: Any = mp_process
@@ -250,7 +249,8 @@ class Supervisor:
         except OSError:
             heard = b""
         if not heard:
-            self.poll.unregister(self.channel.fileno())
+            # The parent has become another program (exec), and every copy of it is gone too.
+            self.orphaned = True
 
     def _time_left(self) -> float | None:
         """Milliseconds until something must be looked at; None if nothing can come by itself."""

@@ -42,7 +42,7 @@ def description(packages: Iterable[str]) -> dict[str, Any]:
     """Processor, system and versions."""
     return {
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]}",
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": dict(_versions(packages)),

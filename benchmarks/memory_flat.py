@@ -14,14 +14,22 @@ SETTLED = 20
 
 def turn(peer: str, quick: bool) -> Values:
     # The standard library needs 0.2 s a round: a part of them shows as much.
-    rounds = 30 if quick else 60 if peer == BASELINE else 1000
+    rounds = 50 if quick else 60 if peer == BASELINE else 1000
     with peers.opened(peer) as pool:
-        for _ in range(SETTLED):
+        before = high_water(pool, SETTLED)
+        for _ in range(rounds - 2 * SETTLED):
             there_and_back(pool)
-        before = measure.memory()
-        for _ in range(rounds - SETTLED):
-            there_and_back(pool)
-        return {"growth": measure.memory() - before, "in all": measure.memory()}
+        after = high_water(pool, SETTLED)
+        return {"growth": after - before, "in all": after}
+
+
+def high_water(pool: peers.Adapter, rounds: int) -> float:
+    """The most memory after any of these rounds: when a block comes back is a matter of luck."""
+    most = 0.0
+    for _ in range(rounds):
+        there_and_back(pool)
+        most = max(most, measure.memory())
+    return most
 
 
 def there_and_back(pool: peers.Adapter) -> None:
@@ -44,7 +52,7 @@ if __name__ == "__main__":
             turn=turn,
             peers=("garrison", "multiprocessing"),
             rounds=1,
-            note=f"From round {SETTLED} to the last, all processes, every shared page once. "
+            note=f"The last {SETTLED} rounds against the first {SETTLED}, all processes, every shared page once. "
             "multiprocessing does 60 rounds, for time.",
         )
     )

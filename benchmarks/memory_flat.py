@@ -52,7 +52,7 @@ if __name__ == "__main__":
             turn=turn,
             peers=("garrison", "multiprocessing"),
             rounds=1,
-            note=f"The last {SETTLED} rounds against the first {SETTLED}, all processes, every shared page once. "
-            "multiprocessing does 60 rounds, for time.",
+            note=f"The last {SETTLED} rounds against the first {SETTLED}: all processes, every "
+            "shared page once. multiprocessing does 60 rounds, for time.",
         )
     )

@@ -65,13 +65,21 @@ impl Extents {
         self.total -= len;
     }
 
-    fn take(&mut self, len: usize) -> Option<usize> {
-        let &(size, place) = self.by_size.range((len, 0)..).next()?;
+    /// `len` bytes that start at a multiple of `unit`, from the smallest extent they fit into.
+    fn take(&mut self, len: usize, unit: usize) -> Option<usize> {
+        let fits = |&&(size, place): &&(usize, usize)| {
+            place.next_multiple_of(unit) + len <= place + size
+        };
+        let &(size, place) = self.by_size.range((len, 0)..).find(fits)?;
         self.remove(place, size);
-        if size > len {
-            self.insert(place + len, size - len);
+        let start = place.next_multiple_of(unit);
+        if start > place {
+            self.insert(place, start - place);
         }
-        Some(place)
+        if place + size > start + len {
+            self.insert(start + len, place + size - start - len);
+        }
+        Some(start)
     }
 }
 
@@ -90,9 +98,8 @@ pub struct Heap {
     allocated: usize,
 }
 
-fn round(len: usize) -> usize {
-    let unit = if len >= LARGE { PAGE } else { LINE };
-    len.div_ceil(unit) * unit
+fn round(len: usize, unit: usize) -> Option<usize> {
+    len.checked_next_multiple_of(if len >= LARGE { PAGE } else { unit })
 }
 
 impl Heap {
@@ -123,12 +130,21 @@ impl Heap {
 
     /// A block for `len` bytes after its head, or the system's word that there is no room.
     pub fn allocate(&mut self, len: usize) -> Result<usize> {
-        let size = len.checked_add(LINE).map(round);
+        self.allocate_at(len, LINE)
+    }
+
+    /// The same on pages of its own, which whoever looks at it can map privately.
+    pub fn allocate_pages(&mut self, len: usize) -> Result<usize> {
+        self.allocate_at(len, PAGE)
+    }
+
+    fn allocate_at(&mut self, len: usize, unit: usize) -> Result<usize> {
+        let size = len.checked_add(LINE).and_then(|size| round(size, unit));
         let size = size.filter(|&size| size <= self.map.len());
         let size = size.ok_or_else(|| Error::from_raw_os_error(libc::ENOMEM))?;
-        let place = match self.warm.take(size) {
+        let place = match self.warm.take(size, unit) {
             Some(place) => place,
-            None => self.grow(size)?,
+            None => self.grow(size, unit)?,
         };
         self.allocated += size;
         let head = self.block(place);
@@ -140,8 +156,8 @@ impl Heap {
     }
 
     #[cold]
-    fn grow(&mut self, size: usize) -> Result<usize> {
-        if let Some(place) = self.cold.take(size) {
+    fn grow(&mut self, size: usize, unit: usize) -> Result<usize> {
+        if let Some(place) = self.cold.take(size, unit) {
             return match self.map.reserve(place, size) {
                 Ok(()) => Ok(place),
                 Err(error) => {
@@ -150,7 +166,8 @@ impl Heap {
                 }
             };
         }
-        let more = size.max(GROWTH.min(self.map.len() - self.top));
+        // Whole pages, so that the top is always on one.
+        let more = size.max(GROWTH.min(self.map.len() - self.top)).next_multiple_of(PAGE);
         if more > self.map.len() - self.top {
             return Err(Error::from_raw_os_error(libc::ENOMEM));
         }
@@ -286,6 +303,17 @@ mod tests {
             heap.sweep_sometimes(|_| false);
         }
         assert!(heap.top < 70 << 20, "top {}", heap.top);
+    }
+
+    #[test]
+    fn blocks_with_pages_of_their_own_share_none() {
+        let mut heap = heap();
+        let small = heap.allocate(100).unwrap();
+        let large = heap.allocate_pages(70_000).unwrap();
+        let next = heap.allocate(100).unwrap();
+        let pages = large / PAGE..(large + 70_064).div_ceil(PAGE);
+        assert_eq!(large % PAGE, 0);
+        assert!(!pages.contains(&(small / PAGE)) && !pages.contains(&(next / PAGE)));
     }
 
     #[test]

@@ -20,6 +20,12 @@ const FILE_LEN: u64 = 1 << 62;
 
 /// How often this process image was forked: objects of a parent must not act in its child.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
+/// How often this process has forked: what was visible then, some child may still look at.
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+pub fn forks() -> u64 {
+    FORKS.load(Ordering::Relaxed)
+}
 
 pub fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
@@ -30,10 +36,13 @@ pub fn watch_forks() {
     extern "C" fn in_child() {
         GENERATION.fetch_add(1, Ordering::Relaxed);
     }
+    extern "C" fn in_parent() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
     static ONCE: std::sync::Once = std::sync::Once::new();
-    // SAFETY: the handler only adds to an atomic, which is allowed after a fork.
+    // SAFETY: the handlers only add to atomics, which is allowed after a fork.
     ONCE.call_once(|| unsafe {
-        libc::pthread_atfork(None, None, Some(in_child));
+        libc::pthread_atfork(None, Some(in_parent), Some(in_child));
     });
 }
 
@@ -121,11 +130,17 @@ impl Segment {
     }
 
     pub fn map_control(self: &Arc<Self>) -> Result<Arc<Mapping>> {
-        Mapping::new(self, 0, self.control_len)
+        Mapping::new(self, 0, self.control_len, libc::MAP_SHARED)
     }
 
     pub fn map_region(self: &Arc<Self>, region: u32) -> Result<Arc<Mapping>> {
-        Mapping::new(self, self.region_offset(region)?, self.region_len)
+        Mapping::new(self, self.region_offset(region)?, self.region_len, libc::MAP_SHARED)
+    }
+
+    /// A region as one's own: what is written there is seen by nobody else, and after a fork by
+    /// one side only.
+    pub fn map_region_privately(self: &Arc<Self>, region: u32) -> Result<Arc<Mapping>> {
+        Mapping::new(self, self.region_offset(region)?, self.region_len, libc::MAP_PRIVATE)
     }
 }
 
@@ -144,14 +159,19 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    fn new(segment: &Arc<Segment>, offset: u64, len: usize) -> Result<Arc<Self>> {
+    fn new(
+        segment: &Arc<Segment>,
+        offset: u64,
+        len: usize,
+        sharing: libc::c_int,
+    ) -> Result<Arc<Self>> {
         // SAFETY: a fresh mapping at an address the kernel chooses.
         let base = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_NORESERVE,
+                sharing | libc::MAP_NORESERVE,
                 segment.fd(),
                 offset as libc::off_t,
             )
@@ -181,6 +201,13 @@ impl Mapping {
 
     pub fn reserve(&self, offset: usize, len: usize) -> Result<()> {
         self.segment.fallocate(0, self.offset + offset as u64, len)
+    }
+
+    /// Forget what was written privately: the next look sees the file again. Whole pages only.
+    pub fn discard(&self, offset: usize, len: usize) {
+        let start = self.at(offset, len);
+        // SAFETY: inside of this mapping (checked), which nobody looks at there any more.
+        unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) };
     }
 
     pub fn punch(&self, offset: usize, len: usize) -> Result<()> {

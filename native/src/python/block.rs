@@ -7,16 +7,18 @@
 
 use super::memory_error;
 use crate::heap::{self, Heap, LINE, RELEASED};
-use crate::segment::{generation, Mapping};
+use crate::segment::{forks, generation, Mapping, Segment, PAGE};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyByteArray, PyBytes, PyList};
 use std::os::raw::c_int;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 const READONLY: u64 = 1 << 63;
+/// Buffers that take together less than this are copied out: cheaper than pages of their own.
+const PAGED: usize = 1 << 16;
 /// Copies above this size let other threads run meanwhile.
 const COPY_WITHOUT_GIL: usize = 1 << 18;
 
@@ -112,7 +114,10 @@ pub fn write(
         .collect();
     let (place, map) = {
         let mut heap = heap.lock().expect("never poisoned");
-        let place = heap.allocate(offset - LINE).map_err(|error| {
+        let paged = !pinned.is_empty() && offset >= PAGED;
+        let room = offset - LINE;
+        let place = if paged { heap.allocate_pages(room) } else { heap.allocate(room) };
+        let place = place.map_err(|error| {
             memory_error(&error, &format!("{} bytes of data", offset - LINE))
         })?;
         (place, heap.map().clone())
@@ -141,28 +146,57 @@ pub fn write(
     Ok(Written { place, buffers: pinned.len() as u32, size: offset as u64 })
 }
 
+/// Another process's region, as this one sees it: shared for the heads of blocks, private for
+/// what views may be written to.
+#[derive(Debug, Clone)]
+pub struct Region {
+    pub shared: Arc<Mapping>,
+    private: Arc<Mapping>,
+}
+
+impl Region {
+    pub fn of(segment: &Arc<Segment>, number: u32) -> std::io::Result<Self> {
+        let (shared, private) = (segment.map_region(number)?, segment.map_region_privately(number)?);
+        Ok(Self { shared, private })
+    }
+
+    /// Does any view of it live?
+    pub fn is_looked_at(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+}
+
 /// This process's word that it looks at another's block; the last view that goes gives it back.
 #[derive(Debug)]
 pub struct Lease {
-    map: Arc<Mapping>,
+    region: Region,
     place: usize,
     generation: u64,
+    forks: u64,
 }
 
 impl Lease {
-    pub fn new(map: Arc<Mapping>, place: usize, holder: u32) -> Arc<Self> {
-        heap::block(&map, place).holder.store(holder, Ordering::Relaxed);
-        Arc::new(Self { map, place, generation: generation() })
+    pub fn new(region: &Region, place: usize, holder: u32) -> Arc<Self> {
+        heap::block(&region.shared, place).holder.store(holder, Ordering::Relaxed);
+        let (generation, forks) = (generation(), forks());
+        Arc::new(Self { region: region.clone(), place, generation, forks })
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         // A forked child has a copy of this object, but not of the right to give the block back.
-        if self.generation == generation() {
-            // [release->collect]
-            heap::block(&self.map, self.place).state.store(RELEASED, Ordering::Release);
+        // Nor may the parent give back what a child that it has forked meanwhile may look at.
+        if self.generation != generation() || self.forks != forks() {
+            return;
         }
+        let head = heap::block(&self.region.shared, self.place);
+        let size = head.len.load(Ordering::Relaxed) as usize;
+        if self.place % PAGE == 0 && size % PAGE == 0 {
+            self.region.private.discard(self.place, size);
+        }
+        // [release->collect]
+        head.state.store(RELEASED, Ordering::Release);
     }
 }
 
@@ -190,7 +224,7 @@ impl Block {
             return Err(PyBufferError::new_err("no view to fill"));
         }
         let block = slf.get();
-        let start = block.lease.map.at(block.offset, block.len);
+        let start = block.lease.region.private.at(block.offset, block.len);
         let (len, readonly) = (block.len as ffi::Py_ssize_t, c_int::from(block.readonly));
         // SAFETY: the memory lives as long as the lease, which the view holds through its owner.
         let answer = unsafe {
@@ -209,7 +243,7 @@ pub fn read<'py>(
     len: usize,
     buffers: u32,
 ) -> PyResult<(Bound<'py, Block>, Option<Bound<'py, PyList>>)> {
-    let (map, place) = (&lease.map, lease.place);
+    let (map, place) = (&lease.region.shared, lease.place);
     let mut offset = LINE + buffers as usize * size_of::<u64>();
     let view = |offset, len, readonly| {
         Bound::new(py, Block { lease: lease.clone(), offset: place + offset, len, readonly })
@@ -219,14 +253,26 @@ pub fn read<'py>(
     if buffers == 0 {
         return Ok((payload, None));
     }
+    let paged = place % PAGE == 0 && heap::block(map, place).len.load(Ordering::Relaxed) >= PAGED as u64;
     let list = PyList::empty(py);
     for number in 0..buffers as usize {
         let entry = map.at(place + LINE + number * size_of::<u64>(), size_of::<u64>());
         // SAFETY: in range (checked), aligned to 8, written before the cell was published.
         let word = unsafe { entry.cast::<u64>().read() };
         let size = (word & !READONLY) as usize;
+        let readonly = word & READONLY != 0;
         offset = line(offset);
-        list.append(view(offset, size, word & READONLY != 0)?)?;
+        if paged {
+            list.append(view(offset, size, readonly)?)?;
+        } else {
+            // SAFETY: in range (checked), written before the cell was published.
+            let bytes = unsafe { std::slice::from_raw_parts(map.at(place + offset, size), size) };
+            if readonly {
+                list.append(PyBytes::new(py, bytes))?;
+            } else {
+                list.append(PyByteArray::new(py, bytes))?;
+            }
+        }
         offset += size;
     }
     Ok((payload, Some(list)))

@@ -1,11 +1,11 @@
 //! The parent: fills cells, waits for them, reads and frees them. The only producer.
 
-use super::block::{self, Lease};
+use super::block::{self, Lease, Region};
 use super::table::Table;
 use crate::futex::{self, Woken};
 use crate::heap::Heap;
 use crate::protocol::{announce_waiter, fence, peek, withdraw, Ordering, State, FREE, LOST, MAIN};
-use crate::segment::{generation, Mapping};
+use crate::segment::generation;
 use crate::spin::Spin;
 use crate::table::{self, steal, low_half, CAPACITY, INLINE};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
@@ -46,7 +46,7 @@ struct Books {
     in_use: usize,
     completed: u64,
     functions: HashMap<u32, Function>,
-    regions: HashMap<u32, Arc<Mapping>>,
+    regions: HashMap<u32, Region>,
     /// Cells whose ticket was dropped before the task ended.
     orphans: VecDeque<u32>,
     deaths: u32,
@@ -133,19 +133,19 @@ impl Shared {
         let at = cell.result_at.load(Ordering::Relaxed);
         if at != 0 {
             let region = cell.result_region.load(Ordering::Relaxed);
-            if let Ok(map) = self.region(books, region) {
-                drop(Lease::new(map, at as usize - 1, 0));
+            if let Ok(region) = self.region(books, region) {
+                drop(Lease::new(&region, at as usize - 1, 0));
             }
         }
     }
 
-    fn region(&self, books: &mut Books, region: u32) -> std::io::Result<Arc<Mapping>> {
-        if let Some(map) = books.regions.get(&region) {
-            return Ok(map.clone());
+    fn region(&self, books: &mut Books, number: u32) -> std::io::Result<Region> {
+        if let Some(region) = books.regions.get(&number) {
+            return Ok(region.clone());
         }
-        let map = self.table.segment.map_region(region)?;
-        books.regions.insert(region, map.clone());
-        Ok(map)
+        let region = Region::of(&self.table.segment, number)?;
+        books.regions.insert(number, region.clone());
+        Ok(region)
     }
 
     /// The cell is the parent's again: nobody else will look at it.
@@ -207,7 +207,7 @@ impl Shared {
     }
 
     fn still_wanted(&self, books: &Books, who: u32) -> bool {
-        if books.regions.get(&who).is_some_and(|map| Arc::strong_count(map) > 1) {
+        if books.regions.get(&who).is_some_and(Region::is_looked_at) {
             return true;
         }
         let unread = |number: usize| {
@@ -531,11 +531,12 @@ impl Ticket {
             (PyBytes::new(py, bytes).into_any(), None)
         } else {
             let region = cell.result_region.load(Ordering::Relaxed);
-            let map = {
+            let region = {
                 let mut books = self.shared.books();
                 self.shared.region(&mut books, region)?
             };
-            let lease = Lease::new(map, at as usize - 1, 0);
+            let lease = Lease::new(&region, at as usize - 1, 0);
+            drop(region);
             let count = cell.result_buffers.load(Ordering::Relaxed);
             let (payload, buffers) = block::read(py, &lease, len, count)?;
             (payload.into_any(), buffers)

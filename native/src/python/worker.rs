@@ -1,13 +1,12 @@
 //! A worker: claims cells, looks at their arguments, publishes results from its own heap.
 
-use super::block::{self, Lease};
+use super::block::{self, Lease, Region};
 use super::parent::PARENT_REGION;
 use super::{now, table::Table};
 use crate::crash;
 use crate::futex::{self, Woken};
 use crate::heap::Heap;
 use crate::protocol::{end, Ordering, State, DONE};
-use crate::segment::Mapping;
 use crate::spin::Spin;
 use crate::table::{self, begin, RESULT_INLINE, RUNNING};
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
@@ -26,8 +25,8 @@ struct Current {
     tasks: u64,
 }
 
-/// (function, kind, items, retries left, payload, buffers)
-type Task<'py> = (u32, u32, u32, u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>);
+/// (function, kind, payload, buffers)
+type Task<'py> = (u32, u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>);
 
 /// Worker(table, slot, who): the side that works.
 #[pyclass(frozen, module = "garrison._core")]
@@ -36,7 +35,7 @@ pub struct Worker {
     slot: usize,
     who: u32,
     heap: OnceLock<Mutex<Heap>>,
-    parent: Arc<Mapping>,
+    parent: Region,
     current: Mutex<Current>,
     spin: Spin,
 }
@@ -46,7 +45,7 @@ impl Worker {
     #[new]
     fn new(table: &Table, slot: usize, who: u32) -> PyResult<Self> {
         let table = table.shared.clone();
-        let parent = table.segment.map_region(PARENT_REGION)?;
+        let parent = Region::of(&table.segment, PARENT_REGION)?;
         Ok(Self {
             table,
             slot,
@@ -93,7 +92,7 @@ impl Worker {
             let bytes = unsafe { std::slice::from_raw_parts(cell.args.as_ptr(), len) };
             (PyBytes::new(py, bytes).into_any(), None)
         } else {
-            let lease = Lease::new(self.parent.clone(), at as usize - 1, self.who);
+            let lease = Lease::new(&self.parent, at as usize - 1, self.who);
             let count = cell.args_buffers.load(Ordering::Relaxed);
             let (payload, buffers) = block::read(py, &lease, len, count)?;
             (payload.into_any(), buffers)
@@ -102,8 +101,6 @@ impl Worker {
         Ok(Some((
             cell.function.load(Ordering::Relaxed),
             cell.kind.load(Ordering::Relaxed),
-            cell.items.load(Ordering::Relaxed),
-            cell.retries.load(Ordering::Relaxed),
             payload,
             buffers,
         )))
@@ -113,9 +110,9 @@ impl Worker {
     fn function<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let (number, _) = self.claimed()?;
         let at = self.table.cell(number).function_at.load(Ordering::Relaxed) as usize - 1;
-        let len_with_head = crate::heap::block(&self.parent, at).len.load(Ordering::Relaxed);
+        let len_with_head = crate::heap::block(&self.parent.shared, at).len.load(Ordering::Relaxed);
         let len = len_with_head as usize - crate::heap::LINE;
-        let start = self.parent.at(at + crate::heap::LINE, len);
+        let start = self.parent.shared.at(at + crate::heap::LINE, len);
         // SAFETY: the parent keeps the block while a cell refers to it; pickle ignores its padding.
         Ok(PyBytes::new(py, unsafe { std::slice::from_raw_parts(start, len) }))
     }

@@ -19,7 +19,7 @@ from garrison.pool import _functions
 from garrison.pool._standard import MaybeEncodingError, RemoteTraceback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from garrison.pool._functions import Known
 
@@ -105,11 +105,6 @@ def check_room(size: int) -> None:
             "send smaller pieces, or write the data to a file and send its name"
         )
         raise SharedMemoryFull(msg)
-
-
-def own_copies(buffers: Iterable[Any]) -> list[Any]:
-    """Copy buffers that a later attempt must find unchanged."""
-    return [memoryview(bytearray(view)) for view in buffers]
 
 
 def encode_result(value: object) -> tuple[int, bytes, list[Any] | None]:

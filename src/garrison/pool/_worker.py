@@ -104,13 +104,11 @@ Outcome = tuple[int, bytes, "list[Any] | None"]
 def _run(
     worker: _core.Worker, functions: dict[int, Callable[..., Any]], task: tuple[Any, ...]
 ) -> Outcome:
-    number, kind, _, retries, payload, buffers = task
+    number, kind, payload, buffers = task
     try:
         function = functions.get(number)
         if function is None:
             function = _load(worker, functions, number)
-        if buffers and retries:
-            buffers = _wire.own_copies(buffers)
         arguments = _wire.loads(payload, buffers=buffers)
         del payload, buffers, task
         if kind == _wire.ARGS:

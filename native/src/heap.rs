@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Blocks start on a cache line, and so do the buffers inside of them (SIMD wants 64).
 pub const LINE: usize = 64;
 /// Freed memory kept warm for the next block of this size; what is beyond goes back at once.
-const WARM_LIMIT: usize = 256 << 20;
+const WARM_LIMIT: usize = 128 << 20;
 /// Regions grow by at least this much, so that small blocks do not cost a system call each.
 const GROWTH: usize = 256 << 10;
 /// From this size on a block has pages of its own, which can be given back.

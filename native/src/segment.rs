@@ -50,6 +50,21 @@ fn check(answer: libc::c_int) -> Result<()> {
     if answer == -1 { Err(Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Run with the soft limit on file sizes raised: what is limited is a length, not memory.
+fn without_file_limit(run: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only read or write a local.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit);
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        libc::setrlimit(libc::RLIMIT_FSIZE, &raw const raised);
+    }
+    let done = run();
+    // SAFETY: as above.
+    unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
+    done
+}
+
 /// The file behind everything a pool shares.
 #[derive(Debug)]
 pub struct Segment {
@@ -68,9 +83,16 @@ impl Segment {
             check(fd)?;
             OwnedFd::from_raw_fd(fd)
         };
+        // A daemon may have closed 0 to 2, and what is printed must not go into the table.
+        // SAFETY: as above.
+        let fd = unsafe {
+            let high = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3);
+            check(high)?;
+            OwnedFd::from_raw_fd(high)
+        };
         // SAFETY: plain system calls on a descriptor we own.
         unsafe {
-            check(libc::ftruncate(fd.as_raw_fd(), FILE_LEN as libc::off_t))?;
+            without_file_limit(|| check(libc::ftruncate(fd.as_raw_fd(), FILE_LEN as libc::off_t)))?;
             let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
             check(libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals))?;
         }

@@ -11,7 +11,7 @@ use crate::segment::{forks, generation, Mapping, Segment, PAGE};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyList};
+use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView};
 use std::os::raw::c_int;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -263,7 +263,7 @@ pub fn read<'py>(
         let readonly = word & READONLY != 0;
         offset = line(offset);
         if paged {
-            list.append(view(offset, size, readonly)?)?;
+            list.append(PyMemoryView::from(view(offset, size, readonly)?.as_any())?)?;
         } else {
             // SAFETY: in range (checked), written before the cell was published.
             let bytes = unsafe { std::slice::from_raw_parts(map.at(place + offset, size), size) };

@@ -236,6 +236,15 @@ impl Worker {
         }
     }
 
+    /// Idle for a whole nap: give the memory of results back that nobody looks at any more.
+    fn tidy(&self) {
+        if let Some(heap) = self.heap.get() {
+            let mut heap = heap.lock().expect("never poisoned");
+            heap.sweep(|_| false);
+            heap.trim();
+        }
+    }
+
     fn claim(&self, py: Python<'_>) -> PyResult<Option<(u32, State)>> {
         if let Some(claim) = self.table.claim(self.who) {
             return Ok(Some(claim));
@@ -280,6 +289,7 @@ impl Worker {
         let woken = futex::wait(&bell.count, count, NAP);
         if woken == Woken::TimedOut {
             self.spin.learn(start.elapsed());
+            self.tidy();
         }
         (self.table.claim(self.who), woken)
     }

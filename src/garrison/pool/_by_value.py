@@ -47,19 +47,30 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, IMPORTABLE) and self._known.has(obj):
             return NotImplemented
+        if isinstance(obj, _CACHED) and not self._known.has(obj):
+            return functools.lru_cache(**obj.cache_parameters()), (obj.__wrapped__,)
         reduced = super().reducer_override(obj)
         if isinstance(obj, types.FunctionType) and obj.__globals__ is main_dict():
             return (*reduced[:5], _set_function_state)
         return reduced
 
 
+_CACHED = type(functools.lru_cache(len))
+
+
 class _ClassPickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
     """Classes of ``__main__`` by value; functions must be importable, as elsewhere."""
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, types.FunctionType):
+        if isinstance(obj, types.FunctionType) and not _is_method(obj):
             return NotImplemented
         return super().reducer_override(obj)
+
+
+def _is_method(function: types.FunctionType) -> bool:
+    """Whether a function was defined in a class body: then it belongs to its class."""
+    outer = function.__qualname__.rpartition(".")[0]
+    return bool(outer) and not outer.endswith("<locals>")
 
 
 def dumps_with_classes(value: object) -> bytes:

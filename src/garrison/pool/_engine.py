@@ -54,6 +54,7 @@ class Engine:
         fork = method not in ("spawn", "forkserver")
         self.processes = processes
         self._unchecked = 0
+        self._shortest = FOREVER
         # The supervisor has a slot of its own: its heap lives and dies like a worker's.
         self.table = _core.Table(processes + 1, _os.region_size(processes))
         self.parent = _core.Parent(self.table)
@@ -108,7 +109,9 @@ class Engine:
             except KeyError:
                 # Another thread's functions have pushed this one out in between.
                 continue
-            if limit and self.table.dozing:
+            if limit and (limit < self._shortest or self.table.dozing):
+                # The supervisor sleeps as long as the shortest timeout so far allows.
+                self._shortest = min(limit, self._shortest)
                 self.supervision.kick()
             return ticket
 

@@ -109,6 +109,8 @@ def _run(
         function = functions.get(number)
         if function is None:
             function = _load(worker, functions, number)
+        if type(function) is _Retrying:
+            return function.run(worker, kind, payload, buffers)
         arguments = _wire.loads(payload, buffers=buffers)
         del payload, buffers, task
         if kind == _wire.ARGS:
@@ -151,7 +153,7 @@ def _load(
 
 
 class _Retrying:
-    """A function that is called again after certain exceptions."""
+    """A function that is called again after certain exceptions, each time with fresh arguments."""
 
     def __init__(
         self, function: Callable[..., Any], retries: int, retry_on: tuple[type[BaseException], ...]
@@ -159,9 +161,42 @@ class _Retrying:
         self.function, self.retries, self.retry_on = function, retries, retry_on
 
     def __call__(self, *args: Any, **kwds: Any) -> Any:
+        """Be a function, for those who only ask whether it is one."""
+        return self.function(*args, **kwds)
+
+    def run(
+        self, worker: _core.Worker, kind: int, payload: Any, buffers: list[Any] | None
+    ) -> Outcome:
+        """Run the present task."""
+
+        def arguments() -> Any:
+            # A private copy: what one attempt writes into an array, the next must not see.
+            copies = [memoryview(bytearray(view)) for view in buffers or ()]
+            return _wire.loads(payload, buffers=copies)
+
+        if kind in {_wire.CALL, _wire.ARGS}:
+            return _wire.encode_result(self._attempts(kind, arguments))
+
+        def item(index: int) -> Any:
+            return self._attempts(kind, lambda: arguments()[index])
+
+        places = list(range(len(arguments())))
+        if kind & _wire.EACH:
+            return _wire.encode_each(worker.map(item, places, False, _failure))
+        return _wire.encode_result(worker.map(item, places, False))
+
+    def _attempts(self, kind: int, arguments: Callable[[], Any]) -> Any:
         for _ in range(self.retries):
             try:
-                return self.function(*args, **kwds)
+                return self._call(kind, arguments())
             except self.retry_on:
                 pass
-        return self.function(*args, **kwds)
+        return self._call(kind, arguments())
+
+    def _call(self, kind: int, value: Any) -> Any:
+        if kind == _wire.CALL:
+            args, kwds = value
+            return self.function(*args, **kwds)
+        if kind == _wire.ARGS or kind & _wire.STARMAP:
+            return self.function(*value)
+        return self.function(value)

@@ -81,10 +81,12 @@ class Supervision:
     def _start_once(self) -> tuple[str, Any]:
         ours, theirs = connection.Pipe(duplex=True)
         try:
+            process = None
             process = self._describe(ours, theirs)
             process.start()
         except BaseException:
             ours.close()
+            _abandon(process)
             raise
         finally:
             theirs.close()
@@ -233,6 +235,14 @@ class Supervision:
             with contextlib.suppress(ValueError, AssertionError):
                 process.join(0)
                 process.close()
+
+
+def _abandon(process: Any) -> None:
+    """End a process whose start was interrupted."""
+    popen = getattr(process, "_popen", None)
+    if popen is not None:
+        _os.kill_quietly(popen.pid, signal.SIGKILL)
+        popen.wait(10.0)
 
 
 class _Inherited:

@@ -106,6 +106,12 @@ class Supervisor:
     # --- Setting up -----------------------------------------------------------------------
 
     def _prepare(self) -> None:
+        for fd in range(3):
+            # A daemon may have closed them; nothing else must get these numbers.
+            try:
+                os.fstat(fd)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)
         # A group of its own: Ctrl-C in the terminal is for the parent, which then decides.
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
@@ -155,14 +161,16 @@ class Supervisor:
 
     def _take_over(self) -> None:
         """Answer for what a dead predecessor left. With none, nothing is found."""
+        pids = {}
         for slot in range(self.crew.size):
             info = self.table.slot(slot)
             if info["who"] and not info["over"]:
+                pids[info["who"]] = info["pid"]
                 self.words.bury(slot)
         held, forgotten = self.words.stranded()
-        why = Exit(0, None, note="was killed together with its supervisor")
-        for cell, _ in held:
-            self._answer(cell, why)
+        for cell, who in held:
+            note = "was killed together with its supervisor"
+            self._answer(cell, Exit(pids.get(who, 0), -signal.SIGKILL, note=note))
         for cell in forgotten:
             self.words.enter_again(cell)
 

@@ -1,0 +1,251 @@
+"""`map`, `starmap` and their asynchronous forms: how the input is divided, sent and gathered."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import garrison
+from garrison import Pool
+from garrison.pool import MapResult, _chunks
+
+from . import tasks
+from .tasks import Door, Tally
+
+# --- The sizes of chunks ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("items", [0, 1, 2, 7, 100, 1001, 200_000])
+@pytest.mark.parametrize("processes", [1, 2, 16])
+def test_guided_chunks_get_smaller_and_cover_all(items: int, processes: int) -> None:
+    sizes = list(_chunks.guided(items, processes))
+    assert sum(sizes) == items
+    assert sizes == sorted(sizes, reverse=True)
+    assert not items or sizes[-1] == 1
+    assert not items or sizes[0] <= max(1, items // (_chunks.PER_PROCESS * processes))
+
+
+def test_few_items_are_chunks_of_their_own() -> None:
+    assert list(_chunks.guided(30, 2)) == [1] * 30
+
+
+def test_the_last_chunks_are_small_whatever_the_first_were() -> None:
+    sizes = list(_chunks.guided(10_000, 2))
+    assert sum(sizes[-8:]) == 8
+    assert len(sizes) < 200
+
+
+@pytest.mark.parametrize("items", [0, 1, 7, 8, 9, 100])
+def test_even_chunks_are_the_standard_librarys(items: int) -> None:
+    size = _chunks.even(items, 2)
+    assert size * 8 >= items
+    assert (size - 1) * 8 < items or not items
+
+
+def test_slices_cut_as_the_sizes_say() -> None:
+    assert list(_chunks.slices([1, 2, 3, 4, 5], iter([2, 1, 9, 9]))) == [[1, 2], [3], [4, 5]]
+    assert list(_chunks.slices([], iter([2]))) == []
+    assert list(_chunks.slices([1, 2, 3], itertools.repeat(2))) == [[1, 2], [3]]
+
+
+# --- Inputs -----------------------------------------------------------------------------------
+
+INPUTS: dict[str, Callable[[], Any]] = {
+    "list": lambda: [0, 1, 2, 3],
+    "tuple": lambda: (0, 1, 2, 3),
+    "range": lambda: range(4),
+    "generator": lambda: (n for n in range(4)),
+    "dict": lambda: {0: "a", 1: "b", 2: "c", 3: "d"},
+    "iterator": lambda: iter([0, 1, 2, 3]),
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("chunksize", [None, 1, 3, 100])
+def test_any_input_is_mapped_in_order(kind: str, chunksize: int | None) -> None:
+    with Pool(2) as pool:
+        assert pool.map(tasks.square, INPUTS[kind](), chunksize) == [0, 1, 4, 9]
+        assert pool.map_async(tasks.square, INPUTS[kind](), chunksize).get() == [0, 1, 4, 9]
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 999])
+def test_many_items_under_each_start_method(context: Any, chunksize: int | None) -> None:
+    with context.Pool(2) as pool:
+        assert pool.map(tasks.square, range(5000), chunksize) == [n * n for n in range(5000)]
+
+
+def test_the_input_may_change_after_the_call(tmp_path: Path) -> None:
+    door, items = Door(tmp_path, "door"), list(range(100))
+    with Pool(1) as pool:
+        pool.apply_async(tasks.meet, (door, False))
+        result = pool.map_async(tasks.square, items)
+        door.push()
+        items[:] = [0] * 100
+        assert result.get() == [n * n for n in range(100)]
+
+
+def test_starmap_takes_any_iterables_of_arguments() -> None:
+    with Pool(2) as pool:
+        assert pool.starmap(pow, [(2, 3), [3, 2], iter([5, 2])]) == [8, 9, 25]
+        assert pool.starmap(pow, zip([1, 2], [3, 4], strict=True)) == [1, 16]
+        assert pool.starmap_async(max, [(1, 2, 3), (4, 5)], 1).get() == [3, 5]
+        with pytest.raises(TypeError, match="'int' object is not iterable"):
+            pool.starmap(pow, [(1, 2), 3])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("name", ["map", "starmap"])
+def test_an_empty_input(name: str) -> None:
+    with Pool(1) as pool:
+        assert getattr(pool, name)(pow, []) == []
+        result = getattr(pool, f"{name}_async")(pow, iter(()))
+        assert result.ready()
+        assert result.successful()
+        assert result.get() == []
+
+
+def raising_at(position: int) -> Iterator[int]:
+    yield from range(position)
+    raise LookupError("the input")
+
+
+def test_an_input_that_raises_is_an_error_of_the_call(tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    with Pool(1) as pool:
+        with pytest.raises(LookupError, match="the input"):
+            pool.map_async(lambda n: tally.add(), raising_at(50))
+        assert pool.apply(tasks.square, (3,)) == 9
+    assert tally.total == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        ({"chunksize": 0}, "chunksize must be at least 1, not 0"),
+        ({"chunksize": -1}, "chunksize must be at least 1, not -1"),
+        ({"chunksize": 2.5}, "chunksize must be a whole number, not 2.5"),
+        ({"iterable": 3}, "'int' object is not iterable"),
+        ({"iterable": None}, "'NoneType' object is not iterable"),
+    ],
+)
+@pytest.mark.parametrize("name", ["map", "map_async", "starmap", "starmap_async"])
+def test_bad_values_are_named_at_the_call(name: str, bad: dict[str, Any], error: str) -> None:
+    with Pool(1) as pool:
+        with pytest.raises((TypeError, ValueError), match=error):
+            getattr(pool, name)(**{"func": tasks.square, "iterable": [], **bad})
+        assert pool.map(tasks.square, [3]) == [9]
+
+
+# --- Errors -----------------------------------------------------------------------------------
+
+
+def raise_if_negative(n: int) -> int:
+    if n < 0:
+        raise LookupError(n)
+    return n
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 4])
+def test_the_error_is_that_of_the_first_item_that_failed(chunksize: int | None) -> None:
+    with Pool(2) as pool:
+        for _ in range(5):
+            with pytest.raises(LookupError) as caught:
+                pool.map(raise_if_negative, [1, 2, -3, 4, 5, -6, 7, -8] * 3, chunksize)
+            assert caught.value.args == (-3,)
+
+
+def test_the_items_beside_the_failed_one_are_worked_on(tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+
+    def fail_at_zero(n: int) -> int:
+        tally.add(str(n))
+        return 1 // n
+
+    with Pool(2) as pool:
+        with pytest.raises(ZeroDivisionError):
+            pool.map(fail_at_zero, range(10), chunksize=1)
+        pool.close()
+        pool.join()
+    assert sorted(map(int, tally.marks())) == list(range(10))
+
+
+# --- More than the window ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_window(monkeypatch: pytest.MonkeyPatch) -> int:
+    size = 300_000
+    monkeypatch.setattr(MapResult, "WINDOW", size)
+    return size
+
+
+def total_length(text: bytes) -> int:
+    return len(text)
+
+
+def test_a_map_beyond_the_window(small_window: int) -> None:
+    items = [bytes([n % 256]) * 50_000 for n in range(100)]
+    with Pool(2) as pool:
+        assert pool.map(tasks.identity, items, chunksize=1) == items
+        assert pool.map(total_length, items) == [50_000] * 100
+        assert pool._engine.parent.allocated < small_window
+
+
+def test_no_more_than_the_window_is_under_way(small_window: int, tmp_path: Path) -> None:
+    door = Door(tmp_path, "door")
+    with Pool(1) as pool:
+        pool.apply_async(tasks.meet, (door, False))
+        result = pool.map_async(total_length, [b"x" * 50_000] * 100, chunksize=1)
+        assert not result.ready()
+        assert pool.statistics().in_flight < 10
+        assert pool._engine.parent.allocated < 2 * small_window
+        door.push()
+        assert result.get() == [50_000] * 100
+
+
+@pytest.mark.usefixtures("small_window")
+def test_a_map_beyond_the_window_needs_nobody_who_waits(tmp_path: Path) -> None:
+    tally = Tally(tmp_path)
+    with Pool(2) as pool:
+        pool.map_async(lambda text: tally.add(), [b"x" * 50_000] * 100, chunksize=1)
+        pool.close()
+        pool.join()
+    assert tally.total == 100
+
+
+@pytest.mark.usefixtures("small_window")
+def test_a_map_beyond_the_window_is_called_back(tmp_path: Path) -> None:
+    door = Door(tmp_path, "called")
+    with Pool(2) as pool:
+        items = [b"x" * 50_000] * 100
+        result = pool.map_async(total_length, items, 1, callback=lambda _: door.push())
+        door.wait()
+        assert result.get() == [50_000] * 100
+
+
+@pytest.mark.usefixtures("small_window")
+def test_wait_with_a_timeout_submits_as_well(tmp_path: Path) -> None:
+    door = Door(tmp_path, "door")
+    with Pool(1) as pool:
+        pool.apply_async(tasks.meet, (door, False))
+        result = pool.map_async(total_length, [b"x" * 50_000] * 100, chunksize=1)
+        result.wait(0.01)
+        with pytest.raises(garrison.TimeoutError):
+            result.get(0.01)
+        door.push()
+        result.wait()
+        assert result.ready()
+        assert result.successful()
+        assert len(result.get()) == 100
+
+
+@pytest.mark.usefixtures("small_window")
+def test_an_error_beyond_the_window_is_found() -> None:
+    items: list[Any] = [b"x" * 50_000] * 60 + [3] + [b"x" * 50_000] * 60
+    with Pool(2) as pool:
+        with pytest.raises(TypeError, match="object of type 'int' has no len"):
+            pool.map(total_length, items, chunksize=1)
+        assert pool.map(tasks.square, [3]) == [9]

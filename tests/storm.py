@@ -55,7 +55,7 @@ def block_of(letter: int, size: int) -> bytes:
 
 @dataclass
 class Tally:
-    """What happened; all but `done` and `kills` has to stay empty."""
+    """What happened; the four lists have to stay empty."""
 
     done: Counter[str] = field(default_factory=Counter)
     kills: Counter[str] = field(default_factory=Counter)
@@ -63,6 +63,7 @@ class Tally:
     lost: list[str] = field(default_factory=list)
     duplicated: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    statistics: Any = None
 
     @property
     def is_clean(self) -> bool:
@@ -80,11 +81,16 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         try:
-            while self._left:
+            while self._left > 0:
                 self.done.wait(self._rng.expovariate(1 / self._pace))
                 self._left -= self._kill_one()
         finally:
             self.done.set()
+
+    def stop(self) -> None:
+        self._left = 0
+        self.done.set()
+        self.join()
 
     def _kill_one(self) -> bool:
         victim = "supervisor" if self._rng.random() < SUPERVISOR_SHARE else "worker"
@@ -92,7 +98,7 @@ class Killer(threading.Thread):
         try:
             pids = self._pids(victim)
             killed = bool(pids) and self._kill(pids[int(number * len(pids))])
-        except ProcessLookupError:
+        except (ProcessLookupError, FileNotFoundError):
             return False
         self.kills[victim] += killed
         return killed
@@ -109,6 +115,8 @@ class Killer(threading.Thread):
         try:
             if resource.prlimit(pid, resource.RLIMIT_MSGQUEUE)[0] != self._mark:
                 return False
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return False  # dead already, and not yet buried
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         finally:
             os.close(descriptor)
@@ -218,11 +226,11 @@ def storm(kills: int, seed: int, pace: float, workers: int, mark: int) -> Tally:
     killer.start()
     while not killer.done.is_set() and not (tally.hung or tally.lost):
         load.round()
-    killer._left = 0
-    killer.join()
+    killer.stop()
     tally.kills = killer.kills
     for _ in range(len(KINDS)):
         load.round()
+    tally.statistics = pool.statistics()
     faulthandler.dump_traceback_later(PATIENCE, exit=True)
     pool.close()
     pool.join()
@@ -232,22 +240,41 @@ def storm(kills: int, seed: int, pace: float, workers: int, mark: int) -> Tally:
 
 @dataclass(frozen=True)
 class Memory:
-    """Shared memory: of this process, and of the machine."""
+    """Shared memory in KiB: of this process, and of the machine beyond what anybody holds."""
 
-    own_kib: int
-    machine_kib: int
+    own: int
+    of_nobody: int
 
     @classmethod
     def now(cls) -> Memory:
-        return cls(_kib("/proc/self/status", "RssShmem"), _kib("/proc/meminfo", "Shmem"))
+        disk = os.statvfs("/dev/shm")
+        named = (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024
+        total = _kib(Path("/proc/meminfo"), "Shmem")
+        return cls(_kib(Path("/proc/self/status"), "RssShmem"), total - named - _held_kib())
 
 
-def _kib(path: str, wanted: str) -> int:
-    for line in Path(path).read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == wanted:
-            return int(value.split()[0])
-    return 0
+def _held_kib() -> int:
+    """The size of all anonymous files that some process has open or mapped."""
+    sizes: dict[int, int] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        for folder in ("fd", "map_files"):
+            try:
+                sizes.update(_anonymous_files(process / folder))
+            except OSError:  # it has ended, or is another user's
+                continue
+    return sum(sizes.values()) // 2
+
+
+def _anonymous_files(folder: Path) -> Iterator[tuple[int, int]]:
+    for path in folder.iterdir():
+        if str(path.readlink()).startswith("/memfd:"):
+            found = path.stat()
+            yield found.st_ino, found.st_blocks
+
+
+def _kib(path: Path, wanted: str) -> int:
+    lines = path.read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{wanted}:"))
 
 
 def left_since(before: Footprint, memory: Memory, mark: int, seconds: float) -> list[str]:
@@ -257,11 +284,10 @@ def left_since(before: Footprint, memory: Memory, mark: int, seconds: float) -> 
         gc.collect()
         now = Memory.now()
         left = Footprint(mark).taken_since(before)
-        if now.own_kib > memory.own_kib:
-            left.append(f"{now.own_kib - memory.own_kib} KiB of shared memory in this process")
-        # Others on the machine may use shared memory, too, hence the allowance.
-        if now.machine_kib > memory.machine_kib + NOISE_KIB:
-            left.append(f"{now.machine_kib - memory.machine_kib} KiB of shared memory in all")
+        if now.own > memory.own:
+            left.append(f"{now.own - memory.own} KiB of shared memory in this process")
+        if now.of_nobody > memory.of_nobody + NOISE_KIB:
+            left.append(f"{now.of_nobody - memory.of_nobody} KiB of shared memory of nobody")
         if not left or time.monotonic() > end:
             return left
         time.sleep(0.05)
@@ -298,8 +324,11 @@ def _arguments() -> argparse.Namespace:
 def _say(tally: Tally, seconds: float) -> None:
     kills = ", ".join(f"{count} of {victim}s" for victim, count in sorted(tally.kills.items()))
     done = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.done.items()))
+    seen = tally.statistics
     lines = [
         f"kills: {tally.kills.total()} ({kills}) in {seconds:.1f} s",
+        f"the pool saw: {seen.deaths} deaths, {seen.supervisors_lost} supervisors lost,",
+        f"              {seen.retried} attempts repeated",
         f"results: {tally.done.total()} ({done})",
         *_counted("hung", tally.hung),
         *_counted("lost", tally.lost),

@@ -61,16 +61,16 @@ _CACHED = type(functools.lru_cache(len))
 class _ClassPickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
     """Classes of ``__main__`` by value; functions must be importable, as elsewhere."""
 
+    _functions_too = False
+
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, types.FunctionType) and not _is_method(obj):
+        if isinstance(obj, types.FunctionType) and not self._functions_too:
             return NotImplemented
-        return super().reducer_override(obj)
-
-
-def _is_method(function: types.FunctionType) -> bool:
-    """Whether a function was defined in a class body: then it belongs to its class."""
-    outer = function.__qualname__.rpartition(".")[0]
-    return bool(outer) and not outer.endswith("<locals>")
+        reduced = super().reducer_override(obj)
+        if isinstance(obj, type) and reduced is not NotImplemented:
+            # From here on functions may be this class's own.
+            self._functions_too = True
+        return reduced
 
 
 def dumps_with_classes(value: object) -> bytes:

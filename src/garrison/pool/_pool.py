@@ -245,7 +245,13 @@ class TaskMethods:
         chunksize : int
             Items that a worker gets at once.
         buffersize : int, optional
-            How many items may be read ahead of the results that were handed out.
+            How many items may be read ahead of the results that were handed out. An input that
+            waits for earlier results (a crawler's queue) needs ``buffersize=1``.
+
+        Notes
+        -----
+        Nobody reads the input but `next`. Small items may share a worker for a moment (about
+        150 us of work); if one of them kills the worker, those that had just ended there run again.
 
         Examples
         --------

@@ -123,21 +123,17 @@ impl Ring<'_> {
         &self.entries[(place & (self.entries.len() as u64 - 1)) as usize]
     }
 
-    pub fn is_full(&self) -> bool {
-        self.shared.len() >= self.entries.len() as u64
-    }
-
     /// For the producer, before it pushes: is there a free entry, or one that can be had by helping
     /// `head` over tasks that were withdrawn? Without one a push would overwrite a ready task.
     pub fn has_room<'s>(&self, state_of: impl Fn(u32) -> &'s AtomicU64) -> bool {
-        while self.is_full() {
-            let place = self.shared.head.load(Ordering::Acquire);
+        let tail = self.shared.tail.load(Ordering::Relaxed);
+        let mut place = self.shared.head.load(Ordering::Acquire);
+        while tail - place >= self.entries.len() as u64 {
             let cell = self.entry(place).load(Ordering::Relaxed);
-            let word = state_of(cell).load(Ordering::Relaxed);
-            if State::unpack(word).waits_at(self.number, place as u32) {
+            if peek(state_of(cell)).waits_at(self.number, place as u32) {
                 return false;
             }
-            self.help(place);
+            place = self.help(place);
         }
         true
     }

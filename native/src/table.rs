@@ -108,7 +108,11 @@ pub struct CellShared {
     pub result_buffers: AtomicU32,
     pub args: [u8; INLINE],
     pub result: [u8; RESULT_INLINE],
-    _pad: [u8; 16],
+    /// Results of a shared cell's first items, in the worker's heap: what survives its death.
+    pub journal_at: AtomicU64,
+    pub journal_region: AtomicU32,
+    /// How many of them are complete. Written after each; the commit of one item.
+    pub journal_items: AtomicU32,
 }
 
 #[cfg(not(loom))]

@@ -209,6 +209,14 @@ pub struct Block {
     readonly: bool,
 }
 
+impl Block {
+    pub fn bytes(&self) -> &[u8] {
+        let start = self.lease.region.private.at(self.offset, self.len);
+        // SAFETY: in range (checked); the lease keeps it, and nobody writes to a payload.
+        unsafe { std::slice::from_raw_parts(start, self.len) }
+    }
+}
+
 #[pymethods]
 impl Block {
     fn __len__(&self) -> usize {

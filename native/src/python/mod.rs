@@ -1,6 +1,7 @@
 //! The Python face: one class for each role a process can have.
 
 mod block;
+mod journal;
 mod parent;
 mod process;
 mod supervisor;
@@ -53,6 +54,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("OUTCOME_LOST", parent::OUTCOME_LOST)?;
     module.add_function(wrap_pyfunction!(process::die_with_parent, module)?)?;
     module.add_function(wrap_pyfunction!(process::adopt_orphans, module)?)?;
+    module.add_function(wrap_pyfunction!(journal::split, module)?)?;
+    module.add("OUTCOME_EACH", worker::OUTCOME_EACH)?;
     module.add_class::<block::Block>()?;
     module.add_class::<table::Table>()?;
     module.add_class::<parent::Parent>()?;

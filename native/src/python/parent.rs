@@ -212,9 +212,12 @@ impl Shared {
         }
         let unread = |number: usize| {
             let cell = self.table.cell(number as u32);
-            peek(&cell.state).ended()
-                && cell.result_at.load(Ordering::Relaxed) != 0
-                && cell.result_region.load(Ordering::Relaxed) == who
+            let state = peek(&cell.state);
+            let result = cell.result_at.load(Ordering::Relaxed) != 0
+                && cell.result_region.load(Ordering::Relaxed) == who;
+            let journal = cell.journal_at.load(Ordering::Relaxed) != 0
+                && cell.journal_region.load(Ordering::Relaxed) == who;
+            state.ended() && (result || (journal && state.tag == LOST))
         };
         (0..books.cells.len()).any(|number| books.cells[number].used && unread(number))
     }
@@ -342,6 +345,8 @@ impl Parent {
         cell.args_at.store(block.as_ref().map_or(0, |b| b.place as u64 + 1), Ordering::Relaxed);
         cell.args_buffers.store(block.as_ref().map_or(0, |b| b.buffers), Ordering::Relaxed);
         cell.result_at.store(0, Ordering::Relaxed);
+        cell.journal_at.store(0, Ordering::Relaxed);
+        cell.journal_items.store(0, Ordering::Relaxed);
         if block.is_none() {
             // SAFETY: the cell is FREE, so this process is its only writer; the length was checked.
             unsafe {
@@ -569,6 +574,21 @@ impl Ticket {
             table::item(cell),
             payload.map(|bytes| PyBytes::new(py, &bytes)),
         )
+    }
+
+    /// Results that were complete when the worker died: (succeeded, pickle) for each.
+    fn salvage<'py>(&self, py: Python<'py>) -> PyResult<Vec<(bool, Bound<'py, PyBytes>)>> {
+        self.shared.check_process()?;
+        let cell = self.shared.table.cell(self.cell);
+        if cell.journal_at.load(Ordering::Acquire) == 0 {
+            return Ok(Vec::new());
+        }
+        let number = cell.journal_region.load(Ordering::Acquire);
+        let region = {
+            let mut books = self.shared.books();
+            self.shared.region(&mut books, number)?
+        };
+        super::journal::salvage(py, &region.shared, cell)
     }
 
     /// Take the items back that the worker has not begun: the number of those that stay its own.

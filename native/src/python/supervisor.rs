@@ -116,6 +116,8 @@ impl Supervisor {
         cell.attempts.store(attempts, Ordering::Relaxed);
         cell.fatalities.fetch_add(1, Ordering::Relaxed);
         cell.index.store(0, Ordering::Relaxed);
+        cell.journal_at.store(0, Ordering::Relaxed);
+        cell.journal_items.store(0, Ordering::Relaxed);
         self.enter_again(number)?;
         self.table.header().retried.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -173,6 +175,12 @@ impl Supervisor {
         let all = (0..self.table.slots).map(|slot| self.table.slot(slot).deadline.load(Ordering::Acquire));
         let earliest = all.filter(|&deadline| deadline != 0).min().unwrap_or(0);
         (earliest, self.table.header().shortest_timeout.load(Ordering::SeqCst))
+    }
+
+    /// How many tasks were ever claimed: unchanged means that none has begun in between.
+    fn claims(&self) -> u64 {
+        let rings = &self.table.header().rings;
+        rings.iter().map(|ring| ring.head.load(Ordering::SeqCst)).sum()
     }
 
     /// Say whether a task with a deadline must wake this process.

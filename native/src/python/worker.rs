@@ -2,13 +2,14 @@
 
 use super::block::{self, Lease, Region};
 use super::parent::PARENT_REGION;
+use super::journal::Journal;
 use super::{now, table::Table};
 use crate::crash;
 use crate::futex::{self, Woken};
 use crate::heap::Heap;
 use crate::protocol::{end, Ordering, State, DONE};
 use crate::spin::Spin;
-use crate::table::{self, begin, RESULT_INLINE, RUNNING};
+use crate::table::{self, begin, CellShared, RESULT_INLINE, RUNNING};
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
@@ -23,7 +24,11 @@ struct Current {
     claim: Option<(u32, State)>,
     since: u64,
     tasks: u64,
+    journal: Option<Journal>,
 }
+
+/// The outcome of a task whose items have an outcome each.
+pub const OUTCOME_EACH: u32 = 4;
 
 /// (function, kind, payload, buffers)
 type Task<'py> = (u32, u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>);
@@ -118,42 +123,48 @@ impl Worker {
     }
 
     /// Apply a function to each item of the present task; a death or a timeout is charged to the
-    /// item at work. With `failed`, an exception becomes ``failed(exception)`` in the item's place.
-    #[pyo3(signature = (function, items, star, failed=None))]
+    /// item at work.
     fn map<'py>(
         &self,
         function: &Bound<'py, PyAny>,
         items: &Bound<'py, PyList>,
         star: bool,
-        failed: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let py = function.py();
-        let (number, _) = self.claimed()?;
-        let cell = self.table.cell(number);
-        let timeout = cell.timeout.load(Ordering::Relaxed);
-        let results = PyList::empty(py);
-        let own = cell.items.load(Ordering::Acquire) as usize;
-        for (index, item) in items.iter().enumerate().take(own) {
-            if !begin(cell, index as u32) {
-                break;
-            }
-            if timeout > 0 {
-                self.set_deadline(timeout, now());
-            }
-            let called = if star {
-                item.cast_into::<PyTuple>().map_err(PyErr::from).and_then(|item| function.call1(item))
-            } else {
-                function.call1((item,))
-            };
-            match (called, failed) {
-                (Ok(result), _) => results.append(result)?,
-                (Err(error), Some(failed)) if !error.is_instance_of::<PySystemExit>(py) => {
-                    results.append(failed.call1((error.into_value(py),))?)?;
-                }
-                (Err(error), _) => return Err(error),
-            }
-        }
+        let results = PyList::empty(function.py());
+        self.each(function, items, star, |_, called| results.append(called?))?;
         Ok(results)
+    }
+
+    /// The same, but each item counts for itself: its result is kept as soon as it is there.
+    /// `dumps` pickles one, `failed` writes an exception down, `other` what cannot be pickled.
+    fn map_each<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        items: &Bound<'py, PyList>,
+        star: bool,
+        dumps: &Bound<'py, PyAny>,
+        failed: &Bound<'py, PyAny>,
+        other: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        let py = function.py();
+        let heap = self.heap()?;
+        let mut journal = Journal::default();
+        self.each(function, items, star, |cell, called| {
+            cell.journal_region.store(self.who, Ordering::Relaxed);
+            let (ok, data) = match called {
+                Ok(result) => match dumps.call1((&result, 5)) {
+                    Ok(data) => (true, data.cast_into::<PyBytes>()?),
+                    Err(_) => other.call1((result,))?.extract()?,
+                },
+                Err(error) if error.is_instance_of::<PySystemExit>(py) => return Err(error),
+                Err(error) => {
+                    (false, failed.call1((error.into_value(py),))?.cast_into::<PyBytes>()?)
+                }
+            };
+            journal.add(heap, cell, !ok, data.as_bytes())
+        })?;
+        self.lock().journal = Some(journal);
+        Ok(())
     }
 
     /// Hand the result in. Until the last store it is as if the task never ended.
@@ -168,7 +179,15 @@ impl Worker {
         let (number, state) = self.claimed()?;
         let cell = self.table.cell(number);
         let buffers = buffers.filter(|list| !list.is_empty());
-        if buffers.is_none() && payload.len() <= RESULT_INLINE {
+        let journal = self.lock().journal.take();
+        let mut len = payload.len();
+        if let (OUTCOME_EACH, Some(journal)) = (outcome, journal) {
+            self.heap()?.lock().expect("never poisoned").lend(journal.place);
+            cell.result_at.store(journal.place as u64 + 1, Ordering::Relaxed);
+            cell.result_region.store(self.who, Ordering::Relaxed);
+            cell.result_buffers.store(0, Ordering::Relaxed);
+            len = journal.used;
+        } else if buffers.is_none() && payload.len() <= RESULT_INLINE {
             // SAFETY: this worker has signed for the cell and is its only writer.
             unsafe {
                 let to = (&raw mut (*self.table.cell_ptr(number)).result).cast::<u8>();
@@ -190,7 +209,7 @@ impl Worker {
             cell.result_region.store(self.who, Ordering::Relaxed);
             cell.result_buffers.store(written.buffers, Ordering::Relaxed);
         }
-        cell.result_len.store(payload.len() as u64, Ordering::Relaxed);
+        cell.result_len.store(len as u64, Ordering::Relaxed);
         cell.outcome.store(outcome, Ordering::Relaxed);
         let mut current = self.lock();
         cell.duration.store(now() - current.since, Ordering::Relaxed);
@@ -222,6 +241,35 @@ impl Worker {
             let _ = self.heap.set(Mutex::new(Heap::new(map)));
         }
         Ok(self.heap.get().expect("set just now"))
+    }
+
+    /// Call the function for each item that is still this worker's.
+    fn each<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        items: &Bound<'py, PyList>,
+        star: bool,
+        mut take: impl FnMut(&CellShared, PyResult<Bound<'py, PyAny>>) -> PyResult<()>,
+    ) -> PyResult<()> {
+        let (number, _) = self.claimed()?;
+        let cell = self.table.cell(number);
+        let timeout = cell.timeout.load(Ordering::Relaxed);
+        let own = cell.items.load(Ordering::Acquire) as usize;
+        for (index, item) in items.iter().enumerate().take(own) {
+            if !begin(cell, index as u32) {
+                break;
+            }
+            if timeout > 0 {
+                self.set_deadline(timeout, now());
+            }
+            let called = if star {
+                item.cast_into::<PyTuple>().map_err(PyErr::from).and_then(|item| function.call1(item))
+            } else {
+                function.call1((item,))
+            };
+            take(cell, called)?;
+        }
+        Ok(())
     }
 
     fn set_deadline(&self, timeout: u64, since: u64) {

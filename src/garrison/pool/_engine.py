@@ -31,12 +31,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
-_DECODABLE = (_wire.OK, _wire.SOME_FAILED)
 RUNNING, CLOSING, TERMINATING = range(3)
 FOREVER = 1 << 62
 """Nanoseconds: longer than any machine runs."""
 SHORT = 60
 """Characters of an argument's repr in a message."""
+
+
+class Announced:
+    """A function that the workers know by a number."""
+
+    __slots__ = ("function", "number", "plan", "size")
+
+    def __init__(
+        self, function: Callable[..., Any], plan: tuple[Any, ...], number: int, size: int
+    ) -> None:
+        self.function, self.plan, self.number, self.size = function, plan, number, size
 
 
 class Engine:
@@ -94,20 +104,30 @@ class Engine:
         items: int = 1,
     ) -> _core.Ticket:
         """Put a task into the table; raises if its function or value cannot be sent."""
-        registry = self.registry
+        return self.submit_known(self.announce(function, options), kind, value, options, items)
+
+    def announce(self, function: Callable[..., Any], options: Options) -> Announced:
+        """Make a function known to the workers, for any number of tasks."""
         plan = (options.retries, options.retry_on) if options.retry_on else ()
-        data, buffers = _wire.encode(value, registry.known, "the arguments")
+        number = self.registry.number(function, plan)
+        return Announced(function, plan, number, self.registry.size(number))
+
+    def submit_known(
+        self, known: Announced, kind: int, value: Any, options: Options, items: int
+    ) -> _core.Ticket:
+        """Put a task into the table, of a function that was announced."""
+        data, buffers = _wire.encode(value, self.registry.known, "the arguments")
         if buffers:
             self._look_for_room(buffers)
         limit = 0 if options.timeout is None else max(1, min(int(options.timeout * 1e9), FOREVER))
         while True:
-            number = registry.number(function, plan)
             try:
                 ticket = self.parent.submit(
-                    number, kind, data, buffers, items, options.retries, limit
+                    known.number, kind, data, buffers, items, options.retries, limit
                 )
             except KeyError:
-                # Another thread's functions have pushed this one out in between.
+                # Other functions have pushed this one out meanwhile.
+                known.number = self.registry.number(known.function, known.plan)
                 continue
             if limit and (limit < self._shortest or self.table.dozing):
                 # The supervisor sleeps as long as the shortest timeout so far allows.
@@ -163,7 +183,9 @@ class Engine:
         """Take an ended task's result: (success, value or exception, nanoseconds, outcome)."""
         call = ticket.call() if ticket.lost() else None
         outcome, payload, buffers, duration, _ = ticket.take()
-        if outcome in _DECODABLE:
+        if outcome == _wire.ITEMS:
+            return True, _wire.decode_each(_core.split(payload)), duration, outcome
+        if outcome == _wire.OK:
             try:
                 return True, _wire.decode_value(payload, buffers), duration, outcome
             except Exception as error:

@@ -25,6 +25,8 @@ __all__ = ["IMPORTABLE", "MAIN", "PLAIN", "Known", "Registry", "load_function", 
 IMPORTABLE = (types.FunctionType, type)
 PLAIN = (types.FunctionType, types.BuiltinFunctionType, type)
 
+LARGEST_KEPT = 1 << 20
+"""Bytes of a pickled function that a worker keeps; a larger one is loaded for each cell."""
 MAIN = b"__main__"
 """A pickle with these bytes may refer to something that the workers do not have."""
 
@@ -110,6 +112,7 @@ class Registry:
         """Functions whose pickle cannot change, by identity."""
         self._by_digest: dict[bytes, int] = {}
         self._sizes: dict[int, int] = {}
+        self._kept: set[int] = set()
         self._names: dict[int, str] = {}
 
     def number(self, function: Callable[..., Any], plan: tuple[Any, ...] = ()) -> int:
@@ -127,6 +130,10 @@ class Registry:
         """Return the function's pickle, to be sent by other means."""
         return self._pickle(function, function)
 
+    def size(self, number: int) -> int:
+        """Return how many bytes the function's pickle takes, if it must be unpickled each time."""
+        return 0 if number in self._kept else self._sizes.get(number, 0)
+
     def name(self, number: int) -> str:
         """Return the function's name, for messages."""
         return self._names.get(number, "a function")
@@ -142,6 +149,8 @@ class Registry:
             self._parent.add_function(number, pickled)
             self._by_digest[digest] = number
             self._sizes[number] = len(pickled)
+            if type(function) in PLAIN and len(pickled) <= LARGEST_KEPT:
+                self._kept.add(number)
             self._names[number] = _name(function)
             self._forget_some()
         return number
@@ -165,6 +174,7 @@ class Registry:
             digest = next(iter(self._by_digest))
             number = self._by_digest.pop(digest)
             del self._sizes[number]
+            self._kept.discard(number)
             for key in [k for k, found in self.plain.items() if found[1] == number]:
                 del self.plain[key]
             self._names.pop(number, None)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sized
 from itertools import islice
@@ -72,7 +73,8 @@ class IMapIterator(Generic[T]):
         options: Options,
         on_end: Callable[[], None],
     ) -> None:
-        self._pool, self._engine, self._function = pool, engine, function
+        self._pool, self._engine = pool, engine
+        self._function = engine.announce(function, options)
         self._source = iter(iterable)
         self._finite = isinstance(iterable, Sized)
         self._options, self._on_end = options, on_end
@@ -123,8 +125,6 @@ class IMapIterator(Generic[T]):
         if self._bar is not None:
             self._bar.advance()
         kind = type(value)
-        if kind is _wire.Failure:
-            raise _wire.decode_error(value.data)
         if kind is _wire.Raise:
             raise value.error
         result: T = value
@@ -191,25 +191,26 @@ class IMapIterator(Generic[T]):
             self._results.extend(batch.results or ())
             return
         ticket = batch.ticket
-        index = ticket.call()[2] if ticket.lost() else None
-        success, value, duration, _ = self._engine.outcome(ticket)
+        done = ticket.salvage() if ticket.lost() else None
+        success, value, duration, outcome = self._engine.outcome(ticket)
         if success:
+            value = value if outcome == _wire.ITEMS else [value]
             self._results.extend(value[: len(batch.items)])
             if self._adaptive:
                 self._adapt(duration, len(value))
-        elif index is None:
+        elif done is None:
             # The chunk as a whole failed, before its first item or after its last.
             self._results.extend(_wire.Raise(value) for _ in batch.items)
         else:
-            self._split(batch, index, value)
+            self._mourn(batch, _wire.decode_each(done), value)
 
-    def _split(self, batch: _Batch, index: int, error: BaseException) -> None:
-        """One item has cost its worker's life: that one is lost, the others go again."""
-        items = batch.items
-        parts = [self._submit(items[:index])] if index else []
-        parts.append(_Batch([items[index]], None, [_wire.Raise(error)]))
-        if items[index + 1 :]:
-            parts.append(self._submit(items[index + 1 :]))
+    def _mourn(self, batch: _Batch, done: list[Any], error: BaseException) -> None:
+        """One item has cost its worker's life: those before it are done, the others go again."""
+        done = done[: len(batch.items)]
+        known = [*done, _wire.Raise(error)][: len(batch.items)]
+        parts = [_Batch(batch.items[: len(known)], None, known)]
+        if batch.items[len(known) :]:
+            parts.append(self._submit(batch.items[len(known) :]))
         self._batches.extendleft(reversed(parts))
         if self._adaptive:
             self._size = 1
@@ -268,7 +269,7 @@ class IMapIterator(Generic[T]):
 
     def _submit(self, items: list[Any]) -> _Batch:
         kind = _wire.MAP | _wire.EACH
-        ticket = self._engine.submit(self._function, kind, items, self._options, len(items))
+        ticket = self._engine.submit_known(self._function, kind, items, self._options, len(items))
         return _Batch(items, ticket)
 
     def _submit_or_fail(self, items: list[Any]) -> _Batch:
@@ -307,6 +308,8 @@ class IMapIterator(Generic[T]):
     def show(self, bar: Bar) -> None:
         """Report results that were handed out to a progress bar."""
         self._bar = bar
+        # An iterator that is left in the middle must give the terminal back.
+        weakref.finalize(self, bar.close)
 
 
 class IMapUnorderedIterator(IMapIterator[T]):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import multiprocessing
 import os
 import secrets
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sized
@@ -199,32 +201,33 @@ class TaskMethods:
             items: Any = [tuple(item) for item in iterable]
         else:
             items = iterable if isinstance(iterable, list) else list(iterable)
-        sizes = self._sizes(len(items), chunksize)
-        result = MapResult(home, self._engine, self._submit_all(func, kind, items, sizes))
+        sent = self._engine.announce(func, self._options)
+        sizes = self._sizes(len(items), chunksize, sent)
+        result = MapResult(home, self._engine, self._submit_all(sent, kind, items, sizes))
         if self._options.progress:
             result.show(Bar(func, len(items)))
         home._keep(result)
         return result
 
-    def _sizes(self, items: int, chunksize: int | None) -> Iterator[int]:
+    def _sizes(self, items: int, chunksize: int | None, sent: Any) -> Iterator[int]:
         if chunksize is not None:
             return repeat(whole("chunksize", chunksize, least=1))
-        home = self._home
-        if home._lifetime is not None:
-            # A chunk counts as one task of a worker's lifetime: as many as users expect.
+        if self._home._lifetime is not None or sent.size > HEAVY:
+            # A chunk counts as one task of a worker's lifetime, and a heavy function that has a
+            # state is unpickled for each: as many chunks as in the standard library.
             return repeat(max(1, _chunks.even(items, self._engine.processes)))
         return _chunks.guided(items, self._engine.processes)
 
     def _submit_all(
         self,
-        func: Callable[..., Any],
+        sent: Any,
         kind: int,
         items: Any,
         sizes: Iterator[int],
     ) -> Iterator[tuple[_core.Ticket, int, int]]:
         engine, options = self._engine, self._options
         for chunk in _chunks.slices(items, sizes):
-            ticket = engine.submit(func, kind, chunk, options, len(chunk))
+            ticket = engine.submit_known(sent, kind, chunk, options, len(chunk))
             yield ticket, len(chunk), ticket.size
 
     # --- Many calls, results as they come -------------------------------------------------
@@ -250,8 +253,8 @@ class TaskMethods:
 
         Notes
         -----
-        Nobody reads the input but `next`. Small items may share a worker for a moment (about
-        150 us of work); if one of them kills the worker, those that had just ended there run again.
+        Nobody reads the input but `next`: while it is not called, only what was read ahead is
+        worked on.
 
         Examples
         --------
@@ -546,6 +549,9 @@ class Pool(BasePool):
         self.seed = secrets.randbits(64) if wanted.seed is None else wanted.seed
         start = (initializer, tuple(initargs))
         self._processes = processes
+        if "numpy" in sys.modules:
+            # Once here instead of once in each worker, where it is wanted for the seeds.
+            importlib.import_module("numpy.random")
         engine = Engine(processes, context, start, maxtasksperchild, self.seed)
         super().__init__(engine, wanted)
 
@@ -591,6 +597,8 @@ class Pool(BasePool):
         return f"<{type(self).__qualname__} {text}>"
 
 
+HEAVY = 1 << 16
+"""Bytes of a pickled function from which on it is not sent more often than need be."""
 MOST = 4096
 """Workers of one pool: beyond this it is a mistake, or a cluster."""
 

@@ -254,6 +254,8 @@ class MapResult(AsyncResult):
         self._feeding = False
         for ticket, _, _ in self.in_flight:
             ticket.withdraw()
+        if self._bar is not None:
+            self._bar.close()
 
     def _settle(self) -> tuple[bool, Any]:
         self._collect(None)

@@ -42,6 +42,17 @@ class _Ticket:
         return self._engine.withdraw(self)
 
 
+class Known:
+    """A function of which several tasks will be submitted."""
+
+    __slots__ = ("function",)
+
+    size = 0
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+
 class ThreadEngine:
     """Runs tasks in threads."""
 
@@ -81,6 +92,23 @@ class ThreadEngine:
             self._queue.append(ticket)
             self._changed.notify_all()
         return ticket
+
+    @staticmethod
+    def announce(function: Callable[..., Any], options: Options) -> Known:
+        """Return the function as `submit_known` takes it."""
+        del options
+        return Known(function)
+
+    def submit_known(
+        self,
+        known: Known,
+        kind: int,
+        value: Any,
+        options: Options,
+        items: int,
+    ) -> _Ticket:
+        """Queue a task of a function that was announced."""
+        return self.submit(known.function, kind, value, options, items)
 
     def withdraw(self, ticket: _Ticket) -> bool:
         """Take back a task that no thread has begun."""
@@ -226,7 +254,8 @@ def _run(
             result = [_call(function, (item,), {}, options) for item in value]
     except BaseException as error:
         return False, error, time.perf_counter_ns() - start, _wire.ERROR
-    return True, result, time.perf_counter_ns() - start, _wire.OK
+    outcome = _wire.ITEMS if kind & _wire.EACH else _wire.OK
+    return True, result, time.perf_counter_ns() - start, outcome
 
 
 def _call(function: Callable[..., Any], args: Any, kwds: Any, options: Options) -> Any:

@@ -13,13 +13,13 @@ import pickle
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from garrison import _os
+from garrison import _core, _os
 from garrison.errors import ResultUnpicklable, SharedMemoryFull
 from garrison.pool import _functions
 from garrison.pool._standard import MaybeEncodingError, RemoteTraceback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from garrison.pool._functions import Known
 
@@ -37,10 +37,13 @@ ARGS = 8
 EACH = 4
 """Added to MAP: an item that fails does not end the chunk; each has an outcome of its own."""
 
-# Outcomes of a cell; `_core.OUTCOME_LOST` comes from the supervisor.
+# Outcomes of a cell.
 OK = 0
 ERROR = 1
-SOME_FAILED = 2
+LOST = _core.OUTCOME_LOST
+"""The supervisor's word: the payload is a dict of facts."""
+ITEMS = _core.OUTCOME_EACH
+"""Each item has an outcome of its own, see `native/src/python/journal.rs`."""
 NO_ROOM = 3
 """The result did not fit into shared memory; the payload is a text that fits into a cell."""
 
@@ -127,18 +130,6 @@ def _encode_result_of_main(value: object, error: Exception) -> tuple[int, bytes,
         return ERROR, encode_error(MaybeEncodingError(error, value)), None
 
 
-class Failure:
-    """One item's exception within a chunk's results, still encoded."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def __reduce__(self) -> tuple[type[Failure], tuple[bytes]]:
-        return Failure, (self.data,)
-
-
 class Raise:
     """One item's exception within a chunk's results, ready to be raised."""
 
@@ -148,31 +139,22 @@ class Raise:
         self.error = error
 
 
-def encode_each(results: list[Any]) -> tuple[int, bytes, list[Any] | None]:
-    """Outcome of a chunk in which every item counts for itself; failed ones are `Failure`."""
-    some_failed = any(type(result) is Failure for result in results)
+def encode_other(value: object) -> tuple[bool, bytes]:
+    """Write down one of several results that the plain pickler has refused."""
+    outcome, data, _ = encode_result(value)
+    return outcome == OK, data
+
+
+def decode_each(entries: Iterable[tuple[bool, bytes]]) -> list[Any]:
+    """Rebuild results of which each has an outcome of its own; failed ones are `Raise`."""
+    return [_value_or_raise(data) if ok else Raise(decode_error(data)) for ok, data in entries]
+
+
+def _value_or_raise(data: bytes) -> Any:
     try:
-        payload, buffers = encode(results)
-    except Exception:
-        return _encode_one_by_one(results)
-    return (SOME_FAILED if some_failed else OK), payload, buffers
-
-
-def _encode_one_by_one(results: list[Any]) -> tuple[int, bytes, None]:
-    encoded: list[Any] = []
-    for result in results:
-        outcome, data, _ = (OK, b"", None) if type(result) is Failure else encode_result(result)
-        encoded.append(result if outcome == OK else Failure(data))
-    return SOME_FAILED, _dumps_or_fail(encoded), None
-
-
-def _dumps_or_fail(encoded: list[Any]) -> bytes:
-    try:
-        return dumps(encoded, 5)
-    except Exception:
-        from garrison.pool import _by_value
-
-        return _by_value.dumps_with_classes(encoded)
+        return loads(data)
+    except Exception as failure:
+        return Raise(_undecodable(failure))
 
 
 # --- Exceptions -------------------------------------------------------------------------------
@@ -275,5 +257,10 @@ def decode_value(payload: Any, buffers: list[Any] | None) -> Any:
     try:
         return loads(payload, buffers=buffers)
     except Exception as failure:
-        msg = f"the task's result cannot be rebuilt here ({type(failure).__name__}: {failure})"
-        raise ResultUnpicklable(msg) from failure
+        raise _undecodable(failure) from failure
+
+
+def _undecodable(failure: Exception) -> ResultUnpicklable:
+    return ResultUnpicklable(
+        f"the task's result cannot be rebuilt here ({type(failure).__name__}: {failure})"
+    )

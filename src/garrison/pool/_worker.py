@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import hashlib
+import importlib
 import os
 import random
 import sys
@@ -23,8 +24,6 @@ CRASH_POINTS = bool(_core.CRASH_POINTS)
 INITIALIZER_FAILED = 1
 REMEMBERED = 256
 """Functions that a worker keeps; one that comes again later is loaded again."""
-LARGEST_KEPT = 1 << 20
-"""Bytes of a pickled function: one with more in it is not worth keeping."""
 CELL = 140
 """Bytes that fit into a cell for sure."""
 
@@ -55,10 +54,19 @@ def _seed(seed: int, number: int) -> None:
     """Give this worker randomness of its own, that the pool's seed determines."""
     digest = hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=32).digest()
     random.seed(digest)
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
+    _pending_seed.append(digest)
+    _seed_numpy()
+
+
+_pending_seed: list[bytes] = []
+
+
+def _seed_numpy() -> None:
+    """Seed numpy's global generator, once it is there: a task's function may bring it."""
+    if _pending_seed and "numpy" in sys.modules:
+        digest = _pending_seed.pop()
         words = [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 32, 4)]
-        numpy_random.seed(words)
+        importlib.import_module("numpy.random").seed(words)
 
 
 def _initialize(start: Deferred, last_words: int) -> None:
@@ -120,7 +128,7 @@ def _run(
             return _wire.encode_result(function(*args, **kwds))
         star = bool(kind & _wire.STARMAP)
         if kind & _wire.EACH:
-            return _wire.encode_each(worker.map(function, arguments, star, _failure))
+            return _map_each(worker, function, arguments, star)
         return _wire.encode_result(worker.map(function, arguments, star))
     except SystemExit:
         # The task asked its process to leave, and so it does: the supervisor tells the parent.
@@ -129,8 +137,15 @@ def _run(
         return _wire.ERROR, _wire.encode_error(error), None
 
 
-def _failure(error: BaseException) -> _wire.Failure:
-    return _wire.Failure(_wire.encode_error(error))
+def _map_each(
+    worker: _core.Worker, function: Callable[..., Any], items: list[Any], star: bool
+) -> Outcome:
+    if len(items) == 1:
+        # Nothing of others to keep, and a large result may go out of band.
+        return _wire.encode_result(worker.map(function, items, star)[0])
+    dumps, failed, other = _wire.dumps, _wire.encode_error, _wire.encode_other
+    worker.map_each(function, items, star, dumps, failed, other)
+    return _wire.ITEMS, b"", None
 
 
 def _load(
@@ -143,9 +158,10 @@ def _load(
     """
     pickled = worker.function()
     loaded = _functions.load_function(pickled)
+    _seed_numpy()
     function: Callable[..., Any] = _Retrying(*loaded) if isinstance(loaded, tuple) else loaded
     plain = loaded[0] if isinstance(loaded, tuple) else loaded
-    if type(plain) in _functions.PLAIN and len(pickled) <= LARGEST_KEPT:
+    if type(plain) in _functions.PLAIN and len(pickled) <= _functions.LARGEST_KEPT:
         if len(functions) >= REMEMBERED:
             functions.clear()
         functions[number] = function
@@ -182,7 +198,7 @@ class _Retrying:
 
         places = list(range(len(arguments())))
         if kind & _wire.EACH:
-            return _wire.encode_each(worker.map(item, places, False, _failure))
+            return _map_each(worker, item, places, False)
         return _wire.encode_result(worker.map(item, places, False))
 
     def _attempts(self, kind: int, arguments: Callable[[], Any]) -> Any:

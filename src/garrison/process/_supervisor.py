@@ -82,7 +82,22 @@ class _Post:
 
 def supervise(table: _core.Table, channel: Connection, parent: int, crew: Crew) -> None:
     """Be the supervisor of `table`. Runs in a process of its own until the pool is over."""
-    Supervisor(table, channel, parent, crew).run()
+    try:
+        supervisor = Supervisor(table, channel, parent, crew)
+    except Exception as error:
+        _report(channel, "failed", error)
+        return
+    supervisor.run()
+
+
+def _report(channel: Connection, kind: str, detail: object) -> None:
+    """Tell the parent something that does not stand in the table."""
+    try:
+        message = pickle.dumps((kind, detail))
+    except Exception:
+        message = pickle.dumps((kind, RuntimeError(str(detail))))
+    with contextlib.suppress(OSError):
+        channel.send_bytes(message)
 
 
 class Supervisor:
@@ -100,6 +115,7 @@ class Supervisor:
         self.oom_kills = 0
         self.completed = 0
         self.completed_then = 0
+        self.claims = 0
         self.orphaned = False
         self._prepare()
 
@@ -140,9 +156,9 @@ class Supervisor:
             self._fill_all()
         except BaseException as error:
             self._end_workers(grace=0)
-            self._report("failed", error)
+            _report(self.channel, "failed", error)
             return
-        self._report("started", None)
+        _report(self.channel, "started", None)
         self.oom_kills = _os.oom_kills()
         while not self._over():
             self._wait()
@@ -150,14 +166,6 @@ class Supervisor:
             self._end_the_late()
             self._replace()
         self._leave()
-
-    def _report(self, kind: str, detail: object) -> None:
-        try:
-            message = pickle.dumps((kind, detail))
-        except Exception:
-            message = pickle.dumps((kind, RuntimeError(str(detail))))
-        with contextlib.suppress(OSError):
-            self.channel.send_bytes(message)
 
     def _take_over(self) -> None:
         """Answer for what a dead predecessor left. With none, nothing is found."""
@@ -221,7 +229,7 @@ class Supervisor:
 
     def _start_failed(self, why: str) -> None:
         if self.starts.failed():
-            self._report("broken", why)
+            _report(self.channel, "broken", why)
             self.words.give_up()
 
     def _replace(self) -> None:
@@ -270,8 +278,10 @@ class Supervisor:
         if not shortest:
             return None
         if not earliest:
-            # A task that starts while we sleep cannot be due before its own timeout is over.
-            return shortest / 1e6 if self.table.waiting else None
+            # A task that starts while we sleep cannot be due before its own timeout is over. One
+            # that was claimed just now may not have written its deadline down yet.
+            claims, self.claims = self.claims, self.words.claims()
+            return shortest / 1e6 if self.table.waiting or claims != self.claims else None
         left = earliest - time.monotonic_ns()
         return max(0.0, min(left, shortest) / 1e6) + 1
 

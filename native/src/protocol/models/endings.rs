@@ -10,11 +10,11 @@ fn claimed(world: &World) -> State {
 
 #[test]
 fn no_sleeper_is_missed() {
-    explore(None, |world| {
+    explore(Some(3), |world| {
         let state = claimed(&world);
-        let sleepers = [0; 2].map(|_| process(&world, World::await_end));
+        let sleepers = [(); 2].map(|()| process(&world, World::await_end));
         world.end(state, DONE);
-        sleepers.map(|sleeper| sleeper.join().unwrap());
+        assert_eq!(sleepers.map(|sleeper| sleeper.join().unwrap()), [(), ()]);
         assert_eq!(peek(world.cell(0)), State { tag: DONE, ..state });
     });
 }
@@ -75,7 +75,7 @@ fn a_fresh_task_shows_its_arguments_with_the_claim() {
             world.claim(1).map(|_| world.entries[1][0].load(Ordering::Relaxed))
         });
         world.entries[1][0].store(42, Ordering::Relaxed);
-        let sleeper = process(&world, |world| drop(announce_waiter(world.cell(0))));
+        let sleeper = process(&world, |world| announce_waiter(world.cell(0)));
         world.push(MAIN, 0);
         assert!(matches!(worker.join().unwrap(), None | Some(42)));
         sleeper.join().unwrap();

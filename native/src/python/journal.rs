@@ -1,0 +1,133 @@
+//! Results of items that share a cell, one by one: an item that is done stays done, even if a later
+//! one kills the worker.
+//!
+//! ```text
+//! | BlockShared | length: u32, FAILED in its top bit | pickle | length | pickle ...
+//! ```
+//! The cell counts the complete ones. Nobody reads the block before the task is DONE or LOST, so the
+//! worker may move it to a larger one.
+
+use super::memory_error;
+use crate::heap::{Heap, LINE};
+use crate::protocol::Ordering;
+use crate::segment::Mapping;
+use crate::table::CellShared;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::sync::Mutex;
+
+const FAILED: u32 = 1 << 31;
+const FIRST: usize = 4 << 10;
+const HEAD: usize = size_of::<u32>();
+
+/// The worker's side: a block that grows.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Journal {
+    pub place: usize,
+    pub used: usize,
+    room: usize,
+    items: u32,
+}
+
+impl Journal {
+    /// Add one item's result; it counts from the last store on.
+    pub fn add(
+        &mut self,
+        heap: &Mutex<Heap>,
+        cell: &CellShared,
+        failed: bool,
+        data: &[u8],
+    ) -> PyResult<()> {
+        let need = HEAD + data.len();
+        if data.len() >= FAILED as usize {
+            return Err(PyValueError::new_err("a result of 2 GB in a chunk; use chunksize=1"));
+        }
+        if self.used + need > self.room {
+            self.grow(heap, cell, need)?;
+        }
+        let flag = if failed { FAILED } else { 0 };
+        let heap = heap.lock().expect("never poisoned");
+        let start = heap.map().at(self.place + LINE + self.used, need);
+        // SAFETY: inside of this worker's own block (checked), which nobody reads yet.
+        unsafe {
+            start.cast::<u32>().write_unaligned(data.len() as u32 | flag);
+            start.add(HEAD).copy_from_nonoverlapping(data.as_ptr(), data.len());
+        }
+        self.used += need;
+        self.items += 1;
+        crate::crash::reach("result.half_written");
+        // [item->salvage] pairs with the acquire in entries()
+        cell.journal_items.store(self.items, Ordering::Release);
+        Ok(())
+    }
+
+    #[cold]
+    fn grow(&mut self, heap: &Mutex<Heap>, cell: &CellShared, need: usize) -> PyResult<()> {
+        let room = (2 * self.room).max(self.used + need).max(FIRST);
+        let mut heap = heap.lock().expect("never poisoned");
+        heap.sweep_sometimes(|_| false);
+        let place = heap
+            .allocate(room)
+            .map_err(|error| memory_error(&error, &format!("{room} bytes of results")))?;
+        if self.room > 0 {
+            let (from, to) = (self.place + LINE, place + LINE);
+            // SAFETY: two blocks of this worker's, the second one new.
+            unsafe {
+                let from = heap.map().at(from, self.used);
+                heap.map().at(to, self.used).copy_from_nonoverlapping(from, self.used);
+            }
+        }
+        cell.journal_at.store(place as u64 + 1, Ordering::Release);
+        if self.room > 0 {
+            heap.free(self.place);
+        }
+        (self.place, self.room) = (place, room);
+        Ok(())
+    }
+}
+
+/// Take a journal's bytes apart: (succeeded, pickle) for each item.
+fn entries<'py>(
+    py: Python<'py>,
+    data: &[u8],
+    items: usize,
+) -> PyResult<Vec<(bool, Bound<'py, PyBytes>)>> {
+    let torn = || PyValueError::new_err("a torn journal");
+    let mut rest = data;
+    let mut found = Vec::new();
+    while found.len() < items && !rest.is_empty() {
+        let (head, tail) = rest.split_at_checked(HEAD).ok_or_else(torn)?;
+        let word = u32::from_ne_bytes(head.try_into().expect("four bytes"));
+        let len = (word & !FAILED) as usize;
+        let (entry, tail) = tail.split_at_checked(len).ok_or_else(torn)?;
+        found.push((word & FAILED == 0, PyBytes::new(py, entry)));
+        rest = tail;
+    }
+    Ok(found)
+}
+
+/// Results that a dead worker had completed.
+pub fn salvage<'py>(
+    py: Python<'py>,
+    region: &Mapping,
+    cell: &CellShared,
+) -> PyResult<Vec<(bool, Bound<'py, PyBytes>)>> {
+    let items = cell.journal_items.load(Ordering::Acquire) as usize;
+    let Some(place) = (cell.journal_at.load(Ordering::Acquire) as usize).checked_sub(1) else {
+        return Ok(Vec::new());
+    };
+    let len = crate::heap::block(region, place).len.load(Ordering::Relaxed) as usize - LINE;
+    // SAFETY: in range (checked); its writer is dead.
+    let data = unsafe { std::slice::from_raw_parts(region.at(place + LINE, len), len) };
+    entries(py, data, items)
+}
+
+/// Take a payload of EACH apart: (succeeded, pickle) for each item.
+#[pyfunction]
+pub fn split<'py>(
+    py: Python<'py>,
+    payload: &Bound<'py, super::block::Block>,
+) -> PyResult<Vec<(bool, Bound<'py, PyBytes>)>> {
+    entries(py, payload.get().bytes(), usize::MAX)
+}

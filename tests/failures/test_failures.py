@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from . import document, harness, record
+from . import document, record
 from .registry import METHODS, Row, all_rows
+from .together import Together, chosen
 
 ROWS = all_rows()
 CASES = [
@@ -15,9 +16,15 @@ CASES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def together(request: pytest.FixtureRequest) -> Together:
+    params = chosen(request, "test_garrison")
+    return Together((param["row"].name, param["method"]) for param in params)
+
+
 @pytest.mark.parametrize(("row", "method"), CASES)
-def test_garrison(row: Row, method: str) -> None:
-    outcome = harness.run(row, "garrison", method)
+def test_garrison(together: Together, row: Row, method: str) -> None:
+    outcome = together.outcome(row, method)
     if outcome.kind == "missing":
         pytest.skip(outcome.text)
     assert outcome.kind == "ok", f"{outcome}\n{outcome.stderr}"

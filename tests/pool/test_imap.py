@@ -99,17 +99,6 @@ def test_an_input_may_wait_for_earlier_results_with_buffersize() -> None:
     assert result == 676
 
 
-@pytest.mark.watchdog(5)
-def test_an_input_may_wait_for_earlier_results() -> None:
-    # A crawler: what is found is what comes next. The standard library takes this, too.
-    orders: queue.Queue[int | None] = queue.Queue()
-    orders.put(0)
-    with Pool(2) as pool:
-        for result in pool.imap(tasks.square, iter(orders.get, None)):
-            orders.put(result + 1 if result < 100 else None)
-    assert result == 676
-
-
 # --- What comes out ---------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ import cloudpickle
 from cloudpickle.cloudpickle import _function_setstate as _cloudpickle_set_state
 
 from garrison.errors import ArgumentUnpicklable
-from garrison.pool._functions import IMPORTABLE, main_dict, shipped
+from garrison.pool._functions import IMPORTABLE, module_dict, shipped_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,10 +39,12 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
     ) -> None:
         super().__init__(file, protocol=5, buffer_callback=keep)
         self._known = known
-        main = sys.modules.get("__main__")
-        if main is not None:
-            # All functions of __main__ find their globals in the worker's one namespace.
-            self.globals_ref[id(vars(main))] = _MainGlobals()
+        self._shared = {}
+        for name in known.shared:
+            # All functions of such a module find their globals in the worker's one namespace.
+            module = sys.modules.get(name)
+            if module is not None:
+                self._shared[id(vars(module))] = self.globals_ref[id(vars(module))] = _Globals(name)
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, IMPORTABLE) and self._known.has(obj):
@@ -50,7 +52,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
         if isinstance(obj, _CACHED) and not self._known.has(obj):
             return functools.lru_cache(**obj.cache_parameters()), (obj.__wrapped__,)
         reduced = super().reducer_override(obj)
-        if isinstance(obj, types.FunctionType) and obj.__globals__ is main_dict():
+        if isinstance(obj, types.FunctionType) and id(obj.__globals__) in self._shared:
             return (*reduced[:5], _set_function_state)
         return reduced
 
@@ -92,17 +94,22 @@ def dumps_by_value(
     return file.getvalue()
 
 
-class _MainGlobals(dict):  # type: ignore[type-arg]
-    """Stands for the namespace of ``__main__`` in a pickle."""
+class _Globals(dict):  # type: ignore[type-arg]
+    """Stands for a module's namespace in a pickle."""
 
-    def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
-        return main_dict, ()
+    def __init__(self, module: str) -> None:
+        super().__init__()
+        self._module = module
+
+    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
+        return module_dict, (self._module,)
 
 
 def _set_function_state(function: types.FunctionType, state: tuple[Any, dict[str, Any]]) -> None:
     """As cloudpickle's, but a global that this process has set itself stays what it is."""
     attributes, slots = state
     namespace = function.__globals__
+    shipped = shipped_to(namespace)
     for name, value in slots.get("__globals__", {}).items():
         if name not in namespace or namespace[name] is shipped.get(name, namespace):
             namespace[name] = shipped[name] = value

@@ -88,10 +88,15 @@ class Engine:
         self, start: tuple[Callable[..., object] | None, Iterable[Any]], *, fork: bool
     ) -> Deferred:
         initializer, initargs = start
+        home = getattr(initializer, "__module__", None) if initializer else None
+        if home is not None and home != "__main__" and home in sys.modules:
+            # What an initializer sets in its module, lambdas of that module are to see.
+            self.registry.known.shared.add(home)
+        else:
+            home = None
         if initializer is None or fork:
-            return Deferred((initializer, tuple(initargs)))
-        pickled = self.registry.pickled(initializer)
-        return Deferred((pickled, tuple(initargs)))
+            return Deferred((initializer, tuple(initargs), home))
+        return Deferred((self.registry.pickled(initializer), tuple(initargs), home))
 
     # --- Tasks ----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib
 import pickle
 import sys
 import types
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from garrison import _core
 
-__all__ = ["IMPORTABLE", "MAIN", "PLAIN", "Known", "Registry", "load_function", "remember_main"]
+__all__ = ["IMPORTABLE", "MAIN", "PLAIN", "Known", "Registry", "load_function", "remember_module"]
 
 IMPORTABLE = (types.FunctionType, type)
 PLAIN = (types.FunctionType, types.BuiltinFunctionType, type)
@@ -35,6 +36,8 @@ class Known:
     """Which objects of ``__main__`` the workers have: those from before they were forked."""
 
     def __init__(self, *, fork: bool) -> None:
+        self.shared = {"__main__"}
+        """Modules whose functions by value share the module's namespace in a worker."""
         self._refs: dict[str, weakref.ref[Any]] = {}
         if fork:
             main = sys.modules.get("__main__")
@@ -69,19 +72,26 @@ def _found_by_name(value: Any) -> bool:
     return found is value and module is not None
 
 
-# --- The namespace of __main__ in a worker ----------------------------------------------------
+# --- Namespaces that functions by value share in a worker -------------------------------------
 
-shipped: dict[str, Any] = {}
-"""What this worker's ``__main__`` has from the parent, by name."""
-
-
-def remember_main() -> None:
-    """Note what ``__main__`` holds before any code of the user has run in this worker."""
-    shipped.update(main_dict())
+_shipped: dict[int, dict[str, Any]] = {}
+"""What a shared namespace of this worker has from the parent, by the namespace's identity."""
 
 
-def main_dict() -> dict[str, Any]:
-    return vars(sys.modules["__main__"])
+def module_dict(module: str) -> dict[str, Any]:
+    """Return the namespace of a module, imported if need be."""
+    return vars(importlib.import_module(module))
+
+
+def shipped_to(namespace: dict[str, Any]) -> dict[str, Any]:
+    """Return what came from the parent into a namespace, by name."""
+    return _shipped.setdefault(id(namespace), {})
+
+
+def remember_module(module: str) -> None:
+    """Note what a module holds before any code of the user has run in this worker."""
+    namespace = module_dict(module)
+    shipped_to(namespace).update(namespace)
 
 
 def load_function(pickled: bytes) -> Any:

@@ -571,14 +571,15 @@ class Pool(BasePool):
         """What the pool does at the moment, as one frozen record."""
         engine = self._engine
         slots = [engine.table.slot(slot) for slot in range(self._processes)]
-        alive = [slot for slot in slots if slot["pid"] and not slot["over"]]
+        there = engine.supervision.pid is not None
+        alive = [slot for slot in slots if there and slot["pid"] and not slot["over"]]
         return Statistics(
             workers=len(alive),
             busy=sum(slot["cell"] is not None for slot in alive),
             queued=engine.table.waiting,
             in_flight=engine.parent.in_use,
             completed=engine.parent.completed,
-            deaths=engine.table.deaths,
+            deaths=engine.table.losses,
             retried=engine.table.retried,
             supervisor_pid=engine.supervision.pid,
             supervisors_lost=engine.supervision.replaced,

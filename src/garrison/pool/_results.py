@@ -236,6 +236,12 @@ class MapResult(AsyncResult):
                     self._bar.close()
             return self._outcome is not None
 
+    def pump(self) -> None:
+        """Submit all of the input: the pool is being joined."""
+        while self._feeding:
+            self._engine.await_(self.in_flight[0][0], None)
+            self.step()
+
     def _take(self, ticket: _core.Ticket, items: int) -> None:
         success, value, *_ = self._engine.outcome(ticket)
         if success:

@@ -43,7 +43,7 @@ def work(
     faulthandler.register(DUMP_SIGNAL, file=last_words, all_threads=False, chain=False)
     worker = _core.Worker(table, slot, who)
     _core.crash_point("worker.started")
-    _functions.remember_main()
+    _functions.remember_module("__main__")
     _seed(seed, number)
     _initialize(start, last_words)
     worker.initialized()
@@ -72,8 +72,10 @@ def _seed_numpy() -> None:
 def _initialize(start: Deferred, last_words: int) -> None:
     """Run the user's initializer. Its failure is this worker's end, and is told in full."""
     try:
-        pickled, initargs = start.get()
+        pickled, initargs, home = start.get()
         if pickled is not None:
+            if home is not None:
+                _functions.remember_module(home)
             initializer = pickled if callable(pickled) else _functions.load_function(pickled)
             initializer(*initargs)
     except SystemExit:

@@ -101,13 +101,18 @@ class Supervision:
             raise
 
     def _describe(self, ours: Connection, theirs: Connection) -> Any:
+        process: Any
         if self.fork:
             args: tuple[Any, ...] = (self.table, theirs, ours, None, os.getpid(), self.crew)
-            return _spawn.ForkedSupervisor(target=_main, args=args, name="PoolSupervisor")
-        shape = (self.table.slots, self.table.region_len)
-        fd = _Inherited(self.table.fd)
-        args = (shape, theirs, None, fd, os.getpid(), self.crew)
-        return _spawn.SpawnedSupervisor(target=_main, args=args, name="PoolSupervisor")
+            process = _spawn.ForkedSupervisor(target=_main, args=args, name="PoolSupervisor")
+        else:
+            shape = (self.table.slots, self.table.region_len)
+            fd = _Inherited(self.table.fd)
+            args = (shape, theirs, None, fd, os.getpid(), self.crew)
+            process = _spawn.SpawnedSupervisor(target=_main, args=args, name="PoolSupervisor")
+        # It is made in a daemonic process, perhaps, and must have children all the same.
+        process.daemon = False
+        return process
 
     def _receive(self, seconds: float) -> tuple[str, Any]:
         channel = self._channel

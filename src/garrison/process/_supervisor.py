@@ -322,7 +322,7 @@ class Supervisor:
             self._note_stopped(post, stopped=False)
         self.completed += info["tasks"]
         pid, post.pid, post.process = post.pid, 0, None
-        self.words.bury(post.slot)
+        self.words.bury(post.slot, lost=not in_order)
         self._count_settled()
         if info["initialized"]:
             self.starts.succeeded()

@@ -47,9 +47,11 @@ pub struct HeaderShared {
     pub ended: AtomicU32,
     /// [supervisor] Deaths that were answered by a new attempt, for the statistics.
     pub retried: AtomicU32,
+    /// [supervisor] Workers that did not leave in order.
+    pub losses: AtomicU32,
     /// [supervisor] Rung when the supervisor has started its workers, or failed to.
     pub ready: AtomicU32,
-    _pad: [u32; 5],
+    _pad: [u32; 4],
     pub bell: BellShared,
     pub rings: [RingShared; 2],
 }

@@ -15,11 +15,20 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use std::collections::VecDeque;
 
-/// Each model starts with its own world: `explore(Some(2), |world| ...)`.
+/// Run a scene in every way it can go; its world is new each time.
 fn explore(preemptions: Option<usize>, scene: impl Fn(Arc<World>) + Sync + Send + 'static) {
+    explore_with(2, preemptions, scene);
+}
+
+/// The same with as many rings: the second one costs time even if it is empty.
+fn explore_with(
+    rings: usize,
+    preemptions: Option<usize>,
+    scene: impl Fn(Arc<World>) + Sync + Send + 'static,
+) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
-    builder.check(move || scene(Arc::new(World::new())));
+    builder.check(move || scene(Arc::new(World::new(rings))));
 }
 
 /// Another process in the same world.
@@ -76,8 +85,8 @@ const ENTRIES: usize = 4;
 
 /// The part of a table that the protocol is about.
 struct World {
-    rings: [RingShared; 2],
-    entries: [Vec<AtomicU32>; 2],
+    rings: Vec<RingShared>,
+    entries: Vec<Vec<AtomicU32>>,
     cells: Vec<AtomicU64>,
     bell: BellShared,
     /// 1: workers leave when there is no more work.
@@ -88,11 +97,11 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
-        let entries = || (0..ENTRIES).map(|_| AtomicU32::new(0)).collect();
+    fn new(rings: usize) -> Self {
+        let entries = |_| (0..ENTRIES).map(|_| AtomicU32::new(0)).collect();
         Self {
-            rings: [RingShared::new(), RingShared::new()],
-            entries: [entries(), entries()],
+            rings: (0..rings).map(|_| RingShared::new()).collect(),
+            entries: (0..rings).map(entries).collect(),
             cells: (0..CELLS).map(|_| AtomicU64::new(0)).collect(),
             bell: BellShared::new(),
             closing: AtomicU32::new(0),
@@ -117,13 +126,13 @@ impl World {
     // As in `Table`.
 
     fn has_work(&self) -> bool {
-        !self.rings[MAIN as usize].is_empty() || !self.rings[RETRY as usize].is_empty()
+        self.rings.iter().any(|ring| !ring.is_empty())
     }
 
     fn claim(&self, who: u32) -> Option<(u32, State)> {
         let state_of = |cell| self.cell(cell);
-        let found = self.ring(RETRY).claim(who, state_of);
-        found.or_else(|| self.ring(MAIN).claim(who, state_of))
+        let oldest_first = (0..self.rings.len() as u32).rev();
+        oldest_first.filter_map(|ring| self.ring(ring).claim(who, state_of)).next()
     }
 
     fn publish(&self, ring: u32, cell: u32) {

@@ -69,12 +69,14 @@ impl Supervisor {
     }
 
     /// The incarnation in this slot is dead. After its tasks were answered for.
-    fn bury(&self, slot: usize) {
+    #[pyo3(signature = (slot, *, lost=true))]
+    fn bury(&self, slot: usize, lost: bool) {
         let place = self.table.slot(slot);
         let header = self.table.header();
         place.over.store(1, Ordering::Release);
         let who = place.incarnation.load(Ordering::Relaxed);
         let _ = header.bell.spinner.compare_exchange(who, 0, Ordering::SeqCst, Ordering::SeqCst);
+        header.losses.fetch_add(u32::from(lost), Ordering::Relaxed);
         header.deaths.fetch_add(1, Ordering::AcqRel);
         if self.table.has_work() {
             // Its wake-up call may have died with it.

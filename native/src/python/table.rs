@@ -67,6 +67,11 @@ impl Table {
     }
 
     #[getter]
+    fn losses(&self) -> u32 {
+        self.shared.header().losses.load(Ordering::Relaxed)
+    }
+
+    #[getter]
     fn retried(&self) -> u32 {
         self.shared.header().retried.load(Ordering::Relaxed)
     }

@@ -21,6 +21,7 @@ from typing import NoReturn
 from . import crash_points
 from .registry import Row, all_rows
 from .subject import Broken, Missing, Subject
+from .system import TOKEN, show_stacks
 from .victims import FAILED
 
 
@@ -84,6 +85,7 @@ def _give_up(report: Path, outcome: str, text: str) -> NoReturn:
     # A broken pool may not let the interpreter end, and the outcome is known.
     if outcome == "hangs":
         faulthandler.dump_traceback()
+        show_stacks(os.environ[TOKEN], sys.stderr.fileno())
     _write(report, outcome, text)
     sys.stderr.flush()
     os._exit(3)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .registry import Row
-from .system import TOKEN, describe, kill, marked, until
+from .system import TOKEN, describe, kill, marked, show_stacks, until
 
 ROOT = Path(__file__).resolve().parents[len(__package__.split("."))]
 LEFT_AFTER = 1.0
@@ -57,6 +57,7 @@ def environment(token: str, temporary: Path) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "TMPDIR": str(temporary),
+        "PYTHONFAULTHANDLER": "1",
         TOKEN: token,
     }
 
@@ -94,6 +95,7 @@ def _watch(row: Row, module: str, method: str, room: _Room) -> Outcome:
             status = process.wait(row.limit + 1.0)
         except subprocess.TimeoutExpired:
             status = None
+            show_stacks(room.token, stderr.fileno())
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return _outcome(room, status)

@@ -55,6 +55,22 @@ def marked(token: str) -> list[int]:
     return [pid for pid in _pids() if pid != os.getpid() and wanted in _environment(pid)]
 
 
+def show_stacks(token: str, stderr: int) -> None:
+    """Have every marked process write its Python stack to its stderr, and end, youngest first."""
+    for pid in sorted(marked(token), reverse=True):
+        os.write(stderr, f"\n{describe(pid)}, waiting in {_wait_channel(pid)}\n".encode())
+        if kill(pid, signal.SIGABRT):
+            kill(pid, signal.SIGCONT)
+            gone(pid, 0.2)
+
+
+def _wait_channel(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        return "nothing"
+
+
 def parent_of(pid: int) -> int:
     """The parent of a process, 0 if it is gone."""
     return int((_stat(pid) or ["", "0"])[1])

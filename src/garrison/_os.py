@@ -47,8 +47,9 @@ def _own_cgroups(controller: str, root: Path | None = None) -> list[Path]:
     """Folders of this process's control group and its ancestors, v1 (`controller`) or v2 ("")."""
     root = root or CGROUPS
     for line in _read(PROC / "self" / "cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controller in controllers.split(","):
+        _, _, rest = line.partition(":")
+        controllers, colon, path = rest.partition(":")
+        if colon and controller in controllers.split(","):
             mounted = root / controller if controller else root
             if not controller and not (root / "cgroup.controllers").exists():
                 mounted = root / "unified"

@@ -80,6 +80,7 @@ fn copy_all(py: Python<'_>, copies: &[Copy]) {
     py.detach(move || {
         let shared = shared;
         run(shared.0);
+        super::finalizing::park_if_finalizing();
     });
 }
 

@@ -1,6 +1,7 @@
 //! The Python face: one class for each role a process can have.
 
 mod block;
+mod finalizing;
 mod journal;
 mod parent;
 mod process;

@@ -446,6 +446,21 @@ impl Parent {
 }
 
 impl Shared {
+    fn spin_or_nap(
+        &self,
+        limit: Duration,
+        done: &(dyn Fn() -> bool + Sync),
+        nap: &(dyn Fn(Duration) -> Woken + Sync),
+    ) -> (bool, Woken) {
+        let start = Instant::now();
+        if self.spin.until(limit, done) {
+            return (true, Woken::Changed);
+        }
+        let left = limit.saturating_sub(start.elapsed());
+        let woken = if left.is_zero() { Woken::TimedOut } else { nap(left) };
+        (done(), woken)
+    }
+
     /// Spin, then sleep, until `done` or `limit` seconds; Python's signal handlers run meanwhile.
     fn sleep(
         &self,
@@ -458,13 +473,9 @@ impl Shared {
         let limit = Duration::try_from_secs_f64(limit.max(0.0)).unwrap_or(Duration::MAX);
         loop {
             let (over, woken) = py.detach(|| {
-                let left = limit.saturating_sub(start.elapsed());
-                if self.spin.until(left, done) {
-                    return (true, Woken::Changed);
-                }
-                let left = limit.saturating_sub(start.elapsed());
-                let woken = if left.is_zero() { Woken::TimedOut } else { nap(left) };
-                (done(), woken)
+                let answer = self.spin_or_nap(limit.saturating_sub(start.elapsed()), done, nap);
+                super::finalizing::park_if_finalizing();
+                answer
             });
             if over {
                 return Ok(true);

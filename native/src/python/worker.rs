@@ -8,6 +8,7 @@ use crate::crash;
 use crate::futex::{self, Woken};
 use crate::heap::Heap;
 use crate::protocol::{end, Ordering, State, DONE};
+use crate::segment::generation;
 use crate::spin::Spin;
 use crate::table::{self, begin, CellShared, RESULT_INLINE, RUNNING};
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
@@ -43,6 +44,7 @@ pub struct Worker {
     parent: Region,
     current: Mutex<Current>,
     spin: Spin,
+    generation: u64,
 }
 
 #[pymethods]
@@ -59,6 +61,7 @@ impl Worker {
             parent,
             current: Mutex::default(),
             spin: Spin::new(),
+            generation: generation(),
         })
     }
 
@@ -75,6 +78,7 @@ impl Worker {
 
     /// The next task, or None when the pool is closed and has no more work.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Task<'py>>> {
+        self.leave_if_forked();
         let Some((number, state)) = self.claim(py)? else { return Ok(None) };
         crash::reach("cell.claimed");
         let cell = self.table.cell(number);
@@ -176,6 +180,7 @@ impl Worker {
         payload: &[u8],
         buffers: Option<&Bound<'_, PyList>>,
     ) -> PyResult<()> {
+        self.leave_if_forked();
         let (number, state) = self.claimed()?;
         let cell = self.table.cell(number);
         let buffers = buffers.filter(|list| !list.is_empty());
@@ -229,6 +234,14 @@ impl Worker {
 impl Worker {
     fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
         self.current.lock().expect("never poisoned")
+    }
+
+    /// A child that a task has forked must not come back here and answer in the worker's name.
+    fn leave_if_forked(&self) {
+        if self.generation != generation() {
+            // SAFETY: ends this process at once, without running what belongs to its parent.
+            unsafe { libc::_exit(1) };
+        }
     }
 
     fn claimed(&self) -> PyResult<(u32, State)> {

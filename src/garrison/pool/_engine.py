@@ -52,6 +52,9 @@ class Announced:
 class Engine:
     """Runs tasks in processes of this machine."""
 
+    shares_cells = True
+    """Whether several small items may go to a worker together."""
+
     def __init__(
         self,
         processes: int,

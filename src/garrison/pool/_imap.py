@@ -78,7 +78,8 @@ class IMapIterator(Generic[T]):
         self._source = iter(iterable)
         self._finite = isinstance(iterable, Sized)
         self._options, self._on_end = options, on_end
-        self._adaptive = chunksize == 1
+        self._single = chunksize == 1
+        self._adaptive = self._single and engine.shares_cells
         self._size = chunksize
         self._reading = True
         self._source_error: BaseException | None = None
@@ -243,7 +244,7 @@ class IMapIterator(Generic[T]):
             self._pull(items, size, start)
         except Exception as error:
             self._reading, self._source_error = False, error
-            if not self._adaptive:
+            if not self._single:
                 items.clear()
         if items:
             took = time.perf_counter_ns() - start

@@ -56,6 +56,8 @@ class Known:
 class ThreadEngine:
     """Runs tasks in threads."""
 
+    shares_cells = False
+
     def __init__(
         self, threads: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
     ) -> None:

@@ -193,23 +193,24 @@ class _Retrying:
             return _wire.loads(payload, buffers=copies)
 
         if kind in {_wire.CALL, _wire.ARGS}:
-            return _wire.encode_result(self._attempts(kind, arguments))
+            return _wire.encode_result(self._attempts(kind, arguments(), arguments))
+        first = arguments()
 
         def item(index: int) -> Any:
-            return self._attempts(kind, lambda: arguments()[index])
+            return self._attempts(kind, first[index], lambda: arguments()[index])
 
-        places = list(range(len(arguments())))
+        places = list(range(len(first)))
         if kind & _wire.EACH:
             return _map_each(worker, item, places, False)
         return _wire.encode_result(worker.map(item, places, False))
 
-    def _attempts(self, kind: int, arguments: Callable[[], Any]) -> Any:
+    def _attempts(self, kind: int, value: Any, again: Callable[[], Any]) -> Any:
         for _ in range(self.retries):
             try:
-                return self._call(kind, arguments())
+                return self._call(kind, value)
             except self.retry_on:
-                pass
-        return self._call(kind, arguments())
+                value = again()
+        return self._call(kind, value)
 
     def _call(self, kind: int, value: Any) -> Any:
         if kind == _wire.CALL:

@@ -28,6 +28,8 @@ ATTEMPTS = 3
 """Supervisors that may die in a row while they start, before it counts as hopeless."""
 MOST_FAILURES = 100
 """Looks, 100 ms apart, during which no successor of a supervisor could be started."""
+SUCCESSOR_ATTEMPTS = 20
+"""The same for a successor: whoever kills supervisors may kill this one too."""
 START_TIME = 120.0
 """Seconds within which a supervisor must have started its crew, or it counts as dead."""
 
@@ -65,9 +67,9 @@ class Supervision:
         self.replaced = 0
         self._failures = 0
 
-    def start(self) -> None:
+    def start(self, attempts: int = ATTEMPTS) -> None:
         """Start the supervisor and wait until its workers are there."""
-        for _ in range(ATTEMPTS):
+        for _ in range(attempts):
             kind, detail = self._start_once()
             if kind == "started":
                 return
@@ -75,25 +77,25 @@ class Supervision:
             self._close(wait=True)
             if kind == "failed":
                 raise detail
-        msg = f"the supervisor did not start, {ATTEMPTS} times in a row: {detail}"
+        msg = f"the supervisor did not start, {attempts} times in a row: {detail}"
         raise PoolBroken(msg)
 
     def _start_once(self) -> tuple[str, Any]:
         ours, theirs = connection.Pipe(duplex=True)
+        process = None
         try:
-            process = None
             process = self._describe(ours, theirs)
             process.start()
+            self._process, self._channel = process, ours
+            with contextlib.suppress(ProcessLookupError):
+                # Not waitpid: code of the user may ignore SIGCHLD, or reap every child itself.
+                self._pidfd = os.pidfd_open(process.pid)
         except BaseException:
             ours.close()
             _abandon(process)
             raise
         finally:
             theirs.close()
-        self._process, self._channel = process, ours
-        with contextlib.suppress(ProcessLookupError):
-            # Not waitpid: code of the user may ignore SIGCHLD, or reap every child itself.
-            self._pidfd = os.pidfd_open(process.pid)
         try:
             return self._receive(START_TIME)
         except BaseException:
@@ -185,7 +187,7 @@ class Supervision:
         self.crew = dataclasses.replace(self.crew, numbers=max(self.crew.numbers, started) + 1)
         self._close()
         try:
-            self.start()
+            self.start(SUCCESSOR_ATTEMPTS)
         except OSError as error:
             # No process to be had at the moment; the next look tries again.
             self._failures += 1
@@ -208,6 +210,9 @@ class Supervision:
             if fields and fields[0] != "Z" and int(fields[2]) == pid:
                 _os.kill_quietly(pid, signal.SIGKILL)
                 _os.wait_gone(pid, 10.0)
+            with contextlib.suppress(ChildProcessError):
+                # An orphan is ours to reap if this process is init, or adopts orphans.
+                os.waitpid(pid, os.WNOHANG)
 
     def join(self, seconds: float) -> bool:
         """Wait for the supervisor's end; True if there is none any more."""
@@ -226,20 +231,23 @@ class Supervision:
         self._close()
 
     def _close(self, *, wait: bool = False) -> None:
-        process, self._process = self._process, None
-        pidfd, self._pidfd = self._pidfd, None
-        if wait and process is not None:
-            _os.kill_quietly(process.pid, signal.SIGKILL)
-            process.join(10.0)
-        if pidfd is not None:
-            os.close(pidfd)
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        """Reap first, forget last: after an interrupt the next call finishes the job."""
+        process = self._process
         if process is not None:
+            if wait:
+                _os.kill_quietly(process.pid, signal.SIGKILL)
+                process.join(10.0)
             with contextlib.suppress(ValueError, AssertionError):
                 process.join(0)
                 process.close()
+            self._process = None
+        pidfd, self._pidfd = self._pidfd, None
+        if pidfd is not None:
+            os.close(pidfd)
+        channel = self._channel
+        if channel is not None:
+            channel.close()
+            self._channel = None
 
 
 def _abandon(process: Any) -> None:

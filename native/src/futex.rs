@@ -24,13 +24,7 @@ pub fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> Woken {
     };
     // SAFETY: the word outlives the call, and a relative FUTEX_WAIT measures CLOCK_MONOTONIC.
     let answer = unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT,
-            expected,
-            &raw const limit,
-        )
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, &raw const limit)
     };
     if answer == 0 {
         return Woken::Changed;

@@ -67,9 +67,8 @@ impl Extents {
 
     /// `len` bytes that start at a multiple of `unit`, from the smallest extent they fit into.
     fn take(&mut self, len: usize, unit: usize) -> Option<usize> {
-        let fits = |&&(size, place): &&(usize, usize)| {
-            place.next_multiple_of(unit) + len <= place + size
-        };
+        let fits =
+            |&&(size, place): &&(usize, usize)| place.next_multiple_of(unit) + len <= place + size;
         let &(size, place) = self.by_size.range((len, 0)..).find(fits)?;
         self.remove(place, size);
         let start = place.next_multiple_of(unit);

@@ -47,7 +47,11 @@ pub fn watch_forks() {
 }
 
 fn check(answer: libc::c_int) -> Result<()> {
-    if answer == -1 { Err(Error::last_os_error()) } else { Ok(()) }
+    if answer == -1 {
+        Err(Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Run with the soft limit on file sizes raised: what is limited is a length, not memory.

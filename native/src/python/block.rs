@@ -35,7 +35,11 @@ impl Pinned {
         // SAFETY: the view is a fresh one, filled by this call or not used.
         let answer =
             unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, ffi::PyBUF_SIMPLE) };
-        if answer == -1 { Err(PyErr::fetch(object.py())) } else { Ok(Self(view)) }
+        if answer == -1 {
+            Err(PyErr::fetch(object.py()))
+        } else {
+            Ok(Self(view))
+        }
     }
 
     fn len(&self) -> usize {
@@ -118,9 +122,8 @@ pub fn write(
         let paged = !pinned.is_empty() && offset >= PAGED;
         let room = offset - LINE;
         let place = if paged { heap.allocate_pages(room) } else { heap.allocate(room) };
-        let place = place.map_err(|error| {
-            memory_error(&error, &format!("{} bytes of data", offset - LINE))
-        })?;
+        let place = place
+            .map_err(|error| memory_error(&error, &format!("{} bytes of data", offset - LINE)))?;
         (place, heap.map().clone())
     };
     let base = map.at(place, offset);
@@ -157,7 +160,8 @@ pub struct Region {
 
 impl Region {
     pub fn of(segment: &Arc<Segment>, number: u32) -> std::io::Result<Self> {
-        let (shared, private) = (segment.map_region(number)?, segment.map_region_privately(number)?);
+        let (shared, private) =
+            (segment.map_region(number)?, segment.map_region_privately(number)?);
         Ok(Self { shared, private })
     }
 
@@ -239,7 +243,11 @@ impl Block {
         let answer = unsafe {
             ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), len, readonly, flags)
         };
-        if answer == -1 { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
+        if answer == -1 {
+            Err(PyErr::fetch(slf.py()))
+        } else {
+            Ok(())
+        }
     }
 
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
@@ -262,7 +270,8 @@ pub fn read<'py>(
     if buffers == 0 {
         return Ok((payload, None));
     }
-    let paged = place % PAGE == 0 && heap::block(map, place).len.load(Ordering::Relaxed) >= PAGED as u64;
+    let paged =
+        place % PAGE == 0 && heap::block(map, place).len.load(Ordering::Relaxed) >= PAGED as u64;
     let list = PyList::empty(py);
     for number in 0..buffers as usize {
         let entry = map.at(place + LINE + number * size_of::<u64>(), size_of::<u64>());

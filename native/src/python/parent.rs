@@ -7,7 +7,7 @@ use crate::heap::Heap;
 use crate::protocol::{announce_waiter, fence, peek, withdraw, Ordering, State, FREE, LOST, MAIN};
 use crate::segment::generation;
 use crate::spin::Spin;
-use crate::table::{self, steal, low_half, CAPACITY, INLINE};
+use crate::table::{self, low_half, steal, CAPACITY, INLINE};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -273,7 +273,8 @@ impl Parent {
     fn add_function(&self, py: Python<'_>, number: u32, pickled: &[u8]) -> PyResult<()> {
         self.shared.check_process()?;
         let written = block::write(py, &self.shared.heap, pickled, None)?;
-        let function = Function { place: written.place, len: pickled.len(), users: 0, forgotten: false };
+        let function =
+            Function { place: written.place, len: pickled.len(), users: 0, forgotten: false };
         self.shared.books().functions.insert(number, function);
         Ok(())
     }
@@ -393,7 +394,11 @@ impl Parent {
         let found = self.shared.sleep(py, limit, &over, &|left| {
             fence(Ordering::SeqCst);
             let count = header.ended.load(Ordering::SeqCst);
-            if over() { Woken::Changed } else { futex::wait(&header.ended, count, left) }
+            if over() {
+                Woken::Changed
+            } else {
+                futex::wait(&header.ended, count, left)
+            }
         });
         header.watchers.fetch_sub(1, Ordering::SeqCst);
         self.shared.spin.learn(start.elapsed());
@@ -490,6 +495,9 @@ impl Shared {
     }
 }
 
+/// (outcome, payload, buffers, nanoseconds, who)
+type Taken<'py> = (u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>, u64, u32);
+
 /// The right to one task's result.
 #[pyclass(frozen, module = "garrison._core")]
 pub struct Ticket {
@@ -525,10 +533,7 @@ impl Ticket {
     }
 
     /// The result, once: (outcome, payload, buffers, nanoseconds, who); the cell is free after it.
-    fn take<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>, u64, u32)> {
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Taken<'py>> {
         // A forked child may look, but must not free its parent's cell.
         self.shared.check_process()?;
         let cell = self.shared.table.cell(self.cell);

@@ -174,7 +174,8 @@ impl Supervisor {
 
     /// (the earliest deadline of all workers or 0, the shortest timeout ever asked for or 0), in ns.
     fn deadlines(&self) -> (u64, u64) {
-        let all = (0..self.table.slots).map(|slot| self.table.slot(slot).deadline.load(Ordering::Acquire));
+        let all = (0..self.table.slots)
+            .map(|slot| self.table.slot(slot).deadline.load(Ordering::Acquire));
         let earliest = all.filter(|&deadline| deadline != 0).min().unwrap_or(0);
         (earliest, self.table.header().shortest_timeout.load(Ordering::SeqCst))
     }
@@ -211,7 +212,9 @@ fn enlist(table: &table::Table, number: usize) -> PyResult<u32> {
     let header = table.header();
     let who = header.incarnations.load(Ordering::Acquire).max(1);
     if who >= MAX_WHO {
-        return Err(PyRuntimeError::new_err("this pool has replaced 16 million workers; make a new one"));
+        return Err(PyRuntimeError::new_err(
+            "this pool has replaced 16 million workers; make a new one",
+        ));
     }
     let slot = table.slot(number);
     slot.pid.store(0, Ordering::Relaxed);

@@ -1,8 +1,8 @@
 //! A worker: claims cells, looks at their arguments, publishes results from its own heap.
 
 use super::block::{self, Lease, Region};
-use super::parent::PARENT_REGION;
 use super::journal::Journal;
+use super::parent::PARENT_REGION;
 use super::{now, table::Table};
 use crate::crash;
 use crate::futex::{self, Woken};
@@ -199,7 +199,8 @@ impl Worker {
                 let half = payload.len() / 2;
                 to.copy_from_nonoverlapping(payload.as_ptr(), half);
                 crash::reach("result.half_written");
-                to.add(half).copy_from_nonoverlapping(payload.as_ptr().add(half), payload.len() - half);
+                to.add(half)
+                    .copy_from_nonoverlapping(payload.as_ptr().add(half), payload.len() - half);
             }
             cell.result_at.store(0, Ordering::Relaxed);
         } else {
@@ -276,7 +277,9 @@ impl Worker {
                 self.set_deadline(timeout, now());
             }
             let called = if star {
-                item.cast_into::<PyTuple>().map_err(PyErr::from).and_then(|item| function.call1(item))
+                item.cast_into::<PyTuple>()
+                    .map_err(PyErr::from)
+                    .and_then(|item| function.call1(item))
             } else {
                 function.call1((item,))
             };
@@ -320,7 +323,9 @@ impl Worker {
             if woken == Woken::Interrupted {
                 py.check_signals()?;
             }
-            if self.table.header().phase.load(Ordering::Acquire) != RUNNING && !self.table.has_work() {
+            if self.table.header().phase.load(Ordering::Acquire) != RUNNING
+                && !self.table.has_work()
+            {
                 return Ok(None);
             }
         }

@@ -127,7 +127,7 @@ def test_pending_callbacks_do_not_hold_up_the_end() -> None:
         pool = garrison.Pool(1)
         result = pool.apply_async(signal.pause, callback=print, error_callback=print)
     """)
-    assert (done.returncode, done.stdout) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -44,9 +44,9 @@ class Source:
 
 
 @BOTH
-def test_an_endless_input_is_read_with_a_bound(context: Any, name: str) -> None:
+def test_an_endless_input_is_read_with_a_bound(name: str) -> None:
     source = Source(itertools.count())
-    with context.Pool(2) as pool:
+    with Pool(2) as pool:
         results = getattr(pool, name)(tasks.square, source)
         bound = (_imap.AHEAD * 2 + 1) * _imap.LARGEST_BATCH
         for handed_out in range(1, 5001):
@@ -102,12 +102,14 @@ def test_an_input_may_wait_for_earlier_results_with_buffersize() -> None:
 # --- What comes out ---------------------------------------------------------------------------
 
 
-@BOTH
-@pytest.mark.parametrize("chunksize", [1, 7, 1000])
-def test_all_results_once(context: Any, name: str, chunksize: int) -> None:
+def test_all_results_once(context: Any) -> None:
     with context.Pool(2) as pool:
-        results = list(getattr(pool, name)(tasks.square, range(500), chunksize))
-    assert (results if name == "imap" else sorted(results)) == [n * n for n in range(500)]
+        for chunksize in (1, 7, 1000):
+            assert list(pool.imap(tasks.square, range(500), chunksize)) == [
+                n * n for n in range(500)
+            ]
+            results = pool.imap_unordered(tasks.square, range(500), chunksize)
+            assert sorted(results) == [n * n for n in range(500)]
 
 
 @BOTH

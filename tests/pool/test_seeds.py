@@ -47,8 +47,11 @@ def test_the_seed_of_the_pool_determines_those_of_its_workers(context: Any, tmp_
         with context.Pool(2, seed=42) as pool:
             found.append(draws_of_both(pool, tmp_path, name))
     assert found[0] == found[1]
-    with context.Pool(2, seed=43) as pool:
-        assert draws_of_both(pool, tmp_path, "three").isdisjoint(found[0])
+
+
+def test_another_seed_gives_others(tmp_path: Path) -> None:
+    with Pool(2, seed=42) as one, Pool(2, seed=43) as two:
+        assert draws_of_both(one, tmp_path, "one").isdisjoint(draws_of_both(two, tmp_path, "two"))
 
 
 def test_without_a_seed_each_pool_differs(tmp_path: Path) -> None:

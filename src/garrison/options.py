@@ -23,8 +23,8 @@ class Options:
         How often a task is tried again after its worker died, or after an exception of a
         type in `retry_on`. The default 0 is safe for tasks that must not run twice.
     retry_on : exception type, or tuple of them
-        Exceptions that are worth another attempt, in the same worker and within the same
-        `timeout`. A death or a timeout is not an exception of the function: see `retries`.
+        Exceptions of the function that are worth another attempt, in the same worker. A death is
+        tried again in any case; a timeout never, since the next attempt would be as late.
     progress : bool
         Show a progress bar on a terminal or in a notebook, on stderr.
     buffersize : int, optional

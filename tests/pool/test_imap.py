@@ -210,6 +210,33 @@ def test_ordered_keeps_the_order(tmp_path: Path) -> None:
         assert list(results) == ["slow", "quick", "quick", "quick"]
 
 
+def square_or_meet(item: int | tuple[Door, bool]) -> int:
+    return item * item if isinstance(item, int) else tasks.meet(*item)
+
+
+@BOTH
+def test_items_that_need_each_other_do_not_share_a_worker(tmp_path: Path, name: str) -> None:
+    # By then quick items share cells; one worker with both of the pair would wait for ever.
+    quick: list[Any] = list(range(1000))
+    for pushes_first in (True, False):
+        door = Door(tmp_path, str(pushes_first))
+        pair = [(door, pushes_first), (door, not pushes_first)]
+        with Pool(2) as pool:
+            items = [*quick, *pair, *quick]
+            assert len(list(getattr(pool, name)(square_or_meet, items))) == len(items)
+
+
+@BOTH
+def test_quick_items_do_not_wait_for_a_slow_neighbour(tmp_path: Path, name: str) -> None:
+    door = Door(tmp_path, "door")
+    with Pool(1) as pool:
+        results = getattr(pool, name)(square_or_meet, [*range(1000), (door, False), 7])
+        assert [next(results) for _ in range(1000)] == [n * n for n in range(1000)]
+        door.push()
+        assert next(results) in pool.statistics().worker_pids
+        assert next(results) == 49
+
+
 @BOTH
 def test_threads_share_an_iterator(name: str) -> None:
     with Pool(2) as pool:

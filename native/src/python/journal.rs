@@ -4,8 +4,8 @@
 //! ```text
 //! | BlockShared | length: u32, FAILED in its top bit | pickle | length | pickle ...
 //! ```
-//! The cell counts the complete ones. Nobody reads the block before the task is DONE or LOST, so the
-//! worker may move it to a larger one.
+//! The cell counts the complete ones. The parent may read them while the worker is still at later items,
+//! so a block that has become too small stays until the task is over.
 
 use super::memory_error;
 use crate::heap::{Heap, LINE};
@@ -22,12 +22,13 @@ const FIRST: usize = 4 << 10;
 const HEAD: usize = size_of::<u32>();
 
 /// The worker's side: a block that grows.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 pub struct Journal {
     pub place: usize,
     pub used: usize,
     room: usize,
     items: u32,
+    outgrown: Vec<usize>,
 }
 
 impl Journal {
@@ -80,10 +81,22 @@ impl Journal {
         }
         cell.journal_at.store(place as u64 + 1, Ordering::Release);
         if self.room > 0 {
-            heap.free(self.place);
+            self.outgrown.push(self.place);
         }
         (self.place, self.room) = (place, room);
         Ok(())
+    }
+
+    /// The task is over: give back what nobody will look at. The last block is the result, or is not.
+    pub fn close(self, heap: &Mutex<Heap>, is_result: bool) {
+        let last = (self.room > 0 && !is_result).then_some(self.place);
+        if self.outgrown.is_empty() && last.is_none() {
+            return;
+        }
+        let mut heap = heap.lock().expect("never poisoned");
+        for place in self.outgrown.into_iter().chain(last) {
+            heap.free(place);
+        }
     }
 }
 
@@ -107,19 +120,26 @@ fn entries<'py>(
     Ok(found)
 }
 
-/// Results that a dead worker had completed.
+/// Results that a worker has completed. Of a living one they count only if it is still at the task
+/// afterwards; until then what is read here may be anything.
 pub fn salvage<'py>(
     py: Python<'py>,
     region: &Mapping,
     cell: &CellShared,
 ) -> PyResult<Vec<(bool, Bound<'py, PyBytes>)>> {
+    // [item->salvage] in this order: a later block holds all that an earlier one did
     let items = cell.journal_items.load(Ordering::Acquire) as usize;
     let Some(place) = (cell.journal_at.load(Ordering::Acquire) as usize).checked_sub(1) else {
         return Ok(Vec::new());
     };
-    let len = crate::heap::block(region, place).len.load(Ordering::Relaxed) as usize - LINE;
-    // SAFETY: in range (checked); its writer is dead.
-    let data = unsafe { std::slice::from_raw_parts(region.at(place + LINE, len), len) };
+    let size = crate::heap::block(region, place).len.load(Ordering::Relaxed) as usize;
+    let data = if (LINE..=region.len() - place).contains(&size) {
+        let len = size - LINE;
+        // SAFETY: in range (checked).
+        unsafe { std::slice::from_raw_parts(region.at(place + LINE, len), len) }
+    } else {
+        &[]
+    };
     entries(py, data, items)
 }
 

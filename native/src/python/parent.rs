@@ -4,7 +4,7 @@ use super::block::{self, Lease, Region};
 use super::table::Table;
 use crate::futex::{self, Woken};
 use crate::heap::Heap;
-use crate::protocol::{announce_waiter, fence, peek, withdraw, Ordering, State, FREE, LOST, MAIN};
+use crate::protocol::{announce_waiter, fence, peek, withdraw, Ordering, State, DONE, FREE, LOST, MAIN};
 use crate::segment::generation;
 use crate::spin::Spin;
 use crate::table::{self, low_half, steal, CAPACITY, INLINE};
@@ -27,7 +27,6 @@ const ORPHANS: usize = 32;
 /// A function's pickle in the parent's heap, and how many cells still refer to it.
 struct Function {
     place: usize,
-    len: usize,
     users: usize,
     forgotten: bool,
 }
@@ -232,6 +231,38 @@ impl Shared {
     }
 }
 
+/// A function that is being used: it stays until the pin is handed over to a cell, or dropped.
+struct Pin<'a> {
+    shared: &'a Shared,
+    function: u32,
+    held: bool,
+}
+
+impl<'a> Pin<'a> {
+    fn new(shared: &'a Shared, function: u32) -> PyResult<Self> {
+        match shared.books().functions.get_mut(&function) {
+            Some(known) => known.users += 1,
+            None => return Err(PyKeyError::new_err(function)),
+        }
+        Ok(Self { shared, function, held: true })
+    }
+
+    /// The cell is a user now. Where the function lies, plus 1.
+    fn hand_over(mut self, books: &Books) -> u64 {
+        self.held = false;
+        books.functions.get(&self.function).map_or(0, |known| known.place as u64 + 1)
+    }
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        if self.held {
+            let mut books = self.shared.books();
+            self.shared.drop_function(&mut books, self.function, 1);
+        }
+    }
+}
+
 /// Parent(table): the side that submits.
 #[pyclass(frozen, module = "garrison._core")]
 pub struct Parent {
@@ -273,8 +304,7 @@ impl Parent {
     fn add_function(&self, py: Python<'_>, number: u32, pickled: &[u8]) -> PyResult<()> {
         self.shared.check_process()?;
         let written = block::write(py, &self.shared.heap, pickled, None)?;
-        let function =
-            Function { place: written.place, len: pickled.len(), users: 0, forgotten: false };
+        let function = Function { place: written.place, users: 0, forgotten: false };
         self.shared.books().functions.insert(number, function);
         Ok(())
     }
@@ -304,9 +334,8 @@ impl Parent {
     ) -> PyResult<Ticket> {
         let shared = &self.shared;
         shared.check_process()?;
-        if !shared.books().functions.contains_key(&function) {
-            return Err(PyKeyError::new_err(function));
-        }
+        // Held from here on: the copy below may take long, and other threads forget functions.
+        let pin = Pin::new(shared, function)?;
         let buffers = buffers.filter(|list| !list.is_empty());
         let block = if buffers.is_none() && payload.len() <= INLINE {
             None
@@ -322,16 +351,9 @@ impl Parent {
         let cell = shared.table.cell(number);
         {
             let mut books = shared.books();
-            let known = books.functions.get_mut(&function).map(|known| {
-                known.users += 1;
-                (known.place as u64 + 1, known.len as u64)
-            });
+            let at = pin.hand_over(&books);
             books.cells[number as usize] =
                 Use { args: block.as_ref().map(|b| b.place), function, used: true };
-            let Some((at, _)) = known else {
-                shared.free_cell(&mut books, number, State::new(FREE, 0, 0, 0));
-                return Err(PyKeyError::new_err(function));
-            };
             cell.function_at.store(at, Ordering::Relaxed);
         }
         cell.function.store(function, Ordering::Relaxed);
@@ -592,7 +614,8 @@ impl Ticket {
         )
     }
 
-    /// Results that were complete when the worker died: (succeeded, pickle) for each.
+    /// Results of a shared cell's first items that are complete, whether the worker is still at
+    /// work or has died: (succeeded, pickle) for each. None any more once the task is done.
     fn salvage<'py>(&self, py: Python<'py>) -> PyResult<Vec<(bool, Bound<'py, PyBytes>)>> {
         self.shared.check_process()?;
         let cell = self.shared.table.cell(self.cell);
@@ -604,7 +627,15 @@ impl Ticket {
             let mut books = self.shared.books();
             self.shared.region(&mut books, number)?
         };
-        super::journal::salvage(py, &region.shared, cell)
+        let before = peek(&cell.state);
+        let found = super::journal::salvage(py, &region.shared, cell);
+        fence(Ordering::Acquire);
+        let after = peek(&cell.state);
+        let same = State { waiter: false, ..before } == State { waiter: false, ..after };
+        if !same || after.tag == DONE {
+            return Ok(Vec::new());
+        }
+        found
     }
 
     /// Take the items back that the worker has not begun: the number of those that stay its own.

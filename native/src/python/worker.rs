@@ -126,6 +126,14 @@ impl Worker {
         Ok(PyBytes::new(py, unsafe { std::slice::from_raw_parts(start, len) }))
     }
 
+    /// Another attempt begins: its timeout counts from now.
+    fn restart_clock(&self) -> PyResult<()> {
+        let (number, _) = self.claimed()?;
+        let timeout = self.table.cell(number).timeout.load(Ordering::Relaxed);
+        self.set_deadline(timeout, now());
+        Ok(())
+    }
+
     /// Apply a function to each item of the present task; a death or a timeout is charged to the
     /// item at work.
     fn map<'py>(
@@ -153,7 +161,7 @@ impl Worker {
         let py = function.py();
         let heap = self.heap()?;
         let mut journal = Journal::default();
-        self.each(function, items, star, |cell, called| {
+        let done = self.each(function, items, star, |cell, called| {
             cell.journal_region.store(self.who, Ordering::Relaxed);
             let (ok, data) = match called {
                 Ok(result) => match dumps.call1((&result, 5)) {
@@ -166,9 +174,9 @@ impl Worker {
                 }
             };
             journal.add(heap, cell, !ok, data.as_bytes())
-        })?;
+        });
         self.lock().journal = Some(journal);
-        Ok(())
+        done
     }
 
     /// Hand the result in. Until the last store it is as if the task never ended.
@@ -186,7 +194,7 @@ impl Worker {
         let buffers = buffers.filter(|list| !list.is_empty());
         let journal = self.lock().journal.take();
         let mut len = payload.len();
-        if let (OUTCOME_EACH, Some(journal)) = (outcome, journal) {
+        if let (OUTCOME_EACH, Some(journal)) = (outcome, &journal) {
             self.heap()?.lock().expect("never poisoned").lend(journal.place);
             cell.result_at.store(journal.place as u64 + 1, Ordering::Relaxed);
             cell.result_region.store(self.who, Ordering::Relaxed);
@@ -228,6 +236,9 @@ impl Worker {
         let waiter = end(&cell.state, state, DONE);
         crash::reach("result.published");
         self.table.wake_parent(number, waiter);
+        if let Some(journal) = journal {
+            journal.close(self.heap()?, outcome == OUTCOME_EACH);
+        }
         Ok(())
     }
 }

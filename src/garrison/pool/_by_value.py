@@ -21,7 +21,7 @@ import cloudpickle
 from cloudpickle.cloudpickle import _function_setstate as _cloudpickle_set_state
 
 from garrison.errors import ArgumentUnpicklable
-from garrison.pool._functions import IMPORTABLE, module_dict, shipped_to
+from garrison.pool._functions import IMPORTABLE, shared_names, ship
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,18 +102,15 @@ class _Globals(dict):  # type: ignore[type-arg]
         self._module = module
 
     def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
-        return module_dict, (self._module,)
+        return shared_names, (self._module,)
 
 
 def _set_function_state(function: types.FunctionType, state: tuple[Any, dict[str, Any]]) -> None:
     """As cloudpickle's, but a global that this process has set itself stays what it is."""
     attributes, slots = state
-    namespace = function.__globals__
-    shipped = shipped_to(namespace)
-    for name, value in slots.get("__globals__", {}).items():
-        if name not in namespace or namespace[name] is shipped.get(name, namespace):
-            namespace[name] = shipped[name] = value
-    _cloudpickle_set_state(function, (attributes, {**slots, "__globals__": {}}))
+    if ship(function.__globals__, slots.get("__globals__", {})):
+        slots = {**slots, "__globals__": {}}
+    _cloudpickle_set_state(function, (attributes, slots))
 
 
 # --- What cannot be pickled -------------------------------------------------------------------

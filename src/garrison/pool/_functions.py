@@ -74,24 +74,64 @@ def _found_by_name(value: Any) -> bool:
 
 # --- Namespaces that functions by value share in a worker -------------------------------------
 
-_shipped: dict[int, dict[str, Any]] = {}
-"""What a shared namespace of this worker has from the parent, by the namespace's identity."""
+
+class Namespace:
+    """A module as functions by value see it in a worker.
+
+    It begins as the module is, and gets what comes from the parent, in a dict of its own: functions
+    by reference keep seeing the module itself, whatever lambdas have passed through this worker.
+    What this process has set since, in the module or through a function by value, stays. Names
+    that the module here does not have, it gets: results that are instances of a class of a
+    ``__main__`` without a guard are pickled by that name.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._real = vars(importlib.import_module(module))
+        self._seen = dict(self._real)
+        self.names = dict(self._real)
+        self.shipped = dict(self._real)
+        self._added: set[str] = set()
+
+    def refresh(self) -> None:
+        """Take over what this process has set in the module since the last look."""
+        for name, value in list(self._real.items()):
+            if self._seen.get(name, self) is not value:
+                self.names[name] = self._seen[name] = value
+
+    def ship(self, values: dict[str, Any]) -> None:
+        """Take over the parent's values, but for names that this process has set itself."""
+        for name, value in values.items():
+            if name not in self.names or self.names[name] is self.shipped.get(name, self):
+                self.names[name] = self.shipped[name] = value
+                if name not in self._real or name in self._added:
+                    self._added.add(name)
+                    self._real[name] = self._seen[name] = value
 
 
-def module_dict(module: str) -> dict[str, Any]:
-    """Return the namespace of a module, imported if need be."""
-    return vars(importlib.import_module(module))
-
-
-def shipped_to(namespace: dict[str, Any]) -> dict[str, Any]:
-    """Return what came from the parent into a namespace, by name."""
-    return _shipped.setdefault(id(namespace), {})
+_namespaces: dict[str, Namespace] = {}
 
 
 def remember_module(module: str) -> None:
     """Note what a module holds before any code of the user has run in this worker."""
-    namespace = module_dict(module)
-    shipped_to(namespace).update(namespace)
+    _namespaces[module] = Namespace(module)
+
+
+def shared_names(module: str) -> dict[str, Any]:
+    """Return the globals of a module's functions by value."""
+    if module not in _namespaces:
+        remember_module(module)
+    namespace = _namespaces[module]
+    namespace.refresh()
+    return namespace.names
+
+
+def ship(names: dict[str, Any], values: dict[str, Any]) -> bool:
+    """Ship the parent's values into shared names; False if these are no shared ones."""
+    for namespace in _namespaces.values():
+        if namespace.names is names:
+            namespace.ship(values)
+            return True
+    return False
 
 
 def load_function(pickled: bytes) -> Any:

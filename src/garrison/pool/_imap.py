@@ -48,12 +48,14 @@ AHEAD = 4
 class _Batch:
     """Items that share a cell; or, without a ticket, results that are known already."""
 
-    __slots__ = ("items", "results", "ticket")
+    __slots__ = ("items", "known", "results", "ticket")
 
     def __init__(
         self, items: list[Any], ticket: _core.Ticket | None, results: list[Any] | None = None
     ) -> None:
         self.items, self.ticket, self.results = items, ticket, results
+        self.known = 0
+        """The cell's first items, whose results were read while it was under way."""
 
     @property
     def ended(self) -> bool:
@@ -172,16 +174,24 @@ class IMapIterator(Generic[T]):
         self._size = 1
         for batch in shared:
             place = self._batches.index(batch)
-            for rest in reversed(self._take_back(batch)):
+            before, after = self._take_apart(batch)
+            for rest in reversed(after):
                 self._batches.insert(place + 1, rest)
+            if before is not None:
+                self._batches.insert(place, before)
         return True
 
-    def _take_back(self, batch: _Batch) -> list[_Batch]:
+    def _take_apart(self, batch: _Batch) -> tuple[_Batch | None, list[_Batch]]:
+        """Leave a batch its slow item: what is done before it, and the rest in cells of its own."""
         if batch.ticket is None or batch.ended:
-            return []
+            return None, []
         kept = batch.ticket.steal()
         rest, batch.items = batch.items[kept:], batch.items[:kept]
-        return [self._submit([item]) for item in rest]
+        after = [self._submit([item]) for item in rest]
+        done = _wire.decode_each(batch.ticket.salvage())
+        batch.known = len(done)
+        done_items, batch.items = batch.items[: len(done)], batch.items[len(done) :]
+        return _Batch(done_items, None, done) if done else None, after
 
     def _wait(self, deadline: float | None) -> bool:
         ticket = self._batches[0].ticket
@@ -196,7 +206,7 @@ class IMapIterator(Generic[T]):
         success, value, duration, outcome = self._engine.outcome(ticket)
         if success:
             value = value if outcome == _wire.ITEMS else [value]
-            self._results.extend(value[: len(batch.items)])
+            self._results.extend(value[batch.known :][: len(batch.items)])
             if self._adaptive:
                 self._adapt(duration, len(value))
         elif done is None:
@@ -207,7 +217,7 @@ class IMapIterator(Generic[T]):
 
     def _mourn(self, batch: _Batch, done: list[Any], error: BaseException) -> None:
         """One item has cost its worker's life: those before it are done, the others go again."""
-        done = done[: len(batch.items)]
+        done = done[batch.known :][: len(batch.items)]
         known = [*done, _wire.Raise(error)][: len(batch.items)]
         parts = [_Batch(batch.items[: len(known)], None, known)]
         if batch.items[len(known) :]:

@@ -16,7 +16,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from garrison import _os
-from garrison.errors import PoolClosed
+from garrison.errors import PoolClosed, PoolTerminated
 from garrison.options import Options, whole
 from garrison.pool import _chunks, _wire
 from garrison.pool._engine import Engine
@@ -254,7 +254,7 @@ class TaskMethods:
         Notes
         -----
         Nobody reads the input but `next`: while it is not called, only what was read ahead is
-        worked on.
+        worked on, and a slow input does not overlap with a slow consumer.
 
         Examples
         --------
@@ -431,7 +431,9 @@ class BasePool(TaskMethods):
             raise ValueError(msg)
         for feeder in list(self._feeders):
             if self._state == CLOSE:
-                feeder.pump()
+                # Another thread may terminate the pool meanwhile; then it is over as well.
+                with contextlib.suppress(PoolTerminated):
+                    feeder.pump()
         self._close_if_fed()
         while not self._engine.join(SLICE):
             pass

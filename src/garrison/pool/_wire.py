@@ -9,6 +9,7 @@ that may not.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,11 @@ def _encode_otherwise(value: object, known: Known | None, where: str) -> Encoded
 
     if known is None:
         data = dumps(value, 5, buffer_callback=keep)
+        if any(view.readonly for view in buffers):
+            # What was read-only here is the task's own there: only older protocols say so.
+            with contextlib.suppress(Exception):
+                data = dumps(value, 4)
+                buffers.clear()
     else:
         from garrison.pool import _by_value
 

@@ -78,6 +78,9 @@ def _initialize(start: Deferred, last_words: int) -> None:
                 _functions.remember_module(home)
             initializer = pickled if callable(pickled) else _functions.load_function(pickled)
             initializer(*initargs)
+            if "numpy" in sys.modules:
+                # The initializer has had its chance to seed it.
+                _pending_seed.clear()
     except SystemExit:
         raise
     except BaseException as error:
@@ -193,23 +196,26 @@ class _Retrying:
             return _wire.loads(payload, buffers=copies)
 
         if kind in {_wire.CALL, _wire.ARGS}:
-            return _wire.encode_result(self._attempts(kind, arguments(), arguments))
+            return _wire.encode_result(self._attempts(worker, kind, arguments(), arguments))
         first = arguments()
 
         def item(index: int) -> Any:
-            return self._attempts(kind, first[index], lambda: arguments()[index])
+            return self._attempts(worker, kind, first[index], lambda: arguments()[index])
 
         places = list(range(len(first)))
         if kind & _wire.EACH:
             return _map_each(worker, item, places, False)
         return _wire.encode_result(worker.map(item, places, False))
 
-    def _attempts(self, kind: int, value: Any, again: Callable[[], Any]) -> Any:
+    def _attempts(
+        self, worker: _core.Worker, kind: int, value: Any, again: Callable[[], Any]
+    ) -> Any:
         for _ in range(self.retries):
             try:
                 return self._call(kind, value)
             except self.retry_on:
                 value = again()
+                worker.restart_clock()
         return self._call(kind, value)
 
     def _call(self, kind: int, value: Any) -> Any:

@@ -58,7 +58,8 @@ class Supervision:
 
     def __init__(self, table: _core.Table, crew: Crew, *, fork: bool) -> None:
         self.table, self.crew, self.fork = table, crew, fork
-        self._lock = threading.Lock()
+        # Held while a supervisor is started or ended. A signal handler may end the pool meanwhile.
+        self._lock = threading.RLock()
         self._process: Any = None
         self._pidfd: int | None = None
         self._channel: Connection | None = None
@@ -149,10 +150,9 @@ class Supervision:
 
     def kick(self) -> None:
         """Have the supervisor look at the table now."""
-        channel = self._channel
-        if channel is not None:
-            with contextlib.suppress(OSError):
-                os.write(channel.fileno(), b".")
+        with self._lock, contextlib.suppress(OSError):
+            if self._channel is not None:
+                os.write(self._channel.fileno(), b".")
 
     def check(self) -> None:
         """Replace a dead supervisor, or say why the pool is broken. Called while waiting."""
@@ -223,6 +223,10 @@ class Supervision:
         if os.getpid() != self._pid:
             return
         self.table.enter(_supervisor.TERMINATING)
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
         self.kick()
         if not self.join(2 * _supervisor.GRACE + 2.0) and self.pid is not None:
             _os.kill_quietly(self.pid, signal.SIGKILL)
@@ -237,7 +241,8 @@ class Supervision:
             if wait:
                 _os.kill_quietly(process.pid, signal.SIGKILL)
                 process.join(10.0)
-            with contextlib.suppress(ValueError, AssertionError):
+            # Closed already, if a signal handler has ended the pool meanwhile.
+            with contextlib.suppress(ValueError, AssertionError, AttributeError):
                 process.join(0)
                 process.close()
             self._process = None

@@ -214,14 +214,14 @@ def test_a_fork_and_its_parent_do_not_share_writes(tmp_path: Path) -> None:
 def test_a_fork_keeps_what_its_parent_drops(tmp_path: Path) -> None:
     door = Door(tmp_path, "door")
     with Pool(1) as pool:
-        values = pool.apply(np.full, (BIG, 42))
+        held = [pool.apply(np.full, (BIG, 42))]
 
         def check() -> bool:
             door.wait()
-            return bool((values == 42).all())
+            return bool((held[0] == 42).all())
 
         pid = in_a_fork(check)
-        del values
+        held.clear()
         for n in range(20):
             assert pool.apply(np.full, (BIG, n))[0] == n
         door.push()

@@ -4,7 +4,9 @@ use super::block::{self, Lease, Region};
 use super::table::Table;
 use crate::futex::{self, Woken};
 use crate::heap::Heap;
-use crate::protocol::{announce_waiter, fence, peek, withdraw, Ordering, State, DONE, FREE, LOST, MAIN};
+use crate::protocol::{
+    announce_waiter, fence, peek, withdraw, Ordering, State, DONE, FREE, LOST, MAIN,
+};
 use crate::segment::generation;
 use crate::spin::Spin;
 use crate::table::{self, low_half, steal, CAPACITY, INLINE};

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import itertools
 import multiprocessing
 import os
 import signal
@@ -364,6 +365,16 @@ def test_a_result_cannot_be_taken_by_a_fork() -> None:
         found = in_a_fork(result.get)
         assert "this pool belongs to" in found
         assert result.get() == 9
+
+
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_results_cannot_be_read_on_by_a_fork(name: str) -> None:
+    with Pool(1) as pool:
+        results = getattr(pool, name)(tasks.square, itertools.count())
+        assert next(results) == 0
+        found = in_a_fork(lambda: [next(results) for _ in range(10_000)])
+        assert "this pool belongs to" in found
+        assert next(results) == 1
 
 
 def test_a_fork_may_make_a_pool_of_its_own() -> None:

@@ -395,12 +395,14 @@ impl Parent {
         Ok(Ticket { shared: shared.clone(), cell: number, size, taken: AtomicBool::new(false) })
     }
 
-    /// Wait until one of the tickets has ended, at most `limit` seconds: its index, or None.
+    /// Wait until one of the tickets has ended (its index), at most `limit` seconds or until there
+    /// are more `nudges` than the caller knows of (None).
     fn wait_any(
         &self,
         py: Python<'_>,
         tickets: Vec<PyRef<'_, Ticket>>,
         limit: f64,
+        nudges: u32,
     ) -> PyResult<Option<usize>> {
         let cells: Vec<u32> = tickets.iter().map(|ticket| ticket.cell).collect();
         drop(tickets);
@@ -410,7 +412,6 @@ impl Parent {
             return Ok(Some(index));
         }
         let header = table.header();
-        let nudges = self.shared.nudges.load(Ordering::SeqCst);
         let nudged = || self.shared.nudges.load(Ordering::SeqCst) != nudges;
         let over = || find().is_some() || nudged();
         header.watchers.fetch_add(1, Ordering::SeqCst);
@@ -427,6 +428,11 @@ impl Parent {
         header.watchers.fetch_sub(1, Ordering::SeqCst);
         self.shared.spin.learn(start.elapsed());
         found.map(|_| find())
+    }
+
+    #[getter]
+    fn nudges(&self) -> u32 {
+        self.shared.nudges.load(Ordering::SeqCst)
     }
 
     /// Have the threads in `wait_any` come back: there is something new to wait for.

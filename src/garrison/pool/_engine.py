@@ -160,24 +160,29 @@ class Engine:
             if deadline is not None and time.monotonic() >= deadline:
                 return ticket.ended()
 
-    def await_any(self, tickets: list[_core.Ticket], deadline: float | None) -> int | None:
-        """Wait for the end of one of these tasks: its index, or None at the deadline."""
+    def await_any(self, tickets: list[_core.Ticket], deadline: float | None, nudges: int) -> bool:
+        """Wait for the end of one of these tasks, or a nudge since then; False at the deadline."""
         while True:
             left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
-            index = self.parent.wait_any(tickets, left)
-            if index is not None:
-                return index
+            ended = self.parent.wait_any(tickets, left, nudges) is not None
+            if ended or self.parent.nudges != nudges:
+                return True
             self.check()
             if deadline is not None and time.monotonic() >= deadline:
-                return None
+                return False
+
+    @property
+    def nudges(self) -> int:
+        """How often `nudge` was called: to be read before one decides what to wait for."""
+        return self.parent.nudges
 
     def wait_some(self, tickets: list[_core.Ticket], seconds: float) -> None:
         """Wait until one of these has ended, something new has come, or time is over."""
-        if self.parent.wait_any(tickets, seconds) is None:
+        if self.parent.wait_any(tickets, seconds, self.parent.nudges) is None:
             self.check()
 
     def nudge(self) -> None:
-        """Have `wait_some` come back."""
+        """Have `wait_some` and `await_any` come back."""
         self.parent.nudge()
 
     def check(self) -> None:

@@ -248,13 +248,13 @@ class TaskMethods:
         chunksize : int
             Items that a worker gets at once.
         buffersize : int, optional
-            How many items may be read ahead of the results that were handed out. An input that
-            waits for earlier results (a crawler's queue) needs ``buffersize=1``.
+            How many items may be read ahead of the results that were handed out. Without it, a
+            few batches for each worker.
 
         Notes
         -----
-        Nobody reads the input but `next`: while it is not called, only what was read ahead is
-        worked on, and a slow input does not overlap with a slow consumer.
+        An input with a length is read in `next`, any other by a thread. While nobody calls `next`,
+        what was read ahead is worked on; the rest follows, or when the pool is joined.
 
         Examples
         --------
@@ -296,7 +296,7 @@ class TaskMethods:
         options = self._options
         if buffersize is not None:
             options = options.replace(buffersize=buffersize)
-        results = kind(home, self._engine, func, iterable, chunksize, options, home._close_if_fed)
+        results = kind(home, self._engine, func, iterable, chunksize, options)
         if options.progress:
             total = len(iterable) if isinstance(iterable, Sized) else None
             results.show(Bar(func, total))
@@ -397,9 +397,13 @@ class BasePool(TaskMethods):
         if feeder.fed:
             return
         self._feeders.add(feeder)
-        if feeder.finite:
-            # Its work will be done even if nobody keeps the iterator.
-            self._unfed.append(feeder)
+        # Its work will be done even if nobody keeps the iterator.
+        self._unfed.append(feeder)
+
+    def _let_go(self, feeder: Any) -> None:
+        """Keep an iterator no longer: whoever reads it may stop in the middle."""
+        if not feeder.finite:
+            self._unfed = [each for each in self._unfed if each is not feeder]
 
     def _close_if_fed(self) -> None:
         """Let the workers leave once no input is left that could become a task."""
@@ -412,6 +416,8 @@ class BasePool(TaskMethods):
         if self._pid != os.getpid():
             return
         self._state = TERMINATE
+        for feeder in list(self._feeders):
+            feeder.abandon()
         # Not the finalizer, which runs once: if an interrupt ends this call, the next must work.
         _stop(self._engine, self._pid)
         self._finalizer.detach()

@@ -181,6 +181,9 @@ class MapResult(AsyncResult):
 
     finite = True
 
+    def abandon(self) -> None:
+        """Nothing to stop: only those who wait for results read the input."""
+
     @property
     def fed(self) -> bool:
         """Whether all of the input has been submitted."""

@@ -67,7 +67,7 @@ class ThreadEngine:
         self._changed = threading.Condition(threading.RLock())
         self._queue: deque[_Ticket] = deque()
         self._closing = self._terminating = False
-        self._nudges = 0
+        self.nudges = 0
         self._broken: BaseException | None = None
         self._busy: set[threading.Thread] = set()
         self.threads = [
@@ -156,24 +156,22 @@ class ThreadEngine:
         """Wait for a task's end; False at the deadline."""
         return self._wait_for(ticket.ended, deadline)
 
-    def await_any(self, tickets: list[_Ticket], deadline: float | None) -> int | None:
-        """Wait for the end of one of these tasks: its index, or None at the deadline."""
-        self._wait_for(lambda: any(ticket.ended() for ticket in tickets), deadline)
-        return next((index for index, each in enumerate(tickets) if each.ended()), None)
+    def await_any(self, tickets: list[_Ticket], deadline: float | None, nudges: int) -> bool:
+        """Wait for the end of one of these tasks, or a nudge since then; False at the deadline."""
+
+        def over() -> bool:
+            return self.nudges != nudges or any(ticket.ended() for ticket in tickets)
+
+        return self._wait_for(over, deadline)
 
     def wait_some(self, tickets: list[_Ticket], seconds: float) -> None:
         """Wait until one of these has ended, something new has come, or time is over."""
-        nudges, deadline = self._nudges, time.monotonic() + seconds
-
-        def over() -> bool:
-            return self._nudges != nudges or any(ticket.ended() for ticket in tickets)
-
-        self._wait_for(over, deadline)
+        self.await_any(tickets, time.monotonic() + seconds, self.nudges)
 
     def nudge(self) -> None:
-        """Have `wait_some` come back."""
+        """Have `wait_some` and `await_any` come back."""
         with self._changed:
-            self._nudges += 1
+            self.nudges += 1
             self._changed.notify_all()
 
     def _wait_for(self, done: Callable[[], bool], deadline: float | None) -> bool:

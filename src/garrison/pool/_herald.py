@@ -52,11 +52,11 @@ class Herald:
             self._pending.append(result)
         self._engine.nudge()
 
-    def join(self) -> None:
+    def join(self, seconds: float | None = None) -> None:
         """Wait for the thread, which ends when nothing is pending."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread.join(seconds)
 
     def _run(self) -> None:
         while True:

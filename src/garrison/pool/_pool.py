@@ -346,7 +346,7 @@ class BasePool(TaskMethods):
         self._pid = os.getpid()
         self._state = RUN
         # Before anything is started: whatever interrupts the start, somebody ends it.
-        self._finalizer = weakref.finalize(self, _stop, engine, self._pid)
+        self._finalizer = weakref.finalize(self, _stop_at_exit, engine, self._herald, self._pid)
         try:
             engine.start()
         except BaseException:
@@ -472,12 +472,22 @@ class BasePool(TaskMethods):
         raise NotImplementedError(msg)
 
 
+FAREWELL = 1.0
+"""Seconds that a callback has to return at the end of the program."""
 _ENDED = {CLOSE: "closed", TERMINATE: "terminated"}
 
 
 def _stop(engine: Engine, pid: int) -> None:
     if os.getpid() == pid:
         engine.stop()
+
+
+def _stop_at_exit(engine: Engine, herald: Herald, pid: int) -> None:
+    _stop(engine, pid)
+    if os.getpid() == pid:
+        # No thread should be inside of the core when the interpreter goes away.
+        engine.nudge()
+        herald.join(FAREWELL)
 
 
 class Worker:

@@ -85,11 +85,10 @@ class Namespace:
     ``__main__`` without a guard are pickled by that name.
     """
 
-    def __init__(self, module: str) -> None:
-        self._real = vars(importlib.import_module(module))
-        self._seen = dict(self._real)
-        self.names = dict(self._real)
-        self.shipped = dict(self._real)
+    def __init__(self, real: dict[str, Any], before: dict[str, Any]) -> None:
+        self._real, self._seen = real, before
+        self.names = dict(before)
+        self.shipped = dict(before)
         self._added: set[str] = set()
 
     def refresh(self) -> None:
@@ -108,18 +107,24 @@ class Namespace:
                     self._real[name] = self._seen[name] = value
 
 
+_before: dict[str, dict[str, Any]] = {}
 _namespaces: dict[str, Namespace] = {}
 
 
 def remember_module(module: str) -> None:
     """Note what a module holds before any code of the user has run in this worker."""
-    _namespaces[module] = Namespace(module)
+    _before[module] = dict(_names_of(module))
+
+
+def _names_of(module: str) -> dict[str, Any]:
+    return vars(importlib.import_module(module))
 
 
 def shared_names(module: str) -> dict[str, Any]:
     """Return the globals of a module's functions by value."""
     if module not in _namespaces:
-        remember_module(module)
+        real = _names_of(module)
+        _namespaces[module] = Namespace(real, _before.get(module) or dict(real))
     namespace = _namespaces[module]
     namespace.refresh()
     return namespace.names

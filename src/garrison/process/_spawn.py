@@ -11,10 +11,20 @@ descriptors over, exit codes). Three things differ here:
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import sys
-from multiprocessing import context, popen_spawn_posix, reduction, resource_tracker, spawn, util
+import traceback
+from multiprocessing import (
+    context,
+    popen_spawn_posix,
+    process,
+    reduction,
+    resource_tracker,
+    spawn,
+    util,
+)
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
@@ -28,12 +38,12 @@ _CHILD = (
 )
 
 
-def _start(process: Any) -> None:
+def _start(own: Any) -> None:
     """As `BaseProcess.start`, without its ban on children of daemons and its register."""
-    process._check_closed()
-    process._popen = process._Popen(process)
-    process._sentinel = process._popen.sentinel
-    del process._target, process._args, process._kwargs
+    own._check_closed()
+    own._popen = own._Popen(own)
+    own._sentinel = own._popen.sentinel
+    del own._target, own._args, own._kwargs
 
 
 class ForkedSupervisor(context.ForkProcess):
@@ -42,6 +52,32 @@ class ForkedSupervisor(context.ForkProcess):
     def start(self) -> None:
         """Fork."""
         _start(self)
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:
+        """As the standard library's, without what only code of the user needs.
+
+        None of that ever runs in a supervisor: after-fork hooks, exit functions and a standard
+        input of one's own are for its workers. Each page that is written to here costs a copy.
+        """
+        mine: Any = process
+        mine._process_counter = itertools.count(1)
+        mine._children = set()
+        mine._current_process = self
+        own: Any = self
+        mine._parent_process = mine._ParentProcess(
+            own._parent_name, own._parent_pid, parent_sentinel
+        )
+        try:
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            if null:
+                os.close(null)
+            self.run()
+        except BaseException:
+            traceback.print_exc()
+            sys.stderr.flush()
+            return 1
+        return 0
 
 
 class SpawnedSupervisor(context.SpawnProcess):

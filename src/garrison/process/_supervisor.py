@@ -16,6 +16,7 @@ workers die with it and the parent starts a successor, which finds in the table 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # typeshed has none
 import contextlib
 import dataclasses
 import gc
@@ -35,6 +36,14 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 __all__ = ["Crew", "supervise"]
+
+# `signal.signal` makes an enum of what it returns; that alone touches, and so copies, forty pages
+# in each process that was forked just now.
+set_handler = _signal.signal
+SIGCHLD, SIGHUP, SIGINT, SIGTERM = (
+    int(number) for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+)
+SIG_DFL, SIG_IGN = int(signal.SIG_DFL), int(signal.SIG_IGN)
 
 RUNNING, CLOSING, TERMINATING = range(3)
 DUMP_SIGNAL = signal.SIGRTMAX - 5
@@ -135,11 +144,11 @@ class Supervisor:
         self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # An event loop of the parent may have left its own descriptor here.
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        set_handler(SIGCHLD, lambda *_: None)
         # What a terminal sends when it closes is for the parent as well.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, self._on_term)
+        set_handler(SIGHUP, SIG_IGN)
+        set_handler(SIGINT, SIG_IGN)
+        set_handler(SIGTERM, self._on_term)
         self.parent_fd = os.pidfd_open(self.parent)
         self.poll = select.poll()
         for fd in (self.wake_read, self.channel.fileno(), self.parent_fd):
@@ -436,10 +445,9 @@ def _become_worker(
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for default in (SIGCHLD, SIGHUP, SIGTERM):
+        set_handler(default, SIG_DFL)
+    set_handler(SIGINT, signal.default_int_handler)
     for post in supervisor.posts:
         if post.last_words != last_words:
             os.close(post.last_words)

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from garrison.process._decide import Exit, Fate, Starts, fate
+from garrison.process._decide import Exit, Fate, Starts, fate, own_frames
 
 KILLED = Exit(pid=7, exitcode=-signal.SIGKILL)
 LATE = Exit(pid=7, exitcode=-signal.SIGKILL, late=True)
@@ -112,3 +112,43 @@ def test_one_success_is_hope() -> None:
         assert not starts.failed()
         assert not starts.failed()
         starts.succeeded()
+
+
+CRASH = """Fatal Python error: Segmentation fault
+
+Current thread 0x00007f0000000000 (most recent call first):
+  File "/home/a/crash.py", line 6 in inner
+  File "/home/a/crash.py", line 9 in task
+  File "/lib/worker.py", line 130 in _run
+  File "/lib/worker.py", line 98 in _serve
+  File "/home/a/crash.py", line 4 in <module>
+
+Extension modules: numpy.core (total: 1)"""
+
+STACKS = {
+    "crash": (
+        CRASH,
+        """Fatal Python error: Segmentation fault
+
+Current thread 0x00007f0000000000 (most recent call first):
+  File "/home/a/crash.py", line 6 in inner
+  File "/home/a/crash.py", line 9 in task""",
+    ),
+    "builtin": ('Stack (most recent call first):\n  File "/lib/worker.py", line 130 in _run', ""),
+    "crash in a builtin": (
+        'Fatal Python error: Aborted\n\nStack (most recent call first):\n  File "/lib/worker.py"',
+        "Fatal Python error: Aborted",
+    ),
+    "cut off": (
+        'Stack (most recent call first):\n  File "/home/a/crash.py", line 6 in inner\n  Fi',
+        'Stack (most recent call first):\n  File "/home/a/crash.py", line 6 in inner\n  Fi',
+    ),
+    "none": ("", ""),
+    "words": ("the initializer failed\n  File ...", "the initializer failed\n  File ..."),
+}
+
+
+@pytest.mark.parametrize("case", STACKS)
+def test_a_stack_tells_of_the_task_only(case: str) -> None:
+    stack, expected = STACKS[case]
+    assert own_frames(stack, "/lib/worker.py") == expected

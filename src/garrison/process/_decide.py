@@ -6,7 +6,7 @@ import dataclasses
 import signal
 from typing import Any
 
-__all__ = ["Exit", "Fate", "Starts", "fate"]
+__all__ = ["Exit", "Fate", "Starts", "fate", "own_frames"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +70,22 @@ def fate(task: dict[str, int], why: Exit) -> Fate:
     within = attempts <= task["retries"]
     within_sum = task["fatalities"] < task["retries"] * max(1, task["items"])
     return Fate(again=within and within_sum and not why.late, attempts=attempts)
+
+
+def own_frames(stack: str, worker_file: str) -> str:
+    """Of a stack that faulthandler wrote, keep what the task did: not how its worker came there."""
+    head, marker, frames = stack.partition("(most recent call first):\n")
+    if not marker:
+        return stack
+    kept: list[str] = []
+    for line in frames.splitlines():
+        if line.startswith(f'  File "{worker_file}"'):
+            break
+        kept.append(line)
+    if not kept:
+        # A builtin that the worker called itself.
+        return head.rpartition("\n")[0].strip()
+    return "\n".join([head + marker.rstrip(), *kept])
 
 
 class Starts:

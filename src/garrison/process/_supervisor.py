@@ -29,7 +29,7 @@ from multiprocessing import process as mp_process
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
-from garrison.process._decide import Exit, Starts, fate
+from garrison.process._decide import Exit, Starts, fate, own_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -355,6 +355,7 @@ class Supervisor:
         by_oom = kills > self.oom_kills and not post.condemned
         self.oom_kills = kills
         stack = os.pread(post.last_words, LAST_WORDS, 0).decode(errors="replace").strip()
+        stack = own_frames(stack, self.crew.work.__code__.co_filename)
         return Exit(post.pid, exitcode, by_oom, late=post.condemned, stack=stack)
 
     def _answer(self, cell: int, why: Exit) -> None:

@@ -211,6 +211,19 @@ def raising_at(position: int) -> Iterator[int]:
 
 
 @BOTH
+def test_exceptions_have_no_context_of_ours(name: str) -> None:
+    with Pool(1) as pool:
+        results = getattr(pool, name)(raise_for_odd, [1, 3])
+        for _ in range(2):
+            with pytest.raises(LookupError) as caught:
+                next(results)
+            assert caught.value.__context__ is None
+        with pytest.raises(StopIteration) as end:
+            next(results)
+        assert end.value.__context__ is None
+
+
+@BOTH
 @pytest.mark.parametrize("position", [0, 3, 100])
 def test_an_input_that_raises_midway(name: str, position: int) -> None:
     with Pool(2) as pool:

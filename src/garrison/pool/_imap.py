@@ -258,8 +258,11 @@ class IMapIterator(Generic[T]):
         try:
             value = self._results.popleft()
         except IndexError:
-            return self.next()
-        return self._hand_out(value)
+            # Waited for outside of this block: its error is nobody's context.
+            pass
+        else:
+            return self._hand_out(value)
+        return self.next()
 
     def next(self, timeout: float | None = None) -> T:
         """Return the next result.

@@ -205,7 +205,7 @@ class TaskMethods:
         sizes = self._sizes(len(items), chunksize, sent)
         result = MapResult(home, self._engine, self._submit_all(sent, kind, items, sizes))
         if self._options.progress:
-            result.show(Bar(func, len(items)))
+            result.show(self._home._new_bar(func, len(items)))
         home._keep(result)
         return result
 
@@ -299,7 +299,7 @@ class TaskMethods:
         results = kind(home, self._engine, func, iterable, chunksize, options)
         if options.progress:
             total = len(iterable) if isinstance(iterable, Sized) else None
-            results.show(Bar(func, total))
+            results.show(home._new_bar(func, total))
         home._keep(results)
         return results
 
@@ -343,6 +343,7 @@ class BasePool(TaskMethods):
         self._herald = Herald(engine)
         self._feeders: weakref.WeakSet[Any] = weakref.WeakSet()
         self._unfed: list[Any] = []
+        self._bars: weakref.WeakSet[Bar] = weakref.WeakSet()
         self._pid = os.getpid()
         self._state = RUN
         # Before anything is started: whatever interrupts the start, somebody ends it.
@@ -400,6 +401,11 @@ class BasePool(TaskMethods):
         # Its work will be done even if nobody keeps the iterator.
         self._unfed.append(feeder)
 
+    def _new_bar(self, function: Callable[..., Any], total: int | None) -> Bar:
+        bar = Bar(function, total)
+        self._bars.add(bar)
+        return bar
+
     def _let_go(self, feeder: Any) -> None:
         """Keep an iterator no longer: whoever reads it may stop in the middle."""
         if not feeder.finite:
@@ -418,6 +424,9 @@ class BasePool(TaskMethods):
         self._state = TERMINATE
         for feeder in list(self._feeders):
             feeder.abandon()
+        # Before a traceback is shown: a bar that is still live would run through it.
+        for bar in list(self._bars):
+            bar.close()
         # Not the finalizer, which runs once: if an interrupt ends this call, the next must work.
         _stop(self._engine, self._pid)
         self._finalizer.detach()

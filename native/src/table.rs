@@ -148,9 +148,17 @@ pub fn begin(cell: &CellShared, item: u32) -> bool {
 /// The parent takes back what was not begun: how many items stay the worker's.
 pub fn steal(cell: &CellShared) -> u32 {
     let at = cell.index.fetch_or(STOLEN, Ordering::AcqRel) & !STOLEN;
-    // For a second attempt, which begins at item 0 without the bit.
+    // For a second attempt, which begins at item 0 without the bit: see `rewind`.
     cell.items.store(at + 1, Ordering::Release);
     at + 1
+}
+
+/// Another attempt begins at item 0. What the parent has taken back stays its own.
+pub fn rewind(cell: &CellShared) {
+    let at = cell.index.swap(0, Ordering::AcqRel);
+    if at & STOLEN != 0 {
+        cell.items.store((at & !STOLEN) + 1, Ordering::Release);
+    }
 }
 
 /// The item that is being worked on.

@@ -143,11 +143,37 @@ pub fn salvage<'py>(
     entries(py, data, items)
 }
 
-/// Take a payload of EACH apart: (succeeded, pickle) for each item.
+/// Take a payload apart, of items or of results with an outcome each: (succeeded, pickle) for each.
 #[pyfunction]
 pub fn split<'py>(
     py: Python<'py>,
-    payload: &Bound<'py, super::block::Block>,
+    payload: &Bound<'py, PyAny>,
 ) -> PyResult<Vec<(bool, Bound<'py, PyBytes>)>> {
-    entries(py, payload.get().bytes(), usize::MAX)
+    if let Ok(block) = payload.cast::<super::block::Block>() {
+        return entries(py, block.get().bytes(), usize::MAX);
+    }
+    entries(py, payload.cast::<PyBytes>()?.as_bytes(), usize::MAX)
+}
+
+/// Put pickles one after the other, as `split` takes them apart.
+#[pyfunction]
+pub fn pack<'py>(
+    py: Python<'py>,
+    pickles: Vec<Bound<'py, PyBytes>>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let size = pickles.iter().map(|data| HEAD + data.as_bytes().len()).sum();
+    if pickles.iter().any(|data| data.as_bytes().len() >= FAILED as usize) {
+        return Err(PyValueError::new_err("an item of 2 GB in a chunk; use chunksize=1"));
+    }
+    PyBytes::new_with(py, size, |mut to| {
+        for data in &pickles {
+            let data = data.as_bytes();
+            let (head, rest) = to.split_at_mut(HEAD);
+            head.copy_from_slice(&(data.len() as u32).to_ne_bytes());
+            let (body, rest) = rest.split_at_mut(data.len());
+            body.copy_from_slice(data);
+            to = rest;
+        }
+        Ok(())
+    })
 }

@@ -56,6 +56,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(process::die_with_parent, module)?)?;
     module.add_function(wrap_pyfunction!(process::adopt_orphans, module)?)?;
     module.add_function(wrap_pyfunction!(journal::split, module)?)?;
+    module.add_function(wrap_pyfunction!(journal::pack, module)?)?;
     module.add("OUTCOME_EACH", worker::OUTCOME_EACH)?;
     module.add_class::<block::Block>()?;
     module.add_class::<table::Table>()?;

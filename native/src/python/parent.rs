@@ -5,7 +5,7 @@ use super::table::Table;
 use crate::futex::{self, Woken};
 use crate::heap::Heap;
 use crate::protocol::{
-    announce_waiter, fence, peek, withdraw, Ordering, State, DONE, FREE, LOST, MAIN,
+    announce_waiter, fence, peek, withdraw, Ordering, State, CLAIMED, DONE, FREE, LOST, MAIN,
 };
 use crate::segment::generation;
 use crate::spin::Spin;
@@ -218,7 +218,8 @@ impl Shared {
                 && cell.result_region.load(Ordering::Relaxed) == who;
             let journal = cell.journal_at.load(Ordering::Relaxed) != 0
                 && cell.journal_region.load(Ordering::Relaxed) == who;
-            state.ended() && (result || (journal && state.tag == LOST))
+            let journal = journal && (state.tag == LOST || state.tag == CLAIMED);
+            journal || (state.ended() && result)
         };
         (0..books.cells.len()).any(|number| books.cells[number].used && unread(number))
     }
@@ -627,6 +628,7 @@ impl Ticket {
     fn salvage<'py>(&self, py: Python<'py>) -> PyResult<Vec<(bool, Bound<'py, PyBytes>)>> {
         self.shared.check_process()?;
         let cell = self.shared.table.cell(self.cell);
+        let before = peek(&cell.state);
         if cell.journal_at.load(Ordering::Acquire) == 0 {
             return Ok(Vec::new());
         }
@@ -635,7 +637,6 @@ impl Ticket {
             let mut books = self.shared.books();
             self.shared.region(&mut books, number)?
         };
-        let before = peek(&cell.state);
         let found = super::journal::salvage(py, &region.shared, cell);
         fence(Ordering::Acquire);
         let after = peek(&cell.state);

@@ -117,7 +117,7 @@ impl Supervisor {
         cell.charged.store(table::item(cell), Ordering::Relaxed);
         cell.attempts.store(attempts, Ordering::Relaxed);
         cell.fatalities.fetch_add(1, Ordering::Relaxed);
-        cell.index.store(0, Ordering::Relaxed);
+        table::rewind(cell);
         cell.journal_at.store(0, Ordering::Relaxed);
         cell.journal_items.store(0, Ordering::Relaxed);
         self.enter_again(number)?;

@@ -143,17 +143,25 @@ impl Worker {
         star: bool,
     ) -> PyResult<Bound<'py, PyList>> {
         let results = PyList::empty(function.py());
-        self.each(function, items, star, |_, called| results.append(called?))?;
+        let mut call = |item: Bound<'py, PyAny>| {
+            if star {
+                function.call1(item.cast_into::<PyTuple>()?)
+            } else {
+                function.call1((item,))
+            }
+        };
+        self.each(items, &mut call, |_, called| results.append(called?))?;
         Ok(results)
     }
 
-    /// The same, but each item counts for itself: its result is kept as soon as it is there.
-    /// `dumps` pickles one, `failed` writes an exception down, `other` what cannot be pickled.
+    /// The same with pickled items, but each counts for itself: `loads` takes it just before its
+    /// turn, and its result is kept as soon as it is there. `dumps` pickles one, `failed` writes an
+    /// exception down, `other` what cannot be pickled.
     fn map_each<'py>(
         &self,
         function: &Bound<'py, PyAny>,
         items: &Bound<'py, PyList>,
-        star: bool,
+        loads: &Bound<'py, PyAny>,
         dumps: &Bound<'py, PyAny>,
         failed: &Bound<'py, PyAny>,
         other: &Bound<'py, PyAny>,
@@ -161,7 +169,8 @@ impl Worker {
         let py = function.py();
         let heap = self.heap()?;
         let mut journal = Journal::default();
-        let done = self.each(function, items, star, |cell, called| {
+        let mut call = |item: Bound<'py, PyAny>| function.call1((loads.call1((item,))?,));
+        let done = self.each(items, &mut call, |cell, called| {
             cell.journal_region.store(self.who, Ordering::Relaxed);
             let (ok, data) = match called {
                 Ok(result) => match dumps.call1((&result, 5)) {
@@ -173,7 +182,11 @@ impl Worker {
                     (false, failed.call1((error.into_value(py),))?.cast_into::<PyBytes>()?)
                 }
             };
-            journal.add(heap, cell, !ok, data.as_bytes())
+            journal.add(heap, cell, !ok, data.as_bytes()).or_else(|error| {
+                // No room for this one: that is its own misfortune, not its neighbours'.
+                let data = failed.call1((error.into_value(py),))?.cast_into::<PyBytes>()?;
+                journal.add(heap, cell, true, data.as_bytes())
+            })
         });
         self.lock().journal = Some(journal);
         done
@@ -268,12 +281,11 @@ impl Worker {
         Ok(self.heap.get().expect("set just now"))
     }
 
-    /// Call the function for each item that is still this worker's.
+    /// Call `call` with each item that is still this worker's.
     fn each<'py>(
         &self,
-        function: &Bound<'py, PyAny>,
         items: &Bound<'py, PyList>,
-        star: bool,
+        call: &mut dyn FnMut(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
         mut take: impl FnMut(&CellShared, PyResult<Bound<'py, PyAny>>) -> PyResult<()>,
     ) -> PyResult<()> {
         let (number, _) = self.claimed()?;
@@ -287,14 +299,7 @@ impl Worker {
             if timeout > 0 {
                 self.set_deadline(timeout, now());
             }
-            let called = if star {
-                item.cast_into::<PyTuple>()
-                    .map_err(PyErr::from)
-                    .and_then(|item| function.call1(item))
-            } else {
-                function.call1((item,))
-            };
-            take(cell, called)?;
+            take(cell, call(item))?;
         }
         Ok(())
     }

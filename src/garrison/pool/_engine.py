@@ -34,6 +34,7 @@ __all__ = ["Engine"]
 RUNNING, CLOSING, TERMINATING = range(3)
 FOREVER = 1 << 62
 """Nanoseconds: longer than any machine runs."""
+_LEFT = "the workers have left before this task was begun: the pool was closed"
 SHORT = 60
 """Characters of an argument's repr in a message."""
 
@@ -52,9 +53,6 @@ class Announced:
 class Engine:
     """Runs tasks in processes of this machine."""
 
-    shares_cells = True
-    """Whether several small items may go to a worker together."""
-
     def __init__(
         self,
         processes: int,
@@ -66,6 +64,8 @@ class Engine:
         method = context.get_start_method()
         fork = method not in ("spawn", "forkserver")
         self.processes = processes
+        self.shares_cells = lifetime is None
+        """Whether small items may go to a worker together, each as a task of its own."""
         self._unchecked = 0
         self._shortest = FOREVER
         # The supervisor has a slot of its own: its heap lives and dies like a worker's.
@@ -125,6 +125,30 @@ class Engine:
     ) -> _core.Ticket:
         """Put a task into the table, of a function that was announced."""
         data, buffers = _wire.encode(value, self.registry.known, "the arguments")
+        return self._submit_encoded(known, kind, data, buffers, options, items)
+
+    def encode_item(self, value: Any, *, alone: bool) -> _wire.Encoded:
+        """Pickle an item for `submit_items`; only one that goes alone may have buffers."""
+        large = _wire.LARGE if alone else sys.maxsize
+        return _wire.encode(value, self.registry.known, "the arguments", large=large)
+
+    def submit_items(
+        self, known: Announced, items: list[_wire.Encoded], options: Options
+    ) -> _core.Ticket:
+        """Put items into one cell, each with an outcome of its own."""
+        data = _core.pack([data for data, _ in items])
+        kind = _wire.MAP | _wire.EACH
+        return self._submit_encoded(known, kind, data, items[0][1], options, len(items))
+
+    def _submit_encoded(
+        self,
+        known: Announced,
+        kind: int,
+        data: bytes,
+        buffers: list[Any] | None,
+        options: Options,
+        items: int,
+    ) -> _core.Ticket:
         if buffers:
             self._look_for_room(buffers)
         limit = 0 if options.timeout is None else max(1, min(int(options.timeout * 1e9), FOREVER))
@@ -157,6 +181,8 @@ class Engine:
             if ticket.wait(left):
                 return True
             self.check()
+            if self.table.finished and not ticket.ended():
+                raise PoolTerminated(_LEFT)
             if deadline is not None and time.monotonic() >= deadline:
                 return ticket.ended()
 
@@ -168,6 +194,8 @@ class Engine:
             if ended or self.parent.nudges != nudges:
                 return True
             self.check()
+            if self.table.finished and not any(ticket.ended() for ticket in tickets):
+                raise PoolTerminated(_LEFT)
             if deadline is not None and time.monotonic() >= deadline:
                 return False
 
@@ -192,22 +220,45 @@ class Engine:
             raise PoolTerminated(msg)
         self.supervision.check()
 
-    def outcome(self, ticket: _core.Ticket) -> tuple[bool, Any, int, int]:
-        """Take an ended task's result: (success, value or exception, nanoseconds, outcome)."""
+    def outcome(self, ticket: _core.Ticket) -> tuple[bool, Any, int]:
+        """Take an ended task's result: (success, value or exception, nanoseconds)."""
+        return self.decode(self.take(ticket))
+
+    def take(self, ticket: _core.Ticket) -> tuple[Any, ...]:
+        """Take an ended task's result as it is: no code of the user runs."""
         call = ticket.call() if ticket.lost() else None
-        outcome, payload, buffers, duration, _ = ticket.take()
-        if outcome == _wire.ITEMS:
-            return True, _wire.decode_each(_core.split(payload)), duration, outcome
+        return call, *ticket.take()
+
+    def decode(self, taken: tuple[Any, ...]) -> tuple[bool, Any, int]:
+        """Rebuild what was taken: (success, value or exception, nanoseconds)."""
+        call, outcome, payload, buffers, duration, _ = taken
         if outcome == _wire.OK:
             try:
-                return True, _wire.decode_value(payload, buffers), duration, outcome
+                return True, _wire.decode_value(payload, buffers), duration
             except Exception as error:
-                return False, error, duration, outcome
+                return False, error, duration
         if outcome == _wire.NO_ROOM:
-            return False, SharedMemoryFull(bytes(payload).decode()), duration, outcome
+            return False, SharedMemoryFull(bytes(payload).decode()), duration
         if call is None:
-            return False, _wire.decode_error(payload), duration, outcome
-        return False, self._loss(call, pickle.loads(payload)), duration, outcome
+            return False, _wire.decode_error(payload), duration
+        return False, self._loss(call, pickle.loads(payload)), duration
+
+    @staticmethod
+    def entries(taken: tuple[Any, ...]) -> list[tuple[bool, bytes]] | None:
+        """Each item's outcome, still pickled; None if the cell has one outcome."""
+        _, outcome, payload, *_ = taken
+        return _core.split(payload) if outcome == _wire.ITEMS else None
+
+    @staticmethod
+    def duration(taken: tuple[Any, ...]) -> int:
+        """Nanoseconds that the task took."""
+        duration: int = taken[4]
+        return duration
+
+    @staticmethod
+    def decode_entries(entries: list[tuple[bool, bytes]]) -> list[Any]:
+        """Rebuild each item's result; failures are `_wire.Raise`."""
+        return _wire.decode_each(entries)
 
     # --- What happened to a task ----------------------------------------------------------
 
@@ -220,6 +271,8 @@ class Engine:
         number, kind, index, payload = call
         name = self.registry.name(number)
         try:
+            if kind & _wire.EACH:
+                payload = _core.split(payload)[index][1]
             value = _portrait.load(payload)
         except Exception:
             one = kind in {_wire.CALL, _wire.ARGS}
@@ -228,6 +281,8 @@ class Engine:
             args, kwds = value
         elif kind == _wire.ARGS:
             args, kwds = value, {}
+        elif kind & _wire.EACH:
+            args, kwds = (value,), {}
         elif kind & _wire.STARMAP:
             args, kwds = value[index], {}
         else:

@@ -4,22 +4,29 @@
 
     source ──▶ Feeder ──▶ batches under way ──▶ IMapIterator ──▶ results
 
-An input with a length is read by the caller, in `next`: such inputs do not block. Any other (a
+A list and its like are read by the caller, in `next`: reading them cannot block. Any other input (a
 generator, a queue that is fed from the results) has a thread that reads it, as far as a few cells
 for each worker: it may be endless, slow, or wait for what the caller does with earlier results.
 
-With ``chunksize=1`` several small items share a cell: as many as take about `BATCH_TIME`. Each has
-its own outcome, so nobody can tell.
+With ``chunksize=1`` several small items share a cell: as many as take about `BATCH_TIME`. Each is
+pickled when it is read, and has its own outcome, so nobody can tell.
+
+A batch stays in the list of batches until its last result is handed out: whatever exception flies
+through here (Ctrl-C, code of the user while a result is rebuilt), the next call goes on from there.
+No code of the user runs, and nobody waits, under the feeder's lock.
 """
 
 from __future__ import annotations
 
+import array
 import multiprocessing
+import os
+import sys
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from garrison.pool import _wire
@@ -41,35 +48,72 @@ or a core's patience at the end of the input."""
 PATIENCE = 0.002
 """Seconds that items wait for company: for their neighbours in a cell, or for a full batch."""
 LARGEST_BATCH = 256
+LARGEST_BYTES = 64 << 10
+"""Bytes of items that share a cell."""
 SLOW = 50_000
 """Nanoseconds an item: an input slower than this is submitted item by item."""
 PULL = 16
 """Items between two looks at the clock."""
 AHEAD = 4
 """Cells under way for each process."""
+_PRESENT = (list, tuple, range, str, bytes, bytearray, dict, set, frozenset, deque, array.array)
+_NOTHING: Any = object()
+
+
+def _is_present(iterable: Iterable[Any]) -> bool:
+    """Whether reading cannot block. Having a length is no proof of that."""
+    numpy = sys.modules.get("numpy")
+    kind = type(iterable)
+    return kind in _PRESENT or (numpy is not None and kind is numpy.ndarray)
 
 
 class _Batch:
-    """Items that share a cell; or, without a ticket, results that are known already."""
+    """Items that share a cell, then their results."""
 
-    __slots__ = ("items", "known", "results", "ticket")
+    __slots__ = ("count", "entries", "items", "known", "ticket", "values", "whole")
 
     def __init__(
-        self, items: list[Any], ticket: _core.Ticket | None, results: list[Any] | None = None
+        self, items: list[_wire.Encoded], count: int, ticket: _core.Ticket | None = None
     ) -> None:
-        self.items, self.ticket, self.results = items, ticket, results
+        self.items = items
+        """What can be submitted again; nothing if the batch is one item."""
+        self.count = count
+        """Results that are still to come out of it."""
+        self.ticket = ticket
         self.known = 0
-        """The cell's first items, whose results were read while it was under way."""
+        """Results of the cell's first items, which another batch has taken over."""
+        self.entries: list[Any] | None = None
+        """What was taken from the cell, item by item."""
+        self.whole: Any = None
+        """What was taken from the cell for all the other items: an error, or the one result."""
+        self.values: deque[Any] | None = None
+        """Results, rebuilt, as far as they were not handed out."""
 
     @property
     def ended(self) -> bool:
-        return self.ticket is None or self.ticket.ended()
+        return self.entries is not None or self.ticket is None or self.ticket.ended()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing of it can have to be submitted again."""
+        return self.entries is not None or self.values is not None or not self.items
+
+    @property
+    def left(self) -> int:
+        """Results that were not handed out."""
+        return self.count if self.values is None else len(self.values)
+
+
+def _failed(error: BaseException, count: int = 1) -> _Batch:
+    batch = _Batch([], count)
+    batch.values = deque(_wire.Raise(error) for _ in range(count))
+    return batch
 
 
 class _Feeder:
-    """The input's side: reads it, and puts it under way.
+    """The input's side: reads it, pickles it, and puts it under way.
 
-    Only the feeder appends to `batches`, only the iterator takes from them.
+    Only the feeder appends to `batches`, only the iterator changes what is there.
     """
 
     def __init__(
@@ -84,22 +128,24 @@ class _Feeder:
         self.engine = engine
         self._function = engine.announce(function, options)
         self._source = iter(iterable)
-        self.background = not isinstance(iterable, Sized)
-        self._options, self._on_end = options, on_end
+        self.background = not _is_present(iterable)
+        # Not the pool itself: its end is what ends the thread.
+        self._options, self._on_end = options, weakref.WeakMethod(on_end)
         self._single = chunksize == 1
         self.adaptive = self._single and engine.shares_cells
         self.size = chunksize
         self._ahead = AHEAD * engine.processes
         self.room = options.buffersize
+        self.unbounded = False
+        """The pool is being joined: all of the input is wanted, and all results are kept."""
         self.reading = True
         self.error: BaseException | None = None
-        self.batches: deque[_Batch] = deque()
+        self.batches: list[_Batch] = []
         self._pulled: deque[Any] = deque()
         """Read, but not under way: the source may block in the middle of a batch."""
         self._slow = False
-        self._submitted = 0
-        self.handed_out = 0
         self._abandoned = False
+        self._pid = os.getpid()
         self._changed = threading.Condition()
 
     def start(self) -> None:
@@ -125,17 +171,25 @@ class _Feeder:
     def abandon(self) -> None:
         """Read no more: nobody wants the results, or nobody works on them."""
         self._abandoned = True
-        with self._changed:
-            self._changed.notify_all()
+        # In a forked child there is no thread to tell, and the lock may be its parent's.
+        if os.getpid() == self._pid:
+            with self._changed:
+                self._changed.notify_all()
 
     def has_room(self) -> bool:
         """Whether more may be put under way."""
-        if len(self.batches) >= self._ahead:
+        batches = tuple(self.batches)
+        if self.unbounded:
+            return sum(batch.values is None for batch in batches) < self._ahead
+        if len(batches) >= self._ahead:
             return False
-        return self.room is None or self._submitted - self.handed_out < self.room
+        return self.room is None or self._under_way() < self.room
+
+    def _under_way(self) -> int:
+        return sum(batch.left for batch in tuple(self.batches)) + len(self._pulled)
 
     def make_room(self) -> None:
-        """Go on reading after a batch was taken, as far as that keeps nobody waiting."""
+        """Go on reading after a result was handed out, as far as that keeps nobody waiting."""
         if self.background:
             with self._changed:
                 self._changed.notify_all()
@@ -143,11 +197,16 @@ class _Feeder:
         while self.reading and not self._slow and self.has_room():
             self.feed()
 
+    # --- Reading --------------------------------------------------------------------------
+
     def feed(self) -> None:
         """Read a batch and put it under way."""
         try:
             more = self._pull()
-        except Exception as error:
+        except BaseException as error:
+            if not self.background and not isinstance(error, Exception):
+                # Ctrl-C in the caller's own thread: the input goes on with the next call.
+                raise
             if not self._single:
                 self._pulled.clear()
             self.flush()
@@ -162,39 +221,52 @@ class _Feeder:
         with self._changed:
             self.reading = False
             self._changed.notify_all()
-        self._on_end()
+        on_end = self._on_end()
+        if on_end is not None:
+            on_end()
 
     def _pull(self) -> bool:
         """Read until a batch is full, or the input has become slow; False if it has ended."""
         limit = 1 if self._slow and self.adaptive else self.size
         if self.room is not None:
-            limit = max(1, min(limit, self.room - (self._submitted - self.handed_out)))
-        start, pulled = time.perf_counter_ns(), 0
-        for item in self._source:
+            limit = max(1, min(limit, self.room - self._under_way()))
+        start, pulled, size = time.perf_counter_ns(), 0, 0
+        for value in self._source:
+            item = self._encode(value)
             self._pulled.append(item)
             pulled += 1
             # The consumer may have lowered the size meanwhile: it does not wait for full batches.
             if pulled >= limit or pulled >= self.size:
                 break
-            if self.adaptive and not pulled % PULL and self._is_slow(start, pulled):
+            if not self.adaptive:
+                continue
+            size += _size(item)
+            if size >= LARGEST_BYTES or (not pulled % PULL and self._is_slow(start, pulled)):
                 break
         else:
             return False
         self._slow = self._is_slow(start, pulled)
         return True
 
+    def _encode(self, value: Any) -> Any:
+        """Pickle an item: the source may change it as soon as it is asked for the next one."""
+        try:
+            return self.engine.encode_item(value, alone=self._single)
+        except Exception as error:
+            return _wire.Raise(error)
+
     @staticmethod
     def _is_slow(start: int, pulled: int) -> bool:
         return time.perf_counter_ns() - start > SLOW * pulled
 
+    # --- Putting under way ----------------------------------------------------------------
+
     def flush(self) -> None:
         """Put under way what was read."""
         with self._changed:
-            items = [self._pulled.popleft() for _ in range(len(self._pulled))]
-            if items and not self._abandoned:
-                self._submitted += len(items)
-                self.batches.extend(self.submit_or_fail(items))
-                self._changed.notify_all()
+            batches = self.submit([self._pulled.popleft() for _ in range(len(self._pulled))])
+            self.batches += batches
+            self._changed.notify_all()
 
     def hurry(self) -> None:
         """Let nothing wait for a full batch: the source may block in the middle of it."""
@@ -202,31 +274,51 @@ class _Feeder:
         if self.background:
             self.flush()
 
-    def _submit(self, items: list[Any]) -> _Batch:
-        """Put items into a cell."""
-        kind = _wire.MAP | _wire.EACH
-        ticket = self.engine.submit_known(self._function, kind, items, self._options, len(items))
-        return _Batch(items, ticket)
+    def submit(self, items: list[Any]) -> list[_Batch]:
+        """Put items into cells, in their order; what cannot be sent is an error in its place."""
+        batches: list[_Batch] = []
+        together: list[Any] = []
+        for item in items:
+            if type(item) is _wire.Raise or item[1] is not None:
+                batches += self._submit_together(together)
+                together = []
+            if type(item) is _wire.Raise:
+                batches.append(_failed(item.error))
+            elif item[1] is not None:
+                batches += self._submit_together([item])
+            else:
+                together.append(item)
+        return batches + self._submit_together(together)
 
-    def submit_or_fail(self, items: list[Any]) -> list[_Batch]:
-        """Put items into a cell; one that cannot be sent is that item's error, in its place."""
+    def _submit_together(self, items: list[_wire.Encoded]) -> list[_Batch]:
+        if not items or (self.background and self._abandoned):
+            return []
         try:
-            return [self._submit(items)]
+            ticket = self.engine.submit_items(self._function, items, self._options)
         except Exception as error:
             if len(items) == 1 or not self.adaptive:
-                return [_Batch(items, None, [_wire.Raise(error) for _ in items])]
-        return [batch for item in items for batch in self.submit_or_fail([item])]
+                return [_failed(error, len(items))]
+        else:
+            return [_Batch(items if len(items) > 1 else [], len(items), ticket)]
+        return [batch for item in items for batch in self._submit_together([item])]
 
     def wait(self, deadline: float | None) -> bool:
         """Wait until something is under way, or the input has ended; False at the deadline."""
         with self._changed:
-            while self.reading and not self.batches:
+            while self.reading and all(batch.values is not None for batch in self.batches):
                 self.engine.check()
                 left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
                 if left <= 0:
                     return False
                 self._changed.wait(left)
         return True
+
+
+def _size(item: Any) -> int:
+    if type(item) is _wire.Raise:
+        return 0
+    data, buffers = item
+    return LARGEST_BYTES if buffers else len(data)
 
 
 class IMapIterator(Generic[T]):
@@ -245,6 +337,8 @@ class IMapIterator(Generic[T]):
         feeder = _Feeder(engine, function, iterable, chunksize, options, pool._close_if_fed)
         self._feeder, self._batches = feeder, feeder.batches
         self._results: deque[Any] = deque()
+        """The results of `_current`, the batch that is being handed out."""
+        self._current: _Batch | None = None
         self._lock = threading.RLock()
         self._bar: Bar | None = None
         self._wanted = False
@@ -277,41 +371,64 @@ class IMapIterator(Generic[T]):
         deadline = None if timeout is None else time.monotonic() + timeout
         # Before any lock: at the moment of a fork, a thread of the parent may have held it.
         self._pool._check_process()
-        with self._lock:
-            if not self._wanted:
-                self._wanted = True
-                self._pool._let_go(self)
-            while not self._results:
-                self._advance(deadline)
-            value = self._results.popleft()
-        return self._hand_out(value)
+        if not self._wanted:
+            self._wanted = True
+            self._pool._let_go(self)
+        while True:
+            self._acquire(deadline)
+            try:
+                value = self._next_there()
+            finally:
+                self._lock.release()
+            if value is not _NOTHING:
+                return self._hand_out(value)
+            self._wait_or_separate(deadline)
+            if deadline is not None and time.monotonic() >= deadline and not self._is_there():
+                raise multiprocessing.TimeoutError
+
+    def _acquire(self, deadline: float | None) -> None:
+        left = -1 if deadline is None else max(0.0, deadline - time.monotonic())
+        if not self._lock.acquire(timeout=left):
+            raise multiprocessing.TimeoutError
 
     def _hand_out(self, value: Any) -> T:
-        if self._feeder.room is not None:
+        if self._feeder.room is not None and not self._results:
             with self._lock:
-                self._feeder.handed_out += 1
-                self._feeder.make_room()
+                self._drop_current()
         if self._bar is not None:
             self._bar.advance()
-        kind = type(value)
-        if kind is _wire.Raise:
+        if type(value) is _wire.Raise:
             raise value.error
         result: T = value
         return result
 
-    def _advance(self, deadline: float | None) -> None:
-        """Do the one next thing that brings a result nearer."""
+    # --- Results that are there -----------------------------------------------------------
+
+    def _next_there(self) -> Any:
+        """Take the next result, if nothing must be waited for."""
         feeder = self._feeder
-        if self._read_ended():
-            feeder.make_room()
-        elif not feeder.reading and not self._batches:
-            self._finish()
-        elif not feeder.background and feeder.reading and feeder.has_room():
-            feeder.feed()
-        elif not self._wait_a_little(deadline):
-            self._separate()
-            if deadline is not None and time.monotonic() >= deadline:
-                raise multiprocessing.TimeoutError
+        while True:
+            try:
+                return self._results.popleft()
+            except IndexError:
+                self._drop_current()
+            batch = self._first_ended()
+            if batch is not None:
+                self._settle(batch)
+                self._current, self._results = batch, batch.values or deque()
+            elif not feeder.reading and not self._batches:
+                self._finish()
+            elif not feeder.background and feeder.reading and feeder.has_room():
+                feeder.feed()
+            else:
+                return _NOTHING
+
+    def _drop_current(self) -> None:
+        if self._current is not None and not self._current.values:
+            if self._current in self._batches:
+                self._batches.remove(self._current)
+            self._current = None
+            self._feeder.make_room()
 
     def _finish(self) -> None:
         if self._bar is not None:
@@ -321,117 +438,145 @@ class IMapIterator(Generic[T]):
             raise error
         raise StopIteration
 
-    # --- Reading results ------------------------------------------------------------------
+    def _first_ended(self) -> _Batch | None:
+        """The batch to hand out next, if it is there."""
+        return self._batches[0] if self._batches and self._batches[0].ended else None
 
-    def _read_ended(self) -> bool:
-        """Read the next batch of results if it is there."""
-        if not self._batches or not self._batches[0].ended:
-            return False
-        self._read(self._batches.popleft())
-        return True
+    def _is_there(self) -> bool:
+        return bool(self._results) or self._first_ended() is not None
+
+    def _settle(self, batch: _Batch) -> None:
+        """Rebuild a batch's results."""
+        if batch.values is None:
+            if batch.entries is None:
+                self._take(batch)
+            values = self._engine.decode_entries(batch.entries or [])
+            if batch.whole is not None:
+                success, value, _ = self._engine.decode(batch.whole)
+                rest = batch.count - len(values)
+                values += [value] if success else [_wire.Raise(value)] * rest
+            batch.values = deque(values)
+            batch.ticket, batch.items, batch.entries, batch.whole = None, [], [], None
+            self._pool._note_settled()
+
+    def _take(self, batch: _Batch) -> None:
+        """Take what is in a cell; items that it has no outcome for go again."""
+        ticket: Any = batch.ticket
+        lost = ticket.lost()
+        salvaged = ticket.salvage() if lost else []
+        index = ticket.call()[2] if lost else 0
+        taken = self._engine.take(ticket)
+        if not lost:
+            found = self._engine.entries(taken)
+            batch.whole = taken if found is None else None
+            entries = (found or [])[batch.known :][: batch.count]
+            done = batch.count if found is None else len(entries)
+            self._adapt(taken, len(found or [None]))
+        else:
+            entries = salvaged[batch.known :][: batch.count]
+            # Between two items nobody was at work: the death is nobody's, and all others go again.
+            charged = len(salvaged) <= index or not batch.items
+            batch.whole = taken if charged else None
+            done = min(batch.count, len(entries) + charged)
+            self._feeder.size = 1 if self._feeder.adaptive else self._feeder.size
+        again = self._feeder.submit(batch.items[done:])
+        place = self._batches.index(batch) + 1
+        self._batches[place:place] = again
+        batch.count, batch.entries = done, entries
+
+    def _adapt(self, taken: tuple[Any, ...], items: int) -> None:
+        """Let as many items share a cell as take about `BATCH_TIME`, growing step by step."""
+        feeder = self._feeder
+        if feeder.adaptive:
+            each = max(1, self._engine.duration(taken) // items)
+            wanted = max(1, min(BATCH_TIME // each, LARGEST_BATCH))
+            feeder.size = min(wanted, 2 * feeder.size)
+
+    # --- Waiting --------------------------------------------------------------------------
 
     def _shared(self) -> list[_Batch]:
-        return [batch for batch in tuple(self._batches) if len(batch.items) > 1]
+        return [batch for batch in tuple(self._batches) if batch.items and not batch.ended]
 
-    def _wait_a_little(self, deadline: float | None) -> bool:
-        """Wait for a result, or as long as nothing waits for a neighbour in vain."""
+    def _wait_or_separate(self, deadline: float | None) -> None:
+        """Wait for a result; if none comes soon, see that nothing waits for a neighbour."""
         feeder = self._feeder
-        if feeder.adaptive and ((feeder.background and feeder.size > 1) or self._shared()):
-            soon = time.monotonic() + PATIENCE
-            deadline = soon if deadline is None else min(soon, deadline)
-        return self._wait(deadline)
-
-    def _separate(self) -> None:
-        """Nothing has come for a while: from now on, nothing waits for a neighbour."""
-        if not self._feeder.adaptive:
+        if not feeder.adaptive:
+            self._wait(deadline)
             return
-        self._feeder.hurry()
-        for batch in self._shared():
-            place = self._batches.index(batch)
-            before, after = self._take_apart(batch)
-            for rest in reversed(after):
-                self._batches.insert(place + 1, rest)
-            if before is not None:
-                self._batches.insert(place, before)
+        soon = deadline
+        if (feeder.background and feeder.size > 1) or self._shared():
+            soon = time.monotonic() + PATIENCE
+            soon = soon if deadline is None else min(soon, deadline)
+        if not self._wait(soon):
+            with self._lock:
+                feeder.hurry()
+                for batch in self._shared():
+                    self._take_apart(batch)
 
-    def _take_apart(self, batch: _Batch) -> tuple[_Batch | None, list[_Batch]]:
+    def _take_apart(self, batch: _Batch) -> None:
         """Leave a batch its slow item: what is done before it, and the rest in cells of its own."""
-        if batch.ticket is None or batch.ended:
-            return None, []
-        kept = batch.ticket.steal()
-        rest, batch.items = batch.items[kept:], batch.items[:kept]
-        after = [each for item in rest for each in self._feeder.submit_or_fail([item])]
-        done = _wire.decode_each(batch.ticket.salvage())
-        batch.known = len(done)
-        done_items, batch.items = batch.items[: len(done)], batch.items[len(done) :]
-        return _Batch(done_items, None, done) if done else None, after
+        ticket = batch.ticket
+        if batch.entries is not None or ticket is None or ticket.ended():
+            return
+        # What is there of it already: items that it has no outcome for in the end go again.
+        kept = ticket.steal() - batch.known
+        items, rest = batch.items[:kept], batch.items[kept:]
+        pieces = [piece for item in rest for piece in self._feeder.submit([item])]
+        done = ticket.salvage()[batch.known :][:kept]
+        if done:
+            before = _Batch([], len(done))
+            before.entries = done
+            pieces = [before, batch, *pieces]
+        else:
+            pieces = [batch, *pieces]
+        place = self._batches.index(batch)
+        self._batches[place : place + 1] = pieces
+        batch.items, batch.count = items[len(done) :], kept - len(done)
+        batch.known += len(done)
 
     def _wait(self, deadline: float | None) -> bool:
-        if not self._batches:
+        batch = self._first_unsettled()
+        if batch is None:
             return self._feeder.wait(deadline)
-        ticket = self._batches[0].ticket
-        return ticket is None or self._engine.await_(ticket, deadline)
-
-    def _read(self, batch: _Batch) -> None:
-        if batch.ticket is None:
-            self._results.extend(batch.results or ())
-            return
-        ticket = batch.ticket
-        done = ticket.salvage() if ticket.lost() else None
-        success, value, duration, outcome = self._engine.outcome(ticket)
-        if success:
-            value = value if outcome == _wire.ITEMS else [value]
-            self._results.extend(value[batch.known :][: len(batch.items)])
-            if self._feeder.adaptive:
-                self._adapt(duration, len(value))
-        elif done is None:
-            # The chunk as a whole failed, before its first item or after its last.
-            self._results.extend(_wire.Raise(value) for _ in batch.items)
-        else:
-            self._mourn(batch, _wire.decode_each(done), value)
-
-    def _mourn(self, batch: _Batch, done: list[Any], error: BaseException) -> None:
-        """One item has cost its worker's life: those before it are done, the others go again."""
-        done = done[batch.known :][: len(batch.items)]
-        known = [*done, _wire.Raise(error)][: len(batch.items)]
-        parts = [_Batch(batch.items[: len(known)], None, known)]
-        if batch.items[len(known) :]:
-            parts += self._feeder.submit_or_fail(batch.items[len(known) :])
-        self._batches.extendleft(reversed(parts))
-        if self._feeder.adaptive:
-            self._feeder.size = 1
-
-    def _adapt(self, duration: int, items: int) -> None:
-        """Let as many items share a cell as take about `BATCH_TIME`, growing step by step."""
-        each = max(1, duration // max(1, items))
-        wanted = max(1, min(BATCH_TIME // each, LARGEST_BATCH))
-        self._feeder.size = min(wanted, 2 * self._feeder.size)
+        return batch.ticket is None or self._engine.await_(batch.ticket, deadline)
 
     # --- For the pool ---------------------------------------------------------------------
 
     @property
-    def finite(self) -> bool:
-        """Whether the input is known to end: then all of it is worked on, whoever looks on."""
-        return not self._feeder.background
-
-    @property
     def fed(self) -> bool:
-        """Whether all of the input has been submitted."""
-        return not self._feeder.reading
+        """Whether nothing will be submitted any more."""
+        return not self._feeder.reading and all(batch.settled for batch in tuple(self._batches))
 
     def pump(self) -> None:
         """Read all of the input and keep the results: the pool is being joined."""
         feeder = self._feeder
-        with self._lock:
-            feeder.room = None
-            feeder.make_room()
-            while feeder.reading:
-                if self._read_ended():
+        feeder.unbounded, feeder.room = True, None
+        feeder.make_room()
+        while True:
+            with self._lock:
+                batch = self._first_unsettled()
+                if batch is not None and batch.ended:
+                    self._settle(batch)
+                    self._merge(batch)
                     feeder.make_room()
-                elif not feeder.background and feeder.has_room():
+                    continue
+                if not feeder.reading and batch is None:
+                    return
+                if not feeder.background and feeder.reading and feeder.has_room():
                     feeder.feed()
-                elif not self._wait_a_little(time.monotonic() + SLICE):
-                    self._separate()
+                    continue
+            self._wait_or_separate(time.monotonic() + SLICE)
+
+    def _first_unsettled(self) -> _Batch | None:
+        return next((batch for batch in tuple(self._batches) if batch.values is None), None)
+
+    def _merge(self, batch: _Batch) -> None:
+        """Hang results on those before them, so that a long list of batches does not grow."""
+        place = self._batches.index(batch)
+        before = self._batches[place - 1].values if place else None
+        if before and batch.values is not None:
+            before.extend(batch.values)
+            del self._batches[place]
 
     def show(self, bar: Bar) -> None:
         """Report results that were handed out to a progress bar."""
@@ -443,20 +588,13 @@ class IMapIterator(Generic[T]):
 class IMapUnorderedIterator(IMapIterator[T]):
     """Results in the order in which they arrive."""
 
-    def _first_ended(self) -> int | None:
-        for index, batch in enumerate(tuple(self._batches)):
-            if batch.ended:
-                return index
-        return None
+    def _first_ended(self) -> _Batch | None:
+        return next((batch for batch in tuple(self._batches) if batch.ended), None)
 
-    def _read_ended(self) -> bool:
-        index = self._first_ended()
-        if index is None:
-            return False
-        batch = self._batches[index]
-        del self._batches[index]
-        self._read(batch)
-        return True
+    def _first_unsettled(self) -> _Batch | None:
+        unsettled = [batch for batch in tuple(self._batches) if batch.values is None]
+        ended = (batch for batch in unsettled if batch.ended)
+        return next(ended, unsettled[0] if unsettled else None)
 
     def _wait(self, deadline: float | None) -> bool:
         nudges = self._engine.nudges

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import secrets
 import sys
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sized
@@ -343,6 +344,7 @@ class BasePool(TaskMethods):
         self._herald = Herald(engine)
         self._feeders: weakref.WeakSet[Any] = weakref.WeakSet()
         self._unfed: list[Any] = []
+        self._feeding = threading.RLock()
         self._bars: weakref.WeakSet[Bar] = weakref.WeakSet()
         self._pid = os.getpid()
         self._state = RUN
@@ -397,9 +399,10 @@ class BasePool(TaskMethods):
     def _keep(self, feeder: Any) -> None:
         if feeder.fed:
             return
-        self._feeders.add(feeder)
-        # Its work will be done even if nobody keeps the iterator.
-        self._unfed.append(feeder)
+        with self._feeding:
+            self._feeders.add(feeder)
+            # Its work will be done even if nobody keeps the iterator.
+            self._unfed.append(feeder)
 
     def _new_bar(self, function: Callable[..., Any], total: int | None) -> Bar:
         bar = Bar(function, total)
@@ -408,13 +411,20 @@ class BasePool(TaskMethods):
 
     def _let_go(self, feeder: Any) -> None:
         """Keep an iterator no longer: whoever reads it may stop in the middle."""
-        if not feeder.finite:
+        with self._feeding:
             self._unfed = [each for each in self._unfed if each is not feeder]
 
+    def _note_settled(self) -> None:
+        """Some task of an iterator will not have to be submitted again."""
+        if self._state == CLOSE:
+            self._close_if_fed()
+
     def _close_if_fed(self) -> None:
-        """Let the workers leave once no input is left that could become a task."""
-        self._unfed = [feeder for feeder in self._unfed if not feeder.fed]
-        if self._state == CLOSE and all(feeder.fed for feeder in self._feeders):
+        """Let the workers leave once nothing is left that could become a task."""
+        with self._feeding:
+            self._unfed = [feeder for feeder in self._unfed if not feeder.fed]
+            over = self._state == CLOSE and all(feeder.fed for feeder in self._feeders)
+        if over:
             self._engine.close()
 
     def terminate(self) -> None:
@@ -422,7 +432,9 @@ class BasePool(TaskMethods):
         if self._pid != os.getpid():
             return
         self._state = TERMINATE
-        for feeder in list(self._feeders):
+        with self._feeding:
+            feeders = list(self._feeders)
+        for feeder in feeders:
             feeder.abandon()
         # Before a traceback is shown: a bar that is still live would run through it.
         for bar in list(self._bars):
@@ -444,7 +456,9 @@ class BasePool(TaskMethods):
         if self._state == RUN:
             msg = "Pool is still running: call close() or terminate() before join()"
             raise ValueError(msg)
-        for feeder in list(self._feeders):
+        with self._feeding:
+            feeders = list(self._feeders)
+        for feeder in feeders:
             if self._state == CLOSE:
                 # Another thread may terminate the pool meanwhile; then it is over as well.
                 with contextlib.suppress(PoolTerminated):

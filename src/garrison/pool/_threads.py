@@ -30,7 +30,7 @@ class _Ticket:
     def __init__(self, engine: ThreadEngine, job: tuple[Any, ...], items: int) -> None:
         self._engine, self.job, self.items = engine, job, items
         self.state = self.WAITING
-        self.result: tuple[bool, Any, int, int] | None = None
+        self.result: tuple[bool, Any, int] | None = None
 
     def ended(self) -> bool:
         return self.state == self.ENDED
@@ -111,6 +111,20 @@ class ThreadEngine:
     ) -> _Ticket:
         """Queue a task of a function that was announced."""
         return self.submit(known.function, kind, value, options, items)
+
+    @staticmethod
+    def encode_item(value: Any, *, alone: bool) -> tuple[Any, None]:
+        """Return an item as `submit_items` takes it."""
+        del alone
+        return value, None
+
+    def submit_items(
+        self, known: Known, items: list[tuple[Any, None]], options: Options
+    ) -> _Ticket:
+        """Queue a task for items of which each has an outcome of its own."""
+        values = [value for value, _ in items]
+        kind = _wire.MAP | _wire.EACH
+        return self.submit(known.function, kind, values, options, len(values))
 
     def withdraw(self, ticket: _Ticket) -> bool:
         """Take back a task that no thread has begun."""
@@ -194,13 +208,30 @@ class ThreadEngine:
             raise PoolBroken(msg) from self._broken
 
     @staticmethod
-    def outcome(ticket: _Ticket) -> tuple[bool, Any, int, int]:
-        """Take an ended task's result: (success, value or exception, nanoseconds, outcome)."""
+    def take(ticket: _Ticket) -> tuple[bool, Any, int]:
+        """Take an ended task's result: (success, value or exception, nanoseconds)."""
         result, ticket.result = ticket.result, None
         if result is None:
             msg = "there is no result to take"
             raise RuntimeError(msg)
         return result
+
+    outcome = take
+
+    @staticmethod
+    def decode(taken: tuple[bool, Any, int]) -> tuple[bool, Any, int]:
+        """Return what was taken: nothing is pickled here."""
+        return taken
+
+    @staticmethod
+    def entries(taken: tuple[bool, Any, int]) -> list[Any] | None:
+        """Each item's outcome; None if the task as a whole has failed."""
+        return taken[1] if taken[0] else None
+
+    @staticmethod
+    def decode_entries(entries: list[Any]) -> list[Any]:
+        """Return them: nothing is pickled here."""
+        return entries
 
     # --- The end --------------------------------------------------------------------------
 
@@ -238,7 +269,7 @@ def _run(
     kind: int,
     value: Any,
     options: Options,
-) -> tuple[bool, Any, int, int]:
+) -> tuple[bool, Any, int]:
     start = time.perf_counter_ns()
     try:
         result: Any
@@ -253,9 +284,8 @@ def _run(
         else:
             result = [_call(function, (item,), {}, options) for item in value]
     except BaseException as error:
-        return False, error, time.perf_counter_ns() - start, _wire.ERROR
-    outcome = _wire.ITEMS if kind & _wire.EACH else _wire.OK
-    return True, result, time.perf_counter_ns() - start, outcome
+        return False, error, time.perf_counter_ns() - start
+    return True, result, time.perf_counter_ns() - start
 
 
 def _call(function: Callable[..., Any], args: Any, kwds: Any, options: Options) -> Any:

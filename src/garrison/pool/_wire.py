@@ -36,7 +36,8 @@ STARMAP = 2
 ARGS = 8
 """args: a call without keywords, the usual one."""
 EACH = 4
-"""Added to MAP: an item that fails does not end the chunk; each has an outcome of its own."""
+"""Pickled items one after the other (see `_core.pack`), each with an outcome of its own. One that
+is alone may have buffers."""
 
 # Outcomes of a cell.
 OK = 0
@@ -56,7 +57,9 @@ CHECKED = 64 << 20
 dumps, loads = pickle.dumps, pickle.loads
 
 
-def encode(value: object, known: Known | None = None, where: str = "") -> Encoded:
+def encode(
+    value: object, known: Known | None = None, where: str = "", *, large: int = LARGE
+) -> Encoded:
     """Pickle `value`; its large buffers come separately, as memory views.
 
     With `known`, what the workers cannot import travels by value, and a failure names the path
@@ -68,22 +71,24 @@ def encode(value: object, known: Known | None = None, where: str = "") -> Encode
     except Exception:
         if known is None:
             raise
-        return _encode_otherwise(value, known, where)
+        return _encode_otherwise(value, known, where, large)
     by_value = known is not None and _functions.MAIN in data and not known.all_of_main()
     if buffers or by_value:
-        return _encode_otherwise(value, known if by_value else None, where)
+        return _encode_otherwise(value, known if by_value else None, where, large)
     if len(data) > CHECKED:
         check_room(len(data))
     return data, None
 
 
-def _encode_otherwise(value: object, known: Known | None, where: str) -> Encoded:
+def _encode_otherwise(
+    value: object, known: Known | None, where: str, large: int = LARGE
+) -> Encoded:
     """As `encode`, for values with buffers, or with something that must travel by value."""
     buffers: list[Any] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
-        if view.nbytes < LARGE:
+        if view.nbytes < large:
             return True
         buffers.append(view)
         return False

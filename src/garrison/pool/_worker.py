@@ -124,6 +124,8 @@ def _run(
             function = _load(worker, functions, number)
         if type(function) is _Retrying:
             return function.run(worker, kind, payload, buffers)
+        if kind & _wire.EACH:
+            return _map_each(worker, function, payload, buffers)
         arguments = _wire.loads(payload, buffers=buffers)
         del payload, buffers, task
         if kind == _wire.ARGS:
@@ -132,8 +134,6 @@ def _run(
             args, kwds = arguments
             return _wire.encode_result(function(*args, **kwds))
         star = bool(kind & _wire.STARMAP)
-        if kind & _wire.EACH:
-            return _map_each(worker, function, arguments, star)
         return _wire.encode_result(worker.map(function, arguments, star))
     except SystemExit:
         # The task asked its process to leave, and so it does: the supervisor tells the parent.
@@ -143,13 +143,20 @@ def _run(
 
 
 def _map_each(
-    worker: _core.Worker, function: Callable[..., Any], items: list[Any], star: bool
+    worker: _core.Worker,
+    function: Callable[..., Any],
+    payload: Any,
+    buffers: list[Any] | None,
 ) -> Outcome:
+    items = [data for _, data in _core.split(payload)]
     if len(items) == 1:
         # Nothing of others to keep, and a large result may go out of band.
-        return _wire.encode_result(worker.map(function, items, star)[0])
-    dumps, failed, other = _wire.dumps, _wire.encode_error, _wire.encode_other
-    worker.map_each(function, items, star, dumps, failed, other)
+        arguments = [_wire.loads(items.pop(), buffers=buffers)]
+        del payload, buffers
+        return _wire.encode_result(worker.map(function, arguments, False)[0])
+    worker.map_each(
+        function, items, _wire.loads, _wire.dumps, _wire.encode_error, _wire.encode_other
+    )
     return _wire.ITEMS, b"", None
 
 
@@ -190,22 +197,36 @@ class _Retrying:
     ) -> Outcome:
         """Run the present task."""
 
-        def arguments() -> Any:
+        def load(data: Any) -> Any:
             # A private copy: what one attempt writes into an array, the next must not see.
             copies = [memoryview(bytearray(view)) for view in buffers or ()]
-            return _wire.loads(payload, buffers=copies)
+            return _wire.loads(data, buffers=copies)
+
+        def arguments() -> Any:
+            return load(payload)
 
         if kind in {_wire.CALL, _wire.ARGS}:
             return _wire.encode_result(self._attempts(worker, kind, arguments(), arguments))
+        if kind & _wire.EACH:
+            return self._each(worker, load, [data for _, data in _core.split(payload)])
         first = arguments()
 
         def item(index: int) -> Any:
             return self._attempts(worker, kind, first[index], lambda: arguments()[index])
 
-        places = list(range(len(first)))
-        if kind & _wire.EACH:
-            return _map_each(worker, item, places, False)
-        return _wire.encode_result(worker.map(item, places, False))
+        return _wire.encode_result(worker.map(item, list(range(len(first))), False))
+
+    def _each(
+        self, worker: _core.Worker, load: Callable[[bytes], Any], items: list[bytes]
+    ) -> Outcome:
+        def item(data: bytes) -> Any:
+            return self._attempts(worker, _wire.MAP, load(data), lambda: load(data))
+
+        if len(items) == 1:
+            return _wire.encode_result(worker.map(item, items, False)[0])
+        as_it_is = bytes
+        worker.map_each(item, items, as_it_is, _wire.dumps, _wire.encode_error, _wire.encode_other)
+        return _wire.ITEMS, b"", None
 
     def _attempts(
         self, worker: _core.Worker, kind: int, value: Any, again: Callable[[], Any]

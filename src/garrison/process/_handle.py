@@ -151,8 +151,10 @@ class Supervision:
     def kick(self) -> None:
         """Have the supervisor look at the table now."""
         with self._lock, contextlib.suppress(OSError):
-            if self._channel is not None:
-                os.write(self._channel.fileno(), b".")
+            channel = self._channel
+            # Full: then it has been kicked already, and reads when it can.
+            if channel is not None and _takes_more(channel.fileno()):
+                os.write(channel.fileno(), b".")
 
     def check(self) -> None:
         """Replace a dead supervisor, or say why the pool is broken. Called while waiting."""
@@ -253,6 +255,12 @@ class Supervision:
         if channel is not None:
             channel.close()
             self._channel = None
+
+
+def _takes_more(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 def _abandon(process: Any) -> None:

@@ -135,8 +135,8 @@ class Worker:
     def map_each(
         self,
         function: Callable[..., Any],
-        items: list[bytes],
-        loads: Callable[[bytes], Any],
+        items: list[Any],
+        loads: Callable[[bytes], Any] | None,
         dumps: Callable[[Any, int], bytes],
         failed: Callable[[BaseException], bytes],
         other: Callable[[Any], tuple[bool, bytes]],

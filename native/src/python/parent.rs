@@ -401,14 +401,12 @@ impl Parent {
     fn wait_any(
         &self,
         py: Python<'_>,
-        tickets: Vec<PyRef<'_, Ticket>>,
+        tickets: Vec<Py<Ticket>>,
         limit: f64,
         nudges: u32,
     ) -> PyResult<Option<usize>> {
-        let cells: Vec<u32> = tickets.iter().map(|ticket| ticket.cell).collect();
-        drop(tickets);
         let table = &self.shared.table;
-        let find = || cells.iter().position(|&cell| peek(&table.cell(cell).state).ended());
+        let find = || tickets.iter().position(|ticket| ticket.get().ended());
         if let Some(index) = find() {
             return Ok(Some(index));
         }

@@ -154,14 +154,13 @@ impl Worker {
         Ok(results)
     }
 
-    /// The same with pickled items, but each counts for itself: `loads` takes it just before its
-    /// turn, and its result is kept as soon as it is there. `dumps` pickles one, `failed` writes an
+    /// The same, but each item counts for itself: `loads` unpickles it just before its turn, and its result is kept as soon as it is there. `dumps` pickles one, `failed` writes an
     /// exception down, `other` what cannot be pickled.
     fn map_each<'py>(
         &self,
         function: &Bound<'py, PyAny>,
         items: &Bound<'py, PyList>,
-        loads: &Bound<'py, PyAny>,
+        loads: Option<&Bound<'py, PyAny>>,
         dumps: &Bound<'py, PyAny>,
         failed: &Bound<'py, PyAny>,
         other: &Bound<'py, PyAny>,
@@ -169,7 +168,10 @@ impl Worker {
         let py = function.py();
         let heap = self.heap()?;
         let mut journal = Journal::default();
-        let mut call = |item: Bound<'py, PyAny>| function.call1((loads.call1((item,))?,));
+        let mut call = |item: Bound<'py, PyAny>| match loads {
+            Some(loads) => function.call1((loads.call1((item,))?,)),
+            None => function.call1((item,)),
+        };
         let done = self.each(items, &mut call, |cell, called| {
             cell.journal_region.store(self.who, Ordering::Relaxed);
             let (ok, data) = match called {

@@ -35,6 +35,7 @@ RUNNING, CLOSING, TERMINATING = range(3)
 FOREVER = 1 << 62
 """Nanoseconds: longer than any machine runs."""
 _LEFT = "the workers have left before this task was begun: the pool was closed"
+_SIZED = (str, bytes)
 SHORT = 60
 """Characters of an argument's repr in a message."""
 
@@ -127,18 +128,27 @@ class Engine:
         data, buffers = _wire.encode(value, self.registry.known, "the arguments")
         return self._submit_encoded(known, kind, data, buffers, options, items)
 
-    def encode_item(self, value: Any, *, alone: bool) -> _wire.Encoded:
-        """Pickle an item for `submit_items`; only one that goes alone may have buffers."""
+    def encode_item(self, value: Any, *, alone: bool) -> Any:
+        """Make an item that stays as it is: a scalar, or (pickle, buffers if it goes alone)."""
+        kind = type(value)
+        if kind in _wire.SCALARS and (kind not in _SIZED or len(value) < _wire.LARGE):
+            return value
         large = _wire.LARGE if alone else sys.maxsize
         return _wire.encode(value, self.registry.known, "the arguments", large=large)
 
-    def submit_items(
-        self, known: Announced, items: list[_wire.Encoded], options: Options
-    ) -> _core.Ticket:
+    def submit_items(self, known: Announced, items: list[Any], options: Options) -> _core.Ticket:
         """Put items into one cell, each with an outcome of its own."""
-        data = _core.pack([data for data, _ in items])
         kind = _wire.MAP | _wire.EACH
-        return self._submit_encoded(known, kind, data, items[0][1], options, len(items))
+        pickled = [item for item in items if type(item) is tuple]
+        buffers = None
+        if not pickled:
+            data, kind = _wire.dumps(items, 5), kind | _wire.LIST
+        else:
+            buffers = pickled[0][1]
+            if len(pickled) < len(items):
+                pickled = [item if type(item) is tuple else _wire.encode(item) for item in items]
+            data = _core.pack([data for data, _ in pickled])
+        return self._submit_encoded(known, kind, data, buffers, options, len(items))
 
     def _submit_encoded(
         self,
@@ -271,9 +281,10 @@ class Engine:
         number, kind, index, payload = call
         name = self.registry.name(number)
         try:
-            if kind & _wire.EACH:
+            if kind & _wire.EACH and not kind & _wire.LIST:
                 payload = _core.split(payload)[index][1]
             value = _portrait.load(payload)
+            value = value[index] if kind & _wire.LIST else value
         except Exception:
             one = kind in {_wire.CALL, _wire.ARGS}
             return f"{name}(...)" if one else f"{name}(item {index})"

@@ -72,9 +72,7 @@ class _Batch:
 
     __slots__ = ("count", "entries", "items", "known", "ticket", "values", "whole")
 
-    def __init__(
-        self, items: list[_wire.Encoded], count: int, ticket: _core.Ticket | None = None
-    ) -> None:
+    def __init__(self, items: list[Any], count: int, ticket: _core.Ticket | None = None) -> None:
         self.items = items
         """What can be submitted again; nothing if the batch is one item."""
         self.count = count
@@ -249,7 +247,7 @@ class _Feeder:
         return True
 
     def _encode(self, value: Any) -> Any:
-        """Pickle an item: the source may change it as soon as it is asked for the next one."""
+        """Fix an item: the source may change it as soon as it is asked for the next one."""
         try:
             return self.engine.encode_item(value, alone=self._single)
         except Exception as error:
@@ -279,18 +277,18 @@ class _Feeder:
         batches: list[_Batch] = []
         together: list[Any] = []
         for item in items:
-            if type(item) is _wire.Raise or item[1] is not None:
-                batches += self._submit_together(together)
-                together = []
+            if type(item) is not _wire.Raise and not _has_buffers(item):
+                together.append(item)
+                continue
+            batches += self._submit_together(together)
+            together = []
             if type(item) is _wire.Raise:
                 batches.append(_failed(item.error))
-            elif item[1] is not None:
-                batches += self._submit_together([item])
             else:
-                together.append(item)
+                batches += self._submit_together([item])
         return batches + self._submit_together(together)
 
-    def _submit_together(self, items: list[_wire.Encoded]) -> list[_Batch]:
+    def _submit_together(self, items: list[Any]) -> list[_Batch]:
         if not items or (self.background and self._abandoned):
             return []
         try:
@@ -302,10 +300,13 @@ class _Feeder:
             return [_Batch(items if len(items) > 1 else [], len(items), ticket)]
         return [batch for item in items for batch in self._submit_together([item])]
 
-    def wait(self, deadline: float | None) -> bool:
-        """Wait until something is under way, or the input has ended; False at the deadline."""
+    def wait(self, deadline: float | None, enough: Callable[[], bool]) -> bool:
+        """Wait until something is under way, the input has ended, or this is enough.
+
+        False at the deadline.
+        """
         with self._changed:
-            while self.reading and all(batch.values is not None for batch in self.batches):
+            while self.reading and not self._is_under_way() and not enough():
                 self.engine.check()
                 left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
                 if left <= 0:
@@ -313,12 +314,19 @@ class _Feeder:
                 self._changed.wait(left)
         return True
 
+    def _is_under_way(self) -> bool:
+        return any(batch.values is None for batch in tuple(self.batches))
+
+
+def _has_buffers(item: Any) -> bool:
+    return type(item) is tuple and item[1] is not None
+
 
 def _size(item: Any) -> int:
-    if type(item) is _wire.Raise:
-        return 0
-    data, buffers = item
-    return LARGEST_BYTES if buffers else len(data)
+    if type(item) is tuple:
+        data, buffers = item
+        return LARGEST_BYTES if buffers else len(data)
+    return len(item) if type(item) in (str, bytes) else 0
 
 
 class IMapIterator(Generic[T]):
@@ -382,7 +390,7 @@ class IMapIterator(Generic[T]):
                 self._lock.release()
             if value is not _NOTHING:
                 return self._hand_out(value)
-            self._wait_or_separate(deadline)
+            self._wait_or_separate(deadline, self._is_there)
             if deadline is not None and time.monotonic() >= deadline and not self._is_there():
                 raise multiprocessing.TimeoutError
 
@@ -497,17 +505,17 @@ class IMapIterator(Generic[T]):
     def _shared(self) -> list[_Batch]:
         return [batch for batch in tuple(self._batches) if batch.items and not batch.ended]
 
-    def _wait_or_separate(self, deadline: float | None) -> None:
+    def _wait_or_separate(self, deadline: float | None, enough: Callable[[], bool]) -> None:
         """Wait for a result; if none comes soon, see that nothing waits for a neighbour."""
         feeder = self._feeder
         if not feeder.adaptive:
-            self._wait(deadline)
+            self._wait(deadline, enough)
             return
         soon = deadline
         if (feeder.background and feeder.size > 1) or self._shared():
             soon = time.monotonic() + PATIENCE
             soon = soon if deadline is None else min(soon, deadline)
-        if not self._wait(soon):
+        if not self._wait(soon, enough):
             with self._lock:
                 feeder.hurry()
                 for batch in self._shared():
@@ -534,10 +542,10 @@ class IMapIterator(Generic[T]):
         batch.items, batch.count = items[len(done) :], kept - len(done)
         batch.known += len(done)
 
-    def _wait(self, deadline: float | None) -> bool:
+    def _wait(self, deadline: float | None, enough: Callable[[], bool]) -> bool:
         batch = self._first_unsettled()
         if batch is None:
-            return self._feeder.wait(deadline)
+            return self._feeder.wait(deadline, enough)
         return batch.ticket is None or self._engine.await_(batch.ticket, deadline)
 
     # --- For the pool ---------------------------------------------------------------------
@@ -565,7 +573,8 @@ class IMapIterator(Generic[T]):
                 if not feeder.background and feeder.reading and feeder.has_room():
                     feeder.feed()
                     continue
-            self._wait_or_separate(time.monotonic() + SLICE)
+            # Results that are there are the consumer's: they are not enough here.
+            self._wait_or_separate(time.monotonic() + SLICE, lambda: False)
 
     def _first_unsettled(self) -> _Batch | None:
         return next((batch for batch in tuple(self._batches) if batch.values is None), None)
@@ -596,9 +605,9 @@ class IMapUnorderedIterator(IMapIterator[T]):
         ended = (batch for batch in unsettled if batch.ended)
         return next(ended, unsettled[0] if unsettled else None)
 
-    def _wait(self, deadline: float | None) -> bool:
+    def _wait(self, deadline: float | None, enough: Callable[[], bool]) -> bool:
         nudges = self._engine.nudges
         tickets = [batch.ticket for batch in tuple(self._batches) if batch.ticket is not None]
         if not tickets:
-            return self._feeder.wait(deadline)
+            return self._feeder.wait(deadline, enough)
         return self._engine.await_any(tickets, deadline, nudges)

@@ -38,6 +38,8 @@ ARGS = 8
 EACH = 4
 """Pickled items one after the other (see `_core.pack`), each with an outcome of its own. One that
 is alone may have buffers."""
+LIST = 16
+"""Added to EACH: the items are one pickle, of scalars that nobody can change or tell apart."""
 
 # Outcomes of a cell.
 OK = 0
@@ -48,6 +50,8 @@ ITEMS = _core.OUTCOME_EACH
 """Each item has an outcome of its own, see `native/src/python/journal.rs`."""
 NO_ROOM = 3
 """The result did not fit into shared memory; the payload is a text that fits into a cell."""
+
+SCALARS = frozenset({int, float, complex, bool, type(None), str, bytes})
 
 LARGE = 1 << 14
 """Buffers below this size are cheaper inside of the pickle."""

@@ -9,6 +9,7 @@ import os
 import random
 import sys
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core
@@ -125,7 +126,8 @@ def _run(
         if type(function) is _Retrying:
             return function.run(worker, kind, payload, buffers)
         if kind & _wire.EACH:
-            return _map_each(worker, function, payload, buffers)
+            load = partial(_wire.loads, buffers=buffers) if buffers else _wire.loads
+            return _map_each(worker, function, *_items(kind, payload, load))
         arguments = _wire.loads(payload, buffers=buffers)
         del payload, buffers, task
         if kind == _wire.ARGS:
@@ -142,21 +144,26 @@ def _run(
         return _wire.ERROR, _wire.encode_error(error), None
 
 
+def _items(
+    kind: int, payload: Any, load: Callable[[Any], Any]
+) -> tuple[list[Any], Callable[[Any], Any] | None]:
+    """Take a shared cell apart: its items, and how each is rebuilt if it is still pickled."""
+    if kind & _wire.LIST:
+        return load(payload), None
+    return [data for _, data in _core.split(payload)], load
+
+
 def _map_each(
     worker: _core.Worker,
     function: Callable[..., Any],
-    payload: Any,
-    buffers: list[Any] | None,
+    items: list[Any],
+    load: Callable[[Any], Any] | None,
 ) -> Outcome:
-    items = [data for _, data in _core.split(payload)]
     if len(items) == 1:
         # Nothing of others to keep, and a large result may go out of band.
-        arguments = [_wire.loads(items.pop(), buffers=buffers)]
-        del payload, buffers
+        arguments = [load(items.pop())] if load else items
         return _wire.encode_result(worker.map(function, arguments, False)[0])
-    worker.map_each(
-        function, items, _wire.loads, _wire.dumps, _wire.encode_error, _wire.encode_other
-    )
+    worker.map_each(function, items, load, _wire.dumps, _wire.encode_error, _wire.encode_other)
     return _wire.ITEMS, b"", None
 
 
@@ -208,7 +215,7 @@ class _Retrying:
         if kind in {_wire.CALL, _wire.ARGS}:
             return _wire.encode_result(self._attempts(worker, kind, arguments(), arguments))
         if kind & _wire.EACH:
-            return self._each(worker, load, [data for _, data in _core.split(payload)])
+            return self._each(worker, *_items(kind, payload, load))
         first = arguments()
 
         def item(index: int) -> Any:
@@ -217,16 +224,15 @@ class _Retrying:
         return _wire.encode_result(worker.map(item, list(range(len(first))), False))
 
     def _each(
-        self, worker: _core.Worker, load: Callable[[bytes], Any], items: list[bytes]
+        self, worker: _core.Worker, items: list[Any], load: Callable[[Any], Any] | None
     ) -> Outcome:
-        def item(data: bytes) -> Any:
-            return self._attempts(worker, _wire.MAP, load(data), lambda: load(data))
+        def again(item: Any) -> Any:
+            return load(item) if load else item
 
-        if len(items) == 1:
-            return _wire.encode_result(worker.map(item, items, False)[0])
-        as_it_is = bytes
-        worker.map_each(item, items, as_it_is, _wire.dumps, _wire.encode_error, _wire.encode_other)
-        return _wire.ITEMS, b"", None
+        def attempts(item: Any) -> Any:
+            return self._attempts(worker, _wire.MAP, again(item), lambda: again(item))
+
+        return _map_each(worker, attempts, items, None)
 
     def _attempts(
         self, worker: _core.Worker, kind: int, value: Any, again: Callable[[], Any]

@@ -344,6 +344,7 @@ class BasePool(TaskMethods):
         self._herald = Herald(engine)
         self._feeders: weakref.WeakSet[Any] = weakref.WeakSet()
         self._unfed: list[Any] = []
+        self._fed = False
         self._feeding = threading.RLock()
         self._bars: weakref.WeakSet[Bar] = weakref.WeakSet()
         self._pid = os.getpid()
@@ -423,9 +424,10 @@ class BasePool(TaskMethods):
         """Let the workers leave once nothing is left that could become a task."""
         with self._feeding:
             self._unfed = [feeder for feeder in self._unfed if not feeder.fed]
-            over = self._state == CLOSE and all(feeder.fed for feeder in self._feeders)
-        if over:
-            self._engine.close()
+            if self._state != CLOSE or self._fed or not all(each.fed for each in self._feeders):
+                return
+        self._engine.close()
+        self._fed = True
 
     def terminate(self) -> None:
         """End all workers now. Results that have not come yet never will: `PoolTerminated`."""

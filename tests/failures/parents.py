@@ -22,6 +22,7 @@ AT_ONCE = 1.0
 @row(
     "parent killed while its pool is",
     source="#29",
+    alone=True,
     cases=["idle", "in tasks", "busy"],
     fine=["[ib][du]*-fork", "[ib][du]*-spawn"],
 )
@@ -48,7 +49,13 @@ def hold_a_pool(subject: Subject, state: str) -> None:
     Victim.wait_for_the_end()
 
 
-@row("parent killed while it makes a pool", source="#29", limit=40.0, fine=["-fork", "-spawn"])
+@row(
+    "parent killed while it makes a pool",
+    source="#29",
+    alone=True,
+    limit=40.0,
+    fine=["-fork", "-spawn"],
+)
 def parent_killed_making_a_pool(subject: Subject) -> None:
     moments = random.Random(6)
     for _ in range(12 if subject.method == "fork" else 6):
@@ -70,6 +77,7 @@ def make_pools(subject: Subject) -> None:
 @row(
     "parent killed while a task's own process (sleep 1000) runs",
     source="#29",
+    alone=True,
     cases=["child", "child in a session of its own"],
 )
 def parent_killed_with_grandchildren(subject: Subject, kind: str) -> None:
@@ -97,7 +105,11 @@ def start_a_sleeper(address: bytes, own_session: bool) -> None:
         tasks.tell(address)
 
 
-@row("worker killed while its task's own process runs: the process goes, too", source="#29")
+@row(
+    "worker killed while its task's own process runs: the process goes, too",
+    source="#29",
+    alone=True,
+)
 def worker_killed_with_grandchild(subject: Subject) -> None:
     with subject.pool() as pool:
         result = pool.apply_async(start_a_sleeper_and_die)
@@ -113,7 +125,7 @@ def start_a_sleeper_and_die() -> None:
     tasks.die("SIGKILL")
 
 
-@row("parent killed, and a process that it had forked lives on", source="#34")
+@row("parent killed, and a process that it had forked lives on", source="#34", alone=True)
 def parent_killed_with_forked_child(subject: Subject) -> None:
     with Victim(subject, hold_a_pool_and_a_child) as victim:
         sleeper = victim.ready()

@@ -51,6 +51,8 @@ class Row:
         Patterns of ``case-method`` under which the standard library is fine, too.
     only_garrison
         Why the scenario cannot be put to the standard library, or an empty string.
+    alone
+        One start method at a time: what is promised within a second is not to wait for others.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Row:
     fine: tuple[str, ...]
     case: str
     only_garrison: str
+    alone: bool = False
 
     def stdlib_is_fine(self, method: str) -> bool:
         """Whether the standard library is expected to pass this row under `method`."""
@@ -75,12 +78,18 @@ def row(
     limit: float = 10.0,
     fine: Collection[str] = (),
     only_garrison: str = "",
+    alone: bool = False,
 ) -> Callable[[Scenario], Scenario]:
     """Register a scenario; with `cases`, one row for each, the case as second argument."""
 
     def register(scenario: Scenario) -> Scenario:
         make: Any = partial(
-            Row, source=source, limit=limit, fine=tuple(fine), only_garrison=only_garrison
+            Row,
+            source=source,
+            limit=limit,
+            fine=tuple(fine),
+            only_garrison=only_garrison,
+            alone=alone,
         )
         name = scenario.__name__
         for case in cases:

@@ -38,7 +38,8 @@ class Together:
     def outcome(self, row: Row, method: str) -> harness.Outcome:
         """What became of `row` under `method`."""
         if (row.name, method) not in self._found:
-            self._run(row, self._methods[row.name] | {method})
+            together = set() if row.alone else self._methods[row.name]
+            self._run(row, together | {method})
         return self._found.pop((row.name, method))
 
     def _run(self, row: Row, methods: set[str]) -> None:

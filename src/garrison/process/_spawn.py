@@ -150,7 +150,8 @@ def serve(file: BinaryIO, sentinel: int, tracker: int | None) -> None:
         resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined]
     process = pickle.load(file)
     file.close()
-    sys.exit(process._bootstrap(parent_sentinel=sentinel))
+    # Nothing here is worth the interpreter's tidying up: it has flushed already.
+    os._exit(process._bootstrap(parent_sentinel=sentinel))
 
 
 class Deferred:

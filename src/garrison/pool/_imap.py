@@ -183,6 +183,10 @@ class _Feeder:
             return False
         return self.room is None or self._under_way() < self.room
 
+    def may_feed_here(self) -> bool:
+        """Whether the caller itself is to read on."""
+        return not self.background and self.reading and self.has_room()
+
     def _under_way(self) -> int:
         return sum(batch.left for batch in tuple(self.batches)) + len(self._pulled)
 
@@ -192,7 +196,7 @@ class _Feeder:
             with self._changed:
                 self._changed.notify_all()
             return
-        while self.reading and not self._slow and self.has_room():
+        while not self._slow and self.may_feed_here():
             self.feed()
 
     # --- Reading --------------------------------------------------------------------------
@@ -426,7 +430,7 @@ class IMapIterator(Generic[T]):
                 self._current, self._results = batch, batch.values or deque()
             elif not feeder.reading and not self._batches:
                 self._finish()
-            elif not feeder.background and feeder.reading and feeder.has_room():
+            elif feeder.may_feed_here():
                 feeder.feed()
             else:
                 return _NOTHING
@@ -523,8 +527,8 @@ class IMapIterator(Generic[T]):
 
     def _take_apart(self, batch: _Batch) -> None:
         """Leave a batch its slow item: what is done before it, and the rest in cells of its own."""
-        ticket = batch.ticket
-        if batch.entries is not None or ticket is None or ticket.ended():
+        ticket: Any = batch.ticket
+        if ticket.ended():
             return
         # What is there of it already: items that it has no outcome for in the end go again.
         kept = ticket.steal() - batch.known
@@ -570,7 +574,7 @@ class IMapIterator(Generic[T]):
                     continue
                 if not feeder.reading and batch is None:
                     return
-                if not feeder.background and feeder.reading and feeder.has_room():
+                if feeder.may_feed_here():
                     feeder.feed()
                     continue
             # Results that are there are the consumer's: they are not enough here.

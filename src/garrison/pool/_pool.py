@@ -254,8 +254,9 @@ class TaskMethods:
 
         Notes
         -----
-        An input with a length is read in `next`, any other by a thread. While nobody calls `next`,
-        what was read ahead is worked on; the rest follows, or when the pool is joined.
+        A list, a range, an array and their like are read in `next`, any other input by a thread.
+        While nobody calls `next`, what was read ahead is worked on; the rest follows then, or in
+        `join`.
 
         Examples
         --------

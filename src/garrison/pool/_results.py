@@ -179,8 +179,6 @@ class MapResult(AsyncResult):
             self.in_flight.append(chunk)
             self._window += chunk[2]
 
-    finite = True
-
     def abandon(self) -> None:
         """Nothing to stop: only those who wait for results read the input."""
 

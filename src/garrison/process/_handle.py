@@ -9,7 +9,6 @@ import pickle
 import select
 import signal
 import threading
-import time
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
@@ -285,11 +284,6 @@ class _Inherited:
 
 def _detachable(duplicate: Any) -> Any:
     return duplicate
-
-
-def wait_until(deadline: float | None) -> float:
-    """Seconds for the next slice of a wait that ends at `deadline`."""
-    return SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
 
 
 SLICE = 0.1

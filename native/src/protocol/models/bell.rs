@@ -63,14 +63,14 @@ fn spinner_and_sleeper() {
 
 #[test]
 fn spinner_and_sleeper_and_two_producers() {
-    all_find_work(1, true, 2, &[MAIN, RETRY]);
+    all_find_work(2, true, 2, &[MAIN, RETRY]);
 }
 
 /// A ringer that dies anywhere between publishing and waking is followed by a call for everybody.
 #[test]
 fn a_dead_ringer_is_answered_for() {
     for steps in 0..3 {
-        explore_with(1, Some(1), move |world| {
+        explore_with(1, Some(2), move |world| {
             let sleepers = [1, 2].map(|who| process(&world, move |world| world.work(who, false)));
             world.push(MAIN, 0);
             if steps > 0 {

@@ -107,7 +107,7 @@ class Killer(threading.Thread):
         if victim == "supervisor":
             pid = self._pool.statistics().supervisor_pid
             return [pid] if pid else []
-        return [worker.pid for worker in self._pool._pool if worker.pid]
+        return [pid for worker in self._pool._pool if (pid := worker.pid) is not None]
 
     def _kill(self, pid: int) -> bool:
         # A pid may long be another process's: the descriptor and the mark make sure.

@@ -74,7 +74,8 @@ class Subject:
     def workers(self, pool: multiprocessing.pool.Pool) -> list[int]:
         """The pids of the workers of `pool` at this moment."""
         known = pool._pool  # type: ignore[attr-defined]
-        return [worker.pid for worker in known if worker.pid]
+        # Asked once: a worker may end between two looks.
+        return [pid for worker in known if (pid := worker.pid) is not None]
 
     def value(self, result: Any) -> Any:
         """The value of an `AsyncResult`."""

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import importlib
 import os
+import signal
 import time
 from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING
@@ -27,6 +28,10 @@ with contextlib.suppress(ImportError):
 
 # A process that the watchdog aborts can then say where it was, after an exec as well.
 os.environ.setdefault("PYTHONFAULTHANDLER", "1")
+
+# A run in the background of a shell, or under nohup, has inherited that these be ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _MARK = put_mark()
 

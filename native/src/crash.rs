@@ -23,6 +23,18 @@ pub const POINTS: &[&str] = &[
     "requeue.entered",
     "lost.written",
     "lost.published",
+    // The life of a lock: `lock`, `registry`.
+    "agent.slot_taken",
+    "agent.registered",
+    "lock.taken",
+    "lock.inherited",
+    "lock.marked",
+    "lock.woken",
+    "lock.released",
+    // The life of shared memory: `chunk`.
+    "chunk.created",
+    "chunk.reserved",
+    "chunk.allocated",
 ];
 
 #[cfg(feature = "crash-points")]

@@ -1,6 +1,6 @@
 //! Sleeping on a word of shared memory, and waking who sleeps there.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Why a wait ended. Every cause is a hint: the caller looks at the word again.
@@ -36,6 +36,76 @@ pub fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> Woken {
     }
 }
 
+/// Sleep while both words are what was expected, at most `limit` of the monotonic clock.
+///
+/// A kernel before Linux 5.16 cannot wait for two; then `limit` bounds how long a change of the
+/// second goes unnoticed.
+pub fn wait_either(
+    first: (&AtomicU32, u32),
+    second: (&AtomicU32, u32),
+    limit: Duration,
+) -> Woken {
+    static CAN: AtomicBool = AtomicBool::new(true);
+    if !CAN.load(Ordering::Relaxed) {
+        return wait(first.0, first.1, limit);
+    }
+    let words = [first, second].map(|(word, expected)| Waiter {
+        expected: u64::from(expected),
+        address: word.as_ptr() as u64,
+        flags: FUTEX2_SIZE_U32,
+        reserved: 0,
+    });
+    let until = deadline(limit);
+    // SAFETY: the words outlive the call, and the structs have the kernel's layout.
+    let answer = unsafe {
+        libc::syscall(
+            SYS_FUTEX_WAITV,
+            words.as_ptr(),
+            words.len(),
+            0,
+            &raw const until,
+            libc::CLOCK_MONOTONIC,
+        )
+    };
+    if answer >= 0 {
+        return Woken::Changed;
+    }
+    match std::io::Error::last_os_error().raw_os_error() {
+        Some(libc::ETIMEDOUT) => Woken::TimedOut,
+        Some(libc::EINTR) => Woken::Interrupted,
+        // EPERM is what sandboxes say of a call that they do not know.
+        Some(libc::ENOSYS | libc::EPERM) => {
+            CAN.store(false, Ordering::Relaxed);
+            wait(first.0, first.1, limit)
+        }
+        _ => Woken::Changed,
+    }
+}
+
+const SYS_FUTEX_WAITV: libc::c_long = 449;
+const FUTEX2_SIZE_U32: u32 = 2;
+
+/// As the kernel's `struct futex_waitv`.
+#[repr(C)]
+struct Waiter {
+    expected: u64,
+    address: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+fn deadline(limit: Duration) -> libc::timespec {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes to a local.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    let nanoseconds = now.tv_nsec as u64 + u64::from(limit.subsec_nanos());
+    let seconds = limit.as_secs().min(i32::MAX as u64) + nanoseconds / 1_000_000_000;
+    libc::timespec {
+        tv_sec: now.tv_sec + seconds as libc::time_t,
+        tv_nsec: (nanoseconds % 1_000_000_000) as libc::c_long,
+    }
+}
+
 /// Wake at most `count` sleepers; how many there were.
 pub fn wake(word: &AtomicU32, count: i32) -> i32 {
     // SAFETY: the word outlives the call; FUTEX_WAKE reads nothing else.
@@ -57,6 +127,16 @@ mod tests {
     fn a_wait_ends_at_its_limit() {
         let word = AtomicU32::new(0);
         assert_eq!(wait(&word, 0, Duration::from_millis(1)), Woken::TimedOut);
+    }
+
+    #[test]
+    fn a_wait_for_two_ends_when_either_has_changed_or_at_its_limit() {
+        let (word, bell) = (AtomicU32::new(0), AtomicU32::new(7));
+        let minute = Duration::from_secs(60);
+        assert_eq!(wait_either((&word, 1), (&bell, 7), minute), Woken::Changed);
+        assert_eq!(wait_either((&word, 0), (&bell, 6), minute), Woken::Changed);
+        let short = Duration::from_millis(1);
+        assert_eq!(wait_either((&word, 0), (&bell, 7), short), Woken::TimedOut);
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! garrison's native core: words, futexes, heaps and task cells in shared memory.
 //!
-//! It has no policy. `protocol` says how a task changes hands, `table` where it lies, `heap` and
-//! `segment` where bytes lie; `python` converts arguments, releases the GIL, calls and converts back.
+//! It has no policy. `protocol` says how a task changes hands, `table` where it lies, `lock` how a
+//! lock does and `registry` who may hold it; `heap`, `chunk` and `segment` say where bytes lie; `python` converts arguments, releases the GIL, calls and converts back.
 
 pub mod crash;
 pub mod futex;
+pub mod lock;
 pub mod protocol;
 
 #[cfg(not(loom))]
+pub mod chunk;
+#[cfg(not(loom))]
 pub mod heap;
+#[cfg(not(loom))]
+pub mod registry;
 #[cfg(not(loom))]
 pub mod segment;
 #[cfg(not(loom))]

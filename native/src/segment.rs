@@ -114,6 +114,22 @@ impl Segment {
         Ok(Arc::new(Self { fd, control_len, region_len }))
     }
 
+    /// The same for a descriptor that came from outside: if it is no segment of at least this length,
+    /// a look into it could be fatal, so it is refused.
+    pub fn attach_sealed(fd: i32, control_len: usize) -> Result<Arc<Self>> {
+        let segment = Self::attach(fd, control_len, 0)?;
+        // SAFETY: system calls on our own descriptor, and a struct of numbers.
+        let (seals, len) = unsafe {
+            let mut data: libc::stat = std::mem::zeroed();
+            check(libc::fstat(segment.fd(), &raw mut data))?;
+            (libc::fcntl(segment.fd(), libc::F_GET_SEALS), data.st_size)
+        };
+        if seals == -1 || seals & libc::F_SEAL_SHRINK == 0 || (len as u64) < control_len as u64 {
+            return Err(Error::new(std::io::ErrorKind::NotFound, "no shared memory of garrison's"));
+        }
+        Ok(segment)
+    }
+
     pub fn fd(&self) -> i32 {
         self.fd.as_raw_fd()
     }

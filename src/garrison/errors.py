@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "AbandonedLock",
     "ArgumentUnpicklable",
+    "DeadlockError",
     "GarrisonError",
+    "OwnerDied",
     "PoolBroken",
     "PoolClosed",
     "PoolTerminated",
     "ResultUnpicklable",
     "SharedMemoryFull",
+    "SharedMemoryGone",
     "TaskTimeout",
     "WorkerDied",
 ]
@@ -138,3 +142,35 @@ class TaskTimeout(_TaskLost, TimeoutError):
 
     def __str__(self) -> str:
         return f"{self.task} took longer than {self.timeout:g} s{self._stack_text()}"
+
+
+class AbandonedLock(UserWarning):
+    """A lock was taken from a process that had died holding it.
+
+    What the lock protects may be half-written. ``on_abandon="ignore"`` silences it for one lock.
+    """
+
+
+class OwnerDied(GarrisonError):
+    """The process that held this lock died, and the lock was made with ``on_abandon="raise"``.
+
+    Attributes
+    ----------
+    pid : int or None
+        The process that died.
+    """
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        super().__init__(message, pid)
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class DeadlockError(GarrisonError, RuntimeError):
+    """Waiting would never end: each waits for what the next one holds; the message names them."""
+
+
+class SharedMemoryGone(GarrisonError, FileNotFoundError):
+    """A handle names shared memory that cannot be had here; the message says why."""

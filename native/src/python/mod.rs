@@ -3,10 +3,13 @@
 mod block;
 mod finalizing;
 mod journal;
+mod lock;
 mod parent;
 mod process;
+mod spot;
 mod supervisor;
 mod table;
+mod waiting;
 mod worker;
 
 use pyo3::exceptions::PyMemoryError;
@@ -24,6 +27,14 @@ pub fn now() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes to a local.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// The same clock as read last by the kernel, a few milliseconds old: for what must cost nothing.
+pub fn coarse_now() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes to a local.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
@@ -58,6 +69,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(journal::split, module)?)?;
     module.add_function(wrap_pyfunction!(journal::pack, module)?)?;
     module.add("OUTCOME_EACH", worker::OUTCOME_EACH)?;
+    module.add_function(wrap_pyfunction!(spot::found_family, module)?)?;
+    module.add_function(wrap_pyfunction!(spot::ring_deaths, module)?)?;
+    module.add_class::<spot::PySpot>()?;
+    module.add_class::<lock::PyLock>()?;
     module.add_class::<block::Block>()?;
     module.add_class::<table::Table>()?;
     module.add_class::<parent::Parent>()?;

@@ -1,0 +1,264 @@
+//! Where shared objects lie: chunks that are filled once from the bottom up and never used again.
+//!
+//! ```text
+//! | HeaderShared | object | object | object ...      one sealed memfd each
+//! ```
+//! Only the process that made a chunk puts objects into it, and its bookkeeping is one number in
+//! its own memory. A place is never used twice, so whoever still looks at an object, in whichever
+//! process and for however long, finds that object and nothing else; the kernel frees the chunk
+//! with its last user. Large objects have a chunk to themselves.
+
+use crate::registry::{random_id, Id, Registry};
+use crate::segment::{generation, Mapping, Segment, PAGE};
+use std::collections::HashMap;
+use std::io::{Error, ErrorKind, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+/// Objects start on a cache line: two locks never share one.
+pub const LINE: usize = 64;
+/// A chunk for small objects.
+const SHARED: usize = 64 << 10;
+/// Objects above this size have a chunk of their own.
+const SMALL: usize = 8 << 10;
+const MAGIC: u64 = u64::from_le_bytes(*b"garrchnk");
+
+#[repr(C, align(64))]
+struct HeaderShared {
+    magic: AtomicU64,
+    id: [AtomicU64; 2],
+    family: [AtomicU64; 2],
+    /// How often a handle was written down, and read: a chunk of which more are under way than
+    /// have arrived is kept by its sender.
+    exports: AtomicU64,
+    imports: AtomicU64,
+}
+
+const _: () = assert!(size_of::<HeaderShared>() == LINE);
+
+/// A chunk as this process sees it.
+#[derive(Debug)]
+pub struct Chunk {
+    pub registry: &'static Registry,
+    pub id: Id,
+    segment: Arc<Segment>,
+    map: Arc<Mapping>,
+}
+
+static KNOWN: Mutex<Option<HashMap<Id, Weak<Chunk>>>> = Mutex::new(None);
+/// The chunk that is being filled, and how far, and by which process.
+static CURRENT: Mutex<Option<(Arc<Chunk>, usize, u64)>> = Mutex::new(None);
+/// Chunks with handles under way, which somebody may still want to attach.
+static UNDER_WAY: Mutex<Vec<(Arc<Chunk>, u64)>> = Mutex::new(Vec::new());
+
+impl Chunk {
+    fn create(len: usize) -> Result<Arc<Self>> {
+        let registry = Registry::home()?;
+        let segment = Segment::create(len, 0)?;
+        segment.reserve_control(0, PAGE)?;
+        let map = segment.map_control()?;
+        let id = random_id()?;
+        let chunk = Arc::new(Self { registry, id, segment, map });
+        let head = chunk.head();
+        head.id.iter().zip(id).for_each(|(word, half)| word.store(half, Ordering::Relaxed));
+        let family = chunk.registry.id;
+        head.family.iter().zip(family).for_each(|(word, half)| word.store(half, Ordering::Relaxed));
+        head.magic.store(MAGIC, Ordering::Release);
+        crate::crash::reach("chunk.created");
+        chunk.remember();
+        Ok(chunk)
+    }
+
+    fn remember(self: &Arc<Self>) {
+        let mut known = KNOWN.lock().expect("never poisoned");
+        let all = known.get_or_insert_default();
+        all.retain(|_, chunk| chunk.strong_count() > 0);
+        all.insert(self.id, Arc::downgrade(self));
+    }
+
+    pub fn known(id: Id) -> Option<Arc<Self>> {
+        let known = KNOWN.lock().expect("never poisoned");
+        known.as_ref()?.get(&id)?.upgrade()
+    }
+
+    /// The chunk behind a descriptor that was handed over, which stays the caller's.
+    pub fn attach(fd: i32, len: usize, id: Id, registry: &'static Registry) -> Result<Arc<Self>> {
+        if let Some(chunk) = Self::known(id) {
+            return Ok(chunk);
+        }
+        let wrong = || Error::new(ErrorKind::NotFound, "not the shared memory that was meant");
+        if len < LINE {
+            return Err(wrong());
+        }
+        let segment = Segment::attach_sealed(fd, len)?;
+        let map = segment.map_control()?;
+        let chunk = Arc::new(Self { registry, id, segment, map });
+        let head = chunk.head();
+        let written = |words: &[AtomicU64; 2]| [0, 1].map(|half| words[half].load(Ordering::Relaxed));
+        if head.magic.load(Ordering::Acquire) != MAGIC
+            || written(&head.id) != id
+            || written(&head.family) != registry.id
+        {
+            return Err(wrong());
+        }
+        chunk.remember();
+        Ok(chunk)
+    }
+
+    fn head(&self) -> &HeaderShared {
+        // SAFETY: `at` checks the range; the first page is reserved.
+        unsafe { &*self.map.at(0, LINE).cast() }
+    }
+
+    pub fn fd(&self) -> i32 {
+        self.segment.fd()
+    }
+
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// A handle is about to be sent: keep the chunk until it has arrived.
+    pub fn export(self: &Arc<Self>) {
+        let mut under_way = UNDER_WAY.lock().expect("never poisoned");
+        let here = generation();
+        under_way.retain(|(chunk, of)| *of == here && (chunk.is_under_way() || chunk.id == self.id));
+        self.head().exports.fetch_add(1, Ordering::Relaxed);
+        if !under_way.iter().any(|(chunk, _)| chunk.id == self.id) {
+            under_way.push((self.clone(), here));
+        }
+    }
+
+    fn is_under_way(&self) -> bool {
+        let arrived = self.head().imports.load(Ordering::Relaxed);
+        self.head().exports.load(Ordering::Relaxed) > arrived
+    }
+
+    /// A handle has arrived here.
+    pub fn import(&self) {
+        self.head().imports.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Have no longer what is only kept for handles under way.
+    pub fn forget_exports(&self) {
+        let mut under_way = UNDER_WAY.lock().expect("never poisoned");
+        under_way.retain(|(chunk, _)| chunk.id != self.id);
+    }
+}
+
+/// A place in a chunk, which it keeps alive.
+#[derive(Debug, Clone)]
+pub struct Spot {
+    pub chunk: Arc<Chunk>,
+    pub offset: usize,
+    pub len: usize,
+}
+
+impl Spot {
+    /// `len` bytes of shared memory, all zero, that no object ever had.
+    pub fn allocate(len: usize) -> Result<Self> {
+        let full = || Error::from_raw_os_error(libc::ENOMEM);
+        let room = len.max(1).checked_next_multiple_of(LINE).ok_or_else(full)?;
+        if room > SMALL {
+            let all = room.checked_add(LINE).and_then(|all| all.checked_next_multiple_of(PAGE));
+            let all = all.filter(|&all| all < isize::MAX as usize).ok_or_else(full)?;
+            let chunk = Chunk::create(all)?;
+            chunk.segment.reserve_control(0, all)?;
+            crate::crash::reach("chunk.reserved");
+            return Ok(Self { chunk, offset: LINE, len });
+        }
+        let mut current = CURRENT.lock().expect("never poisoned");
+        let fits = matches!(&*current,
+            Some((_, used, of)) if *of == generation() && used + room <= SHARED);
+        if !fits {
+            *current = Some((Chunk::create(SHARED)?, LINE, generation()));
+        }
+        let (chunk, used, _) = current.as_mut().expect("there is one now");
+        let offset = *used;
+        let (reserved, wanted) = (offset.next_multiple_of(PAGE), (offset + room).next_multiple_of(PAGE));
+        if wanted > reserved {
+            chunk.segment.reserve_control(reserved, wanted - reserved)?;
+            crate::crash::reach("chunk.reserved");
+        }
+        *used += room;
+        crate::crash::reach("chunk.allocated");
+        Ok(Self { chunk: chunk.clone(), offset, len })
+    }
+
+    /// A place that a handle names; it must lie inside.
+    pub fn within(chunk: Arc<Chunk>, offset: usize, len: usize) -> Result<Self> {
+        let inside = offset >= LINE && offset % 8 == 0;
+        if !inside || offset.checked_add(len).is_none_or(|end| end > chunk.len()) {
+            return Err(Error::new(ErrorKind::InvalidInput, "a handle with a place outside"));
+        }
+        Ok(Self { chunk, offset, len })
+    }
+
+    /// The address of `len` bytes from `offset` on (checked).
+    #[inline]
+    pub fn at(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(offset <= self.len && len <= self.len - offset, "outside of the object");
+        self.chunk.map.at(self.offset + offset, len)
+    }
+
+    /// What lies at `offset`. For types of atomics only, which any bits are a value of.
+    ///
+    /// # Safety
+    /// `T` must be made of atomics, and every user of this place must see the same `T`.
+    pub unsafe fn shared<T>(&self, offset: usize) -> &T {
+        let start = self.at(offset, size_of::<T>()).cast::<T>();
+        assert!(start.is_aligned(), "misaligned");
+        // SAFETY: in range, aligned, reserved; the rest is the caller's word.
+        unsafe { &*start }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_do_not_overlap_and_large_ones_are_alone() {
+        let small: Vec<_> = (0..2000).map(|n| Spot::allocate(n % 200).unwrap()).collect();
+        for pair in small.windows(2) {
+            let [a, b] = pair else { unreachable!() };
+            assert!(a.chunk.id != b.chunk.id || a.offset + a.len <= b.offset);
+        }
+        let large = Spot::allocate(SMALL + 1).unwrap();
+        assert!(small.iter().all(|spot| spot.chunk.id != large.chunk.id));
+        // SAFETY: inside, and reserved.
+        unsafe { assert_eq!(*large.at(SMALL, 1), 0) };
+    }
+
+    #[test]
+    fn a_chunk_goes_with_its_last_object() {
+        let spot = Spot::allocate(100_000).unwrap();
+        let id = spot.chunk.id;
+        assert!(Chunk::known(id).is_some());
+        drop(spot);
+        assert!(Chunk::known(id).is_none());
+    }
+
+    #[test]
+    fn what_is_under_way_is_kept_until_it_has_arrived() {
+        let spot = Spot::allocate(100_000).unwrap();
+        let id = spot.chunk.id;
+        spot.chunk.export();
+        drop(spot);
+        let arrived = Chunk::known(id).expect("kept");
+        arrived.import();
+        drop(arrived);
+        Spot::allocate(100_000).unwrap().chunk.export();
+        assert!(Chunk::known(id).is_none());
+    }
+
+    #[test]
+    fn too_much_is_an_error() {
+        assert!(Spot::allocate(usize::MAX).is_err());
+        assert!(Spot::allocate(1 << 60).is_err());
+    }
+}

@@ -1,0 +1,382 @@
+//! `Lock` and `RLock`: the fast path in one exchange, the slow path in slices.
+
+use super::spot::PySpot;
+use super::waiting::{thread, Patience, SLICE};
+use super::{coarse_now, memory_error};
+use crate::chunk::Spot;
+use crate::crash;
+use crate::futex::{self, Woken};
+use crate::lock::{self, LockShared, Look, FREE, WAITERS};
+use crate::protocol::Ordering;
+use crate::registry::Registry;
+use pyo3::exceptions::{PyAssertionError, PyValueError};
+use pyo3::prelude::*;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+/// How long to look at a held lock before sleeping: most are held shorter than a wake takes.
+const LOOKS: u32 = 200;
+/// A lock that is only ever tried is asked this often whether its owner still lives.
+const JUDGE_EVERY: u64 = 50_000_000;
+
+/// A lock in shared memory, as this process sees it; also a part of other objects.
+#[derive(Debug)]
+pub struct LockRef {
+    /// Keeps the memory behind `shared`.
+    _spot: Spot,
+    shared: *const LockShared,
+    registry: &'static Registry,
+    judged: AtomicU64,
+}
+
+// SAFETY: the pointer is into memory that `_spot` keeps, and to atomics only.
+unsafe impl Send for LockRef {}
+unsafe impl Sync for LockRef {}
+
+/// How an attempt to take a lock has ended.
+pub enum Outcome {
+    Taken,
+    Inherited(u32),
+    Orphaned(u32),
+    TooLate,
+}
+
+impl LockRef {
+    pub fn new(spot: &Spot, offset: usize) -> Self {
+        // SAFETY: a LockShared is made of atomics, and lies where its object's layout says.
+        let shared: &LockShared = unsafe { spot.shared(offset) };
+        let shared: *const LockShared = shared;
+        let registry = spot.chunk.registry;
+        Self { _spot: spot.clone(), shared, registry, judged: AtomicU64::new(0) }
+    }
+
+    #[inline]
+    pub fn shared(&self) -> &LockShared {
+        // SAFETY: made from a reference into memory that `_spot` keeps.
+        unsafe { &*self.shared }
+    }
+
+    pub fn registry(&self) -> &'static Registry {
+        self.registry
+    }
+
+    #[inline]
+    pub fn me(&self) -> PyResult<u32> {
+        self.registry().me().map_err(|error| memory_error(&error, "a process's registration"))
+    }
+
+    #[inline]
+    fn sign(&self) {
+        let shared = self.shared();
+        shared.thread.store(thread(), Ordering::Relaxed);
+        shared.depth.store(1, Ordering::Relaxed);
+        shared.since.store(coarse_now(), Ordering::Relaxed);
+    }
+
+    /// Take it if it is free.
+    #[inline]
+    pub fn try_take(&self, me: u32) -> bool {
+        let taken = lock::try_take(&self.shared().word, me);
+        if taken {
+            crash::reach("lock.taken");
+            self.sign();
+        }
+        taken
+    }
+
+    /// Wait for it, as long as `patience` lasts.
+    #[cold]
+    pub fn wait(
+        &self,
+        py: Python<'_>,
+        me: u32,
+        patience: &Patience,
+        may_inherit: bool,
+    ) -> PyResult<Outcome> {
+        if let Some(outcome) = self.spin(me, patience) {
+            return Ok(outcome);
+        }
+        let (word, registry) = (&self.shared().word, self.registry());
+        let mut deaths = registry.deaths().load(Ordering::Acquire);
+        let mut judge = patience.is_over() && self.may_judge();
+        loop {
+            let found =
+                lock::look(word, me, judge, may_inherit, |agent| registry.is_dead(agent));
+            let seen = match found {
+                Look::Taken => return Ok(self.took(Outcome::Taken)),
+                Look::Inherited(dead) => {
+                    crash::reach("lock.inherited");
+                    return Ok(self.took(Outcome::Inherited(dead)));
+                }
+                Look::Orphaned(dead) => return Ok(Outcome::Orphaned(dead)),
+                Look::Held(seen) => seen,
+            };
+            crash::reach("lock.marked");
+            if patience.is_over() {
+                if judge || !self.may_judge() {
+                    return Ok(Outcome::TooLate);
+                }
+                judge = true;
+                continue;
+            }
+            let limit = patience.left().min(SLICE);
+            let woken = py.detach(|| {
+                let woken = futex::wait_either((word, seen), (registry.deaths(), deaths), limit);
+                super::finalizing::park_if_finalizing();
+                woken
+            });
+            crash::reach("lock.woken");
+            let rung = registry.deaths().load(Ordering::Acquire);
+            judge = woken == Woken::TimedOut || rung != deaths;
+            deaths = rung;
+            if woken == Woken::Interrupted {
+                py.check_signals()?;
+            }
+        }
+    }
+
+    fn took(&self, outcome: Outcome) -> Outcome {
+        crash::reach("lock.taken");
+        self.sign();
+        outcome
+    }
+
+    fn spin(&self, me: u32, patience: &Patience) -> Option<Outcome> {
+        let word = &self.shared().word;
+        // Its owner may be a thread of this process, which needs the GIL to release it.
+        if patience.is_over() || lock::owner(word.load(Ordering::Relaxed)) == me {
+            return None;
+        }
+        for _ in 0..LOOKS {
+            if word.load(Ordering::Relaxed) == FREE && self.try_take(me) {
+                return Some(Outcome::Taken);
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+
+    fn may_judge(&self) -> bool {
+        let (now, last) = (coarse_now(), self.judged.load(Ordering::Relaxed));
+        if now < last + JUDGE_EVERY {
+            return false;
+        }
+        self.judged.store(now, Ordering::Relaxed);
+        true
+    }
+
+    /// Whether this very thread holds it.
+    #[inline]
+    pub fn is_mine(&self, me: u32) -> bool {
+        let shared = self.shared();
+        lock::owner(shared.word.load(Ordering::Relaxed)) == me
+            && shared.thread.load(Ordering::Relaxed) == thread()
+    }
+
+    /// Release it; false if nobody held it.
+    #[inline]
+    pub fn leave(&self) -> bool {
+        let was = lock::leave(&self.shared().word);
+        crash::reach("lock.released");
+        if was & WAITERS != 0 {
+            futex::wake(&self.shared().word, 1);
+        }
+        was != FREE
+    }
+
+    fn disown(&self, me: u32, dead: u32) {
+        lock::disown(&self.shared().word, me, dead);
+        futex::wake(&self.shared().word, 1);
+    }
+
+    /// Once more by the thread that has it already.
+    #[inline]
+    pub fn nest(&self) {
+        let depth = &self.shared().depth;
+        depth.store(depth.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Undo one `nest`; false if it was not nested.
+    #[inline]
+    pub fn unnest(&self) -> bool {
+        let depth = &self.shared().depth;
+        let now = depth.load(Ordering::Relaxed);
+        if now > 1 {
+            depth.store(now - 1, Ordering::Relaxed);
+        }
+        now > 1
+    }
+}
+
+/// What to do when a lock is inherited from a process that died with it.
+const RAISE: u8 = 1;
+
+/// What `garrison.Lock` and `garrison.RLock` are made of.
+#[pyclass(frozen, weakref, name = "Lock", module = "garrison._core")]
+pub struct PyLock {
+    pub lock: LockRef,
+    #[pyo3(get)]
+    pub recursive: bool,
+    on_abandon: u8,
+    abandoned: AtomicBool,
+}
+
+impl PyLock {
+    /// Take it, as `acquire` does.
+    #[inline]
+    pub fn take(slf: &Bound<'_, Self>, patience: impl FnOnce() -> PyResult<Patience>) -> PyResult<bool> {
+        let this = slf.get();
+        let me = this.lock.me()?;
+        if this.lock.try_take(me) {
+            if this.abandoned.load(Ordering::Relaxed) {
+                this.abandoned.store(false, Ordering::Relaxed);
+            }
+            return Ok(true);
+        }
+        if this.recursive && this.lock.is_mine(me) {
+            this.lock.nest();
+            return Ok(true);
+        }
+        Self::take_slowly(slf, me, &patience()?, this.on_abandon != RAISE)
+    }
+
+    #[cold]
+    fn take_slowly(
+        slf: &Bound<'_, Self>,
+        me: u32,
+        patience: &Patience,
+        may_inherit: bool,
+    ) -> PyResult<bool> {
+        let this = slf.get();
+        let dead = match this.lock.wait(slf.py(), me, patience, may_inherit)? {
+            Outcome::TooLate => return Ok(false),
+            Outcome::Taken => {
+                this.abandoned.store(false, Ordering::Relaxed);
+                return Ok(true);
+            }
+            Outcome::Inherited(dead) => {
+                this.abandoned.store(true, Ordering::Relaxed);
+                dead
+            }
+            Outcome::Orphaned(dead) => dead,
+        };
+        let pid = this.lock.registry().identity(dead).map(|identity| identity.pid);
+        // It warns or raises. If it raises, the next one is to be told as well.
+        report(slf, pid).inspect_err(|_| this.lock.disown(me, dead))?;
+        Ok(true)
+    }
+}
+
+/// Tell the user in Python, by a warning or an error.
+fn report(slf: &Bound<'_, PyLock>, pid: Option<u32>) -> PyResult<()> {
+    let inherited = slf.py().import("garrison.sync._abandon")?.getattr("inherited")?;
+    inherited.call1((slf, pid, slf.get().on_abandon))?;
+    Ok(())
+}
+
+#[pymethods]
+impl PyLock {
+    #[new]
+    fn new(spot: PyRef<'_, PySpot>, offset: usize, recursive: bool, on_abandon: u8) -> Self {
+        let lock = LockRef::new(&spot.spot, offset);
+        Self { lock, recursive, on_abandon, abandoned: AtomicBool::new(false) }
+    }
+
+    /// Take the lock; False if it could not be had in time.
+    #[pyo3(signature = (block = true, timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    fn acquire(
+        slf: &Bound<'_, Self>,
+        block: bool,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        Self::take(slf, || Patience::of(block, timeout))
+    }
+
+    /// Release the lock.
+    fn release(&self) -> PyResult<()> {
+        if self.recursive {
+            if !self.lock.is_mine(self.lock.me()?) {
+                return Err(PyAssertionError::new_err(
+                    "attempt to release recursive lock not owned by thread",
+                ));
+            }
+            if self.lock.unnest() {
+                return Ok(());
+            }
+        }
+        if self.lock.leave() {
+            Ok(())
+        } else {
+            Err(PyValueError::new_err("semaphore or lock released too many times"))
+        }
+    }
+
+    fn __enter__(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Self::take(slf, || Ok(Patience::endless()))
+    }
+
+    #[pyo3(signature = (_kind = None, _error = None, _traceback = None, /))]
+    fn __exit__(
+        &self,
+        _kind: Option<&Bound<'_, PyAny>>,
+        _error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.release()
+    }
+
+    /// Take the lock although its owner died holding it, without a warning or an error.
+    #[pyo3(signature = (block = true, timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    fn recover(
+        slf: &Bound<'_, Self>,
+        block: bool,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let this = slf.get();
+        let me = this.lock.me()?;
+        match this.lock.wait(slf.py(), me, &Patience::of(block, timeout)?, true)? {
+            Outcome::TooLate | Outcome::Orphaned(_) => Ok(false),
+            outcome => {
+                let inherited = matches!(outcome, Outcome::Inherited(_));
+                this.abandoned.store(inherited, Ordering::Relaxed);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether any process holds it.
+    fn locked(&self) -> bool {
+        self.lock.shared().word.load(Ordering::Relaxed) != FREE
+    }
+
+    /// Whether the last acquisition by this process took it from an owner that had died.
+    #[getter]
+    fn abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// (pid, thread, seconds) of who holds it, or nothing.
+    #[getter]
+    fn holder(&self) -> Option<(u32, u32, f64)> {
+        let shared = self.lock.shared();
+        let agent = lock::owner(shared.word.load(Ordering::Acquire));
+        if agent == FREE {
+            return None;
+        }
+        let pid = self.lock.registry().identity(agent).map_or(0, |identity| identity.pid);
+        let held = coarse_now().saturating_sub(shared.since.load(Ordering::Relaxed));
+        let held = Duration::from_nanos(held).as_secs_f64();
+        Some((pid, shared.thread.load(Ordering::Relaxed), held))
+    }
+
+    /// Whether the calling thread holds it.
+    fn _is_mine(&self) -> PyResult<bool> {
+        Ok(self.lock.is_mine(self.lock.me()?))
+    }
+
+    /// How often the calling thread has taken it.
+    fn _count(&self) -> PyResult<u32> {
+        let mine = self._is_mine()?;
+        Ok(if mine { self.lock.shared().depth.load(Ordering::Relaxed) } else { 0 })
+    }
+}

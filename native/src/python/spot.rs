@@ -1,0 +1,155 @@
+//! Shared memory as a Python object: a buffer, and a handle that other processes can attach.
+
+use super::memory_error;
+use crate::chunk::{Chunk, Spot};
+use crate::registry::{Id, Registry};
+use pyo3::exceptions::{PyBufferError, PyFileNotFoundError, PyIndexError, PyOSError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::os::raw::c_int;
+
+/// A place in shared memory, alive as long as anybody has it or a view of it.
+#[pyclass(frozen, weakref, name = "Spot", module = "garrison._core")]
+pub struct PySpot {
+    pub spot: Spot,
+    readonly: bool,
+}
+
+fn attach_error(error: &std::io::Error) -> PyErr {
+    let text = error.to_string();
+    match error.kind() {
+        std::io::ErrorKind::NotFound => PyFileNotFoundError::new_err(text),
+        std::io::ErrorKind::InvalidInput => PyValueError::new_err(text),
+        _ => match error.raw_os_error() {
+            Some(number) => PyOSError::new_err((number, text)),
+            None => PyOSError::new_err(text),
+        },
+    }
+}
+
+#[pymethods]
+impl PySpot {
+    /// Fresh shared memory of so many bytes, all zero.
+    #[new]
+    fn new(py: Python<'_>, len: usize) -> PyResult<Self> {
+        let wanted = || Spot::allocate(len);
+        // A large one takes a while: the system clears its pages.
+        let made = if len < (1 << 20) { wanted() } else { py.detach(wanted) };
+        let spot = made.map_err(|error| memory_error(&error, &format!("{len} bytes")))?;
+        Ok(Self { spot, readonly: false })
+    }
+
+    /// What another process has described; nothing if this one would need the descriptors for it.
+    #[staticmethod]
+    fn find(chunk: Id, offset: usize, len: usize) -> PyResult<Option<Self>> {
+        let Some(chunk) = Chunk::known(chunk) else { return Ok(None) };
+        let spot = Spot::within(chunk, offset, len).map_err(|error| attach_error(&error))?;
+        Ok(Some(Self { spot, readonly: false }))
+    }
+
+    /// Attach what another process has described. The descriptors stay the caller's.
+    #[staticmethod]
+    fn attach(
+        chunk: (Id, i32, usize),
+        family: (Id, i32),
+        offset: usize,
+        len: usize,
+    ) -> PyResult<Self> {
+        let attached = || {
+            let registry = Registry::attach(family.1, family.0)?;
+            let chunk = Chunk::attach(chunk.1, chunk.2, chunk.0, &registry)?;
+            Spot::within(chunk, offset, len)
+        };
+        Ok(Self { spot: attached().map_err(|error| attach_error(&error))?, readonly: false })
+    }
+
+    /// A part of it, perhaps not to be written to.
+    #[pyo3(signature = (offset, len, readonly = false))]
+    fn part(&self, offset: usize, len: usize, readonly: bool) -> PyResult<Self> {
+        if offset > self.spot.len || len > self.spot.len - offset {
+            return Err(PyIndexError::new_err("outside of the shared memory"));
+        }
+        let spot = Spot { offset: self.spot.offset + offset, len, ..self.spot.clone() };
+        Ok(Self { spot, readonly: readonly || self.readonly })
+    }
+
+    /// Identity of the chunk, its length, its descriptor here.
+    #[getter]
+    fn chunk(&self) -> ((u64, u64), usize, i32) {
+        let chunk = &self.spot.chunk;
+        (chunk.id.into(), chunk.len(), chunk.fd())
+    }
+
+    /// Identity of the family, its descriptor here.
+    #[getter]
+    fn family(&self) -> ((u64, u64), i32) {
+        let registry = self.spot.chunk.registry;
+        (registry.id.into(), registry.fd())
+    }
+
+    #[getter]
+    fn offset(&self) -> usize {
+        self.spot.offset
+    }
+
+    #[getter]
+    fn readonly(&self) -> bool {
+        self.readonly
+    }
+
+    /// Keep the memory until as many handles have arrived as were sent.
+    fn export(&self) {
+        self.spot.chunk.export();
+    }
+
+    /// A handle has arrived.
+    fn arrived(&self) {
+        self.spot.chunk.import();
+    }
+
+    /// Do not wait for handles that were sent and did not arrive.
+    fn forget_exports(&self) {
+        self.spot.chunk.forget_exports();
+    }
+
+    fn __len__(&self) -> usize {
+        self.spot.len
+    }
+
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        if view.is_null() {
+            return Err(PyBufferError::new_err("no view to fill"));
+        }
+        let this = slf.get();
+        let start = this.spot.at(0, this.spot.len);
+        let len = this.spot.len as ffi::Py_ssize_t;
+        // SAFETY: the memory lives as long as the object, which the view holds.
+        let answer = unsafe {
+            let readonly = c_int::from(this.readonly);
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), len, readonly, flags)
+        };
+        if answer == -1 {
+            Err(PyErr::fetch(slf.py()))
+        } else {
+            Ok(())
+        }
+    }
+
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
+}
+
+/// Make sure that this process has a family, for its children to be of it too.
+#[pyfunction]
+pub fn found_family() -> PyResult<()> {
+    Registry::home().map(|_| ()).map_err(|error| memory_error(&error, "a registry of processes"))
+}
+
+/// A process is known to have died: all who wait for something look whether it had it.
+#[pyfunction]
+pub fn ring_deaths() {
+    crate::registry::ring_deaths();
+}

@@ -1,0 +1,446 @@
+//! Who takes part: the processes of a family, each with a number to sign with.
+//!
+//! ```text
+//! | HeaderShared | AgentShared × AGENTS |
+//! ```
+//! An agent is a process that uses locks. Its number names a slot and the slot's generation, so a
+//! word that it has signed can be told from one of its successor in the slot for ever.
+//!
+//! A process owns slot `n` while it holds the lock on byte `n` of the file, through a file
+//! description of its own: the kernel decides who gets it and takes it back at the end, however
+//! that came about. That lock is the first witness of a life, the process table (number, start
+//! time) the second; only if both say so is an agent dead. A stopped process is not, nor is one that
+//! has closed all its descriptors.
+
+use crate::segment::{generation, Mapping, Segment, PAGE};
+use std::collections::HashMap;
+use std::io::{Error, ErrorKind, Result};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Processes of one family that can use locks at the same time.
+pub const AGENTS: usize = 4096;
+const SLOT_BITS: u32 = AGENTS.trailing_zeros();
+/// Numbers leave the top bit of a word to the lock.
+const GENERATIONS: u32 = 1 << (31 - SLOT_BITS);
+const LEN: usize = PAGE + AGENTS * size_of::<AgentShared>();
+const MAGIC: u64 = u64::from_le_bytes(*b"garrison");
+
+pub type Id = [u64; 2];
+
+/// Two words that no other object on this machine has.
+pub fn random_id() -> Result<Id> {
+    let mut id = [0_u64; 2];
+    // SAFETY: fills a local of that size.
+    let got = unsafe { libc::getrandom(id.as_mut_ptr().cast(), size_of::<Id>(), 0) };
+    if got == size_of::<Id>() as isize {
+        Ok(id)
+    } else {
+        Err(Error::last_os_error())
+    }
+}
+
+#[repr(C, align(64))]
+struct HeaderShared {
+    magic: AtomicU64,
+    id: [AtomicU64; 2],
+    /// Slots whose memory is reserved; it only grows.
+    reserved: AtomicU32,
+    /// The bell that is rung when a process is known to have died: who waits looks again.
+    deaths: AtomicU32,
+}
+
+/// Written by the process that holds the slot's byte.
+#[repr(C, align(64))]
+struct AgentShared {
+    generation: AtomicU32,
+    pid: AtomicU32,
+    /// When the process started, in the clock ticks of /proc/PID/stat.
+    started: AtomicU64,
+    /// The namespace that `pid` is a number of.
+    namespace: AtomicU64,
+}
+
+const _: () = assert!(PAGE % size_of::<AgentShared>() == 0);
+
+/// What is written in a slot about a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    pub pid: u32,
+    pub started: u64,
+    pub namespace: u64,
+}
+
+/// What the process table says of a number.
+enum Seen {
+    Alive,
+    Gone,
+    /// Another namespace's number, or there is no /proc.
+    Unknown,
+}
+
+impl Identity {
+    pub fn of_this_process() -> Self {
+        Self {
+            pid: std::process::id(),
+            started: start_time("self").unwrap_or(0),
+            namespace: own_namespace(),
+        }
+    }
+
+    fn look(self) -> Seen {
+        if self.namespace != own_namespace() {
+            return Seen::Unknown;
+        }
+        match start_time(&self.pid.to_string()) {
+            Some(started) if started == self.started => Seen::Alive,
+            Some(_) => Seen::Gone,
+            // SAFETY: signal 0 only asks.
+            None if unsafe { libc::kill(self.pid as i32, 0) } == -1
+                && Error::last_os_error().raw_os_error() == Some(libc::ESRCH) =>
+            {
+                Seen::Gone
+            }
+            None => Seen::Unknown,
+        }
+    }
+}
+
+/// When a process started; nothing if it is gone, or a zombie.
+fn start_time(pid: &str) -> Option<u64> {
+    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name may contain anything, a parenthesis as well.
+    let end = text.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    if state == "Z" || state == "X" {
+        return Some(u64::MAX);
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+fn own_namespace() -> u64 {
+    static NAMESPACE: AtomicU64 = AtomicU64::new(0);
+    static OF: AtomicU64 = AtomicU64::new(u64::MAX);
+    // A child may have been cloned into another namespace.
+    if OF.load(Ordering::Relaxed) != generation() {
+        use std::os::unix::fs::MetadataExt;
+        let found = std::fs::metadata("/proc/self/ns/pid").map_or(0, |data| data.ino());
+        NAMESPACE.store(found, Ordering::Relaxed);
+        OF.store(generation(), Ordering::Relaxed);
+    }
+    NAMESPACE.load(Ordering::Relaxed)
+}
+
+/// Descriptors that must not survive into a forked child: it would keep its parent's byte locked.
+const WITNESSES: usize = 64;
+static WITNESS: [AtomicI32; WITNESSES] = [const { AtomicI32::new(-1) }; WITNESSES];
+
+fn watch_witnesses() {
+    extern "C" fn in_child() {
+        for witness in &WITNESS {
+            let fd = witness.swap(-1, Ordering::Relaxed);
+            if fd >= 0 {
+                // SAFETY: ours, and nobody in this process refers to it any more.
+                unsafe { libc::close(fd) };
+            }
+        }
+    }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: the handler uses atomics and close, which are allowed after a fork.
+    ONCE.call_once(|| unsafe {
+        libc::pthread_atfork(None, None, Some(in_child));
+    });
+}
+
+fn byte_lock(kind: i32, slot: usize) -> libc::flock {
+    // SAFETY: a plain struct of numbers.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = slot as libc::off_t;
+    lock.l_len = 1;
+    lock
+}
+
+/// One family's registry, as this process sees it. Kept for the life of the process.
+#[derive(Debug)]
+pub struct Registry {
+    segment: Arc<Segment>,
+    map: Arc<Mapping>,
+    pub id: Id,
+    /// `generation:32 | agent:32`: after a fork the parent's number is not ours.
+    me: AtomicU64,
+    register: Mutex<()>,
+}
+
+/// Registries are never given up: a signature may be looked up for as long as the process lives.
+type Family = &'static Registry;
+type Known = HashMap<Id, Family>;
+static KNOWN: Mutex<Option<(Family, Known)>> = Mutex::new(None);
+
+fn remember(registry: Registry) -> Family {
+    let registry: Family = Box::leak(Box::new(registry));
+    let mut known = KNOWN.lock().expect("never poisoned");
+    let (_, all) = known.get_or_insert_with(|| (registry, HashMap::new()));
+    all.insert(registry.id, registry);
+    registry
+}
+
+impl Registry {
+    /// This process's own family; the first that it met, or a new one.
+    pub fn home() -> Result<Family> {
+        if let Some((home, _)) = &*KNOWN.lock().expect("never poisoned") {
+            return Ok(home);
+        }
+        let segment = Segment::create(LEN, 0)?;
+        segment.reserve_control(0, 2 * PAGE)?;
+        let map = segment.map_control()?;
+        let id = random_id()?;
+        let registry = Self::new(segment, map, id);
+        let head = registry.head();
+        head.id.iter().zip(id).for_each(|(word, half)| word.store(half, Ordering::Relaxed));
+        head.reserved.store((PAGE / size_of::<AgentShared>()) as u32, Ordering::Relaxed);
+        head.magic.store(MAGIC, Ordering::Release);
+        Ok(remember(registry))
+    }
+
+    fn new(segment: Arc<Segment>, map: Arc<Mapping>, id: Id) -> Self {
+        watch_witnesses();
+        Self { segment, map, id, me: AtomicU64::new(0), register: Mutex::new(()) }
+    }
+
+    pub fn known(id: Id) -> Option<Family> {
+        let known = KNOWN.lock().expect("never poisoned");
+        known.as_ref().and_then(|(_, all)| all.get(&id).copied())
+    }
+
+    /// The family behind a descriptor that was handed over; the descriptor stays the caller's.
+    pub fn attach(fd: i32, id: Id) -> Result<Family> {
+        if let Some(registry) = Self::known(id) {
+            return Ok(registry);
+        }
+        let segment = Segment::attach_sealed(fd, LEN)?;
+        let map = segment.map_control()?;
+        let registry = Self::new(segment, map, id);
+        let head = registry.head();
+        let found = [0, 1].map(|half| head.id[half].load(Ordering::Relaxed));
+        if head.magic.load(Ordering::Acquire) != MAGIC || found != id {
+            return Err(Error::new(ErrorKind::NotFound, "not the registry that was meant"));
+        }
+        Ok(remember(registry))
+    }
+
+    pub fn fd(&self) -> i32 {
+        self.segment.fd()
+    }
+
+    fn head(&self) -> &HeaderShared {
+        // SAFETY: `at` checks the range; the page is reserved.
+        unsafe { &*self.map.at(0, size_of::<HeaderShared>()).cast() }
+    }
+
+    fn agent(&self, slot: usize) -> Option<&AgentShared> {
+        let size = size_of::<AgentShared>();
+        if slot >= self.head().reserved.load(Ordering::Acquire) as usize {
+            return None;
+        }
+        // SAFETY: `at` checks the range; the page is reserved.
+        Some(unsafe { &*self.map.at(PAGE + slot * size, size).cast() })
+    }
+
+    /// The number that this process signs with.
+    #[inline]
+    pub fn me(&self) -> Result<u32> {
+        let word = self.me.load(Ordering::Relaxed);
+        if word as u32 != 0 && word >> 32 == generation() {
+            return Ok(word as u32);
+        }
+        self.become_agent()
+    }
+
+    #[cold]
+    fn become_agent(&self) -> Result<u32> {
+        // Two threads may come here. A third one cannot have been forked away inside: the GIL is held.
+        let _one = self.register.lock().expect("never poisoned");
+        let word = self.me.load(Ordering::Relaxed);
+        if word as u32 != 0 && word >> 32 == generation() {
+            return Ok(word as u32);
+        }
+        let witness = self.own_description()?;
+        let (slot, agent) = self.take_slot(&witness)?;
+        crate::crash::reach("agent.slot_taken");
+        let number = agent.generation.load(Ordering::Relaxed) % (GENERATIONS - 1) + 1;
+        let this = Identity::of_this_process();
+        agent.pid.store(this.pid, Ordering::Relaxed);
+        agent.started.store(this.started, Ordering::Relaxed);
+        agent.namespace.store(this.namespace, Ordering::Relaxed);
+        // [register->judge] pairs with the acquire in identity(): who sees the number sees the rest
+        agent.generation.store(number, Ordering::Release);
+        crate::crash::reach("agent.registered");
+        let kept = WITNESS.iter().find(|kept| {
+            let fd = witness.as_raw_fd();
+            kept.compare_exchange(-1, fd, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        });
+        if kept.is_none() {
+            return Err(Error::other("objects of more than 64 families in one process"));
+        }
+        let _ = witness.into_raw_fd();
+        let me = number << SLOT_BITS | slot as u32;
+        self.me.store(generation() << 32 | u64::from(me), Ordering::Relaxed);
+        Ok(me)
+    }
+
+    /// A file description that no relative shares: locks belong to descriptions.
+    fn own_description(&self) -> Result<OwnedFd> {
+        let path = std::ffi::CString::new(format!("/proc/self/fd/{}", self.fd()))?;
+        // SAFETY: a system call with a string of ours; the result is ours alone.
+        unsafe {
+            let fd = libc::open(path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+            if fd == -1 {
+                return Err(Error::last_os_error());
+            }
+            Ok(OwnedFd::from_raw_fd(fd))
+        }
+    }
+
+    fn take_slot(&self, witness: &OwnedFd) -> Result<(usize, &AgentShared)> {
+        for slot in 0..AGENTS {
+            let agent = match self.agent(slot) {
+                Some(agent) => agent,
+                None => self.more_slots(slot)?,
+            };
+            let lock = byte_lock(libc::F_WRLCK, slot);
+            // SAFETY: a system call on our descriptor with a struct of ours.
+            let got =
+                unsafe { libc::fcntl(witness.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+            if got == -1 {
+                match Error::last_os_error().raw_os_error() {
+                    Some(libc::EAGAIN | libc::EACCES) => continue,
+                    Some(libc::EINTR) => continue,
+                    _ => return Err(Error::last_os_error()),
+                }
+            }
+            // Somebody may live on who has closed all descriptors: its number stays its own.
+            let predecessor = identity_in(agent);
+            if predecessor.pid == 0 || !matches!(predecessor.look(), Seen::Alive) {
+                return Ok((slot, agent));
+            }
+            let lock = byte_lock(libc::F_UNLCK, slot);
+            // SAFETY: as above.
+            unsafe { libc::fcntl(witness.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+        }
+        Err(Error::other(format!("more than {AGENTS} processes use locks of one family")))
+    }
+
+    fn more_slots(&self, slot: usize) -> Result<&AgentShared> {
+        let size = size_of::<AgentShared>();
+        let first = slot * size / PAGE * PAGE;
+        self.segment.reserve_control(PAGE + first, PAGE)?;
+        let reserved = ((first + PAGE) / size) as u32;
+        self.head().reserved.fetch_max(reserved, Ordering::Release);
+        Ok(self.agent(slot).expect("reserved just now"))
+    }
+
+    /// The process behind a number; nothing if the slot has a successor already.
+    pub fn identity(&self, agent: u32) -> Option<Identity> {
+        let slot = self.agent(agent as usize & (AGENTS - 1))?;
+        // [register->judge]
+        let before = slot.generation.load(Ordering::Acquire);
+        let found = identity_in(slot);
+        let after = slot.generation.load(Ordering::Acquire);
+        (before == after && before == agent >> SLOT_BITS).then_some(found)
+    }
+
+    /// Is this agent dead beyond doubt? Without doubt means: both witnesses say so.
+    pub fn is_dead(&self, agent: u32) -> bool {
+        if agent == self.me.load(Ordering::Relaxed) as u32 && self.me().is_ok_and(|me| me == agent)
+        {
+            return false;
+        }
+        let slot = agent as usize & (AGENTS - 1);
+        let Some(identity) = self.identity(agent) else {
+            return self.agent(slot).is_some();
+        };
+        !matches!(identity.look(), Seen::Alive) && self.byte_is_free(slot)
+    }
+
+    fn byte_is_free(&self, slot: usize) -> bool {
+        let mut lock = byte_lock(libc::F_WRLCK, slot);
+        // SAFETY: a system call on our descriptor with a struct of ours.
+        let asked = unsafe { libc::fcntl(self.fd(), libc::F_OFD_GETLK, &raw mut lock) };
+        asked != -1 && i32::from(lock.l_type) == libc::F_UNLCK
+    }
+
+    /// The bell to sleep on beside one's own word.
+    pub fn deaths(&self) -> &AtomicU32 {
+        &self.head().deaths
+    }
+
+    /// Tell everybody who waits that some process has died: they look whether it concerns them.
+    pub fn ring_deaths(&self) {
+        self.deaths().fetch_add(1, Ordering::SeqCst);
+        crate::futex::wake(self.deaths(), i32::MAX);
+    }
+}
+
+fn identity_in(slot: &AgentShared) -> Identity {
+    Identity {
+        pid: slot.pid.load(Ordering::Relaxed),
+        started: slot.started.load(Ordering::Relaxed),
+        namespace: slot.namespace.load(Ordering::Relaxed),
+    }
+}
+
+/// Ring in every family that this process knows.
+pub fn ring_deaths() {
+    if let Some((_, all)) = &*KNOWN.lock().expect("never poisoned") {
+        all.values().for_each(|registry| registry.ring_deaths());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn die_after(run: impl FnOnce()) -> i32 {
+        // SAFETY: the child only runs `run` and leaves by _exit.
+        unsafe {
+            let pid = libc::fork();
+            if pid == 0 {
+                run();
+                libc::_exit(0);
+            }
+            pid
+        }
+    }
+
+    fn reap(pid: i32) {
+        // SAFETY: our own child.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+    }
+
+    #[test]
+    fn a_process_has_one_number_and_its_child_another_which_dies_with_it() {
+        crate::segment::watch_forks();
+        let registry = Registry::home().expect("a registry");
+        let me = registry.me().expect("a number");
+        assert_eq!(registry.me().expect("a number"), me);
+        assert!(!registry.is_dead(me));
+        let shared = Segment::create(PAGE, 0).expect("a memfd");
+        let map = shared.map_control().expect("a map");
+        // SAFETY: inside of the mapping.
+        let told: &AtomicU32 = unsafe { &*map.at(0, 4).cast() };
+        let child = die_after(|| told.store(registry.me().expect("a number"), Ordering::Release));
+        reap(child);
+        let number = told.load(Ordering::Acquire);
+        assert!(number != 0 && number != me);
+        assert!(registry.is_dead(number) && !registry.is_dead(me));
+        let heir = die_after(|| told.store(registry.me().expect("a number"), Ordering::Release));
+        reap(heir);
+        assert_ne!(told.load(Ordering::Acquire), number, "a number is not used again");
+        assert!(registry.is_dead(number));
+    }
+}

@@ -1,0 +1,98 @@
+"""How a place in shared memory reaches another process.
+
+A forked child has it already. A child that is being spawned is handed the descriptors. For anybody
+else (a pool's worker, the reader of a queue, a stranger of the same user) the handle says which
+process has the memory open under which number, and the receiver opens that through ``/proc``; the
+sender keeps the memory until the handle has arrived.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import os
+from multiprocessing import context, reduction
+from typing import Any
+
+from garrison import _core, _os
+from garrison.errors import SharedMemoryGone
+
+__all__: list[str] = []
+
+Id = tuple[int, int]
+
+
+def _reduce(spot: _core.Spot) -> tuple[Any, ...]:
+    chunk, length, fd = spot.chunk
+    family, family_fd = spot.family
+    place = (spot.offset, len(spot), spot.readonly)
+    popen: Any = context.get_spawning_popen()
+    if popen is not None:
+        descriptors = (_for_child(popen, fd), _for_child(popen, family_fd))
+        return _inherit, (chunk, length, family, descriptors, place)
+    spot.export()
+    sender = (os.getpid(), fd, family_fd, _os.host())
+    return _attach, (chunk, length, family, sender, place)
+
+
+copyreg.pickle(_core.Spot, _reduce)
+
+
+def _for_child(popen: Any, fd: int) -> Any:
+    """Hand a descriptor to a child once, however many objects lie behind it."""
+    handed = vars(popen).setdefault("_garrison_descriptors", {})
+    if fd not in handed:
+        handed[fd] = reduction.DupFd(fd)
+    return handed[fd]
+
+
+def _inherit(chunk: Id, length: int, family: Id, descriptors: Any, place: Any) -> _core.Spot:
+    """Rebuild a spot in a spawned child."""
+    offset, size, readonly = place
+    spot = _core.Spot.find(chunk, offset, size)
+    if spot is None:
+        fd, family_fd = (each.detach() for each in descriptors)
+        if chunk in _attached:
+            msg = "this handle was rebuilt here once, and what it names is gone since"
+            raise SharedMemoryGone(msg)
+        spot = _core.Spot.attach((chunk, fd, length), (family, family_fd), offset, size)
+        _attached.add(chunk)
+        os.close(fd)
+    return spot.part(0, size, readonly) if readonly else spot
+
+
+_attached: set[Id] = set()
+"""Chunks whose inherited descriptor is closed: its number may be another file's by now."""
+
+
+def _attach(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> _core.Spot:
+    """Rebuild a spot wherever the handle has come to."""
+    offset, size, readonly = place
+    spot = _core.Spot.find(chunk, offset, size)
+    if spot is None:
+        spot = _open(chunk, length, family, sender, place)
+    spot.arrived()
+    return spot.part(0, size, readonly) if readonly else spot
+
+
+def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> _core.Spot:
+    pid, fd, family_fd, host = sender
+    if host != _os.host():
+        msg = "this handle was made on another machine, whose memory cannot be had here; send a copy"
+        raise SharedMemoryGone(msg)
+    opened: list[int] = []
+    try:
+        for number in (fd, family_fd):
+            opened.append(_os.open_foreign(pid, number))
+        return _core.Spot.attach((chunk, opened[0], length), (family, opened[1]), *place[:2])
+    except PermissionError as error:
+        msg = f"process {pid}, which sent this handle, belongs to another user: {error}"
+        raise SharedMemoryGone(msg) from error
+    except FileNotFoundError as error:
+        msg = (
+            f"process {pid}, which sent this handle, is gone or has no longer what it names; "
+            "keep the object there until the handle has arrived"
+        )
+        raise SharedMemoryGone(msg) from error
+    finally:
+        for number in opened:
+            os.close(number)

@@ -1,0 +1,115 @@
+"""`Lock` and `RLock`."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from garrison import _core
+from garrison.memory import _handles as _handles  # locks travel as handles
+from garrison.sync._abandon import MODES
+
+__all__ = ["Lock", "RLock"]
+
+L = TypeVar("L", bound="Mutex")
+SIZE = 64
+"""Bytes of a lock in shared memory: a cache line of its own."""
+
+
+class Mutex:
+    """What `Lock` and `RLock` have in common.
+
+    The methods are the core's, bound when the lock is made. Looked up on the class, ``with`` would
+    bind both anew each time, and that costs more than taking the lock does.
+    """
+
+    __slots__ = (
+        "__enter__",
+        "__exit__",
+        "__weakref__",
+        "_place",
+        "_semlock",
+        "acquire",
+        "locked",
+        "recover",
+        "release",
+    )
+    _recursive = False
+
+    def __init__(self, *, ctx: Any = None, on_abandon: str = "warn") -> None:
+        self._settle(_core.Spot(SIZE), 0, _mode(on_abandon))
+
+    def _settle(self, spot: _core.Spot, offset: int, mode: int) -> None:
+        lock = _core.Lock(spot, offset, self._recursive, mode)
+        self._place = (spot, offset, mode)
+        self._semlock = lock
+        self.acquire = lock.acquire
+        self.release = lock.release
+        self.recover = lock.recover
+        self.locked = lock.locked
+        self.__enter__ = lock.__enter__
+        self.__exit__ = lock.__exit__
+
+    @classmethod
+    def _at(cls: type[L], spot: _core.Spot, offset: int, mode: int = 0) -> L:
+        """Make this process's view of a lock that lies there already."""
+        lock = cls.__new__(cls)
+        lock._settle(spot, offset, mode)
+        return lock
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it was taken, here and the last time, from a process that had died holding it."""
+        return self._semlock.abandoned
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self)._at, self._place
+
+    def __repr__(self) -> str:
+        name, holder = type(self).__name__, self._semlock.holder
+        if holder is None:
+            return f"<{name} free>"
+        pid, _thread, seconds = holder
+        return f"<{name} held by process {pid or '?'} for {seconds:.1f} s>"
+
+
+def _mode(on_abandon: str) -> int:
+    if on_abandon not in MODES:
+        msg = f"on_abandon must be one of {', '.join(map(repr, MODES))}, not {on_abandon!r}"
+        raise ValueError(msg)
+    return MODES.index(on_abandon)
+
+
+class Lock(Mutex):
+    """A lock between processes that survives its owner.
+
+    As `multiprocessing.Lock`: one process at a time has it, and any process may release it. Where the
+    owner dies, the next one to acquire the lock gets it, within 110 ms, and is told so.
+
+    Parameters
+    ----------
+    on_abandon : {'warn', 'raise', 'ignore'}
+        What happens to who acquires the lock after its owner has died holding it. ``'warn'``: it has
+        the lock, `abandoned` is true and an `AbandonedLock` warning is given. ``'raise'``: it does
+        not have the lock, and `OwnerDied` is raised, now and for everybody, until somebody takes it
+        with ``recover()`` and releases it. ``'ignore'``: it has the lock.
+
+    Examples
+    --------
+    >>> from garrison import Lock
+    >>> lock = Lock()
+    >>> with lock:
+    ...     lock.acquire(timeout=0.01)
+    False
+    """
+
+    __slots__ = ()
+
+
+class RLock(Mutex):
+    """A lock that its owner may take again; see `Lock`.
+
+    It must be released as often as it was taken, by the thread that took it.
+    """
+
+    __slots__ = ()
+    _recursive = True

@@ -1,9 +1,13 @@
 //! The Python face: one class for each role a process can have.
 
+mod array;
 mod block;
+mod cell;
 mod finalizing;
+mod guarded;
 mod journal;
 mod lock;
+mod number;
 mod parent;
 mod process;
 mod spot;
@@ -73,6 +77,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(spot::ring_deaths, module)?)?;
     module.add_class::<spot::PySpot>()?;
     module.add_class::<lock::PyLock>()?;
+    module.add_class::<guarded::Guarded>()?;
+    module.add_class::<cell::Cell>()?;
+    module.add_class::<array::Cells>()?;
     module.add_class::<block::Block>()?;
     module.add_class::<table::Table>()?;
     module.add_class::<parent::Parent>()?;

@@ -3,3 +3,10 @@
 from __future__ import annotations
 
 from garrison.memory import _handles as _handles  # a spot can be pickled from here on
+from garrison.memory._raw import RawArray, RawValue, copy
+
+__all__ = ["RawArray", "RawValue", "copy"]
+
+for _each in (RawArray, RawValue, copy):
+    _each.__module__ = __name__
+del _each

@@ -10,9 +10,21 @@ use pyo3::types::{PyList, PySlice, PySliceIndices};
 use std::os::raw::c_int;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Many cells. If they are no numbers of ours, ctypes reads and writes them.
-#[pyclass(frozen, extends = Guarded, subclass, name = "Cells", module = "garrison._core")]
+/// An array in shared memory, as `Array` returns it.
+///
+/// Notes
+/// -----
+/// ``add(index, amount)``, ``exchange(index, value)``, ``compare_exchange(index, expected, desired)``,
+/// ``load(index)`` and ``store(index, value)`` are those of `Synchronized`, for one element.
+#[pyclass(
+    frozen,
+    extends = Guarded,
+    subclass,
+    name = "SynchronizedArray",
+    module = "garrison.sharedctypes"
+)]
 pub struct Cells {
+    /// If the elements are no numbers of ours, ctypes reads and writes them.
     layout: Layout,
     len: isize,
 }
@@ -104,15 +116,17 @@ fn indices(found: &PySliceIndices) -> impl Iterator<Item = usize> {
 #[pymethods]
 impl Cells {
     #[new]
+    #[pyo3(signature = (obj, lock = None, ctx = None))]
     fn new(
-        object: &Bound<'_, PyAny>,
-        lock: &Bound<'_, PyAny>,
-        plain: bool,
+        obj: &Bound<'_, PyAny>,
+        lock: Option<&Bound<'_, PyAny>>,
+        ctx: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let layout = Layout::of(object, 1, plain)?;
-        let len = object.len()? as isize;
-        let cells = Self { layout, len };
-        Ok(PyClassInitializer::from(Guarded::new(object, lock)?).add_subclass(cells))
+        let _ = ctx;
+        let (base, plain) = Guarded::wrap(obj, lock)?;
+        let layout = Layout::of(obj, 1, plain)?;
+        let len = obj.len()? as isize;
+        Ok(PyClassInitializer::from(base).add_subclass(Self { layout, len }))
     }
 
     fn __len__(&self) -> usize {

@@ -7,9 +7,27 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use std::os::raw::c_int;
 
-/// One cell. If it is no number of ours, ctypes reads and writes it.
-#[pyclass(frozen, extends = Guarded, subclass, name = "Cell", module = "garrison._core")]
+/// A value in shared memory, as `Value` returns it.
+///
+/// Attributes
+/// ----------
+/// value
+///     Read and written under the lock.
+///
+/// Notes
+/// -----
+/// ``add``, ``exchange``, ``compare_exchange``, ``load`` and ``store`` are single steps, for integers
+/// and floats. They neither take the lock nor wait for it: who holds it sees the value change
+/// meanwhile. Use them alone, or the lock alone. A sum that is out of the type's range wraps around.
+#[pyclass(
+    frozen,
+    extends = Guarded,
+    subclass,
+    name = "Synchronized",
+    module = "garrison.sharedctypes"
+)]
 pub struct Cell {
+    /// If it is no number of ours, ctypes reads and writes it.
     layout: Layout,
 }
 
@@ -26,13 +44,16 @@ pub fn atomic(kind: Option<Kind>, adding: bool) -> PyResult<Kind> {
 #[pymethods]
 impl Cell {
     #[new]
+    #[pyo3(signature = (obj, lock = None, ctx = None))]
     fn new(
-        object: &Bound<'_, PyAny>,
-        lock: &Bound<'_, PyAny>,
-        plain: bool,
+        obj: &Bound<'_, PyAny>,
+        lock: Option<&Bound<'_, PyAny>>,
+        ctx: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyClassInitializer<Self>> {
-        let layout = Layout::of(object, 0, plain)?;
-        Ok(PyClassInitializer::from(Guarded::new(object, lock)?).add_subclass(Self { layout }))
+        let _ = ctx;
+        let (base, plain) = Guarded::wrap(obj, lock)?;
+        let layout = Layout::of(obj, 0, plain)?;
+        Ok(PyClassInitializer::from(base).add_subclass(Self { layout }))
     }
 
     /// The value, read and written under the lock.

@@ -11,8 +11,11 @@ use pyo3::prelude::*;
 use std::ffi::CStr;
 use std::os::raw::c_int;
 
-/// A ctypes object and its lock, which may be any object with `acquire` and `release`.
-#[pyclass(frozen, subclass, weakref, dict, name = "Guarded", module = "garrison._core")]
+/// A ctypes object in shared memory, and the lock under which it is used.
+///
+/// ``with`` takes the lock, as do ``acquire`` and ``release``; ``get_obj()`` gives the ctypes object,
+/// which is used without it. The lock may be any object with these two methods.
+#[pyclass(frozen, subclass, weakref, name = "SynchronizedBase", module = "garrison.sharedctypes")]
 pub struct Guarded {
     object: Py<PyAny>,
     lock: Py<PyAny>,
@@ -75,10 +78,26 @@ impl Guarded {
     }
 }
 
-#[pymethods]
+/// What Python has to say about synchronized objects.
+fn policy<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import("garrison.sync._values")?.getattr(name)
+}
+
 impl Guarded {
-    #[new]
-    pub fn new(object: &Bound<'_, PyAny>, lock: &Bound<'_, PyAny>) -> PyResult<Self> {
+    /// The base of a wrapper, and whether the object's elements are numbers and nothing more.
+    pub fn wrap(
+        object: &Bound<'_, PyAny>,
+        lock: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<(Self, bool)> {
+        let chosen = match lock {
+            Some(lock) => lock.clone(),
+            None => policy(object.py(), "RLock")?.call0()?,
+        };
+        let plain = policy(object.py(), "_is_plain")?.call1((object,))?.is_truthy()?;
+        Ok((Self::of(object, &chosen)?, plain))
+    }
+
+    fn of(object: &Bound<'_, PyAny>, lock: &Bound<'_, PyAny>) -> PyResult<Self> {
         let own = lock.getattr("_semlock").ok();
         let own = own.and_then(|inner| inner.cast_into::<PyLock>().ok());
         Ok(Self {
@@ -88,6 +107,29 @@ impl Guarded {
             lock: lock.clone().unbind(),
             own: own.map(Bound::unbind),
         })
+    }
+}
+
+#[pymethods]
+impl Guarded {
+    #[new]
+    #[pyo3(signature = (obj, lock = None, ctx = None))]
+    fn new(
+        obj: &Bound<'_, PyAny>,
+        lock: Option<&Bound<'_, PyAny>>,
+        ctx: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let _ = ctx;
+        Self::wrap(obj, lock).map(|(base, _)| base)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        policy(slf.py(), "_reduce")?.call1((slf,))
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let object = slf.get().object.bind(slf.py()).str()?;
+        Ok(format!("<{} wrapper for {object}>", slf.get_type().name()?))
     }
 
     /// Return the ctypes object, which is used without the lock.

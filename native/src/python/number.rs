@@ -154,7 +154,7 @@ impl Kind {
         }
         let short = number as f32;
         if short.is_infinite() && number.is_finite() {
-            let message = format!("{number} is out of the range of a C float, 3.4e38 either way");
+            let message = format!("{number:?} is out of range: a C float holds up to 3.4e38 either way");
             return Err(PyOverflowError::new_err(message));
         }
         Ok(u64::from(short.to_bits()))

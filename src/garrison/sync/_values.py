@@ -128,7 +128,7 @@ def Array(  # noqa: N802 - the standard name
 
 
 def _fill(wrapper: SynchronizedArray, obj: Any, initial: Any) -> None:
-    if _is_plain(obj._type_) and obj._type_ not in CHARACTERS:
+    if _is_plain(obj) and obj._type_ not in CHARACTERS:
         wrapper[:] = initial
     else:
         obj.__init__(*initial)
@@ -227,77 +227,26 @@ def _rebuild(description: Any, spot: _core.Spot) -> Any:
     return synchronized(*_settle(_raw.described(description), spot))
 
 
-def _is_plain(type_: Any) -> bool:
-    """Whether ctypes gives such an element out as a number, not as an object of the type."""
+def _is_plain(obj: Any) -> bool:
+    """Whether ctypes gives it, or its elements, out as numbers, not as objects of the type."""
+    type_ = obj._type_ if isinstance(obj, ctypes.Array) else _raw.ordinary(type(obj))
     return bool(type_.__base__ is _raw.SIMPLE)
 
 
-class SynchronizedBase(_core.Guarded):
-    """A ctypes object in shared memory, and the lock under which it is used.
-
-    ``with`` takes the lock, as do ``acquire`` and ``release``; ``get_obj()`` gives the ctypes object,
-    which is used without it.
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, obj: Any, lock: Any = None, ctx: Any = None) -> Any:
-        """Wrap an object."""
-        return super().__new__(cls, obj, RLock() if lock is None else lock)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        obj, lock = self._obj, self._lock
-        if type(lock) is RLock and isinstance(obj, _raw.Shared):
-            whole, data = lock._place[0], obj._garrison_spot
-            ends = whole.offset + LOCK_SIZE, LOCK_SIZE + len(data)
-            if whole.chunk == data.chunk and ends == (data.offset, len(whole)):
-                return _rebuild, (_raw.describe(obj._ordinary), whole)
-        return synchronized, (obj, lock)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} wrapper for {self._obj}>"
+def _reduce(wrapper: SynchronizedBase) -> tuple[Any, ...]:
+    """Say how a wrapper travels: in one piece, if its lock lies with its data."""
+    obj, lock = wrapper._obj, wrapper._lock
+    if type(lock) is RLock and isinstance(obj, _raw.Shared):
+        whole, data = lock._place[0], obj._garrison_spot
+        ends = whole.offset + LOCK_SIZE, LOCK_SIZE + len(data)
+        if whole.chunk == data.chunk and ends == (data.offset, len(whole)):
+            return _rebuild, (_raw.describe(obj._ordinary), whole)
+    return synchronized, (obj, lock)
 
 
-class Synchronized(SynchronizedBase, _core.Cell):
-    """A value in shared memory, as `Value` returns it.
-
-    Attributes
-    ----------
-    value
-        Read and written under the lock.
-
-    Notes
-    -----
-    ``add``, ``exchange``, ``compare_exchange``, ``load`` and ``store`` are single steps of the processor,
-    for integers and floats. They neither take the lock nor wait for it: who holds it sees the value change
-    meanwhile. Use them alone, or the lock alone. A sum that is out of the type's range wraps
-    around.
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, obj: Any, lock: Any = None, ctx: Any = None) -> Any:
-        """Wrap a number or another simple object."""
-        lock = RLock() if lock is None else lock
-        plain = _is_plain(_raw.ordinary(type(obj)))
-        return _core.Cell.__new__(cls, obj, lock, plain)
-
-
-class SynchronizedArray(SynchronizedBase, _core.Cells):
-    """An array in shared memory, as `Array` returns it.
-
-    Notes
-    -----
-    ``add(index, amount)``, ``exchange(index, value)``, ``compare_exchange(index, expected, desired)``,
-    ``load(index)`` and ``store(index, value)`` are those of `Synchronized`, for one element.
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, obj: Any, lock: Any = None, ctx: Any = None) -> Any:
-        """Wrap an array."""
-        lock = RLock() if lock is None else lock
-        return _core.Cells.__new__(cls, obj, lock, _is_plain(obj._type_))
+SynchronizedBase = _core.SynchronizedBase
+Synchronized = _core.Synchronized
+SynchronizedArray = _core.SynchronizedArray
 
 
 class SynchronizedString(SynchronizedArray):

@@ -110,4 +110,3 @@ pub fn disown(word: &AtomicU32, me: u32, dead: u32) {
         }
     }
 }
-

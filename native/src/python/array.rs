@@ -34,8 +34,7 @@ impl Cells {
     #[inline]
     fn index(&self, index: &Bound<'_, PyAny>) -> PyResult<usize> {
         // SAFETY: live objects; -1 may be an error, which is asked for.
-        let number =
-            unsafe { ffi::PyNumber_AsSsize_t(index.as_ptr(), ffi::PyExc_IndexError) };
+        let number = unsafe { ffi::PyNumber_AsSsize_t(index.as_ptr(), ffi::PyExc_IndexError) };
         if number == -1 {
             if let Some(error) = PyErr::take(index.py()) {
                 return Err(error);
@@ -51,7 +50,10 @@ impl Cells {
 
     #[cold]
     fn no_such(&self, index: isize) -> PyErr {
-        PyIndexError::new_err(format!("invalid index {index}: this array has {} elements", self.len))
+        PyIndexError::new_err(format!(
+            "invalid index {index}: this array has {} elements",
+            self.len
+        ))
     }
 
     /// What atomic operations on one element need.
@@ -73,10 +75,8 @@ impl Cells {
                 *bits = kind.read(this.layout.at(kind, index));
             }
         })?;
-        let all: Vec<_> = bits
-            .into_iter()
-            .map(|bits| kind.to_python(slf.py(), bits))
-            .collect::<PyResult<_>>()?;
+        let all: Vec<_> =
+            bits.into_iter().map(|bits| kind.to_python(slf.py(), bits)).collect::<PyResult<_>>()?;
         Ok(PyList::new(slf.py(), all)?.into_any())
     }
 

@@ -46,11 +46,7 @@ impl Guarded {
     }
 
     #[cold]
-    fn after_waiting<T>(
-        own: &Bound<'_, PyLock>,
-        me: u32,
-        work: impl FnOnce() -> T,
-    ) -> PyResult<T> {
+    fn after_waiting<T>(own: &Bound<'_, PyLock>, me: u32, work: impl FnOnce() -> T) -> PyResult<T> {
         let inner = &own.get().lock;
         if own.get().recursive && inner.is_mine(me) {
             return Ok(work());
@@ -198,14 +194,14 @@ impl Layout {
             return Err(PyErr::fetch(object.py()));
         }
         let size = view.itemsize as usize;
-        let aligned = size != 0 && (view.buf as usize).is_multiple_of(size);
+        let aligned = (view.buf as usize).checked_rem(size) == Some(0);
         let kind = if plain && aligned && view.ndim == dimensions && !view.format.is_null() {
             // SAFETY: a C string, until the view is released.
             Kind::of(unsafe { CStr::from_ptr(view.format) }.to_bytes(), size)
         } else {
             None
         };
-        let len = if size == 0 { 0 } else { view.len as usize / size };
+        let len = (view.len as usize).checked_div(size).unwrap_or(0);
         let place = Place(view.buf.cast());
         // SAFETY: filled above.
         unsafe { ffi::PyBuffer_Release(&raw mut view) };

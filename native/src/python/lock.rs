@@ -100,8 +100,7 @@ impl LockRef {
         let mut deaths = registry.deaths().load(Ordering::Acquire);
         let mut judge = patience.is_over() && self.may_judge();
         loop {
-            let found =
-                lock::look(word, me, judge, may_inherit, |agent| registry.is_dead(agent));
+            let found = lock::look(word, me, judge, may_inherit, |agent| registry.is_dead(agent));
             let seen = match found {
                 Look::Taken => return Ok(self.took(Outcome::Taken)),
                 Look::Inherited(dead) => {
@@ -224,7 +223,10 @@ pub struct PyLock {
 impl PyLock {
     /// Take it, as `acquire` does.
     #[inline]
-    pub fn take(slf: &Bound<'_, Self>, patience: impl FnOnce() -> PyResult<Patience>) -> PyResult<bool> {
+    pub fn take(
+        slf: &Bound<'_, Self>,
+        patience: impl FnOnce() -> PyResult<Patience>,
+    ) -> PyResult<bool> {
         let this = slf.get();
         let me = this.lock.me()?;
         if this.lock.try_take(me) {

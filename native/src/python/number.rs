@@ -154,7 +154,8 @@ impl Kind {
         }
         let short = number as f32;
         if short.is_infinite() && number.is_finite() {
-            let message = format!("{number:?} is out of range: a C float holds up to 3.4e38 either way");
+            let message =
+                format!("{number:?} is out of range: a C float holds up to 3.4e38 either way");
             return Err(PyOverflowError::new_err(message));
         }
         Ok(u64::from(short.to_bits()))
@@ -224,9 +225,9 @@ impl Kind {
     #[inline]
     pub fn add(self, place: Place, bits: u64) -> u64 {
         match self {
-            Self::F64 => self.add_by(place, |old| {
-                (f64::from_bits(old) + f64::from_bits(bits)).to_bits()
-            }),
+            Self::F64 => {
+                self.add_by(place, |old| (f64::from_bits(old) + f64::from_bits(bits)).to_bits())
+            }
             Self::F32 => self.add_by(place, |old| {
                 let (old, more) = (f32::from_bits(old as u32), f32::from_bits(bits as u32));
                 u64::from((old + more).to_bits())

@@ -30,8 +30,15 @@ def _reduce(spot: _core.Spot) -> tuple[Any, ...]:
         descriptors = (_for_child(popen, fd), _for_child(popen, family_fd))
         return _inherit, (chunk, length, family, descriptors, place)
     spot.export()
+    return _attach, _address(spot)
+
+
+def _address(spot: _core.Spot) -> tuple[Any, ...]:
+    """Say where any process of this user and machine finds it, as long as this one has it."""
+    chunk, length, fd = spot.chunk
+    family, family_fd = spot.family
     sender = (os.getpid(), fd, family_fd, _os.host())
-    return _attach, (chunk, length, family, sender, place)
+    return chunk, length, family, sender, (spot.offset, len(spot), spot.readonly)
 
 
 copyreg.pickle(_core.Spot, _reduce)
@@ -66,18 +73,26 @@ _attached: set[Id] = set()
 
 def _attach(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> _core.Spot:
     """Rebuild a spot wherever the handle has come to."""
+    spot = _visit(chunk, length, family, sender, place)
+    spot.arrived()
+    return spot
+
+
+def _visit(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> _core.Spot:
+    """Rebuild a spot whose handle may be read any number of times: its sender keeps it."""
     offset, size, readonly = place
     spot = _core.Spot.find(chunk, offset, size)
     if spot is None:
         spot = _open(chunk, length, family, sender, place)
-    spot.arrived()
     return spot.part(0, size, readonly) if readonly else spot
 
 
 def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> _core.Spot:
     pid, fd, family_fd, host = sender
     if host != _os.host():
-        msg = "this handle was made on another machine, whose memory cannot be had here; send a copy"
+        msg = (
+            "this handle was made on another machine, whose memory cannot be had here; send a copy"
+        )
         raise SharedMemoryGone(msg)
     opened: list[int] = []
     try:

@@ -1,8 +1,8 @@
 """`RawValue` and `RawArray`: ctypes objects in shared memory, without a lock.
 
 A shared object is an instance of a subclass of its ctypes type, made here. It behaves as its type
-does, but is pickled as a handle. The types themselves stay as they are: ordinary objects of them, and
-those of the standard library's ``sharedctypes``, are pickled as ever.
+does, but is pickled as a handle. The types themselves stay as they are: ordinary objects of them,
+and those of the standard library's ``sharedctypes``, are pickled as ever.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import weakref
 from typing import Any
 
 from garrison import _core
-from garrison.memory import _handles as _handles  # shared objects travel as handles
 from garrison.memory._room import allocate
 
 __all__ = ["RawArray", "RawValue", "copy"]
@@ -49,8 +48,8 @@ def RawValue(typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802 - the stan
     Returns
     -------
     object
-        A real ctypes object. Nothing locks it, and numbers wrap around as ctypes does it. It is passed
-        to other processes as a handle of the same memory, which lives as long as any of them.
+        A real ctypes object. Nothing locks it, and numbers wrap around as ctypes does it. It is
+        passed to other processes as a handle of the same memory, which lives as long as they do.
 
     Raises
     ------

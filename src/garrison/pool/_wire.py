@@ -14,8 +14,9 @@ import pickle
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from garrison import _core, _os
+from garrison import _core
 from garrison.errors import ResultUnpicklable, SharedMemoryFull
+from garrison.memory._room import CHECKED, check_room
 from garrison.pool import _functions
 from garrison.pool._standard import MaybeEncodingError, RemoteTraceback
 
@@ -55,8 +56,6 @@ SCALARS = frozenset({int, float, complex, bool, type(None), str, bytes})
 
 LARGE = 1 << 14
 """Buffers below this size are cheaper inside of the pickle."""
-CHECKED = 64 << 20
-"""From this size on it is worth asking whether there is that much memory."""
 
 dumps, loads = pickle.dumps, pickle.loads
 
@@ -110,19 +109,6 @@ def _encode_otherwise(
         data = _by_value.dumps_by_value(value, known, where, keep)
     check_room(len(data) + sum(view.nbytes for view in buffers))
     return data, buffers or None
-
-
-def check_room(size: int) -> None:
-    """Raise before the kernel has to kill somebody for memory that is not there."""
-    if size < CHECKED:
-        return
-    room = _os.available_memory()
-    if size > room:
-        msg = (
-            f"{size:,} bytes do not fit into the {room:,} bytes of memory that are left; "
-            "send smaller pieces, or write the data to a file and send its name"
-        )
-        raise SharedMemoryFull(msg)
 
 
 def encode_result(value: object) -> tuple[int, bytes, list[Any] | None]:

@@ -2,8 +2,8 @@
 
     | lock, 64 bytes | data |      one place in shared memory
 
-The core reads and writes numbers itself, under the lock; strings, structures and everything else are
-ctypes' own business, under the lock as well.
+The core reads and writes numbers itself, under the lock; strings, structures and everything else
+are ctypes' own business, under the lock as well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ __all__ = ["Array", "Value", "synchronized"]
 
 
 def Value(  # noqa: N802 - the standard name
-    typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None
+    typecode_or_type: Any,
+    *args: Any,
+    lock: Any = True,
+    ctx: Any = None,  # noqa: ARG001 - it would choose whose lock
 ) -> Any:
     """Return a value in shared memory, with a lock.
 
@@ -41,9 +44,9 @@ def Value(  # noqa: N802 - the standard name
     Returns
     -------
     Synchronized
-        Reading and writing ``.value`` are each done under the lock. ``v.value += 1`` is one of each: hold
-        ``v.get_lock()`` around it, or use ``v.add(1)``, which needs no lock. For structures, an
-        object with the structure's fields.
+        Reading and writing ``.value`` are each done under the lock. ``v.value += 1`` is one of
+        each: hold ``v.get_lock()`` around it, or use ``v.add(1)``, which needs no lock. For
+        structures, an object with the structure's fields.
 
     Raises
     ------
@@ -81,7 +84,11 @@ def Value(  # noqa: N802 - the standard name
 
 
 def Array(  # noqa: N802 - the standard name
-    typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None
+    typecode_or_type: Any,
+    size_or_initializer: Any,
+    *,
+    lock: Any = True,
+    ctx: Any = None,  # noqa: ARG001 - it would choose whose lock
 ) -> Any:
     """Return an array in shared memory, with a lock.
 

@@ -41,9 +41,9 @@ impl PySpot {
 
     /// What another process has described; nothing if this one would need the descriptors for it.
     #[staticmethod]
-    fn find(chunk: Id, offset: usize, len: usize) -> PyResult<Option<Self>> {
+    fn find(chunk: Id, offset: usize, size: usize) -> PyResult<Option<Self>> {
         let Some(chunk) = Chunk::known(chunk) else { return Ok(None) };
-        let spot = Spot::within(chunk, offset, len).map_err(|error| attach_error(&error))?;
+        let spot = Spot::within(chunk, offset, size).map_err(|error| attach_error(&error))?;
         Ok(Some(Self { spot, readonly: false }))
     }
 
@@ -53,23 +53,23 @@ impl PySpot {
         chunk: (Id, i32, usize),
         family: (Id, i32),
         offset: usize,
-        len: usize,
+        size: usize,
     ) -> PyResult<Self> {
         let attached = || {
             let registry = Registry::attach(family.1, family.0)?;
-            let chunk = Chunk::attach(chunk.1, chunk.2, chunk.0, &registry)?;
-            Spot::within(chunk, offset, len)
+            let chunk = Chunk::attach(chunk.1, chunk.2, chunk.0, registry)?;
+            Spot::within(chunk, offset, size)
         };
         Ok(Self { spot: attached().map_err(|error| attach_error(&error))?, readonly: false })
     }
 
     /// A part of it, perhaps not to be written to.
-    #[pyo3(signature = (offset, len, readonly = false))]
-    fn part(&self, offset: usize, len: usize, readonly: bool) -> PyResult<Self> {
-        if offset > self.spot.len || len > self.spot.len - offset {
+    #[pyo3(signature = (offset, size, readonly = false))]
+    fn part(&self, offset: usize, size: usize, readonly: bool) -> PyResult<Self> {
+        if offset > self.spot.len || size > self.spot.len - offset {
             return Err(PyIndexError::new_err("outside of the shared memory"));
         }
-        let spot = Spot { offset: self.spot.offset + offset, len, ..self.spot.clone() };
+        let spot = Spot { offset: self.spot.offset + offset, len: size, ..self.spot.clone() };
         Ok(Self { spot, readonly: readonly || self.readonly })
     }
 

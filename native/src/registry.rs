@@ -437,6 +437,14 @@ fn identity_in(slot: &AgentShared) -> Identity {
     }
 }
 
+/// Descriptors that this process keeps to its end, once it has used a lock.
+pub fn descriptors() -> Vec<i32> {
+    let known = KNOWN.lock().expect("never poisoned");
+    let own = known.iter().flat_map(|(_, all)| all.values().map(|registry| registry.fd()));
+    let witnesses = WITNESS.iter().map(|witness| witness.load(Ordering::Relaxed));
+    own.chain(witnesses.filter(|&fd| fd >= 0)).collect()
+}
+
 /// Ring in every family that this process knows.
 pub fn ring_deaths() {
     if let Some((_, all)) = &*KNOWN.lock().expect("never poisoned") {

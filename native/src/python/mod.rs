@@ -73,8 +73,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(journal::split, module)?)?;
     module.add_function(wrap_pyfunction!(journal::pack, module)?)?;
     module.add("OUTCOME_EACH", worker::OUTCOME_EACH)?;
-    module.add_function(wrap_pyfunction!(spot::found_family, module)?)?;
+    module.add_function(wrap_pyfunction!(spot::family, module)?)?;
+    module.add_function(wrap_pyfunction!(spot::join_family, module)?)?;
     module.add_function(wrap_pyfunction!(spot::ring_deaths, module)?)?;
+    module.add_function(wrap_pyfunction!(spot::kept_descriptors, module)?)?;
     module.add_class::<spot::PySpot>()?;
     module.add_function(wrap_pyfunction!(waiting::waits, module)?)?;
     module.add_class::<lock::PyLock>()?;

@@ -142,10 +142,25 @@ impl PySpot {
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
 }
 
-/// Make sure that this process has a family, for its children to be of it too.
+/// This process's family, which is founded if need be: its identity, and its descriptor here. Children
+/// that are forked from now on are of it too.
 #[pyfunction]
-pub fn found_family() -> PyResult<()> {
-    Registry::home().map(|_| ()).map_err(|error| memory_error(&error, "a registry of processes"))
+pub fn family() -> PyResult<((u64, u64), i32)> {
+    let home = Registry::home();
+    let home = home.map_err(|error| memory_error(&error, "a registry of processes"))?;
+    Ok((home.id.into(), home.fd()))
+}
+
+/// Be of another process's family, unless this one has one. The descriptor stays the caller's.
+#[pyfunction]
+pub fn join_family(id: Id, fd: i32) -> PyResult<()> {
+    Registry::attach(fd, id).map(|_| ()).map_err(|error| attach_error(&error))
+}
+
+/// Descriptors that stay open as long as this process lives, whatever becomes of its objects.
+#[pyfunction]
+pub fn kept_descriptors() -> Vec<i32> {
+    crate::registry::descriptors().into_iter().chain(crate::chunk::current_descriptor()).collect()
 }
 
 /// A process is known to have died: all who wait for something look whether it had it.

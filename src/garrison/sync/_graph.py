@@ -15,10 +15,10 @@ __all__ = ["Holder", "Waiter", "holders", "waiters"]
 KINDS = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier")
 """In the order in which the core counts them."""
 
-_known: weakref.WeakSet[Any] = weakref.WeakSet()
+_known: weakref.WeakSet[_core.Lock | _core.Semaphore] = weakref.WeakSet()
 
 
-def remember(lock: Any) -> None:
+def remember(lock: _core.Lock | _core.Semaphore) -> None:
     """Have `holders` ask this lock."""
     _known.add(lock)
 
@@ -93,8 +93,16 @@ def holders() -> list[Holder]:
     """
     found: list[Holder] = []
     for lock in list(_known):
-        found += lock._holders()
+        if isinstance(lock, _core.Semaphore):
+            found += _of_semaphore(lock)
+        elif (holder := lock.holder) is not None:
+            found.append(Holder("RLock" if lock.recursive else "Lock", lock.number, *holder))
     return sorted(found, key=lambda each: -each.seconds)
+
+
+def _of_semaphore(semaphore: _core.Semaphore) -> Iterable[Holder]:
+    for pid, permits in semaphore.holders:
+        yield from [Holder("BoundedSemaphore", semaphore.number, pid, 0, 0.0, "")] * permits
 
 
 def waiters() -> list[Waiter]:
@@ -128,8 +136,8 @@ def raise_deadlock(members: Iterable[tuple[Any, ...]]) -> NoReturn:
     """Say who waits for whom; called by the core in the one that gives in."""
     cycle = [_waiter(*each) for each in members]
     lines = [
-        f"process {each.pid} (thread {each.thread}), at {each.where}, has waited {each.seconds:.1f} s "
-        f"for the {each.kind} that process {each.holder} holds"
+        f"process {each.pid} (thread {each.thread}) has waited {each.seconds:.1f} s, "
+        f"at {each.where}, for the {each.kind} that process {each.holder} holds"
         for each in cycle
     ]
     msg = "these wait for each other and would for ever:\n  " + "\n  ".join(lines)

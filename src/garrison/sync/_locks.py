@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from garrison import _core
 from garrison.memory import Spot
 from garrison.sync._abandon import MODES
-from garrison.sync._graph import Holder, remember
+from garrison.sync._graph import remember
 
 __all__ = ["Lock", "RLock"]
 
@@ -44,7 +44,7 @@ class Mutex:
     def _settle(self, spot: Spot, offset: int, mode: int, detects: bool) -> None:
         lock = _core.Lock(spot, offset, self._recursive, mode, detects)
         self._place = (spot, offset, mode, detects)
-        remember(self)
+        remember(lock)
         self._semlock = lock
         self.acquire = lock.acquire
         self.release = lock.release
@@ -64,10 +64,6 @@ class Mutex:
     def abandoned(self) -> bool:
         """Whether it was taken, here and the last time, from a process that had died holding it."""
         return self._semlock.abandoned
-
-    def _holders(self) -> list[Holder]:
-        name, holder = type(self).__name__, self._semlock.holder
-        return [] if holder is None else [Holder(name, self._semlock.number, *holder)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), *self._place)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from garrison import _core
 from garrison.memory import Spot
-from garrison.sync._graph import Holder, remember
+from garrison.sync._graph import remember
 
 __all__ = ["SEM_VALUE_MAX", "BoundedSemaphore", "Semaphore"]
 
@@ -99,17 +99,9 @@ class BoundedSemaphore(Semaphore):
         permits = _permits(value)
         if 0 < permits <= MOST_SIGNED:
             self._settle(Spot(WORD * (1 + permits)), 0, permits, 0)
-            remember(self)
+            remember(self._semlock)
         else:
             self._settle(Spot(WORD), permits, 0, permits)
-
-    def _holders(self) -> list[Holder]:
-        number = self._semlock.number
-        return [
-            Holder("BoundedSemaphore", number, pid, 0, 0.0, "")
-            for pid, permits in self._semlock.holders
-            for _ in range(permits)
-        ]
 
     def __repr__(self) -> str:
         _, most, places = self._place
@@ -120,7 +112,7 @@ def _rebuild(kind: type[S], *place: Any) -> S:
     semaphore = kind.__new__(kind)
     semaphore._settle(*place)
     if place[-1]:
-        remember(semaphore)
+        remember(semaphore._semlock)
     return semaphore
 
 

@@ -133,6 +133,8 @@ impl Sleeper {
         if self.since == 0 {
             self.since = super::now();
         }
+        // One that came just before the system call interrupts nothing: the end of the slice will show it.
+        py.check_signals()?;
         let limit = patience.left().min(SLICE);
         let bell = (self.registry.deaths(), self.deaths);
         let woken = py.detach(|| {
@@ -143,9 +145,7 @@ impl Sleeper {
         let rung = self.registry.deaths().load(Ordering::Acquire);
         let judge = woken == Woken::TimedOut || rung != self.deaths;
         self.deaths = rung;
-        if woken == Woken::Interrupted {
-            py.check_signals()?;
-        }
+        py.check_signals()?;
         if woken == Woken::TimedOut {
             self.show(py, holder, patience);
             if self.subject.detects {

@@ -152,6 +152,12 @@ impl Chunk {
     }
 }
 
+/// The descriptor of the chunk that is being filled: there is one as long as the process lives.
+pub fn current_descriptor() -> Option<i32> {
+    let current = CURRENT.lock().expect("never poisoned");
+    current.as_ref().map(|(chunk, ..)| chunk.fd())
+}
+
 /// A place in a chunk, which it keeps alive.
 #[derive(Debug, Clone)]
 pub struct Spot {

@@ -1,8 +1,11 @@
 //! The Python face: one class for each role a process can have.
 
 mod array;
+mod barrier;
 mod block;
 mod cell;
+mod condition;
+mod event;
 mod finalizing;
 mod guarded;
 mod journal;
@@ -10,6 +13,7 @@ mod lock;
 mod number;
 mod parent;
 mod process;
+mod semaphore;
 mod spot;
 mod supervisor;
 mod table;
@@ -73,13 +77,20 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(journal::split, module)?)?;
     module.add_function(wrap_pyfunction!(journal::pack, module)?)?;
     module.add("OUTCOME_EACH", worker::OUTCOME_EACH)?;
-    module.add_function(wrap_pyfunction!(spot::found_family, module)?)?;
+    module.add_function(wrap_pyfunction!(spot::family, module)?)?;
+    module.add_function(wrap_pyfunction!(spot::join_family, module)?)?;
     module.add_function(wrap_pyfunction!(spot::ring_deaths, module)?)?;
+    module.add_function(wrap_pyfunction!(spot::kept_descriptors, module)?)?;
     module.add_class::<spot::PySpot>()?;
+    module.add_function(wrap_pyfunction!(waiting::waits, module)?)?;
     module.add_class::<lock::PyLock>()?;
     module.add_class::<guarded::Guarded>()?;
     module.add_class::<cell::Cell>()?;
     module.add_class::<array::Cells>()?;
+    module.add_class::<semaphore::PySemaphore>()?;
+    module.add_class::<event::PyEvent>()?;
+    module.add_class::<condition::PyCondition>()?;
+    module.add_class::<barrier::PyBarrier>()?;
     module.add_class::<block::Block>()?;
     module.add_class::<table::Table>()?;
     module.add_class::<parent::Parent>()?;

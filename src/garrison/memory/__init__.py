@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from garrison.memory import _handles as _handles  # a spot can be pickled from here on
+from garrison.memory._handles import Spot
 from garrison.memory._ndarray import ndarray
 from garrison.memory._raw import RawArray, RawValue, copy
 from garrison.memory._share import Shared, share
 
-__all__ = ["RawArray", "RawValue", "Shared", "copy", "ndarray", "share"]
+__all__ = ["RawArray", "RawValue", "Shared", "Spot", "copy", "ndarray", "share"]
 
 for _each in (RawArray, RawValue, Shared, copy, ndarray, share):
     _each.__module__ = __name__

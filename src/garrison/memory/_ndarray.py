@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from garrison import _core
+from garrison.memory._handles import Spot
 from garrison.memory._room import allocate
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def ndarray(shape: Any, dtype: Any = float) -> np.ndarray[Any, Any]:
     return array
 
 
-def _place(spot: _core.Spot, offset: int, shape: Any, strides: Any, dtype: Any) -> Any:
+def _place(spot: Spot, offset: int, shape: Any, strides: Any, dtype: Any) -> Any:
     """Return the array that lies there."""
     made = _class().__new__(_class(), shape, dtype, spot, offset, strides)
     made._garrison_spot = spot
@@ -93,7 +93,7 @@ def _class() -> Any:
     class SharedArray(np.ndarray):  # type: ignore[misc,name-defined] # numpy may be absent
         """A numpy array in shared memory, or what numpy has made of one."""
 
-        _garrison_spot: _core.Spot | None
+        _garrison_spot: Spot | None
 
         def __array_finalize__(self, origin: Any) -> None:
             # A view is shared as well; the result of a calculation is not.
@@ -123,7 +123,7 @@ def _class() -> Any:
     return SharedArray
 
 
-def _bytes(spot: _core.Spot) -> Any:
+def _bytes(spot: Spot) -> Any:
     return _numpy().frombuffer(spot, "u1")
 
 
@@ -131,7 +131,7 @@ def _address(array: Any) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def _lies_in(array: Any, spot: _core.Spot) -> bool:
+def _lies_in(array: Any, spot: Spot) -> bool:
     from_start = _address(array) - _address(_bytes(spot))
     return 0 <= from_start < len(spot) or (array.size == 0 and from_start == len(spot))
 

@@ -11,7 +11,7 @@ import ctypes
 import weakref
 from typing import Any
 
-from garrison import _core
+from garrison.memory._handles import Spot
 from garrison.memory._room import allocate
 
 __all__ = ["RawArray", "RawValue", "copy"]
@@ -179,7 +179,7 @@ def new(type_: Any) -> Any:
     return place(type_, allocate(ctypes.sizeof(type_)))
 
 
-def place(type_: Any, spot: _core.Spot) -> Any:
+def place(type_: Any, spot: Spot) -> Any:
     """Return the object of that type that lies there."""
     made = _shared(type_).from_buffer(spot)
     made._garrison_spot = spot
@@ -192,7 +192,7 @@ def place(type_: Any, spot: _core.Spot) -> Any:
 class Shared:
     """Mixed into the type of a shared object: how it travels."""
 
-    _garrison_spot: _core.Spot
+    _garrison_spot: Spot
     _ordinary: Any
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -252,6 +252,6 @@ def described(description: Described) -> Any:
     return description
 
 
-def rebuild(description: Described, spot: _core.Spot) -> Any:
+def rebuild(description: Described, spot: Spot) -> Any:
     """Return the object that another process has sent."""
     return place(described(description), spot)

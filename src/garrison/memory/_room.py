@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from garrison import _core, _os
+from garrison import _os
+from garrison._core import Spot
 from garrison.errors import SharedMemoryFull
 
 CHECKED = 64 << 20
@@ -22,7 +23,7 @@ def check_room(size: int) -> None:
         raise SharedMemoryFull(msg)
 
 
-def allocate(size: int) -> _core.Spot:
+def allocate(size: int) -> Spot:
     """Return fresh shared memory of so many bytes, all zero."""
     check_room(size)
-    return _core.Spot(size)
+    return Spot(size)

@@ -16,8 +16,8 @@ import sys
 from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
-from garrison import _core
 from garrison.memory import _handles, _ndarray
+from garrison.memory._handles import Spot
 from garrison.memory._room import allocate
 
 __all__ = ["Shared", "share"]
@@ -78,9 +78,9 @@ def share(obj: T) -> Shared[T]:
     return Shared(frozen, inner)
 
 
-def _freeze(obj: object) -> tuple[_core.Spot, list[_core.Spot]]:
+def _freeze(obj: object) -> tuple[Spot, list[Spot]]:
     """Write an object down; return where, and where handles inside of it lead to."""
-    inner: list[_core.Spot] = []
+    inner: list[Spot] = []
     buffers: list[memoryview] = []
     file = io.BytesIO()
     pickler = pickle.Pickler(file, 5, buffer_callback=lambda buffer: buffers.append(buffer.raw()))
@@ -97,7 +97,7 @@ def _freeze(obj: object) -> tuple[_core.Spot, list[_core.Spot]]:
             view.release()
 
 
-def _write(parts: list[memoryview]) -> _core.Spot:
+def _write(parts: list[memoryview]) -> Spot:
     """Copy the parts into one place of their own."""
     lengths = [part.nbytes for part in parts]
     head = struct.pack(f"{len(parts) + 1}Q", len(parts), *lengths)
@@ -120,7 +120,7 @@ def _whole_lines(size: int) -> int:
     return -(-size // LINE) * LINE
 
 
-def _parts(spot: _core.Spot) -> list[_core.Spot]:
+def _parts(spot: Spot) -> list[Spot]:
     """What was written, as read-only places that each keep the memory."""
     with memoryview(spot) as view:
         (count,) = struct.unpack_from("Q", view)
@@ -137,8 +137,8 @@ class Shared(Generic[T]):
 
     __slots__ = ("__weakref__", "_inner", "_spot")
 
-    def __init__(self, spot: _core.Spot, inner: list[_core.Spot]) -> None:
-        self._spot: _core.Spot | None = spot
+    def __init__(self, spot: Spot, inner: list[Spot]) -> None:
+        self._spot: Spot | None = spot
         self._inner = inner  # what handles inside of the object lead to
 
     def get(self) -> T:
@@ -175,7 +175,7 @@ class Shared(Generic[T]):
             self._spot = None
             self._inner = []
 
-    def _open(self) -> _core.Spot:
+    def _open(self) -> Spot:
         if self._spot is None:
             msg = "this handle of a shared object is closed: share the object again"
             raise ValueError(msg)
@@ -197,16 +197,16 @@ class Shared(Generic[T]):
 # --- Pickling ---------------------------------------------------------------------------------
 
 
-def _reducers(inner: list[_core.Spot]) -> dict[Any, Any]:
+def _reducers(inner: list[Spot]) -> dict[Any, Any]:
     """How to take out every buffer that can be taken out."""
 
-    def reduce_spot(spot: _core.Spot) -> Any:
+    def reduce_spot(spot: Spot) -> Any:
         inner.append(
             spot
         )  # its readers are many: it is kept for them, and their number is not known
         return _handles._visit, _handles._address(spot)
 
-    reducers = {**copyreg.dispatch_table, memoryview: _reduce_view, _core.Spot: reduce_spot}
+    reducers = {**copyreg.dispatch_table, memoryview: _reduce_view, Spot: reduce_spot}
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
         reducers |= dict.fromkeys((numpy.ndarray, _ndarray._class()), _reduce_array)

@@ -1,12 +1,34 @@
-"""Locks that survive their owners, and values under them."""
+"""Locks that survive their owners, and what is made of them."""
 
 from __future__ import annotations
 
+from garrison.sync._barrier import Barrier, BrokenBarrierError
+from garrison.sync._condition import Condition
+from garrison.sync._event import Event
+from garrison.sync._graph import Holder, Waiter, holders, waiters
 from garrison.sync._locks import Lock, RLock
+from garrison.sync._semaphores import BoundedSemaphore, Semaphore
 from garrison.sync._values import Array, Value, synchronized
 
-__all__ = ["Array", "Lock", "RLock", "Value", "synchronized"]
+__all__ = [
+    "Array",
+    "Barrier",
+    "BoundedSemaphore",
+    "BrokenBarrierError",
+    "Condition",
+    "Event",
+    "Holder",
+    "Lock",
+    "RLock",
+    "Semaphore",
+    "Value",
+    "Waiter",
+    "holders",
+    "synchronized",
+    "waiters",
+]
 
-for _kind in (Array, Lock, RLock, Value, synchronized):
-    _kind.__module__ = __name__
-del _kind
+for _name in __all__:
+    if _name != "BrokenBarrierError":
+        globals()[_name].__module__ = __name__
+del _name

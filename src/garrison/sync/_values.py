@@ -13,7 +13,7 @@ import weakref
 from typing import Any
 
 from garrison import _core
-from garrison.memory import _raw
+from garrison.memory import Spot, _raw
 from garrison.memory._room import allocate
 from garrison.sync._locks import SIZE as LOCK_SIZE
 from garrison.sync._locks import RLock
@@ -223,13 +223,13 @@ def _allocate(type_: Any, lock: Any) -> tuple[Any, Any]:
     return _settle(type_, allocate(LOCK_SIZE + ctypes.sizeof(type_)))
 
 
-def _settle(type_: Any, spot: _core.Spot) -> tuple[Any, Any]:
+def _settle(type_: Any, spot: Spot) -> tuple[Any, Any]:
     """Return the object and the lock that lie in one place."""
     data = spot.part(LOCK_SIZE, len(spot) - LOCK_SIZE)
     return _raw.place(type_, data), RLock._at(spot, 0)
 
 
-def _rebuild(description: Any, spot: _core.Spot) -> Any:
+def _rebuild(description: Any, spot: Spot) -> Any:
     """Return the wrapper that another process has sent."""
     return synchronized(*_settle(_raw.described(description), spot))
 
@@ -244,9 +244,10 @@ def _reduce(wrapper: SynchronizedBase) -> tuple[Any, ...]:
     """Say how a wrapper travels: in one piece, if its lock lies with its data."""
     obj, lock = wrapper._obj, wrapper._lock
     if type(lock) is RLock and isinstance(obj, _raw.Shared):
-        whole, data = lock._place[0], obj._garrison_spot
+        (whole, *rest), data = lock._place, obj._garrison_spot
         ends = whole.offset + LOCK_SIZE, LOCK_SIZE + len(data)
-        if whole.chunk == data.chunk and ends == (data.offset, len(whole)):
+        together = whole.chunk == data.chunk and ends == (data.offset, len(whole))
+        if together and rest == [0, 0, False]:
             return _rebuild, (_raw.describe(obj._ordinary), whole)
     return synchronized, (obj, lock)
 

@@ -48,6 +48,8 @@ pub const POINTS: &[&str] = &[
     "chunk.created",
     "chunk.reserved",
     "chunk.allocated",
+    // Between the two ends of a value's lock.
+    "value.written",
 ];
 
 #[cfg(feature = "crash-points")]

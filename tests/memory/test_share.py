@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import os
 import pickle
 import subprocess
@@ -18,6 +20,10 @@ from garrison.memory import RawValue, Shared, ndarray, share
 from memory import jobs
 
 np = pytest.importorskip("numpy")
+for _name in ("pandas", "pyarrow"):
+    # Its threads are not those of the first test to use it.
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_name)
 
 
 def test_arrays_are_views_that_cannot_be_written_to() -> None:
@@ -74,10 +80,25 @@ def test_memory_views_keep_their_shape(view: memoryview) -> None:
         assert (seen.format, seen.shape) == (view.format, view.shape)
 
 
-def test_frames_and_tables() -> None:
+def test_frames_are_views() -> None:
     pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({"n": np.arange(1000), "x": np.ones(1000)})
-    assert share(frame).get().equals(frame)
+    frame = pandas.DataFrame({"n": np.arange(100_000), "x": np.ones(100_000)})
+    shared = share(frame)
+    one, two = shared.get(), shared.get()
+    assert one.equals(frame)
+    assert np.shares_memory(one["x"].to_numpy(), two["x"].to_numpy())
+
+
+def test_tables_are_views() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table({"n": np.arange(100_000), "s": ["text"] * 100_000})
+    shared = share([table])
+    before = pyarrow.total_allocated_bytes()
+    (one,), (two,) = shared.get(), shared.get()
+    assert one.equals(table)
+    assert pyarrow.total_allocated_bytes() == before
+    columns = [each["n"].chunk(0).buffers()[1].address for each in (one, two)]
+    assert columns[0] == columns[1]
 
 
 def test_handles_inside_lead_to_living_memory_and_arrays_are_frozen() -> None:

@@ -206,6 +206,11 @@ def test_slices_from_arrays_of_the_same_numbers_and_of_others() -> None:
     assert numbers[:] == [0, 0, 1, 7, 8, 1]
 
 
+class Liar(list[int]):
+    def __len__(self) -> int:
+        return 2
+
+
 def test_slices_are_written_whole_or_not_at_all() -> None:
     numbers = Array("i", 6)
     numbers[1:4] = array.array("i", [1, 2, 3])
@@ -217,6 +222,8 @@ def test_slices_are_written_whole_or_not_at_all() -> None:
             numbers[2:4] = values
     with pytest.raises(TypeError):
         numbers[2:4] = (n for n in range(2))
+    with pytest.raises(ValueError, match="1 elements for 2 places"):
+        numbers[2:4] = Liar([1])
     assert numbers[:] == [8, 1, 2, 3, 4, 9]
 
 

@@ -89,13 +89,15 @@ impl Cells {
     ) -> PyResult<()> {
         let this = slf.get();
         let found = slice.indices(this.len)?;
-        if values.len()? != found.slicelength {
-            return Err(PyValueError::new_err(format!(
-                "can only assign a sequence of the same size: {} elements for {} places",
-                values.len()?,
-                found.slicelength
-            )));
-        }
+        let fits = |len: usize| {
+            let places = found.slicelength;
+            (len == places).then_some(()).ok_or_else(|| {
+                PyValueError::new_err(format!(
+                    "can only assign a sequence of the same size: {len} elements for {places} places"
+                ))
+            })
+        };
+        fits(values.len()?)?;
         if found.step == 1 {
             if let Some(source) = Source::of(values, kind, found.slicelength) {
                 return Guarded::briefly(slf.as_super(), || {
@@ -112,6 +114,7 @@ impl Cells {
             .take(found.slicelength)
             .map(|value| kind.to_bits(&value?))
             .collect::<PyResult<_>>()?;
+        fits(bits.len())?;
         Guarded::briefly(slf.as_super(), || {
             for (bits, index) in bits.iter().zip(indices(&found)) {
                 kind.write(this.layout.at(kind, index), *bits);

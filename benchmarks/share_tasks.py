@@ -14,7 +14,7 @@ import tasks
 from harness import BASELINE, SUBJECT, Goal, Metric, Values
 
 TASKS = 100
-FEW = 4
+FEW = 2
 
 
 def turn(peer: str, quick: bool) -> Values:
@@ -93,7 +93,7 @@ if __name__ == "__main__":
             ),
             turn=turn,
             peers=(SUBJECT, BASELINE),
-            rounds=2,
+            rounds=1,
             note="garrison by `share(array)`, the making of which counts; memory of all processes, "
             f"every shared page once. multiprocessing does {FEW} tasks, of which the time is "
             "scaled up.",

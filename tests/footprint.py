@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,33 +59,15 @@ class Footprint:
         }
         for process in marked_processes(mark):
             self._things["process", process.pid, process.create_time()] = process
-        kept = _kept()
         for fd, target in _open_descriptors():
-            if _inode(fd) not in kept:
-                self._things["descriptor", fd, target] = target
+            self._things["descriptor", fd, target] = target
         for inode, name in _memfd_mappings():
-            if int(inode) not in kept:
-                self._things["memfd mapping", inode] = name
+            self._things["memfd mapping", inode] = name
 
     def taken_since(self, earlier: Footprint) -> list[str]:
         """Name what has come since `earlier` and is still there."""
         new = self._things.keys() - earlier._things.keys()
         return sorted(f"{key[0]} {key[1]}: {_describe(self._things[key])}" for key in new)
-
-
-def _kept() -> set[int]:
-    """What garrison keeps to the end of the process: its registry, and the chunk being filled."""
-    if "garrison._core" not in sys.modules:
-        return set()
-    spot = sys.modules["garrison._core"].Spot(1)
-    return {_inode(spot.chunk[2]), _inode(spot.family[1])}
-
-
-def _inode(fd: int) -> int:
-    try:
-        return os.fstat(fd).st_ino
-    except OSError:
-        return 0
 
 
 def _open_descriptors() -> Iterator[tuple[int, str]]:

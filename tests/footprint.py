@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from garrison import _core
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -59,10 +61,14 @@ class Footprint:
         }
         for process in marked_processes(mark):
             self._things["process", process.pid, process.create_time()] = process
+        kept = set(_core.kept_descriptors())
+        inodes = {str(os.fstat(fd).st_ino) for fd in kept}
         for fd, target in _open_descriptors():
-            self._things["descriptor", fd, target] = target
+            if fd not in kept:
+                self._things["descriptor", fd, target] = target
         for inode, name in _memfd_mappings():
-            self._things["memfd mapping", inode] = name
+            if inode not in inodes:
+                self._things["memfd mapping", inode] = name
 
     def taken_since(self, earlier: Footprint) -> list[str]:
         """Name what has come since `earlier` and is still there."""

@@ -94,7 +94,8 @@ impl Chunk {
         let map = segment.map_control()?;
         let chunk = Arc::new(Self { registry, id, segment, map });
         let head = chunk.head();
-        let written = |words: &[AtomicU64; 2]| [0, 1].map(|half| words[half].load(Ordering::Relaxed));
+        let written =
+            |words: &[AtomicU64; 2]| [0, 1].map(|half| words[half].load(Ordering::Relaxed));
         if head.magic.load(Ordering::Acquire) != MAGIC
             || written(&head.id) != id
             || written(&head.family) != registry.id
@@ -126,7 +127,8 @@ impl Chunk {
     pub fn export(self: &Arc<Self>) {
         let mut under_way = UNDER_WAY.lock().expect("never poisoned");
         let here = generation();
-        under_way.retain(|(chunk, of)| *of == here && (chunk.is_under_way() || chunk.id == self.id));
+        under_way
+            .retain(|(chunk, of)| *of == here && (chunk.is_under_way() || chunk.id == self.id));
         self.head().exports.fetch_add(1, Ordering::Relaxed);
         if !under_way.iter().any(|(chunk, _)| chunk.id == self.id) {
             under_way.push((self.clone(), here));
@@ -148,6 +150,12 @@ impl Chunk {
         let mut under_way = UNDER_WAY.lock().expect("never poisoned");
         under_way.retain(|(chunk, _)| chunk.id != self.id);
     }
+}
+
+/// The descriptor of the chunk that is being filled: there is one as long as the process lives.
+pub fn current_descriptor() -> Option<i32> {
+    let current = CURRENT.lock().expect("never poisoned");
+    current.as_ref().map(|(chunk, ..)| chunk.fd())
 }
 
 /// A place in a chunk, which it keeps alive.
@@ -179,7 +187,8 @@ impl Spot {
         }
         let (chunk, used, _) = current.as_mut().expect("there is one now");
         let offset = *used;
-        let (reserved, wanted) = (offset.next_multiple_of(PAGE), (offset + room).next_multiple_of(PAGE));
+        let (reserved, wanted) =
+            (offset.next_multiple_of(PAGE), (offset + room).next_multiple_of(PAGE));
         if wanted > reserved {
             chunk.segment.reserve_control(reserved, wanted - reserved)?;
             crate::crash::reach("chunk.reserved");

@@ -40,11 +40,7 @@ pub fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> Woken {
 ///
 /// A kernel before Linux 5.16 cannot wait for two; then `limit` bounds how long a change of the
 /// second goes unnoticed.
-pub fn wait_either(
-    first: (&AtomicU32, u32),
-    second: (&AtomicU32, u32),
-    limit: Duration,
-) -> Woken {
+pub fn wait_either(first: (&AtomicU32, u32), second: (&AtomicU32, u32), limit: Duration) -> Woken {
     static CAN: AtomicBool = AtomicBool::new(true);
     if !CAN.load(Ordering::Relaxed) {
         return wait(first.0, first.1, limit);

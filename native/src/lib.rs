@@ -3,10 +3,15 @@
 //! It has no policy. `protocol` says how a task changes hands, `table` where it lies, `lock` how a
 //! lock does and `registry` who may hold it; `heap`, `chunk` and `segment` say where bytes lie; `python` converts arguments, releases the GIL, calls and converts back.
 
+pub mod barrier;
+pub mod condition;
 pub mod crash;
+pub mod event;
 pub mod futex;
 pub mod lock;
 pub mod protocol;
+pub mod semaphore;
+pub mod text;
 
 #[cfg(not(loom))]
 pub mod chunk;
@@ -20,6 +25,8 @@ pub mod segment;
 pub mod spin;
 #[cfg(not(loom))]
 pub mod table;
+#[cfg(not(loom))]
+pub mod waits;
 
 #[cfg(all(feature = "python", not(loom)))]
 mod python;

@@ -27,7 +27,8 @@ pub struct LockShared {
     _pad: u32,
     /// When it was taken, in ns of the coarse monotonic clock.
     pub since: AtomicU64,
-    _more: [u64; 5],
+    /// Where in the code, for a lock that looks for deadlocks: text, as much of its end as fits.
+    pub site: [AtomicU64; 5],
 }
 
 #[cfg(not(loom))]
@@ -110,4 +111,3 @@ pub fn disown(word: &AtomicU32, me: u32, dead: u32) {
         }
     }
 }
-

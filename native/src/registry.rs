@@ -1,7 +1,7 @@
 //! Who takes part: the processes of a family, each with a number to sign with.
 //!
 //! ```text
-//! | HeaderShared | AgentShared × AGENTS |
+//! | HeaderShared | AgentShared × AGENTS | WaitShared × ROWS |
 //! ```
 //! An agent is a process that uses locks. Its number names a slot and the slot's generation, so a
 //! word that it has signed can be told from one of its successor in the slot for ever.
@@ -13,6 +13,7 @@
 //! has closed all its descriptors.
 
 use crate::segment::{generation, Mapping, Segment, PAGE};
+use crate::waits::{Wait, WaitShared, ROWS};
 use std::collections::HashMap;
 use std::io::{Error, ErrorKind, Result};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -24,7 +25,8 @@ pub const AGENTS: usize = 4096;
 const SLOT_BITS: u32 = AGENTS.trailing_zeros();
 /// Numbers leave the top bit of a word to the lock.
 const GENERATIONS: u32 = 1 << (31 - SLOT_BITS);
-const LEN: usize = PAGE + AGENTS * size_of::<AgentShared>();
+const WAITS_AT: usize = PAGE + AGENTS * size_of::<AgentShared>();
+const LEN: usize = WAITS_AT + ROWS * size_of::<WaitShared>();
 const MAGIC: u64 = u64::from_le_bytes(*b"garrison");
 
 pub type Id = [u64; 2];
@@ -47,6 +49,8 @@ struct HeaderShared {
     id: [AtomicU64; 2],
     /// Slots whose memory is reserved; it only grows.
     reserved: AtomicU32,
+    /// The same for records of waits.
+    rows: AtomicU32,
     /// The bell that is rung when a process is known to have died: who waits looks again.
     deaths: AtomicU32,
 }
@@ -374,6 +378,45 @@ impl Registry {
         asked != -1 && i32::from(lock.l_type) == libc::F_UNLCK
     }
 
+    fn row(&self, number: usize) -> Option<&WaitShared> {
+        let size = size_of::<WaitShared>();
+        if number >= self.head().rows.load(Ordering::Acquire) as usize {
+            return None;
+        }
+        // SAFETY: `at` checks the range; the page is reserved.
+        Some(unsafe { &*self.map.at(WAITS_AT + number * size, size).cast() })
+    }
+
+    /// Sign for a record of a wait; nothing if there is no room for one.
+    pub fn take_row(&self) -> Option<&WaitShared> {
+        let me = self.me().ok()?;
+        for number in 0..ROWS {
+            let row = match self.row(number) {
+                Some(row) => row,
+                None => {
+                    let size = size_of::<WaitShared>();
+                    let first = number * size / PAGE * PAGE;
+                    self.segment.reserve_control(WAITS_AT + first, PAGE).ok()?;
+                    self.head().rows.fetch_max(((first + PAGE) / size) as u32, Ordering::Release);
+                    self.row(number)?
+                }
+            };
+            let of = row.agent.load(Ordering::Relaxed);
+            if (of == 0 || (of != me && self.is_dead(of)))
+                && row.agent.compare_exchange(of, me, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            {
+                return Some(row);
+            }
+        }
+        None
+    }
+
+    /// All waits of the family that have lasted for a slice.
+    pub fn waits(&self) -> Vec<Wait> {
+        let rows = (0..ROWS).map_while(|number| self.row(number));
+        rows.filter_map(WaitShared::read).filter(|wait| !self.is_dead(wait.agent)).collect()
+    }
+
     /// The bell to sleep on beside one's own word.
     pub fn deaths(&self) -> &AtomicU32 {
         &self.head().deaths
@@ -392,6 +435,14 @@ fn identity_in(slot: &AgentShared) -> Identity {
         started: slot.started.load(Ordering::Relaxed),
         namespace: slot.namespace.load(Ordering::Relaxed),
     }
+}
+
+/// Descriptors that this process keeps to its end, once it has used a lock.
+pub fn descriptors() -> Vec<i32> {
+    let known = KNOWN.lock().expect("never poisoned");
+    let own = known.iter().flat_map(|(_, all)| all.values().map(|registry| registry.fd()));
+    let witnesses = WITNESS.iter().map(|witness| witness.load(Ordering::Relaxed));
+    own.chain(witnesses.filter(|&fd| fd >= 0)).collect()
 }
 
 /// Ring in every family that this process knows.

@@ -1,16 +1,18 @@
 //! `Lock` and `RLock`: the fast path in one exchange, the slow path in slices.
 
 use super::spot::PySpot;
-use super::waiting::{thread, Patience, SLICE};
+use super::waiting::{site, thread, Patience, Sleeper, Subject};
 use super::{coarse_now, memory_error};
 use crate::chunk::Spot;
 use crate::crash;
-use crate::futex::{self, Woken};
+use crate::futex;
 use crate::lock::{self, LockShared, Look, FREE, WAITERS};
 use crate::protocol::Ordering;
 use crate::registry::Registry;
+use crate::text;
 use pyo3::exceptions::{PyAssertionError, PyValueError};
 use pyo3::prelude::*;
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
@@ -26,12 +28,26 @@ pub struct LockRef {
     _spot: Spot,
     shared: *const LockShared,
     registry: &'static Registry,
+    subject: Subject,
     judged: AtomicU64,
 }
 
 // SAFETY: the pointer is into memory that `_spot` keeps, and to atomics only.
 unsafe impl Send for LockRef {}
 unsafe impl Sync for LockRef {}
+
+thread_local! {
+    /// The locks that look for deadlocks and that this thread has taken, and perhaps released since.
+    static HELD: RefCell<Vec<LockRef>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The locks that this thread holds, of those that look for deadlocks.
+pub fn held_here() -> Vec<u64> {
+    HELD.with_borrow_mut(|held| {
+        held.retain(LockRef::is_held_here);
+        held.iter().map(|lock| lock.subject.object).collect()
+    })
+}
 
 /// How an attempt to take a lock has ended.
 pub enum Outcome {
@@ -41,13 +57,22 @@ pub enum Outcome {
     TooLate,
 }
 
+impl Clone for LockRef {
+    fn clone(&self) -> Self {
+        let judged = AtomicU64::new(0);
+        Self { _spot: self._spot.clone(), judged, ..*self }
+    }
+}
+
 impl LockRef {
-    pub fn new(spot: &Spot, offset: usize) -> Self {
+    pub fn new(spot: &Spot, offset: usize, recursive: bool, detects: bool) -> Self {
         // SAFETY: a LockShared is made of atomics, and lies where its object's layout says.
         let shared: &LockShared = unsafe { spot.shared(offset) };
         let shared: *const LockShared = shared;
         let registry = spot.chunk.registry;
-        Self { _spot: spot.clone(), shared, registry, judged: AtomicU64::new(0) }
+        let kind = if recursive { Subject::RLOCK } else { Subject::LOCK };
+        let subject = Subject { detects, ..Subject::at(kind, spot, offset) };
+        Self { _spot: spot.clone(), shared, registry, subject, judged: AtomicU64::new(0) }
     }
 
     #[inline]
@@ -71,6 +96,31 @@ impl LockRef {
         shared.thread.store(thread(), Ordering::Relaxed);
         shared.depth.store(1, Ordering::Relaxed);
         shared.since.store(coarse_now(), Ordering::Relaxed);
+        if self.subject.detects {
+            self.note_held();
+        }
+    }
+
+    #[cold]
+    fn note_held(&self) {
+        HELD.with_borrow_mut(|held| {
+            held.retain(LockRef::is_held_here);
+            held.push(self.clone());
+        });
+    }
+
+    #[inline]
+    fn note_site(&self, py: Python<'_>) {
+        if self.subject.detects {
+            // Only for show: a thread without a Python frame has none.
+            let site = site(py).unwrap_or_default();
+            text::write(&self.shared().site, site.rsplit('/').next().unwrap_or_default());
+        }
+    }
+
+    /// Whether this very thread holds it.
+    fn is_held_here(&self) -> bool {
+        self.me().is_ok_and(|me| self.is_mine(me))
     }
 
     /// Take it if it is free.
@@ -96,12 +146,12 @@ impl LockRef {
         if let Some(outcome) = self.spin(me, patience) {
             return Ok(outcome);
         }
-        let (word, registry) = (&self.shared().word, self.registry());
-        let mut deaths = registry.deaths().load(Ordering::Acquire);
+        let (shared, registry) = (self.shared(), self.registry);
+        let word = &shared.word;
+        let mut sleeper = Sleeper::new(registry, self.subject);
         let mut judge = patience.is_over() && self.may_judge();
         loop {
-            let found =
-                lock::look(word, me, judge, may_inherit, |agent| registry.is_dead(agent));
+            let found = lock::look(word, me, judge, may_inherit, |agent| registry.is_dead(agent));
             let seen = match found {
                 Look::Taken => return Ok(self.took(Outcome::Taken)),
                 Look::Inherited(dead) => {
@@ -119,19 +169,9 @@ impl LockRef {
                 judge = true;
                 continue;
             }
-            let limit = patience.left().min(SLICE);
-            let woken = py.detach(|| {
-                let woken = futex::wait_either((word, seen), (registry.deaths(), deaths), limit);
-                super::finalizing::park_if_finalizing();
-                woken
-            });
+            let holder = (lock::owner(seen), shared.thread.load(Ordering::Relaxed));
+            judge = sleeper.sleep(py, word, seen, holder, patience)?;
             crash::reach("lock.woken");
-            let rung = registry.deaths().load(Ordering::Acquire);
-            judge = woken == Woken::TimedOut || rung != deaths;
-            deaths = rung;
-            if woken == Woken::Interrupted {
-                py.check_signals()?;
-            }
         }
     }
 
@@ -224,10 +264,14 @@ pub struct PyLock {
 impl PyLock {
     /// Take it, as `acquire` does.
     #[inline]
-    pub fn take(slf: &Bound<'_, Self>, patience: impl FnOnce() -> PyResult<Patience>) -> PyResult<bool> {
+    pub fn take(
+        slf: &Bound<'_, Self>,
+        patience: impl FnOnce() -> PyResult<Patience>,
+    ) -> PyResult<bool> {
         let this = slf.get();
         let me = this.lock.me()?;
         if this.lock.try_take(me) {
+            this.lock.note_site(slf.py());
             if this.abandoned.load(Ordering::Relaxed) {
                 this.abandoned.store(false, Ordering::Relaxed);
             }
@@ -251,6 +295,7 @@ impl PyLock {
         let dead = match this.lock.wait(slf.py(), me, patience, may_inherit)? {
             Outcome::TooLate => return Ok(false),
             Outcome::Taken => {
+                this.lock.note_site(slf.py());
                 this.abandoned.store(false, Ordering::Relaxed);
                 return Ok(true);
             }
@@ -277,8 +322,15 @@ fn report(slf: &Bound<'_, PyLock>, pid: Option<u32>) -> PyResult<()> {
 #[pymethods]
 impl PyLock {
     #[new]
-    fn new(spot: PyRef<'_, PySpot>, offset: usize, recursive: bool, on_abandon: u8) -> Self {
-        let lock = LockRef::new(&spot.spot, offset);
+    #[pyo3(signature = (spot, offset, recursive, on_abandon, detects = false))]
+    fn new(
+        spot: PyRef<'_, PySpot>,
+        offset: usize,
+        recursive: bool,
+        on_abandon: u8,
+        detects: bool,
+    ) -> Self {
+        let lock = LockRef::new(&spot.spot, offset, recursive, detects);
         Self { lock, recursive, on_abandon, abandoned: AtomicBool::new(false) }
     }
 
@@ -355,9 +407,9 @@ impl PyLock {
         self.abandoned.load(Ordering::Relaxed)
     }
 
-    /// (pid, thread, seconds) of who holds it, or nothing.
+    /// (pid, thread, seconds, where) of who holds it, or nothing.
     #[getter]
-    fn holder(&self) -> Option<(u32, u32, f64)> {
+    fn holder(&self) -> Option<(u32, u32, f64, String)> {
         let shared = self.lock.shared();
         let agent = lock::owner(shared.word.load(Ordering::Acquire));
         if agent == FREE {
@@ -366,7 +418,14 @@ impl PyLock {
         let pid = self.lock.registry().identity(agent).map_or(0, |identity| identity.pid);
         let held = coarse_now().saturating_sub(shared.since.load(Ordering::Relaxed));
         let held = Duration::from_nanos(held).as_secs_f64();
-        Some((pid, shared.thread.load(Ordering::Relaxed), held))
+        let site = if self.lock.subject.detects { text::read(&shared.site) } else { String::new() };
+        Some((pid, shared.thread.load(Ordering::Relaxed), held, site))
+    }
+
+    /// The number by which waits name it.
+    #[getter]
+    fn number(&self) -> u64 {
+        self.lock.subject.object
     }
 
     /// Whether the calling thread holds it.

@@ -1,11 +1,15 @@
 //! The Python face: one class for each role a process can have.
 
+mod barrier;
 mod block;
+mod condition;
+mod event;
 mod finalizing;
 mod journal;
 mod lock;
 mod parent;
 mod process;
+mod semaphore;
 mod spot;
 mod supervisor;
 mod table;
@@ -69,10 +73,17 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(journal::split, module)?)?;
     module.add_function(wrap_pyfunction!(journal::pack, module)?)?;
     module.add("OUTCOME_EACH", worker::OUTCOME_EACH)?;
-    module.add_function(wrap_pyfunction!(spot::found_family, module)?)?;
+    module.add_function(wrap_pyfunction!(spot::family, module)?)?;
+    module.add_function(wrap_pyfunction!(spot::join_family, module)?)?;
     module.add_function(wrap_pyfunction!(spot::ring_deaths, module)?)?;
+    module.add_function(wrap_pyfunction!(spot::kept_descriptors, module)?)?;
     module.add_class::<spot::PySpot>()?;
+    module.add_function(wrap_pyfunction!(waiting::waits, module)?)?;
     module.add_class::<lock::PyLock>()?;
+    module.add_class::<semaphore::PySemaphore>()?;
+    module.add_class::<event::PyEvent>()?;
+    module.add_class::<condition::PyCondition>()?;
+    module.add_class::<barrier::PyBarrier>()?;
     module.add_class::<block::Block>()?;
     module.add_class::<table::Table>()?;
     module.add_class::<parent::Parent>()?;

@@ -41,9 +41,9 @@ impl PySpot {
 
     /// What another process has described; nothing if this one would need the descriptors for it.
     #[staticmethod]
-    fn find(chunk: Id, offset: usize, len: usize) -> PyResult<Option<Self>> {
+    fn find(chunk: Id, offset: usize, size: usize) -> PyResult<Option<Self>> {
         let Some(chunk) = Chunk::known(chunk) else { return Ok(None) };
-        let spot = Spot::within(chunk, offset, len).map_err(|error| attach_error(&error))?;
+        let spot = Spot::within(chunk, offset, size).map_err(|error| attach_error(&error))?;
         Ok(Some(Self { spot, readonly: false }))
     }
 
@@ -53,23 +53,23 @@ impl PySpot {
         chunk: (Id, i32, usize),
         family: (Id, i32),
         offset: usize,
-        len: usize,
+        size: usize,
     ) -> PyResult<Self> {
         let attached = || {
             let registry = Registry::attach(family.1, family.0)?;
-            let chunk = Chunk::attach(chunk.1, chunk.2, chunk.0, &registry)?;
-            Spot::within(chunk, offset, len)
+            let chunk = Chunk::attach(chunk.1, chunk.2, chunk.0, registry)?;
+            Spot::within(chunk, offset, size)
         };
         Ok(Self { spot: attached().map_err(|error| attach_error(&error))?, readonly: false })
     }
 
     /// A part of it, perhaps not to be written to.
-    #[pyo3(signature = (offset, len, readonly = false))]
-    fn part(&self, offset: usize, len: usize, readonly: bool) -> PyResult<Self> {
-        if offset > self.spot.len || len > self.spot.len - offset {
+    #[pyo3(signature = (offset, size, readonly = false))]
+    fn part(&self, offset: usize, size: usize, readonly: bool) -> PyResult<Self> {
+        if offset > self.spot.len || size > self.spot.len - offset {
             return Err(PyIndexError::new_err("outside of the shared memory"));
         }
-        let spot = Spot { offset: self.spot.offset + offset, len, ..self.spot.clone() };
+        let spot = Spot { offset: self.spot.offset + offset, len: size, ..self.spot.clone() };
         Ok(Self { spot, readonly: readonly || self.readonly })
     }
 
@@ -142,10 +142,25 @@ impl PySpot {
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
 }
 
-/// Make sure that this process has a family, for its children to be of it too.
+/// This process's family, which is founded if need be: its identity, and its descriptor here. Children
+/// that are forked from now on are of it too.
 #[pyfunction]
-pub fn found_family() -> PyResult<()> {
-    Registry::home().map(|_| ()).map_err(|error| memory_error(&error, "a registry of processes"))
+pub fn family() -> PyResult<((u64, u64), i32)> {
+    let home = Registry::home();
+    let home = home.map_err(|error| memory_error(&error, "a registry of processes"))?;
+    Ok((home.id.into(), home.fd()))
+}
+
+/// Be of another process's family, unless this one has one. The descriptor stays the caller's.
+#[pyfunction]
+pub fn join_family(id: Id, fd: i32) -> PyResult<()> {
+    Registry::attach(fd, id).map(|_| ()).map_err(|error| attach_error(&error))
+}
+
+/// Descriptors that stay open as long as this process lives, whatever becomes of its objects.
+#[pyfunction]
+pub fn kept_descriptors() -> Vec<i32> {
+    crate::registry::descriptors().into_iter().chain(crate::chunk::current_descriptor()).collect()
 }
 
 /// A process is known to have died: all who wait for something look whether it had it.

@@ -1,9 +1,14 @@
 //! What all waits have in common: how long, in which slices, for which thread.
 
+use crate::chunk::Spot;
+use crate::futex::{self, Woken};
+use crate::registry::Registry;
 use crate::segment::generation;
+use crate::waits::{cycle, Wait, WaitShared};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Nobody sleeps longer without looking: a waker may have died before it woke us.
@@ -71,4 +76,158 @@ pub fn thread() -> u32 {
         cell.set((generation(), number));
         number
     })
+}
+
+/// What somebody waits for, as it is shown to others.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject {
+    pub kind: u32,
+    /// Tells this object from others.
+    pub object: u64,
+    /// Whether its waits look for deadlocks.
+    pub detects: bool,
+}
+
+impl Subject {
+    pub const LOCK: u32 = 0;
+    pub const RLOCK: u32 = 1;
+    pub const SEMAPHORE: u32 = 2;
+    pub const BOUNDED_SEMAPHORE: u32 = 3;
+    pub const CONDITION: u32 = 4;
+    pub const EVENT: u32 = 5;
+    pub const BARRIER: u32 = 6;
+
+    pub fn at(kind: u32, spot: &Spot, offset: usize) -> Self {
+        let object = spot.chunk.id[0] ^ (spot.offset + offset) as u64;
+        Self { kind, object, detects: false }
+    }
+}
+
+/// One wait, from slice to slice.
+pub struct Sleeper {
+    registry: &'static Registry,
+    subject: Subject,
+    deaths: u32,
+    since: u64,
+    row: Option<&'static WaitShared>,
+    /// The cycle that was there one slice ago.
+    suspected: Vec<Wait>,
+}
+
+impl Sleeper {
+    pub fn new(registry: &'static Registry, subject: Subject) -> Self {
+        let deaths = registry.deaths().load(Ordering::Acquire);
+        Self { registry, subject, deaths, since: 0, row: None, suspected: Vec::new() }
+    }
+
+    /// Sleep on a word until it changes, somebody dies, or the slice is over. True if it is time to
+    /// see whether those one waits for still live.
+    pub fn sleep(
+        &mut self,
+        py: Python<'_>,
+        word: &AtomicU32,
+        seen: u32,
+        holder: (u32, u32),
+        patience: &Patience,
+    ) -> PyResult<bool> {
+        if self.since == 0 {
+            self.since = super::now();
+        }
+        let limit = patience.left().min(SLICE);
+        let bell = (self.registry.deaths(), self.deaths);
+        let woken = py.detach(|| {
+            let woken = futex::wait_either((word, seen), bell, limit);
+            super::finalizing::park_if_finalizing();
+            woken
+        });
+        let rung = self.registry.deaths().load(Ordering::Acquire);
+        let judge = woken == Woken::TimedOut || rung != self.deaths;
+        self.deaths = rung;
+        if woken == Woken::Interrupted {
+            py.check_signals()?;
+        }
+        if woken == Woken::TimedOut {
+            self.show(py, holder, patience);
+            if self.subject.detects {
+                self.look_for_deadlock(py)?;
+            }
+        }
+        Ok(judge)
+    }
+
+    fn show(&mut self, py: Python<'_>, holder: (u32, u32), patience: &Patience) {
+        if let Some(row) = self.row {
+            row.set_holder(holder);
+            return;
+        }
+        let Some(row) = self.registry.take_row() else { return };
+        self.row = Some(row);
+        row.write(&Wait {
+            agent: row.agent.load(Ordering::Relaxed),
+            thread: thread(),
+            kind: self.subject.kind,
+            endless: patience.until.is_none(),
+            holder,
+            object: self.subject.object,
+            since: self.since,
+            held: super::lock::held_here(),
+            site: site(py).unwrap_or_default(),
+        });
+    }
+
+    /// Raise if one waits in a cycle that was there a slice ago, and is the one to do it: of all
+    /// its members the one with the highest number.
+    fn look_for_deadlock(&mut self, py: Python<'_>) -> PyResult<()> {
+        let Some(row) = self.row else { return Ok(()) };
+        let waits = self.registry.waits();
+        let me = (row.agent.load(Ordering::Relaxed), thread());
+        let found = cycle(&waits, me.0, me.1).unwrap_or_default();
+        let found: Vec<Wait> = found.into_iter().cloned().collect();
+        let lasting = !found.is_empty() && found == self.suspected;
+        self.suspected = found;
+        let highest = self.suspected.iter().map(|wait| (wait.agent, wait.thread)).max();
+        if lasting && highest == Some(me) {
+            let members: Vec<_> =
+                self.suspected.iter().map(|wait| shown(self.registry, wait)).collect();
+            py.import("garrison.sync._graph")?.getattr("raise_deadlock")?.call1((members,))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        if let Some(row) = self.row {
+            row.clear();
+        }
+    }
+}
+
+/// "file.py:12 in function" of the Python code that waits.
+pub fn site(py: Python<'_>) -> PyResult<String> {
+    let frame = py.import("sys")?.getattr("_getframe")?.call0()?;
+    let code = frame.getattr("f_code")?;
+    let file: String = code.getattr("co_filename")?.extract()?;
+    let line: usize = frame.getattr("f_lineno")?.extract()?;
+    let name: String = code.getattr("co_name")?.extract()?;
+    Ok(format!("{file}:{line} in {name}"))
+}
+
+/// (pid, thread, kind, object, seconds, pid of the holder, its thread, where)
+type Shown = (u32, u32, u32, u64, f64, u32, u32, String);
+
+fn shown(registry: &Registry, wait: &Wait) -> Shown {
+    let pid = |agent| registry.identity(agent).map_or(0, |identity| identity.pid);
+    let waited = Duration::from_nanos(super::now().saturating_sub(wait.since)).as_secs_f64();
+    let (holder, thread) = wait.holder;
+    let site = wait.site.clone();
+    (pid(wait.agent), wait.thread, wait.kind, wait.object, waited, pid(holder), thread, site)
+}
+
+/// All waits of this process's family that have lasted for 100 ms.
+#[pyfunction]
+pub fn waits() -> PyResult<Vec<Shown>> {
+    let registry =
+        Registry::home().map_err(|error| super::memory_error(&error, "a registry of processes"))?;
+    Ok(registry.waits().iter().map(|wait| shown(registry, wait)).collect())
 }

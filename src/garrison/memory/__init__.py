@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-from garrison.memory import _handles as _handles  # a spot can be pickled from here on
+from garrison.memory._handles import Spot
+
+__all__ = ["Spot"]

@@ -13,15 +13,16 @@ import os
 from multiprocessing import context, reduction
 from typing import Any
 
-from garrison import _core, _os
+from garrison import _os
+from garrison._core import Spot
 from garrison.errors import SharedMemoryGone
 
-__all__: list[str] = []
+__all__ = ["Spot"]
 
 Id = tuple[int, int]
 
 
-def _reduce(spot: _core.Spot) -> tuple[Any, ...]:
+def _reduce(spot: Spot) -> tuple[Any, ...]:
     chunk, length, fd = spot.chunk
     family, family_fd = spot.family
     place = (spot.offset, len(spot), spot.readonly)
@@ -34,7 +35,7 @@ def _reduce(spot: _core.Spot) -> tuple[Any, ...]:
     return _attach, (chunk, length, family, sender, place)
 
 
-copyreg.pickle(_core.Spot, _reduce)
+copyreg.pickle(Spot, _reduce)
 
 
 def _for_child(popen: Any, fd: int) -> Any:
@@ -45,16 +46,16 @@ def _for_child(popen: Any, fd: int) -> Any:
     return handed[fd]
 
 
-def _inherit(chunk: Id, length: int, family: Id, descriptors: Any, place: Any) -> _core.Spot:
+def _inherit(chunk: Id, length: int, family: Id, descriptors: Any, place: Any) -> Spot:
     """Rebuild a spot in a spawned child."""
     offset, size, readonly = place
-    spot = _core.Spot.find(chunk, offset, size)
+    spot = Spot.find(chunk, offset, size)
     if spot is None:
         fd, family_fd = (each.detach() for each in descriptors)
         if chunk in _attached:
             msg = "this handle was rebuilt here once, and what it names is gone since"
             raise SharedMemoryGone(msg)
-        spot = _core.Spot.attach((chunk, fd, length), (family, family_fd), offset, size)
+        spot = Spot.attach((chunk, fd, length), (family, family_fd), offset, size)
         _attached.add(chunk)
         os.close(fd)
     return spot.part(0, size, readonly) if readonly else spot
@@ -64,26 +65,28 @@ _attached: set[Id] = set()
 """Chunks whose inherited descriptor is closed: its number may be another file's by now."""
 
 
-def _attach(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> _core.Spot:
+def _attach(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
     """Rebuild a spot wherever the handle has come to."""
     offset, size, readonly = place
-    spot = _core.Spot.find(chunk, offset, size)
+    spot = Spot.find(chunk, offset, size)
     if spot is None:
         spot = _open(chunk, length, family, sender, place)
     spot.arrived()
     return spot.part(0, size, readonly) if readonly else spot
 
 
-def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> _core.Spot:
+def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
     pid, fd, family_fd, host = sender
     if host != _os.host():
-        msg = "this handle was made on another machine, whose memory cannot be had here; send a copy"
+        msg = (
+            "this handle was made on another machine, whose memory cannot be had here; send a copy"
+        )
         raise SharedMemoryGone(msg)
     opened: list[int] = []
     try:
-        for number in (fd, family_fd):
-            opened.append(_os.open_foreign(pid, number))
-        return _core.Spot.attach((chunk, opened[0], length), (family, opened[1]), *place[:2])
+        opened.append(_os.open_foreign(pid, fd))
+        opened.append(_os.open_foreign(pid, family_fd))
+        return Spot.attach((chunk, opened[0], length), (family, opened[1]), *place[:2])
     except PermissionError as error:
         msg = f"process {pid}, which sent this handle, belongs to another user: {error}"
         raise SharedMemoryGone(msg) from error

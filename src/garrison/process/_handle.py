@@ -37,7 +37,7 @@ def _main(
     table: _core.Table | tuple[int, int],
     channel: Connection,
     other_end: Any,
-    fd: Any,
+    inherited: Any,
     parent: int,
     crew: Crew,
 ) -> None:
@@ -46,9 +46,12 @@ def _main(
     if other_end is not None:
         other_end.close()
     if isinstance(table, tuple):
-        number = fd.detach()
-        table = _core.Table(*table, number)
-        os.close(number)
+        fd, family, family_fd = inherited
+        numbers = fd.detach(), family_fd.detach()
+        table = _core.Table(*table, numbers[0])
+        _core.join_family(family, numbers[1])
+        for number in numbers:
+            os.close(number)
     _supervisor.supervise(table, channel, parent, crew)
 
 
@@ -105,12 +108,14 @@ class Supervision:
     def _describe(self, ours: Connection, theirs: Connection) -> Any:
         process: Any
         if self.fork:
+            _core.family()  # so that the workers share locks which are made later
             args: tuple[Any, ...] = (self.table, theirs, ours, None, os.getpid(), self.crew)
             process = _spawn.ForkedSupervisor(target=_main, args=args, name="PoolSupervisor")
         else:
             shape = (self.table.slots, self.table.region_len)
-            fd = _Inherited(self.table.fd)
-            args = (shape, theirs, None, fd, os.getpid(), self.crew)
+            family, family_fd = _core.family()
+            inherited = _Inherited(self.table.fd), family, _Inherited(family_fd)
+            args = (shape, theirs, None, inherited, os.getpid(), self.crew)
             process = _spawn.SpawnedSupervisor(target=_main, args=args, name="PoolSupervisor")
         # It is made in a daemonic process, perhaps, and must have children all the same.
         process.daemon = False

@@ -332,6 +332,7 @@ class Supervisor:
         self.completed += info["tasks"]
         pid, post.pid, post.process = post.pid, 0, None
         self.words.bury(post.slot, lost=not in_order)
+        _core.ring_deaths()
         self._count_settled()
         if info["initialized"]:
             self.starts.succeeded()

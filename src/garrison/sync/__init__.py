@@ -1,11 +1,30 @@
-"""Locks that survive their owners."""
+"""Locks that survive their owners, and what is made of them."""
 
 from __future__ import annotations
 
+from garrison.sync._barrier import Barrier, BrokenBarrierError
+from garrison.sync._condition import Condition
+from garrison.sync._event import Event
+from garrison.sync._graph import Holder, Waiter, holders, waiters
 from garrison.sync._locks import Lock, RLock
+from garrison.sync._semaphores import BoundedSemaphore, Semaphore
 
-__all__ = ["Lock", "RLock"]
+__all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "BrokenBarrierError",
+    "Condition",
+    "Event",
+    "Holder",
+    "Lock",
+    "RLock",
+    "Semaphore",
+    "Waiter",
+    "holders",
+    "waiters",
+]
 
-for _kind in (Lock, RLock):
-    _kind.__module__ = __name__
-del _kind
+for _name in __all__:
+    if _name != "BrokenBarrierError":
+        globals()[_name].__module__ = __name__
+del _name

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from garrison import _core
-from garrison.memory import _handles as _handles  # locks travel as handles
+from garrison.memory import Spot
 from garrison.sync._abandon import MODES
+from garrison.sync._graph import remember
 
 __all__ = ["Lock", "RLock"]
 
@@ -35,12 +36,15 @@ class Mutex:
     )
     _recursive = False
 
-    def __init__(self, *, ctx: Any = None, on_abandon: str = "warn") -> None:
-        self._settle(_core.Spot(SIZE), 0, _mode(on_abandon))
+    def __init__(
+        self, *, ctx: Any = None, on_abandon: str = "warn", detect_deadlocks: bool = False
+    ) -> None:
+        self._settle(Spot(SIZE), 0, _mode(on_abandon), detect_deadlocks)
 
-    def _settle(self, spot: _core.Spot, offset: int, mode: int) -> None:
-        lock = _core.Lock(spot, offset, self._recursive, mode)
-        self._place = (spot, offset, mode)
+    def _settle(self, spot: Spot, offset: int, mode: int, detects: bool) -> None:
+        lock = _core.Lock(spot, offset, self._recursive, mode, detects)
+        self._place = (spot, offset, mode, detects)
+        remember(lock)
         self._semlock = lock
         self.acquire = lock.acquire
         self.release = lock.release
@@ -50,10 +54,10 @@ class Mutex:
         self.__exit__ = lock.__exit__
 
     @classmethod
-    def _at(cls: type[L], spot: _core.Spot, offset: int, mode: int = 0) -> L:
+    def _at(cls: type[L], spot: Spot, offset: int, mode: int = 0, detects: bool = False) -> L:
         """Make this process's view of a lock that lies there already."""
         lock = cls.__new__(cls)
-        lock._settle(spot, offset, mode)
+        lock._settle(spot, offset, mode, detects)
         return lock
 
     @property
@@ -62,14 +66,18 @@ class Mutex:
         return self._semlock.abandoned
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self)._at, self._place
+        return _rebuild, (type(self), *self._place)
 
     def __repr__(self) -> str:
         name, holder = type(self).__name__, self._semlock.holder
         if holder is None:
             return f"<{name} free>"
-        pid, _thread, seconds = holder
+        pid, _thread, seconds, _where = holder
         return f"<{name} held by process {pid or '?'} for {seconds:.1f} s>"
+
+
+def _rebuild(kind: type[L], *place: Any) -> L:
+    return kind._at(*place)
 
 
 def _mode(on_abandon: str) -> int:
@@ -82,16 +90,20 @@ def _mode(on_abandon: str) -> int:
 class Lock(Mutex):
     """A lock between processes that survives its owner.
 
-    As `multiprocessing.Lock`: one process at a time has it, and any process may release it. Where the
-    owner dies, the next one to acquire the lock gets it, within 110 ms, and is told so.
+    As `multiprocessing.Lock`: one process at a time has it, and any process may release it. Where
+    the owner dies, the next one to acquire the lock gets it, within 110 ms, and is told so.
 
     Parameters
     ----------
     on_abandon : {'warn', 'raise', 'ignore'}
-        What happens to who acquires the lock after its owner has died holding it. ``'warn'``: it has
-        the lock, `abandoned` is true and an `AbandonedLock` warning is given. ``'raise'``: it does
-        not have the lock, and `OwnerDied` is raised, now and for everybody, until somebody takes it
-        with ``recover()`` and releases it. ``'ignore'``: it has the lock.
+        What happens to who acquires the lock after its owner has died holding it. ``'warn'``: it
+        has the lock, `abandoned` is true and an `AbandonedLock` warning is given. ``'raise'``: it
+        does not have the lock, and `OwnerDied` is raised, now and for everybody, until somebody
+        takes it with ``recover()`` and releases it. ``'ignore'``: it has the lock.
+    detect_deadlocks : bool
+        Whether a wait that can never end, because each of some processes or threads waits for a
+        lock that the next one holds, is ended with `DeadlockError` in one of them. All the locks
+        concerned must be made with it; taking one costs a microsecond more.
 
     Examples
     --------

@@ -1,0 +1,164 @@
+//! `Barrier`: the part that touches shared memory; the rest is in Python.
+
+use super::memory_error;
+use super::spot::PySpot;
+use super::waiting::{Patience, Sleeper, Subject};
+use crate::barrier::{Arrival, Barrier, Place, Round, BROKEN};
+use crate::chunk::Spot;
+use crate::crash;
+use crate::futex;
+use crate::protocol::{AtomicU32, AtomicU64};
+use crate::table::low_half;
+use pyo3::prelude::*;
+
+const WORD: usize = size_of::<u64>();
+
+/// What `garrison.Barrier` is made of.
+#[pyclass(frozen, weakref, name = "Barrier", module = "garrison._core")]
+pub struct PyBarrier {
+    spot: Spot,
+    parties: usize,
+}
+
+impl PyBarrier {
+    fn word(&self) -> &AtomicU64 {
+        // SAFETY: an atomic, where every process has it.
+        unsafe { self.spot.shared(0) }
+    }
+
+    fn low(&self) -> &AtomicU32 {
+        low_half(self.word())
+    }
+
+    fn barrier(&self) -> PyResult<Barrier<'_>> {
+        let start = self.spot.at(WORD, self.parties * WORD);
+        // SAFETY: in range (checked), aligned to 8, and made of atomics.
+        let places = unsafe { std::slice::from_raw_parts(start.cast(), self.parties) };
+        let me = self.spot.chunk.registry.me();
+        let me = me.map_err(|error| memory_error(&error, "a process's registration"))?;
+        Ok(Barrier { word: self.word(), places, me })
+    }
+
+    fn wake_all(&self) {
+        futex::wake(self.low(), i32::MAX);
+    }
+
+    fn sleeper(&self) -> Sleeper {
+        let subject = Subject::at(Subject::BARRIER, &self.spot, 0);
+        Sleeper::new(self.spot.chunk.registry, subject)
+    }
+
+    /// Sign for a round, when there is one to sign for; nothing if the barrier is broken. A timeout
+    /// does not count yet, as with `threading.Barrier`: the round that is full is about to end.
+    fn arrive(&self, py: Python<'_>) -> PyResult<Option<Place>> {
+        let (barrier, mut sleeper) = (self.barrier()?, self.sleeper());
+        let patience = Patience::endless();
+        loop {
+            match barrier.arrive() {
+                Arrival::Signed(place) => return Ok(Some(place)),
+                Arrival::Broken => return Ok(None),
+                Arrival::Full(seen) => {
+                    let round = barrier.look().round;
+                    let judge = sleeper.sleep(py, self.low(), seen, (0, 0), &patience)?;
+                    self.judge(judge, round)?;
+                }
+            }
+        }
+    }
+
+    /// Break the round if one of its parties is dead.
+    fn judge(&self, judge: bool, round: u32) -> PyResult<()> {
+        let (barrier, registry) = (self.barrier()?, self.spot.chunk.registry);
+        if judge && barrier.has_lost(round, |agent| registry.is_dead(agent)) {
+            barrier.break_round(round);
+            self.wake_all();
+        }
+        Ok(())
+    }
+
+    fn wait_for_end(&self, py: Python<'_>, place: Place, patience: &Patience) -> PyResult<bool> {
+        let (barrier, mut sleeper) = (self.barrier()?, self.sleeper());
+        loop {
+            let seen = match barrier.standing(place) {
+                Round::Passed => return Ok(true),
+                Round::Broken => return Ok(false),
+                Round::Open(seen) => seen,
+            };
+            if patience.is_over() {
+                if barrier.break_round(place.round) {
+                    self.wake_all();
+                }
+                continue;
+            }
+            match sleeper.sleep(py, self.low(), seen, (0, 0), patience) {
+                Ok(judge) => self.judge(judge, place.round)?,
+                Err(error) => {
+                    // An interrupted party goes as if it had not come, if it still can.
+                    barrier.withdraw(place);
+                    return Err(error);
+                }
+            }
+            crash::reach("barrier.woken");
+        }
+    }
+}
+
+#[pymethods]
+impl PyBarrier {
+    #[new]
+    fn new(spot: PyRef<'_, PySpot>, parties: usize) -> Self {
+        Self { spot: spot.spot.clone(), parties }
+    }
+
+    /// Wait for all parties: the number of this one, or nothing if the barrier is broken. `action`
+    /// is called by the last to come.
+    #[pyo3(signature = (timeout = None, action = None))]
+    fn wait(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        action: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<usize>> {
+        let patience = Patience::of_timeout(timeout)?;
+        let Some(place) = self.arrive(py)? else { return Ok(None) };
+        crash::reach("barrier.signed");
+        let barrier = self.barrier()?;
+        if barrier.complete(place) {
+            crash::reach("barrier.acting");
+            if let Some(action) = action {
+                action.call0().inspect_err(|_| {
+                    barrier.break_round(place.round);
+                    self.wake_all();
+                })?;
+            }
+            if barrier.pass(place) {
+                crash::reach("barrier.passed");
+                self.wake_all();
+                return Ok(Some(place.number));
+            }
+        }
+        Ok(self.wait_for_end(py, place, &patience)?.then_some(place.number))
+    }
+
+    fn reset(&self) -> PyResult<()> {
+        self.barrier()?.reset();
+        self.wake_all();
+        Ok(())
+    }
+
+    fn abort(&self) -> PyResult<()> {
+        self.barrier()?.abort();
+        self.wake_all();
+        Ok(())
+    }
+
+    #[getter]
+    fn n_waiting(&self) -> PyResult<usize> {
+        Ok(self.barrier()?.waiting())
+    }
+
+    #[getter]
+    fn broken(&self) -> PyResult<bool> {
+        Ok(self.barrier()?.look().state == BROKEN)
+    }
+}

@@ -1,0 +1,212 @@
+//! `Semaphore` and `BoundedSemaphore`.
+
+use super::memory_error;
+use super::spot::PySpot;
+use super::waiting::{Patience, Sleeper, Subject};
+use crate::chunk::Spot;
+use crate::crash;
+use crate::futex;
+use crate::protocol::{AtomicU32, Ordering};
+use crate::registry::Registry;
+use crate::semaphore::{self, MOST, NOBODY};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use std::sync::atomic::AtomicUsize;
+
+const TOO_OFTEN: &str = "semaphore or lock released too many times";
+
+/// What `garrison.Semaphore` and `garrison.BoundedSemaphore` are made of.
+///
+/// In shared memory a word, and for a bounded one a place for each permit behind it.
+#[pyclass(frozen, weakref, name = "Semaphore", module = "garrison._core")]
+pub struct PySemaphore {
+    spot: Spot,
+    subject: Subject,
+    /// The most permits of one whose permits are counted; 0 if they are signed for.
+    most: u32,
+    /// Permits that are signed for.
+    places: usize,
+    /// Where this process was lucky last.
+    hint: AtomicUsize,
+}
+
+impl PySemaphore {
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: an atomic, where every process has it.
+        unsafe { self.spot.shared(0) }
+    }
+
+    fn places(&self) -> &[AtomicU32] {
+        let start = self.spot.at(size_of::<u32>(), self.places * size_of::<u32>());
+        // SAFETY: in range (checked), aligned to 4, and made of atomics.
+        unsafe { std::slice::from_raw_parts(start.cast(), self.places) }
+    }
+
+    fn registry(&self) -> &'static Registry {
+        self.spot.chunk.registry
+    }
+
+    fn me(&self) -> PyResult<u32> {
+        self.registry().me().map_err(|error| memory_error(&error, "a process's registration"))
+    }
+
+    fn is_counted(&self) -> bool {
+        self.most > 0
+    }
+
+    fn try_take(&self, me: u32, judge: bool) -> bool {
+        if self.is_counted() {
+            return semaphore::try_take(self.word());
+        }
+        let registry = self.registry();
+        let is_dead = |agent| judge && registry.is_dead(agent);
+        let hint = self.hint.load(Ordering::Relaxed);
+        let found = semaphore::sign(self.places(), hint, me, is_dead);
+        if let Some(place) = found {
+            crash::reach("semaphore.signed");
+            self.hint.store(place, Ordering::Relaxed);
+        }
+        found.is_some()
+    }
+
+    /// Announce a sleeper; nothing if there is a permit after all, and it is taken.
+    fn announce(&self, me: u32, judge: bool) -> Option<u32> {
+        if self.is_counted() {
+            return semaphore::take(self.word()).err();
+        }
+        let seen = semaphore::announce(self.word());
+        (!self.try_take(me, judge)).then_some(seen)
+    }
+
+    fn take(
+        &self,
+        py: Python<'_>,
+        patience: impl FnOnce() -> PyResult<Patience>,
+    ) -> PyResult<bool> {
+        let me = if self.is_counted() { 0 } else { self.me()? };
+        if self.try_take(me, false) {
+            return Ok(true);
+        }
+        let patience = patience()?;
+        let mut sleeper = Sleeper::new(self.registry(), self.subject);
+        let mut judge = false;
+        loop {
+            if patience.is_over() {
+                return Ok(self.try_take(me, true));
+            }
+            let Some(seen) = self.announce(me, judge) else { return Ok(true) };
+            judge = sleeper.sleep(py, self.word(), seen, (0, 0), &patience)?;
+        }
+    }
+
+    fn give(&self) -> PyResult<()> {
+        let wake = || futex::wake(self.word(), 1);
+        let given = if self.is_counted() {
+            semaphore::give(self.word(), self.most, wake)
+        } else {
+            let hint = self.hint.load(Ordering::Relaxed);
+            let given = semaphore::unsign(self.places(), hint, self.me()?);
+            if given {
+                crash::reach("semaphore.unsigned");
+                semaphore::changed(self.word(), wake);
+            }
+            given
+        };
+        given.then_some(()).ok_or_else(|| PyValueError::new_err(TOO_OFTEN))
+    }
+}
+
+#[pymethods]
+impl PySemaphore {
+    /// One whose permits are counted has none of the `places`.
+    #[new]
+    #[pyo3(signature = (spot, value = None, most = MOST, places = 0))]
+    fn new(
+        spot: PyRef<'_, PySpot>,
+        value: Option<u32>,
+        most: u32,
+        places: usize,
+    ) -> PyResult<Self> {
+        let need = size_of::<u32>() * (1 + places);
+        if spot.spot.len < need {
+            return Err(PyValueError::new_err("too little shared memory for this semaphore"));
+        }
+        let bounded = places > 0 || most < MOST;
+        let kind = if bounded { Subject::BOUNDED_SEMAPHORE } else { Subject::SEMAPHORE };
+        let subject = Subject::at(kind, &spot.spot, 0);
+        let most = if places > 0 { 0 } else { most };
+        let made =
+            Self { spot: spot.spot.clone(), subject, most, places, hint: AtomicUsize::new(0) };
+        if let Some(value) = value {
+            made.word().store(value, Ordering::Release);
+        }
+        Ok(made)
+    }
+
+    /// Take a permit; False if none could be had in time.
+    #[pyo3(signature = (block = true, timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    fn acquire(
+        &self,
+        py: Python<'_>,
+        block: bool,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        self.take(py, || Patience::of(block, timeout))
+    }
+
+    /// Give a permit back.
+    fn release(&self) -> PyResult<()> {
+        self.give()
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
+        self.take(py, || Ok(Patience::endless()))
+    }
+
+    #[pyo3(signature = (_kind = None, _error = None, _traceback = None, /))]
+    fn __exit__(
+        &self,
+        _kind: Option<&Bound<'_, PyAny>>,
+        _error: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.give()
+    }
+
+    /// How many permits there are at the moment.
+    fn get_value(&self) -> u32 {
+        if self.is_counted() {
+            return self.word().load(Ordering::Acquire) & MOST;
+        }
+        let free = |place: &&AtomicU32| place.load(Ordering::Acquire) == NOBODY;
+        self.places().iter().filter(free).count() as u32
+    }
+
+    /// Whether there is no permit at the moment.
+    fn locked(&self) -> bool {
+        self.get_value() == 0
+    }
+
+    /// The number by which waits name it.
+    #[getter]
+    fn number(&self) -> u64 {
+        self.subject.object
+    }
+
+    /// The processes that hold permits which are signed for: (pid, permits).
+    #[getter]
+    fn holders(&self) -> Vec<(u32, usize)> {
+        let mut found: Vec<(u32, usize)> = Vec::new();
+        for place in self.places() {
+            let agent = place.load(Ordering::Acquire);
+            let Some(identity) = self.registry().identity(agent).filter(|_| agent != NOBODY) else {
+                continue;
+            };
+            match found.iter_mut().find(|(pid, _)| *pid == identity.pid) {
+                Some((_, permits)) => *permits += 1,
+                None => found.push((identity.pid, 1)),
+            }
+        }
+        found
+    }
+}

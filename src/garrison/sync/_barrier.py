@@ -1,0 +1,129 @@
+"""`Barrier`."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from threading import BrokenBarrierError
+from typing import Any
+
+from garrison import _core
+from garrison.memory import Spot
+
+__all__ = ["Barrier", "BrokenBarrierError"]
+
+WORD = 8
+MOST = 1 << 16
+
+
+class Barrier:
+    """A point that processes pass together, when all of them have come.
+
+    As `multiprocessing.Barrier`. If a process dies while it waits at the barrier, the barrier
+    breaks for the others within 110 ms, as it does after a timeout.
+
+    Parameters
+    ----------
+    parties : int
+        How many must come, from 1 to 65,536.
+    action : callable, optional
+        Called without arguments by the one that comes last, before any of them goes on.
+    timeout : float, optional
+        Seconds after which a `wait` without a timeout of its own gives up and breaks the barrier.
+
+    Examples
+    --------
+    >>> from garrison import Barrier
+    >>> barrier = Barrier(1)
+    >>> barrier.wait()
+    0
+    """
+
+    __slots__ = ("__weakref__", "_action", "_core", "_parties", "_spot", "_timeout")
+
+    def __init__(
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        ctx: Any = None,
+    ) -> None:
+        number = _number(parties)
+        if action is not None and not callable(action):
+            msg = f"the action of a Barrier must be callable, not {action!r}"
+            raise TypeError(msg)
+        self._settle(Spot(WORD * (1 + number)), number, action, timeout)
+
+    def _settle(
+        self,
+        spot: Spot,
+        parties: int,
+        action: Callable[[], object] | None,
+        timeout: float | None,
+    ) -> None:
+        self._spot, self._parties, self._action, self._timeout = spot, parties, action, timeout
+        self._core = _core.Barrier(spot, parties)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the others; a different number from 0 to ``parties - 1`` in each of them.
+
+        Raises
+        ------
+        threading.BrokenBarrierError
+            If one of them timed out, died, was interrupted in the action, or called `abort` or
+            `reset`.
+        """
+        number = self._core.wait(self._timeout if timeout is None else timeout, self._action)
+        if number is None:
+            msg = "the barrier is broken: a party timed out, died or gave up; reset() mends it"
+            raise BrokenBarrierError(msg)
+        return number
+
+    def reset(self) -> None:
+        """Make it whole and empty; who waits at the moment gets `BrokenBarrierError`."""
+        self._core.reset()
+
+    def abort(self) -> None:
+        """Break it, until `reset`."""
+        self._core.abort()
+
+    @property
+    def parties(self) -> int:
+        """How many must come."""
+        return self._parties
+
+    @property
+    def n_waiting(self) -> int:
+        """How many have come."""
+        return self._core.n_waiting
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is broken."""
+        return self._core.broken
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._spot, self._parties, self._action, self._timeout)
+
+    def __repr__(self) -> str:
+        state = "broken" if self.broken else f"{self.n_waiting} of {self.parties} waiting"
+        return f"<Barrier {state}>"
+
+
+def _rebuild(*parts: Any) -> Barrier:
+    barrier = Barrier.__new__(Barrier)
+    barrier._settle(*parts)
+    return barrier
+
+
+def _number(parties: Any) -> int:
+    try:
+        number = operator.index(parties)
+    except TypeError:
+        msg = f"the parties of a Barrier must be an int, not {parties!r}"
+        raise TypeError(msg) from None
+    if not 0 < number <= MOST:
+        msg = f"a Barrier is for 1 to {MOST} parties, not {number}"
+        raise ValueError(msg)
+    return number

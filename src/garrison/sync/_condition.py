@@ -1,0 +1,108 @@
+"""`Condition`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from garrison import _core
+from garrison.memory import Spot
+from garrison.sync._locks import Lock, Mutex, RLock
+
+__all__ = ["Condition"]
+
+
+class Condition:
+    """A lock, and a place to wait until another process has changed what it protects.
+
+    As `multiprocessing.Condition`: `wait` lets go of the lock and has it again when it returns, and
+    `notify` wakes those who have waited longest. A process that is killed while it waits is in
+    nobody's way, and a notification that it can no longer use goes to the next.
+
+    Parameters
+    ----------
+    lock : Lock or RLock, optional
+        By default a new `RLock`.
+
+    Examples
+    --------
+    >>> from garrison import Condition
+    >>> condition = Condition()
+    >>> with condition:
+    ...     condition.wait(timeout=0.01)
+    False
+    """
+
+    __slots__ = (
+        "__enter__",
+        "__exit__",
+        "__weakref__",
+        "_core",
+        "_lock",
+        "_spot",
+        "acquire",
+        "notify",
+        "notify_all",
+        "release",
+        "wait",
+    )
+
+    def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any = None) -> None:
+        if lock is None:
+            lock = RLock()
+        if not isinstance(lock, Mutex):
+            msg = f"the lock of a Condition must be a Lock or RLock of garrison's, not {lock!r}"
+            raise TypeError(msg)
+        self._settle(Spot(_core.Condition.SIZE), lock)
+
+    def _settle(self, spot: Spot, lock: Mutex) -> None:
+        core = _core.Condition(spot, lock._semlock)
+        self._spot, self._lock, self._core = spot, lock, core
+        self.acquire, self.release = lock.acquire, lock.release
+        self.__enter__, self.__exit__ = lock.__enter__, lock.__exit__
+        self.wait, self.notify, self.notify_all = core.wait, core.notify, core.notify_all
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Wait until `predicate` is true; its last value, which is false after a timeout."""
+        end = None if timeout is None else time.monotonic() + timeout
+        result = predicate()
+        while not result:
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                break
+            self.wait(left)
+            result = predicate()
+        return result
+
+    @property
+    def _sleeping_count(self) -> _Count:
+        return _Count(self._core.waiting)
+
+    @property
+    def _woken_count(self) -> _Count:
+        return _Count(0)
+
+    _wait_semaphore = _woken_count
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._spot, self._lock)
+
+    def __repr__(self) -> str:
+        return f"<Condition({self._lock!r}, {self._core.waiting} waiting)>"
+
+
+class _Count:
+    """What code that looks inside the standard library's Condition finds there."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def get_value(self) -> int:
+        return self._value
+
+
+def _rebuild(spot: Spot, lock: Mutex) -> Condition:
+    condition = Condition.__new__(Condition)
+    condition._settle(spot, lock)
+    return condition

@@ -1,8 +1,8 @@
 """garrison: the multiprocessing that Python should have.
 
-``import garrison as multiprocessing`` is the whole migration. The pool and the locks are garrison's
-own; what garrison does not have yet (processes, queues, managers) is the standard library's, under
-the standard library's names, so that a program can move as it is.
+``import garrison as multiprocessing`` is the whole migration. The pool is garrison's own, and so are
+locks and what is made of them; what garrison does not have yet (processes, queues, managers) is the
+standard library's, under the standard library's names, so that a program can move as it is.
 
 Examples
 --------
@@ -19,11 +19,7 @@ import multiprocessing as _multiprocessing
 from multiprocessing import (
     Array,
     AuthenticationError,
-    Barrier,
-    BoundedSemaphore,
     BufferTooShort,
-    Condition,
-    Event,
     JoinableQueue,
     Manager,
     Pipe,
@@ -32,7 +28,6 @@ from multiprocessing import (
     Queue,
     RawArray,
     RawValue,
-    Semaphore,
     SimpleQueue,
     TimeoutError,  # noqa: A004 - the standard name
     Value,
@@ -66,7 +61,7 @@ from garrison.errors import (
 )
 from garrison.options import Options
 from garrison.pool import Pool
-from garrison.sync import Lock, RLock
+from garrison.sync import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
 
 __version__ = "0.1.0"
 

@@ -44,6 +44,35 @@ class _Own:
         """Return a lock that its owner may take again."""
         return sync.RLock(ctx=self, **options)
 
+    def Condition(  # noqa: N802 - the standard name
+        self, lock: sync.Lock | sync.RLock | None = None
+    ) -> sync.Condition:
+        """Return a lock with a place to wait for a change."""
+        return sync.Condition(lock, ctx=self)
+
+    def Semaphore(self, value: int = 1) -> sync.Semaphore:  # noqa: N802 - the standard name
+        """Return a number of permits."""
+        return sync.Semaphore(value, ctx=self)
+
+    def BoundedSemaphore(  # noqa: N802 - the standard name
+        self, value: int = 1
+    ) -> sync.BoundedSemaphore:
+        """Return a number of permits on loan."""
+        return sync.BoundedSemaphore(value, ctx=self)
+
+    def Event(self) -> sync.Event:  # noqa: N802 - the standard name
+        """Return a flag that processes wait for."""
+        return sync.Event(ctx=self)
+
+    def Barrier(  # noqa: N802 - the standard name
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+    ) -> sync.Barrier:
+        """Return a point that processes pass together."""
+        return sync.Barrier(parties, action, timeout, ctx=self)
+
 
 class ForkContext(_Own, context.ForkContext):  # type: ignore[misc] # others of the same names
     """Start processes by forking this one."""

@@ -6,9 +6,9 @@ from multiprocessing import synchronize as _standard
 from typing import Any
 
 from garrison import sync
-from garrison.sync import Lock, RLock
+from garrison.sync import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
 
-__all__ = ["Lock", "RLock"]
+__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 
 
 def __getattr__(name: str) -> Any:

@@ -92,10 +92,6 @@ PARTS = {
 }
 
 NOT_YET = {
-    "_TestSemaphore": "garrison has no Semaphore yet",
-    "_TestCondition": "garrison has no Condition yet",
-    "_TestEvent": "garrison has no Event yet",
-    "_TestBarrier": "garrison has no Barrier yet",
     "_TestValue": "garrison has no Value yet",
     "_TestArray": "garrison has no Array yet",
     "_TestSharedCTypes": "garrison has no sharedctypes yet",

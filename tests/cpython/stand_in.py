@@ -35,6 +35,8 @@ def install(module: str, part: str, evidence: Path) -> None:
 def _stand_in(module: str, part: str, evidence: Path) -> None:
     classes: set[Any] = set()
     for target, name, ours, theirs in list(_places(module, part)):
+        if ours is theirs and module != "multiprocessing":
+            continue  # the package's own name for what is still the standard library's
         stands_in = ours
         if inspect.isclass(ours):
             classes |= {each for each in (ours, theirs) if inspect.isclass(each)}

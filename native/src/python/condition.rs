@@ -122,7 +122,12 @@ impl PyCondition {
         }
         held.shared().depth.store(depth, Ordering::Relaxed);
         match interrupted {
-            Some(error) => Err(error),
+            Some(error) => {
+                if matches!(notified, Ok(true)) {
+                    row.hand_on(|seat| self.wake(seat));
+                }
+                Err(error)
+            }
             None => notified,
         }
     }

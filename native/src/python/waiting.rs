@@ -145,14 +145,15 @@ impl Sleeper {
         if self.since == 0 {
             self.since = super::now();
         }
+        py.check_signals()?;
         let limit = patience.left().min(SLICE);
         let bell = (self.registry.deaths(), self.deaths);
         let woken = without_gil(py, || futex::wait_either((word, seen), bell, limit));
         let rung = self.registry.deaths().load(Ordering::Acquire);
         let judge = woken == Woken::TimedOut || rung != self.deaths;
         self.deaths = rung;
-        // Not only when interrupted: a signal may have come just before the sleep, or have been
-        // delivered to another thread.
+        // Not only when interrupted: a signal that came just before the system call, or to another
+        // thread, interrupts nothing; the end of the slice shows it.
         if let Err(error) = py.check_signals() {
             if woken == Woken::Changed {
                 // The call was for one of those who sleep, and this one will not follow it.

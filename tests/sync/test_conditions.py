@@ -1,0 +1,273 @@
+"""Conditions: first come, first woken; a waiter that is killed takes nothing from anybody."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from garrison.errors import AbandonedLock
+from garrison.sync import Condition, Lock, RLock
+from sync.forked import Forked, armed, died, until
+
+pytestmark = pytest.mark.filterwarnings(f"ignore::{AbandonedLock.__module__}.AbandonedLock")
+
+
+def wait(condition: Condition, timeout: float | None = None) -> bool:
+    with condition:
+        return condition.wait(timeout)
+
+
+def seated(condition: Condition, count: int) -> None:
+    until(lambda: condition._core.waiting == count)
+
+
+def notify(condition: Condition, count: int = 1) -> None:
+    with condition:
+        condition.notify(count)
+
+
+@contextlib.contextmanager
+def waiting(condition: Condition, count: int) -> Iterator[list[Forked]]:
+    """So many children that have begun to wait one after the other."""
+    with contextlib.ExitStack() as stack:
+        children = []
+        for _ in range(count):
+            before = condition._core.waiting
+            children.append(stack.enter_context(Forked(wait, condition)))
+            seated(condition, before + 1)
+        yield children
+
+
+@pytest.mark.parametrize("lock", [None, Lock, RLock])
+def test_those_who_waited_longest_are_woken_first(lock: Any) -> None:
+    condition = Condition(lock and lock())
+    with waiting(condition, 4) as children:
+        notify(condition, 2)
+        assert [child.answer() for child in children[:2]] == ["True", "True"]
+        assert condition._core.waiting == 2
+        assert not any(child.is_over() for child in children[2:])
+        with condition:
+            condition.notify_all()
+        assert [child.answer() for child in children[2:]] == ["True", "True"]
+    assert condition._core.waiting == 0
+
+
+def test_notifying_nobody_is_not_kept_for_later() -> None:
+    condition = Condition()
+    notify(condition, 5)
+    assert not wait(condition, 0.01)
+
+
+def test_who_comes_later_cannot_take_what_was_given_before() -> None:
+    condition = Condition()
+    with waiting(condition, 1) as [first]:
+        with condition:
+            condition.notify()
+            # The lock is still held: the first one cannot go on. A second one waits now.
+            assert not condition.wait(0.2)
+        assert first.answer() == "True"
+
+
+def test_a_wait_that_times_out_leaves_no_seat_behind() -> None:
+    condition = Condition()
+    for _ in range(600):
+        assert not wait(condition, 0)
+    assert condition._core.waiting == 0
+    with waiting(condition, 1) as [child]:
+        notify(condition)
+        assert child.answer() == "True"
+
+
+def test_wait_for() -> None:
+    condition, words = Condition(), Condition()
+    with condition:
+        assert condition.wait_for(lambda: 7) == 7
+        start = time.monotonic()
+        assert condition.wait_for(lambda: 0, timeout=0.05) == 0
+        assert time.monotonic() - start >= 0.05
+
+    def until_notified_twice() -> int:
+        seen = 0
+
+        def predicate() -> bool:
+            nonlocal seen
+            seen += 1
+            return seen == 3
+
+        with words:
+            words.wait_for(predicate)
+        return seen
+
+    with Forked(until_notified_twice) as child:
+        seated(words, 1)
+        notify(words)
+        until(lambda: child.is_over() or words._core.waiting == 1)
+        seated(words, 1)
+        notify(words)
+        assert child.answer() == "3"
+
+
+def test_the_lock_must_be_held() -> None:
+    condition = Condition()
+    for call in (condition.wait, condition.notify, condition.notify_all):
+        with pytest.raises(AssertionError):
+            call()
+    with condition, pytest.raises(TypeError):
+        condition.notify("one")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="of garrison's, not 5"):
+        Condition(5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="of garrison's"):
+        Condition(threading.Lock())  # type: ignore[arg-type]
+
+
+def test_a_recursive_lock_is_let_go_of_wholly_and_taken_back_as_often() -> None:
+    condition = Condition()
+
+    def thrice() -> int:
+        with condition, condition, condition:
+            condition.wait()
+            return condition._lock._semlock._count()
+
+    with Forked(thrice) as child:
+        seated(condition, 1)
+        assert condition.acquire(timeout=5)
+        condition.notify()
+        condition.release()
+        assert child.answer() == "3"
+    assert condition.acquire(timeout=5)
+    condition.release()
+
+
+def test_a_handle_names_the_same_condition() -> None:
+    condition = Condition()
+    same = pickle.loads(pickle.dumps(condition))
+    with waiting(condition, 1) as [child]:
+        notify(same)
+        assert child.answer() == "True"
+
+
+def test_an_interrupted_wait_has_the_lock_and_hands_its_notification_on() -> None:
+    condition = Condition()
+
+    def interrupted() -> str:
+        def handler(_number: int, _frame: FrameType | None) -> None:
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGUSR1, handler)
+        with condition:
+            try:
+                condition.wait()
+            except KeyboardInterrupt:
+                return f"interrupted, {condition._lock._semlock._is_mine()}"
+        return "not"
+
+    with Forked(interrupted) as first:
+        seated(condition, 1)
+        with waiting(condition, 1) as [second]:
+            os.kill(first.pid, signal.SIGSTOP)
+            notify(condition)
+            os.kill(first.pid, signal.SIGUSR1)
+            os.kill(first.pid, signal.SIGCONT)
+            assert first.answer() == "'interrupted, True'"
+            assert second.answer() == "True"
+
+
+def test_too_many_waiters_are_an_error_and_not_a_hang() -> None:
+    condition = Condition()
+    threads = [threading.Thread(target=wait, args=(condition,)) for _ in range(256)]
+    for thread in threads:
+        thread.start()
+    seated(condition, 256)
+    with condition, pytest.raises(RuntimeError, match="256 waiters"):
+        condition.wait()
+    with condition:
+        condition.notify_all()
+    for thread in threads:
+        thread.join()
+
+
+def test_seats_of_the_dead_can_be_had_again() -> None:
+    condition = Condition()
+
+    def fill() -> None:
+        for _ in range(256):
+            threading.Thread(target=wait, args=(condition,), daemon=True).start()
+        threading.Event().wait()
+
+    with Forked(fill) as child:
+        seated(condition, 256)
+        child.kill()
+    assert not wait(condition, 0.01)
+    assert condition._core.waiting == 0
+
+
+def test_a_waiter_that_is_killed_is_passed_over() -> None:
+    condition = Condition()
+    with waiting(condition, 3) as children:
+        children[0].kill()
+        children[1].kill()
+        notify(condition)
+        assert children[2].answer() == "True"
+
+
+def test_a_waiter_that_is_killed_after_it_was_notified_leaves_it_to_the_next() -> None:
+    condition = Condition()
+    with waiting(condition, 2) as [first, second]:
+        with condition:
+            os.kill(first.pid, signal.SIGSTOP)
+            condition.notify()
+            first.kill()
+        assert second.answer() == "True"
+
+
+WAITER_DIES = [
+    ("condition.seated", 1),
+    ("lock.released", 1),
+    ("condition.unlocked", 1),
+    # It has taken its notification, and dies with it: the next one needs another.
+    ("condition.woken", 2),
+    ("condition.left", 2),
+]
+
+
+@pytest.mark.parametrize(("point", "notifications"), WAITER_DIES)
+def test_death_in_wait(point: str, notifications: int, tmp_path: Path) -> None:
+    condition = Condition()
+    with armed(point, tmp_path / "token", wait, condition) as victim:
+        until(lambda: victim.is_over() or condition._core.waiting == 1)
+        with Forked(wait, condition) as second:
+            until(lambda: condition._core.waiting == 2 or victim.is_over())
+            seated(condition, 2)
+            if notifications == 2:
+                notify(condition)
+            assert died(victim, tmp_path / "token")
+            assert not second.is_over()
+            notify(condition)
+            assert second.answer() == "True"
+    assert not wait(condition, 0.01)
+    assert condition._core.waiting == 0
+
+
+@pytest.mark.parametrize("again", ["condition.woken", "condition.left", "lock.inherited"])
+def test_death_in_notify_and_again_in_the_one_that_was_notified(again: str, tmp_path: Path) -> None:
+    condition = Condition()
+    with armed(again, tmp_path / "waiter", wait, condition) as first:
+        seated(condition, 1)
+        with waiting(condition, 1) as [second]:
+            with armed("condition.granted", tmp_path / "notifier", notify, condition) as notifier:
+                assert died(notifier, tmp_path / "notifier")
+            assert died(first, tmp_path / "waiter")
+            notify(condition)
+            assert second.answer() == "True"
+    assert condition.acquire(timeout=10)
+    condition.release()

@@ -1,0 +1,193 @@
+"""Semaphores: as in the standard library, and permits on loan come back after a death."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from garrison.sync import BoundedSemaphore, Semaphore, holders, waiters
+from sync.forked import Forked, armed, died, until
+
+
+@pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
+def test_permits_are_counted(kind: type[Semaphore]) -> None:
+    semaphore = kind(2)
+    assert [semaphore.acquire(False) for _ in range(3)] == [True, True, False]
+    assert semaphore.get_value() == 0
+    assert semaphore.locked()
+    assert not semaphore.acquire(timeout=0.01)
+    assert not semaphore.acquire(True, -1.0)
+    semaphore.release()
+    with semaphore:
+        assert semaphore.get_value() == 0
+    assert semaphore.get_value() == 1
+
+
+def test_a_plain_semaphore_is_a_signal_as_well() -> None:
+    semaphore = Semaphore(0)
+    with Forked(semaphore.acquire) as child:
+        semaphore.release()
+        assert child.answer() == "True"
+    semaphore.release()
+    semaphore.release()
+    assert semaphore.get_value() == 2
+
+
+def test_a_bounded_one_takes_back_no_more_than_it_gave() -> None:
+    semaphore = BoundedSemaphore(2)
+    with pytest.raises(ValueError, match="released too many times"):
+        semaphore.release()
+    semaphore.acquire()
+    semaphore.release()
+    with pytest.raises(ValueError, match="released too many times"):
+        semaphore.release()
+
+
+def test_any_process_may_give_a_permit_back() -> None:
+    semaphore = BoundedSemaphore(2)
+    semaphore.acquire()
+    semaphore.acquire()
+    with Forked(semaphore.release) as child:
+        assert child.answer() == "None"
+    assert semaphore.get_value() == 1
+
+
+def test_one_of_many_permits_is_not_signed_for_and_works_all_the_same() -> None:
+    semaphore = BoundedSemaphore(1 << 20)
+    assert semaphore.get_value() == 1 << 20
+    with pytest.raises(ValueError, match="released too many times"):
+        semaphore.release()
+    semaphore.acquire()
+    semaphore.release()
+
+
+def test_no_permits_at_all() -> None:
+    semaphore = BoundedSemaphore(0)
+    assert not semaphore.acquire(False)
+    with pytest.raises(ValueError, match="released too many times"):
+        semaphore.release()
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(-1, ValueError), (1 << 31, ValueError), (1.5, TypeError), ("2", TypeError)],
+)
+@pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
+def test_bad_values_are_named(kind: type[Semaphore], value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=str(value)):
+        kind(value)
+
+
+def test_the_most_permits_cannot_be_exceeded() -> None:
+    semaphore = Semaphore((1 << 31) - 1)
+    with pytest.raises(ValueError, match="released too many times"):
+        semaphore.release()
+
+
+@pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
+def test_a_handle_names_the_same_permits(kind: type[Semaphore]) -> None:
+    semaphore = kind(3)
+    same = pickle.loads(pickle.dumps(semaphore))
+    same.acquire()
+    assert semaphore.get_value() == 2
+    assert type(same) is kind
+    semaphore.release()
+    assert same.get_value() == 3
+
+
+def test_permits_of_a_dead_process_come_back() -> None:
+    semaphore = BoundedSemaphore(3)
+
+    def take_two_and_die() -> None:
+        semaphore.acquire()
+        semaphore.acquire()
+        signal.raise_signal(signal.SIGKILL)
+
+    with Forked(take_two_and_die) as child:
+        assert child.join() == -signal.SIGKILL
+        assert semaphore.get_value() == 1
+        assert [each.pid for each in holders()].count(child.pid) == 2
+    assert [semaphore.acquire() for _ in range(3)] == [True] * 3
+    assert not semaphore.acquire(False)
+
+
+def test_permits_of_a_stopped_process_do_not() -> None:
+    semaphore = BoundedSemaphore(1)
+
+    def take_and_stop() -> None:
+        semaphore.acquire()
+        signal.raise_signal(signal.SIGSTOP)
+        semaphore.release()
+
+    with Forked(take_and_stop) as child:
+        until(lambda: semaphore.get_value() == 0)
+        assert not semaphore.acquire(timeout=0.25)
+
+
+def test_a_sleeper_that_is_killed_is_in_nobodys_way() -> None:
+    semaphore = Semaphore(0)
+    with Forked(semaphore.acquire) as first, Forked(semaphore.acquire) as second:
+        until(lambda: {first.pid, second.pid} <= {each.pid for each in waiters()})
+        first.kill()
+        semaphore.release()
+        assert second.answer() == "True"
+    assert semaphore.get_value() == 0
+
+
+def test_processes_and_threads_never_have_more_than_there_are() -> None:
+    semaphore, inside, rounds = BoundedSemaphore(2), Semaphore(0), 200
+
+    def work() -> int:
+        most = 0
+        for _ in range(rounds):
+            with semaphore:
+                inside.release()
+                most = max(most, inside.get_value())
+                inside.acquire()
+        return most
+
+    with Forked(work) as one, Forked(work) as two:
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert max(int(one.answer()), int(two.answer())) <= 2
+    assert (semaphore.get_value(), inside.get_value()) == (2, 0)
+
+
+SIGNED = ["semaphore.signed"]
+GIVEN = ["semaphore.unsigned", "semaphore.given"]
+
+
+@pytest.mark.parametrize("point", SIGNED)
+def test_death_in_acquire(point: str, tmp_path: Path) -> None:
+    semaphore = BoundedSemaphore(1)
+    with armed(point, tmp_path / "first", semaphore.acquire) as first:
+        assert died(first, tmp_path / "first")
+    # Again in the one that takes the permit over.
+    with armed(point, tmp_path / "second", semaphore.acquire) as second:
+        assert died(second, tmp_path / "second")
+    assert semaphore.acquire()
+    semaphore.release()
+    assert semaphore.get_value() == 1
+
+
+@pytest.mark.parametrize("point", GIVEN)
+@pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
+def test_death_in_release(kind: type[Semaphore], point: str, tmp_path: Path) -> None:
+    semaphore = kind(1)
+    semaphore.acquire()
+    with Forked(semaphore.acquire) as waiter:
+        until(lambda: waiter.pid in {each.pid for each in waiters()})
+        with armed(point, tmp_path / "token", semaphore.release) as victim:
+            reached = died(victim, tmp_path / "token")
+        assert reached == (point != "semaphore.unsigned" or kind is BoundedSemaphore)
+        assert waiter.answer() == "True"
+    semaphore.release() if kind is Semaphore else semaphore.acquire()
+    assert semaphore.get_value() == (1 if kind is Semaphore else 0)

@@ -169,19 +169,29 @@ pub struct Spot {
 impl Spot {
     /// `len` bytes of shared memory, all zero, that no object ever had.
     pub fn allocate(len: usize) -> Result<Self> {
+        Self::allocate_with(len, |reserve| reserve())
+    }
+
+    /// The same; `at_length` is given what takes long for a large one, and may let go of the GIL
+    /// meanwhile: no lock of ours is held then, which a forked child would find held for ever.
+    pub fn allocate_with(
+        len: usize,
+        at_length: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
+    ) -> Result<Self> {
         let full = || Error::from_raw_os_error(libc::ENOMEM);
         let room = len.max(1).checked_next_multiple_of(LINE).ok_or_else(full)?;
         if room > SMALL {
             let all = room.checked_add(LINE).and_then(|all| all.checked_next_multiple_of(PAGE));
             let all = all.filter(|&all| all < isize::MAX as usize).ok_or_else(full)?;
             let chunk = Chunk::create(all)?;
-            chunk.segment.reserve_control(0, all)?;
+            at_length(&|| chunk.segment.reserve_control(0, all))?;
             crate::crash::reach("chunk.reserved");
             return Ok(Self { chunk, offset: LINE, len });
         }
         let mut current = CURRENT.lock().expect("never poisoned");
         let fits = matches!(&*current,
-            Some((_, used, of)) if *of == generation() && used + room <= SHARED);
+            Some((chunk, used, of)) if *of == generation() && used + room <= SHARED
+                && chunk.segment.is_open());
         if !fits {
             *current = Some((Chunk::create(SHARED)?, LINE, generation()));
         }

@@ -1,8 +1,8 @@
 """garrison: the multiprocessing that Python should have.
 
-``import garrison as multiprocessing`` is the whole migration. The pool is garrison's own; what
-garrison does not have yet (processes, locks, queues, managers) is the standard library's, under the
-standard library's names, so that a program can move as it is.
+``import garrison as multiprocessing`` is the whole migration. The pool is garrison's own, and so are
+locks and what is made of them; what garrison does not have yet (processes, queues, managers) is the
+standard library's, under the standard library's names, so that a program can move as it is.
 
 Examples
 --------
@@ -19,13 +19,8 @@ import multiprocessing as _multiprocessing
 from multiprocessing import (
     Array,
     AuthenticationError,
-    Barrier,
-    BoundedSemaphore,
     BufferTooShort,
-    Condition,
-    Event,
     JoinableQueue,
-    Lock,
     Manager,
     Pipe,
     Process,
@@ -33,8 +28,6 @@ from multiprocessing import (
     Queue,
     RawArray,
     RawValue,
-    RLock,
-    Semaphore,
     SimpleQueue,
     TimeoutError,  # noqa: A004 - the standard name
     Value,
@@ -68,6 +61,7 @@ from garrison.errors import (
 )
 from garrison.options import Options
 from garrison.pool import Pool
+from garrison.sync import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
 
 __version__ = "0.1.0"
 
@@ -126,6 +120,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Find what is not garrison's own in the standard library, submodules included."""
+    if name in _FACES:
+        return importlib.import_module(f"{__name__}.{name}")
     if not name.startswith("_"):
         try:
             return getattr(_multiprocessing, name)
@@ -135,7 +131,9 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+_FACES = frozenset({"synchronize"})
+"""Submodules of the standard library of which garrison has its own."""
 _SUBMODULES = frozenset(
     {"connection", "dummy", "heap", "managers", "queues", "reduction", "shared_memory"}
-    | {"sharedctypes", "spawn", "synchronize", "util"}
+    | {"sharedctypes", "spawn", "util"}
 )

@@ -5,6 +5,7 @@
 //! ```
 //! Each part but the payload starts on a cache line.
 
+use super::finalizing::without_gil;
 use super::memory_error;
 use crate::heap::{self, Heap, LINE, RELEASED};
 use crate::segment::{forks, generation, Mapping, Segment, PAGE};
@@ -66,9 +67,6 @@ struct Copy {
     len: usize,
 }
 
-// SAFETY: both ends are pinned by their owners until the copy is over.
-unsafe impl Send for Copy {}
-
 fn copy_all(py: Python<'_>, copies: &[Copy]) {
     // SAFETY: the block was allocated just now, so the ranges cannot overlap.
     let run = |copies: &[Copy]| {
@@ -77,15 +75,7 @@ fn copy_all(py: Python<'_>, copies: &[Copy]) {
     if copies.iter().map(|c| c.len).sum::<usize>() < COPY_WITHOUT_GIL {
         return run(copies);
     }
-    struct Shared<'a>(&'a [Copy]);
-    // SAFETY: as for `Copy`.
-    unsafe impl Send for Shared<'_> {}
-    let shared = Shared(copies);
-    py.detach(move || {
-        let shared = shared;
-        run(shared.0);
-        super::finalizing::park_if_finalizing();
-    });
+    without_gil(py, || run(copies));
 }
 
 /// Where a payload was put: the block's place in the writer's heap, and how many buffers follow.

@@ -1,7 +1,7 @@
 //! `Lock` and `RLock`: the fast path in one exchange, the slow path in slices.
 
 use super::spot::PySpot;
-use super::waiting::{site, thread, Patience, Sleeper, Subject};
+use super::waiting::{site, thread, Patience, Sleeper, Subject, Truth};
 use super::{coarse_now, memory_error};
 use crate::chunk::Spot;
 use crate::crash;
@@ -310,7 +310,10 @@ impl PyLock {
         };
         let pid = this.lock.registry().identity(dead).map(|identity| identity.pid);
         // It warns or raises. If it raises, the next one is to be told as well.
-        report(slf, pid).inspect_err(|_| this.lock.disown(me, dead))?;
+        report(slf, pid).inspect_err(|_| {
+            this.abandoned.store(false, Ordering::Relaxed);
+            this.lock.disown(me, dead);
+        })?;
         Ok(true)
     }
 }
@@ -338,10 +341,10 @@ impl PyLock {
     }
 
     /// Take the lock; False if it could not be had in time.
-    #[pyo3(signature = (block = true, timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    #[pyo3(signature = (block = Truth(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn acquire(
         slf: &Bound<'_, Self>,
-        block: bool,
+        block: Truth,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         Self::take(slf, || Patience::of(block, timeout))
@@ -381,14 +384,18 @@ impl PyLock {
     }
 
     /// Take the lock although its owner died holding it, without a warning or an error.
-    #[pyo3(signature = (block = true, timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    #[pyo3(signature = (block = Truth(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn recover(
         slf: &Bound<'_, Self>,
-        block: bool,
+        block: Truth,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let this = slf.get();
         let me = this.lock.me()?;
+        if this.recursive && this.lock.is_mine(me) {
+            this.lock.nest();
+            return Ok(true);
+        }
         match this.lock.wait(slf.py(), me, &Patience::of(block, timeout)?, true)? {
             Outcome::TooLate | Outcome::Orphaned(_) => Ok(false),
             outcome => {

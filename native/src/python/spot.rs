@@ -1,11 +1,13 @@
 //! Shared memory as a Python object: a buffer, and a handle that other processes can attach.
 
+use super::finalizing::without_gil;
 use super::memory_error;
 use crate::chunk::{Chunk, Spot};
 use crate::registry::{Id, Registry};
 use pyo3::exceptions::{PyBufferError, PyFileNotFoundError, PyIndexError, PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use std::io::Result;
 use std::os::raw::c_int;
 
 /// A place in shared memory, alive as long as anybody has it or a view of it.
@@ -32,10 +34,10 @@ impl PySpot {
     /// Fresh shared memory of so many bytes, all zero.
     #[new]
     fn new(py: Python<'_>, len: usize) -> PyResult<Self> {
-        let wanted = || Spot::allocate(len);
         // A large one takes a while: the system clears its pages.
-        let made = if len < (1 << 20) { wanted() } else { py.detach(wanted) };
-        let spot = made.map_err(|error| memory_error(&error, &format!("{len} bytes")))?;
+        let reserve = |all: &dyn Fn() -> Result<()>| without_gil(py, all);
+        let spot = Spot::allocate_with(len, reserve)
+            .map_err(|error| memory_error(&error, &format!("{len} bytes")))?;
         Ok(Self { spot, readonly: false })
     }
 

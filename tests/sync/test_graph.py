@@ -54,20 +54,20 @@ def in_condition(condition: Condition) -> None:
         condition.wait()
 
 
-CONDITION, EVENT, BARRIER, SEMAPHORE = Condition(), Event(), Barrier(2), Semaphore(0)
+def wait_for(kind: str) -> object:
+    """Wait for what will never be."""
+    calls: dict[str, Callable[[], object]] = {
+        "Condition": lambda: in_condition(Condition()),
+        "Event": Event().wait,
+        "Barrier": Barrier(2).wait,
+        "Semaphore": Semaphore(0).acquire,
+    }
+    return calls[kind]()
 
 
-@pytest.mark.parametrize(
-    ("kind", "call"),
-    [
-        ("Condition", lambda: in_condition(CONDITION)),
-        ("Event", EVENT.wait),
-        ("Barrier", BARRIER.wait),
-        ("Semaphore", SEMAPHORE.acquire),
-    ],
-)
-def test_waits_are_shown_while_they_last(kind: str, call: Callable[[], object]) -> None:
-    with Forked(call) as child:
+@pytest.mark.parametrize("kind", ["Condition", "Event", "Barrier", "Semaphore"])
+def test_waits_are_shown_while_they_last(kind: str) -> None:
+    with Forked(wait_for, kind) as child:
         until(lambda: shown(child.pid))
         [wait] = [each for each in waiters() if each.pid == child.pid]
         assert (wait.kind, wait.holder) == (kind, 0)

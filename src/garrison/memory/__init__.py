@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from garrison.memory._handles import Spot
+from garrison.memory._handles import Inherited, Spot
 
-__all__ = ["Spot"]
+__all__ = ["Inherited", "Spot"]

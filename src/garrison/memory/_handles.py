@@ -17,7 +17,7 @@ from garrison import _os
 from garrison._core import Spot
 from garrison.errors import SharedMemoryGone
 
-__all__ = ["Spot"]
+__all__ = ["Inherited", "Spot"]
 
 Id = tuple[int, int]
 
@@ -38,8 +38,22 @@ def _reduce(spot: Spot) -> tuple[Any, ...]:
 copyreg.pickle(Spot, _reduce)
 
 
+class Inherited:
+    """A descriptor that reaches a spawned process under a number of its own."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _same, (_for_child(context.get_spawning_popen(), self.fd),)
+
+
+def _same(duplicate: Any) -> Any:
+    return duplicate
+
+
 def _for_child(popen: Any, fd: int) -> Any:
-    """Hand a descriptor to a child once, however many objects lie behind it."""
+    """Hand a descriptor to a child once, however many objects lie behind it: it takes no two."""
     handed = vars(popen).setdefault("_garrison_descriptors", {})
     if fd not in handed:
         handed[fd] = reduction.DupFd(fd)

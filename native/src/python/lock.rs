@@ -121,6 +121,11 @@ impl LockRef {
         }
     }
 
+    #[cold]
+    fn note_left(&self) {
+        HELD.with_borrow_mut(|held| held.retain(|lock| lock.shared != self.shared));
+    }
+
     /// Whether this very thread holds it.
     fn is_held_here(&self) -> bool {
         self.me().is_ok_and(|me| self.is_mine(me))
@@ -219,6 +224,9 @@ impl LockRef {
     /// Release it; false if nobody held it.
     #[inline]
     pub fn leave(&self) -> bool {
+        if self.subject.detects {
+            self.note_left();
+        }
         let was = lock::leave(&self.shared().word);
         crash::reach("lock.released");
         if was & WAITERS != 0 {

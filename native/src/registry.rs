@@ -49,6 +49,9 @@ struct HeaderShared {
     id: [AtomicU64; 2],
     /// Slots whose memory is reserved; it only grows.
     reserved: AtomicU32,
+    /// How often a slot was taken. Who takes one begins behind the last, so that it is long until a
+    /// slot has a successor, and who died can be named.
+    taken: AtomicU32,
     /// The same for records of waits.
     rows: AtomicU32,
     /// The bell that is rung when a process is known to have died: who waits looks again.
@@ -352,7 +355,8 @@ impl Registry {
     }
 
     fn take_slot(&self, witness: &OwnedFd) -> Result<(usize, &AgentShared)> {
-        for slot in 0..AGENTS {
+        let first = self.head().taken.fetch_add(1, Ordering::Relaxed) as usize;
+        for slot in (first..first + AGENTS).map(|slot| slot % AGENTS) {
             let agent = match self.agent(slot) {
                 Some(agent) => agent,
                 None => self.more_slots(slot)?,
@@ -382,10 +386,13 @@ impl Registry {
 
     fn more_slots(&self, slot: usize) -> Result<&AgentShared> {
         let size = size_of::<AgentShared>();
-        let first = slot * size / PAGE * PAGE;
-        self.segment.reserve_control(PAGE + first, PAGE)?;
-        let reserved = ((first + PAGE) / size) as u32;
-        self.head().reserved.fetch_max(reserved, Ordering::Release);
+        // From where the memory ends now: who took a slot before us may have died in between.
+        let first = self.head().reserved.load(Ordering::Acquire) as usize * size;
+        let end = ((slot + 1) * size).next_multiple_of(PAGE);
+        if end > first {
+            self.segment.reserve_control(PAGE + first, end - first)?;
+        }
+        self.head().reserved.fetch_max((end / size) as u32, Ordering::Release);
         Ok(self.agent(slot).expect("reserved just now"))
     }
 

@@ -9,6 +9,7 @@ sender keeps the memory until the handle has arrived.
 from __future__ import annotations
 
 import copyreg
+import errno
 import os
 from multiprocessing import context, reduction
 from typing import Any
@@ -89,6 +90,10 @@ def _attach(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot
     return spot.part(0, size, readonly) if readonly else spot
 
 
+_OUR_OWN = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that say nothing of the sender."""
+
+
 def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
     pid, fd, family_fd, host = sender
     if host != _os.host():
@@ -104,7 +109,10 @@ def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
     except PermissionError as error:
         msg = f"process {pid}, which sent this handle, belongs to another user: {error}"
         raise SharedMemoryGone(msg) from error
-    except FileNotFoundError as error:
+    except OSError as error:
+        if error.errno in _OUR_OWN:
+            raise
+        # Also where the number is a socket's or a folder's by now.
         msg = (
             f"process {pid}, which sent this handle, is gone or has no longer what it names; "
             "keep the object there until the handle has arrived"

@@ -24,6 +24,8 @@ class Part:
         The names under which CPython makes its classes, with that in its source.
     faces
         What stands in.
+    also
+        Packages beside garrison whose objects its functions make: a raw value is a plain C object.
     fresh
         Whether a test starts an interpreter that makes such objects.
     checked
@@ -32,6 +34,7 @@ class Part:
 
     classes: dict[str, str]
     faces: Faces
+    also: Names = ()
     fresh: bool = False
     checked: bool = True
     methods: Names = field(default=METHODS)
@@ -80,6 +83,8 @@ PARTS = {
     "memory": Part(
         _of_processes("TestValue", "TestArray", "TestSharedCTypes", "TestHeap", "TestSharedMemory"),
         _SHARED,
+        also=("ctypes", "test"),
+        fresh=True,
     ),
     "queues": Part(
         {

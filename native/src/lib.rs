@@ -7,6 +7,7 @@ pub mod crash;
 pub mod futex;
 pub mod lock;
 pub mod protocol;
+pub mod ring;
 
 #[cfg(not(loom))]
 pub mod chunk;
@@ -20,6 +21,8 @@ pub mod segment;
 pub mod spin;
 #[cfg(not(loom))]
 pub mod table;
+#[cfg(not(loom))]
+pub mod vault;
 
 #[cfg(all(feature = "python", not(loom)))]
 mod python;

@@ -2,10 +2,13 @@
 
 mod block;
 mod finalizing;
+mod item;
 mod journal;
 mod lock;
+mod parcel;
 mod parent;
 mod process;
+mod queue;
 mod spot;
 mod supervisor;
 mod table;
@@ -73,6 +76,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(spot::ring_deaths, module)?)?;
     module.add_class::<spot::PySpot>()?;
     module.add_class::<lock::PyLock>()?;
+    module.add_function(wrap_pyfunction!(parcel::retire_senders, module)?)?;
+    module.add_class::<queue::PyQueue>()?;
     module.add_class::<block::Block>()?;
     module.add_class::<table::Table>()?;
     module.add_class::<parent::Parent>()?;

@@ -138,6 +138,18 @@ impl Chunk {
         }
     }
 
+    /// Have no longer what has arrived since.
+    pub fn prune_exports() {
+        let gone = {
+            let mut under_way = UNDER_WAY.lock().expect("never poisoned");
+            let (stay, gone): (Vec<_>, Vec<_>) =
+                under_way.drain(..).partition(|(chunk, _)| chunk.is_under_way());
+            *under_way = stay;
+            gone
+        };
+        drop(gone);
+    }
+
     fn is_under_way(&self) -> bool {
         let arrived = self.head().imports.load(Ordering::Relaxed);
         self.head().exports.load(Ordering::Relaxed) > arrived

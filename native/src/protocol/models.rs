@@ -42,7 +42,7 @@ fn process<T: 'static>(
 
 /// FUTEX_WAIT and FUTEX_WAKE: the kernel compares the word under the lock of its queue, and wakes
 /// in the order of arrival.
-struct Futex {
+pub(crate) struct Futex {
     queue: Mutex<Queue>,
     moved: Condvar,
 }
@@ -54,11 +54,11 @@ struct Queue {
 }
 
 impl Futex {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { queue: Mutex::new(Queue::default()), moved: Condvar::new() }
     }
 
-    fn wait(&self, unchanged: impl Fn() -> bool) {
+    pub(crate) fn wait(&self, unchanged: impl Fn() -> bool) {
         let mut queue = self.queue.lock().unwrap();
         if !unchanged() {
             return;
@@ -71,7 +71,7 @@ impl Futex {
         }
     }
 
-    fn wake(&self, count: i32) -> i32 {
+    pub(crate) fn wake(&self, count: i32) -> i32 {
         let mut queue = self.queue.lock().unwrap();
         let woken = queue.asleep.len().min(count as usize);
         queue.asleep.drain(..woken);

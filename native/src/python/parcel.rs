@@ -17,12 +17,14 @@ use crate::segment::{generation, Mapping};
 use crate::vault::Vault;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 /// Items from this size on are parcels.
 pub const BIG: usize = 1 << 16;
+/// Blocks that are looked at, for each that is written, whether they are back.
+const LOOKS: usize = 8;
 
 /// Where a parcel lies, as it stands in the ring.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +64,7 @@ impl Parcel {
     pub fn was_put(&mut self, number: u32) {
         self.put = true;
         let mut lent = self.sender.lent.lock().expect("never poisoned");
-        lent.push((self.address.place as usize, number));
+        lent.in_ring.push_back((self.address.place as usize, number));
     }
 }
 
@@ -79,9 +81,49 @@ pub struct Sender {
     generation: u64,
     region: u32,
     heap: Mutex<Heap>,
-    /// Place and item number of what was put and did not come back yet.
-    lent: Mutex<Vec<(usize, u32)>>,
+    lent: Mutex<Lent>,
     retired: AtomicBool,
+}
+
+/// Blocks that were put, and did not come back yet.
+#[derive(Default)]
+struct Lent {
+    /// Place and item number, as they are in the ring.
+    in_ring: VecDeque<(usize, u32)>,
+    /// Places of what was taken since.
+    taken: Vec<usize>,
+    /// Where among these the next look begins.
+    cursor: usize,
+}
+
+impl Lent {
+    fn follow(&mut self, vault: &Vault) {
+        let (head, tail) = (vault.ring().head(), vault.ring().tail());
+        let inside = tail.number.wrapping_sub(head.number);
+        while let Some(&(place, number)) = self.in_ring.front() {
+            if number.wrapping_sub(head.number) < inside {
+                break;
+            }
+            self.in_ring.pop_front();
+            self.taken.push(place);
+        }
+    }
+
+    /// Some of what was taken, others each time, of which those are free that `is_back` says.
+    fn collect(&mut self, looks: usize, is_back: impl Fn(usize) -> bool) -> Vec<usize> {
+        let mut back = Vec::new();
+        for _ in 0..looks.min(self.taken.len()) {
+            if self.cursor >= self.taken.len() {
+                self.cursor = 0;
+            }
+            if is_back(self.taken[self.cursor]) {
+                back.push(self.taken.swap_remove(self.cursor));
+            } else {
+                self.cursor += 1;
+            }
+        }
+        back
+    }
 }
 
 /// All senders of this process, to be retired when it ends.
@@ -92,26 +134,19 @@ impl Sender {
         self.generation == generation() && !self.retired.load(Ordering::Relaxed)
     }
 
-    /// Take back what came back. A holder is asked for only in need: that is expensive.
-    fn sweep(&self, vault: &Vault, registry: Option<&'static Registry>) {
+    /// Take back what came back, and what those held who are dead.
+    fn sweep(&self, vault: &Vault, looks: usize) {
         let (mut heap, mut lent) =
             (self.heap.lock().expect("never poisoned"), self.lent.lock().expect("never poisoned"));
-        let (head, tail) = (vault.ring().head(), vault.ring().tail());
-        let inside = tail.number.wrapping_sub(head.number);
-        lent.retain(|&(place, number)| {
+        lent.follow(vault);
+        let registry = vault.chunk().registry;
+        let back = lent.collect(looks, |place| {
             let block = heap.block(place);
             // [release->collect]
-            let mut free = block.state.load(Ordering::Acquire) == RELEASED;
-            if let (false, Some(registry)) = (free, registry) {
-                let holder = block.holder.load(Ordering::Relaxed);
-                let in_ring = number.wrapping_sub(head.number) < inside;
-                free = !in_ring && holder != 0 && registry.is_dead(holder);
-            }
-            if free {
-                heap.free(place);
-            }
-            !free
+            block.state.load(Ordering::Acquire) == RELEASED
+                || registry.seems_dead(block.holder.load(Ordering::Relaxed))
         });
+        back.into_iter().for_each(|place| heap.free(place));
     }
 
     /// Leave: what is lent is the receivers' to give back, the rest goes back now.
@@ -120,9 +155,9 @@ impl Sender {
             return;
         }
         let mut heap = self.heap.lock().expect("never poisoned");
-        for (place, _) in self.lent.lock().expect("never poisoned").drain(..) {
-            heap.abandon(place);
-        }
+        let lent = std::mem::take(&mut *self.lent.lock().expect("never poisoned"));
+        let places = lent.in_ring.iter().map(|&(place, _)| place).chain(lent.taken);
+        places.for_each(|place| heap.abandon(place));
         heap.trim_all();
     }
 }
@@ -160,7 +195,7 @@ impl Post {
             generation: generation(),
             region,
             heap: Mutex::new(Heap::new(map)),
-            lent: Mutex::new(Vec::new()),
+            lent: Mutex::default(),
             retired: AtomicBool::new(false),
         });
         py.import("garrison.sync._items")?.call_method0("sends")?;
@@ -182,10 +217,10 @@ impl Post {
         let registry = vault.chunk().registry;
         let me = registry.me().map_err(|error| memory_error(&error, "a process's registration"))?;
         let sender = self.sender(py, vault)?;
-        sender.sweep(vault, None);
+        sender.sweep(vault, LOOKS);
         crash::reach("queue.big_begun");
         let written = block::write(py, &sender.heap, payload, buffers).or_else(|_| {
-            sender.sweep(vault, Some(registry));
+            sender.sweep(vault, usize::MAX);
             block::write(py, &sender.heap, payload, buffers)
         })?;
         let map = sender.heap.lock().expect("never poisoned").map().clone();

@@ -12,6 +12,7 @@ use super::memory_error;
 use super::parcel::{Address, Opened, Post, Received, BIG};
 use super::spot::PySpot;
 use super::waiting::{Patience, SLICE};
+use crate::chunk::Chunk;
 use crate::crash;
 use crate::futex;
 use crate::protocol::{BellShared, Ordering};
@@ -76,6 +77,13 @@ struct Inner {
     get: Side,
     maxsize: u32,
     closed: AtomicBool,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Its memory may be much: it is not kept for a handle that has arrived long ago.
+        Chunk::prune_exports();
+    }
 }
 
 /// An item that was taken, and is to be decoded now that nothing is locked.

@@ -63,7 +63,7 @@ impl PySpot {
     ) -> PyResult<Self> {
         let attached = || {
             let registry = Registry::attach(family.1, family.0)?;
-            let chunk = Chunk::attach(chunk.1, chunk.2, chunk.0, &registry)?;
+            let chunk = Chunk::attach(chunk.1, chunk.2, chunk.0, registry)?;
             Spot::within(chunk, offset, len)
         };
         Ok(Self { spot: attached().map_err(|error| attach_error(&error))?, readonly: false })

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from garrison.sync import Lock
@@ -32,4 +32,4 @@ def ended(*processes: Any) -> None:
 
 def memory_of(queue: Any) -> int:
     """Bytes that really are behind the queue's file."""
-    return os.stat(f"/proc/self/fd/{queue._spot.chunk[2]}").st_blocks * 512
+    return Path(f"/proc/self/fd/{queue._spot.chunk[2]}").stat().st_blocks * 512

@@ -31,7 +31,7 @@ def context(request: pytest.FixtureRequest) -> Any:
     return multiprocessing.get_context(request.param)
 
 
-# --- One process -------------------------------------------------------------------------------
+# --- One process ---------------------------------------------------------------------------------
 
 
 class Point:
@@ -191,7 +191,7 @@ def test_empty_after_the_timeout_and_not_before() -> None:
     with pytest.raises(standard.Empty):
         queue.get(True, -5)
     with pytest.raises(standard.Empty):
-        queue.get(0)
+        queue.get(0)  # type: ignore[arg-type] # as the standard library takes it
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_what_it_shows() -> None:
     queue.put(1)
     assert repr(queue) == "<Queue with 1 of 5 items>"
     assert repr(SimpleQueue()) == "<SimpleQueue with 0 items>"
-    assert Queue[int]
+    assert Queue[int]  # type: ignore[misc] # as in the standard library
     assert weakref.ref(queue)() is queue
 
 

@@ -29,8 +29,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Who holds a lock here holds it for instructions: so long it is waited for even by those who do
-/// not wait for items or room, and a dead holder is found within.
-const GRACE: Duration = Duration::from_millis(50);
+/// not wait for items or room. A dead holder is found within, at the second look if a newcomer is
+/// just taking its place in the registry; what remains is a holder that is stopped.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// A lock that is held: dropped, it is released.
 struct Held<'a>(&'a LockRef);

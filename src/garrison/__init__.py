@@ -19,13 +19,10 @@ import multiprocessing as _multiprocessing
 from multiprocessing import (
     AuthenticationError,
     BufferTooShort,
-    JoinableQueue,
     Manager,
     Pipe,
     Process,
     ProcessError,
-    Queue,
-    SimpleQueue,
     TimeoutError,  # noqa: A004 - the standard name
     active_children,
     allow_connection_pickling,
@@ -68,9 +65,12 @@ from garrison.sync import (
     BoundedSemaphore,
     Condition,
     Event,
+    JoinableQueue,
     Lock,
+    Queue,
     RLock,
     Semaphore,
+    SimpleQueue,
     Value,
 )
 
@@ -151,8 +151,8 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-_FACES = frozenset({"shared_memory", "sharedctypes", "synchronize"})
+_FACES = frozenset({"queues", "shared_memory", "sharedctypes", "synchronize"})
 """Submodules of the standard library of which garrison has its own."""
 _SUBMODULES = frozenset(
-    {"connection", "dummy", "heap", "managers", "queues", "reduction"} | {"spawn", "util"}
+    {"connection", "dummy", "heap", "managers", "reduction"} | {"spawn", "util"}
 )

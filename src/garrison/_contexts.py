@@ -44,6 +44,20 @@ class _Own:
         """Return a lock that its owner may take again."""
         return sync.RLock(ctx=self, **options)
 
+    def Queue(self, maxsize: int = 0) -> sync.Queue:  # noqa: N802 - the standard name
+        """Return a queue between processes."""
+        return sync.Queue(maxsize, ctx=self)
+
+    def JoinableQueue(  # noqa: N802 - the standard name
+        self, maxsize: int = 0
+    ) -> sync.JoinableQueue:
+        """Return a queue that can be waited for until all its items are dealt with."""
+        return sync.JoinableQueue(maxsize, ctx=self)
+
+    def SimpleQueue(self) -> sync.SimpleQueue:  # noqa: N802 - the standard name
+        """Return a queue with three methods."""
+        return sync.SimpleQueue(ctx=self)
+
     def Value(  # noqa: N802 - the standard name
         self, typecode_or_type: Any, *args: Any, lock: Any = True
     ) -> Any:

@@ -98,8 +98,6 @@ PARTS = {
 
 NOT_YET = {
     "_TestHeap": "garrison never uses a place twice, so it has no heap to test",
-    "_TestQueue": "garrison has no Queue yet",
-    "TestSimpleQueue": "garrison has no SimpleQueue yet",
     "_TestConnection": "Pipe is the standard library's own",
     "_TestPoll": "Pipe is the standard library's own",
     "_TestPollEintr": "Pipe is the standard library's own",

@@ -75,7 +75,7 @@ class Queue(_Ring):
     ('one', 'two')
     """
 
-    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:  # noqa: ARG002 - as in the standard library
+    def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         self._make(_checked(maxsize))
 
     @property
@@ -138,7 +138,7 @@ class SimpleQueue(_Ring):
     ('one', True)
     """
 
-    def __init__(self, *, ctx: Any = None) -> None:  # noqa: ARG002 - as in the standard library
+    def __init__(self, *, ctx: Any = None) -> None:
         self._make(0)
 
     @property

@@ -145,6 +145,15 @@ impl Chunk {
         self.head().imports.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Have no longer what was kept for handles that have all arrived.
+    pub fn sweep() {
+        let mut under_way = UNDER_WAY.lock().expect("never poisoned");
+        if !under_way.is_empty() {
+            let here = generation();
+            under_way.retain(|(chunk, of)| *of == here && chunk.is_under_way());
+        }
+    }
+
     /// Have no longer what is only kept for handles under way.
     pub fn forget_exports(&self) {
         let mut under_way = UNDER_WAY.lock().expect("never poisoned");
@@ -271,7 +280,7 @@ mod tests {
         let arrived = Chunk::known(id).expect("kept");
         arrived.import();
         drop(arrived);
-        Spot::allocate(100_000).unwrap().chunk.export();
+        Chunk::sweep();
         assert!(Chunk::known(id).is_none());
     }
 

@@ -7,6 +7,7 @@ version of this module only.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import math
 import os
@@ -244,3 +245,33 @@ def host() -> str:
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return os.uname().nodename
+
+
+# --- Shared memory that has names: files in a folder that is memory ------------------------------
+
+NAMED = Path("/dev/shm")  # noqa: S108 - where the system's own shm_open puts them
+
+
+def named_memory(name: str) -> str:
+    """Return the file behind a name of shared memory, read as ``shm_open`` reads it."""
+    plain = name.lstrip("/")
+    if plain in {"", ".", ".."} or "/" in plain:
+        raise OSError(errno.EINVAL, "a name without slashes is needed for shared memory", name)
+    return f"{NAMED}/{plain}"
+
+
+def create_memory(path: str, size: int, mode: int) -> int:
+    """Make a file of so many bytes that are really there; it has its name once it is whole."""
+    folder = os.open(NAMED, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fd = os.open(NAMED, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+        try:
+            os.posix_fallocate(fd, 0, size)
+            # Only with a folder's descriptor Python calls linkat, which looks through /proc.
+            os.link(f"{PROC}/self/fd/{fd}", Path(path).name, dst_dir_fd=folder)
+        except BaseException:
+            os.close(fd)
+            raise
+    finally:
+        os.close(folder)
+    return fd

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// How long to look at a held lock before sleeping: most are held shorter than a wake takes.
 const LOOKS: u32 = 200;
+/// Bytes of the place in the code that are kept with a lock.
+const SITE: usize = size_of::<u64>() * 5;
 /// A lock that is only ever tried is asked this often whether its owner still lives.
 const JUDGE_EVERY: u64 = 50_000_000;
 
@@ -114,8 +116,14 @@ impl LockRef {
         if self.subject.detects {
             // Only for show: a thread without a Python frame has none.
             let site = site(py).unwrap_or_default();
-            text::write(&self.shared().site, site.rsplit('/').next().unwrap_or_default());
+            let file = site.rsplit('/').next().unwrap_or_default();
+            text::write(&self.shared().site, text::beginning(file, SITE));
         }
+    }
+
+    #[cold]
+    fn note_left(&self) {
+        HELD.with_borrow_mut(|held| held.retain(|lock| lock.shared != self.shared));
     }
 
     /// Whether this very thread holds it.
@@ -216,6 +224,9 @@ impl LockRef {
     /// Release it; false if nobody held it.
     #[inline]
     pub fn leave(&self) -> bool {
+        if self.subject.detects {
+            self.note_left();
+        }
         let was = lock::leave(&self.shared().word);
         crash::reach("lock.released");
         if was & WAITERS != 0 {

@@ -1,12 +1,16 @@
 //! The Python face: one class for each role a process can have.
 
+mod array;
 mod barrier;
 mod block;
+mod cell;
 mod condition;
 mod event;
 mod finalizing;
+mod guarded;
 mod journal;
 mod lock;
+mod number;
 mod parent;
 mod process;
 mod semaphore;
@@ -80,6 +84,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<spot::PySpot>()?;
     module.add_function(wrap_pyfunction!(waiting::waits, module)?)?;
     module.add_class::<lock::PyLock>()?;
+    module.add_class::<guarded::Guarded>()?;
+    module.add_class::<cell::Cell>()?;
+    module.add_class::<array::Cells>()?;
     module.add_class::<semaphore::PySemaphore>()?;
     module.add_class::<event::PyEvent>()?;
     module.add_class::<condition::PyCondition>()?;

@@ -29,6 +29,13 @@ fn attach_error(error: &std::io::Error) -> PyErr {
     }
 }
 
+impl Drop for PySpot {
+    fn drop(&mut self) {
+        // It may have been the last one that was looked at here, and its handles have arrived.
+        Chunk::sweep();
+    }
+}
+
 #[pymethods]
 impl PySpot {
     /// Fresh shared memory of so many bytes, all zero.
@@ -107,6 +114,7 @@ impl PySpot {
     /// A handle has arrived.
     fn arrived(&self) {
         self.spot.chunk.import();
+        Chunk::sweep();
     }
 
     /// Do not wait for handles that were sent and did not arrive.

@@ -11,6 +11,9 @@ from __future__ import annotations
 import copyreg
 import errno
 import os
+import threading
+import weakref
+from collections import deque
 from multiprocessing import context, reduction
 from typing import Any
 
@@ -18,7 +21,7 @@ from garrison import _os
 from garrison._core import Spot
 from garrison.errors import SharedMemoryGone
 
-__all__ = ["Spot"]
+__all__ = ["Inherited", "Spot"]
 
 Id = tuple[int, int]
 
@@ -31,16 +34,62 @@ def _reduce(spot: Spot) -> tuple[Any, ...]:
     if popen is not None:
         descriptors = (_for_child(popen, fd), _for_child(popen, family_fd))
         return _inherit, (chunk, length, family, descriptors, place)
+    _export(spot)
+    return _attach, _address(spot)
+
+
+exported = 0
+"""How many handles were written so far. Who may have to write something twice notes it before."""
+_latest: deque[tuple[int, int, weakref.ref[Spot]]] = deque(maxlen=1024)
+
+
+def _export(spot: Spot) -> None:
+    global exported  # noqa: PLW0603 - read where each task is written: an attribute is the cheapest
     spot.export()
+    _latest.append((exported, threading.get_ident(), weakref.ref(spot)))
+    exported += 1
+
+
+def withdraw(since: int, until: int | None = None) -> None:
+    """Forget the handles that this thread has written between: nobody will get them."""
+    end = exported if until is None else until
+    if since == end:
+        return
+    here = threading.get_ident()
+    for entry in [entry for entry in _latest if since <= entry[0] < end and entry[1] == here]:
+        _latest.remove(entry)
+        spot = entry[2]()
+        if spot is not None:
+            spot.arrived()
+
+
+def _address(spot: Spot) -> tuple[Any, ...]:
+    """Say where any process of this user and machine finds it, as long as this one has it."""
+    chunk, length, fd = spot.chunk
+    family, family_fd = spot.family
     sender = (os.getpid(), fd, family_fd, _os.host())
-    return _attach, (chunk, length, family, sender, place)
+    return chunk, length, family, sender, (spot.offset, len(spot), spot.readonly)
 
 
 copyreg.pickle(Spot, _reduce)
 
 
+class Inherited:
+    """A descriptor that reaches a spawned process under a number of its own."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _same, (_for_child(context.get_spawning_popen(), self.fd),)
+
+
+def _same(duplicate: Any) -> Any:
+    return duplicate
+
+
 def _for_child(popen: Any, fd: int) -> Any:
-    """Hand a descriptor to a child once, however many objects lie behind it."""
+    """Hand a descriptor to a child once, however many objects lie behind it: it takes no two."""
     handed = vars(popen).setdefault("_garrison_descriptors", {})
     if fd not in handed:
         handed[fd] = reduction.DupFd(fd)
@@ -68,11 +117,17 @@ _attached: set[Id] = set()
 
 def _attach(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
     """Rebuild a spot wherever the handle has come to."""
+    spot = _visit(chunk, length, family, sender, place)
+    spot.arrived()
+    return spot
+
+
+def _visit(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
+    """Rebuild a spot whose handle may be read any number of times: its sender keeps it."""
     offset, size, readonly = place
     spot = Spot.find(chunk, offset, size)
     if spot is None:
         spot = _open(chunk, length, family, sender, place)
-    spot.arrived()
     return spot.part(0, size, readonly) if readonly else spot
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
 from garrison.errors import PoolTerminated, SharedMemoryFull, TaskTimeout, WorkerDied
+from garrison.memory import _room
 from garrison.pool import _functions, _portrait, _wire, _worker
 from garrison.process import Crew, Supervision
 from garrison.process._handle import SLICE
@@ -180,8 +181,8 @@ class Engine:
     def _look_for_room(self, buffers: list[Any]) -> None:
         """Ask now and then whether there is memory: many tasks together may be too much as well."""
         self._unchecked += sum(view.nbytes for view in buffers)
-        if self._unchecked >= _wire.CHECKED:
-            _wire.check_room(self._unchecked)
+        if self._unchecked >= _room.CHECKED:
+            _room.check_room(self._unchecked)
             self._unchecked = 0
 
     def await_(self, ticket: _core.Ticket, deadline: float | None) -> bool:

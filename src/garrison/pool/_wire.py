@@ -9,13 +9,14 @@ that may not.
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from garrison import _core, _os
+from garrison import _core
 from garrison.errors import ResultUnpicklable, SharedMemoryFull
+from garrison.memory import _handles
+from garrison.memory._room import CHECKED, check_room
 from garrison.pool import _functions
 from garrison.pool._standard import MaybeEncodingError, RemoteTraceback
 
@@ -55,8 +56,6 @@ SCALARS = frozenset({int, float, complex, bool, type(None), str, bytes})
 
 LARGE = 1 << 14
 """Buffers below this size are cheaper inside of the pickle."""
-CHECKED = 64 << 20
-"""From this size on it is worth asking whether there is that much memory."""
 
 dumps, loads = pickle.dumps, pickle.loads
 
@@ -70,14 +69,17 @@ def encode(
     to what cannot be sent.
     """
     buffers: list[Any] = []
+    since = _handles.exported
     try:
         data = dumps(value, 5, buffer_callback=buffers.append)
     except Exception:
+        _handles.withdraw(since)
         if known is None:
             raise
         return _encode_otherwise(value, known, where, large)
     by_value = known is not None and _functions.MAIN in data and not known.all_of_main()
     if buffers or by_value:
+        _handles.withdraw(since)
         return _encode_otherwise(value, known if by_value else None, where, large)
     if len(data) > CHECKED:
         check_room(len(data))
@@ -97,32 +99,34 @@ def _encode_otherwise(
         buffers.append(view)
         return False
 
-    if known is None:
-        data = dumps(value, 5, buffer_callback=keep)
-        if any(view.readonly for view in buffers):
-            # What was read-only here is the task's own there: only older protocols say so.
-            with contextlib.suppress(Exception):
-                data = dumps(value, 4)
-                buffers.clear()
-    else:
-        from garrison.pool import _by_value
+    since = _handles.exported
+    try:
+        if known is None:
+            data = dumps(value, 5, buffer_callback=keep)
+            if any(view.readonly for view in buffers):
+                data = _without_buffers(value, data, buffers, since)
+        else:
+            from garrison.pool import _by_value
 
-        data = _by_value.dumps_by_value(value, known, where, keep)
-    check_room(len(data) + sum(view.nbytes for view in buffers))
+            data = _by_value.dumps_by_value(value, known, where, keep)
+        check_room(len(data) + sum(view.nbytes for view in buffers))
+    except BaseException:
+        _handles.withdraw(since)
+        raise
     return data, buffers or None
 
 
-def check_room(size: int) -> None:
-    """Raise before the kernel has to kill somebody for memory that is not there."""
-    if size < CHECKED:
-        return
-    room = _os.available_memory()
-    if size > room:
-        msg = (
-            f"{size:,} bytes do not fit into the {room:,} bytes of memory that are left; "
-            "send smaller pieces, or write the data to a file and send its name"
-        )
-        raise SharedMemoryFull(msg)
+def _without_buffers(value: object, data: bytes, buffers: list[Any], since: int) -> bytes:
+    """What was read-only here is the task's own there: only older protocols say so."""
+    first = _handles.exported
+    try:
+        whole = dumps(value, 4)
+    except Exception:
+        _handles.withdraw(first)
+        return data
+    _handles.withdraw(since, first)
+    buffers.clear()
+    return whole
 
 
 def encode_result(value: object) -> tuple[int, bytes, list[Any] | None]:

@@ -8,8 +8,10 @@ from garrison.sync._event import Event
 from garrison.sync._graph import Holder, Waiter, holders, waiters
 from garrison.sync._locks import Lock, RLock
 from garrison.sync._semaphores import BoundedSemaphore, Semaphore
+from garrison.sync._values import Array, Value, synchronized
 
 __all__ = [
+    "Array",
     "Barrier",
     "BoundedSemaphore",
     "BrokenBarrierError",
@@ -19,8 +21,10 @@ __all__ = [
     "Lock",
     "RLock",
     "Semaphore",
+    "Value",
     "Waiter",
     "holders",
+    "synchronized",
     "waiters",
 ]
 

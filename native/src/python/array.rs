@@ -1,0 +1,262 @@
+//! `SynchronizedArray`: many numbers in shared memory, under one lock.
+
+use super::cell::atomic;
+use super::guarded::{forward_buffer, Guarded, Layout};
+use super::number::{Kind, Place};
+use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PySlice, PySliceIndices};
+use std::os::raw::c_int;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// An array in shared memory, as `Array` returns it.
+///
+/// Notes
+/// -----
+/// ``add(index, amount)``, ``exchange(index, value)``, ``compare_exchange(index, expected, desired)``,
+/// ``load(index)`` and ``store(index, value)`` are those of `Synchronized`, for one element.
+#[pyclass(
+    frozen,
+    extends = Guarded,
+    subclass,
+    name = "SynchronizedArray",
+    module = "garrison.sharedctypes"
+)]
+pub struct Cells {
+    /// If the elements are no numbers of ours, ctypes reads and writes them.
+    layout: Layout,
+    len: isize,
+}
+
+impl Cells {
+    /// The index of an element, counted from the end if it is negative.
+    #[inline]
+    fn index(&self, index: &Bound<'_, PyAny>) -> PyResult<usize> {
+        // SAFETY: live objects; -1 may be an error, which is asked for.
+        let number = unsafe { ffi::PyNumber_AsSsize_t(index.as_ptr(), ffi::PyExc_IndexError) };
+        if number == -1 {
+            if let Some(error) = PyErr::take(index.py()) {
+                return Err(error);
+            }
+        }
+        let from_start = if number < 0 { number + self.len } else { number };
+        if (0..self.len).contains(&from_start) {
+            Ok(from_start as usize)
+        } else {
+            Err(self.no_such(number))
+        }
+    }
+
+    #[cold]
+    fn no_such(&self, index: isize) -> PyErr {
+        PyIndexError::new_err(format!(
+            "invalid index {index}: this array has {} elements",
+            self.len
+        ))
+    }
+
+    /// What atomic operations on one element need.
+    fn element(&self, index: &Bound<'_, PyAny>, adding: bool) -> PyResult<(Kind, Place)> {
+        let kind = atomic(self.layout.kind, adding)?;
+        Ok((kind, self.layout.at(kind, self.index(index)?)))
+    }
+
+    fn read_slice<'py>(
+        slf: &Bound<'py, Self>,
+        kind: Kind,
+        slice: &Bound<'py, PySlice>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let this = slf.get();
+        let found = slice.indices(this.len)?;
+        let mut bits = vec![0_u64; found.slicelength];
+        Guarded::briefly(slf.as_super(), || {
+            for (bits, index) in bits.iter_mut().zip(indices(&found)) {
+                *bits = kind.read(this.layout.at(kind, index));
+            }
+        })?;
+        let all: Vec<_> =
+            bits.into_iter().map(|bits| kind.to_python(slf.py(), bits)).collect::<PyResult<_>>()?;
+        Ok(PyList::new(slf.py(), all)?.into_any())
+    }
+
+    fn write_slice(
+        slf: &Bound<'_, Self>,
+        kind: Kind,
+        slice: &Bound<'_, PySlice>,
+        values: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        let found = slice.indices(this.len)?;
+        if values.len()? != found.slicelength {
+            return Err(PyValueError::new_err(format!(
+                "can only assign a sequence of the same size: {} elements for {} places",
+                values.len()?,
+                found.slicelength
+            )));
+        }
+        let bits: Vec<u64> = values
+            .try_iter()?
+            .take(found.slicelength)
+            .map(|value| kind.to_bits(&value?))
+            .collect::<PyResult<_>>()?;
+        Guarded::briefly(slf.as_super(), || {
+            for (bits, index) in bits.iter().zip(indices(&found)) {
+                kind.write(this.layout.at(kind, index), *bits);
+            }
+        })
+    }
+}
+
+fn indices(found: &PySliceIndices) -> impl Iterator<Item = usize> {
+    let (start, step) = (found.start, found.step);
+    (0..found.slicelength as isize).map(move |n| (start + n * step) as usize)
+}
+
+#[pymethods]
+impl Cells {
+    #[new]
+    #[pyo3(signature = (obj, lock = None, ctx = None))]
+    fn new(
+        obj: &Bound<'_, PyAny>,
+        lock: Option<&Bound<'_, PyAny>>,
+        ctx: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<PyClassInitializer<Self>> {
+        let _ = ctx;
+        let (base, plain) = Guarded::wrap(obj, lock)?;
+        let layout = Layout::of(obj, 1, plain)?;
+        let len = obj.len()? as isize;
+        Ok(PyClassInitializer::from(base).add_subclass(Self { layout, len }))
+    }
+
+    fn __len__(&self) -> usize {
+        self.len as usize
+    }
+
+    fn __getitem__<'py>(
+        slf: &Bound<'py, Self>,
+        index: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let this = slf.get();
+        let Some(kind) = this.layout.kind else {
+            return Guarded::under_lock(slf.as_super(), |object| object.get_item(index));
+        };
+        if let Ok(slice) = index.cast::<PySlice>() {
+            return Self::read_slice(slf, kind, slice);
+        }
+        let place = this.layout.at(kind, this.index(index)?);
+        let bits = Guarded::briefly(slf.as_super(), || kind.read(place))?;
+        kind.to_python(slf.py(), bits)
+    }
+
+    fn __setitem__(
+        slf: &Bound<'_, Self>,
+        index: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        let Some(kind) = this.layout.kind else {
+            return Guarded::under_lock(slf.as_super(), |object| object.set_item(index, value));
+        };
+        if let Ok(slice) = index.cast::<PySlice>() {
+            return Self::write_slice(slf, kind, slice, value);
+        }
+        let place = this.layout.at(kind, this.index(index)?);
+        let bits = kind.to_bits(value)?;
+        Guarded::briefly(slf.as_super(), || kind.write(place, bits))
+    }
+
+    fn __iter__(slf: &Bound<'_, Self>) -> CellsIterator {
+        CellsIterator { cells: slf.clone().unbind(), next: AtomicUsize::new(0) }
+    }
+
+    /// Add to an element atomically, without the lock; return the value before.
+    fn add<'py>(
+        &self,
+        index: &Bound<'py, PyAny>,
+        amount: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (kind, place) = self.element(index, true)?;
+        kind.to_python(index.py(), kind.add(place, kind.to_bits(amount)?))
+    }
+
+    /// Replace an element atomically, without the lock; return the value before.
+    fn exchange<'py>(
+        &self,
+        index: &Bound<'py, PyAny>,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (kind, place) = self.element(index, false)?;
+        kind.to_python(index.py(), kind.exchange(place, kind.to_bits(value)?))
+    }
+
+    /// Replace an element atomically if it is what is expected; return whether it was.
+    fn compare_exchange(
+        &self,
+        index: &Bound<'_, PyAny>,
+        expected: &Bound<'_, PyAny>,
+        desired: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let (kind, place) = self.element(index, false)?;
+        Ok(kind.compare_exchange(place, kind.to_bits(expected)?, kind.to_bits(desired)?))
+    }
+
+    /// Read an element atomically, without the lock.
+    fn load<'py>(&self, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (kind, place) = self.element(index, false)?;
+        kind.to_python(index.py(), kind.load(place))
+    }
+
+    /// Write an element atomically, without the lock.
+    fn store(&self, index: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (kind, place) = self.element(index, false)?;
+        kind.store(place, kind.to_bits(value)?);
+        Ok(())
+    }
+
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        // SAFETY: the caller's view and flags; the length lives in the object.
+        unsafe {
+            if this.layout.kind.is_none() {
+                return forward_buffer(slf.as_super().get().object(slf.py()), view, flags);
+            }
+            this.layout.fill(slf.as_any(), Some(&this.len), view, flags)
+        }
+    }
+
+    unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
+}
+
+/// One element after the other, each read under the lock.
+#[pyclass(frozen, module = "garrison._core")]
+pub struct CellsIterator {
+    cells: Py<Cells>,
+    next: AtomicUsize,
+}
+
+#[pymethods]
+impl CellsIterator {
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let cells = slf.get().cells.bind(slf.py());
+        let index = slf.get().next.fetch_add(1, Ordering::Relaxed);
+        if index >= cells.get().len as usize {
+            return Ok(None);
+        }
+        let Some(kind) = cells.get().layout.kind else {
+            let element = Guarded::under_lock(cells.as_super(), |object| object.get_item(index));
+            return element.map(Some);
+        };
+        let place = cells.get().layout.at(kind, index);
+        let bits = Guarded::briefly(cells.as_super(), || kind.read(place))?;
+        kind.to_python(slf.py(), bits).map(Some)
+    }
+}

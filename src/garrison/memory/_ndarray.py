@@ -1,0 +1,141 @@
+"""`ndarray`: a numpy array in shared memory."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from garrison.memory._handles import Spot
+from garrison.memory._room import allocate
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["ndarray"]
+
+
+def ndarray(shape: Any, dtype: Any = float) -> np.ndarray[Any, Any]:
+    """Return a numpy array in shared memory, all zero.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+        Its shape, as for `numpy.zeros`.
+    dtype
+        Its type, as for `numpy.zeros`; Python objects cannot be shared.
+
+    Returns
+    -------
+    numpy.ndarray
+        An array that is passed as a handle to other processes: as an argument of a process or of a
+        pool's task, as a result, through queues. So are its slices and other views. All look at the
+        same memory, and there is no lock. What numpy computes from it is an ordinary array.
+
+    Raises
+    ------
+    ImportError
+        If there is no numpy.
+    TypeError
+        If the type is one of Python objects.
+    ValueError
+        If a dimension is negative.
+    SharedMemoryFull
+        If there is no room.
+
+    Examples
+    --------
+    >>> import garrison
+    >>> from garrison.memory import ndarray
+    >>> table = ndarray((2, 3), "i4")
+    >>> def fill(row, number):
+    ...     row[:] = number
+    >>> with garrison.Pool(2) as pool:
+    ...     pool.starmap(fill, [(table[0], 7), (table[1], 8)])
+    [None, None]
+    >>> table.tolist()
+    [[7, 7, 7], [8, 8, 8]]
+    """
+    kind = _numpy().dtype(dtype)
+    if kind.hasobject:
+        msg = f"an array of {kind} holds addresses of Python objects, which mean nothing elsewhere"
+        raise TypeError(msg)
+    sizes = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
+    if any(size < 0 for size in sizes):
+        msg = f"negative dimensions are not allowed: {shape}"
+        raise ValueError(msg)
+    count = functools.reduce(lambda product, size: product * int(size), sizes, 1)
+    array: np.ndarray[Any, Any]
+    array = _place(allocate(max(1, count * kind.itemsize)), 0, sizes, None, kind)
+    return array
+
+
+def _place(spot: Spot, offset: int, shape: Any, strides: Any, dtype: Any) -> Any:
+    """Return the array that lies there."""
+    made = _class().__new__(_class(), shape, dtype, spot, offset, strides)
+    made._garrison_spot = spot
+    return made
+
+
+def _numpy() -> Any:
+    try:
+        import numpy as np
+    except ImportError as error:
+        msg = "garrison.ndarray makes numpy arrays, and there is no numpy here: install numpy"
+        raise ImportError(msg) from error
+    return np
+
+
+@functools.cache
+def _class() -> Any:
+    """Make the class of such arrays, once there is numpy."""
+    np = _numpy()
+
+    class SharedArray(np.ndarray):  # type: ignore[misc,name-defined] # numpy may be absent
+        """A numpy array in shared memory, or what numpy has made of one."""
+
+        _garrison_spot: Spot | None
+
+        def __array_finalize__(self, origin: Any) -> None:
+            # A view is shared as well; the result of a calculation is not.
+            spot = getattr(origin, "_garrison_spot", None)
+            self._garrison_spot = spot if spot is not None and _lies_in(self, spot) else None
+
+        def __array_wrap__(self, array: Any, context: Any = None, scalar: bool = False) -> Any:
+            if array is self:
+                return array
+            return array[()] if scalar else array.view(np.ndarray)
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            spot = self._garrison_spot
+            if spot is None:
+                return self.view(np.ndarray).__reduce_ex__(protocol)
+            offset = _address(self) - _address(_bytes(spot))
+            return _place, (spot, offset, self.shape, self.strides, self.dtype)
+
+        def __reduce__(self) -> Any:
+            return self.__reduce_ex__(2)
+
+        def __deepcopy__(self, memo: Any) -> Any:
+            """Return an array of one's own, which is not shared."""
+            return np.array(self.view(np.ndarray))
+
+    SharedArray.__qualname__ = "SharedArray"
+    return SharedArray
+
+
+def _bytes(spot: Spot) -> Any:
+    return _numpy().frombuffer(spot, "u1")
+
+
+def _address(array: Any) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def _lies_in(array: Any, spot: Spot) -> bool:
+    from_start = _address(array) - _address(_bytes(spot))
+    return 0 <= from_start < len(spot) or (array.size == 0 and from_start == len(spot))
+
+
+def is_shared(array: Any) -> bool:
+    """Whether it is an array of garrison's that lies in shared memory."""
+    return getattr(array, "_garrison_spot", None) is not None

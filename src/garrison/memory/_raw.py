@@ -1,0 +1,257 @@
+"""`RawValue` and `RawArray`: ctypes objects in shared memory, without a lock.
+
+A shared object is an instance of a subclass of its ctypes type, made here. It behaves as its type
+does, but is pickled as a handle. The types themselves stay as they are: ordinary objects of them,
+and those of the standard library's ``sharedctypes``, are pickled as ever.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import Any
+
+from garrison.memory._handles import Spot
+from garrison.memory._room import allocate
+
+__all__ = ["RawArray", "RawValue", "copy"]
+
+typecode_to_type: dict[str, Any] = {
+    "c": ctypes.c_char,
+    "u": ctypes.c_wchar,
+    "b": ctypes.c_byte,
+    "B": ctypes.c_ubyte,
+    "h": ctypes.c_short,
+    "H": ctypes.c_ushort,
+    "i": ctypes.c_int,
+    "I": ctypes.c_uint,
+    "l": ctypes.c_long,
+    "L": ctypes.c_ulong,
+    "q": ctypes.c_longlong,
+    "Q": ctypes.c_ulonglong,
+    "f": ctypes.c_float,
+    "d": ctypes.c_double,
+}
+SIMPLE: Any = ctypes.c_int.__base__
+
+
+def RawValue(typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802 - the standard name
+    """Return a ctypes object in shared memory.
+
+    Parameters
+    ----------
+    typecode_or_type : str or type
+        One of the codes of the module `array`, ``'c'`` for a character, or a ctypes type.
+    *args
+        What the type is made from; without it all bytes are zero.
+
+    Returns
+    -------
+    object
+        A real ctypes object. Nothing locks it, and numbers wrap around as ctypes does it. It is
+        passed to other processes as a handle of the same memory, which lives as long as they do.
+
+    Raises
+    ------
+    TypeError
+        If there is no such type or code, or the arguments do not fit the type.
+    SharedMemoryFull
+        If there is no room.
+
+    Examples
+    --------
+    >>> from garrison.memory import RawValue
+    >>> length = RawValue("d", 3.5)
+    >>> length.value *= 2
+    >>> length.value
+    7.0
+    """
+    value = new(ctype(typecode_or_type))
+    value.__init__(*args)
+    return value
+
+
+def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N802
+    """Return a ctypes array in shared memory.
+
+    Parameters
+    ----------
+    typecode_or_type : str or type
+        The type of the elements, as for `RawValue`.
+    size_or_initializer : int or sequence
+        How many elements, all zero; or the elements.
+
+    Returns
+    -------
+    object
+        A real ctypes array, to be indexed and sliced, or viewed by numpy without a copy.
+
+    Raises
+    ------
+    ValueError
+        If the size is negative.
+    TypeError, SharedMemoryFull
+        As for `RawValue`.
+
+    Examples
+    --------
+    >>> from garrison.memory import RawArray
+    >>> numbers = RawArray("i", range(5))
+    >>> numbers[2:]
+    [2, 3, 4]
+    """
+    type_, initial = array_type(ctype(typecode_or_type), size_or_initializer)
+    array = new(type_)
+    if initial is not None:
+        array.__init__(*initial)
+    return array
+
+
+def copy(obj: Any) -> Any:
+    """Return a copy in shared memory of a ctypes object, wherever that is.
+
+    Examples
+    --------
+    >>> import ctypes
+    >>> from garrison.memory import copy
+    >>> copy(ctypes.c_int(5)).value
+    5
+    """
+    if not isinstance(obj, DATA):
+        msg = f"a ctypes object is needed, not {obj!r}"
+        raise TypeError(msg)
+    other = new(ordinary(type(obj)))
+    ctypes.memmove(ctypes.addressof(other), ctypes.addressof(obj), ctypes.sizeof(obj))
+    return other
+
+
+DATA: Any = SIMPLE.__base__
+"""What all ctypes objects are."""
+
+
+def ctype(typecode_or_type: Any) -> Any:
+    """Return the ctypes type that a code or a type names."""
+    if isinstance(typecode_or_type, str):
+        try:
+            return typecode_to_type[typecode_or_type]
+        except KeyError:
+            codes = " ".join(typecode_to_type)
+            msg = f"no type code {typecode_or_type!r}: there are {codes}, and the types of ctypes"
+            raise TypeError(msg) from None
+    if not (isinstance(typecode_or_type, type) and issubclass(typecode_or_type, DATA)):
+        msg = f"a type code or a ctypes type is needed, not {typecode_or_type!r}"
+        raise TypeError(msg)
+    type_ = ordinary(typecode_or_type)
+    _refuse_objects(type_)
+    return type_
+
+
+def _refuse_objects(type_: Any) -> None:
+    """An address of a Python object is none in another process: to follow it would be fatal."""
+    if issubclass(type_, ctypes.py_object):
+        msg = "a py_object cannot live in shared memory: its address means nothing elsewhere"
+        raise TypeError(msg)
+    if issubclass(type_, ctypes.Array):
+        _refuse_objects(type_._type_)
+    for base in type_.__mro__:
+        for field in vars(base).get("_fields_", ()):
+            _refuse_objects(field[1])
+
+
+def array_type(element: Any, size_or_initializer: Any) -> tuple[Any, Any]:
+    """Return the type of an array, and what is to be in it at first."""
+    if isinstance(size_or_initializer, int):
+        size, initial = size_or_initializer, None
+        if size < 0:
+            msg = f"the size of an array must not be negative: {size}"
+            raise ValueError(msg)
+    else:
+        size, initial = len(size_or_initializer), size_or_initializer
+    try:
+        return element * size, initial
+    except OverflowError:
+        msg = f"an array of {size} elements of {ctypes.sizeof(element)} bytes is too large"
+        raise OverflowError(msg) from None
+
+
+def new(type_: Any) -> Any:
+    """Return an object of that type in fresh shared memory, all zero."""
+    return place(type_, allocate(ctypes.sizeof(type_)))
+
+
+def place(type_: Any, spot: Spot) -> Any:
+    """Return the object of that type that lies there."""
+    made = _shared(type_).from_buffer(spot)
+    made._garrison_spot = spot
+    return made
+
+
+# --- Types ------------------------------------------------------------------------------------
+
+
+class Shared:
+    """Mixed into the type of a shared object: how it travels."""
+
+    _garrison_spot: Spot
+    _ordinary: Any
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return rebuild, (describe(self._ordinary), self._garrison_spot)
+
+    def __repr__(self) -> str:
+        # ctypes shows the value of its own types only, not of types made from them.
+        if self._ordinary.__base__ is SIMPLE:
+            return repr(self._ordinary.from_buffer(self))
+        return super().__repr__()
+
+    def __copy__(self) -> Any:
+        """Return an object of one's own, which is not shared."""
+        return self._ordinary.from_buffer_copy(self)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.__copy__()
+
+
+_types: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
+_usual: list[Any] = []
+"""Keeps the types of the codes, which are made again and again otherwise."""
+
+
+def _shared(type_: Any) -> Any:
+    """Return the subclass of a ctypes type that its shared objects have."""
+    found = _types.get(type_)
+    if found is None:
+        namespace = {"_ordinary": type_, "__module__": type_.__module__, "__doc__": type_.__doc__}
+        found = _types[type_] = type(type_)(type_.__name__, (Shared, type_), namespace)
+        if type_ in typecode_to_type.values():
+            _usual.append(found)
+    return found
+
+
+def ordinary(type_: Any) -> Any:
+    """Return the ctypes type of a shared object's type, or the type itself."""
+    return getattr(type_, "_ordinary", type_)
+
+
+Described = Any
+"""A type that can be imported, or (element, length)."""
+
+
+def describe(type_: Any) -> Described:
+    """Name a type so that it can be pickled: array types have no names of their own."""
+    if issubclass(type_, ctypes.Array) and type_.__base__ is ctypes.Array:
+        return describe(type_._type_), type_._length_
+    return type_
+
+
+def described(description: Described) -> Any:
+    """Return the type that was described."""
+    if isinstance(description, tuple):
+        element, length = description
+        return described(element) * length
+    return description
+
+
+def rebuild(description: Described, spot: Spot) -> Any:
+    """Return the object that another process has sent."""
+    return place(described(description), spot)

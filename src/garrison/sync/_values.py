@@ -1,0 +1,273 @@
+"""`Value` and `Array`: ctypes objects in shared memory, each with a lock.
+
+    | lock, 64 bytes | data |      one place in shared memory
+
+The core reads and writes numbers itself, under the lock; strings, structures and everything else
+are ctypes' own business, under the lock as well.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import Any
+
+from garrison import _core
+from garrison.memory import Spot, _raw
+from garrison.memory._room import allocate
+from garrison.sync._locks import SIZE as LOCK_SIZE
+from garrison.sync._locks import RLock
+
+__all__ = ["Array", "Value", "synchronized"]
+
+
+def Value(  # noqa: N802 - the standard name
+    typecode_or_type: Any,
+    *args: Any,
+    lock: Any = True,
+    ctx: Any = None,  # noqa: ARG001 - it would choose whose lock
+) -> Any:
+    """Return a value in shared memory, with a lock.
+
+    Parameters
+    ----------
+    typecode_or_type : str or type
+        One of the codes of the module `array`, ``'c'`` for a character, or a ctypes type.
+    *args
+        What the type is made from; without it all bytes are zero.
+    lock : bool or lock
+        By default a recursive lock of its own. A lock of yours, to be shared with other things; or
+        False, for a plain ctypes object as from `RawValue`.
+    ctx
+        Accepted for the standard library's sake.
+
+    Returns
+    -------
+    Synchronized
+        Reading and writing ``.value`` are each done under the lock. ``v.value += 1`` is one of
+        each: hold ``v.get_lock()`` around it, or use ``v.add(1)``, which needs no lock. For
+        structures, an object with the structure's fields.
+
+    Raises
+    ------
+    TypeError
+        If there is no such type or code, or the arguments do not fit the type.
+    OverflowError
+        If a number is out of the range of its C type.
+    AttributeError
+        If the lock is none.
+    SharedMemoryFull
+        If there is no room.
+
+    Examples
+    --------
+    >>> from garrison.sync import Value
+    >>> hits = Value("i", 40)
+    >>> with hits.get_lock():
+    ...     hits.value += 1
+    >>> hits.add(1)  # the value before
+    41
+    >>> hits.value
+    42
+    """
+    _check_lock(lock)
+    type_ = _raw.ctype(typecode_or_type)
+    if lock is False:
+        return _raw.RawValue(type_, *args)
+    obj, chosen = _allocate(type_, lock)
+    wrapper = synchronized(obj, chosen)
+    if isinstance(wrapper, Synchronized) and len(args) == 1:
+        wrapper.value = args[0]
+    else:
+        obj.__init__(*args)
+    return wrapper
+
+
+def Array(  # noqa: N802 - the standard name
+    typecode_or_type: Any,
+    size_or_initializer: Any,
+    *,
+    lock: Any = True,
+    ctx: Any = None,  # noqa: ARG001 - it would choose whose lock
+) -> Any:
+    """Return an array in shared memory, with a lock.
+
+    Parameters
+    ----------
+    typecode_or_type : str or type
+        The type of the elements, as for `Value`.
+    size_or_initializer : int or sequence
+        How many elements, all zero; or the elements.
+    lock, ctx
+        As for `Value`.
+
+    Returns
+    -------
+    SynchronizedArray
+        It has a length, and can be indexed, sliced and iterated over; each access is done under the
+        lock. ``numpy.asarray(array)`` is a view of the same memory, without the lock.
+        Characters (``'c'``) have ``.value`` and ``.raw`` besides.
+
+    Raises
+    ------
+    ValueError
+        If the size is negative.
+    TypeError, OverflowError, AttributeError, SharedMemoryFull
+        As for `Value`.
+
+    Examples
+    --------
+    >>> from garrison.sync import Array
+    >>> counts = Array("i", range(5))
+    >>> counts[0] = 7
+    >>> counts[:3]
+    [7, 1, 2]
+    """
+    _check_lock(lock)
+    type_, initial = _raw.array_type(_raw.ctype(typecode_or_type), size_or_initializer)
+    if lock is False:
+        return _raw.RawArray(type_._type_, size_or_initializer)
+    obj, chosen = _allocate(type_, lock)
+    wrapper = synchronized(obj, chosen)
+    if initial is not None:
+        _fill(wrapper, obj, initial)
+    return wrapper
+
+
+def _fill(wrapper: SynchronizedArray, obj: Any, initial: Any) -> None:
+    if _is_plain(obj) and obj._type_ not in CHARACTERS:
+        wrapper[:] = initial
+    else:
+        obj.__init__(*initial)
+
+
+CHARACTERS = (ctypes.c_char, ctypes.c_wchar)
+
+
+def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
+    """Return a wrapper that uses a ctypes object under a lock.
+
+    Parameters
+    ----------
+    obj
+        A ctypes object; to be of use to others it must be in shared memory, as from `RawValue`.
+    lock
+        Any object with ``acquire`` and ``release``; by default a new `RLock`.
+    ctx
+        Accepted for the standard library's sake.
+
+    Examples
+    --------
+    >>> from garrison.memory import RawArray
+    >>> from garrison.sync import Lock, synchronized
+    >>> both = Lock()
+    >>> prices = synchronized(RawArray("d", 3), both)
+    >>> names = synchronized(RawArray("c", 8), both)
+    >>> names.value = b"tea"
+    >>> prices[0] = 2.5
+    """
+    if isinstance(obj, SynchronizedBase):
+        raise AssertionError("object already synchronized")  # noqa: TRY004 - the standard one
+    return _wrapper(obj)(obj, lock, ctx)
+
+
+def _wrapper(obj: Any) -> Any:
+    """Return the class for a ctypes object."""
+    if isinstance(obj, _raw.SIMPLE):
+        return Synchronized
+    if isinstance(obj, ctypes.Array):
+        return SynchronizedString if obj._type_ is ctypes.c_char else SynchronizedArray
+    type_ = _raw.ordinary(type(obj))
+    found = _classes.get(type_)
+    if found is None:
+        found = _classes[type_] = _structure_class(type_)
+    return found
+
+
+_classes: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
+
+
+def _structure_class(type_: Any) -> Any:
+    if not hasattr(type_, "_fields_"):
+        msg = f"a number, string, array or structure of ctypes is needed, not {type_.__name__}"
+        raise TypeError(msg)
+    fields = [field[0] for base in type_.__mro__ for field in vars(base).get("_fields_", ())]
+    namespace = {name: _locked_property(name) for name in fields}
+    return type(f"Synchronized{type_.__name__}", (SynchronizedBase,), namespace)
+
+
+def _locked_property(name: str) -> Any:
+    """Return a property that is the object's own, under the lock."""
+
+    def get(self: SynchronizedBase) -> Any:
+        with self:
+            return getattr(self._obj, name)
+
+    def put(self: SynchronizedBase, value: Any) -> None:
+        with self:
+            setattr(self._obj, name, value)
+
+    return property(get, put)
+
+
+def _check_lock(lock: Any) -> None:
+    if lock is not None and not isinstance(lock, bool) and not hasattr(lock, "acquire"):
+        msg = f"{lock!r} has no method 'acquire': give a lock, True or False"
+        raise AttributeError(msg)
+
+
+def _allocate(type_: Any, lock: Any) -> tuple[Any, Any]:
+    """Return a new object, and its lock, which is in the same place unless it was given."""
+    if lock is not None and lock is not True:
+        return _raw.new(type_), lock
+    return _settle(type_, allocate(LOCK_SIZE + ctypes.sizeof(type_)))
+
+
+def _settle(type_: Any, spot: Spot) -> tuple[Any, Any]:
+    """Return the object and the lock that lie in one place."""
+    data = spot.part(LOCK_SIZE, len(spot) - LOCK_SIZE)
+    return _raw.place(type_, data), RLock._at(spot, 0)
+
+
+def _rebuild(description: Any, spot: Spot) -> Any:
+    """Return the wrapper that another process has sent."""
+    return synchronized(*_settle(_raw.described(description), spot))
+
+
+def _is_plain(obj: Any) -> bool:
+    """Whether ctypes gives it, or its elements, out as numbers, not as objects of the type."""
+    type_ = obj._type_ if isinstance(obj, ctypes.Array) else _raw.ordinary(type(obj))
+    return bool(type_.__base__ is _raw.SIMPLE)
+
+
+def _reduce(wrapper: SynchronizedBase) -> tuple[Any, ...]:
+    """Say how a wrapper travels: in one piece, if its lock lies with its data."""
+    obj, lock = wrapper._obj, wrapper._lock
+    if type(lock) is RLock and isinstance(obj, _raw.Shared):
+        (whole, *rest), data = lock._place, obj._garrison_spot
+        ends = whole.offset + LOCK_SIZE, LOCK_SIZE + len(data)
+        together = whole.chunk == data.chunk and ends == (data.offset, len(whole))
+        if together and rest == [0, 0, False]:
+            return _rebuild, (_raw.describe(obj._ordinary), whole)
+    return synchronized, (obj, lock)
+
+
+SynchronizedBase = _core.SynchronizedBase
+Synchronized = _core.Synchronized
+SynchronizedArray = _core.SynchronizedArray
+
+
+class SynchronizedString(SynchronizedArray):
+    """An array of characters in shared memory.
+
+    Attributes
+    ----------
+    value : bytes
+        What is before the first zero byte.
+    raw : bytes
+        All bytes.
+    """
+
+    __slots__ = ()
+    value = _locked_property("value")
+    raw = _locked_property("raw")

@@ -1,0 +1,19 @@
+"""The names of `multiprocessing.sharedctypes`."""
+
+from __future__ import annotations
+
+from garrison.memory._raw import RawArray, RawValue, copy, typecode_to_type
+from garrison.sync._values import (
+    Array,
+    Synchronized,
+    SynchronizedArray,
+    SynchronizedBase,
+    SynchronizedString,
+    Value,
+    synchronized,
+)
+
+__all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
+
+__all__ += ["Synchronized", "SynchronizedArray", "SynchronizedBase", "SynchronizedString"]
+__all__ += ["typecode_to_type"]

@@ -21,6 +21,8 @@ ORDER = [
     "imap_memory",
     "memory_flat",
     "idle_cpu",
+    "lock_uncontended",
+    "lock_two_processes",
     "fetch_pages",
 ]
 ALONE = 0.1  # the part of the machine that others may use unnoticed

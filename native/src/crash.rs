@@ -71,6 +71,8 @@ pub const POINTS: &[&str] = &[
     "queue.woken",
     "queue.done",
     "queue.done_woken",
+    // Between the two ends of a value's lock.
+    "value.written",
 ];
 
 #[cfg(feature = "crash-points")]

@@ -143,9 +143,8 @@ class SharedMemory:
         self._name = full
 
     def __del__(self) -> None:
-        # Views that others hold keep the mapping.
-        with contextlib.suppress(OSError, BufferError):
-            self.close()
+        # The views that others hold keep the mapping, which goes with the last of them.
+        self._buf = self._mmap = None
         self._close_descriptor()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ import pytest
 
 from garrison.memory import Spot
 from garrison.sync import Condition, Lock, RLock
+from garrison.sync._locks import Mutex
 from sync.forked import Forked, until
 
 HUGE = 10**300

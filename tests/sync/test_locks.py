@@ -19,7 +19,6 @@ import pytest
 
 from garrison.memory import Spot
 from garrison.sync import Condition, Lock, RLock
-from garrison.sync._locks import Mutex
 from sync.forked import Forked, until
 
 HUGE = 10**300
@@ -165,11 +164,11 @@ def test_recursion_counts() -> None:
 
 def test_another_thread_waits() -> None:
     for kind in (Lock, RLock):
-        lock: Mutex = kind()
+        lock: Lock | RLock = kind()
         order: list[str] = []
         lock.acquire()
 
-        def take(lock: Mutex = lock, order: list[str] = order) -> None:
+        def take(lock: Lock | RLock = lock, order: list[str] = order) -> None:
             with lock:
                 order.append("taken")
 

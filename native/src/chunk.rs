@@ -178,10 +178,13 @@ impl Chunk {
     }
 }
 
-/// The descriptor of the chunk that is being filled: there is one as long as the process lives.
-pub fn current_descriptor() -> Option<i32> {
+/// Descriptors of the chunk that is being filled, of which there is one as long as the process lives,
+/// and of those that wait for handles to arrive.
+pub fn kept_descriptors() -> Vec<i32> {
     let current = CURRENT.lock().expect("never poisoned");
-    current.as_ref().map(|(chunk, ..)| chunk.fd())
+    let under_way = UNDER_WAY.lock().expect("never poisoned");
+    let filled = current.iter().map(|(chunk, ..)| chunk.fd());
+    filled.chain(under_way.iter().map(|(chunk, _)| chunk.fd())).collect()
 }
 
 /// A place in a chunk, which it keeps alive.

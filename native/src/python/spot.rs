@@ -173,10 +173,11 @@ pub fn join_family(id: Id, fd: i32) -> PyResult<()> {
     Registry::attach(fd, id).map(|_| ()).map_err(|error| attach_error(&error))
 }
 
-/// Descriptors that stay open as long as this process lives, whatever becomes of its objects.
+/// Descriptors that stay open whatever becomes of the objects here: as long as the process lives, or
+/// until every handle that was sent has arrived.
 #[pyfunction]
 pub fn kept_descriptors() -> Vec<i32> {
-    crate::registry::descriptors().into_iter().chain(crate::chunk::current_descriptor()).collect()
+    crate::registry::descriptors().into_iter().chain(crate::chunk::kept_descriptors()).collect()
 }
 
 /// A process is known to have died: all who wait for something look whether it had it.

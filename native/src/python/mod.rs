@@ -13,6 +13,7 @@ mod lock;
 mod number;
 mod parent;
 mod process;
+mod quick;
 mod semaphore;
 mod spot;
 mod supervisor;

@@ -60,6 +60,16 @@ def memory() -> float:
     return (anonymous + max(shared, sum(memfds.values()))) / MB
 
 
+def anonymous_and_memfds() -> float:
+    """The same while tasks map and unmap: each process's part of a shared page is another then."""
+    private, memfds = 0, dict[int, int]()
+    for process in tree():
+        with contextlib.suppress(OSError):
+            private += _rollup(process)["Pss_Anon"]
+            memfds.update(_memfds(process))
+    return (private + sum(memfds.values())) / MB
+
+
 def _rollup(process: Path) -> dict[str, int]:
     lines = (process / "smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
     return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}

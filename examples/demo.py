@@ -1,4 +1,4 @@
-"""The tutorial's two programs: the pool, and the downloader. `make demo` runs this.
+"""The tutorial's programs: the pool, shared memory, and the downloader. `make demo` runs this.
 
 The downloader fetches its six sites from the Internet; on a machine without one, from a
 server that is started here for the purpose.
@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+from shared import share
 from site_server import home_page, serving
 from squares import squares
 
@@ -28,6 +29,12 @@ def main() -> int:
     print(numbers := squares())
     if numbers != [x**2 for x in range(1, 11)]:
         return complain("these are not the squares of 1 to 10")
+    print("\nA process writes into a shared value and a shared array:")
+    number, numbers = share()
+    print(number)
+    print(numbers)
+    if (number, numbers) != (3.14, [5, *range(1, 10)]):
+        return complain("this is not what the process has written")
     hosts = [line for line in SITES.read_text().splitlines() if not line.startswith("#")]
     if reachable(hosts[0]):
         print(f"\nA pool of 3 processes downloads {len(hosts)} home pages, from the Internet:")

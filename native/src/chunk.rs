@@ -123,6 +123,11 @@ impl Chunk {
         false
     }
 
+    /// Another part of the file, beyond what all its users map.
+    pub fn map_range(&self, offset: u64, len: usize, private: bool) -> Result<Arc<Mapping>> {
+        self.segment.map_range(offset, len, private)
+    }
+
     /// A handle is about to be sent: keep the chunk until it has arrived.
     pub fn export(self: &Arc<Self>) {
         let mut under_way = UNDER_WAY.lock().expect("never poisoned");
@@ -133,6 +138,18 @@ impl Chunk {
         if !under_way.iter().any(|(chunk, _)| chunk.id == self.id) {
             under_way.push((self.clone(), here));
         }
+    }
+
+    /// Have no longer what has arrived since.
+    pub fn prune_exports() {
+        let gone = {
+            let mut under_way = UNDER_WAY.lock().expect("never poisoned");
+            let (stay, gone): (Vec<_>, Vec<_>) =
+                under_way.drain(..).partition(|(chunk, _)| chunk.is_under_way());
+            *under_way = stay;
+            gone
+        };
+        drop(gone);
     }
 
     fn is_under_way(&self) -> bool {
@@ -215,6 +232,19 @@ impl Spot {
         *used += room;
         crate::crash::reach("chunk.allocated");
         Ok(Self { chunk: chunk.clone(), offset, len })
+    }
+
+    /// The same in a chunk of its own, of which only so many bytes have memory yet.
+    pub fn allocate_sparse(len: usize, reserved: usize) -> Result<Self> {
+        let spot = Self { chunk: Chunk::create(LINE + len)?, offset: LINE, len };
+        spot.reserve(0, reserved)?;
+        crate::crash::reach("chunk.reserved");
+        Ok(spot)
+    }
+
+    /// Make a part of a sparse one real.
+    pub fn reserve(&self, offset: usize, len: usize) -> Result<()> {
+        self.chunk.segment.reserve_control(self.offset + offset, len)
     }
 
     /// A place that a handle names; it must lie inside.

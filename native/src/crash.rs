@@ -48,6 +48,31 @@ pub const POINTS: &[&str] = &[
     "chunk.created",
     "chunk.reserved",
     "chunk.allocated",
+    // The life of an item: `ring`, `python/queue`, `python/parcel`.
+    "queue.big_begun",
+    "queue.big_written",
+    "queue.put_locked",
+    "queue.segments_dropped",
+    "queue.segment_assigned",
+    "queue.segment_linked",
+    "queue.segment_reserved",
+    "queue.written",
+    "queue.put_committed",
+    "queue.put_left",
+    "queue.put_woken",
+    "queue.get_locked",
+    "queue.segment_cold",
+    "queue.segment_punched",
+    "queue.copied",
+    "queue.got_committed",
+    "queue.got_left",
+    "queue.got_woken",
+    "queue.taken",
+    "queue.woken",
+    "queue.done",
+    "queue.done_woken",
+    // Between the two ends of a value's lock.
+    "value.written",
 ];
 
 #[cfg(feature = "crash-points")]

@@ -202,6 +202,16 @@ impl Segment {
         Mapping::new(self, 0, self.control_len, libc::MAP_SHARED)
     }
 
+    pub fn map_range(
+        self: &Arc<Self>,
+        offset: u64,
+        len: usize,
+        private: bool,
+    ) -> Result<Arc<Mapping>> {
+        let sharing = if private { libc::MAP_PRIVATE } else { libc::MAP_SHARED };
+        Mapping::new(self, offset, len, sharing)
+    }
+
     pub fn map_region(self: &Arc<Self>, region: u32) -> Result<Arc<Mapping>> {
         Mapping::new(self, self.region_offset(region)?, self.region_len, libc::MAP_SHARED)
     }

@@ -17,20 +17,13 @@ from __future__ import annotations
 import importlib
 import multiprocessing as _multiprocessing
 from multiprocessing import (
-    Array,
     AuthenticationError,
     BufferTooShort,
-    JoinableQueue,
     Manager,
     Pipe,
     Process,
     ProcessError,
-    Queue,
-    RawArray,
-    RawValue,
-    SimpleQueue,
     TimeoutError,  # noqa: A004 - the standard name
-    Value,
     active_children,
     allow_connection_pickling,
     cpu_count,
@@ -46,26 +39,45 @@ from multiprocessing import (
 )
 from typing import Any
 
-from garrison import errors, pool
+from garrison import errors, memory, pool, sync
 from garrison._contexts import get_context, get_start_method, set_start_method
 from garrison.errors import (
+    AbandonedLock,
     ArgumentUnpicklable,
+    DeadlockError,
     GarrisonError,
+    OwnerDied,
     PoolBroken,
     PoolClosed,
     PoolTerminated,
     ResultUnpicklable,
     SharedMemoryFull,
+    SharedMemoryGone,
     TaskTimeout,
     WorkerDied,
 )
+from garrison.memory import RawArray, RawValue, Shared, ndarray, share
 from garrison.options import Options
 from garrison.pool import Pool
-from garrison.sync import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
+from garrison.sync import (
+    Array,
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    JoinableQueue,
+    Lock,
+    Queue,
+    RLock,
+    Semaphore,
+    SimpleQueue,
+    Value,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AbandonedLock",
     "ArgumentUnpicklable",
     "Array",
     "AuthenticationError",
@@ -73,12 +85,14 @@ __all__ = [
     "BoundedSemaphore",
     "BufferTooShort",
     "Condition",
+    "DeadlockError",
     "Event",
     "GarrisonError",
     "JoinableQueue",
     "Lock",
     "Manager",
     "Options",
+    "OwnerDied",
     "Pipe",
     "Pool",
     "PoolBroken",
@@ -92,7 +106,9 @@ __all__ = [
     "RawValue",
     "ResultUnpicklable",
     "Semaphore",
+    "Shared",
     "SharedMemoryFull",
+    "SharedMemoryGone",
     "SimpleQueue",
     "TaskTimeout",
     "TimeoutError",
@@ -109,12 +125,16 @@ __all__ = [
     "get_logger",
     "get_start_method",
     "log_to_stderr",
+    "memory",
+    "ndarray",
     "parent_process",
     "pool",
     "reducer",
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
+    "share",
+    "sync",
 ]
 
 
@@ -131,9 +151,8 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-_FACES = frozenset({"synchronize"})
+_FACES = frozenset({"queues", "shared_memory", "sharedctypes", "synchronize"})
 """Submodules of the standard library of which garrison has its own."""
 _SUBMODULES = frozenset(
-    {"connection", "dummy", "heap", "managers", "queues", "reduction", "shared_memory"}
-    | {"sharedctypes", "spawn", "util"}
+    {"connection", "dummy", "heap", "managers", "reduction"} | {"spawn", "util"}
 )

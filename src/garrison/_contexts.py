@@ -6,7 +6,7 @@ import multiprocessing
 from multiprocessing import context
 from typing import TYPE_CHECKING, Any
 
-from garrison import sync
+from garrison import memory, sync
 from garrison.pool import Pool as _Pool
 
 if TYPE_CHECKING:
@@ -43,6 +43,42 @@ class _Own:
     def RLock(self, **options: Any) -> sync.RLock:  # noqa: N802 - the standard name
         """Return a lock that its owner may take again."""
         return sync.RLock(ctx=self, **options)
+
+    def Queue(self, maxsize: int = 0) -> sync.Queue:  # noqa: N802 - the standard name
+        """Return a queue between processes."""
+        return sync.Queue(maxsize, ctx=self)
+
+    def JoinableQueue(  # noqa: N802 - the standard name
+        self, maxsize: int = 0
+    ) -> sync.JoinableQueue:
+        """Return a queue that can be waited for until all its items are dealt with."""
+        return sync.JoinableQueue(maxsize, ctx=self)
+
+    def SimpleQueue(self) -> sync.SimpleQueue:  # noqa: N802 - the standard name
+        """Return a queue with three methods."""
+        return sync.SimpleQueue(ctx=self)
+
+    def Value(  # noqa: N802 - the standard name
+        self, typecode_or_type: Any, *args: Any, lock: Any = True
+    ) -> Any:
+        """Return a number, or another C object, in shared memory."""
+        return sync.Value(typecode_or_type, *args, lock=lock)
+
+    def Array(  # noqa: N802 - the standard name
+        self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True
+    ) -> Any:
+        """Return an array in shared memory."""
+        return sync.Array(typecode_or_type, size_or_initializer, lock=lock)
+
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802 - the standard name
+        """Return a C object in shared memory, without a lock."""
+        return memory.RawValue(typecode_or_type, *args)
+
+    def RawArray(  # noqa: N802 - the standard name
+        self, typecode_or_type: Any, size_or_initializer: Any
+    ) -> Any:
+        """Return an array of C objects in shared memory, without a lock."""
+        return memory.RawArray(typecode_or_type, size_or_initializer)
 
     def Condition(  # noqa: N802 - the standard name
         self, lock: sync.Lock | sync.RLock | None = None

@@ -45,7 +45,12 @@ def has_waiter(lock: Mutex) -> bool:
 
 def over(child: Forked) -> None:
     """Wait for a process that may wait for the lock of a dead one, and tell it, as a pool does."""
-    until(lambda: child.is_over() or _core.ring_deaths())
+
+    def is_over() -> bool:
+        _core.ring_deaths()
+        return child.is_over()
+
+    until(is_over)
 
 
 # What the victims do.

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from ast import literal_eval
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,7 +26,7 @@ KINDS = pytest.mark.parametrize("kind", [Lock, RLock])
 
 
 def try_it(lock: Lock | RLock) -> bool:
-    got = lock.acquire(timeout=0)
+    got: bool = lock.acquire(timeout=0)
     if got:
         lock.release()
     return got
@@ -49,7 +50,7 @@ def test_taken_and_released(kind: type[Lock | RLock]) -> None:
     assert lock.acquire() is True
     assert lock.locked()
     assert is_held(lock)
-    assert lock.release() is None  # type: ignore[func-returns-value]
+    assert lock.release() is None
     assert not is_held(lock)
     with lock as got:
         assert got is True
@@ -163,7 +164,8 @@ def test_recursion_counts() -> None:
 
 def test_another_thread_waits() -> None:
     for kind in (Lock, RLock):
-        lock, order = kind(), []
+        lock: Lock | RLock = kind()
+        order: list[str] = []
         lock.acquire()
 
         def take(lock: Any = lock, order: list[str] = order) -> None:
@@ -172,7 +174,7 @@ def test_another_thread_waits() -> None:
 
         thread = threading.Thread(target=take)
         thread.start()
-        until(lambda lock=lock: has_waiter(lock))
+        until(partial(has_waiter, lock))
         order.append("released")
         lock.release()
         thread.join()
@@ -299,7 +301,7 @@ def test_a_signal_handler_runs_while_its_process_waits(kind: type[Lock | RLock])
     lock.acquire()
     seen.acquire()
 
-    def wait() -> bool:
+    def wait() -> Any:
         signal.signal(signal.SIGUSR1, lambda *_: seen.release())
         return lock.acquire()
 
@@ -339,7 +341,7 @@ def test_a_signal_that_another_thread_has_received_is_handled_while_waiting() ->
     lock.acquire()
     seen.acquire()
 
-    def wait() -> bool:
+    def wait() -> Any:
         signal.signal(signal.SIGUSR1, lambda *_: seen.release())
         thread = threading.Thread(target=signal.pause, daemon=True)
         thread.start()

@@ -7,7 +7,8 @@
 
 use super::finalizing::without_gil;
 use super::memory_error;
-use crate::heap::{self, Heap, LINE, RELEASED};
+use crate::heap::{self, Heap, ABANDONED, LINE, RELEASED};
+use crate::registry::Registry;
 use crate::segment::{forks, generation, Mapping, Segment, PAGE};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
@@ -149,6 +150,10 @@ pub struct Region {
 }
 
 impl Region {
+    pub fn new(shared: Arc<Mapping>, private: Arc<Mapping>) -> Self {
+        Self { shared, private }
+    }
+
     pub fn of(segment: &Arc<Segment>, number: u32) -> std::io::Result<Self> {
         let (shared, private) =
             (segment.map_region(number)?, segment.map_region_privately(number)?);
@@ -168,13 +173,24 @@ pub struct Lease {
     place: usize,
     generation: u64,
     forks: u64,
+    /// Where to ask whether the block's owner lives, if nobody else does.
+    registry: Option<&'static Registry>,
 }
 
 impl Lease {
     pub fn new(region: &Region, place: usize, holder: u32) -> Arc<Self> {
+        Self::watching(region, place, holder, None)
+    }
+
+    pub fn watching(
+        region: &Region,
+        place: usize,
+        holder: u32,
+        registry: Option<&'static Registry>,
+    ) -> Arc<Self> {
         heap::block(&region.shared, place).holder.store(holder, Ordering::Relaxed);
         let (generation, forks) = (generation(), forks());
-        Arc::new(Self { region: region.clone(), place, generation, forks })
+        Arc::new(Self { region: region.clone(), place, generation, forks, registry })
     }
 }
 
@@ -190,8 +206,13 @@ impl Drop for Lease {
         if self.place % PAGE == 0 && size % PAGE == 0 {
             self.region.private.discard(self.place, size);
         }
+        let owner = head.owner.load(Ordering::Relaxed);
         // [release->collect]
-        head.state.store(RELEASED, Ordering::Release);
+        let was = head.state.swap(RELEASED, Ordering::AcqRel);
+        let orphaned = || self.registry.is_some_and(|registry| registry.seems_dead(owner));
+        if was == ABANDONED || orphaned() {
+            heap::punch_block(&self.region.shared, self.place);
+        }
     }
 }
 

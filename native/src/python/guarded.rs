@@ -39,6 +39,7 @@ impl Guarded {
         if lock::try_take(&inner.shared().word, me) {
             crash::reach("lock.taken");
             let done = work();
+            crash::reach("value.written");
             inner.leave();
             return Ok(done);
         }
@@ -53,6 +54,7 @@ impl Guarded {
         }
         PyLock::take(own, || Ok(Patience::endless()))?;
         let done = work();
+        crash::reach("value.written");
         inner.leave();
         Ok(done)
     }

@@ -17,6 +17,12 @@ pub struct PySpot {
     readonly: bool,
 }
 
+impl PySpot {
+    pub fn of(spot: Spot) -> Self {
+        Self { spot, readonly: false }
+    }
+}
+
 fn attach_error(error: &std::io::Error) -> PyErr {
     let text = error.to_string();
     match error.kind() {

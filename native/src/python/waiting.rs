@@ -65,6 +65,12 @@ impl Patience {
         Self::of(Truth(true), timeout)
     }
 
+    /// The same, but not before so long from now.
+    pub fn at_least(&self, grace: Duration) -> Self {
+        let soonest = Instant::now() + grace;
+        Self { until: self.until.map(|until| until.max(soonest)) }
+    }
+
     pub fn is_over(&self) -> bool {
         self.until.is_some_and(|until| until <= Instant::now())
     }

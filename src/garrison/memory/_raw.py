@@ -8,6 +8,7 @@ and those of the standard library's ``sharedctypes``, are pickled as ever.
 from __future__ import annotations
 
 import ctypes
+import sys
 import weakref
 from typing import Any
 
@@ -33,6 +34,7 @@ typecode_to_type: dict[str, Any] = {
     "d": ctypes.c_double,
 }
 SIMPLE: Any = ctypes.c_int.__base__
+NATIVE = "__ctype_le__" if sys.byteorder == "little" else "__ctype_be__"
 
 
 def RawValue(typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802 - the standard name
@@ -142,20 +144,23 @@ def ctype(typecode_or_type: Any) -> Any:
         msg = f"a type code or a ctypes type is needed, not {typecode_or_type!r}"
         raise TypeError(msg)
     type_ = ordinary(typecode_or_type)
-    _refuse_objects(type_)
+    _refuse_strange(type_)
     return type_
 
 
-def _refuse_objects(type_: Any) -> None:
-    """An address of a Python object is none in another process: to follow it would be fatal."""
+def _refuse_strange(type_: Any) -> None:
+    """Refuse addresses of Python objects, fatal elsewhere, and what loses its byte order here."""
     if issubclass(type_, ctypes.py_object):
         msg = "a py_object cannot live in shared memory: its address means nothing elsewhere"
         raise TypeError(msg)
     if issubclass(type_, ctypes.Array):
-        _refuse_objects(type_._type_)
+        _refuse_strange(type_._type_)
+    if getattr(type_, NATIVE, type_) is not type_ and issubclass(type_, SIMPLE):
+        msg = f"{type_.__name__} of the other byte order: put it into a structure of that order"
+        raise TypeError(msg)
     for base in type_.__mro__:
         for field in vars(base).get("_fields_", ()):
-            _refuse_objects(field[1])
+            _refuse_strange(field[1])
 
 
 def array_type(element: Any, size_or_initializer: Any) -> tuple[Any, Any]:

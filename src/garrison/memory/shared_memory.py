@@ -67,7 +67,7 @@ class SharedMemory:
 
     Examples
     --------
-    >>> from garrison.memory.shared_memory import SharedMemory
+    >>> from garrison.shared_memory import SharedMemory
     >>> block = SharedMemory(create=True, size=16)
     >>> block.buf[:5] = b"hello"
     >>> other = SharedMemory(block.name)  # in another process
@@ -143,9 +143,8 @@ class SharedMemory:
         self._name = full
 
     def __del__(self) -> None:
-        # Views that others hold keep the mapping.
-        with contextlib.suppress(OSError, BufferError):
-            self.close()
+        # The views that others hold keep the mapping, which goes with the last of them.
+        self._buf = self._mmap = None
         self._close_descriptor()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -246,7 +245,7 @@ class ShareableList:
 
     Examples
     --------
-    >>> from garrison.memory.shared_memory import ShareableList
+    >>> from garrison.shared_memory import ShareableList
     >>> row = ShareableList(["tea", 2.5, b"\x01\x00"])
     >>> row[1] = 3
     >>> list(row)

@@ -294,6 +294,10 @@ impl Mapping {
     /// Forget what was written privately: the next look sees the file again. Whole pages only.
     pub fn discard(&self, offset: usize, len: usize) {
         let start = self.at(offset, len);
+        if is_as_the_file(start, len) {
+            // What is mapped can stay: the next look costs no page faults.
+            return;
+        }
         // SAFETY: inside of this mapping (checked), which nobody looks at there any more.
         unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) };
     }
@@ -302,6 +306,30 @@ impl Mapping {
         let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         self.segment.fallocate(hole, self.offset + offset as u64, len)
     }
+}
+
+/// Whether no page there was written to privately, as far as the system tells.
+fn is_as_the_file(start: *mut u8, len: usize) -> bool {
+    const SWAPPED: u64 = 1 << 62;
+    const PRESENT: u64 = 1 << 63;
+    const OF_FILE: u64 = 1 << 61;
+    let Ok(map) = std::fs::File::open("/proc/self/pagemap") else { return false };
+    let mut words = [0_u8; 4096];
+    let (mut page, end) = (start as usize / PAGE, (start as usize + len) / PAGE);
+    while page < end {
+        let wanted = (end - page).min(words.len() / 8) * 8;
+        let got = std::os::unix::fs::FileExt::read_at(&map, &mut words[..wanted], page as u64 * 8);
+        let Ok(got @ 8..) = got else { return false };
+        let own = words[..got / 8 * 8].chunks_exact(8).any(|word| {
+            let word = u64::from_ne_bytes(word.try_into().expect("eight bytes"));
+            word & SWAPPED != 0 || word & (PRESENT | OF_FILE) == PRESENT
+        });
+        if own {
+            return false;
+        }
+        page += got / 8;
+    }
+    true
 }
 
 impl Drop for Mapping {
@@ -360,6 +388,27 @@ mod tests {
         assert!(other.is_some() && file_behind(number) == other, "neither closed nor written to");
         // SAFETY: nobody's any more.
         unsafe { libc::close(number) };
+    }
+
+    #[test]
+    fn what_was_written_privately_is_forgotten_and_what_was_only_read_stays() {
+        let segment = segment();
+        let shared = segment.map_region(0).expect("map");
+        let private = segment.map_region_privately(0).expect("map");
+        shared.reserve(0, 4 * PAGE).expect("room");
+        // SAFETY: inside of reserved pages.
+        unsafe {
+            assert_eq!(*private.at(2 * PAGE, 1), 0);
+            assert!(is_as_the_file(private.at(0, 4 * PAGE), 4 * PAGE));
+            private.discard(0, 4 * PAGE);
+            *shared.at(2 * PAGE, 1) = 1;
+            assert_eq!(*private.at(2 * PAGE, 1), 1, "the same page");
+            *private.at(PAGE, 1) = 5;
+            assert!(!is_as_the_file(private.at(0, 4 * PAGE), 4 * PAGE));
+            private.discard(0, 4 * PAGE);
+            assert_eq!(*private.at(PAGE, 1), 0);
+            assert!(is_as_the_file(private.at(0, 4 * PAGE), 4 * PAGE));
+        }
     }
 
     #[test]

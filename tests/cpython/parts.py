@@ -109,8 +109,8 @@ NOT_YET = {
 """Test classes of what garrison does not have, each with the reason; a line goes when it has it."""
 
 LEFT_OUT = {
-    "WithProcessesTestQueue.test_queue_feeder_donot_stop_onexc": "there is no feeder that could stop: "
-    "what cannot be pickled raises at put, and is not printed and dropped",
+    "WithProcessesTestQueue.test_queue_feeder_donot_stop_onexc": "there is no feeder that could "
+    "stop: what cannot be pickled raises at put, and is not printed and dropped",
 }
 """Single tests that cannot be put to garrison, as Class.test, each with the reason."""
 

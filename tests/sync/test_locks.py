@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import math
 import os
@@ -10,7 +11,6 @@ import signal
 import threading
 import time
 from ast import literal_eval
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,7 +26,7 @@ KINDS = pytest.mark.parametrize("kind", [Lock, RLock])
 
 
 def try_it(lock: Lock | RLock) -> bool:
-    got: bool = lock.acquire(timeout=0)
+    got = lock.acquire(timeout=0)
     if got:
         lock.release()
     return got
@@ -50,7 +50,7 @@ def test_taken_and_released(kind: type[Lock | RLock]) -> None:
     assert lock.acquire() is True
     assert lock.locked()
     assert is_held(lock)
-    assert lock.release() is None
+    lock.release()
     assert not is_held(lock)
     with lock as got:
         assert got is True
@@ -168,13 +168,13 @@ def test_another_thread_waits() -> None:
         order: list[str] = []
         lock.acquire()
 
-        def take(lock: Any = lock, order: list[str] = order) -> None:
+        def take(lock: Lock | RLock = lock, order: list[str] = order) -> None:
             with lock:
                 order.append("taken")
 
         thread = threading.Thread(target=take)
         thread.start()
-        until(partial(has_waiter, lock))
+        until(functools.partial(has_waiter, lock))
         order.append("released")
         lock.release()
         thread.join()
@@ -301,7 +301,7 @@ def test_a_signal_handler_runs_while_its_process_waits(kind: type[Lock | RLock])
     lock.acquire()
     seen.acquire()
 
-    def wait() -> Any:
+    def wait() -> bool:
         signal.signal(signal.SIGUSR1, lambda *_: seen.release())
         return lock.acquire()
 
@@ -341,7 +341,7 @@ def test_a_signal_that_another_thread_has_received_is_handled_while_waiting() ->
     lock.acquire()
     seen.acquire()
 
-    def wait() -> Any:
+    def wait() -> bool:
         signal.signal(signal.SIGUSR1, lambda *_: seen.release())
         thread = threading.Thread(target=signal.pause, daemon=True)
         thread.start()

@@ -11,7 +11,7 @@ use crate::ring::GRANULE;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 pub const NONE: u8 = 0;
 pub const TRUE: u8 = 1;
@@ -145,6 +145,42 @@ impl<'py> Outgoing<'py> {
 #[inline]
 pub fn granules(len: usize) -> u32 {
     (HEAD + len).div_ceil(GRANULE) as u32
+}
+
+/// Whether all of an object is of types that every pickler writes in the same way, without asking
+/// anybody. Of a large object nothing is said.
+pub fn is_plain(object: &Bound<'_, PyAny>, looks: &mut u32) -> bool {
+    let pointer = object.as_ptr();
+    *looks = looks.saturating_sub(1);
+    if *looks == 0 {
+        return false;
+    }
+    // SAFETY: the object is alive; its type is one of those that the casts are for.
+    unsafe {
+        let kind = ffi::Py_TYPE(pointer);
+        let is = |of: *mut ffi::PyTypeObject| kind == of;
+        if is(&raw mut ffi::PyLong_Type)
+            || is(&raw mut ffi::PyUnicode_Type)
+            || is(&raw mut ffi::PyFloat_Type)
+            || is(&raw mut ffi::PyBytes_Type)
+            || is(&raw mut ffi::PyBool_Type)
+            || pointer == ffi::Py_None()
+        {
+            return true;
+        }
+        if is(&raw mut ffi::PyTuple_Type) {
+            let items = object.cast_unchecked::<PyTuple>();
+            return items.iter_borrowed().all(|item| is_plain(&item, looks));
+        }
+        if is(&raw mut ffi::PyList_Type) {
+            return object.cast_unchecked::<PyList>().iter().all(|item| is_plain(&item, looks));
+        }
+        if is(&raw mut ffi::PyDict_Type) {
+            let mut items = object.cast_unchecked::<PyDict>().iter();
+            return items.all(|(key, value)| is_plain(&key, looks) && is_plain(&value, looks));
+        }
+    }
+    false
 }
 
 /// The word before an item's bytes.

@@ -34,6 +34,9 @@ use std::time::{Duration, Instant};
 /// just taking its place in the registry; what remains is a holder that is stopped.
 const GRACE: Duration = Duration::from_millis(250);
 
+/// An object of more parts than this is not looked at for whether it is plain.
+const LOOKS: u32 = 200;
+
 /// A lock that is held: dropped, it is released.
 struct Held<'a>(&'a LockRef);
 
@@ -441,9 +444,13 @@ impl PyQueue {
         object: &Bound<'py, PyAny>,
     ) -> PyResult<Outgoing<'py>> {
         static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        let encode = ENCODE.import(py, "garrison.sync._items", "encode")?;
-        let written = encode.call1((object,))?;
+        let written = if item::is_plain(object, &mut LOOKS.clone()) {
+            DUMPS.import(py, "pickle", "dumps")?.call1((object, 5))?
+        } else {
+            ENCODE.import(py, "garrison.sync._items", "encode")?.call1((object,))?
+        };
         // A pickle alone, or with its buffers.
         if let Ok(pickle) = written.cast::<PyBytes>() {
             if pickle.as_bytes().len() < BIG {

@@ -27,19 +27,19 @@ CHECKED = 64 << 20
 _OF_MULTIPROCESSING: dict[type, Any] = vars(reduction.ForkingPickler)["_extra_reducers"]
 
 
-class _Reducers(dict[type, Any]):
-    """The reducers of `multiprocessing` and of `copyreg`, as they are at the moment."""
-
-    def __missing__(self, kind: type) -> Any:
-        found = _OF_MULTIPROCESSING.get(kind)
-        return copyreg.dispatch_table[kind] if found is None else found
-
-
-_REDUCERS = _Reducers()
-
-
 class _Pickler(pickle.Pickler):
-    dispatch_table = _REDUCERS
+    """As multiprocessing's, whose table of reducers is looked up in Python for every object."""
+
+    dispatch_table: dict[type, Any]
+    known: tuple[dict[type, Any], dict[type, Any]] = ({}, {})
+
+    @classmethod
+    def keep_up(cls) -> None:
+        """Learn of reducers that were registered since."""
+        now = (copyreg.dispatch_table, _OF_MULTIPROCESSING)
+        if cls.known != now:
+            cls.known = (dict(now[0]), dict(now[1]))
+            cls.dispatch_table = {**now[0], **now[1]}
 
 
 def encode(item: object) -> bytes | tuple[bytes, list[Any]]:
@@ -55,22 +55,30 @@ def encode(item: object) -> bytes | tuple[bytes, list[Any]]:
 
     try:
         data = _dumps(item, 5, keep)
+        if not buffers:
+            if len(data) >= CHECKED:
+                check_room(len(data))
+            return data
         if any(view.readonly for view in buffers):
             # What was read-only here is the receiver's own there: only older protocols say so.
             buffers.clear()
             data = _dumps(item, 4, None)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
-        kind = type(item)
-        msg = (
-            f"an item of type {kind.__module__}.{kind.__qualname__} cannot be put into a queue: "
-            f"{type(error).__name__}: {error}; put something that can be pickled"
-        )
-        raise ItemUnpicklable(msg) from error
+        raise _refusal(item, error) from error
     check_room(len(data) + sum(view.nbytes for view in buffers))
     return (data, buffers) if buffers else data
 
 
+def _refusal(item: object, error: Exception) -> ItemUnpicklable:
+    kind = type(item)
+    return ItemUnpicklable(
+        f"an item of type {kind.__module__}.{kind.__qualname__} cannot be put into a queue: "
+        f"{type(error).__name__}: {error}; put something that can be pickled"
+    )
+
+
 def _dumps(item: object, protocol: int, keep: Any) -> bytes:
+    _Pickler.keep_up()
     stream = io.BytesIO()
     _Pickler(stream, protocol, buffer_callback=keep).dump(item)
     return stream.getvalue()

@@ -300,20 +300,22 @@ impl Registry {
     /// The number that this process signs with.
     #[inline]
     pub fn me(&self) -> Result<u32> {
+        self.known_as().map_or_else(|| self.become_agent(), Ok)
+    }
+
+    /// The same, if it has one already.
+    #[inline]
+    pub fn known_as(&self) -> Option<u32> {
         let word = self.me.load(Ordering::Relaxed);
-        if word as u32 != 0 && word >> 32 == generation() {
-            return Ok(word as u32);
-        }
-        self.become_agent()
+        (word as u32 != 0 && word >> 32 == generation()).then_some(word as u32)
     }
 
     #[cold]
     fn become_agent(&self) -> Result<u32> {
         // Two threads may come here. A third one cannot have been forked away inside: the GIL is held.
         let _one = self.register.lock().expect("never poisoned");
-        let word = self.me.load(Ordering::Relaxed);
-        if word as u32 != 0 && word >> 32 == generation() {
-            return Ok(word as u32);
+        if let Some(me) = self.known_as() {
+            return Ok(me);
         }
         let this = Identity::of_this_process()?;
         let witness = self.own_description()?;

@@ -27,6 +27,7 @@ _ROW_MODULES = (
     "supervision",
     "limits",
     "namespaces",
+    "locks",
 )
 _rows: dict[str, Row] = {}
 

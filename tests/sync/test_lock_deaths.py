@@ -51,7 +51,7 @@ def close_all_descriptors() -> None:
 
 
 def is_free(lock: Lock | RLock) -> bool:
-    got = lock.acquire(timeout=0)
+    got: bool = lock.acquire(timeout=0)
     if got:
         lock.release()
     return got

@@ -1,5 +1,6 @@
 //! `Lock` and `RLock`: the fast path in one exchange, the slow path in slices.
 
+use super::quick;
 use super::spot::PySpot;
 use super::waiting::{site, thread, Patience, Sleeper, Subject, Truth};
 use super::{coarse_now, memory_error};
@@ -12,6 +13,7 @@ use crate::registry::Registry;
 use crate::text;
 use pyo3::exceptions::{PyAssertionError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -221,6 +223,11 @@ impl LockRef {
             && shared.thread.load(Ordering::Relaxed) == thread()
     }
 
+    #[inline]
+    fn is_held(&self) -> bool {
+        self.shared().word.load(Ordering::Relaxed) != FREE
+    }
+
     /// Release it; false if nobody held it.
     #[inline]
     pub fn leave(&self) -> bool {
@@ -273,6 +280,35 @@ pub struct PyLock {
 }
 
 impl PyLock {
+    /// Take it if that is ordinary and needs no waiting.
+    #[inline]
+    pub fn take_at_once(&self) -> bool {
+        let Some(me) = self.lock.registry.known_as().filter(|_| !self.lock.subject.detects) else {
+            return false;
+        };
+        if self.lock.try_take(me) {
+            if self.abandoned.load(Ordering::Relaxed) {
+                self.abandoned.store(false, Ordering::Relaxed);
+            }
+            return true;
+        }
+        let again = self.recursive && self.lock.is_mine(me);
+        if again {
+            self.lock.nest();
+        }
+        again
+    }
+
+    /// Release it if it is held, and may be.
+    #[inline]
+    pub fn release_at_once(&self) -> bool {
+        if self.recursive {
+            let mine = self.lock.registry.known_as().is_some_and(|me| self.lock.is_mine(me));
+            return mine && (self.lock.unnest() || self.lock.leave());
+        }
+        self.lock.is_held() && self.lock.leave()
+    }
+
     /// Take it, as `acquire` does.
     #[inline]
     pub fn take(
@@ -414,9 +450,14 @@ impl PyLock {
         }
     }
 
+    /// `acquire`, `release`, `__enter__` and `__exit__`, made to be called often.
+    fn quick<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        quick::methods(slf)
+    }
+
     /// Whether any process holds it.
     fn locked(&self) -> bool {
-        self.lock.shared().word.load(Ordering::Relaxed) != FREE
+        self.lock.is_held()
     }
 
     /// Whether the last acquisition by this process took it from an owner that had died.

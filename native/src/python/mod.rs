@@ -16,6 +16,7 @@ mod parcel;
 mod parent;
 mod process;
 mod queue;
+mod quick;
 mod semaphore;
 mod spot;
 mod supervisor;

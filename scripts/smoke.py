@@ -59,9 +59,7 @@ def check_numpy(pool: garrison.Pool) -> None:
     assert np.array_equal(pool.apply(np.negative, (array,)), -array)
 
 
-def take_part(
-    value: Any, array: Any, lock: Any, condition: Any, queue: Any, barrier: Any
-) -> None:
+def take_part(value: Any, array: Any, lock: Any, condition: Any, queue: Any, barrier: Any) -> None:
     barrier.wait()
     for _ in range(100):
         value.add(1)

@@ -28,6 +28,7 @@ _ROW_MODULES = (
     "limits",
     "namespaces",
     "locks",
+    "memory",
 )
 _rows: dict[str, Row] = {}
 

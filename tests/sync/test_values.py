@@ -189,6 +189,28 @@ def test_indices_and_slices_are_those_of_ctypes(code: str) -> None:
     assert (len(ours), list(ours)) == (10, list(theirs))
 
 
+def test_slices_from_arrays_of_the_same_numbers_and_of_others() -> None:
+    numbers = Array("i", 6)
+    numbers[:] = np.arange(6, dtype="i4")
+    numbers[2:4] = np.array([7, 0, 8], dtype="i4")[::2]
+    numbers[4:] = np.array([1, 2], dtype="u1")
+    assert numbers[:] == [0, 1, 7, 8, 1, 2]
+    numbers[1:] = np.asarray(numbers)[:-1]  # the same memory
+    assert numbers[:] == [0, 0, 1, 7, 8, 1]
+    raw = Array("B", 3)
+    raw[:] = b"abc"
+    assert raw[:] == [97, 98, 99]
+    for wrong in (np.zeros(2, "i4"), np.zeros((6, 1), "i4"), np.zeros(6)):
+        with pytest.raises((ValueError, TypeError)):
+            numbers[:] = wrong
+    assert numbers[:] == [0, 0, 1, 7, 8, 1]
+
+
+class Liar(list[int]):
+    def __len__(self) -> int:
+        return 2
+
+
 def test_slices_are_written_whole_or_not_at_all() -> None:
     numbers = Array("i", 6)
     numbers[1:4] = array.array("i", [1, 2, 3])
@@ -200,6 +222,8 @@ def test_slices_are_written_whole_or_not_at_all() -> None:
             numbers[2:4] = values
     with pytest.raises(TypeError):
         numbers[2:4] = (n for n in range(2))
+    with pytest.raises(ValueError, match="1 elements for 2 places"):
+        numbers[2:4] = Liar([1])
     assert numbers[:] == [8, 1, 2, 3, 4, 9]
 
 

@@ -7,6 +7,7 @@ use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PySlice, PySliceIndices};
+use std::ffi::CStr;
 use std::os::raw::c_int;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -88,23 +89,75 @@ impl Cells {
     ) -> PyResult<()> {
         let this = slf.get();
         let found = slice.indices(this.len)?;
-        if values.len()? != found.slicelength {
-            return Err(PyValueError::new_err(format!(
-                "can only assign a sequence of the same size: {} elements for {} places",
-                values.len()?,
-                found.slicelength
-            )));
+        let fits = |len: usize| {
+            let places = found.slicelength;
+            (len == places).then_some(()).ok_or_else(|| {
+                PyValueError::new_err(format!(
+                    "can only assign a sequence of the same size: {len} elements for {places} places"
+                ))
+            })
+        };
+        fits(values.len()?)?;
+        if found.step == 1 {
+            if let Some(source) = Source::of(values, kind, found.slicelength) {
+                return Guarded::briefly(slf.as_super(), || {
+                    // SAFETY: as many elements of the same size at both ends, which may overlap.
+                    unsafe {
+                        let to = this.layout.place.0.add(found.start as usize * kind.size());
+                        std::ptr::copy(source.start(), to, found.slicelength * kind.size());
+                    }
+                });
+            }
         }
         let bits: Vec<u64> = values
             .try_iter()?
             .take(found.slicelength)
             .map(|value| kind.to_bits(&value?))
             .collect::<PyResult<_>>()?;
+        fits(bits.len())?;
         Guarded::briefly(slf.as_super(), || {
             for (bits, index) in bits.iter().zip(indices(&found)) {
                 kind.write(this.layout.at(kind, index), *bits);
             }
         })
+    }
+}
+
+/// The memory of an array of the same numbers, pinned while this lives.
+struct Source(Box<ffi::Py_buffer>);
+
+impl Source {
+    fn of(values: &Bound<'_, PyAny>, kind: Kind, len: usize) -> Option<Self> {
+        // SAFETY: a live object; the view is a fresh one, filled by this call or not used.
+        unsafe {
+            if ffi::PyObject_CheckBuffer(values.as_ptr()) == 0 {
+                return None;
+            }
+            let mut view = Box::new(ffi::Py_buffer::new());
+            let flags = ffi::PyBUF_FORMAT | ffi::PyBUF_ND;
+            if ffi::PyObject_GetBuffer(values.as_ptr(), &raw mut *view, flags) == -1 {
+                // It has gaps: then it is read one by one.
+                ffi::PyErr_Clear();
+                return None;
+            }
+            let source = Self(view);
+            let format =
+                if source.0.format.is_null() { c"B" } else { CStr::from_ptr(source.0.format) };
+            let same = Kind::of(format.to_bytes(), source.0.itemsize as usize) == Some(kind);
+            let all = source.0.len as usize == len * kind.size();
+            (same && all && source.0.ndim == 1).then_some(source)
+        }
+    }
+
+    fn start(&self) -> *const u8 {
+        self.0.buf.cast_const().cast()
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // SAFETY: filled by PyObject_GetBuffer; dropped while the thread is attached.
+        unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
     }
 }
 

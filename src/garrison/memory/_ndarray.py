@@ -96,9 +96,8 @@ def _class() -> Any:
         _garrison_spot: Spot | None
 
         def __array_finalize__(self, origin: Any) -> None:
-            # A view is shared as well; the result of a calculation is not.
-            spot = getattr(origin, "_garrison_spot", None)
-            self._garrison_spot = spot if spot is not None and _lies_in(self, spot) else None
+            # Each slice comes by here: whether it lies in there is asked when it is pickled.
+            self._garrison_spot = getattr(origin, "_garrison_spot", None)
 
         def __array_wrap__(self, array: Any, context: Any = None, scalar: bool = False) -> Any:
             if array is self:
@@ -107,9 +106,9 @@ def _class() -> Any:
 
         def __reduce_ex__(self, protocol: Any) -> Any:
             spot = self._garrison_spot
-            if spot is None:
+            offset = -1 if spot is None else _address(self) - _address(np.frombuffer(spot, "u1"))
+            if spot is None or not 0 <= offset <= len(spot):
                 return self.view(np.ndarray).__reduce_ex__(protocol)
-            offset = _address(self) - _address(_bytes(spot))
             return _place, (spot, offset, self.shape, self.strides, self.dtype)
 
         def __reduce__(self) -> Any:
@@ -123,19 +122,5 @@ def _class() -> Any:
     return SharedArray
 
 
-def _bytes(spot: Spot) -> Any:
-    return _numpy().frombuffer(spot, "u1")
-
-
 def _address(array: Any) -> int:
     return int(array.__array_interface__["data"][0])
-
-
-def _lies_in(array: Any, spot: Spot) -> bool:
-    from_start = _address(array) - _address(_bytes(spot))
-    return 0 <= from_start < len(spot) or (array.size == 0 and from_start == len(spot))
-
-
-def is_shared(array: Any) -> bool:
-    """Whether it is an array of garrison's that lies in shared memory."""
-    return getattr(array, "_garrison_spot", None) is not None

@@ -8,8 +8,10 @@ buffers out; a reader rebuilds the object around views of the buffers where they
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import io
+import os
 import pickle
 import struct
 import sys
@@ -24,6 +26,9 @@ __all__ = ["Shared", "share"]
 
 T = TypeVar("T")
 LINE = 64
+LARGE = 1 << 16
+PIECE = 1 << 26
+"""Between two of them Ctrl-C is looked at."""
 NATIVE = frozenset("cbB?hHiIlLqQnNfd")
 """Formats that a memory view can be cast to."""
 
@@ -106,8 +111,20 @@ def _write(parts: list[memoryview]) -> Spot:
     with memoryview(spot) as view:
         view[: len(head)] = head
         for part, offset in zip(parts, offsets, strict=False):
-            view[offset : offset + part.nbytes] = part
+            written = _write_file(spot, offset, part)
+            view[offset + written : offset + part.nbytes] = part[written:]
     return spot
+
+
+def _write_file(spot: Spot, offset: int, part: memoryview) -> int:
+    """Write a large part as to a file, without page faults here; return how much of it."""
+    written = 0
+    # Under a limit on the sizes of files not all can be had in this way.
+    with contextlib.suppress(OSError):
+        while part.nbytes - written >= LARGE:
+            place = spot.offset + offset + written
+            written += os.pwrite(spot.chunk[2], part[written : written + PIECE], place)
+    return written
 
 
 def _offsets(head: int, lengths: list[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""A pool and shared objects under each start method, in seconds: whether this build works on this Python at all.
+"""A pool and shared objects under each start method: whether this build works on this Python.
 
 Every step prints a line; the whole must end within 20 seconds, or all stacks are dumped.
 """

@@ -1,4 +1,4 @@
-"""A pool under each start method, in seconds: whether this build works on this Python at all.
+"""A pool and shared objects under each start method: whether this build works on this Python.
 
 Every step prints a line; the whole must end within 20 seconds, or all stacks are dumped.
 """
@@ -12,6 +12,8 @@ import multiprocessing
 import os
 import platform
 import signal
+import warnings
+from typing import Any
 
 import garrison
 
@@ -57,7 +59,41 @@ def check_numpy(pool: garrison.Pool) -> None:
     assert np.array_equal(pool.apply(np.negative, (array,)), -array)
 
 
+def take_part(value: Any, array: Any, lock: Any, condition: Any, queue: Any, barrier: Any) -> None:
+    barrier.wait()
+    for _ in range(100):
+        value.add(1)
+        with lock:
+            array[0] += 1
+    with condition:
+        queue.put(("waiting", bytes(100_000)))
+        condition.wait()
+    queue.put("done")
+    os.kill(os.getpid(), signal.SIGKILL if lock.acquire() else 0)
+
+
+def check_sharing(method: str) -> None:
+    context = garrison.get_context(method)
+    value, array, lock = context.Value("q", 0), context.Array("i", 2), context.Lock()
+    condition, queue, barrier = context.Condition(), context.Queue(), context.Barrier(2)
+    shared = (value, array, lock, condition, queue, barrier)
+    child = context.Process(target=take_part, args=shared)
+    child.start()
+    barrier.wait()
+    assert queue.get() == ("waiting", bytes(100_000))
+    with condition:
+        condition.notify()
+    assert queue.get() == "done"
+    assert (value.value, array[:]) == (100, [100, 0])
+    child.join()
+    with warnings.catch_warnings(record=True) as told, lock:
+        assert lock.abandoned
+    assert [each.category for each in told] == [garrison.AbandonedLock]
+    assert garrison.share([b"frozen"]).get() == [b"frozen"]
+
+
 def smoke(method: str) -> None:
+    check_sharing(method)
     with garrison.Pool(2, context=multiprocessing.get_context(method)) as pool:
         check_plain(pool)
         check_lambda(pool)

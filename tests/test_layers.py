@@ -20,7 +20,7 @@ LAYERS = [
     "options | _os",
     "memory",
     "sync | process",
-    "pool | store",
+    "pool | store | queues | shared_memory | sharedctypes | synchronize",
     "manager",
     "engines",
     "_contexts",

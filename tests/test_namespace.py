@@ -6,6 +6,7 @@ import importlib
 import inspect
 import multiprocessing
 import multiprocessing.pool
+import multiprocessing.synchronize
 import pickle
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 
 import garrison
 import garrison.pool
+import garrison.sync
 
 METHODS = ("fork", "spawn", "forkserver")
 ADDED = {"imap": ["buffersize"], "imap_unordered": ["buffersize"], "__init__": ["options"]}
+SYNC = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier")
 """Parameters that garrison documents beyond the standard library's; each can be left out."""
 PUBLIC = [
     name
@@ -27,6 +30,14 @@ PUBLIC = [
 def parameters(function: Any) -> dict[str, tuple[Any, Any]]:
     signature = inspect.signature(function)
     return {name: (each.kind, each.default) for name, each in signature.parameters.items()}
+
+
+def assert_only_more(ours: Any, theirs: Any) -> None:
+    """Check that every call of `theirs` is a call of `ours`, where what is more has to be named."""
+    mine, standard = parameters(ours), parameters(theirs)
+    assert list(mine.items())[: len(standard)] == list(standard.items())
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    assert all(mine[each][0] in named for each in mine if each not in standard)
 
 
 def assert_same(name: str, ours: Any, theirs: Any) -> None:
@@ -55,7 +66,7 @@ def test_names_beside_all_are_found_too() -> None:
         garrison.Pol  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["connection", "managers", "shared_memory", "dummy"])
+@pytest.mark.parametrize("name", ["connection", "managers", "dummy"])
 def test_submodules_are_found_as_attributes(name: str) -> None:
     assert getattr(garrison, name) is importlib.import_module(f"multiprocessing.{name}")
 
@@ -88,6 +99,66 @@ def test_next_of_an_iterator_has_the_standard_signature(kind: str) -> None:
 @pytest.mark.parametrize("name", ["get_context", "get_start_method", "set_start_method"])
 def test_functions_of_the_package_have_the_standard_signature(name: str) -> None:
     assert_same(name, getattr(garrison, name), getattr(multiprocessing, name))
+
+
+@pytest.mark.parametrize("name", SYNC)
+def test_locks_have_the_standard_signature_and_are_ours(name: str) -> None:
+    ours, theirs = getattr(garrison, name), getattr(multiprocessing, name)
+    assert_only_more(ours, theirs)
+    assert ours is getattr(garrison.sync, name)
+    assert ours is getattr(garrison.synchronize, name)
+    assert ours.__module__ == "garrison.sync"
+    standard = getattr(multiprocessing.synchronize, name)
+    for method in ("acquire", "release", "wait", "notify", "notify_all", "reset", "set"):
+        assert not hasattr(standard, method) or hasattr(ours, method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", SYNC)
+def test_locks_of_a_context_are_ours(method: str, name: str) -> None:
+    ours, theirs = garrison.get_context(method), multiprocessing.get_context(method)
+    assert_only_more(getattr(ours, name), getattr(theirs, name))
+    arguments = (2,) if name == "Barrier" else ()
+    assert type(getattr(ours, name)(*arguments)) is getattr(garrison, name)
+    if name != "Barrier":  # which takes shared memory for good
+        assert type(getattr(theirs, name)()).__module__ == "multiprocessing.synchronize"
+
+
+def test_synchronize_has_all_that_the_standard_one_has() -> None:
+    face: Any = importlib.import_module("garrison.synchronize")
+    assert face is garrison.synchronize
+    assert face.SEM_VALUE_MAX > 1000  # beside `__all__`
+    assert [name for name in multiprocessing.synchronize.__all__ if not hasattr(face, name)] == []
+    with pytest.raises(AttributeError, match="Lokc"):
+        face.Lokc  # noqa: B018
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_still_the_standard_librarys_works_with_our_locks(method: str) -> None:
+    context: Any = garrison.get_context(method)
+    queues = [context.Queue(2), context.JoinableQueue(), context.SimpleQueue()]
+    condition = context.Condition()
+    worker = context.Process(target=pass_on, args=(queues, condition))
+    with condition:
+        worker.start()
+        assert condition.wait()
+    assert [queue.get() for queue in queues] == [1, 2, 3]
+    queues[1].task_done()
+    queues[1].join()
+    worker.join()
+    assert worker.exitcode == 0
+    worker.close()
+    for queue in queues:
+        queue.close()
+    for queue in queues[:2]:
+        queue.join_thread()
+
+
+def pass_on(queues: list[Any], condition: Any) -> None:
+    with condition:
+        condition.notify_all()
+    for number, queue in enumerate(queues, 1):
+        queue.put(number)
 
 
 @pytest.mark.parametrize("method", METHODS)

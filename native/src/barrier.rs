@@ -10,7 +10,7 @@
 //! A place counts for the round that is written in it, so nothing is to be cleared for the next.
 //! Who looks late at the end of its round finds in the outcomes whether it was broken.
 
-use crate::protocol::{AtomicU64, Ordering};
+use crate::protocol::{fence, AtomicU64, Ordering};
 
 pub const FILLING: u32 = 0;
 pub const ACTING: u32 = 1;
@@ -55,6 +55,12 @@ pub enum Round {
     Broken,
     /// Still going on: the word to sleep on.
     Open(u32),
+}
+
+/// Is a place's word of nobody, or of a round before this one?
+fn is_older(word: u64, round: u32) -> bool {
+    let (agent, of) = (word >> 32, word as u32);
+    agent == 0 || (of != round && round.wrapping_sub(of) & ROUNDS < ROUNDS / 2)
 }
 
 #[derive(Clone, Copy)]
@@ -103,6 +109,9 @@ impl Barrier<'_> {
     }
 
     /// Sign for the present round.
+    ///
+    /// A place is taken only from an older round. So while one was free for this round the round was
+    /// not over, and a signature in it counts, however late its writer looks at the word again.
     pub fn arrive(&self) -> Arrival {
         loop {
             let seen = self.look();
@@ -112,22 +121,22 @@ impl Barrier<'_> {
             let mine = self.signature(seen.round);
             let free = |place: &AtomicU64| {
                 let word = place.load(Ordering::Acquire);
-                let taken = word as u32 == seen.round && word >> 32 != 0;
                 let (yes, no) = (Ordering::AcqRel, Ordering::Acquire);
-                !taken && place.compare_exchange(word, mine, yes, no).is_ok()
+                is_older(word, seen.round) && place.compare_exchange(word, mine, yes, no).is_ok()
             };
-            let Some(number) = self.places.iter().position(free) else {
-                return Arrival::Full(seen.low());
-            };
-            if self.look().round == seen.round {
+            if let Some(number) = self.places.iter().position(free) {
                 return Arrival::Signed(Place { number, round: seen.round });
             }
-            // The round has ended meanwhile, and a signature for it means nothing.
+            if self.look().round == seen.round {
+                return Arrival::Full(seen.low());
+            }
         }
     }
 
     /// Become the one who ends the round, if all have signed and nobody else does.
     pub fn complete(&self, place: Place) -> bool {
+        // [sign->count] pairs with itself: of two who sign last, one sees both signatures
+        fence(Ordering::SeqCst);
         let seen = self.look();
         seen.state == FILLING
             && seen.round == place.round
@@ -212,3 +221,6 @@ impl Barrier<'_> {
         agents.into_iter().any(|agent| agent != self.me && is_dead(agent))
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

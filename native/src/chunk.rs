@@ -123,6 +123,11 @@ impl Chunk {
         false
     }
 
+    /// Another part of the file, beyond what all its users map.
+    pub fn map_range(&self, offset: u64, len: usize, private: bool) -> Result<Arc<Mapping>> {
+        self.segment.map_range(offset, len, private)
+    }
+
     /// A handle is about to be sent: keep the chunk until it has arrived.
     pub fn export(self: &Arc<Self>) {
         let mut under_way = UNDER_WAY.lock().expect("never poisoned");
@@ -133,6 +138,18 @@ impl Chunk {
         if !under_way.iter().any(|(chunk, _)| chunk.id == self.id) {
             under_way.push((self.clone(), here));
         }
+    }
+
+    /// Have no longer what has arrived since.
+    pub fn prune_exports() {
+        let gone = {
+            let mut under_way = UNDER_WAY.lock().expect("never poisoned");
+            let (stay, gone): (Vec<_>, Vec<_>) =
+                under_way.drain(..).partition(|(chunk, _)| chunk.is_under_way());
+            *under_way = stay;
+            gone
+        };
+        drop(gone);
     }
 
     fn is_under_way(&self) -> bool {
@@ -161,10 +178,13 @@ impl Chunk {
     }
 }
 
-/// The descriptor of the chunk that is being filled: there is one as long as the process lives.
-pub fn current_descriptor() -> Option<i32> {
+/// Descriptors of the chunk that is being filled, of which there is one as long as the process lives,
+/// and of those that wait for handles to arrive.
+pub fn kept_descriptors() -> Vec<i32> {
     let current = CURRENT.lock().expect("never poisoned");
-    current.as_ref().map(|(chunk, ..)| chunk.fd())
+    let under_way = UNDER_WAY.lock().expect("never poisoned");
+    let filled = current.iter().map(|(chunk, ..)| chunk.fd());
+    filled.chain(under_way.iter().map(|(chunk, _)| chunk.fd())).collect()
 }
 
 /// A place in a chunk, which it keeps alive.
@@ -178,19 +198,29 @@ pub struct Spot {
 impl Spot {
     /// `len` bytes of shared memory, all zero, that no object ever had.
     pub fn allocate(len: usize) -> Result<Self> {
+        Self::allocate_with(len, |reserve| reserve())
+    }
+
+    /// The same; `at_length` is given what takes long for a large one, and may let go of the GIL
+    /// meanwhile: no lock of ours is held then, which a forked child would find held for ever.
+    pub fn allocate_with(
+        len: usize,
+        at_length: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
+    ) -> Result<Self> {
         let full = || Error::from_raw_os_error(libc::ENOMEM);
         let room = len.max(1).checked_next_multiple_of(LINE).ok_or_else(full)?;
         if room > SMALL {
             let all = room.checked_add(LINE).and_then(|all| all.checked_next_multiple_of(PAGE));
             let all = all.filter(|&all| all < isize::MAX as usize).ok_or_else(full)?;
             let chunk = Chunk::create(all)?;
-            chunk.segment.reserve_control(0, all)?;
+            at_length(&|| chunk.segment.reserve_control(0, all))?;
             crate::crash::reach("chunk.reserved");
             return Ok(Self { chunk, offset: LINE, len });
         }
         let mut current = CURRENT.lock().expect("never poisoned");
         let fits = matches!(&*current,
-            Some((_, used, of)) if *of == generation() && used + room <= SHARED);
+            Some((chunk, used, of)) if *of == generation() && used + room <= SHARED
+                && chunk.segment.is_open());
         if !fits {
             *current = Some((Chunk::create(SHARED)?, LINE, generation()));
         }
@@ -205,6 +235,19 @@ impl Spot {
         *used += room;
         crate::crash::reach("chunk.allocated");
         Ok(Self { chunk: chunk.clone(), offset, len })
+    }
+
+    /// The same in a chunk of its own, of which only so many bytes have memory yet.
+    pub fn allocate_sparse(len: usize, reserved: usize) -> Result<Self> {
+        let spot = Self { chunk: Chunk::create(LINE + len)?, offset: LINE, len };
+        spot.reserve(0, reserved)?;
+        crate::crash::reach("chunk.reserved");
+        Ok(spot)
+    }
+
+    /// Make a part of a sparse one real.
+    pub fn reserve(&self, offset: usize, len: usize) -> Result<()> {
+        self.chunk.segment.reserve_control(self.offset + offset, len)
     }
 
     /// A place that a handle names; it must lie inside.

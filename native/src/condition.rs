@@ -194,3 +194,6 @@ fn clear_if_dead(seat: &AtomicU64, is_dead: impl Fn(u32) -> bool) {
         change(seat, word, EMPTY);
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

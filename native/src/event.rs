@@ -55,3 +55,6 @@ pub fn look(word: &AtomicU32, since: u32) -> Result<(), u32> {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

@@ -21,6 +21,8 @@ const LARGE: usize = 1 << 20;
 
 pub const IN_USE: u32 = 1;
 pub const RELEASED: u32 = 2;
+/// The owner is gone, and has left the block to whoever looks at it last.
+pub const ABANDONED: u32 = 3;
 
 /// The head of a block in shared memory.
 #[repr(C, align(64))]
@@ -30,6 +32,8 @@ pub struct BlockShared {
     /// The incarnation that looks at it: when it is dead, the block is free as well.
     pub holder: AtomicU32,
     pub len: AtomicU64,
+    /// The agent that allocated it, where there is nobody else to notice its death.
+    pub owner: AtomicU32,
 }
 
 const _: () = assert!(size_of::<BlockShared>() == LINE);
@@ -248,17 +252,45 @@ impl Heap {
         self.lent_at_last_sweep = self.lent.len();
     }
 
+    /// Leave a block to whoever looks at it; its memory goes back with the last look.
+    pub fn abandon(&mut self, place: usize) {
+        let state = &self.block(place).state;
+        // [release->collect]
+        if state.compare_exchange(IN_USE, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            punch_block(&self.map, place);
+        }
+    }
+
     /// Give back all warm memory: for a process that is about to be idle for long.
     pub fn trim(&mut self) {
+        self.trim_from(LARGE);
+    }
+
+    /// The same to the last page: for a process that is about to end.
+    pub fn trim_all(&mut self) {
+        self.trim_from(PAGE);
+    }
+
+    fn trim_from(&mut self, least: usize) {
         let large: Vec<_> = self.warm.by_place.iter().map(|(&p, &l)| (p, l)).collect();
         for (place, len) in large {
-            if len >= LARGE {
+            if len >= least {
                 self.warm.remove(place, len);
                 if !self.punch(place, len) {
                     self.warm.insert(place, len);
                 }
             }
         }
+    }
+}
+
+/// Give back the memory of a block that nobody looks at and nobody will use again.
+pub fn punch_block(map: &Mapping, place: usize) {
+    let size = block(map, place).len.load(Ordering::Relaxed) as usize;
+    let (first, last) = (place.next_multiple_of(PAGE), (place + size) / PAGE * PAGE);
+    if last > first {
+        // A system that cannot keeps the memory.
+        let _ = map.punch(first, last - first);
     }
 }
 

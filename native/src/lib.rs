@@ -10,6 +10,7 @@ pub mod event;
 pub mod futex;
 pub mod lock;
 pub mod protocol;
+pub mod ring;
 pub mod semaphore;
 pub mod text;
 
@@ -25,6 +26,8 @@ pub mod segment;
 pub mod spin;
 #[cfg(not(loom))]
 pub mod table;
+#[cfg(not(loom))]
+pub mod vault;
 #[cfg(not(loom))]
 pub mod waits;
 

@@ -111,3 +111,6 @@ pub fn disown(word: &AtomicU32, me: u32, dead: u32) {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

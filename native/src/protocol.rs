@@ -395,4 +395,4 @@ impl Default for BellShared {
 }
 
 #[cfg(all(test, loom))]
-mod models;
+pub(crate) mod models;

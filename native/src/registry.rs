@@ -12,12 +12,12 @@
 //! time) the second; only if both say so is an agent dead. A stopped process is not, nor is one that
 //! has closed all its descriptors.
 
-use crate::segment::{generation, Mapping, Segment, PAGE};
+use crate::segment::{file_behind, generation, Mapping, Segment, PAGE};
 use crate::waits::{Wait, WaitShared, ROWS};
 use std::collections::HashMap;
 use std::io::{Error, ErrorKind, Result};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{fence, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Processes of one family that can use locks at the same time.
@@ -49,6 +49,9 @@ struct HeaderShared {
     id: [AtomicU64; 2],
     /// Slots whose memory is reserved; it only grows.
     reserved: AtomicU32,
+    /// How often a slot was taken. Who takes one begins behind the last, so that it is long until a
+    /// slot has a successor, and who died can be named.
+    taken: AtomicU32,
     /// The same for records of waits.
     rows: AtomicU32,
     /// The bell that is rung when a process is known to have died: who waits looks again.
@@ -85,12 +88,10 @@ enum Seen {
 }
 
 impl Identity {
-    pub fn of_this_process() -> Self {
-        Self {
-            pid: std::process::id(),
-            started: start_time("self").unwrap_or(0),
-            namespace: own_namespace(),
-        }
+    /// An error if the table cannot be read: without it a life has one witness only.
+    pub fn of_this_process() -> Result<Self> {
+        let started = start_time("self")?;
+        Ok(Self { pid: std::process::id(), started, namespace: own_namespace() })
     }
 
     fn look(self) -> Seen {
@@ -98,22 +99,29 @@ impl Identity {
             return Seen::Unknown;
         }
         match start_time(&self.pid.to_string()) {
-            Some(started) if started == self.started => Seen::Alive,
-            Some(_) => Seen::Gone,
+            Ok(started) if started == self.started => Seen::Alive,
+            Ok(_) => Seen::Gone,
             // SAFETY: signal 0 only asks.
-            None if unsafe { libc::kill(self.pid as i32, 0) } == -1
-                && Error::last_os_error().raw_os_error() == Some(libc::ESRCH) =>
+            Err(_)
+                if unsafe { libc::kill(self.pid as i32, 0) } == -1
+                    && Error::last_os_error().raw_os_error() == Some(libc::ESRCH) =>
             {
                 Seen::Gone
             }
-            None => Seen::Unknown,
+            Err(error) if error.kind() == ErrorKind::NotFound => Seen::Unknown,
+            // There is such a process, and we lack the descriptor or the memory to look at it.
+            Err(_) => Seen::Alive,
         }
     }
 }
 
-/// When a process started; nothing if it is gone, or a zombie.
-fn start_time(pid: &str) -> Option<u64> {
-    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+/// When a process started; no time at all if it is a zombie.
+fn start_time(pid: &str) -> Result<u64> {
+    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
+    parse_start_time(&text).ok_or_else(|| Error::from(ErrorKind::InvalidData))
+}
+
+fn parse_start_time(text: &[u8]) -> Option<u64> {
     // The name may contain anything, a parenthesis as well.
     let end = text.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
@@ -140,20 +148,48 @@ fn own_namespace() -> u64 {
 
 /// Descriptors that must not survive into a forked child: it would keep its parent's byte locked.
 const WITNESSES: usize = 64;
-static WITNESS: [AtomicI32; WITNESSES] = [const { AtomicI32::new(-1) }; WITNESSES];
+static WITNESS: [Witness; WITNESSES] = [const { Witness::none() }; WITNESSES];
+
+struct Witness {
+    fd: AtomicI32,
+    device: AtomicU64,
+    inode: AtomicU64,
+}
+
+impl Witness {
+    const fn none() -> Self {
+        let (device, inode) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { fd: AtomicI32::new(-1), device, inode }
+    }
+
+    /// Keep it until the process ends, or forks; false if this one is in use.
+    fn keep(&self, fd: i32) -> bool {
+        let (device, inode) = file_behind(fd).unwrap_or_default();
+        let free = self.fd.compare_exchange(-1, fd, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if free {
+            self.device.store(device, Ordering::Relaxed);
+            self.inode.store(inode, Ordering::Relaxed);
+        }
+        free
+    }
+
+    /// Close it, unless the program has, and the number is another file's.
+    fn close(&self) {
+        let fd = self.fd.swap(-1, Ordering::Relaxed);
+        let ours = (self.device.load(Ordering::Relaxed), self.inode.load(Ordering::Relaxed));
+        if fd >= 0 && file_behind(fd) == Some(ours) {
+            // SAFETY: ours, and nobody in this process refers to it any more.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
 
 fn watch_witnesses() {
     extern "C" fn in_child() {
-        for witness in &WITNESS {
-            let fd = witness.swap(-1, Ordering::Relaxed);
-            if fd >= 0 {
-                // SAFETY: ours, and nobody in this process refers to it any more.
-                unsafe { libc::close(fd) };
-            }
-        }
+        WITNESS.iter().for_each(Witness::close);
     }
     static ONCE: std::sync::Once = std::sync::Once::new();
-    // SAFETY: the handler uses atomics and close, which are allowed after a fork.
+    // SAFETY: the handler uses atomics, fstat and close, which are allowed after a fork.
     ONCE.call_once(|| unsafe {
         libc::pthread_atfork(None, None, Some(in_child));
     });
@@ -188,7 +224,10 @@ static KNOWN: Mutex<Option<(Family, Known)>> = Mutex::new(None);
 fn remember(registry: Registry) -> Family {
     let registry: Family = Box::leak(Box::new(registry));
     let mut known = KNOWN.lock().expect("never poisoned");
-    let (_, all) = known.get_or_insert_with(|| (registry, HashMap::new()));
+    let (home, all) = known.get_or_insert_with(|| (registry, HashMap::new()));
+    if !home.segment.is_open() {
+        *home = registry;
+    }
     all.insert(registry.id, registry);
     registry
 }
@@ -197,7 +236,10 @@ impl Registry {
     /// This process's own family; the first that it met, or a new one.
     pub fn home() -> Result<Family> {
         if let Some((home, _)) = &*KNOWN.lock().expect("never poisoned") {
-            return Ok(home);
+            // The program may have closed all descriptors: children could not join this one.
+            if home.segment.is_open() {
+                return Ok(home);
+            }
         }
         let segment = Segment::create(LEN, 0)?;
         segment.reserve_control(0, 2 * PAGE)?;
@@ -258,37 +300,35 @@ impl Registry {
     /// The number that this process signs with.
     #[inline]
     pub fn me(&self) -> Result<u32> {
+        self.known_as().map_or_else(|| self.become_agent(), Ok)
+    }
+
+    /// The same, if it has one already.
+    #[inline]
+    pub fn known_as(&self) -> Option<u32> {
         let word = self.me.load(Ordering::Relaxed);
-        if word as u32 != 0 && word >> 32 == generation() {
-            return Ok(word as u32);
-        }
-        self.become_agent()
+        (word as u32 != 0 && word >> 32 == generation()).then_some(word as u32)
     }
 
     #[cold]
     fn become_agent(&self) -> Result<u32> {
         // Two threads may come here. A third one cannot have been forked away inside: the GIL is held.
         let _one = self.register.lock().expect("never poisoned");
-        let word = self.me.load(Ordering::Relaxed);
-        if word as u32 != 0 && word >> 32 == generation() {
-            return Ok(word as u32);
+        if let Some(me) = self.known_as() {
+            return Ok(me);
         }
+        let this = Identity::of_this_process()?;
         let witness = self.own_description()?;
         let (slot, agent) = self.take_slot(&witness)?;
         crate::crash::reach("agent.slot_taken");
         let number = agent.generation.load(Ordering::Relaxed) % (GENERATIONS - 1) + 1;
-        let this = Identity::of_this_process();
         agent.pid.store(this.pid, Ordering::Relaxed);
         agent.started.store(this.started, Ordering::Relaxed);
         agent.namespace.store(this.namespace, Ordering::Relaxed);
         // [register->judge] pairs with the acquire in identity(): who sees the number sees the rest
         agent.generation.store(number, Ordering::Release);
         crate::crash::reach("agent.registered");
-        let kept = WITNESS.iter().find(|kept| {
-            let fd = witness.as_raw_fd();
-            kept.compare_exchange(-1, fd, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        });
-        if kept.is_none() {
+        if !WITNESS.iter().any(|kept| kept.keep(witness.as_raw_fd())) {
             return Err(Error::other("objects of more than 64 families in one process"));
         }
         let _ = witness.into_raw_fd();
@@ -299,6 +339,12 @@ impl Registry {
 
     /// A file description that no relative shares: locks belong to descriptions.
     fn own_description(&self) -> Result<OwnedFd> {
+        if !self.segment.is_open() {
+            return Err(Error::other(
+                "the descriptors of this object were closed here, and with them the way to sign \
+                 for it; make it anew, or close only descriptors of your own",
+            ));
+        }
         let path = std::ffi::CString::new(format!("/proc/self/fd/{}", self.fd()))?;
         // SAFETY: a system call with a string of ours; the result is ours alone.
         unsafe {
@@ -311,7 +357,8 @@ impl Registry {
     }
 
     fn take_slot(&self, witness: &OwnedFd) -> Result<(usize, &AgentShared)> {
-        for slot in 0..AGENTS {
+        let first = self.head().taken.fetch_add(1, Ordering::Relaxed) as usize;
+        for slot in (first..first + AGENTS).map(|slot| slot % AGENTS) {
             let agent = match self.agent(slot) {
                 Some(agent) => agent,
                 None => self.more_slots(slot)?,
@@ -341,10 +388,13 @@ impl Registry {
 
     fn more_slots(&self, slot: usize) -> Result<&AgentShared> {
         let size = size_of::<AgentShared>();
-        let first = slot * size / PAGE * PAGE;
-        self.segment.reserve_control(PAGE + first, PAGE)?;
-        let reserved = ((first + PAGE) / size) as u32;
-        self.head().reserved.fetch_max(reserved, Ordering::Release);
+        // From where the memory ends now: who took a slot before us may have died in between.
+        let first = self.head().reserved.load(Ordering::Acquire) as usize * size;
+        let end = ((slot + 1) * size).next_multiple_of(PAGE);
+        if end > first {
+            self.segment.reserve_control(PAGE + first, end - first)?;
+        }
+        self.head().reserved.fetch_max((end / size) as u32, Ordering::Release);
         Ok(self.agent(slot).expect("reserved just now"))
     }
 
@@ -354,7 +404,8 @@ impl Registry {
         // [register->judge]
         let before = slot.generation.load(Ordering::Acquire);
         let found = identity_in(slot);
-        let after = slot.generation.load(Ordering::Acquire);
+        fence(Ordering::Acquire);
+        let after = slot.generation.load(Ordering::Relaxed);
         (before == after && before == agent >> SLOT_BITS).then_some(found)
     }
 
@@ -371,11 +422,20 @@ impl Registry {
         !matches!(identity.look(), Seen::Alive) && self.byte_is_free(slot)
     }
 
+    /// The same, for who asks often: the system is asked first whether there is such a process.
+    pub fn seems_dead(&self, agent: u32) -> bool {
+        let here = |identity: &Identity| identity.namespace == own_namespace();
+        // SAFETY: signal 0 only asks.
+        let exists = |identity: Identity| unsafe { libc::kill(identity.pid as i32, 0) } == 0;
+        let lives = agent == 0 || self.identity(agent).filter(here).is_some_and(exists);
+        !lives && self.is_dead(agent)
+    }
+
     fn byte_is_free(&self, slot: usize) -> bool {
         let mut lock = byte_lock(libc::F_WRLCK, slot);
         // SAFETY: a system call on our descriptor with a struct of ours.
         let asked = unsafe { libc::fcntl(self.fd(), libc::F_OFD_GETLK, &raw mut lock) };
-        asked != -1 && i32::from(lock.l_type) == libc::F_UNLCK
+        asked != -1 && i32::from(lock.l_type) == libc::F_UNLCK && self.segment.is_open()
     }
 
     fn row(&self, number: usize) -> Option<&WaitShared> {
@@ -441,7 +501,7 @@ fn identity_in(slot: &AgentShared) -> Identity {
 pub fn descriptors() -> Vec<i32> {
     let known = KNOWN.lock().expect("never poisoned");
     let own = known.iter().flat_map(|(_, all)| all.values().map(|registry| registry.fd()));
-    let witnesses = WITNESS.iter().map(|witness| witness.load(Ordering::Relaxed));
+    let witnesses = WITNESS.iter().map(|witness| witness.fd.load(Ordering::Relaxed));
     own.chain(witnesses.filter(|&fd| fd >= 0)).collect()
 }
 

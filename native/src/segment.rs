@@ -11,6 +11,7 @@
 //! more, its pages go back by one `fallocate(PUNCH_HOLE)`. There is nothing to repair in it.
 
 use std::io::{Error, Result};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -69,10 +70,23 @@ fn without_file_limit(run: impl FnOnce() -> Result<()>) -> Result<()> {
     done
 }
 
+/// Which file a descriptor stands for: (device, inode), allowed after a fork.
+pub fn file_behind(fd: i32) -> Option<(u64, u64)> {
+    // SAFETY: a struct of numbers, which the call fills; it reports a bad descriptor.
+    unsafe {
+        let mut data: libc::stat = std::mem::zeroed();
+        (libc::fstat(fd, &raw mut data) == 0).then_some((data.st_dev, data.st_ino))
+    }
+}
+
 /// The file behind everything a pool shares.
+///
+/// A program that becomes a daemon closes all descriptors, and the numbers are other files' soon. So
+/// before anything is done to the file, or it is closed, it must still be ours.
 #[derive(Debug)]
 pub struct Segment {
-    fd: OwnedFd,
+    fd: ManuallyDrop<OwnedFd>,
+    file: Option<(u64, u64)>,
     control_len: usize,
     region_len: usize,
 }
@@ -100,7 +114,17 @@ impl Segment {
             let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
             check(libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals))?;
         }
-        Ok(Arc::new(Self { fd, control_len, region_len }))
+        Ok(Self::own(fd, control_len, region_len))
+    }
+
+    fn own(fd: OwnedFd, control_len: usize, region_len: usize) -> Arc<Self> {
+        let (file, fd) = (file_behind(fd.as_raw_fd()), ManuallyDrop::new(fd));
+        Arc::new(Self { fd, file, control_len, region_len })
+    }
+
+    /// Whether the descriptor is still open, and still this file's.
+    pub fn is_open(&self) -> bool {
+        self.file.is_some() && file_behind(self.fd()) == self.file
     }
 
     /// The segment behind a descriptor that was inherited; a duplicate of it is kept.
@@ -111,7 +135,7 @@ impl Segment {
             check(own)?;
             OwnedFd::from_raw_fd(own)
         };
-        Ok(Arc::new(Self { fd, control_len, region_len }))
+        Ok(Self::own(fd, control_len, region_len))
     }
 
     /// The same for a descriptor that came from outside: if it is no segment of at least this length,
@@ -153,6 +177,9 @@ impl Segment {
     }
 
     fn fallocate(&self, mode: i32, offset: u64, len: usize) -> Result<()> {
+        if !self.is_open() {
+            return Err(Error::from_raw_os_error(libc::EBADF));
+        }
         loop {
             // SAFETY: a system call on our own descriptor.
             let done = unsafe {
@@ -175,6 +202,16 @@ impl Segment {
         Mapping::new(self, 0, self.control_len, libc::MAP_SHARED)
     }
 
+    pub fn map_range(
+        self: &Arc<Self>,
+        offset: u64,
+        len: usize,
+        private: bool,
+    ) -> Result<Arc<Mapping>> {
+        let sharing = if private { libc::MAP_PRIVATE } else { libc::MAP_SHARED };
+        Mapping::new(self, offset, len, sharing)
+    }
+
     pub fn map_region(self: &Arc<Self>, region: u32) -> Result<Arc<Mapping>> {
         Mapping::new(self, self.region_offset(region)?, self.region_len, libc::MAP_SHARED)
     }
@@ -183,6 +220,15 @@ impl Segment {
     /// one side only.
     pub fn map_region_privately(self: &Arc<Self>, region: u32) -> Result<Arc<Mapping>> {
         Mapping::new(self, self.region_offset(region)?, self.region_len, libc::MAP_PRIVATE)
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.is_open() {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.fd) };
+        }
     }
 }
 
@@ -248,6 +294,10 @@ impl Mapping {
     /// Forget what was written privately: the next look sees the file again. Whole pages only.
     pub fn discard(&self, offset: usize, len: usize) {
         let start = self.at(offset, len);
+        if is_as_the_file(start, len) {
+            // What is mapped can stay: the next look costs no page faults.
+            return;
+        }
         // SAFETY: inside of this mapping (checked), which nobody looks at there any more.
         unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) };
     }
@@ -256,6 +306,30 @@ impl Mapping {
         let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         self.segment.fallocate(hole, self.offset + offset as u64, len)
     }
+}
+
+/// Whether no page there was written to privately, as far as the system tells.
+fn is_as_the_file(start: *mut u8, len: usize) -> bool {
+    const SWAPPED: u64 = 1 << 62;
+    const PRESENT: u64 = 1 << 63;
+    const OF_FILE: u64 = 1 << 61;
+    let Ok(map) = std::fs::File::open("/proc/self/pagemap") else { return false };
+    let mut words = [0_u8; 4096];
+    let (mut page, end) = (start as usize / PAGE, (start as usize + len) / PAGE);
+    while page < end {
+        let wanted = (end - page).min(words.len() / 8) * 8;
+        let got = std::os::unix::fs::FileExt::read_at(&map, &mut words[..wanted], page as u64 * 8);
+        let Ok(got @ 8..) = got else { return false };
+        let own = words[..got / 8 * 8].chunks_exact(8).any(|word| {
+            let word = u64::from_ne_bytes(word.try_into().expect("eight bytes"));
+            word & SWAPPED != 0 || word & (PRESENT | OF_FILE) == PRESENT
+        });
+        if own {
+            return false;
+        }
+        page += got / 8;
+    }
+    true
 }
 
 impl Drop for Mapping {
@@ -295,6 +369,45 @@ mod tests {
             *map.at(5, 1) = 7;
             segment.punch_region(0).expect("punched");
             assert_eq!(*map.at(5, 1), 0);
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_another_files_by_now_is_left_alone() {
+        let segment = segment();
+        let number = segment.fd();
+        // SAFETY: closes and replaces the segment's own descriptor, as a daemon does.
+        unsafe {
+            let other = libc::memfd_create(c"other".as_ptr(), 0);
+            assert_eq!(libc::dup2(other, number), number);
+            libc::close(other);
+        }
+        let other = file_behind(number);
+        assert!(segment.reserve_control(0, PAGE).is_err());
+        drop(segment);
+        assert!(other.is_some() && file_behind(number) == other, "neither closed nor written to");
+        // SAFETY: nobody's any more.
+        unsafe { libc::close(number) };
+    }
+
+    #[test]
+    fn what_was_written_privately_is_forgotten_and_what_was_only_read_stays() {
+        let segment = segment();
+        let shared = segment.map_region(0).expect("map");
+        let private = segment.map_region_privately(0).expect("map");
+        shared.reserve(0, 4 * PAGE).expect("room");
+        // SAFETY: inside of reserved pages.
+        unsafe {
+            assert_eq!(*private.at(2 * PAGE, 1), 0);
+            assert!(is_as_the_file(private.at(0, 4 * PAGE), 4 * PAGE));
+            private.discard(0, 4 * PAGE);
+            *shared.at(2 * PAGE, 1) = 1;
+            assert_eq!(*private.at(2 * PAGE, 1), 1, "the same page");
+            *private.at(PAGE, 1) = 5;
+            assert!(!is_as_the_file(private.at(0, 4 * PAGE), 4 * PAGE));
+            private.discard(0, 4 * PAGE);
+            assert_eq!(*private.at(PAGE, 1), 0);
+            assert!(is_as_the_file(private.at(0, 4 * PAGE), 4 * PAGE));
         }
     }
 

@@ -8,7 +8,7 @@
 //! permit has no owner. Those of a bounded one are on loan; taking a place and signing for it is one
 //! store, and what a dead holder has signed for is free.
 
-use crate::protocol::{AtomicU32, Ordering};
+use crate::protocol::{fence, AtomicU32, Ordering};
 
 /// Someone may sleep on the word: who raises it must wake one.
 pub const SLEEPERS: u32 = 1 << 31;
@@ -111,11 +111,16 @@ pub fn unsign(places: &[AtomicU32], hint: usize, me: u32) -> bool {
 
 /// Before sleeping for want of a place: the word to sleep on. The caller then looks once more.
 pub fn announce(word: &AtomicU32) -> u32 {
-    word.fetch_or(SLEEPERS, Ordering::SeqCst) | SLEEPERS
+    let seen = word.fetch_or(SLEEPERS, Ordering::SeqCst) | SLEEPERS;
+    // [unsign->sleep] pairs with the fence in changed(): we see the place, or it sees the flag
+    fence(Ordering::SeqCst);
+    seen
 }
 
 /// After a place was given back.
 pub fn changed(word: &AtomicU32, wake: impl Fn() -> i32) {
+    // [unsign->sleep]
+    fence(Ordering::SeqCst);
     // One more change, and the flag as it was: the sum may run over into nothing else.
     let mut seen = word.load(Ordering::SeqCst);
     loop {
@@ -129,3 +134,6 @@ pub fn changed(word: &AtomicU32, wake: impl Fn() -> i32) {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

@@ -16,6 +16,15 @@ pub fn write(words: &[AtomicU64], text: &str) {
     }
 }
 
+/// As many characters from the beginning as fit into so many bytes.
+pub fn beginning(text: &str, room: usize) -> &str {
+    let mut end = room.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 pub fn read(words: &[AtomicU64]) -> String {
     let bytes: Vec<u8> =
         words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
@@ -33,6 +42,7 @@ mod tests {
         write(&words, "short");
         assert_eq!(read(&words), "short");
         write(&words, "/a/very/long/path/\u{e4}nd.py");
-        assert_eq!(read(&words), "g/path/\u{e4}nd.py");
+        assert_eq!(read(&words), "ong/path/\u{e4}nd.py");
+        assert_eq!(beginning("a\u{e4}b", 2), "a");
     }
 }

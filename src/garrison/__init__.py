@@ -1,8 +1,8 @@
 """garrison: the multiprocessing that Python should have.
 
-``import garrison as multiprocessing`` is the whole migration. The pool is garrison's own; what
-garrison does not have yet (processes, locks, queues, managers) is the standard library's, under the
-standard library's names, so that a program can move as it is.
+``import garrison as multiprocessing`` is the whole migration. The pool is garrison's own, and so
+are locks and what is made of them; what garrison does not have yet (processes, queues, managers) is
+the standard library's, under the standard library's names, so that a program can move as it is.
 
 Examples
 --------
@@ -17,27 +17,13 @@ from __future__ import annotations
 import importlib
 import multiprocessing as _multiprocessing
 from multiprocessing import (
-    Array,
     AuthenticationError,
-    Barrier,
-    BoundedSemaphore,
     BufferTooShort,
-    Condition,
-    Event,
-    JoinableQueue,
-    Lock,
     Manager,
     Pipe,
     Process,
     ProcessError,
-    Queue,
-    RawArray,
-    RawValue,
-    RLock,
-    Semaphore,
-    SimpleQueue,
     TimeoutError,  # noqa: A004 - the standard name
-    Value,
     active_children,
     allow_connection_pickling,
     cpu_count,
@@ -53,25 +39,45 @@ from multiprocessing import (
 )
 from typing import Any
 
-from garrison import errors, pool
+from garrison import errors, memory, pool, sync
 from garrison._contexts import get_context, get_start_method, set_start_method
 from garrison.errors import (
+    AbandonedLock,
     ArgumentUnpicklable,
+    DeadlockError,
     GarrisonError,
+    OwnerDied,
     PoolBroken,
     PoolClosed,
     PoolTerminated,
     ResultUnpicklable,
     SharedMemoryFull,
+    SharedMemoryGone,
     TaskTimeout,
     WorkerDied,
 )
+from garrison.memory import RawArray, RawValue, Shared, ndarray, share
 from garrison.options import Options
 from garrison.pool import Pool
+from garrison.sync import (
+    Array,
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    JoinableQueue,
+    Lock,
+    Queue,
+    RLock,
+    Semaphore,
+    SimpleQueue,
+    Value,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AbandonedLock",
     "ArgumentUnpicklable",
     "Array",
     "AuthenticationError",
@@ -79,12 +85,14 @@ __all__ = [
     "BoundedSemaphore",
     "BufferTooShort",
     "Condition",
+    "DeadlockError",
     "Event",
     "GarrisonError",
     "JoinableQueue",
     "Lock",
     "Manager",
     "Options",
+    "OwnerDied",
     "Pipe",
     "Pool",
     "PoolBroken",
@@ -98,7 +106,9 @@ __all__ = [
     "RawValue",
     "ResultUnpicklable",
     "Semaphore",
+    "Shared",
     "SharedMemoryFull",
+    "SharedMemoryGone",
     "SimpleQueue",
     "TaskTimeout",
     "TimeoutError",
@@ -115,17 +125,23 @@ __all__ = [
     "get_logger",
     "get_start_method",
     "log_to_stderr",
+    "memory",
+    "ndarray",
     "parent_process",
     "pool",
     "reducer",
     "set_executable",
     "set_forkserver_preload",
     "set_start_method",
+    "share",
+    "sync",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Find what is not garrison's own in the standard library, submodules included."""
+    if name in _FACES:
+        return importlib.import_module(f"{__name__}.{name}")
     if not name.startswith("_"):
         try:
             return getattr(_multiprocessing, name)
@@ -135,7 +151,8 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+_FACES = frozenset({"queues", "shared_memory", "sharedctypes", "synchronize"})
+"""Submodules of the standard library of which garrison has its own."""
 _SUBMODULES = frozenset(
-    {"connection", "dummy", "heap", "managers", "queues", "reduction", "shared_memory"}
-    | {"sharedctypes", "spawn", "synchronize", "util"}
+    {"connection", "dummy", "heap", "managers", "reduction"} | {"spawn", "util"}
 )

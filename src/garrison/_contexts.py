@@ -1,4 +1,4 @@
-"""Contexts of the standard library whose `Pool` is garrison's."""
+"""Contexts of the standard library whose pools and locks are garrison's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import multiprocessing
 from multiprocessing import context
 from typing import TYPE_CHECKING, Any
 
+from garrison import memory, sync
 from garrison.pool import Pool as _Pool
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["get_context", "get_start_method", "set_start_method"]
 
 
-class _WithPool:
-    """Added to a context: its pools are garrison's, with its start method."""
+class _Own:
+    """Added to a context: what garrison has of its own, with the context's start method."""
 
     def get_context(self, method: str | None = None) -> Any:
         """Return the context for another start method."""
@@ -35,16 +36,89 @@ class _WithPool:
         chosen: Any = self
         return _Pool(processes, initializer, initargs, maxtasksperchild, chosen, **options)
 
+    def Lock(self, **options: Any) -> sync.Lock:  # noqa: N802 - the standard name
+        """Return a lock between processes."""
+        return sync.Lock(ctx=self, **options)
 
-class ForkContext(_WithPool, context.ForkContext):  # type: ignore[misc] # Pool is another
+    def RLock(self, **options: Any) -> sync.RLock:  # noqa: N802 - the standard name
+        """Return a lock that its owner may take again."""
+        return sync.RLock(ctx=self, **options)
+
+    def Queue(self, maxsize: int = 0) -> sync.Queue:  # noqa: N802 - the standard name
+        """Return a queue between processes."""
+        return sync.Queue(maxsize, ctx=self)
+
+    def JoinableQueue(  # noqa: N802 - the standard name
+        self, maxsize: int = 0
+    ) -> sync.JoinableQueue:
+        """Return a queue that can be waited for until all its items are dealt with."""
+        return sync.JoinableQueue(maxsize, ctx=self)
+
+    def SimpleQueue(self) -> sync.SimpleQueue:  # noqa: N802 - the standard name
+        """Return a queue with three methods."""
+        return sync.SimpleQueue(ctx=self)
+
+    def Value(  # noqa: N802 - the standard name
+        self, typecode_or_type: Any, *args: Any, lock: Any = True
+    ) -> Any:
+        """Return a number, or another C object, in shared memory."""
+        return sync.Value(typecode_or_type, *args, lock=lock)
+
+    def Array(  # noqa: N802 - the standard name
+        self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True
+    ) -> Any:
+        """Return an array in shared memory."""
+        return sync.Array(typecode_or_type, size_or_initializer, lock=lock)
+
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802 - the standard name
+        """Return a C object in shared memory, without a lock."""
+        return memory.RawValue(typecode_or_type, *args)
+
+    def RawArray(  # noqa: N802 - the standard name
+        self, typecode_or_type: Any, size_or_initializer: Any
+    ) -> Any:
+        """Return an array of C objects in shared memory, without a lock."""
+        return memory.RawArray(typecode_or_type, size_or_initializer)
+
+    def Condition(  # noqa: N802 - the standard name
+        self, lock: sync.Lock | sync.RLock | None = None
+    ) -> sync.Condition:
+        """Return a lock with a place to wait for a change."""
+        return sync.Condition(lock, ctx=self)
+
+    def Semaphore(self, value: int = 1) -> sync.Semaphore:  # noqa: N802 - the standard name
+        """Return a number of permits."""
+        return sync.Semaphore(value, ctx=self)
+
+    def BoundedSemaphore(  # noqa: N802 - the standard name
+        self, value: int = 1
+    ) -> sync.BoundedSemaphore:
+        """Return a number of permits on loan."""
+        return sync.BoundedSemaphore(value, ctx=self)
+
+    def Event(self) -> sync.Event:  # noqa: N802 - the standard name
+        """Return a flag that processes wait for."""
+        return sync.Event(ctx=self)
+
+    def Barrier(  # noqa: N802 - the standard name
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+    ) -> sync.Barrier:
+        """Return a point that processes pass together."""
+        return sync.Barrier(parties, action, timeout, ctx=self)
+
+
+class ForkContext(_Own, context.ForkContext):  # type: ignore[misc] # others of the same names
     """Start processes by forking this one."""
 
 
-class SpawnContext(_WithPool, context.SpawnContext):  # type: ignore[misc] # Pool is another
+class SpawnContext(_Own, context.SpawnContext):  # type: ignore[misc] # others of the same names
     """Start processes in fresh interpreters."""
 
 
-class ForkServerContext(_WithPool, context.ForkServerContext):  # type: ignore[misc] # Pool is another
+class ForkServerContext(_Own, context.ForkServerContext):  # type: ignore[misc] # others of the same names
     """Start processes by forking a fresh interpreter."""
 
 

@@ -21,6 +21,8 @@ __all__ = [
     "ArgumentUnpicklable",
     "DeadlockError",
     "GarrisonError",
+    "ItemUnpicklable",
+    "ItemsUnreadable",
     "OwnerDied",
     "PoolBroken",
     "PoolClosed",
@@ -170,6 +172,30 @@ class OwnerDied(GarrisonError):
 
 class DeadlockError(GarrisonError, RuntimeError):
     """Waiting would never end: each waits for what the next one holds; the message names them."""
+
+
+class ItemUnpicklable(ArgumentUnpicklable, AttributeError):
+    """An item cannot be put into a queue, and was not; the message says why."""
+
+
+class ItemsUnreadable(GarrisonError):
+    """Some of the items that ``get_many`` has taken out of a queue cannot be rebuilt here.
+
+    Attributes
+    ----------
+    items : list
+        The others, in their order.
+    errors : list of BaseException
+        What was raised, for one item after the other.
+    """
+
+    def __init__(self, message: str, items: list[Any], errors: list[BaseException]) -> None:
+        super().__init__(message, items, errors)
+        self.items = items
+        self.errors = errors
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class SharedMemoryGone(GarrisonError, FileNotFoundError):

@@ -1,9 +1,10 @@
-"""CPython's own pool tests, unedited, with garrison's Pool in the place of multiprocessing's.
+"""CPython's own tests, unedited, with garrison's classes in the place of multiprocessing's.
 
 ::
 
-    test_cpython_pool.py --one process for each start method--> runner.py
-        stand_in.install(): multiprocessing.Pool and its like are garrison's, constructions counted
+    parts.py: which classes run together, and what is to stand in for them
+    test_cpython.py --one process for each part and start method--> runner.py
+        stand_in.install(): multiprocessing.Lock and its like are garrison's, constructions counted
         suite.py: CPython makes its test classes, whose mixins see what stands in
         unittest runs them -> report.json, read test by test on this side
 

@@ -1,7 +1,4 @@
-"""Run CPython's pool tests: ``python -m ...runner MODULE METHOD FOLDER NAME...``.
-
-A NAME is that of a class, or, with a minus before it, that of a test not to be run.
-"""
+"""Run a part of CPython's tests: ``python -m ...runner MODULE PART METHOD FOLDER``."""
 
 from __future__ import annotations
 
@@ -12,10 +9,11 @@ import json
 import os
 import sys
 import unittest
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from . import stand_in
+from . import parts, stand_in
 
 SECONDS = 120
 
@@ -44,6 +42,18 @@ class Results(unittest.TextTestResult):
         self.outcomes[_name(test)] = self.errors[-1][1]
 
 
+class OfClass(unittest.TestSuite):
+    """The tests of a class; what is made from its set-up on is made for it."""
+
+    def __init__(self, cls: type[unittest.TestCase], tests: Iterable[unittest.TestCase]) -> None:
+        super().__init__(tests)
+        self._name = cls.__name__
+
+    def run(self, result: unittest.TestResult, debug: bool = False) -> unittest.TestResult:
+        stand_in.current_class = self._name
+        return super().run(result, debug)
+
+
 def _name(test: unittest.TestCase) -> str:
     # A class or module that cannot be set up arrives as "setUpClass (module.Class)".
     return ".".join(test.id().rsplit(".", 2)[-2:])
@@ -51,14 +61,14 @@ def _name(test: unittest.TestCase) -> str:
 
 def main() -> None:
     """Run the tests and write report.json and evidence to the folder."""
-    module, method, folder, *names = sys.argv[1:]
+    module, part, method, folder = sys.argv[1:]
     faulthandler.dump_traceback_later(SECONDS, exit=True)
     os.environ["GARRISON_START_METHOD"] = method
     evidence = Path(folder, "evidence")
-    _stand_in_fresh_interpreters(module, evidence)
-    stand_in.install(module, evidence)
+    _stand_in_fresh_interpreters(module, part, evidence)
+    stand_in.install(module, part, evidence)
     suite = importlib.import_module(f"{__package__}.suite")
-    outcomes = _run(suite, names)
+    outcomes = _run(suite, list(parts.classes_of(part)))
     report = {
         "outcomes": outcomes,
         "altered": importlib.import_module("test.support").environment_altered,
@@ -67,25 +77,23 @@ def main() -> None:
 
 
 def _run(suite: Any, names: list[str]) -> dict[str, str]:
-    excluded = {name[1:] for name in names if name.startswith("-")}
-    classes = [getattr(suite, name) for name in names if not name.startswith("-")]
-    tests = [_load(cls, excluded) for cls in classes]
+    tests = [_load(getattr(suite, name)) for name in names]
     runner = unittest.TextTestRunner(verbosity=2, resultclass=Results)
     result: Any = runner.run(unittest.TestSuite(tests))
     outcomes: dict[str, str] = result.outcomes
     return outcomes
 
 
-def _load(cls: type[unittest.TestCase], excluded: set[str]) -> unittest.TestSuite:
+def _load(cls: type[unittest.TestCase]) -> unittest.TestSuite:
     names = unittest.TestLoader().getTestCaseNames(cls)
-    chosen = [name for name in names if f"{cls.__name__}.{name}" not in excluded]
-    return unittest.TestSuite(map(cls, chosen))
+    chosen = [name for name in names if f"{cls.__name__}.{name}" not in parts.LEFT_OUT]
+    return OfClass(cls, map(cls, chosen))
 
 
-def _stand_in_fresh_interpreters(module: str, evidence: Path) -> None:
+def _stand_in_fresh_interpreters(module: str, part: str, evidence: Path) -> None:
     """Interpreters that tests start, and no others, find a sitecustomize on their path."""
     site = str(Path(__file__).with_name("stand_in_site"))
-    told = [stand_in.__name__, module, str(evidence.with_name("evidence-fresh"))]
+    told = [stand_in.__name__, module, part, str(evidence.with_name("evidence-fresh"))]
     helper: Any = importlib.import_module("test.support.script_helper")
     helper.assert_python_ok = functools.partial(
         helper.assert_python_ok,

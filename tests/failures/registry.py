@@ -27,6 +27,7 @@ _ROW_MODULES = (
     "supervision",
     "limits",
     "namespaces",
+    "locks",
     "memory",
 )
 _rows: dict[str, Row] = {}

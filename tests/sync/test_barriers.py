@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import threading
+from ast import literal_eval
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -18,7 +19,7 @@ from garrison.sync import Barrier, BrokenBarrierError, Semaphore
 from sync.forked import Forked, armed, died, until
 
 
-def pass_it(barrier: Barrier, timeout: float | None = None) -> str:
+def pass_it(barrier: Barrier, timeout: float = 20.0) -> str:
     try:
         return str(barrier.wait(timeout))
     except BrokenBarrierError:
@@ -41,7 +42,7 @@ def test_all_pass_together_again_and_again() -> None:
 
     with Forked(run) as one, Forked(run) as two:
         mine = run()
-        numbers = [eval(one.answer()), eval(two.answer()), mine]
+        numbers = [literal_eval(one.answer()), literal_eval(two.answer()), mine]
     assert all(sorted(each) == [0, 1, 2] for each in zip(*numbers, strict=True))
     assert (barrier.n_waiting, barrier.broken, barrier.parties) == (0, False, 3)
 
@@ -133,8 +134,13 @@ def test_a_handle_names_the_same_barrier() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [((0,), ValueError), ((-3,), ValueError), ((1 << 20,), ValueError), (("2",), TypeError)]
-    + [((2, 5), TypeError)],
+    [
+        ((0,), ValueError),
+        ((-3,), ValueError),
+        ((1 << 20,), ValueError),
+        (("2",), TypeError),
+        ((2, 5), TypeError),
+    ],
 )
 def test_bad_arguments_are_named(arguments: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=str(arguments[-1])):

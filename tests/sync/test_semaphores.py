@@ -124,7 +124,7 @@ def test_permits_of_a_stopped_process_do_not() -> None:
         signal.raise_signal(signal.SIGSTOP)
         semaphore.release()
 
-    with Forked(take_and_stop) as child:
+    with Forked(take_and_stop):
         until(lambda: semaphore.get_value() == 0)
         assert not semaphore.acquire(timeout=0.25)
 

@@ -21,14 +21,14 @@ import pytest
 import garrison
 from garrison.errors import AbandonedLock
 from garrison.memory import RawArray, RawValue
-from garrison.sync import Array, Lock, RLock, Value, synchronized
-from garrison.sync.sharedctypes import (
+from garrison.sharedctypes import (
     Synchronized,
     SynchronizedArray,
     SynchronizedBase,
     SynchronizedString,
     typecode_to_type,
 )
+from garrison.sync import Array, Lock, RLock, Value, synchronized
 from memory import jobs
 from sync.forked import Forked, armed, died, until
 

@@ -15,6 +15,17 @@ use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use std::collections::VecDeque;
 
+/// Run a scene of threads that share one thing in every way it can go.
+pub(crate) fn explore_shared<T: 'static>(
+    preemptions: Option<usize>,
+    make: impl Fn() -> T + Sync + Send + 'static,
+    scene: impl Fn(Arc<T>) + Sync + Send + 'static,
+) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.check(move || scene(Arc::new(make())));
+}
+
 /// Run a scene in every way it can go; its world is new each time.
 fn explore(preemptions: Option<usize>, scene: impl Fn(Arc<World>) + Sync + Send + 'static) {
     explore_with(2, preemptions, scene);
@@ -42,7 +53,7 @@ fn process<T: 'static>(
 
 /// FUTEX_WAIT and FUTEX_WAKE: the kernel compares the word under the lock of its queue, and wakes
 /// in the order of arrival.
-struct Futex {
+pub(crate) struct Futex {
     queue: Mutex<Queue>,
     moved: Condvar,
 }
@@ -54,11 +65,11 @@ struct Queue {
 }
 
 impl Futex {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { queue: Mutex::new(Queue::default()), moved: Condvar::new() }
     }
 
-    fn wait(&self, unchanged: impl Fn() -> bool) {
+    pub(crate) fn wait(&self, unchanged: impl Fn() -> bool) {
         let mut queue = self.queue.lock().unwrap();
         if !unchanged() {
             return;
@@ -71,7 +82,7 @@ impl Futex {
         }
     }
 
-    fn wake(&self, count: i32) -> i32 {
+    pub(crate) fn wake(&self, count: i32) -> i32 {
         let mut queue = self.queue.lock().unwrap();
         let woken = queue.asleep.len().min(count as usize);
         queue.asleep.drain(..woken);

@@ -5,8 +5,10 @@
 //! ```
 //! Each part but the payload starts on a cache line.
 
+use super::finalizing::without_gil;
 use super::memory_error;
-use crate::heap::{self, Heap, LINE, RELEASED};
+use crate::heap::{self, Heap, ABANDONED, LINE, RELEASED};
+use crate::registry::Registry;
 use crate::segment::{forks, generation, Mapping, Segment, PAGE};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
@@ -66,9 +68,6 @@ struct Copy {
     len: usize,
 }
 
-// SAFETY: both ends are pinned by their owners until the copy is over.
-unsafe impl Send for Copy {}
-
 fn copy_all(py: Python<'_>, copies: &[Copy]) {
     // SAFETY: the block was allocated just now, so the ranges cannot overlap.
     let run = |copies: &[Copy]| {
@@ -77,15 +76,7 @@ fn copy_all(py: Python<'_>, copies: &[Copy]) {
     if copies.iter().map(|c| c.len).sum::<usize>() < COPY_WITHOUT_GIL {
         return run(copies);
     }
-    struct Shared<'a>(&'a [Copy]);
-    // SAFETY: as for `Copy`.
-    unsafe impl Send for Shared<'_> {}
-    let shared = Shared(copies);
-    py.detach(move || {
-        let shared = shared;
-        run(shared.0);
-        super::finalizing::park_if_finalizing();
-    });
+    without_gil(py, || run(copies));
 }
 
 /// Where a payload was put: the block's place in the writer's heap, and how many buffers follow.
@@ -159,6 +150,10 @@ pub struct Region {
 }
 
 impl Region {
+    pub fn new(shared: Arc<Mapping>, private: Arc<Mapping>) -> Self {
+        Self { shared, private }
+    }
+
     pub fn of(segment: &Arc<Segment>, number: u32) -> std::io::Result<Self> {
         let (shared, private) =
             (segment.map_region(number)?, segment.map_region_privately(number)?);
@@ -178,13 +173,24 @@ pub struct Lease {
     place: usize,
     generation: u64,
     forks: u64,
+    /// Where to ask whether the block's owner lives, if nobody else does.
+    registry: Option<&'static Registry>,
 }
 
 impl Lease {
     pub fn new(region: &Region, place: usize, holder: u32) -> Arc<Self> {
+        Self::watching(region, place, holder, None)
+    }
+
+    pub fn watching(
+        region: &Region,
+        place: usize,
+        holder: u32,
+        registry: Option<&'static Registry>,
+    ) -> Arc<Self> {
         heap::block(&region.shared, place).holder.store(holder, Ordering::Relaxed);
         let (generation, forks) = (generation(), forks());
-        Arc::new(Self { region: region.clone(), place, generation, forks })
+        Arc::new(Self { region: region.clone(), place, generation, forks, registry })
     }
 }
 
@@ -200,8 +206,13 @@ impl Drop for Lease {
         if self.place % PAGE == 0 && size % PAGE == 0 {
             self.region.private.discard(self.place, size);
         }
+        let owner = head.owner.load(Ordering::Relaxed);
         // [release->collect]
-        head.state.store(RELEASED, Ordering::Release);
+        let was = head.state.swap(RELEASED, Ordering::AcqRel);
+        let orphaned = || self.registry.is_some_and(|registry| registry.seems_dead(owner));
+        if was == ABANDONED || orphaned() {
+            heap::punch_block(&self.region.shared, self.place);
+        }
     }
 }
 

@@ -3,7 +3,13 @@
 //! CPython before 3.14 ends such a thread by `pthread_exit` where it asks for the GIL. That unwinds
 //! through Rust's frames, which must not be unwound, and aborts the process. So the thread stays
 //! here for ever, as CPython itself does from 3.14 on.
+//!
+//! To ask first is not enough: the interpreter may begin to go while the thread queues for the GIL.
+//! So the one frame between `pthread_exit` and the rest of ours is [`Attach::drop`], which goes no
+//! further.
 
+use pyo3::ffi;
+use pyo3::prelude::*;
 use std::sync::OnceLock;
 
 type Ask = unsafe extern "C" fn() -> libc::c_int;
@@ -23,16 +29,55 @@ fn is_finalizing() -> bool {
     ask.is_some_and(|ask| unsafe { ask() != 0 })
 }
 
-/// To be called without the GIL, before asking for it again.
-pub fn park_if_finalizing() {
-    // SAFETY: both calls cannot fail.
-    let main = unsafe { libc::syscall(libc::SYS_gettid) == libc::c_long::from(libc::getpid()) };
-    if main {
-        // The main thread is the one that finalizes.
-        return;
+mod raw {
+    use pyo3::ffi::PyThreadState;
+    extern "C-unwind" {
+        pub fn PyEval_RestoreThread(state: *mut PyThreadState);
     }
-    while is_finalizing() {
+}
+
+/// Run something that takes a while and does not touch Python, while other threads have the GIL.
+///
+/// In the place of [`Python::detach`], which a `pthread_exit` would unwind.
+pub fn without_gil<T>(_py: Python<'_>, run: impl FnOnce() -> T) -> T {
+    // SAFETY: the GIL is held, as `_py` shows, and `Attach` takes it again, whatever happens in `run`.
+    let _attach = Attach(unsafe { ffi::PyEval_SaveThread() });
+    run()
+}
+
+struct Attach(*mut ffi::PyThreadState);
+
+impl Drop for Attach {
+    fn drop(&mut self) {
+        park_if_finalizing();
+        let stay = Stay;
+        // SAFETY: the state that this thread has saved; nobody has restored it since.
+        unsafe { raw::PyEval_RestoreThread(self.0) };
+        std::mem::forget(stay);
+    }
+}
+
+/// Dropped only while the thread is being unwound, which ends here.
+struct Stay;
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        stay()
+    }
+}
+
+fn stay() -> ! {
+    loop {
         // SAFETY: waits for a signal; the process is about to end.
         unsafe { libc::pause() };
+    }
+}
+
+fn park_if_finalizing() {
+    // SAFETY: both calls cannot fail.
+    let main = unsafe { libc::syscall(libc::SYS_gettid) == libc::c_long::from(libc::getpid()) };
+    // The main thread is the one that finalizes.
+    if !main && is_finalizing() {
+        stay()
     }
 }

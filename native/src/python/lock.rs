@@ -1,7 +1,8 @@
 //! `Lock` and `RLock`: the fast path in one exchange, the slow path in slices.
 
+use super::quick;
 use super::spot::PySpot;
-use super::waiting::{site, thread, Patience, Sleeper, Subject};
+use super::waiting::{site, thread, Patience, Sleeper, Subject, Truth};
 use super::{coarse_now, memory_error};
 use crate::chunk::Spot;
 use crate::crash;
@@ -12,12 +13,15 @@ use crate::registry::Registry;
 use crate::text;
 use pyo3::exceptions::{PyAssertionError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 /// How long to look at a held lock before sleeping: most are held shorter than a wake takes.
 const LOOKS: u32 = 200;
+/// Bytes of the place in the code that are kept with a lock.
+const SITE: usize = size_of::<u64>() * 5;
 /// A lock that is only ever tried is asked this often whether its owner still lives.
 const JUDGE_EVERY: u64 = 50_000_000;
 
@@ -114,8 +118,14 @@ impl LockRef {
         if self.subject.detects {
             // Only for show: a thread without a Python frame has none.
             let site = site(py).unwrap_or_default();
-            text::write(&self.shared().site, site.rsplit('/').next().unwrap_or_default());
+            let file = site.rsplit('/').next().unwrap_or_default();
+            text::write(&self.shared().site, text::beginning(file, SITE));
         }
+    }
+
+    #[cold]
+    fn note_left(&self) {
+        HELD.with_borrow_mut(|held| held.retain(|lock| lock.shared != self.shared));
     }
 
     /// Whether this very thread holds it.
@@ -213,9 +223,17 @@ impl LockRef {
             && shared.thread.load(Ordering::Relaxed) == thread()
     }
 
+    #[inline]
+    fn is_held(&self) -> bool {
+        self.shared().word.load(Ordering::Relaxed) != FREE
+    }
+
     /// Release it; false if nobody held it.
     #[inline]
     pub fn leave(&self) -> bool {
+        if self.subject.detects {
+            self.note_left();
+        }
         let was = lock::leave(&self.shared().word);
         crash::reach("lock.released");
         if was & WAITERS != 0 {
@@ -262,6 +280,35 @@ pub struct PyLock {
 }
 
 impl PyLock {
+    /// Take it if that is ordinary and needs no waiting.
+    #[inline]
+    pub fn take_at_once(&self) -> bool {
+        let Some(me) = self.lock.registry.known_as().filter(|_| !self.lock.subject.detects) else {
+            return false;
+        };
+        if self.lock.try_take(me) {
+            if self.abandoned.load(Ordering::Relaxed) {
+                self.abandoned.store(false, Ordering::Relaxed);
+            }
+            return true;
+        }
+        let again = self.recursive && self.lock.is_mine(me);
+        if again {
+            self.lock.nest();
+        }
+        again
+    }
+
+    /// Release it if it is held, and may be.
+    #[inline]
+    pub fn release_at_once(&self) -> bool {
+        if self.recursive {
+            let mine = self.lock.registry.known_as().is_some_and(|me| self.lock.is_mine(me));
+            return mine && (self.lock.unnest() || self.lock.leave());
+        }
+        self.lock.is_held() && self.lock.leave()
+    }
+
     /// Take it, as `acquire` does.
     #[inline]
     pub fn take(
@@ -307,7 +354,10 @@ impl PyLock {
         };
         let pid = this.lock.registry().identity(dead).map(|identity| identity.pid);
         // It warns or raises. If it raises, the next one is to be told as well.
-        report(slf, pid).inspect_err(|_| this.lock.disown(me, dead))?;
+        report(slf, pid).inspect_err(|_| {
+            this.abandoned.store(false, Ordering::Relaxed);
+            this.lock.disown(me, dead);
+        })?;
         Ok(true)
     }
 }
@@ -335,10 +385,10 @@ impl PyLock {
     }
 
     /// Take the lock; False if it could not be had in time.
-    #[pyo3(signature = (block = true, timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    #[pyo3(signature = (block = Truth(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn acquire(
         slf: &Bound<'_, Self>,
-        block: bool,
+        block: Truth,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         Self::take(slf, || Patience::of(block, timeout))
@@ -378,14 +428,18 @@ impl PyLock {
     }
 
     /// Take the lock although its owner died holding it, without a warning or an error.
-    #[pyo3(signature = (block = true, timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    #[pyo3(signature = (block = Truth(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn recover(
         slf: &Bound<'_, Self>,
-        block: bool,
+        block: Truth,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let this = slf.get();
         let me = this.lock.me()?;
+        if this.recursive && this.lock.is_mine(me) {
+            this.lock.nest();
+            return Ok(true);
+        }
         match this.lock.wait(slf.py(), me, &Patience::of(block, timeout)?, true)? {
             Outcome::TooLate | Outcome::Orphaned(_) => Ok(false),
             outcome => {
@@ -396,9 +450,14 @@ impl PyLock {
         }
     }
 
+    /// `acquire`, `release`, `__enter__` and `__exit__`, made to be called often.
+    fn quick<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        quick::methods(slf)
+    }
+
     /// Whether any process holds it.
     fn locked(&self) -> bool {
-        self.lock.shared().word.load(Ordering::Relaxed) != FREE
+        self.lock.is_held()
     }
 
     /// Whether the last acquisition by this process took it from an owner that had died.

@@ -1,6 +1,7 @@
 //! The parent: fills cells, waits for them, reads and frees them. The only producer.
 
 use super::block::{self, Lease, Region};
+use super::finalizing::without_gil;
 use super::table::Table;
 use crate::futex::{self, Woken};
 use crate::heap::Heap;
@@ -506,15 +507,14 @@ impl Shared {
         let start = Instant::now();
         let limit = Duration::try_from_secs_f64(limit.max(0.0)).unwrap_or(Duration::MAX);
         loop {
-            let (over, woken) = py.detach(|| {
-                let answer = self.spin_or_nap(limit.saturating_sub(start.elapsed()), done, nap);
-                super::finalizing::park_if_finalizing();
-                answer
+            let (over, woken) = without_gil(py, || {
+                self.spin_or_nap(limit.saturating_sub(start.elapsed()), done, nap)
             });
             if over {
                 return Ok(true);
             }
-            if woken == Woken::Interrupted {
+            // A signal may have come just before the nap, which then only its end tells.
+            if woken != Woken::Changed {
                 py.check_signals()?;
             }
             if start.elapsed() >= limit {

@@ -2,7 +2,7 @@
 
 use super::memory_error;
 use super::spot::PySpot;
-use super::waiting::{Patience, Sleeper, Subject};
+use super::waiting::{Patience, Sleeper, Subject, Truth};
 use crate::chunk::Spot;
 use crate::crash;
 use crate::futex;
@@ -144,11 +144,11 @@ impl PySemaphore {
     }
 
     /// Take a permit; False if none could be had in time.
-    #[pyo3(signature = (block = true, timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    #[pyo3(signature = (block = Truth(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn acquire(
         &self,
         py: Python<'_>,
-        block: bool,
+        block: Truth,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         self.take(py, || Patience::of(block, timeout))
@@ -180,6 +180,15 @@ impl PySemaphore {
         }
         let free = |place: &&AtomicU32| place.load(Ordering::Acquire) == NOBODY;
         self.places().iter().filter(free).count() as u32
+    }
+
+    /// As the standard library's own objects ask theirs.
+    fn _get_value(&self) -> u32 {
+        self.get_value()
+    }
+
+    fn _is_zero(&self) -> bool {
+        self.locked()
     }
 
     /// Whether there is no permit at the moment.

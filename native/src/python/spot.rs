@@ -1,11 +1,13 @@
 //! Shared memory as a Python object: a buffer, and a handle that other processes can attach.
 
+use super::finalizing::without_gil;
 use super::memory_error;
 use crate::chunk::{Chunk, Spot};
 use crate::registry::{Id, Registry};
 use pyo3::exceptions::{PyBufferError, PyFileNotFoundError, PyIndexError, PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use std::io::Result;
 use std::os::raw::c_int;
 
 /// A place in shared memory, alive as long as anybody has it or a view of it.
@@ -13,6 +15,12 @@ use std::os::raw::c_int;
 pub struct PySpot {
     pub spot: Spot,
     readonly: bool,
+}
+
+impl PySpot {
+    pub fn of(spot: Spot) -> Self {
+        Self { spot, readonly: false }
+    }
 }
 
 fn attach_error(error: &std::io::Error) -> PyErr {
@@ -39,10 +47,10 @@ impl PySpot {
     /// Fresh shared memory of so many bytes, all zero.
     #[new]
     fn new(py: Python<'_>, len: usize) -> PyResult<Self> {
-        let wanted = || Spot::allocate(len);
         // A large one takes a while: the system clears its pages.
-        let made = if len < (1 << 20) { wanted() } else { py.detach(wanted) };
-        let spot = made.map_err(|error| memory_error(&error, &format!("{len} bytes")))?;
+        let reserve = |all: &dyn Fn() -> Result<()>| without_gil(py, all);
+        let spot = Spot::allocate_with(len, reserve)
+            .map_err(|error| memory_error(&error, &format!("{len} bytes")))?;
         Ok(Self { spot, readonly: false })
     }
 
@@ -165,10 +173,11 @@ pub fn join_family(id: Id, fd: i32) -> PyResult<()> {
     Registry::attach(fd, id).map(|_| ()).map_err(|error| attach_error(&error))
 }
 
-/// Descriptors that stay open as long as this process lives, whatever becomes of its objects.
+/// Descriptors that stay open whatever becomes of the objects here: as long as the process lives, or
+/// until every handle that was sent has arrived.
 #[pyfunction]
 pub fn kept_descriptors() -> Vec<i32> {
-    crate::registry::descriptors().into_iter().chain(crate::chunk::current_descriptor()).collect()
+    crate::registry::descriptors().into_iter().chain(crate::chunk::kept_descriptors()).collect()
 }
 
 /// A process is known to have died: all who wait for something look whether it had it.

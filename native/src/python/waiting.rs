@@ -1,5 +1,6 @@
 //! What all waits have in common: how long, in which slices, for which thread.
 
+use super::finalizing::without_gil;
 use crate::chunk::Spot;
 use crate::futex::{self, Woken};
 use crate::registry::Registry;
@@ -15,6 +16,17 @@ use std::time::{Duration, Instant};
 pub const SLICE: Duration = Duration::from_millis(100);
 /// A timeout beyond this is as good as none.
 const AGES: Duration = Duration::from_secs(1 << 31);
+
+/// A flag that may be any object, as in `if flag:`.
+pub struct Truth(pub bool);
+
+impl<'py> FromPyObject<'_, 'py> for Truth {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.is_truthy().map(Self)
+    }
+}
 
 /// Until when somebody waits.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +49,7 @@ impl Patience {
     }
 
     /// As the standard library reads `block` and `timeout`.
-    pub fn of(block: bool, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    pub fn of(Truth(block): Truth, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let Some(timeout) = timeout else {
             return Ok(if block { Self::endless() } else { Self::none() });
         };
@@ -50,7 +62,13 @@ impl Patience {
 
     /// As above, where there is no `block`.
     pub fn of_timeout(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        Self::of(true, timeout)
+        Self::of(Truth(true), timeout)
+    }
+
+    /// The same, but not before so long from now.
+    pub fn at_least(&self, grace: Duration) -> Self {
+        let soonest = Instant::now() + grace;
+        Self { until: self.until.map(|until| until.max(soonest)) }
     }
 
     pub fn is_over(&self) -> bool {
@@ -133,19 +151,22 @@ impl Sleeper {
         if self.since == 0 {
             self.since = super::now();
         }
-        // One that came just before the system call interrupts nothing: the end of the slice will show it.
         py.check_signals()?;
         let limit = patience.left().min(SLICE);
         let bell = (self.registry.deaths(), self.deaths);
-        let woken = py.detach(|| {
-            let woken = futex::wait_either((word, seen), bell, limit);
-            super::finalizing::park_if_finalizing();
-            woken
-        });
+        let woken = without_gil(py, || futex::wait_either((word, seen), bell, limit));
         let rung = self.registry.deaths().load(Ordering::Acquire);
         let judge = woken == Woken::TimedOut || rung != self.deaths;
         self.deaths = rung;
-        py.check_signals()?;
+        // Not only when interrupted: a signal that came just before the system call, or to another
+        // thread, interrupts nothing; the end of the slice shows it.
+        if let Err(error) = py.check_signals() {
+            if woken == Woken::Changed {
+                // The call was for one of those who sleep, and this one will not follow it.
+                futex::wake(word, 1);
+            }
+            return Err(error);
+        }
         if woken == Woken::TimedOut {
             self.show(py, holder, patience);
             if self.subject.detects {

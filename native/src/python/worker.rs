@@ -1,6 +1,7 @@
 //! A worker: claims cells, looks at their arguments, publishes results from its own heap.
 
 use super::block::{self, Lease, Region};
+use super::finalizing::without_gil;
 use super::journal::Journal;
 use super::parent::PARENT_REGION;
 use super::{now, table::Table};
@@ -333,12 +334,12 @@ impl Worker {
         }
         let start = Instant::now();
         loop {
-            let (claim, woken) = py.detach(|| self.claim_or_nap());
+            let (claim, woken) = without_gil(py, || self.claim_or_nap());
             if claim.is_some() {
                 self.spin.learn(start.elapsed());
                 return Ok(claim);
             }
-            if woken == Woken::Interrupted {
+            if woken != Woken::Changed {
                 py.check_signals()?;
             }
             if self.table.header().phase.load(Ordering::Acquire) != RUNNING

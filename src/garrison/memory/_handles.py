@@ -9,6 +9,7 @@ sender keeps the memory until the handle has arrived.
 from __future__ import annotations
 
 import copyreg
+import errno
 import os
 import threading
 import weakref
@@ -20,7 +21,7 @@ from garrison import _os
 from garrison._core import Spot
 from garrison.errors import SharedMemoryGone
 
-__all__ = ["Spot"]
+__all__ = ["Inherited", "Spot"]
 
 Id = tuple[int, int]
 
@@ -73,8 +74,22 @@ def _address(spot: Spot) -> tuple[Any, ...]:
 copyreg.pickle(Spot, _reduce)
 
 
+class Inherited:
+    """A descriptor that reaches a spawned process under a number of its own."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _same, (_for_child(context.get_spawning_popen(), self.fd),)
+
+
+def _same(duplicate: Any) -> Any:
+    return duplicate
+
+
 def _for_child(popen: Any, fd: int) -> Any:
-    """Hand a descriptor to a child once, however many objects lie behind it."""
+    """Hand a descriptor to a child once, however many objects lie behind it: it takes no two."""
     handed = vars(popen).setdefault("_garrison_descriptors", {})
     if fd not in handed:
         handed[fd] = reduction.DupFd(fd)
@@ -116,6 +131,10 @@ def _visit(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
     return spot.part(0, size, readonly) if readonly else spot
 
 
+_OUR_OWN = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that say nothing of the sender."""
+
+
 def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
     pid, fd, family_fd, host = sender
     if host != _os.host():
@@ -131,7 +150,10 @@ def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
     except PermissionError as error:
         msg = f"process {pid}, which sent this handle, belongs to another user: {error}"
         raise SharedMemoryGone(msg) from error
-    except FileNotFoundError as error:
+    except OSError as error:
+        if error.errno in _OUR_OWN:
+            raise
+        # Also where the number is a socket's or a folder's by now.
         msg = (
             f"process {pid}, which sent this handle, is gone or has no longer what it names; "
             "keep the object there until the handle has arrived"

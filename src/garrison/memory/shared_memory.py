@@ -67,7 +67,7 @@ class SharedMemory:
 
     Examples
     --------
-    >>> from garrison.memory.shared_memory import SharedMemory
+    >>> from garrison.shared_memory import SharedMemory
     >>> block = SharedMemory(create=True, size=16)
     >>> block.buf[:5] = b"hello"
     >>> other = SharedMemory(block.name)  # in another process
@@ -245,7 +245,7 @@ class ShareableList:
 
     Examples
     --------
-    >>> from garrison.memory.shared_memory import ShareableList
+    >>> from garrison.shared_memory import ShareableList
     >>> row = ShareableList(["tea", 2.5, b"\x01\x00"])
     >>> row[1] = 3
     >>> list(row)

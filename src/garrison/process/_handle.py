@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
 from garrison.errors import PoolBroken
+from garrison.memory import Inherited
 from garrison.process import _spawn, _supervisor
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Supervision:
         else:
             shape = (self.table.slots, self.table.region_len)
             family, family_fd = _core.family()
-            inherited = _Inherited(self.table.fd), family, _Inherited(family_fd)
+            inherited = Inherited(self.table.fd), family, Inherited(family_fd)
             args = (shape, theirs, None, inherited, os.getpid(), self.crew)
             process = _spawn.SpawnedSupervisor(target=_main, args=args, name="PoolSupervisor")
         # It is made in a daemonic process, perhaps, and must have children all the same.
@@ -273,22 +274,6 @@ def _abandon(process: Any) -> None:
     if popen is not None:
         _os.kill_quietly(popen.pid, signal.SIGKILL)
         popen.wait(10.0)
-
-
-class _Inherited:
-    """A descriptor that reaches a spawned process under a number of its own."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        from multiprocessing.reduction import DupFd
-
-        return (_detachable, (DupFd(self.fd),))
-
-
-def _detachable(duplicate: Any) -> Any:
-    return duplicate
 
 
 SLICE = 0.1

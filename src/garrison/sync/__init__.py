@@ -1,4 +1,4 @@
-"""Locks that survive their owners, and what is made of them."""
+"""Locks that survive their owners, what is made of them, and queues without a thread."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from garrison.sync._condition import Condition
 from garrison.sync._event import Event
 from garrison.sync._graph import Holder, Waiter, holders, waiters
 from garrison.sync._locks import Lock, RLock
+from garrison.sync._queues import JoinableQueue, Queue, SimpleQueue
 from garrison.sync._semaphores import BoundedSemaphore, Semaphore
 from garrison.sync._values import Array, Value, synchronized
 
@@ -18,9 +19,12 @@ __all__ = [
     "Condition",
     "Event",
     "Holder",
+    "JoinableQueue",
     "Lock",
+    "Queue",
     "RLock",
     "Semaphore",
+    "SimpleQueue",
     "Value",
     "Waiter",
     "holders",

@@ -44,7 +44,7 @@ class Event:
         return _rebuild, (self._spot,)
 
     def __repr__(self) -> str:
-        return f"<Event {'set' if self.is_set() else 'unset'}>"
+        return f"<Event at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
 
 
 def _rebuild(spot: Spot) -> Event:

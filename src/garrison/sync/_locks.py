@@ -46,12 +46,9 @@ class Mutex:
         self._place = (spot, offset, mode, detects)
         remember(lock)
         self._semlock = lock
-        self.acquire = lock.acquire
-        self.release = lock.release
+        self.acquire, self.release, self.__enter__, self.__exit__ = lock.quick()
         self.recover = lock.recover
         self.locked = lock.locked
-        self.__enter__ = lock.__enter__
-        self.__exit__ = lock.__exit__
 
     @classmethod
     def _at(cls: type[L], spot: Spot, offset: int, mode: int = 0, detects: bool = False) -> L:

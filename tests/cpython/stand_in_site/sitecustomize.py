@@ -8,5 +8,5 @@ from pathlib import Path
 
 _given = os.environ.pop("GARRISON_STANDS_IN", "")
 if _given:
-    _stand_in, _module, _evidence = _given.split(os.pathsep)
-    importlib.import_module(_stand_in).install(_module, Path(_evidence))
+    _stand_in, _module, _part, _evidence = _given.split(os.pathsep)
+    importlib.import_module(_stand_in).install(_module, _part, Path(_evidence))

@@ -13,7 +13,16 @@ from garrison.sync._values import (
     synchronized,
 )
 
-__all__ = ["Array", "RawArray", "RawValue", "Value", "copy", "synchronized"]
-
-__all__ += ["Synchronized", "SynchronizedArray", "SynchronizedBase", "SynchronizedString"]
-__all__ += ["typecode_to_type"]
+__all__ = [
+    "Array",
+    "RawArray",
+    "RawValue",
+    "Synchronized",
+    "SynchronizedArray",
+    "SynchronizedBase",
+    "SynchronizedString",
+    "Value",
+    "copy",
+    "synchronized",
+    "typecode_to_type",
+]

@@ -1,0 +1,138 @@
+//! A round ends in one way for all who were in it.
+
+use super::*;
+use crate::protocol::models::{explore_shared, Futex};
+use crate::protocol::AtomicU32;
+use loom::sync::Arc;
+use loom::thread;
+
+struct World {
+    word: AtomicU64,
+    places: Vec<AtomicU64>,
+    acted: AtomicU32,
+    futex: Futex,
+}
+
+impl World {
+    fn new(parties: usize) -> Self {
+        Self {
+            word: AtomicU64::new(0),
+            places: (0..parties).map(|_| AtomicU64::new(0)).collect(),
+            acted: AtomicU32::new(0),
+            futex: Futex::new(),
+        }
+    }
+
+    fn barrier(&self, me: u32) -> Barrier<'_> {
+        Barrier { word: &self.word, places: &self.places, me }
+    }
+
+    fn sleep(&self, seen: u32) {
+        self.futex.wait(|| self.word.load(Ordering::SeqCst) as u32 == seen);
+    }
+
+    /// As in the Python face; whether the round was passed.
+    fn pass(&self, me: u32) -> bool {
+        let barrier = self.barrier(me);
+        let place = loop {
+            match barrier.arrive() {
+                Arrival::Signed(place) => break place,
+                Arrival::Broken => return false,
+                Arrival::Full(seen) => self.sleep(seen),
+            }
+        };
+        if barrier.complete(place) {
+            self.acted.fetch_add(1, Ordering::SeqCst);
+            if barrier.pass(place) {
+                self.futex.wake(i32::MAX);
+                return true;
+            }
+        }
+        loop {
+            match barrier.standing(place) {
+                Round::Passed => return true,
+                Round::Broken => return false,
+                Round::Open(seen) => self.sleep(seen),
+            }
+        }
+    }
+}
+
+fn beside<T: 'static>(
+    world: &Arc<World>,
+    run: impl FnOnce(&World) -> T + 'static,
+) -> thread::JoinHandle<T> {
+    let world = world.clone();
+    thread::spawn(move || run(&world))
+}
+
+#[test]
+fn three_pass_and_one_acts() {
+    explore_shared(
+        Some(2),
+        || World::new(3),
+        |world| {
+            let others = [2, 3].map(|me| beside(&world, move |world| world.pass(me)));
+            assert!(world.pass(1));
+            others.into_iter().for_each(|other| assert!(other.join().unwrap()));
+            assert_eq!(world.acted.load(Ordering::SeqCst), 1);
+        },
+    );
+}
+
+#[test]
+fn two_pass_twice() {
+    explore_shared(
+        Some(2),
+        || World::new(2),
+        |world| {
+            let other = beside(&world, |world| world.pass(2) && world.pass(2));
+            assert!(world.pass(1) && world.pass(1));
+            assert!(other.join().unwrap());
+            assert_eq!(world.acted.load(Ordering::SeqCst), 2);
+        },
+    );
+}
+
+#[test]
+fn broken_for_both_or_for_none() {
+    explore_shared(
+        Some(3),
+        || World::new(2),
+        |world| {
+            let other = beside(&world, |world| world.pass(2));
+            let breaker = beside(&world, |world| {
+                let broken = world.barrier(3).break_round(0);
+                world.futex.wake(i32::MAX);
+                broken
+            });
+            let mine = world.pass(1);
+            assert_eq!(mine, other.join().unwrap());
+            assert_eq!(mine, !breaker.join().unwrap());
+        },
+    );
+}
+
+#[test]
+fn a_reset_ends_the_round_for_those_who_wait() {
+    explore_shared(
+        Some(3),
+        || World::new(2),
+        |world| {
+            let place = match world.barrier(1).arrive() {
+                Arrival::Signed(place) => place,
+                other => panic!("{other:?}"),
+            };
+            let resetter = beside(&world, |world| {
+                world.barrier(3).reset();
+                world.futex.wake(i32::MAX);
+            });
+            while let Round::Open(seen) = world.barrier(1).standing(place) {
+                world.sleep(seen);
+            }
+            assert_eq!(world.barrier(1).standing(place), Round::Broken);
+            resetter.join().unwrap();
+            assert_eq!(world.barrier(1).look().state, FILLING);
+        },
+    );
+}

@@ -1,0 +1,282 @@
+//! Big items: written once into a region of their sender's, read there by whoever gets them.
+//!
+//! ```text
+//! block     IN_USE ─▶ RELEASED     by whoever got it: its sender uses the memory again
+//!              └────▶ ABANDONED    by a sender that leaves: then the release gives the memory back
+//! ```
+//! The receiver signs the block before it commits that it has taken the item. So a sender knows of
+//! every block that is not in the ring whom to ask for it, and a dead receiver's is free.
+
+use super::block::{self, Lease, Region};
+use super::item;
+use super::memory_error;
+use crate::crash;
+use crate::heap::{self, Heap, RELEASED};
+use crate::registry::Registry;
+use crate::segment::{generation, Mapping};
+use crate::vault::Vault;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+/// Items from this size on are parcels.
+pub const BIG: usize = 1 << 16;
+/// Blocks that are looked at, for each that is written, whether they are back.
+const LOOKS: usize = 8;
+
+/// Where a parcel lies, as it stands in the ring.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Address {
+    region: u32,
+    buffers: u32,
+    place: u64,
+    len: u64,
+    kind: u64,
+}
+
+impl Address {
+    pub fn as_bytes(&self) -> &[u8] {
+        // SAFETY: numbers without gaps between them.
+        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(self).cast(), size_of::<Self>()) }
+    }
+
+    /// # Safety
+    /// The bytes are those of an address.
+    pub unsafe fn from_bytes(bytes: &[u8]) -> Self {
+        assert_eq!(bytes.len(), size_of::<Self>(), "not an address");
+        // SAFETY: the caller's word, and the length is right.
+        unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() }
+    }
+}
+
+/// A block that was written and not yet put; dropped, it is free again.
+pub struct Parcel {
+    pub address: Address,
+    sender: Arc<Sender>,
+    put: bool,
+}
+
+impl Parcel {
+    /// It is in the ring under this number.
+    pub fn was_put(&mut self, number: u32) {
+        self.put = true;
+        let mut lent = self.sender.lent.lock().expect("never poisoned");
+        lent.in_ring.push_back((self.address.place as usize, number));
+    }
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        if !self.put && self.sender.generation == generation() {
+            self.sender.heap.lock().expect("never poisoned").free(self.address.place as usize);
+        }
+    }
+}
+
+/// This process's region of one queue.
+pub struct Sender {
+    generation: u64,
+    region: u32,
+    heap: Mutex<Heap>,
+    lent: Mutex<Lent>,
+    retired: AtomicBool,
+}
+
+/// Blocks that were put, and did not come back yet.
+#[derive(Default)]
+struct Lent {
+    /// Place and item number, as they are in the ring.
+    in_ring: VecDeque<(usize, u32)>,
+    /// Places of what was taken since.
+    taken: Vec<usize>,
+    /// Where among these the next look begins.
+    cursor: usize,
+}
+
+impl Lent {
+    fn follow(&mut self, vault: &Vault) {
+        let (head, tail) = (vault.ring().head(), vault.ring().tail());
+        let inside = tail.number.wrapping_sub(head.number);
+        while let Some(&(place, number)) = self.in_ring.front() {
+            if number.wrapping_sub(head.number) < inside {
+                break;
+            }
+            self.in_ring.pop_front();
+            self.taken.push(place);
+        }
+    }
+
+    /// Some of what was taken, others each time, of which those are free that `is_back` says.
+    fn collect(&mut self, looks: usize, is_back: impl Fn(usize) -> bool) -> Vec<usize> {
+        let mut back = Vec::new();
+        for _ in 0..looks.min(self.taken.len()) {
+            if self.cursor >= self.taken.len() {
+                self.cursor = 0;
+            }
+            if is_back(self.taken[self.cursor]) {
+                back.push(self.taken.swap_remove(self.cursor));
+            } else {
+                self.cursor += 1;
+            }
+        }
+        back
+    }
+}
+
+/// All senders of this process, to be retired when it ends.
+static SENDERS: Mutex<Vec<Weak<Sender>>> = Mutex::new(Vec::new());
+
+impl Sender {
+    fn is_of_this_process(&self) -> bool {
+        self.generation == generation() && !self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Take back what came back, and what those held who are dead.
+    fn sweep(&self, vault: &Vault, looks: usize) {
+        let (mut heap, mut lent) =
+            (self.heap.lock().expect("never poisoned"), self.lent.lock().expect("never poisoned"));
+        lent.follow(vault);
+        let registry = vault.chunk().registry;
+        let back = lent.collect(looks, |place| {
+            let block = heap.block(place);
+            // [release->collect]
+            block.state.load(Ordering::Acquire) == RELEASED
+                || registry.seems_dead(block.holder.load(Ordering::Relaxed))
+        });
+        back.into_iter().for_each(|place| heap.free(place));
+    }
+
+    /// Leave: what is lent is the receivers' to give back, the rest goes back now.
+    fn retire(&self) {
+        if self.generation != generation() || self.retired.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let mut heap = self.heap.lock().expect("never poisoned");
+        let lent = std::mem::take(&mut *self.lent.lock().expect("never poisoned"));
+        let places = lent.in_ring.iter().map(|&(place, _)| place).chain(lent.taken);
+        places.for_each(|place| heap.abandon(place));
+        heap.trim_all();
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.retire();
+    }
+}
+
+/// This process ends: nobody will collect what comes back.
+#[pyfunction]
+pub fn retire_senders() {
+    let senders = std::mem::take(&mut *SENDERS.lock().expect("never poisoned"));
+    senders.iter().filter_map(Weak::upgrade).for_each(|sender| sender.retire());
+}
+
+/// Both ends of the parcels of one queue, in one process.
+#[derive(Default)]
+pub struct Post {
+    sender: Mutex<Option<Arc<Sender>>>,
+    regions: Mutex<HashMap<u32, Region>>,
+}
+
+impl Post {
+    fn sender(&self, py: Python<'_>, vault: &Vault) -> PyResult<Arc<Sender>> {
+        if let Some(sender) = &*self.sender.lock().expect("never poisoned") {
+            if sender.is_of_this_process() {
+                return Ok(sender.clone());
+            }
+        }
+        let (region, map) =
+            vault.new_region().map_err(|error| memory_error(&error, "a region of a queue"))?;
+        let sender = Arc::new(Sender {
+            generation: generation(),
+            region,
+            heap: Mutex::new(Heap::new(map)),
+            lent: Mutex::default(),
+            retired: AtomicBool::new(false),
+        });
+        py.import("garrison.sync._items")?.call_method0("sends")?;
+        SENDERS.lock().expect("never poisoned").push(Arc::downgrade(&sender));
+        let old = self.sender.lock().expect("never poisoned").replace(sender.clone());
+        drop(old);
+        Ok(sender)
+    }
+
+    /// Write a payload of some kind, and its buffers, into a block of one's own.
+    pub fn pack(
+        &self,
+        py: Python<'_>,
+        vault: &Vault,
+        kind: u8,
+        payload: &[u8],
+        buffers: Option<&Bound<'_, PyList>>,
+    ) -> PyResult<Parcel> {
+        let registry = vault.chunk().registry;
+        let me = registry.me().map_err(|error| memory_error(&error, "a process's registration"))?;
+        let sender = self.sender(py, vault)?;
+        sender.sweep(vault, LOOKS);
+        crash::reach("queue.big_begun");
+        let written = block::write(py, &sender.heap, payload, buffers).or_else(|_| {
+            sender.sweep(vault, usize::MAX);
+            block::write(py, &sender.heap, payload, buffers)
+        })?;
+        let map = sender.heap.lock().expect("never poisoned").map().clone();
+        heap::block(&map, written.place).owner.store(me, Ordering::Relaxed);
+        crash::reach("queue.big_written");
+        let address = Address {
+            region: sender.region,
+            buffers: written.buffers,
+            place: written.place as u64,
+            len: payload.len() as u64,
+            kind: u64::from(kind),
+        };
+        Ok(Parcel { address, sender, put: false })
+    }
+
+    /// Sign for a parcel, before the item is taken.
+    pub fn sign(&self, vault: &Vault, address: Address, me: u32) -> std::io::Result<Received> {
+        let mut regions = self.regions.lock().expect("never poisoned");
+        let region = match regions.get(&address.region) {
+            Some(region) => region.clone(),
+            None => {
+                regions.retain(|_, region| region.is_looked_at());
+                let map = |private| vault.map_region(address.region, private);
+                let region = Region::new(map(false)?, map(true)?);
+                regions.insert(address.region, region.clone());
+                region
+            }
+        };
+        let shared: &Mapping = &region.shared;
+        heap::block(shared, address.place as usize).holder.store(me, Ordering::Relaxed);
+        Ok(Received { address, region, me, registry: vault.chunk().registry })
+    }
+}
+
+/// A parcel that was signed for.
+pub struct Received {
+    address: Address,
+    region: Region,
+    me: u32,
+    registry: &'static Registry,
+}
+
+impl Received {
+    /// Look at it, after its item was taken.
+    pub fn open<'py>(self, py: Python<'py>) -> PyResult<Opened<'py>> {
+        let (len, place) = (self.address.len as usize, self.address.place as usize);
+        let lease = Lease::watching(&self.region, place, self.me, Some(self.registry));
+        let (payload, buffers) = block::read(py, &lease, len, self.address.buffers)?;
+        Ok(match self.address.kind as u8 {
+            item::PICKLE => Opened::Pickle(payload.into_any(), buffers),
+            kind => Opened::Value(item::rebuild(py, kind, payload.get().bytes())?),
+        })
+    }
+}
+
+pub enum Opened<'py> {
+    Value(Bound<'py, PyAny>),
+    Pickle(Bound<'py, PyAny>, Option<Bound<'py, PyList>>),
+}

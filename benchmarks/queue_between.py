@@ -50,6 +50,6 @@ if __name__ == "__main__":
             ),
             turn=turn,
             peers=channels.EVERYONE,
-            note="One `put` and one `get` for each item. Goals against faster-fifo: 3 times, aim 6.",
+            note="One `put` and one `get` for each. Goals against faster-fifo: 3 times, aim 6.",
         )
     )

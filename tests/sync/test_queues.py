@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 import garrison
-from garrison.errors import ItemsUnreadable, ItemUnpicklable
+from garrison import _os
+from garrison.errors import ItemsUnreadable, ItemUnpicklable, SharedMemoryFull
 from garrison.sync import JoinableQueue, Lock, Queue, SimpleQueue
 
 from .queue_tools import METHODS, ended, in_child, memory_of
@@ -294,6 +295,35 @@ def test_a_subclass_may_have_its_own_way() -> None:
 
     with pytest.raises(RuntimeError, match="__init__"):
         Forgetful().put(1)
+
+
+def test_a_thousand_queues_one_after_the_other() -> None:
+    for turn in range(1000):
+        queue = Queue(turn % 3)
+        queue.put(turn)
+        assert queue.get() == turn
+
+
+def put_times(queue: Any, item: object, times: int) -> None:
+    for _ in range(times):
+        queue.put(item)
+
+
+def test_memory_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, item = Queue(), b"x" * 50_000
+    queue.put_many([item] * 1200)  # close to what a queue may take without asking
+    monkeypatch.setattr(_os, "available_memory", lambda: 1 << 20)
+    with pytest.raises(SharedMemoryFull, match="have items taken faster"):
+        put_times(queue, item, 5000)
+    put = queue.qsize()
+    assert 1200 < put < 1500
+    with pytest.raises(SharedMemoryFull):
+        queue.put(np.zeros(10_000_000))
+    assert queue.qsize() == put
+    assert queue.get() == item
+    monkeypatch.undo()
+    queue.put_many([item] * 100)
+    assert [len(each) for each in queue.get_many(5000)] == [50_000] * (put + 99)
 
 
 # --- What cannot be pickled ----------------------------------------------------------------------

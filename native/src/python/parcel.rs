@@ -26,6 +26,9 @@ pub const BIG: usize = 1 << 16;
 /// Blocks that are looked at, for each that is written, whether they are back.
 const LOOKS: usize = 8;
 
+/// Regions that stay mapped here although nobody looks at them: mapping one again costs page faults.
+const MAPPED: usize = 64;
+
 /// Where a parcel lies, as it stands in the ring.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -242,7 +245,9 @@ impl Post {
         let region = match regions.get(&address.region) {
             Some(region) => region.clone(),
             None => {
-                regions.retain(|_, region| region.is_looked_at());
+                if regions.len() >= MAPPED {
+                    regions.retain(|_, region| region.is_looked_at());
+                }
                 let map = |private| vault.map_region(address.region, private);
                 let region = Region::new(map(false)?, map(true)?);
                 regions.insert(address.region, region.clone());

@@ -590,6 +590,47 @@ def put_and_die(queue: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def test_what_a_killed_producer_kept_for_its_next_item_goes_back() -> None:
+    queue, go = Queue(), Queue()
+    process = in_child(multiprocessing.get_context("fork"), put_three_and_die, queue, go)
+    first, second, third = (queue.get() for _ in range(3))
+    go.put("die")
+    process.join()
+    process.close()
+    del first, second
+    for _ in range(4):
+        queue.put(np.ones(BIG))
+        assert queue.get().sum() == BIG
+    assert (third == 3).all()
+    assert memory_of(queue) > 8_000_000
+    del third
+    assert memory_of(queue) < 4_000_000
+    queue.put(np.ones(BIG))
+    assert queue.get().sum() == BIG
+
+
+def put_three_and_die(queue: Any, go: Any) -> None:
+    for number in (1, 2, 3):
+        queue.put(np.full(1_000_000, number))
+    go.get()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_producer_of_whom_nothing_is_left_leaves_no_memory() -> None:
+    queue, go = Queue(), Queue()
+    process = in_child(multiprocessing.get_context("fork"), put_three_and_die, queue, go)
+    for number in (1, 2, 3):
+        assert queue.get()[0] == number
+    go.put("die")
+    process.join()
+    process.close()
+    assert memory_of(queue) > 8_000_000
+    for _ in range(4):
+        queue.put(np.ones(BIG))
+        assert queue.get().sum() == BIG
+    assert memory_of(queue) < 4_000_000
+
+
 def test_a_block_whose_receiver_dies_with_it_is_used_again() -> None:
     queue = Queue()
     context = multiprocessing.get_context("fork")

@@ -238,7 +238,7 @@ fn two_putters() {
         let mut got = [world.get(3), world.get(3)];
         got.sort_unstable();
         assert_eq!(got, [1, 2]);
-        putters.map(|putter| putter.join().unwrap());
+        putters.into_iter().for_each(|putter| putter.join().unwrap());
     });
 }
 
@@ -262,7 +262,7 @@ fn putters_wait_for_room() {
         got.sort_unstable();
         assert_eq!(got, [1, 2]);
         assert_eq!(world.ring().len(), 0);
-        putters.map(|putter| putter.join().unwrap());
+        putters.into_iter().for_each(|putter| putter.join().unwrap());
     });
 }
 
@@ -291,7 +291,7 @@ fn a_dead_owner_of_both_locks_is_inherited_from() {
         let mut got = [world.get(3), world.get(3)];
         got.sort_unstable();
         assert_eq!(got, [1, 2]);
-        putters.map(|putter| putter.join().unwrap());
+        putters.into_iter().for_each(|putter| putter.join().unwrap());
     });
 }
 

@@ -128,6 +128,10 @@ impl Chunk {
         self.segment.map_range(offset, len, private)
     }
 
+    pub fn punch_range(&self, offset: u64, len: usize) -> Result<()> {
+        self.segment.punch_range(offset, len)
+    }
+
     /// A handle is about to be sent: keep the chunk until it has arrived.
     pub fn export(self: &Arc<Self>) {
         let mut under_way = UNDER_WAY.lock().expect("never poisoned");

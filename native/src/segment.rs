@@ -198,6 +198,12 @@ impl Segment {
         self.fallocate(hole, self.region_offset(region)?, self.region_len)
     }
 
+    /// Give back the memory of a part of the file.
+    pub fn punch_range(&self, offset: u64, len: usize) -> Result<()> {
+        let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        self.fallocate(hole, offset, len)
+    }
+
     pub fn map_control(self: &Arc<Self>) -> Result<Arc<Mapping>> {
         Mapping::new(self, 0, self.control_len, libc::MAP_SHARED)
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offset 0                      DATA                                     REGIONS
-//! | header | QueueShared, entries | segment 0 | segment 1 | ... 64 GiB     | region 0 | region 1 ...
+//! | QueueShared, entries, records | segment 0 | segment 1 | ... 64 GiB     | region 0 | region 1 ...
 //! ```
 //! Segments are mapped in windows that double, so a small queue costs little address space. A region
 //! belongs to one process that has put something big, and is never used by another.
@@ -27,7 +27,11 @@ const WINDOWS: usize = (SEGMENTS / FIRST_WINDOW).trailing_zeros() as usize + 1;
 const SHARED_AT: usize = 64;
 const ENTRIES_AT: usize = PAGE - 64;
 const ENTRIES_LEN: usize = SEGMENTS * size_of::<SegmentShared>();
-pub const CONTROL: usize = ENTRIES_AT + ENTRIES_LEN;
+const RECORDS_AT: usize = ENTRIES_AT + ENTRIES_LEN;
+/// Regions of which it is known when nobody needs them any more.
+const RECORDS: usize = 1024;
+const RECORDS_LEN: usize = RECORDS * size_of::<RegionShared>();
+pub const CONTROL: usize = RECORDS_AT + RECORDS_LEN;
 const DATA: u64 = 8 << 20;
 const REGIONS: u64 = 1 << 37;
 
@@ -63,8 +67,21 @@ impl QueueShared {
 
 const _: () = assert!(SHARED_AT + size_of::<QueueShared>() <= ENTRIES_AT);
 const _: () = assert!(std::mem::offset_of!(QueueShared, get_lock) == 128);
-const _: () = assert!((PAGE + ENTRIES_LEN) as u64 <= DATA);
+const _: () = assert!((PAGE + ENTRIES_LEN + RECORDS_LEN) as u64 <= DATA);
 const _: () = assert!(DATA + (SEGMENTS * SEGMENT) as u64 <= REGIONS);
+
+/// What is known of a region. A death between a count and what it counts leaves them apart, and
+/// then the region stays as long as the queue.
+#[repr(C)]
+pub struct RegionShared {
+    /// The agent whose region it is; 0 when it is empty for ever.
+    owner: AtomicU32,
+    /// Blocks that it has put, counted before.
+    pub sent: AtomicU32,
+    /// Blocks that were looked at for the last time, counted after.
+    pub back: AtomicU32,
+    _pad: u32,
+}
 
 /// A queue's memory as this process sees it.
 #[derive(Debug)]
@@ -143,20 +160,53 @@ impl Vault {
         Ok(map.at(start + byte % SEGMENT, len))
     }
 
-    /// A process's region for big items: as many as asked for, with nothing in it.
-    pub fn new_region(&self) -> Result<(u32, Arc<Mapping>)> {
+    /// A region for big items: `owner`'s as long as it lives, and then nobody's.
+    pub fn new_region(&self, owner: u32) -> Result<(u32, Arc<Mapping>)> {
+        self.spot.reserve(RECORDS_AT, RECORDS_LEN)?;
         let number = self.shared().regions.fetch_add(1, Ordering::Relaxed);
+        if let Some(record) = self.record(number) {
+            record.owner.store(owner, Ordering::Release);
+        }
         Ok((number, self.map_region(number, false)?))
     }
 
-    pub fn map_region(&self, number: u32, private: bool) -> Result<Arc<Mapping>> {
+    /// What is known of a region that was given out.
+    pub fn record(&self, number: u32) -> Option<&RegionShared> {
+        let at = RECORDS_AT + number as usize * size_of::<RegionShared>();
+        // SAFETY: made of atomics, and what lies there in every queue's memory.
+        ((number as usize) < RECORDS).then(|| unsafe { self.spot.shared(at) })
+    }
+
+    /// Give back the memory of a region whose owner is dead, if nobody needs any of it.
+    pub fn bury(&self, number: u32) {
+        let Some(record) = self.record(number) else { return };
+        let owner = record.owner.load(Ordering::Acquire);
+        if owner == 0 || !self.spot.chunk.registry.seems_dead(owner) {
+            return;
+        }
+        // Its last word on the first number was spoken before it died.
+        let sent = record.sent.load(Ordering::Acquire);
+        if sent == record.back.load(Ordering::Acquire) {
+            if let Ok((offset, len)) = self.region_range(number) {
+                let _ = self.spot.chunk.punch_range(offset, len);
+            }
+            record.owner.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn region_range(&self, number: u32) -> Result<(u64, usize)> {
         let len = self.shared().region_len.load(Ordering::Relaxed);
         let offset = u64::from(number)
             .checked_mul(len)
             .and_then(|offset| offset.checked_add(REGIONS))
             .filter(|offset| offset + len <= 1 << 62)
             .ok_or_else(|| std::io::Error::from_raw_os_error(libc::EFBIG))?;
-        self.spot.chunk.map_range(offset, len as usize, private)
+        Ok((offset, len as usize))
+    }
+
+    pub fn map_region(&self, number: u32, private: bool) -> Result<Arc<Mapping>> {
+        let (offset, len) = self.region_range(number)?;
+        self.spot.chunk.map_range(offset, len, private)
     }
 
     /// The identity of the memory behind it.

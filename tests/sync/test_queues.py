@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 import garrison
-from garrison.errors import ItemsUnreadable, ItemUnpicklable
+from garrison import _os
+from garrison.errors import ItemsUnreadable, ItemUnpicklable, SharedMemoryFull
 from garrison.sync import JoinableQueue, Lock, Queue, SimpleQueue
 
 from .queue_tools import METHODS, ended, in_child, memory_of
@@ -296,6 +297,35 @@ def test_a_subclass_may_have_its_own_way() -> None:
         Forgetful().put(1)
 
 
+def test_a_thousand_queues_one_after_the_other() -> None:
+    for turn in range(1000):
+        queue = Queue(turn % 3)
+        queue.put(turn)
+        assert queue.get() == turn
+
+
+def put_times(queue: Any, item: object, times: int) -> None:
+    for _ in range(times):
+        queue.put(item)
+
+
+def test_memory_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, item = Queue(), b"x" * 50_000
+    queue.put_many([item] * 1200)  # close to what a queue may take without asking
+    monkeypatch.setattr(_os, "available_memory", lambda: 1 << 20)
+    with pytest.raises(SharedMemoryFull, match="have items taken faster"):
+        put_times(queue, item, 5000)
+    put = queue.qsize()
+    assert 1200 < put < 1500
+    with pytest.raises(SharedMemoryFull):
+        queue.put(np.zeros(10_000_000))
+    assert queue.qsize() == put
+    assert queue.get() == item
+    monkeypatch.undo()
+    queue.put_many([item] * 100)
+    assert [len(each) for each in queue.get_many(5000)] == [50_000] * (put + 99)
+
+
 # --- What cannot be pickled ----------------------------------------------------------------------
 
 
@@ -558,6 +588,47 @@ def put_and_die(queue: Any) -> None:
     queue.put("small")
     queue.put(np.full(300_000, 3))
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_producer_kept_for_its_next_item_goes_back() -> None:
+    queue, go = Queue(), Queue()
+    process = in_child(multiprocessing.get_context("fork"), put_three_and_die, queue, go)
+    first, second, third = (queue.get() for _ in range(3))
+    go.put("die")
+    process.join()
+    process.close()
+    del first, second
+    for _ in range(4):
+        queue.put(np.ones(BIG))
+        assert queue.get().sum() == BIG
+    assert (third == 3).all()
+    assert memory_of(queue) > 8_000_000
+    del third
+    assert memory_of(queue) < 4_000_000
+    queue.put(np.ones(BIG))
+    assert queue.get().sum() == BIG
+
+
+def put_three_and_die(queue: Any, go: Any) -> None:
+    for number in (1, 2, 3):
+        queue.put(np.full(1_000_000, number))
+    go.get()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_producer_of_whom_nothing_is_left_leaves_no_memory() -> None:
+    queue, go = Queue(), Queue()
+    process = in_child(multiprocessing.get_context("fork"), put_three_and_die, queue, go)
+    for number in (1, 2, 3):
+        assert queue.get()[0] == number
+    go.put("die")
+    process.join()
+    process.close()
+    assert memory_of(queue) > 8_000_000
+    for _ in range(4):
+        queue.put(np.ones(BIG))
+        assert queue.get().sum() == BIG
+    assert memory_of(queue) < 4_000_000
 
 
 def test_a_block_whose_receiver_dies_with_it_is_used_again() -> None:

@@ -8,7 +8,6 @@
 use super::finalizing::without_gil;
 use super::memory_error;
 use crate::heap::{self, Heap, ABANDONED, LINE, RELEASED};
-use crate::registry::Registry;
 use crate::segment::{forks, generation, Mapping, Segment, PAGE};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
@@ -166,6 +165,12 @@ impl Region {
     }
 }
 
+/// Somebody who wants to know of the last look at a block.
+pub trait Keeper: std::fmt::Debug + Send + Sync {
+    /// It was released. Whether its owner is dead, so that its memory goes back at once.
+    fn released(&self, owner: u32) -> bool;
+}
+
 /// This process's word that it looks at another's block; the last view that goes gives it back.
 #[derive(Debug)]
 pub struct Lease {
@@ -173,24 +178,23 @@ pub struct Lease {
     place: usize,
     generation: u64,
     forks: u64,
-    /// Where to ask whether the block's owner lives, if nobody else does.
-    registry: Option<&'static Registry>,
+    keeper: Option<Arc<dyn Keeper>>,
 }
 
 impl Lease {
     pub fn new(region: &Region, place: usize, holder: u32) -> Arc<Self> {
-        Self::watching(region, place, holder, None)
+        Self::with_keeper(region, place, holder, None)
     }
 
-    pub fn watching(
+    pub fn with_keeper(
         region: &Region,
         place: usize,
         holder: u32,
-        registry: Option<&'static Registry>,
+        keeper: Option<Arc<dyn Keeper>>,
     ) -> Arc<Self> {
         heap::block(&region.shared, place).holder.store(holder, Ordering::Relaxed);
         let (generation, forks) = (generation(), forks());
-        Arc::new(Self { region: region.clone(), place, generation, forks, registry })
+        Arc::new(Self { region: region.clone(), place, generation, forks, keeper })
     }
 }
 
@@ -209,8 +213,8 @@ impl Drop for Lease {
         let owner = head.owner.load(Ordering::Relaxed);
         // [release->collect]
         let was = head.state.swap(RELEASED, Ordering::AcqRel);
-        let orphaned = || self.registry.is_some_and(|registry| registry.seems_dead(owner));
-        if was == ABANDONED || orphaned() {
+        let orphaned = self.keeper.as_ref().is_some_and(|keeper| keeper.released(owner));
+        if was == ABANDONED || orphaned {
             heap::punch_block(&self.region.shared, self.place);
         }
     }

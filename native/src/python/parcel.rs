@@ -7,24 +7,26 @@
 //! The receiver signs the block before it commits that it has taken the item. So a sender knows of
 //! every block that is not in the ring whom to ask for it, and a dead receiver's is free.
 
-use super::block::{self, Lease, Region};
+use super::block::{self, Keeper, Lease, Region};
 use super::item;
 use super::memory_error;
 use crate::crash;
 use crate::heap::{self, Heap, RELEASED};
-use crate::registry::Registry;
 use crate::segment::{generation, Mapping};
 use crate::vault::Vault;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 /// Items from this size on are parcels.
 pub const BIG: usize = 1 << 16;
 /// Blocks that are looked at, for each that is written, whether they are back.
 const LOOKS: usize = 8;
+
+/// Regions that stay mapped here although nobody looks at them: mapping one again costs page faults.
+const MAPPED: usize = 64;
 
 /// Where a parcel lies, as it stands in the ring.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +62,13 @@ pub struct Parcel {
 }
 
 impl Parcel {
+    /// It will be in the ring at once: count it.
+    pub fn is_being_put(&self, vault: &Vault) {
+        if let Some(record) = vault.record(self.address.region) {
+            record.sent.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
     /// It is in the ring under this number.
     pub fn was_put(&mut self, number: u32) {
         self.put = true;
@@ -143,8 +152,17 @@ impl Sender {
         let back = lent.collect(looks, |place| {
             let block = heap.block(place);
             // [release->collect]
-            block.state.load(Ordering::Acquire) == RELEASED
-                || registry.seems_dead(block.holder.load(Ordering::Relaxed))
+            if block.state.load(Ordering::Acquire) == RELEASED {
+                return true;
+            }
+            let dead = registry.seems_dead(block.holder.load(Ordering::Relaxed));
+            // Released just before it died: then it has counted that, or nobody does.
+            if dead && block.state.swap(RELEASED, Ordering::AcqRel) != RELEASED {
+                if let Some(record) = vault.record(self.region) {
+                    record.back.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+            dead
         });
         back.into_iter().for_each(|place| heap.free(place));
     }
@@ -180,17 +198,19 @@ pub fn retire_senders() {
 pub struct Post {
     sender: Mutex<Option<Arc<Sender>>>,
     regions: Mutex<HashMap<u32, Region>>,
+    /// The region that is looked at next.
+    cursor: AtomicU32,
 }
 
 impl Post {
-    fn sender(&self, py: Python<'_>, vault: &Vault) -> PyResult<Arc<Sender>> {
+    fn sender(&self, py: Python<'_>, vault: &Vault, me: u32) -> PyResult<Arc<Sender>> {
         if let Some(sender) = &*self.sender.lock().expect("never poisoned") {
             if sender.is_of_this_process() {
                 return Ok(sender.clone());
             }
         }
         let (region, map) =
-            vault.new_region().map_err(|error| memory_error(&error, "a region of a queue"))?;
+            vault.new_region(me).map_err(|error| memory_error(&error, "a region of a queue"))?;
         let sender = Arc::new(Sender {
             generation: generation(),
             region,
@@ -205,6 +225,15 @@ impl Post {
         Ok(sender)
     }
 
+    /// Look whether the next region is that of somebody dead.
+    fn look_at_another(&self, vault: &Vault) {
+        let count = vault.shared().regions.load(Ordering::Relaxed);
+        let next = self.cursor.fetch_add(1, Ordering::Relaxed);
+        if count > 1 {
+            vault.bury(next % count);
+        }
+    }
+
     /// Write a payload of some kind, and its buffers, into a block of one's own.
     pub fn pack(
         &self,
@@ -216,8 +245,9 @@ impl Post {
     ) -> PyResult<Parcel> {
         let registry = vault.chunk().registry;
         let me = registry.me().map_err(|error| memory_error(&error, "a process's registration"))?;
-        let sender = self.sender(py, vault)?;
+        let sender = self.sender(py, vault, me)?;
         sender.sweep(vault, LOOKS);
+        self.look_at_another(vault);
         crash::reach("queue.big_begun");
         let written = block::write(py, &sender.heap, payload, buffers).or_else(|_| {
             sender.sweep(vault, usize::MAX);
@@ -237,12 +267,14 @@ impl Post {
     }
 
     /// Sign for a parcel, before the item is taken.
-    pub fn sign(&self, vault: &Vault, address: Address, me: u32) -> std::io::Result<Received> {
+    pub fn sign(&self, vault: &Arc<Vault>, address: Address, me: u32) -> std::io::Result<Received> {
         let mut regions = self.regions.lock().expect("never poisoned");
         let region = match regions.get(&address.region) {
             Some(region) => region.clone(),
             None => {
-                regions.retain(|_, region| region.is_looked_at());
+                if regions.len() >= MAPPED {
+                    regions.retain(|_, region| region.is_looked_at());
+                }
                 let map = |private| vault.map_region(address.region, private);
                 let region = Region::new(map(false)?, map(true)?);
                 regions.insert(address.region, region.clone());
@@ -251,7 +283,29 @@ impl Post {
         };
         let shared: &Mapping = &region.shared;
         heap::block(shared, address.place as usize).holder.store(me, Ordering::Relaxed);
-        Ok(Received { address, region, me, registry: vault.chunk().registry })
+        let keeper = Arc::new(Record { vault: vault.clone(), region: address.region });
+        Ok(Received { address, region, me, keeper })
+    }
+}
+
+/// Counts what comes back of a region.
+#[derive(Debug)]
+struct Record {
+    vault: Arc<Vault>,
+    region: u32,
+}
+
+impl Keeper for Record {
+    fn released(&self, owner: u32) -> bool {
+        if let Some(record) = self.vault.record(self.region) {
+            // [look->bury] pairs with the acquire in bury()
+            record.back.fetch_add(1, Ordering::AcqRel);
+        }
+        let dead = self.vault.chunk().registry.seems_dead(owner);
+        if dead {
+            self.vault.bury(self.region);
+        }
+        dead
     }
 }
 
@@ -260,14 +314,14 @@ pub struct Received {
     address: Address,
     region: Region,
     me: u32,
-    registry: &'static Registry,
+    keeper: Arc<dyn Keeper>,
 }
 
 impl Received {
     /// Look at it, after its item was taken.
     pub fn open<'py>(self, py: Python<'py>) -> PyResult<Opened<'py>> {
         let (len, place) = (self.address.len as usize, self.address.place as usize);
-        let lease = Lease::watching(&self.region, place, self.me, Some(self.registry));
+        let lease = Lease::with_keeper(&self.region, place, self.me, Some(self.keeper));
         let (payload, buffers) = block::read(py, &lease, len, self.address.buffers)?;
         Ok(match self.address.kind as u8 {
             item::PICKLE => Opened::Pickle(payload.into_any(), buffers),

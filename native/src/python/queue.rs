@@ -26,7 +26,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
 use std::cell::OnceCell;
 use std::sync::atomic::AtomicBool;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Who holds a lock here holds it for instructions: so long it is waited for even by those who do
@@ -76,7 +76,7 @@ struct Side {
 }
 
 struct Inner {
-    vault: Vault,
+    vault: Arc<Vault>,
     post: Post,
     put: Side,
     get: Side,
@@ -106,6 +106,7 @@ impl Inner {
         };
         let (put, get) = (side(QueueShared::PUT_LOCK), side(QueueShared::GET_LOCK));
         let maxsize = vault.shared().maxsize.load(Ordering::Relaxed);
+        let vault = Arc::new(vault);
         Self { post: Post::default(), put, get, maxsize, closed: AtomicBool::new(false), vault }
     }
 
@@ -219,6 +220,9 @@ impl Inner {
                 }
             };
             crash::reach("queue.written");
+            items.iter().filter_map(|item| item.parcel.as_ref()).for_each(|parcel| {
+                parcel.is_being_put(&self.vault);
+            });
             ring.commit_put(end);
             crash::reach("queue.put_committed");
             drop(held);

@@ -50,10 +50,6 @@ if __name__ == "__main__":
             ),
             turn=turn,
             peers=channels.EVERYONE,
-<<<<<<< HEAD
-            note="One `put` and one `get` an item. Goals against faster-fifo: 3 times, aim 6.",
-=======
             note="One `put` and one `get` for each. Goals against faster-fifo: 3 times, aim 6.",
->>>>>>> 9d7549853cd155c076c16805145ce17ef64a5ff8
         )
     )

@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! Semaphore          word: SLEEPERS | number of permits
-//! BoundedSemaphore   word: SLEEPERS | changes, and a place for each permit: 0 or its holder
+//! BoundedSemaphore   word: SLEEPERS | HANDED | changes, and a place for each permit: 0 or its holder
 //! ```
 //! A plain semaphore is a signal as often as a lock: who releases need not have acquired, so a
 //! permit has no owner. Those of a bounded one are on loan; taking a place and signing for it is one
-//! store, and what a dead holder has signed for is free.
+//! store, and what a dead holder has signed for is free. Unless they are a signal, too: once a process
+//! has given back what another had taken (HANDED), who took a permit says nothing of who owns it.
 
 use crate::protocol::{fence, AtomicU32, Ordering};
 
 /// Someone may sleep on the word: who raises it must wake one.
 pub const SLEEPERS: u32 = 1 << 31;
+/// Of signed permits: one was given back by another than its holder.
+pub const HANDED: u32 = 1 << 30;
+const CHANGES: u32 = HANDED - 1;
 /// The most permits, as in the standard library.
 pub const MOST: u32 = SLEEPERS - 1;
 pub const NOBODY: u32 = 0;
@@ -96,7 +100,7 @@ pub fn sign(
 }
 
 /// Give a place back: one of `me`'s if there is any, else anybody's. False if all are free.
-pub fn unsign(places: &[AtomicU32], hint: usize, me: u32) -> bool {
+pub fn unsign(word: &AtomicU32, places: &[AtomicU32], hint: usize, me: u32) -> bool {
     let free = |place: &AtomicU32, holder| {
         holder != NOBODY
             // [give->take]
@@ -105,8 +109,12 @@ pub fn unsign(places: &[AtomicU32], hint: usize, me: u32) -> bool {
     if places.get(hint).is_some_and(|place| free(place, me)) {
         return true;
     }
-    places.iter().any(|place| free(place, me))
-        || places.iter().any(|place| free(place, place.load(Ordering::Relaxed)))
+    if places.iter().any(|place| free(place, me)) {
+        return true;
+    }
+    // Before the place is free: whoever takes it for want of a living holder must know.
+    word.fetch_or(HANDED, Ordering::SeqCst);
+    places.iter().any(|place| free(place, place.load(Ordering::Relaxed)))
 }
 
 /// Before sleeping for want of a place: the word to sleep on. The caller then looks once more.
@@ -127,7 +135,7 @@ pub fn changed(word: &AtomicU32, wake: impl Fn() -> i32) {
         if seen & SLEEPERS == 0 {
             return;
         }
-        let next = (seen.wrapping_add(1) & MOST) | SLEEPERS;
+        let next = (seen.wrapping_add(1) & CHANGES) | (seen & HANDED) | SLEEPERS;
         match word.compare_exchange(seen, next, Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => return wake_one(word, next, wake),
             Err(now) => seen = now,

@@ -116,6 +116,25 @@ def test_permits_of_a_dead_process_come_back() -> None:
     assert not semaphore.acquire(False)
 
 
+def test_permits_that_are_handed_over_belong_to_nobody() -> None:
+    # As in a bounded buffer: who puts takes a permit, who gets gives it back.
+    semaphore = BoundedSemaphore(2)
+
+    def take(count: int) -> None:
+        for _ in range(count):
+            semaphore.acquire()
+
+    with Forked(take, 2) as putter:
+        putter.join()
+    semaphore.release()
+    with Forked(take, 1) as putter:
+        putter.join()
+    assert not semaphore.acquire(timeout=0.25)
+    semaphore.release()
+    semaphore.release()
+    assert semaphore.get_value() == 2
+
+
 def test_permits_of_a_stopped_process_do_not() -> None:
     semaphore = BoundedSemaphore(1)
 

@@ -8,7 +8,7 @@ use crate::crash;
 use crate::futex;
 use crate::protocol::{AtomicU32, Ordering};
 use crate::registry::Registry;
-use crate::semaphore::{self, MOST, NOBODY};
+use crate::semaphore::{self, HANDED, MOST, NOBODY};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::sync::atomic::AtomicUsize;
@@ -59,7 +59,8 @@ impl PySemaphore {
             return semaphore::try_take(self.word());
         }
         let registry = self.registry();
-        let is_dead = |agent| judge && registry.is_dead(agent);
+        let on_loan = || self.word().load(Ordering::SeqCst) & HANDED == 0;
+        let is_dead = |agent| judge && on_loan() && registry.is_dead(agent);
         let hint = self.hint.load(Ordering::Relaxed);
         let found = semaphore::sign(self.places(), hint, me, is_dead);
         if let Some(place) = found {
@@ -105,7 +106,7 @@ impl PySemaphore {
             semaphore::give(self.word(), self.most, wake)
         } else {
             let hint = self.hint.load(Ordering::Relaxed);
-            let given = semaphore::unsign(self.places(), hint, self.me()?);
+            let given = semaphore::unsign(self.word(), self.places(), hint, self.me()?);
             if given {
                 crash::reach("semaphore.unsigned");
                 semaphore::changed(self.word(), wake);

@@ -57,7 +57,7 @@ impl World {
     }
 
     fn unsign(&self, me: u32, place: usize) {
-        assert!(unsign(&self.places, place, me));
+        assert!(unsign(&self.word, &self.places, place, me));
         changed(&self.word, || self.futex.wake(1));
     }
 

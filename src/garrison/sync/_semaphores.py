@@ -78,7 +78,8 @@ class BoundedSemaphore(Semaphore):
     """A number of permits on loan: no more can come back than there were.
 
     As `multiprocessing.BoundedSemaphore`. A permit whose holder has died is free again, within 110
-    ms, if there are at most 65,536 in all.
+    ms, if there are at most 65,536 in all. Not so once one process has given back what another had
+    taken: then the permits are a signal, as of a `Semaphore`, and belong to nobody.
 
     Parameters
     ----------

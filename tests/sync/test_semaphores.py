@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from garrison.sync import BoundedSemaphore, Semaphore, holders, waiters
+from garrison.sync import BoundedSemaphore, Event, Semaphore, holders, waiters
 from sync.forked import Forked, armed, died, until
 
 
@@ -200,13 +200,20 @@ def test_death_in_acquire(point: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("point", GIVEN)
 @pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
 def test_death_in_release(kind: type[Semaphore], point: str, tmp_path: Path) -> None:
-    semaphore = kind(1)
-    semaphore.acquire()
-    with Forked(semaphore.acquire) as waiter:
-        until(lambda: waiter.pid in {each.pid for each in waiters()})
-        with armed(point, tmp_path / "token", semaphore.release) as victim:
+    semaphore, wanted = kind(1), Event()
+
+    def take_and_give() -> None:
+        semaphore.acquire()
+        wanted.wait()
+        semaphore.release()
+
+    with armed(point, tmp_path / "token", take_and_give) as victim:
+        until(semaphore.locked)
+        with Forked(semaphore.acquire) as waiter:
+            until(lambda: waiter.pid in {each.pid for each in waiters()})
+            wanted.set()
             reached = died(victim, tmp_path / "token")
-        assert reached == (point != "semaphore.unsigned" or kind is BoundedSemaphore)
-        assert waiter.answer() == "True"
-    semaphore.release() if kind is Semaphore else semaphore.acquire()
-    assert semaphore.get_value() == (1 if kind is Semaphore else 0)
+            assert reached == (point != "semaphore.unsigned" or kind is BoundedSemaphore)
+            assert waiter.answer() == "True"
+    # The waiter has left with its permit: lent, it is back; a signal, it is used.
+    assert semaphore.acquire(timeout=0.5) == (kind is BoundedSemaphore)

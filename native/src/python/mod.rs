@@ -1,6 +1,7 @@
 //! The Python face: one class for each role a process can have.
 
 mod block;
+mod ends;
 mod finalizing;
 mod item;
 mod journal;

@@ -48,7 +48,7 @@ pub const POINTS: &[&str] = &[
     "chunk.created",
     "chunk.reserved",
     "chunk.allocated",
-    // The life of an item: `ring`, `python/queue`, `python/parcel`.
+    // The life of an item: `ring`, `python/ends`, `python/parcel`.
     "queue.big_begun",
     "queue.big_written",
     "queue.put_locked",

@@ -5,6 +5,7 @@ mod barrier;
 mod block;
 mod cell;
 mod condition;
+mod ends;
 mod event;
 mod finalizing;
 mod guarded;

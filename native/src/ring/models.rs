@@ -1,7 +1,7 @@
 //! Every interleaving of a few processes at one small queue, tried by loom.
 //!
 //! Processes are threads here. What is modelled is the code itself: the ring, the lock word and the
-//! bell; only the futex and the loops of `python/queue.rs` are restated in [`World`]. A lost
+//! bell; only the futex and the loops of `python/ends.rs` are restated in [`World`]. A lost
 //! wake-up shows as a deadlock, an item that is read before it is written as a wrong item.
 
 use super::*;

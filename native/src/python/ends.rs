@@ -1,0 +1,438 @@
+//! Both ends of a queue in one process: what happens under its locks, and waiting beside them.
+//!
+//! Under a lock no code of the user runs, the GIL is kept, and nothing waits.
+
+use super::finalizing::without_gil;
+use super::item::{self, Head, Outgoing, PARCEL, PICKLE};
+use super::lock::{LockRef, Outcome};
+use super::memory_error;
+use super::parcel::{Address, Post, Received};
+use super::waiting::{Patience, Truth, SLICE};
+use crate::chunk::Chunk;
+use crate::crash;
+use crate::futex;
+use crate::protocol::{BellShared, Ordering};
+use crate::ring::{End, Item, GRANULE};
+use crate::spin::Spin;
+use crate::vault::{QueueShared, Vault, GROWTH};
+use pyo3::prelude::*;
+use std::cell::OnceCell;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Who holds a lock here holds it for instructions: so long it is waited for even by those who do
+/// not wait for items or room. A dead holder is found within, at the second look if a newcomer is
+/// just taking its place in the registry; what remains is a holder that is stopped.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// A lock that is held: dropped, it is released.
+struct Held<'a>(&'a LockRef);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// `block` and `timeout` as they were given, and the deadline from when it is first asked for.
+pub struct Wait {
+    block: bool,
+    patience: OnceCell<Patience>,
+}
+
+impl Wait {
+    #[inline]
+    pub fn of(
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let block = block.map_or(Ok(true), PyAnyMethods::is_truthy)?;
+        let patience = OnceCell::new();
+        if timeout.is_some() {
+            let _ = patience.set(Patience::of(Truth(block), timeout)?);
+        }
+        Ok(Self { block, patience })
+    }
+
+    pub fn endless() -> Self {
+        Self { block: true, patience: OnceCell::new() }
+    }
+
+    pub fn none() -> Self {
+        Self { block: false, patience: OnceCell::new() }
+    }
+
+    fn patience(&self) -> &Patience {
+        self.patience
+            .get_or_init(|| if self.block { Patience::endless() } else { Patience::none() })
+    }
+}
+
+/// One side's waiting: where it sleeps, and whether spinning has paid off here.
+struct Side {
+    lock: LockRef,
+    spin: Spin,
+}
+
+pub struct Ends {
+    pub vault: Arc<Vault>,
+    pub post: Post,
+    put: Side,
+    get: Side,
+    pub maxsize: u32,
+    closed: AtomicBool,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // Its memory may be much: it is not kept for a handle that has arrived long ago.
+        Chunk::prune_exports();
+    }
+}
+
+/// An item that was taken, and is to be decoded now that nothing is locked.
+pub enum Arrived<'py> {
+    Value(Bound<'py, PyAny>),
+    Pickle(Bound<'py, PyAny>),
+    Parcel(Received),
+}
+
+impl Ends {
+    pub fn new(vault: Vault) -> Self {
+        let side = |offset| Side {
+            lock: LockRef::new(&vault.spot, offset, false, false),
+            spin: Spin::new(),
+        };
+        let (put, get) = (side(QueueShared::PUT_LOCK), side(QueueShared::GET_LOCK));
+        let maxsize = vault.shared().maxsize.load(Ordering::Relaxed);
+        let vault = Arc::new(vault);
+        Self { post: Post::default(), put, get, maxsize, closed: AtomicBool::new(false), vault }
+    }
+
+    pub fn shared(&self) -> &QueueShared {
+        self.vault.shared()
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn take<'a>(
+        &self,
+        py: Python<'_>,
+        side: &'a Side,
+        me: u32,
+        wait: &Wait,
+    ) -> PyResult<Option<Held<'a>>> {
+        if side.lock.try_take(me) {
+            return Ok(Some(Held(&side.lock)));
+        }
+        // Who inherits it has nothing to repair.
+        match side.lock.wait(py, me, &wait.patience().at_least(GRACE), true)? {
+            Outcome::Taken | Outcome::Inherited(_) => Ok(Some(Held(&side.lock))),
+            Outcome::TooLate | Outcome::Orphaned(_) => Ok(None),
+        }
+    }
+
+    /// Wait at a bell until it is so. False if it took too long.
+    #[cold]
+    pub fn wait_until(
+        &self,
+        py: Python<'_>,
+        bell: &BellShared,
+        spin: &Spin,
+        wait: &Wait,
+        done: impl Fn() -> bool + Sync,
+    ) -> PyResult<bool> {
+        let patience = wait.patience();
+        if patience.is_over() {
+            return Ok(done());
+        }
+        let started = Instant::now();
+        if spin.pays() {
+            let left = patience.left();
+            if without_gil(py, || spin.until(left, &done)) {
+                return Ok(true);
+            }
+        }
+        loop {
+            let count = bell.prepare();
+            if done() {
+                break;
+            }
+            let limit = patience.left().min(SLICE);
+            without_gil(py, || futex::wait(&bell.count, count, limit));
+            crash::reach("queue.woken");
+            py.check_signals()?;
+            if done() {
+                break;
+            }
+            if patience.is_over() {
+                return Ok(false);
+            }
+        }
+        spin.learn(started.elapsed());
+        Ok(true)
+    }
+
+    // Putting.
+
+    pub fn has_room(&self, count: u32) -> bool {
+        self.maxsize == 0 || self.vault.ring().len() <= self.maxsize - count
+    }
+
+    /// Put all of them, or none: true, or false if there was no room in time.
+    pub fn put(
+        &self,
+        py: Python<'_>,
+        items: &mut [Outgoing<'_>],
+        wait: &Wait,
+        closed: &dyn Fn() -> PyErr,
+    ) -> PyResult<bool> {
+        let me = self.put.lock.me()?;
+        let count = items.len() as u32;
+        let shared = self.shared();
+        loop {
+            let Some(held) = self.take(py, &self.put, me, wait)? else { return Ok(false) };
+            crash::reach("queue.put_locked");
+            let ring = self.vault.ring();
+            let tail = ring.tail();
+            let full = self.maxsize != 0
+                && tail.number.wrapping_sub(ring.head().number) > self.maxsize - count;
+            if full {
+                drop(held);
+                if !self.wait_for_room(py, count, wait)? {
+                    return Ok(false);
+                }
+                if self.is_closed() {
+                    return Err(closed());
+                }
+                continue;
+            }
+            let end = match self.write(tail, items) {
+                Ok(end) => end,
+                Err(error) => {
+                    drop(held);
+                    self.grow_or_raise(py, &error)?;
+                    continue;
+                }
+            };
+            crash::reach("queue.written");
+            items.iter().filter_map(|item| item.parcel.as_ref()).for_each(|parcel| {
+                parcel.is_being_put(&self.vault);
+            });
+            ring.commit_put(end);
+            crash::reach("queue.put_committed");
+            drop(held);
+            crash::reach("queue.put_left");
+            let numbers = (0..).map(|nth| tail.number.wrapping_add(nth));
+            for (item, number) in items.iter_mut().zip(numbers) {
+                if let Some(parcel) = &mut item.parcel {
+                    parcel.was_put(number);
+                }
+            }
+            shared
+                .getters
+                .ring(false, wakes(count), |count| futex::wake(&shared.getters.count, count));
+            crash::reach("queue.put_woken");
+            return Ok(true);
+        }
+    }
+
+    #[cold]
+    fn wait_for_room(&self, py: Python<'_>, count: u32, wait: &Wait) -> PyResult<bool> {
+        let shared = self.shared();
+        if count > 1 {
+            // Who takes one item must not wake one of these only, who may need more room.
+            shared.many.store(1, Ordering::Relaxed);
+        }
+        let room = || self.has_room(count) || self.is_closed();
+        self.wait_until(py, &shared.putters, &self.put.spin, wait, room)
+    }
+
+    #[inline]
+    fn write(&self, tail: End, items: &[Outgoing<'_>]) -> std::io::Result<End> {
+        let (ring, mut at) = (self.vault.ring(), tail.at);
+        for item in items {
+            let granules = item.granules();
+            at = ring.room(at, granules)?;
+            let to = self.vault.at(at, granules as usize * GRANULE)?;
+            // SAFETY: `room` has found memory that only the owner of the put lock may write to.
+            unsafe { item.write(to) };
+            at += granules;
+        }
+        Ok(End { number: tail.number.wrapping_add(items.len() as u32), at })
+    }
+
+    /// More memory than was asked for last: ask again, or say that there is none.
+    #[cold]
+    fn grow_or_raise(&self, py: Python<'_>, error: &std::io::Error) -> PyResult<()> {
+        if error.kind() != std::io::ErrorKind::WouldBlock {
+            return Err(memory_error(error, "an item of a queue; have items taken faster"));
+        }
+        py.import("garrison.sync._items")?.call_method1("check_room", (64 << 20,))?;
+        let count = self.shared().ring.count.load(Ordering::Relaxed);
+        self.vault.permitted.store(count.saturating_add(GROWTH), Ordering::Relaxed);
+        Ok(())
+    }
+
+    // Getting.
+
+    /// Take up to so many items. Nothing is waited for but the lock.
+    #[inline]
+    fn take_out<'py>(
+        &self,
+        py: Python<'py>,
+        me: u32,
+        most: u32,
+        mut each: impl FnMut(Arrived<'py>),
+    ) -> PyResult<u32> {
+        let ring = self.vault.ring();
+        let (mut head, tail) = (ring.head(), ring.tail());
+        let mut committed = head;
+        let mut taken = 0;
+        while taken < most && head.number != tail.number {
+            match ring.next_item(head, tail) {
+                Item::Here(at) => {
+                    let (arrived, granules) = match self.copy_out(py, at, me) {
+                        Ok(copied) => copied,
+                        Err(_) if taken > 0 => break,
+                        Err(error) => return Err(error),
+                    };
+                    each(arrived);
+                    head = End { number: head.number.wrapping_add(1), at: at + granules };
+                    taken += 1;
+                }
+                Item::Beyond => {
+                    if head != committed {
+                        ring.commit_get(head);
+                        committed = head;
+                    }
+                    head.at = ring.settle(head, tail);
+                }
+            }
+        }
+        if taken > 0 {
+            crash::reach("queue.copied");
+            ring.commit_get(head);
+            crash::reach("queue.got_committed");
+        }
+        Ok(taken)
+    }
+
+    #[inline]
+    fn copy_out<'py>(&self, py: Python<'py>, at: u32, me: u32) -> PyResult<(Arrived<'py>, u32)> {
+        let raised = |error| memory_error(&error, "a look into a queue");
+        let from = self.vault.at(at, GRANULE).map_err(raised)?;
+        // SAFETY: an item begins here, and the owner of the get lock alone may move past it.
+        let head = unsafe { Head::read(from) };
+        let granules = item::granules(head.len);
+        self.vault.at(at, granules as usize * GRANULE).map_err(raised)?;
+        // SAFETY: as above, and in range (checked).
+        let bytes = unsafe { item::body(from, head.len) };
+        let arrived = match head.kind {
+            PARCEL => {
+                // SAFETY: that is what a parcel's bytes are.
+                let address = unsafe { Address::from_bytes(bytes) };
+                Arrived::Parcel(self.post.sign(&self.vault, address, me).map_err(raised)?)
+            }
+            PICKLE => Arrived::Pickle(item::rebuild(py, PICKLE, bytes)?),
+            kind => Arrived::Value(item::rebuild(py, kind, bytes)?),
+        };
+        Ok((arrived, granules))
+    }
+
+    /// Take up to so many items, at least one; 0 if there was none in time.
+    pub fn get<'py>(
+        &self,
+        py: Python<'py>,
+        most: u32,
+        wait: &Wait,
+        closed: &dyn Fn() -> PyErr,
+        mut each: impl FnMut(Arrived<'py>),
+    ) -> PyResult<u32> {
+        let me = self.get.lock.me()?;
+        loop {
+            if self.vault.ring().is_empty() && !self.wait_for_item(py, wait)? {
+                return Ok(0);
+            }
+            if self.is_closed() {
+                return Err(closed());
+            }
+            let Some(held) = self.take(py, &self.get, me, wait)? else { return Ok(0) };
+            crash::reach("queue.get_locked");
+            let taken = self.take_out(py, me, most, &mut each)?;
+            drop(held);
+            if taken == 0 {
+                continue;
+            }
+            crash::reach("queue.got_left");
+            if self.maxsize != 0 {
+                let shared = self.shared();
+                let many = shared.many.load(Ordering::Relaxed) != 0;
+                let count = if many { i32::MAX } else { wakes(taken) };
+                shared
+                    .putters
+                    .ring(false, count, |count| futex::wake(&shared.putters.count, count));
+                crash::reach("queue.got_woken");
+            }
+            return Ok(taken);
+        }
+    }
+
+    #[cold]
+    fn wait_for_item(&self, py: Python<'_>, wait: &Wait) -> PyResult<bool> {
+        let some = || !self.vault.ring().is_empty() || self.is_closed();
+        self.wait_until(py, &self.shared().getters, &self.get.spin, wait, some)
+    }
+
+    // Work that is done.
+
+    /// How many items were put and not yet reported as done.
+    pub fn unfinished(&self) -> u32 {
+        let done = self.shared().done.load(Ordering::Acquire);
+        self.vault.ring().tail().number.wrapping_sub(done)
+    }
+
+    /// Report one; false if there is none to report.
+    pub fn task_done(&self) -> bool {
+        let shared = self.shared();
+        let mut done = shared.done.load(Ordering::Acquire);
+        loop {
+            if self.vault.ring().tail().number == done {
+                return false;
+            }
+            let next = done.wrapping_add(1);
+            match shared.done.compare_exchange(done, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => done = now,
+            }
+        }
+        crash::reach("queue.done");
+        if self.unfinished() == 0 {
+            shared.joiners.ring(false, i32::MAX, |count| futex::wake(&shared.joiners.count, count));
+        }
+        crash::reach("queue.done_woken");
+        true
+    }
+
+    /// Wait until all are reported.
+    pub fn join(&self, py: Python<'_>) -> PyResult<()> {
+        let done = || self.unfinished() == 0;
+        while !done() {
+            let bell = &self.shared().joiners;
+            self.wait_until(py, bell, &self.get.spin, &Wait::endless(), done)?;
+        }
+        Ok(())
+    }
+}
+
+fn wakes(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}

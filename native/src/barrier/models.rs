@@ -1,10 +1,8 @@
 //! A round ends in one way for all who were in it.
 
 use super::*;
-use crate::protocol::models::{explore_shared, Futex};
+use crate::protocol::models::{explore_shared, process, Futex};
 use crate::protocol::AtomicU32;
-use loom::sync::Arc;
-use loom::thread;
 
 struct World {
     word: AtomicU64,
@@ -58,21 +56,13 @@ impl World {
     }
 }
 
-fn beside<T: 'static>(
-    world: &Arc<World>,
-    run: impl FnOnce(&World) -> T + 'static,
-) -> thread::JoinHandle<T> {
-    let world = world.clone();
-    thread::spawn(move || run(&world))
-}
-
 #[test]
 fn three_pass_and_one_acts() {
     explore_shared(
         Some(2),
         || World::new(3),
         |world| {
-            let others = [2, 3].map(|me| beside(&world, move |world| world.pass(me)));
+            let others = [2, 3].map(|me| process(&world, move |world| world.pass(me)));
             assert!(world.pass(1));
             others.into_iter().for_each(|other| assert!(other.join().unwrap()));
             assert_eq!(world.acted.load(Ordering::SeqCst), 1);
@@ -86,7 +76,7 @@ fn two_pass_twice() {
         Some(2),
         || World::new(2),
         |world| {
-            let other = beside(&world, |world| world.pass(2) && world.pass(2));
+            let other = process(&world, |world| world.pass(2) && world.pass(2));
             assert!(world.pass(1) && world.pass(1));
             assert!(other.join().unwrap());
             assert_eq!(world.acted.load(Ordering::SeqCst), 2);
@@ -100,8 +90,8 @@ fn broken_for_both_or_for_none() {
         Some(3),
         || World::new(2),
         |world| {
-            let other = beside(&world, |world| world.pass(2));
-            let breaker = beside(&world, |world| {
+            let other = process(&world, |world| world.pass(2));
+            let breaker = process(&world, |world| {
                 let broken = world.barrier(3).break_round(0);
                 world.futex.wake(i32::MAX);
                 broken
@@ -123,7 +113,7 @@ fn a_reset_ends_the_round_for_those_who_wait() {
                 Arrival::Signed(place) => place,
                 other => panic!("{other:?}"),
             };
-            let resetter = beside(&world, |world| {
+            let resetter = process(&world, |world| {
                 world.barrier(3).reset();
                 world.futex.wake(i32::MAX);
             });

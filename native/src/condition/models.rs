@@ -1,9 +1,7 @@
 //! A notification reaches exactly one of those who waited when it was given.
 
 use super::*;
-use crate::protocol::models::{explore_shared, Futex};
-use loom::sync::Arc;
-use loom::thread;
+use crate::protocol::models::{explore_shared, process, Futex};
 
 const DEAD: u32 = 99;
 
@@ -52,20 +50,12 @@ impl World {
     }
 }
 
-fn beside<T: 'static>(
-    world: &Arc<World>,
-    run: impl FnOnce(&World) -> T + 'static,
-) -> thread::JoinHandle<T> {
-    let world = world.clone();
-    thread::spawn(move || run(&world))
-}
-
 #[test]
 fn all_who_wait_are_woken() {
     explore_shared(Some(3), World::new, |world| {
         let seats = [world.sit(1), world.sit(2)];
         let waiters =
-            [1, 2].map(|me| beside(&world, move |world| world.wait(me, seats[me as usize - 1])));
+            [1, 2].map(|me| process(&world, move |world| world.wait(me, seats[me as usize - 1])));
         assert_eq!(world.notify(1) + world.notify(usize::MAX), 2);
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
         assert_eq!(world.row(7).waiting(), 0);
@@ -76,7 +66,7 @@ fn all_who_wait_are_woken() {
 fn a_notification_that_comes_as_one_gives_up_is_not_lost() {
     explore_shared(None, World::new, |world| {
         let (first, second) = (world.sit(1), world.sit(2));
-        let impatient = beside(&world, move |world| !world.row(1).give_up(first));
+        let impatient = process(&world, move |world| !world.row(1).give_up(first));
         assert_eq!(world.notify(1), 1);
         let taken = impatient.join().unwrap();
         assert!(taken != world.row(2).take_grant(second), "by the one or by the other");
@@ -89,7 +79,7 @@ fn what_a_dead_one_was_granted_goes_to_one_other() {
         world.sit(DEAD);
         let seats = [world.sit(1), world.sit(2)];
         assert_eq!(world.notify(1), 1);
-        let other = beside(&world, move |world| world.inherit(2, seats[1]));
+        let other = process(&world, move |world| world.inherit(2, seats[1]));
         let mine = world.inherit(1, seats[0]);
         assert!(mine != other.join().unwrap());
         assert_eq!(world.row(7).waiting(), 1);
@@ -102,7 +92,7 @@ fn who_inherits_and_is_notified_as_well_hands_one_on() {
         world.sit(DEAD);
         let seats = [world.sit(1), world.sit(2)];
         assert_eq!(world.notify(1), 1);
-        let other = beside(&world, move |world| world.inherit(1, seats[0]));
+        let other = process(&world, move |world| world.inherit(1, seats[0]));
         assert_eq!(world.notify(1), 1);
         let inherited = other.join().unwrap();
         let through = [1, 2].map(|me| world.row(me).take_grant(seats[me as usize - 1]));

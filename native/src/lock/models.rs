@@ -7,9 +7,9 @@
 //! bounded to so many preemptions.
 
 use super::*;
+use crate::protocol::models::process;
 use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Condvar, Mutex};
-use loom::thread;
 use std::collections::VecDeque;
 
 /// Run a scene in every way it can go; its world is new each time.
@@ -17,15 +17,6 @@ fn explore(preemptions: Option<usize>, scene: impl Fn(Arc<World>) + Sync + Send 
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
     builder.check(move || scene(Arc::new(World::new())));
-}
-
-/// Another process in the same world.
-fn process<T: 'static>(
-    world: &Arc<World>,
-    run: impl FnOnce(&World) -> T + 'static,
-) -> thread::JoinHandle<T> {
-    let world = world.clone();
-    thread::spawn(move || run(&world))
 }
 
 /// FUTEX_WAIT and FUTEX_WAKE: the kernel compares the word under the lock of its queue, and wakes

@@ -43,9 +43,9 @@ fn explore_with(
 }
 
 /// Another process in the same world.
-fn process<T: 'static>(
-    world: &Arc<World>,
-    run: impl FnOnce(&World) -> T + 'static,
+pub(crate) fn process<W: 'static, T: 'static>(
+    world: &Arc<W>,
+    run: impl FnOnce(&W) -> T + 'static,
 ) -> thread::JoinHandle<T> {
     let world = world.clone();
     thread::spawn(move || run(&world))

@@ -248,24 +248,38 @@ impl Block {
         view: *mut ffi::Py_buffer,
         flags: c_int,
     ) -> PyResult<()> {
-        if view.is_null() {
-            return Err(PyBufferError::new_err("no view to fill"));
-        }
         let block = slf.get();
         let start = block.lease.region.private.at(block.offset, block.len);
-        let (len, readonly) = (block.len as ffi::Py_ssize_t, c_int::from(block.readonly));
         // SAFETY: the memory lives as long as the lease, which the view holds through its owner.
-        let answer = unsafe {
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), len, readonly, flags)
-        };
-        if answer == -1 {
-            Err(PyErr::fetch(slf.py()))
-        } else {
-            Ok(())
-        }
+        unsafe { fill_view(view, slf.as_any(), (start, block.len), block.readonly, flags) }
     }
 
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
+}
+
+/// Make a view of plain bytes, for an object's buffer protocol.
+///
+/// # Safety
+/// The bytes must live as long as `owner`.
+pub unsafe fn fill_view(
+    view: *mut ffi::Py_buffer,
+    owner: &Bound<'_, PyAny>,
+    (start, len): (*mut u8, usize),
+    readonly: bool,
+    flags: c_int,
+) -> PyResult<()> {
+    if view.is_null() {
+        return Err(PyBufferError::new_err("no view to fill"));
+    }
+    let (len, readonly) = (len as ffi::Py_ssize_t, c_int::from(readonly));
+    // SAFETY: the view takes a reference to its owner; the rest is the caller's word.
+    let answer =
+        unsafe { ffi::PyBuffer_FillInfo(view, owner.as_ptr(), start.cast(), len, readonly, flags) };
+    if answer == -1 {
+        Err(PyErr::fetch(owner.py()))
+    } else {
+        Ok(())
+    }
 }
 
 /// A payload and its buffers in another process's heap, as views that share one lease.

@@ -1,10 +1,11 @@
 //! Shared memory as a Python object: a buffer, and a handle that other processes can attach.
 
+use super::block::fill_view;
 use super::finalizing::without_gil;
 use super::memory_error;
 use crate::chunk::{Chunk, Spot};
 use crate::registry::{Id, Registry};
-use pyo3::exceptions::{PyBufferError, PyFileNotFoundError, PyIndexError, PyOSError, PyValueError};
+use pyo3::exceptions::{PyFileNotFoundError, PyIndexError, PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::io::Result;
@@ -137,22 +138,10 @@ impl PySpot {
         view: *mut ffi::Py_buffer,
         flags: c_int,
     ) -> PyResult<()> {
-        if view.is_null() {
-            return Err(PyBufferError::new_err("no view to fill"));
-        }
         let this = slf.get();
         let start = this.spot.at(0, this.spot.len);
-        let len = this.spot.len as ffi::Py_ssize_t;
         // SAFETY: the memory lives as long as the object, which the view holds.
-        let answer = unsafe {
-            let readonly = c_int::from(this.readonly);
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), len, readonly, flags)
-        };
-        if answer == -1 {
-            Err(PyErr::fetch(slf.py()))
-        } else {
-            Ok(())
-        }
+        unsafe { fill_view(view, slf.as_any(), (start, this.spot.len), this.readonly, flags) }
     }
 
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}

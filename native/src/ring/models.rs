@@ -6,10 +6,10 @@
 
 use super::*;
 use crate::lock::{self, Look};
+use crate::protocol::models::process;
 use crate::protocol::models::Futex;
 use crate::protocol::BellShared;
 use loom::sync::Arc;
-use loom::thread;
 
 const GRANULES: u32 = 4;
 const SEGMENTS: usize = 4;
@@ -200,14 +200,6 @@ fn explore(preemptions: usize, maxsize: u32, scene: impl Fn(Arc<World>) + Sync +
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(move || scene(Arc::new(World::new(maxsize))));
-}
-
-fn process<T: 'static>(
-    world: &Arc<World>,
-    run: impl FnOnce(&World) -> T + 'static,
-) -> thread::JoinHandle<T> {
-    let world = world.clone();
-    thread::spawn(move || run(&world))
 }
 
 #[test]

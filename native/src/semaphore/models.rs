@@ -3,9 +3,7 @@
 //! Nobody dies here, so there are no slices: a lost wake-up shows as a deadlock.
 
 use super::*;
-use crate::protocol::models::{explore_shared, Futex};
-use loom::sync::Arc;
-use loom::thread;
+use crate::protocol::models::{explore_shared, process, Futex};
 
 struct World {
     word: AtomicU32,
@@ -69,21 +67,13 @@ impl World {
     }
 }
 
-fn beside<T: 'static>(
-    world: &Arc<World>,
-    run: impl FnOnce(&World) -> T + 'static,
-) -> thread::JoinHandle<T> {
-    let world = world.clone();
-    thread::spawn(move || run(&world))
-}
-
 #[test]
 fn as_many_as_are_given_get_through() {
     explore_shared(
         Some(3),
         || World::new(0, 0),
         |world| {
-            let others = [beside(&world, World::acquire), beside(&world, World::acquire)];
+            let others = [process(&world, World::acquire), process(&world, World::acquire)];
             world.release();
             world.release();
             others.into_iter().for_each(|other| other.join().unwrap());
@@ -102,7 +92,7 @@ fn one_permit_goes_round() {
                 world.acquire();
                 world.release();
             };
-            let others = [beside(&world, round), beside(&world, round)];
+            let others = [process(&world, round), process(&world, round)];
             round(&world);
             others.into_iter().for_each(|other| other.join().unwrap());
             assert_eq!(world.word.load(Ordering::Relaxed) & MOST, 1);
@@ -116,7 +106,7 @@ fn one_place_goes_round() {
         Some(2),
         || World::new(0, 1),
         |world| {
-            let others = [2, 3].map(|me| beside(&world, move |world| world.visit(me, 1)));
+            let others = [2, 3].map(|me| process(&world, move |world| world.visit(me, 1)));
             world.visit(1, 1);
             others.into_iter().for_each(|other| other.join().unwrap());
         },
@@ -129,7 +119,7 @@ fn two_places_for_three() {
         Some(2),
         || World::new(0, 2),
         |world| {
-            let others = [2, 3].map(|me| beside(&world, move |world| world.visit(me, 2)));
+            let others = [2, 3].map(|me| process(&world, move |world| world.visit(me, 2)));
             world.visit(1, 2);
             others.into_iter().for_each(|other| other.join().unwrap());
         },
@@ -145,7 +135,7 @@ fn the_place_of_a_dead_one_is_taken_once() {
             world.places[0].store(9, Ordering::Relaxed);
             let heir =
                 |me| move |world: &World| sign(&world.places, 0, me, |agent| agent == 9).is_some();
-            let other = beside(&world, heir(2));
+            let other = process(&world, heir(2));
             let mine = heir(1)(&world);
             assert!(mine != other.join().unwrap());
         },

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from garrison import _core
 from garrison.memory import Spot
+from garrison.sync._bound import bind
 from garrison.sync._locks import Lock, Mutex, RLock
 
 __all__ = ["Condition"]
@@ -47,6 +48,15 @@ class Condition:
         "release",
         "wait",
     )
+    if TYPE_CHECKING:
+
+        def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+        def release(self) -> None: ...
+        def wait(self, timeout: float | None = None) -> bool: ...
+        def notify(self, n: int = 1) -> None: ...
+        def notify_all(self) -> None: ...
+        def __enter__(self) -> bool: ...
+        def __exit__(self, *args: object) -> None: ...
 
     def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any = None) -> None:
         if lock is None:
@@ -59,9 +69,9 @@ class Condition:
     def _settle(self, spot: Spot, lock: Mutex) -> None:
         core = _core.Condition(spot, lock._semlock)
         self._spot, self._lock, self._core = spot, lock, core
-        self.acquire, self.release = lock.acquire, lock.release
-        self.__enter__, self.__exit__ = lock.__enter__, lock.__exit__
-        self.wait, self.notify, self.notify_all = core.wait, core.notify, core.notify_all
+        bind(self, Condition, acquire=lock.acquire, release=lock.release)
+        bind(self, Condition, __enter__=lock.__enter__, __exit__=lock.__exit__)
+        bind(self, Condition, wait=core.wait, notify=core.notify, notify_all=core.notify_all)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until `predicate` is true; its last value, which is false after a timeout."""

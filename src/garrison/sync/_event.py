@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from garrison import _core
 from garrison.memory import Spot
+from garrison.sync._bound import bind
 
 __all__ = ["Event"]
 
@@ -31,6 +32,12 @@ class Event:
     """
 
     __slots__ = ("__weakref__", "_spot", "clear", "is_set", "set", "wait")
+    if TYPE_CHECKING:
+
+        def is_set(self) -> bool: ...
+        def set(self) -> None: ...
+        def clear(self) -> None: ...
+        def wait(self, timeout: float | None = None) -> bool: ...
 
     def __init__(self, *, ctx: Any = None) -> None:
         self._settle(Spot(SIZE))
@@ -38,7 +45,7 @@ class Event:
     def _settle(self, spot: Spot) -> None:
         core = _core.Event(spot)
         self._spot = spot
-        self.is_set, self.set, self.clear, self.wait = core.is_set, core.set, core.clear, core.wait
+        bind(self, Event, is_set=core.is_set, set=core.set, clear=core.clear, wait=core.wait)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._spot,)

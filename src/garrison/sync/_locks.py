@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from garrison import _core
 from garrison.memory import Spot
 from garrison.sync._abandon import MODES
+from garrison.sync._bound import bind
 from garrison.sync._graph import remember
 
 __all__ = ["Lock", "RLock"]
@@ -17,11 +18,7 @@ SIZE = 64
 
 
 class Mutex:
-    """What `Lock` and `RLock` have in common.
-
-    The methods are the core's, bound when the lock is made. Looked up on the class, ``with`` would
-    bind both anew each time, and that costs more than taking the lock does.
-    """
+    """What `Lock` and `RLock` have in common: the core's methods, bound when the lock is made."""
 
     __slots__ = (
         "__enter__",
@@ -34,6 +31,15 @@ class Mutex:
         "recover",
         "release",
     )
+    if TYPE_CHECKING:
+
+        def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+        def recover(self, block: bool = True, timeout: float | None = None) -> bool: ...
+        def release(self) -> None: ...
+        def locked(self) -> bool: ...
+        def __enter__(self) -> bool: ...
+        def __exit__(self, *args: object) -> None: ...
+
     _recursive = False
 
     def __init__(
@@ -46,9 +52,9 @@ class Mutex:
         self._place = (spot, offset, mode, detects)
         remember(lock)
         self._semlock = lock
-        self.acquire, self.release, self.__enter__, self.__exit__ = lock.quick()
-        self.recover = lock.recover
-        self.locked = lock.locked
+        acquire, release, enter, leave = lock.quick()
+        bind(self, Mutex, acquire=acquire, release=release, __enter__=enter, __exit__=leave)
+        bind(self, Mutex, recover=lock.recover, locked=lock.locked)
 
     @classmethod
     def _at(cls: type[L], spot: Spot, offset: int, mode: int = 0, detects: bool = False) -> L:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from garrison import _core
 from garrison.memory import Spot
+from garrison.sync._bound import bind
 from garrison.sync._graph import remember
 
 __all__ = ["SEM_VALUE_MAX", "BoundedSemaphore", "Semaphore"]
@@ -51,6 +52,14 @@ class Semaphore:
         "locked",
         "release",
     )
+    if TYPE_CHECKING:
+
+        def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
+        def release(self) -> None: ...
+        def get_value(self) -> int: ...
+        def locked(self) -> bool: ...
+        def __enter__(self) -> bool: ...
+        def __exit__(self, *args: object) -> None: ...
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         permits = _permits(value)
@@ -60,12 +69,9 @@ class Semaphore:
         core = _core.Semaphore(spot, value, most, places)
         self._place = (spot, most, places)
         self._semlock = core
-        self.acquire = core.acquire
-        self.release = core.release
-        self.get_value = core.get_value
-        self.locked = core.locked
-        self.__enter__ = core.__enter__
-        self.__exit__ = core.__exit__
+        bind(self, Semaphore, acquire=core.acquire, release=core.release, locked=core.locked)
+        bind(self, Semaphore, __enter__=core.__enter__, __exit__=core.__exit__)
+        bind(self, Semaphore, get_value=core.get_value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), *self._place)

@@ -20,6 +20,7 @@ ORDER = [
     "value_add",
     "lock_uncontended",
     "lock_two_processes",
+    "lock_death",
     "array_items",
     "array_numpy",
     "share_tasks",

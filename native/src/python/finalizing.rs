@@ -74,10 +74,13 @@ fn stay() -> ! {
 }
 
 fn park_if_finalizing() {
-    // SAFETY: both calls cannot fail.
-    let main = unsafe { libc::syscall(libc::SYS_gettid) == libc::c_long::from(libc::getpid()) };
-    // The main thread is the one that finalizes.
-    if !main && is_finalizing() {
+    // The main thread is the one that finalizes. Asked last: that takes two system calls.
+    if is_finalizing() && !is_main() {
         stay()
     }
+}
+
+fn is_main() -> bool {
+    // SAFETY: both calls cannot fail.
+    unsafe { libc::syscall(libc::SYS_gettid) == libc::c_long::from(libc::getpid()) }
 }

@@ -161,9 +161,17 @@ impl Chunk {
         self.head().exports.load(Ordering::Relaxed) > arrived
     }
 
-    /// A handle has arrived here.
+    /// A handle has arrived here. One that arrives twice does not count for another.
     pub fn import(&self) {
-        self.head().imports.fetch_add(1, Ordering::Relaxed);
+        let (exports, imports) = (&self.head().exports, &self.head().imports);
+        let mut seen = imports.load(Ordering::Relaxed);
+        while seen < exports.load(Ordering::Relaxed) {
+            let next = seen + 1;
+            match imports.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
     }
 
     /// Have no longer what was kept for handles that have all arrived.

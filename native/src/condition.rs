@@ -95,24 +95,20 @@ impl Row<'_> {
         })
     }
 
-    /// Was it granted? Then the seat is empty again.
-    pub fn take_grant(&self, taken: Taken) -> bool {
-        let seat = &self.seats[taken.number];
-        if seat.load(Ordering::Acquire) == taken.word {
-            return false;
-        }
-        seat.store(EMPTY, Ordering::Release);
-        true
+    /// Was it granted? The seat stays signed for until [`Row::leave`]: should we die before we can use
+    /// the notification, it is found there.
+    pub fn is_granted(&self, taken: Taken) -> bool {
+        self.seats[taken.number].load(Ordering::Acquire) != taken.word
     }
 
-    /// Leave without a notification. False if it has come in the meantime, and is taken.
+    /// Leave a seat that was granted: the notification is used, or handed on.
+    pub fn leave(&self, taken: Taken) {
+        self.seats[taken.number].store(EMPTY, Ordering::Release);
+    }
+
+    /// Leave without a notification. False if it has come in the meantime.
     pub fn give_up(&self, taken: Taken) -> bool {
-        let seat = &self.seats[taken.number];
-        let left = change(seat, taken.word, EMPTY);
-        if !left {
-            seat.store(EMPTY, Ordering::Release);
-        }
-        left
+        change(&self.seats[taken.number], taken.word, EMPTY)
     }
 
     /// Grant a notification to the `count` who have waited longest. `wake` gets their seats.
@@ -150,31 +146,36 @@ impl Row<'_> {
         oldest
     }
 
-    /// Take over what was granted to somebody who is dead, if we waited when it was. True if so; our
-    /// seat is empty then. Seats of the dead who waited are cleared on the way.
+    /// Take over what was granted to somebody who is dead, if we waited when it was: the granted seat
+    /// that is ours instead. One store signs for it, so it is never nobody's.
     pub fn inherit(
         &self,
         taken: Taken,
         is_dead: impl Fn(u32) -> bool,
         wake: impl Fn(usize),
-    ) -> bool {
+    ) -> Option<Taken> {
         let ours = Seat::unpack(taken.word).ticket;
-        for seat in self.seats {
+        for (number, seat) in self.seats.iter().enumerate() {
             let word = seat.load(Ordering::Acquire);
             let other = Seat::unpack(word);
-            if word == EMPTY || other.agent == self.me || !is_dead(other.agent) {
+            let for_us = other.state == GRANTED && before(ours, other.ticket);
+            if !for_us || other.agent == self.me || !is_dead(other.agent) {
                 continue;
             }
-            let for_us = other.state == GRANTED && before(ours, other.ticket);
-            if change(seat, word, EMPTY) && for_us {
-                if !self.give_up(taken) {
-                    // Ours came as well: this one goes to the next.
-                    self.grant_before(other.ticket, 1, wake);
-                }
-                return true;
+            let mine = Seat { agent: self.me, ..other }.pack();
+            if !change(seat, word, mine) {
+                continue;
             }
+            let found = Taken { number, word: mine };
+            if self.give_up(taken) {
+                return Some(found);
+            }
+            // Ours came as well: this one goes to the next.
+            self.grant_before(other.ticket, 1, wake);
+            self.leave(found);
+            return Some(taken);
         }
-        false
+        None
     }
 
     /// Hand on a notification that was taken and will not be used.

@@ -450,25 +450,32 @@ impl Registry {
     /// Sign for a record of a wait; nothing if there is no room for one.
     pub fn take_row(&self) -> Option<&WaitShared> {
         let me = self.me().ok()?;
-        for number in 0..ROWS {
-            let row = match self.row(number) {
-                Some(row) => row,
-                None => {
-                    let size = size_of::<WaitShared>();
-                    let first = number * size / PAGE * PAGE;
-                    self.segment.reserve_control(WAITS_AT + first, PAGE).ok()?;
-                    self.head().rows.fetch_max(((first + PAGE) / size) as u32, Ordering::Release);
-                    self.row(number)?
-                }
-            };
-            let of = row.agent.load(Ordering::Relaxed);
-            if (of == 0 || (of != me && self.is_dead(of)))
-                && row.agent.compare_exchange(of, me, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-            {
-                return Some(row);
-            }
+        let sign = |row: &WaitShared, of| {
+            row.agent.compare_exchange(of, me, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        let rows = || (0..ROWS).map_while(|number| self.row(number));
+        // Who is dead is asked only if all are in use: it is expensive.
+        rows()
+            .find(|row| sign(row, 0))
+            .or_else(|| self.more_rows().filter(|row| sign(row, 0)))
+            .or_else(|| {
+                rows().find(|row| {
+                    let of = row.agent.load(Ordering::Relaxed);
+                    of != me && self.is_dead(of) && sign(row, of)
+                })
+            })
+    }
+
+    /// The first of a further page of rows.
+    fn more_rows(&self) -> Option<&WaitShared> {
+        let first = self.head().rows.load(Ordering::Acquire) as usize;
+        if first >= ROWS {
+            return None;
         }
-        None
+        let size = size_of::<WaitShared>();
+        self.segment.reserve_control(WAITS_AT + first * size, PAGE).ok()?;
+        self.head().rows.fetch_max((first + PAGE / size) as u32, Ordering::Release);
+        self.row(first)
     }
 
     /// All waits of the family that have lasted for a slice.

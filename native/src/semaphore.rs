@@ -114,7 +114,14 @@ pub fn unsign(word: &AtomicU32, places: &[AtomicU32], hint: usize, me: u32) -> b
     }
     // Before the place is free: whoever takes it for want of a living holder must know.
     word.fetch_or(HANDED, Ordering::SeqCst);
-    places.iter().any(|place| free(place, place.load(Ordering::Relaxed)))
+    loop {
+        let held = |place: &&AtomicU32| place.load(Ordering::Relaxed) != NOBODY;
+        // Somebody else may be faster with the one that was found.
+        let Some(place) = places.iter().find(held) else { return false };
+        if free(place, place.load(Ordering::Relaxed)) {
+            return true;
+        }
+    }
 }
 
 /// Before sleeping for want of a place: the word to sleep on. The caller then looks once more.

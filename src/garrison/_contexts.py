@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from multiprocessing import context
+import sys
+from multiprocessing import context, queues
 from typing import TYPE_CHECKING, Any
 
 from garrison import memory, sync
@@ -55,7 +56,14 @@ class _Own:
         return sync.JoinableQueue(maxsize, ctx=self)
 
     def SimpleQueue(self) -> sync.SimpleQueue:  # noqa: N802 - the standard name
-        """Return a queue with three methods."""
+        """Return a queue with three methods.
+
+        An executor of `concurrent.futures` waits for the descriptor of its queue's pipe. Garrison's
+        queues have no descriptor, so it gets one of the standard library's.
+        """
+        if sys._getframe(1).f_globals.get("__name__") == "concurrent.futures.process":
+            chosen: Any = queues.SimpleQueue(ctx=self)
+            return chosen  # type: ignore[no-any-return]
         return sync.SimpleQueue(ctx=self)
 
     def Value(  # noqa: N802 - the standard name

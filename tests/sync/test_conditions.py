@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pickle
 import signal
@@ -17,7 +18,7 @@ import pytest
 
 from garrison.errors import AbandonedLock
 from garrison.sync import Condition, Lock, RLock
-from sync.forked import Forked, armed, died, until
+from sync.forked import Forked, arm, armed, died, until
 
 pytestmark = pytest.mark.filterwarnings(f"ignore::{AbandonedLock.__module__}.AbandonedLock")
 
@@ -230,32 +231,51 @@ def test_a_waiter_that_is_killed_after_it_was_notified_leaves_it_to_the_next() -
         assert second.answer() == "True"
 
 
-WAITER_DIES = [
-    ("condition.seated", 1),
-    ("lock.released", 1),
-    ("condition.unlocked", 1),
-    # It has taken its notification, and dies with it: the next one needs another.
-    ("condition.woken", 2),
-    ("condition.left", 2),
-]
-
-
-@pytest.mark.parametrize(("point", "notifications"), WAITER_DIES)
-def test_death_in_wait(point: str, notifications: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_waiter_that_dies_before_it_has_the_lock_again(blocked: bool, tmp_path: Path) -> None:
     condition = Condition()
-    with armed(point, tmp_path / "token", wait, condition) as victim:
+    point = "lock.marked" if blocked else "condition.left"
+    with armed(point, tmp_path / "token", wait, condition) as first:
+        seated(condition, 1)
+        with waiting(condition, 1) as [second]:
+            with condition:
+                condition.notify()
+                assert died(first, tmp_path / "token")
+            assert second.answer() == "True"
+
+
+WAITER_DIES = ["condition.seated", "lock.released", "condition.unlocked", "condition.woken"]
+WAITER_DIES += ["condition.left", "lock.taken"]
+
+
+@pytest.mark.parametrize("point", WAITER_DIES)
+def test_death_in_wait(point: str, tmp_path: Path) -> None:
+    condition, before = Condition(), point in WAITER_DIES[:3]
+    # It dies as it takes the lock again, not for the first time.
+    again = point == "lock.taken"
+    run = wait_armed if again else wait
+    arguments = (condition, tmp_path / "token") if again else (condition,)
+    make = Forked if again else functools.partial(armed, point, tmp_path / "token")
+    with make(run, *arguments) as victim:
         until(lambda: victim.is_over() or condition._core.waiting == 1)
         with Forked(wait, condition) as second:
-            until(lambda: condition._core.waiting == 2 or victim.is_over())
             seated(condition, 2)
-            if notifications == 2:
+            if not before:
                 notify(condition)
             assert died(victim, tmp_path / "token")
-            assert not second.is_over()
-            notify(condition)
+            if before:
+                assert not second.is_over()
+                notify(condition)
             assert second.answer() == "True"
     assert not wait(condition, 0.01)
     assert condition._core.waiting == 0
+
+
+def wait_armed(condition: Condition, token: Path) -> bool:
+    """Wait, and die in the moment in which the lock is had again."""
+    with condition:
+        arm("lock.taken", token)
+        return condition.wait()
 
 
 @pytest.mark.parametrize("again", ["condition.woken", "condition.left", "lock.inherited"])
@@ -267,7 +287,14 @@ def test_death_in_notify_and_again_in_the_one_that_was_notified(again: str, tmp_
             with armed("condition.granted", tmp_path / "notifier", notify, condition) as notifier:
                 assert died(notifier, tmp_path / "notifier")
             assert died(first, tmp_path / "waiter")
-            notify(condition)
             assert second.answer() == "True"
     assert condition.acquire(timeout=10)
     condition.release()
+
+
+@pytest.mark.parametrize(("count", "woken"), [(-1, 0), (0, 0), (1.0, 1), (10**30, 2)])
+def test_any_number_can_be_notified(count: Any, woken: int) -> None:
+    condition = Condition()
+    with waiting(condition, 2):
+        notify(condition, count)
+        assert condition._core.waiting == 2 - woken

@@ -35,18 +35,23 @@ impl World {
     }
 
     fn wait(&self, me: u32, taken: Taken) {
-        while !self.row(me).take_grant(taken) {
+        while !self.row(me).is_granted(taken) {
             let seat = &self.seats[taken.number];
             self.futexes[taken.number]
                 .wait(|| seat.load(Ordering::SeqCst) as u32 == taken.expected());
         }
+        self.row(me).leave(taken);
     }
 
     fn inherit(&self, me: u32, taken: Taken) -> bool {
         let wake = |seat: usize| {
             self.futexes[seat].wake(1);
         };
-        self.row(me).inherit(taken, |agent| agent == DEAD, wake)
+        let granted = self.row(me).inherit(taken, |agent| agent == DEAD, wake);
+        granted.is_some_and(|seat| {
+            self.row(me).leave(seat);
+            true
+        })
     }
 }
 
@@ -69,7 +74,7 @@ fn a_notification_that_comes_as_one_gives_up_is_not_lost() {
         let impatient = process(&world, move |world| !world.row(1).give_up(first));
         assert_eq!(world.notify(1), 1);
         let taken = impatient.join().unwrap();
-        assert!(taken != world.row(2).take_grant(second), "by the one or by the other");
+        assert!(taken != world.row(2).is_granted(second), "by the one or by the other");
     });
 }
 
@@ -95,7 +100,7 @@ fn who_inherits_and_is_notified_as_well_hands_one_on() {
         let other = process(&world, move |world| world.inherit(1, seats[0]));
         assert_eq!(world.notify(1), 1);
         let inherited = other.join().unwrap();
-        let through = [1, 2].map(|me| world.row(me).take_grant(seats[me as usize - 1]));
+        let through = [1, 2].map(|me| world.row(me).is_granted(seats[me as usize - 1]));
         let passed = usize::from(inherited || through[0]) + usize::from(through[1]);
         // Two notifications for three, one of whom is dead: both survivors are through, unless the
         // first has taken its own before it saw the dead one's.

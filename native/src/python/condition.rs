@@ -13,6 +13,18 @@ use crate::table::low_half;
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::prelude::*;
 
+/// How many to notify: any number, as in the standard library, where a loop counts up to it.
+pub struct Count(usize);
+
+impl<'py> FromPyObject<'_, 'py> for Count {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        // Beyond what a float can tell there are no waiters either.
+        object.extract::<f64>().map(|number| Self(number.ceil().max(0.0) as usize))
+    }
+}
+
 /// What `garrison.Condition` is made of, beside its lock.
 #[pyclass(frozen, weakref, name = "Condition", module = "garrison._core")]
 pub struct PyCondition {
@@ -45,40 +57,48 @@ impl PyCondition {
         self.spot.chunk.registry.is_dead(agent)
     }
 
-    /// Wait in a taken seat; whether a notification came. The seat is empty afterwards.
+    /// Wait in a taken seat: the seat that was granted, or nothing after a timeout.
     fn wait_in(
         &self,
         py: Python<'_>,
         row: Row<'_>,
         taken: Taken,
         patience: &Patience,
-    ) -> PyResult<bool> {
+    ) -> PyResult<Option<Taken>> {
         let subject = Subject::at(Subject::CONDITION, &self.spot, 0);
         let mut sleeper = Sleeper::new(self.spot.chunk.registry, subject);
         let wake = |seat| self.wake(seat);
         loop {
-            if row.take_grant(taken) {
+            if row.is_granted(taken) {
                 crash::reach("condition.woken");
-                return Ok(true);
+                return Ok(Some(taken));
             }
             if patience.is_over() {
-                return Ok(!row.give_up(taken));
+                return Ok((!row.give_up(taken)).then_some(taken));
             }
             let word = self.word(taken.number);
             match sleeper.sleep(py, word, taken.expected(), (0, 0), patience) {
-                Ok(true) if row.inherit(taken, |agent| self.is_dead(agent), wake) => {
-                    return Ok(true);
+                Ok(true) => {
+                    let granted = row.inherit(taken, |agent| self.is_dead(agent), wake);
+                    if granted.is_some() {
+                        return Ok(granted);
+                    }
                 }
-                Ok(_) => {}
+                Ok(false) => {}
                 Err(error) => {
-                    // Nobody will look at a notification that has come meanwhile.
                     if !row.give_up(taken) {
-                        row.hand_on(wake);
+                        self.hand_on(row, taken);
                     }
                     return Err(error);
                 }
             }
         }
+    }
+
+    /// Nobody here will use this notification.
+    fn hand_on(&self, row: Row<'_>, granted: Taken) {
+        row.hand_on(|seat| self.wake(seat));
+        row.leave(granted);
     }
 }
 
@@ -121,29 +141,35 @@ impl PyCondition {
             }
         }
         held.shared().depth.store(depth, Ordering::Relaxed);
-        match interrupted {
-            Some(error) => {
-                if matches!(notified, Ok(true)) {
-                    row.hand_on(|seat| self.wake(seat));
+        match (interrupted, notified) {
+            (None, Ok(granted)) => {
+                if let Some(granted) = granted {
+                    row.leave(granted);
+                }
+                Ok(granted.is_some())
+            }
+            (Some(error), Ok(granted)) => {
+                if let Some(granted) = granted {
+                    self.hand_on(row, granted);
                 }
                 Err(error)
             }
-            None => notified,
+            (error, Err(first)) => Err(error.unwrap_or(first)),
         }
     }
 
-    #[pyo3(signature = (n = 1), text_signature = "($self, n=1)")]
-    fn notify(&self, py: Python<'_>, n: usize) -> PyResult<()> {
+    #[pyo3(signature = (n = Count(1)), text_signature = "($self, n=1)")]
+    fn notify(&self, py: Python<'_>, n: Count) -> PyResult<()> {
         let row = self.row()?;
         if !self.lock.bind(py).get().lock.is_mine(row.me) {
             return Err(PyAssertionError::new_err("lock is not owned"));
         }
-        row.grant(n, |seat| self.wake(seat));
+        row.grant(n.0, |seat| self.wake(seat));
         Ok(())
     }
 
     fn notify_all(&self, py: Python<'_>) -> PyResult<()> {
-        self.notify(py, usize::MAX)
+        self.notify(py, Count(usize::MAX))
     }
 
     /// How many wait at the moment.

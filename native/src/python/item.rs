@@ -31,6 +31,8 @@ pub struct Outgoing<'py> {
     bytes: Bytes<'py>,
     /// Where the bytes are, if they are big.
     pub parcel: Option<Parcel>,
+    /// Handles may be in it, which are under way once it is written.
+    pub travels: bool,
 }
 
 enum Bytes<'py> {
@@ -42,12 +44,12 @@ enum Bytes<'py> {
 
 impl<'py> Outgoing<'py> {
     fn word(kind: u8, word: u64) -> Self {
-        Self { kind, bytes: Bytes::Word(word), parcel: None }
+        Self { kind, bytes: Bytes::Word(word), parcel: None, travels: false }
     }
 
     fn object(kind: u8, object: &Bound<'py, PyAny>, bytes: &[u8]) -> Self {
         let bytes = Bytes::Object(object.clone(), bytes.as_ptr(), bytes.len());
-        Self { kind, bytes, parcel: None }
+        Self { kind, bytes, parcel: None, travels: false }
     }
 
     pub fn pickle(pickle: &Bound<'py, PyBytes>) -> Self {
@@ -55,7 +57,8 @@ impl<'py> Outgoing<'py> {
     }
 
     pub fn parcel(parcel: Parcel) -> Self {
-        Self { kind: PARCEL, bytes: Bytes::Address(parcel.address), parcel: Some(parcel) }
+        let bytes = Bytes::Address(parcel.address);
+        Self { kind: PARCEL, bytes, parcel: Some(parcel), travels: false }
     }
 
     /// A value of a type that needs no pickle; nothing for all others.

@@ -2,7 +2,7 @@
 
 use super::quick;
 use super::spot::PySpot;
-use super::waiting::{site, thread, Patience, Sleeper, Subject, Truth};
+use super::waiting::{site, thread, Patience, Sleeper, Subject, Throttle, Truth};
 use super::{coarse_now, memory_error};
 use crate::chunk::Spot;
 use crate::crash;
@@ -15,15 +15,13 @@ use pyo3::exceptions::{PyAssertionError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// How long to look at a held lock before sleeping: most are held shorter than a wake takes.
 const LOOKS: u32 = 200;
 /// Bytes of the place in the code that are kept with a lock.
 const SITE: usize = size_of::<u64>() * 5;
-/// A lock that is only ever tried is asked this often whether its owner still lives.
-const JUDGE_EVERY: u64 = 50_000_000;
 
 /// A lock in shared memory, as this process sees it; also a part of other objects.
 #[derive(Debug)]
@@ -33,7 +31,8 @@ pub struct LockRef {
     shared: *const LockShared,
     registry: &'static Registry,
     subject: Subject,
-    judged: AtomicU64,
+    /// A lock that is only ever tried is asked so often whether its owner still lives.
+    judged: Throttle,
 }
 
 // SAFETY: the pointer is into memory that `_spot` keeps, and to atomics only.
@@ -63,8 +62,7 @@ pub enum Outcome {
 
 impl Clone for LockRef {
     fn clone(&self) -> Self {
-        let judged = AtomicU64::new(0);
-        Self { _spot: self._spot.clone(), judged, ..*self }
+        Self { _spot: self._spot.clone(), judged: Throttle::default(), ..*self }
     }
 }
 
@@ -76,7 +74,7 @@ impl LockRef {
         let registry = spot.chunk.registry;
         let kind = if recursive { Subject::RLOCK } else { Subject::LOCK };
         let subject = Subject { detects, ..Subject::at(kind, spot, offset) };
-        Self { _spot: spot.clone(), shared, registry, subject, judged: AtomicU64::new(0) }
+        Self { _spot: spot.clone(), shared, registry, subject, judged: Throttle::default() }
     }
 
     #[inline]
@@ -159,7 +157,7 @@ impl LockRef {
         let (shared, registry) = (self.shared(), self.registry);
         let word = &shared.word;
         let mut sleeper = Sleeper::new(registry, self.subject);
-        let mut judge = patience.is_over() && self.may_judge();
+        let mut judge = patience.is_over() && self.judged.may();
         loop {
             let found = lock::look(word, me, judge, may_inherit, |agent| registry.is_dead(agent));
             let seen = match found {
@@ -173,7 +171,7 @@ impl LockRef {
             };
             crash::reach("lock.marked");
             if patience.is_over() {
-                if judge || !self.may_judge() {
+                if judge || !self.judged.may() {
                     return Ok(Outcome::TooLate);
                 }
                 judge = true;
@@ -204,15 +202,6 @@ impl LockRef {
             std::hint::spin_loop();
         }
         None
-    }
-
-    fn may_judge(&self) -> bool {
-        let (now, last) = (coarse_now(), self.judged.load(Ordering::Relaxed));
-        if now < last + JUDGE_EVERY {
-            return false;
-        }
-        self.judged.store(now, Ordering::Relaxed);
-        true
     }
 
     /// Whether this very thread holds it.
@@ -379,9 +368,13 @@ impl PyLock {
         recursive: bool,
         on_abandon: u8,
         detects: bool,
-    ) -> Self {
+    ) -> PyResult<Self> {
+        let inside = offset <= spot.spot.len && size_of::<LockShared>() <= spot.spot.len - offset;
+        if !inside || (spot.spot.offset + offset) % align_of::<LockShared>() != 0 {
+            return Err(PyValueError::new_err("a handle with no room for a lock"));
+        }
         let lock = LockRef::new(&spot.spot, offset, recursive, detects);
-        Self { lock, recursive, on_abandon, abandoned: AtomicBool::new(false) }
+        Ok(Self { lock, recursive, on_abandon, abandoned: AtomicBool::new(false) })
     }
 
     /// Take the lock; False if it could not be had in time.

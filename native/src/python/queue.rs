@@ -21,6 +21,22 @@ use std::sync::OnceLock;
 /// An object of more parts than this is not looked at for whether it is plain.
 const LOOKS: u32 = 200;
 
+/// A function of Python's, looked up once. Not while the cell is being filled: an import runs code,
+/// in a signal handler or a finalizer that of a queue as well.
+fn cached<'py>(
+    py: Python<'py>,
+    cell: &PyOnceLock<Py<PyAny>>,
+    module: &str,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(function) = cell.get(py) {
+        return Ok(function.bind(py).clone());
+    }
+    let function = py.import(module)?.getattr(name)?;
+    let _ = cell.set(py, function.clone().unbind());
+    Ok(function)
+}
+
 /// Raise `queue.Full` or `queue.Empty`.
 #[cold]
 fn standard(py: Python<'_>, name: &str) -> PyErr {
@@ -78,27 +94,36 @@ impl PyQueue {
         static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        let written = if item::is_plain(object, &mut LOOKS.clone()) {
-            DUMPS.import(py, "pickle", "dumps")?.call1((object, 5))?
+        let travels = !item::is_plain(object, &mut LOOKS.clone());
+        let written = if travels {
+            cached(py, &ENCODE, "garrison.sync._items", "encode")?.call1((object,))?
         } else {
-            ENCODE.import(py, "garrison.sync._items", "encode")?.call1((object,))?
+            cached(py, &DUMPS, "pickle", "dumps")?.call1((object, 5))?
         };
         // A pickle alone, or with its buffers.
-        if let Ok(pickle) = written.cast::<PyBytes>() {
-            if pickle.as_bytes().len() < BIG {
-                return Ok(Outgoing::pickle(pickle));
+        let mut item = match written.cast::<PyBytes>() {
+            Ok(pickle) if pickle.as_bytes().len() < BIG => Outgoing::pickle(pickle),
+            Ok(pickle) => Outgoing::parcel(ends.post.pack(
+                py,
+                &ends.vault,
+                PICKLE,
+                pickle.as_bytes(),
+                None,
+            )?),
+            Err(_) => {
+                let (pickle, buffers): (Bound<'_, PyBytes>, Bound<'_, PyList>) =
+                    written.extract()?;
+                let bytes = pickle.as_bytes();
+                Outgoing::parcel(ends.post.pack(py, &ends.vault, PICKLE, bytes, Some(&buffers))?)
             }
-            let parcel = ends.post.pack(py, &ends.vault, PICKLE, pickle.as_bytes(), None)?;
-            return Ok(Outgoing::parcel(parcel));
-        }
-        let (pickle, buffers): (Bound<'_, PyBytes>, Bound<'_, PyList>) = written.extract()?;
-        let parcel = ends.post.pack(py, &ends.vault, PICKLE, pickle.as_bytes(), Some(&buffers))?;
-        Ok(Outgoing::parcel(parcel))
+        };
+        item.travels = travels;
+        Ok(item)
     }
 
     fn decode<'py>(py: Python<'py>, arrived: Arrived<'py>) -> PyResult<Bound<'py, PyAny>> {
         static DECODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let loads = || DECODE.import(py, "pickle", "loads");
+        let loads = || cached(py, &DECODE, "pickle", "loads");
         match arrived {
             Arrived::Value(value) => Ok(value),
             Arrived::Pickle(pickle) => loads()?.call1((pickle,)),
@@ -121,7 +146,33 @@ impl PyQueue {
             Ok(item) => item,
             Err(error) => return Self::refused(slf, object, error),
         };
-        if ends.put(slf.py(), &mut [item], wait, &|| closed(slf))? {
+        let travels = item.travels;
+        let put = ends.put(slf.py(), &mut [item], wait, &|| closed(slf));
+        if !matches!(put, Ok(true)) && travels {
+            // Handles in it are under way no longer.
+            slf.py().import("garrison.sync._items")?.call_method0("withdraw_last")?;
+        }
+        if put? {
+            Ok(())
+        } else {
+            Err(standard(slf.py(), "Full"))
+        }
+    }
+
+    fn put_all(slf: &Bound<'_, Self>, items: &Bound<'_, PyAny>, wait: &Wait) -> PyResult<()> {
+        let ends = Self::open(slf)?;
+        let mut written = Vec::new();
+        for item in items.try_iter()? {
+            written.push(Self::encode(slf, ends, &item?)?);
+        }
+        let most = if ends.maxsize == 0 { i32::MAX as usize } else { ends.maxsize as usize };
+        if written.len() > most {
+            return Err(PyValueError::new_err(format!(
+                "{} items at once never fit into a queue of {most}; put them in smaller groups",
+                written.len()
+            )));
+        }
+        if written.is_empty() || ends.put(slf.py(), &mut written, wait, &|| closed(slf))? {
             Ok(())
         } else {
             Err(standard(slf.py(), "Full"))
@@ -225,24 +276,12 @@ impl PyQueue {
         block: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let ends = Self::open(slf)?;
-        let wait = Wait::of(block, timeout)?;
-        let mut written = Vec::new();
-        for item in items.try_iter()? {
-            written.push(Self::encode(slf, ends, &item?)?);
-        }
-        let most = if ends.maxsize == 0 { i32::MAX as usize } else { ends.maxsize as usize };
-        if written.len() > most {
-            return Err(PyValueError::new_err(format!(
-                "{} items at once never fit into a queue of {most}; put them in smaller groups",
-                written.len()
-            )));
-        }
-        if written.is_empty() || ends.put(slf.py(), &mut written, &wait, &|| closed(slf))? {
-            Ok(())
-        } else {
-            Err(standard(slf.py(), "Full"))
-        }
+        let handles = slf.py().import("garrison.memory._handles")?;
+        let since = handles.getattr("exported")?;
+        Self::put_all(slf, items, &Wait::of(block, timeout)?).or_else(|error| {
+            handles.call_method1("withdraw", (since,))?;
+            Err(error)
+        })
     }
 
     /// Take up to `max_items` items, waiting for the first one only, or raise `queue.Empty`.

@@ -2,7 +2,7 @@
 
 use super::memory_error;
 use super::spot::PySpot;
-use super::waiting::{Patience, Sleeper, Subject, Truth};
+use super::waiting::{Patience, Sleeper, Subject, Throttle, Truth};
 use crate::chunk::Spot;
 use crate::crash;
 use crate::futex;
@@ -11,6 +11,7 @@ use crate::registry::Registry;
 use crate::semaphore::{self, HANDED, MOST, NOBODY};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use std::cell::Cell;
 use std::sync::atomic::AtomicUsize;
 
 const TOO_OFTEN: &str = "semaphore or lock released too many times";
@@ -28,6 +29,7 @@ pub struct PySemaphore {
     places: usize,
     /// Where this process was lucky last.
     hint: AtomicUsize,
+    judged: Throttle,
 }
 
 impl PySemaphore {
@@ -60,7 +62,18 @@ impl PySemaphore {
         }
         let registry = self.registry();
         let on_loan = || self.word().load(Ordering::SeqCst) & HANDED == 0;
-        let is_dead = |agent| judge && on_loan() && registry.is_dead(agent);
+        // Few processes hold many permits: each is asked about once.
+        let alive = Cell::new(NOBODY);
+        let is_dead = |agent| {
+            if !judge || agent == alive.get() || !on_loan() {
+                return false;
+            }
+            let dead = registry.is_dead(agent);
+            if !dead {
+                alive.set(agent);
+            }
+            dead
+        };
         let hint = self.hint.load(Ordering::Relaxed);
         let found = semaphore::sign(self.places(), hint, me, is_dead);
         if let Some(place) = found {
@@ -93,7 +106,7 @@ impl PySemaphore {
         let mut judge = false;
         loop {
             if patience.is_over() {
-                return Ok(self.try_take(me, true));
+                return Ok(self.try_take(me, self.judged.may()));
             }
             let Some(seen) = self.announce(me, judge) else { return Ok(true) };
             judge = sleeper.sleep(py, self.word(), seen, (0, 0), &patience)?;
@@ -136,8 +149,14 @@ impl PySemaphore {
         let kind = if bounded { Subject::BOUNDED_SEMAPHORE } else { Subject::SEMAPHORE };
         let subject = Subject::at(kind, &spot.spot, 0);
         let most = if places > 0 { 0 } else { most };
-        let made =
-            Self { spot: spot.spot.clone(), subject, most, places, hint: AtomicUsize::new(0) };
+        let made = Self {
+            spot: spot.spot.clone(),
+            subject,
+            most,
+            places,
+            hint: AtomicUsize::new(0),
+            judged: Throttle::default(),
+        };
         if let Some(value) = value {
             made.word().store(value, Ordering::Release);
         }

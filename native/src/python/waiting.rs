@@ -6,10 +6,10 @@ use crate::futex::{self, Woken};
 use crate::registry::Registry;
 use crate::segment::generation;
 use crate::waits::{cycle, Wait, WaitShared};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Nobody sleeps longer without looking: a waker may have died before it woke us.
@@ -121,6 +121,23 @@ impl Subject {
     }
 }
 
+/// What is asked often and answered at length, is answered every so often only.
+#[derive(Debug, Default)]
+pub struct Throttle(AtomicU64);
+
+impl Throttle {
+    const EVERY: u64 = 50_000_000;
+
+    pub fn may(&self) -> bool {
+        let (now, last) = (super::coarse_now(), self.0.load(Ordering::Relaxed));
+        let may = now >= last + Self::EVERY;
+        if may {
+            self.0.store(now, Ordering::Relaxed);
+        }
+        may
+    }
+}
+
 /// One wait, from slice to slice.
 pub struct Sleeper {
     registry: &'static Registry,
@@ -130,12 +147,14 @@ pub struct Sleeper {
     row: Option<&'static WaitShared>,
     /// The cycle that was there one slice ago.
     suspected: Vec<Wait>,
+    generation: u64,
 }
 
 impl Sleeper {
     pub fn new(registry: &'static Registry, subject: Subject) -> Self {
         let deaths = registry.deaths().load(Ordering::Acquire);
-        Self { registry, subject, deaths, since: 0, row: None, suspected: Vec::new() }
+        let generation = generation();
+        Self { registry, subject, deaths, since: 0, row: None, suspected: Vec::new(), generation }
     }
 
     /// Sleep on a word until it changes, somebody dies, or the slice is over. True if it is time to
@@ -166,6 +185,12 @@ impl Sleeper {
                 futex::wake(word, 1);
             }
             return Err(error);
+        }
+        if self.generation != generation() {
+            // A signal handler has forked, and this is the child: what is waited for is not its own.
+            return Err(PyRuntimeError::new_err(
+                "forked by a signal handler in the middle of a wait",
+            ));
         }
         if woken == Woken::TimedOut {
             self.show(py, holder, patience);
@@ -218,7 +243,7 @@ impl Sleeper {
 
 impl Drop for Sleeper {
     fn drop(&mut self) {
-        if let Some(row) = self.row {
+        if let Some(row) = self.row.filter(|_| self.generation == generation()) {
             row.clear();
         }
     }

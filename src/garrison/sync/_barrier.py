@@ -39,7 +39,7 @@ class Barrier:
     0
     """
 
-    __slots__ = ("__weakref__", "_action", "_core", "_parties", "_spot", "_timeout")
+    __slots__ = ("__dict__", "__weakref__", "_action", "_core", "_parties", "_spot", "_timeout")
 
     def __init__(
         self,

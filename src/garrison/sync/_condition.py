@@ -36,6 +36,7 @@ class Condition:
     """
 
     __slots__ = (
+        "__dict__",
         "__enter__",
         "__exit__",
         "__weakref__",

@@ -31,7 +31,7 @@ class Event:
     True
     """
 
-    __slots__ = ("__weakref__", "_spot", "clear", "is_set", "set", "wait")
+    __slots__ = ("__dict__", "__weakref__", "_spot", "clear", "is_set", "set", "wait")
     if TYPE_CHECKING:
 
         def is_set(self) -> bool: ...

@@ -12,11 +12,13 @@ import copyreg
 import io
 import os
 import pickle
+import threading
 from multiprocessing import reduction, util
 from typing import Any, NoReturn
 
 from garrison import _core, _os
 from garrison.errors import ItemsUnreadable, ItemUnpicklable, SharedMemoryFull
+from garrison.memory import _handles
 
 LARGE = 1 << 16
 """Buffers below this size are cheaper inside of the pickle."""
@@ -42,8 +44,27 @@ class _Pickler(pickle.Pickler):
             cls.dispatch_table = {**now[0], **now[1]}
 
 
+_latest = threading.local()
+
+
 def encode(item: object) -> bytes | tuple[bytes, list[Any]]:
     """Pickle `item`; with its large buffers beside it, if it has any."""
+    since = _handles.exported
+    try:
+        return _encode(item, since)
+    except BaseException:
+        _handles.withdraw(since)
+        raise
+    finally:
+        _latest.span = (since, _handles.exported)
+
+
+def withdraw_last() -> None:
+    """Forget the handles in what this thread has encoded last, which was not put after all."""
+    _handles.withdraw(*_latest.span)
+
+
+def _encode(item: object, since: int) -> bytes | tuple[bytes, list[Any]]:
     buffers: list[Any] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -62,6 +83,7 @@ def encode(item: object) -> bytes | tuple[bytes, list[Any]]:
         if any(view.readonly for view in buffers):
             # What was read-only here is the receiver's own there: only older protocols say so.
             buffers.clear()
+            _handles.withdraw(since)
             data = _dumps(item, 4, None)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise _refusal(item, error) from error

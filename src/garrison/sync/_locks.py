@@ -21,6 +21,7 @@ class Mutex:
     """What `Lock` and `RLock` have in common: the core's methods, bound when the lock is made."""
 
     __slots__ = (
+        "__dict__",
         "__enter__",
         "__exit__",
         "__weakref__",
@@ -106,7 +107,8 @@ class Lock(Mutex):
     detect_deadlocks : bool
         Whether a wait that can never end, because each of some processes or threads waits for a
         lock that the next one holds, is ended with `DeadlockError` in one of them. All the locks
-        concerned must be made with it; taking one costs a microsecond more.
+        concerned must be made with it, and be released by who took them, as in a ``with``;
+        taking one costs a microsecond more.
 
     Examples
     --------

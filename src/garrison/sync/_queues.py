@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import operator
 import resource
 import types
@@ -153,6 +154,14 @@ class _End:
 
     def __init__(self, queue: SimpleQueue) -> None:
         self.closed = queue._closed
+
+    def fileno(self) -> int:
+        """Raise: there is no pipe that could be waited for."""
+        msg = (
+            "a queue of garrison's has no descriptor to wait for; use get(timeout=...) in a thread "
+            "or multiprocessing.Queue where descriptors are waited for"
+        )
+        raise io.UnsupportedOperation(msg)
 
 
 def _checked(maxsize: Any) -> int:

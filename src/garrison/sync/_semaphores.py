@@ -42,6 +42,7 @@ class Semaphore:
     """
 
     __slots__ = (
+        "__dict__",
         "__enter__",
         "__exit__",
         "__weakref__",

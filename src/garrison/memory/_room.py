@@ -10,15 +10,17 @@ CHECKED = 64 << 20
 """From this size on it is worth asking whether there is that much memory."""
 
 
-def check_room(size: int) -> None:
+REMEDY = "send smaller pieces, or write the data to a file and send its name"
+
+
+def check_room(size: int, what: str = "bytes", remedy: str = REMEDY) -> None:
     """Raise before the kernel has to kill somebody for memory that is not there."""
     if size < CHECKED:
         return
     room = _os.available_memory()
     if size > room:
         msg = (
-            f"{size:,} bytes do not fit into the {room:,} bytes of memory that are left; "
-            "send smaller pieces, or write the data to a file and send its name"
+            f"{size:,} {what} do not fit into the {room:,} bytes of memory that are left; {remedy}"
         )
         raise SharedMemoryFull(msg)
 

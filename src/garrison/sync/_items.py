@@ -16,15 +16,12 @@ import threading
 from multiprocessing import reduction, util
 from typing import Any, NoReturn
 
-from garrison import _core, _os
-from garrison.errors import ItemsUnreadable, ItemUnpicklable, SharedMemoryFull
-from garrison.memory import _handles
+from garrison import _core
+from garrison.errors import ItemsUnreadable, ItemUnpicklable
+from garrison.memory import _handles, _room
 
 LARGE = 1 << 16
 """Buffers below this size are cheaper inside of the pickle."""
-CHECKED = 64 << 20
-"""From this size on it is worth asking whether there is that much memory."""
-
 
 _OF_MULTIPROCESSING: dict[type, Any] = vars(reduction.ForkingPickler)["_extra_reducers"]
 
@@ -77,7 +74,7 @@ def _encode(item: object, since: int) -> bytes | tuple[bytes, list[Any]]:
     try:
         data = _dumps(item, 5, keep)
         if not buffers:
-            if len(data) >= CHECKED:
+            if len(data) >= _room.CHECKED:
                 check_room(len(data))
             return data
         if any(view.readonly for view in buffers):
@@ -107,16 +104,9 @@ def _dumps(item: object, protocol: int, keep: Any) -> bytes:
 
 
 def check_room(size: int) -> None:
-    """Raise before the kernel has to kill somebody for memory that is not there."""
-    if size < CHECKED:
-        return
-    room = _os.available_memory()
-    if size > room:
-        msg = (
-            f"{size:,} bytes more of a queue do not fit into the {room:,} bytes of memory that are "
-            "left; have items taken faster, give the queue a maxsize, or put smaller items"
-        )
-        raise SharedMemoryFull(msg)
+    """Raise if there is no memory for so much more in a queue."""
+    remedy = "have items taken faster, give the queue a maxsize, or put smaller items"
+    _room.check_room(size, "bytes more of a queue", remedy)
 
 
 def undecodable(items: list[Any], errors: list[BaseException]) -> NoReturn:

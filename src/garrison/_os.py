@@ -13,6 +13,7 @@ import math
 import os
 import select
 import signal
+import struct
 import sys
 import time
 from pathlib import Path
@@ -245,6 +246,30 @@ def host() -> str:
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return os.uname().nodename
+
+
+def lock_byte(fd: int, byte: int) -> bool:
+    """Lock a byte for an open file description: as long as any descriptor of it is open."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def is_byte_locked(fd: int, byte: int) -> bool:
+    """Whether another open file description has locked a byte."""
+    import fcntl
+
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+
+_FLOCK = struct.Struct("hhqqi4x")
+"""``struct flock``: kind, from where, start, length, process."""
 
 
 # --- Shared memory that has names: files in a folder that is memory ------------------------------

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from garrison import __version__, fetch
+from garrison.cli import _serve
 
 __all__ = ["main"]
 
@@ -40,4 +41,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"garrison {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     fetch.add_parser(commands)
+    _serve.add_parser(commands)
     return parser

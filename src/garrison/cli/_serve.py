@@ -1,0 +1,90 @@
+"""``garrison serve``: a manager for whoever has its address and key."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from garrison.manager._connect import SCHEME, parse_address
+from garrison.manager._keys import NO_KEY, is_loopback, read_key, write_key
+from garrison.manager._sync_manager import SyncManager
+
+__all__ = ["add_parser"]
+
+DEFAULT = "127.0.0.1:5000"
+_UNUSABLE = 2
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to a command line."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve shared containers and locks to this computer and others",
+        description="Serve shared containers and locks until stopped by Ctrl-C or SIGTERM.",
+    )
+    parser.add_argument(
+        "--address",
+        default=DEFAULT,
+        metavar="HOST:PORT",
+        help=f"where to listen; port 0 is any that is free (default: {DEFAULT})",
+    )
+    parser.add_argument(
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="the key that clients must have; if there is no such file, it is made. Without a key "
+        "only programs on this computer can connect, and all of them can",
+    )
+    parser.add_argument(
+        "--path",
+        type=Path,
+        metavar="FOLDER",
+        help="keep everything in this folder across restarts (default: in memory, until the end)",
+    )
+    parser.add_argument(
+        "--sync", action="store_true", help="with --path: survive power cuts too; slower"
+    )
+    parser.set_defaults(command=run_serve)
+
+
+def run_serve(arguments: argparse.Namespace) -> int:
+    """Run ``garrison serve``; return the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        address = parse_address(arguments.address, default_port=5000)
+        key = _key(arguments.key_file)
+        manager = SyncManager(
+            address, key or NO_KEY, path=arguments.path, sync=arguments.sync
+        )
+        if not key and not is_loopback(address):
+            msg = f"other computers reach {arguments.address}: give a --key-file"
+            raise ValueError(msg)  # noqa: TRY301 - one place says what is wrong
+        server = manager.get_server()
+    except (OSError, ValueError) as error:
+        print(f"garrison serve: {error}", file=sys.stderr)
+        return _UNUSABLE
+    _tell(server.address, arguments)
+    server.run()
+    return 0
+
+
+def _key(path: Path | None) -> bytes:
+    if path is None:
+        return NO_KEY
+    if path.exists():
+        return read_key(path)
+    print(f"made a new key in {path}; copy it to the clients, secretly", file=sys.stderr)
+    return write_key(path)
+
+
+def _tell(address: tuple[Any, ...], arguments: argparse.Namespace) -> None:
+    """Say on stdout how to connect; the line can be pasted into a program."""
+    host, port = address[:2]
+    shown = f"[{host}]" if ":" in host else host
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - shown, not bound
+        shown = "THIS-HOST"
+    key = f', key=Path("{arguments.key_file}")' if arguments.key_file else ""
+    print(f'garrison.connect("{SCHEME}{shown}:{port}"{key})', flush=True)

@@ -1,0 +1,321 @@
+"""`BaseManager`: starts a server, or finds one, and gives proxies of what it registers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from multiprocessing import ProcessError, connection, context, process, util
+from typing import TYPE_CHECKING, Any
+
+from garrison.manager import _clients, _proxy
+from garrison.manager import _verbs as verbs
+from garrison.manager._keys import check_key
+from garrison.manager._listener import Listener
+from garrison.manager._objects import Registered
+from garrison.manager._serializers import serializer as find_serializer
+from garrison.manager._server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["BaseManager", "State"]
+
+
+class State:
+    """What has become of a manager; shared with its finalizer."""
+
+    __slots__ = ("value",)
+    INITIAL = 0
+    STARTED = 1
+    SHUTDOWN = 2
+
+    def __init__(self) -> None:
+        self.value = State.INITIAL
+
+
+_WRONG = {
+    State.STARTED: "Already started server",
+    State.SHUTDOWN: "Manager has shut down",
+    State.INITIAL: "Unable to start server",
+}
+
+
+class BaseManager:
+    """Starts a server process whose objects others reach by proxy, as in `multiprocessing`.
+
+    Parameters
+    ----------
+    address : tuple or str, optional
+        Where the server listens: ``(host, port)`` or the path of a socket; by default a socket
+        that only processes of this machine find.
+    authkey : bytes, optional
+        What a client must know; everything that is sent is encrypted with a key made of it. By
+        default the key that this process and its children have in common.
+    serializer : {'pickle', 'xmlrpclib'}
+        How arguments and results are written.
+    ctx : context, optional
+        How the server process is started.
+    shutdown_timeout : float
+        Seconds that the server has to end before it is terminated.
+
+    Examples
+    --------
+    >>> from garrison.managers import BaseManager
+    >>> class Tally:
+    ...     def __init__(self):
+    ...         self.votes = 0
+    ...     def vote(self):
+    ...         self.votes += 1
+    ...         return self.votes
+    >>> class Manager(BaseManager):
+    ...     pass
+    >>> Manager.register("Tally", Tally)
+    >>> with Manager() as manager:
+    ...     tally = manager.Tally()
+    ...     tally.vote()
+    ...     tally.vote()
+    1
+    2
+    """
+
+    _registry: Mapping[str, Registered] = {}
+    _Server: type[Server] = Server
+
+    def __init__(
+        self,
+        address: Any = None,
+        authkey: bytes | None = None,
+        serializer: str = "pickle",
+        ctx: Any = None,
+        *,
+        shutdown_timeout: float = 1.0,
+    ) -> None:
+        self._has_key = authkey is not None
+        if authkey is None:
+            authkey = process.current_process().authkey
+        find_serializer(serializer)
+        self._address = address
+        self._authkey: Any = process.AuthenticationString(authkey)  # type: ignore[attr-defined]
+        self._state = State()
+        self._serializer = serializer
+        self._ctx: Any = ctx or context._default_context  # type: ignore[attr-defined]
+        self._shutdown_timeout = shutdown_timeout
+        self._process: Any = None
+
+    # -- starting, finding, ending ----------------------------------------------------------------
+
+    def _must_be(self, wanted: int) -> None:
+        if self._state.value != wanted:
+            raise ProcessError(_WRONG[self._state.value])
+
+    def _check_key(self) -> None:
+        check_key(self._address, bytes(self._authkey) if self._has_key else None)
+
+    def get_server(self) -> Server:
+        """Return a server for this process to run: see its ``serve_forever`` and ``address``."""
+        self._must_be(State.INITIAL)
+        self._check_key()
+        return self._Server(self._registry, self._address, self._authkey, self._serializer)
+
+    def connect(self) -> None:
+        """Find the server at this manager's address.
+
+        Raises
+        ------
+        AuthenticationError
+            If it has another key.
+        OSError
+            If there is nobody, or no server of garrison's.
+        """
+        _clients.know_key(self._address, bytes(self._authkey))
+        self._client.connect()
+        self._state.value = State.STARTED
+
+    @property
+    def _client(self) -> Any:
+        return _clients.client(self._address, bytes(self._authkey), self._serializer)
+
+    def start(
+        self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()
+    ) -> None:
+        """Start the server process.
+
+        It is found from now on, if not ready yet; with an `initializer`, it is.
+
+        Raises
+        ------
+        OSError
+            If the address cannot be had.
+        ValueError
+            If other computers reach the address, and there is no key.
+        EOFError
+            If the initializer fails; the server has printed why.
+        """
+        self._must_be(State.INITIAL)
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._check_key()
+        listener = Listener(self._address)
+        try:
+            self._launch(listener, initializer, tuple(initargs))
+        except BaseException:
+            listener.close()
+            listener.unlink()
+            raise
+        self._address = listener.address
+        listener.close()
+        _clients.know_key(self._address, bytes(self._authkey))
+        self._state.value = State.STARTED
+        self.shutdown = util.Finalize(  # type: ignore[method-assign]
+            self,
+            type(self)._finalize_manager,
+            args=(self._process, self._client, self._state, self._shutdown_timeout, listener),
+            exitpriority=0,
+        )
+
+    def _launch(self, listener: Listener, initializer: Any, initargs: tuple[Any, ...]) -> None:
+        reader, writer = connection.Pipe(duplex=False)
+        with reader, writer:
+            self._process = self._ctx.Process(
+                target=type(self)._run_server,
+                args=(self._plan(listener), os.getpid(), writer, initializer, initargs),
+            )
+            ident = ":".join(map(str, self._process._identity))
+            self._process.name = f"{type(self).__name__}-{ident}"
+            self._process.start()
+            writer.close()
+            if initializer is not None:
+                reader.recv()
+
+    def _plan(self, listener: Listener) -> Any:
+        """Return a server for another process to run."""
+        return self._Server(
+            self._registry, listener, self._authkey, self._serializer
+        )
+
+    @staticmethod
+    def _run_server(
+        server: Server, parent: int, writer: Any, initializer: Any, initargs: tuple[Any, ...]
+    ) -> None:
+        """Be the server process."""
+        # A Ctrl-C in the terminal is for the program; the server ends when the program does.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if initializer is not None:
+            initializer(*initargs)
+        writer.send(None)
+        writer.close()
+        server.serve_forever(parent=parent)
+
+    def shutdown(self) -> None:
+        """End the server process; there is none before `start`."""
+        raise ProcessError("this manager has not started a server")
+
+    @staticmethod
+    def _finalize_manager(
+        server: Any, client: Any, state: State, timeout: float, listener: Listener
+    ) -> None:
+        state.value = State.SHUTDOWN
+        if server.is_alive():
+            client.shutdown()
+            server.join(timeout)
+        for end in (server.terminate, server.kill):
+            if server.is_alive():
+                end()
+                server.join(timeout)
+        client.close()
+        listener.unlink()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the server process to end, if this manager has started one."""
+        if self._process is not None:
+            self._process.join(timeout)
+            if not self._process.is_alive():
+                self._process = None
+
+    def __enter__(self) -> Any:
+        if self._state.value == State.INITIAL:
+            self.start()
+        self._must_be(State.STARTED)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    @property
+    def address(self) -> Any:
+        """Where the server listens."""
+        return self._address
+
+    # -- objects ----------------------------------------------------------------------------------
+
+    def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[_proxy.Token, Any]:
+        """Make an object; return which it is, and its methods. This process holds it."""
+        assert self._state.value == State.STARTED, "server not yet started"  # noqa: S101 - the standard error
+        made = self._client.create(typeid, args, kwds)
+        return _proxy.Token(typeid, self._address, made.ident), made.exposed
+
+    def _debug_info(self) -> str:
+        """Describe the objects that somebody holds."""
+        return str(self._client.ask(verbs.DEBUG, idempotent=True)[0])
+
+    def _number_of_objects(self) -> int:
+        """Return how many objects somebody holds."""
+        return int(self._client.ask(verbs.COUNT, idempotent=True)[0])
+
+    @classmethod
+    def register(
+        cls,
+        typeid: str,
+        callable: Callable[..., Any] | None = None,  # noqa: A002 - the standard name
+        proxytype: Any = None,
+        exposed: Iterable[str] | None = None,
+        method_to_typeid: Mapping[str, str] | None = None,
+        create_method: bool = True,
+    ) -> None:
+        """Let managers of this class make objects of a type.
+
+        Parameters
+        ----------
+        typeid : str
+            The type's name; the method that makes one has it.
+        callable : callable, optional
+            Makes the object, in the server. A manager that only connects needs none.
+        proxytype : type, optional
+            Makes the proxy; by default it has a method for each that the object shows.
+        exposed : iterable of str, optional
+            What proxies may call; by default the methods without a leading underscore.
+        method_to_typeid : mapping, optional
+            For methods whose results are to be proxies: the type of each.
+        create_method : bool
+            Whether the class gets a method of the type's name.
+        """
+        if "_registry" not in cls.__dict__:
+            cls._registry = dict(cls._registry)
+        chosen = proxytype or _proxy.AutoProxy
+        exposed = exposed or getattr(chosen, "_exposed_", None)
+        types = method_to_typeid or getattr(chosen, "_method_to_typeid_", None) or None
+        for name, made in (types or {}).items():
+            if type(name) is not str or type(made) is not str:
+                msg = f"method_to_typeid maps names of methods to names of types, not {name!r} to {made!r}"
+                raise TypeError(msg)
+        entry = Registered(callable, None if exposed is None else tuple(exposed), types, chosen)
+        cls._registry[typeid] = entry  # type: ignore[index]
+        if create_method:
+            setattr(cls, typeid, _maker(typeid, chosen))
+
+
+def _maker(typeid: str, proxytype: Any) -> Callable[..., Any]:
+    def make(self: BaseManager, /, *args: Any, **kwds: Any) -> Any:
+        token, exposed = self._create(typeid, *args, **kwds)
+        return proxytype(
+            token,
+            self._serializer,
+            manager=self,
+            authkey=self._authkey,
+            exposed=exposed,
+            incref=False,
+        )
+
+    make.__name__ = make.__qualname__ = typeid
+    make.__doc__ = f"Return a proxy of a new {typeid} in the server."
+    return make

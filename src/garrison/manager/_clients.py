@@ -1,0 +1,255 @@
+"""A process's way to the objects of a server: one for each address, or none if it is the server.
+
+What proxies let go of is told the server with the next thing that it is asked, or at once if
+nothing is under way: a proxy may be collected in the middle of anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+from collections import deque
+from multiprocessing import process
+from typing import TYPE_CHECKING, Any
+
+from garrison import _os
+from garrison.errors import ManagerLost
+from garrison.manager import _verbs as verbs
+from garrison.manager._connection import Connection, Refused
+from garrison.manager._objects import Made
+from garrison.manager._refusals import is_failure, raise_refusal, rebuilt
+from garrison.manager._ring import CallRing
+from garrison.manager._serializers import serializer
+
+if TYPE_CHECKING:
+    from garrison.manager._objects import Objects
+
+    Address = Any
+
+__all__ = ["Client", "LocalClient", "client", "know_key", "serve_here"]
+
+_clients: dict[tuple[Any, ...], Client] = {}
+_local: dict[Any, LocalClient] = {}
+_keys: dict[Any, bytes] = {}
+_making = threading.Lock()
+
+
+def _forget_after_fork() -> None:
+    global _making  # noqa: PLW0603 - another thread may have held it when the process forked
+    _making = threading.Lock()
+    _local.clear()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def know_key(address: Address, key: bytes) -> None:
+    """Remember the key of an address, for proxies that arrive without one."""
+    _keys[address] = key
+
+
+def client(address: Address, key: bytes | None, name: str = "pickle") -> Client | LocalClient:
+    """Return this process's way to the server at an address."""
+    if address in _local:
+        return _local[address]
+    chosen = key or _keys.get(address) or process.current_process().authkey
+    place = (address, bytes(chosen), name)
+    with _making:
+        if place not in _clients:
+            _clients[place] = Client(address, bytes(chosen), name)
+        return _clients[place]
+
+
+def serve_here(address: Address, objects: Objects | None) -> None:
+    """Reach the objects of that address directly: they are in this process."""
+    if objects is None:
+        _local.pop(address, None)
+    else:
+        _local[address] = LocalClient(objects)
+
+
+class Client:
+    """The objects of a server in another process."""
+
+    def __init__(self, address: Address, key: bytes, name: str) -> None:
+        self.address = address
+        self._key = key
+        self.connection = Connection(address, key)
+        self.connection.on_reconnect.append(self._greet)
+        self._serializer = serializer(name)
+        self._dropped: deque[str] = deque()
+        self._name: tuple[int, bytes] = (0, b"")
+        self._server: tuple[int, str] = (0, "")
+        self._local = threading.local()
+
+    @property
+    def name(self) -> bytes:
+        """Under which this process holds objects there; a forked child has another."""
+        pid, name = self._name
+        if pid != os.getpid():
+            self._dropped.clear()
+            name = secrets.token_bytes(16)
+            self._name = os.getpid(), name
+            self._greet()
+        return name
+
+    def _greet(self, *_: object) -> None:
+        answer = self.connection.ask(
+            verbs.HELLO, self._name[1], os.getpid(), _os.host(), idempotent=True
+        )
+        self._server = (int(answer[0]), str(answer[1]))
+
+    def ask(self, verb: int, *fields: Any, idempotent: bool = False) -> list[Any]:
+        """Ask the server for something, after what was left to tell it."""
+        _ = self.name
+        if self._dropped:
+            self._flush()
+        return self._ask(verb, *fields, idempotent=idempotent)
+
+    def _ask(self, verb: int, *fields: Any, idempotent: bool = False) -> list[Any]:
+        try:
+            return self.connection.ask(verb, *fields, idempotent=idempotent)
+        except Refused as refusal:
+            raise_refusal(refusal, self._serializer)
+
+    def another(self) -> Connection:
+        """Return one more connection to the same server."""
+        return Connection(self.address, self._key)
+
+    def connect(self) -> None:
+        """See whether the server is there, and has the same key."""
+        _ = self.name
+        self._greet()
+
+    def shutdown(self) -> None:
+        """Tell the server to end; one that is gone has ended."""
+        with contextlib.suppress(ManagerLost, OSError, EOFError):
+            self.ask(verbs.SHUTDOWN)
+
+    def close(self) -> None:
+        """Hang up."""
+        for place in [place for place, each in _clients.items() if each is self]:
+            del _clients[place]
+        self.connection.close()
+
+    # -- objects ----------------------------------------------------------------------------------
+
+    def create(self, typeid: str, args: Any, kwds: Any) -> Made:
+        """Make an object; this process holds it."""
+        payload = self._serializer.dumps((args, kwds))
+        ident, exposed = self.ask(verbs.CREATE, typeid, payload, threading.get_ident())
+        return Made(typeid, ident, tuple(exposed))
+
+    def call(self, ident: str, method: str, args: Any, kwds: Any) -> tuple[Any, Made | None, Any]:
+        """Call a method: its result, or what was made of it and what makes a proxy of that."""
+        payload = self._serializer.dumps((args, kwds)) if args or kwds else b""
+        ring = self._ring()
+        if ring is None:
+            answer: Any = self.ask(verbs.CALL, ident, method, payload, threading.get_ident())
+        else:
+            answer = ring.call(ident, method, payload)
+            if is_failure(answer):
+                error = rebuilt(*answer, self._serializer)
+                raise error from error.__cause__
+        return self._answer(answer)
+
+    def _ring(self) -> CallRing | None:
+        """Return this thread's way to the server through memory, if they share any."""
+        ring, pid = getattr(self._local, "ring", (None, 0))
+        if pid == os.getpid():
+            return ring  # type: ignore[no-any-return]
+        _ = self.name
+        near = isinstance(self.address, str) and self._server[1] == _os.host()
+        ring = CallRing(self, self._server[0]) if near else None
+        self._local.ring = (ring, os.getpid())
+        return ring
+
+    def write(self, value: Any) -> bytes:
+        """Write something for the server."""
+        return self._serializer.dumps(value)
+
+    def _answer(self, answer: Any) -> tuple[Any, Made | None, Any]:
+        if answer[0] == 0:
+            return self._serializer.loads(answer[1]), None, None
+        _, typeid, ident, exposed, written = answer
+        proxytype = self._serializer.loads(written) if written else None
+        return None, Made(typeid, ident, tuple(exposed)), proxytype
+
+    def hold(self, ident: str) -> None:
+        """Keep an object for one more proxy."""
+        self.ask(verbs.HOLD, ident)
+
+    def drop(self, ident: str) -> None:
+        """A proxy is gone. Never waits for what is under way."""
+        if self._name[0] != os.getpid():
+            return
+        self._dropped.append(ident)
+        if not self.connection.busy:
+            self._flush()
+
+    def _flush(self) -> None:
+        dropped = []
+        with contextlib.suppress(IndexError):
+            while True:
+                dropped.append(self._dropped.popleft())
+        # A server that is gone holds nothing.
+        with contextlib.suppress(ManagerLost, OSError, EOFError):
+            self._ask(verbs.DROP, dropped, idempotent=False)
+
+    def send(self, ident: str) -> bytes:
+        """Keep an object until somebody has received what is being written about it."""
+        self.ask(verbs.SEND, ident)
+        return self.name
+
+    def received(self, ident: str, sender: bytes) -> None:
+        """Keep an object that another process has sent."""
+        self.ask(verbs.RECEIVED, ident, sender)
+
+    def methods(self, ident: str) -> tuple[str, ...]:
+        """Return the names of what can be called."""
+        (exposed,) = self.ask(verbs.METHODS, ident, idempotent=True)
+        return tuple(exposed)
+
+
+class LocalClient:
+    """The objects of a server, in the server."""
+
+    name = b"server"
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def create(self, typeid: str, args: Any, kwds: Any) -> Made:
+        """Make an object."""
+        return self._objects.create(self.name, typeid, args, kwds)
+
+    def call(self, ident: str, method: str, args: Any, kwds: Any) -> tuple[Any, Made | None, Any]:
+        """Call a method in this thread."""
+        result = self._objects.call(self.name, ident, method, args, kwds)
+        if isinstance(result, Made):
+            return None, result, self._objects.proxytype(result.typeid)
+        return result, None, None
+
+    def hold(self, ident: str) -> None:
+        """Keep an object for one more proxy."""
+        self._objects.hold(self.name, ident)
+
+    def drop(self, ident: str) -> None:
+        """A proxy is gone."""
+        self._objects.drop(self.name, ident)
+
+    def send(self, ident: str) -> bytes:
+        """Keep an object until somebody has received what is being written about it."""
+        self._objects.hold((self.name, "sent"), ident)
+        return self.name
+
+    def received(self, ident: str, sender: bytes) -> None:
+        """Keep an object that another process has sent."""
+        self._objects.hold(self.name, ident)
+        self._objects.drop((sender, "sent"), ident)
+
+    def methods(self, ident: str) -> tuple[str, ...]:
+        """Return the names of what can be called."""
+        return tuple(sorted(self._objects.find(ident).exposed))

@@ -1,0 +1,98 @@
+"""`connect`: find a manager by its address."""
+
+from __future__ import annotations
+
+import urllib.parse
+from multiprocessing import AuthenticationError
+from typing import TYPE_CHECKING, Any
+
+from garrison.manager._keys import NO_KEY, is_loopback
+from garrison.manager._sync_manager import SyncManager
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["SCHEME", "connect", "parse_address"]
+
+SCHEME = "garrison://"
+
+
+def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]:
+    """Return host and port of "host:port", "[v6]:port" or "garrison://host:port".
+
+    Raises
+    ------
+    ValueError
+        If there is no port, or it is none.
+    """
+    bare = text if "://" in text else f"{SCHEME}{text}"
+    parts = urllib.parse.urlsplit(bare)
+    if f"{parts.scheme}://" != SCHEME:
+        msg = f"the address of a manager begins with {SCHEME}, not as in {text!r}"
+        raise ValueError(msg)
+    try:
+        port = parts.port if parts.port is not None else default_port
+    except ValueError:
+        port = None
+    if port is None or not (parts.hostname or default_port is not None):
+        msg = f"an address is {SCHEME}host:port, not {text!r}"
+        raise ValueError(msg)
+    return parts.hostname or "127.0.0.1", port
+
+
+def connect(
+    address: Any, key: bytes | str | os.PathLike[str] | None = None, *, direct: bool = True
+) -> SyncManager:
+    """Find a manager that somebody else has started, on this machine or another.
+
+    Parameters
+    ----------
+    address : str or tuple
+        ``"garrison://host:port"``, ``(host, port)``, or the path of a socket.
+    key : bytes, str or path-like, optional
+        The key that the server was started with; a path is that of a file which has it. A server
+        without a key is on this machine only.
+    direct : bool
+        Whether to reach containers in memory, if the server is on this machine and of this user.
+
+    Returns
+    -------
+    SyncManager
+        Its ``dict("name")`` and so on are the same for everybody who asks for that name.
+
+    Raises
+    ------
+    AuthenticationError
+        If the server has another key.
+    OSError
+        If there is no server of garrison's at the address.
+
+    Examples
+    --------
+    >>> import garrison
+    >>> with garrison.Manager(address=("127.0.0.1", 0), key="a long random text") as server:
+    ...     server.dict("stock", apples=3)["pears"] = 5
+    ...     host, port = server.address
+    ...     there = garrison.connect(f"garrison://{host}:{port}", key="a long random text")
+    ...     print(there.dict("stock"))
+    {'apples': 3, 'pears': 5}
+    """
+    place = parse_address(address) if isinstance(address, str) and "://" in address else address
+    if key is None and is_loopback(place):
+        return _without_key(place, direct=direct)
+    manager = SyncManager(place, key=key) if key is not None else SyncManager(place)
+    manager.connect(direct=direct)
+    return manager
+
+
+def _without_key(place: Any, *, direct: bool) -> SyncManager:
+    """Try the key that processes of one program have in common, then none."""
+    manager = SyncManager(place)
+    try:
+        manager.connect(direct=direct)
+    except AuthenticationError:
+        manager = SyncManager(place, NO_KEY)
+        manager.connect(direct=direct)
+    return manager
+
+

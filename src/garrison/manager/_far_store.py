@@ -1,0 +1,370 @@
+"""A store on another machine: the same operations, asked of its server.
+
+`FarEngine` has the methods of the core's `Store`; the faces do not know which of the two they have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from garrison import _core, _os
+from garrison.errors import ManagerLost, SharedMemoryGone, StoreFull
+from garrison.manager import _clients
+from garrison.manager import _verbs as verbs
+from garrison.manager._connection import Refused
+from garrison.manager._operations import OPERATIONS, Operation
+from garrison.manager._refusals import RemoteError
+from garrison.store import FACES, _codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from garrison.manager._connection import Connection
+
+__all__ = ["FarEngine", "FarStore", "far_or_home"]
+
+BATCH = 512
+"""Entries of an iteration that come in one answer."""
+
+_ERRORS: dict[str, type[Exception]] = {
+    "KeyError": KeyError,
+    "IndexError": IndexError,
+    "TypeError": TypeError,
+    "ValueError": ValueError,
+    "LookupError": LookupError,
+    "TimeoutError": TimeoutError,
+    "ContainerGone": _core.ContainerGone,
+    "WrongKind": _core.WrongKind,
+    "StoreFull": StoreFull,
+}
+_MISSING: Any = object()
+
+
+def far_or_home(client: Any, *, direct: bool) -> Any:
+    """Return the store of a server: in memory, if it is on this machine and may be reached."""
+    if direct and isinstance(client.address, (str, tuple)):
+        host, payload = client.ask(verbs.STORE, "home", idempotent=True)
+        if host == _os.host():
+            with contextlib.suppress(SharedMemoryGone, OSError):
+                import pickle
+
+                return pickle.loads(payload)
+    return FarStore(client)
+
+
+class FarStore:
+    """A store behind a server, as `_home.Home` is one in memory."""
+
+    is_home = False
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.faces: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.uuid = f"{client.address!r}".encode().ljust(16, b"\0")[:16]
+        self.engine = FarEngine(self)
+        self._dropped: deque[int] = deque()
+
+    def here(self) -> FarStore:
+        """Be this process's own."""
+        return self
+
+    def adopt(self, kind: int, c: int) -> Any:
+        """Return the face of a container that the server keeps for this process."""
+        face = FACES[kind](self.engine, c)
+        self.faces[c] = face
+        weakref.finalize(face, self._drop, c).atexit = False
+        return face
+
+    def container(self, kind: int, c: int, is_shared: bool) -> Any:
+        """Return the face of a container that was read from another one."""
+        known = self.faces.get(c)
+        if known is not None:
+            return known
+        if is_shared:
+            self.engine.hold(c)
+            return self.adopt(kind, c)
+        return FACES[kind](self.engine, c)
+
+    def create(self, kind: int, aux: int = -1, info: bytes = b"") -> Any:
+        """Return the face of a new container."""
+        return self.adopt(kind, self.engine.create(kind, aux, info))
+
+    def named(self, name: str, kind: int, aux: int = -1, info: bytes = b"") -> tuple[Any, bool]:
+        """Return the face of the container of that name, and whether it is new."""
+        c, created = self.engine.named(name, kind, aux, info)
+        return self.container(kind, c, True), created
+
+    def _drop(self, c: int) -> None:
+        if c not in self.faces:
+            self._dropped.append(c)
+            if not self.client.connection.busy:
+                self.flush()
+
+    def flush(self) -> None:
+        """Tell the server what is not looked at any more."""
+        with contextlib.suppress(IndexError, ManagerLost, OSError):
+            while True:
+                c = self._dropped.popleft()
+                if c not in self.faces:
+                    with contextlib.suppress(_core.ContainerGone):
+                        self.engine.drop(c)
+
+    def send(self, c: int) -> int:
+        """Keep a container until somebody has received what is being written about it."""
+        return 0
+
+    def received(self, kind: int, c: int, sender: int) -> Any:
+        """Return the face of a container that another process has sent."""
+        return self.container(kind, c, True)
+
+    def pipeline(self) -> Any:
+        """Return a context in which operations are collected."""
+        from garrison.manager._pipeline import Pipeline
+
+        return Pipeline(self.client.connection)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrive, (self.client.address,)
+
+
+@functools.lru_cache(maxsize=64)
+def _of_client(client: Any) -> FarStore:
+    return FarStore(client)
+
+
+def _arrive(address: Any) -> FarStore:
+    return _of_client(_clients.client(address, None))
+
+
+class FarEngine:
+    """The operations of a store, each a question to its server."""
+
+    optimistic = True
+
+    def __init__(self, store: FarStore) -> None:
+        self.home = store
+        self.uuid = store.uuid
+        self.hooks = _codec.Hooks(store.uuid, store.container)
+        self._local = threading.local()
+        self._spare: deque[Connection] = deque()
+
+    def ask(self, name: str, *fields: Any, idempotent: bool = False) -> Any:
+        """Ask for something by name."""
+        connection, again = self.way()
+        try:
+            return connection.ask(verbs.STORE, name, *fields, idempotent=again and idempotent)
+        except Refused as refusal:
+            raise self.error(refusal) from None
+
+    def way(self) -> tuple[Any, bool]:
+        """Return the connection for this thread, and whether anything may be repeated on it."""
+        mine = getattr(self._local, "connection", None)
+        if mine is not None:
+            return mine, False
+        client = self.home.client
+        _ = client.name
+        return client.connection, True
+
+    @staticmethod
+    def error(refusal: Refused, key: Any = _MISSING) -> Exception:
+        """Return the exception that a refusal tells of."""
+        kind = _ERRORS.get(refusal.kind)
+        if kind is KeyError and key is not _MISSING:
+            return KeyError(key)
+        return RemoteError(f"{refusal.text}\n") if kind is None else kind(refusal.text)
+
+    # -- transactions: each has a session of its own, so that other threads are not in it ---------
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether this thread is in one."""
+        return getattr(self._local, "connection", None) is not None
+
+    def begin(self, timeout: float | None = None) -> None:
+        """Begin a transaction; others' changes wait until it is over."""
+        try:
+            connection = self._spare.pop()
+        except IndexError:
+            connection = self.home.client.another()
+        connection.ask(verbs.STORE, "begin", timeout)
+        self._local.connection = connection
+
+    def commit(self) -> None:
+        """Make what was done visible."""
+        try:
+            self.ask("commit")
+        finally:
+            self._leave()
+
+    def abort(self) -> None:
+        """Undo what was done."""
+        try:
+            with contextlib.suppress(ManagerLost):
+                self.ask("abort")
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._spare.append(self._local.connection)
+        self._local.connection = None
+
+    # -- what is not in the table -----------------------------------------------------------------
+
+    def scan(self, c: int, what: str = "keys", reverse: bool = False) -> Iterator[Any]:
+        """Iterate over a state of a container."""
+        return FarScan(self, c, what, reverse)
+
+    def wait_bell(self, c: int, seen: int, timeout: float | None) -> bool:
+        """Wait for a container to change."""
+        return bool(self.ask("wait_bell", c, seen, timeout, idempotent=True)[0])
+
+    def view(self, *_: Any, **__: Any) -> FarEngine:
+        """Return itself: a session is one view of the store."""
+        return self
+
+
+class FarScan:
+    """An iteration over a state of a container, which the server keeps."""
+
+    def __init__(self, engine: FarEngine, c: int, what: str, reverse: bool) -> None:
+        self._engine = engine
+        self._decode: Callable[[Any], Any] = {
+            "keys": engine_key(engine),
+            "values": engine_value(engine),
+            "items": engine_pair(engine),
+        }[what]
+        self._number, first = engine.ask("scan", c, what, reverse, BATCH, idempotent=True)
+        self._ahead = deque(first)
+        self._over = len(first) < BATCH
+
+    def next(self, count: int) -> list[Any]:
+        """Return the next entries; none if it is over."""
+        while len(self._ahead) < count and not self._over:
+            (more,) = self._engine.ask("scan_next", self._number, BATCH)
+            self._over = len(more) < BATCH
+            self._ahead.extend(more)
+        taken = min(count, len(self._ahead))
+        return [self._decode(self._ahead.popleft()) for _ in range(taken)]
+
+    def close(self) -> None:
+        """Let the server forget it."""
+        if not self._over:
+            self._over = True
+            with contextlib.suppress(ManagerLost):
+                self._engine.ask("scan_close", self._number, idempotent=True)
+
+    def __iter__(self) -> FarScan:
+        return self
+
+    def __next__(self) -> Any:
+        found = self.next(1)
+        if not found:
+            raise StopIteration
+        return found[0]
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+
+def engine_key(engine: FarEngine) -> Callable[[Any], Any]:
+    """Return what makes a key of what came."""
+    return lambda pair: _core.decode_key(pair[0], pair[1], engine.hooks)
+
+
+def engine_value(engine: FarEngine) -> Callable[[Any], Any]:
+    """Return what makes a value of what came."""
+    return lambda data: _core.decode_value(data, engine.hooks)
+
+
+def engine_pair(engine: FarEngine) -> Callable[[Any], Any]:
+    """Return what makes a pair of key and value of what came."""
+    key, value = engine_key(engine), engine_value(engine)
+    return lambda pair: (key(pair[0]), value(pair[1]))
+
+
+# -- the table, as methods ------------------------------------------------------------------------
+
+
+def encoders(engine: FarEngine, takes: str) -> list[Callable[[Any], Any]]:
+    """Return what writes each argument."""
+    hooks = engine.hooks
+
+    def key(value: Any) -> list[bytes]:
+        return list(_core.encode_key(value, hooks))
+
+    def encoded(value: Any) -> bytes:
+        return _core.encode_value(value, hooks)
+
+    table: dict[str, Callable[[Any], Any]] = {
+        "k": key,
+        "v": encoded,
+        "V": lambda values: [encoded(each) for each in values],
+        "P": lambda pairs: [[key(k), encoded(v)] for k, v in pairs],
+    }
+    return [table.get(letter, lambda value: value) for letter in takes]
+
+
+def decoder(engine: FarEngine, gives: str) -> Callable[[Any], Any]:
+    """Return what reads the answer."""
+    value = engine_value(engine)
+    table: dict[str, Callable[[Any], Any]] = {
+        "-": lambda _: None,
+        "v": value,
+        "V": lambda values: [value(each) for each in values],
+        "p": engine_pair(engine),
+        "c": lambda pair: (pair[0], value(pair[1])),
+    }
+    return table.get(gives, lambda answer: tuple(answer) if type(answer) is list else answer)
+
+
+def _method(name: str, operation: Operation) -> Callable[..., Any]:
+    defaults = _DEFAULTS.get(name, ())
+
+    def method(self: FarEngine, *args: Any) -> Any:
+        missing = len(operation.takes) + (not operation.anywhere) - len(args)
+        given = (*args, *defaults[len(defaults) - missing :]) if missing else args
+        plain = given if operation.anywhere else given[1:]
+        written = [
+            write(each) for write, each in zip(encoders(self, operation.takes), plain, strict=True)
+        ]
+        head = () if operation.anywhere else (given[0],)
+        connection, again = self.way()
+        again = again and operation.idempotent
+        try:
+            answer = connection.ask(verbs.STORE, name, *head, *written, idempotent=again)
+        except Refused as refusal:
+            key = plain[0] if operation.takes[:1] == "k" else _MISSING
+            raise self.error(refusal, key) from None
+        return decoder(self, operation.gives)(answer[0])
+
+    method.__name__ = name
+    return method
+
+
+_DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "create": (-1, b""),
+    "named": (-1, b""),
+    "dict_popitem": (True,),
+    "dict_add": (None,),
+    "list_extend": (False,),
+    "list_pop": (-1,),
+    "count_add": (None,),
+}
+
+
+def _dict_get_or(self: FarEngine, c: int, key: Any, default: Any) -> Any:
+    try:
+        return self.dict_get(c, key)  # type: ignore[attr-defined]
+    except KeyError:
+        return default
+
+
+for _name, _operation in OPERATIONS.items():
+    setattr(FarEngine, _name, _method(_name, _operation))
+FarEngine.dict_get_or = _dict_get_or  # type: ignore[attr-defined]

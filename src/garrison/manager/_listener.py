@@ -1,0 +1,68 @@
+"""The socket at which a server is found; bound by who starts the server, so it is found at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+from typing import Any
+
+__all__ = ["Listener"]
+
+BACKLOG = 1024
+
+
+class Listener:
+    """A listening socket and its address, in the standard library's form.
+
+    Parameters
+    ----------
+    address : tuple, str or None
+        ``(host, port)``, or the path of a socket in the file system, or an abstract one (which
+        begins with a NUL character); by default an abstract one that nobody else has.
+    """
+
+    def __init__(self, address: Any = None) -> None:
+        self._path: tuple[str, int] | None = None
+        if address is None:
+            address = f"\0garrison-{secrets.token_hex(16)}"
+        if isinstance(address, str):
+            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        elif isinstance(address, tuple):
+            host = address[0] or "0.0.0.0"  # noqa: S104 - what an empty host means
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            address = (host, *address[1:])
+            self.socket = socket.socket(family, socket.SOCK_STREAM)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        else:
+            msg = f"an address is a (host, port) or the path of a socket, not {address!r}"
+            raise TypeError(msg)
+        try:
+            self.socket.bind(address)
+            self.socket.listen(BACKLOG)
+        except OSError as error:
+            self.socket.close()
+            raise OSError(error.errno, f"{error.strerror}: {address!r}") from error
+        self.address: Any = self.socket.getsockname()
+        if isinstance(self.address, bytes):
+            self.address = self.address.decode()
+        if isinstance(address, str) and address[:1] != "\0":
+            self._path = (address, os.getpid())
+
+    def detach(self) -> socket.socket:
+        """Return the socket alone; whoever has it removes the path."""
+        return self.socket
+
+    def close(self) -> None:
+        """Listen no more here."""
+        self.socket.close()
+
+    def unlink(self) -> None:
+        """Remove the path, if there is one; only once nobody serves there."""
+        if self._path is not None:
+            path, pid = self._path
+            if pid == os.getpid():
+                self._path = None
+                with contextlib.suppress(OSError):
+                    os.unlink(path)

@@ -1,0 +1,212 @@
+"""Proxies: what stands, in any process, for an object that lives in a server."""
+
+from __future__ import annotations
+
+import weakref
+from multiprocessing import context, util
+from typing import TYPE_CHECKING, Any
+
+from garrison.manager import _clients
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from garrison.manager._objects import Made
+
+__all__ = ["AutoProxy", "BaseProxy", "MakeProxyType", "RebuildProxy", "Token"]
+
+
+class Token:
+    """Which object of which server: its type, the server's address, its number there."""
+
+    __slots__ = ("address", "id", "typeid")
+
+    def __init__(self, typeid: str, address: Any, id: str) -> None:  # noqa: A002 - the standard name
+        self.typeid, self.address, self.id = typeid, address, id
+
+    def __getstate__(self) -> tuple[str, Any, str]:
+        return self.typeid, self.address, self.id
+
+    def __setstate__(self, state: tuple[str, Any, str]) -> None:
+        self.typeid, self.address, self.id = state
+
+    def __repr__(self) -> str:
+        return f"Token(typeid={self.typeid!r}, address={self.address!r}, id={self.id!r})"
+
+
+class BaseProxy:
+    """Stands for an object in a server; methods are called there.
+
+    As in `multiprocessing.managers`. The object lives until its last proxy is gone, in whatever
+    order processes drop it, send it to each other and die.
+
+    Examples
+    --------
+    >>> from garrison.managers import BaseManager, BaseProxy
+    >>> class Adder:
+    ...     def add(self, x, y):
+    ...         return x + y
+    >>> class AdderProxy(BaseProxy):
+    ...     _exposed_ = ("add",)
+    ...
+    ...     def add(self, x, y):
+    ...         return self._callmethod("add", (x, y))
+    >>> class Manager(BaseManager):
+    ...     pass
+    >>> Manager.register("Adder", Adder, AdderProxy)
+    >>> with Manager() as manager:
+    ...     manager.Adder().add(4, 3)
+    7
+    """
+
+    _exposed_: tuple[str, ...]
+
+    def __init__(
+        self,
+        token: Token,
+        serializer: str,
+        manager: Any = None,
+        authkey: bytes | None = None,
+        exposed: Iterable[str] | None = None,
+        incref: bool = True,
+        manager_owned: bool = False,
+    ) -> None:
+        self._token = token
+        self._id = token.id
+        self._manager = manager
+        self._serializer = serializer
+        self._authkey = authkey
+        self._owned_by_manager = manager_owned
+        self._client = _clients.client(token.address, authkey, serializer)
+        if incref:
+            self._client.hold(self._id)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Give the object back when this proxy is gone; hold it anew in a forked child."""
+        self._holder = self._client.name
+        gone = weakref.finalize(self, self._client.drop, self._id)
+        gone.atexit = False  # the server takes back what a process held when it ends
+        util.register_after_fork(self, BaseProxy._after_fork)
+
+    def _after_fork(self) -> None:
+        self._here()
+
+    def _here(self) -> Any:
+        """Return this process's way to the server, holding the object there under its name."""
+        client = self._client
+        if client.name != self._holder:
+            self._holder = client.name
+            client.hold(self._id)
+        return client
+
+    def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 - the standard signature
+        """Call a method of the object and return its result, which may be a proxy.
+
+        Raises
+        ------
+        RemoteError
+            If the object has no such method to show, or its exception cannot be rebuilt here.
+        ManagerLost
+            If the server is gone; the call may or may not have happened.
+        Exception
+            What the method raised, with the traceback from the server as its ``__cause__``.
+        """
+        result, made, proxytype = self._here().call(self._id, methodname, args, kwds)
+        return result if made is None else self._proxy_of(made, proxytype)
+
+    def _proxy_of(self, made: Made, proxytype: Any) -> Any:
+        if self._manager is not None and made.typeid in self._manager._registry:
+            proxytype = self._manager._registry[made.typeid][-1]
+        token = Token(made.typeid, self._token.address, made.ident)
+        return (proxytype or AutoProxy)(
+            token,
+            self._serializer,
+            manager=self._manager,
+            authkey=self._authkey,
+            exposed=made.exposed,
+            incref=False,
+        )
+
+    def _getvalue(self) -> Any:
+        """Return a copy of the object itself."""
+        return self._callmethod("#GETVALUE")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kwds: dict[str, Any] = {"sender": self._here().send(self._id)}
+        if context.get_spawning_popen() is not None:  # type: ignore[no-untyped-call]
+            kwds["authkey"] = self._authkey
+        if getattr(self, "_isauto", False):
+            kwds["exposed"] = self._exposed_
+            return RebuildProxy, (AutoProxy, self._token, self._serializer, kwds)
+        return RebuildProxy, (type(self), self._token, self._serializer, kwds)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self._getvalue()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} object, typeid {self._token.typeid!r} at {id(self):#x}>"
+
+    def __str__(self) -> str:
+        """Return the representation of the object, or of the proxy if that fails."""
+        try:
+            return str(self._callmethod("__repr__"))
+        except Exception:
+            return f"{repr(self)[:-1]}; '__str__()' failed>"
+
+
+def RebuildProxy(  # noqa: N802 - the standard name
+    func: Callable[..., Any], token: Token, serializer: str, kwds: dict[str, Any]
+) -> Any:
+    """Make the proxy that a pickle tells of."""
+    sender = kwds.pop("sender", None)
+    client = _clients.client(token.address, kwds.get("authkey"), serializer)
+    if sender is None:
+        client.hold(token.id)
+    else:
+        client.received(token.id, sender)
+    return func(token, serializer, incref=False, **kwds)
+
+
+def MakeProxyType(  # noqa: N802 - the standard name
+    name: str, exposed: Iterable[str], _cache: dict[Any, Any] = {}  # noqa: B006 - the standard signature
+) -> Any:
+    """Return a proxy type whose methods are those named."""
+    names = tuple(exposed)
+    if (name, names) not in _cache:
+        methods: dict[str, Any] = {method: _forwarding(method) for method in names}
+        _cache[name, names] = type(name, (BaseProxy,), {**methods, "_exposed_": names})
+    return _cache[name, names]
+
+
+def _forwarding(method: str) -> Callable[..., Any]:
+    def forward(self: BaseProxy, /, *args: Any, **kwds: Any) -> Any:
+        return self._callmethod(method, args, kwds)
+
+    forward.__name__ = forward.__qualname__ = method
+    return forward
+
+
+def AutoProxy(  # noqa: N802 - the standard name
+    token: Token,
+    serializer: str,
+    manager: Any = None,
+    authkey: bytes | None = None,
+    exposed: Iterable[str] | None = None,
+    incref: bool = True,
+    manager_owned: bool = False,
+) -> Any:
+    """Return a proxy with a method for each that the object shows."""
+    if exposed is None:
+        exposed = _clients.client(token.address, authkey, serializer).methods(token.id)
+    made = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)
+    proxy = made(
+        token,
+        serializer,
+        manager=manager,
+        authkey=authkey,
+        incref=incref,
+        manager_owned=manager_owned,
+    )
+    proxy._isauto = True
+    return proxy

@@ -1,0 +1,66 @@
+"""Exceptions on their way from a server to who asked: what it was, and where it was raised."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from garrison.errors import GarrisonError
+from garrison.pool._standard import RemoteTraceback
+
+if TYPE_CHECKING:
+    from garrison.manager._connection import Refused
+    from garrison.manager._serializers import Serializer
+
+__all__ = ["RemoteError", "described", "is_failure", "raise_refusal", "rebuilt"]
+
+RAISED = "raised"
+"""A method of the user's has raised; the data are its exception, if that can be written."""
+REMOTE = "remote"
+"""The server could not do it; there is a text only."""
+
+Outcome = tuple[Any, ...]
+"""The fields of a reply, or those of a refusal."""
+
+
+class RemoteError(GarrisonError):
+    """The server could not do what it was asked for; the text is its traceback."""
+
+    def __str__(self) -> str:
+        line = "-" * 75
+        return f"\n{line}\n{self.args[0]}{line}"
+
+
+def described(error: BaseException, chosen: Serializer) -> tuple[str, str, bytes]:
+    """Return kind, text and data of an exception that a user's method has raised."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        data = chosen.dumps(error)
+        chosen.loads(data)
+    except Exception:
+        return REMOTE, text, b""
+    return RAISED, text, data
+
+
+def raise_refusal(refusal: Refused, chosen: Serializer) -> NoReturn:
+    """Raise here what was raised there, with the traceback from there as its cause."""
+    error = rebuilt(refusal.kind, refusal.text, refusal.data, chosen)
+    raise error from error.__cause__
+
+
+def rebuilt(kind: str, text: str, data: bytes, chosen: Serializer) -> BaseException:
+    """Return the exception that was raised there."""
+    if kind == RAISED:
+        try:
+            error: Any = chosen.loads(data)
+        except Exception:
+            return RemoteError(text)
+        if isinstance(error, BaseException):
+            error.__cause__ = RemoteTraceback(f"\n{text}")
+            return error
+    return RemoteError(text if text.endswith("\n") else f"{text}\n")
+
+
+def is_failure(outcome: Outcome) -> bool:
+    """Whether an outcome is (kind, text, data) of a refusal."""
+    return len(outcome) == 3 and type(outcome[0]) is str and type(outcome[2]) is bytes  # noqa: PLR2004

@@ -1,0 +1,107 @@
+"""Calls of a server's objects through shared memory, for the processes of its machine.
+
+A thread that calls gets a pair of queues in shared memory and, in the server, a thread of its own
+that waits at the other end. A call is an item put and an item taken; nobody passes a socket, an
+event loop or another thread. The session remains: when its connection is gone, so is the server's
+thread, and when the server is gone, whoever waits for it is told.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import threading
+from queue import Empty
+from typing import TYPE_CHECKING, Any
+
+from garrison.errors import ManagerLost
+from garrison.manager import _verbs as verbs
+from garrison.sync import Queue
+
+if TYPE_CHECKING:
+    from garrison.manager._clients import Client
+    from garrison.manager._service import ObjectPart, Peer
+
+__all__ = ["CallRing", "serve"]
+
+SLICE = 0.2
+"""Seconds between two looks at whether the server still lives."""
+
+
+class CallRing:
+    """A thread's pair of queues to a server."""
+
+    def __init__(self, client: Client, server: int) -> None:
+        self._pid = os.getpid()
+        self._calls: Queue = Queue()
+        self._answers: Queue = Queue()
+        self._numbers = itertools.count(1)
+        self._early: dict[int, tuple[Any, ...]] = {}
+        self._awaited: set[int] = set()
+        self._server = os.pidfd_open(server)
+        client.ask(
+            verbs.RING, client.write((self._calls, self._answers)), threading.get_ident()
+        )
+
+    def call(self, ident: str, method: str, payload: bytes) -> tuple[Any, ...]:
+        """Have a method called; return the fields of the answer.
+
+        Raises
+        ------
+        ManagerLost
+            If the server is gone.
+        """
+        number = next(self._numbers)
+        self._awaited.add(number)
+        try:
+            self._calls.put((number, ident, method, payload))
+            return self._answer(number)
+        finally:
+            self._awaited.discard(number)
+
+    def _answer(self, number: int) -> tuple[Any, ...]:
+        # A signal handler's call, in the middle of another, may have taken the other's answer.
+        while number not in self._early:
+            try:
+                answered, *fields = self._answers.get(timeout=SLICE)
+            except Empty:
+                self._check()
+                continue
+            if answered == number:
+                return tuple(fields)
+            if answered in self._awaited:
+                self._early[answered] = tuple(fields)
+        return self._early.pop(number)
+
+    def _check(self) -> None:
+        poll = select.poll()
+        poll.register(self._server, select.POLLIN)
+        if poll.poll(0) and self._answers.empty():
+            msg = "the manager's server process has ended; this call may or may not have happened"
+            raise ManagerLost(msg)
+
+    def __del__(self) -> None:
+        # Not in a forked child: the ring is the parent's.
+        if self._pid == os.getpid():
+            self._calls.put(None)
+            os.close(self._server)
+
+
+def serve(part: ObjectPart, peer: Peer, queues: tuple[Queue, Queue], thread: int) -> None:
+    """Give a thread of a client a thread here."""
+    calls, answers = queues
+
+    def work() -> None:
+        while (call := calls.get()) is not None:
+            number, ident, method, payload = call
+            answers.put((number, *part.perform(peer.name, ident, method, payload)))
+
+    threading.Thread(target=work, name=f"garrison-calls-{thread}", daemon=True).start()
+    peer.state.setdefault("rings", []).append(calls)
+
+
+def hang_up(peer: Peer) -> None:
+    """End the threads of a client that is gone."""
+    for calls in peer.state.pop("rings", ()):
+        calls.put(None)

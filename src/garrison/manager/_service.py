@@ -1,0 +1,270 @@
+"""What a server does for its sessions: the objects of registered types.
+
+The loop's thread decides and never waits; methods run in threads of `_callers`, and their outcomes
+come back to the loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from garrison import _os
+from garrison.manager import _verbs as verbs
+from garrison.manager._callers import Callers
+from garrison.manager._objects import Made, NotExposed, Objects
+from garrison.manager._ring import hang_up, serve
+from garrison.manager._refusals import REMOTE, Outcome, described, is_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from garrison.manager._loop import Loop
+    from garrison.manager._serializers import Serializer
+    from garrison.manager._session import Session
+
+__all__ = ["Part", "Peer", "Service"]
+
+log = logging.getLogger("garrison.manager")
+
+GRACE = 1.0
+"""Seconds that an object lives without a proxy: a forked child needs a moment to say it has one."""
+AWAY = 60.0
+"""Seconds that what a client held, or had sent, is kept after its connection has gone."""
+
+
+@dataclass
+class Peer:
+    """What a server knows of one session."""
+
+    session: Session
+    name: bytes = b""
+    pid: int = 0
+    host: str = ""
+    alive: bool = True
+    state: dict[Any, Any] = field(default_factory=dict)
+
+
+class Part:
+    """Something that a service can do: verbs, and what is done when a session ends."""
+
+    verbs: dict[int, Callable[[Peer, int, list[Any]], None]]
+
+    def closed(self, peer: Peer) -> None:
+        """Take back what a session had."""
+
+
+class Service:
+    """Gives each request to the part that knows its verb."""
+
+    def __init__(self, *parts: Part) -> None:
+        self._parts = parts
+        self._verbs = {number: do for part in parts for number, do in part.verbs.items()}
+        self._verbs[verbs.HELLO] = self._hello
+        self.peers: dict[Any, Peer] = {}
+
+    def opened(self, session: Session) -> None:
+        """A client has shown that it has the key."""
+        self.peers[session] = Peer(session)
+
+    def request(self, session: Session, rid: int, verb: int, args: list[Any]) -> None:
+        """Do what a client asks for, or begin to."""
+        peer = self.peers[session]
+        do = self._verbs.get(verb)
+        if do is None:
+            session.fail(rid, REMOTE, f"this server does not know the request {verb}")
+            return
+        try:
+            do(peer, rid, args)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            log.warning("a request of %s cannot be understood: %s", session.peer, error)
+            session.fail(rid, REMOTE, f"{type(error).__name__}: {error}")
+        except Exception:
+            log.exception("a request of %s has failed", session.peer)
+            session.fail(rid, REMOTE, traceback.format_exc())
+
+    def closed(self, session: Session) -> None:
+        """A client is gone."""
+        peer = self.peers.pop(session, None)
+        if peer is not None:
+            peer.alive = False
+            for part in self._parts:
+                part.closed(peer)
+
+    def batch_begin(self, session: Session) -> None:
+        """Several requests of a session come together."""
+
+    def batch_end(self, session: Session) -> None:
+        """They have been done."""
+
+    @staticmethod
+    def _hello(peer: Peer, rid: int, args: list[Any]) -> None:
+        name, pid, host = args
+        peer.name, peer.pid, peer.host = bytes(name), int(pid), str(host)
+        peer.session.reply(rid, os.getpid(), _os.host())
+
+
+
+class ObjectPart(Part):
+    """Objects of registered types."""
+
+    def __init__(self, loop: Loop, objects: Objects, chosen: Serializer) -> None:
+        self.objects = objects
+        self.callers = Callers()
+        self._loop = loop
+        self._serializer = chosen
+        self._condemned: set[str] = set()
+        self._sweeping = False
+        self._names: dict[bytes, int] = {}
+        self.verbs = {
+            verbs.CREATE: self._create,
+            verbs.CALL: self._call,
+            verbs.HOLD: self._hold,
+            verbs.DROP: self._drop,
+            verbs.SEND: self._send,
+            verbs.RECEIVED: self._received,
+            verbs.METHODS: self._methods,
+            verbs.COUNT: self._count,
+            verbs.DEBUG: self._debug,
+            verbs.RING: self._ring,
+            verbs.SHUTDOWN: self._shutdown,
+        }
+
+    # -- making and calling -----------------------------------------------------------------------
+
+    def _create(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        typeid, payload, thread = args
+        self._run(peer, rid, thread, lambda: self._creation(peer, typeid, payload))
+
+    def _creation(self, peer: Peer, typeid: str, payload: bytes) -> Outcome:
+        try:
+            args, kwds = self._serializer.loads(payload)
+            made = self.objects.create(peer.name, typeid, args, kwds)
+        except Exception as error:
+            return described(error, self._serializer)
+        return (made.ident, list(made.exposed))
+
+    def _call(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        ident, method, payload, thread = args
+        self._run(peer, rid, thread, lambda: self.perform(peer.name, ident, method, payload))
+
+    def perform(self, holder: Hashable, ident: str, method: str, payload: bytes) -> Outcome:
+        """Call a method; return the fields of the reply, or those of the failure."""
+        try:
+            args, kwds = self._serializer.loads(payload) if payload else ((), {})
+            result = self.objects.call(holder, ident, method, args, kwds)
+        except (NotExposed, LookupError) as error:
+            # Of ours, or of the method's: what the user's own code raises arrives as it is.
+            if isinstance(error, NotExposed) or error.__traceback__.tb_next.tb_next is None:  # type: ignore[union-attr]
+                return REMOTE, traceback.format_exc(), b""
+            return described(error, self._serializer)
+        except Exception as error:
+            return described(error, self._serializer)
+        return self._written(result)
+
+    def _written(self, result: Any) -> Outcome:
+        if isinstance(result, Made):
+            return 1, result.typeid, result.ident, list(result.exposed), self._maker(result.typeid)
+        try:
+            return 0, self._serializer.dumps(result)
+        except Exception:
+            return REMOTE, f"Unserializable message: {traceback.format_exc()}", b""
+
+    def _maker(self, typeid: str) -> bytes:
+        """Write down what makes proxies of a type, for a process that has no manager."""
+        with contextlib.suppress(Exception):
+            return self._serializer.dumps(self.objects.proxytype(typeid))
+        return b""
+
+    def _run(self, peer: Peer, rid: int, thread: int, work: Callable[[], Outcome]) -> None:
+        def job() -> None:
+            outcome = work()
+            self._loop.call_soon_threadsafe(self._deliver, peer, rid, outcome)
+
+        self.callers.run((peer.session, thread), job)
+
+    @staticmethod
+    def _deliver(peer: Peer, rid: int, outcome: Outcome) -> None:
+        if not peer.alive:
+            return
+        if is_failure(outcome):
+            peer.session.fail(rid, *outcome)
+        else:
+            peer.session.reply(rid, *outcome)
+
+    # -- holding ----------------------------------------------------------------------------------
+
+    def _hold(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        self.objects.hold(peer.name, args[0])
+        peer.session.reply(rid)
+
+    def _drop(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        for ident in args[0]:
+            self.objects.drop(peer.name, ident)
+        peer.session.reply(rid)
+        self._sweep_soon()
+
+    def _send(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        self.objects.hold((peer.name, "sent"), args[0])
+        peer.session.reply(rid)
+
+    def _received(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        ident, sender = args
+        self.objects.hold(peer.name, ident)
+        self.objects.drop((sender, "sent"), ident)
+        peer.session.reply(rid)
+
+    def closed(self, peer: Peer) -> None:
+        """Take back what a client held, unless it comes back."""
+        hang_up(peer)
+        self.callers.end(lambda caller: caller[0] is peer.session)  # type: ignore[index]
+        away = GRACE if peer.session.local else AWAY
+        self._loop.call_later(away, self._release, peer.name, peer.name)
+        self._loop.call_later(AWAY, self._release, peer.name, (peer.name, "sent"))
+
+    def _release(self, name: bytes, holder: Hashable) -> None:
+        if not self._is_back(name):
+            self.objects.release(holder)
+            self._sweep_soon()
+
+    def _is_back(self, name: bytes) -> bool:
+        return any(peer.name == name for peer in self.peers())
+
+    peers: Callable[[], Any] = staticmethod(lambda: ())
+
+    def _sweep_soon(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            self._condemned = self.objects.condemned()
+            self._loop.call_later(GRACE, self._sweep)
+
+    def _sweep(self) -> None:
+        """Dispose of what nobody has held for a while."""
+        self._sweeping = False
+        self.objects.dispose(self._condemned)
+        if self.objects.condemned():
+            self._sweep_soon()
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    def _methods(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        peer.session.reply(rid, sorted(self.objects.find(args[0]).exposed))
+
+    def _count(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        peer.session.reply(rid, len(self.objects))
+
+    def _debug(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        peer.session.reply(rid, self.objects.debug_info())
+
+    def _ring(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        payload, thread = args
+        serve(self, peer, self._serializer.loads(payload), thread)
+        peer.session.reply(rid)
+
+    def _shutdown(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        peer.session.reply(rid)
+        self._loop.stop()

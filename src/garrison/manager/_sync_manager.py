@@ -1,0 +1,305 @@
+"""`SyncManager`: containers and locks for the processes of one machine, and of others.
+
+At home, where the server's memory can be reached, containers are reached in it directly; from
+elsewhere they are reached through the server. The faces are the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from garrison import sync
+from garrison.manager import _far_locks as far
+from garrison.manager._base import BaseManager
+from garrison.manager._keys import read_key
+from garrison.manager._proxies import IteratorProxy, PoolProxy
+from garrison.manager._storekeeper import StoreServer
+from garrison.pool import Pool
+from garrison.store import _home, kinds, transaction
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+
+    from garrison.manager._listener import Listener
+
+__all__ = ["SyncManager"]
+
+_UNNAMED: Any = object()
+
+
+class SyncManager(BaseManager):
+    """A store of shared containers, and locks to go with it.
+
+    As `multiprocessing.managers.SyncManager`. On one machine, containers and locks are reached in
+    shared memory, without a round trip to the server.
+
+    Parameters
+    ----------
+    address, authkey, serializer, ctx, shutdown_timeout
+        As for `BaseManager`. An address that other computers reach needs a key.
+    key : bytes, str or path-like, optional
+        The same as `authkey`; a path is that of a file which has it.
+    path : path-like, optional
+        A folder in which the containers are kept across restarts of everything.
+    sync : bool
+        With a `path`: whether what was written has reached the disk when the operation returns, so
+        that it survives a power cut. It costs a wait for the disk each time.
+    size : int, optional
+        How many bytes the containers may take, at most; by default as much as there is memory, or
+        disk behind `path`.
+
+    Examples
+    --------
+    >>> import garrison
+    >>> with garrison.Manager() as manager:
+    ...     stock = manager.dict(apples=3)
+    ...     basket = manager.list()
+    ...     with manager.transaction():
+    ...         stock["apples"] -= 1
+    ...         basket.append("apple")
+    ...     print(stock, basket)
+    {'apples': 2} ['apple']
+    """
+
+    _Server = StoreServer
+
+    def __init__(
+        self,
+        address: Any = None,
+        authkey: bytes | None = None,
+        serializer: str = "pickle",
+        ctx: Any = None,
+        *,
+        shutdown_timeout: float = 1.0,
+        key: bytes | str | os.PathLike[str] | None = None,
+        path: str | os.PathLike[str] | None = None,
+        sync: bool = False,
+        size: int | None = None,
+    ) -> None:
+        if key is not None:
+            authkey = read_key(key)
+        super().__init__(address, authkey, serializer, ctx, shutdown_timeout=shutdown_timeout)
+        self._place = (path, sync, size)
+        self._store: Any = None
+
+    # -- starting and finding ---------------------------------------------------------------------
+
+    def _plan(self, listener: Listener) -> StoreServer:
+        return self._Server(
+            self._registry, listener, self._authkey, self._serializer, home=self._open()
+        )
+
+    def _open(self) -> Any:
+        """Return the store, opened or made."""
+        if self._store is None:
+            path, synced, size = self._place
+            if path is None:
+                self._store = _home.create(size)
+            else:
+                self._store = _home.open_folder(path, sync=synced, size=size)
+        return self._store
+
+    def get_server(self) -> StoreServer:
+        """Return a server for this process to run."""
+        super()._must_be(0)
+        return self._plan(self._address)
+
+    def connect(self, *, direct: bool = True) -> None:
+        """Find the server at this manager's address.
+
+        Parameters
+        ----------
+        direct : bool
+            Whether to reach the containers in memory, if the server is on this machine and of
+            this user.
+        """
+        super().connect()
+        from garrison.manager._far_store import far_or_home
+
+        self._store = far_or_home(self._client, direct=direct)
+
+    @property
+    def store(self) -> Any:
+        """The store behind the containers."""
+        if self._store is None:
+            self._must_be(1)
+        return self._store
+
+    def transaction(self, timeout: float | None = None) -> AbstractContextManager[None]:
+        """Make what is done inside, with any of this manager's containers, one step.
+
+        Others see all of it or nothing; an exception undoes it, and so does the death of this
+        process. Others' changes wait meanwhile.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for others' transactions, at most.
+
+        Raises
+        ------
+        TimeoutError
+            If another transaction lasts longer.
+        """
+        return transaction(self.store.here().engine, timeout)
+
+    def pipeline(self) -> AbstractContextManager[Any]:
+        """Send what is done inside in one round trip; at home, where there is none, one step."""
+        return self.store.pipeline()  # type: ignore[no-any-return]
+
+    # -- containers -------------------------------------------------------------------------------
+
+    def _make(
+        self, kind: int, name: str | None, fill: Callable[[Any], object], aux: int = -1, info: bytes = b""
+    ) -> Any:
+        store = self.store
+        if name is None:
+            made = store.create(kind, aux, info)
+            fill(made)
+            return made
+        with self.transaction():
+            made, is_new = store.named(name, kind, aux, info)
+            if is_new:
+                fill(made)
+        return made
+
+    def dict(self, *args: Any, **items: Any) -> Any:
+        """Return a shared dict: ``dict(...)`` as the plain one, or ``dict("name", ...)``.
+
+        With a name, it is the same one for everybody who asks for that name; what else is given
+        is what it is made with, if it is new.
+        """
+        name, rest = _named(args)
+        plain = dict(*rest, **items)
+        return self._make(kinds.DICT, name, lambda made: plain and made.update(plain))
+
+    def list(self, sequence: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
+        """Return a shared list; with a name, the same one for everybody who asks for it."""
+        plain = list(sequence)
+        return self._make(kinds.LIST, name, lambda made: plain and made.extend(plain))
+
+    def set(self, iterable: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
+        """Return a shared set; with a name, the same one for everybody who asks for it."""
+        plain = list(iterable)
+        return self._make(kinds.SET, name, lambda made: plain and made.update(plain))
+
+    def deque(
+        self, iterable: Iterable[Any] = (), maxlen: int | None = None, *, name: str | None = None
+    ) -> Any:
+        """Return a shared deque; with a name, the same one for everybody who asks for it."""
+        plain = list(iterable)
+        aux = -1 if maxlen is None else maxlen
+        return self._make(kinds.DEQUE, name, lambda made: plain and made.extend(plain), aux)
+
+    def Counter(self, *args: Any, **counts: Any) -> Any:  # noqa: N802 - as collections.Counter
+        """Return shared counters: as `collections.Counter`, or ``Counter("name", ...)``."""
+        name, rest = _named(args)
+        return self._make(
+            kinds.COUNTER, name, lambda made: (rest or counts) and made.update(*rest, **counts)
+        )
+
+    def Namespace(self, *args: Any, **attributes: Any) -> Any:  # noqa: N802 - the standard name
+        """Return an object with shared attributes; ``Namespace("name", ...)`` is everybody's."""
+        name, _ = _named(args)
+
+        def fill(made: Any) -> None:
+            for attribute, value in attributes.items():
+                setattr(made, attribute, value)
+
+        return self._make(kinds.NAMESPACE, name, fill)
+
+    def Value(  # noqa: N802 - the standard name
+        self, typecode: Any, value: Any = 0, lock: Any = True, *, name: str | None = None
+    ) -> Any:
+        """Return one shared value of any kind; its type code is only remembered."""
+        code = str(typecode).encode()
+        return self._make(kinds.VALUE, name, lambda made: made._fill(value), info=code)
+
+    def Array(  # noqa: N802 - the standard name
+        self, typecode: str, sequence: Iterable[Any], lock: Any = True, *, name: str | None = None
+    ) -> Any:
+        """Return a shared array of numbers of one type."""
+        plain = list(sequence)
+        return self._make(
+            kinds.ARRAY, name, lambda made: made._fill(plain), info=str(typecode).encode()
+        )
+
+    def Queue(  # noqa: N802 - the standard name
+        self, maxsize: int | str = 0, size: int = 0
+    ) -> Any:
+        """Return a shared queue: ``Queue(maxsize)``, or ``Queue("name", maxsize)``."""
+        return self._queue(kinds.QUEUE, maxsize, size)
+
+    def JoinableQueue(  # noqa: N802 - the standard name
+        self, maxsize: int | str = 0, size: int = 0
+    ) -> Any:
+        """Return a shared queue whose items are counted until they are dealt with."""
+        return self._queue(kinds.JOINABLE_QUEUE, maxsize, size)
+
+    def _queue(self, kind: int, maxsize: int | str, size: int) -> Any:
+        name, limit = (maxsize, size) if isinstance(maxsize, str) else (None, maxsize)
+        return self._make(kind, name, lambda _: None, max(0, limit))
+
+    # -- locks ------------------------------------------------------------------------------------
+
+    def _lent(self, near: Callable[[], Any], kind: Any, name: str | None, *rest: Any) -> Any:
+        """Return a lock of this machine's, or for a name or from afar one that the server lends."""
+        if name is None and self.store.is_home:
+            return near()
+        return kind(self._client, name or "", *rest)
+
+    def Lock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
+        """Return a lock; with a name, the same one for everybody who asks for it."""
+        return self._lent(lambda: sync.Lock(on_abandon="ignore"), far.FarLock, name)
+
+    def RLock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
+        """Return a lock that its owner may take again."""
+        return self._lent(lambda: sync.RLock(on_abandon="ignore"), far.FarRLock, name)
+
+    def Semaphore(self, value: int | str = 1, permits: int = 1) -> Any:  # noqa: N802 - the standard name
+        """Return permits: ``Semaphore(value)``, or ``Semaphore("name", value)``."""
+        name, number = (value, permits) if isinstance(value, str) else (None, value)
+        return self._lent(lambda: sync.Semaphore(number), far.FarSemaphore, name, number)
+
+    def BoundedSemaphore(  # noqa: N802 - the standard name
+        self, value: int | str = 1, permits: int = 1
+    ) -> Any:
+        """Return permits of which no more can be given back than were taken."""
+        name, number = (value, permits) if isinstance(value, str) else (None, value)
+        near = lambda: sync.BoundedSemaphore(number)  # noqa: E731
+        return self._lent(near, far.FarBoundedSemaphore, name, number)
+
+    def Condition(self, lock: Any = None) -> Any:  # noqa: N802 - the standard name
+        """Return a lock with a place to wait for a change: ``Condition("name")`` is everybody's."""
+        name = lock if isinstance(lock, str) else None
+        return self._lent(lambda: sync.Condition(lock), far.FarCondition, name)
+
+    def Event(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
+        """Return a flag; with a name, the same one for everybody who asks for it."""
+        return self._lent(sync.Event, far.FarEvent, name)
+
+    def Barrier(  # noqa: N802 - the standard name
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        name: str | None = None,
+    ) -> Any:
+        """Return a point that a number of parties pass together."""
+        near = lambda: sync.Barrier(parties, action, timeout)  # noqa: E731
+        return self._lent(near, far.FarBarrier, name, parties, action, timeout)
+
+
+def _named(args: tuple[Any, ...]) -> tuple[str | None, tuple[Any, ...]]:
+    """Part a name, which comes first, from the rest."""
+    if args and isinstance(args[0], str):
+        return args[0], args[1:]
+    return None, args
+
+
+SyncManager.register("Pool", Pool, PoolProxy)
+SyncManager.register("Iterator", proxytype=IteratorProxy, create_method=False)
+SyncManager.register("AsyncResult", create_method=False)

@@ -1,0 +1,62 @@
+"""The names of `multiprocessing.managers`."""
+
+from __future__ import annotations
+
+
+from garrison.manager import (
+    AutoProxy,
+    BaseManager,
+    BaseProxy,
+    MakeProxyType,
+    RebuildProxy,
+    RemoteError,
+    Server,
+    SyncManager,
+    Token,
+    public_methods,
+)
+from garrison.manager._proxies import (
+    AcquirerProxy,
+    ArrayProxy,
+    BarrierProxy,
+    ConditionProxy,
+    DictProxy,
+    EventProxy,
+    IteratorProxy,
+    ListProxy,
+    NamespaceProxy,
+    PoolProxy,
+    ValueProxy,
+)
+from garrison.manager._shared_memory_manager import SharedMemoryManager, SharedMemoryServer
+from garrison.store import Array, Namespace, Value
+
+__all__ = [
+    "AcquirerProxy",
+    "Array",
+    "ArrayProxy",
+    "AutoProxy",
+    "BarrierProxy",
+    "BaseManager",
+    "BaseProxy",
+    "ConditionProxy",
+    "DictProxy",
+    "EventProxy",
+    "IteratorProxy",
+    "ListProxy",
+    "MakeProxyType",
+    "Namespace",
+    "NamespaceProxy",
+    "PoolProxy",
+    "RebuildProxy",
+    "RemoteError",
+    "Server",
+    "SharedMemoryManager",
+    "SharedMemoryServer",
+    "SyncManager",
+    "Token",
+    "Value",
+    "ValueProxy",
+    "public_methods",
+]
+

@@ -1,0 +1,1 @@
+"""Shared objects that live in a server: at home, and across computers."""

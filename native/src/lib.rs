@@ -1,7 +1,8 @@
 //! garrison's native core: words, futexes, heaps and task cells in shared memory.
 //!
 //! It has no policy. `protocol` says how a task changes hands, `table` where it lies, `lock` how a
-//! lock does and `registry` who may hold it; `heap`, `chunk` and `segment` say where bytes lie; `python` converts arguments, releases the GIL, calls and converts back.
+//! lock does and `registry` who may hold it; `heap`, `chunk` and `segment` say where bytes lie; `wire` what
+//! travels over a network; `python` converts arguments, releases the GIL, calls and converts back.
 
 pub mod barrier;
 pub mod condition;
@@ -30,6 +31,8 @@ pub mod table;
 pub mod vault;
 #[cfg(not(loom))]
 pub mod waits;
+#[cfg(not(loom))]
+pub mod wire;
 
 #[cfg(all(feature = "python", not(loom)))]
 mod python;

@@ -10,7 +10,7 @@ import pickle
 import signal as _signal
 from typing import TYPE_CHECKING
 
-from garrison._core import SharedMemoryFull
+from garrison._core import ChannelError, SharedMemoryFull
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 __all__ = [
     "AbandonedLock",
     "ArgumentUnpicklable",
+    "ChannelError",
     "DeadlockError",
     "GarrisonError",
     "ItemUnpicklable",
     "ItemsUnreadable",
+    "ManagerLost",
     "OwnerDied",
     "PoolBroken",
     "PoolClosed",
@@ -200,3 +202,10 @@ class ItemsUnreadable(GarrisonError):
 
 class SharedMemoryGone(GarrisonError, FileNotFoundError):
     """A handle names shared memory that cannot be had here; the message says why."""
+
+
+class ManagerLost(GarrisonError, ConnectionError):
+    """The connection to a manager is gone, and could not be made again in time.
+
+    The message says what was asked of whom, and whether it may have been carried out.
+    """

@@ -1,0 +1,348 @@
+//! `Link`: a client's socket. Whoever waits first reads and writes for all, without the GIL.
+
+use super::fields;
+use super::finalizing::without_gil;
+use super::noise::Noise;
+use super::waiting::{Patience, SLICE};
+use crate::wire::client::{Client, End, Fate};
+use crate::wire::Fault;
+use pyo3::exceptions::{PyConnectionError, PyOverflowError, PyTimeoutError};
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use std::io::{Error, ErrorKind};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Instant;
+
+const RECEIVE: usize = 1 << 16;
+/// Requests that are only queued are sent when they are that many bytes.
+const QUEUED: usize = 1 << 16;
+const GONE: i32 = -1;
+
+pyo3::create_exception!(
+    garrison,
+    LinkBroken,
+    PyConnectionError,
+    "No reply will come: args are the reason, whether the request may have been carried out, and whether the server ends for good."
+);
+
+/// A connection of a client, after its handshake.
+#[pyclass(frozen, weakref, module = "garrison._core")]
+pub struct Link {
+    fd: AtomicI32,
+    most: usize,
+    state: Mutex<State>,
+    /// Something came, or a role is free.
+    news: Condvar,
+}
+
+struct State {
+    client: Client,
+    scratch: Vec<u8>,
+    reading: bool,
+    writing: bool,
+    sleepers: usize,
+}
+
+/// How one slice of waiting has ended.
+enum Turn {
+    Reply(u8, Vec<u8>),
+    End(End, Fate),
+    Nothing,
+}
+
+#[pymethods]
+impl Link {
+    /// Take over a socket, which becomes non-blocking, and the connection on it.
+    #[new]
+    fn new(noise: &mut Noise, fd: i32) -> PyResult<Self> {
+        let (channel, most) = noise.into_channel()?;
+        let state = State {
+            client: Client::new(channel),
+            scratch: Vec::new(),
+            reading: false,
+            writing: false,
+            sleepers: 0,
+        };
+        Ok(Self { fd: AtomicI32::new(fd), most, state: Mutex::new(state), news: Condvar::new() })
+    }
+
+    /// Send a request and wait for its reply: its status and its fields.
+    #[pyo3(signature = (verb, fields, timeout=None))]
+    fn ask<'py>(
+        &self,
+        py: Python<'py>,
+        verb: u8,
+        fields: &Bound<'py, PyAny>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<(u8, Bound<'py, PyList>)> {
+        let patience = Patience::of_timeout(timeout)?;
+        let payload = self.encoded(fields)?;
+        let number = {
+            let mut state = self.lock();
+            let number = state.client.ask(verb, &payload);
+            state.send(self.fd());
+            number
+        };
+        drop(payload);
+        self.wait_for(py, number, &patience)
+    }
+
+    /// Queue a request: its number, for `wait`. It is sent by `flush`, or with others.
+    fn put(&self, verb: u8, fields: &Bound<'_, PyAny>) -> PyResult<u32> {
+        let payload = self.encoded(fields)?;
+        let mut state = self.lock();
+        let number = state.client.ask(verb, &payload);
+        if state.client.unsealed() > QUEUED {
+            state.send(self.fd());
+        }
+        Ok(number)
+    }
+
+    /// Send what is queued, as far as it goes without waiting; `wait` sends the rest.
+    fn flush(&self) {
+        self.lock().send(self.fd());
+    }
+
+    /// Wait for the reply to a request.
+    #[pyo3(signature = (number, timeout=None))]
+    fn wait<'py>(
+        &self,
+        py: Python<'py>,
+        number: u32,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<(u8, Bound<'py, PyList>)> {
+        self.wait_for(py, number, &Patience::of_timeout(timeout)?)
+    }
+
+    /// Drop the reply to a request when it comes, and tell the server that nobody waits for it.
+    fn forget(&self, number: u32) {
+        let mut state = self.lock();
+        state.client.forget(number);
+        state.send(self.fd());
+    }
+
+    /// Why nothing can be asked any more, or None.
+    #[getter]
+    fn broken(&self) -> Option<String> {
+        self.lock().client.end().map(|end| end.reason.clone())
+    }
+
+    /// Take in what came while nobody waited, such as a farewell; whether the link still stands.
+    fn look(&self) -> bool {
+        let fd = self.fd();
+        let mut state = self.lock();
+        if !state.reading {
+            state.receive_all(fd);
+        }
+        state.client.end().is_none()
+    }
+
+    /// End the connection: who waits is told why.
+    fn close(&self, reason: String) {
+        let fd = self.fd();
+        let mut state = self.lock();
+        state.client.finish(reason);
+        if fd != GONE {
+            // SAFETY: the descriptor is ours until this object is dropped.
+            unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+        }
+        self.tell(&state);
+    }
+
+    /// In a forked child: close this process's descriptor and leave the connection to the parent.
+    fn abandon(&self) {
+        // Not locked: the thread that has the lock may not exist here.
+        close(self.fd.swap(GONE, Ordering::Relaxed));
+    }
+}
+
+impl Link {
+    fn fd(&self) -> i32 {
+        self.fd.load(Ordering::Relaxed)
+    }
+
+    /// Never held while a system call waits, nor while Python runs.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("never poisoned")
+    }
+
+    fn encoded(&self, fields: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+        let mut payload = Vec::with_capacity(64);
+        fields::write(fields, &mut payload)?;
+        if payload.len() > self.most {
+            return Err(PyOverflowError::new_err(format!(
+                "a message of {} bytes, and {} are the limit (max_message); send it in pieces",
+                payload.len(),
+                self.most
+            )));
+        }
+        Ok(payload)
+    }
+
+    fn wait_for<'py>(
+        &self,
+        py: Python<'py>,
+        number: u32,
+        patience: &Patience,
+    ) -> PyResult<(u8, Bound<'py, PyList>)> {
+        loop {
+            match without_gil(py, || self.turn(number, patience)) {
+                Turn::Reply(status, payload) => {
+                    return match fields::read(py, &payload) {
+                        Ok(fields) => Ok((status, fields)),
+                        Err(error) => Err(error.into()),
+                    }
+                }
+                Turn::End(end, fate) => {
+                    let unknown = fate == Fate::Unknown;
+                    return Err(LinkBroken::new_err((end.reason, unknown, end.for_good)));
+                }
+                Turn::Nothing => {}
+            }
+            let given_up = match py.check_signals() {
+                Err(error) => error,
+                Ok(()) if patience.is_over() => PyTimeoutError::new_err("no reply in time"),
+                Ok(()) => continue,
+            };
+            self.forget(number);
+            return Err(given_up);
+        }
+    }
+
+    /// Wait for at most a slice, in whatever role is free.
+    fn turn(&self, number: u32, patience: &Patience) -> Turn {
+        let fd = self.fd();
+        let limit = patience.left().min(SLICE);
+        let start = Instant::now();
+        let mut state = self.lock();
+        loop {
+            if let Some((status, payload)) = state.client.reply(number) {
+                return Turn::Reply(status, payload);
+            }
+            if let Some(end) = state.client.end() {
+                return Turn::End(end.clone(), state.client.fate(number));
+            }
+            let left = limit.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Turn::Nothing;
+            }
+            let (reads, writes) = (!state.reading, !state.writing && state.client.has_to_send());
+            if !reads && !writes {
+                state.sleepers += 1;
+                (state, _) = self.news.wait_timeout(state, left).expect("never poisoned");
+                state.sleepers -= 1;
+                continue;
+            }
+            state.reading |= reads;
+            state.writing |= writes;
+            drop(state);
+            let interrupted = !poll(fd, reads, writes, left);
+            state = self.lock();
+            if reads {
+                state.reading = false;
+                state.receive(fd);
+            }
+            if writes {
+                state.writing = false;
+                state.send(fd);
+            }
+            self.tell(&state);
+            if interrupted {
+                return Turn::Nothing;
+            }
+        }
+    }
+
+    fn tell(&self, state: &State) {
+        if state.sleepers > 0 {
+            self.news.notify_all();
+        }
+    }
+}
+
+impl State {
+    /// Send what can be sent without waiting.
+    fn send(&mut self, fd: i32) {
+        while self.client.end().is_none() {
+            let data = match self.client.to_send() {
+                Ok([]) => return,
+                Ok(data) => data,
+                Err(fault) => return self.client.finish(fault.to_string()),
+            };
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            // SAFETY: the pointer and the length are of a slice.
+            let count = unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), flags) };
+            match usize::try_from(count) {
+                Ok(count) => self.client.was_sent(count),
+                Err(_) => return self.sending_failed(fd, &Error::last_os_error()),
+            }
+        }
+    }
+
+    fn sending_failed(&mut self, fd: i32, error: &Error) {
+        if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+            // The server's last words may still be there to be read.
+            self.receive_all(fd);
+            self.client.finish(format!("sending to the server failed: {error}"));
+        }
+    }
+
+    /// Read once; whether there may be more.
+    fn receive(&mut self, fd: i32) -> bool {
+        if self.scratch.is_empty() {
+            self.scratch = vec![0; RECEIVE];
+        }
+        let flags = libc::MSG_DONTWAIT;
+        let (start, length) = (self.scratch.as_mut_ptr().cast(), self.scratch.len());
+        // SAFETY: the pointer and the length are of a vector.
+        let count = unsafe { libc::recv(fd, start, length, flags) };
+        match usize::try_from(count) {
+            Ok(0) => self.client.finish("the server has closed the connection".to_owned()),
+            Ok(count) => {
+                let fed: Result<(), Fault> = self.client.feed(&self.scratch[..count]);
+                if let Err(fault) = fed {
+                    self.client.finish(format!("the server has sent {fault}"));
+                }
+                return count == length;
+            }
+            Err(_) => {
+                let error = Error::last_os_error();
+                if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+                    self.client.finish(format!("receiving from the server failed: {error}"));
+                }
+            }
+        }
+        false
+    }
+
+    fn receive_all(&mut self, fd: i32) {
+        while self.receive(fd) && self.client.end().is_none() {}
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        close(self.fd.swap(GONE, Ordering::Relaxed));
+    }
+}
+
+fn close(fd: i32) {
+    if fd != GONE {
+        // SAFETY: the descriptor was ours, and nobody else closes it.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// Wait until the socket can be used; false if a signal came first.
+fn poll(fd: i32, reads: bool, writes: bool, limit: std::time::Duration) -> bool {
+    let wanted = if reads { libc::POLLIN } else { 0 } | if writes { libc::POLLOUT } else { 0 };
+    let mut entry = libc::pollfd { fd, events: wanted, revents: 0 };
+    let time = libc::timespec {
+        tv_sec: limit.as_secs() as libc::time_t,
+        tv_nsec: libc::c_long::from(limit.subsec_nanos() as i32),
+    };
+    // SAFETY: both point to locals, and no signal mask is given.
+    let found = unsafe { libc::ppoll(&raw mut entry, 1, &raw const time, std::ptr::null()) };
+    found >= 0 || Error::last_os_error().kind() != ErrorKind::Interrupted
+}

@@ -1,0 +1,95 @@
+//! Records: bytes in, sealed pieces out, and back. The length is of the ciphertext.
+
+use super::Fault;
+use snow::TransportState;
+
+const HEAD: usize = 2;
+const TAG: usize = 16;
+/// What one record can carry.
+pub const MOST: usize = 65_535 - TAG;
+
+/// One end of a connection after the handshake.
+#[derive(Debug)]
+pub struct Records {
+    state: TransportState,
+    /// The beginning of a record whose end has not come yet.
+    partial: Vec<u8>,
+}
+
+impl Records {
+    pub fn new(state: TransportState) -> Self {
+        Self { state, partial: Vec::new() }
+    }
+
+    /// Append `plain` to `out`, in as many records as it takes.
+    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        out.reserve(plain.len() + plain.len().div_ceil(MOST) * (HEAD + TAG));
+        for piece in plain.chunks(MOST) {
+            let (head, length) = (out.len(), piece.len() + TAG);
+            out.resize(head + HEAD + length, 0);
+            out[head..head + HEAD].copy_from_slice(&(length as u16).to_be_bytes());
+            self.state
+                .write_message(piece, &mut out[head + HEAD..])
+                .map_err(|_| Fault::new("no more records can be sealed on this connection"))?;
+        }
+        Ok(())
+    }
+
+    /// Take in what came and append to `out` what the complete records among it hold.
+    pub fn open(&mut self, mut data: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        while !self.partial.is_empty() {
+            let missing = missing(&self.partial)?;
+            let (piece, rest) = data.split_at(missing.min(data.len()));
+            self.partial.extend_from_slice(piece);
+            data = rest;
+            if piece.len() < missing {
+                return Ok(());
+            }
+            // Complete, or only its length is.
+            if self::missing(&self.partial)? == 0 {
+                let record = std::mem::take(&mut self.partial);
+                self.open_one(&record[HEAD..], out)?;
+            }
+        }
+        while data.len() >= HEAD && missing(data)? == 0 {
+            let (record, rest) = data.split_at(HEAD + length(data));
+            self.open_one(&record[HEAD..], out)?;
+            data = rest;
+        }
+        self.partial.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn open_one(&mut self, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        let start = out.len();
+        // Room for the tag as well: the cipher works in place.
+        out.resize(start + sealed.len(), 0);
+        let opened = self.state.read_message(sealed, &mut out[start..]);
+        out.truncate(start + *opened.as_ref().unwrap_or(&0));
+        match opened {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Fault::new("a record that was not sealed by the other side")),
+        }
+    }
+
+    /// Bytes of an incomplete record.
+    pub fn partial(&self) -> usize {
+        self.partial.len()
+    }
+}
+
+fn length(data: &[u8]) -> usize {
+    usize::from(u16::from_be_bytes([data[0], data[1]]))
+}
+
+/// Bytes that the record needs beyond `data`; until its length is there, the bytes of that.
+fn missing(data: &[u8]) -> Result<usize, Fault> {
+    if data.len() < HEAD {
+        return Ok(HEAD - data.len());
+    }
+    let length = length(data);
+    if length <= TAG {
+        return Err(Fault::of(format!("a record of {length} bytes, which cannot hold anything")));
+    }
+    Ok((HEAD + length).saturating_sub(data.len()))
+}

@@ -1,0 +1,158 @@
+use super::channel::Channel;
+use super::fields::{self, Reader, Token};
+use super::frames::{self, Frames, MORE, PART};
+use super::{Fault, Limits};
+use snow::Builder;
+
+const LIMITS: Limits = Limits { frame: 1 << 21, message: 1 << 23 };
+
+fn pair() -> (Channel, Channel) {
+    let builder = || {
+        let pattern = "Noise_NNpsk0_25519_AESGCM_BLAKE2s".parse().unwrap();
+        Builder::new(pattern).psk(0, &[7; 32]).unwrap()
+    };
+    let (mut one, mut other) =
+        (builder().build_initiator().unwrap(), builder().build_responder().unwrap());
+    let (mut message, mut payload) = ([0; 256], [0; 256]);
+    let length = one.write_message(&[], &mut message).unwrap();
+    other.read_message(&message[..length], &mut payload).unwrap();
+    let length = other.write_message(&[], &mut message).unwrap();
+    one.read_message(&message[..length], &mut payload).unwrap();
+    let channel =
+        |state: snow::HandshakeState| Channel::new(state.into_transport_mode().unwrap(), LIMITS);
+    (channel(one), channel(other))
+}
+
+fn send(channel: &mut Channel, number: u32, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frames::put(&mut channel.pending, number, 3, payload);
+    channel.seal(usize::MAX, &mut out).unwrap();
+    out
+}
+
+fn received(channel: &mut Channel, data: &[u8]) -> Result<Vec<(u32, u8, Vec<u8>)>, Fault> {
+    let mut messages = Vec::new();
+    channel.feed(data, |number, verb, payload| {
+        messages.push((number, verb, payload.to_vec()));
+        Ok::<(), Fault>(())
+    })?;
+    Ok(messages)
+}
+
+#[test]
+fn messages_arrive_whole_however_they_are_cut() {
+    for size in [0, 1, 40, 65_519, 65_520, 200_000, PART, PART + 1, 5 * PART] {
+        let payload: Vec<u8> = (0..size).map(|at| at as u8).collect();
+        for step in [1, 7, 4096, usize::MAX] {
+            if size / step.min(size + 1) > 300_000 {
+                continue;
+            }
+            let (mut one, mut other) = pair();
+            let data = send(&mut one, 9, &payload);
+            let mut messages = Vec::new();
+            for piece in data.chunks(step) {
+                messages.extend(received(&mut other, piece).unwrap());
+            }
+            assert!(messages == [(9, 3, payload.clone())], "{size} in steps of {step}");
+            assert_eq!(other.kept(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_changed_replayed_or_reordered_record_is_found() {
+    let (mut one, mut other) = pair();
+    let first = send(&mut one, 1, b"first");
+    let second = send(&mut one, 2, b"second");
+    for at in 0..first.len() {
+        let (mut one, mut other) = pair();
+        let mut data = send(&mut one, 1, b"first");
+        data[at] ^= 1;
+        data.extend_from_slice(&[0; 300]);
+        assert!(received(&mut other, &data).is_err(), "byte {at}");
+    }
+    assert!(received(&mut other, &second).is_err());
+    assert!(received(&mut other, &first).is_ok());
+    assert!(received(&mut other, &first).is_err());
+}
+
+#[test]
+fn parts_of_several_messages_may_lie_between_each_other() {
+    let mut stream = Frames::new(LIMITS);
+    for (number, verb, part) in
+        [(1, MORE, "a"), (2, MORE | 1, "c"), (3, 2, "e"), (1, 0, "b"), (2, 1, "d")]
+    {
+        frames::head(&mut stream.plain, 1, number, verb);
+        stream.plain.extend_from_slice(part.as_bytes());
+    }
+    let mut messages = Vec::new();
+    stream
+        .drain(|number, verb, payload| {
+            messages.push((number, verb, String::from_utf8(payload.to_vec()).unwrap()));
+            Ok::<(), Fault>(())
+        })
+        .unwrap();
+    let found: Vec<_> = messages.iter().map(|(n, v, text)| (*n, *v, text.as_str())).collect();
+    assert_eq!(found, [(3, 2, "e"), (1, 0, "ab"), (2, 1, "cd")]);
+    assert_eq!(stream.kept(), 0);
+}
+
+fn fault_of(limits: Limits, sent: &[(usize, u32, u8)]) -> Option<String> {
+    let mut stream = Frames::new(limits);
+    for &(size, number, verb) in sent {
+        frames::head(&mut stream.plain, size, number, verb);
+        stream.plain.resize(stream.plain.len() + size, 0);
+    }
+    stream.drain(|_, _, _| Ok::<(), Fault>(())).err().map(|fault| fault.to_string())
+}
+
+#[test]
+fn limits_are_kept() {
+    let limits = Limits { frame: 100, message: 250 };
+    assert_eq!(fault_of(limits, &[(100, 1, 0)]), None);
+    assert_eq!(fault_of(limits, &[(100, 1, MORE), (100, 1, MORE), (50, 1, 0)]), None);
+    let fault = fault_of(limits, &[(101, 1, 0)]);
+    assert_eq!(fault.as_deref(), Some("a frame of 101 bytes, and 100 are the limit"));
+    let fault = fault_of(limits, &[(100, 1, MORE), (100, 2, MORE), (51, 1, 0)]);
+    assert_eq!(fault.as_deref(), Some("messages of more than 250 bytes, the limit"));
+    let fault = fault_of(limits, &[(1, 1, MORE), (1, 1, 5)]);
+    assert_eq!(fault.as_deref(), Some("a message that goes on with another verb"));
+    let many: Vec<_> = (0..300).map(|number| (0, number, MORE)).collect();
+    assert_eq!(fault_of(limits, &many).as_deref(), Some("more than 256 messages begun at once"));
+}
+
+#[test]
+fn numbers_and_lengths_come_back() {
+    for number in [0, 1, 127, 128, 255, 256, 65_535, 65_536, 1 << 32, i64::MAX, -1, -32, -33, -128]
+        .into_iter()
+        .chain([-129, -32_769, i64::MIN])
+    {
+        let mut out = Vec::new();
+        fields::put_int(&mut out, number);
+        assert_eq!(Reader::new(&out).token(), Ok(Token::Int(number)));
+    }
+    for length in [0, 15, 16, 31, 32, 255, 256, 65_535, 65_536] {
+        let (mut text, mut bytes, mut list) = (Vec::new(), Vec::new(), Vec::new());
+        let content = "x".repeat(length);
+        assert!(fields::put_text(&mut text, &content));
+        assert!(fields::put_bytes(&mut bytes, content.as_bytes()));
+        assert!(fields::put_list(&mut list, length));
+        list.resize(list.len() + length, 0);
+        assert_eq!(Reader::new(&text).token(), Ok(Token::Text(&content)));
+        assert_eq!(Reader::new(&bytes).token(), Ok(Token::Bytes(content.as_bytes())));
+        assert_eq!(Reader::new(&list).token(), Ok(Token::List(length)));
+    }
+}
+
+#[test]
+fn any_bytes_are_tokens_or_a_fault() {
+    let mut state = 1_u64;
+    for _ in 0..200_000 {
+        let bytes: [u8; 24] = std::array::from_fn(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        });
+        let mut reader = Reader::new(&bytes);
+        while reader.token().is_ok() {}
+    }
+}

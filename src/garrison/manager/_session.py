@@ -1,0 +1,321 @@
+"""One peer of the server: what came from it, what is owed to it.
+
+::
+
+    stranger ──key proved──▶ served ──stop──▶ leaving (last words, then nothing is read)
+        └──────────────┬──────┴──────────────────┘
+                    dropped: `closed` is called once, if `opened` was
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import deque
+from multiprocessing import AuthenticationError
+from typing import TYPE_CHECKING, Any, Protocol
+
+from garrison._core import ChannelError
+from garrison.manager._channel import BYE, CANCEL, DONE, REFUSED, ServerChannel
+from garrison.manager._notices import log
+
+if TYPE_CHECKING:
+    from garrison.manager._channel import Message
+    from garrison.manager._loop import Loop
+
+__all__ = ["Service", "Session"]
+
+IN, OUT = select.EPOLLIN, select.EPOLLOUT
+RECEIVE = 1 << 16
+SENDS_IN_TURN = 4
+
+
+class Service(Protocol):
+    """What a loop calls, in its thread. None of these may wait."""
+
+    def opened(self, session: Session) -> None:
+        """Greet a peer that has proved that it knows the key."""
+
+    def request(self, session: Session, rid: int, verb: int, args: list[Any]) -> None:
+        """Do something; `session.reply` or `session.fail` tells of it, now or later.
+
+        Nothing is to be replied to number 0. An exception is told as a failure.
+        """
+
+    def cancelled(self, session: Session, rid: int) -> None:
+        """Hear that nobody waits for this reply any more; it need not be given."""
+
+    def closed(self, session: Session) -> None:
+        """Hear that the peer is gone; nothing more can be replied."""
+
+    def batch_begin(self, session: Session) -> None:
+        """Begin a run of requests."""
+
+    def batch_end(self, session: Session) -> None:
+        """End the run. If this raises, the peer is dropped and sees none of the run's replies."""
+
+
+class Session:
+    """A connection that the loop has accepted."""
+
+    __slots__ = (
+        "__weakref__",
+        "_channel",
+        "_inbox",
+        "_loop",
+        "_mask",
+        "_noise",
+        "_queued",
+        "_rest",
+        "_sock",
+        "accepted_at",
+        "begun",
+        "data",
+        "fd",
+        "leaving",
+        "local",
+        "peer",
+        "progress",
+        "proved",
+    )
+
+    def __init__(self, loop: Loop, sock: socket.socket, peer: str, now: float) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._channel = ServerChannel(loop.key, loop.limits, loop.epoch)
+        self._noise: Any = None
+        self._inbox: deque[Message] = deque()
+        self._rest: bytes = b""
+        self._mask = IN
+        self._queued = False
+        self.fd = sock.fileno()
+        self.peer = peer
+        self.local: bool = sock.family == socket.AF_UNIX
+        self.accepted_at = now
+        self.proved = False
+        """Whether it has shown that it knows the key."""
+        self.leaving = False
+        """Whether it has been told the last words."""
+        self.begun: set[int] = set()
+        """Requests without a reply so far."""
+        self.progress = 0
+        """Bytes sent."""
+        self.data: Any = None
+        """The service's own."""
+
+    def __repr__(self) -> str:
+        return f"<Session with {self.peer}, {len(self.begun)} requests, {self.owed} bytes to send>"
+
+    @property
+    def hello(self) -> list[Any]:
+        """What the client has said of itself."""
+        return self._channel.hello
+
+    @property
+    def open(self) -> bool:
+        """Whether the connection stands."""
+        return self.fd >= 0
+
+    @property
+    def owed(self) -> int:
+        """Bytes that wait to be sent."""
+        return len(self._rest) + (self._noise.pending if self._noise is not None else 0)
+
+    # --- What the service says ------------------------------------------------------------
+
+    def reply(self, rid: int, *fields: Any) -> None:
+        """Answer a request."""
+        begun = self.begun
+        if rid in begun:
+            self._put(rid, DONE, fields)
+            begun.discard(rid)
+
+    def fail(self, rid: int, kind: str, text: str, data: bytes = b"") -> None:
+        """Answer a request by what went wrong."""
+        if rid in self.begun:
+            self._put(rid, REFUSED, (kind, text, data))
+            self.begun.discard(rid)
+
+    def drop(self, reason: str) -> None:
+        """End the connection now."""
+        self._loop.drop(self, reason)
+
+    def _put(self, rid: int, status: int, fields: Any) -> None:
+        if self.fd < 0:
+            return
+        if self._noise.pending > self._loop.limits.output_most:
+            self.drop(f"it does not take its replies: {self.owed} bytes wait")
+            return
+        self._noise.put(rid, status, fields)
+        if not self._queued:
+            self._queued = True
+            self._loop.dirty.append(self)
+
+    # --- What the loop says ---------------------------------------------------------------
+
+    def on_event(self, mask: int) -> None:
+        """React to a socket that can be read or written."""
+        if mask & ~OUT:
+            self._read()
+        if mask & OUT and self.fd >= 0:
+            self.flush()
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(RECEIVE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.drop(f"reading failed: {error}")
+            return
+        if not data:
+            self.drop("" if self.proved else "it closed before it had proved that it has the key")
+        elif not self.leaving:
+            self._received(data)
+
+    def _received(self, data: bytes) -> None:
+        noise = self._noise
+        try:
+            messages = self._introduced(data) if noise is None else noise.feed(data)
+        except (ChannelError, AuthenticationError) as error:
+            self._refuse(str(error))
+            return
+        if messages and self.fd >= 0:
+            if self._inbox or len(messages) > self._loop.limits.frames_in_turn:
+                self._inbox.extend(messages)
+                self.serve_some()
+            else:
+                self._serve(messages)
+
+    def _introduced(self, data: bytes) -> list[Message]:
+        channel = self._channel
+        messages = channel.receive(data)
+        if channel.outgoing:
+            self._rest += channel.take()
+            self.flush()
+        if channel.established and self.fd >= 0:
+            self._noise = channel.noise
+            self.proved = True
+            self._loop.introduced(self)
+        return messages
+
+    def _refuse(self, reason: str) -> None:
+        # One attempt: whoever does not take it has no claim to it.
+        if not self.proved and self._channel.outgoing:
+            try:
+                self._sock.send(self._channel.take())
+            except OSError:
+                pass
+        self.drop(reason)
+
+    def serve_some(self) -> None:
+        """Serve what has come, up to one turn's worth."""
+        inbox = self._inbox
+        count = min(len(inbox), self._loop.limits.frames_in_turn)
+        if self._noise.pending <= self._loop.limits.output:
+            self._serve([inbox.popleft() for _ in range(count)])
+        if self.fd >= 0:
+            self.settle()
+
+    def _serve(self, messages: list[Message]) -> None:
+        service, begun, loop = self._loop.service, self.begun, self._loop
+        most = loop.limits.output
+        service.batch_begin(self)
+        for at, (rid, verb, args) in enumerate(messages):
+            if rid in begun:
+                self._control(rid, verb)
+                continue
+            if rid:
+                begun.add(rid)
+            try:
+                service.request(self, rid, verb, args)
+            except Exception as error:
+                log.exception("request %d of %s failed", verb, self.peer)
+                self.fail(rid, type(error).__name__, str(error))
+            if self._noise.pending > most:
+                # What is owed comes first.
+                self._inbox.extendleft(reversed(messages[at + 1 :]))
+                break
+            if self.fd < 0:
+                break
+        try:
+            service.batch_end(self)
+        except Exception as error:
+            log.exception("the end of a batch of %s failed", self.peer)
+            self.drop(f"its requests could not be carried out: {error}")
+
+    def _control(self, rid: int, verb: int) -> None:
+        if verb == CANCEL:
+            self._loop.service.cancelled(self, rid)
+        else:
+            self.drop(f"it used the number {rid} for two requests at once")
+
+    def flush(self) -> None:
+        """Send what can be sent."""
+        self._queued = False
+        if self.fd < 0:
+            return
+        noise = self._noise
+        rest = self._rest
+        try:
+            for _ in range(SENDS_IN_TURN):
+                data = rest or (noise.take() if noise is not None else b"")
+                if not data:
+                    break
+                rest = data
+                sent = self._sock.send(data)
+                self.progress += sent
+                rest = data[sent:]
+                if rest:
+                    break
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            self.drop(f"writing failed: {error}")
+            return
+        self._rest = rest
+        self.settle()
+
+    def settle(self) -> None:
+        """Watch the socket for what this session waits for now."""
+        loop = self._loop
+        owed = self.owed
+        mask = OUT if owed else 0
+        if self.leaving or not (self._inbox or owed > loop.limits.output or loop.stopping):
+            mask |= IN
+        if self._inbox and owed <= loop.limits.output:
+            loop.busy[self] = None
+        if mask != self._mask:
+            self._mask = mask
+            loop.watch(self, mask)
+        if self.leaving and not owed:
+            self._end_output()
+
+    # --- The end --------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that was taken from it is unfinished."""
+        return not (self.begun or self._inbox)
+
+    def leave(self, text: str, *, for_good: bool) -> None:
+        """Say the last words; the client closes when it has read them."""
+        self._inbox.clear()
+        self._noise.put(0, BYE, (text, for_good, list(self.begun)))
+        self.begun.clear()
+        self.leaving = True
+        self.flush()
+
+    def _end_output(self) -> None:
+        # Not closed yet: unread bytes would make that a reset, which may overtake the last words.
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.drop("")
+
+    def close(self) -> None:
+        """Close the socket; for the loop."""
+        self.fd = -1
+        self.begun.clear()
+        self._inbox.clear()
+        self._sock.close()

@@ -215,7 +215,7 @@ class BaseManager:
         server: Any, client: Any, state: State, timeout: float, listener: Listener
     ) -> None:
         state.value = State.SHUTDOWN
-        if server.is_alive():
+        if server.is_alive() and client.is_connected:
             client.shutdown()
             server.join(timeout)
         for end in (server.terminate, server.kill):

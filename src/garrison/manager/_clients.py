@@ -24,6 +24,8 @@ from garrison.manager._ring import CallRing
 from garrison.manager._serializers import serializer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from garrison.manager._objects import Objects
 
     Address = Any
@@ -76,13 +78,30 @@ class Client:
     def __init__(self, address: Address, key: bytes, name: str) -> None:
         self.address = address
         self._key = key
-        self.connection = Connection(address, key)
-        self.connection.on_reconnect.append(self._greet)
+        self._connection: Connection | None = None
+        self._connecting = threading.Lock()
+        self._asking: set[int] = set()
         self._serializer = serializer(name)
         self._dropped: deque[str] = deque()
         self._name: tuple[int, bytes] = (0, b"")
         self._server: tuple[int, str] = (0, "")
         self._local = threading.local()
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, made when it is first needed."""
+        if self._connection is None:
+            with self._connecting:
+                if self._connection is None:
+                    made = Connection(self.address, self._key)
+                    made.on_reconnect.append(self._greet)
+                    self._connection = made
+        return self._connection
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether this process has ever asked the server anything."""
+        return self._connection is not None
 
     @property
     def name(self) -> bytes:
@@ -109,10 +128,14 @@ class Client:
         return self._ask(verb, *fields, idempotent=idempotent)
 
     def _ask(self, verb: int, *fields: Any, idempotent: bool = False) -> list[Any]:
+        here = threading.get_ident()
+        self._asking.add(here)
         try:
             return self.connection.ask(verb, *fields, idempotent=idempotent)
         except Refused as refusal:
             raise_refusal(refusal, self._serializer)
+        finally:
+            self._asking.discard(here)
 
     def another(self) -> Connection:
         """Return one more connection to the same server."""
@@ -126,13 +149,14 @@ class Client:
     def shutdown(self) -> None:
         """Tell the server to end; one that is gone has ended."""
         with contextlib.suppress(ManagerLost, OSError, EOFError):
-            self.ask(verbs.SHUTDOWN)
+            self.connection.ask(verbs.SHUTDOWN)
 
     def close(self) -> None:
         """Hang up."""
         for place in [place for place, each in _clients.items() if each is self]:
             del _clients[place]
-        self.connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     # -- objects ----------------------------------------------------------------------------------
 
@@ -186,8 +210,14 @@ class Client:
         if self._name[0] != os.getpid():
             return
         self._dropped.append(ident)
-        if not self.connection.busy:
+        # The interpreter may collect a proxy in the middle of this thread's own question.
+        if threading.get_ident() not in self._asking:
             self._flush()
+
+    def at_leisure(self, work: Callable[[], Any]) -> None:
+        """Do something that asks the server, unless this thread is asking it something."""
+        if threading.get_ident() not in self._asking:
+            work()
 
     def _flush(self) -> None:
         dropped = []

@@ -102,8 +102,7 @@ class FarStore:
     def _drop(self, c: int) -> None:
         if c not in self.faces:
             self._dropped.append(c)
-            if not self.client.connection.busy:
-                self.flush()
+            self.client.at_leisure(self.flush)
 
     def flush(self) -> None:
         """Tell the server what is not looked at any more."""

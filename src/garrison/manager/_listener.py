@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from garrison.manager._addresses import listening, parsed
+from garrison.manager._limits import Limits
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["Listener"]
-
-BACKLOG = 1024
 
 
 class Listener:
@@ -27,23 +30,8 @@ class Listener:
         self._path: tuple[str, int] | None = None
         if address is None:
             address = f"\0garrison-{secrets.token_hex(16)}"
-        if isinstance(address, str):
-            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        elif isinstance(address, tuple):
-            host = address[0] or "0.0.0.0"  # noqa: S104 - what an empty host means
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            address = (host, *address[1:])
-            self.socket = socket.socket(family, socket.SOCK_STREAM)
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        else:
-            msg = f"an address is a (host, port) or the path of a socket, not {address!r}"
-            raise TypeError(msg)
-        try:
-            self.socket.bind(address)
-            self.socket.listen(BACKLOG)
-        except OSError as error:
-            self.socket.close()
-            raise OSError(error.errno, f"{error.strerror}: {address!r}") from error
+        address = parsed(address)
+        self.socket = listening(address, Limits())
         self.address: Any = self.socket.getsockname()
         if isinstance(self.address, bytes):
             self.address = self.address.decode()

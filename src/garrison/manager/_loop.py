@@ -141,6 +141,15 @@ class Loop:
         self._handlers[fd] = handler
         self._epoll.register(fd, IN)
 
+    def on_readable(self, fd: int, function: Callable[[], Any]) -> None:
+        """Call something whenever a descriptor can be read."""
+        self._register(fd, lambda _mask: function())
+
+    def forget(self, fd: int) -> None:
+        """Call nothing more for a descriptor."""
+        del self._handlers[fd]
+        self._epoll.unregister(fd)
+
     def watch(self, session: Session, mask: int) -> None:
         """Change what a session's socket is watched for."""
         self._epoll.modify(session.fd, mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from garrison.manager._serializers import serializer as find_serializer
 from garrison.manager._service import ObjectPart, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from garrison.manager._objects import Registered
 
@@ -78,12 +79,15 @@ class Server:
 
     def run(self, parent: int | None = None) -> None:
         """Serve until it is over."""
-        loop = self._loop()
         objects = Objects(self._registry)
-        part = ObjectPart(loop, objects, find_serializer(self._serializer))
-        service = Service(part, *self._more(loop))
-        part.peers = lambda: list(service.peers.values())
-        loop.service = service
+        service = Service()
+        loop = Loop(service, self._key)
+        loop.add_listener(self.listener.socket)
+        # Whoever has no key must not have anything of his unpickled.
+        if self._key:
+            service.add(ObjectPart(loop, service, objects, find_serializer(self._serializer)))
+        for part in self._more(loop):
+            service.add(part)
         _clients.serve_here(self.address, objects)
         _clients.know_key(self.address, self._key)
         watched = _watch(loop, parent)
@@ -93,14 +97,12 @@ class Server:
         finally:
             if watched is not None:
                 os.close(watched)
+            self.listener.socket.close()
             _clients.serve_here(self.address, None)
 
     def _more(self, loop: Loop) -> tuple[Any, ...]:
         """Return what else this server does."""
         return ()
-
-    def _loop(self) -> Loop:
-        return Loop(None, [self.listener.socket], self._key)
 
 
 def _watch(loop: Loop, parent: int | None) -> int | None:
@@ -110,23 +112,26 @@ def _watch(loop: Loop, parent: int | None) -> int | None:
     try:
         fd = os.pidfd_open(parent)
     except ProcessLookupError:
-        loop.stop()
+        loop.stop(0.0, for_good=True)
         return None
-    loop.watch(fd, loop.stop)
+    def orphaned() -> None:
+        loop.forget(fd)
+        loop.stop(0.0, for_good=True)
+
+    loop.on_readable(fd, orphaned)
     return fd
 
 
-class _stopped_by_signals:  # noqa: N801 - used as a function
-    """Let SIGTERM end a loop in good order, where this thread may say so."""
-
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-        self._before: Any = None
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, lambda *_: self._loop.stop(DRAIN))
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+@contextlib.contextmanager
+def _stopped_by_signals(loop: Loop) -> Iterator[None]:
+    """Let SIGTERM, and Ctrl-C where it is not ignored, end a loop in good order."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, lambda *_: loop.stop(DRAIN))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

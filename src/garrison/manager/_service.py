@@ -53,6 +53,17 @@ class Part:
     """Something that a service can do: verbs, and what is done when a session ends."""
 
     verbs: dict[int, Callable[[Peer, int, list[Any]], None]]
+    collects = False
+    """Whether it wants to know which requests came together."""
+
+    def batch_begin(self, peer: Peer) -> None:
+        """Several requests come together."""
+
+    def flush(self, peer: Peer) -> None:
+        """Do what was collected of them, before something else is done."""
+
+    def batch_end(self, peer: Peer) -> None:
+        """Do the last of them."""
 
     def closed(self, peer: Peer) -> None:
         """Take back what a session had."""
@@ -61,20 +72,29 @@ class Part:
 class Service:
     """Gives each request to the part that knows its verb."""
 
-    def __init__(self, *parts: Part) -> None:
-        self._parts = parts
-        self._verbs = {number: do for part in parts for number, do in part.verbs.items()}
-        self._verbs[verbs.HELLO] = self._hello
-        self.peers: dict[Any, Peer] = {}
+    def __init__(self) -> None:
+        self._parts: list[Part] = []
+        self._verbs: dict[int, Any] = {verbs.HELLO: self._hello}
+        self._collecting: Part = Part()
+        self.peers: dict[bytes, Peer] = {}
+
+    def add(self, part: Part) -> None:
+        """Do what a part can do as well."""
+        self._parts.append(part)
+        self._verbs.update(part.verbs)
+        if part.collects:
+            self._collecting = part
 
     def opened(self, session: Session) -> None:
-        """A client has shown that it has the key."""
-        self.peers[session] = Peer(session)
+        """Greet a client that has shown that it has the key."""
+        session.data = Peer(session)
 
     def request(self, session: Session, rid: int, verb: int, args: list[Any]) -> None:
         """Do what a client asks for, or begin to."""
-        peer = self.peers[session]
+        peer = session.data
         do = self._verbs.get(verb)
+        if verb != verbs.STORE:
+            self._collecting.flush(peer)
         if do is None:
             session.fail(rid, REMOTE, f"this server does not know the request {verb}")
             return
@@ -89,22 +109,32 @@ class Service:
 
     def closed(self, session: Session) -> None:
         """A client is gone."""
-        peer = self.peers.pop(session, None)
-        if peer is not None:
-            peer.alive = False
-            for part in self._parts:
-                part.closed(peer)
+        peer = session.data
+        peer.alive = False
+        if self.peers.get(peer.name) is peer:
+            del self.peers[peer.name]
+        for part in self._parts:
+            part.closed(peer)
+
+    def cancelled(self, session: Session, rid: int) -> None:
+        """Nobody waits for a reply any more: what it is about says so itself, if it must."""
 
     def batch_begin(self, session: Session) -> None:
         """Several requests of a session come together."""
+        self._collecting.batch_begin(session.data)
 
     def batch_end(self, session: Session) -> None:
         """They have been done."""
+        self._collecting.batch_end(session.data)
 
-    @staticmethod
-    def _hello(peer: Peer, rid: int, args: list[Any]) -> None:
+    def _hello(self, peer: Peer, rid: int, args: list[Any]) -> None:
         name, pid, host = args
         peer.name, peer.pid, peer.host = bytes(name), int(pid), str(host)
+        before = self.peers.get(peer.name)
+        self.peers[peer.name] = peer
+        if before is not None and before is not peer:
+            # It has come back before its old connection was known to be gone.
+            before.session.drop("its client has connected anew")
         peer.session.reply(rid, os.getpid(), _os.host())
 
 
@@ -112,14 +142,16 @@ class Service:
 class ObjectPart(Part):
     """Objects of registered types."""
 
-    def __init__(self, loop: Loop, objects: Objects, chosen: Serializer) -> None:
+    def __init__(
+        self, loop: Loop, service: Service, objects: Objects, chosen: Serializer
+    ) -> None:
         self.objects = objects
+        self._service = service
         self.callers = Callers()
         self._loop = loop
         self._serializer = chosen
         self._condemned: set[str] = set()
         self._sweeping = False
-        self._names: dict[bytes, int] = {}
         self.verbs = {
             verbs.CREATE: self._create,
             verbs.CALL: self._call,
@@ -227,14 +259,9 @@ class ObjectPart(Part):
         self._loop.call_later(AWAY, self._release, peer.name, (peer.name, "sent"))
 
     def _release(self, name: bytes, holder: Hashable) -> None:
-        if not self._is_back(name):
+        if name not in self._service.peers:
             self.objects.release(holder)
             self._sweep_soon()
-
-    def _is_back(self, name: bytes) -> bool:
-        return any(peer.name == name for peer in self.peers())
-
-    peers: Callable[[], Any] = staticmethod(lambda: ())
 
     def _sweep_soon(self) -> None:
         if not self._sweeping:
@@ -267,4 +294,4 @@ class ObjectPart(Part):
 
     def _shutdown(self, peer: Peer, rid: int, args: list[Any]) -> None:
         peer.session.reply(rid)
-        self._loop.stop()
+        self._loop.stop(0.0, for_good=True)

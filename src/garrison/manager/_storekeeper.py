@@ -63,6 +63,8 @@ class Visit:
 class StorePart(Part):
     """A store's operations, for sessions."""
 
+    collects = True
+
     def __init__(self, loop: Loop, home: Home) -> None:
         self._loop = loop
         self._home = home

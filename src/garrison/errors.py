@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AbandonedLock",
     "ArgumentUnpicklable",
+    "ClaimLost",
     "DeadlockError",
     "GarrisonError",
     "ItemUnpicklable",
@@ -31,6 +32,8 @@ __all__ = [
     "SharedMemoryFull",
     "SharedMemoryGone",
     "TaskTimeout",
+    "TransactionFailed",
+    "ValueUnreadable",
     "WorkerDied",
 ]
 
@@ -200,3 +203,15 @@ class ItemsUnreadable(GarrisonError):
 
 class SharedMemoryGone(GarrisonError, FileNotFoundError):
     """A handle names shared memory that cannot be had here; the message says why."""
+
+
+class TransactionFailed(GarrisonError, RuntimeError):
+    """A transaction was not committed, and nothing of it is left; the message says why."""
+
+
+class ValueUnreadable(GarrisonError):
+    """A stored value cannot be rebuilt here, though it is still there; the cause says why."""
+
+
+class ClaimLost(GarrisonError, RuntimeError):
+    """A claimed item went back to its queue while it was worked on: somebody else may have it."""

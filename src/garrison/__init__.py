@@ -1,7 +1,7 @@
 """garrison: the multiprocessing that Python should have.
 
 ``import garrison as multiprocessing`` is the whole migration. The pool is garrison's own, and so
-are locks and what is made of them; what garrison does not have yet (processes, queues, managers) is
+are locks and what is made of them; so are managers and what they hold; what garrison does not have (processes, pipes) is
 the standard library's, under the standard library's names, so that a program can move as it is.
 
 Examples
@@ -19,7 +19,6 @@ import multiprocessing as _multiprocessing
 from multiprocessing import (
     AuthenticationError,
     BufferTooShort,
-    Manager,
     Pipe,
     Process,
     ProcessError,
@@ -40,12 +39,20 @@ from multiprocessing import (
 from typing import Any
 
 from garrison import errors, memory, pool, sync
-from garrison._contexts import get_context, get_start_method, set_start_method
+from garrison._contexts import (
+    Manager,
+    connect,
+    get_context,
+    get_start_method,
+    set_start_method,
+)
 from garrison.errors import (
     AbandonedLock,
     ArgumentUnpicklable,
     DeadlockError,
     GarrisonError,
+    LeaseLost,
+    ManagerLost,
     OwnerDied,
     PoolBroken,
     PoolClosed,
@@ -89,8 +96,10 @@ __all__ = [
     "Event",
     "GarrisonError",
     "JoinableQueue",
+    "LeaseLost",
     "Lock",
     "Manager",
+    "ManagerLost",
     "Options",
     "OwnerDied",
     "Pipe",
@@ -116,6 +125,7 @@ __all__ = [
     "WorkerDied",
     "active_children",
     "allow_connection_pickling",
+    "connect",
     "cpu_count",
     "current_process",
     "errors",
@@ -151,8 +161,8 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-_FACES = frozenset({"queues", "shared_memory", "sharedctypes", "synchronize"})
+_FACES = frozenset({"managers", "queues", "shared_memory", "sharedctypes", "synchronize"})
 """Submodules of the standard library of which garrison has its own."""
 _SUBMODULES = frozenset(
-    {"connection", "dummy", "heap", "managers", "reduction"} | {"spawn", "util"}
+    {"connection", "dummy", "heap", "reduction"} | {"spawn", "util"}
 )

@@ -13,9 +13,10 @@ from garrison.pool import Pool as _Pool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from garrison.manager import SyncManager
     from garrison.pool import Pool
 
-__all__ = ["get_context", "get_start_method", "set_start_method"]
+__all__ = ["Manager", "connect", "get_context", "get_start_method", "set_start_method"]
 
 
 class _Own:
@@ -36,6 +37,17 @@ class _Own:
         """Return a pool of processes."""
         chosen: Any = self
         return _Pool(processes, initializer, initargs, maxtasksperchild, chosen, **options)
+
+    def Manager(  # noqa: N802 - the standard name
+        self, address: Any = None, **options: Any
+    ) -> SyncManager:
+        """Return a manager whose server has been started."""
+        # Late: what has no manager should not wait for one to be imported.
+        from garrison.manager import SyncManager
+
+        manager = SyncManager(address, ctx=self, **options)
+        manager.start()
+        return manager
 
     def Lock(self, **options: Any) -> sync.Lock:  # noqa: N802 - the standard name
         """Return a lock between processes."""
@@ -166,3 +178,34 @@ def get_start_method(allow_none: bool = False) -> str | None:
 def set_start_method(method: str | None, force: bool = False) -> None:
     """Choose the start method, shared with `multiprocessing`."""
     multiprocessing.set_start_method(method, force)
+
+
+def Manager(address: Any = None, **options: Any) -> SyncManager:  # noqa: N802 - the standard name
+    """Return a manager whose server has been started.
+
+    Parameters
+    ----------
+    address : tuple or str, optional
+        Where others find it, on this machine or on others: ``("0.0.0.0", 5000)``.
+    **options
+        `key`, `path`, `sync`, `size` and all else that `garrison.managers.SyncManager` takes.
+
+    Examples
+    --------
+    >>> import garrison
+    >>> with garrison.Manager() as manager:
+    ...     shared = manager.dict()
+    ...     shared["a"] = {}
+    ...     shared["a"]["b"] = 1
+    ...     print(shared)
+    {'a': {'b': 1}}
+    """
+    chosen: Any = get_context()
+    return chosen.Manager(address, **options)  # type: ignore[no-any-return]
+
+
+def connect(address: Any, key: Any = None, *, direct: bool = True) -> SyncManager:
+    """Find a manager that somebody else has started; see `garrison.manager.connect`."""
+    from garrison.manager._connect import connect as find
+
+    return find(address, key, direct=direct)

@@ -20,9 +20,12 @@ __all__ = [
     "AbandonedLock",
     "ArgumentUnpicklable",
     "ChannelError",
+    "ClaimLost",
     "DeadlockError",
     "GarrisonError",
     "ItemUnpicklable",
+    "LeaseLost",
+    "NotHeld",
     "ItemsUnreadable",
     "ManagerLost",
     "OwnerDied",
@@ -33,6 +36,8 @@ __all__ = [
     "SharedMemoryFull",
     "SharedMemoryGone",
     "TaskTimeout",
+    "TransactionFailed",
+    "ValueUnreadable",
     "WorkerDied",
 ]
 
@@ -209,3 +214,23 @@ class ManagerLost(GarrisonError, ConnectionError):
 
     The message says what was asked of whom, and whether it may have been carried out.
     """
+
+
+class TransactionFailed(GarrisonError, RuntimeError):
+    """A transaction was not committed, and nothing of it is left; the message says why."""
+
+
+class ValueUnreadable(GarrisonError):
+    """A stored value cannot be rebuilt here, though it is still there; the cause says why."""
+
+
+class ClaimLost(GarrisonError, RuntimeError):
+    """A claimed item went back to its queue while it was worked on: somebody else may have it."""
+
+
+class NotHeld(GarrisonError, ValueError, RuntimeError):
+    """A lock was released that nobody had, or not the one who released it."""
+
+
+class LeaseLost(NotHeld):
+    """A lock of a manager's was released after it had come back by itself: see the message."""

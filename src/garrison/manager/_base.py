@@ -217,6 +217,7 @@ class BaseManager:
         state.value = State.SHUTDOWN
         if server.is_alive() and client.is_connected:
             client.shutdown()
+            client.close()
             server.join(timeout)
         for end in (server.terminate, server.kill):
             if server.is_alive():

@@ -19,7 +19,7 @@ from garrison.errors import ManagerLost
 from garrison.manager import _verbs as verbs
 from garrison.manager._connection import Connection, Refused
 from garrison.manager._objects import Made
-from garrison.manager._refusals import is_failure, raise_refusal, rebuilt
+from garrison.manager._refusals import is_failure, raise_rebuilt, raise_refusal
 from garrison.manager._ring import CallRing
 from garrison.manager._serializers import serializer
 
@@ -175,8 +175,7 @@ class Client:
         else:
             answer = ring.call(ident, method, payload)
             if is_failure(answer):
-                error = rebuilt(*answer, self._serializer)
-                raise error from error.__cause__
+                raise_rebuilt(answer, self._serializer)
         return self._answer(answer)
 
     def _ring(self) -> CallRing | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from garrison.manager._connection import Refused
     from garrison.manager._serializers import Serializer
 
-__all__ = ["RemoteError", "described", "is_failure", "raise_refusal", "rebuilt"]
+__all__ = ["RemoteError", "described", "is_failure", "raise_rebuilt", "raise_refusal"]
 
 RAISED = "raised"
 """A method of the user's has raised; the data are its exception, if that can be written."""
@@ -44,8 +44,18 @@ def described(error: BaseException, chosen: Serializer) -> tuple[str, str, bytes
 
 def raise_refusal(refusal: Refused, chosen: Serializer) -> NoReturn:
     """Raise here what was raised there, with the traceback from there as its cause."""
-    error = rebuilt(refusal.kind, refusal.text, refusal.data, chosen)
-    raise error from error.__cause__
+    raise_rebuilt((refusal.kind, refusal.text, refusal.data), chosen)
+
+
+def raise_rebuilt(outcome: Outcome, chosen: Serializer) -> NoReturn:
+    """Raise what an outcome tells of."""
+    kind, text, data = outcome
+    error = rebuilt(kind, text, data, chosen)
+    try:
+        raise error from error.__cause__
+    finally:
+        # It has this frame in its traceback, and so whatever called it.
+        del error
 
 
 def rebuilt(kind: str, text: str, data: bytes, chosen: Serializer) -> BaseException:

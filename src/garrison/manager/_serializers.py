@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from garrison.store._codec import dumps
+from garrison.store import Codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ def _xml_loads(data: bytes) -> Any:
 
 
 _KNOWN = {
-    "pickle": Serializer(dumps, pickle.loads),
+    "pickle": Serializer(Codec.dumps, pickle.loads),
     "xmlrpclib": Serializer(_xml_dumps, _xml_loads),
 }
 

@@ -307,9 +307,11 @@ class Session:
         self.flush()
 
     def _end_output(self) -> None:
-        # Not closed yet: unread bytes would make that a reset, which may overtake the last words.
+        # Closed only if nothing is unread, for that would make it a reset, which may overtake the
+        # last words.
         try:
             self._sock.shutdown(socket.SHUT_WR)
+            self._sock.recv(1, socket.MSG_PEEK)
         except OSError:
             self.drop("")
 

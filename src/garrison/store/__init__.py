@@ -1,0 +1,31 @@
+"""Containers that processes share: faces over a store."""
+
+from garrison.store._array import Array
+from garrison.store._codec import Codec
+from garrison.store._counter import Counter
+from garrison.store._create import face, make
+from garrison.store._deque import Deque
+from garrison.store._dict import Dict
+from garrison.store._list import List
+from garrison.store._namespace import Namespace
+from garrison.store._queue import JoinableQueue, Queue
+from garrison.store._set import Set
+from garrison.store._transaction import transaction
+from garrison.store._value import Value
+
+__all__ = [
+    "Array",
+    "Codec",
+    "Counter",
+    "Deque",
+    "Dict",
+    "JoinableQueue",
+    "List",
+    "Namespace",
+    "Queue",
+    "Set",
+    "Value",
+    "face",
+    "make",
+    "transaction",
+]

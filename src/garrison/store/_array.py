@@ -1,0 +1,187 @@
+"""`Array`: numbers of one C type that processes share."""
+
+from __future__ import annotations
+
+import operator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+from garrison.store import _contract
+from garrison.store._contract import END
+from garrison.store._face import Face, Shown
+from garrison.store._list import clamp, update_at
+from garrison.store._transaction import atomic
+
+__all__ = ["Array"]
+
+
+class Array(Face):
+    """An `array.array` of fixed length in shared memory: as `multiprocessing.managers.Array`.
+
+    Numbers have to fit its typecode, and are rounded as in C. Slices are plain arrays.
+
+    Parameters
+    ----------
+    store
+        The engine.
+    c : int
+        The container's number.
+    """
+
+    __slots__ = ("_code",)
+    _KIND = _contract.ARRAY
+    _code: str
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    __hash__ = None
+
+    @property
+    def typecode(self) -> str:
+        """The type of the items, as for `array.array`."""
+        try:
+            return self._code
+        except AttributeError:
+            self._code = self._store.head(self._c)[5].decode()
+            return self._code
+
+    def __len__(self) -> int:
+        return self._store.length(self._c)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._store.scan(self._c, "values"))
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(self._store.scan(self._c, "values", reverse=True))
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._plain()
+
+    def __getitem__(self, index: Any) -> Any:
+        if type(index) is not slice:
+            return self._at(self._store.list_get, index)
+        if index.step is not None:
+            return self._plain()[index]
+        start = 0 if index.start is None else clamp(index.start)
+        stop = END if index.stop is None else clamp(index.stop)
+        return array(self.typecode, self._store.list_slice(self._c, start, stop))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if type(index) is slice:
+            self._replace(index, array(self.typecode, value))
+        else:
+            self._at(self._store.list_set, index, array(self.typecode, (value,))[0], "assignment ")
+
+    def _at(self, operation: Callable[..., Any], index: Any, *arguments: Any) -> Any:
+        *value, action = (*arguments, "") if not arguments else arguments
+        try:
+            return operation(self._c, operator.index(index), *value)
+        except TypeError:
+            if hasattr(index, "__index__"):
+                raise
+            raise TypeError("array indices must be integers") from None
+        except (IndexError, OverflowError):
+            raise IndexError(f"array {action}index out of range") from None
+
+    def _replace(self, index: slice, values: array[Any]) -> None:
+        with atomic(self._store):
+            whole = self._plain()
+            here = range(*index.indices(len(whole)))
+            if len(here) != len(values):
+                msg = f"{len(values)} values for {len(here)} places: an array keeps its length"
+                raise ValueError(msg)
+            for place, value in zip(here, values, strict=True):
+                whole[place] = value
+            self._store.list_replace(self._c, 0, END, whole.tolist())
+
+    def index(self, value: Any, *bounds: Any) -> int:
+        """Return where the first is that is equal.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        return self._plain().index(value, *bounds)
+
+    def count(self, value: Any) -> int:
+        """Return how many are equal."""
+        return self._plain().count(value)
+
+    def tolist(self) -> list[Any]:
+        """Return the items as a plain list."""
+        return self._store.list_slice(self._c, 0, END)
+
+    def tobytes(self) -> bytes:
+        """Return the items as they lie in memory in C."""
+        return self._plain().tobytes()
+
+    def add(self, index: Any, amount: Any = 1) -> Any:
+        """Add to an item, and return what it was before.
+
+        Raises
+        ------
+        IndexError
+            If there is no such index.
+        OverflowError
+            If the sum does not fit the typecode; the item stays what it was.
+        """
+        with atomic(self._store):
+            before = self[index]
+            self[index] = before + amount
+        return before
+
+    def update_with(self, index: Any, fn: Callable[[Any], Any]) -> Any:
+        """Replace an item by what `fn` makes of it, and return that; see `List.update_with`."""
+        place = operator.index(index)
+        return update_at(self, place, lambda old: array(self.typecode, (fn(old),))[0])
+
+    def copy(self) -> array[Any]:
+        """Return a plain `array.array`."""
+        return self._plain()
+
+    def _plain(self) -> array[Any]:
+        return array(self.typecode, self.tolist())
+
+    def __deepcopy__(self, memo: Any) -> array[Any]:
+        return self._plain()
+
+    def __eq__(self, other: object) -> bool:
+        if self._is(other):
+            return True
+        if not isinstance(other, (array, Array)):
+            return NotImplemented
+        return len(self) == len(other) and self._plain() == _plain(other)
+
+    def __lt__(self, other: Any) -> bool:
+        return (
+            self._plain() < _plain(other) if isinstance(other, (array, Array)) else NotImplemented
+        )
+
+    def __le__(self, other: Any) -> bool:
+        return (
+            self._plain() <= _plain(other) if isinstance(other, (array, Array)) else NotImplemented
+        )
+
+    def __gt__(self, other: Any) -> bool:
+        return (
+            self._plain() > _plain(other) if isinstance(other, (array, Array)) else NotImplemented
+        )
+
+    def __ge__(self, other: Any) -> bool:
+        return (
+            self._plain() >= _plain(other) if isinstance(other, (array, Array)) else NotImplemented
+        )
+
+    def __repr__(self) -> str:
+        return f"Array{str(self).removeprefix('array')}"
+
+    def _parts(self, shown: Shown) -> str:
+        entries = shown.entries(self)
+        return f"array({self.typecode!r}, [{entries}])" if entries else f"array({self.typecode!r})"
+
+
+Sequence.register(Array)
+
+
+def _plain(other: Any) -> array[Any]:
+    return other._plain() if isinstance(other, Array) else other

@@ -1,0 +1,190 @@
+"""`Counter`: counts that processes share."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, NoReturn
+
+from garrison.store import _contract
+from garrison.store._dict import Dict
+from garrison.store._face import Shown
+from garrison.store._transaction import atomic, transaction
+
+__all__ = ["Counter"]
+
+Plain = collections.Counter[Any]
+
+
+class Counter(Dict):
+    """A `collections.Counter` in shared memory.
+
+    Every method is one atomic step. ``c[key] += 1`` is two: use ``c.add(key)``.
+
+    Parameters
+    ----------
+    store
+        The engine.
+    c : int
+        The container's number.
+    """
+
+    __slots__ = ()
+    _KIND = _contract.COUNTER
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    __hash__ = None
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._store.dict_get_or(self._c, key, 0)
+
+    def __delitem__(self, key: Any) -> None:
+        try:
+            self._store.dict_delete(self._c, key)
+        except KeyError:
+            pass
+
+    def add(self, key: Any, delta: Any = 1, initial: Any = 0) -> Any:
+        """Add to a count, and return the new one; a missing key has `initial`."""
+        return self._store.dict_add(self._c, key, delta, initial)
+
+    # --- All of them --------------------------------------------------------------------------
+
+    def update(self, other: Any = None, /, **kwargs: Any) -> None:
+        """Add the counts of a mapping, or one for each element of an iterable, all at once."""
+        self._count(_counted(other, kwargs), 1)
+
+    def subtract(self, other: Any = None, /, **kwargs: Any) -> None:
+        """Subtract the counts of a mapping, or one for each element of an iterable, all at once."""
+        self._count(_counted(other, kwargs), -1)
+
+    def _count(self, counts: Plain, sign: int) -> None:
+        store, c = self._store, self._c
+        with atomic(store):
+            pairs = [
+                (key, store.dict_get_or(c, key, 0) + sign * count) for key, count in counts.items()
+            ]
+            store.dict_update(c, pairs)
+
+    def most_common(self, n: int | None = None) -> list[tuple[Any, Any]]:
+        """Return the `n` keys with the highest counts, or all, with these."""
+        return self._plain().most_common(n)
+
+    def elements(self) -> Iterator[Any]:
+        """Iterate over the keys, each as often as its count says."""
+        return self._plain().elements()
+
+    def total(self) -> Any:
+        """Return the sum of the counts."""
+        return sum(self.values())
+
+    @staticmethod
+    def fromkeys(iterable: Iterable[Any], value: Any = None, /) -> NoReturn:
+        """Raise: a counter counts, use ``update``."""
+        msg = "Counter.fromkeys() is undefined.  Use Counter(iterable) instead."
+        raise NotImplementedError(msg)
+
+    def copy(self) -> Plain:
+        """Return a plain `collections.Counter`."""
+        return self._plain()
+
+    def _plain(self) -> Plain:
+        return collections.Counter(super()._plain())
+
+    def __deepcopy__(self, memo: Any) -> Plain:
+        return collections.Counter(self._store.snapshot(self._c))
+
+    # --- Operators: what they return is plain -------------------------------------------------
+
+    def __add__(self, other: Any) -> Plain:
+        return self._plain() + _plain(other) if isinstance(other, PLAIN) else NotImplemented
+
+    def __sub__(self, other: Any) -> Plain:
+        return self._plain() - _plain(other) if isinstance(other, PLAIN) else NotImplemented
+
+    def __or__(self, other: Any) -> Plain:
+        return self._plain() | _plain(other) if isinstance(other, PLAIN) else NotImplemented
+
+    def __and__(self, other: Any) -> Plain:
+        return self._plain() & _plain(other) if isinstance(other, PLAIN) else NotImplemented
+
+    def __radd__(self, other: Any) -> Plain:
+        return _plain(other) + self._plain() if isinstance(other, PLAIN) else NotImplemented
+
+    def __rsub__(self, other: Any) -> Plain:
+        return _plain(other) - self._plain() if isinstance(other, PLAIN) else NotImplemented
+
+    def __ror__(self, other: Any) -> Plain:
+        return _plain(other) | self._plain() if isinstance(other, PLAIN) else NotImplemented
+
+    def __rand__(self, other: Any) -> Plain:
+        return _plain(other) & self._plain() if isinstance(other, PLAIN) else NotImplemented
+
+    def __pos__(self) -> Plain:
+        return +self._plain()
+
+    def __neg__(self) -> Plain:
+        return -self._plain()
+
+    def __iadd__(self, other: Any) -> Any:
+        return self._become(lambda mine, theirs: mine + theirs, other)
+
+    def __isub__(self, other: Any) -> Any:
+        return self._become(lambda mine, theirs: mine - theirs, other)
+
+    def __ior__(self, other: Any) -> Any:
+        return self._become(lambda mine, theirs: mine | theirs, other)
+
+    def __iand__(self, other: Any) -> Any:
+        return self._become(lambda mine, theirs: mine & theirs, other)
+
+    def _become(self, operation: Callable[[Plain, Plain], Plain], other: Any) -> Any:
+        if not isinstance(other, PLAIN):
+            return NotImplemented
+        theirs = _plain(other)
+        store, c = self._store, self._c
+        with transaction(store):
+            mine = self._plain()
+            new = operation(mine, theirs)
+            for key in mine.keys() - new.keys():
+                store.dict_delete(c, key)
+            store.dict_update(c, [item for item in new.items() if mine.get(item[0]) != item[1]])
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, PLAIN):
+            return self._is(other) or self._plain() == _plain(other)
+        return super().__eq__(other)
+
+    def __lt__(self, other: Any) -> bool:
+        return self._plain() < _plain(other) if isinstance(other, PLAIN) else NotImplemented
+
+    def __le__(self, other: Any) -> bool:
+        return self._plain() <= _plain(other) if isinstance(other, PLAIN) else NotImplemented
+
+    def __gt__(self, other: Any) -> bool:
+        return self._plain() > _plain(other) if isinstance(other, PLAIN) else NotImplemented
+
+    def __ge__(self, other: Any) -> bool:
+        return self._plain() >= _plain(other) if isinstance(other, PLAIN) else NotImplemented
+
+    def _parts(self, shown: Shown) -> str:
+        return f"Counter({{{shown.entries(self, 'items')}}})"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+PLAIN = (collections.Counter, Counter)
+
+
+def _plain(other: Any) -> Plain:
+    return other._plain() if isinstance(other, Counter) else other
+
+
+def _counted(other: Any, more: Mapping[str, Any]) -> Plain:
+    """Return what there is to count: the counts of a mapping, or one for each element."""
+    if isinstance(other, Dict):
+        other = dict(other.items())
+    counts: Plain = collections.Counter(other)
+    counts.update(more)
+    return counts

@@ -1,0 +1,125 @@
+"""How containers come into being: with their contents, or with a name, in one step."""
+
+from __future__ import annotations
+
+import collections
+from array import array
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from garrison.store import _contract
+from garrison.store._array import Array
+from garrison.store._contract import Store
+from garrison.store._counter import Counter
+from garrison.store._deque import Deque
+from garrison.store._dict import Dict
+from garrison.store._face import Face
+from garrison.store._list import List
+from garrison.store._namespace import Namespace
+from garrison.store._queue import JoinableQueue, Queue
+from garrison.store._set import Set
+from garrison.store._transaction import transaction
+from garrison.store._value import Value
+
+__all__ = ["FACES", "face", "make"]
+
+FACES: dict[int, type[Face]] = {
+    kind._KIND: kind
+    for kind in (Dict, List, Set, Deque, Namespace, Value, Array, Queue, JoinableQueue, Counter)
+}
+
+
+def face(store: Store, kind: int, c: int) -> Any:
+    """Return the face of a container."""
+    return FACES[kind](store, c)
+
+
+def make(store: Store, kind: int, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
+    """Return a new container with contents, or the one that has the name already.
+
+    Parameters
+    ----------
+    store
+        The engine.
+    kind : int
+        One of `garrison.store._contract`.
+    *args, **kwargs
+        What the plain type is made from.
+    name : str, optional
+        Under which all find it. The arguments count for the first who asks.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        As the plain type, or if the name belongs to a container of another kind.
+    """
+    aux, info, contents = _PLANS[kind](*args, **kwargs)
+    with transaction(store):
+        if name is None:
+            c, new = store.create(kind, aux, info), True
+        else:
+            c, new = store.named(name, kind, aux, info)
+        if new and contents:
+            _fill(store, kind, c, contents)
+    return face(store, kind, c)
+
+
+def _fill(store: Store, kind: int, c: int, contents: list[Any]) -> None:
+    if kind == _contract.SET:
+        for member in contents:
+            store.set_add(c, member)
+    elif kind in {_contract.DICT, _contract.NAMESPACE, _contract.COUNTER}:
+        store.dict_update(c, contents)
+    else:
+        store.list_extend(c, contents)
+
+
+Plan = tuple[int, bytes, list[Any]]
+"""Limit, typecode, contents."""
+
+
+def _pairs(*args: Any, **kwargs: Any) -> Plan:
+    return -1, b"", list(dict(*args, **kwargs).items())
+
+
+def _items(iterable: Iterable[Any] = (), /) -> Plan:
+    return -1, b"", list(iterable)
+
+
+def _deque(iterable: Iterable[Any] = (), maxlen: int | None = None) -> Plan:
+    limit = collections.deque(maxlen=maxlen).maxlen  # checks it
+    return -1 if limit is None else limit, b"", list(iterable)
+
+
+def _attributes(**kwargs: Any) -> Plan:
+    return -1, b"", list(kwargs.items())
+
+
+def _value(typecode: str, value: Any, lock: Any = True) -> Plan:  # noqa: ARG001 - the standard one
+    return -1, str(typecode).encode(), [value]
+
+
+def _array(typecode: str, sequence: Any = (), lock: Any = True) -> Plan:  # noqa: ARG001 - as above
+    return -1, typecode.encode(), array(typecode, sequence).tolist()
+
+
+def _queue(maxsize: int = 0) -> Plan:
+    return maxsize, b"", []
+
+
+def _counter(*args: Any, **kwargs: Any) -> Plan:
+    return -1, b"", list(collections.Counter(*args, **kwargs).items())
+
+
+_PLANS: dict[int, Callable[..., Plan]] = {
+    _contract.DICT: _pairs,
+    _contract.LIST: _items,
+    _contract.SET: _items,
+    _contract.DEQUE: _deque,
+    _contract.NAMESPACE: _attributes,
+    _contract.VALUE: _value,
+    _contract.ARRAY: _array,
+    _contract.QUEUE: _queue,
+    _contract.JOINABLE_QUEUE: _queue,
+    _contract.COUNTER: _counter,
+}

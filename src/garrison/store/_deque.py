@@ -1,0 +1,263 @@
+"""`Deque`: a deque that processes share."""
+
+from __future__ import annotations
+
+import operator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from typing import Any, ClassVar
+
+from garrison.store import _contract
+from garrison.store._contract import END
+from garrison.store._face import Face, Shown
+from garrison.store._list import repeat, sized, update_at
+from garrison.store._transaction import atomic
+
+__all__ = ["Deque"]
+
+
+class Deque(Face):
+    """A `collections.deque` in shared memory; nested containers are live.
+
+    Every method is one atomic step. Iteration walks over a snapshot.
+
+    Parameters
+    ----------
+    store
+        The engine.
+    c : int
+        The container's number.
+    """
+
+    __slots__ = ("_most",)
+    _KIND = _contract.DEQUE
+    _most: int
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    __hash__ = None
+
+    @property
+    def maxlen(self) -> int | None:
+        """How many items there are at most; None: any number."""
+        try:
+            most = self._most
+        except AttributeError:
+            most = self._most = self._store.head(self._c)[3]
+        return None if most < 0 else most
+
+    # --- One item -----------------------------------------------------------------------------
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._at(self._store.list_get, index)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._at(self._store.list_set, index, value)
+
+    def __delitem__(self, index: Any) -> None:
+        self._at(self._store.list_delete, index)
+
+    def _at(self, operation: Callable[..., Any], index: Any, *value: Any) -> Any:
+        try:
+            place = operator.index(index)
+        except TypeError:
+            msg = f"sequence index must be integer, not '{type(index).__name__}'"
+            raise TypeError(msg) from None
+        try:
+            return operation(self._c, place, *value)
+        except OverflowError:
+            raise IndexError("cannot fit 'int' into an index-sized integer") from None
+        except IndexError:
+            raise IndexError("deque index out of range") from None
+
+    def append(self, value: Any, /) -> None:
+        """Put a value at the end; if the deque is full, the first one goes."""
+        self._store.list_append(self._c, value)
+
+    def appendleft(self, value: Any, /) -> None:
+        """Put a value at the front; if the deque is full, the last one goes."""
+        self._store.list_appendleft(self._c, value)
+
+    def pop(self) -> Any:
+        """Remove and return the last value; a nested container comes as a plain copy.
+
+        Raises
+        ------
+        IndexError
+            If there is none.
+        """
+        return self._take(-1)
+
+    def popleft(self) -> Any:
+        """Remove and return the first value; see `pop`."""
+        return self._take(0)
+
+    def _take(self, index: int) -> Any:
+        try:
+            return self._store.list_pop(self._c, index)
+        except IndexError:
+            raise IndexError("pop from an empty deque") from None
+
+    def insert(self, index: Any, value: Any, /) -> None:
+        """Put a value before the one at `index`.
+
+        Raises
+        ------
+        IndexError
+            If the deque is full.
+        """
+        place = sized(index)
+        if self.maxlen is None:
+            self._store.list_insert(self._c, place, value)
+            return
+        with atomic(self._store):
+            if len(self) >= self.maxlen:
+                raise IndexError("deque already at its maximum size")
+            self._store.list_insert(self._c, place, value)
+
+    def remove(self, value: Any, /) -> None:
+        """Remove the first that is equal.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        with atomic(self._store):
+            for place, each in enumerate(self):
+                if each is value or each == value:
+                    self._store.list_delete(self._c, place)
+                    return
+        deque[Any]().remove(value)  # raises, in the words of this Python
+
+    def add(self, index: Any, delta: Any = 1) -> Any:
+        """Add to a number, and return the sum; see `List.add`."""
+        return self._at(self._store.list_add, index, delta)
+
+    def update_with(self, index: Any, fn: Callable[[Any], Any]) -> Any:
+        """Replace a value by what `fn` makes of it, and return that; see `List.update_with`."""
+        return update_at(self, operator.index(index), fn)
+
+    # --- All of them --------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._store.length(self._c)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._store.scan(self._c, "values"))
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(self._store.scan(self._c, "values", reverse=True))
+
+    def __contains__(self, value: object) -> bool:
+        return any(each is value or each == value for each in self)
+
+    def index(self, value: Any, start: Any = 0, stop: Any = END, /) -> int:
+        """Return where the first is that is equal.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        return self._plain().index(value, start, stop)
+
+    def count(self, value: Any, /) -> int:
+        """Return how many are equal."""
+        return self._plain().count(value)
+
+    def extend(self, iterable: Iterable[Any], /) -> None:
+        """Put all values at the end, at once."""
+        self._store.list_extend(self._c, list(iterable))
+
+    def extendleft(self, iterable: Iterable[Any], /) -> None:
+        """Put all values at the front, one before the other, at once."""
+        self._store.list_extend(self._c, list(iterable), True)
+
+    def rotate(self, n: Any = 1, /) -> None:
+        """Move `n` values from the end to the front, or with a negative `n` the other way."""
+        steps = operator.index(n)
+        with atomic(self._store):
+            values = self._plain()
+            values.rotate(steps)
+            self._rewrite(values)
+
+    def reverse(self) -> None:
+        """Turn the order around."""
+        with atomic(self._store):
+            values = self._plain()
+            values.reverse()
+            self._rewrite(values)
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._store.clear(self._c)
+
+    def copy(self) -> deque[Any]:
+        """Return a plain deque with the same values; nested containers stay live."""
+        return self._plain()
+
+    def _plain(self) -> deque[Any]:
+        return deque(self._store.list_slice(self._c, 0, END), self.maxlen)
+
+    def _rewrite(self, values: Iterable[Any]) -> None:
+        self._store.list_replace(self._c, 0, END, list(values))
+
+    def __deepcopy__(self, memo: Any) -> deque[Any]:
+        return deque(self._store.snapshot(self._c), self.maxlen)
+
+    # --- Operators ----------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> deque[Any]:
+        if isinstance(other, PLAIN):
+            return self._plain() + _plain(other)
+        msg = f'can only concatenate deque (not "{type(other).__name__}") to deque'
+        raise TypeError(msg)
+
+    def __radd__(self, other: Any) -> deque[Any]:
+        return other + self._plain() if isinstance(other, deque) else NotImplemented
+
+    def __iadd__(self, other: Any) -> Any:
+        self.extend(other)
+        return self
+
+    def __mul__(self, times: Any) -> deque[Any]:
+        return self._plain() * times
+
+    __rmul__ = __mul__
+
+    def __imul__(self, times: Any) -> Any:
+        return repeat(self, times)
+
+    def __eq__(self, other: object) -> bool:
+        if self._is(other):
+            return True
+        if not isinstance(other, PLAIN):
+            return NotImplemented
+        return len(self) == len(other) and self._plain() == _plain(other)
+
+    def __lt__(self, other: Any) -> bool:
+        return self._plain() < _plain(other) if isinstance(other, PLAIN) else NotImplemented
+
+    def __le__(self, other: Any) -> bool:
+        return self._plain() <= _plain(other) if isinstance(other, PLAIN) else NotImplemented
+
+    def __gt__(self, other: Any) -> bool:
+        return self._plain() > _plain(other) if isinstance(other, PLAIN) else NotImplemented
+
+    def __ge__(self, other: Any) -> bool:
+        return self._plain() >= _plain(other) if isinstance(other, PLAIN) else NotImplemented
+
+    def _parts(self, shown: Shown) -> str:
+        most = "" if self.maxlen is None else f", maxlen={self.maxlen}"
+        return f"deque([{shown.entries(self)}]{most})"
+
+    def __repr__(self) -> str:
+        return f"Deque{str(self).removeprefix('deque')}"
+
+
+PLAIN = (deque, Deque)
+
+MutableSequence.register(Deque)
+
+
+def _plain(other: Any) -> deque[Any]:
+    return other._plain() if isinstance(other, Deque) else other

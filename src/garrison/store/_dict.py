@@ -1,0 +1,240 @@
+"""`Dict`: a dict that processes share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, ClassVar, cast
+
+from garrison.store import _contract
+from garrison.store._contract import Optimistic, Scan
+from garrison.store._face import MISSING, Face, Shown
+from garrison.store._transaction import atomic
+from garrison.store._views import Items, Keys, Values
+
+__all__ = ["Dict"]
+
+
+class Dict(Face):
+    """A dict in shared memory; nested containers are live.
+
+    Every method is one atomic step, in-place operators too. Iteration, and each view, walks over a
+    snapshot, so it is never disturbed. Keys are equal as in a dict (``1``, ``1.0`` and ``True`` are
+    one key) and keep their order. A dict, list, set or deque that is stored becomes a container of
+    its own: ``d["a"] = {}`` and then ``d["a"]["b"] = 1`` is not lost. What `pop` returns is plain.
+
+    Parameters
+    ----------
+    store
+        The engine.
+    c : int
+        The container's number.
+
+    Notes
+    -----
+    Keys that are objects of a class of yours are equal if their pickles are: an ``__eq__`` that says
+    otherwise is known to Python only.
+    """
+
+    __slots__ = ()
+    _KIND = _contract.DICT
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    __hash__ = None
+
+    # --- One key ------------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._store.dict_get(self._c, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._store.dict_set(self._c, key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        self._store.dict_delete(self._c, key)
+
+    def __contains__(self, key: object) -> bool:
+        return self._store.dict_contains(self._c, key)
+
+    def get(self, key: Any, default: Any = None, /) -> Any:
+        """Return the value of a key, or `default`."""
+        return self._store.dict_get_or(self._c, key, default)
+
+    def setdefault(self, key: Any, default: Any = None, /) -> Any:
+        """Return the value of a key, which is `default` from now on if there was none."""
+        return self._store.dict_setdefault(self._c, key, default)
+
+    def pop(self, key: Any, default: Any = MISSING, /) -> Any:
+        """Remove a key and return its value; a nested container comes as a plain copy.
+
+        Raises
+        ------
+        KeyError
+            If there is no such key and no default.
+        """
+        try:
+            return self._store.dict_pop(self._c, key)
+        except KeyError:
+            if default is MISSING:
+                raise
+            return default
+
+    def popitem(self, last: bool = True) -> tuple[Any, Any]:
+        """Remove and return the newest pair, or the oldest with ``last=False``.
+
+        Raises
+        ------
+        KeyError
+            If the dict is empty.
+        """
+        try:
+            return self._store.dict_popitem(self._c, last)
+        except KeyError:
+            raise KeyError("popitem(): dictionary is empty") from None
+
+    def add(self, key: Any, delta: Any = 1, initial: Any = None) -> Any:
+        """Add to a number, and return the sum.
+
+        Parameters
+        ----------
+        key
+            Whose value is an `int` or a `float`.
+        delta : int or float
+            What is added.
+        initial : int or float, optional
+            What a missing key has.
+
+        Raises
+        ------
+        KeyError
+            If there is no such key and no `initial`.
+        TypeError
+            If one of the two is no number.
+        """
+        return self._store.dict_add(self._c, key, delta, initial)
+
+    def update_with(self, key: Any, fn: Callable[[Any], Any], default: Any = MISSING) -> Any:
+        """Replace a value by what `fn` makes of it, and return that, as one step.
+
+        Others that write wait meanwhile, so `fn` should be short. Across a network it is called
+        again if somebody else came first.
+
+        Parameters
+        ----------
+        key
+            The key.
+        fn : callable
+            Is called with the present value and returns the next one. If it raises, nothing changes.
+        default
+            What `fn` is called with if there is no such key.
+
+        Raises
+        ------
+        KeyError
+            If there is no such key and no default.
+        """
+        store, c = self._store, self._c
+        if getattr(store, "optimistic", False) and not store.in_transaction:
+            return _update_far(cast("Optimistic", store), c, key, fn, default)
+        with atomic(store):
+            old = store.dict_get_or(c, key, default)
+            if old is MISSING:
+                raise KeyError(key)
+            new = fn(old)
+            if new is not old or not isinstance(new, Face):
+                store.dict_set(c, key, new)
+        return new
+
+    # --- All of them --------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._store.length(self._c)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._store.scan(self._c, "keys"))
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(self._store.scan(self._c, "keys", reverse=True))
+
+    def keys(self) -> Keys:
+        """Return a set-like view of the keys."""
+        return Keys(self)
+
+    def values(self) -> Values:
+        """Return a view of the values."""
+        return Values(self)
+
+    def items(self) -> Items:
+        """Return a set-like view of the pairs."""
+        return Items(self)
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._store.clear(self._c)
+
+    def update(self, other: Any = (), /, **kwargs: Any) -> None:
+        """Take over the pairs of a mapping, an iterable or keywords, all of them at once."""
+        if type(other) is dict and not kwargs:
+            pairs = list(other.items())
+        else:
+            pairs = list(dict(other, **kwargs).items())
+        self._store.dict_update(self._c, pairs)
+
+    def copy(self) -> dict[Any, Any]:
+        """Return a plain dict with the same values; nested containers stay live."""
+        return self._plain()
+
+    def _plain(self) -> dict[Any, Any]:
+        return dict(_items(self))
+
+    @staticmethod
+    def fromkeys(iterable: Iterable[Any], value: Any = None, /) -> dict[Any, Any]:
+        """Return a plain dict with keys from `iterable`, all with the same value."""
+        return dict.fromkeys(iterable, value)
+
+    # --- Operators ----------------------------------------------------------------------------
+
+    def __eq__(self, other: object) -> bool:
+        if self._is(other):
+            return True
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return len(self) == len(other) and self._plain() == _plain(other)
+
+    def __or__(self, other: Any) -> dict[Any, Any]:
+        return self._plain() | _plain(other) if isinstance(other, PLAIN) else NotImplemented
+
+    def __ror__(self, other: Any) -> dict[Any, Any]:
+        return _plain(other) | self._plain() if isinstance(other, PLAIN) else NotImplemented
+
+    def __ior__(self, other: Any) -> Any:
+        self.update(other)
+        return self
+
+    def _parts(self, shown: Shown) -> str:
+        return f"{{{shown.entries(self, 'items')}}}"
+
+
+PLAIN = (dict, Dict)
+
+MutableMapping.register(Dict)
+
+
+def _items(face: Dict) -> Scan:
+    return face._store.scan(face._c, "items")
+
+
+def _plain(mapping: Any) -> dict[Any, Any]:
+    return dict(_items(mapping)) if isinstance(mapping, Dict) else dict(mapping)
+
+
+def _update_far(store: Optimistic, c: int, key: Any, fn: Callable[[Any], Any], default: Any) -> Any:
+    """As `update_with`, without keeping anybody waiting: again if somebody else came first."""
+    while True:
+        found = store.dict_encoded(c, key)
+        if found is None and default is MISSING:
+            raise KeyError(key)
+        old = default if found is None else store.decode(found)
+        new = fn(old)
+        if new is old and isinstance(new, Face):
+            return new
+        if store.dict_compare_and_set(c, key, found, store.encode(new)):
+            return new

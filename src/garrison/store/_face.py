@@ -1,0 +1,150 @@
+"""What all faces have in common: where the data is, and how it looks when shown."""
+
+from __future__ import annotations
+
+import operator
+import threading
+import types
+from typing import Any, ClassVar
+
+from garrison.store._contract import NAMES, Store
+
+__all__ = ["MISSING", "Face"]
+
+MOST_ENTRIES = 10_000
+"""Entries that are shown at most, over all levels."""
+MOST_TEXT = 10_000
+"""Characters of one value that are shown at most."""
+
+
+class _Missing:
+    """Says that an argument was not given."""
+
+    def __repr__(self) -> str:
+        return "<not given>"
+
+
+MISSING: Any = _Missing()
+
+
+class Face:
+    """A container in a store, as this process uses it.
+
+    Any number of faces may show the same container, in any process; they have nothing of it but
+    its number. Two faces of one container are equal.
+    """
+
+    __slots__ = ("__weakref__", "_c", "_store")
+
+    _KIND: ClassVar[int]
+
+    def __init__(self, store: Store, c: int) -> None:
+        self._store = store
+        self._c = c
+
+    def __container__(self) -> tuple[bytes, int, int]:
+        return self._store.uuid, self._KIND, self._c
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._store, self._c)
+
+    def __eq__(self, other: object) -> bool:
+        return self._is(other) if isinstance(other, Face) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.__container__())
+
+    def _is(self, other: object) -> bool:
+        """Whether both are faces of one container."""
+        return isinstance(other, Face) and self.__container__() == other.__container__()
+
+    def __copy__(self) -> Any:
+        return self._plain()
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self._store.snapshot(self._c)
+
+    def _plain(self) -> Any:
+        """Return a plain object with the same contents; nested containers stay live."""
+        return self._store.snapshot(self._c)
+
+    def __repr__(self) -> str:
+        return f"{NAMES[self._KIND]}({self})"
+
+    def __str__(self) -> str:
+        return _shown.text(self)
+
+    def _parts(self, shown: Shown) -> str:
+        """Return what `str` shows."""
+        return f"<{NAMES[self._KIND]} {self._c}>"
+
+    __class_getitem__ = classmethod(types.GenericAlias)
+
+
+class Shown(threading.local):
+    """The text of a container in the making: of all nested ones at most so much."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._above: list[Any] = []
+
+    def text(self, value: Any) -> str:
+        """Return the repr of a value, cut where it gets too long."""
+        if not isinstance(value, Face):
+            text = repr(value)
+            return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}..."
+        place = value.__container__()
+        if place in self._above:
+            return value._parts(_ELLIPSIS)
+        if not self._above:
+            self._left = MOST_ENTRIES
+        self._above.append(place)
+        try:
+            return value._parts(self)
+        finally:
+            self._above.pop()
+
+    def entries(self, face: Face, what: str = "values") -> str:
+        """Return the entries of a face, as many as there is room for."""
+        found = face._store.scan(face._c, what)
+        shown = []
+        for entry in found:
+            if self._left <= 0:
+                shown.append("...")
+                found.close()
+                break
+            self._left -= 1
+            shown.append(self._entry(entry) if what == "items" else self.text(entry))
+        return ", ".join(shown)
+
+    def attributes(self, face: Face) -> str:
+        """Return the entries of a namespace, by name."""
+        pairs = sorted(face._store.scan(face._c, "items"))
+        return ", ".join(f"{name}={self.text(value)}" for name, value in pairs)
+
+    def _entry(self, entry: Any) -> str:
+        key, value = entry
+        return f"{self.text(key)}: {self.text(value)}"
+
+
+class _Ellipsis(Shown):
+    """Stands for what contains itself."""
+
+    def entries(self, face: Face, what: str = "values") -> str:  # noqa: ARG002
+        return "..."
+
+    def attributes(self, face: Face) -> str:  # noqa: ARG002
+        return "..."
+
+
+_shown = Shown()
+_ELLIPSIS = _Ellipsis()
+
+
+def position(index: Any, what: str) -> int:
+    """Return an index as a number, or raise as the plain type would."""
+    try:
+        return operator.index(index)
+    except TypeError:
+        msg = f"{what} not {type(index).__name__}"
+        raise TypeError(msg) from None

@@ -1,0 +1,177 @@
+"""Which keys are equal: bytes that are equal for objects that a dict would take for one key.
+
+The engine itself knows plain numbers, strings, bytes, tuples and frozensets. Here is the rest:
+
+- subclasses that compare as their base does, numbers of any type, ranges, moments in time
+- members of enums, instances of dataclasses with the ``__eq__`` that was made for them
+- any other hashable object by its pickle, without a memo: equal states give equal bytes
+
+What no encoding can know is an ``__eq__`` of a class's own (two objects with different states are
+different keys), and identity (two objects with the same state are one key). NaN is equal to itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import io
+import numbers
+import pickle
+import struct
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from garrison.store._face import Face
+
+__all__ = ["canonical_key"]
+
+PlainKey = Callable[[Any], bytes]
+BASES = (int, float, str, bytes, tuple, frozenset)
+
+
+def canonical_key(obj: Any, plain: PlainKey) -> bytes:
+    """Return the bytes of a key; `plain` writes what the engine knows."""
+    hash(obj)  # raises TypeError, as a dict does
+    for base in BASES:
+        if isinstance(obj, base) and _compares_as(base, type(obj)):
+            return plain(base(obj))  # type: ignore[call-overload,no-any-return]
+    for kind, encode in _SPECIAL:
+        if isinstance(obj, kind):
+            found: bytes | None = encode(obj, plain)
+            if found is not None:
+                return found
+    return _by_state(obj, plain)
+
+
+def _compares_as(base: Any, kind: Any) -> bool:
+    return kind.__eq__ is base.__eq__ and kind.__hash__ is base.__hash__
+
+
+# --- Numbers ----------------------------------------------------------------------------------
+
+
+def _number(obj: Any, plain: PlainKey) -> bytes | None:
+    if isinstance(obj, numbers.Integral):
+        return plain(int(obj))
+    if isinstance(obj, numbers.Rational):
+        return _rational(Fraction(obj.numerator, obj.denominator), plain)
+    if isinstance(obj, numbers.Real):
+        return plain(float(obj))
+    if isinstance(obj, numbers.Complex):
+        number = complex(obj)
+        if number.imag == 0:
+            return plain(number.real)
+        return b"c" + struct.pack("<dd", number.real + 0.0, number.imag + 0.0)
+    return _decimal(obj, plain)
+
+
+def _rational(number: Fraction, plain: PlainKey) -> bytes:
+    if number.denominator == 1:
+        return plain(number.numerator)
+    try:
+        rounded = float(number)
+    except OverflowError:
+        rounded = 0.0
+    if Fraction(rounded) == number:
+        return plain(rounded)
+    return b"q" + plain((number.numerator, number.denominator))
+
+
+def _decimal(number: Any, plain: PlainKey) -> bytes | None:
+    if not hasattr(number, "as_integer_ratio"):
+        return None
+    if number.is_nan() or number.is_infinite():
+        return plain(float(number))
+    return _rational(Fraction(*number.as_integer_ratio()), plain)
+
+
+# --- Other objects that say what makes them equal ---------------------------------------------
+
+
+def _enum(obj: Any, plain: PlainKey) -> bytes | None:
+    if not _compares_as(enum.Enum, type(obj)) and not isinstance(obj, enum.Flag):
+        return None
+    return b"e" + _tagged(obj, plain, obj._value_ if obj._name_ is None else obj._name_)
+
+
+def _dataclass(obj: Any, plain: PlainKey) -> bytes | None:
+    made = getattr(type(obj).__eq__, "__code__", None)
+    if made is None or made.co_filename != "<string>" or not dataclasses.is_dataclass(obj):
+        return None
+    values = [getattr(obj, field.name) for field in dataclasses.fields(obj) if field.compare]
+    return b"d" + _tagged(obj, plain, *values)
+
+
+def _tagged(obj: Any, plain: PlainKey, *parts: Any) -> bytes:
+    kind = type(obj)
+    return plain((kind.__module__, kind.__qualname__, *parts))
+
+
+def _range(obj: range, plain: PlainKey) -> bytes:
+    count = len(obj)
+    return b"r" + plain((count, obj.start if count else 0, obj.step if count > 1 else 0))
+
+
+def _moment(obj: Any, plain: PlainKey) -> bytes | None:
+    if type(obj) is datetime.datetime and obj.utcoffset() is not None:
+        obj = obj.astimezone(datetime.timezone.utc)
+    return _by_state(obj.replace(fold=0), plain) if hasattr(obj, "fold") else None
+
+
+def _uuid(obj: Any, plain: PlainKey) -> bytes | None:
+    kind = type(obj)
+    if (kind.__module__, kind.__qualname__) != ("uuid", "UUID"):
+        return None
+    return b"u" + plain(obj.int)
+
+
+def _numpy(obj: Any, plain: PlainKey) -> bytes | None:
+    if not hasattr(obj, "dtype") or not hasattr(obj, "item"):
+        return None
+    item = obj.item()
+    return plain(item) if type(item) in {bool, int, float, str, bytes} else None
+
+
+def _face(obj: Face, plain: PlainKey) -> bytes:
+    return b"o" + plain(obj.__container__())
+
+
+_SPECIAL: list[tuple[Any, Any]] = [
+    (enum.Enum, _enum),
+    (numbers.Number, _number),
+    (range, _range),
+    ((datetime.datetime, datetime.time), _moment),
+    (Face, _face),
+    (object, _dataclass),
+    (object, _uuid),
+    (object, _numpy),
+]
+
+
+class _Pickler(pickle.Pickler):
+    """Sets come out in an order of their own in each process."""
+
+    def __init__(self, file: Any, plain: PlainKey) -> None:
+        super().__init__(file, 5)
+        self.fast = True
+        self._plain = plain
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) in {set, frozenset}:
+            return frozenset, (tuple(sorted(self._plain(item) for item in obj)),)
+        return NotImplemented
+
+
+def _by_state(obj: Any, plain: PlainKey) -> bytes:
+    file = io.BytesIO()
+    try:
+        _Pickler(file, plain).dump(obj)
+    except (pickle.PicklingError, AttributeError, RecursionError, ValueError) as error:
+        msg = (
+            f"cannot use {type(obj).__qualname__!r} object as a key between processes: {error}; "
+            "use a plain value that stands for it"
+        )
+        raise TypeError(msg) from error
+    return b"p" + file.getvalue()

@@ -1,0 +1,358 @@
+"""`List`: a list that processes share."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from typing import Any, ClassVar, NoReturn, cast
+
+from garrison.store import _contract
+from garrison.store._contract import END, Optimistic
+from garrison.store._face import Face, Shown
+from garrison.store._transaction import atomic
+
+__all__ = ["List"]
+
+
+class List(Face):
+    """A list in shared memory; nested containers are live.
+
+    Every method is one atomic step, in-place operators and `sort` too. Iteration walks over a
+    snapshot. A dict, list, set or deque that is stored becomes a container of its own:
+    ``l.append([])`` and then ``l[0].append(1)`` is not lost. What `pop` returns is plain.
+
+    Parameters
+    ----------
+    store
+        The engine.
+    c : int
+        The container's number.
+    """
+
+    __slots__ = ()
+    _KIND = _contract.LIST
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    __hash__ = None
+
+    # --- One item -----------------------------------------------------------------------------
+
+    def __getitem__(self, index: Any) -> Any:
+        if type(index) is slice:
+            return _cut(self, index)
+        try:
+            return self._store.list_get(self._c, index)
+        except (TypeError, OverflowError) as error:
+            return self._store.list_get(self._c, _position(index, error))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if type(index) is slice:
+            _replace(self, index, value)
+            return
+        try:
+            self._store.list_set(self._c, index, value)
+        except (TypeError, OverflowError) as error:
+            self._store.list_set(self._c, _position(index, error), value)
+
+    def __delitem__(self, index: Any) -> None:
+        if type(index) is slice:
+            _delete(self, index)
+            return
+        try:
+            self._store.list_delete(self._c, index)
+        except (TypeError, OverflowError) as error:
+            self._store.list_delete(self._c, _position(index, error))
+
+    def append(self, value: Any) -> None:
+        """Put a value at the end."""
+        self._store.list_append(self._c, value)
+
+    def insert(self, index: Any, value: Any, /) -> None:
+        """Put a value before the one at `index`."""
+        self._store.list_insert(self._c, sized(index), value)
+
+    def pop(self, index: Any = -1, /) -> Any:
+        """Remove and return a value; a nested container comes as a plain copy.
+
+        Raises
+        ------
+        IndexError
+            If there is none.
+        """
+        return self._store.list_pop(self._c, sized(index))
+
+    def remove(self, value: Any, /) -> None:
+        """Remove the first that is equal.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        with atomic(self._store):
+            for place, each in enumerate(self):
+                if each is value or each == value:
+                    self._store.list_delete(self._c, place)
+                    return
+        list[Any]().remove(value)  # raises, in the words of this Python
+
+    def add(self, index: Any, delta: Any = 1) -> Any:
+        """Add to a number, and return the sum.
+
+        Raises
+        ------
+        IndexError
+            If there is no such index.
+        TypeError
+            If one of the two is neither `int` nor `float`.
+        """
+        return self._store.list_add(self._c, operator.index(index), delta)
+
+    def update_with(self, index: Any, fn: Callable[[Any], Any]) -> Any:
+        """Replace a value by what `fn` makes of it, and return that, as one step.
+
+        Others that write wait meanwhile, so `fn` should be short. Across a network it is called
+        again if somebody else came first.
+
+        Raises
+        ------
+        IndexError
+            If there is no such index.
+        """
+        return update_at(self, operator.index(index), fn)
+
+    # --- All of them --------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._store.length(self._c)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._store.scan(self._c, "values"))
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(self._store.scan(self._c, "values", reverse=True))
+
+    def __contains__(self, value: object) -> bool:
+        return any(each is value or each == value for each in self)
+
+    def index(self, value: Any, start: Any = 0, stop: Any = END, /) -> int:
+        """Return where the first is that is equal.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        return self._plain().index(value, start, stop)
+
+    def count(self, value: Any, /) -> int:
+        """Return how many are equal."""
+        return self._plain().count(value)
+
+    def extend(self, iterable: Iterable[Any], /) -> None:
+        """Put all values at the end, at once."""
+        self._store.list_extend(self._c, list(iterable))
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._store.clear(self._c)
+
+    def reverse(self) -> None:
+        """Turn the order around."""
+        with atomic(self._store):
+            self._rewrite(self._plain()[::-1])
+
+    def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
+        """Sort, stable, as one step: others that write wait until it is done."""
+        with atomic(self._store):
+            self._rewrite(sorted(self._plain(), key=key, reverse=reverse))
+
+    def copy(self) -> list[Any]:
+        """Return a plain list with the same values; nested containers stay live."""
+        return self._plain()
+
+    def _plain(self) -> list[Any]:
+        return self._store.list_slice(self._c, 0, END)
+
+    def _rewrite(self, values: list[Any]) -> None:
+        self._store.list_replace(self._c, 0, END, values)
+
+    # --- Operators ----------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> list[Any]:
+        return self._plain() + _plain(other, "list")
+
+    def __radd__(self, other: Any) -> list[Any]:
+        return other + self._plain() if isinstance(other, list) else NotImplemented
+
+    def __iadd__(self, other: Any) -> Any:
+        self.extend(other)
+        return self
+
+    def __mul__(self, times: Any) -> list[Any]:
+        return self._plain() * times
+
+    __rmul__ = __mul__
+
+    def __imul__(self, times: Any) -> Any:
+        return repeat(self, times)
+
+    def __eq__(self, other: object) -> bool:
+        if self._is(other):
+            return True
+        if not isinstance(other, (list, List)):
+            return NotImplemented
+        return len(self) == len(other) and self._plain() == _plain(other)
+
+    def __lt__(self, other: Any) -> bool:
+        return self._plain() < _plain(other) if isinstance(other, (list, List)) else NotImplemented
+
+    def __le__(self, other: Any) -> bool:
+        return self._plain() <= _plain(other) if isinstance(other, (list, List)) else NotImplemented
+
+    def __gt__(self, other: Any) -> bool:
+        return self._plain() > _plain(other) if isinstance(other, (list, List)) else NotImplemented
+
+    def __ge__(self, other: Any) -> bool:
+        return self._plain() >= _plain(other) if isinstance(other, (list, List)) else NotImplemented
+
+    def _parts(self, shown: Shown) -> str:
+        return f"[{shown.entries(self)}]"
+
+
+MutableSequence.register(List)
+
+
+def _plain(other: Any, needed: str = "") -> list[Any]:
+    if isinstance(other, List):
+        return other._plain()
+    if needed and not isinstance(other, list):
+        msg = f'can only concatenate {needed} (not "{type(other).__name__}") to {needed}'
+        raise TypeError(msg)
+    return cast("list[Any]", other)
+
+
+# --- Indexes that are no plain numbers --------------------------------------------------------
+
+
+def _position(index: Any, error: Exception) -> int:
+    """Return what the engine could not take as an index; raise what a list raises."""
+    if type(index) is int:
+        if not -END <= index <= END:
+            _too_big()
+        raise error  # it was about the value
+    if not hasattr(index, "__index__"):
+        msg = f"list indices must be integers or slices, not {type(index).__name__}"
+        raise TypeError(msg) from None
+    number = operator.index(index)
+    if not -END <= number <= END:
+        _too_big()
+    return number
+
+
+def _too_big() -> NoReturn:
+    raise IndexError("cannot fit 'int' into an index-sized integer") from None
+
+
+# --- Slices -----------------------------------------------------------------------------------
+
+
+def _cut(face: List, index: slice) -> list[Any]:
+    if index.step is None:
+        start = 0 if index.start is None else clamp(index.start)
+        stop = END if index.stop is None else clamp(index.stop)
+        return face._store.list_slice(face._c, start, stop)
+    return face._plain()[index]
+
+
+def clamp(bound: Any) -> int:
+    """Return a bound of a slice as the engine can take it."""
+    try:
+        number = operator.index(bound)
+    except TypeError:
+        msg = "slice indices must be integers or None or have an __index__ method"
+        raise TypeError(msg) from None
+    return max(-END, min(number, END))
+
+
+def _replace(face: List, index: slice, values: Any) -> None:
+    # What is no iterable is left to the plain list, to raise in the words of this Python.
+    new = list(values) if _iterable(values) else values
+    if index.step is None or index.step == 1:
+        [][:] = new
+        with atomic(face._store):
+            start, stop, _ = index.indices(len(face))
+            face._store.list_replace(face._c, start, max(start, stop), new)
+        return
+    with atomic(face._store):
+        whole = face._plain()
+        whole[index] = new
+        face._rewrite(whole)
+
+
+def _iterable(values: Any) -> bool:
+    try:
+        iter(values)
+    except TypeError:
+        return False
+    return True
+
+
+def _delete(face: List, index: slice) -> None:
+    with atomic(face._store):
+        if index.step is None or index.step == 1:
+            start, stop, _ = index.indices(len(face))
+            face._store.list_replace(face._c, start, max(start, stop), [])
+            return
+        whole = face._plain()
+        del whole[index]
+        face._rewrite(whole)
+
+
+# --- Shared with other sequences --------------------------------------------------------------
+
+
+def sized(index: Any) -> int:
+    """Return an index to insert at; far beyond the ends is an error even so, as in a list."""
+    place = operator.index(index)
+    if not -END <= place <= END:
+        raise OverflowError("Python int too large to convert to C ssize_t")
+    return place
+
+
+def repeat(face: Any, times: Any) -> Any:
+    """Do ``face *= times``: its values that often, one after the other."""
+    if not hasattr(times, "__index__"):
+        return NotImplemented
+    count = operator.index(times)
+    if count <= 0:
+        face.clear()
+    elif count > 1:
+        with atomic(face._store):
+            values = face._store.list_slice(face._c, 0, END)
+            face._store.list_extend(face._c, values * (count - 1))
+    return face
+
+
+def update_at(face: Any, index: int, fn: Callable[[Any], Any]) -> Any:
+    """Replace one value by what `fn` makes of it; return that."""
+    store, c = face._store, face._c
+    if getattr(store, "optimistic", False) and not store.in_transaction:
+        return _update_far(store, c, index, fn)
+    with atomic(store):
+        old = store.list_get(c, index)
+        new = fn(old)
+        if new is not old or not isinstance(new, Face):
+            store.list_set(c, index, new)
+    return new
+
+
+def _update_far(store: Optimistic, c: int, index: int, fn: Callable[[Any], Any]) -> Any:
+    """As `update_at`, without keeping anybody waiting: again if somebody else came first."""
+    while True:
+        found = store.list_encoded(c, index)
+        old = store.decode(found)
+        new = fn(old)
+        if new is old and isinstance(new, Face):
+            return new
+        if store.list_compare_and_set(c, index, found, store.encode(new)):
+            return new

@@ -1,0 +1,61 @@
+"""`Namespace`: attributes that processes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from garrison.store import _contract
+from garrison.store._face import Face, Shown
+
+__all__ = ["Namespace"]
+
+
+class Namespace(Face):
+    """An object whose attributes are shared; names that begin with an underscore are not.
+
+    Parameters
+    ----------
+    store
+        The engine.
+    c : int
+        The container's number.
+    """
+
+    __slots__ = ()
+    _KIND = _contract.NAMESPACE
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:1] != "_":
+            try:
+                return self._store.dict_get(self._c, name)
+            except KeyError:
+                pass
+        raise _no_attribute(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name[:1] == "_":
+            object.__setattr__(self, name, value)
+        else:
+            self._store.dict_set(self._c, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name[:1] == "_":
+            object.__delattr__(self, name)
+            return
+        try:
+            self._store.dict_delete(self._c, name)
+        except KeyError:
+            raise _no_attribute(name) from None
+
+    def __dir__(self) -> list[str]:
+        return [*object.__dir__(self), *self._store.scan(self._c, "keys")]
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _parts(self, shown: Shown) -> str:
+        return f"Namespace({shown.attributes(self)})"
+
+
+def _no_attribute(name: str) -> AttributeError:
+    return AttributeError(f"'Namespace' object has no attribute '{name}'")

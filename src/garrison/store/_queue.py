@@ -1,0 +1,314 @@
+"""`Queue` and `JoinableQueue`: items that one process puts and another gets.
+
+A get is a look, and where there is nothing, a look again at every ring of the queue's bell::
+
+    read the bell ──▶ try ──▶ done
+         ▲             │ nothing there
+         └── ring ◀── sleep while the bell is still what was read
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from garrison.errors import ClaimLost, DeadlockError
+from garrison.store import _contract
+from garrison.store._face import Face, Shown
+from garrison.store._transaction import atomic, transaction
+
+__all__ = ["JoinableQueue", "Queue"]
+
+Result = TypeVar("Result")
+
+
+class Queue(Face):
+    """A queue in a store, first in first out: as `queue.Queue`, between processes.
+
+    What was put is in the queue, whatever becomes of the process that has put it. `claim` takes an
+    item so that it comes back if its taker fails or dies. A put or a get inside of a transaction is
+    a part of it.
+
+    Parameters
+    ----------
+    store
+        The engine.
+    c : int
+        The container's number.
+    """
+
+    __slots__ = ("_most",)
+    _KIND = _contract.QUEUE
+    _most: int
+
+    @property
+    def maxsize(self) -> int:
+        """How many items the queue can hold; 0: any number."""
+        try:
+            return self._most
+        except AttributeError:
+            self._most = max(self._store.head(self._c)[3], 0)
+            return self._most
+
+    def qsize(self) -> int:
+        """Return how many items can be taken just now."""
+        return self._store.length(self._c)
+
+    def empty(self) -> bool:
+        """Return whether there is nothing to get just now."""
+        return not self.qsize()
+
+    def full(self) -> bool:
+        """Return whether there is no room just now."""
+        return 0 < self.maxsize <= self.qsize()
+
+    # --- Put ----------------------------------------------------------------------------------
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put an item at the end.
+
+        Parameters
+        ----------
+        item
+            Any value that can be stored.
+        block : bool
+            Whether to wait while the queue is full.
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Raises
+        ------
+        queue.Full
+            If there was no room in that time.
+        ValueError
+            If `timeout` is negative.
+        DeadlockError
+            If it would have to wait inside of a transaction.
+        """
+        self._wait("put", lambda: self._put([item]), queue.Full, block, timeout)
+
+    def put_nowait(self, item: Any) -> None:
+        """Put an item at the end, or raise `queue.Full` at once."""
+        self.put(item, block=False)
+
+    def put_many(
+        self, items: Iterable[Any], block: bool = True, timeout: float | None = None
+    ) -> None:
+        """Put several items at the end, all of them at once; see `put`.
+
+        Raises
+        ------
+        ValueError
+            If there are more than the queue can ever hold.
+        """
+        listed = list(items)
+        if 0 < self.maxsize < len(listed):
+            msg = f"{len(listed)} items do not fit into a queue with maxsize {self.maxsize}"
+            raise ValueError(msg)
+        self._wait("put_many", lambda: self._put(listed), queue.Full, block, timeout)
+
+    def _put(self, items: list[Any]) -> None:
+        """Put the items if there is room for all, else raise IndexError."""
+        if not self.maxsize:
+            self._append(items)
+            return
+        with atomic(self._store):
+            if self.qsize() + len(items) > self.maxsize:
+                raise _NotYet
+            self._append(items)
+
+    def _append(self, items: list[Any]) -> None:
+        self._store.list_extend(self._c, items)
+
+    # --- Get ----------------------------------------------------------------------------------
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take the first item.
+
+        Parameters
+        ----------
+        block : bool
+            Whether to wait while the queue is empty.
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Raises
+        ------
+        queue.Empty
+            If nothing came in that time.
+        ValueError
+            If `timeout` is negative.
+        DeadlockError
+            If it would have to wait inside of a transaction.
+        """
+        return self._wait("get", self._get, queue.Empty, block, timeout)
+
+    def get_nowait(self) -> Any:
+        """Take the first item, or raise `queue.Empty` at once."""
+        return self.get(block=False)
+
+    def get_many(
+        self, max_items: int, block: bool = True, timeout: float | None = None
+    ) -> list[Any]:
+        """Take the first item as `get` does, and with it what is there, up to `max_items`."""
+        if max_items < 1:
+            raise ValueError(f"max_items must be at least 1, not {max_items}")
+        return self._wait(
+            "get_many", lambda: self._get_many(max_items), queue.Empty, block, timeout
+        )
+
+    def _get(self) -> Any:
+        try:
+            return self._store.list_pop(self._c, 0)
+        except IndexError:
+            raise _NotYet from None
+
+    def _get_many(self, most: int) -> list[Any]:
+        with transaction(self._store):
+            count = min(self.qsize(), most)
+            items = [self._store.list_pop(self._c, 0) for _ in range(count)]
+        if not items:
+            raise _NotYet
+        return items
+
+    # --- Claim --------------------------------------------------------------------------------
+
+    @contextmanager
+    def claim(self, block: bool = True, timeout: float | None = None) -> Iterator[Any]:
+        """Take the first item for the length of a block.
+
+        At its end the item is settled. If the block is left by an exception, or its process dies, or
+        a remote one's connection breaks, the item is back at the front of the queue.
+
+        Raises
+        ------
+        queue.Empty, ValueError, DeadlockError
+            As `get`.
+        ClaimLost
+            At the end, if the item went back in the meantime.
+        """
+        ticket, item = self._wait("claim", self._claim, queue.Empty, block, timeout)
+        try:
+            yield item
+        except BaseException:
+            self._store.give_back(self._c, ticket)
+            raise
+        if not self._settle(ticket):
+            msg = f"{self!r} took a claimed item back before its block ended; it will come again"
+            raise ClaimLost(msg)
+
+    def _claim(self) -> tuple[int, Any]:
+        try:
+            return self._store.claim(self._c)
+        except IndexError:
+            raise _NotYet from None
+
+    def _settle(self, ticket: int) -> bool:
+        return self._store.settle(self._c, ticket)
+
+    # --- Waiting ------------------------------------------------------------------------------
+
+    def _wait(
+        self,
+        name: str,
+        attempt: Callable[[], Result],
+        late: type[Exception],
+        block: bool,
+        timeout: float | None,
+    ) -> Result:
+        """Try until it works, at most for `timeout` seconds."""
+        if block and timeout is not None and timeout < 0:
+            raise ValueError("'timeout' must be a non-negative number")
+        try:
+            return attempt()
+        except _NotYet:
+            if not block or timeout == 0:
+                raise late from None
+        self._check_may_wait(name)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            seen = self._store.bell(self._c)
+            try:
+                return attempt()
+            except _NotYet:
+                if not self._sleep(seen, deadline):
+                    raise late from None
+
+    def _sleep(self, seen: int, deadline: float | None) -> bool:
+        """Sleep until something changes; return whether there is time left."""
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            return False
+        self._store.wait_bell(self._c, seen, left)
+        return True
+
+    def _check_may_wait(self, name: str) -> None:
+        if self._store.in_transaction:
+            msg = (
+                f"{name}() would wait for ever: inside of a transaction of ours nobody else can "
+                f"change {self!r}; call it with block=False, or before the transaction"
+            )
+            raise DeadlockError(msg)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _parts(self, shown: Shown) -> str:  # noqa: ARG002
+        limit = f" of {self.maxsize}" if self.maxsize else ""
+        return f"<{type(self).__name__} with {self.qsize()}{limit} items>"
+
+
+class JoinableQueue(Queue):
+    """A queue whose items are reported as done; see `Queue`.
+
+    An item that was taken with `claim` is done when its block ends.
+    """
+
+    __slots__ = ()
+    _KIND = _contract.JOINABLE_QUEUE
+
+    def task_done(self) -> None:
+        """Report that an item that was taken with `get` is dealt with.
+
+        Raises
+        ------
+        ValueError
+            If it is called more often than items were put.
+        """
+        try:
+            self._store.count_add(self._c, -1, 0)
+        except ValueError:
+            raise ValueError("task_done() called too many times") from None
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until every item that was put is done.
+
+        Raises
+        ------
+        TimeoutError
+            If that takes longer than `timeout` seconds.
+        """
+        self._wait("join", self._joined, TimeoutError, block=True, timeout=timeout)
+
+    def _joined(self) -> None:
+        if self._store.head(self._c)[4]:
+            raise _NotYet
+
+    def _append(self, items: list[Any]) -> None:
+        with atomic(self._store):
+            self._store.list_extend(self._c, items)
+            self._store.count_add(self._c, len(items))
+
+    def _settle(self, ticket: int) -> bool:
+        with atomic(self._store):
+            settled = self._store.settle(self._c, ticket)
+            if settled:
+                self._store.count_add(self._c, -1)
+        return settled
+
+
+class _NotYet(Exception):
+    pass

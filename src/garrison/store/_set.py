@@ -1,0 +1,241 @@
+"""`Set`: a set that processes share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, MutableSet
+from collections.abc import Set as AnySet
+from typing import Any, ClassVar
+
+from garrison.store import _contract
+from garrison.store._face import Face, Shown
+from garrison.store._transaction import transaction
+
+__all__ = ["Set"]
+
+
+class Set(Face):
+    """A set in shared memory.
+
+    Every method is one atomic step, in-place operators too. Iteration walks over a snapshot, in the
+    order of arrival. Members are equal as in a set.
+
+    Parameters
+    ----------
+    store
+        The engine.
+    c : int
+        The container's number.
+    """
+
+    __slots__ = ()
+    _KIND = _contract.SET
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    __hash__ = None
+
+    # --- One member ---------------------------------------------------------------------------
+
+    def __contains__(self, member: object) -> bool:
+        try:
+            return self._store.dict_contains(self._c, member)
+        except TypeError:
+            return self._store.dict_contains(self._c, _frozen(member))
+
+    def add(self, member: Any, /) -> None:
+        """Add a member."""
+        self._store.set_add(self._c, member)
+
+    def discard(self, member: Any, /) -> None:
+        """Remove a member if it is there."""
+        self._discard(member)
+
+    def remove(self, member: Any, /) -> None:
+        """Remove a member.
+
+        Raises
+        ------
+        KeyError
+            If it is not there.
+        """
+        if not self._discard(member):
+            raise KeyError(member)
+
+    def _discard(self, member: Any) -> bool:
+        try:
+            return self._store.set_discard(self._c, member)
+        except TypeError:
+            return self._store.set_discard(self._c, _frozen(member))
+
+    def pop(self) -> Any:
+        """Remove and return the oldest member.
+
+        Raises
+        ------
+        KeyError
+            If the set is empty.
+        """
+        try:
+            return self._store.dict_popitem(self._c, False)[0]
+        except KeyError:
+            raise KeyError("pop from an empty set") from None
+
+    # --- All of them --------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._store.length(self._c)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._store.scan(self._c, "keys"))
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._store.clear(self._c)
+
+    def copy(self) -> set[Any]:
+        """Return a plain set."""
+        return self._plain()
+
+    def _plain(self) -> set[Any]:
+        return set(self._store.scan(self._c, "keys"))
+
+    def update(self, *others: Iterable[Any]) -> None:
+        """Add all members of all others, at once."""
+        members = [member for other in others for member in other]
+        with transaction(self._store):
+            self._change(members, ())
+
+    def difference_update(self, *others: Iterable[Any]) -> None:
+        """Remove all members of all others, at once."""
+        members = set().union(*others)
+        with transaction(self._store):
+            self._change((), members)
+
+    def intersection_update(self, *others: Iterable[Any]) -> None:
+        """Keep what is in all others too."""
+        plain = [_plain(other) for other in others]
+        with transaction(self._store):
+            mine = self._plain()
+            self._change((), mine - mine.intersection(*plain))
+
+    def symmetric_difference_update(self, other: Iterable[Any], /) -> None:
+        """Add what is in the other only, remove what is in both."""
+        theirs = set(other)
+        with transaction(self._store):
+            mine = self._plain()
+            self._change(theirs - mine, theirs & mine)
+
+    def _change(self, new: Iterable[Any], gone: Iterable[Any]) -> None:
+        store, c = self._store, self._c
+        for member in new:
+            store.set_add(c, member)
+        for member in gone:
+            store.set_discard(c, member)
+
+    def union(self, *others: Iterable[Any]) -> set[Any]:
+        """Return a plain set of all members of all."""
+        return self._plain().union(*others)
+
+    def intersection(self, *others: Iterable[Any]) -> set[Any]:
+        """Return a plain set of what is in all."""
+        return self._plain().intersection(*others)
+
+    def difference(self, *others: Iterable[Any]) -> set[Any]:
+        """Return a plain set of what is in none of the others."""
+        return self._plain().difference(*others)
+
+    def symmetric_difference(self, other: Iterable[Any], /) -> set[Any]:
+        """Return a plain set of what is in one of the two only."""
+        return self._plain().symmetric_difference(other)
+
+    def isdisjoint(self, other: Iterable[Any], /) -> bool:
+        """Return whether nothing is in both."""
+        return self._plain().isdisjoint(other)
+
+    def issubset(self, other: Iterable[Any], /) -> bool:
+        """Return whether all members are in the other."""
+        return self._plain().issubset(other)
+
+    def issuperset(self, other: Iterable[Any], /) -> bool:
+        """Return whether all members of the other are here."""
+        return self._plain().issuperset(other)
+
+    # --- Operators: between sets of any kind --------------------------------------------------
+
+    def __or__(self, other: Any) -> set[Any]:
+        return self.union(other) if isinstance(other, AnySet) else NotImplemented
+
+    __ror__ = __or__
+
+    def __and__(self, other: Any) -> set[Any]:
+        return self.intersection(other) if isinstance(other, AnySet) else NotImplemented
+
+    __rand__ = __and__
+
+    def __sub__(self, other: Any) -> set[Any]:
+        return self.difference(other) if isinstance(other, AnySet) else NotImplemented
+
+    def __rsub__(self, other: Any) -> set[Any]:
+        return set(other) - self._plain() if isinstance(other, AnySet) else NotImplemented
+
+    def __xor__(self, other: Any) -> set[Any]:
+        return self.symmetric_difference(other) if isinstance(other, AnySet) else NotImplemented
+
+    __rxor__ = __xor__
+
+    def __ior__(self, other: Any) -> Any:
+        if not isinstance(other, AnySet):
+            return NotImplemented
+        self.update(other)
+        return self
+
+    def __iand__(self, other: Any) -> Any:
+        if not isinstance(other, AnySet):
+            return NotImplemented
+        self.intersection_update(other)
+        return self
+
+    def __isub__(self, other: Any) -> Any:
+        if not isinstance(other, AnySet):
+            return NotImplemented
+        self.difference_update(other)
+        return self
+
+    def __ixor__(self, other: Any) -> Any:
+        if not isinstance(other, AnySet):
+            return NotImplemented
+        self.symmetric_difference_update(other)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if self._is(other):
+            return True
+        return self._plain() == _plain(other) if isinstance(other, AnySet) else NotImplemented
+
+    def __lt__(self, other: Any) -> bool:
+        return self._plain() < _plain(other) if isinstance(other, AnySet) else NotImplemented
+
+    def __le__(self, other: Any) -> bool:
+        return self._plain() <= _plain(other) if isinstance(other, AnySet) else NotImplemented
+
+    def __gt__(self, other: Any) -> bool:
+        return self._plain() > _plain(other) if isinstance(other, AnySet) else NotImplemented
+
+    def __ge__(self, other: Any) -> bool:
+        return self._plain() >= _plain(other) if isinstance(other, AnySet) else NotImplemented
+
+    def _parts(self, shown: Shown) -> str:
+        entries = shown.entries(self, "keys")
+        return f"{{{entries}}}" if entries else "set()"
+
+
+MutableSet.register(Set)
+
+
+def _plain(other: Iterable[Any]) -> set[Any]:
+    return set(other)
+
+
+def _frozen(member: Any) -> frozenset[Any]:
+    """Return a set as what can be a member, as sets do where they look for one."""
+    if not isinstance(member, (set, Set)):
+        raise  # noqa: PLE0704 - what the engine said
+    return frozenset(member)

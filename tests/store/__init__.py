@@ -1,0 +1,1 @@
+"""Tests of the containers: the same for every engine."""

@@ -202,7 +202,7 @@ class BaseManager:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if initializer is not None:
             initializer(*initargs)
-        writer.send(None)
+            writer.send(None)
         writer.close()
         server.serve_forever(parent=parent)
 

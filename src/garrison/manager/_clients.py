@@ -1,8 +1,4 @@
-"""A process's way to the objects of a server: one for each address, or none if it is the server.
-
-What proxies let go of is told the server with the next thing that it is asked, or at once if
-nothing is under way: a proxy may be collected in the middle of anything.
-"""
+"""A process's way to the objects of a server: one for each address, or none if it is the server."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import contextlib
 import os
 import secrets
 import threading
-from collections import deque
+import weakref
 from multiprocessing import process
 from typing import TYPE_CHECKING, Any
 
@@ -80,12 +76,11 @@ class Client:
         self._key = key
         self._connection: Connection | None = None
         self._connecting = threading.Lock()
-        self._asking: set[int] = set()
         self._serializer = serializer(name)
-        self._dropped: deque[str] = deque()
         self._name: tuple[int, bytes] = (0, b"")
         self._server: tuple[int, str] = (0, "")
         self._local = threading.local()
+        self._rings: weakref.WeakSet[CallRing] = weakref.WeakSet()
 
     @property
     def connection(self) -> Connection:
@@ -108,7 +103,6 @@ class Client:
         """Under which this process holds objects there; a forked child has another."""
         pid, name = self._name
         if pid != os.getpid():
-            self._dropped.clear()
             name = secrets.token_bytes(16)
             self._name = os.getpid(), name
             self._greet()
@@ -121,21 +115,12 @@ class Client:
         self._server = (int(answer[0]), str(answer[1]))
 
     def ask(self, verb: int, *fields: Any, idempotent: bool = False) -> list[Any]:
-        """Ask the server for something, after what was left to tell it."""
+        """Ask the server for something."""
         _ = self.name
-        if self._dropped:
-            self._flush()
-        return self._ask(verb, *fields, idempotent=idempotent)
-
-    def _ask(self, verb: int, *fields: Any, idempotent: bool = False) -> list[Any]:
-        here = threading.get_ident()
-        self._asking.add(here)
         try:
             return self.connection.ask(verb, *fields, idempotent=idempotent)
         except Refused as refusal:
             raise_refusal(refusal, self._serializer)
-        finally:
-            self._asking.discard(here)
 
     def another(self) -> Connection:
         """Return one more connection to the same server."""
@@ -155,6 +140,8 @@ class Client:
         """Hang up."""
         for place in [place for place, each in _clients.items() if each is self]:
             del _clients[place]
+        for ring in list(self._rings):
+            ring.close()
         if self._connection is not None:
             self._connection.close()
 
@@ -181,11 +168,13 @@ class Client:
     def _ring(self) -> CallRing | None:
         """Return this thread's way to the server through memory, if they share any."""
         ring, pid = getattr(self._local, "ring", (None, 0))
-        if pid == os.getpid():
+        if pid == os.getpid() and not (ring is not None and ring.closed):
             return ring  # type: ignore[no-any-return]
         _ = self.name
         near = isinstance(self.address, str) and self._server[1] == _os.host()
         ring = CallRing(self, self._server[0]) if near else None
+        if ring is not None:
+            self._rings.add(ring)
         self._local.ring = (ring, os.getpid())
         return ring
 
@@ -205,27 +194,9 @@ class Client:
         self.ask(verbs.HOLD, ident)
 
     def drop(self, ident: str) -> None:
-        """A proxy is gone. Never waits for what is under way."""
-        if self._name[0] != os.getpid():
-            return
-        self._dropped.append(ident)
-        # The interpreter may collect a proxy in the middle of this thread's own question.
-        if threading.get_ident() not in self._asking:
-            self._flush()
-
-    def at_leisure(self, work: Callable[[], Any]) -> None:
-        """Do something that asks the server, unless this thread is asking it something."""
-        if threading.get_ident() not in self._asking:
-            work()
-
-    def _flush(self) -> None:
-        dropped = []
-        with contextlib.suppress(IndexError):
-            while True:
-                dropped.append(self._dropped.popleft())
-        # A server that is gone holds nothing.
-        with contextlib.suppress(ManagerLost, OSError, EOFError):
-            self._ask(verbs.DROP, dropped, idempotent=False)
+        """A proxy is gone. A forked child that has asked nothing yet holds nothing."""
+        if self._name[0] == os.getpid() and self._connection is not None:
+            self._connection.tell(verbs.DROP, [ident])
 
     def send(self, ident: str) -> bytes:
         """Keep an object until somebody has received what is being written about it."""

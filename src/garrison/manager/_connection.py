@@ -186,6 +186,15 @@ class Connection:
         what = self._name_of(verb)
         return ManagerLost(f"{what} was asked of {shown(self.address)}, but {reason}; {fate}")
 
+    def tell(self, verb: int, *fields: Any) -> None:
+        """Send what nobody waits for the reply of; not at all if the connection is broken.
+
+        It never waits, so that a finalizer may do it.
+        """
+        link = self._link
+        if link is not None and not link.broken:
+            link.forget(link.put(verb, fields))
+
     def pipeline(self) -> Pipeline:
         """Return a context in which requests are sent together; see `Pipeline`."""
         return Pipeline(self)

@@ -67,7 +67,6 @@ class FarStore:
         self.faces: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.uuid = f"{client.address!r}".encode().ljust(16, b"\0")[:16]
         self.engine = FarEngine(self)
-        self._dropped: deque[int] = deque()
 
     def here(self) -> FarStore:
         """Be this process's own."""
@@ -101,17 +100,7 @@ class FarStore:
 
     def _drop(self, c: int) -> None:
         if c not in self.faces:
-            self._dropped.append(c)
-            self.client.at_leisure(self.flush)
-
-    def flush(self) -> None:
-        """Tell the server what is not looked at any more."""
-        with contextlib.suppress(IndexError, ManagerLost, OSError):
-            while True:
-                c = self._dropped.popleft()
-                if c not in self.faces:
-                    with contextlib.suppress(_core.ContainerGone):
-                        self.engine.drop(c)
+            self.client.connection.tell(verbs.STORE, "drop", c)
 
     def send(self, c: int) -> int:
         """Keep a container until somebody has received what is being written about it."""

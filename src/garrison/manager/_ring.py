@@ -34,12 +34,14 @@ class CallRing:
 
     def __init__(self, client: Client, server: int) -> None:
         self._pid = os.getpid()
+        self.closed = True  # until it is whole
         self._calls: Queue = Queue()
         self._answers: Queue = Queue()
         self._numbers = itertools.count(1)
         self._early: dict[int, tuple[Any, ...]] = {}
         self._awaited: set[int] = set()
         self._server = os.pidfd_open(server)
+        self.closed = False
         client.ask(
             verbs.RING, client.write((self._calls, self._answers)), threading.get_ident()
         )
@@ -81,11 +83,16 @@ class CallRing:
             msg = "the manager's server process has ended; this call may or may not have happened"
             raise ManagerLost(msg)
 
-    def __del__(self) -> None:
-        # Not in a forked child: the ring is the parent's.
-        if self._pid == os.getpid():
+    def close(self) -> None:
+        """Let the server's thread end. In a forked child the ring is the parent's."""
+        if not self.closed and self._pid == os.getpid():
+            self.closed = True
             self._calls.put(None)
             os.close(self._server)
+            del self._calls, self._answers
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def serve(part: ObjectPart, peer: Peer, queues: tuple[Queue, Queue], thread: int) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from garrison.store import Codec
+from garrison.memory import _handles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +20,38 @@ class Serializer(NamedTuple):
 
     dumps: Callable[[Any], bytes]
     loads: Callable[[bytes], Any]
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle a value: plainly, else as `multiprocessing` does, else by value.
+
+    Raises
+    ------
+    Exception
+        What the plain attempt has raised, if none succeeds.
+    """
+    since = _handles.exported
+    try:
+        return pickle.dumps(value, 5)
+    except Exception:
+        _handles.withdraw(since)
+        for attempt in (_with_reducers, _by_value):
+            with contextlib.suppress(Exception):
+                return attempt(value)
+            _handles.withdraw(since)
+        raise
+
+
+def _with_reducers(value: Any) -> bytes:
+    return bytes(reduction.ForkingPickler.dumps(value))
+
+
+def _by_value(value: Any) -> bytes:
+    # Late: it takes longer to import than a manager takes to start.
+    import cloudpickle
+
+    written: bytes = cloudpickle.dumps(value, 5)
+    return written
 
 
 def _xml_dumps(value: Any) -> bytes:
@@ -35,7 +69,7 @@ def _xml_loads(data: bytes) -> Any:
 
 
 _KNOWN = {
-    "pickle": Serializer(Codec.dumps, pickle.loads),
+    "pickle": Serializer(dumps, pickle.loads),
     "xmlrpclib": Serializer(_xml_dumps, _xml_loads),
 }
 

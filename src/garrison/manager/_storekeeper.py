@@ -20,9 +20,9 @@ from garrison.manager import _verbs as verbs
 from garrison.manager._lender import LeasePart
 from garrison.manager._operations import OPERATIONS
 from garrison.manager._refusals import REMOTE
+from garrison.manager._serializers import dumps
 from garrison.manager._server import Server
 from garrison.manager._service import AWAY, Part
-from garrison.store import Codec
 
 if TYPE_CHECKING:
     from garrison.manager._loop import Loop
@@ -342,7 +342,7 @@ class StorePart(Part):
     # -- the rest ---------------------------------------------------------------------------------
 
     def _give_home(self, visit: Visit, rid: int) -> None:
-        visit.peer.session.reply(rid, _os.host(), Codec.dumps(self._home))
+        visit.peer.session.reply(rid, _os.host(), dumps(self._home))
 
     def _received(self, visit: Visit, rid: int, c: int, sender: int) -> None:
         visit.view.hold(c)

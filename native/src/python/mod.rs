@@ -23,6 +23,7 @@ mod queue;
 mod quick;
 mod semaphore;
 mod spot;
+mod store;
 mod supervisor;
 mod table;
 mod waiting;
@@ -106,6 +107,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<noise::Noise>()?;
     module.add_class::<link::Link>()?;
     module.add_class::<block::Block>()?;
+    store::add_to(module)?;
     module.add_class::<table::Table>()?;
     module.add_class::<parent::Parent>()?;
     module.add_class::<parent::Ticket>()?;

@@ -259,6 +259,13 @@ def lock_byte(fd: int, byte: int) -> bool:
     return True
 
 
+def unlock_byte(fd: int, byte: int) -> None:
+    """Unlock a byte for an open file description."""
+    import fcntl
+
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0))
+
+
 def is_byte_locked(fd: int, byte: int) -> bool:
     """Whether another open file description has locked a byte."""
     import fcntl

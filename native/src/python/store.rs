@@ -35,7 +35,8 @@ use super::spot::PySpot;
 #[pyclass(frozen, weakref, name = "Store", module = "garrison._core")]
 pub struct PyStore {
     engine: Py<Engine>,
-    owner: u64,
+    /// Who signs; a forked child signs anew.
+    owner: AtomicU64,
     /// Tells this view from others.
     view: u64,
     raw: bool,
@@ -72,18 +73,29 @@ impl PyStore {
         let engine = Engine::new(place, hooks, lock.lock.clone(), bells, options)?;
         engine.ready(py)?;
         let engine = Py::new(py, engine)?;
-        Ok(Self { engine, owner, view: next_view(), raw: false, wait: true })
+        Ok(Self { engine, owner: owner.into(), view: next_view(), raw: false, wait: true })
     }
 
     /// The same store for somebody else: a session of a server, or another owner of this process.
     #[pyo3(signature = (owner, raw = true, wait = false))]
     fn view(&self, py: Python<'_>, owner: u64, raw: bool, wait: bool) -> Self {
-        Self { engine: self.engine.clone_ref(py), owner, view: next_view(), raw, wait }
+        let engine = self.engine.clone_ref(py);
+        Self { engine, owner: owner.into(), view: next_view(), raw, wait }
     }
 
     #[getter]
     fn owner(&self) -> u64 {
-        self.owner
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    #[setter]
+    fn set_owner(&self, owner: u64) {
+        self.owner.store(owner, Ordering::Relaxed);
+    }
+
+    #[getter]
+    fn hooks(&self, py: Python<'_>) -> Py<PyAny> {
+        self.engine.get().hooks.clone_ref(py)
     }
 
     #[getter]

@@ -112,27 +112,28 @@ pub fn exhume(writing: &mut Writing, number: u64) -> Result<()> {
 }
 
 /// Take apart what is buried, so many records at most; how many containers are still buried.
-pub fn sweep(writing: &mut Writing, limit: u64) -> Result<u64> {
-    let begin = prefix(0, GRAVE);
+pub fn sweep(writing: &mut Writing, limit: u64, among: Option<&[u64]>) -> Result<u64> {
     let mut left = limit;
-    while let Some(number) = first_number(&writing.reading(), &begin)? {
-        if left == 0 {
-            break;
+    for number in graves(&writing.reading())? {
+        if left > 0 && among.is_none_or(|chosen| chosen.contains(&number)) {
+            left -= take_apart(writing, number, left)?;
         }
-        left -= take_apart(writing, number, left)?;
     }
-    count(&writing.reading(), &begin)
+    // Nested containers have been buried meanwhile.
+    Ok(graves(&writing.reading())?.len() as u64)
 }
 
-fn count(reading: &Reading<'_>, begin: &[u8]) -> Result<u64> {
+/// What is buried.
+pub fn graves(reading: &Reading<'_>) -> Result<Vec<u64>> {
+    let begin = prefix(0, GRAVE);
+    let mut found = Vec::new();
     let mut cursor = reading.cursor()?;
-    let mut record = cursor.seek(begin)?;
-    let mut count = 0;
-    while record.is_some_and(|(key, _)| key.starts_with(begin)) {
-        count += 1;
+    let mut record = cursor.seek(&begin)?;
+    while let Some((key, _)) = record.filter(|(key, _)| key.starts_with(&begin)) {
+        found.push(number_in(key, begin.len())?);
         record = cursor.following()?;
     }
-    Ok(count)
+    Ok(found)
 }
 
 /// Delete up to so many items of a buried container, and with the last one its head.

@@ -7,6 +7,7 @@ from garrison.manager._objects import public_methods
 from garrison.manager._proxy import AutoProxy, BaseProxy, MakeProxyType, RebuildProxy, Token
 from garrison.manager._refusals import RemoteError
 from garrison.manager._server import Server
+from garrison.manager._sync_manager import SyncManager
 
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "RebuildProxy",
     "RemoteError",
     "Server",
+    "SyncManager",
     "Token",
     "public_methods",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import threading
 import weakref
 from collections import deque
@@ -19,7 +20,8 @@ from garrison.manager import _verbs as verbs
 from garrison.manager._connection import Refused
 from garrison.manager._operations import OPERATIONS, Operation
 from garrison.manager._refusals import RemoteError
-from garrison.store import FACES, _codec
+from garrison.store import Codec
+from garrison.store._create import FACES, make
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,6 +59,14 @@ def far_or_home(client: Any, *, direct: bool) -> Any:
     return FarStore(client)
 
 
+class _Hooks(Codec):
+    """What is written and read here for a store that is elsewhere."""
+
+    def __init__(self, home: FarStore) -> None:
+        super().__init__(home.uuid, _core.encode_key, home.container)
+        self.home = home
+
+
 class FarStore:
     """A store behind a server, as `_home.Home` is one in memory."""
 
@@ -64,60 +74,49 @@ class FarStore:
 
     def __init__(self, client: Any) -> None:
         self.client = client
-        self.faces: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-        self.uuid = f"{client.address!r}".encode().ljust(16, b"\0")[:16]
+        self.uuid = hashlib.blake2b(repr(client.address).encode(), digest_size=16).digest()
         self.engine = FarEngine(self)
 
     def here(self) -> FarStore:
         """Be this process's own."""
         return self
 
-    def adopt(self, kind: int, c: int) -> Any:
-        """Return the face of a container that the server keeps for this process."""
-        face = FACES[kind](self.engine, c)
-        self.faces[c] = face
-        weakref.finalize(face, self._drop, c).atexit = False
+    def track(self, face: Any) -> Any:
+        """Let go of a container, which the server keeps for this process, when its face is gone."""
+        tell = self.client.connection.tell
+        weakref.finalize(face, tell, verbs.STORE, "drop", face._c).atexit = False
         return face
 
     def container(self, kind: int, c: int, is_shared: bool) -> Any:
         """Return the face of a container that was read from another one."""
-        known = self.faces.get(c)
-        if known is not None:
-            return known
-        if is_shared:
-            self.engine.hold(c)
-            return self.adopt(kind, c)
-        return FACES[kind](self.engine, c)
+        face = FACES[kind](self.engine, c)
+        if not is_shared:
+            return face
+        self.engine.hold(c)
+        return self.track(face)
 
-    def create(self, kind: int, aux: int = -1, info: bytes = b"") -> Any:
-        """Return the face of a new container."""
-        return self.adopt(kind, self.engine.create(kind, aux, info))
+    def make(self, kind: int, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
+        """Return the face of a new container, or of the one that has the name already."""
+        face = make(self.engine, kind, *args, name=name, **kwargs)
+        return self.track(face) if name is None else face
 
-    def named(self, name: str, kind: int, aux: int = -1, info: bytes = b"") -> tuple[Any, bool]:
-        """Return the face of the container of that name, and whether it is new."""
-        c, created = self.engine.named(name, kind, aux, info)
-        return self.container(kind, c, True), created
-
-    def _drop(self, c: int) -> None:
-        if c not in self.faces:
-            self.client.connection.tell(verbs.STORE, "drop", c)
-
-    def send(self, c: int) -> int:
-        """Keep a container until somebody has received what is being written about it."""
-        return 0
+    def written(self, face: Any) -> tuple[Any, ...]:
+        """Write a face down. The container is kept until somebody has received it."""
+        self.engine.hold(face._c)
+        owner = self.engine.ask("owner", idempotent=True)[0]
+        return _received, (self, type(face)._KIND, face._c, owner)
 
     def received(self, kind: int, c: int, sender: int) -> Any:
         """Return the face of a container that another process has sent."""
-        return self.container(kind, c, True)
-
-    def pipeline(self) -> Any:
-        """Return a context in which operations are collected."""
-        from garrison.manager._pipeline import Pipeline
-
-        return Pipeline(self.client.connection)
+        self.engine.ask("received", c, sender)
+        return self.track(FACES[kind](self.engine, c))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrive, (self.client.address,)
+
+
+def _received(store: FarStore, kind: int, c: int, sender: int) -> Any:
+    return store.received(kind, c, sender)
 
 
 @functools.lru_cache(maxsize=64)
@@ -137,7 +136,7 @@ class FarEngine:
     def __init__(self, store: FarStore) -> None:
         self.home = store
         self.uuid = store.uuid
-        self.hooks = _codec.Hooks(store.uuid, store.container)
+        self.hooks = _Hooks(store)
         self._local = threading.local()
         self._spare: deque[Connection] = deque()
 
@@ -211,9 +210,34 @@ class FarEngine:
         """Wait for a container to change."""
         return bool(self.ask("wait_bell", c, seen, timeout, idempotent=True)[0])
 
-    def view(self, *_: Any, **__: Any) -> FarEngine:
-        """Return itself: a session is one view of the store."""
-        return self
+    def encode(self, obj: Any) -> bytes:
+        """Write a value."""
+        return _core.encode_value(obj, self.hooks)
+
+    def decode(self, encoded: bytes) -> Any:
+        """Read a value."""
+        return _core.decode_value(encoded, self.hooks)
+
+    def begin_operation(self, name: str, args: tuple[Any, ...]) -> Callable[[], Any]:
+        """Send an operation with others; what is returned waits for its answer."""
+        operation, written, key = _written(self, name, args)
+        connection, again = self.way()
+        again = again and operation.idempotent
+        promise = connection.pipeline().ask(verbs.STORE, name, *written, idempotent=again)
+
+        def wait() -> Any:
+            try:
+                answer = promise.get()
+            except Refused as refusal:
+                raise self.error(refusal, key) from None
+            return decoder(self, operation.gives)(answer[0])
+
+        return wait
+
+    def flush(self) -> None:
+        """Send what was begun."""
+        connection, _ = self.way()
+        connection.pipeline().flush()
 
 
 class FarScan:
@@ -311,23 +335,26 @@ def decoder(engine: FarEngine, gives: str) -> Callable[[Any], Any]:
     return table.get(gives, lambda answer: tuple(answer) if type(answer) is list else answer)
 
 
-def _method(name: str, operation: Operation) -> Callable[..., Any]:
-    defaults = _DEFAULTS.get(name, ())
+def _written(engine: FarEngine, name: str, args: tuple[Any, ...]) -> tuple[Operation, Any, Any]:
+    """Write the arguments of an operation; return also the key among them, for errors."""
+    operation, defaults = OPERATIONS[name], _DEFAULTS.get(name, ())
+    missing = len(operation.takes) + (not operation.anywhere) - len(args)
+    given = (*args, *defaults[len(defaults) - missing :]) if missing > 0 else args
+    head, plain = ((), given) if operation.anywhere else (given[:1], given[1:])
+    writers = encoders(engine, operation.takes)
+    written = [write(each) for write, each in zip(writers, plain, strict=True)]
+    key = plain[0] if operation.takes[:1] == "k" else _MISSING
+    return operation, (*head, *written), key
 
+
+def _method(name: str) -> Callable[..., Any]:
     def method(self: FarEngine, *args: Any) -> Any:
-        missing = len(operation.takes) + (not operation.anywhere) - len(args)
-        given = (*args, *defaults[len(defaults) - missing :]) if missing else args
-        plain = given if operation.anywhere else given[1:]
-        written = [
-            write(each) for write, each in zip(encoders(self, operation.takes), plain, strict=True)
-        ]
-        head = () if operation.anywhere else (given[0],)
+        operation, written, key = _written(self, name, args)
         connection, again = self.way()
         again = again and operation.idempotent
         try:
-            answer = connection.ask(verbs.STORE, name, *head, *written, idempotent=again)
+            answer = connection.ask(verbs.STORE, name, *written, idempotent=again)
         except Refused as refusal:
-            key = plain[0] if operation.takes[:1] == "k" else _MISSING
             raise self.error(refusal, key) from None
         return decoder(self, operation.gives)(answer[0])
 
@@ -353,6 +380,6 @@ def _dict_get_or(self: FarEngine, c: int, key: Any, default: Any) -> Any:
         return default
 
 
-for _name, _operation in OPERATIONS.items():
-    setattr(FarEngine, _name, _method(_name, _operation))
+for _name in OPERATIONS:
+    setattr(FarEngine, _name, _method(_name))
 FarEngine.dict_get_or = _dict_get_or  # type: ignore[attr-defined]

@@ -39,6 +39,8 @@ RETRY = 0.002
 """Seconds until a busy store is tried again."""
 TRANSACTION = 10.0
 """Seconds that a client's transaction may be idle: everybody's changes wait for it."""
+SWEPT = 1000
+"""Records of what nobody wants that are freed at one look."""
 SCANS = 64
 """Iterations that a session may have open; each keeps a state of the store."""
 
@@ -75,6 +77,7 @@ class StorePart(Part):
         self._bells: dict[int, list[Any]] = {}
         self._watcher: threading.Thread | None = None
         self._dead: dict[int, float] = {}
+        self._graves: set[int] = set()
         self.verbs = {verbs.STORE: self._request}
         self._special = {
             "home": self._give_home,
@@ -86,6 +89,7 @@ class StorePart(Part):
             "scan_close": self._scan_close,
             "wait_bell": self._wait_bell,
             "received": self._received,
+            "owner": self._owner,
         }
         loop.call_later(EVERY, self._tidy)
 
@@ -344,6 +348,10 @@ class StorePart(Part):
     def _give_home(self, visit: Visit, rid: int) -> None:
         visit.peer.session.reply(rid, _os.host(), dumps(self._home))
 
+    @staticmethod
+    def _owner(visit: Visit, rid: int) -> None:
+        visit.peer.session.reply(rid, visit.owner)
+
     def _received(self, visit: Visit, rid: int, c: int, sender: int) -> None:
         visit.view.hold(c)
         with contextlib.suppress(ContainerGone):
@@ -393,7 +401,12 @@ class StorePart(Part):
                 elif now - self._dead[owner] > AWAY:
                     view.release_owner(owner)
                     del self._dead[owner]
-            view.sweep(1000)
+            graves = view.graves()
+            if graves:
+                # What is buried is kept from one look to the next: a forked child needs a moment to
+                # say that it has it.
+                view.sweep(SWEPT, [each for each in graves if each in self._graves])
+            self._graves = set(graves)
 
 
 def _tupled(value: Any) -> Any:

@@ -12,10 +12,11 @@ from garrison import sync
 from garrison.manager import _far_locks as far
 from garrison.manager._base import BaseManager
 from garrison.manager._keys import read_key
+from garrison.manager._pipeline import Pipeline
 from garrison.manager._proxies import IteratorProxy, PoolProxy
 from garrison.manager._storekeeper import StoreServer
 from garrison.pool import Pool
-from garrison.store import _home, kinds, transaction
+from garrison.store import _contract, _home, transaction
 
 if TYPE_CHECKING:
     import os
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from garrison.manager._listener import Listener
 
 __all__ = ["SyncManager"]
-
-_UNNAMED: Any = object()
 
 
 class SyncManager(BaseManager):
@@ -145,25 +144,27 @@ class SyncManager(BaseManager):
         """
         return transaction(self.store.here().engine, timeout)
 
-    def pipeline(self) -> AbstractContextManager[Any]:
-        """Send what is done inside in one round trip; at home, where there is none, one step."""
-        return self.store.pipeline()  # type: ignore[no-any-return]
+    def pipeline(self) -> Pipeline:
+        """Collect what is done inside, and send it in one round trip: see `Pipeline`.
+
+        Examples
+        --------
+        >>> import garrison
+        >>> with garrison.Manager() as manager:
+        ...     stock = manager.dict(apples=3)
+        ...     with manager.pipeline() as pipeline:
+        ...         later = pipeline(stock)
+        ...         later["pears"] = 5
+        ...         apples = later.get("apples")
+        ...     print(apples.value, stock)
+        3 {'apples': 3, 'pears': 5}
+        """
+        return Pipeline()
 
     # -- containers -------------------------------------------------------------------------------
 
-    def _make(
-        self, kind: int, name: str | None, fill: Callable[[Any], object], aux: int = -1, info: bytes = b""
-    ) -> Any:
-        store = self.store
-        if name is None:
-            made = store.create(kind, aux, info)
-            fill(made)
-            return made
-        with self.transaction():
-            made, is_new = store.named(name, kind, aux, info)
-            if is_new:
-                fill(made)
-        return made
+    def _make(self, kind: int, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
+        return self.store.make(kind, *args, name=name, **kwargs)
 
     def dict(self, *args: Any, **items: Any) -> Any:
         """Return a shared dict: ``dict(...)`` as the plain one, or ``dict("name", ...)``.
@@ -172,75 +173,64 @@ class SyncManager(BaseManager):
         is what it is made with, if it is new.
         """
         name, rest = _named(args)
-        plain = dict(*rest, **items)
-        return self._make(kinds.DICT, name, lambda made: plain and made.update(plain))
+        return self._make(_contract.DICT, dict(*rest, **items), name=name)
 
     def list(self, sequence: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
         """Return a shared list; with a name, the same one for everybody who asks for it."""
-        plain = list(sequence)
-        return self._make(kinds.LIST, name, lambda made: plain and made.extend(plain))
+        return self._make(_contract.LIST, sequence, name=name)
 
     def set(self, iterable: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
         """Return a shared set; with a name, the same one for everybody who asks for it."""
-        plain = list(iterable)
-        return self._make(kinds.SET, name, lambda made: plain and made.update(plain))
+        return self._make(_contract.SET, iterable, name=name)
 
     def deque(
         self, iterable: Iterable[Any] = (), maxlen: int | None = None, *, name: str | None = None
     ) -> Any:
         """Return a shared deque; with a name, the same one for everybody who asks for it."""
-        plain = list(iterable)
-        aux = -1 if maxlen is None else maxlen
-        return self._make(kinds.DEQUE, name, lambda made: plain and made.extend(plain), aux)
+        return self._make(_contract.DEQUE, iterable, maxlen, name=name)
 
     def Counter(self, *args: Any, **counts: Any) -> Any:  # noqa: N802 - as collections.Counter
         """Return shared counters: as `collections.Counter`, or ``Counter("name", ...)``."""
         name, rest = _named(args)
-        return self._make(
-            kinds.COUNTER, name, lambda made: (rest or counts) and made.update(*rest, **counts)
-        )
+        return self._make(_contract.COUNTER, *rest, name=name, **counts)
 
-    def Namespace(self, *args: Any, **attributes: Any) -> Any:  # noqa: N802 - the standard name
+    def Namespace(  # noqa: N802 - the standard name
+        self, name: str | None = None, /, **attributes: Any
+    ) -> Any:
         """Return an object with shared attributes; ``Namespace("name", ...)`` is everybody's."""
-        name, _ = _named(args)
-
-        def fill(made: Any) -> None:
-            for attribute, value in attributes.items():
+        made = self._make(_contract.NAMESPACE, name=name)
+        for attribute, value in attributes.items():
+            if name is None or not hasattr(made, attribute):
                 setattr(made, attribute, value)
-
-        return self._make(kinds.NAMESPACE, name, fill)
+        return made
 
     def Value(  # noqa: N802 - the standard name
         self, typecode: Any, value: Any = 0, lock: Any = True, *, name: str | None = None
     ) -> Any:
         """Return one shared value of any kind; its type code is only remembered."""
-        code = str(typecode).encode()
-        return self._make(kinds.VALUE, name, lambda made: made._fill(value), info=code)
+        return self._make(_contract.VALUE, typecode, value, lock, name=name)
 
     def Array(  # noqa: N802 - the standard name
         self, typecode: str, sequence: Iterable[Any], lock: Any = True, *, name: str | None = None
     ) -> Any:
         """Return a shared array of numbers of one type."""
-        plain = list(sequence)
-        return self._make(
-            kinds.ARRAY, name, lambda made: made._fill(plain), info=str(typecode).encode()
-        )
+        return self._make(_contract.ARRAY, typecode, sequence, lock, name=name)
 
     def Queue(  # noqa: N802 - the standard name
         self, maxsize: int | str = 0, size: int = 0
     ) -> Any:
         """Return a shared queue: ``Queue(maxsize)``, or ``Queue("name", maxsize)``."""
-        return self._queue(kinds.QUEUE, maxsize, size)
+        return self._queue(_contract.QUEUE, maxsize, size)
 
     def JoinableQueue(  # noqa: N802 - the standard name
         self, maxsize: int | str = 0, size: int = 0
     ) -> Any:
         """Return a shared queue whose items are counted until they are dealt with."""
-        return self._queue(kinds.JOINABLE_QUEUE, maxsize, size)
+        return self._queue(_contract.JOINABLE_QUEUE, maxsize, size)
 
     def _queue(self, kind: int, maxsize: int | str, size: int) -> Any:
         name, limit = (maxsize, size) if isinstance(maxsize, str) else (None, maxsize)
-        return self._make(kind, name, lambda _: None, max(0, limit))
+        return self._make(kind, limit, name=name)
 
     # -- locks ------------------------------------------------------------------------------------
 

@@ -46,7 +46,9 @@ class Face:
         return self._store.uuid, self._KIND, self._c
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._store, self._c)
+        hooks: Any = getattr(self._store, "hooks", None)
+        home = getattr(hooks, "home", None)
+        return (type(self), (self._store, self._c)) if home is None else home.written(self)
 
     def __eq__(self, other: object) -> bool:
         return self._is(other) if isinstance(other, Face) else NotImplemented

@@ -14,23 +14,24 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from multiprocessing import context, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from garrison import _os
-from garrison._core import ContainerGone, Store, StoreBusy
+from garrison._core import ContainerGone, Store, StoreBusy, encode_key
 from garrison.errors import SharedMemoryGone
 from garrison.memory import Spot
 from garrison.memory._handles import Inherited
-from garrison.store import _codec
+from garrison.store._codec import Codec
+from garrison.store._create import FACES, make
 from garrison.sync import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Home", "create", "open_folder"]
+__all__ = ["Folder", "Home", "create", "open_folder"]
 
 BELLS = 4096
 """Bytes of the words that waiters sleep on."""
@@ -45,7 +46,6 @@ class Files:
 
     def __init__(self, data: int, lock: int, holders: int) -> None:
         self.descriptors = (data, lock, holders)
-        self._pid = os.getpid()
 
     @classmethod
     def create(cls) -> Files:
@@ -78,10 +78,9 @@ class Files:
         return _foreign_files, (os.getpid(), self.descriptors, marks, _os.host())
 
     def close(self) -> None:
-        """Let go of them, in the process that has opened them."""
-        if self._pid == os.getpid():
-            for fd in self.descriptors:
-                os.close(fd)
+        """Let go of them."""
+        for fd in self.descriptors:
+            os.close(fd)
 
 
 def _mark(fd: int) -> tuple[int, int]:
@@ -117,7 +116,6 @@ class Folder:
     def __init__(self, path: str) -> None:
         self.path = path
         self.holders = os.open(f"{path}/holders", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._pid = os.getpid()
 
     def place(self) -> tuple[str, Callable[[], None]]:
         """Return the folder; nothing is to be done afterwards."""
@@ -128,135 +126,152 @@ class Folder:
         return Folder, (self.path,)
 
     def close(self) -> None:
-        """Let go of it, in the process that has opened it."""
-        if self._pid == os.getpid():
-            os.close(self.holders)
+        """Let go of it."""
+        os.close(self.holders)
+
+
+class _Hooks(Codec):
+    """What the engine leaves to Python, and whose engine it is."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(home.uuid, encode_key, home.container)
+        self._home = weakref.ref(home)
+
+    @property
+    def home(self) -> Home:
+        """The store of a face's engine."""
+        home = self._home()
+        if home is None:
+            raise ReferenceError("the store of this container is closed")
+        return home
 
 
 class Home:
-    """A store, open in this process: `engine` has the operations, `faces` what is in use here."""
+    """A store, open in this process: `engine` has its operations."""
+
+    is_home = True
 
     def __init__(
         self, uuid: bytes, files: Files | Folder, shared: tuple[Any, Any], settings: dict[str, Any]
     ) -> None:
         self.uuid = uuid
-        self.faces: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._files = files
         self._lock, self._bells = shared
         self._settings = settings
+        self._held: Counter[int] = Counter()
         self._dropped: deque[int] = deque()
-        self._witness = -1
-        self._owner = self._sign()
-        hooks = _codec.Hooks(uuid, self.container)
+        self._holding = threading.RLock()
+        self._pid = os.getpid()
+        self._witness, self._owner = self._sign()
+        hooks: Any = _Hooks(self)
         self.engine = Store(
             files.place, hooks, self._lock._semlock, self._bells, owner=self._owner, **settings
         )
-        self._pid = os.getpid()
-        _by_engine[id(self.engine)] = weakref.ref(self)
         util.register_after_fork(self, Home._after_fork)
 
-    # -- who looks at what ----------------------------------------------------------------------
+    # -- who looks at what ------------------------------------------------------------------------
 
-    def _sign(self) -> int:
-        """Lock a byte that nobody else has: its number is this process's signature."""
-        if self._witness >= 0:
-            os.close(self._witness)
-        self._witness = os.open(
-            f"/proc/self/fd/{self._files.holders}", os.O_RDWR | os.O_CLOEXEC
-        )
-        owner = secrets.randbits(62) | 1
-        while not _os.lock_byte(self._witness, owner):
+    def _sign(self) -> tuple[int, int]:
+        """Lock a byte that nobody else has, as long as this process lives: its signature."""
+        witness = os.open(f"/proc/self/fd/{self._files.holders}", os.O_RDWR | os.O_CLOEXEC)
+        while True:
             owner = secrets.randbits(62) | 1
-        return owner
+            if _os.lock_byte(witness, owner):
+                return witness, owner
+
+    def sign_for_guest(self) -> int:
+        """Return a signature for a session of the server in this process."""
+        while True:
+            owner = secrets.randbits(62) | 1
+            if _os.lock_byte(self._witness, owner):
+                return owner
+
+    def forget_guest(self, owner: int) -> None:
+        """Unlock the byte of a session that is over."""
+        _os.unlock_byte(self._witness, owner)
 
     def is_alive(self, owner: int) -> bool:
-        """Whether the process that signs so still lives; this one does."""
-        return owner == self._owner or _os.is_byte_locked(self._files.holders, owner)
+        """Whether the process that signs so still lives; asked by the server, which is not asked."""
+        return owner == self._owner or _os.is_byte_locked(self._witness, owner)
 
     def _after_fork(self) -> None:
         """Sign for what was inherited: the parent may let go of it at any moment."""
-        if self.faces:
+        if self._held:
             self.here()
 
     def here(self) -> Home:
         """Be this process's own, if it was inherited by a fork."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
+            os.close(self._witness)
+            self._holding = threading.RLock()
             self._dropped.clear()
-            self._owner = self._sign()
+            self._witness, self._owner = self._sign()
             self.engine.owner = self._owner
-            for c in list(self.faces):
+            for c in list(self._held):
                 with contextlib.suppress(ContainerGone):
                     self.engine.hold(c)
         return self
 
-    def adopt(self, kind: int, c: int) -> Any:
-        """Return the face of a container for which this process has signed."""
-        from garrison.store import FACES
-
-        face = FACES[kind](self.engine, c)
-        self.faces[c] = face
-        weakref.finalize(face, self._drop, c).atexit = False
+    def track(self, face: Any) -> Any:
+        """Let go of a container, for which this process has signed, when its last face is gone."""
+        self._held[face._c] += 1
+        weakref.finalize(face, self._drop, face._c).atexit = False
         return face
 
     def container(self, kind: int, c: int, is_shared: bool) -> Any:
         """Return the face of a container that was read from another one."""
-        known = self.faces.get(c)
-        if known is not None:
-            return known
-        if is_shared:
-            self.engine.hold(c)
-            return self.adopt(kind, c)
-        from garrison.store import FACES
+        face = FACES[kind](self.engine, c)
+        return self._signed(face) if is_shared else face
 
-        return FACES[kind](self.engine, c)
+    def _signed(self, face: Any) -> Any:
+        with self._holding:
+            if not self._held[face._c]:
+                self.here().engine.hold(face._c)
+            return self.track(face)
 
-    def create(self, kind: int, aux: int = -1, info: bytes = b"") -> Any:
-        """Return the face of a new container."""
-        self.here()
-        return self.adopt(kind, self.engine.create(kind, aux, info))
-
-    def named(self, name: str, kind: int, aux: int = -1, info: bytes = b"") -> tuple[Any, bool]:
-        """Return the face of the container of that name, and whether it is new."""
-        c, created = self.here().engine.named(name, kind, aux, info)
-        return self.container(kind, c, True), created
+    def make(self, kind: int, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
+        """Return the face of a new container, or of the one that has the name already."""
+        face = make(self.here().engine, kind, *args, name=name, **kwargs)
+        # One that has a name needs nobody to hold it.
+        return self.track(face) if name is None else face
 
     def _drop(self, c: int) -> None:
         """A face is gone: runs wherever the interpreter collects it, so it must not wait."""
-        if self._pid != os.getpid() or c in self.faces:
+        if self._pid != os.getpid():
             return
-        self._dropped.append(c)
-        self.flush()
+        self._held[c] -= 1
+        if not self._held[c]:
+            self._dropped.append(c)
+            self.flush()
 
     def flush(self) -> None:
         """Give back what this process does not look at any more, unless the store is busy."""
-        quick = self.engine.view(self._owner, raw=False, wait=False)
-        while self._dropped:
-            c = self._dropped.popleft()
-            if c in self.faces:
-                continue
-            try:
-                quick.drop(c)
-            except StoreBusy:
-                self._dropped.append(c)
-                return
-            except ContainerGone:
-                continue
+        if not self._holding.acquire(blocking=False):
+            return
+        try:
+            quick = self.engine.view(self._owner, raw=False, wait=False)
+            while self._dropped:
+                c = self._dropped[0]
+                if not self._held[c]:
+                    quick.drop(c)
+                    del self._held[c]
+                self._dropped.popleft()
+        except (StoreBusy, IndexError):
+            pass
+        finally:
+            self._holding.release()
 
     # -- how it travels ---------------------------------------------------------------------------
 
-    def send(self, c: int) -> int:
-        """Keep a container until somebody has received what is being written about it."""
-        self.here().engine.hold(c)
-        return self._owner
+    def written(self, face: Any) -> tuple[Any, ...]:
+        """Write a face down. The container is kept until somebody has received it."""
+        self.here().engine.hold(face._c)
+        return _received, (self, type(face)._KIND, face._c, self._owner)
 
     def received(self, kind: int, c: int, sender: int) -> Any:
         """Return the face of a container that another process has sent."""
-        self.here()
-        face = self.faces.get(c)
-        if face is None:
-            self.engine.hold(c)
-            face = self.adopt(kind, c)
+        face = self._signed(FACES[kind](self.here().engine, c))
         with contextlib.suppress(ContainerGone):
             self.engine.view(sender, raw=False, wait=True).drop(c)
         return face
@@ -267,22 +282,14 @@ class Home:
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
-            _by_engine.pop(id(self.engine), None)
             if self._pid == os.getpid():
                 self.engine.close()
-                os.close(self._witness)
-                self._files.close()
+            os.close(self._witness)
+            self._files.close()
 
 
-_by_engine: dict[int, weakref.ref[Home]] = {}
-
-
-def home_of(engine: Any) -> Home:
-    """Return the home of an engine."""
-    home = _by_engine[id(engine)]()
-    if home is None:
-        raise ReferenceError("the store of this container is closed")
-    return home
+def _received(home: Any, kind: int, c: int, sender: int) -> Any:
+    return home.received(kind, c, sender)
 
 
 def _arrive(uuid: bytes, make: Any, arguments: Any, shared: Any, settings: Any) -> Home:
@@ -310,7 +317,7 @@ def open_folder(path: str | os.PathLike[str], *, sync: bool, size: int | None = 
     place = Path(path).absolute()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = place.stat()
-    uuid = f"{status.st_dev:x}.{status.st_ino:x}".encode().ljust(16, b"\\0")[:16]
+    uuid = f"{status.st_dev:x}.{status.st_ino:x}".encode().ljust(16, b"\0")[:16]
     settings = {"size": size or _disk(place), "in_memory": False, "sync": sync}
     return _arrive(uuid, Folder, (str(place),), _shared(), settings)
 

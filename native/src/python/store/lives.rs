@@ -3,7 +3,7 @@
 use super::failure::Raise;
 use super::{checked_kind, PyStore};
 use crate::store::transaction::head;
-use crate::store::{holds, kind, mapping, names, sequence, tree};
+use crate::store::{claims, holds, kind, mapping, names, sequence, tree};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -18,7 +18,7 @@ impl PyStore {
         info: Option<&[u8]>,
         hold: bool,
     ) -> PyResult<u64> {
-        let (kind, owner) = (checked_kind(kind)?, self.owner);
+        let (kind, owner) = (checked_kind(kind)?, self.owner());
         let info = info.unwrap_or_default();
         self.write(py, |writing| {
             let number = tree::create(writing, kind, aux, info)?;
@@ -72,12 +72,12 @@ impl PyStore {
     }
 
     fn hold(&self, py: Python<'_>, c: u64) -> PyResult<()> {
-        let owner = self.owner;
+        let owner = self.owner();
         self.write(py, |writing| holds::hold(writing, c, owner)).or_raise()
     }
 
     fn drop(&self, py: Python<'_>, c: u64) -> PyResult<()> {
-        let owner = self.owner;
+        let owner = self.owner();
         self.write(py, |writing| holds::drop(writing, c, owner)).or_raise()
     }
 
@@ -103,10 +103,21 @@ impl PyStore {
         .or_raise()
     }
 
-    /// Free what nobody wants, so many records; how many containers are left to be freed.
-    #[pyo3(signature = (limit = 1000))]
-    fn sweep(&self, py: Python<'_>, limit: u64) -> PyResult<u64> {
-        self.write(py, |writing| holds::sweep(writing, limit)).or_raise()
+    /// Give back all that an owner has claimed.
+    fn release_claims(&self, py: Python<'_>, owner: u64) -> PyResult<()> {
+        self.write(py, |writing| claims::give_all_back(writing, owner)).or_raise()
+    }
+
+    /// The containers that nobody wants.
+    fn graves(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
+        self.read(py, holds::graves).or_raise()
+    }
+
+    /// Free what nobody wants, all or some of it, so many records; how many containers are left to
+    /// be freed.
+    #[pyo3(signature = (limit = 1000, among = None))]
+    fn sweep(&self, py: Python<'_>, limit: u64, among: Option<Vec<u64>>) -> PyResult<u64> {
+        self.write(py, |writing| holds::sweep(writing, limit, among.as_deref())).or_raise()
     }
 
     /// Find containers that only refer to each other, for the next sweep; how many there are.

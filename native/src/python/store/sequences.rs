@@ -120,7 +120,7 @@ impl PyStore {
 
     /// Take the first item and sign for it: a ticket, and the item.
     fn claim<'py>(&self, py: Python<'py>, c: u64) -> PyResult<(u64, Bound<'py, PyAny>)> {
-        let owner = self.owner;
+        let owner = self.owner();
         let (ticket, value) =
             self.write(py, |writing| claims::claim(writing, c, owner)).or_raise()?;
         Ok((ticket, self.give(py, &value)?))

@@ -16,6 +16,7 @@ from typing import Any
 from . import parts, stand_in
 
 SECONDS = 120
+CHILDREN = "GARRISON_STANDS_IN_CHILDREN"
 
 
 class Results(unittest.TextTestResult):
@@ -67,6 +68,8 @@ def main() -> None:
     evidence = Path(folder, "evidence")
     _stand_in_fresh_interpreters(module, part, evidence)
     stand_in.install(module, part, evidence)
+    if parts.PARTS[part].children:
+        os.environ[CHILDREN] = os.pathsep.join([module, part, str(evidence)])
     suite = importlib.import_module(f"{__package__}.suite")
     outcomes = _run(suite, list(parts.classes_of(part)))
     report = {
@@ -104,3 +107,6 @@ def _stand_in_fresh_interpreters(module: str, part: str, evidence: Path) -> None
 
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__" and CHILDREN in os.environ:
+    _module, _part, _evidence = os.environ[CHILDREN].split(os.pathsep)
+    stand_in.install(_module, _part, Path(_evidence))

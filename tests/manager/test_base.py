@@ -83,7 +83,7 @@ def test_what_cannot_be_pickled(manager: Any) -> None:
 
 
 def test_an_unknown_type(manager: Any) -> None:
-    with pytest.raises(KeyError, match="Tally"):
+    with pytest.raises(RemoteError, match="Tally"):
         manager._create("Nothing")
 
 

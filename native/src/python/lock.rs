@@ -402,7 +402,7 @@ impl PyLock {
         if self.lock.leave() {
             Ok(())
         } else {
-            Err(PyValueError::new_err("semaphore or lock released too many times"))
+            Err(not_held())
         }
     }
 
@@ -490,4 +490,17 @@ impl PyLock {
         let mine = self._is_mine()?;
         Ok(if mine { self.lock.shared().depth.load(Ordering::Relaxed) } else { 0 })
     }
+}
+
+/// What a release raises that nobody had a right to.
+#[cold]
+pub fn not_held() -> PyErr {
+    const TEXT: &str = "semaphore or lock released too many times";
+    Python::attach(|py| {
+        let kind = py.import("garrison.errors").and_then(|errors| errors.getattr("NotHeld"));
+        match kind.and_then(|kind| kind.call1((TEXT,))) {
+            Ok(error) => PyErr::from_value(error),
+            Err(error) => error,
+        }
+    })
 }

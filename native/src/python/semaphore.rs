@@ -14,7 +14,6 @@ use pyo3::prelude::*;
 use std::cell::Cell;
 use std::sync::atomic::AtomicUsize;
 
-const TOO_OFTEN: &str = "semaphore or lock released too many times";
 
 /// What `garrison.Semaphore` and `garrison.BoundedSemaphore` are made of.
 ///
@@ -126,7 +125,7 @@ impl PySemaphore {
             }
             given
         };
-        given.then_some(()).ok_or_else(|| PyValueError::new_err(TOO_OFTEN))
+        given.then_some(()).ok_or_else(|| super::lock::not_held())
     }
 }
 

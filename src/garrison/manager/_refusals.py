@@ -19,6 +19,9 @@ RAISED = "raised"
 REMOTE = "remote"
 """The server could not do it; there is a text only."""
 
+UNMADE = "unmade"
+"""What makes an object has raised; the data are its exception, if that can be written."""
+
 Outcome = tuple[Any, ...]
 """The fields of a reply, or those of a refusal."""
 
@@ -60,15 +63,18 @@ def raise_rebuilt(outcome: Outcome, chosen: Serializer) -> NoReturn:
 
 def rebuilt(kind: str, text: str, data: bytes, chosen: Serializer) -> BaseException:
     """Return the exception that was raised there."""
-    if kind == RAISED:
-        try:
-            error: Any = chosen.loads(data)
-        except Exception:
-            return RemoteError(text)
-        if isinstance(error, BaseException):
-            error.__cause__ = RemoteTraceback(f"\n{text}")
-            return error
-    return RemoteError(text if text.endswith("\n") else f"{text}\n")
+    told = RemoteError(text if text.endswith("\n") else f"{text}\n")
+    if kind not in {RAISED, UNMADE} or not data:
+        return told
+    try:
+        error: Any = chosen.loads(data)
+    except Exception:
+        return told
+    if kind == UNMADE:
+        told.__cause__ = error
+        return told
+    error.__cause__ = RemoteTraceback(f"\n{text}")
+    return error  # type: ignore[no-any-return]
 
 
 def is_failure(outcome: Outcome) -> bool:

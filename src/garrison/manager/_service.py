@@ -18,7 +18,7 @@ from garrison.manager import _verbs as verbs
 from garrison.manager._callers import Callers
 from garrison.manager._objects import Made, NotExposed, Objects
 from garrison.manager._ring import hang_up, serve
-from garrison.manager._refusals import REMOTE, Outcome, described, is_failure
+from garrison.manager._refusals import REMOTE, UNMADE, Outcome, described, is_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -177,7 +177,9 @@ class ObjectPart(Part):
             args, kwds = self._serializer.loads(payload)
             made = self.objects.create(peer.name, typeid, args, kwds)
         except Exception as error:
-            return described(error, self._serializer)
+            # As in the standard library, where only what a method raises arrives as it is.
+            _, text, data = described(error, self._serializer)
+            return UNMADE, text, data
         return (made.ident, list(made.exposed))
 
     def _call(self, peer: Peer, rid: int, args: list[Any]) -> None:

@@ -21,7 +21,7 @@ class Namespace(Face):
         The container's number.
     """
 
-    __slots__ = ()
+    __slots__ = ("__dict__",)
     _KIND = _contract.NAMESPACE
 
     def __getattr__(self, name: str) -> Any:

@@ -18,6 +18,7 @@ def model() -> Iterator[Any]:
     hooks = Codec(os.urandom(16), encode_key, lambda kind, c, _ref: face(store, kind, c))
     store = Model(hooks)
     yield store
+    hooks.close()
 
 
 ENGINES: dict[str, Callable[[], Any]] = {"model": model}

@@ -7,6 +7,7 @@ import itertools
 import threading
 from collections import Counter
 from typing import Any, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from garrison.store import _contract
 
@@ -20,6 +21,7 @@ from .model_codec import (
     encode_key,
     encode_value,
     link,
+    tree_limit,
     tree_parts,
 )
 from .model_records import Record, settle_moves
@@ -56,6 +58,14 @@ def writes(method: Method) -> Method:
     return cast("Method", atomic)
 
 
+_opened: WeakValueDictionary[bytes, Base] = WeakValueDictionary()
+"""The models of this process, as faces that come out of a pickle find them."""
+
+
+def _find(uuid: bytes) -> Base:
+    return _opened[uuid]
+
+
 class Base:
     """Records, transactions, and what values lead to."""
 
@@ -63,6 +73,7 @@ class Base:
 
     def __init__(self, hooks: Any) -> None:
         self.hooks = hooks
+        _opened[hooks.uuid] = self
         self.uuid = hooks.uuid
         self._records: dict[int, Record] = {}
         self._names: dict[str, tuple[int, int]] = {}
@@ -72,6 +83,9 @@ class Base:
         self._open: tuple[int, dict[int, Record | None], dict[str, tuple[int, int]]] | None = None
         self._rung = threading.Condition()
         self._bells: Counter[int] = Counter()
+
+    def __reduce__(self) -> Any:
+        return _find, (self.uuid,)
 
     # --- Transactions -------------------------------------------------------------------------
 
@@ -149,7 +163,7 @@ class Base:
         if encoded[0] != TREE:
             return encoded
         kind, parts = tree_parts(encoded)
-        c = self._new(kind, owned=True)
+        c = self._new(kind, tree_limit(encoded), owned=True)
         for index in range(0, len(parts), 2 if kind == DICT else 1):
             if kind in {DICT, SET}:
                 canonical, original = self._key(decode_value(parts[index], self.hooks))
@@ -167,13 +181,27 @@ class Base:
                     record.owned = False
                 else:
                     record.refs -= 1
-                self._free_if_unused(link(encoded)[1])
 
-    def _free_if_unused(self, c: int) -> None:
-        record = self._read(c)
+    @writes
+    def sweep(self, limit: int = 1000) -> int:  # noqa: ARG002 - nothing takes long here
+        """Free what nobody wants any more; until then it can still be stored somewhere."""
+        unwanted = [0]
+        while unwanted:
+            unwanted = [c for c in {*self._records, *self._mine()[1]} if self._is_unwanted(c)]
+            for c in unwanted:
+                self._free(c)
+        return 0
+
+    def _is_unwanted(self, c: int) -> bool:
+        try:
+            record = self._read(c)
+        except ContainerGone:
+            return False
         named = any(c == each for _, each in self._mine()[2].values())
-        if named or record.refs or record.owned or record.holds > 0:
-            return
+        return not (named or record.refs or record.owned or record.holds > 0)
+
+    def _free(self, c: int) -> None:
+        record = self._read(c)
         inner = [*record.claims.values()]
         if record.kind in MAPPINGS:
             inner += [value for _, value in record.data.values()]
@@ -230,8 +258,6 @@ class Base:
     @writes
     def remove_name(self, name: str) -> bool:
         found = self._mine()[2].pop(name, None)
-        if found:
-            self._free_if_unused(found[1])
         return found is not None
 
     def head(self, c: int) -> tuple[int, int, int, int, int, bytes]:
@@ -252,7 +278,6 @@ class Base:
     @writes
     def drop(self, c: int) -> None:
         self._write(c).holds -= 1
-        self._free_if_unused(c)
 
     def length(self, c: int) -> int:
         return len(self._read(c).data)

@@ -25,7 +25,7 @@ def _encode(obj: Any, hooks: Any, above: tuple[int, ...]) -> bytes:
         uuid, kind, c = obj.__container__()
         if uuid == hooks.uuid:
             return struct.pack("<BBQ8x", REF, kind, c)
-    if type(obj) in TREES and not (type(obj) is deque and obj.maxlen is not None):
+    if type(obj) in TREES:
         return _tree(obj, hooks, above)
     return bytes([PICKLE]) + hooks.dumps(obj)
 
@@ -57,13 +57,24 @@ def _tree(obj: Any, hooks: Any, above: tuple[int, ...]) -> bytes:
     inner = (*above, id(obj))
     items = [part for pair in obj.items() for part in pair] if type(obj) is dict else list(obj)
     parts = [_encode(item, hooks, inner) for item in items]
-    head = struct.pack("<BBI", TREE, TREES[type(obj)], len(obj))
+    head = struct.pack("<BBIq", TREE, TREES[type(obj)], len(obj), _limit(obj))
     return head + b"".join(struct.pack("<I", len(part)) + part for part in parts)
+
+
+def _limit(obj: Any) -> int:
+    maxlen = getattr(obj, "maxlen", None)
+    return -1 if maxlen is None else maxlen
+
+
+def tree_limit(encoded: bytes) -> int:
+    """Return the maxlen of a TREE, or -1."""
+    (limit,) = struct.unpack_from("<q", encoded, 6)
+    return int(limit)
 
 
 def tree_parts(encoded: bytes) -> tuple[int, list[bytes]]:
     """Return the kind of a TREE, and its encoded items."""
-    parts, place = [], 6
+    parts, place = [], 14
     while place < len(encoded):
         (length,) = struct.unpack_from("<I", encoded, place)
         parts.append(encoded[place + 4 : place + 4 + length])
@@ -91,14 +102,16 @@ def decode_value(encoded: bytes, hooks: Any) -> Any:
         return hooks.loads(rest)
     if tag == TREE:
         kind, parts = tree_parts(encoded)
-        return plain(kind, [decode_value(part, hooks) for part in parts])
+        return plain(kind, [decode_value(part, hooks) for part in parts], tree_limit(encoded))
     return hooks.container(*link(encoded), tag == REF)
 
 
-def plain(kind: int, items: list[Any]) -> Any:
+def plain(kind: int, items: list[Any], limit: int) -> Any:
     if kind == DICT:
         return dict(zip(items[::2], items[1::2], strict=True))
-    return {LIST: list, SET: set, DEQUE: deque}[kind](items)
+    if kind == DEQUE:
+        return deque(items, None if limit < 0 else limit)
+    return set(items) if kind == SET else items
 
 
 def encode_key(obj: Any, hooks: Any) -> tuple[bytes, bytes]:

@@ -71,6 +71,9 @@ class Array(Face):
         else:
             self._at(self._store.list_set, index, array(self.typecode, (value,))[0], "assignment ")
 
+    def __delitem__(self, index: Any) -> None:
+        raise TypeError("an array keeps its length: items of it cannot be deleted")
+
     def _at(self, operation: Callable[..., Any], index: Any, *arguments: Any) -> Any:
         *value, action = (*arguments, "") if not arguments else arguments
         try:

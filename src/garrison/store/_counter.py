@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NoReturn
 
@@ -51,18 +52,20 @@ class Counter(Dict):
 
     def update(self, other: Any = None, /, **kwargs: Any) -> None:
         """Add the counts of a mapping, or one for each element of an iterable, all at once."""
-        self._count(_counted(other, kwargs), 1)
+        self._count(_counted(other, kwargs), operator.add)
 
     def subtract(self, other: Any = None, /, **kwargs: Any) -> None:
         """Subtract the counts of a mapping, or one for each element of an iterable, all at once."""
-        self._count(_counted(other, kwargs), -1)
+        self._count(_counted(other, kwargs), operator.sub)
 
-    def _count(self, counts: Plain, sign: int) -> None:
+    def _count(self, counts: Plain, join: Callable[[Any, Any], Any]) -> None:
         store, c = self._store, self._c
         with atomic(store):
-            pairs = [
-                (key, store.dict_get_or(c, key, 0) + sign * count) for key, count in counts.items()
-            ]
+            pairs = []
+            for key, count in counts.items():
+                found = store.dict_get_or(c, key, None)
+                is_new = found is None and join is operator.add  # then of any type, as in a Counter
+                pairs.append((key, count if is_new else join(found or 0, count)))
             store.dict_update(c, pairs)
 
     def most_common(self, n: int | None = None) -> list[tuple[Any, Any]]:

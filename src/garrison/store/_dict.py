@@ -37,6 +37,7 @@ class Dict(Face):
 
     __slots__ = ()
     _KIND = _contract.DICT
+    _CYCLE = "{...}"
     __hash__: ClassVar[None]  # type: ignore[assignment]
     __hash__ = None
 
@@ -77,7 +78,7 @@ class Dict(Face):
                 raise
             return default
 
-    def popitem(self, last: bool = True) -> tuple[Any, Any]:
+    def popitem(self, *, last: bool = True) -> tuple[Any, Any]:
         """Remove and return the newest pair, or the oldest with ``last=False``.
 
         Raises

@@ -21,7 +21,7 @@ import pickle
 import struct
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 from garrison.store._face import Face
 
@@ -150,28 +150,43 @@ _SPECIAL: list[tuple[Any, Any]] = [
 ]
 
 
-class _Pickler(pickle.Pickler):
-    """Sets come out in an order of their own in each process."""
-
-    def __init__(self, file: Any, plain: PlainKey) -> None:
-        super().__init__(file, 5)
-        self.fast = True
-        self._plain = plain
-
-    def reducer_override(self, obj: Any) -> Any:
-        if type(obj) in {set, frozenset}:
-            return frozenset, (tuple(sorted(self._plain(item) for item in obj)),)
-        return NotImplemented
-
-
 def _by_state(obj: Any, plain: PlainKey) -> bytes:
-    file = io.BytesIO()
     try:
-        _Pickler(file, plain).dump(obj)
+        state = _pickled(obj, pickle.Pickler)
+        if any(mark in state for mark in SETS):
+            # Perhaps by accident; then it is so for all that are equal.
+            state = _pickled(obj, _sorting(plain))
     except (pickle.PicklingError, AttributeError, RecursionError, ValueError) as error:
         msg = (
             f"cannot use {type(obj).__qualname__!r} object as a key between processes: {error}; "
             "use a plain value that stands for it"
         )
         raise TypeError(msg) from error
-    return b"p" + file.getvalue()
+    return b"p" + state
+
+
+SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
+
+
+def _pickled(obj: Any, pickler: Any) -> bytes:
+    file = io.BytesIO()
+    writer = pickler(file, 5)
+    writer.fast = True  # what is in there twice is written twice, whether it is one object or two
+    writer.dump(obj)
+    return file.getvalue()
+
+
+def _sorting(plain: PlainKey) -> Any:
+    """Return a pickler for objects with sets, whose order is another one in each process."""
+
+    def save_sorted(self: Any, members: Any) -> None:
+        self.save_tuple(tuple(sorted(plain(member) for member in members)))
+
+    class Pickler(pickle._Pickler):  # type: ignore[name-defined] # the one in Python can be told so
+        dispatch: ClassVar[Any] = {
+            **pickle._Pickler.dispatch,  # type: ignore[attr-defined] # as above
+            set: save_sorted,
+            frozenset: save_sorted,
+        }
+
+    return Pickler

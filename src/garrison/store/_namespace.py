@@ -23,6 +23,7 @@ class Namespace(Face):
 
     __slots__ = ()
     _KIND = _contract.NAMESPACE
+    _CYCLE = "Namespace(...)"
 
     def __getattr__(self, name: str) -> Any:
         if name[:1] != "_":

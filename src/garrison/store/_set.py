@@ -29,6 +29,7 @@ class Set(Face):
 
     __slots__ = ()
     _KIND = _contract.SET
+    _CYCLE = "{...}"
     __hash__: ClassVar[None]  # type: ignore[assignment]
     __hash__ = None
 

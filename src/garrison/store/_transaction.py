@@ -66,7 +66,7 @@ class Transaction:
         if os.getpid() != self._pid or not self._store.in_transaction:
             self._report_gone(failure, swallowed)
         elif failure is None:
-            self._store.commit()
+            commit(self._store)
         else:
             self._store.abort()
             if swallowed:
@@ -85,6 +85,15 @@ class Transaction:
 
     def __repr__(self) -> str:
         return f"<Transaction {'open' if self._depth else 'closed'}>"
+
+
+def commit(store: Store) -> None:
+    """Make a transaction visible; if that fails there is nothing left of it."""
+    try:
+        store.commit()
+    finally:
+        if store.in_transaction:
+            store.abort()
 
 
 def transaction(store: Store, timeout: float | None = None) -> Transaction:
@@ -131,6 +140,6 @@ class atomic:  # noqa: N801 - reads as `with transaction(...)` does
         if self._joined:
             return
         if error is None:
-            self._store.commit()
+            commit(self._store)
         else:
             self._store.abort()

@@ -61,7 +61,7 @@ class View:
         return list, (list(self),)
 
     def __repr__(self) -> str:
-        return f"dict_{self.WHAT}([{_shown.entries(self._face, self.WHAT)}])"
+        return f"dict_{self.WHAT}([{_shown.entries(self._face, self.WHAT, '({}, {})')}])"
 
 
 class Values(View):

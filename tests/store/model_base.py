@@ -183,7 +183,7 @@ class Base:
                     record.refs -= 1
 
     @writes
-    def sweep(self, limit: int = 1000) -> int:  # noqa: ARG002 - nothing takes long here
+    def sweep(self, limit: int = 1000) -> int:
         """Free what nobody wants any more; until then it can still be stored somewhere."""
         unwanted = [0]
         while unwanted:

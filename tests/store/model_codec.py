@@ -10,7 +10,7 @@ NONE, FALSE, TRUE, INT, BIG, FLOAT, STR, BYTES, PICKLE = range(9)
 CHILD, REF, TREE = 0x10, 0x11, 0x12
 DICT, LIST, SET, DEQUE = 1, 2, 3, 4
 DEEPEST = 100
-TREES = {dict: DICT, list: LIST, set: SET, deque: DEQUE}
+TREES: dict[type, int] = {dict: DICT, list: LIST, set: SET, deque: DEQUE}
 
 
 def encode_value(obj: Any, hooks: Any) -> bytes:
@@ -27,12 +27,13 @@ def _encode(obj: Any, hooks: Any, above: tuple[int, ...]) -> bytes:
             return struct.pack("<BBQ8x", REF, kind, c)
     if type(obj) in TREES:
         return _tree(obj, hooks, above)
-    return bytes([PICKLE]) + hooks.dumps(obj)
+    pickled: bytes = hooks.dumps(obj)
+    return bytes([PICKLE]) + pickled
 
 
-def _scalar(obj: Any) -> bytes | None:
+def _scalar(obj: Any) -> bytes | None:  # noqa: PLR0911 - one for each type
     if obj is None or obj is False or obj is True:
-        return bytes([{None: NONE, False: FALSE, True: TRUE}[obj]])
+        return bytes([(NONE, FALSE, TRUE)[(None, False, True).index(obj)]])
     if type(obj) is int:
         if -(2**63) <= obj < 2**63:
             return struct.pack("<Bq", INT, obj)
@@ -88,7 +89,7 @@ def link(encoded: bytes) -> tuple[int, int]:
     return kind, c
 
 
-def decode_value(encoded: bytes, hooks: Any) -> Any:
+def decode_value(encoded: bytes, hooks: Any) -> Any:  # noqa: PLR0911 - one for each tag
     tag, rest = encoded[0], encoded[1:]
     if tag in {NONE, FALSE, TRUE}:
         return (None, False, True)[tag]
@@ -121,7 +122,7 @@ def encode_key(obj: Any, hooks: Any) -> tuple[bytes, bytes]:
     return canonical, encode_value(obj, hooks)
 
 
-def _canonical(obj: Any, hooks: Any) -> bytes:
+def _canonical(obj: Any, hooks: Any) -> bytes:  # noqa: PLR0911 - one for each type
     if obj is None:
         return b"n"
     if type(obj) in {int, bool} or (type(obj) is float and obj.is_integer()):
@@ -152,8 +153,6 @@ def decode_key(canonical: bytes, original: bytes, hooks: Any) -> Any:
     tag, rest = canonical[:1], canonical[1:]
     if tag == b"i":
         return int.from_bytes(rest, "little", signed=True)
-    return {
-        b"n": lambda: None,
-        b"s": lambda: rest.decode(errors="surrogatepass"),
-        b"b": lambda: rest,
-    }[tag]()
+    if tag == b"s":
+        return rest.decode(errors="surrogatepass")
+    return rest if tag == b"b" else None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import unittest
 from typing import Any, ClassVar
 
 import pytest
 
-from garrison.store import Counter, Deque, Dict, List, Set, _contract
+from garrison.store import Counter, Deque, Dict, List, Set
 
 mapping_tests: Any = pytest.importorskip("test.mapping_tests")
 list_tests: Any = pytest.importorskip("test.list_tests")
@@ -106,7 +105,7 @@ class CounterTests(test_collections.TestCounter):  # type: ignore[misc] # untype
     __test__ = False  # by `test_cpython` alone
 
 
-SUITES = [DictTests, ListTests, SetTests, DequeTests, DequeSequenceTests, CounterTests]
+SUITES: list[Any] = [DictTests, ListTests, SetTests, DequeTests, DequeSequenceTests, CounterTests]
 
 COPY = "copy() and fromkeys() give plain objects, as a manager's proxies do"
 VALUE = "what is stored is a copy: of an object only its equality is left, not its identity"
@@ -153,11 +152,11 @@ EXCLUDED = {
 
 
 def cases() -> list[Any]:
-    found = []
-    for suite in SUITES:
-        for name in unittest.defaultTestLoader.getTestCaseNames(suite):
-            found.append(pytest.param(suite, name, id=f"{suite.__name__}.{name}"))
-    return found
+    return [
+        pytest.param(suite, name, id=f"{suite.__name__}.{name}")
+        for suite in SUITES
+        for name in unittest.defaultTestLoader.getTestCaseNames(suite)
+    ]
 
 
 @pytest.mark.parametrize(("suite", "name"), cases())

@@ -37,14 +37,15 @@ def test_first_in_first_out(items: Any) -> None:
 
 
 def test_an_empty_one(items: Any) -> None:
-    for call in (
+    calls: list[Any] = [
         items.get_nowait,
         lambda: items.get(False),
         lambda: items.get(timeout=0),
         lambda: items.get(timeout=0.02),
         lambda: items.get_many(3, timeout=0.02),
         lambda: items.claim(block=False).__enter__(),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(queue.Empty):
             call()
 
@@ -54,20 +55,22 @@ def test_a_full_one(small: Any) -> None:
     assert not small.full()
     small.put(2)
     assert small.full()
-    for call in (
+    calls: list[Any] = [
         lambda: small.put_nowait(3),
         lambda: small.put(3, False),
         lambda: small.put(3, timeout=0),
         lambda: small.put(3, timeout=0.02),
         lambda: small.put_many([3], timeout=0.02),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(queue.Full):
             call()
     assert (small.maxsize, small.get_many(5)) == (2, [1, 2])
 
 
 def test_a_negative_timeout(small: Any) -> None:
-    for call in (lambda: small.get(timeout=-1), lambda: small.put(1, timeout=-1)):
+    calls: list[Any] = [lambda: small.get(timeout=-1), lambda: small.put(1, timeout=-1)]
+    for call in calls:
         with pytest.raises(ValueError, match="'timeout' must be a non-negative number"):
             call()
     with pytest.raises(queue.Empty):

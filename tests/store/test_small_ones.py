@@ -40,8 +40,9 @@ def test_attributes(store: Any) -> None:
 
 def test_missing_attributes(store: Any) -> None:
     space = make(store, _contract.NAMESPACE)
-    for call in (lambda: space.x, lambda: delattr(space, "x"), lambda: space._x):
-        with pytest.raises(AttributeError, match="'Namespace' object has no attribute '_?x'"):
+    calls: list[Any] = [lambda: space.x, lambda: delattr(space, "x"), lambda: space._x]
+    for call in calls:
+        with pytest.raises(AttributeError, match=r"'Namespace' object has no attribute '_?x'"):
             call()
     with pytest.raises(AttributeError):
         space._x = 1
@@ -255,8 +256,8 @@ def test_views_are_lists_too_as_those_of_a_manager(store: Any) -> None:
     assert d.values()[0] == 1
     assert d.keys()[-1:] == ["b"]
     assert d.values() == [1, 2]
-    assert d.values() + [3] == [1, 2, 3]
-    assert [0] + d.values() == [0, 1, 2]
+    assert d.values() + [3] == [1, 2, 3]  # noqa: RUF005 - it is about this
+    assert [0] + d.values() == [0, 1, 2]  # noqa: RUF005 - as above
     assert pickle.loads(pickle.dumps(d.items())) == [("a", 1), ("b", 2)]
 
 
@@ -282,7 +283,8 @@ def test_atomic_steps_of_a_list(store: Any) -> None:
     items = make(store, _contract.LIST, [1, 2.5, "x"])
     assert (items.add(0), items.add(-2, 0.5)) == (2, 3.0)
     assert items.update_with(2, str.upper) == "X"
-    for call in (lambda: items.add(9), lambda: items.update_with(9, str)):
+    calls: list[Any] = [lambda: items.add(9), lambda: items.update_with(9, str)]
+    for call in calls:
         with pytest.raises(IndexError):
             call()
     assert items == [2, 3.0, "X"]

@@ -18,7 +18,7 @@ def both(store: Any) -> tuple[Any, Any]:
 
 def test_all_of_it_or_nothing(store: Any, both: Any) -> None:
     d, items = both
-    with pytest.raises(ZeroDivisionError), transaction(store):
+    with pytest.raises(ZeroDivisionError), transaction(store):  # noqa: PT012 - the block is it
         d["a"] = 2
         items.append(2)
         assert (d, items) == ({"a": 2}, [1, 2])
@@ -58,7 +58,7 @@ def test_who_writes_meanwhile_waits(store: Any, both: Any) -> None:
 
 def test_one_in_another_is_a_part_of_it(store: Any, both: Any) -> None:
     d, items = both
-    with pytest.raises(ZeroDivisionError), transaction(store):
+    with pytest.raises(ZeroDivisionError), transaction(store):  # noqa: PT012 - the block is it
         with transaction(store):
             d["a"] = 2
         assert d["a"] == 2
@@ -72,7 +72,7 @@ def test_one_in_another_is_a_part_of_it(store: Any, both: Any) -> None:
 
 def test_a_failed_part_is_not_forgotten(store: Any, both: Any) -> None:
     d, _ = both
-    with pytest.raises(TransactionFailed, match="KeyError: 'missing'") as caught:  # noqa: SIM117
+    with pytest.raises(TransactionFailed, match="KeyError: 'missing'") as caught:  # noqa: PT012, SIM117 - the block is it
         with transaction(store):
             d["a"] = 2
             try:
@@ -92,7 +92,8 @@ def test_a_failed_part_is_not_forgotten(store: Any, both: Any) -> None:
 def test_a_failed_operation_alone_spoils_nothing(store: Any, both: Any) -> None:
     d, items = both
     with transaction(store):
-        for attempt in (lambda: d["missing"], lambda: items.remove(7), lambda: items.pop(9)):
+        attempts: list[Any] = [lambda: d["missing"], lambda: items.remove(7), lambda: items.pop(9)]
+        for attempt in attempts:
             with pytest.raises((LookupError, ValueError)):
                 attempt()
         with pytest.raises(ZeroDivisionError):
@@ -103,7 +104,7 @@ def test_a_failed_operation_alone_spoils_nothing(store: Any, both: Any) -> None:
 
 def test_one_that_was_ended_from_inside_says_so(store: Any, both: Any) -> None:
     d, _ = both
-    with pytest.raises(TransactionFailed, match="ended from inside"), transaction(store):
+    with pytest.raises(TransactionFailed, match="ended from inside"), transaction(store):  # noqa: PT012 - the block is it
         d["a"] = 2
         store.abort()
     assert d["a"] == 1
@@ -120,7 +121,7 @@ def test_it_can_be_used_again(store: Any, both: Any) -> None:
 def test_queues_take_part(store: Any) -> None:
     queue, done = make(store, _contract.QUEUE, 1), make(store, _contract.LIST)
     queue.put("job")
-    with pytest.raises(ZeroDivisionError), transaction(store):
+    with pytest.raises(ZeroDivisionError), transaction(store):  # noqa: PT012 - the block is it
         done.append(queue.get())
         1 / 0  # noqa: B018
     assert (queue.qsize(), done) == (1, [])

@@ -32,8 +32,7 @@ class Array(Face):
     __slots__ = ("_code",)
     _KIND = _contract.ARRAY
     _code: str
-    __hash__: ClassVar[None]  # type: ignore[assignment]
-    __hash__ = None
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     @property
     def typecode(self) -> str:
@@ -69,13 +68,19 @@ class Array(Face):
         if type(index) is slice:
             self._replace(index, array(self.typecode, value))
         else:
-            self._at(self._store.list_set, index, array(self.typecode, (value,))[0], "assignment ")
+            fitting = array(self.typecode, (value,))[0]
+            self._at(self._store.list_set, index, fitting, what="array assignment index")
 
     def __delitem__(self, index: Any) -> None:
         raise TypeError("an array keeps its length: items of it cannot be deleted")
 
-    def _at(self, operation: Callable[..., Any], index: Any, *arguments: Any) -> Any:
-        *value, action = (*arguments, "") if not arguments else arguments
+    def _at(
+        self,
+        operation: Callable[..., Any],
+        index: Any,
+        *value: Any,
+        what: str = "array index",
+    ) -> Any:
         try:
             return operation(self._c, operator.index(index), *value)
         except TypeError:
@@ -83,7 +88,7 @@ class Array(Face):
                 raise
             raise TypeError("array indices must be integers") from None
         except (IndexError, OverflowError):
-            raise IndexError(f"array {action}index out of range") from None
+            raise IndexError(f"{what} out of range") from None
 
     def _replace(self, index: slice, values: array[Any]) -> None:
         with atomic(self._store):

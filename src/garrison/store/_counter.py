@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NoReturn
@@ -32,17 +33,14 @@ class Counter(Dict):
 
     __slots__ = ()
     _KIND = _contract.COUNTER
-    __hash__: ClassVar[None]  # type: ignore[assignment]
-    __hash__ = None
+    __hash__: ClassVar[None] = None
 
     def __getitem__(self, key: Any) -> Any:
         return self._store.dict_get_or(self._c, key, 0)
 
     def __delitem__(self, key: Any) -> None:
-        try:
+        with contextlib.suppress(KeyError):
             self._store.dict_delete(self._c, key)
-        except KeyError:
-            pass
 
     def add(self, key: Any, delta: Any = 1, initial: Any = 0) -> Any:
         """Add to a count, and return the new one; a missing key has `initial`."""

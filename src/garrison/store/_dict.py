@@ -31,15 +31,14 @@ class Dict(Face):
 
     Notes
     -----
-    Keys that are objects of a class of yours are equal if their pickles are: an ``__eq__`` that says
-    otherwise is known to Python only.
+    Keys that are objects of a class of yours are equal if their pickles are: what their ``__eq__``
+    says is known to Python only.
     """
 
     __slots__ = ()
     _KIND = _contract.DICT
     _CYCLE = "{...}"
-    __hash__: ClassVar[None]  # type: ignore[assignment]
-    __hash__ = None
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     # --- One key ------------------------------------------------------------------------------
 
@@ -123,7 +122,7 @@ class Dict(Face):
         key
             The key.
         fn : callable
-            Is called with the present value and returns the next one. If it raises, nothing changes.
+            Is called with the present value, returns the next one. If it raises, nothing changes.
         default
             What `fn` is called with if there is no such key.
 

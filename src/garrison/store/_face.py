@@ -76,11 +76,11 @@ class Face:
     def __str__(self) -> str:
         return _shown.text(self)
 
-    def _parts(self, shown: Shown) -> str:
+    def _parts(self, shown: Shown) -> str:  # noqa: ARG002 - others show their entries
         """Return what `str` shows."""
         return f"<{NAMES[self._KIND]} {self._c}>"
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
 class Shown(threading.local):

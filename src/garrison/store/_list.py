@@ -31,8 +31,7 @@ class List(Face):
 
     __slots__ = ()
     _KIND = _contract.LIST
-    __hash__: ClassVar[None]  # type: ignore[assignment]
-    __hash__ = None
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     # --- One item -----------------------------------------------------------------------------
 
@@ -182,18 +181,18 @@ class List(Face):
         return self._plain() + _plain(other, "list")
 
     def __radd__(self, other: Any) -> list[Any]:
-        return other + self._plain() if isinstance(other, list) else NotImplemented
+        return [*other, *self._plain()] if isinstance(other, list) else NotImplemented
 
     def __iadd__(self, other: Any) -> Any:
         self.extend(other)
         return self
 
-    def __mul__(self, times: Any) -> list[Any]:
+    def __mul__(self, times: int) -> list[Any]:
         return self._plain() * times
 
     __rmul__ = __mul__
 
-    def __imul__(self, times: Any) -> Any:
+    def __imul__(self, times: int) -> Any:
         return repeat(self, times)
 
     def __eq__(self, other: object) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 from types import TracebackType
-from typing import Any
 
 from garrison.errors import TransactionFailed
 from garrison.store._contract import Store
@@ -100,8 +99,8 @@ def transaction(store: Store, timeout: float | None = None) -> Transaction:
     """Return a block whose operations on `store` are done as one step, or not at all.
 
     Others see nothing of it before its end, and all of it afterwards; who wants to write meanwhile
-    waits. An exception, or the death of the process, undoes everything. A block inside of a block is
-    a part of the outer one, and if it fails the outer one cannot be committed any more.
+    waits. An exception, or the death of the process, undoes everything. A block inside of a block
+    is a part of the outer one, and if it fails the outer one cannot be committed any more.
 
     Parameters
     ----------
@@ -136,7 +135,7 @@ class atomic:  # noqa: N801 - reads as `with transaction(...)` does
         if not self._joined:
             self._store.begin()
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if self._joined:
             return
         if error is None:

@@ -71,6 +71,14 @@ pub const POINTS: &[&str] = &[
     "queue.woken",
     "queue.done",
     "queue.done_woken",
+    // A change of the store: `store`, `python/store`.
+    "store.locked",
+    "store.begun",
+    "store.reserved",
+    "store.written",
+    "store.committed",
+    "store.unlocked",
+    "store.rung",
     // Between the two ends of a value's lock.
     "value.written",
 ];

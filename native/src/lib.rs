@@ -12,6 +12,7 @@ pub mod lock;
 pub mod protocol;
 pub mod ring;
 pub mod semaphore;
+pub mod store;
 pub mod text;
 
 #[cfg(not(loom))]

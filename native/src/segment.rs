@@ -56,7 +56,7 @@ fn check(answer: libc::c_int) -> Result<()> {
 }
 
 /// Run with the soft limit on file sizes raised: what is limited is a length, not memory.
-fn without_file_limit(run: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn without_file_limit(run: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls only read or write a local.
     unsafe {

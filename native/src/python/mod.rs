@@ -20,6 +20,7 @@ mod queue;
 mod quick;
 mod semaphore;
 mod spot;
+mod store;
 mod supervisor;
 mod table;
 mod waiting;
@@ -99,6 +100,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(parcel::retire_senders, module)?)?;
     module.add_class::<queue::PyQueue>()?;
     module.add_class::<block::Block>()?;
+    store::add_to(module)?;
     module.add_class::<table::Table>()?;
     module.add_class::<parent::Parent>()?;
     module.add_class::<parent::Ticket>()?;

@@ -11,6 +11,7 @@ import os
 import threading
 from types import TracebackType
 
+from garrison._core import StoreBusy
 from garrison.errors import TransactionFailed
 from garrison.store._contract import Store
 
@@ -41,7 +42,7 @@ class Transaction:
 
     def __enter__(self) -> Transaction:
         if self._depth == 0:
-            self._store.begin(self._timeout)
+            begin(self._store, self._timeout)
             self._pid = os.getpid()
             self._failure = None
             _open.by_store[id(self._store)] = self
@@ -84,6 +85,16 @@ class Transaction:
 
     def __repr__(self) -> str:
         return f"<Transaction {'open' if self._depth else 'closed'}>"
+
+
+def begin(store: Store, timeout: float | None) -> None:
+    """Begin a transaction, or raise TimeoutError."""
+    try:
+        store.begin(timeout)
+    except StoreBusy as error:
+        if timeout is None:
+            raise
+        raise TimeoutError(f"others were writing to the store for {timeout} s") from error
 
 
 def commit(store: Store) -> None:

@@ -132,6 +132,7 @@ EXCLUDED = {
     "SetTests.test_deepcopy": LOCAL,
     "SetTests.test_do_not_rehash_dict_keys": VALUE,
     "SetTests.test_free_after_iterating": SNAPSHOT,
+    "SetTests.test_iterator_pickling": SNAPSHOT,
     "SetTests.test_pickling": PICKLE,
     "DequeTests.test_contains": VALUE,
     "DequeTests.test_contains_count_stop_crashes": VALUE,

@@ -83,6 +83,18 @@ def test_children_may_be_sorted_turned_and_exchanged(store: Any) -> None:
     assert queue == deque([[2], [1, "moved"]])
 
 
+def test_children_that_were_moved_are_still_its_own(store: Any) -> None:
+    items = make(store, _contract.LIST, [[n] for n in range(6)])
+    items.sort(key=list, reverse=True)
+    del items[::3]
+    items[:] = [*items[1:], [9], items[0]]
+    store.sweep()
+    assert items == [[3], [1], [0], [9], [4]]
+    assert all(type(each) is list for each in copy.deepcopy(items))
+    while items:
+        assert type(items.pop()) is list
+
+
 def test_children_that_are_shuffled_stay(store: Any) -> None:
     items = make(store, _contract.LIST, [[n] for n in range(8)])
     random.Random(1).shuffle(items)

@@ -7,8 +7,8 @@ import itertools
 import threading
 from collections import Counter
 from typing import Any, TypeVar, cast
-from weakref import WeakValueDictionary
 
+from garrison import _core
 from garrison.store import _contract
 
 from .model_codec import (
@@ -31,14 +31,6 @@ MAPPINGS = {_contract.DICT, _contract.SET, _contract.NAMESPACE, _contract.COUNTE
 Method = TypeVar("Method", bound=Any)
 
 
-class ContainerGone(ReferenceError):
-    pass
-
-
-class WrongKind(TypeError):
-    pass
-
-
 def writes(method: Method) -> Method:
     """Make a method one atomic step: alone, or as a part of the thread's transaction."""
 
@@ -58,14 +50,6 @@ def writes(method: Method) -> Method:
     return cast("Method", atomic)
 
 
-_opened: WeakValueDictionary[bytes, Base] = WeakValueDictionary()
-"""The models of this process, as faces that come out of a pickle find them."""
-
-
-def _find(uuid: bytes) -> Base:
-    return _opened[uuid]
-
-
 class Base:
     """Records, transactions, and what values lead to."""
 
@@ -73,7 +57,6 @@ class Base:
 
     def __init__(self, hooks: Any) -> None:
         self.hooks = hooks
-        _opened[hooks.uuid] = self
         self.uuid = hooks.uuid
         self._records: dict[int, Record] = {}
         self._names: dict[str, tuple[int, int]] = {}
@@ -83,9 +66,6 @@ class Base:
         self._open: tuple[int, dict[int, Record | None], dict[str, tuple[int, int]]] | None = None
         self._rung = threading.Condition()
         self._bells: Counter[int] = Counter()
-
-    def __reduce__(self) -> Any:
-        return _find, (self.uuid,)
 
     # --- Transactions -------------------------------------------------------------------------
 
@@ -97,7 +77,7 @@ class Base:
         if self.in_transaction:
             raise RuntimeError("this thread has a transaction already")
         if not self._writer.acquire(timeout=-1 if timeout is None else timeout):
-            raise TimeoutError(f"the store was not free within {timeout} s")
+            raise _core.StoreBusy("somebody else is writing to the store")
         self._open = (threading.get_ident(), {}, dict(self._names))
 
     def commit(self) -> None:
@@ -129,7 +109,7 @@ class Base:
         if self.in_transaction:
             record = self._mine()[1].get(c, record)
         if record is None:
-            raise ContainerGone(f"container {c} is gone")
+            raise _core.ContainerGone(f"container {c} is gone")
         return record
 
     def _write(self, c: int) -> Record:
@@ -140,12 +120,12 @@ class Base:
 
     def _mapping(self, record: Record) -> dict[bytes, tuple[bytes, bytes]]:
         if record.kind not in MAPPINGS:
-            raise WrongKind(f"{_contract.NAMES[record.kind]} has no keys")
+            raise _core.WrongKind(f"{_contract.NAMES[record.kind]} has no keys")
         return record.data  # type: ignore[no-any-return]
 
     def _sequence(self, record: Record) -> list[bytes]:
         if record.kind in MAPPINGS:
-            raise WrongKind(f"{_contract.NAMES[record.kind]} has no positions")
+            raise _core.WrongKind(f"{_contract.NAMES[record.kind]} has no positions")
         return record.data  # type: ignore[no-any-return]
 
     # --- Values and what they lead to ---------------------------------------------------------
@@ -195,7 +175,7 @@ class Base:
     def _is_unwanted(self, c: int) -> bool:
         try:
             record = self._read(c)
-        except ContainerGone:
+        except _core.ContainerGone:
             return False
         named = any(c == each for _, each in self._mine()[2].values())
         return not (named or record.refs or record.owned or record.holds > 0)
@@ -246,7 +226,7 @@ class Base:
         names = self._mine()[2]
         if name in names:
             if names[name][0] != kind:
-                raise WrongKind(f"{name!r} is a {_contract.NAMES[names[name][0]]}")
+                raise _core.WrongKind(f"{name!r} is a {_contract.NAMES[names[name][0]]}")
             return names[name][1], False
         names[name] = (kind, self._new(kind, aux, info))
         return names[name][1], True

@@ -1,0 +1,67 @@
+//! Waiting until a container has changed.
+
+use super::super::finalizing::without_gil;
+use super::super::waiting::{Patience, SLICE};
+use super::PyStore;
+use crate::store::bells::{Bells, GLOBAL};
+use pyo3::prelude::*;
+
+#[pymethods]
+impl PyStore {
+    /// A number that changes whenever the container has changed.
+    fn bell(&self, c: u64) -> u32 {
+        self.engine.get().bells.read(Bells::of(c))
+    }
+
+    /// Sleep until the bell has rung; False if it has not in that time.
+    #[pyo3(signature = (c, seen, timeout = None))]
+    fn wait_bell(
+        &self,
+        py: Python<'_>,
+        c: u64,
+        seen: u32,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        self.wait_for(py, Bells::of(c), seen, timeout)
+    }
+
+    /// A number that changes with every commit.
+    fn bell_global(&self) -> u32 {
+        self.engine.get().bells.read(GLOBAL)
+    }
+
+    #[pyo3(signature = (seen, timeout = None))]
+    fn wait_global(
+        &self,
+        py: Python<'_>,
+        seen: u32,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        self.wait_for(py, GLOBAL, seen, timeout)
+    }
+}
+
+impl PyStore {
+    fn wait_for(
+        &self,
+        py: Python<'_>,
+        which: usize,
+        seen: u32,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let patience = Patience::of_timeout(timeout)?;
+        let engine = self.engine.get();
+        loop {
+            if engine.bells.read(which) != seen {
+                return Ok(true);
+            }
+            py.check_signals()?;
+            if patience.is_over() {
+                return Ok(false);
+            }
+            let limit = patience.left().min(SLICE);
+            without_gil(py, || engine.bells.sleep(which, seen, limit));
+            engine.answer_for_the_dead(py)?;
+        }
+    }
+}

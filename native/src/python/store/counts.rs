@@ -1,0 +1,46 @@
+//! Numbers: those in heads, and those of the store as a whole.
+
+use super::failure::Raise;
+use super::PyStore;
+use crate::store::lmdb::PAGE;
+use crate::store::{holds, Error};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+#[pymethods]
+impl PyStore {
+    /// Add to the number in a container's head; the sum, which must not fall below the floor.
+    #[pyo3(signature = (c, delta, floor = None))]
+    fn count_add(&self, py: Python<'_>, c: u64, delta: i64, floor: Option<i64>) -> PyResult<i64> {
+        self.write(py, |writing| {
+            let mut head = writing.head(c)?;
+            let sum = head.count.checked_add(delta);
+            let sum = sum.filter(|sum| floor.is_none_or(|floor| *sum >= floor));
+            head.count = sum.ok_or_else(|| {
+                let count = head.count;
+                Error::Value(format!("the count is {count}, and {delta} would be out of range"))
+            })?;
+            writing.put_head(c, head)?;
+            writing.touch(c);
+            Ok(head.count)
+        })
+        .or_raise()
+    }
+
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let containers = self.read(py, |reading| holds::heads(reading).map(|heads| heads.len()));
+        let engine = self.engine.get();
+        let env = engine.env(py)?;
+        let facts = env.facts();
+        let pages = facts.last_page + 1;
+        let found = PyDict::new(py);
+        found.set_item("pages_used", pages)?;
+        found.set_item("bytes_used", pages * PAGE)?;
+        let reserved = env.room.as_ref().map_or(pages * PAGE, |room| room.reserved());
+        found.set_item("bytes_reserved", reserved)?;
+        found.set_item("size", engine.size())?;
+        found.set_item("containers", containers.or_raise()?)?;
+        found.set_item("readers", facts.readers)?;
+        Ok(found)
+    }
+}

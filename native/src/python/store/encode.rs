@@ -1,0 +1,435 @@
+//! From Python's objects to the bytes of values and keys.
+
+use super::failure::Raise;
+use crate::store::encoding::keys::{form, Canonical, Key};
+use crate::store::encoding::trees::Builder;
+use crate::store::encoding::{float, int, integers, reference, tag, DEPTH};
+use crate::store::kind;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyList, PySet, PyTuple, PyType};
+use std::ops::Deref;
+
+/// The bytes of a value, wherever they lie.
+pub enum Value<'py> {
+    /// One byte, or a number of eight.
+    Short([u8; 9], usize),
+    Long(Vec<u8>),
+    Object(Bound<'py, PyBytes>),
+}
+
+impl Deref for Value<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Short(bytes, len) => &bytes[..*len],
+            Self::Long(bytes) => bytes,
+            Self::Object(bytes) => bytes.as_bytes(),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Value<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Value<'_> {
+    fn byte(tag: u8) -> Self {
+        Self::Short([tag; 9], 1)
+    }
+
+    fn tagged(tag: u8, rest: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(rest.len() + 1);
+        bytes.push(tag);
+        bytes.extend_from_slice(rest);
+        Self::Long(bytes)
+    }
+}
+
+/// Containers that are being written, to find one that is in itself.
+struct Path {
+    objects: Vec<*mut ffi::PyObject>,
+}
+
+pub struct Encoder<'a, 'py> {
+    hooks: &'a Bound<'py, PyAny>,
+    uuid: &'a [u8; 16],
+}
+
+#[inline]
+fn is_exactly(object: &Bound<'_, PyAny>, kind: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: a live object.
+    unsafe { ffi::Py_TYPE(object.as_ptr()) == kind }
+}
+
+fn deque_type(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static DEQUE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    DEQUE.import(py, "collections", "deque")
+}
+
+/// The text of a str; nothing if it has lone surrogates.
+#[inline]
+fn text<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
+    let mut len = 0;
+    // SAFETY: it is a str, which keeps these bytes as long as it lives.
+    unsafe {
+        let start = ffi::PyUnicode_AsUTF8AndSize(object.as_ptr(), &raw mut len);
+        if start.is_null() {
+            ffi::PyErr_Clear();
+            return None;
+        }
+        Some(std::slice::from_raw_parts(start.cast::<u8>(), len as usize))
+    }
+}
+
+/// An int of 64 bits, or nothing.
+#[inline]
+fn small(object: &Bound<'_, PyAny>) -> Option<i64> {
+    let mut overflow = 0;
+    // SAFETY: it is an int, for which this cannot fail.
+    let number = unsafe { ffi::PyLong_AsLongLongAndOverflow(object.as_ptr(), &raw mut overflow) };
+    (overflow == 0).then_some(number)
+}
+
+fn big(object: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let bits: usize = object.call_method0("bit_length")?.extract()?;
+    let signed = PyDict::new(object.py());
+    signed.set_item("signed", true)?;
+    let bytes = object.call_method("to_bytes", (bits / 8 + 1, "little"), Some(&signed))?;
+    bytes.extract()
+}
+
+impl<'a, 'py> Encoder<'a, 'py> {
+    pub fn new(hooks: &'a Bound<'py, PyAny>, uuid: &'a [u8; 16]) -> Self {
+        Self { hooks, uuid }
+    }
+
+    #[inline]
+    pub fn value(&self, object: &Bound<'py, PyAny>) -> PyResult<Value<'py>> {
+        match self.quick(object)? {
+            Some(value) => Ok(value),
+            None => self.other(object),
+        }
+    }
+
+    /// A value of one of the types that most values have.
+    #[inline]
+    fn quick(&self, object: &Bound<'py, PyAny>) -> PyResult<Option<Value<'py>>> {
+        if is_exactly(object, &raw mut ffi::PyLong_Type) {
+            return Ok(Some(match small(object) {
+                Some(number) => Value::Short(int(number), 9),
+                None => Value::tagged(tag::BIG, integers::shortest(&big(object)?)),
+            }));
+        }
+        if is_exactly(object, &raw mut ffi::PyUnicode_Type) {
+            return Ok(text(object).map(|text| Value::tagged(tag::STR, text)));
+        }
+        if is_exactly(object, &raw mut ffi::PyFloat_Type) {
+            let number = object.cast::<PyFloat>()?.value();
+            return Ok(Some(Value::Short(float(number), 9)));
+        }
+        if is_exactly(object, &raw mut ffi::PyBytes_Type) {
+            let bytes = object.cast::<PyBytes>()?.as_bytes();
+            return Ok(Some(Value::tagged(tag::BYTES, bytes)));
+        }
+        if object.is_none() {
+            return Ok(Some(Value::byte(tag::NONE)));
+        }
+        if let Ok(truth) = object.cast_exact::<PyBool>() {
+            let tag = if truth.is_true() { tag::TRUE } else { tag::FALSE };
+            return Ok(Some(Value::byte(tag)));
+        }
+        Ok(None)
+    }
+
+    #[cold]
+    fn other(&self, object: &Bound<'py, PyAny>) -> PyResult<Value<'py>> {
+        if self.plain_kind(object)?.is_some() {
+            let mut builder = Builder::new();
+            self.tree(object, &mut builder, &mut Path { objects: Vec::new() })?;
+            return Ok(Value::Long(builder.bytes));
+        }
+        if let Some(to) = self.face(object)? {
+            return Ok(Value::Long(to));
+        }
+        Ok(Value::tagged(tag::PICKLE, self.dumps(object)?.as_bytes()))
+    }
+
+    fn dumps(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        let pickled = self.hooks.call_method1("dumps", (object,))?;
+        let pickled = pickled.cast_into::<PyBytes>()?;
+        if pickled.as_bytes().is_empty() {
+            return Err(PyValueError::new_err("the hook dumps has returned no bytes"));
+        }
+        Ok(pickled)
+    }
+
+    /// Which container an object of exactly this type becomes.
+    fn plain_kind(&self, object: &Bound<'py, PyAny>) -> PyResult<Option<u8>> {
+        Ok(if is_exactly(object, &raw mut ffi::PyDict_Type) {
+            Some(kind::DICT)
+        } else if is_exactly(object, &raw mut ffi::PyList_Type) {
+            Some(kind::LIST)
+        } else if is_exactly(object, &raw mut ffi::PySet_Type) {
+            Some(kind::SET)
+        } else if object.get_type().is(deque_type(object.py())?) {
+            Some(kind::DEQUE)
+        } else {
+            None
+        })
+    }
+
+    /// A reference, if the object is a face of a container of this store.
+    fn face(&self, object: &Bound<'py, PyAny>) -> PyResult<Option<Vec<u8>>> {
+        let Some(method) = object.get_type().getattr_opt("__container__")? else {
+            return Ok(None);
+        };
+        let (uuid, kind, number): (Bound<'py, PyBytes>, u8, u64) =
+            method.call1((object,))?.extract()?;
+        Ok((uuid.as_bytes() == self.uuid).then(|| reference(kind, number).to_vec()))
+    }
+
+    fn tree(
+        &self,
+        object: &Bound<'py, PyAny>,
+        builder: &mut Builder,
+        path: &mut Path,
+    ) -> PyResult<()> {
+        if path.objects.contains(&object.as_ptr()) {
+            return Err(PyValueError::new_err("a container that is in itself cannot be stored"));
+        }
+        if path.objects.len() >= DEPTH {
+            return Err(PyValueError::new_err(
+                "containers more than 100 deep cannot be stored; store them one by one",
+            ));
+        }
+        path.objects.push(object.as_ptr());
+        if let Ok(dict) = object.cast_exact::<PyDict>() {
+            self.pairs(dict, builder, path)?;
+        } else if let Ok(set) = object.cast_exact::<PySet>() {
+            self.members(set, builder)?;
+        } else {
+            self.items(object, builder, path)?;
+        }
+        path.objects.pop();
+        Ok(())
+    }
+
+    fn pairs(
+        &self,
+        dict: &Bound<'py, PyDict>,
+        builder: &mut Builder,
+        path: &mut Path,
+    ) -> PyResult<()> {
+        // A copy: what is written may run code that changes the dict.
+        let pairs = dict.items();
+        let begun = builder.begin(kind::DICT, -1);
+        for pair in pairs.iter() {
+            let (key, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = pair.extract()?;
+            builder.item(&self.key_value(&key)?).or_raise()?;
+            self.item(&value, builder, path)?;
+        }
+        builder.end(begun, pairs.len()).or_raise()
+    }
+
+    fn members(&self, set: &Bound<'py, PySet>, builder: &mut Builder) -> PyResult<()> {
+        let members = set.as_any().try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let begun = builder.begin(kind::SET, -1);
+        for member in &members {
+            builder.item(&self.key_value(member)?).or_raise()?;
+        }
+        builder.end(begun, members.len()).or_raise()
+    }
+
+    fn items(
+        &self,
+        object: &Bound<'py, PyAny>,
+        builder: &mut Builder,
+        path: &mut Path,
+    ) -> PyResult<()> {
+        let items = object.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let begun = if object.is_exact_instance_of::<PyList>() {
+            builder.begin(kind::LIST, -1)
+        } else {
+            let maxlen: Option<i64> = object.getattr("maxlen")?.extract()?;
+            builder.begin(kind::DEQUE, maxlen.unwrap_or(-1))
+        };
+        for item in &items {
+            self.item(item, builder, path)?;
+        }
+        builder.end(begun, items.len()).or_raise()
+    }
+
+    fn item(
+        &self,
+        object: &Bound<'py, PyAny>,
+        builder: &mut Builder,
+        path: &mut Path,
+    ) -> PyResult<()> {
+        if self.plain_kind(object)?.is_some() {
+            let begun = builder.begin_item();
+            self.tree(object, builder, path)?;
+            return builder.end_item(begun).or_raise();
+        }
+        builder.item(&self.value(object)?).or_raise()
+    }
+
+    /// A key as a value: a key of a tree, and what raw views are given.
+    pub fn key_value(&self, object: &Bound<'py, PyAny>) -> PyResult<Vec<u8>> {
+        let key = self.key(object)?;
+        crate::store::encoding::keys::to_value(key.canonical.bytes(), &key.original).or_raise()
+    }
+
+    #[inline]
+    pub fn key(&self, object: &Bound<'py, PyAny>) -> PyResult<Key> {
+        if is_exactly(object, &raw mut ffi::PyUnicode_Type) {
+            if let Some(text) = text(object).filter(|text| text.len() < 256) {
+                return Ok(Key::plain(form::STR, text));
+            }
+        } else if is_exactly(object, &raw mut ffi::PyLong_Type) {
+            if let Some(number) = small(object) {
+                return Ok(Key::plain(form::INT, integers::shortest(&number.to_le_bytes())));
+            }
+        }
+        self.other_key(object)
+    }
+
+    #[cold]
+    fn other_key(&self, object: &Bound<'py, PyAny>) -> PyResult<Key> {
+        if let Some(value) = self.quick(object)? {
+            return Key::of_value(&value).or_raise();
+        }
+        let (canonical, tells) = self.canonical(object, DEPTH)?;
+        let canonical = Canonical::from_bytes(&canonical).or_raise()?;
+        let mut original = Vec::new();
+        if !tells || canonical.is_digest() {
+            original = Value::tagged(tag::PICKLE, self.dumps(object)?.as_bytes()).to_vec();
+        }
+        Ok(Key { canonical, original })
+    }
+
+    /// The canonical form of any key, in full, and whether the key can be made from it.
+    fn canonical(&self, object: &Bound<'py, PyAny>, depth: usize) -> PyResult<(Vec<u8>, bool)> {
+        if let Some(value) = self.quick(object)? {
+            return scalar(&value);
+        }
+        if let Ok(items) = object.cast_exact::<PyTuple>() {
+            return self.group(form::TUPLE, items.iter(), depth);
+        }
+        if let Ok(items) = object.cast_exact::<PyFrozenSet>() {
+            return self.group(form::FROZENSET, items.iter(), depth);
+        }
+        if is_exactly(object, &raw mut ffi::PyUnicode_Type) {
+            let bytes = object.call_method1("encode", ("utf-8", "surrogatepass"))?;
+            let bytes: Vec<u8> = bytes.extract()?;
+            return Ok(([&[form::SURROGATES], &bytes[..]].concat(), false));
+        }
+        let canonical = self.hooks.call_method1("key", (object,))?;
+        let canonical = canonical.cast::<PyBytes>()?.as_bytes();
+        if canonical.is_empty() {
+            return Err(PyTypeError::new_err("the hook key has returned no bytes"));
+        }
+        Ok((canonical.to_vec(), false))
+    }
+
+    fn group(
+        &self,
+        form: u8,
+        items: impl Iterator<Item = Bound<'py, PyAny>>,
+        depth: usize,
+    ) -> PyResult<(Vec<u8>, bool)> {
+        if depth == 0 {
+            return Err(PyValueError::new_err("a key of tuples more than 100 deep"));
+        }
+        let mut parts = Vec::new();
+        let mut all_tell = true;
+        for item in items {
+            let (part, tells) = self.canonical(&item, depth - 1)?;
+            all_tell &= tells;
+            parts.push(part);
+        }
+        if form == form::FROZENSET {
+            parts.sort_unstable();
+        }
+        let mut canonical = vec![form];
+        for part in &parts {
+            canonical.extend_from_slice(&(part.len() as u32).to_le_bytes());
+            canonical.extend_from_slice(part);
+        }
+        Ok((canonical, all_tell))
+    }
+}
+
+/// The canonical form of a plain value, in full.
+fn scalar(value: &[u8]) -> PyResult<(Vec<u8>, bool)> {
+    let plain = |form: u8| [&[form], &value[1..]].concat();
+    match value[0] {
+        tag::STR => Ok((plain(form::STR), true)),
+        tag::BYTES => Ok((plain(form::BYTES), true)),
+        tag::BIG => Ok((plain(form::INT), true)),
+        _ => {
+            let key = Key::of_value(value).or_raise()?;
+            Ok((key.canonical.bytes().to_vec(), key.original.is_empty()))
+        }
+    }
+}
+
+fn uuid_of(hooks: &Bound<'_, PyAny>) -> PyResult<[u8; 16]> {
+    hooks.getattr("uuid")?.extract()
+}
+
+/// An object in its encoding.
+#[pyfunction]
+fn encode_value<'py>(
+    obj: &Bound<'py, PyAny>,
+    hooks: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let uuid = uuid_of(hooks)?;
+    let value = Encoder::new(hooks, &uuid).value(obj)?;
+    Ok(PyBytes::new(obj.py(), &value))
+}
+
+/// The canonical form of a key, and the original where that does not tell.
+#[pyfunction]
+fn encode_key<'py>(
+    obj: &Bound<'py, PyAny>,
+    hooks: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+    let uuid = uuid_of(hooks)?;
+    let key = Encoder::new(hooks, &uuid).key(obj)?;
+    let py = obj.py();
+    Ok((PyBytes::new(py, key.canonical.bytes()), PyBytes::new(py, &key.original)))
+}
+
+/// What an encoding stands for; a container becomes a plain object.
+#[pyfunction]
+fn decode_value<'py>(
+    encoded: &Bound<'py, PyBytes>,
+    hooks: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    super::decode::value(hooks, encoded.as_bytes())
+}
+
+/// The key of a canonical form and an original.
+#[pyfunction]
+fn decode_key<'py>(
+    canonical: &Bound<'py, PyBytes>,
+    original: &Bound<'py, PyBytes>,
+    hooks: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    super::decode::key(hooks, canonical.as_bytes(), original.as_bytes())
+}
+
+pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(encode_value, module)?)?;
+    module.add_function(wrap_pyfunction!(encode_key, module)?)?;
+    module.add_function(wrap_pyfunction!(decode_value, module)?)?;
+    module.add_function(wrap_pyfunction!(decode_key, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! What can go wrong in a store, as Python's exceptions.
+
+use super::super::SharedMemoryFull;
+use crate::store::{kind, Error};
+use pyo3::exceptions::{
+    PyBlockingIOError, PyIndexError, PyKeyError, PyOSError, PyReferenceError, PyTypeError,
+    PyValueError,
+};
+use pyo3::prelude::*;
+
+pyo3::create_exception!(
+    garrison,
+    StoreFull,
+    SharedMemoryFull,
+    "There is no room for this in the store.\n\nThe transaction was rolled back. Free memory, delete something, or make the store larger."
+);
+pyo3::create_exception!(
+    garrison,
+    StoreBusy,
+    PyBlockingIOError,
+    "Somebody else is writing to the store, and this view does not wait.\n\nTry again later."
+);
+pyo3::create_exception!(
+    garrison,
+    StoreCorrupt,
+    PyOSError,
+    "What is stored is not what was written.\n\nRestore the store's directory from a copy."
+);
+pyo3::create_exception!(
+    garrison,
+    StoreVersion,
+    PyOSError,
+    "The store was written by another version of garrison.\n\nOpen it with that version."
+);
+pyo3::create_exception!(
+    garrison,
+    ContainerGone,
+    PyReferenceError,
+    "The container does not exist, or no longer.\n\nNobody has kept it: it has no name, nobody holds it, and nothing refers to it."
+);
+pyo3::create_exception!(
+    garrison,
+    WrongKind,
+    PyTypeError,
+    "A container of this kind has no such operation.\n\nUse a container of another kind, or another name."
+);
+
+pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("StoreFull", py.get_type::<StoreFull>())?;
+    module.add("StoreBusy", py.get_type::<StoreBusy>())?;
+    module.add("StoreCorrupt", py.get_type::<StoreCorrupt>())?;
+    module.add("StoreVersion", py.get_type::<StoreVersion>())?;
+    module.add("ContainerGone", py.get_type::<ContainerGone>())?;
+    module.add("WrongKind", py.get_type::<WrongKind>())
+}
+
+/// Of the store, or of Python.
+pub enum Failure {
+    Store(Error),
+    Python(PyErr),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<PyErr> for Failure {
+    fn from(error: PyErr) -> Self {
+        Self::Python(error)
+    }
+}
+
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Store(error) => raised(error),
+            Failure::Python(error) => error,
+        }
+    }
+}
+
+fn name_of(kind: u8) -> &'static str {
+    match kind {
+        kind::DICT => "a dict",
+        kind::LIST => "a list",
+        kind::SET => "a set",
+        kind::DEQUE => "a deque",
+        kind::NAMESPACE => "a namespace",
+        kind::VALUE => "a value",
+        kind::ARRAY => "an array",
+        kind::QUEUE | kind::JOINABLE_QUEUE => "a queue",
+        kind::COUNTER => "a counter",
+        _ => "a container of an unknown kind",
+    }
+}
+
+#[cold]
+fn raised(error: Error) -> PyErr {
+    match error {
+        Error::Full(text) => StoreFull::new_err(format!(
+            "no room in the store: {text}; delete something, or make the store larger"
+        )),
+        Error::Corrupt(text) => StoreCorrupt::new_err(text),
+        Error::Version(text) => StoreVersion::new_err(text),
+        Error::Gone(number) => {
+            ContainerGone::new_err(format!("container {number} does not exist, or no longer"))
+        }
+        Error::WrongKind(kind) => {
+            WrongKind::new_err(format!("this is {}, which cannot do that", name_of(kind)))
+        }
+        Error::Missing => PyKeyError::new_err(()),
+        Error::Index(text) => PyIndexError::new_err(text),
+        Error::Empty(text) => PyKeyError::new_err(text),
+        Error::Value(text) => PyValueError::new_err(text),
+        Error::Type(text) => PyTypeError::new_err(text),
+        Error::System(code) => {
+            let text = std::io::Error::from_raw_os_error(code).to_string();
+            PyOSError::new_err((code, format!("the store cannot be used: {text}")))
+        }
+    }
+}
+
+/// From a result of the store to one of Python.
+pub trait Raise<T> {
+    fn or_raise(self) -> PyResult<T>;
+    /// The same, with the key that is missing.
+    fn or_missing(self, key: &Bound<'_, PyAny>) -> PyResult<T>;
+}
+
+impl<T, E: Into<Failure>> Raise<T> for Result<T, E> {
+    #[inline]
+    fn or_raise(self) -> PyResult<T> {
+        self.map_err(|error| error.into().into())
+    }
+
+    #[inline]
+    fn or_missing(self, key: &Bound<'_, PyAny>) -> PyResult<T> {
+        self.map_err(|error| match error.into() {
+            Failure::Store(Error::Missing) => missing(key),
+            failure => failure.into(),
+        })
+    }
+}
+
+#[cold]
+pub fn missing(key: &Bound<'_, PyAny>) -> PyErr {
+    // As one argument, whatever the key is: a tuple would become several.
+    PyKeyError::new_err((key.clone().unbind(),))
+}

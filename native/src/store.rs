@@ -1,0 +1,99 @@
+//! Containers in an LMDB environment: their records, and what can be done with them.
+//!
+//! No Python here. `encoding` says how keys and values are written, `records` where they lie;
+//! `mapping` and `sequence` are the two structures that all kinds are made of, `tree` what hangs
+//! below a value, `holds` who keeps a container alive. `lmdb` has all calls of the C library.
+
+pub mod encoding;
+pub mod records;
+
+#[cfg(not(loom))]
+pub mod bells;
+#[cfg(not(loom))]
+pub mod claims;
+#[cfg(not(loom))]
+pub mod holds;
+#[cfg(not(loom))]
+pub mod lmdb;
+#[cfg(not(loom))]
+pub mod mapping;
+#[cfg(not(loom))]
+pub mod names;
+#[cfg(not(loom))]
+pub mod room;
+#[cfg(not(loom))]
+pub mod sequence;
+#[cfg(not(loom))]
+pub mod transaction;
+#[cfg(not(loom))]
+pub mod tree;
+
+/// Why something could not be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// No room in the store, or under it.
+    Full(String),
+    /// What is stored is not what was written.
+    Corrupt(String),
+    /// A store of another version.
+    Version(String),
+    /// There is no such container, or no more.
+    Gone(u64),
+    /// It is a container of a kind that cannot do this.
+    WrongKind(u8),
+    /// There is no such key; the caller knows which.
+    Missing,
+    /// An index, or an end, at which there is nothing.
+    Index(&'static str),
+    /// A popitem or pop without a key, of an empty mapping.
+    Empty(&'static str),
+    /// Something that cannot be stored, or added to.
+    Value(String),
+    Type(&'static str),
+    /// Of the operating system.
+    System(i32),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub fn malformed(what: &str) -> Self {
+        Self::Value(format!("malformed encoding: {what}"))
+    }
+
+    pub fn corrupt(what: &str) -> Self {
+        Self::Corrupt(format!("the store is damaged: {what}"))
+    }
+
+    /// Whether a transaction in which it happened has to be given up.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::Corrupt(_) | Self::System(_))
+    }
+}
+
+/// What a container is to its users.
+pub mod kind {
+    pub const DICT: u8 = 1;
+    pub const LIST: u8 = 2;
+    pub const SET: u8 = 3;
+    pub const DEQUE: u8 = 4;
+    pub const NAMESPACE: u8 = 5;
+    pub const VALUE: u8 = 6;
+    pub const ARRAY: u8 = 7;
+    pub const QUEUE: u8 = 8;
+    pub const JOINABLE_QUEUE: u8 = 9;
+    pub const COUNTER: u8 = 10;
+
+    pub fn exists(kind: u8) -> bool {
+        (DICT..=COUNTER).contains(&kind)
+    }
+
+    pub fn is_mapping(kind: u8) -> bool {
+        matches!(kind, DICT | SET | NAMESPACE | COUNTER)
+    }
+
+    /// Whether a plain object of this kind can be stored in a container, and lives on as a child.
+    pub fn is_plain(kind: u8) -> bool {
+        (DICT..=DEQUE).contains(&kind)
+    }
+}

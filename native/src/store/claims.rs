@@ -1,0 +1,91 @@
+//! Items of a queue that were taken and not yet dealt with: signed for, and given back if who has
+//! them is gone.
+
+use super::lmdb::Reading;
+use super::records::{number_in, numbered, own, prefix, Claim, CLAIM, CLAIMED_BY};
+use super::transaction::Writing;
+use super::{sequence, tree, Error, Result};
+
+/// Take the first item for an owner: the ticket, and the item.
+pub fn claim(writing: &mut Writing, number: u64, owner: u64) -> Result<(u64, Vec<u8>)> {
+    let (position, value) = sequence::take_first(writing, number)?;
+    let ticket = writing.next_ticket();
+    let signed = [owner.to_le_bytes(), position.to_le_bytes()].concat();
+    writing.put(&numbered(number, CLAIM, ticket), &[&signed, &value])?;
+    writing.put(&own(CLAIMED_BY, [owner, number, ticket]), &[])?;
+    let plain = tree::plain(&writing.reading(), &value)?;
+    Ok((ticket, plain))
+}
+
+fn remove(writing: &mut Writing, number: u64, ticket: u64) -> Result<Option<Vec<u8>>> {
+    writing.head(number)?;
+    let key = numbered(number, CLAIM, ticket);
+    let Some(record) = writing.get(&key)? else { return Ok(None) };
+    let claim = Claim::read(record)?;
+    let (owner, value) = (claim.owner, claim.value.to_vec());
+    writing.delete(&key)?;
+    writing.delete(&own(CLAIMED_BY, [owner, number, ticket]))?;
+    writing.touch(number);
+    Ok(Some(value))
+}
+
+/// It is dealt with; false if nobody has this ticket.
+pub fn settle(writing: &mut Writing, number: u64, ticket: u64) -> Result<bool> {
+    match remove(writing, number, ticket)? {
+        Some(value) => tree::release(writing, &value).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// It goes back to the front; false if nobody has this ticket.
+pub fn give_back(writing: &mut Writing, number: u64, ticket: u64) -> Result<bool> {
+    match remove(writing, number, ticket)? {
+        Some(value) => sequence::put_first(writing, number, &value).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+/// All that an owner has goes back, the first taken to the very front.
+pub fn give_all_back(writing: &mut Writing, owner: u64) -> Result<()> {
+    let mut all = claimed_by(&writing.reading(), owner)?;
+    all.reverse();
+    for (number, ticket) in all {
+        match give_back(writing, number, ticket) {
+            Ok(_) => {}
+            Err(Error::Gone(_)) => {
+                writing.delete(&own(CLAIMED_BY, [owner, number, ticket]))?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn claimed_by(reading: &Reading<'_>, owner: u64) -> Result<Vec<(u64, u64)>> {
+    let begin = own(CLAIMED_BY, [owner]);
+    let mut found = Vec::new();
+    let mut cursor = reading.cursor()?;
+    let mut record = cursor.seek(&begin)?;
+    while let Some((key, _)) = record.filter(|(key, _)| key.starts_with(&begin)) {
+        found.push((number_in(key, 17)?, number_in(key, 25)?));
+        record = cursor.following()?;
+    }
+    Ok(found)
+}
+
+/// Delete the claims of a container that is taken apart.
+pub fn delete_all(writing: &mut Writing, number: u64, most: u64) -> Result<u64> {
+    let begin = prefix(number, CLAIM);
+    let mut done = 0;
+    while done < most {
+        let first = writing.reading().cursor()?.seek(&begin)?;
+        let Some((key, record)) = first.filter(|(key, _)| key.starts_with(&begin)) else { break };
+        let (ticket, claim) = (number_in(key, 9)?, Claim::read(record)?);
+        let (owner, value) = (claim.owner, claim.value.to_vec());
+        writing.delete(&numbered(number, CLAIM, ticket))?;
+        writing.delete(&own(CLAIMED_BY, [owner, number, ticket]))?;
+        tree::release(writing, &value)?;
+        done += 1;
+    }
+    Ok(done)
+}

@@ -1,0 +1,417 @@
+//! The calls of LMDB, and nothing else of it: every pointer of the C library stays in here.
+//!
+//! A transaction that the process has inherited by a fork must not be touched, so what can be left
+//! by a fork has a `forget`.
+
+use super::room::Room;
+use super::{Error, Result};
+use lmdb_master_sys as ffi;
+use std::cell::Cell as Slot;
+use std::ffi::CString;
+use std::marker::PhantomData;
+use std::path::Path;
+use std::ptr::null_mut;
+
+/// How many transactions may read at a time, in all processes.
+pub const READERS: u32 = 4096;
+/// LMDB's `mt_next_pgno` lies behind two pointers, a number and a mutex.
+const NEXT_PAGE_AT: usize = 24 + size_of::<libc::pthread_mutex_t>();
+pub const PAGE: u64 = 4096;
+
+fn check(code: libc::c_int) -> Result<()> {
+    if code == ffi::MDB_SUCCESS {
+        return Ok(());
+    }
+    Err(failure(code))
+}
+
+#[cold]
+fn failure(code: libc::c_int) -> Error {
+    match code {
+        ffi::MDB_MAP_FULL => Error::Full("the store has reached its size".into()),
+        ffi::MDB_TXN_FULL => Error::Full("too much in one transaction; use several".into()),
+        ffi::MDB_READERS_FULL => {
+            Error::Full(format!("more than {READERS} transactions read at a time"))
+        }
+        libc::ENOSPC | libc::EDQUOT | libc::EFBIG | libc::ENOMEM => {
+            Error::Full(std::io::Error::from_raw_os_error(code).to_string())
+        }
+        ffi::MDB_VERSION_MISMATCH => Error::Version("a store of another version of LMDB".into()),
+        ffi::MDB_BAD_VALSIZE => Error::Value("too large for the store".into()),
+        code if code > 0 => Error::System(code),
+        // SAFETY: it answers with a static text for every number.
+        code => Error::Corrupt(unsafe {
+            std::ffi::CStr::from_ptr(ffi::mdb_strerror(code)).to_string_lossy().into_owned()
+        }),
+    }
+}
+
+fn value(bytes: &[u8]) -> ffi::MDB_val {
+    ffi::MDB_val { mv_size: bytes.len(), mv_data: bytes.as_ptr().cast_mut().cast() }
+}
+
+/// # Safety
+/// LMDB has filled it, and the bytes stay for `'a`.
+unsafe fn bytes<'a>(value: &ffi::MDB_val) -> &'a [u8] {
+    if value.mv_size == 0 {
+        return &[];
+    }
+    // SAFETY: as the caller says.
+    unsafe { std::slice::from_raw_parts(value.mv_data.cast(), value.mv_size) }
+}
+
+/// How a store is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    pub size: u64,
+    pub in_memory: bool,
+    pub sync: bool,
+}
+
+/// An open environment: one in a process, for each store.
+pub struct Env {
+    raw: *mut ffi::MDB_env,
+    fd: i32,
+    pub room: Option<Room>,
+    /// Readers are checked when the file has grown beyond.
+    checked: Slot<u64>,
+}
+
+// SAFETY: used under the GIL, and by the one thread that has a transaction.
+unsafe impl Send for Env {}
+unsafe impl Sync for Env {}
+
+/// What is known of an environment.
+pub struct Facts {
+    pub last_page: u64,
+    pub last_transaction: u64,
+    pub readers: u32,
+}
+
+impl Env {
+    pub fn open(path: &Path, options: &Options, room: Option<Room>) -> Result<Self> {
+        use std::os::unix::ffi::OsStrExt;
+        let text = CString::new(path.as_os_str().as_bytes())
+            .map_err(|_| Error::Value("a path with a zero byte".into()))?;
+        let mut flags = ffi::MDB_NOTLS | ffi::MDB_NORDAHEAD;
+        if options.in_memory {
+            flags |= ffi::MDB_WRITEMAP | ffi::MDB_NOSYNC;
+        } else if !options.sync {
+            flags |= ffi::MDB_NOSYNC;
+        }
+        let mut raw = null_mut();
+        // SAFETY: the environment is made here; it is closed if it cannot be opened.
+        let opened = unsafe {
+            check(ffi::mdb_env_create(&raw mut raw))?;
+            check(ffi::mdb_env_set_mapsize(raw, options.size as usize))
+                .and_then(|()| check(ffi::mdb_env_set_maxreaders(raw, READERS)))
+                .and_then(|()| check(ffi::mdb_env_open(raw, text.as_ptr(), flags, 0o600)))
+        };
+        let mut env = Self { raw, fd: -1, room, checked: Slot::new(256) };
+        opened?;
+        // SAFETY: it is open.
+        check(unsafe { ffi::mdb_env_get_fd(raw, &raw mut env.fd) })?;
+        Ok(env)
+    }
+
+    pub fn fd(&self) -> i32 {
+        self.fd
+    }
+
+    pub fn facts(&self) -> Facts {
+        // SAFETY: a struct of numbers and a pointer, which the call fills.
+        unsafe {
+            let mut info: ffi::MDB_envinfo = std::mem::zeroed();
+            ffi::mdb_env_info(self.raw, &raw mut info);
+            Facts {
+                last_page: info.me_last_pgno as u64,
+                last_transaction: info.me_last_txnid as u64,
+                readers: info.me_numreaders,
+            }
+        }
+    }
+
+    /// Take away the slots of readers that are dead, which keep pages from being used again.
+    pub fn check_readers(&self) -> i32 {
+        let mut dead = 0;
+        // SAFETY: it is open.
+        unsafe { ffi::mdb_reader_check(self.raw, &raw mut dead) };
+        dead
+    }
+
+    fn check_readers_if_grown(&self, next_page: u64) {
+        if next_page > self.checked.get() {
+            self.check_readers();
+            self.checked.set(next_page + next_page / 8 + 256);
+        }
+    }
+
+    pub fn begin_reading(&self) -> Result<ReadTransaction> {
+        let begin = || {
+            let mut raw = null_mut();
+            // SAFETY: it is open, and the place for the answer is a local's.
+            let code =
+                unsafe { ffi::mdb_txn_begin(self.raw, null_mut(), ffi::MDB_RDONLY, &raw mut raw) };
+            check(code).map(|()| raw)
+        };
+        let raw = begin().or_else(|_| {
+            self.check_readers();
+            begin()
+        })?;
+        Ok(ReadTransaction { raw })
+    }
+
+    pub fn begin_writing(&self) -> Result<WriteTransaction> {
+        let mut raw = null_mut();
+        // SAFETY: it is open; the caller has the writers' lock, so no other one is under way.
+        check(unsafe { ffi::mdb_txn_begin(self.raw, null_mut(), 0, &raw mut raw) })?;
+        let transaction = WriteTransaction { raw };
+        self.check_readers_if_grown(transaction.next_page());
+        Ok(transaction)
+    }
+
+    /// Make the one database known, once after opening.
+    pub fn open_database(&self, transaction: &ReadTransaction) -> Result<()> {
+        let mut database = 0;
+        // SAFETY: it has not ended; no name stands for the one that is always there.
+        check(unsafe { ffi::mdb_dbi_open(transaction.raw, std::ptr::null(), 0, &raw mut database) })
+    }
+
+    /// Raise if this LMDB keeps its next page elsewhere than this module believes.
+    pub fn check_layout(&self, fresh: &ReadTransaction) -> Result<()> {
+        let facts = self.facts();
+        // SAFETY: it is open.
+        let id = unsafe { ffi::mdb_txn_id(fresh.raw) } as u64;
+        // Somebody may have committed meanwhile; then another process has asked the same.
+        if facts.last_transaction != id || next_page(fresh.raw) == facts.last_page + 1 {
+            return Ok(());
+        }
+        Err(Error::Version("this LMDB has transactions of another layout".into()))
+    }
+}
+
+/// The first page behind all that a transaction uses.
+#[inline]
+fn next_page(transaction: *mut ffi::MDB_txn) -> u64 {
+    // SAFETY: `check_layout` has seen that the number lies there.
+    unsafe { *transaction.cast::<u8>().add(NEXT_PAGE_AT).cast::<usize>() as u64 }
+}
+
+impl Drop for Env {
+    fn drop(&mut self) {
+        // SAFETY: nobody has it any more. In a forked child it closes what was inherited, and touches
+        // only readers of this very process.
+        unsafe { ffi::mdb_env_close(self.raw) };
+    }
+}
+
+/// Where records are looked up.
+#[derive(Clone, Copy)]
+pub struct Reading<'t> {
+    raw: *mut ffi::MDB_txn,
+    _transaction: PhantomData<&'t ()>,
+}
+
+/// The one database.
+const MAIN: ffi::MDB_dbi = 1;
+
+impl<'t> Reading<'t> {
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Result<Option<&'t [u8]>> {
+        let mut found = value(&[]);
+        let mut key = value(key);
+        // SAFETY: the transaction lives for `'t`, and so do the bytes.
+        unsafe {
+            match ffi::mdb_get(self.raw, MAIN, &raw mut key, &raw mut found) {
+                ffi::MDB_SUCCESS => Ok(Some(bytes(&found))),
+                ffi::MDB_NOTFOUND => Ok(None),
+                code => Err(failure(code)),
+            }
+        }
+    }
+
+    pub fn cursor(&self) -> Result<Cursor<'t>> {
+        let mut raw = null_mut();
+        // SAFETY: the transaction lives for `'t`, which the cursor does not outlive.
+        check(unsafe { ffi::mdb_cursor_open(self.raw, MAIN, &raw mut raw) })?;
+        Ok(Cursor { raw, _transaction: PhantomData })
+    }
+}
+
+/// A record's key and what is stored there.
+pub type Record<'t> = (&'t [u8], &'t [u8]);
+
+/// A walk over records, in the order of their keys.
+pub struct Cursor<'t> {
+    raw: *mut ffi::MDB_cursor,
+    _transaction: PhantomData<&'t ()>,
+}
+
+impl<'t> Cursor<'t> {
+    fn step(&mut self, key: &[u8], how: ffi::MDB_cursor_op) -> Result<Option<Record<'t>>> {
+        let (mut key, mut found) = (value(key), value(&[]));
+        // SAFETY: the transaction lives for `'t`, and so do the bytes.
+        unsafe {
+            match ffi::mdb_cursor_get(self.raw, &raw mut key, &raw mut found, how) {
+                ffi::MDB_SUCCESS => Ok(Some((bytes(&key), bytes(&found)))),
+                ffi::MDB_NOTFOUND => Ok(None),
+                code => Err(failure(code)),
+            }
+        }
+    }
+
+    /// The first record at or behind a key.
+    pub fn seek(&mut self, key: &[u8]) -> Result<Option<Record<'t>>> {
+        self.step(key, ffi::MDB_SET_RANGE)
+    }
+
+    /// The last record in front of a key.
+    pub fn seek_before(&mut self, key: &[u8]) -> Result<Option<Record<'t>>> {
+        match self.seek(key)? {
+            Some(_) => self.step(&[], ffi::MDB_PREV),
+            None => self.step(&[], ffi::MDB_LAST),
+        }
+    }
+
+    pub fn following(&mut self) -> Result<Option<Record<'t>>> {
+        self.step(&[], ffi::MDB_NEXT)
+    }
+
+    pub fn previous(&mut self) -> Result<Option<Record<'t>>> {
+        self.step(&[], ffi::MDB_PREV)
+    }
+
+    /// End it without touching what a fork has left.
+    pub fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Cursor<'_> {
+    fn drop(&mut self) {
+        // SAFETY: open, and its transaction has not ended.
+        unsafe { ffi::mdb_cursor_close(self.raw) };
+    }
+}
+
+/// A transaction that reads; it can be put aside and taken up again.
+pub struct ReadTransaction {
+    raw: *mut ffi::MDB_txn,
+}
+
+// SAFETY: tied to no thread (MDB_NOTLS), and used under the GIL.
+unsafe impl Send for ReadTransaction {}
+
+impl ReadTransaction {
+    /// See what was committed last.
+    #[inline]
+    pub fn renew(&self) -> Result<()> {
+        // SAFETY: it was put aside.
+        check(unsafe { ffi::mdb_txn_renew(self.raw) })
+    }
+
+    /// Put it aside: no page is kept for it.
+    #[inline]
+    pub fn reset(&self) {
+        // SAFETY: it is in use; what it has shown is borrowed no longer.
+        unsafe { ffi::mdb_txn_reset(self.raw) };
+    }
+
+    #[inline]
+    pub fn reading(&self) -> Reading<'_> {
+        Reading { raw: self.raw, _transaction: PhantomData }
+    }
+
+    /// It was inherited by a fork, and is another process's.
+    pub fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for ReadTransaction {
+    fn drop(&mut self) {
+        // SAFETY: nobody has it any more.
+        unsafe { ffi::mdb_txn_abort(self.raw) };
+    }
+}
+
+/// A transaction that writes, in the hands of the thread that has begun it.
+pub struct WriteTransaction {
+    raw: *mut ffi::MDB_txn,
+}
+
+// SAFETY: it is kept where other threads see it, and used by its own alone.
+unsafe impl Send for WriteTransaction {}
+unsafe impl Sync for WriteTransaction {}
+
+impl WriteTransaction {
+    #[inline]
+    pub fn reading(&self) -> Reading<'_> {
+        Reading { raw: self.raw, _transaction: PhantomData }
+    }
+
+    /// The first page behind all that are in use.
+    #[inline]
+    pub fn next_page(&self) -> u64 {
+        next_page(self.raw)
+    }
+
+    pub fn id(&self) -> u64 {
+        // SAFETY: it has not ended.
+        unsafe { ffi::mdb_txn_id(self.raw) as u64 }
+    }
+
+    /// Write a record that is made of parts.
+    #[inline]
+    pub fn put(&mut self, key: &[u8], parts: &[&[u8]]) -> Result<()> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let mut key = value(key);
+        let mut place = ffi::MDB_val { mv_size: len, mv_data: null_mut() };
+        // SAFETY: it has not ended; LMDB gives a place of that many bytes.
+        unsafe {
+            let (key, data) = (&raw mut key, &raw mut place);
+            check(ffi::mdb_put(self.raw, MAIN, key, data, ffi::MDB_RESERVE))?;
+            let mut to: *mut u8 = place.mv_data.cast();
+            for part in parts {
+                to.copy_from_nonoverlapping(part.as_ptr(), part.len());
+                to = to.add(part.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// Delete a record; false if there was none.
+    #[inline]
+    pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
+        let mut key = value(key);
+        // SAFETY: it has not ended.
+        match unsafe { ffi::mdb_del(self.raw, MAIN, &raw mut key, null_mut()) } {
+            ffi::MDB_SUCCESS => Ok(true),
+            ffi::MDB_NOTFOUND => Ok(false),
+            code => Err(failure(code)),
+        }
+    }
+
+    pub fn commit(self) -> Result<()> {
+        let raw = self.raw;
+        std::mem::forget(self);
+        // SAFETY: it has not ended, and does now, whatever the answer is.
+        check(unsafe { ffi::mdb_txn_commit(raw) })
+    }
+
+    pub fn abort(self) {
+        drop(self);
+    }
+
+    /// It was inherited by a fork, and is another process's.
+    pub fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for WriteTransaction {
+    fn drop(&mut self) {
+        // SAFETY: it has not ended.
+        unsafe { ffi::mdb_txn_abort(self.raw) };
+    }
+}

@@ -1,0 +1,310 @@
+//! What dicts, sets, namespaces and counters are made of: items under canonical keys, in the order
+//! in which they came.
+
+use super::encoding::keys::{to_value, Canonical, Key};
+use super::encoding::{integers, tag};
+use super::lmdb::Reading;
+use super::records::{number_in, numbered, prefix, Head, Item, ITEM, ORDER};
+use super::transaction::{self, Writing};
+use super::{kind, tree, Error, Result};
+
+/// The item of a key; nothing if there is none. The caller has not looked at the head.
+#[inline]
+pub fn find<'t>(
+    reading: &Reading<'t>,
+    number: u64,
+    canonical: &mut Canonical,
+) -> Result<Option<Item<'t>>> {
+    transaction::exists(number)?;
+    match reading.get(canonical.behind(&prefix(number, ITEM)))? {
+        Some(record) => Item::read(record).map(Some),
+        None => {
+            transaction::mapping(reading, number)?;
+            Ok(None)
+        }
+    }
+}
+
+/// The value of a key; it must not be a set's.
+#[inline]
+pub fn get<'t>(
+    reading: &Reading<'t>,
+    number: u64,
+    canonical: &mut Canonical,
+) -> Result<Option<&'t [u8]>> {
+    match find(reading, number, canonical)? {
+        Some(item) if item.value.is_empty() => Err(Error::WrongKind(kind::SET)),
+        Some(item) => Ok(Some(item.value)),
+        None => Ok(None),
+    }
+}
+
+/// What an item was before it is changed.
+struct Old {
+    seq: u64,
+    original: Vec<u8>,
+    value: Vec<u8>,
+}
+
+fn old(writing: &Writing, number: u64, canonical: &mut Canonical) -> Result<Option<Old>> {
+    let found = find(&writing.reading(), number, canonical)?;
+    Ok(found.map(|item| Old {
+        seq: item.seq,
+        original: item.original.to_vec(),
+        value: item.value.to_vec(),
+    }))
+}
+
+fn put_item(
+    writing: &mut Writing,
+    number: u64,
+    canonical: &mut Canonical,
+    (seq, original): (u64, &[u8]),
+    value: &[u8],
+) -> Result<()> {
+    let record = canonical.behind(&prefix(number, ITEM));
+    writing.put(record, &[&Item::head(seq, original.len()), original, value])
+}
+
+/// A key that is new, with a value that is settled.
+fn insert(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> Result<()> {
+    let mut head = transaction::mapping(&writing.reading(), number)?;
+    if (head.kind == kind::SET) != value.is_empty() {
+        return Err(Error::WrongKind(head.kind));
+    }
+    let seq = head.next;
+    head.next += 1;
+    head.len += 1;
+    put_item(writing, number, &mut key.canonical, (seq, &key.original), value)?;
+    writing.put(&numbered(number, ORDER, seq), &[key.canonical.bytes()])?;
+    writing.put_head(number, head)?;
+    writing.touch(number);
+    Ok(())
+}
+
+/// Set a key of a fresh container to a value that is settled.
+pub fn put_settled(writing: &mut Writing, number: u64, mut key: Key, value: &[u8]) -> Result<()> {
+    match old(writing, number, &mut key.canonical)? {
+        None => insert(writing, number, &mut key, value),
+        Some(old) => {
+            tree::release(writing, &old.value)?;
+            let kept = (old.seq, &old.original[..]);
+            put_item(writing, number, &mut key.canonical, kept, value)
+        }
+    }
+}
+
+/// Add to a set; false if it is there already.
+pub fn put_member(writing: &mut Writing, number: u64, mut key: Key) -> Result<bool> {
+    match find(&writing.reading(), number, &mut key.canonical)? {
+        Some(item) if !item.value.is_empty() => {
+            let head = transaction::mapping(&writing.reading(), number)?;
+            Err(Error::WrongKind(head.kind))
+        }
+        Some(_) => Ok(false),
+        None => insert(writing, number, &mut key, &[]).map(|()| true),
+    }
+}
+
+/// Raise before anything is written if this is no place for a value.
+pub fn check_takes_values(writing: &Writing, number: u64) -> Result<()> {
+    match transaction::mapping(&writing.reading(), number)?.kind {
+        kind::SET => Err(Error::WrongKind(kind::SET)),
+        _ => Ok(()),
+    }
+}
+
+#[inline]
+pub fn set(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> Result<()> {
+    let reading = writing.reading();
+    let Some(item) = find(&reading, number, &mut key.canonical)? else {
+        return set_new(writing, number, key, value);
+    };
+    if item.value.is_empty() {
+        return Err(Error::WrongKind(kind::SET));
+    }
+    if item.original.is_empty() && is_simple(item.value) && is_simple(value) {
+        let seq = item.seq;
+        writing.touch(number);
+        return put_item(writing, number, &mut key.canonical, (seq, &[]), value);
+    }
+    replace(writing, number, &mut key.canonical, value)
+}
+
+/// Whether a value is all that there is to it.
+#[inline]
+fn is_simple(value: &[u8]) -> bool {
+    value.first().is_some_and(|&tag| tag <= tag::PICKLE)
+}
+
+fn set_new(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> Result<()> {
+    check_takes_values(writing, number)?;
+    let settled = tree::settle(writing, value)?;
+    insert(writing, number, key, &settled)
+}
+
+fn replace(
+    writing: &mut Writing,
+    number: u64,
+    canonical: &mut Canonical,
+    value: &[u8],
+) -> Result<()> {
+    let old = old(writing, number, canonical)?.ok_or(Error::Missing)?;
+    if let Some(settled) = tree::exchange(writing, &old.value, value)? {
+        put_item(writing, number, canonical, (old.seq, &old.original), &settled)?;
+    }
+    writing.touch(number);
+    Ok(())
+}
+
+/// Take an item out; what it was. What hangs below its value is not yet let go.
+fn take(writing: &mut Writing, number: u64, canonical: &mut Canonical) -> Result<Old> {
+    let old = old(writing, number, canonical)?.ok_or(Error::Missing)?;
+    let mut head = transaction::mapping(&writing.reading(), number)?;
+    head.len -= 1;
+    writing.delete(canonical.behind(&prefix(number, ITEM)))?;
+    writing.delete(&numbered(number, ORDER, old.seq))?;
+    writing.put_head(number, head)?;
+    writing.touch(number);
+    Ok(old)
+}
+
+pub fn delete(writing: &mut Writing, number: u64, key: &mut Key) -> Result<()> {
+    let old = take(writing, number, &mut key.canonical)?;
+    tree::release(writing, &old.value)
+}
+
+/// The value that was taken out, a child of it as a plain container.
+pub fn pop(writing: &mut Writing, number: u64, key: &mut Key) -> Result<Vec<u8>> {
+    check_takes_values(writing, number)?;
+    let old = take(writing, number, &mut key.canonical)?;
+    let plain = tree::plain(&writing.reading(), &old.value)?;
+    tree::release(writing, &old.value)?;
+    Ok(plain)
+}
+
+/// The first or the last item: its key as a value, and its value.
+pub fn pop_item(writing: &mut Writing, number: u64, last: bool) -> Result<(Vec<u8>, Vec<u8>)> {
+    let head = transaction::mapping(&writing.reading(), number)?;
+    let Some((_, canonical)) = end(&writing.reading(), number, last)? else {
+        return Err(Error::Empty(if head.kind == kind::SET {
+            "pop from an empty set"
+        } else {
+            "popitem(): dictionary is empty"
+        }));
+    };
+    let mut canonical = Canonical::from_bytes(canonical)?;
+    let old = take(writing, number, &mut canonical)?;
+    let plain = tree::plain(&writing.reading(), &old.value)?;
+    tree::release(writing, &old.value)?;
+    Ok((to_value(canonical.bytes(), &old.original)?, plain))
+}
+
+/// Sequence number and canonical key of the first or the last item.
+fn end<'t>(reading: &Reading<'t>, number: u64, last: bool) -> Result<Option<(u64, &'t [u8])>> {
+    let begin = prefix(number, ORDER);
+    let mut cursor = reading.cursor()?;
+    let record =
+        if last { cursor.seek_before(&prefix(number, ORDER + 1))? } else { cursor.seek(&begin)? };
+    match record.filter(|(key, _)| key.starts_with(&begin)) {
+        Some((key, canonical)) => Ok(Some((number_in(key, 9)?, canonical))),
+        None => Ok(None),
+    }
+}
+
+/// The value that is there, or that was put there: true if it was.
+pub fn set_default(
+    writing: &mut Writing,
+    number: u64,
+    key: &mut Key,
+    value: &[u8],
+) -> Result<Vec<u8>> {
+    if let Some(value) = get(&writing.reading(), number, &mut key.canonical)? {
+        return Ok(value.to_vec());
+    }
+    check_takes_values(writing, number)?;
+    let settled = tree::settle(writing, value)?;
+    insert(writing, number, key, &settled)?;
+    Ok(settled.into_owned())
+}
+
+/// Add to the number that is there, or to `initial`; the sum.
+pub fn add(
+    writing: &mut Writing,
+    number: u64,
+    key: &mut Key,
+    delta: &[u8],
+    initial: Option<&[u8]>,
+) -> Result<Vec<u8>> {
+    let Some(item) = find(&writing.reading(), number, &mut key.canonical)? else {
+        check_takes_values(writing, number)?;
+        let sum = integers::sum(initial.ok_or(Error::Missing)?, delta)?;
+        insert(writing, number, key, &sum)?;
+        return Ok(sum);
+    };
+    if item.value.is_empty() {
+        return Err(Error::WrongKind(kind::SET));
+    }
+    let sum = integers::sum(item.value, delta)?;
+    let (seq, original) = (item.seq, item.original.to_vec());
+    put_item(writing, number, &mut key.canonical, (seq, &original), &sum)?;
+    writing.touch(number);
+    Ok(sum)
+}
+
+/// Set a key, or delete it, if what is stored there is what is expected.
+pub fn compare_and_set(
+    writing: &mut Writing,
+    number: u64,
+    key: &mut Key,
+    expected: Option<&[u8]>,
+    value: Option<&[u8]>,
+) -> Result<bool> {
+    check_takes_values(writing, number)?;
+    let found = find(&writing.reading(), number, &mut key.canonical)?;
+    if found.map(|item| item.value) != expected {
+        return Ok(false);
+    }
+    match (expected, value) {
+        (None, None) => {}
+        (_, Some(value)) => set(writing, number, key, value)?,
+        (Some(_), None) => delete(writing, number, key)?,
+    }
+    Ok(true)
+}
+
+/// Delete all records of a mapping's items; its head is the caller's.
+pub fn delete_all(writing: &mut Writing, number: u64, most: u64) -> Result<u64> {
+    let mut done = 0;
+    while done < most {
+        let Some((seq, canonical)) = end(&writing.reading(), number, false)? else { break };
+        let mut canonical = Canonical::from_bytes(canonical)?;
+        let old = old_of_any(writing, number, &mut canonical)?;
+        writing.delete(canonical.behind(&prefix(number, ITEM)))?;
+        writing.delete(&numbered(number, ORDER, seq))?;
+        tree::release(writing, &old)?;
+        done += 1;
+    }
+    Ok(done)
+}
+
+/// The value of an item, whether its container still counts or not.
+fn old_of_any(writing: &Writing, number: u64, canonical: &mut Canonical) -> Result<Vec<u8>> {
+    let record = writing.get(canonical.behind(&prefix(number, ITEM)))?;
+    let record = record.ok_or_else(|| Error::corrupt("an item is missing"))?;
+    Item::read(record).map(|item| item.value.to_vec())
+}
+
+pub fn clear(writing: &mut Writing, number: u64, mut head: Head) -> Result<()> {
+    delete_all(writing, number, u64::MAX)?;
+    head.len = 0;
+    keep_links(writing, number, &mut head)?;
+    writing.put_head(number, head)
+}
+
+/// What was let go may have referred to this very container.
+pub fn keep_links(writing: &Writing, number: u64, head: &mut Head) -> Result<()> {
+    let now = writing.head(number)?;
+    (head.refs, head.flags) = (now.refs, now.flags);
+    Ok(())
+}

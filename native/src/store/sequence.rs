@@ -1,0 +1,373 @@
+//! What lists, deques, queues, arrays and values are made of: records at positions without a gap.
+//!
+//! Positions begin in the middle of all numbers, so that both ends can grow; what is put into the
+//! middle moves the shorter side.
+
+use super::encoding::integers;
+use super::lmdb::Reading;
+use super::records::{number_in, numbered, prefix, Head, MIDDLE, POSITION};
+use super::transaction::{self, Writing};
+use super::{kind, tree, Error, Result};
+
+/// The texts that Python has for an index at which there is nothing.
+fn out_of_range(kind: u8, what: What) -> Error {
+    let deque = kind == kind::DEQUE;
+    Error::Index(match what {
+        _ if deque && what != What::Pop => "deque index out of range",
+        What::Get => "list index out of range",
+        What::Set => "list assignment index out of range",
+        What::Pop => "pop index out of range",
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Get,
+    Set,
+    Pop,
+}
+
+fn position(head: &Head, index: i64, what: What) -> Result<u64> {
+    let len = head.len as i64;
+    let at = if index < 0 { index.saturating_add(len) } else { index };
+    if (0..len).contains(&at) {
+        Ok(head.next + at as u64)
+    } else {
+        Err(out_of_range(head.kind, what))
+    }
+}
+
+fn at<'t>(reading: &Reading<'t>, number: u64, position: u64) -> Result<&'t [u8]> {
+    let record = reading.get(&numbered(number, POSITION, position))?;
+    record.ok_or_else(|| Error::corrupt("an item is missing"))
+}
+
+#[inline]
+pub fn get<'t>(reading: &Reading<'t>, number: u64, index: i64) -> Result<&'t [u8]> {
+    let head = transaction::sequence(reading, number)?;
+    at(reading, number, position(&head, index, What::Get)?)
+}
+
+/// The items from `start` to `stop`; what is negative counts from the end, as in Python.
+pub fn slice<'t>(
+    reading: &Reading<'t>,
+    number: u64,
+    start: i64,
+    stop: i64,
+) -> Result<Vec<&'t [u8]>> {
+    let head = transaction::sequence(reading, number)?;
+    let (start, stop) = (cut(start, head.len), cut(stop, head.len));
+    let mut items = Vec::new();
+    if start >= stop {
+        return Ok(items);
+    }
+    let mut cursor = reading.cursor()?;
+    let mut record = cursor.seek(&numbered(number, POSITION, head.next + start))?;
+    while let Some((_, value)) = record {
+        items.push(value);
+        if items.len() as u64 == stop - start {
+            return Ok(items);
+        }
+        record = cursor.following()?;
+    }
+    Err(Error::corrupt("a sequence is too short"))
+}
+
+fn cut(bound: i64, len: u64) -> u64 {
+    if bound < 0 {
+        return len.saturating_sub(bound.unsigned_abs());
+    }
+    len.min(bound.unsigned_abs())
+}
+
+pub fn set(writing: &mut Writing, number: u64, index: i64, value: &[u8]) -> Result<()> {
+    let head = transaction::sequence(&writing.reading(), number)?;
+    let position = position(&head, index, What::Set)?;
+    let old = at(&writing.reading(), number, position)?.to_vec();
+    if let Some(settled) = tree::exchange(writing, &old, value)? {
+        writing.put(&numbered(number, POSITION, position), &[&settled])?;
+    }
+    writing.touch(number);
+    Ok(())
+}
+
+/// Put a settled value at an end, of a head that the caller writes.
+fn push(
+    writing: &mut Writing,
+    number: u64,
+    head: &mut Head,
+    value: &[u8],
+    left: bool,
+) -> Result<()> {
+    let position = if left {
+        head.next -= 1;
+        head.next
+    } else {
+        head.next + head.len
+    };
+    head.len += 1;
+    writing.put(&numbered(number, POSITION, position), &[value])
+}
+
+/// Take an item off an end, of a head that the caller writes.
+fn drop_end(writing: &mut Writing, number: u64, head: &mut Head, left: bool) -> Result<Vec<u8>> {
+    let position = if left { head.next } else { head.next + head.len - 1 };
+    let old = at(&writing.reading(), number, position)?.to_vec();
+    writing.delete(&numbered(number, POSITION, position))?;
+    head.len -= 1;
+    if left {
+        head.next += 1;
+    }
+    Ok(old)
+}
+
+/// Put a settled value behind all others of a fresh container.
+pub fn push_settled(writing: &mut Writing, number: u64, value: &[u8]) -> Result<()> {
+    let mut head = writing.head(number)?;
+    push(writing, number, &mut head, value, false)?;
+    writing.put_head(number, head)
+}
+
+#[inline]
+pub fn append(writing: &mut Writing, number: u64, value: &[u8], left: bool) -> Result<()> {
+    extend(writing, number, &[value], left)
+}
+
+pub fn extend<V: AsRef<[u8]>>(
+    writing: &mut Writing,
+    number: u64,
+    values: &[V],
+    left: bool,
+) -> Result<()> {
+    let mut head = transaction::sequence(&writing.reading(), number)?;
+    for value in values {
+        if head.aux == 0 && head.kind == kind::DEQUE {
+            continue;
+        }
+        let settled = tree::settle(writing, value.as_ref())?;
+        push(writing, number, &mut head, &settled, left)?;
+    }
+    super::mapping::keep_links(writing, number, &mut head)?;
+    writing.put_head(number, head)?;
+    writing.touch(number);
+    trim(writing, number, head, !left)
+}
+
+/// Drop what a deque has too many.
+fn trim(writing: &mut Writing, number: u64, mut head: Head, left: bool) -> Result<()> {
+    if head.kind != kind::DEQUE || head.aux < 0 || head.len <= head.aux as u64 {
+        return Ok(());
+    }
+    let mut dropped = Vec::new();
+    while head.len > head.aux as u64 {
+        dropped.push(drop_end(writing, number, &mut head, left)?);
+    }
+    writing.put_head(number, head)?;
+    dropped.iter().try_for_each(|old| tree::release(writing, old))
+}
+
+/// Move the items from `from` to `to` by `by` positions, beginning at the end to which they move.
+fn shift(writing: &mut Writing, number: u64, from: u64, to: u64, by: i64) -> Result<()> {
+    let mut one = |at: u64| {
+        let value = self::at(&writing.reading(), number, at)?.to_vec();
+        let target = at.wrapping_add(by as u64);
+        writing.put(&numbered(number, POSITION, target), &[&value])
+    };
+    if by < 0 {
+        (from..to).try_for_each(&mut one)
+    } else {
+        (from..to).rev().try_for_each(&mut one)
+    }
+}
+
+/// Make room for `count` items at an index; the position of the first one. The head is not written.
+fn open(writing: &mut Writing, number: u64, head: &mut Head, at: u64, count: u64) -> Result<u64> {
+    let (first, end) = (head.next, head.next + head.len);
+    if at < head.len - at {
+        shift(writing, number, first, first + at, -(count as i64))?;
+        head.next -= count;
+    } else {
+        shift(writing, number, first + at, end, count as i64)?;
+    }
+    head.len += count;
+    Ok(head.next + at)
+}
+
+/// Close the gap of `count` items at an index, whose records are gone. The head is not written.
+fn close(writing: &mut Writing, number: u64, head: &mut Head, at: u64, count: u64) -> Result<()> {
+    let (first, end) = (head.next, head.next + head.len);
+    let behind = head.len - at - count;
+    if at < behind {
+        shift(writing, number, first, first + at, count as i64)?;
+        let gone = first..(first + count).min(first + at);
+        gone.into_iter().try_for_each(|at| delete(writing, number, at))?;
+        head.next += count;
+    } else {
+        shift(writing, number, first + at + count, end, -(count as i64))?;
+        let gone = (end - count).max(first + at + count)..end;
+        gone.into_iter().try_for_each(|at| delete(writing, number, at))?;
+    }
+    head.len -= count;
+    Ok(())
+}
+
+fn delete(writing: &mut Writing, number: u64, position: u64) -> Result<()> {
+    writing.delete(&numbered(number, POSITION, position)).map(|_| ())
+}
+
+pub fn insert(writing: &mut Writing, number: u64, index: i64, value: &[u8]) -> Result<()> {
+    let mut head = transaction::sequence(&writing.reading(), number)?;
+    if head.kind == kind::DEQUE && head.aux >= 0 && head.len >= head.aux as u64 {
+        return Err(Error::Index("deque already at its maximum size"));
+    }
+    let len = head.len as i64;
+    let at = if index < 0 { index.saturating_add(len).max(0) } else { index.min(len) };
+    let settled = tree::settle(writing, value)?;
+    let position = open(writing, number, &mut head, at as u64, 1)?;
+    writing.put(&numbered(number, POSITION, position), &[&settled])?;
+    super::mapping::keep_links(writing, number, &mut head)?;
+    writing.put_head(number, head)?;
+    writing.touch(number);
+    Ok(())
+}
+
+/// Take an item out; what it was. What hangs below it is not yet let go.
+fn take(writing: &mut Writing, number: u64, index: i64, what: What) -> Result<Vec<u8>> {
+    let mut head = transaction::sequence(&writing.reading(), number)?;
+    if head.len == 0 && what == What::Pop {
+        return Err(Error::Index(empty(head.kind)));
+    }
+    let position = position(&head, index, what)?;
+    let at = position - head.next;
+    let old = if at == 0 || at == head.len - 1 {
+        drop_end(writing, number, &mut head, at == 0)?
+    } else {
+        let old = self::at(&writing.reading(), number, position)?.to_vec();
+        delete(writing, number, position)?;
+        close(writing, number, &mut head, at, 1)?;
+        old
+    };
+    writing.put_head(number, head)?;
+    writing.touch(number);
+    Ok(old)
+}
+
+fn empty(kind: u8) -> &'static str {
+    match kind {
+        kind::DEQUE => "pop from an empty deque",
+        kind::QUEUE | kind::JOINABLE_QUEUE => "the queue is empty",
+        _ => "pop from empty list",
+    }
+}
+
+pub fn remove(writing: &mut Writing, number: u64, index: i64) -> Result<()> {
+    let old = take(writing, number, index, What::Set)?;
+    tree::release(writing, &old)
+}
+
+/// The item that was taken out, a child of it as a plain container.
+pub fn pop(writing: &mut Writing, number: u64, index: i64) -> Result<Vec<u8>> {
+    let old = take(writing, number, index, What::Pop)?;
+    let plain = tree::plain(&writing.reading(), &old)?;
+    tree::release(writing, &old)?;
+    Ok(plain)
+}
+
+/// The first item, taken out as it is, and the position it had.
+pub fn take_first(writing: &mut Writing, number: u64) -> Result<(u64, Vec<u8>)> {
+    let head = transaction::sequence(&writing.reading(), number)?;
+    take(writing, number, 0, What::Pop).map(|old| (head.next, old))
+}
+
+/// Put an item that was taken out in front of all others.
+pub fn put_first(writing: &mut Writing, number: u64, value: &[u8]) -> Result<()> {
+    let mut head = transaction::sequence(&writing.reading(), number)?;
+    push(writing, number, &mut head, value, true)?;
+    writing.put_head(number, head)?;
+    writing.touch(number);
+    Ok(())
+}
+
+/// Put other items into the place of those from `start` to `stop`.
+pub fn replace<V: AsRef<[u8]>>(
+    writing: &mut Writing,
+    number: u64,
+    start: u64,
+    stop: u64,
+    values: &[V],
+) -> Result<()> {
+    let mut head = transaction::sequence(&writing.reading(), number)?;
+    let start = start.min(head.len);
+    let stop = stop.clamp(start, head.len);
+    let mut settled = values
+        .iter()
+        .map(|value| tree::settle(writing, value.as_ref()))
+        .collect::<Result<Vec<_>>>()?;
+    let mut olds = Vec::new();
+    for position in head.next + start..head.next + stop {
+        olds.push(at(&writing.reading(), number, position)?.to_vec());
+    }
+    tree::keep_children(&mut olds, &mut settled);
+    let (had, has) = (stop - start, settled.len() as u64);
+    if has > had {
+        open(writing, number, &mut head, stop, has - had)?;
+    } else if has < had {
+        for position in head.next + start + has..head.next + stop {
+            delete(writing, number, position)?;
+        }
+        close(writing, number, &mut head, start + has, had - has)?;
+    }
+    for (position, value) in (head.next + start..).zip(&settled) {
+        writing.put(&numbered(number, POSITION, position), &[value])?;
+    }
+    super::mapping::keep_links(writing, number, &mut head)?;
+    writing.put_head(number, head)?;
+    writing.touch(number);
+    olds.iter().try_for_each(|old| tree::release(writing, old))?;
+    let head = writing.head(number)?;
+    trim(writing, number, head, true)
+}
+
+pub fn add(writing: &mut Writing, number: u64, index: i64, delta: &[u8]) -> Result<Vec<u8>> {
+    let head = transaction::sequence(&writing.reading(), number)?;
+    let position = position(&head, index, What::Get)?;
+    let sum = integers::sum(at(&writing.reading(), number, position)?, delta)?;
+    writing.put(&numbered(number, POSITION, position), &[&sum])?;
+    writing.touch(number);
+    Ok(sum)
+}
+
+pub fn compare_and_set(
+    writing: &mut Writing,
+    number: u64,
+    index: i64,
+    expected: &[u8],
+    value: &[u8],
+) -> Result<bool> {
+    if get(&writing.reading(), number, index)? != expected {
+        return Ok(false);
+    }
+    set(writing, number, index, value).map(|()| true)
+}
+
+/// Delete all records of a sequence's items; its head is the caller's.
+pub fn delete_all(writing: &mut Writing, number: u64, most: u64) -> Result<u64> {
+    let begin = prefix(number, POSITION);
+    let mut done = 0;
+    while done < most {
+        let first = writing.reading().cursor()?.seek(&begin)?;
+        let Some((key, value)) = first.filter(|(key, _)| key.starts_with(&begin)) else { break };
+        let (position, old) = (number_in(key, 9)?, value.to_vec());
+        delete(writing, number, position)?;
+        tree::release(writing, &old)?;
+        done += 1;
+    }
+    Ok(done)
+}
+
+pub fn clear(writing: &mut Writing, number: u64, mut head: Head) -> Result<()> {
+    delete_all(writing, number, u64::MAX)?;
+    (head.len, head.next) = (0, MIDDLE);
+    super::mapping::keep_links(writing, number, &mut head)?;
+    writing.put_head(number, head)
+}

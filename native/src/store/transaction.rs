@@ -1,0 +1,168 @@
+//! A transaction that writes, with all that its operations share.
+
+use super::bells::{Bells, ALL, GLOBAL};
+use super::lmdb::{Env, Reading, WriteTransaction};
+use super::records::{prefix, Head, Meta, HEAD, HEAD_LEN, META};
+use super::{kind, Error, Result};
+use std::sync::Arc;
+
+/// Raise for the number under which the store keeps its own records.
+#[inline]
+pub fn exists(number: u64) -> Result<()> {
+    if number == 0 {
+        return Err(Error::Gone(number));
+    }
+    Ok(())
+}
+
+/// The head of a container that exists.
+#[inline]
+pub fn head(reading: &Reading<'_>, number: u64) -> Result<Head> {
+    exists(number)?;
+    let record = reading.get(&prefix(number, HEAD))?.ok_or(Error::Gone(number))?;
+    let head = Head::read(record)?;
+    if head.has(Head::DYING) {
+        return Err(Error::Gone(number));
+    }
+    Ok(head)
+}
+
+/// The head of a mapping that exists.
+#[inline]
+pub fn mapping(reading: &Reading<'_>, number: u64) -> Result<Head> {
+    let head = head(reading, number)?;
+    if !kind::is_mapping(head.kind) {
+        return Err(Error::WrongKind(head.kind));
+    }
+    Ok(head)
+}
+
+/// The head of a sequence that exists.
+#[inline]
+pub fn sequence(reading: &Reading<'_>, number: u64) -> Result<Head> {
+    let head = head(reading, number)?;
+    if kind::is_mapping(head.kind) {
+        return Err(Error::WrongKind(head.kind));
+    }
+    Ok(head)
+}
+
+/// Operations take this; what reads alone takes a `Reading`.
+pub struct Writing {
+    transaction: WriteTransaction,
+    env: Arc<Env>,
+    /// The bells of the containers that were changed.
+    touched: u64,
+    /// How many records were written or deleted.
+    changes: u64,
+    /// How many tickets were given.
+    tickets: u64,
+}
+
+impl Writing {
+    pub fn begin(env: &Arc<Env>) -> Result<Self> {
+        let transaction = env.begin_writing()?;
+        Ok(Self { transaction, env: env.clone(), touched: 0, changes: 0, tickets: 0 })
+    }
+
+    #[inline]
+    pub fn reading(&self) -> Reading<'_> {
+        self.transaction.reading()
+    }
+
+    #[inline]
+    fn ensure_room(&self, bytes: usize) -> Result<()> {
+        match &self.env.room {
+            Some(room) => room.ensure(self.env.fd(), self.transaction.next_page(), bytes),
+            None => Ok(()),
+        }
+    }
+
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Result<Option<&[u8]>> {
+        self.reading().get(key)
+    }
+
+    #[inline]
+    pub fn put(&mut self, key: &[u8], parts: &[&[u8]]) -> Result<()> {
+        self.ensure_room(parts.iter().map(|part| part.len()).sum())?;
+        self.changes += 1;
+        self.transaction.put(key, parts)
+    }
+
+    #[inline]
+    pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
+        self.ensure_room(0)?;
+        self.changes += 1;
+        self.transaction.delete(key)
+    }
+
+    pub fn head(&self, number: u64) -> Result<Head> {
+        head(&self.reading(), number)
+    }
+
+    /// Write a head anew, with what else is in its record.
+    #[inline]
+    pub fn put_head(&mut self, number: u64, head: Head) -> Result<()> {
+        let key = prefix(number, HEAD);
+        let record = self.get(&key)?.ok_or(Error::Gone(number))?;
+        if record.len() == HEAD_LEN {
+            return self.put(&key, &[&head.to_bytes()]);
+        }
+        let info = record[HEAD_LEN..].to_vec();
+        self.put(&key, &[&head.to_bytes(), &info])
+    }
+
+    /// What waits for this container is to be woken.
+    #[inline]
+    pub fn touch(&mut self, number: u64) {
+        self.touched |= 1 << Bells::of(number);
+    }
+
+    pub fn touch_all(&mut self) {
+        self.touched = ALL;
+    }
+
+    pub fn meta(&self) -> Result<Meta> {
+        let record = self.get(&prefix(0, META))?;
+        record.map_or(Ok(Meta::FRESH), Meta::read)
+    }
+
+    pub fn put_meta(&mut self, meta: Meta) -> Result<()> {
+        self.put(&prefix(0, META), &[&meta.to_bytes()])
+    }
+
+    /// A number that grows from ticket to ticket, whoever takes it.
+    pub fn next_ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        (self.transaction.id() << 20) + self.tickets
+    }
+
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Which bells are to ring once it is committed.
+    pub fn bells(&self) -> u64 {
+        self.touched | 1 << GLOBAL
+    }
+
+    pub fn commit(self) -> Result<()> {
+        if self.changes == 0 {
+            self.transaction.abort();
+            return Ok(());
+        }
+        self.ensure_room(0)?;
+        crate::crash::reach("store.written");
+        self.transaction.commit()
+    }
+
+    pub fn abort(self) {
+        self.transaction.abort();
+    }
+
+    /// It was inherited by a fork, and is another process's.
+    pub fn forget(self) {
+        self.transaction.forget();
+    }
+}

@@ -1,0 +1,260 @@
+//! What hangs below a value: children that belong to it, and containers that it refers to.
+
+use super::encoding::trees::{Builder, Tree};
+use super::encoding::{check, child, keys, tag, Link, DEPTH};
+use super::lmdb::Reading;
+use super::records::{prefix, Head, Item, HEAD, ORDER, POSITION};
+use super::transaction::{head, Writing};
+use super::{holds, kind, mapping, sequence, Error, Result};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// Make a container. Nothing keeps it alive yet.
+pub fn create(writing: &mut Writing, kind: u8, aux: i64, info: &[u8]) -> Result<u64> {
+    let mut meta = writing.meta()?;
+    let number = meta.next_container;
+    meta.next_container += 1;
+    writing.put_meta(meta)?;
+    writing.put(&prefix(number, HEAD), &[&Head::new(kind, aux).to_bytes(), info])?;
+    Ok(number)
+}
+
+/// What is to be stored for a value: a plain container becomes a child, a reference is counted.
+#[inline]
+pub fn settle<'a>(writing: &mut Writing, value: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+    match value.first() {
+        Some(&tag::TREE) => plant(writing, value, DEPTH).map(Cow::Owned),
+        Some(&tag::REF) => {
+            refer(writing, value)?;
+            Ok(Cow::Borrowed(value))
+        }
+        Some(&tag::CHILD) | None => Err(Error::malformed("no value that may be stored")),
+        Some(_) => Ok(Cow::Borrowed(value)),
+    }
+}
+
+fn refer(writing: &mut Writing, value: &[u8]) -> Result<()> {
+    let link = Link::of(value).ok_or_else(|| Error::malformed("a reference to a container"))?;
+    let mut head = writing.head(link.number).map_err(|error| match error {
+        Error::Gone(number) => {
+            Error::Value(format!("a reference to container {number}, which does not exist"))
+        }
+        error => error,
+    })?;
+    if head.kind != link.kind {
+        return Err(Error::malformed("a reference to a container of another kind"));
+    }
+    head.refs = head.refs.checked_add(1).ok_or_else(|| {
+        Error::Value("a container that is stored in more than 4,294,967,295 places".into())
+    })?;
+    writing.put_head(link.number, head)?;
+    holds::exhume(writing, link.number)
+}
+
+/// Make children of a plain container and of all that are in it.
+fn plant(writing: &mut Writing, value: &[u8], depth: usize) -> Result<Vec<u8>> {
+    let mut tree = Tree::of(value)?;
+    if depth == 0 || !kind::is_plain(tree.kind) {
+        return Err(Error::malformed("a container that cannot be stored in another"));
+    }
+    let number = create(writing, tree.kind, tree.maxlen, &[])?;
+    let mut head = writing.head(number)?;
+    head.set(Head::OWNED, true);
+    writing.put_head(number, head)?;
+    for _ in 0..tree.count {
+        match tree.kind {
+            kind::SET => {
+                let key = keys::Key::of_value(tree.take()?)?;
+                mapping::put_member(writing, number, key)?;
+            }
+            kind::DICT => {
+                let key = keys::Key::of_value(tree.take()?)?;
+                let value = plant_item(writing, tree.take()?, depth)?;
+                mapping::put_settled(writing, number, key, &value)?;
+            }
+            _ => {
+                let value = plant_item(writing, tree.take()?, depth)?;
+                sequence::push_settled(writing, number, &value)?;
+            }
+        }
+    }
+    tree.finish()?;
+    Ok(child(tree.kind, number).to_vec())
+}
+
+fn plant_item<'a>(writing: &mut Writing, value: &'a [u8], depth: usize) -> Result<Cow<'a, [u8]>> {
+    if value.first() == Some(&tag::TREE) {
+        return plant(writing, value, depth - 1).map(Cow::Owned);
+    }
+    settle(writing, value)
+}
+
+/// A value is gone from its place: what hangs below it is let go.
+#[inline]
+pub fn release(writing: &mut Writing, value: &[u8]) -> Result<()> {
+    match Link::of(value) {
+        Some(link) => release_link(writing, link),
+        None => Ok(()),
+    }
+}
+
+#[cold]
+pub fn release_link(writing: &mut Writing, link: Link) -> Result<()> {
+    let mut head = match writing.head(link.number) {
+        Ok(head) => head,
+        // It is being taken apart already.
+        Err(Error::Gone(_)) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if link.owned {
+        head.set(Head::OWNED, false);
+    } else {
+        head.refs = head.refs.saturating_sub(1);
+    }
+    writing.put_head(link.number, head)?;
+    holds::bury_if_unwanted(writing, link.number)
+}
+
+/// Whether storing `new` in the place of `old` would change nothing but who owns the container.
+pub fn is_same_container(old: &[u8], new: &[u8]) -> bool {
+    match (Link::of(old), Link::of(new)) {
+        (Some(old), Some(new)) => old.number == new.number && !new.owned,
+        _ => false,
+    }
+}
+
+/// Replace a value that is stored: what to store, or nothing if it is there already.
+pub fn exchange<'a>(
+    writing: &mut Writing,
+    old: &[u8],
+    new: &'a [u8],
+) -> Result<Option<Cow<'a, [u8]>>> {
+    if is_same_container(old, new) {
+        return Ok(None);
+    }
+    // The new one first: what the old one lets go may be in it.
+    let settled = settle(writing, new)?;
+    release(writing, old)?;
+    Ok(Some(settled))
+}
+
+/// A child that is put back into the sequence that it is taken from, as sorting does, stays its own:
+/// the reference goes instead.
+pub fn keep_children(olds: &mut [Vec<u8>], settled: &mut [Cow<'_, [u8]>]) {
+    let mut own: HashMap<u64, usize> = olds
+        .iter()
+        .enumerate()
+        .filter_map(|(index, old)| Some((Link::of(old).filter(|link| link.owned)?.number, index)))
+        .collect();
+    if own.is_empty() {
+        return;
+    }
+    for value in settled {
+        let Some(link) = Link::of(value).filter(|link| !link.owned) else { continue };
+        if let Some(index) = own.remove(&link.number) {
+            let reference = value.to_vec();
+            *value = Cow::Owned(std::mem::replace(&mut olds[index], reference));
+        }
+    }
+}
+
+/// A deep copy of a container in one piece.
+pub fn snapshot(reading: &Reading<'_>, number: u64) -> Result<Vec<u8>> {
+    let mut builder = Builder::new();
+    copy(reading, number, &mut builder, 0)?;
+    Ok(builder.bytes)
+}
+
+/// What is given to who takes a value away: a child as a plain container.
+#[inline]
+pub fn plain(reading: &Reading<'_>, value: &[u8]) -> Result<Vec<u8>> {
+    match Link::of(value) {
+        Some(link) if link.owned => snapshot(reading, link.number),
+        _ => Ok(value.to_vec()),
+    }
+}
+
+fn copy(reading: &Reading<'_>, number: u64, builder: &mut Builder, depth: usize) -> Result<()> {
+    // Children can become deeper than a tree that was stored; a child cannot be in itself.
+    if depth > 10 * DEPTH {
+        return Err(Error::Value("containers more than 1000 deep".into()));
+    }
+    let head = head(reading, number)?;
+    let maxlen = if head.kind == kind::DEQUE { head.aux } else { -1 };
+    let begun = builder.begin(head.kind, maxlen);
+    let count = if kind::is_mapping(head.kind) {
+        copy_mapping(reading, number, head.kind, builder, depth)?
+    } else {
+        copy_sequence(reading, number, builder, depth)?
+    };
+    builder.end(begun, count)
+}
+
+fn copy_mapping(
+    reading: &Reading<'_>,
+    number: u64,
+    kind: u8,
+    builder: &mut Builder,
+    depth: usize,
+) -> Result<usize> {
+    let begin = prefix(number, ORDER);
+    let mut cursor = reading.cursor()?;
+    let mut record = cursor.seek(&begin)?;
+    let mut count = 0;
+    while let Some((_, canonical)) = record.filter(|(key, _)| key.starts_with(&begin)) {
+        let item = ordered(reading, number, canonical)?;
+        builder.item(&keys::to_value(canonical, item.original)?)?;
+        if kind != kind::SET {
+            copy_value(reading, item.value, builder, depth)?;
+        }
+        count += 1;
+        record = cursor.following()?;
+    }
+    Ok(count)
+}
+
+/// The item that an order's record names.
+pub fn ordered<'t>(reading: &Reading<'t>, number: u64, canonical: &[u8]) -> Result<Item<'t>> {
+    let mut key = keys::Canonical::from_bytes(canonical)?;
+    let record = reading.get(key.behind(&prefix(number, super::records::ITEM)))?;
+    Item::read(record.ok_or_else(|| Error::corrupt("an item is missing"))?)
+}
+
+fn copy_sequence(
+    reading: &Reading<'_>,
+    number: u64,
+    builder: &mut Builder,
+    depth: usize,
+) -> Result<usize> {
+    let begin = prefix(number, POSITION);
+    let mut cursor = reading.cursor()?;
+    let mut record = cursor.seek(&begin)?;
+    let mut count = 0;
+    while let Some((_, value)) = record.filter(|(key, _)| key.starts_with(&begin)) {
+        copy_value(reading, value, builder, depth)?;
+        count += 1;
+        record = cursor.following()?;
+    }
+    Ok(count)
+}
+
+fn copy_value(
+    reading: &Reading<'_>,
+    value: &[u8],
+    builder: &mut Builder,
+    depth: usize,
+) -> Result<()> {
+    match Link::of(value) {
+        Some(link) if link.owned => {
+            let begun = builder.begin_item();
+            copy(reading, link.number, builder, depth + 1)?;
+            builder.end_item(begun)
+        }
+        _ => builder.item(value),
+    }
+}
+
+/// Raise unless a value from outside may be stored.
+pub fn check_value(value: &[u8]) -> Result<()> {
+    check::value(value)
+}

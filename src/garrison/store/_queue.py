@@ -89,7 +89,10 @@ class Queue(Face):
         DeadlockError
             If it would have to wait inside of a transaction.
         """
-        self._wait("put", lambda: self._put([item]), queue.Full, block, timeout)
+        if timeout is None and not self.maxsize:
+            self._append([item])
+        else:
+            self._wait("put", lambda: self._put([item]), queue.Full, block, timeout)
 
     def put_nowait(self, item: Any) -> None:
         """Put an item at the end, or raise `queue.Full` at once."""
@@ -145,6 +148,11 @@ class Queue(Face):
         DeadlockError
             If it would have to wait inside of a transaction.
         """
+        if timeout is None:
+            try:
+                return self._store.list_pop(self._c, 0)
+            except IndexError:
+                pass
         return self._wait("get", self._get, queue.Empty, block, timeout)
 
     def get_nowait(self) -> Any:

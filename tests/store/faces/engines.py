@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copyreg
+import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +15,7 @@ from garrison import _core
 from garrison.store import Codec, face
 
 from ..tools import MEBIBYTE, WORDS, Memory  # noqa: TID252 - tests/store is a package of its own
-from .model import Model
+from .model import FarModel, Model
 from .model_codec import encode_key
 
 _opened: WeakValueDictionary[bytes, Any] = WeakValueDictionary()
@@ -32,9 +33,9 @@ def _hooks(encode_key: Any) -> Iterator[Codec]:
 
 
 @contextmanager
-def model() -> Iterator[Any]:
+def model(kind: type[Model] = Model) -> Iterator[Any]:
     with _hooks(encode_key) as hooks:
-        store = _opened[hooks.uuid] = Model(hooks)
+        store = _opened[hooks.uuid] = kind(hooks)
         yield store
 
 
@@ -61,7 +62,11 @@ def lmdb() -> Iterator[Any]:
         yield store
 
 
-ENGINES: dict[str, Callable[[], AbstractContextManager[Any]]] = {"model": model, "lmdb": lmdb}
+ENGINES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "model": model,
+    "far": functools.partial(model, FarModel),
+    "lmdb": lmdb,
+}
 
 
 def _find(uuid: bytes) -> Any:
@@ -73,4 +78,5 @@ def _reduce(store: Any) -> Any:
 
 
 copyreg.pickle(Model, _reduce)
+copyreg.pickle(FarModel, _reduce)
 copyreg.pickle(_core.Store, _reduce)

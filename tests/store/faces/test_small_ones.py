@@ -18,11 +18,14 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
+from functools import partial
 from typing import Any
 
 import pytest
 
 from garrison.store import Dict, _contract, make
+
+from .engines import ENGINES
 
 # --- Namespace --------------------------------------------------------------------------------
 
@@ -176,6 +179,24 @@ def test_update_with(store: Any) -> None:
     assert d == {"a": 2, "b": 11, "none": None, "list": [1, 2, 3, 4]}
     with pytest.raises(KeyError, match="missing"):
         d.update_with("missing", str)
+
+
+def test_a_step_that_somebody_came_between_is_done_again() -> None:
+    with ENGINES["far"]() as store:
+        d, items = make(store, _contract.DICT, {"n": 1}), make(store, _contract.LIST, [1])
+        updates: list[Any] = [partial(d.update_with, "n"), partial(items.update_with, 0)]
+        for update in updates:
+            calls: list[int] = []
+
+            def add_and_disturb(n: int, calls: list[int] = calls) -> int:
+                calls.append(n)
+                if len(calls) < 3:
+                    d["n"] = items[0] = n + 10
+                return n + 1
+
+            update(add_and_disturb)
+            assert calls == [calls[0], calls[0] + 10, calls[0] + 20]
+        assert (d, items) == ({"n": 41}, [42])
 
 
 def test_atomic_steps_of_many_threads(store: Any) -> None:

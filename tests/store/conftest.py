@@ -1,16 +1,17 @@
-"""Each test of a face runs on each engine."""
+"""A store for each test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from .engines import ENGINES
+from garrison import _core
+
+from .tools import open_store
 
 
-@pytest.fixture(params=sorted(ENGINES))
-def store(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with ENGINES[request.param]() as opened:
+@pytest.fixture
+def store() -> Iterator[_core.Store]:
+    with open_store() as opened:
         yield opened

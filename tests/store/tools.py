@@ -115,7 +115,12 @@ WORDS = Words()
 
 @contextlib.contextmanager
 def open_store(
-    size: int = 64 * MEBIBYTE, folder: Path | None = None, sync: bool = False, owner: int = 1
+    size: int = 64 * MEBIBYTE,
+    folder: Path | None = None,
+    *,
+    in_memory: bool | None = None,
+    sync: bool = False,
+    owner: int = 1,
 ) -> Iterator[_core.Store]:
     memory = Memory()
     try:
@@ -126,7 +131,7 @@ def open_store(
                 words.lock,
                 words.bells,
                 size=size,
-                in_memory=folder is None,
+                in_memory=folder is None if in_memory is None else in_memory,
                 sync=sync,
                 owner=owner,
             )

@@ -1,6 +1,7 @@
 //! Items of a queue that were taken and not yet dealt with: signed for, and given back if who has
 //! them is gone.
 
+use super::encoding::Link;
 use super::lmdb::Reading;
 use super::records::{number_in, numbered, own, prefix, Claim, CLAIM, CLAIMED_BY};
 use super::transaction::Writing;
@@ -23,6 +24,7 @@ fn remove(writing: &mut Writing, number: u64, ticket: u64) -> Result<Option<Vec<
     let Some(record) = writing.get(&key)? else { return Ok(None) };
     let claim = Claim::read(record)?;
     let (owner, value) = (claim.owner, claim.value.to_vec());
+    writing.will_free();
     writing.delete(&key)?;
     writing.delete(&own(CLAIMED_BY, [owner, number, ticket]))?;
     writing.touch(number);
@@ -73,19 +75,16 @@ fn claimed_by(reading: &Reading<'_>, owner: u64) -> Result<Vec<(u64, u64)>> {
     Ok(found)
 }
 
-/// Delete the claims of a container that is taken apart.
+/// Delete the claims of a container that is taken apart, so many at most.
 pub fn delete_all(writing: &mut Writing, number: u64, most: u64) -> Result<u64> {
-    let begin = prefix(number, CLAIM);
-    let mut done = 0;
-    while done < most {
-        let first = writing.reading().cursor()?.seek(&begin)?;
-        let Some((key, record)) = first.filter(|(key, _)| key.starts_with(&begin)) else { break };
-        let (ticket, claim) = (number_in(key, 9)?, Claim::read(record)?);
-        let (owner, value) = (claim.owner, claim.value.to_vec());
-        writing.delete(&numbered(number, CLAIM, ticket))?;
-        writing.delete(&own(CLAIMED_BY, [owner, number, ticket]))?;
-        tree::release(writing, &value)?;
-        done += 1;
-    }
+    let (mut links, mut signed) = (Vec::new(), Vec::new());
+    let done = writing.delete_range(&prefix(number, CLAIM), most, |key, record| {
+        let claim = Claim::read(record)?;
+        links.extend(Link::of(claim.value));
+        signed.push(own(CLAIMED_BY, [claim.owner, number, number_in(key, 9)?]));
+        Ok(())
+    })?;
+    signed.iter().try_for_each(|key| writing.delete(key).map(|_| ()))?;
+    links.into_iter().try_for_each(|link| tree::release_link(writing, link))?;
     Ok(done)
 }

@@ -26,6 +26,7 @@ pub fn hold(writing: &mut Writing, number: u64, owner: u64) -> Result<()> {
 
 /// Undo one `hold`; nothing happens if there is none.
 pub fn drop(writing: &mut Writing, number: u64, owner: u64) -> Result<()> {
+    writing.will_free();
     let key = own(HOLD, [number, owner]);
     let held = writing.get(&key)?.and_then(|record| u32_at(record, 0)).unwrap_or(0);
     match held {
@@ -43,6 +44,7 @@ fn drop_all(writing: &mut Writing, number: u64, owner: u64) -> Result<()> {
 
 /// Everything that an owner has: holds, and claimed items.
 pub fn release_owner(writing: &mut Writing, owner: u64) -> Result<()> {
+    writing.will_free();
     claims::give_all_back(writing, owner)?;
     let begin = own(HELD_BY, [owner]);
     while let Some(number) = first_number(&writing.reading(), &begin)? {
@@ -113,6 +115,7 @@ pub fn exhume(writing: &mut Writing, number: u64) -> Result<()> {
 
 /// Take apart what is buried, so many records at most; how many containers are still buried.
 pub fn sweep(writing: &mut Writing, limit: u64, among: Option<&[u64]>) -> Result<u64> {
+    writing.will_free();
     let mut left = limit;
     for number in graves(&writing.reading())? {
         if left > 0 && among.is_none_or(|chosen| chosen.contains(&number)) {
@@ -160,6 +163,7 @@ fn take_apart(writing: &mut Writing, number: u64, most: u64) -> Result<u64> {
 
 /// Bury all that cannot be reached from a name or a hold: containers that refer to each other.
 pub fn collect(writing: &mut Writing) -> Result<u64> {
+    writing.will_free();
     let reached = reachable(&writing.reading())?;
     let mut buried = 0;
     for (number, head) in heads(&writing.reading())? {

@@ -17,6 +17,10 @@ pub const READERS: u32 = 4096;
 /// LMDB's `mt_next_pgno` lies behind two pointers, a number and a mutex.
 const NEXT_PAGE_AT: usize = 24 + size_of::<libc::pthread_mutex_t>();
 pub const PAGE: u64 = 4096;
+/// Pages that only who frees others may use, so that a full store can be emptied: a share of all.
+const SPARE_SHARE: usize = 32;
+const LEAST_SPARE: usize = 16;
+const MOST_SPARE: usize = 2048;
 
 fn check(code: libc::c_int) -> Result<()> {
     if code == ffi::MDB_SUCCESS {
@@ -60,6 +64,10 @@ unsafe fn bytes<'a>(value: &ffi::MDB_val) -> &'a [u8] {
     unsafe { std::slice::from_raw_parts(value.mv_data.cast(), value.mv_size) }
 }
 
+fn unknown_layout() -> Error {
+    Error::Version("this LMDB has structs of another layout".into())
+}
+
 /// How a store is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -72,7 +80,10 @@ pub struct Options {
 pub struct Env {
     raw: *mut ffi::MDB_env,
     fd: i32,
-    pub room: Option<Room>,
+    pub room: Room,
+    /// LMDB's `me_maxpg`: pages from here on do not exist.
+    limit: *mut usize,
+    pages: usize,
     /// Readers are checked when the file has grown beyond.
     checked: Slot<u64>,
 }
@@ -89,7 +100,7 @@ pub struct Facts {
 }
 
 impl Env {
-    pub fn open(path: &Path, options: &Options, room: Option<Room>) -> Result<Self> {
+    pub fn open(path: &Path, options: &Options, room: Room) -> Result<Self> {
         use std::os::unix::ffi::OsStrExt;
         let text = CString::new(path.as_os_str().as_bytes())
             .map_err(|_| Error::Value("a path with a zero byte".into()))?;
@@ -107,11 +118,75 @@ impl Env {
                 .and_then(|()| check(ffi::mdb_env_set_maxreaders(raw, READERS)))
                 .and_then(|()| check(ffi::mdb_env_open(raw, text.as_ptr(), flags, 0o600)))
         };
-        let mut env = Self { raw, fd: -1, room, checked: Slot::new(256) };
+        let (limit, checked) = (null_mut(), Slot::new(256));
+        let mut env = Self { raw, fd: -1, room, limit, pages: 0, checked };
         opened?;
         // SAFETY: it is open.
         check(unsafe { ffi::mdb_env_get_fd(raw, &raw mut env.fd) })?;
+        env.find_limit()?;
         Ok(env)
+    }
+
+    /// The map's size, another number, and the map's pages follow each other in LMDB's `MDB_env`.
+    fn find_limit(&mut self) -> Result<()> {
+        // SAFETY: the struct is longer than that, and a struct of numbers and pointers.
+        let size = unsafe {
+            let mut info: ffi::MDB_envinfo = std::mem::zeroed();
+            ffi::mdb_env_info(self.raw, &raw mut info);
+            info.me_mapsize as usize
+        };
+        let words = self.raw.cast::<usize>();
+        self.pages = size / PAGE as usize;
+        // SAFETY: as above.
+        let is_there =
+            |&at: &usize| unsafe { *words.add(at) == size && *words.add(at + 2) == self.pages };
+        let at = (0..30).find(is_there).ok_or_else(unknown_layout)?;
+        // SAFETY: as above.
+        self.limit = unsafe { words.add(at + 2) };
+        Ok(())
+    }
+
+    /// Have LMDB use no pages but those that have memory, whatever it needs; and keep some for who
+    /// frees others.
+    #[inline]
+    pub fn limit_to_room(&self, frees: bool) {
+        let reserved = (self.room.reserved() / PAGE) as usize;
+        let pages = reserved.min(self.pages);
+        let spare = if frees { 0 } else { (pages / SPARE_SHARE).clamp(LEAST_SPARE, MOST_SPARE) };
+        // SAFETY: a number that LMDB reads when it begins a transaction and in the one that writes,
+        // which is this thread's.
+        unsafe { *self.limit = pages.saturating_sub(spare) };
+    }
+
+    /// Why the store is full: LMDB takes the end of what is reserved for that of the store.
+    #[cold]
+    pub fn explain(&self, error: Error) -> Error {
+        let reserved = self.room.reserved();
+        match error {
+            Error::Full(_) if reserved < self.pages as u64 * PAGE => {
+                Error::Full(format!("there is no memory for more than its {reserved} bytes"))
+            }
+            // LMDB says so when less was written than it has asked for.
+            Error::System(libc::EIO) if self.is_disk_full() => {
+                Error::Full("the disk is full".into())
+            }
+            error => error,
+        }
+    }
+
+    fn is_disk_full(&self) -> bool {
+        // SAFETY: a struct of numbers, which the call fills.
+        unsafe {
+            let mut disk: libc::statvfs = std::mem::zeroed();
+            libc::fstatvfs(self.fd, &raw mut disk) == 0 && disk.f_bavail * disk.f_frsize < 1 << 20
+        }
+    }
+
+    /// Undo it: others may have reserved more by the time that this process looks again.
+    #[inline]
+    pub fn unlimit(&self) {
+        // SAFETY: as above.
+        unsafe { *self.limit = self.pages };
     }
 
     pub fn fd(&self) -> i32 {
@@ -186,7 +261,7 @@ impl Env {
         if facts.last_transaction != id || next_page(fresh.raw) == facts.last_page + 1 {
             return Ok(());
         }
-        Err(Error::Version("this LMDB has transactions of another layout".into()))
+        Err(unknown_layout())
     }
 }
 
@@ -279,11 +354,6 @@ impl<'t> Cursor<'t> {
 
     pub fn previous(&mut self) -> Result<Option<Record<'t>>> {
         self.step(&[], ffi::MDB_PREV)
-    }
-
-    /// End it without touching what a fork has left.
-    pub fn forget(self) {
-        std::mem::forget(self);
     }
 }
 
@@ -390,6 +460,30 @@ impl WriteTransaction {
             ffi::MDB_NOTFOUND => Ok(false),
             code => Err(failure(code)),
         }
+    }
+
+    /// Delete the first records whose keys begin like this, so many at most, and show each before; how
+    /// many there were.
+    pub fn delete_range(
+        &mut self,
+        begin: &[u8],
+        most: u64,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<u64> {
+        let mut cursor = self.reading().cursor()?;
+        let mut record = cursor.seek(begin)?;
+        let mut done = 0;
+        while let Some((key, found)) = record.filter(|(key, _)| key.starts_with(begin)) {
+            if done == most {
+                break;
+            }
+            each(key, found)?;
+            // SAFETY: it is open, and stands on a record, which is not looked at any more.
+            check(unsafe { ffi::mdb_cursor_del(cursor.raw, 0) })?;
+            done += 1;
+            record = cursor.following()?;
+        }
+        Ok(done)
     }
 
     pub fn commit(self) -> Result<()> {

@@ -2,7 +2,7 @@
 //! in which they came.
 
 use super::encoding::keys::{to_value, Canonical, Key};
-use super::encoding::{integers, tag};
+use super::encoding::{integers, tag, Link};
 use super::lmdb::Reading;
 use super::records::{number_in, numbered, prefix, Head, Item, ITEM, ORDER};
 use super::transaction::{self, Writing};
@@ -159,6 +159,7 @@ fn replace(
 
 /// Take an item out; what it was. What hangs below its value is not yet let go.
 fn take(writing: &mut Writing, number: u64, canonical: &mut Canonical) -> Result<Old> {
+    writing.will_free();
     let old = old(writing, number, canonical)?.ok_or(Error::Missing)?;
     let mut head = transaction::mapping(&writing.reading(), number)?;
     head.len -= 1;
@@ -273,26 +274,17 @@ pub fn compare_and_set(
     Ok(true)
 }
 
-/// Delete all records of a mapping's items; its head is the caller's.
+/// Delete records of a mapping's items, so many at most; its head is the caller's. In the order of
+/// their keys, not in their own: so a page is gone before the next one is touched.
 pub fn delete_all(writing: &mut Writing, number: u64, most: u64) -> Result<u64> {
-    let mut done = 0;
-    while done < most {
-        let Some((seq, canonical)) = end(&writing.reading(), number, false)? else { break };
-        let mut canonical = Canonical::from_bytes(canonical)?;
-        let old = old_of_any(writing, number, &mut canonical)?;
-        writing.delete(canonical.behind(&prefix(number, ITEM)))?;
-        writing.delete(&numbered(number, ORDER, seq))?;
-        tree::release(writing, &old)?;
-        done += 1;
-    }
-    Ok(done)
-}
-
-/// The value of an item, whether its container still counts or not.
-fn old_of_any(writing: &Writing, number: u64, canonical: &mut Canonical) -> Result<Vec<u8>> {
-    let record = writing.get(canonical.behind(&prefix(number, ITEM)))?;
-    let record = record.ok_or_else(|| Error::corrupt("an item is missing"))?;
-    Item::read(record).map(|item| item.value.to_vec())
+    let mut links = Vec::new();
+    let items = writing.delete_range(&prefix(number, ITEM), most, |_, record| {
+        links.extend(Link::of(Item::read(record)?.value));
+        Ok(())
+    })?;
+    let order = writing.delete_range(&prefix(number, ORDER), most - items, |_, _| Ok(()))?;
+    links.into_iter().try_for_each(|link| tree::release_link(writing, link))?;
+    Ok(items + order)
 }
 
 pub fn clear(writing: &mut Writing, number: u64, mut head: Head) -> Result<()> {

@@ -38,6 +38,7 @@ pub fn named(
 /// Forget a name; false if nobody has it.
 pub fn remove(writing: &mut Writing, name: &str) -> Result<bool> {
     let Some((_, number)) = find(&writing.reading(), name)? else { return Ok(false) };
+    writing.will_free();
     writing.delete(&key_of(name)?)?;
     let mut head = writing.head(number)?;
     head.set(Head::NAMED, false);

@@ -1,7 +1,10 @@
 //! Memory for a store's file, reserved before it is written: a full machine is an error, not SIGBUS.
 //!
-//! The file is as long as the store may ever become, and sparse. All pages up to a mark have memory;
-//! the mark lies in shared memory, and whoever has the writers' lock may move it.
+//! In memory the file is as long as the store may ever become, and sparse; on a disk it grows. All
+//! pages up to a mark have memory;
+//! the mark lies in shared memory, and whoever has the writers' lock may move it. What is reserved
+//! ahead is a guess on the safe side; that nothing beyond the mark is written does not depend on it:
+//! LMDB takes the mark for the end of the file.
 
 use super::lmdb::PAGE;
 use super::{Error, Result};
@@ -39,38 +42,42 @@ impl Room {
         self.mark().load(Ordering::Acquire)
     }
 
-    /// See that a record of so many bytes can be written, and all be committed.
+    /// Whether a record of so many bytes can be written, and all be committed, without more memory.
     #[inline]
-    pub fn ensure(&self, fd: i32, next_page: u64, bytes: usize) -> Result<()> {
-        let pages = next_page + bytes as u64 / PAGE + FOR_A_RECORD + FOR_A_COMMIT;
-        let needed = (pages + pages / SHARE_FOR_A_COMMIT) * PAGE;
+    pub fn is_enough(&self, next_page: u64, bytes: usize) -> bool {
         let reserved = self.reserved();
-        if needed <= reserved || reserved >= self.size {
-            return Ok(());
-        }
-        self.grow(fd, reserved, needed.min(self.size))
+        needed(next_page, bytes) <= reserved || reserved >= self.size
     }
 
+    /// Reserve more, if there is more. If not, what is free inside may do.
     #[cold]
-    fn grow(&self, fd: i32, reserved: u64, needed: u64) -> Result<()> {
-        let generous =
-            (reserved + (reserved / 4).clamp(LEAST, MOST)).clamp(needed, self.size.max(needed));
-        let mut outcome = reserve(fd, reserved, generous);
-        let mut now = generous;
-        if outcome.is_err() && needed < generous {
-            outcome = reserve(fd, reserved, needed);
-            now = needed;
-        }
-        outcome.map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT | libc::ENOMEM | libc::EFBIG) => {
-                Error::Full(format!("no memory for more than {reserved} bytes: {error}"))
+    pub fn grow(&self, fd: i32, next_page: u64, bytes: usize) -> Result<()> {
+        let reserved = self.reserved();
+        let enough = needed(next_page, bytes).min(self.size);
+        let generous = (reserved + (reserved / 4).clamp(LEAST, MOST)).clamp(enough, self.size);
+        for now in [generous, enough] {
+            match reserve(fd, reserved, now).map_err(|error| error.raw_os_error()) {
+                Ok(()) => {
+                    crate::crash::reach("store.reserved");
+                    self.mark().store(now, Ordering::Release);
+                    return Ok(());
+                }
+                // A file system that cannot: then a full disk shows when it is written to.
+                Err(Some(libc::EOPNOTSUPP)) => {
+                    self.mark().store(self.size, Ordering::Release);
+                    return Ok(());
+                }
+                Err(Some(libc::ENOSPC | libc::EDQUOT | libc::ENOMEM | libc::EFBIG)) => {}
+                Err(code) => return Err(Error::System(code.unwrap_or(libc::EIO))),
             }
-            code => Error::System(code.unwrap_or(libc::EIO)),
-        })?;
-        crate::crash::reach("store.reserved");
-        self.mark().store(now, Ordering::Release);
+        }
         Ok(())
     }
+}
+
+fn needed(next_page: u64, bytes: usize) -> u64 {
+    let pages = next_page + bytes as u64 / PAGE + FOR_A_RECORD + FOR_A_COMMIT;
+    (pages + pages / SHARE_FOR_A_COMMIT) * PAGE
 }
 
 fn reserve(fd: i32, from: u64, to: u64) -> std::io::Result<()> {

@@ -3,9 +3,9 @@
 //! Positions begin in the middle of all numbers, so that both ends can grow; what is put into the
 //! middle moves the shorter side.
 
-use super::encoding::integers;
+use super::encoding::{integers, Link};
 use super::lmdb::Reading;
-use super::records::{number_in, numbered, prefix, Head, MIDDLE, POSITION};
+use super::records::{numbered, prefix, Head, MIDDLE, POSITION};
 use super::transaction::{self, Writing};
 use super::{kind, tree, Error, Result};
 
@@ -48,15 +48,15 @@ pub fn get<'t>(reading: &Reading<'t>, number: u64, index: i64) -> Result<&'t [u8
     at(reading, number, position(&head, index, What::Get)?)
 }
 
-/// The items from `start` to `stop`, as indices that were cut to the length.
+/// The items from `start` to `stop`; what is negative counts from the end, as in Python.
 pub fn slice<'t>(
     reading: &Reading<'t>,
     number: u64,
-    start: u64,
-    stop: u64,
+    start: i64,
+    stop: i64,
 ) -> Result<Vec<&'t [u8]>> {
     let head = transaction::sequence(reading, number)?;
-    let (start, stop) = (start.min(head.len), stop.min(head.len));
+    let (start, stop) = (cut(start, head.len), cut(stop, head.len));
     let mut items = Vec::new();
     if start >= stop {
         return Ok(items);
@@ -71,6 +71,13 @@ pub fn slice<'t>(
         record = cursor.following()?;
     }
     Err(Error::corrupt("a sequence is too short"))
+}
+
+fn cut(bound: i64, len: u64) -> u64 {
+    if bound < 0 {
+        return len.saturating_sub(bound.unsigned_abs());
+    }
+    len.min(bound.unsigned_abs())
 }
 
 pub fn set(writing: &mut Writing, number: u64, index: i64, value: &[u8]) -> Result<()> {
@@ -227,6 +234,7 @@ pub fn insert(writing: &mut Writing, number: u64, index: i64, value: &[u8]) -> R
 /// Take an item out; what it was. What hangs below it is not yet let go.
 fn take(writing: &mut Writing, number: u64, index: i64, what: What) -> Result<Vec<u8>> {
     let mut head = transaction::sequence(&writing.reading(), number)?;
+    writing.will_free();
     if head.len == 0 && what == What::Pop {
         return Err(Error::Index(empty(head.kind)));
     }
@@ -292,7 +300,7 @@ pub fn replace<V: AsRef<[u8]>>(
     let mut head = transaction::sequence(&writing.reading(), number)?;
     let start = start.min(head.len);
     let stop = stop.clamp(start, head.len);
-    let settled = values
+    let mut settled = values
         .iter()
         .map(|value| tree::settle(writing, value.as_ref()))
         .collect::<Result<Vec<_>>>()?;
@@ -300,10 +308,12 @@ pub fn replace<V: AsRef<[u8]>>(
     for position in head.next + start..head.next + stop {
         olds.push(at(&writing.reading(), number, position)?.to_vec());
     }
+    tree::keep_children(&mut olds, &mut settled);
     let (had, has) = (stop - start, settled.len() as u64);
     if has > had {
         open(writing, number, &mut head, stop, has - had)?;
     } else if has < had {
+        writing.will_free();
         for position in head.next + start + has..head.next + stop {
             delete(writing, number, position)?;
         }
@@ -342,18 +352,14 @@ pub fn compare_and_set(
     set(writing, number, index, value).map(|()| true)
 }
 
-/// Delete all records of a sequence's items; its head is the caller's.
+/// Delete records of a sequence's items, so many at most; its head is the caller's.
 pub fn delete_all(writing: &mut Writing, number: u64, most: u64) -> Result<u64> {
-    let begin = prefix(number, POSITION);
-    let mut done = 0;
-    while done < most {
-        let first = writing.reading().cursor()?.seek(&begin)?;
-        let Some((key, value)) = first.filter(|(key, _)| key.starts_with(&begin)) else { break };
-        let (position, old) = (number_in(key, 9)?, value.to_vec());
-        delete(writing, number, position)?;
-        tree::release(writing, &old)?;
-        done += 1;
-    }
+    let mut links = Vec::new();
+    let done = writing.delete_range(&prefix(number, POSITION), most, |_, value| {
+        links.extend(Link::of(value));
+        Ok(())
+    })?;
+    links.into_iter().try_for_each(|link| tree::release_link(writing, link))?;
     Ok(done)
 }
 

@@ -1,7 +1,7 @@
 //! A transaction that writes, with all that its operations share.
 
 use super::bells::{Bells, ALL, GLOBAL};
-use super::lmdb::{Env, Reading, WriteTransaction};
+use super::lmdb::{Env, Reading, WriteTransaction, PAGE};
 use super::records::{prefix, Head, Meta, HEAD, HEAD_LEN, META};
 use super::{kind, Error, Result};
 use std::sync::Arc;
@@ -51,6 +51,10 @@ pub fn sequence(reading: &Reading<'_>, number: u64) -> Result<Head> {
 pub struct Writing {
     transaction: WriteTransaction,
     env: Arc<Env>,
+    /// There was no more memory to reserve.
+    is_last_room: bool,
+    /// The operation under way makes room.
+    frees: bool,
     /// The bells of the containers that were changed.
     touched: u64,
     /// How many records were written or deleted.
@@ -61,8 +65,11 @@ pub struct Writing {
 
 impl Writing {
     pub fn begin(env: &Arc<Env>) -> Result<Self> {
-        let transaction = env.begin_writing()?;
-        Ok(Self { transaction, env: env.clone(), touched: 0, changes: 0, tickets: 0 })
+        env.unlimit();
+        let (transaction, env) = (env.begin_writing()?, env.clone());
+        env.limit_to_room(false);
+        let (is_last_room, frees) = (false, false);
+        Ok(Self { transaction, env, is_last_room, frees, touched: 0, changes: 0, tickets: 0 })
     }
 
     #[inline]
@@ -71,10 +78,38 @@ impl Writing {
     }
 
     #[inline]
-    fn ensure_room(&self, bytes: usize) -> Result<()> {
-        match &self.env.room {
-            Some(room) => room.ensure(self.env.fd(), self.transaction.next_page(), bytes),
-            None => Ok(()),
+    fn ensure_room(&mut self, bytes: usize) -> Result<()> {
+        let room = &self.env.room;
+        if self.is_last_room || room.is_enough(self.transaction.next_page(), bytes) {
+            return Ok(());
+        }
+        self.grow(bytes)
+    }
+
+    #[cold]
+    fn grow(&mut self, bytes: usize) -> Result<()> {
+        let room = &self.env.room;
+        let next_page = self.transaction.next_page();
+        room.grow(self.env.fd(), next_page, bytes)?;
+        self.is_last_room = !room.is_enough(next_page, bytes);
+        self.env.limit_to_room(self.frees);
+        Ok(())
+    }
+
+    /// What is done now makes room, and may use what is kept for that.
+    #[inline]
+    pub fn will_free(&mut self) {
+        if !self.frees {
+            self.frees = true;
+            self.env.limit_to_room(true);
+        }
+    }
+
+    /// An operation of several is over.
+    pub fn end_operation(&mut self) {
+        if self.frees {
+            self.frees = false;
+            self.env.limit_to_room(false);
         }
     }
 
@@ -87,14 +122,39 @@ impl Writing {
     pub fn put(&mut self, key: &[u8], parts: &[&[u8]]) -> Result<()> {
         self.ensure_room(parts.iter().map(|part| part.len()).sum())?;
         self.changes += 1;
-        self.transaction.put(key, parts)
+        self.transaction.put(key, parts).map_err(|error| self.env.explain(error))
     }
 
     #[inline]
     pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
         self.ensure_room(0)?;
         self.changes += 1;
-        self.transaction.delete(key)
+        self.transaction.delete(key).map_err(|error| self.env.explain(error))
+    }
+
+    /// Delete the first records whose keys begin like this, so many at most, and show each before; how
+    /// many there were.
+    pub fn delete_range(
+        &mut self,
+        begin: &[u8],
+        most: u64,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<u64> {
+        const STEP: u64 = 64;
+        self.will_free();
+        let mut done = 0;
+        while done < most {
+            self.ensure_room(STEP as usize * PAGE as usize)?;
+            let step = STEP.min(most - done);
+            let now = self.transaction.delete_range(begin, step, &mut each);
+            let now = now.map_err(|error| self.env.explain(error))?;
+            self.changes += now;
+            done += now;
+            if now < step {
+                break;
+            }
+        }
+        Ok(done)
     }
 
     pub fn head(&self, number: u64) -> Result<Head> {
@@ -147,18 +207,21 @@ impl Writing {
         self.touched | 1 << GLOBAL
     }
 
-    pub fn commit(self) -> Result<()> {
+    pub fn commit(mut self) -> Result<()> {
         if self.changes == 0 {
-            self.transaction.abort();
+            self.abort();
             return Ok(());
         }
         self.ensure_room(0)?;
         crate::crash::reach("store.written");
-        self.transaction.commit()
+        let done = self.transaction.commit();
+        self.env.unlimit();
+        done.map_err(|error| self.env.explain(error))
     }
 
     pub fn abort(self) {
         self.transaction.abort();
+        self.env.unlimit();
     }
 
     /// It was inherited by a fork, and is another process's.

@@ -7,6 +7,7 @@ use super::records::{prefix, Head, Item, HEAD, ORDER, POSITION};
 use super::transaction::{head, Writing};
 use super::{holds, kind, mapping, sequence, Error, Result};
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// Make a container. Nothing keeps it alive yet.
 pub fn create(writing: &mut Writing, kind: u8, aux: i64, info: &[u8]) -> Result<u64> {
@@ -135,6 +136,26 @@ pub fn exchange<'a>(
     let settled = settle(writing, new)?;
     release(writing, old)?;
     Ok(Some(settled))
+}
+
+/// A child that is put back into the sequence that it is taken from, as sorting does, stays its own:
+/// the reference goes instead.
+pub fn keep_children(olds: &mut [Vec<u8>], settled: &mut [Cow<'_, [u8]>]) {
+    let mut own: HashMap<u64, usize> = olds
+        .iter()
+        .enumerate()
+        .filter_map(|(index, old)| Some((Link::of(old).filter(|link| link.owned)?.number, index)))
+        .collect();
+    if own.is_empty() {
+        return;
+    }
+    for value in settled {
+        let Some(link) = Link::of(value).filter(|link| !link.owned) else { continue };
+        if let Some(index) = own.remove(&link.number) {
+            let reference = value.to_vec();
+            *value = Cow::Owned(std::mem::replace(&mut olds[index], reference));
+        }
+    }
 }
 
 /// A deep copy of a container in one piece.

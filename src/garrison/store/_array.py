@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -29,11 +30,11 @@ class Array(Face):
         The container's number.
     """
 
-    __slots__ = ("_code",)
+    __slots__ = ("_code", "_range")
     _KIND = _contract.ARRAY
     _code: str
-    __hash__: ClassVar[None]  # type: ignore[assignment]
-    __hash__ = None
+    _range: tuple[Any, float, float]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     @property
     def typecode(self) -> str:
@@ -57,6 +58,11 @@ class Array(Face):
         return value in self._plain()
 
     def __getitem__(self, index: Any) -> Any:
+        if type(index) is int:
+            try:
+                return self._store.list_get(self._c, index)
+            except (IndexError, OverflowError):
+                raise IndexError("array index out of range") from None
         if type(index) is not slice:
             return self._at(self._store.list_get, index)
         if index.step is not None:
@@ -69,10 +75,27 @@ class Array(Face):
         if type(index) is slice:
             self._replace(index, array(self.typecode, value))
         else:
-            self._at(self._store.list_set, index, array(self.typecode, (value,))[0], "assignment ")
+            fitting = value if self._fits(value) else array(self.typecode, (value,))[0]
+            self._at(self._store.list_set, index, fitting, what="array assignment index")
 
-    def _at(self, operation: Callable[..., Any], index: Any, *arguments: Any) -> Any:
-        *value, action = (*arguments, "") if not arguments else arguments
+    def _fits(self, value: Any) -> bool:
+        """Whether a value is what an array would make of it, as far as that is told quickly."""
+        try:
+            kind, least, most = self._range
+        except AttributeError:
+            kind, least, most = self._range = _range(self.typecode)
+        return kind is type(value) and bool(least <= value <= most)
+
+    def __delitem__(self, index: Any) -> None:
+        raise TypeError("an array keeps its length: items of it cannot be deleted")
+
+    def _at(
+        self,
+        operation: Callable[..., Any],
+        index: Any,
+        *value: Any,
+        what: str = "array index",
+    ) -> Any:
         try:
             return operation(self._c, operator.index(index), *value)
         except TypeError:
@@ -80,7 +103,7 @@ class Array(Face):
                 raise
             raise TypeError("array indices must be integers") from None
         except (IndexError, OverflowError):
-            raise IndexError(f"array {action}index out of range") from None
+            raise IndexError(f"{what} out of range") from None
 
     def _replace(self, index: slice, values: array[Any]) -> None:
         with atomic(self._store):
@@ -181,6 +204,16 @@ class Array(Face):
 
 
 Sequence.register(Array)
+
+
+def _range(typecode: str) -> tuple[type, float, float]:
+    """Return the type of items, and between what they keep their value."""
+    bits = 8 * array(typecode).itemsize
+    if typecode in "bhilq":
+        return int, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    if typecode in "BHILQ":
+        return int, 0, 2**bits - 1
+    return (float, -math.inf, math.inf) if typecode == "d" else (bool, 1, 0)
 
 
 def _plain(other: Any) -> array[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 from collections.abc import Callable
@@ -35,9 +36,10 @@ class Codec:
         self.uuid = uuid
         self.container = container
         self._encode_key = encode_key
+        # What stored objects lead to in shared memory: who finds them needs us to have it open.
+        self._kept: dict[Any, _handles.Spot] = {}
 
-    @staticmethod
-    def dumps(obj: Any) -> bytes:
+    def dumps(self, obj: Any) -> bytes:
         """Write down any object: by reference what can be imported, by value the rest.
 
         Raises
@@ -46,9 +48,29 @@ class Codec:
             If that is not possible.
         """
         try:
-            return _pickled(obj, _Pickler)
+            return self._pickled(obj, pickle.Pickler)
         except (pickle.PicklingError, AttributeError, TypeError):
-            return _by_value(obj)
+            pass
+        import cloudpickle
+
+        try:
+            return self._pickled(obj, cloudpickle.Pickler)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            msg = f"cannot store {_short(obj)}: {error}; store what it is made from"
+            raise ItemUnpicklable(msg) from error
+
+    def _pickled(self, obj: Any, kind: Any) -> bytes:
+        file = io.BytesIO()
+        pickler = kind(file, 5)
+        pickler.dispatch_table = {**_reducers(pickler), _handles.Spot: self._reduce_spot}
+        pickler.dump(obj)
+        return file.getvalue()
+
+    def _reduce_spot(self, spot: _handles.Spot) -> tuple[Any, ...]:
+        """Write down a place in shared memory so that anybody can find it, any number of times."""
+        address = _handles._address(spot)
+        self._kept[address] = spot
+        return _handles._visit, address
 
     @staticmethod
     def loads(data: bytes) -> Any:
@@ -78,50 +100,17 @@ class Codec:
         """
         return canonical_key(obj, self._plain_key)
 
+    def close(self) -> None:
+        """Let go of the shared memory that stored objects lead to."""
+        self._kept.clear()
+
     def _plain_key(self, obj: Any) -> bytes:
         return self._encode_key(obj, self)[0]
 
 
-class _Pickler(pickle.Pickler):
-    """Objects in shared memory are written so that anybody may rebuild them, any number of times."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        if type(obj) is _handles.Spot:
-            return _reduce_spot(obj)
-        return NotImplemented
-
-
-_kept: dict[Any, _handles.Spot] = {}
-"""Places in shared memory that stored objects lead to. A handle needs its sender to have them."""
-
-
-def _reduce_spot(spot: _handles.Spot) -> tuple[Any, ...]:
-    address = _handles._address(spot)
-    _kept[address] = spot
-    return _handles._visit, address
-
-
-def _pickled(obj: Any, pickler: Any) -> bytes:
-    file = io.BytesIO()
-    pickler(file, 5).dump(obj)
-    return file.getvalue()
-
-
-def _by_value(obj: Any) -> bytes:
-    import cloudpickle
-
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
-        def reducer_override(self, obj: Any) -> Any:
-            if type(obj) is _handles.Spot:
-                return _reduce_spot(obj)
-            return super().reducer_override(obj)
-
-    try:
-        return _pickled(obj, Pickler)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        text = _short(obj)
-        msg = f"cannot store {text}: {error}; store what it is made from"
-        raise ItemUnpicklable(msg) from error
+def _reducers(pickler: Any) -> Any:
+    """Return what the pickler knows anyhow."""
+    return getattr(pickler, "dispatch_table", copyreg.dispatch_table)
 
 
 def _short(value: object) -> str:

@@ -1,6 +1,6 @@
 """What a store can do: the one contract of the engine at home and of the one across a network.
 
-A container is a number, `c`. Each operation is atomic; inside of a transaction it is a part of that.
+A container is a number, `c`. Each operation is atomic; in a transaction it is a part of that.
 A kind is a number as well, and part of the format: it never changes its meaning.
 """
 

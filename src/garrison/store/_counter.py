@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NoReturn
 
@@ -31,17 +33,14 @@ class Counter(Dict):
 
     __slots__ = ()
     _KIND = _contract.COUNTER
-    __hash__: ClassVar[None]  # type: ignore[assignment]
-    __hash__ = None
+    __hash__: ClassVar[None] = None
 
     def __getitem__(self, key: Any) -> Any:
         return self._store.dict_get_or(self._c, key, 0)
 
     def __delitem__(self, key: Any) -> None:
-        try:
+        with contextlib.suppress(KeyError):
             self._store.dict_delete(self._c, key)
-        except KeyError:
-            pass
 
     def add(self, key: Any, delta: Any = 1, initial: Any = 0) -> Any:
         """Add to a count, and return the new one; a missing key has `initial`."""
@@ -51,18 +50,20 @@ class Counter(Dict):
 
     def update(self, other: Any = None, /, **kwargs: Any) -> None:
         """Add the counts of a mapping, or one for each element of an iterable, all at once."""
-        self._count(_counted(other, kwargs), 1)
+        self._count(_counted(other, kwargs), operator.add)
 
     def subtract(self, other: Any = None, /, **kwargs: Any) -> None:
         """Subtract the counts of a mapping, or one for each element of an iterable, all at once."""
-        self._count(_counted(other, kwargs), -1)
+        self._count(_counted(other, kwargs), operator.sub)
 
-    def _count(self, counts: Plain, sign: int) -> None:
+    def _count(self, counts: Plain, join: Callable[[Any, Any], Any]) -> None:
         store, c = self._store, self._c
         with atomic(store):
-            pairs = [
-                (key, store.dict_get_or(c, key, 0) + sign * count) for key, count in counts.items()
-            ]
+            pairs = []
+            for key, count in counts.items():
+                found = store.dict_get_or(c, key, None)
+                is_new = found is None and join is operator.add  # then of any type, as in a Counter
+                pairs.append((key, count if is_new else join(found or 0, count)))
             store.dict_update(c, pairs)
 
     def most_common(self, n: int | None = None) -> list[tuple[Any, Any]]:

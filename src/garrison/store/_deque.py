@@ -32,8 +32,7 @@ class Deque(Face):
     __slots__ = ("_most",)
     _KIND = _contract.DEQUE
     _most: int
-    __hash__: ClassVar[None]  # type: ignore[assignment]
-    __hash__ = None
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     @property
     def maxlen(self) -> int | None:
@@ -219,12 +218,12 @@ class Deque(Face):
         self.extend(other)
         return self
 
-    def __mul__(self, times: Any) -> deque[Any]:
+    def __mul__(self, times: int) -> deque[Any]:
         return self._plain() * times
 
     __rmul__ = __mul__
 
-    def __imul__(self, times: Any) -> Any:
+    def __imul__(self, times: int) -> Any:
         return repeat(self, times)
 
     def __eq__(self, other: object) -> bool:
@@ -259,5 +258,5 @@ PLAIN = (deque, Deque)
 MutableSequence.register(Deque)
 
 
-def _plain(other: Any) -> deque[Any]:
+def _plain(other: deque[Any] | Deque) -> deque[Any]:
     return other._plain() if isinstance(other, Deque) else other

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from typing import Any, ClassVar, cast
 
 from garrison.store import _contract
-from garrison.store._contract import Optimistic, Scan
+from garrison.store._contract import Optimistic, Scan, Store
 from garrison.store._face import MISSING, Face, Shown
 from garrison.store._transaction import atomic
 from garrison.store._views import Items, Keys, Values
@@ -31,14 +31,14 @@ class Dict(Face):
 
     Notes
     -----
-    Keys that are objects of a class of yours are equal if their pickles are: an ``__eq__`` that says
-    otherwise is known to Python only.
+    Keys that are objects of a class of yours are equal if their pickles are: what their ``__eq__``
+    says is known to Python only.
     """
 
     __slots__ = ()
     _KIND = _contract.DICT
-    __hash__: ClassVar[None]  # type: ignore[assignment]
-    __hash__ = None
+    _CYCLE = "{...}"
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     # --- One key ------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class Dict(Face):
                 raise
             return default
 
-    def popitem(self, last: bool = True) -> tuple[Any, Any]:
+    def popitem(self, *, last: bool = True) -> tuple[Any, Any]:
         """Remove and return the newest pair, or the oldest with ``last=False``.
 
         Raises
@@ -122,7 +122,7 @@ class Dict(Face):
         key
             The key.
         fn : callable
-            Is called with the present value and returns the next one. If it raises, nothing changes.
+            Is called with the present value, returns the next one. If it raises, nothing changes.
         default
             What `fn` is called with if there is no such key.
 
@@ -134,14 +134,7 @@ class Dict(Face):
         store, c = self._store, self._c
         if getattr(store, "optimistic", False) and not store.in_transaction:
             return _update_far(cast("Optimistic", store), c, key, fn, default)
-        with atomic(store):
-            old = store.dict_get_or(c, key, default)
-            if old is MISSING:
-                raise KeyError(key)
-            new = fn(old)
-            if new is not old or not isinstance(new, Face):
-                store.dict_set(c, key, new)
-        return new
+        return _update_here(store, c, key, fn, default)
 
     # --- All of them --------------------------------------------------------------------------
 
@@ -226,15 +219,26 @@ def _plain(mapping: Any) -> dict[Any, Any]:
     return dict(_items(mapping)) if isinstance(mapping, Dict) else dict(mapping)
 
 
+def _update_here(store: Store, c: int, key: Any, fn: Callable[[Any], Any], default: Any) -> Any:
+    with atomic(store):
+        old = store.dict_get_or(c, key, default)
+        if old is MISSING:
+            raise KeyError(key)
+        new = fn(old)
+        if new is not old or not isinstance(new, Face):
+            store.dict_set(c, key, new)
+    return new
+
+
 def _update_far(store: Optimistic, c: int, key: Any, fn: Callable[[Any], Any], default: Any) -> Any:
-    """As `update_with`, without keeping anybody waiting: again if somebody else came first."""
+    """As `_update_here`, but nobody has to wait: again if somebody else came first."""
     while True:
         found = store.dict_encoded(c, key)
         if found is None and default is MISSING:
             raise KeyError(key)
         old = default if found is None else store.decode(found)
+        if isinstance(old, Face):  # whose contents may change, and it is still the same
+            return _update_here(store, c, key, fn, default)
         new = fn(old)
-        if new is old and isinstance(new, Face):
-            return new
         if store.dict_compare_and_set(c, key, found, store.encode(new)):
             return new

@@ -37,6 +37,8 @@ class Face:
     __slots__ = ("__weakref__", "_c", "_store")
 
     _KIND: ClassVar[int]
+    _CYCLE: ClassVar[str] = "[...]"
+    """What is shown of it inside of itself."""
 
     def __init__(self, store: Store, c: int) -> None:
         self._store = store
@@ -76,11 +78,11 @@ class Face:
     def __str__(self) -> str:
         return _shown.text(self)
 
-    def _parts(self, shown: Shown) -> str:
+    def _parts(self, shown: Shown) -> str:  # noqa: ARG002 - others show their entries
         """Return what `str` shows."""
         return f"<{NAMES[self._KIND]} {self._c}>"
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
 class Shown(threading.local):
@@ -97,7 +99,7 @@ class Shown(threading.local):
             return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}..."
         place = value.__container__()
         if place in self._above:
-            return value._parts(_ELLIPSIS)
+            return value._CYCLE
         if not self._above:
             self._left = MOST_ENTRIES
         self._above.append(place)
@@ -106,7 +108,7 @@ class Shown(threading.local):
         finally:
             self._above.pop()
 
-    def entries(self, face: Face, what: str = "values") -> str:
+    def entries(self, face: Face, what: str = "values", pair: str = "{}: {}") -> str:
         """Return the entries of a face, as many as there is room for."""
         found = face._store.scan(face._c, what)
         shown = []
@@ -116,7 +118,8 @@ class Shown(threading.local):
                 found.close()
                 break
             self._left -= 1
-            shown.append(self._entry(entry) if what == "items" else self.text(entry))
+            parts = map(self.text, entry if what == "items" else (entry,))
+            shown.append((pair if what == "items" else "{}").format(*parts))
         return ", ".join(shown)
 
     def attributes(self, face: Face) -> str:
@@ -124,23 +127,8 @@ class Shown(threading.local):
         pairs = sorted(face._store.scan(face._c, "items"))
         return ", ".join(f"{name}={self.text(value)}" for name, value in pairs)
 
-    def _entry(self, entry: Any) -> str:
-        key, value = entry
-        return f"{self.text(key)}: {self.text(value)}"
-
-
-class _Ellipsis(Shown):
-    """Stands for what contains itself."""
-
-    def entries(self, face: Face, what: str = "values") -> str:  # noqa: ARG002
-        return "..."
-
-    def attributes(self, face: Face) -> str:  # noqa: ARG002
-        return "..."
-
 
 _shown = Shown()
-_ELLIPSIS = _Ellipsis()
 
 
 def position(index: Any, what: str) -> int:

@@ -13,7 +13,7 @@ different keys), and identity (two objects with the same state are one key). NaN
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import enum
 import io
 import numbers
@@ -21,14 +21,14 @@ import pickle
 import struct
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 from garrison.store._face import Face
 
 __all__ = ["canonical_key"]
 
 PlainKey = Callable[[Any], bytes]
-BASES = (int, float, str, bytes, tuple, frozenset)
+BASES: tuple[Any, ...] = (int, float, str, bytes, tuple, frozenset)
 
 
 def canonical_key(obj: Any, plain: PlainKey) -> bytes:
@@ -36,7 +36,7 @@ def canonical_key(obj: Any, plain: PlainKey) -> bytes:
     hash(obj)  # raises TypeError, as a dict does
     for base in BASES:
         if isinstance(obj, base) and _compares_as(base, type(obj)):
-            return plain(base(obj))  # type: ignore[call-overload,no-any-return]
+            return plain(base(obj))
     for kind, encode in _SPECIAL:
         if isinstance(obj, kind):
             found: bytes | None = encode(obj, plain)
@@ -56,7 +56,7 @@ def _number(obj: Any, plain: PlainKey) -> bytes | None:
     if isinstance(obj, numbers.Integral):
         return plain(int(obj))
     if isinstance(obj, numbers.Rational):
-        return _rational(Fraction(obj.numerator, obj.denominator), plain)
+        return _rational(Fraction(int(obj.numerator), int(obj.denominator)), plain)
     if isinstance(obj, numbers.Real):
         return plain(float(obj))
     if isinstance(obj, numbers.Complex):
@@ -115,8 +115,8 @@ def _range(obj: range, plain: PlainKey) -> bytes:
 
 
 def _moment(obj: Any, plain: PlainKey) -> bytes | None:
-    if type(obj) is datetime.datetime and obj.utcoffset() is not None:
-        obj = obj.astimezone(datetime.timezone.utc)
+    if type(obj) is dt.datetime and obj.utcoffset() is not None:
+        obj = obj.astimezone(dt.timezone.utc)
     return _by_state(obj.replace(fold=0), plain) if hasattr(obj, "fold") else None
 
 
@@ -142,7 +142,7 @@ _SPECIAL: list[tuple[Any, Any]] = [
     (enum.Enum, _enum),
     (numbers.Number, _number),
     (range, _range),
-    ((datetime.datetime, datetime.time), _moment),
+    ((dt.datetime, dt.time), _moment),
     (Face, _face),
     (object, _dataclass),
     (object, _uuid),
@@ -150,28 +150,43 @@ _SPECIAL: list[tuple[Any, Any]] = [
 ]
 
 
-class _Pickler(pickle.Pickler):
-    """Sets come out in an order of their own in each process."""
-
-    def __init__(self, file: Any, plain: PlainKey) -> None:
-        super().__init__(file, 5)
-        self.fast = True
-        self._plain = plain
-
-    def reducer_override(self, obj: Any) -> Any:
-        if type(obj) in {set, frozenset}:
-            return frozenset, (tuple(sorted(self._plain(item) for item in obj)),)
-        return NotImplemented
-
-
 def _by_state(obj: Any, plain: PlainKey) -> bytes:
-    file = io.BytesIO()
     try:
-        _Pickler(file, plain).dump(obj)
+        state = _pickled(obj, pickle.Pickler)
+        if any(mark in state for mark in SETS):
+            # Perhaps by accident; then it is so for all that are equal.
+            state = _pickled(obj, _sorting(plain))
     except (pickle.PicklingError, AttributeError, RecursionError, ValueError) as error:
         msg = (
             f"cannot use {type(obj).__qualname__!r} object as a key between processes: {error}; "
             "use a plain value that stands for it"
         )
         raise TypeError(msg) from error
-    return b"p" + file.getvalue()
+    return b"p" + state
+
+
+SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
+
+
+def _pickled(obj: Any, pickler: Any) -> bytes:
+    file = io.BytesIO()
+    writer = pickler(file, 5)
+    writer.fast = True  # what is in there twice is written twice, whether it is one object or two
+    writer.dump(obj)
+    return file.getvalue()
+
+
+def _sorting(plain: PlainKey) -> Any:
+    """Return a pickler for objects with sets, whose order is another one in each process."""
+
+    def save_sorted(self: Any, members: Any) -> None:
+        self.save_tuple(tuple(sorted(plain(member) for member in members)))
+
+    class Pickler(pickle._Pickler):  # the one in Python can be told so
+        dispatch: ClassVar[Any] = {
+            **pickle._Pickler.dispatch,
+            set: save_sorted,
+            frozenset: save_sorted,
+        }
+
+    return Pickler

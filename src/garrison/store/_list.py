@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from typing import Any, ClassVar, NoReturn, cast
 
 from garrison.store import _contract
-from garrison.store._contract import END, Optimistic
+from garrison.store._contract import END, Optimistic, Store
 from garrison.store._face import Face, Shown
 from garrison.store._transaction import atomic
 
@@ -31,8 +31,7 @@ class List(Face):
 
     __slots__ = ()
     _KIND = _contract.LIST
-    __hash__: ClassVar[None]  # type: ignore[assignment]
-    __hash__ = None
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     # --- One item -----------------------------------------------------------------------------
 
@@ -182,18 +181,18 @@ class List(Face):
         return self._plain() + _plain(other, "list")
 
     def __radd__(self, other: Any) -> list[Any]:
-        return other + self._plain() if isinstance(other, list) else NotImplemented
+        return [*other, *self._plain()] if isinstance(other, list) else NotImplemented
 
     def __iadd__(self, other: Any) -> Any:
         self.extend(other)
         return self
 
-    def __mul__(self, times: Any) -> list[Any]:
+    def __mul__(self, times: int) -> list[Any]:
         return self._plain() * times
 
     __rmul__ = __mul__
 
-    def __imul__(self, times: Any) -> Any:
+    def __imul__(self, times: int) -> Any:
         return repeat(self, times)
 
     def __eq__(self, other: object) -> bool:
@@ -338,6 +337,10 @@ def update_at(face: Any, index: int, fn: Callable[[Any], Any]) -> Any:
     store, c = face._store, face._c
     if getattr(store, "optimistic", False) and not store.in_transaction:
         return _update_far(store, c, index, fn)
+    return _update_here(store, c, index, fn)
+
+
+def _update_here(store: Store, c: int, index: int, fn: Callable[[Any], Any]) -> Any:
     with atomic(store):
         old = store.list_get(c, index)
         new = fn(old)
@@ -347,12 +350,12 @@ def update_at(face: Any, index: int, fn: Callable[[Any], Any]) -> Any:
 
 
 def _update_far(store: Optimistic, c: int, index: int, fn: Callable[[Any], Any]) -> Any:
-    """As `update_at`, without keeping anybody waiting: again if somebody else came first."""
+    """As `_update_here`, but nobody has to wait: again if somebody else came first."""
     while True:
         found = store.list_encoded(c, index)
         old = store.decode(found)
+        if isinstance(old, Face):  # whose contents may change, and it is still the same
+            return _update_here(store, c, index, fn)
         new = fn(old)
-        if new is old and isinstance(new, Face):
-            return new
         if store.list_compare_and_set(c, index, found, store.encode(new)):
             return new

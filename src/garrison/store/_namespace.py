@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from garrison.store import _contract
+from garrison.store._contract import Store
 from garrison.store._face import Face, Shown
 
 __all__ = ["Namespace"]
@@ -23,14 +25,16 @@ class Namespace(Face):
 
     __slots__ = ("__dict__",)
     _KIND = _contract.NAMESPACE
+    _CYCLE = "Namespace(...)"
 
-    def __getattr__(self, name: str) -> Any:
-        if name[:1] != "_":
-            try:
-                return self._store.dict_get(self._c, name)
-            except KeyError:
-                pass
-        raise _no_attribute(name)
+    # All that the face itself has begins with an underscore.
+    def __getattribute__(self, name: str) -> Any:
+        if name[:1] == "_":
+            return _own(self, name)
+        try:
+            return _store(self).dict_get(_c(self), name)
+        except KeyError:
+            raise _no_attribute(name) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name[:1] == "_":
@@ -55,6 +59,11 @@ class Namespace(Face):
 
     def _parts(self, shown: Shown) -> str:
         return f"Namespace({shown.attributes(self)})"
+
+
+_own = object.__getattribute__
+_store: Callable[[Face], Store] = vars(Face)["_store"].__get__
+_c: Callable[[Face], int] = vars(Face)["_c"].__get__
 
 
 def _no_attribute(name: str) -> AttributeError:

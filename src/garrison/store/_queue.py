@@ -9,6 +9,7 @@ A get is a look, and where there is nothing, a look again at every ring of the q
 
 from __future__ import annotations
 
+import functools
 import queue
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -88,7 +89,10 @@ class Queue(Face):
         DeadlockError
             If it would have to wait inside of a transaction.
         """
-        self._wait("put", lambda: self._put([item]), queue.Full, block, timeout)
+        if timeout is None and not self.maxsize:
+            self._append([item])
+        else:
+            self._wait("put", lambda: self._put([item]), queue.Full, block, timeout)
 
     def put_nowait(self, item: Any) -> None:
         """Put an item at the end, or raise `queue.Full` at once."""
@@ -144,6 +148,11 @@ class Queue(Face):
         DeadlockError
             If it would have to wait inside of a transaction.
         """
+        if timeout is None:
+            try:
+                return self._store.list_pop(self._c, 0)
+            except IndexError:
+                pass
         return self._wait("get", self._get, queue.Empty, block, timeout)
 
     def get_nowait(self) -> Any:
@@ -156,9 +165,8 @@ class Queue(Face):
         """Take the first item as `get` does, and with it what is there, up to `max_items`."""
         if max_items < 1:
             raise ValueError(f"max_items must be at least 1, not {max_items}")
-        return self._wait(
-            "get_many", lambda: self._get_many(max_items), queue.Empty, block, timeout
-        )
+        attempt = functools.partial(self._get_many, max_items)
+        return self._wait("get_many", attempt, queue.Empty, block, timeout)
 
     def _get(self) -> Any:
         try:
@@ -180,8 +188,8 @@ class Queue(Face):
     def claim(self, block: bool = True, timeout: float | None = None) -> Iterator[Any]:
         """Take the first item for the length of a block.
 
-        At its end the item is settled. If the block is left by an exception, or its process dies, or
-        a remote one's connection breaks, the item is back at the front of the queue.
+        At its end the item is settled. If the block is left by an exception, or its process dies,
+        or a remote one's connection breaks, the item is back at the front of the queue.
 
         Raises
         ------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableSet
-from collections.abc import Set as AnySet
+from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
 from garrison.store import _contract
@@ -29,8 +29,8 @@ class Set(Face):
 
     __slots__ = ()
     _KIND = _contract.SET
-    __hash__: ClassVar[None]  # type: ignore[assignment]
-    __hash__ = None
+    _CYCLE = "{...}"
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     # --- One member ---------------------------------------------------------------------------
 
@@ -161,46 +161,48 @@ class Set(Face):
     # --- Operators: between sets of any kind --------------------------------------------------
 
     def __or__(self, other: Any) -> set[Any]:
-        return self.union(other) if isinstance(other, AnySet) else NotImplemented
+        return self.union(other) if isinstance(other, AbstractSet) else NotImplemented
 
     __ror__ = __or__
 
     def __and__(self, other: Any) -> set[Any]:
-        return self.intersection(other) if isinstance(other, AnySet) else NotImplemented
+        return self.intersection(other) if isinstance(other, AbstractSet) else NotImplemented
 
     __rand__ = __and__
 
     def __sub__(self, other: Any) -> set[Any]:
-        return self.difference(other) if isinstance(other, AnySet) else NotImplemented
+        return self.difference(other) if isinstance(other, AbstractSet) else NotImplemented
 
     def __rsub__(self, other: Any) -> set[Any]:
-        return set(other) - self._plain() if isinstance(other, AnySet) else NotImplemented
+        return set(other) - self._plain() if isinstance(other, AbstractSet) else NotImplemented
 
     def __xor__(self, other: Any) -> set[Any]:
-        return self.symmetric_difference(other) if isinstance(other, AnySet) else NotImplemented
+        return (
+            self.symmetric_difference(other) if isinstance(other, AbstractSet) else NotImplemented
+        )
 
     __rxor__ = __xor__
 
     def __ior__(self, other: Any) -> Any:
-        if not isinstance(other, AnySet):
+        if not isinstance(other, AbstractSet):
             return NotImplemented
         self.update(other)
         return self
 
     def __iand__(self, other: Any) -> Any:
-        if not isinstance(other, AnySet):
+        if not isinstance(other, AbstractSet):
             return NotImplemented
         self.intersection_update(other)
         return self
 
     def __isub__(self, other: Any) -> Any:
-        if not isinstance(other, AnySet):
+        if not isinstance(other, AbstractSet):
             return NotImplemented
         self.difference_update(other)
         return self
 
     def __ixor__(self, other: Any) -> Any:
-        if not isinstance(other, AnySet):
+        if not isinstance(other, AbstractSet):
             return NotImplemented
         self.symmetric_difference_update(other)
         return self
@@ -208,19 +210,19 @@ class Set(Face):
     def __eq__(self, other: object) -> bool:
         if self._is(other):
             return True
-        return self._plain() == _plain(other) if isinstance(other, AnySet) else NotImplemented
+        return self._plain() == _plain(other) if isinstance(other, AbstractSet) else NotImplemented
 
     def __lt__(self, other: Any) -> bool:
-        return self._plain() < _plain(other) if isinstance(other, AnySet) else NotImplemented
+        return self._plain() < _plain(other) if isinstance(other, AbstractSet) else NotImplemented
 
     def __le__(self, other: Any) -> bool:
-        return self._plain() <= _plain(other) if isinstance(other, AnySet) else NotImplemented
+        return self._plain() <= _plain(other) if isinstance(other, AbstractSet) else NotImplemented
 
     def __gt__(self, other: Any) -> bool:
-        return self._plain() > _plain(other) if isinstance(other, AnySet) else NotImplemented
+        return self._plain() > _plain(other) if isinstance(other, AbstractSet) else NotImplemented
 
     def __ge__(self, other: Any) -> bool:
-        return self._plain() >= _plain(other) if isinstance(other, AnySet) else NotImplemented
+        return self._plain() >= _plain(other) if isinstance(other, AbstractSet) else NotImplemented
 
     def _parts(self, shown: Shown) -> str:
         entries = shown.entries(self, "keys")

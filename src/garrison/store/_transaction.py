@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import threading
 from types import TracebackType
-from typing import Any
 
+from garrison._core import StoreBusy
 from garrison.errors import TransactionFailed
 from garrison.store._contract import Store
 
@@ -42,7 +42,7 @@ class Transaction:
 
     def __enter__(self) -> Transaction:
         if self._depth == 0:
-            self._store.begin(self._timeout)
+            begin(self._store, self._timeout)
             self._pid = os.getpid()
             self._failure = None
             _open.by_store[id(self._store)] = self
@@ -66,7 +66,7 @@ class Transaction:
         if os.getpid() != self._pid or not self._store.in_transaction:
             self._report_gone(failure, swallowed)
         elif failure is None:
-            self._store.commit()
+            commit(self._store)
         else:
             self._store.abort()
             if swallowed:
@@ -87,12 +87,31 @@ class Transaction:
         return f"<Transaction {'open' if self._depth else 'closed'}>"
 
 
+def begin(store: Store, timeout: float | None) -> None:
+    """Begin a transaction, or raise TimeoutError."""
+    try:
+        store.begin(timeout)
+    except StoreBusy as error:
+        if timeout is None:
+            raise
+        raise TimeoutError(f"others were writing to the store for {timeout} s") from error
+
+
+def commit(store: Store) -> None:
+    """Make a transaction visible; if that fails there is nothing left of it."""
+    try:
+        store.commit()
+    finally:
+        if store.in_transaction:
+            store.abort()
+
+
 def transaction(store: Store, timeout: float | None = None) -> Transaction:
     """Return a block whose operations on `store` are done as one step, or not at all.
 
     Others see nothing of it before its end, and all of it afterwards; who wants to write meanwhile
-    waits. An exception, or the death of the process, undoes everything. A block inside of a block is
-    a part of the outer one, and if it fails the outer one cannot be committed any more.
+    waits. An exception, or the death of the process, undoes everything. A block inside of a block
+    is a part of the outer one, and if it fails the outer one cannot be committed any more.
 
     Parameters
     ----------
@@ -127,10 +146,10 @@ class atomic:  # noqa: N801 - reads as `with transaction(...)` does
         if not self._joined:
             self._store.begin()
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if self._joined:
             return
         if error is None:
-            self._store.commit()
+            commit(self._store)
         else:
             self._store.abort()

@@ -29,6 +29,7 @@ class Value(Face):
 
     __slots__ = ("_code",)
     _KIND = _contract.VALUE
+    _CYCLE = "Value(...)"
     _code: str
 
     def get(self) -> Any:

@@ -7,7 +7,8 @@ standard library are lists, they can be indexed, added and compared with lists b
 from __future__ import annotations
 
 import types
-from collections.abc import ItemsView, Iterator, KeysView, Set, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
 from garrison.store._contract import Scan
@@ -55,13 +56,13 @@ class View:
     def __eq__(self, other: object) -> bool:
         return list(self) == other if isinstance(other, list) else NotImplemented
 
-    __hash__ = object.__hash__
+    __hash__: Any = object.__hash__
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)
 
     def __repr__(self) -> str:
-        return f"dict_{self.WHAT}([{_shown.entries(self._face, self.WHAT)}])"
+        return f"dict_{self.WHAT}([{_shown.entries(self._face, self.WHAT, '({}, {})')}])"
 
 
 class Values(View):
@@ -78,28 +79,27 @@ class _SetLike(View):
     """Views that are sets as well. What an operator returns is a plain set."""
 
     __slots__ = ()
-    __hash__: ClassVar[None]  # type: ignore[assignment]
     __hash__ = None
 
     def __contains__(self, entry: object) -> bool:
         raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Set):
+        if isinstance(other, AbstractSet):
             return set(self) == set(other)
         return super().__eq__(other)
 
     def __lt__(self, other: Any) -> bool:
-        return set(self) < set(other) if isinstance(other, Set) else NotImplemented
+        return set(self) < set(other) if isinstance(other, AbstractSet) else NotImplemented
 
     def __le__(self, other: Any) -> bool:
-        return set(self) <= set(other) if isinstance(other, Set) else NotImplemented
+        return set(self) <= set(other) if isinstance(other, AbstractSet) else NotImplemented
 
     def __gt__(self, other: Any) -> bool:
-        return set(self) > set(other) if isinstance(other, Set) else NotImplemented
+        return set(self) > set(other) if isinstance(other, AbstractSet) else NotImplemented
 
     def __ge__(self, other: Any) -> bool:
-        return set(self) >= set(other) if isinstance(other, Set) else NotImplemented
+        return set(self) >= set(other) if isinstance(other, AbstractSet) else NotImplemented
 
     def __and__(self, other: Any) -> set[Any]:
         return set(self).intersection(other)
@@ -148,9 +148,11 @@ class Items(_SetLike):
         return found is item[1] or bool(found == item[1])
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Set):
+        if isinstance(other, AbstractSet):
             return len(self) == len(other) and all(item in other for item in self)
         return View.__eq__(self, other)
+
+    __hash__ = None
 
 
 _NOTHING = object()

@@ -36,8 +36,7 @@ impl PyStore {
         let found = PyDict::new(py);
         found.set_item("pages_used", pages)?;
         found.set_item("bytes_used", pages * PAGE)?;
-        let reserved = env.room.as_ref().map_or(pages * PAGE, |room| room.reserved());
-        found.set_item("bytes_reserved", reserved)?;
+        found.set_item("bytes_reserved", env.room.reserved())?;
         found.set_item("size", engine.size())?;
         found.set_item("containers", containers.or_raise()?)?;
         found.set_item("readers", facts.readers)?;

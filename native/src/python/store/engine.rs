@@ -7,7 +7,7 @@ use super::failure::{Failure, Raise, StoreBusy};
 use super::scan::Tail;
 use crate::crash::reach;
 use crate::segment::{generation, without_file_limit};
-use crate::store::bells::{Bells, ALL};
+use crate::store::bells::{Bells, ALL, MARK_AT};
 use crate::store::lmdb::{Env, Options, ReadTransaction, Reading, READERS};
 use crate::store::records::{prefix, Meta, META};
 use crate::store::room::Room;
@@ -63,7 +63,9 @@ impl Open {
     fn run<T>(&mut self, run: impl FnOnce(&mut Writing) -> store::Result<T>) -> Result<T, Failure> {
         self.check()?;
         let before = self.writing.changes();
-        run(&mut self.writing).map_err(|error| {
+        let done = run(&mut self.writing);
+        self.writing.end_operation();
+        done.map_err(|error| {
             self.doomed = error.is_fatal() || self.writing.changes() != before;
             error.into()
         })
@@ -185,10 +187,7 @@ impl Engine {
     }
 
     fn open_at(&self, path: &Path) -> store::Result<Env> {
-        let room = self.options.in_memory.then(|| {
-            let spot = self.bells.spot().clone();
-            Room::new(spot, crate::store::bells::MARK_AT, self.options.size)
-        });
+        let room = Room::new(self.bells.spot().clone(), MARK_AT, self.options.size);
         if self.options.in_memory {
             reserve_readers(path)?;
         }

@@ -1,9 +1,9 @@
 //! How containers come and go: names, holds, owners, the graveyard.
 
-use super::failure::Raise;
+use super::failure::{Failure, Raise};
 use super::{checked_kind, PyStore};
 use crate::store::transaction::head;
-use crate::store::{claims, holds, kind, mapping, names, sequence, tree};
+use crate::store::{claims, holds, kind, mapping, names, sequence, tree, Error};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -116,8 +116,16 @@ impl PyStore {
     /// Free what nobody wants, all or some of it, so many records; how many containers are left to
     /// be freed.
     #[pyo3(signature = (limit = 1000, among = None))]
-    fn sweep(&self, py: Python<'_>, limit: u64, among: Option<Vec<u64>>) -> PyResult<u64> {
-        self.write(py, |writing| holds::sweep(writing, limit, among.as_deref())).or_raise()
+    fn sweep(&self, py: Python<'_>, mut limit: u64, among: Option<Vec<u64>>) -> PyResult<u64> {
+        loop {
+            match self.write(py, |writing| holds::sweep(writing, limit, among.as_deref())) {
+                // Each transaction needs a little room for itself.
+                Err(Failure::Store(Error::Full(_))) if limit > 8 && !self.in_transaction() => {
+                    limit /= 8;
+                }
+                done => return done.or_raise(),
+            }
+        }
     }
 
     /// Find containers that only refer to each other, for the next sweep; how many there are.

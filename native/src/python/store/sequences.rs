@@ -62,13 +62,13 @@ impl PyStore {
         self.give(py, &value)
     }
 
-    /// The items from `start` to `stop`, which are not negative.
+    /// The items from `start` to `stop`; what is negative counts from the end.
     fn list_slice<'py>(
         &self,
         py: Python<'py>,
         c: u64,
-        start: u64,
-        stop: u64,
+        start: i64,
+        stop: i64,
     ) -> PyResult<Bound<'py, PyList>> {
         let values = self
             .read(py, |reading| {

@@ -8,9 +8,22 @@ from __future__ import annotations
 from typing import Any, cast
 
 from .model_base import writes
-from .model_codec import decode_key, encode_value
+from .model_codec import decode_key, decode_value, encode_value
 from .model_records import total
 from .model_sequences import Sequences
+
+
+class Far:
+    """What a store across a network has besides."""
+
+    optimistic = True
+    hooks: Any
+
+    def encode(self, obj: Any) -> bytes:
+        return encode_value(obj, self.hooks)
+
+    def decode(self, encoded: bytes) -> Any:
+        return decode_value(encoded, self.hooks)
 
 
 class Model(Sequences):
@@ -118,3 +131,7 @@ class Model(Sequences):
             return False
         del self._write(c).data[canonical]
         return True
+
+
+class FarModel(Far, Model):
+    pass

@@ -10,7 +10,7 @@ NONE, FALSE, TRUE, INT, BIG, FLOAT, STR, BYTES, PICKLE = range(9)
 CHILD, REF, TREE = 0x10, 0x11, 0x12
 DICT, LIST, SET, DEQUE = 1, 2, 3, 4
 DEEPEST = 100
-TREES = {dict: DICT, list: LIST, set: SET, deque: DEQUE}
+TREES: dict[type, int] = {dict: DICT, list: LIST, set: SET, deque: DEQUE}
 
 
 def encode_value(obj: Any, hooks: Any) -> bytes:
@@ -25,14 +25,15 @@ def _encode(obj: Any, hooks: Any, above: tuple[int, ...]) -> bytes:
         uuid, kind, c = obj.__container__()
         if uuid == hooks.uuid:
             return struct.pack("<BBQ8x", REF, kind, c)
-    if type(obj) in TREES and not (type(obj) is deque and obj.maxlen is not None):
+    if type(obj) in TREES:
         return _tree(obj, hooks, above)
-    return bytes([PICKLE]) + hooks.dumps(obj)
+    pickled: bytes = hooks.dumps(obj)
+    return bytes([PICKLE]) + pickled
 
 
-def _scalar(obj: Any) -> bytes | None:
+def _scalar(obj: Any) -> bytes | None:  # noqa: PLR0911 - one for each type
     if obj is None or obj is False or obj is True:
-        return bytes([{None: NONE, False: FALSE, True: TRUE}[obj]])
+        return bytes([(NONE, FALSE, TRUE)[(None, False, True).index(obj)]])
     if type(obj) is int:
         if -(2**63) <= obj < 2**63:
             return struct.pack("<Bq", INT, obj)
@@ -57,13 +58,24 @@ def _tree(obj: Any, hooks: Any, above: tuple[int, ...]) -> bytes:
     inner = (*above, id(obj))
     items = [part for pair in obj.items() for part in pair] if type(obj) is dict else list(obj)
     parts = [_encode(item, hooks, inner) for item in items]
-    head = struct.pack("<BBI", TREE, TREES[type(obj)], len(obj))
+    head = struct.pack("<BBIq", TREE, TREES[type(obj)], len(obj), _limit(obj))
     return head + b"".join(struct.pack("<I", len(part)) + part for part in parts)
+
+
+def _limit(obj: Any) -> int:
+    maxlen = getattr(obj, "maxlen", None)
+    return -1 if maxlen is None else maxlen
+
+
+def tree_limit(encoded: bytes) -> int:
+    """Return the maxlen of a TREE, or -1."""
+    (limit,) = struct.unpack_from("<q", encoded, 6)
+    return int(limit)
 
 
 def tree_parts(encoded: bytes) -> tuple[int, list[bytes]]:
     """Return the kind of a TREE, and its encoded items."""
-    parts, place = [], 6
+    parts, place = [], 14
     while place < len(encoded):
         (length,) = struct.unpack_from("<I", encoded, place)
         parts.append(encoded[place + 4 : place + 4 + length])
@@ -77,7 +89,7 @@ def link(encoded: bytes) -> tuple[int, int]:
     return kind, c
 
 
-def decode_value(encoded: bytes, hooks: Any) -> Any:
+def decode_value(encoded: bytes, hooks: Any) -> Any:  # noqa: PLR0911 - one for each tag
     tag, rest = encoded[0], encoded[1:]
     if tag in {NONE, FALSE, TRUE}:
         return (None, False, True)[tag]
@@ -91,14 +103,16 @@ def decode_value(encoded: bytes, hooks: Any) -> Any:
         return hooks.loads(rest)
     if tag == TREE:
         kind, parts = tree_parts(encoded)
-        return plain(kind, [decode_value(part, hooks) for part in parts])
+        return plain(kind, [decode_value(part, hooks) for part in parts], tree_limit(encoded))
     return hooks.container(*link(encoded), tag == REF)
 
 
-def plain(kind: int, items: list[Any]) -> Any:
+def plain(kind: int, items: list[Any], limit: int) -> Any:
     if kind == DICT:
         return dict(zip(items[::2], items[1::2], strict=True))
-    return {LIST: list, SET: set, DEQUE: deque}[kind](items)
+    if kind == DEQUE:
+        return deque(items, None if limit < 0 else limit)
+    return set(items) if kind == SET else items
 
 
 def encode_key(obj: Any, hooks: Any) -> tuple[bytes, bytes]:
@@ -108,7 +122,7 @@ def encode_key(obj: Any, hooks: Any) -> tuple[bytes, bytes]:
     return canonical, encode_value(obj, hooks)
 
 
-def _canonical(obj: Any, hooks: Any) -> bytes:
+def _canonical(obj: Any, hooks: Any) -> bytes:  # noqa: PLR0911 - one for each type
     if obj is None:
         return b"n"
     if type(obj) in {int, bool} or (type(obj) is float and obj.is_integer()):
@@ -139,8 +153,6 @@ def decode_key(canonical: bytes, original: bytes, hooks: Any) -> Any:
     tag, rest = canonical[:1], canonical[1:]
     if tag == b"i":
         return int.from_bytes(rest, "little", signed=True)
-    return {
-        b"n": lambda: None,
-        b"s": lambda: rest.decode(errors="surrogatepass"),
-        b"b": lambda: rest,
-    }[tag]()
+    if tag == b"s":
+        return rest.decode(errors="surrogatepass")
+    return rest if tag == b"b" else None

@@ -45,7 +45,11 @@ def compare(subject: Any, twin: Any, name: str, call: Call) -> None:
 
 
 def run(
-    subject: Any, twin: Any, calls: Callable[[random.Random], tuple[str, Call]], seed: int, rounds: int
+    subject: Any,
+    twin: Any,
+    calls: Callable[[random.Random], tuple[str, Call]],
+    seed: int,
+    rounds: int,
 ) -> None:
     """Compare random calls, one after the other."""
     chance = random.Random(seed)

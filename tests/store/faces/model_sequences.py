@@ -126,6 +126,12 @@ class Sequences(Base):
             record.data.insert(0, encoded)
         return encoded is not None
 
+    def release_owner(self, _owner: int) -> None:
+        """Give back what was claimed; here all owners are one."""
+        for c, record in list(self._records.items()):
+            for ticket in sorted(record.claims, reverse=True):
+                self.give_back(c, ticket)
+
     # --- Whole containers ---------------------------------------------------------------------
 
     def scan(self, c: int, what: str = "keys", reverse: bool = False) -> Scan:

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from typing import Any, TypeVar, cast
 
+from garrison import _core
 from garrison.store import _contract
 
 from .model_codec import (
@@ -20,6 +21,7 @@ from .model_codec import (
     encode_key,
     encode_value,
     link,
+    tree_limit,
     tree_parts,
 )
 from .model_records import Record, settle_moves
@@ -27,14 +29,6 @@ from .model_records import Record, settle_moves
 MAPPINGS = {_contract.DICT, _contract.SET, _contract.NAMESPACE, _contract.COUNTER}
 
 Method = TypeVar("Method", bound=Any)
-
-
-class ContainerGone(ReferenceError):
-    pass
-
-
-class WrongKind(TypeError):
-    pass
 
 
 def writes(method: Method) -> Method:
@@ -83,7 +77,7 @@ class Base:
         if self.in_transaction:
             raise RuntimeError("this thread has a transaction already")
         if not self._writer.acquire(timeout=-1 if timeout is None else timeout):
-            raise TimeoutError(f"the store was not free within {timeout} s")
+            raise _core.StoreBusy("somebody else is writing to the store")
         self._open = (threading.get_ident(), {}, dict(self._names))
 
     def commit(self) -> None:
@@ -115,7 +109,7 @@ class Base:
         if self.in_transaction:
             record = self._mine()[1].get(c, record)
         if record is None:
-            raise ContainerGone(f"container {c} is gone")
+            raise _core.ContainerGone(f"container {c} is gone")
         return record
 
     def _write(self, c: int) -> Record:
@@ -126,12 +120,12 @@ class Base:
 
     def _mapping(self, record: Record) -> dict[bytes, tuple[bytes, bytes]]:
         if record.kind not in MAPPINGS:
-            raise WrongKind(f"{_contract.NAMES[record.kind]} has no keys")
+            raise _core.WrongKind(f"{_contract.NAMES[record.kind]} has no keys")
         return record.data  # type: ignore[no-any-return]
 
     def _sequence(self, record: Record) -> list[bytes]:
         if record.kind in MAPPINGS:
-            raise WrongKind(f"{_contract.NAMES[record.kind]} has no positions")
+            raise _core.WrongKind(f"{_contract.NAMES[record.kind]} has no positions")
         return record.data  # type: ignore[no-any-return]
 
     # --- Values and what they lead to ---------------------------------------------------------
@@ -149,7 +143,7 @@ class Base:
         if encoded[0] != TREE:
             return encoded
         kind, parts = tree_parts(encoded)
-        c = self._new(kind, owned=True)
+        c = self._new(kind, tree_limit(encoded), owned=True)
         for index in range(0, len(parts), 2 if kind == DICT else 1):
             if kind in {DICT, SET}:
                 canonical, original = self._key(decode_value(parts[index], self.hooks))
@@ -167,13 +161,27 @@ class Base:
                     record.owned = False
                 else:
                     record.refs -= 1
-                self._free_if_unused(link(encoded)[1])
 
-    def _free_if_unused(self, c: int) -> None:
-        record = self._read(c)
+    @writes
+    def sweep(self, limit: int = 1000) -> int:
+        """Free what nobody wants any more; until then it can still be stored somewhere."""
+        unwanted = [0]
+        while unwanted:
+            unwanted = [c for c in {*self._records, *self._mine()[1]} if self._is_unwanted(c)]
+            for c in unwanted:
+                self._free(c)
+        return 0
+
+    def _is_unwanted(self, c: int) -> bool:
+        try:
+            record = self._read(c)
+        except _core.ContainerGone:
+            return False
         named = any(c == each for _, each in self._mine()[2].values())
-        if named or record.refs or record.owned or record.holds > 0:
-            return
+        return not (named or record.refs or record.owned or record.holds > 0)
+
+    def _free(self, c: int) -> None:
+        record = self._read(c)
         inner = [*record.claims.values()]
         if record.kind in MAPPINGS:
             inner += [value for _, value in record.data.values()]
@@ -218,7 +226,7 @@ class Base:
         names = self._mine()[2]
         if name in names:
             if names[name][0] != kind:
-                raise WrongKind(f"{name!r} is a {_contract.NAMES[names[name][0]]}")
+                raise _core.WrongKind(f"{name!r} is a {_contract.NAMES[names[name][0]]}")
             return names[name][1], False
         names[name] = (kind, self._new(kind, aux, info))
         return names[name][1], True
@@ -230,8 +238,6 @@ class Base:
     @writes
     def remove_name(self, name: str) -> bool:
         found = self._mine()[2].pop(name, None)
-        if found:
-            self._free_if_unused(found[1])
         return found is not None
 
     def head(self, c: int) -> tuple[int, int, int, int, int, bytes]:
@@ -252,7 +258,6 @@ class Base:
     @writes
     def drop(self, c: int) -> None:
         self._write(c).holds -= 1
-        self._free_if_unused(c)
 
     def length(self, c: int) -> int:
         return len(self._read(c).data)

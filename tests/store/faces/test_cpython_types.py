@@ -1,0 +1,176 @@
+"""CPython's own tests of dict, list, set, deque and Counter, run on the faces."""
+
+from __future__ import annotations
+
+import unittest
+from typing import Any, ClassVar
+
+import pytest
+
+from garrison.store import Counter, Deque, Dict, List, Set
+
+mapping_tests: Any = pytest.importorskip("test.mapping_tests")
+list_tests: Any = pytest.importorskip("test.list_tests")
+test_set: Any = pytest.importorskip("test.test_set")
+test_deque: Any = pytest.importorskip("test.test_deque")
+test_collections: Any = pytest.importorskip("test.test_collections")
+
+
+class Made:
+    """A face that makes its container itself, as the plain type does."""
+
+    store: ClassVar[Any] = None
+    _KIND: ClassVar[int]
+
+    def __init__(self, iterable: Any = ()) -> None:
+        values = list(iterable)
+        self._begin()
+        self._store.list_extend(self._c, values)
+
+    def __reduce__(self) -> Any:
+        return _again, (type(self), self._store, self._c)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _begin(self, aux: int = -1) -> None:
+        if not hasattr(self, "_c"):
+            self._store = self.store
+            self._c = self.store.create(self._KIND, aux)
+        self._store.clear(self._c)
+
+
+def _again(kind: Any, store: Any, c: int) -> Any:
+    made = kind.__new__(kind)
+    made._store, made._c = store, c
+    return made
+
+
+class MadeDict(Made, Dict):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pairs = dict(*args, **kwargs)
+        self._begin()
+        self.update(pairs)
+
+
+class MadeList(Made, List):
+    pass
+
+
+class MadeSet(Made, Set):
+    def __init__(self, iterable: Any = ()) -> None:
+        self._begin()
+        self.update(iterable)
+
+
+class MadeDeque(Made, Deque):
+    def __init__(self, iterable: Any = (), maxlen: int | None = None) -> None:
+        if maxlen is not None and maxlen < 0:
+            raise ValueError("maxlen must be non-negative")
+        self._begin(-1 if maxlen is None else maxlen)
+        self.extend(iterable)
+
+
+class MadeCounter(Made, Counter):
+    def __init__(self, iterable: Any = None, /, **kwargs: Any) -> None:
+        self._begin()
+        self.update(iterable, **kwargs)
+
+
+class DictTests(mapping_tests.TestHashMappingProtocol):  # type: ignore[misc] # untyped
+    __test__ = False  # by `test_cpython` alone
+    type2test = MadeDict
+
+
+class ListTests(list_tests.CommonTest):  # type: ignore[misc] # untyped
+    __test__ = False  # by `test_cpython` alone
+    type2test = MadeList
+
+
+class SetTests(test_set.TestSet):  # type: ignore[misc] # untyped
+    __test__ = False  # by `test_cpython` alone
+    thetype = MadeSet
+
+
+class DequeTests(test_deque.TestBasic):  # type: ignore[misc] # untyped
+    __test__ = False  # by `test_cpython` alone
+
+
+class DequeSequenceTests(test_deque.TestSequence):  # type: ignore[misc] # untyped
+    __test__ = False  # by `test_cpython` alone
+    type2test = MadeDeque
+
+
+class CounterTests(test_collections.TestCounter):  # type: ignore[misc] # untyped
+    __test__ = False  # by `test_cpython` alone
+
+
+SUITES: list[Any] = [DictTests, ListTests, SetTests, DequeTests, DequeSequenceTests, CounterTests]
+
+COPY = "copy() and fromkeys() give plain objects, as a manager's proxies do"
+VALUE = "what is stored is a copy: of an object only its equality is left, not its identity"
+LOCAL = "an object of a local class cannot be a key between processes"
+SNAPSHOT = "an iterator walks over a snapshot, and does not keep the container"
+PLAIN = "it is about the plain type itself: its size, its iterators' classes, its subclasses"
+PICKLE = "the pickle of a face leads to the same container"
+
+EXCLUDED = {
+    "DictTests.test_copy": COPY,
+    "DictTests.test_eq": LOCAL,
+    "DictTests.test_fromkeys": COPY,
+    "DictTests.test_getitem": LOCAL,
+    "DictTests.test_pop": LOCAL,
+    "DictTests.test_setdefault": LOCAL,
+    "ListTests.test_extend": "an iterable that says it has 2**63 items is believed",
+    "ListTests.test_exhausted_iterator": SNAPSHOT,
+    "ListTests.test_free_after_iterating": SNAPSHOT,
+    "ListTests.test_index": VALUE,
+    "ListTests.test_remove": VALUE,
+    "ListTests.test_sort": "a key function that changes the list has done so before it is sorted",
+    "SetTests.test_badcmp": VALUE,
+    "SetTests.test_cyclical_repr": VALUE,
+    "SetTests.test_deepcopy": LOCAL,
+    "SetTests.test_do_not_rehash_dict_keys": VALUE,
+    "SetTests.test_free_after_iterating": SNAPSHOT,
+    "SetTests.test_iterator_pickling": SNAPSHOT,
+    "SetTests.test_pickling": PICKLE,
+    "DequeTests.test_contains": VALUE,
+    "DequeTests.test_contains_count_stop_crashes": VALUE,
+    "DequeTests.test_copy": VALUE,
+    "DequeTests.test_count": VALUE,
+    "DequeTests.test_deepcopy": VALUE,
+    "DequeTests.test_index": VALUE,
+    "DequeTests.test_remove": VALUE,
+    "DequeTests.test_iterator_pickle": PICKLE,
+    "DequeTests.test_pickle_recursive": PICKLE,
+    "DequeTests.test_reversed_new": PLAIN,
+    "DequeTests.test_sizeof": PLAIN,
+    "CounterTests.test_basics": PLAIN,
+    "CounterTests.test_copy_subclass": COPY,
+    "CounterTests.test_helper_function": PLAIN,
+    "CounterTests.test_inplace_operations": COPY,
+}
+
+
+def cases() -> list[Any]:
+    return [
+        pytest.param(suite, name, id=f"{suite.__name__}.{name}")
+        for suite in SUITES
+        for name in unittest.defaultTestLoader.getTestCaseNames(suite)
+    ]
+
+
+@pytest.mark.parametrize(("suite", "name"), cases())
+def test_cpython(
+    store: Any, suite: type[unittest.TestCase], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = EXCLUDED.get(f"{suite.__name__}.{name}")
+    if reason:
+        pytest.skip(reason)
+    monkeypatch.setattr(Made, "store", store)
+    monkeypatch.setattr(test_deque, "deque", MadeDeque)
+    monkeypatch.setattr(test_deque, "BIG", 1000)
+    monkeypatch.setattr(test_collections, "Counter", MadeCounter)
+    result = unittest.TestResult()
+    suite(name).run(result)
+    assert [text for _, text in (*result.errors, *result.failures)] == []

@@ -1,0 +1,201 @@
+"""Containers in containers are live, and go with what they belong to."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import random
+from collections import deque
+from typing import Any
+
+import pytest
+
+from garrison.store import Deque, Dict, List, Set, _contract, make
+
+
+def test_a_nested_write_is_not_lost(store: Any) -> None:
+    d = make(store, _contract.DICT, {"a": {}})
+    d["a"]["b"] = 1
+    d["list"] = [[]]
+    d["list"][0].append({"deep": {1}})
+    d["list"][0][0]["deep"].add(2)
+    assert d == {"a": {"b": 1}, "list": [[{"deep": {1, 2}}]]}
+
+
+def test_each_plain_type_becomes_its_face(store: Any) -> None:
+    items = make(store, _contract.LIST, [{}, [], set(), deque([1])])
+    assert [type(each) for each in items] == [Dict, List, Set, Deque]
+
+
+def test_a_subclass_stays_what_it_is(store: Any) -> None:
+    items = make(store, _contract.LIST, [Ordered(a=1)])
+    assert type(items[0]) is Ordered
+
+
+class Ordered(dict[str, int]):
+    pass
+
+
+def test_what_is_popped_is_plain(store: Any) -> None:
+    d = make(store, _contract.DICT, {"a": {"b": [1, {2}]}})
+    popped = d.pop("a")
+    assert popped == {"b": [1, {2}]}
+    assert type(popped["b"]) is list
+    d["c"] = [[1]]
+    assert d["c"].pop() == [1]
+    assert d.popitem() == ("c", [])
+
+
+def test_a_deep_copy_is_plain_and_a_copy_is_shallow(store: Any) -> None:
+    d = make(store, _contract.DICT, {"a": {"b": [1]}})
+    deep, shallow = copy.deepcopy(d), copy.copy(d)
+    d["a"]["b"].append(2)
+    assert deep == {"a": {"b": [1]}}
+    assert type(deep["a"]["b"]) is list
+    assert type(shallow) is dict
+    assert shallow["a"] == {"b": [1, 2]}
+
+
+def test_a_shared_one_is_the_same_from_everywhere(store: Any) -> None:
+    shared = make(store, _contract.LIST, [1])
+    a, b = make(store, _contract.DICT), make(store, _contract.DICT)
+    a["x"] = b["x"] = shared
+    a["x"].append(2)
+    assert b["x"] == shared == [1, 2]
+    del a["x"]
+    assert b["x"] == [1, 2]
+
+
+def test_children_may_be_sorted_turned_and_exchanged(store: Any) -> None:
+    items = make(store, _contract.LIST, [[3], [1], [2]])
+    one = items[1]
+    items.sort()
+    assert items == [[1], [2], [3]]
+    items.reverse()
+    items[0:2] = items[1::-1]
+    items[2], items[0] = items[0], items[2]
+    one.append("still here")
+    assert items == [[1, "still here"], [3], [2]]
+    queue = make(store, _contract.DEQUE, [[1], [2]])
+    first = queue[0]
+    queue.rotate()
+    first.append("moved")
+    assert queue == deque([[2], [1, "moved"]])
+
+
+def test_children_that_were_moved_are_still_its_own(store: Any) -> None:
+    items = make(store, _contract.LIST, [[n] for n in range(6)])
+    items.sort(key=list, reverse=True)
+    del items[::3]
+    items[:] = [*items[1:], [9], items[0]]
+    store.sweep()
+    assert items == [[3], [1], [0], [9], [4]]
+    assert all(type(each) is list for each in copy.deepcopy(items))
+    while items:
+        assert type(items.pop()) is list
+
+
+def test_children_that_are_shuffled_stay(store: Any) -> None:
+    items = make(store, _contract.LIST, [[n] for n in range(8)])
+    random.Random(1).shuffle(items)
+    gc.collect()
+    assert sorted(items) == [[n] for n in range(8)]
+
+
+def test_a_child_repeated_is_one_child(store: Any) -> None:
+    items = make(store, _contract.LIST, [[]])
+    items *= 3
+    items[0].append(1)
+    assert items == [[1], [1], [1]]
+
+
+def test_faces_compare_with_plain_ones_at_any_depth(store: Any) -> None:
+    d = make(store, _contract.DICT, {"a": [1, {"b": {2}}]})
+    assert d == {"a": [1, {"b": {2}}]}
+    assert {"a": [1, {"b": {2}}]} == d
+    assert d["a"] in make(store, _contract.LIST, [[1, {"b": {2}}]])
+    assert d != {"a": [1, {"b": {3}}]}
+
+
+def test_one_in_itself_is_shown_and_compared(store: Any) -> None:
+    items = make(store, _contract.LIST, [1])
+    items.append(items)
+    d = make(store, _contract.DICT)
+    d["d"] = d
+    d["in a tuple"] = (d,)
+    space = make(store, _contract.NAMESPACE)
+    space.me = space
+    assert repr(items) == "List([1, [...]])"
+    assert repr(d) == "Dict({'d': {...}, 'in a tuple': (Dict({...}),)})"
+    assert repr(space) == "Namespace(me=Namespace(...))"
+    assert items == items[1]
+    items.pop()
+    d.clear()
+
+
+def test_a_plain_cycle_is_refused(store: Any) -> None:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    items = make(store, _contract.LIST)
+    with pytest.raises(ValueError, match="itself"):
+        items.append(cycle)
+    assert items == []
+
+
+def test_what_is_too_deep_is_refused(store: Any) -> None:
+    deep: list[Any] = []
+    for _ in range(101):
+        deep = [deep]
+    with pytest.raises(ValueError, match="deep"):
+        make(store, _contract.LIST).append(deep)
+    assert repr(make(store, _contract.LIST, deep[0][0])).startswith("List([[[")
+
+
+@pytest.mark.parametrize(
+    ("kind", "contents", "shown", "plain"),
+    [
+        (_contract.DICT, {"a": 1}, "Dict({'a': 1})", "{'a': 1}"),
+        (_contract.DICT, {}, "Dict({})", "{}"),
+        (_contract.LIST, [1, [2]], "List([1, [2]])", "[1, [2]]"),
+        (_contract.SET, {"a"}, "Set({'a'})", "{'a'}"),
+        (_contract.SET, set(), "Set(set())", "set()"),
+        (_contract.DEQUE, [1], "Deque([1])", "deque([1])"),
+        (_contract.COUNTER, "aab", "Counter({'a': 2, 'b': 1})", "Counter({'a': 2, 'b': 1})"),
+    ],
+)
+def test_how_it_is_shown(store: Any, kind: int, contents: Any, shown: str, plain: str) -> None:
+    face = make(store, kind, contents)
+    assert (repr(face), str(face)) == (shown, plain)
+
+
+def test_what_is_shown_is_bounded(store: Any) -> None:
+    items = make(store, _contract.LIST, range(20_000))
+    assert repr(items).endswith("9998, 9999, ...])")
+    items[:] = ["x" * 100_000]
+    assert len(repr(items)) < 11_000
+    d = make(store, _contract.DICT, {"rows": [list(range(150)) for _ in range(150)]})
+    assert str(d).endswith("...]}")
+
+
+def test_two_faces_of_one_container_are_equal(store: Any) -> None:
+    queue = make(store, _contract.QUEUE, name="jobs")
+    again = make(store, _contract.QUEUE, name="jobs")
+    assert queue == again
+    assert hash(queue) == hash(again)
+    assert queue != make(store, _contract.QUEUE)
+    assert queue != 5
+
+
+@pytest.mark.parametrize("kind", sorted(_contract.NAMES))
+def test_generic_types(kind: int) -> None:
+    from garrison.store._create import FACES
+
+    assert FACES[kind][int].__origin__ is FACES[kind]  # type: ignore[index]
+
+
+def test_patterns_match(store: Any) -> None:
+    match make(store, _contract.DICT, {"kind": "job", "args": [1, 2, 3]}):
+        case {"kind": "job", "args": [first, *rest]}:
+            assert (first, rest) == (1, [2, 3])
+        case _:
+            pytest.fail("a face is no mapping or sequence to the pattern")

@@ -5,7 +5,6 @@ use super::finalizing::without_gil;
 use super::noise::Noise;
 use super::waiting::{Patience, SLICE};
 use crate::wire::client::{Client, End, Fate};
-use crate::wire::Fault;
 use pyo3::exceptions::{PyConnectionError, PyOverflowError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -53,9 +52,10 @@ enum Turn {
 
 #[pymethods]
 impl Link {
-    /// Take over a socket, which becomes non-blocking, and the connection on it.
+    /// Take over a socket, which must be one that blocks, and the connection on it.
     #[new]
     fn new(noise: &mut Noise, fd: i32) -> PyResult<Self> {
+        limit_waits(fd)?;
         let (channel, most) = noise.into_channel()?;
         let state = State {
             client: Client::new(channel),
@@ -236,12 +236,24 @@ impl Link {
             }
             state.reading |= reads;
             state.writing |= writes;
-            drop(state);
-            let interrupted = !poll(fd, reads, writes, left);
-            state = self.lock();
-            if reads {
+            let interrupted;
+            if reads && !state.client.has_to_send() && left > SLICE / 2 {
+                // One system call instead of two.
+                let mut scratch = state.scratch();
+                drop(state);
+                let came = receive(fd, &mut scratch, 0);
+                state = self.lock();
+                state.scratch = scratch;
+                interrupted = !state.took(came);
                 state.reading = false;
-                state.receive(fd);
+            } else {
+                drop(state);
+                interrupted = !poll(fd, reads, writes, left);
+                state = self.lock();
+                if reads {
+                    state.reading = false;
+                    state.receive(fd);
+                }
             }
             if writes {
                 state.writing = false;
@@ -281,39 +293,45 @@ impl State {
     }
 
     fn sending_failed(&mut self, fd: i32, error: &Error) {
-        if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+        if !is_passing(error) {
             // The server's last words may still be there to be read.
             self.receive_all(fd);
             self.client.finish(format!("sending to the server failed: {error}"));
         }
     }
 
-    /// Read once; whether there may be more.
-    fn receive(&mut self, fd: i32) -> bool {
-        if self.scratch.is_empty() {
-            self.scratch = vec![0; RECEIVE];
+    fn scratch(&mut self) -> Vec<u8> {
+        let scratch = std::mem::take(&mut self.scratch);
+        if scratch.is_empty() {
+            return vec![0; RECEIVE];
         }
-        let flags = libc::MSG_DONTWAIT;
-        let (start, length) = (self.scratch.as_mut_ptr().cast(), self.scratch.len());
-        // SAFETY: the pointer and the length are of a vector.
-        let count = unsafe { libc::recv(fd, start, length, flags) };
-        match usize::try_from(count) {
+        scratch
+    }
+
+    /// Read once without waiting; whether there may be more.
+    fn receive(&mut self, fd: i32) -> bool {
+        self.scratch = self.scratch();
+        let came = receive(fd, &mut self.scratch, libc::MSG_DONTWAIT);
+        let full = came.as_ref().is_ok_and(|&count| count == RECEIVE);
+        self.took(came);
+        full
+    }
+
+    /// What lies in `scratch` has come; false if nothing has because a signal or the time did.
+    fn took(&mut self, came: Result<usize, Error>) -> bool {
+        match came {
             Ok(0) => self.client.finish("the server has closed the connection".to_owned()),
             Ok(count) => {
-                let fed: Result<(), Fault> = self.client.feed(&self.scratch[..count]);
-                if let Err(fault) = fed {
+                if let Err(fault) = self.client.feed(&self.scratch[..count]) {
                     self.client.finish(format!("the server has sent {fault}"));
                 }
-                return count == length;
             }
-            Err(_) => {
-                let error = Error::last_os_error();
-                if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
-                    self.client.finish(format!("receiving from the server failed: {error}"));
-                }
+            Err(error) if is_passing(&error) => return false,
+            Err(error) => {
+                self.client.finish(format!("receiving from the server failed: {error}"));
             }
         }
-        false
+        true
     }
 
     fn receive_all(&mut self, fd: i32) {
@@ -331,6 +349,30 @@ fn close(fd: i32) {
     if fd != GONE {
         // SAFETY: the descriptor was ours, and nobody else closes it.
         unsafe { libc::close(fd) };
+    }
+}
+
+fn is_passing(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
+fn receive(fd: i32, scratch: &mut [u8], flags: i32) -> Result<usize, Error> {
+    // SAFETY: the pointer and the length are of a slice.
+    let count = unsafe { libc::recv(fd, scratch.as_mut_ptr().cast(), scratch.len(), flags) };
+    usize::try_from(count).map_err(|_| Error::last_os_error())
+}
+
+/// No `recv` that waits does so for longer than a slice.
+fn limit_waits(fd: i32) -> Result<(), Error> {
+    let time = libc::timeval { tv_sec: 0, tv_usec: SLICE.as_micros() as libc::suseconds_t };
+    let size = size_of::<libc::timeval>() as libc::socklen_t;
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_RCVTIMEO);
+    // SAFETY: points to a local of the size that is told.
+    let done = unsafe { libc::setsockopt(fd, level, option, (&raw const time).cast(), size) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(Error::last_os_error())
     }
 }
 

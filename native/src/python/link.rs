@@ -5,7 +5,7 @@ use super::finalizing::without_gil;
 use super::noise::Noise;
 use super::waiting::{Patience, SLICE};
 use crate::wire::client::{Client, End, Fate};
-use pyo3::exceptions::{PyConnectionError, PyOverflowError, PyTimeoutError};
+use pyo3::exceptions::{PyException, PyOverflowError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::io::{Error, ErrorKind};
@@ -21,7 +21,7 @@ const GONE: i32 = -1;
 pyo3::create_exception!(
     garrison,
     LinkBroken,
-    PyConnectionError,
+    PyException,
     "No reply will come: args are the reason, whether the request may have been carried out, and whether the server ends for good."
 );
 

@@ -147,14 +147,20 @@ def connected(address: Address, deadline: float, quiet: float, dead: float) -> s
         else:
             return sock
     assert problem is not None  # noqa: S101 - there is at least one place
-    raise problem
+    if isinstance(problem, TimeoutError):
+        raise TimeoutError(f"{shown(address)} has not answered in time")
+    raise _explained(problem, "connect to", address) from None
 
 
 def _places(address: Address) -> Iterator[tuple[int, Any]]:
     if isinstance(address, str):
         yield socket.AF_UNIX, address
         return
-    for family, _, _, _, where in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+    try:
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise _explained(error, "connect to", address) from None
+    for family, _, _, _, where in found:
         yield family, where
 
 

@@ -288,6 +288,12 @@ class Connection:
         if link is not None:
             link.close(self._closed)
 
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _forked(self) -> None:
         """In a child: the socket is the parent's, the next request makes another one."""
         link, self._link = self._link, None

@@ -22,6 +22,7 @@ import os
 import resource
 import select
 import socket
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,32 @@ class Timer:
             call()
 
 
+class _Bell:
+    """Wakes the loop, from any thread and from a signal handler."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # A number that is closed may be another file's at once. Re-entrant for signal handlers.
+        self._closing = threading.RLock()
+
+    def ring(self) -> None:
+        """Wake the loop, now or when it next would wait."""
+        with self._closing:
+            if self.fd >= 0:
+                os.eventfd_write(self.fd, 1)
+
+    def on_event(self, _mask: int) -> None:
+        """Be quiet again."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+
+    def close(self) -> None:
+        """Nobody is woken any more."""
+        with self._closing:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+
 class Loop:
     """Serves a `Service` on any number of listening sockets.
 
@@ -104,8 +131,8 @@ class Loop:
         self._farewell = ("the server has stopped", False)
         self._epoll = select.epoll()
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._register(self._wake, self._on_wake)
+        self._bell = _Bell()
+        self._register(self._bell.fd, self._bell.on_event)
 
     def __repr__(self) -> str:
         where = ", ".join(shown(_name(sock)) for sock in self._listeners.values()) or "nowhere"
@@ -230,18 +257,13 @@ class Loop:
     def call_soon_threadsafe(self, function: Callable[..., Any], *args: Any) -> None:
         """Call something in the loop's thread; from any thread, or a signal handler."""
         self._calls.append((function, args))
-        with contextlib.suppress(OSError):  # the loop is over
-            os.eventfd_write(self._wake, 1)
+        self._bell.ring()
 
     def call_later(self, seconds: float, function: Callable[..., Any], *args: Any) -> Timer:
         """Call something in so many seconds; in the loop's thread only."""
         timer = Timer(time.monotonic() + seconds, lambda: function(*args))
         heapq.heappush(self._timers, (timer.when, next(self._order), timer))
         return timer
-
-    def _on_wake(self, _mask: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
 
     # --- Turns ----------------------------------------------------------------------------
 
@@ -380,8 +402,7 @@ class Loop:
         if not self._epoll.closed:
             self._epoll.close()
             os.close(self._spare)
-            os.close(self._wake)
-            self._wake = -1
+            self._bell.close()
 
 
 def _name(sock: socket.socket) -> Address:

@@ -43,7 +43,7 @@ __all__ = ["Loop", "Timer"]
 ACCEPTS_IN_TURN = 128
 EVENTS_IN_TURN = 512
 LAST_WORDS = 2.0
-"""Seconds that clients have to take the last words."""
+"""Seconds that clients have to take what is owed to them, and the last words."""
 SWEEP = 1.0
 """Seconds between two looks at who does not take what is owed to it."""
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -367,10 +367,10 @@ class Loop:
         self.call_later(drain, self._say_farewell)
 
     def _stop_further(self) -> None:
+        if all(session.idle for session in self.sessions):
+            self._say_farewell()
         if not self.sessions:
             self._over = True
-        elif all(session.idle for session in self.sessions):
-            self._say_farewell()
 
     def _say_farewell(self) -> None:
         text, for_good = self._farewell

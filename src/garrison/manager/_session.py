@@ -299,7 +299,7 @@ class Session:
         return not (self.begun or self._inbox)
 
     def leave(self, text: str, *, for_good: bool) -> None:
-        """Say the last words; the client closes when it has read them."""
+        """Say the last words, and close when they are sent."""
         self._inbox.clear()
         self._noise.put(0, BYE, (text, for_good, list(self.begun)))
         self.begun.clear()
@@ -307,11 +307,14 @@ class Session:
         self.flush()
 
     def _end_output(self) -> None:
-        # Not closed yet: unread bytes would make that a reset, which may overtake the last words.
+        # Unread bytes would make the end a reset. A client reads what came before that, but may
+        # be asked not to rely on it.
         try:
-            self._sock.shutdown(socket.SHUT_WR)
+            while self._sock.recv(RECEIVE):
+                pass
         except OSError:
-            self.drop("")
+            pass
+        self.drop("")
 
     def close(self) -> None:
         """Close the socket; for the loop."""

@@ -145,9 +145,15 @@ def serving(
 class Server:
     """A server in a process of its own, to be killed, stopped and started again."""
 
-    def __init__(self, address: Any = ("127.0.0.1", 0), limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        address: Any = ("127.0.0.1", 0),
+        limits: Limits | None = None,
+        prepare: Callable[[], Any] = lambda: None,
+    ) -> None:
         self.address = address
         self.limits = limits
+        self.prepare = prepare
         self.pid = 0
         self.start()
 
@@ -169,6 +175,7 @@ class Server:
 
     def _serve(self, write: int) -> None:
         logging.disable()
+        self.prepare()
         loop = Loop(Service(), KEY, self.limits)
         address = loop.listen(self.address)
         signal.signal(signal.SIGTERM, lambda *_: loop.stop(5.0))

@@ -269,7 +269,7 @@ class Loop:
 
     def run(self) -> None:
         """Serve until `stop`."""
-        self.call_later(SWEEP, self._sweep)
+        self._sweep()
         try:
             while not self._over:
                 self.turn()
@@ -326,7 +326,7 @@ class Loop:
 
     def _sweep(self) -> None:
         """Drop who is owed much and has taken nothing of it for long."""
-        self.call_later(SWEEP, self._sweep)
+        self.call_later(min(SWEEP, self.limits.stall), self._sweep)
         now = time.monotonic()
         for session in list(self.sessions):
             if session.owed <= self.limits.output:

@@ -56,7 +56,7 @@ impl Link {
     #[new]
     fn new(noise: &mut Noise, fd: i32) -> PyResult<Self> {
         limit_waits(fd)?;
-        let (channel, most) = noise.into_channel()?;
+        let (channel, most) = noise.hand_over()?;
         let state = State {
             client: Client::new(channel),
             scratch: Vec::new(),

@@ -221,7 +221,7 @@ impl Noise {
     }
 
     /// Hand the connection over to who does its reading and writing.
-    pub fn into_channel(&mut self) -> PyResult<(Channel, usize)> {
+    pub fn hand_over(&mut self) -> PyResult<(Channel, usize)> {
         self.channel()?;
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Open(channel) => Ok((*channel, self.max_message)),

@@ -86,9 +86,7 @@ def listening(address: Address, limits: Limits) -> socket.socket:
 
 def _first_of(address: tuple[str, int]) -> tuple[int, Any]:
     host, port = address
-    found = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, where = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return family, where
 

@@ -310,7 +310,16 @@ class Connection:
 class Promise:
     """The reply to a request of a pipeline."""
 
-    __slots__ = ("_connection", "_error", "_fields", "_idempotent", "_link", "_number", "_reply", "_verb")
+    __slots__ = (
+        "_connection",
+        "_error",
+        "_fields",
+        "_idempotent",
+        "_link",
+        "_number",
+        "_reply",
+        "_verb",
+    )
 
     def __init__(
         self, connection: Connection, verb: int, fields: tuple[Any, ...], idempotent: bool

@@ -46,6 +46,8 @@ LAST_WORDS = 2.0
 """Seconds that clients have to take what is owed to them, and the last words."""
 SWEEP = 1.0
 """Seconds between two looks at who does not take what is owed to it."""
+SPARE = 8
+"""Descriptors that are left to the rest of the program."""
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -130,6 +132,7 @@ class Loop:
         self._progress: dict[Session, tuple[int, float]] = {}
         self._farewell = ("the server has stopped", False)
         self._epoll = select.epoll()
+        self._last_fd = raise_descriptor_limit() - SPARE
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._bell = _Bell()
         self._register(self._bell.fd, self._bell.on_event)
@@ -142,7 +145,7 @@ class Loop:
 
     def listen(self, address: Any) -> Address:
         """Listen at an address, and return the one that it turned out to be."""
-        raise_descriptor_limit()
+        self._last_fd = raise_descriptor_limit() - SPARE
         sock = listening(parsed(address), self.limits)
         self.add_listener(sock)
         name = _name(sock)
@@ -182,28 +185,45 @@ class Loop:
             except OSError as error:
                 if error.errno in FULL and not self._make_room(listener, error):
                     return
-                continue
-            sock.setblocking(False)
-            if len(self.sessions) >= self.limits.connections:
-                self._turn_away(sock, name, f"there are {len(self.sessions)} connections already")
             else:
-                self._admit(Session(self, sock, peer_of(sock, name), now))
+                self._receive_newcomer(sock, name, now)
+
+    def _receive_newcomer(self, sock: socket.socket, name: Any, now: float) -> None:
+        sock.setblocking(False)
+        scarce = sock.fileno() > self._last_fd
+        if scarce and not self._strangers:
+            self._turn_away(sock, name, "hardly a descriptor is left (ulimit -n)")
+            return
+        if len(self.sessions) >= self.limits.connections:
+            self._turn_away(sock, name, f"there are {len(self.sessions)} connections already")
+            return
+        if scarce:
+            self._drop_oldest_stranger("a descriptor was needed for a newer one")
+        self._admit(Session(self, sock, peer_of(sock, name), now))
 
     def _make_room(self, listener: socket.socket, error: OSError) -> bool:
-        """Close one connection, new or old, where no descriptor is left."""
+        """Close one connection, new or old, where no descriptor is left.
+
+        Some kernels have thrown the connection away when they say so, others keep it for later.
+        """
+        self._last_fd = raise_descriptor_limit() - SPARE
         if self._strangers:
-            self.drop(next(iter(self._strangers)), "a descriptor was needed for a newer one")
+            self._drop_oldest_stranger("a descriptor was needed for a newer one")
             return True
         os.close(self._spare)
         try:
             sock, name = listener.accept()
         except OSError:
+            self.notices.say("a connection was refused: %s", error)
             return False
         else:
             self._turn_away(sock, name, f"no descriptor is left: {error}")
             return True
         finally:
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _drop_oldest_stranger(self, reason: str) -> None:
+        self.drop(next(iter(self._strangers)), reason)
 
     def _turn_away(self, sock: socket.socket, name: Any, why: str) -> None:
         self.notices.say("%s was refused: %s", peer_of(sock, name), why)
@@ -218,7 +238,7 @@ class Loop:
         strangers[session] = None
         self._register(session.fd, session.on_event)
         if len(strangers) > self.limits.strangers:
-            self.drop(next(iter(strangers)), "it was the oldest of too many without a key")
+            self._drop_oldest_stranger("it was the oldest of too many without a key")
 
     def _drop_late_strangers(self) -> None:
         patience = self.limits.seconds_to_authenticate
@@ -412,9 +432,11 @@ def _name(sock: socket.socket) -> Address:
     return name if isinstance(name, str) else (name[0], name[1])
 
 
-def raise_descriptor_limit() -> None:
-    """Have as many descriptors as the system allows this process."""
+def raise_descriptor_limit() -> int:
+    """Have as many descriptors as the system allows this process, and return how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            return hard
+    return soft if soft != resource.RLIM_INFINITY else 1 << 30

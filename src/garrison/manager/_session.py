@@ -16,7 +16,7 @@ from multiprocessing import AuthenticationError
 from typing import TYPE_CHECKING, Any, Protocol
 
 from garrison._core import ChannelError
-from garrison.manager._channel import BYE, CANCEL, DONE, REFUSED, ServerChannel
+from garrison.manager._channel import BYE, CANCEL, DONE, HELLO, REFUSED, ServerChannel
 from garrison.manager._notices import log
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ class Service(Protocol):
         """
 
     def cancelled(self, session: Session, rid: int) -> None:
-        """Hear that nobody waits for this reply any more; it need not be given."""
+        """Hear that nobody waits for this reply any more.
+
+        It need not be given; or, if it was given already, nobody has heard it.
+        """
 
     def closed(self, session: Session) -> None:
         """Hear that the peer is gone; nothing more can be replied."""
@@ -218,11 +221,11 @@ class Session:
             self.settle()
 
     def _serve(self, messages: list[Message]) -> None:
-        service, begun, loop = self._loop.service, self.begun, self._loop
-        most = loop.limits.output
+        service, begun, noise = self._loop.service, self.begun, self._noise
+        most = self._loop.limits.output
         service.batch_begin(self)
         for at, (rid, verb, args) in enumerate(messages):
-            if rid in begun:
+            if verb >= HELLO or rid in begun:
                 self._control(rid, verb)
                 continue
             if rid:
@@ -232,11 +235,11 @@ class Session:
             except Exception as error:
                 log.exception("request %d of %s failed", verb, self.peer)
                 self.fail(rid, type(error).__name__, str(error))
-            if self._noise.pending > most:
+            if self.fd < 0:
+                break
+            if noise.pending > most:
                 # What is owed comes first.
                 self._inbox.extendleft(reversed(messages[at + 1 :]))
-                break
-            if self.fd < 0:
                 break
         try:
             service.batch_end(self)
@@ -246,7 +249,10 @@ class Session:
 
     def _control(self, rid: int, verb: int) -> None:
         if verb == CANCEL:
+            self.begun.discard(rid)
             self._loop.service.cancelled(self, rid)
+        elif verb == HELLO:
+            self.drop("it said twice who it is")
         else:
             self.drop(f"it used the number {rid} for two requests at once")
 

@@ -64,8 +64,9 @@ def test_a_request_is_answered(where: str, tmp_path: Path) -> None:
 
 def test_a_url_is_an_address() -> None:
     with serving() as server:
-        with Connection(f"garrison://{shown(server.address)}", KEY) as connection:
-            assert connection.ask(ECHO, 1) == [1]
+        connection = Connection(f"garrison://{shown(server.address)}", KEY)
+        assert connection.ask(ECHO, 1) == [1]
+        connection.close()
 
 
 @pytest.mark.parametrize("size", [0, 1 << 16, 3 << 20, 50 << 20])

@@ -3,6 +3,7 @@
 use super::fields;
 use super::finalizing::without_gil;
 use super::noise::Noise;
+use super::socket::{self, is_passing, RECEIVE};
 use super::waiting::{Patience, SLICE};
 use crate::wire::client::{Client, End, Fate};
 use pyo3::exceptions::{PyException, PyOverflowError, PyTimeoutError};
@@ -13,7 +14,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
-const RECEIVE: usize = 1 << 16;
 /// Requests that are only queued are sent when they are that many bytes.
 const QUEUED: usize = 1 << 16;
 const GONE: i32 = -1;
@@ -93,7 +93,7 @@ impl Link {
         let payload = self.encoded(fields)?;
         let mut state = self.lock();
         let number = state.client.ask(verb, &payload);
-        if state.client.unsealed() > QUEUED {
+        if state.client.owed() > QUEUED {
             state.send(self.fd());
         }
         Ok(number)
@@ -227,7 +227,7 @@ impl Link {
             if left.is_zero() {
                 return Turn::Nothing;
             }
-            let (reads, writes) = (!state.reading, !state.writing && state.client.has_to_send());
+            let (reads, writes) = (!state.reading, !state.writing && state.client.owed() > 0);
             if !reads && !writes {
                 state.sleepers += 1;
                 (state, _) = self.news.wait_timeout(state, left).expect("never poisoned");
@@ -237,11 +237,11 @@ impl Link {
             state.reading |= reads;
             state.writing |= writes;
             let interrupted;
-            if reads && !state.client.has_to_send() && left > SLICE / 2 {
+            if reads && !state.client.owed() > 0 && left > SLICE / 2 {
                 // One system call instead of two.
                 let mut scratch = state.scratch();
                 drop(state);
-                let came = receive(fd, &mut scratch, 0);
+                let came = socket::receive(fd, &mut scratch, true);
                 state = self.lock();
                 state.scratch = scratch;
                 interrupted = !state.took(came);
@@ -282,12 +282,9 @@ impl State {
                 Ok(data) => data,
                 Err(fault) => return self.client.finish(fault.to_string()),
             };
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            // SAFETY: the pointer and the length are of a slice.
-            let count = unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), flags) };
-            match usize::try_from(count) {
+            match socket::send(fd, data) {
                 Ok(count) => self.client.was_sent(count),
-                Err(_) => return self.sending_failed(fd, &Error::last_os_error()),
+                Err(error) => return self.sending_failed(fd, &error),
             }
         }
     }
@@ -311,7 +308,7 @@ impl State {
     /// Read once without waiting; whether there may be more.
     fn receive(&mut self, fd: i32) -> bool {
         self.scratch = self.scratch();
-        let came = receive(fd, &mut self.scratch, libc::MSG_DONTWAIT);
+        let came = socket::receive(fd, &mut self.scratch, false);
         let full = came.as_ref().is_ok_and(|&count| count == RECEIVE);
         self.took(came);
         full
@@ -350,16 +347,6 @@ fn close(fd: i32) {
         // SAFETY: the descriptor was ours, and nobody else closes it.
         unsafe { libc::close(fd) };
     }
-}
-
-fn is_passing(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
-}
-
-fn receive(fd: i32, scratch: &mut [u8], flags: i32) -> Result<usize, Error> {
-    // SAFETY: the pointer and the length are of a slice.
-    let count = unsafe { libc::recv(fd, scratch.as_mut_ptr().cast(), scratch.len(), flags) };
-    usize::try_from(count).map_err(|_| Error::last_os_error())
 }
 
 /// No `recv` that waits does so for longer than a slice.

@@ -145,7 +145,7 @@ pub fn put_int(out: &mut Vec<u8>, value: i64) {
         -0x80..=-33 => out.extend_from_slice(&[0xd0, value as u8]),
         -0x8000..=-0x81 => tagged(out, 0xd1, &(value as i16).to_be_bytes()),
         -0x8000_0000..=-0x8001 => tagged(out, 0xd2, &(value as i32).to_be_bytes()),
-        0.. => put_big(out, value as u64),
+        0x1_0000_0000.. => put_big(out, value as u64),
         _ => tagged(out, 0xd3, &value.to_be_bytes()),
     }
 }

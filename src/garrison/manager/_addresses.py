@@ -1,4 +1,4 @@
-"""Addresses: ``("host", port)``, ``"/path"``, ``"\\0abstract"``, ``"garrison://host:port"``."""
+r"""Addresses: ``("host", port)``, ``"/path"``, ``"\\0abstract"``, ``"garrison://host:port"``."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Refused(Exception):
 
 
 class Connection:
-    """A connection to a server, made when it is first needed and again when it breaks.
+    r"""A connection to a server, made when it is first needed and again when it breaks.
 
     Parameters
     ----------

@@ -3,10 +3,10 @@
 use super::fields;
 use super::finalizing::without_gil;
 use super::noise::Noise;
+use super::socket::{self, is_passing, RECEIVE};
 use super::waiting::{Patience, SLICE};
 use crate::wire::client::{Client, End, Fate};
-use crate::wire::Fault;
-use pyo3::exceptions::{PyConnectionError, PyOverflowError, PyTimeoutError};
+use pyo3::exceptions::{PyException, PyOverflowError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::io::{Error, ErrorKind};
@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
-const RECEIVE: usize = 1 << 16;
 /// Requests that are only queued are sent when they are that many bytes.
 const QUEUED: usize = 1 << 16;
 const GONE: i32 = -1;
@@ -22,7 +21,7 @@ const GONE: i32 = -1;
 pyo3::create_exception!(
     garrison,
     LinkBroken,
-    PyConnectionError,
+    PyException,
     "No reply will come: args are the reason, whether the request may have been carried out, and whether the server ends for good."
 );
 
@@ -53,10 +52,11 @@ enum Turn {
 
 #[pymethods]
 impl Link {
-    /// Take over a socket, which becomes non-blocking, and the connection on it.
+    /// Take over a socket, which must be one that blocks, and the connection on it.
     #[new]
     fn new(noise: &mut Noise, fd: i32) -> PyResult<Self> {
-        let (channel, most) = noise.into_channel()?;
+        limit_waits(fd)?;
+        let (channel, most) = noise.hand_over()?;
         let state = State {
             client: Client::new(channel),
             scratch: Vec::new(),
@@ -93,7 +93,7 @@ impl Link {
         let payload = self.encoded(fields)?;
         let mut state = self.lock();
         let number = state.client.ask(verb, &payload);
-        if state.client.unsealed() > QUEUED {
+        if state.client.owed() > QUEUED {
             state.send(self.fd());
         }
         Ok(number)
@@ -227,7 +227,7 @@ impl Link {
             if left.is_zero() {
                 return Turn::Nothing;
             }
-            let (reads, writes) = (!state.reading, !state.writing && state.client.has_to_send());
+            let (reads, writes) = (!state.reading, !state.writing && state.client.owed() > 0);
             if !reads && !writes {
                 state.sleepers += 1;
                 (state, _) = self.news.wait_timeout(state, left).expect("never poisoned");
@@ -236,12 +236,24 @@ impl Link {
             }
             state.reading |= reads;
             state.writing |= writes;
-            drop(state);
-            let interrupted = !poll(fd, reads, writes, left);
-            state = self.lock();
-            if reads {
+            let interrupted;
+            if reads && !state.client.owed() > 0 && left > SLICE / 2 {
+                // One system call instead of two.
+                let mut scratch = state.scratch();
+                drop(state);
+                let came = socket::receive(fd, &mut scratch, true);
+                state = self.lock();
+                state.scratch = scratch;
+                interrupted = !state.took(came);
                 state.reading = false;
-                state.receive(fd);
+            } else {
+                drop(state);
+                interrupted = !poll(fd, reads, writes, left);
+                state = self.lock();
+                if reads {
+                    state.reading = false;
+                    state.receive(fd);
+                }
             }
             if writes {
                 state.writing = false;
@@ -270,50 +282,53 @@ impl State {
                 Ok(data) => data,
                 Err(fault) => return self.client.finish(fault.to_string()),
             };
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            // SAFETY: the pointer and the length are of a slice.
-            let count = unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), flags) };
-            match usize::try_from(count) {
+            match socket::send(fd, data) {
                 Ok(count) => self.client.was_sent(count),
-                Err(_) => return self.sending_failed(fd, &Error::last_os_error()),
+                Err(error) => return self.sending_failed(fd, &error),
             }
         }
     }
 
     fn sending_failed(&mut self, fd: i32, error: &Error) {
-        if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+        if !is_passing(error) {
             // The server's last words may still be there to be read.
             self.receive_all(fd);
             self.client.finish(format!("sending to the server failed: {error}"));
         }
     }
 
-    /// Read once; whether there may be more.
-    fn receive(&mut self, fd: i32) -> bool {
-        if self.scratch.is_empty() {
-            self.scratch = vec![0; RECEIVE];
+    fn scratch(&mut self) -> Vec<u8> {
+        let scratch = std::mem::take(&mut self.scratch);
+        if scratch.is_empty() {
+            return vec![0; RECEIVE];
         }
-        let flags = libc::MSG_DONTWAIT;
-        let (start, length) = (self.scratch.as_mut_ptr().cast(), self.scratch.len());
-        // SAFETY: the pointer and the length are of a vector.
-        let count = unsafe { libc::recv(fd, start, length, flags) };
-        match usize::try_from(count) {
+        scratch
+    }
+
+    /// Read once without waiting; whether there may be more.
+    fn receive(&mut self, fd: i32) -> bool {
+        self.scratch = self.scratch();
+        let came = socket::receive(fd, &mut self.scratch, false);
+        let full = came.as_ref().is_ok_and(|&count| count == RECEIVE);
+        self.took(came);
+        full
+    }
+
+    /// What lies in `scratch` has come; false if nothing has because a signal or the time did.
+    fn took(&mut self, came: Result<usize, Error>) -> bool {
+        match came {
             Ok(0) => self.client.finish("the server has closed the connection".to_owned()),
             Ok(count) => {
-                let fed: Result<(), Fault> = self.client.feed(&self.scratch[..count]);
-                if let Err(fault) = fed {
+                if let Err(fault) = self.client.feed(&self.scratch[..count]) {
                     self.client.finish(format!("the server has sent {fault}"));
                 }
-                return count == length;
             }
-            Err(_) => {
-                let error = Error::last_os_error();
-                if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
-                    self.client.finish(format!("receiving from the server failed: {error}"));
-                }
+            Err(error) if is_passing(&error) => return false,
+            Err(error) => {
+                self.client.finish(format!("receiving from the server failed: {error}"));
             }
         }
-        false
+        true
     }
 
     fn receive_all(&mut self, fd: i32) {
@@ -331,6 +346,20 @@ fn close(fd: i32) {
     if fd != GONE {
         // SAFETY: the descriptor was ours, and nobody else closes it.
         unsafe { libc::close(fd) };
+    }
+}
+
+/// No `recv` that waits does so for longer than a slice.
+fn limit_waits(fd: i32) -> Result<(), Error> {
+    let time = libc::timeval { tv_sec: 0, tv_usec: SLICE.as_micros() as libc::suseconds_t };
+    let size = size_of::<libc::timeval>() as libc::socklen_t;
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_RCVTIMEO);
+    // SAFETY: points to a local of the size that is told.
+    let done = unsafe { libc::setsockopt(fd, level, option, (&raw const time).cast(), size) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(Error::last_os_error())
     }
 }
 

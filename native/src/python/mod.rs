@@ -22,6 +22,7 @@ mod process;
 mod queue;
 mod quick;
 mod semaphore;
+mod socket;
 mod spot;
 mod store;
 mod supervisor;

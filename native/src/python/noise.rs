@@ -1,18 +1,25 @@
 //! `Noise`: both ends of an encrypted connection, without any socket.
 
 use super::fields::{self, Unread};
+use super::socket::{self, RECEIVE};
 use crate::wire::channel::Channel;
 use crate::wire::{frames, Fault, Limits};
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::exceptions::{PyEOFError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use snow::{Builder, HandshakeState};
+use std::cell::RefCell;
 
 /// A fresh key for each connection (25519), mutual proof of the shared key (psk0); AES-GCM is what
 /// processors have instructions for.
 const PATTERN: &str = "Noise_NNpsk0_25519_AESGCM_BLAKE2s";
 /// The longest payload of a message of the handshake.
 const PAYLOAD: usize = 256;
+
+/// What one `send` sends at most: others wait as well.
+const SENT_AT_ONCE: usize = 1 << 20;
+
+thread_local!(static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
 
 pyo3::create_exception!(
     garrison,
@@ -140,20 +147,43 @@ impl Noise {
         put(self.channel()?, number, verb, fields, most)
     }
 
-    /// Seal at most so many bytes of the queued frames.
-    #[pyo3(signature = (limit=1 << 18))]
-    fn take<'py>(&mut self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let mut out = Vec::new();
-        let sealed = self.channel()?.seal(limit, &mut out);
-        self.checked(sealed.map(drop))?;
-        Ok(PyBytes::new(py, &out))
+    /// Sealed bytes of the queued frames, some at a time; none if there are none.
+    fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let channel = self.channel()?;
+        let taken = channel.to_send().map(|data| PyBytes::new(py, data));
+        if let Ok(data) = &taken {
+            channel.was_sent(data.as_bytes().len());
+        }
+        taken.map_err(|fault| self.broken(&fault.to_string()))
     }
 
-    /// Bytes that are queued.
+    /// Send what goes without waiting; how many bytes went.
+    fn send(&mut self, fd: i32) -> PyResult<usize> {
+        let channel = self.channel()?;
+        let mut total = 0;
+        while total < SENT_AT_ONCE {
+            let data = match channel.to_send() {
+                Ok([]) => break,
+                Ok(data) => data,
+                Err(fault) => return Err(self.broken(&fault.to_string())),
+            };
+            match socket::send(fd, data) {
+                Ok(count) => {
+                    channel.was_sent(count);
+                    total += count;
+                }
+                Err(error) if socket::is_passing(&error) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(total)
+    }
+
+    /// Bytes that are queued and not sent yet.
     #[getter]
     fn pending(&self) -> usize {
         match &self.stage {
-            Stage::Open(channel) => channel.unsealed(),
+            Stage::Open(channel) => channel.owed(),
             _ => 0,
         }
     }
@@ -179,6 +209,19 @@ impl Noise {
             return Err(error.into());
         }
         Ok(messages)
+    }
+
+    /// Receive once and feed that; None if there was nothing to receive.
+    fn receive<'py>(&mut self, py: Python<'py>, fd: i32) -> PyResult<Option<Bound<'py, PyList>>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(RECEIVE, 0);
+            match socket::receive(fd, scratch, false) {
+                Ok(0) => Err(PyEOFError::new_err("the other side has closed the connection")),
+                Ok(count) => self.feed(py, &scratch[..count]).map(Some),
+                Err(error) if socket::is_passing(&error) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
     }
 }
 
@@ -221,7 +264,7 @@ impl Noise {
     }
 
     /// Hand the connection over to who does its reading and writing.
-    pub fn into_channel(&mut self) -> PyResult<(Channel, usize)> {
+    pub fn hand_over(&mut self) -> PyResult<(Channel, usize)> {
         self.channel()?;
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Open(channel) => Ok((*channel, self.max_message)),

@@ -5,28 +5,54 @@ use super::records::Records;
 use super::{shrink, Fault, Limits};
 use snow::TransportState;
 
+/// Bytes that are sealed in one go: a record or a few.
+const SEAL_AT_ONCE: usize = 1 << 18;
+
 #[derive(Debug)]
 pub struct Channel {
     records: Records,
     frames: Frames,
-    /// Frames to be sent, not sealed yet. What lies before `sealed` is.
+    /// Frames to be sent, of which those before `sealed` are sealed.
     pub pending: Vec<u8>,
     sealed: usize,
+    /// Sealed bytes to be sent, of which those before `gone` are.
+    out: Vec<u8>,
+    gone: usize,
+    /// Bytes of frames that were sealed so far, and those that were sent.
+    sealed_ever: u64,
+    sent_ever: u64,
 }
 
 impl Channel {
     pub fn new(state: TransportState, limits: Limits) -> Self {
-        let (records, frames) = (Records::new(state), Frames::new(limits));
-        Self { records, frames, pending: Vec::new(), sealed: 0 }
+        Self {
+            records: Records::new(state),
+            frames: Frames::new(limits),
+            pending: Vec::new(),
+            sealed: 0,
+            out: Vec::new(),
+            gone: 0,
+            sealed_ever: 0,
+            sent_ever: 0,
+        }
     }
 
     pub fn records(&mut self) -> &mut Records {
         &mut self.records
     }
 
-    /// Bytes that are not sealed yet.
-    pub fn unsealed(&self) -> usize {
-        self.pending.len() - self.sealed
+    /// Bytes that are not sent yet.
+    pub fn owed(&self) -> usize {
+        self.pending.len() - self.sealed + self.out.len() - self.gone
+    }
+
+    /// Bytes of frames that were queued so far, and of those the ones that were sent.
+    pub fn queued_ever(&self) -> u64 {
+        self.sealed_ever + (self.pending.len() - self.sealed) as u64
+    }
+
+    pub fn sent_ever(&self) -> u64 {
+        self.sent_ever
     }
 
     /// Bytes of incomplete messages.
@@ -34,18 +60,35 @@ impl Channel {
         self.records.partial() + self.frames.kept()
     }
 
-    /// Seal at most `limit` bytes of what is pending.
-    pub fn seal(&mut self, limit: usize, out: &mut Vec<u8>) -> Result<usize, Fault> {
-        let end = self.pending.len().min(self.sealed.saturating_add(limit));
-        let count = end - self.sealed;
-        self.records.seal(&self.pending[self.sealed..end], out)?;
+    /// Bytes to be sent now; none if there is nothing.
+    pub fn to_send(&mut self) -> Result<&[u8], Fault> {
+        if self.gone == self.out.len() {
+            self.out.clear();
+            self.gone = 0;
+            shrink(&mut self.out);
+            self.seal()?;
+        }
+        Ok(&self.out[self.gone..])
+    }
+
+    pub fn was_sent(&mut self, count: usize) {
+        self.gone += count;
+        if self.gone == self.out.len() {
+            self.sent_ever = self.sealed_ever;
+        }
+    }
+
+    fn seal(&mut self) -> Result<(), Fault> {
+        let end = self.pending.len().min(self.sealed + SEAL_AT_ONCE);
+        self.records.seal(&self.pending[self.sealed..end], &mut self.out)?;
+        self.sealed_ever += (end - self.sealed) as u64;
         self.sealed = end;
         if self.sealed == self.pending.len() {
             self.pending.clear();
             self.sealed = 0;
             shrink(&mut self.pending);
         }
-        Ok(count)
+        Ok(())
     }
 
     /// Take in what came from the other side and hand over the messages that it completes.

@@ -3,7 +3,7 @@
 
 use super::channel::Channel;
 use super::fields::{Reader, Token};
-use super::{frames, shrink, Fault};
+use super::{frames, Fault};
 use std::collections::hash_map::{Entry, HashMap};
 
 /// A reply's status for what the service has done, and for what it has refused.
@@ -14,8 +14,6 @@ pub const BYE: u8 = 2;
 
 /// A request's verb: what was asked under this number is not waited for any more.
 pub const CANCEL: u8 = 0x7f;
-
-const SEAL_AT_ONCE: usize = 1 << 18;
 
 #[derive(Debug)]
 enum Slot {
@@ -44,12 +42,6 @@ pub struct End {
 #[derive(Debug)]
 pub struct Client {
     channel: Channel,
-    /// Sealed and not sent yet, from `gone` on.
-    out: Vec<u8>,
-    gone: usize,
-    queued: u64,
-    sealed: u64,
-    sent: u64,
     next: u32,
     slots: HashMap<u32, Slot>,
     end: Option<End>,
@@ -57,9 +49,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(channel: Channel) -> Self {
-        let (slots, end) = (HashMap::new(), None);
-        let (queued, sealed, sent) = (0, 0, 0);
-        Self { channel, out: Vec::new(), gone: 0, queued, sealed, sent, next: 1, slots, end }
+        Self { channel, next: 1, slots: HashMap::new(), end: None }
     }
 
     pub fn end(&self) -> Option<&End> {
@@ -75,14 +65,12 @@ impl Client {
     pub fn ask(&mut self, verb: u8, payload: &[u8]) -> u32 {
         let number = self.free_number();
         self.put(number, verb, payload);
-        self.slots.insert(number, Slot::Waiting(self.queued));
+        self.slots.insert(number, Slot::Waiting(self.channel.queued_ever()));
         number
     }
 
     fn put(&mut self, number: u32, verb: u8, payload: &[u8]) {
-        let before = self.channel.unsealed();
         frames::put(&mut self.channel.pending, number, verb, payload);
-        self.queued += (self.channel.unsealed() - before) as u64;
     }
 
     fn free_number(&mut self) -> u32 {
@@ -104,32 +92,16 @@ impl Client {
 
     /// Bytes to be sent now; none if there is nothing.
     pub fn to_send(&mut self) -> Result<&[u8], Fault> {
-        if self.gone == self.out.len() {
-            self.out.clear();
-            self.gone = 0;
-            shrink(&mut self.out);
-            self.sealed += self.channel.seal(SEAL_AT_ONCE, &mut self.out)? as u64;
-        }
-        Ok(&self.out[self.gone..])
-    }
-
-    pub fn has_to_send(&self) -> bool {
-        self.gone < self.out.len() || self.channel.unsealed() > 0
-    }
-
-    pub fn unsealed(&self) -> usize {
-        self.channel.unsealed()
+        self.channel.to_send()
     }
 
     pub fn was_sent(&mut self, count: usize) {
-        self.gone += count;
-        if self.gone == self.out.len() {
-            self.sent = self.sealed;
-        }
+        self.channel.was_sent(count);
     }
 
-    pub fn has_arrived(&self, number: u32) -> bool {
-        matches!(self.slots.get(&number), Some(Slot::Arrived(..)))
+    /// Bytes that are not sent yet.
+    pub fn owed(&self) -> usize {
+        self.channel.owed()
     }
 
     /// The reply, if it is here.
@@ -148,8 +120,7 @@ impl Client {
 
     /// What can be said of a request after the end.
     pub fn fate(&self, number: u32) -> Fate {
-        let unsent =
-            matches!(self.slots.get(&number), Some(Slot::Waiting(mark)) if *mark > self.sent);
+        let unsent = matches!(self.slots.get(&number), Some(Slot::Waiting(mark)) if *mark > self.channel.sent_ever());
         let begun = self.end.as_ref().and_then(|end| end.begun.as_ref());
         if unsent || begun.is_some_and(|begun| !begun.contains(&number)) {
             Fate::Undone

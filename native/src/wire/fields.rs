@@ -138,10 +138,14 @@ pub fn put_bool(out: &mut Vec<u8>, value: bool) {
 
 pub fn put_int(out: &mut Vec<u8>, value: i64) {
     match value {
-        0..=0x7f | -32..=-1 => out.push(value as u8),
+        -32..=0x7f => out.push(value as u8),
         0x80..=0xff => out.extend_from_slice(&[0xcc, value as u8]),
         0x100..=0xffff => tagged(out, 0xcd, &(value as u16).to_be_bytes()),
         0x1_0000..=0xffff_ffff => tagged(out, 0xce, &(value as u32).to_be_bytes()),
+        -0x80..=-33 => out.extend_from_slice(&[0xd0, value as u8]),
+        -0x8000..=-0x81 => tagged(out, 0xd1, &(value as i16).to_be_bytes()),
+        -0x8000_0000..=-0x8001 => tagged(out, 0xd2, &(value as i32).to_be_bytes()),
+        0x1_0000_0000.. => put_big(out, value as u64),
         _ => tagged(out, 0xd3, &value.to_be_bytes()),
     }
 }

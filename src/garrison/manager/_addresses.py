@@ -1,4 +1,4 @@
-"""Addresses: ``("host", port)``, ``"/path"``, ``"\\0abstract"``, ``"garrison://host:port"``."""
+r"""Addresses: ``("host", port)``, ``"/path"``, ``"\\0abstract"``, ``"garrison://host:port"``."""
 
 from __future__ import annotations
 
@@ -86,9 +86,7 @@ def listening(address: Address, limits: Limits) -> socket.socket:
 
 def _first_of(address: tuple[str, int]) -> tuple[int, Any]:
     host, port = address
-    found = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, where = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return family, where
 
@@ -147,14 +145,20 @@ def connected(address: Address, deadline: float, quiet: float, dead: float) -> s
         else:
             return sock
     assert problem is not None  # noqa: S101 - there is at least one place
-    raise problem
+    if isinstance(problem, TimeoutError):
+        raise TimeoutError(f"{shown(address)} has not answered in time")
+    raise _explained(problem, "connect to", address) from None
 
 
 def _places(address: Address) -> Iterator[tuple[int, Any]]:
     if isinstance(address, str):
         yield socket.AF_UNIX, address
         return
-    for family, _, _, _, where in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+    try:
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise _explained(error, "connect to", address) from None
+    for family, _, _, _, where in found:
         yield family, where
 
 

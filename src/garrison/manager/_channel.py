@@ -128,9 +128,7 @@ class Channel:
             return None
         _, version, status, length = GREETING.unpack_from(buffer)
         if length > FIRST_FRAME:
-            raise ChannelError(
-                f"a handshake of {length} bytes, and {FIRST_FRAME} are the limit"
-            )
+            raise ChannelError(f"a handshake of {length} bytes, and {FIRST_FRAME} are the limit")
         end = GREETING.size + length
         if len(buffer) < end:
             return None

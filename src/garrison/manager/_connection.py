@@ -56,7 +56,7 @@ class Refused(Exception):
 
 
 class Connection:
-    """A connection to a server, made when it is first needed and again when it breaks.
+    r"""A connection to a server, made when it is first needed and again when it breaks.
 
     Parameters
     ----------
@@ -297,6 +297,12 @@ class Connection:
         if link is not None:
             link.close(self._closed)
 
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _forked(self) -> None:
         """In a child: the socket is the parent's, the next request makes another one."""
         link, self._link = self._link, None
@@ -313,7 +319,16 @@ class Connection:
 class Promise:
     """The reply to a request of a pipeline."""
 
-    __slots__ = ("_connection", "_error", "_fields", "_idempotent", "_link", "_number", "_reply", "_verb")
+    __slots__ = (
+        "_connection",
+        "_error",
+        "_fields",
+        "_idempotent",
+        "_link",
+        "_number",
+        "_reply",
+        "_verb",
+    )
 
     def __init__(
         self, connection: Connection, verb: int, fields: tuple[Any, ...], idempotent: bool

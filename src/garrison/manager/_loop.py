@@ -22,6 +22,7 @@ import os
 import resource
 import select
 import socket
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -42,9 +43,11 @@ __all__ = ["Loop", "Timer"]
 ACCEPTS_IN_TURN = 128
 EVENTS_IN_TURN = 512
 LAST_WORDS = 2.0
-"""Seconds that clients have to take the last words."""
+"""Seconds that clients have to take what is owed to them, and the last words."""
 SWEEP = 1.0
 """Seconds between two looks at who does not take what is owed to it."""
+SPARE = 8
+"""Descriptors that are left to the rest of the program."""
 FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -66,6 +69,32 @@ class Timer:
         call, self._call = self._call, None
         if call is not None:
             call()
+
+
+class _Bell:
+    """Wakes the loop, from any thread and from a signal handler."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # A number that is closed may be another file's at once. Re-entrant for signal handlers.
+        self._closing = threading.RLock()
+
+    def ring(self) -> None:
+        """Wake the loop, now or when it next would wait."""
+        with self._closing:
+            if self.fd >= 0:
+                os.eventfd_write(self.fd, 1)
+
+    def on_event(self, _mask: int) -> None:
+        """Be quiet again."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+
+    def close(self) -> None:
+        """Nobody is woken any more."""
+        with self._closing:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
 
 
 class Loop:
@@ -103,9 +132,10 @@ class Loop:
         self._progress: dict[Session, tuple[int, float]] = {}
         self._farewell = ("the server has stopped", False)
         self._epoll = select.epoll()
+        self._last_fd = raise_descriptor_limit() - SPARE
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._register(self._wake, self._on_wake)
+        self._bell = _Bell()
+        self._register(self._bell.fd, self._bell.on_event)
 
     def __repr__(self) -> str:
         where = ", ".join(shown(_name(sock)) for sock in self._listeners.values()) or "nowhere"
@@ -115,7 +145,7 @@ class Loop:
 
     def listen(self, address: Any) -> Address:
         """Listen at an address, and return the one that it turned out to be."""
-        raise_descriptor_limit()
+        self._last_fd = raise_descriptor_limit() - SPARE
         sock = listening(parsed(address), self.limits)
         self.add_listener(sock)
         name = _name(sock)
@@ -164,28 +194,45 @@ class Loop:
             except OSError as error:
                 if error.errno in FULL and not self._make_room(listener, error):
                     return
-                continue
-            sock.setblocking(False)
-            if len(self.sessions) >= self.limits.connections:
-                self._turn_away(sock, name, f"there are {len(self.sessions)} connections already")
             else:
-                self._admit(Session(self, sock, peer_of(sock, name), now))
+                self._receive_newcomer(sock, name, now)
+
+    def _receive_newcomer(self, sock: socket.socket, name: Any, now: float) -> None:
+        sock.setblocking(False)
+        scarce = sock.fileno() > self._last_fd
+        if scarce and not self._strangers:
+            self._turn_away(sock, name, "hardly a descriptor is left (ulimit -n)")
+            return
+        if len(self.sessions) >= self.limits.connections:
+            self._turn_away(sock, name, f"there are {len(self.sessions)} connections already")
+            return
+        if scarce:
+            self._drop_oldest_stranger("a descriptor was needed for a newer one")
+        self._admit(Session(self, sock, peer_of(sock, name), now))
 
     def _make_room(self, listener: socket.socket, error: OSError) -> bool:
-        """Close one connection, new or old, where no descriptor is left."""
+        """Close one connection, new or old, where no descriptor is left.
+
+        Some kernels have thrown the connection away when they say so, others keep it for later.
+        """
+        self._last_fd = raise_descriptor_limit() - SPARE
         if self._strangers:
-            self.drop(next(iter(self._strangers)), "a descriptor was needed for a newer one")
+            self._drop_oldest_stranger("a descriptor was needed for a newer one")
             return True
         os.close(self._spare)
         try:
             sock, name = listener.accept()
         except OSError:
+            self.notices.say("a connection was refused: %s", error)
             return False
         else:
             self._turn_away(sock, name, f"no descriptor is left: {error}")
             return True
         finally:
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _drop_oldest_stranger(self, reason: str) -> None:
+        self.drop(next(iter(self._strangers)), reason)
 
     def _turn_away(self, sock: socket.socket, name: Any, why: str) -> None:
         self.notices.say("%s was refused: %s", peer_of(sock, name), why)
@@ -200,7 +247,7 @@ class Loop:
         strangers[session] = None
         self._register(session.fd, session.on_event)
         if len(strangers) > self.limits.strangers:
-            self.drop(next(iter(strangers)), "it was the oldest of too many without a key")
+            self._drop_oldest_stranger("it was the oldest of too many without a key")
 
     def _drop_late_strangers(self) -> None:
         patience = self.limits.seconds_to_authenticate
@@ -239,8 +286,7 @@ class Loop:
     def call_soon_threadsafe(self, function: Callable[..., Any], *args: Any) -> None:
         """Call something in the loop's thread; from any thread, or a signal handler."""
         self._calls.append((function, args))
-        with contextlib.suppress(OSError):  # the loop is over
-            os.eventfd_write(self._wake, 1)
+        self._bell.ring()
 
     def call_later(self, seconds: float, function: Callable[..., Any], *args: Any) -> Timer:
         """Call something in so many seconds; in the loop's thread only."""
@@ -248,15 +294,11 @@ class Loop:
         heapq.heappush(self._timers, (timer.when, next(self._order), timer))
         return timer
 
-    def _on_wake(self, _mask: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
-
     # --- Turns ----------------------------------------------------------------------------
 
     def run(self) -> None:
         """Serve until `stop`."""
-        self.call_later(SWEEP, self._sweep)
+        self._sweep()
         try:
             while not self._over:
                 self.turn()
@@ -313,7 +355,7 @@ class Loop:
 
     def _sweep(self) -> None:
         """Drop who is owed much and has taken nothing of it for long."""
-        self.call_later(SWEEP, self._sweep)
+        self.call_later(min(SWEEP, self.limits.stall), self._sweep)
         now = time.monotonic()
         for session in list(self.sessions):
             if session.owed <= self.limits.output:
@@ -354,10 +396,10 @@ class Loop:
         self.call_later(drain, self._say_farewell)
 
     def _stop_further(self) -> None:
+        if all(session.idle for session in self.sessions):
+            self._say_farewell()
         if not self.sessions:
             self._over = True
-        elif all(session.idle for session in self.sessions):
-            self._say_farewell()
 
     def _say_farewell(self) -> None:
         text, for_good = self._farewell
@@ -389,8 +431,7 @@ class Loop:
         if not self._epoll.closed:
             self._epoll.close()
             os.close(self._spare)
-            os.close(self._wake)
-            self._wake = -1
+            self._bell.close()
 
 
 def _name(sock: socket.socket) -> Address:
@@ -400,9 +441,11 @@ def _name(sock: socket.socket) -> Address:
     return name if isinstance(name, str) else (name[0], name[1])
 
 
-def raise_descriptor_limit() -> None:
-    """Have as many descriptors as the system allows this process."""
+def raise_descriptor_limit() -> int:
+    """Have as many descriptors as the system allows this process, and return how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            return hard
+    return soft if soft != resource.RLIM_INFINITY else 1 << 30

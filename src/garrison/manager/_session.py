@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from collections import deque
@@ -16,7 +17,7 @@ from multiprocessing import AuthenticationError
 from typing import TYPE_CHECKING, Any, Protocol
 
 from garrison._core import ChannelError
-from garrison.manager._channel import BYE, CANCEL, DONE, REFUSED, ServerChannel
+from garrison.manager._channel import BYE, CANCEL, DONE, HELLO, REFUSED, ServerChannel
 from garrison.manager._notices import log
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Service", "Session"]
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
-RECEIVE = 1 << 16
-SENDS_IN_TURN = 4
+RECEIVE = 1 << 12
 
 
 class Service(Protocol):
@@ -43,7 +43,10 @@ class Service(Protocol):
         """
 
     def cancelled(self, session: Session, rid: int) -> None:
-        """Hear that nobody waits for this reply any more; it need not be given."""
+        """Hear that nobody waits for this reply any more.
+
+        It need not be given; or, if it was given already, nobody has heard it.
+        """
 
     def closed(self, session: Session) -> None:
         """Hear that the peer is gone; nothing more can be replied."""
@@ -66,7 +69,6 @@ class Session:
         "_mask",
         "_noise",
         "_queued",
-        "_rest",
         "_sock",
         "accepted_at",
         "begun",
@@ -85,7 +87,6 @@ class Session:
         self._channel = ServerChannel(loop.key, loop.limits, loop.epoch)
         self._noise: Any = None
         self._inbox: deque[Message] = deque()
-        self._rest: bytes = b""
         self._mask = IN
         self._queued = False
         self.fd = sock.fileno()
@@ -119,7 +120,7 @@ class Session:
     @property
     def owed(self) -> int:
         """Bytes that wait to be sent."""
-        return len(self._rest) + (self._noise.pending if self._noise is not None else 0)
+        return self._noise.pending if self._noise is not None else 0
 
     # --- What the service says ------------------------------------------------------------
 
@@ -161,39 +162,38 @@ class Session:
             self.flush()
 
     def _read(self) -> None:
+        noise = self._noise
+        try:
+            messages = self._introduced() if noise is None else noise.receive(self.fd)
+        except EOFError:
+            self.drop("" if self.proved else "it closed before it had proved that it has the key")
+        except (ChannelError, AuthenticationError) as error:
+            self._refuse(str(error))
+        except OSError as error:
+            self.drop(f"reading failed: {error}")
+        else:
+            if messages and self.fd >= 0 and not self.leaving:
+                self._received(messages)
+
+    def _received(self, messages: list[Message]) -> None:
+        if self._inbox or len(messages) > self._loop.limits.frames_in_turn:
+            self._inbox.extend(messages)
+            self.serve_some()
+        else:
+            self._serve(messages)
+
+    def _introduced(self) -> list[Message]:
         try:
             data = self._sock.recv(RECEIVE)
         except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self.drop(f"reading failed: {error}")
-            return
+            return []
         if not data:
-            self.drop("" if self.proved else "it closed before it had proved that it has the key")
-        elif not self.leaving:
-            self._received(data)
-
-    def _received(self, data: bytes) -> None:
-        noise = self._noise
-        try:
-            messages = self._introduced(data) if noise is None else noise.feed(data)
-        except (ChannelError, AuthenticationError) as error:
-            self._refuse(str(error))
-            return
-        if messages and self.fd >= 0:
-            if self._inbox or len(messages) > self._loop.limits.frames_in_turn:
-                self._inbox.extend(messages)
-                self.serve_some()
-            else:
-                self._serve(messages)
-
-    def _introduced(self, data: bytes) -> list[Message]:
+            raise EOFError
         channel = self._channel
         messages = channel.receive(data)
         if channel.outgoing:
-            self._rest += channel.take()
-            self.flush()
-        if channel.established and self.fd >= 0:
+            self._sock.send(channel.take())
+        if channel.established:
             self._noise = channel.noise
             self.proved = True
             self._loop.introduced(self)
@@ -202,10 +202,8 @@ class Session:
     def _refuse(self, reason: str) -> None:
         # One attempt: whoever does not take it has no claim to it.
         if not self.proved and self._channel.outgoing:
-            try:
+            with contextlib.suppress(OSError):
                 self._sock.send(self._channel.take())
-            except OSError:
-                pass
         self.drop(reason)
 
     def serve_some(self) -> None:
@@ -218,11 +216,11 @@ class Session:
             self.settle()
 
     def _serve(self, messages: list[Message]) -> None:
-        service, begun, loop = self._loop.service, self.begun, self._loop
-        most = loop.limits.output
+        service, begun, noise = self._loop.service, self.begun, self._noise
+        most = self._loop.limits.output
         service.batch_begin(self)
         for at, (rid, verb, args) in enumerate(messages):
-            if rid in begun:
+            if verb >= HELLO or rid in begun:
                 self._control(rid, verb)
                 continue
             if rid:
@@ -232,11 +230,11 @@ class Session:
             except Exception as error:
                 log.exception("request %d of %s failed", verb, self.peer)
                 self.fail(rid, type(error).__name__, str(error))
-            if self._noise.pending > most:
+            if self.fd < 0:
+                break
+            if noise.pending > most:
                 # What is owed comes first.
                 self._inbox.extendleft(reversed(messages[at + 1 :]))
-                break
-            if self.fd < 0:
                 break
         try:
             service.batch_end(self)
@@ -246,7 +244,10 @@ class Session:
 
     def _control(self, rid: int, verb: int) -> None:
         if verb == CANCEL:
+            self.begun.discard(rid)
             self._loop.service.cancelled(self, rid)
+        elif verb == HELLO:
+            self.drop("it said twice who it is")
         else:
             self.drop(f"it used the number {rid} for two requests at once")
 
@@ -255,26 +256,12 @@ class Session:
         self._queued = False
         if self.fd < 0:
             return
-        noise = self._noise
-        rest = self._rest
         try:
-            for _ in range(SENDS_IN_TURN):
-                data = rest or (noise.take() if noise is not None else b"")
-                if not data:
-                    break
-                rest = data
-                sent = self._sock.send(data)
-                self.progress += sent
-                rest = data[sent:]
-                if rest:
-                    break
-        except (BlockingIOError, InterruptedError):
-            pass
+            self.progress += self._noise.send(self.fd)
         except OSError as error:
             self.drop(f"writing failed: {error}")
-            return
-        self._rest = rest
-        self.settle()
+        else:
+            self.settle()
 
     def settle(self) -> None:
         """Watch the socket for what this session waits for now."""
@@ -299,7 +286,7 @@ class Session:
         return not (self.begun or self._inbox)
 
     def leave(self, text: str, *, for_good: bool) -> None:
-        """Say the last words; the client closes when it has read them."""
+        """Say the last words, and close when they are sent."""
         self._inbox.clear()
         self._noise.put(0, BYE, (text, for_good, list(self.begun)))
         self.begun.clear()
@@ -307,13 +294,14 @@ class Session:
         self.flush()
 
     def _end_output(self) -> None:
-        # Closed only if nothing is unread, for that would make it a reset, which may overtake the
-        # last words.
+        # Unread bytes would make the end a reset. A client reads what came before that, but may
+        # be asked not to rely on it.
         try:
-            self._sock.shutdown(socket.SHUT_WR)
-            self._sock.recv(1, socket.MSG_PEEK)
+            while self._sock.recv(RECEIVE):
+                pass
         except OSError:
-            self.drop("")
+            pass
+        self.drop("")
 
     def close(self) -> None:
         """Close the socket; for the loop."""

@@ -30,9 +30,7 @@ if __name__ == "__main__":
         harness.Benchmark(
             name="manager_four",
             claim="a Manager's dict, four processes: get, set and atomic += 1",
-            metrics=(
-                Metric("operations", "1/s", "higher", Goal("times", 20), Goal("times", 60)),
-            ),
+            metrics=(Metric("operations", "1/s", "higher", Goal("times", 20), Goal("times", 60)),),
             turn=turn,
             peers=managers.EVERYONE,
             rounds=3,

@@ -163,6 +163,4 @@ def __getattr__(name: str) -> Any:
 
 _FACES = frozenset({"managers", "queues", "shared_memory", "sharedctypes", "synchronize"})
 """Submodules of the standard library of which garrison has its own."""
-_SUBMODULES = frozenset(
-    {"connection", "dummy", "heap", "reduction"} | {"spawn", "util"}
-)
+_SUBMODULES = frozenset({"connection", "dummy", "heap", "reduction"} | {"spawn", "util"})

@@ -10,7 +10,16 @@ import pickle
 import signal as _signal
 from typing import TYPE_CHECKING
 
-from garrison._core import ChannelError, SharedMemoryFull
+from garrison._core import (
+    ChannelError,
+    ContainerGone,
+    SharedMemoryFull,
+    StoreBusy,
+    StoreCorrupt,
+    StoreFull,
+    StoreVersion,
+    WrongKind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,13 +30,14 @@ __all__ = [
     "ArgumentUnpicklable",
     "ChannelError",
     "ClaimLost",
+    "ContainerGone",
     "DeadlockError",
     "GarrisonError",
     "ItemUnpicklable",
-    "LeaseLost",
-    "NotHeld",
     "ItemsUnreadable",
+    "LeaseLost",
     "ManagerLost",
+    "NotHeld",
     "OwnerDied",
     "PoolBroken",
     "PoolClosed",
@@ -35,10 +45,15 @@ __all__ = [
     "ResultUnpicklable",
     "SharedMemoryFull",
     "SharedMemoryGone",
+    "StoreBusy",
+    "StoreCorrupt",
+    "StoreFull",
+    "StoreVersion",
     "TaskTimeout",
     "TransactionFailed",
     "ValueUnreadable",
     "WorkerDied",
+    "WrongKind",
 ]
 
 

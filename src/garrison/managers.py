@@ -59,4 +59,3 @@ __all__ = [
     "ValueProxy",
     "public_methods",
 ]
-

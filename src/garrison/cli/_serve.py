@@ -56,9 +56,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
     try:
         address = parse_address(arguments.address, default_port=5000)
         key = _key(arguments.key_file)
-        manager = SyncManager(
-            address, key or NO_KEY, path=arguments.path, sync=arguments.sync
-        )
+        manager = SyncManager(address, key or NO_KEY, path=arguments.path, sync=arguments.sync)
         if not key and not is_loopback(address):
             msg = f"other computers reach {arguments.address}: give a --key-file"
             raise ValueError(msg)  # noqa: TRY301 - one place says what is wrong

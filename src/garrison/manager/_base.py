@@ -189,9 +189,7 @@ class BaseManager:
 
     def _plan(self, listener: Listener) -> Any:
         """Return a server for another process to run."""
-        return self._Server(
-            self._registry, listener, self._authkey, self._serializer
-        )
+        return self._Server(self._registry, listener, self._authkey, self._serializer)
 
     @staticmethod
     def _run_server(

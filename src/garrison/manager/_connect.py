@@ -94,5 +94,3 @@ def _without_key(place: Any, *, direct: bool) -> SyncManager:
         manager = SyncManager(place, NO_KEY)
         manager.connect(direct=direct)
     return manager
-
-

@@ -220,6 +220,9 @@ class FarEngine:
 
     def begin_operation(self, name: str, args: tuple[Any, ...]) -> Callable[[], Any]:
         """Send an operation with others; what is returned waits for its answer."""
+        if name == "dict_get_or":
+            found = self.begin_operation("dict_get", args[:2])
+            return lambda: _or(found, args[2])
         operation, written, key = _written(self, name, args)
         connection, again = self.way()
         again = again and operation.idempotent
@@ -246,7 +249,7 @@ class FarScan:
     def __init__(self, engine: FarEngine, c: int, what: str, reverse: bool) -> None:
         self._engine = engine
         self._decode: Callable[[Any], Any] = {
-            "keys": engine_key(engine),
+            "keys": engine_value(engine),
             "values": engine_value(engine),
             "items": engine_pair(engine),
         }[what]
@@ -284,11 +287,6 @@ class FarScan:
             self.close()
 
 
-def engine_key(engine: FarEngine) -> Callable[[Any], Any]:
-    """Return what makes a key of what came."""
-    return lambda pair: _core.decode_key(pair[0], pair[1], engine.hooks)
-
-
 def engine_value(engine: FarEngine) -> Callable[[Any], Any]:
     """Return what makes a value of what came."""
     return lambda data: _core.decode_value(data, engine.hooks)
@@ -296,8 +294,8 @@ def engine_value(engine: FarEngine) -> Callable[[Any], Any]:
 
 def engine_pair(engine: FarEngine) -> Callable[[Any], Any]:
     """Return what makes a pair of key and value of what came."""
-    key, value = engine_key(engine), engine_value(engine)
-    return lambda pair: (key(pair[0]), value(pair[1]))
+    decode = engine_value(engine)
+    return lambda pair: (decode(pair[0]), decode(pair[1]))
 
 
 # -- the table, as methods ------------------------------------------------------------------------
@@ -316,6 +314,7 @@ def encoders(engine: FarEngine, takes: str) -> list[Callable[[Any], Any]]:
     table: dict[str, Callable[[Any], Any]] = {
         "k": key,
         "v": encoded,
+        "w": lambda value: None if value is None else encoded(value),
         "V": lambda values: [encoded(each) for each in values],
         "P": lambda pairs: [[key(k), encoded(v)] for k, v in pairs],
     }
@@ -373,11 +372,15 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def _dict_get_or(self: FarEngine, c: int, key: Any, default: Any) -> Any:
+def _or(find: Callable[[], Any], default: Any) -> Any:
     try:
-        return self.dict_get(c, key)  # type: ignore[attr-defined]
+        return find()
     except KeyError:
         return default
+
+
+def _dict_get_or(self: FarEngine, c: int, key: Any, default: Any) -> Any:
+    return _or(lambda: self.dict_get(c, key), default)  # type: ignore[attr-defined]
 
 
 for _name in OPERATIONS:

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     Borrower = tuple[Hashable, int]
     Answer = Callable[[Any], None]
 
-__all__ = ["BarrierLoan", "ConditionLoan", "EventLoan", "Loan", "LoanOver", "LockLoan", "NotYours", "Waiter"]
+__all__ = [
+    "BarrierLoan",
+    "ConditionLoan",
+    "EventLoan",
+    "Loan",
+    "LoanOver",
+    "LockLoan",
+    "NotYours",
+    "Waiter",
+]
 
 
 class NotYours(ValueError):
@@ -116,7 +125,9 @@ class LockLoan(Loan):
     def release(self, borrower: Borrower, number: int = 0) -> None:
         """Take one back; who was lent it under a number says so."""
         if number and number not in self._numbers.values():
-            msg = f"loan {number} is over: the connection was lost since, and what was lent came back"
+            msg = (
+                f"loan {number} is over: the connection was lost since, and what was lent came back"
+            )
             raise LoanOver(msg)
         mine = self._borrowed[borrower]
         if self.recursive and not mine:

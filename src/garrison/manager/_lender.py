@@ -214,9 +214,7 @@ class LeasePart(Part):
         lent.loan.clear()
         peer.session.reply(rid)
 
-    def _notify(
-        self, peer: Peer, rid: int, lent: Lent, thread: int, count: int | None
-    ) -> None:
+    def _notify(self, peer: Peer, rid: int, lent: Lent, thread: int, count: int | None) -> None:
         lent.loan.notify((peer.session, thread), count)
         peer.session.reply(rid)
 

@@ -18,7 +18,7 @@ class Operation(NamedTuple):
     takes : str
         A letter for each argument after the container's number: ``k`` key, ``v`` value, ``V`` list
         of values, ``P`` list of (key, value) pairs, ``e`` encoded value or nothing, ``i`` integer,
-        ``n`` number, ``s`` text, ``b`` bytes, ``t`` truth, ``o`` a number or nothing.
+        ``w`` value or nothing, ``s`` text, ``b`` bytes, ``t`` truth, ``o`` a number or nothing.
     gives : str
         ``-`` nothing, ``v`` value, ``V`` list of values, ``p`` (key, value), ``e`` encoded value or
         nothing, ``x`` as it is, ``c`` (ticket, value).
@@ -41,7 +41,9 @@ class Operation(NamedTuple):
 
 
 def _read(takes: str, gives: str, *, promised: bool = False, anywhere: bool = False) -> Operation:
-    return Operation(takes, gives, writes=False, idempotent=True, promised=promised, anywhere=anywhere)
+    return Operation(
+        takes, gives, writes=False, idempotent=True, promised=promised, anywhere=anywhere
+    )
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -64,7 +66,7 @@ OPERATIONS: dict[str, Operation] = {
     "dict_pop": Operation("k", "v", promised=True),
     "dict_popitem": Operation("t", "p"),
     "dict_update": Operation("P", idempotent=True, promised=True),
-    "dict_add": Operation("kno", "v", promised=True),
+    "dict_add": Operation("kvw", "v", promised=True),
     "dict_compare_and_set": Operation("kee", "x"),
     "dict_encoded": _read("k", "e"),
     "set_add": Operation("k", "x", idempotent=True),
@@ -79,7 +81,7 @@ OPERATIONS: dict[str, Operation] = {
     "list_pop": Operation("i", "v", promised=True),
     "list_slice": _read("ii", "V"),
     "list_replace": Operation("iiV"),
-    "list_add": Operation("in", "v", promised=True),
+    "list_add": Operation("iv", "v", promised=True),
     "list_compare_and_set": Operation("iee", "x"),
     "list_encoded": _read("i", "e"),
     "claim": Operation("", "c"),

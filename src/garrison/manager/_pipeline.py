@@ -112,7 +112,8 @@ class _Collector:
         self._engine = engine
 
     def __getattr__(self, name: str) -> Any:
-        operation = OPERATIONS.get(name)
+        # Not in the table: the default stays here.
+        operation = OPERATIONS.get("dict_get" if name == "dict_get_or" else name)
         if operation is not None and operation.promised:
             return lambda *args: self._pipeline.add(self._engine, name, args)
         found = getattr(self._engine, name)

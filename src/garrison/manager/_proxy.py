@@ -169,7 +169,9 @@ def RebuildProxy(  # noqa: N802 - the standard name
 
 
 def MakeProxyType(  # noqa: N802 - the standard name
-    name: str, exposed: Iterable[str], _cache: dict[Any, Any] = {}  # noqa: B006 - the standard signature
+    name: str,
+    exposed: Iterable[str],
+    _cache: dict[Any, Any] = {},  # noqa: B006 - the standard signature
 ) -> Any:
     """Return a proxy type whose methods are those named."""
     names = tuple(exposed)

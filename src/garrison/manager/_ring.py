@@ -42,9 +42,7 @@ class CallRing:
         self._awaited: set[int] = set()
         self._server = os.pidfd_open(server)
         self.closed = False
-        client.ask(
-            verbs.RING, client.write((self._calls, self._answers)), threading.get_ident()
-        )
+        client.ask(verbs.RING, client.write((self._calls, self._answers)), threading.get_ident())
 
     def call(self, ident: str, method: str, payload: bytes) -> tuple[Any, ...]:
         """Have a method called; return the fields of the answer.

@@ -114,6 +114,7 @@ def _watch(loop: Loop, parent: int | None) -> int | None:
     except ProcessLookupError:
         loop.stop(0.0, for_good=True)
         return None
+
     def orphaned() -> None:
         loop.forget(fd)
         loop.stop(0.0, for_good=True)

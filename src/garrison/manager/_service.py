@@ -138,13 +138,10 @@ class Service:
         peer.session.reply(rid, os.getpid(), _os.host())
 
 
-
 class ObjectPart(Part):
     """Objects of registered types."""
 
-    def __init__(
-        self, loop: Loop, service: Service, objects: Objects, chosen: Serializer
-    ) -> None:
+    def __init__(self, loop: Loop, service: Service, objects: Objects, chosen: Serializer) -> None:
         self.objects = objects
         self._service = service
         self.callers = Callers()

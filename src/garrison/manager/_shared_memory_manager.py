@@ -92,7 +92,9 @@ class SharedMemoryManager(BaseManager):
 
     def _check_started(self) -> None:
         if self._state.value != State.STARTED:
-            raise ValueError("this SharedMemoryManager has not been started: call start(), or use with")
+            raise ValueError(
+                "this SharedMemoryManager has not been started: call start(), or use with"
+            )
 
     def SharedMemory(self, size: int) -> SharedMemory:  # noqa: N802 - the standard name
         """Return a block of `size` bytes.

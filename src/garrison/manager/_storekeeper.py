@@ -25,6 +25,8 @@ from garrison.manager._server import Server
 from garrison.manager._service import AWAY, Part
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from garrison.manager._loop import Loop
     from garrison.manager._service import Peer
     from garrison.store._home import Home
@@ -189,7 +191,12 @@ class StorePart(Part):
             raise ValueError(f"{name} takes {expected} arguments, not {len(rest)}")
         visit.touched = time.monotonic()
         try:
-            return getattr(visit.view, name)(*map(_tupled, rest))
+            letters = operation.takes if operation.anywhere else f" {operation.takes}"
+            given = [
+                _READ[l](each) if l in _READ else each
+                for l, each in zip(letters, rest, strict=True)
+            ]
+            return getattr(visit.view, name)(*given)
         except (KeyError, IndexError, ContainerGone, WrongKind, TypeError, ValueError) as error:
             return error
 
@@ -409,13 +416,11 @@ class StorePart(Part):
             self._graves = set(graves)
 
 
-def _tupled(value: Any) -> Any:
-    """Keys, and pairs with keys in them, are tuples here."""
-    return tuple(map(_tupled, value)) if type(value) is list and _is_key(value) else value
-
-
-def _is_key(value: list[Any]) -> bool:
-    return len(value) == 2 and isinstance(value[0], bytes)  # noqa: PLR2004 - (canonical, original)
+_READ: dict[str, Callable[[Any], Any]] = {
+    "k": tuple,
+    "P": lambda pairs: [(tuple(key), value) for key, value in pairs],
+}
+"""How arguments are read that are not as they came, by their letters in the table."""
 
 
 def _listed(value: Any) -> Any:
@@ -460,5 +465,3 @@ class StoreServer(Server):
         if not engine.length(c):
             engine.list_append(c, 0)
         return (int(engine.list_add(c, 0, 1)) << 40) + 1
-
-

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Address = Any
 
-__all__ = ["Client", "LocalClient", "client", "know_key", "serve_here"]
+__all__ = ["Client", "LocalClient", "client", "know_key", "serve_here", "serve_no_more"]
 
 _clients: dict[tuple[Any, ...], Client] = {}
 _local: dict[Any, LocalClient] = {}
@@ -60,12 +60,14 @@ def client(address: Address, key: bytes | None, name: str = "pickle") -> Client 
         return _clients[place]
 
 
-def serve_here(address: Address, objects: Objects | None) -> None:
+def serve_here(address: Address, objects: Objects, stop: Callable[[], object]) -> None:
     """Reach the objects of that address directly: they are in this process."""
-    if objects is None:
-        _local.pop(address, None)
-    else:
-        _local[address] = LocalClient(objects)
+    _local[address] = LocalClient(objects, stop)
+
+
+def serve_no_more(address: Address) -> None:
+    """The server of that address, in this process, has ended."""
+    _local.pop(address, None)
 
 
 class Client:
@@ -218,8 +220,16 @@ class LocalClient:
 
     name = b"server"
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: Objects, stop: Callable[[], object]) -> None:
         self._objects = objects
+        self.shutdown = stop
+
+    def connect(self) -> None:
+        """Be there already."""
+
+    def ask(self, verb: int, *_: Any, **__: Any) -> list[Any]:
+        """Answer what a manager asks of its own server."""
+        return [len(self._objects) if verb == verbs.COUNT else self._objects.debug_info()]
 
     def create(self, typeid: str, args: Any, kwds: Any) -> Made:
         """Make an object."""

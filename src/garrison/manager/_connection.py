@@ -293,7 +293,7 @@ class Connection:
     def close(self) -> None:
         """Close the connection: who waits, and who asks later, gets `ManagerLost`."""
         self._closed = "this connection was closed"
-        link = self._link
+        link, self._link = self._link, None
         if link is not None:
             link.close(self._closed)
 

@@ -88,7 +88,7 @@ class Server:
             service.add(ObjectPart(loop, service, objects, find_serializer(self._serializer)))
         for part in self._more(loop):
             service.add(part)
-        _clients.serve_here(self.address, objects)
+        _clients.serve_here(self.address, objects, lambda: loop.stop(0.0, for_good=True))
         _clients.know_key(self.address, self._key)
         watched = _watch(loop, parent)
         try:
@@ -98,7 +98,7 @@ class Server:
             if watched is not None:
                 os.close(watched)
             self.listener.socket.close()
-            _clients.serve_here(self.address, None)
+            _clients.serve_no_more(self.address)
 
     def _more(self, loop: Loop) -> tuple[Any, ...]:
         """Return what else this server does."""

@@ -128,7 +128,8 @@ class BaseManager:
             If there is nobody, or no server of garrison's.
         """
         _clients.know_key(self._address, bytes(self._authkey))
-        self._client.connect()
+        self._way = self._client  # kept as long as this manager is
+        self._way.connect()
         self._state.value = State.STARTED
 
     @property

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "LocalClient", "client", "know_key", "serve_here", "serve_no_more"]
 
-_clients: dict[tuple[Any, ...], Client] = {}
+_clients: weakref.WeakValueDictionary[tuple[Any, ...], Client] = weakref.WeakValueDictionary()
+"""Each as long as a manager, a proxy or a container uses it."""
 _local: dict[Any, LocalClient] = {}
 _keys: dict[Any, bytes] = {}
 _making = threading.Lock()
@@ -55,9 +56,10 @@ def client(address: Address, key: bytes | None, name: str = "pickle") -> Client 
     chosen = key or _keys.get(address) or process.current_process().authkey
     place = (address, bytes(chosen), name)
     with _making:
-        if place not in _clients:
-            _clients[place] = Client(address, bytes(chosen), name)
-        return _clients[place]
+        found = _clients.get(place)
+        if found is None:
+            found = _clients[place] = Client(address, bytes(chosen), name)
+        return found
 
 
 def serve_here(address: Address, objects: Objects, stop: Callable[[], object]) -> None:
@@ -91,7 +93,7 @@ class Client:
             with self._connecting:
                 if self._connection is None:
                     made = Connection(self.address, self._key)
-                    made.on_reconnect.append(self._greet)
+                    made.on_reconnect.append(_greeting(weakref.ref(self)))
                     self._connection = made
         return self._connection
 
@@ -110,7 +112,7 @@ class Client:
             self._greet()
         return name
 
-    def _greet(self, *_: object) -> None:
+    def _greet(self) -> None:
         answer = self.connection.ask(
             verbs.HELLO, self._name[1], os.getpid(), _os.host(), idempotent=True
         )
@@ -140,7 +142,7 @@ class Client:
 
     def close(self) -> None:
         """Hang up."""
-        for place in [place for place, each in _clients.items() if each is self]:
+        for place in [place for place, each in list(_clients.items()) if each is self]:
             del _clients[place]
         for ring in list(self._rings):
             ring.close()
@@ -213,6 +215,17 @@ class Client:
         """Return the names of what can be called."""
         (exposed,) = self.ask(verbs.METHODS, ident, idempotent=True)
         return tuple(exposed)
+
+
+def _greeting(client: weakref.ref[Client]) -> Callable[[Connection], None]:
+    """Return what says who this is on a new connection; it does not keep the client alive."""
+
+    def greet(_: Connection) -> None:
+        found = client()
+        if found is not None:
+            found._greet()
+
+    return greet
 
 
 class LocalClient:

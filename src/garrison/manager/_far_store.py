@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import threading
 import weakref
@@ -119,13 +118,16 @@ def _received(store: FarStore, kind: int, c: int, sender: int) -> Any:
     return store.received(kind, c, sender)
 
 
-@functools.lru_cache(maxsize=64)
-def _of_client(client: Any) -> FarStore:
-    return FarStore(client)
+_stores: weakref.WeakValueDictionary[Any, FarStore] = weakref.WeakValueDictionary()
+"""Each as long as a face uses it."""
 
 
 def _arrive(address: Any) -> FarStore:
-    return _of_client(_clients.client(address, None))
+    client = _clients.client(address, None)
+    store = _stores.get(client)
+    if store is None:
+        store = _stores[client] = FarStore(client)
+    return store
 
 
 class FarEngine:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from garrison import _core
-
 from sync.forked import Forked
+
 from .tools import DICT, LIST, MEBIBYTE, open_store
 
 Store = _core.Store

@@ -5,6 +5,8 @@ Whoever comes next finds the lock free, every record in agreement, and can go on
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,3 +183,36 @@ def test_who_waits_for_a_bell_hears_of_what_a_dead_one_has_committed(tmp_path: P
             done = store.dict_get(prepared.d, "old") == 2
             if done:
                 assert store.wait_bell(prepared.d, seen, 20)
+
+
+KILLS = 40
+
+
+@pytest.mark.watchdog(120.0)
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_deaths_at_random(in_memory: bool, tmp_path: Path) -> None:
+    """Two containers that change together, whoever is killed, and whenever."""
+    chance = random.Random(5)
+
+    def work(store: Store, d: int, a: int) -> None:
+        while True:
+            store.begin()
+            n = store.length(a)
+            store.dict_set(d, n % 50, [n, {"n": n}])
+            store.list_append(a, n)
+            store.dict_set(d, "n", n + 1)
+            store.commit()
+            store.sweep(20)
+
+    with open_store(folder=None if in_memory else tmp_path) as store:
+        d, a = store.create(DICT), store.create(LIST)
+        for _ in range(KILLS):
+            with Forked(work, store, d, a) as one, Forked(work, store, d, a):
+                time.sleep(chance.random() * 0.03)
+                one.kill()
+                time.sleep(chance.random() * 0.01)
+            n = store.length(a)
+            assert store.dict_get_or(d, "n", 0) == n
+            assert store.list_slice(a, 0, n) == list(range(n))
+            assert store.audit() == []
+        assert store.length(a) > KILLS

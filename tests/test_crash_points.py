@@ -16,6 +16,7 @@ KILLED_IN = {
     **dict.fromkeys(("supervisor", "requeue", "lost"), POOL),
     **dict.fromkeys(("agent", "lock", "chunk"), SYNC / "test_lock_crashes.py"),
     "queue": SYNC / "queue_crashes.py",
+    "store": TESTS / "store" / "test_crashes.py",
 }
 """Test modules that kill at every point of these kinds."""
 NAMED_IN = {

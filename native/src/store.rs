@@ -8,6 +8,8 @@ pub mod encoding;
 pub mod records;
 
 #[cfg(not(loom))]
+pub mod audit;
+#[cfg(not(loom))]
 pub mod bells;
 #[cfg(not(loom))]
 pub mod claims;

@@ -4,6 +4,7 @@
 //! and its neighbours are the methods.
 
 mod bells;
+mod block;
 mod counts;
 mod decode;
 mod encode;
@@ -251,5 +252,6 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     failure::add_to(module)?;
     encode::add_to(module)?;
     module.add_class::<scan::Scan>()?;
+    module.add_class::<block::StoreBlock>()?;
     module.add_class::<PyStore>()
 }

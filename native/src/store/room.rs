@@ -16,6 +16,10 @@ const FOR_A_RECORD: u64 = 64;
 /// Pages that a commit takes to write down which pages are free, and a part of all pages.
 const FOR_A_COMMIT: u64 = 64;
 const SHARE_FOR_A_COMMIT: u64 = 128;
+/// Pages that only who frees others may use, so that a full store can be emptied: a share of all.
+const SPARE_SHARE: u64 = 32;
+const LEAST_SPARE: u64 = 16;
+const MOST_SPARE: u64 = 2048;
 /// Bytes to reserve at a time.
 const LEAST: u64 = 1 << 20;
 const MOST: u64 = 32 << 20;
@@ -46,14 +50,17 @@ impl Room {
     #[inline]
     pub fn is_enough(&self, next_page: u64, bytes: usize) -> bool {
         let reserved = self.reserved();
-        needed(next_page, bytes) <= reserved || reserved >= self.size
+        needed(next_page, bytes) + spare(reserved / PAGE) * PAGE <= reserved
+            || reserved >= self.size
     }
 
     /// Reserve more, if there is more. If not, what is free inside may do.
     #[cold]
     pub fn grow(&self, fd: i32, next_page: u64, bytes: usize) -> Result<()> {
         let reserved = self.reserved();
-        let enough = needed(next_page, bytes).min(self.size);
+        let enough = needed(next_page, bytes);
+        // A part of what is added is spare as well.
+        let enough = (enough + 2 * spare(enough / PAGE) * PAGE).min(self.size);
         let generous = (reserved + (reserved / 4).clamp(LEAST, MOST)).clamp(enough, self.size);
         for now in [generous, enough] {
             match reserve(fd, reserved, now).map_err(|error| error.raw_os_error()) {
@@ -73,6 +80,11 @@ impl Room {
         }
         Ok(())
     }
+}
+
+/// Pages that are kept, of so many, for who frees others.
+pub fn spare(pages: u64) -> u64 {
+    (pages / SPARE_SHARE).clamp(LEAST_SPARE, MOST_SPARE)
 }
 
 fn needed(next_page: u64, bytes: usize) -> u64 {

@@ -29,3 +29,7 @@ __all__ = [
     "make",
     "transaction",
 ]
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__
+del _name

@@ -7,9 +7,10 @@ A kind is a number as well, and part of the format: it never changes its meaning
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any, Protocol
 
-__all__ = ["NAMES", "Hooks", "Optimistic", "Scan", "Store"]
+__all__ = ["NAMES", "Block", "Hooks", "Optimistic", "Scan", "Store"]
 
 DICT, LIST, SET, DEQUE, NAMESPACE, VALUE, ARRAY, QUEUE, JOINABLE_QUEUE, COUNTER = range(1, 11)
 NAMES = {
@@ -61,6 +62,19 @@ class Scan(Protocol):
         """Let go of the snapshot."""
 
 
+class Block(Protocol):
+    """The operations in a ``with`` block, as one step."""
+
+    def __enter__(self) -> Any: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+
 class Transactions(Protocol):
     """One for each thread. An operation outside of one is one of its own."""
 
@@ -72,6 +86,12 @@ class Transactions(Protocol):
 
     def abort(self) -> None:
         """Make none of it visible."""
+
+    def block(self, timeout: float | None = None, gentle: bool = False, /) -> Block:
+        """Return a block that is one step; `PythonBlock` is one for engines in Python.
+
+        A `gentle` one may fail as a part of another without the other failing.
+        """
 
     @property
     def in_transaction(self) -> bool:

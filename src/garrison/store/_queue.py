@@ -198,19 +198,24 @@ class Queue(Face):
         ClaimLost
             At the end, if the item went back in the meantime.
         """
-        ticket, item = self._wait("claim", self._claim, queue.Empty, block, timeout)
+        claimed: list[tuple[int, Any]] = []
+        take = functools.partial(self._claim, claimed)
         try:
-            yield item
+            self._wait("claim", take, queue.Empty, block, timeout)
+            yield claimed[0][1]
+            settled = self._settle(claimed[0][0])
         except BaseException:
-            self._store.give_back(self._c, ticket)
+            for ticket, _ in claimed:
+                self._store.give_back(self._c, ticket)
             raise
-        if not self._settle(ticket):
+        if not settled:
             msg = f"{self!r} took a claimed item back before its block ended; it will come again"
             raise ClaimLost(msg)
 
-    def _claim(self) -> tuple[int, Any]:
+    def _claim(self, claimed: list[tuple[int, Any]]) -> None:
         try:
-            return self._store.claim(self._c)
+            # In one call: a signal's handler that raises cannot come between item and list.
+            claimed.extend(map(self._store.claim, (self._c,)))
         except IndexError:
             raise _NotYet from None
 

@@ -7,106 +7,16 @@ nothing to undo if it fails in somebody's transaction.
 
 from __future__ import annotations
 
-import os
 import threading
-from types import TracebackType
 
 from garrison._core import StoreBusy
 from garrison.errors import TransactionFailed
-from garrison.store._contract import Store
+from garrison.store._contract import Block, Store, Transactions
 
-__all__ = ["Transaction", "atomic", "transaction"]
-
-
-class _Open(threading.local):
-    """The transactions of this thread, by store."""
-
-    def __init__(self) -> None:
-        self.by_store: dict[int, Transaction] = {}
+__all__ = ["PythonBlock", "atomic", "transaction"]
 
 
-_open = _Open()
-
-
-class Transaction:
-    """A block that is done as a whole or not at all; see `transaction`."""
-
-    __slots__ = ("_depth", "_failure", "_pid", "_store", "_timeout")
-
-    def __init__(self, store: Store, timeout: float | None) -> None:
-        self._store = store
-        self._timeout = timeout
-        self._depth = 0
-        self._pid = 0
-        self._failure: BaseException | None = None
-
-    def __enter__(self) -> Transaction:
-        if self._depth == 0:
-            begin(self._store, self._timeout)
-            self._pid = os.getpid()
-            self._failure = None
-            _open.by_store[id(self._store)] = self
-        self._depth += 1
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._depth -= 1
-        self._failure = self._failure or error
-        if self._depth == 0:
-            _open.by_store.pop(id(self._store), None)
-            failure, self._failure = self._failure, None  # it has this frame in its traceback
-            self._end(failure, swallowed=error is None)
-
-    def _end(self, failure: BaseException | None, swallowed: bool) -> None:
-        if os.getpid() != self._pid or not self._store.in_transaction:
-            self._report_gone(failure, swallowed)
-        elif failure is None:
-            commit(self._store)
-        else:
-            self._store.abort()
-            if swallowed:
-                msg = (
-                    "nothing of this transaction was done: a part of it had failed "
-                    f"({type(failure).__name__}: {failure}) and the exception went no further "
-                    "than the outer block; let it out, or keep that part outside of a transaction"
-                )
-                raise TransactionFailed(msg) from failure
-
-    def _report_gone(self, failure: BaseException | None, swallowed: bool) -> None:
-        if swallowed or failure is None:
-            forked = os.getpid() != self._pid
-            why = "this process was forked inside of it" if forked else "it was ended from inside"
-            raise TransactionFailed(f"this transaction is not ours to commit: {why}") from failure
-
-    def __repr__(self) -> str:
-        return f"<Transaction {'open' if self._depth else 'closed'}>"
-
-
-def begin(store: Store, timeout: float | None) -> None:
-    """Begin a transaction, or raise TimeoutError."""
-    try:
-        store.begin(timeout)
-    except StoreBusy as error:
-        if timeout is None:
-            raise
-        raise TimeoutError(f"others were writing to the store for {timeout} s") from error
-
-
-def commit(store: Store) -> None:
-    """Make a transaction visible; if that fails there is nothing left of it."""
-    try:
-        store.commit()
-    finally:
-        if store.in_transaction:
-            store.abort()
-
-
-def transaction(store: Store, timeout: float | None = None) -> Transaction:
+def transaction(store: Store, timeout: float | None = None) -> Block:
     """Return a block whose operations on `store` are done as one step, or not at all.
 
     Others see nothing of it before its end, and all of it afterwards; who wants to write meanwhile
@@ -127,29 +37,104 @@ def transaction(store: Store, timeout: float | None = None) -> Transaction:
     TransactionFailed
         At the end, if a part had failed and the exception did not leave the block.
     """
-    outer = _open.by_store.get(id(store))
-    if outer is not None and store.in_transaction:
-        return outer
-    return Transaction(store, timeout)
+    return store.block(timeout)
 
 
-class atomic:  # noqa: N801 - reads as `with transaction(...)` does
-    """Any number of reads and one write at the end, as one step."""
+def atomic(store: Store) -> Block:
+    """Return a block for any number of reads and one write at the end, as one step."""
+    return store.block(None, True)
 
-    __slots__ = ("_joined", "_store")
 
-    def __init__(self, store: Store) -> None:
+class _Failures(threading.local):
+    """What parts of this thread's transactions have raised, by store."""
+
+    def __init__(self) -> None:
+        self.first: dict[int, BaseException] = {}
+
+
+_failures = _Failures()
+
+
+class PythonBlock:
+    """A block of operations on one store, for engines that are written in Python.
+
+    Parameters
+    ----------
+    store
+        The engine.
+    timeout : float, optional
+        Seconds to wait for others that write.
+    gentle : bool
+        Whether it may fail as a part of another without the other failing.
+    """
+
+    __slots__ = ("_entered", "_gentle", "_store", "_timeout")
+
+    def __init__(
+        self, store: Transactions, timeout: float | None = None, gentle: bool = False
+    ) -> None:
         self._store = store
+        self._timeout = timeout
+        self._gentle = gentle
+        self._entered: list[bool] = []
 
-    def __enter__(self) -> None:
-        self._joined = self._store.in_transaction
-        if not self._joined:
-            self._store.begin()
+    def __enter__(self) -> PythonBlock:
+        joined = self._store.in_transaction
+        if not joined:
+            _failures.first.pop(id(self._store), None)
+            self._begin()
+        self._entered.append(joined)
+        return self
 
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        if self._joined:
-            return
-        if error is None:
-            commit(self._store)
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        joined = self._entered.pop()
+        if not joined:
+            self._end(error)
+        elif error is not None and not self._gentle:
+            _failures.first.setdefault(id(self._store), error)
+
+    def _begin(self) -> None:
+        store, timeout = self._store, self._timeout
+        try:
+            store.begin(timeout)
+        except StoreBusy as error:
+            if timeout is None:
+                raise
+            raise TimeoutError(f"others were writing to the store for {timeout} s") from error
+        except BaseException:
+            if store.in_transaction:  # what a signal's handler has raised on the way back
+                store.abort()
+            raise
+
+    def _end(self, error: BaseException | None) -> None:
+        store, failure = self._store, _failures.first.pop(id(self._store), None)
+        if not store.in_transaction:
+            if error is None:
+                msg = "it was ended from inside, or this process was forked inside of it"
+                raise _failed(msg) from failure
+        elif error is None and failure is None:
+            _commit(store)
         else:
-            self._store.abort()
+            store.abort()
+            if error is None:
+                msg = (
+                    f"a part of it had failed ({type(failure).__name__}: {failure}) and the "
+                    "exception went no further than the outer block; let it out, or keep that "
+                    "part outside of a transaction"
+                )
+                raise _failed(msg) from failure
+
+    def __repr__(self) -> str:
+        return f"<Transaction {'open' if self._entered else 'closed'}>"
+
+
+def _commit(store: Transactions) -> None:
+    try:
+        store.commit()
+    finally:
+        if store.in_transaction:
+            store.abort()
+
+
+def _failed(why: str) -> TransactionFailed:
+    return TransactionFailed(f"nothing of this transaction was done: {why}")

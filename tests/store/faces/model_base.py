@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from garrison import _core
 from garrison.store import _contract
+from garrison.store._transaction import PythonBlock
 
 from .model_codec import (
     CHILD,
@@ -98,6 +99,9 @@ class Base:
         self._mine()
         self._open = None
         self._writer.release()
+
+    def block(self, timeout: float | None = None, gentle: bool = False) -> PythonBlock:
+        return PythonBlock(cast("_contract.Transactions", self), timeout, gentle)
 
     def _mine(self) -> Any:
         if not self.in_transaction:

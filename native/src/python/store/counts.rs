@@ -3,7 +3,7 @@
 use super::failure::Raise;
 use super::PyStore;
 use crate::store::lmdb::PAGE;
-use crate::store::{holds, Error};
+use crate::store::{audit, holds, Error};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -25,6 +25,11 @@ impl PyStore {
             Ok(head.count)
         })
         .or_raise()
+    }
+
+    /// What is wrong in the store, a line each; there is never anything.
+    fn audit(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        self.read(py, audit::audit).or_raise()
     }
 
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -57,6 +57,8 @@ struct Open {
     thread: u32,
     /// An operation has failed in the middle: it can only be aborted.
     doomed: bool,
+    /// What a part of it has raised; see `block`.
+    failure: Option<PyErr>,
 }
 
 impl Open {
@@ -387,7 +389,8 @@ impl Engine {
         let env = self.env(py)?;
         let writing = Writing::begin(&env).or_raise()?;
         reach("store.begun");
-        self.state().open = Some(Open { writing, view, thread: thread(), doomed: false });
+        self.state().open =
+            Some(Open { writing, view, thread: thread(), doomed: false, failure: None });
         std::mem::forget(held);
         Ok(())
     }
@@ -420,6 +423,19 @@ impl Engine {
     pub fn is_open(&self, view: u64) -> bool {
         let mut state = self.state();
         state.generation == generation() && state.mine(view).is_some()
+    }
+
+    /// A part of the transaction has failed: it can only be aborted. The first failure counts.
+    pub fn note_failure(&self, view: u64, failure: PyErr) {
+        if let Some(open) = self.state().mine(view) {
+            open.failure.get_or_insert(failure);
+        }
+    }
+
+    /// What has been noted, and whether an operation has failed in the middle.
+    pub fn failure(&self, view: u64) -> (Option<PyErr>, bool) {
+        let mut state = self.state();
+        state.mine(view).map_or((None, false), |open| (open.failure.take(), open.doomed))
     }
 
     pub fn size(&self) -> u64 {

@@ -1,0 +1,131 @@
+//! Several operations as one step: committed at the end of a `with` block, or not at all.
+//!
+//! No Python runs between the last line of the block and the end of its transaction: a signal
+//! handler that raises just then cannot leave it open.
+
+use super::failure::StoreBusy;
+use super::PyStore;
+use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+/// A block of operations on one store. Inside of another one it is a part of that.
+#[pyclass(module = "garrison._core")]
+pub struct StoreBlock {
+    store: Py<PyStore>,
+    timeout: Option<Py<PyAny>>,
+    /// Whether it may fail as a part of another without the other failing: it has then done nothing.
+    gentle: bool,
+    /// For each time that it was entered, whether as a part of another.
+    entered: Vec<bool>,
+}
+
+#[pymethods]
+impl PyStore {
+    /// Return a block whose operations are one step.
+    #[pyo3(signature = (timeout = None, gentle = false))]
+    fn block(slf: Py<Self>, timeout: Option<Py<PyAny>>, gentle: bool) -> StoreBlock {
+        StoreBlock { store: slf, timeout, gentle, entered: Vec::new() }
+    }
+}
+
+#[pymethods]
+impl StoreBlock {
+    fn __enter__(mut slf: PyRefMut<'_, Self>) -> PyResult<PyRefMut<'_, Self>> {
+        let py = slf.py();
+        let store = slf.store.get();
+        let joined = store.engine.get().is_open(store.view);
+        if !joined {
+            slf.begin(py)?;
+        }
+        slf.entered.push(joined);
+        Ok(slf)
+    }
+
+    fn __exit__(
+        &mut self,
+        py: Python<'_>,
+        _kind: &Bound<'_, PyAny>,
+        error: &Bound<'_, PyAny>,
+        _traceback: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let joined = self
+            .entered
+            .pop()
+            .ok_or_else(|| PyRuntimeError::new_err("this block was not entered"))?;
+        let error = (!error.is_none()).then(|| PyErr::from_value(error.clone()));
+        if !joined {
+            return self.end(py, error);
+        }
+        if let Some(error) = error.filter(|_| !self.gentle) {
+            let store = self.store.get();
+            store.engine.get().note_failure(store.view, error);
+        }
+        Ok(())
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.entered.is_empty() { "closed" } else { "open" };
+        format!("<Transaction {state}>")
+    }
+}
+
+impl StoreBlock {
+    fn begin(&self, py: Python<'_>) -> PyResult<()> {
+        let (store, timeout) = (self.store.get(), self.timeout.as_ref().map(|each| each.bind(py)));
+        let begun = store.engine.get().begin(py, store.view, store.wait, timeout);
+        match (begun, timeout) {
+            (Err(error), Some(seconds)) if error.is_instance_of::<StoreBusy>(py) => {
+                let text = format!("others were writing to the store for {seconds} s");
+                let late = PyTimeoutError::new_err(text);
+                late.set_cause(py, Some(error));
+                Err(late)
+            }
+            (begun, _) => begun,
+        }
+    }
+
+    fn end(&self, py: Python<'_>, error: Option<PyErr>) -> PyResult<()> {
+        let store = self.store.get();
+        let engine = store.engine.get();
+        if !engine.is_open(store.view) {
+            let text = "it was ended from inside, or this process was forked inside of it";
+            return self.report(py, error.is_some(), text, None);
+        }
+        let (failure, doomed) = engine.failure(store.view);
+        if error.is_none() && failure.is_none() && !doomed {
+            return engine.commit(py, store.view);
+        }
+        engine.abort(py, store.view)?;
+        let text = failure.as_ref().map_or_else(
+            || "an operation in it had failed in the middle, and the exception was caught".into(),
+            |failure| {
+                format!(
+                    "a part of it had failed ({failure}) and the exception went no further than \
+                     the outer block; let it out, or keep that part outside of a transaction"
+                )
+            },
+        );
+        self.report(py, error.is_some(), &text, failure)
+    }
+
+    /// Say that nothing was done, if the user does not know from an exception of his own.
+    fn report(
+        &self,
+        py: Python<'_>,
+        known: bool,
+        text: &str,
+        cause: Option<PyErr>,
+    ) -> PyResult<()> {
+        static FAILED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        if known {
+            return Ok(());
+        }
+        let kind = FAILED.import(py, "garrison.errors", "TransactionFailed")?;
+        let text = format!("nothing of this transaction was done: {text}");
+        let failed = PyErr::from_value(kind.call1((text,))?);
+        failed.set_cause(py, cause);
+        Err(failed)
+    }
+}

@@ -1,0 +1,185 @@
+//! Whether all records agree with each other. They always do; this looks.
+
+use super::encoding::Link;
+use super::holds::heads;
+use super::lmdb::Reading;
+use super::records::{
+    number_in, numbered, own, prefix, Claim, Head, Item, CLAIM, CLAIMED_BY, GRAVE, HELD_BY, HOLD,
+    ITEM, META, NAME, ORDER, POSITION,
+};
+use super::{encoding, kind, Result};
+use std::collections::HashMap;
+
+/// What names a container from elsewhere.
+#[derive(Default, Clone, Copy)]
+struct Wanted {
+    owned: u32,
+    refs: u32,
+    names: u32,
+    graves: u32,
+}
+
+struct Audit<'t> {
+    reading: Reading<'t>,
+    wanted: HashMap<u64, Wanted>,
+    problems: Vec<String>,
+}
+
+/// What is wrong, a line each.
+pub fn audit(reading: &Reading<'_>) -> Result<Vec<String>> {
+    let mut audit = Audit { reading: *reading, wanted: HashMap::new(), problems: Vec::new() };
+    let heads = heads(reading)?;
+    for (number, head) in &heads {
+        audit.look_inside(*number, head)?;
+    }
+    audit.look_at_own_records()?;
+    for (number, head) in &heads {
+        audit.compare(*number, head);
+    }
+    let numbers: std::collections::HashSet<u64> = heads.iter().map(|(number, _)| *number).collect();
+    for number in audit.wanted.keys().filter(|number| !numbers.contains(number)) {
+        audit.problems.push(format!("container {number} is wanted and does not exist"));
+    }
+    let meta = reading.get(&prefix(0, META))?.map(super::records::Meta::read).transpose()?;
+    if meta.is_none_or(|meta| numbers.iter().any(|number| *number >= meta.next_container)) {
+        audit.problems.push("the next container's number is taken".into());
+    }
+    Ok(audit.problems)
+}
+
+impl<'t> Audit<'t> {
+    fn check(&mut self, fine: bool, problem: impl FnOnce() -> String) {
+        if !fine {
+            self.problems.push(problem());
+        }
+    }
+
+    /// Call for each record whose key begins like this.
+    fn each(
+        &mut self,
+        begin: &[u8],
+        mut look: impl FnMut(&mut Self, &'t [u8], &'t [u8]) -> Result<()>,
+    ) -> Result<u64> {
+        let mut cursor = self.reading.cursor()?;
+        let mut record = cursor.seek(begin)?;
+        let mut count = 0;
+        while let Some((key, found)) = record.filter(|(key, _)| key.starts_with(begin)) {
+            look(self, key, found)?;
+            count += 1;
+            record = cursor.following()?;
+        }
+        Ok(count)
+    }
+
+    fn follow(&mut self, value: &[u8]) {
+        if let Some(link) = Link::of(value) {
+            let wanted = self.wanted.entry(link.number).or_default();
+            if link.owned {
+                wanted.owned += 1;
+            } else {
+                wanted.refs += 1;
+            }
+        }
+    }
+
+    fn look_inside(&mut self, number: u64, head: &Head) -> Result<()> {
+        let whole = !head.has(Head::DYING);
+        if kind::is_mapping(head.kind) {
+            self.look_at_mapping(number, head, whole)?;
+        } else {
+            self.look_at_sequence(number, head, whole)?;
+        }
+        self.each(&prefix(number, CLAIM), |audit, key, record| {
+            let claim = Claim::read(record)?;
+            audit.follow(claim.value);
+            let signed = own(CLAIMED_BY, [claim.owner, number, number_in(key, 9)?]);
+            let is_signed = audit.reading.get(&signed)?.is_some();
+            audit.check(is_signed, || format!("a claim of {number} that nobody has signed"));
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn look_at_mapping(&mut self, number: u64, head: &Head, whole: bool) -> Result<()> {
+        let items = self.each(&prefix(number, ITEM), |audit, key, record| {
+            let item = Item::read(record)?;
+            audit.follow(item.value);
+            let order = audit.reading.get(&numbered(number, ORDER, item.seq))?;
+            let in_order = order == Some(&key[9..]) && item.seq < head.next;
+            audit.check(in_order, || format!("an item of {number} that is not in its order"));
+            let has_value = item.value.is_empty() == (head.kind == kind::SET);
+            audit.check(has_value, || format!("an item of {number} with a wrong value"));
+            Ok(())
+        })?;
+        let order = self.each(&prefix(number, ORDER), |_, _, _| Ok(()))?;
+        self.check(!whole || (items == head.len && order == head.len), || {
+            format!("{number} has length {}, {items} items, and {order} in order", head.len)
+        });
+        Ok(())
+    }
+
+    fn look_at_sequence(&mut self, number: u64, head: &Head, whole: bool) -> Result<()> {
+        let mut expected = head.next;
+        let items = self.each(&prefix(number, POSITION), |audit, key, value| {
+            audit.follow(value);
+            let position = number_in(key, 9)?;
+            audit.check(!whole || position == expected, || {
+                format!("an item of {number} at {position}, not at {expected}")
+            });
+            expected += 1;
+            Ok(())
+        })?;
+        self.check(!whole || items == head.len, || {
+            format!("{number} has length {}, and {items} items", head.len)
+        });
+        Ok(())
+    }
+
+    fn look_at_own_records(&mut self) -> Result<()> {
+        self.each(&prefix(0, NAME), |audit, _, record| {
+            if let Some(number) = encoding::u64_at(record, 1) {
+                audit.wanted.entry(number).or_default().names += 1;
+            }
+            Ok(())
+        })?;
+        self.each(&prefix(0, GRAVE), |audit, key, _| {
+            audit.wanted.entry(number_in(key, 9)?).or_default().graves += 1;
+            Ok(())
+        })?;
+        for (one, other) in [(HOLD, HELD_BY), (HELD_BY, HOLD)] {
+            self.each(&prefix(0, one), |audit, key, _| {
+                let mirrored = own(other, [number_in(key, 17)?, number_in(key, 9)?]);
+                let is_there = audit.reading.get(&mirrored)?.is_some();
+                audit.check(is_there, || format!("half of a hold: {key:?}"));
+                Ok(())
+            })?;
+        }
+        self.each(&prefix(0, CLAIMED_BY), |audit, key, _| {
+            let claim = numbered(number_in(key, 17)?, CLAIM, number_in(key, 25)?);
+            let is_there = audit.reading.get(&claim)?.is_some();
+            audit.check(is_there, || format!("half of a claim: {key:?}"));
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn compare(&mut self, number: u64, head: &Head) {
+        let found = self.wanted.get(&number).copied().unwrap_or_default();
+        let said = Wanted {
+            owned: head.has(Head::OWNED).into(),
+            refs: head.refs,
+            names: head.has(Head::NAMED).into(),
+            graves: head.has(Head::BURIED).into(),
+        };
+        for (what, found, said) in [
+            ("owners", found.owned, said.owned),
+            ("references", found.refs, said.refs),
+            ("names", found.names, said.names),
+            ("graves", found.graves, said.graves),
+        ] {
+            self.check(found == said || head.has(Head::DYING), || {
+                format!("{number} has {found} {what}, and its head says {said}")
+            });
+        }
+    }
+}

@@ -17,10 +17,6 @@ pub const READERS: u32 = 4096;
 /// LMDB's `mt_next_pgno` lies behind two pointers, a number and a mutex.
 const NEXT_PAGE_AT: usize = 24 + size_of::<libc::pthread_mutex_t>();
 pub const PAGE: u64 = 4096;
-/// Pages that only who frees others may use, so that a full store can be emptied: a share of all.
-const SPARE_SHARE: usize = 32;
-const LEAST_SPARE: usize = 16;
-const MOST_SPARE: usize = 2048;
 
 fn check(code: libc::c_int) -> Result<()> {
     if code == ffi::MDB_SUCCESS {
@@ -150,12 +146,10 @@ impl Env {
     /// frees others.
     #[inline]
     pub fn limit_to_room(&self, frees: bool) {
-        let reserved = (self.room.reserved() / PAGE) as usize;
-        let pages = reserved.min(self.pages);
-        let spare = if frees { 0 } else { (pages / SPARE_SHARE).clamp(LEAST_SPARE, MOST_SPARE) };
+        let pages = self.room.pages(frees).min(self.pages as u64) as usize;
         // SAFETY: a number that LMDB reads when it begins a transaction and in the one that writes,
         // which is this thread's.
-        unsafe { *self.limit = pages.saturating_sub(spare) };
+        unsafe { *self.limit = pages };
     }
 
     /// Why the store is full: LMDB takes the end of what is reserved for that of the store.

@@ -147,3 +147,14 @@ def test_what_is_reserved_follows_what_is_used() -> None:
         store.list_extend(store.create(LIST), [b"x" * MEBIBYTE] * 20)
         grown = store.statistics()
         assert 20 * MEBIBYTE < grown["bytes_used"] <= grown["bytes_reserved"] < 64 * MEBIBYTE
+
+
+def test_a_store_grows_through_every_size() -> None:
+    with open_store(1 << 34) as store:
+        a = store.create(LIST)
+        for _ in range(200):
+            store.list_extend(a, [b"x" * 3000] * 200)
+        assert store.length(a) == 40_000
+        for size in range(1, 60):
+            store.list_append(a, b"x" * (size * 100_000))
+        assert store.statistics()["bytes_used"] > 300 * MEBIBYTE

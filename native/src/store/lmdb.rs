@@ -146,12 +146,10 @@ impl Env {
     /// frees others.
     #[inline]
     pub fn limit_to_room(&self, frees: bool) {
-        let reserved = (self.room.reserved() / PAGE) as usize;
-        let pages = reserved.min(self.pages);
-        let spare = if frees { 0 } else { super::room::spare(pages as u64) as usize };
+        let pages = self.room.pages(frees).min(self.pages as u64) as usize;
         // SAFETY: a number that LMDB reads when it begins a transaction and in the one that writes,
         // which is this thread's.
-        unsafe { *self.limit = pages.saturating_sub(spare) };
+        unsafe { *self.limit = pages };
     }
 
     /// Why the store is full: LMDB takes the end of what is reserved for that of the store.

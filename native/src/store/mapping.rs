@@ -2,7 +2,7 @@
 //! in which they came.
 
 use super::encoding::keys::{to_value, Canonical, Key};
-use super::encoding::{integers, tag, Link};
+use super::encoding::{integers, Link};
 use super::lmdb::Reading;
 use super::records::{number_in, numbered, prefix, Head, Item, ITEM, ORDER};
 use super::transaction::{self, Writing};
@@ -123,7 +123,7 @@ pub fn set(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> R
     if item.value.is_empty() {
         return Err(Error::WrongKind(kind::SET));
     }
-    if item.original.is_empty() && is_simple(item.value) && is_simple(value) {
+    if item.original.is_empty() && tree::is_simple(item.value) && tree::is_simple(value) {
         let seq = item.seq;
         writing.touch(number);
         return put_item(writing, number, &mut key.canonical, (seq, &[]), value);
@@ -131,13 +131,10 @@ pub fn set(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> R
     replace(writing, number, &mut key.canonical, value)
 }
 
-/// Whether a value is all that there is to it.
-#[inline]
-fn is_simple(value: &[u8]) -> bool {
-    value.first().is_some_and(|&tag| tag <= tag::PICKLE)
-}
-
 fn set_new(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> Result<()> {
+    if tree::is_simple(value) {
+        return insert(writing, number, key, value);
+    }
     check_takes_values(writing, number)?;
     let settled = tree::settle(writing, value)?;
     insert(writing, number, key, &settled)

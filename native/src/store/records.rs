@@ -97,6 +97,8 @@ pub struct Head {
     pub aux: i64,
     /// Unfinished tasks, or anything else.
     pub count: i64,
+    /// Bytes behind it in its record.
+    pub info: usize,
 }
 
 pub const HEAD_LEN: usize = 40;
@@ -115,7 +117,7 @@ impl Head {
 
     pub fn new(kind: u8, aux: i64) -> Self {
         let next = if super::kind::is_mapping(kind) { 0 } else { MIDDLE };
-        Self { kind, flags: 0, refs: 0, len: 0, next, aux, count: 0 }
+        Self { kind, flags: 0, refs: 0, len: 0, next, aux, count: 0, info: 0 }
     }
 
     #[inline]
@@ -132,6 +134,7 @@ impl Head {
             next: word(16),
             aux: word(24) as i64,
             count: word(32) as i64,
+            info: record.len() - HEAD_LEN,
         })
     }
 

@@ -46,21 +46,27 @@ impl Room {
         self.mark().load(Ordering::Acquire)
     }
 
+    /// Pages that may be used: by who frees others, or by everybody.
+    #[inline]
+    pub fn pages(&self, frees: bool) -> u64 {
+        let pages = self.reserved().min(self.size) / PAGE;
+        let spare = if frees { 0 } else { spare(pages) };
+        pages.saturating_sub(spare)
+    }
+
     /// Whether a record of so many bytes can be written, and all be committed, without more memory.
     #[inline]
     pub fn is_enough(&self, next_page: u64, bytes: usize) -> bool {
-        let reserved = self.reserved();
-        needed(next_page, bytes) + spare(reserved / PAGE) * PAGE <= reserved
-            || reserved >= self.size
+        needed(next_page, bytes) <= self.pages(false) || self.reserved() >= self.size
     }
 
     /// Reserve more, if there is more. If not, what is free inside may do.
     #[cold]
     pub fn grow(&self, fd: i32, next_page: u64, bytes: usize) -> Result<()> {
         let reserved = self.reserved();
-        let enough = needed(next_page, bytes);
-        // A part of what is added is spare as well.
-        let enough = (enough + 2 * spare(enough / PAGE) * PAGE).min(self.size);
+        let pages = needed(next_page, bytes);
+        // Of what is there then a part is to spare.
+        let enough = ((pages + 2 * spare(pages)) * PAGE).min(self.size);
         let generous = (reserved + (reserved / 4).clamp(LEAST, MOST)).clamp(enough, self.size);
         for now in [generous, enough] {
             match reserve(fd, reserved, now).map_err(|error| error.raw_os_error()) {
@@ -82,14 +88,13 @@ impl Room {
     }
 }
 
-/// Pages that are kept, of so many, for who frees others.
-pub fn spare(pages: u64) -> u64 {
+fn spare(pages: u64) -> u64 {
     (pages / SPARE_SHARE).clamp(LEAST_SPARE, MOST_SPARE)
 }
 
 fn needed(next_page: u64, bytes: usize) -> u64 {
     let pages = next_page + bytes as u64 / PAGE + FOR_A_RECORD + FOR_A_COMMIT;
-    (pages + pages / SHARE_FOR_A_COMMIT) * PAGE
+    pages + pages / SHARE_FOR_A_COMMIT
 }
 
 fn reserve(fd: i32, from: u64, to: u64) -> std::io::Result<()> {

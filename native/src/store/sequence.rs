@@ -140,14 +140,18 @@ pub fn extend<V: AsRef<[u8]>>(
     left: bool,
 ) -> Result<()> {
     let mut head = transaction::sequence(&writing.reading(), number)?;
+    let mut simple = true;
     for value in values {
         if head.aux == 0 && head.kind == kind::DEQUE {
             continue;
         }
+        simple &= tree::is_simple(value.as_ref());
         let settled = tree::settle(writing, value.as_ref())?;
         push(writing, number, &mut head, &settled, left)?;
     }
-    super::mapping::keep_links(writing, number, &mut head)?;
+    if !simple {
+        super::mapping::keep_links(writing, number, &mut head)?;
+    }
     writing.put_head(number, head)?;
     writing.touch(number);
     trim(writing, number, head, !left)

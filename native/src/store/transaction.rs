@@ -165,10 +165,10 @@ impl Writing {
     #[inline]
     pub fn put_head(&mut self, number: u64, head: Head) -> Result<()> {
         let key = prefix(number, HEAD);
-        let record = self.get(&key)?.ok_or(Error::Gone(number))?;
-        if record.len() == HEAD_LEN {
+        if head.info == 0 {
             return self.put(&key, &[&head.to_bytes()]);
         }
+        let record = self.get(&key)?.ok_or(Error::Gone(number))?;
         let info = record[HEAD_LEN..].to_vec();
         self.put(&key, &[&head.to_bytes(), &info])
     }

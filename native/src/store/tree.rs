@@ -19,6 +19,12 @@ pub fn create(writing: &mut Writing, kind: u8, aux: i64, info: &[u8]) -> Result<
     Ok(number)
 }
 
+/// Whether a value is all that there is to it: to store it changes no other container.
+#[inline]
+pub fn is_simple(value: &[u8]) -> bool {
+    value.first().is_some_and(|&tag| tag <= tag::PICKLE)
+}
+
 /// What is to be stored for a value: a plain container becomes a child, a reference is counted.
 #[inline]
 pub fn settle<'a>(writing: &mut Writing, value: &'a [u8]) -> Result<Cow<'a, [u8]>> {

@@ -27,7 +27,7 @@ from garrison.manager._loop import Loop
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from manager.wire_tools import ECHO, KEY, Service  # noqa: E402 - also run as a script
+from manager.wire_tools import ECHO, KEY, Service
 
 LIMITS = Limits(max_frame=1 << 16, max_message=1 << 18, output=1 << 16, strangers=4)
 KEPT = LIMITS.max_message + 2 * LIMITS.max_frame
@@ -72,7 +72,7 @@ class Fuzzer:
         self.honest.send(self.honest.channel.take())
         assert self.honest.turns() == [(number + 1, DONE, ["still there", number])]
         assert len(self.loop.sessions) == 1
-        assert not self.loop._strangers
+        assert not self.loop.doors.strangers
 
     # --- Targets --------------------------------------------------------------------------
 
@@ -106,7 +106,9 @@ class Fuzzer:
         """Give a server's end damaged records."""
         client, server = established()
         for number in range(1, chance.randrange(2, 5)):
-            client.put(number, ECHO, (chance.randbytes(chance.choice((0, 10, 300, 70_000)) % 60_000),))
+            client.put(
+                number, ECHO, (chance.randbytes(chance.choice((0, 10, 300, 70_000)) % 60_000),)
+            )
         self.feed(chance, server, mutated(chance, client.take(), self.corpus))
 
     def served(self, chance: random.Random) -> None:
@@ -198,9 +200,9 @@ def established() -> tuple[ClientChannel, ServerChannel]:
 
 def _corpus() -> list[bytes]:
     client, server = ClientChannel(KEY, LIMITS), ServerChannel(KEY, LIMITS, EPOCH)
-    first = client.take()
+    first: bytes = client.take()
     server.receive(first)
-    answer = server.take()
+    answer: bytes = server.take()
     client.receive(answer)
     return [
         first,

@@ -149,8 +149,7 @@ class Fuzzer:
                     self.accepted += 1
                 assert len(channel._buffer) <= len(piece) + 600
                 assert channel.noise is None or channel.noise.kept <= KEPT
-        except ALLOWED as error:
-            assert str(error)
+        except ALLOWED:
             self.refused += 1
             return False
         return True
@@ -244,7 +243,11 @@ def value(chance: random.Random, depth: int) -> bytes:
     tag = bytes([chance.choice(TAGS)])
     length = chance.choice(LENGTHS)
     size = chance.choice((1, 2, 4))
-    return tag + (length % 256**size).to_bytes(size, "big") + chance.randbytes(chance.randrange(40))
+    return (
+        tag
+        + (length % (1 << 8 * size)).to_bytes(size, "big")
+        + chance.randbytes(chance.randrange(40))
+    )
 
 
 def mutated(chance: random.Random, data: bytes, corpus: list[bytes]) -> bytes:

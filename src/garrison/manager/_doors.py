@@ -1,4 +1,4 @@
-"""Where peers come in: listening sockets, and strangers until they have proved that they know the key.
+"""Where peers come in, and stay strangers until they have proved that they know the key.
 
 There are never more than so many strangers; the oldest makes room. So those who connect and say
 nothing push each other out, and who says at once what is to be said is in long before its turn.

@@ -78,7 +78,6 @@ impl Channel {
         if self.gone == self.out.len() {
             self.out.clear();
             self.gone = 0;
-            shrink(&mut self.out);
             self.seal()?;
         }
         Ok(&self.out[self.gone..])
@@ -90,6 +89,9 @@ impl Channel {
             self.sent_ever = self.sealed_ever;
             if self.pending.is_empty() {
                 self.largest = 0;
+                self.out.clear();
+                self.gone = 0;
+                shrink(&mut self.out);
             }
         }
     }

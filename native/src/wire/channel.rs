@@ -5,8 +5,8 @@ use super::records::Records;
 use super::{shrink, Fault, Limits};
 use snow::TransportState;
 
-/// Bytes that are sealed in one go: a record or a few.
-const SEAL_AT_ONCE: usize = 1 << 18;
+/// Bytes that are sealed in one go: what fits into a cache.
+const SEAL_AT_ONCE: usize = super::records::MOST;
 
 #[derive(Debug)]
 pub struct Channel {

@@ -4,10 +4,11 @@
 #   make test    linters, type checks, Rust tests, the whole Python suite
 #   make bench   every benchmark, and one table at the end (about twelve minutes)
 #
-#   make lint | storm [KILLS=2000 SEED=n] | smoke | clean
+#   make lint | storm [KILLS=2000 SEED=n] | fuzz [SECONDS=60 | COUNT=n, SEED=n] | smoke | clean
 
 PYTHON ?= python3
 KILLS ?= 2000
+SECONDS ?= 60
 SHELL := /bin/sh
 CARGO := cargo
 CRATE := --manifest-path native/Cargo.toml --locked
@@ -24,7 +25,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 SOURCES := $(wildcard pyproject.toml README.md LICENSE) \
 	$(shell find src native -name target -prune -o -name __pycache__ -prune -o ! -name '*.so' -print)
 
-.PHONY: demo test bench lint storm smoke clean build tools rust-test loom-test python-test
+.PHONY: demo test bench lint storm fuzz smoke clean build tools rust-test loom-test python-test
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
 
@@ -60,6 +61,10 @@ python-test: $(TEST)/.built $(TEST)/.test-tools
 
 storm: $(TEST)/.built $(TEST)/.test-tools
 	$(TEST)/bin/python tests/storm.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(TEST)/.built $(TEST)/.test-tools
+	$(TEST)/bin/python tests/manager/fuzz_wire.py $(if $(SEED),--seed $(SEED)) \
+		$(if $(COUNT),--count $(COUNT),--seconds $(SECONDS))
 
 smoke: $(USER)/.built
 	$(USER)/bin/python scripts/smoke.py

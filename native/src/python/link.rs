@@ -115,6 +115,20 @@ impl Link {
         self.wait_for(py, number, &Patience::of_timeout(timeout)?)
     }
 
+    /// The replies to these requests, as far as they have come without a gap.
+    fn arrived<'py>(
+        &self,
+        py: Python<'py>,
+        numbers: Vec<u32>,
+    ) -> PyResult<Vec<(u8, Bound<'py, PyList>)>> {
+        let replies: Vec<_> = {
+            let mut state = self.lock();
+            numbers.into_iter().map_while(|number| state.client.reply(number)).collect()
+        };
+        let read = |(status, payload): (u8, Vec<u8>)| Ok((status, fields::read(py, &payload)?));
+        replies.into_iter().map(read).collect()
+    }
+
     /// Drop the reply to a request when it comes, and tell the server that nobody waits for it.
     fn forget(&self, number: u32) {
         let mut state = self.lock();

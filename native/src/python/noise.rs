@@ -188,6 +188,15 @@ impl Noise {
         }
     }
 
+    /// The same, less the largest message.
+    #[getter]
+    fn excess(&self) -> usize {
+        match &self.stage {
+            Stage::Open(channel) => channel.excess(),
+            _ => 0,
+        }
+    }
+
     /// Bytes of messages that have arrived in part.
     #[getter]
     fn kept(&self) -> usize {
@@ -302,5 +311,6 @@ pub fn put(
     } else {
         frames::close(pending, head);
     }
+    channel.was_queued(length);
     Ok(())
 }

@@ -5,8 +5,8 @@ use super::records::Records;
 use super::{shrink, Fault, Limits};
 use snow::TransportState;
 
-/// Bytes that are sealed in one go: a record or a few.
-const SEAL_AT_ONCE: usize = 1 << 18;
+/// Bytes that are sealed in one go: what fits into a cache.
+const SEAL_AT_ONCE: usize = super::records::MOST;
 
 #[derive(Debug)]
 pub struct Channel {
@@ -18,6 +18,8 @@ pub struct Channel {
     /// Sealed bytes to be sent, of which those before `gone` are.
     out: Vec<u8>,
     gone: usize,
+    /// Bytes of the largest message since nothing was owed.
+    largest: usize,
     /// Bytes of frames that were sealed so far, and those that were sent.
     sealed_ever: u64,
     sent_ever: u64,
@@ -32,6 +34,7 @@ impl Channel {
             sealed: 0,
             out: Vec::new(),
             gone: 0,
+            largest: 0,
             sealed_ever: 0,
             sent_ever: 0,
         }
@@ -44,6 +47,16 @@ impl Channel {
     /// Bytes that are not sent yet.
     pub fn owed(&self) -> usize {
         self.pending.len() - self.sealed + self.out.len() - self.gone
+    }
+
+    /// Note a message that was queued.
+    pub fn was_queued(&mut self, length: usize) {
+        self.largest = self.largest.max(length);
+    }
+
+    /// Bytes that are not sent yet, besides the largest message: one of any size may be.
+    pub fn excess(&self) -> usize {
+        self.owed().saturating_sub(self.largest)
     }
 
     /// Bytes of frames that were queued so far, and of those the ones that were sent.
@@ -65,7 +78,6 @@ impl Channel {
         if self.gone == self.out.len() {
             self.out.clear();
             self.gone = 0;
-            shrink(&mut self.out);
             self.seal()?;
         }
         Ok(&self.out[self.gone..])
@@ -75,6 +87,12 @@ impl Channel {
         self.gone += count;
         if self.gone == self.out.len() {
             self.sent_ever = self.sealed_ever;
+            if self.pending.is_empty() {
+                self.largest = 0;
+                self.out.clear();
+                self.gone = 0;
+                shrink(&mut self.out);
+            }
         }
     }
 

@@ -22,6 +22,7 @@ from garrison.errors import ManagerLost
 from garrison.manager._addresses import connected, parsed, shown
 from garrison.manager._channel import DONE, ClientChannel
 from garrison.manager._limits import Limits
+from garrison.manager._pipeline import Pipeline, Promise, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,27 +33,6 @@ log = logging.getLogger("garrison.manager")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 RECEIVE = 1 << 12
-
-
-class Refused(Exception):
-    """The service has answered with a failure.
-
-    Attributes
-    ----------
-    kind : str
-        The name of the exception there.
-    text : str
-        Its text.
-    data : bytes
-        Whatever the service adds.
-    """
-
-    def __init__(self, kind: str, text: str, data: bytes = b"") -> None:
-        super().__init__(kind, text, data)
-        self.kind, self.text, self.data = kind, text, data
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.text}"
 
 
 class Connection:
@@ -274,10 +254,7 @@ class Connection:
         try:
             sock.sendall(channel.take())
             while not channel.established:
-                data = sock.recv(RECEIVE)
-                if not data:
-                    raise ChannelError("it has closed the connection without an answer")
-                channel.receive(data)
+                channel.receive(_something_of(sock))
             sock.sendall(channel.take())
         except AuthenticationError as error:
             raise AuthenticationError(f"{where}: {error}; check the key") from None
@@ -316,97 +293,11 @@ class Connection:
         self.links = 0
 
 
-class Promise:
-    """The reply to a request of a pipeline."""
-
-    __slots__ = (
-        "_connection",
-        "_error",
-        "_fields",
-        "_idempotent",
-        "_link",
-        "_number",
-        "_reply",
-        "_verb",
-    )
-
-    def __init__(
-        self, connection: Connection, verb: int, fields: tuple[Any, ...], idempotent: bool
-    ) -> None:
-        self._connection = connection
-        self._verb, self._fields, self._idempotent = verb, fields, idempotent
-        self._link: _core.Link | None = None
-        self._number = 0
-        self._reply: list[Any] | None = None
-        self._error: BaseException | None = None
-
-    def get(self, timeout: float | None = None) -> list[Any]:
-        """Wait for the reply and return its fields, or raise as `Connection.ask` does."""
-        if self._reply is None and self._error is None:
-            self._wait(timeout)
-        if self._error is not None:
-            raise self._error
-        assert self._reply is not None  # noqa: S101 - one of the two
-        return self._reply
-
-    def _wait(self, timeout: float | None) -> None:
-        connection = self._connection
-        try:
-            if self._link is None:
-                self._reply = self._asked_alone(timeout)
-                return
-            status, reply = self._link.wait(self._number, timeout)
-        except LinkBroken as error:
-            try:
-                connection._check_fate(error, self._verb, self._idempotent)
-                self._reply = self._asked_alone(timeout)
-            except (ManagerLost, Refused) as lost:
-                self._error = lost
-        except (ManagerLost, Refused) as lost:
-            self._error = lost
-        else:
-            if status == DONE:
-                self._reply = reply
-            else:
-                self._error = Refused(*reply)
-
-    def _asked_alone(self, timeout: float | None) -> list[Any]:
-        return self._connection._ask_again(self._verb, self._fields, timeout, self._idempotent)
-
-
-class Pipeline:
-    """Requests that are sent together, when the context ends or when there are many.
-
-    Examples
-    --------
-    ``with connection.pipeline() as pipeline: a = pipeline.ask(3); b = pipeline.ask(4)``, and then
-    ``a.get()``, ``b.get()``.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._promises: list[Promise] = []
-
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def ask(self, verb: int, *fields: Any, idempotent: bool = False) -> Promise:
-        """Queue a request, as `Connection.ask`."""
-        promise = Promise(self._connection, verb, fields, idempotent)
-        link = self._connection._link
-        if link is not None:
-            promise._number = link.put(verb, fields)
-            promise._link = link
-        return promise
-
-    def flush(self) -> None:
-        """Send what is queued."""
-        link = self._connection._link
-        if link is not None:
-            link.flush()
-
-    def __exit__(self, *_: object) -> None:
-        self.flush()
+def _something_of(sock: socket.socket) -> bytes:
+    data = sock.recv(RECEIVE)
+    if not data:
+        raise ChannelError("it has closed the connection without an answer")
+    return data
 
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()

@@ -27,7 +27,7 @@ class Limits:
     output: int = 4 << 20
     """Bytes that wait to be sent to one peer before no more is read from it."""
     output_most: int = 256 << 20
-    """Bytes that wait to be sent to one peer, beyond which it is dropped."""
+    """Bytes that wait for one peer, besides one large reply, beyond which it is dropped."""
     stall: float = 60.0
     """Seconds for which a peer, owed more than `output`, may take nothing of it."""
     frames_in_turn: int = 256

@@ -1,127 +1,144 @@
-"""Many operations in one round trip.
-
-In a pipeline a face does not wait: what an operation gives is a promise, kept when the pipeline is
-sent. An operation whose result is needed at once sends what was collected, and waits.
-"""
+"""Requests that are sent together, and the promises of their replies."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from garrison.manager._operations import OPERATIONS
+from garrison._core import LinkBroken
+from garrison.errors import ManagerLost
+from garrison.manager._channel import DONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from garrison import _core
+    from garrison.manager._connection import Connection
 
-__all__ = ["Pipeline", "Promise"]
-
-T = TypeVar("T")
-_PENDING: Any = object()
+__all__ = ["Pipeline", "Promise", "Refused"]
 
 
-class Promise(Generic[T]):
-    """A result that comes when the pipeline is sent."""
+class Refused(Exception):
+    """The service has answered with a failure.
 
-    __slots__ = ("_error", "_value")
+    Attributes
+    ----------
+    kind : str
+        The name of the exception there.
+    text : str
+        Its text.
+    data : bytes
+        Whatever the service adds.
+    """
 
-    def __init__(self) -> None:
-        self._value: Any = _PENDING
-        self._error: BaseException | None = None
+    def __init__(self, kind: str, text: str, data: bytes = b"") -> None:
+        super().__init__(kind, text, data)
+        self.kind, self.text, self.data = kind, text, data
 
-    def keep(self, work: Callable[[], Any]) -> None:
-        """Have the result, or the exception, of some work."""
-        try:
-            self._value = work()
-        except Exception as error:
-            self._error = error
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
 
-    @property
-    def value(self) -> T:
-        """The result.
 
-        Raises
-        ------
-        RuntimeError
-            If the pipeline has not been sent yet.
-        Exception
-            What the operation raised.
-        """
-        if self._error is not None:
-            raise self._error
-        if self._value is _PENDING:
-            raise RuntimeError("the pipeline is sent at the end of its block; ask after that")
-        return self._value  # type: ignore[no-any-return]
+class _Request:
+    """What a promise was given for, and what became of it."""
 
-    def __bool__(self) -> bool:
-        msg = "a result in a pipeline is a promise; ask for its .value after the block"
-        raise TypeError(msg)
+    __slots__ = ("error", "fields", "idempotent", "link", "number", "reply", "verb")
 
-    def __repr__(self) -> str:
-        if self._error is not None:
-            return f"<Promise broken: {self._error!r}>"
-        return "<Promise>" if self._value is _PENDING else f"<Promise of {self._value!r}>"
+    def __init__(self, verb: int, fields: tuple[Any, ...], idempotent: bool) -> None:
+        self.verb, self.fields, self.idempotent = verb, fields, idempotent
+        self.link: _core.Link | None = None
+        self.number = 0
+        self.reply: list[Any] | None = None
+        self.error: BaseException | None = None
+
+    def settle(self, status: int, fields: list[Any]) -> None:
+        """Keep what the server has answered."""
+        if status == DONE:
+            self.reply = fields
+        else:
+            self.error = Refused(*fields)
+
+
+class Promise:
+    """The reply to a request of a pipeline."""
+
+    __slots__ = ("_index", "_pipeline")
+
+    def __init__(self, pipeline: Pipeline, index: int) -> None:
+        self._pipeline, self._index = pipeline, index
+
+    def get(self, timeout: float | None = None) -> list[Any]:
+        """Wait for the reply and return its fields, or raise as `Connection.ask` does."""
+        request = self._pipeline._requests[self._index]
+        if request.reply is None and request.error is None:
+            self._pipeline._collect(self._index, timeout)
+        if request.reply is None:
+            assert request.error is not None  # noqa: S101 - one of the two
+            raise request.error
+        return request.reply
 
 
 class Pipeline:
-    """Collects operations: call it with a container to get a face that does not wait."""
+    """Requests that are sent together, when the context ends or when there are many.
 
-    def __init__(self) -> None:
-        self._waiting: list[tuple[Promise[Any], Any, Callable[..., Any], tuple[Any, ...]]] = []
+    Examples
+    --------
+    ``with connection.pipeline() as pipeline: a = pipeline.ask(3); b = pipeline.ask(4)``, and then
+    ``a.get()``, ``b.get()``.
+    """
 
-    def __call__(self, container: Any) -> Any:
-        """Return a face of a container whose operations are collected."""
-        return type(container)(_Collector(self, container._store), container._c)
-
-    def add(self, engine: Any, name: str, args: tuple[Any, ...]) -> Promise[Any]:
-        """Collect an operation."""
-        promise: Promise[Any] = Promise()
-        self._waiting.append((promise, engine, name, args))  # type: ignore[arg-type]
-        return promise
-
-    def send(self) -> None:
-        """Send what was collected, and keep the promises."""
-        waiting, self._waiting = self._waiting, []
-        begun = [(promise, _begin(engine, name, args)) for promise, engine, name, args in waiting]
-        flushed = {id(engine): engine for _, engine, _, _ in waiting}
-        for engine in flushed.values():
-            if hasattr(engine, "flush"):
-                engine.flush()
-        for promise, work in begun:
-            promise.keep(work)
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._requests: list[_Request] = []
 
     def __enter__(self) -> Pipeline:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self.send()
+    def __exit__(self, *_: object) -> None:
+        self.flush()
 
+    def ask(self, verb: int, *fields: Any, idempotent: bool = False) -> Promise:
+        """Queue a request, as `Connection.ask`."""
+        requests = self._requests
+        request = _Request(verb, fields, idempotent)
+        link = self._connection._link
+        if link is not None:
+            request.number = link.put(verb, fields)
+            request.link = link
+        requests.append(request)
+        return Promise(self, len(requests) - 1)
 
-def _begin(engine: Any, name: Any, args: tuple[Any, ...]) -> Callable[[], Any]:
-    later = getattr(engine, "begin_operation", None)
-    if later is not None:
-        return later(name, args)  # type: ignore[no-any-return]
-    return lambda: getattr(engine, name)(*args)
+    def flush(self) -> None:
+        """Send what is queued."""
+        link = self._connection._link
+        if link is not None:
+            link.flush()
 
+    def _collect(self, index: int, timeout: float | None) -> None:
+        """Wait for one reply, and take in the ones behind it that have come as well."""
+        request = self._requests[index]
+        link = request.link
+        try:
+            if link is None:
+                request.reply = self._ask_alone(request, timeout)
+            else:
+                request.settle(*link.wait(request.number, timeout))
+                self._take_arrived(link, index + 1)
+        except LinkBroken as broken:
+            self._repair(request, broken, timeout)
+        except (ManagerLost, Refused) as error:
+            request.error = error
 
-class _Collector:
-    """Stands for an engine in a pipeline."""
+    def _take_arrived(self, link: _core.Link, start: int) -> None:
+        following = self._requests[start : start + 256]
+        numbers = [request.number for request in following if request.link is link]
+        for request, answer in zip(following, link.arrived(numbers), strict=False):
+            request.settle(*answer)
 
-    def __init__(self, pipeline: Pipeline, engine: Any) -> None:
-        self._pipeline = pipeline
-        self._engine = engine
+    def _repair(self, request: _Request, broken: LinkBroken, timeout: float | None) -> None:
+        try:
+            self._connection._check_fate(broken, request.verb, request.idempotent)
+            request.reply = self._ask_alone(request, timeout)
+        except (ManagerLost, Refused) as error:
+            request.error = error
 
-    def __getattr__(self, name: str) -> Any:
-        # Not in the table: the default stays here.
-        operation = OPERATIONS.get("dict_get" if name == "dict_get_or" else name)
-        if operation is not None and operation.promised:
-            return lambda *args: self._pipeline.add(self._engine, name, args)
-        found = getattr(self._engine, name)
-        if operation is None or not callable(found):
-            return found
-
-        def at_once(*args: Any) -> Any:
-            self._pipeline.send()
-            return found(*args)
-
-        return at_once
+    def _ask_alone(self, request: _Request, timeout: float | None) -> list[Any]:
+        ask = self._connection._ask_again
+        return ask(request.verb, request.fields, timeout, request.idempotent)

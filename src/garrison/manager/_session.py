@@ -126,31 +126,25 @@ class Session:
 
     def reply(self, rid: int, *fields: Any) -> None:
         """Answer a request."""
-        begun = self.begun
-        if rid in begun:
-            self._put(rid, DONE, fields)
-            begun.discard(rid)
+        if rid in self.begun:
+            self._noise.put(rid, DONE, fields)
+            self._settled(rid)
 
     def fail(self, rid: int, kind: str, text: str, data: bytes = b"") -> None:
         """Answer a request by what went wrong."""
         if rid in self.begun:
-            self._put(rid, REFUSED, (kind, text, data))
-            self.begun.discard(rid)
+            self._noise.put(rid, REFUSED, (kind, text, data))
+            self._settled(rid)
+
+    def _settled(self, rid: int) -> None:
+        self.begun.remove(rid)
+        if not self._queued:
+            self._queued = True
+            self._loop.dirty.append(self)
 
     def drop(self, reason: str) -> None:
         """End the connection now."""
         self._loop.drop(self, reason)
-
-    def _put(self, rid: int, status: int, fields: Any) -> None:
-        if self.fd < 0:
-            return
-        if self._noise.pending > self._loop.limits.output_most:
-            self.drop(f"it does not take its replies: {self.owed} bytes wait")
-            return
-        self._noise.put(rid, status, fields)
-        if not self._queued:
-            self._queued = True
-            self._loop.dirty.append(self)
 
     # --- What the loop says ---------------------------------------------------------------
 
@@ -256,11 +250,15 @@ class Session:
         self._queued = False
         if self.fd < 0:
             return
+        noise = self._noise
         try:
-            self.progress += self._noise.send(self.fd)
+            self.progress += noise.send(self.fd)
         except OSError as error:
             self.drop(f"writing failed: {error}")
-        else:
+            return
+        if noise.excess > self._loop.limits.output_most:
+            self.drop(f"it does not take its replies: {noise.pending} bytes wait")
+        elif noise.pending or self._mask != IN or self._inbox or self.leaving:
             self.settle()
 
     def settle(self) -> None:

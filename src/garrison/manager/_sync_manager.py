@@ -12,7 +12,7 @@ from garrison import sync
 from garrison.manager import _far_locks as far
 from garrison.manager._base import BaseManager
 from garrison.manager._keys import read_key
-from garrison.manager._pipeline import Pipeline
+from garrison.manager._promises import Pipeline
 from garrison.manager._proxies import IteratorProxy, PoolProxy
 from garrison.manager._storekeeper import StoreServer
 from garrison.pool import Pool

@@ -156,10 +156,6 @@ class Loop:
         self._handlers[fd] = handler
         self._epoll.register(fd, IN)
 
-    def on_readable(self, fd: int, function: Callable[[], Any]) -> None:
-        """Call something whenever a descriptor can be read."""
-        self._register(fd, lambda _mask: function())
-
     def forget(self, fd: int) -> None:
         """Do not call for a descriptor that is about to be closed."""
         del self._handlers[fd]

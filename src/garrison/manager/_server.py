@@ -90,13 +90,10 @@ class Server:
             service.add(part)
         _clients.serve_here(self.address, objects, lambda: loop.stop(0.0, for_good=True))
         _clients.know_key(self.address, self._key)
-        watched = _watch(loop, parent)
         try:
-            with _stopped_by_signals(loop):
+            with _ended_with(loop, parent), _stopped_by_signals(loop):
                 loop.run()
         finally:
-            if watched is not None:
-                os.close(watched)
             self.listener.socket.close()
             _clients.serve_no_more(self.address)
 
@@ -105,22 +102,32 @@ class Server:
         return ()
 
 
-def _watch(loop: Loop, parent: int | None) -> int | None:
+@contextlib.contextmanager
+def _ended_with(loop: Loop, parent: int | None) -> Iterator[None]:
     """Stop the loop when a process ends."""
     if parent is None:
-        return None
+        yield
+        return
+    fd = -1
+
+    def orphaned(_: int = 0) -> None:
+        nonlocal fd
+        if fd >= 0:
+            loop.forget(fd)
+            os.close(fd)
+            fd = -1
+        loop.stop(0.0, for_good=True)
+
     try:
         fd = os.pidfd_open(parent)
+        loop.register(fd, orphaned)
     except ProcessLookupError:
-        loop.stop(0.0, for_good=True)
-        return None
-
-    def orphaned() -> None:
-        loop.forget(fd)
-        loop.stop(0.0, for_good=True)
-
-    loop.on_readable(fd, orphaned)
-    return fd
+        orphaned()
+    try:
+        yield
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from garrison.manager._operations import OPERATIONS, Operation
 from garrison.manager._refusals import RemoteError
 from garrison.store import Codec
 from garrison.store._create import FACES, make
+from garrison.store._transaction import PythonBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FarEngine", "FarStore", "far_or_home"]
 
+STORE = verbs.STORE
 BATCH = 512
 """Entries of an iteration that come in one answer."""
 
@@ -139,6 +141,8 @@ class FarEngine:
         self.home = store
         self.uuid = store.uuid
         self.hooks = _Hooks(store)
+        self.coding = Coding(self.hooks)
+        self.plans = {name: Plan(name, each, self.coding) for name, each in OPERATIONS.items()}
         self._local = threading.local()
         self._spare: deque[Connection] = deque()
 
@@ -225,24 +229,38 @@ class FarEngine:
         if name == "dict_get_or":
             found = self.begin_operation("dict_get", args[:2])
             return lambda: _or(found, args[2])
-        operation, written, key = _written(self, name, args)
+        plan = self.plans[name]
+        written = plan.write(args)
         connection, again = self.way()
-        again = again and operation.idempotent
-        promise = connection.pipeline().ask(verbs.STORE, name, *written, idempotent=again)
+        promise = self._pipeline(connection).ask(
+            STORE, name, *written, idempotent=again and plan.idempotent
+        )
 
         def wait() -> Any:
             try:
-                answer = promise.get()
+                (answer,) = promise.get()
             except Refused as refusal:
-                raise self.error(refusal, key) from None
-            return decoder(self, operation.gives)(answer[0])
+                raise self.error(refusal, args[1] if plan.has_key else _MISSING) from None
+            return plan.read(answer)
 
         return wait
 
+    def _pipeline(self, connection: Connection) -> Any:
+        begun = getattr(self._local, "begun", None)
+        if begun is None:
+            begun = self._local.begun = connection.pipeline()
+        return begun
+
     def flush(self) -> None:
         """Send what was begun."""
-        connection, _ = self.way()
-        connection.pipeline().flush()
+        begun = getattr(self._local, "begun", None)
+        if begun is not None:
+            self._local.begun = None
+            begun.flush()
+
+    def block(self, timeout: float | None = None, gentle: bool = False) -> PythonBlock:
+        """Return a block of operations that are one step."""
+        return PythonBlock(self, timeout, gentle)  # type: ignore[arg-type] # has more by table
 
 
 class FarScan:
@@ -250,11 +268,8 @@ class FarScan:
 
     def __init__(self, engine: FarEngine, c: int, what: str, reverse: bool) -> None:
         self._engine = engine
-        self._decode: Callable[[Any], Any] = {
-            "keys": engine_value(engine),
-            "values": engine_value(engine),
-            "items": engine_pair(engine),
-        }[what]
+        coding = engine.coding
+        self._decode: Callable[[Any], Any] = coding.pair if what == "items" else coding.value
         self._number, first = engine.ask("scan", c, what, reverse, BATCH, idempotent=True)
         self._ahead = deque(first)
         self._over = len(first) < BATCH
@@ -289,75 +304,81 @@ class FarScan:
             self.close()
 
 
-def engine_value(engine: FarEngine) -> Callable[[Any], Any]:
-    """Return what makes a value of what came."""
-    return lambda data: _core.decode_value(data, engine.hooks)
-
-
-def engine_pair(engine: FarEngine) -> Callable[[Any], Any]:
-    """Return what makes a pair of key and value of what came."""
-    decode = engine_value(engine)
-    return lambda pair: (decode(pair[0]), decode(pair[1]))
-
-
 # -- the table, as methods ------------------------------------------------------------------------
 
 
-def encoders(engine: FarEngine, takes: str) -> list[Callable[[Any], Any]]:
-    """Return what writes each argument."""
-    hooks = engine.hooks
+class Plan:
+    """How one engine writes an operation's arguments and reads its answer."""
 
-    def key(value: Any) -> list[bytes]:
-        return list(_core.encode_key(value, hooks))
+    __slots__ = ("begin", "count", "defaults", "has_key", "idempotent", "name", "read", "writers")
 
-    def encoded(value: Any) -> bytes:
-        return _core.encode_value(value, hooks)
+    def __init__(self, name: str, operation: Operation, coding: Coding) -> None:
+        self.name = name
+        self.begin = 0 if operation.anywhere else 1
+        self.count = len(operation.takes) + self.begin
+        self.defaults = _DEFAULTS.get(name, ())
+        self.writers = [coding.writers.get(letter) for letter in operation.takes]
+        self.has_key = operation.takes[:1] == "k"
+        self.idempotent = operation.idempotent
+        self.read = coding.readers.get(operation.gives, _plain)
 
-    table: dict[str, Callable[[Any], Any]] = {
-        "k": key,
-        "v": encoded,
-        "w": lambda value: None if value is None else encoded(value),
-        "V": lambda values: [encoded(each) for each in values],
-        "P": lambda pairs: [[key(k), encoded(v)] for k, v in pairs],
-    }
-    return [table.get(letter, lambda value: value) for letter in takes]
-
-
-def decoder(engine: FarEngine, gives: str) -> Callable[[Any], Any]:
-    """Return what reads the answer."""
-    value = engine_value(engine)
-    table: dict[str, Callable[[Any], Any]] = {
-        "-": lambda _: None,
-        "v": value,
-        "V": lambda values: [value(each) for each in values],
-        "p": engine_pair(engine),
-        "c": lambda pair: (pair[0], value(pair[1])),
-    }
-    return table.get(gives, lambda answer: tuple(answer) if type(answer) is list else answer)
+    def write(self, args: tuple[Any, ...]) -> list[Any]:
+        """Return the arguments as they are sent."""
+        missing = self.count - len(args)
+        written = [*args, *self.defaults[len(self.defaults) - missing :]] if missing else [*args]
+        for place, writer in enumerate(self.writers, self.begin):
+            if writer is not None:
+                written[place] = writer(written[place])
+        return written
 
 
-def _written(engine: FarEngine, name: str, args: tuple[Any, ...]) -> tuple[Operation, Any, Any]:
-    """Write the arguments of an operation; return also the key among them, for errors."""
-    operation, defaults = OPERATIONS[name], _DEFAULTS.get(name, ())
-    missing = len(operation.takes) + (not operation.anywhere) - len(args)
-    given = (*args, *defaults[len(defaults) - missing :]) if missing > 0 else args
-    head, plain = ((), given) if operation.anywhere else (given[:1], given[1:])
-    writers = encoders(engine, operation.takes)
-    written = [write(each) for write, each in zip(writers, plain, strict=True)]
-    key = plain[0] if operation.takes[:1] == "k" else _MISSING
-    return operation, (*head, *written), key
+class Coding:
+    """How arguments are written and answers are read, by the letters of the table."""
+
+    def __init__(self, hooks: Any) -> None:
+        encode, decode = _core.encode_value, _core.decode_value
+
+        def key(value: Any) -> list[bytes]:
+            return list(_core.encode_key(value, hooks))
+
+        def written(value: Any) -> bytes:
+            return encode(value, hooks)
+
+        def read(data: bytes) -> Any:
+            return decode(data, hooks)
+
+        self.value, self.pair = read, lambda pair: (read(pair[0]), read(pair[1]))
+        self.writers: dict[str, Callable[[Any], Any]] = {
+            "k": key,
+            "v": written,
+            "w": lambda value: None if value is None else written(value),
+            "V": lambda values: [written(each) for each in values],
+            "P": lambda pairs: [[key(k), written(v)] for k, v in pairs],
+        }
+        self.readers: dict[str, Callable[[Any], Any]] = {
+            "v": read,
+            "V": lambda values: [read(each) for each in values],
+            "p": self.pair,
+            "c": lambda pair: (pair[0], read(pair[1])),
+        }
+
+
+def _plain(answer: Any) -> Any:
+    return tuple(answer) if type(answer) is list else answer
 
 
 def _method(name: str) -> Callable[..., Any]:
     def method(self: FarEngine, *args: Any) -> Any:
-        operation, written, key = _written(self, name, args)
+        plan = self.plans[name]
+        written = plan.write(args)
         connection, again = self.way()
-        again = again and operation.idempotent
         try:
-            answer = connection.ask(verbs.STORE, name, *written, idempotent=again)
+            (answer,) = connection.ask(
+                STORE, name, *written, idempotent=again and plan.idempotent
+            )
         except Refused as refusal:
-            raise self.error(refusal, key) from None
-        return decoder(self, operation.gives)(answer[0])
+            raise self.error(refusal, args[1] if plan.has_key else _MISSING) from None
+        return plan.read(answer)
 
     method.__name__ = name
     return method

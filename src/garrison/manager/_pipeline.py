@@ -9,6 +9,8 @@ from garrison.errors import ManagerLost
 from garrison.manager._channel import DONE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from garrison import _core
     from garrison.manager._connection import Connection
 
@@ -39,10 +41,10 @@ class Refused(Exception):
 class _Request:
     """What a promise was given for, and what became of it."""
 
-    __slots__ = ("error", "fields", "idempotent", "link", "number", "reply", "verb")
+    __slots__ = ("check", "error", "fields", "idempotent", "link", "number", "reply", "verb")
 
-    def __init__(self, verb: int, fields: tuple[Any, ...], idempotent: bool) -> None:
-        self.verb, self.fields, self.idempotent = verb, fields, idempotent
+    def __init__(self, verb: int, fields: tuple[Any, ...], idempotent: bool, check: Any) -> None:
+        self.verb, self.fields, self.idempotent, self.check = verb, fields, idempotent, check
         self.link: _core.Link | None = None
         self.number = 0
         self.reply: list[Any] | None = None
@@ -85,7 +87,7 @@ class Pipeline:
     """
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
         self._requests: list[_Request] = []
 
     def __enter__(self) -> Pipeline:
@@ -94,11 +96,19 @@ class Pipeline:
     def __exit__(self, *_: object) -> None:
         self.flush()
 
-    def ask(self, verb: int, *fields: Any, idempotent: bool = False) -> Promise:
+    def ask(
+        self,
+        verb: int,
+        *fields: Any,
+        idempotent: bool = False,
+        check: Callable[[], object] | None = None,
+    ) -> Promise:
         """Queue a request, as `Connection.ask`."""
         requests = self._requests
-        request = _Request(verb, fields, idempotent)
-        link = self._connection._link
+        request = _Request(verb, fields, idempotent, check)
+        link = self.connection._link
+        if check is not None:
+            check()
         if link is not None:
             request.number = link.put(verb, fields)
             request.link = link
@@ -107,7 +117,7 @@ class Pipeline:
 
     def flush(self) -> None:
         """Send what is queued."""
-        link = self._connection._link
+        link = self.connection._link
         if link is not None:
             link.flush()
 
@@ -134,11 +144,13 @@ class Pipeline:
 
     def _repair(self, request: _Request, broken: LinkBroken, timeout: float | None) -> None:
         try:
-            self._connection._check_fate(broken, request.verb, request.idempotent)
+            self.connection._check_fate(broken, request.verb, request.idempotent)
             request.reply = self._ask_alone(request, timeout)
-        except (ManagerLost, Refused) as error:
+        except TimeoutError:
+            raise
+        except Exception as error:  # such as a check's
             request.error = error
 
     def _ask_alone(self, request: _Request, timeout: float | None) -> list[Any]:
-        ask = self._connection._ask_again
-        return ask(request.verb, request.fields, timeout, request.idempotent)
+        ask = self.connection._ask_again
+        return ask(request.verb, request.fields, timeout, request.idempotent, request.check)

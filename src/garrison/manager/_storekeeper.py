@@ -27,7 +27,6 @@ from garrison.manager._refusals import REMOTE
 from garrison.manager._serializers import dumps
 from garrison.manager._server import Server
 from garrison.manager._service import Part
-from garrison.store._contract import VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -452,9 +451,9 @@ _READ: dict[str, Callable[[Any], Any]] = {
 
 
 def _listed(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_listed(each) for each in value]
-    if isinstance(value, list):
+    if isinstance(value, dict):
+        value = list(value.items())
+    if isinstance(value, (tuple, list)):
         return [_listed(each) for each in value]
     return value
 
@@ -500,9 +499,4 @@ class StoreServer(Server):
 
     def _first_number(self) -> int:
         """Begin beyond all numbers that a server of this store has given to loans."""
-        engine = self.home.engine
-        c, _ = engine.named("garrison loans", VALUE)
-        with engine.block():
-            if not engine.length(c):
-                engine.list_append(c, 0)
-            return (int(engine.list_add(c, 0, 1)) << 40) + 1
+        return (self.home.engine.new_owner() << 40) + 1

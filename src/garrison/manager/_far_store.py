@@ -110,7 +110,7 @@ class FarStore:
         self.uuid = bytes(uuid)
         self.life = Life(client.address)
         self.engine = FarEngine(client, _Hooks(self), self.life)
-        self._held = Held(self._hold, self._let_go)
+        self._held: Held[int] = Held(self._hold, self._let_go)
         self._pid = os.getpid()
         client.connection.on_reconnect.append(_resuming(weakref.ref(self)))
         util.register_after_fork(self, FarStore._after_fork)
@@ -217,4 +217,4 @@ def _received(store: FarStore, kind: int, c: int, sender: int) -> Any:
 
 
 def _arrive(address: Any, key: bytes | None = None) -> FarStore:
-    return store_of(_clients.client(address, key))
+    return store_of(_clients.client(address, key, local=False))

@@ -18,6 +18,7 @@ from garrison.manager import _clients
 from garrison.manager import _verbs as verbs
 from garrison.manager._connection import Refused
 from garrison.manager._operations import OPERATIONS, Operation
+from garrison.manager._promises import Promise
 from garrison.manager._refusals import RemoteError
 from garrison.store import Codec
 from garrison.store._create import FACES, make
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["FarEngine", "FarStore", "far_or_home"]
 
 STORE = verbs.STORE
+TOGETHER = 64
+"""Operations of a pipeline that are sent at once, while more are collected."""
 BATCH = 512
 """Entries of an iteration that come in one answer."""
 
@@ -224,43 +227,66 @@ class FarEngine:
         """Read a value."""
         return _core.decode_value(encoded, self.hooks)
 
-    def begin_operation(self, name: str, args: tuple[Any, ...]) -> Callable[[], Any]:
-        """Send an operation with others; what is returned waits for its answer."""
-        if name == "dict_get_or":
-            found = self.begin_operation("dict_get", args[:2])
-            return lambda: _or(found, args[2])
-        plan = self.plans[name]
-        written = plan.write(args)
-        connection, again = self.way()
-        promise = self._pipeline(connection).ask(
-            STORE, name, *written, idempotent=again and plan.idempotent
-        )
-
-        def wait() -> Any:
-            try:
-                (answer,) = promise.get()
-            except Refused as refusal:
-                raise self.error(refusal, args[1] if plan.has_key else _MISSING) from None
-            return plan.read(answer)
-
-        return wait
-
-    def _pipeline(self, connection: Connection) -> Any:
-        begun = getattr(self._local, "begun", None)
-        if begun is None:
-            begun = self._local.begun = connection.pipeline()
-        return begun
-
-    def flush(self) -> None:
-        """Send what was begun."""
-        begun = getattr(self._local, "begun", None)
-        if begun is not None:
-            self._local.begun = None
-            begun.flush()
+    def batch(self) -> Batch:
+        """Return what collects operations of a pipeline."""
+        return Batch(self)
 
     def block(self, timeout: float | None = None, gentle: bool = False) -> PythonBlock:
         """Return a block of operations that are one step."""
         return PythonBlock(self, timeout, gentle)  # type: ignore[arg-type] # has more by table
+
+
+class Batch:
+    """Operations of a pipeline: sent as they come, answered at the end."""
+
+    def __init__(self, engine: FarEngine) -> None:
+        self._engine = engine
+        self._plans = engine.plans
+        self._begun: list[tuple[Promise[Any], Plan, Any]] = []
+        self._requests: Any = None
+
+    def add(self, name: str, args: tuple[Any, ...]) -> Promise[Any]:
+        """Send an operation with others; the promise of its result."""
+        default = _MISSING
+        if name == "dict_get_or":
+            name, args, default = "dict_get", args[:2], args[2]
+        plan = self._plans[name]
+        written = plan.write(args)
+        if self._requests is None:
+            connection, self._again = self._engine.way()
+            self._requests = connection.pipeline()
+        promise: Promise[Any] = Promise()
+        self._requests.ask(STORE, name, *written, idempotent=self._again and plan.idempotent)
+        key = args[1] if plan.has_key else _MISSING
+        self._begun.append((promise, plan, (key, default)))
+        if not len(self._begun) % TOGETHER:
+            self._requests.flush()
+        return promise
+
+    def finish(self) -> None:
+        """Wait for all answers and keep the promises."""
+        begun, requests = self._begun, self._requests
+        self._begun, self._requests = [], None
+        if requests is None:
+            return
+        failed = None
+        for (promise, plan, about), answer in zip(begun, requests.answers(), strict=True):
+            if isinstance(answer, list):
+                promise._value = plan.read(answer[0])
+                continue
+            self._fail(promise, answer, *about)
+            if plan.read is _nothing:
+                failed = failed or promise._error
+        if failed is not None:
+            raise failed
+
+    def _fail(self, promise: Promise[Any], error: Exception, key: Any, default: Any) -> None:
+        if isinstance(error, Refused):
+            error = self._engine.error(error, key)
+        if isinstance(error, KeyError) and default is not _MISSING:
+            promise._value = default
+        else:
+            promise._error = error
 
 
 class FarScan:
@@ -356,11 +382,16 @@ class Coding:
             "P": lambda pairs: [[key(k), written(v)] for k, v in pairs],
         }
         self.readers: dict[str, Callable[[Any], Any]] = {
+            "-": _nothing,
             "v": read,
             "V": lambda values: [read(each) for each in values],
             "p": self.pair,
             "c": lambda pair: (pair[0], read(pair[1])),
         }
+
+
+def _nothing(_: Any) -> None:
+    """Read the answer of what has no result."""
 
 
 def _plain(answer: Any) -> Any:

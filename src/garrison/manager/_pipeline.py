@@ -9,6 +9,8 @@ from garrison.errors import ManagerLost
 from garrison.manager._channel import DONE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from garrison import _core
     from garrison.manager._connection import Connection
 
@@ -110,6 +112,14 @@ class Pipeline:
         link = self._connection._link
         if link is not None:
             link.flush()
+
+    def answers(self) -> Iterator[list[Any] | BaseException]:
+        """Send the rest, and yield the fields of each reply, or why there is none, in order."""
+        self.flush()
+        for index, request in enumerate(self._requests):
+            if request.reply is None and request.error is None:
+                self._collect(index, None)
+            yield request.error if request.reply is None else request.reply  # type: ignore[misc]
 
     def _collect(self, index: int, timeout: float | None) -> None:
         """Wait for one reply, and take in the ones behind it that have come as well."""

@@ -56,6 +56,7 @@ class Visit:
     view: Any
     waiting: deque[tuple[int, list[Any]]] = field(default_factory=deque)
     batch: list[tuple[int, list[Any]]] | None = None
+    calls: dict[str, tuple[Any, int, list[Any]]] = field(default_factory=dict)
     scans: dict[int, Any] = field(default_factory=dict)
     last_scan: int = 0
     in_transaction: bool = False
@@ -165,6 +166,7 @@ class StorePart(Part):
 
     def _work(self, visit: Visit) -> None:
         """Do what a session waits for, as far as that goes now."""
+        visit.touched = time.monotonic()
         while visit.waiting and visit.peer.alive:
             rid, args = visit.waiting[0]
             try:
@@ -182,23 +184,31 @@ class StorePart(Part):
         self._look()
 
     def _answer(self, visit: Visit, args: list[Any]) -> Any:
-        name, *rest = args
+        call, count, readers = visit.calls.get(args[0]) or self._learn(visit, args[0])
+        if len(args) != count:
+            raise ValueError(f"{args[0]} takes {count - 1} arguments, not {len(args) - 1}")
+        try:
+            for place, read in readers:
+                args[place] = read(args[place])
+            return call(*args[1:])
+        except (KeyError, IndexError, ContainerGone, WrongKind, TypeError, ValueError) as error:
+            return error
+
+    @staticmethod
+    def _learn(visit: Visit, name: str) -> tuple[Any, int, list[Any]]:
+        """Prepare an operation for a session: the call, how many arguments, how to read some."""
         operation = OPERATIONS.get(name)
         if operation is None:
             raise ValueError(f"there is no operation {name!r}")
-        expected = len(operation.takes) + (not operation.anywhere)
-        if len(rest) != expected:
-            raise ValueError(f"{name} takes {expected} arguments, not {len(rest)}")
-        visit.touched = time.monotonic()
-        try:
-            letters = operation.takes if operation.anywhere else f" {operation.takes}"
-            given = [
-                _READ[l](each) if l in _READ else each
-                for l, each in zip(letters, rest, strict=True)
-            ]
-            return getattr(visit.view, name)(*given)
-        except (KeyError, IndexError, ContainerGone, WrongKind, TypeError, ValueError) as error:
-            return error
+        first = 1 if operation.anywhere else 2
+        readers = [
+            (place, _READ[letter])
+            for place, letter in enumerate(operation.takes, first)
+            if letter in _READ
+        ]
+        known = (getattr(visit.view, name), first + len(operation.takes), readers)
+        visit.calls[name] = known
+        return known
 
     @staticmethod
     def _send(visit: Visit, rid: int, answer: Any) -> None:

@@ -98,7 +98,7 @@ class BaseManager:
         self._authkey: Any = process.AuthenticationString(authkey)  # type: ignore[attr-defined]
         self._state = State()
         self._serializer = serializer
-        self._ctx: Any = ctx or context._default_context  # type: ignore[attr-defined]
+        self._ctx: Any = ctx or context._default_context
         self._shutdown_timeout = shutdown_timeout
         self._process: Any = None
 
@@ -296,7 +296,7 @@ class BaseManager:
         types = method_to_typeid or getattr(chosen, "_method_to_typeid_", None) or None
         for name, made in (types or {}).items():
             if type(name) is not str or type(made) is not str:
-                msg = f"method_to_typeid maps names of methods to names of types, not {name!r} to {made!r}"
+                msg = f"method_to_typeid maps methods to types by name, not {name!r} to {made!r}"
                 raise TypeError(msg)
         entry = Registered(callable, None if exposed is None else tuple(exposed), types, chosen)
         cls._registry[typeid] = entry  # type: ignore[index]

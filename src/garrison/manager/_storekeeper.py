@@ -170,7 +170,7 @@ class StorePart(Part):
         while visit.waiting and visit.peer.alive:
             rid, args = visit.waiting[0]
             try:
-                special = self._special.get(args[0])
+                special: Any = self._special.get(args[0])
                 if special is not None:
                     special(visit, rid, *args[1:])
                 else:
@@ -446,9 +446,9 @@ def _told(error: BaseException) -> tuple[str, str, bytes]:
     for kind in (KeyError, IndexError, ContainerGone, WrongKind, StoreFull, TimeoutError):
         if isinstance(error, kind):
             return kind.__name__, str(error.args[0] if error.args else ""), b""
-    for kind in (TypeError, ValueError, LookupError):
-        if isinstance(error, kind):
-            return kind.__name__, str(error), b""
+    for plain in (TypeError, ValueError, LookupError):
+        if isinstance(error, plain):
+            return plain.__name__, str(error), b""
     log.error("an operation has failed", exc_info=error)
     return REMOTE, f"{type(error).__name__}: {error}", b""
 

@@ -63,7 +63,7 @@ class Files:
         folder = tempfile.mkdtemp(prefix="garrison-")
         try:
             for name, fd in zip(("data.mdb", "lock.mdb"), self.descriptors, strict=False):
-                os.symlink(f"/proc/self/fd/{fd}", f"{folder}/{name}")
+                Path(folder, name).symlink_to(f"/proc/self/fd/{fd}")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -94,14 +94,14 @@ def _inherited_files(*duplicates: Any) -> Files:
 
 def _foreign_files(pid: int, fds: tuple[int, ...], marks: tuple[Any, ...], host: str) -> Files:
     if host != _os.host():
-        msg = "this container lies in another machine's memory; reach it through its manager's address"
+        msg = "this container lies on another machine; reach it through its manager's address"
         raise SharedMemoryGone(msg)
     opened: list[int] = []
     try:
         for fd, mark in zip(fds, marks, strict=True):
             opened.append(_os.open_foreign(pid, fd))
             if _mark(opened[-1]) != mark:
-                raise FileNotFoundError(f"descriptor {fd} is another file by now")  # noqa: TRY301
+                raise FileNotFoundError(f"descriptor {fd} is another file by now")
     except OSError as error:
         for fd in opened:
             os.close(fd)
@@ -191,7 +191,7 @@ class Home:
         _os.unlock_byte(self._witness, owner)
 
     def is_alive(self, owner: int) -> bool:
-        """Whether the process that signs so still lives; asked by the server, which is not asked."""
+        """Whether the process that signs so still lives."""
         return owner == self._owner or _os.is_byte_locked(self._witness, owner)
 
     def _after_fork(self) -> None:

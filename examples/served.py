@@ -6,7 +6,6 @@ computer would.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import garrison as multiprocessing
@@ -50,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -111,9 +111,9 @@ class Service:
         """A client is gone."""
         peer = session.data
         peer.alive = False
-        known: Peer | None = self.peers.get(peer.name)
-        if known is peer:
-            del self.peers[peer.name]
+        name: bytes = peer.name
+        if self.peers.get(name) is peer:
+            del self.peers[name]
         for part in self._parts:
             part.closed(peer)
 

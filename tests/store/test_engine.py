@@ -21,9 +21,11 @@ from .tools import (
     LIST,
     QUEUE,
     SET,
+    WORDS,
     Face,
     Hooks,
     Link,
+    folder_place,
     open_store,
 )
 
@@ -616,3 +618,20 @@ def test_a_closed_store_says_so(store: Store) -> None:
     assert walk.next(256) == list(range(256))
     with pytest.raises(ValueError, match="closed"):
         walk.next(1)
+
+
+def test_a_process_opens_a_store_once(tmp_path: Path) -> None:
+    with open_store(folder=tmp_path) as store:
+        c, _ = store.named("d", DICT)
+        with pytest.raises(ValueError, match="already"):
+            _core.Store(
+                folder_place(tmp_path),
+                HOOKS,
+                WORDS.lock,
+                WORDS.bells,
+                size=1 << 26,
+                in_memory=False,
+                sync=False,
+                owner=1,
+            )
+        store.dict_set(c, 1, 1)

@@ -70,7 +70,7 @@ impl PyStore {
         if bells.spot.len < BELLS * LINE || bells.spot.offset % LINE != 0 {
             return Err(PyValueError::new_err("bells need 4096 bytes that begin at a cache line"));
         }
-        let size = size.max(1 << 16).next_multiple_of(store::lmdb::PAGE);
+        let size = size.max(1 << 16).next_multiple_of(1 << 16);
         let options = Options { size, in_memory, sync };
         let bells = Bells::new(bells.spot.clone());
         let engine = Engine::new(place, hooks, lock.lock.clone(), bells, options)?;

@@ -5,11 +5,13 @@
 
 use super::room::Room;
 use super::{Error, Result};
+use crate::segment::generation;
 use lmdb_master_sys as ffi;
 use std::cell::Cell as Slot;
 use std::ffi::CString;
 use std::path::Path;
 use std::ptr::null_mut;
+use std::sync::{Mutex, PoisonError};
 
 mod transactions;
 
@@ -19,7 +21,6 @@ pub use transactions::{Cursor, ReadTransaction, Reading, Record, WriteTransactio
 pub const READERS: u32 = 4096;
 /// LMDB's `mt_next_pgno` lies behind two pointers, a number and a mutex.
 const NEXT_PAGE_AT: usize = 24 + size_of::<libc::pthread_mutex_t>();
-pub const PAGE: u64 = 4096;
 
 fn check(code: libc::c_int) -> Result<()> {
     if code == ffi::MDB_SUCCESS {
@@ -85,6 +86,38 @@ pub struct Env {
     pages: usize,
     /// Readers are checked when the file has grown beyond.
     checked: Slot<u64>,
+    _file: Claimed,
+}
+
+/// Files of which this process has an environment: a fork's count, device and inode. When a second one
+/// of the same file is closed, the system drops the locks of the first.
+static OPEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+type File = (u64, u64, u64);
+
+struct Claimed(File);
+
+fn claim(path: &Path) -> Result<Claimed> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let mut how = std::fs::OpenOptions::new();
+    let made = how.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let found = made.open(path.join("data.mdb")).and_then(|file| file.metadata());
+    let found = found.map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    let file = (generation(), found.dev(), found.ino());
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    open.retain(|(forks, ..)| *forks == generation());
+    if open.contains(&file) {
+        return Err(Error::Value("this process has the store open already; use that one".into()));
+    }
+    open.push(file);
+    Ok(Claimed(file))
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|file| *file != self.0);
+    }
 }
 
 // SAFETY: used under the GIL, and by the one thread that has a transaction.
@@ -101,6 +134,7 @@ pub struct Facts {
 impl Env {
     pub fn open(path: &Path, options: &Options, room: Room) -> Result<Self> {
         use std::os::unix::ffi::OsStrExt;
+        let file = claim(path)?;
         let text = CString::new(path.as_os_str().as_bytes())
             .map_err(|_| Error::Value("a path with a zero byte".into()))?;
         let mut flags = ffi::MDB_NOTLS | ffi::MDB_NORDAHEAD;
@@ -118,7 +152,7 @@ impl Env {
                 .and_then(|()| check(ffi::mdb_env_open(raw, text.as_ptr(), flags, 0o600)))
         };
         let (limit, checked) = (null_mut(), Slot::new(256));
-        let mut env = Self { raw, fd: -1, room, limit, pages: 0, checked };
+        let mut env = Self { raw, fd: -1, room, limit, pages: 0, checked, _file: file };
         opened?;
         // SAFETY: it is open.
         check(unsafe { ffi::mdb_env_get_fd(raw, &raw mut env.fd) })?;
@@ -128,15 +162,18 @@ impl Env {
 
     /// The map's size, another number, and the map's pages follow each other in LMDB's `MDB_env`.
     fn find_limit(&mut self) -> Result<()> {
-        // SAFETY: the struct is longer than that, and a struct of numbers and pointers.
-        let size = unsafe {
+        // SAFETY: structs of numbers and pointers, which the calls fill.
+        let (size, page) = unsafe {
             let mut info: ffi::MDB_envinfo = std::mem::zeroed();
+            let mut stat: ffi::MDB_stat = std::mem::zeroed();
             ffi::mdb_env_info(self.raw, &raw mut info);
-            info.me_mapsize as usize
+            ffi::mdb_env_stat(self.raw, &raw mut stat);
+            (info.me_mapsize as usize, stat.ms_psize as usize)
         };
         let words = self.raw.cast::<usize>();
-        self.pages = size / PAGE as usize;
-        // SAFETY: as above.
+        self.room.page = page as u64;
+        self.pages = size / page;
+        // SAFETY: the struct is longer than that.
         let is_there =
             |&at: &usize| unsafe { *words.add(at) == size && *words.add(at + 2) == self.pages };
         let at = (0..30).find(is_there).ok_or_else(unknown_layout)?;
@@ -160,7 +197,7 @@ impl Env {
     pub fn explain(&self, error: Error) -> Error {
         let reserved = self.room.reserved();
         match error {
-            Error::Full(_) if reserved < self.pages as u64 * PAGE => {
+            Error::Full(_) if reserved < self.pages as u64 * self.room.page => {
                 Error::Full(format!("there is no memory for more than its {reserved} bytes"))
             }
             // LMDB says so when less was written than it has asked for.

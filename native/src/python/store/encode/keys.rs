@@ -24,7 +24,7 @@ impl<'py> Encoder<'_, 'py> {
             }
         } else if is_exactly(object, &raw mut ffi::PyLong_Type) {
             if let Some(number) = small(object) {
-                return Ok(Key::plain(form::INT, integers::shortest(&number.to_le_bytes())));
+                return Ok(Key::int(number));
             }
         }
         self.other_key(object)
@@ -102,7 +102,7 @@ fn scalar(value: &[u8]) -> PyResult<(Vec<u8>, bool)> {
     match value[0] {
         tag::STR => Ok((plain(form::STR), true)),
         tag::BYTES => Ok((plain(form::BYTES), true)),
-        tag::BIG => Ok((plain(form::INT), true)),
+        tag::BIG => Ok(([&[form::INT], &integers::reversed(&value[1..])[..]].concat(), true)),
         _ => {
             let key = Key::of_value(value).or_raise()?;
             Ok((key.canonical.bytes().to_vec(), key.original.is_empty()))

@@ -211,8 +211,6 @@ def test_calls_and_timers() -> None:
         loop.call_later(0.001, called.append, 2)
         loop.call_later(0.0, called.append, "never").cancel()
         loop.call_soon_threadsafe(lambda: 1 // 0)
-        loop.turn()
-        assert called == [1]
         while len(called) < 3:
             loop.turn()
         assert called == [1, 2, 3]

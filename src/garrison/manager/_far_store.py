@@ -243,7 +243,7 @@ class Batch:
     def __init__(self, engine: FarEngine) -> None:
         self._engine = engine
         self._plans = engine.plans
-        self._begun: list[tuple[Promise[Any], Plan, Any]] = []
+        self._begun: list[tuple[Promise[Any], Any, Plan, Any]] = []
         self._requests: Any = None
 
     def add(self, name: str, args: tuple[Any, ...]) -> Promise[Any]:
@@ -256,10 +256,12 @@ class Batch:
         if self._requests is None:
             connection, self._again = self._engine.way()
             self._requests = connection.pipeline()
+        request = self._requests.ask(
+            STORE, name, *written, idempotent=self._again and plan.idempotent
+        )
         promise: Promise[Any] = Promise()
-        self._requests.ask(STORE, name, *written, idempotent=self._again and plan.idempotent)
         key = args[1] if plan.has_key else _MISSING
-        self._begun.append((promise, plan, (key, default)))
+        self._begun.append((promise, request, plan, (key, default)))
         if not len(self._begun) % TOGETHER:
             self._requests.flush()
         return promise
@@ -270,14 +272,17 @@ class Batch:
         self._begun, self._requests = [], None
         if requests is None:
             return
+        requests.flush()
         failed = None
-        for (promise, plan, about), answer in zip(begun, requests.answers(), strict=True):
-            if isinstance(answer, list):
-                promise._value = plan.read(answer[0])
-                continue
-            self._fail(promise, answer, *about)
-            if plan.read is _nothing:
-                failed = failed or promise._error
+        for promise, request, plan, about in begun:
+            try:
+                (answer,) = request.get()
+            except (Refused, ManagerLost) as error:
+                self._fail(promise, error, *about)
+                if plan.read is _nothing:
+                    failed = failed or promise._error
+            else:
+                promise._value = plan.read(answer)
         if failed is not None:
             raise failed
 

@@ -1,52 +1,76 @@
-"""The tutorial's manager: a server holds a value, an array and a list; a child changes them.
+"""The tutorial's manager: a server holds a value, an array and a list, and a process changes them.
 
-Then the same over an address: another process finds a named dict in the server, as one on another
-computer would.
+Then a server that is found by its address: `garrison serve` in a process of its own, and a client in
+another that has nothing but the address and the key, as on another computer.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import garrison as multiprocessing
 
 
-def change(value: Any, array: Any, numbers: Any) -> None:
-    value.value = 3.14
-    array[0] = 5
-    numbers.append("Hello")
+def f(x: Any, arr: Any, l: Any) -> None:  # noqa: E741 - as in the tutorial
+    x.value = 3.14
+    arr[0] = 5
+    l.append("Hello")
 
 
-def visit(address: tuple[str, int], key: str) -> None:
-    there = multiprocessing.connect(f"garrison://{address[0]}:{address[1]}", key, direct=False)
-    stock = there.dict("stock")
-    with there.transaction():
-        stock["apples"] = stock.get("apples", 0) + 3
-        there.list(name="log").append("three apples came")
-
-
-def main() -> None:
+def hold() -> tuple[float, list[int], list[str]]:
     server = multiprocessing.Manager()
     x = server.Value("d", 0.0)
     arr = server.Array("i", range(10))
-    line = server.list()
-    child = multiprocessing.Process(target=change, args=(x, arr, line))
-    child.start()
-    child.join()
+    l = server.list()  # noqa: E741 - as in the tutorial
+
+    proc = multiprocessing.Process(target=f, args=(x, arr, l))
+    proc.start()
+    proc.join()
+
     print(x.value)
     print(arr)
-    print(line)
+    print(l)
+    return x.value, list(arr), list(l)
 
-    with multiprocessing.Manager(address=("127.0.0.1", 0), key="a long random text") as served:
-        host, port = served.address
-        for _ in range(2):
-            client = multiprocessing.Process(
-                target=visit, args=((host, port), "a long random text")
-            )
-            client.start()
-            client.join()
-        print(served.dict("stock"), served.list(name="log"))
+
+def visit(address: str, key: Path) -> None:
+    """What a client on another computer does."""
+    manager = multiprocessing.connect(address, key, direct=False)
+    stock = manager.dict("stock")
+    with manager.transaction():  # both or neither, whatever becomes of this process
+        stock["apples"] = stock.get("apples", 0) + 3
+        manager.list(name="log").append("three apples came")
+
+
+def serve() -> tuple[dict[str, int], list[str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        key = Path(folder, "key")
+        command = [sys.executable, "-m", "garrison", "serve"]
+        server = subprocess.Popen(
+            [*command, "--address", "127.0.0.1:0", "--key-file", str(key)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with server:
+            assert server.stdout is not None
+            line = server.stdout.readline().strip()
+            print(line)
+            address = line.split('"')[1]
+            for _ in range(2):
+                client = multiprocessing.Process(target=visit, args=(address, key))
+                client.start()
+                client.join()
+            manager = multiprocessing.connect(address, key)
+            stock, log = manager.dict("stock").copy(), manager.list(name="log")[:]
+            server.terminate()
+    print(stock, log)
+    return stock, log
 
 
 if __name__ == "__main__":
-    main()
+    hold()
+    serve()

@@ -12,11 +12,13 @@ use pyo3::types::PyList;
 use std::io::{Error, ErrorKind};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Requests that are only queued are sent when they are that many bytes.
 const QUEUED: usize = 1 << 16;
 const GONE: i32 = -1;
+/// A server that was heard so short a time ago is there.
+const FRESH: Duration = Duration::from_millis(2);
 
 pyo3::create_exception!(
     garrison,
@@ -41,6 +43,8 @@ struct State {
     reading: bool,
     writing: bool,
     sleepers: usize,
+    /// When something came last.
+    heard: Instant,
 }
 
 /// How one slice of waiting has ended.
@@ -65,6 +69,7 @@ impl Link {
             reading: false,
             writing: false,
             sleepers: 0,
+            heard: Instant::now(),
         };
         Ok(Self { fd: AtomicI32::new(fd), most, state: Mutex::new(state), news: Condvar::new() })
     }
@@ -82,6 +87,7 @@ impl Link {
         let payload = self.encoded(fields)?;
         let number = {
             let mut state = self.lock();
+            state.notice_end(self.fd());
             let number = state.client.ask(verb, &payload);
             state.send(self.fd());
             number
@@ -163,6 +169,7 @@ impl Link {
     pub fn put(&self, verb: u8, fields: &Bound<'_, PyAny>) -> PyResult<u32> {
         let payload = self.encoded(fields)?;
         let mut state = self.lock();
+        state.notice_end(self.fd());
         let number = state.client.ask(verb, &payload);
         if state.client.owed() > QUEUED {
             state.send(self.fd());
@@ -318,11 +325,21 @@ impl State {
         full
     }
 
+    /// See whether the server has gone while nobody read: what is sent now would be of unknown fate.
+    fn notice_end(&mut self, fd: i32) {
+        let unheard = !self.reading && self.client.end().is_none() && self.heard.elapsed() > FRESH;
+        if unheard {
+            self.receive_all(fd);
+            self.heard = Instant::now();
+        }
+    }
+
     /// What lies in `scratch` has come; false if nothing has because a signal or the time did.
     fn took(&mut self, came: Result<usize, Error>) -> bool {
         match came {
             Ok(0) => self.client.finish("the server has closed the connection".to_owned()),
             Ok(count) => {
+                self.heard = Instant::now();
                 if let Err(fault) = self.client.feed(&self.scratch[..count]) {
                     self.client.finish(format!("the server has sent {fault}"));
                 }
@@ -368,7 +385,7 @@ fn limit_waits(fd: i32) -> Result<(), Error> {
 }
 
 /// Wait until the socket can be used; false if a signal came first.
-fn poll(fd: i32, reads: bool, writes: bool, limit: std::time::Duration) -> bool {
+fn poll(fd: i32, reads: bool, writes: bool, limit: Duration) -> bool {
     let wanted = if reads { libc::POLLIN } else { 0 } | if writes { libc::POLLOUT } else { 0 };
     let mut entry = libc::pollfd { fd, events: wanted, revents: 0 };
     let time = libc::timespec {

@@ -1,7 +1,7 @@
 """The tutorial's manager: a server holds a value, an array and a list, and a process changes them.
 
-Then a server that is found by its address: `garrison serve` in a process of its own, and a client in
-another that has nothing but the address and the key, as on another computer.
+Then a server that is found by its address: `garrison serve` in a process of its own, and a client
+in another that has nothing but the address and the key, as on another computer.
 """
 
 from __future__ import annotations

@@ -173,7 +173,8 @@ class Connection:
         """
         link = self._link
         if link is not None and not link.broken:
-            link.forget(link.put(verb, fields))
+            _core.Promise(link, verb, fields, False, None)
+            link.flush()
 
     def pipeline(self) -> Pipeline:
         """Return a context in which requests are sent together; see `Pipeline`."""

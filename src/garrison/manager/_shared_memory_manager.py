@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from garrison.manager._base import BaseManager, State
@@ -82,6 +83,8 @@ class SharedMemoryManager(BaseManager):
 
     def start(self, *args: Any, **kwds: Any) -> None:
         """Start the server process; see `BaseManager.start`."""
+        # The process that removes blocks nobody has removed must be the same one for both.
+        resource_tracker.ensure_running()
         super().start(*args, **kwds)
         self._segments: Any = self._Segments()  # type: ignore[attr-defined]
 

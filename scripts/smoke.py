@@ -16,6 +16,7 @@ import warnings
 from typing import Any
 
 import garrison
+from garrison.managers import SyncManager
 
 SECONDS = 20
 
@@ -107,7 +108,7 @@ class Tally:
         return self.count
 
 
-class Manager(garrison.managers.SyncManager):
+class Manager(SyncManager):
     pass
 
 

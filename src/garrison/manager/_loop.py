@@ -309,6 +309,7 @@ class Loop:
         self.stopping = True
         self._farewell = ("the server has stopped", for_good)
         self.doors.shut()
+        self.service.stopping()
         for session in list(self.doors.strangers):
             self.drop(session, "the server stops")
         for session in list(self.sessions):

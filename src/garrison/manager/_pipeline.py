@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from garrison._core import Promise
-from garrison.errors import ManagerLost
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from garrison._core import LinkBroken
     from garrison.manager._connection import Connection
 
@@ -44,10 +45,11 @@ class Pipeline:
     ``a.get()``, ``b.get()``.
     """
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_check", "connection")
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, check: Callable[[], object] | None = None) -> None:
+        self.connection = connection
+        self._check = check
 
     def __enter__(self) -> Pipeline:
         return self
@@ -60,11 +62,13 @@ class Pipeline:
 
         A promise that is thrown away is a request whose reply, or failure, nobody hears of.
         """
-        return Promise(self._connection._link, verb, fields, idempotent, self)
+        if self._check is not None:
+            self._check()
+        return Promise(self.connection._link, verb, fields, idempotent, self)
 
     def flush(self) -> None:
         """Send what is queued."""
-        link = self._connection._link
+        link = self.connection._link
         if link is not None:
             link.flush()
 
@@ -75,10 +79,12 @@ class Pipeline:
         self, promise: Promise, broken: LinkBroken | None, timeout: float | None
     ) -> list[Any] | Exception:
         """Ask again, alone, if that is allowed."""
-        connection, verb, idempotent = self._connection, promise.verb, promise.idempotent
+        connection, verb, idempotent = self.connection, promise.verb, promise.idempotent
         try:
             if broken is not None:
                 connection._check_fate(broken, verb, idempotent)
-            return connection._ask_again(verb, promise.fields, timeout, idempotent)
-        except (ManagerLost, Refused) as error:
+            return connection._ask_again(verb, promise.fields, timeout, idempotent, self._check)
+        except TimeoutError:
+            raise
+        except Exception as error:  # such as a check's
             return error.with_traceback(None)

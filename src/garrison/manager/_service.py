@@ -33,8 +33,6 @@ log = logging.getLogger("garrison.manager")
 
 GRACE = 1.0
 """Seconds that an object lives without a proxy: a forked child needs a moment to say it has one."""
-AWAY = 60.0
-"""Seconds that what a client held, or had sent, is kept after its connection has gone."""
 
 
 @dataclass
@@ -67,6 +65,15 @@ class Part:
 
     def closed(self, peer: Peer) -> None:
         """Take back what a session had."""
+
+    def cancelled(self, peer: Peer, rid: int) -> None:
+        """Nobody waits for a reply any more; or nobody has heard it, if it was given."""
+
+    def stopping(self) -> None:
+        """Let those go on who wait for others: the server stops."""
+
+    def ended(self) -> None:
+        """The server has ended."""
 
 
 class Service:
@@ -118,7 +125,19 @@ class Service:
             part.closed(peer)
 
     def cancelled(self, session: Session, rid: int) -> None:
-        """Nobody waits for a reply any more: what it is about says so itself, if it must."""
+        """Nobody waits for a reply any more."""
+        for part in self._parts:
+            part.cancelled(session.data, rid)
+
+    def stopping(self) -> None:
+        """Let those go on who wait for others."""
+        for part in self._parts:
+            part.stopping()
+
+    def ended(self) -> None:
+        """Let go of everything."""
+        for part in self._parts:
+            part.ended()
 
     def batch_begin(self, session: Session) -> None:
         """Several requests of a session come together."""
@@ -254,9 +273,11 @@ class ObjectPart(Part):
         """Take back what a client held, unless it comes back."""
         hang_up(peer)
         self.callers.end(lambda caller: caller[0] is peer.session)  # type: ignore[index]
-        away = GRACE if peer.session.local else AWAY
-        self._loop.call_later(away, self._release, peer.name, peer.name)
-        self._loop.call_later(AWAY, self._release, peer.name, (peer.name, "sent"))
+        away = self._loop.limits.away
+        self._loop.call_later(
+            GRACE if peer.session.local else away, self._release, peer.name, peer.name
+        )
+        self._loop.call_later(away, self._release, peer.name, (peer.name, "sent"))
 
     def _release(self, name: bytes, holder: Hashable) -> None:
         if name not in self._service.peers:

@@ -51,6 +51,9 @@ class Service(Protocol):
     def closed(self, session: Session) -> None:
         """Hear that the peer is gone; nothing more can be replied."""
 
+    def stopping(self) -> None:
+        """Answer to those who wait for others: the server stops, and waits for every reply."""
+
     def batch_begin(self, session: Session) -> None:
         """Begin a run of requests."""
 

@@ -94,7 +94,7 @@ def _inherited_files(*duplicates: Any) -> Files:
 
 def _foreign_files(pid: int, fds: tuple[int, ...], marks: tuple[Any, ...], host: str) -> Files:
     if host != _os.host():
-        msg = "this container lies in another machine's memory; reach it through its manager's address"
+        msg = "this container lies on another machine; reach it through its manager's address"
         raise SharedMemoryGone(msg)
     opened: list[int] = []
     try:

@@ -79,6 +79,7 @@ class Coding:
             "v": read,
             "V": lambda values: [read(each) for each in values],
             "p": self.pair,
+            "T": lambda rows: [tuple(row) for row in rows],
             "c": lambda pair: (pair[0], read(pair[1])),
         }
 

@@ -27,7 +27,6 @@ from garrison.manager._refusals import REMOTE
 from garrison.manager._serializers import dumps
 from garrison.manager._server import Server
 from garrison.manager._service import Part
-from garrison.store._contract import VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

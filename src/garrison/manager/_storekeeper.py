@@ -461,9 +461,9 @@ _READ: dict[str, Callable[[Any], Any]] = {
 
 
 def _listed(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_listed(each) for each in value]
-    if isinstance(value, list):
+    if isinstance(value, dict):
+        value = list(value.items())
+    if isinstance(value, (tuple, list)):
         return [_listed(each) for each in value]
     return value
 

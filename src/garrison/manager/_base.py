@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from garrison.manager import _clients, _proxy
 from garrison.manager import _verbs as verbs
+from garrison.manager._addresses import shown
 from garrison.manager._keys import check_key
 from garrison.manager._limits import Limits
 from garrison.manager._listener import Listener
@@ -37,7 +38,7 @@ class State:
 _WRONG = {
     State.STARTED: "Already started server",
     State.SHUTDOWN: "Manager has shut down",
-    State.INITIAL: "Unable to start server",
+    State.INITIAL: "this manager has no server yet: call start() or connect(), or use with",
 }
 
 
@@ -102,7 +103,7 @@ class BaseManager:
         self._authkey: Any = process.AuthenticationString(authkey)  # type: ignore[attr-defined]
         self._state = State()
         self._serializer = serializer
-        self._ctx: Any = ctx or context._default_context  # type: ignore[attr-defined]
+        self._ctx: Any = ctx or context._default_context
         self._shutdown_timeout = shutdown_timeout
         self._limits = limits or Limits()
         self._process: Any = None
@@ -120,7 +121,8 @@ class BaseManager:
         """Return a server for this process to run: see its ``serve_forever`` and ``address``."""
         self._must_be(State.INITIAL)
         self._check_key()
-        return self._plan(self._address)
+        server: Server = self._plan(self._address)
+        return server
 
     def connect(self) -> None:
         """Find the server at this manager's address.
@@ -252,11 +254,16 @@ class BaseManager:
         """Where the server listens."""
         return self._address
 
+    def __repr__(self) -> str:
+        state = ("not started", "started", "shut down")[self._state.value]
+        where = f" at {shown(self._address)}" if self._address is not None else ""
+        return f"<{type(self).__name__} {state}{where}>"
+
     # -- objects ----------------------------------------------------------------------------------
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[_proxy.Token, Any]:
         """Make an object; return which it is, and its methods. This process holds it."""
-        assert self._state.value == State.STARTED, "server not yet started"  # noqa: S101 - the standard error
+        self._must_be(State.STARTED)
         made = self._client.create(typeid, args, kwds)
         return _proxy.Token(typeid, self._address, made.ident), made.exposed
 
@@ -302,7 +309,7 @@ class BaseManager:
         types = method_to_typeid or getattr(chosen, "_method_to_typeid_", None) or None
         for name, made in (types or {}).items():
             if type(name) is not str or type(made) is not str:
-                msg = f"method_to_typeid maps names of methods to names of types, not {name!r} to {made!r}"
+                msg = f"method_to_typeid maps methods to types by name, not {name!r} to {made!r}"
                 raise TypeError(msg)
         entry = Registered(callable, None if exposed is None else tuple(exposed), types, chosen)
         cls._registry[typeid] = entry  # type: ignore[index]

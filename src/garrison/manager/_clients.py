@@ -156,7 +156,7 @@ class Client:
 
     def credentials(self) -> tuple[bytes, ...]:
         """Return what a child that is being spawned needs to reach the same server."""
-        return (self._key,) if context.get_spawning_popen() is not None else ()  # type: ignore[no-untyped-call]
+        return (self._key,) if context.get_spawning_popen() is not None else ()
 
     def connect(self) -> None:
         """See whether the server is there, and has the same key."""
@@ -203,7 +203,7 @@ class Client:
         """Return this thread's way to the server through memory, if they share any."""
         ring, pid = getattr(self._local, "ring", (None, 0))
         if pid == os.getpid() and not (ring is not None and ring.closed):
-            return ring  # type: ignore[no-any-return]
+            return ring
         _ = self.name
         near = isinstance(self.address, str) and self._server[1] == _os.host()
         ring = CallRing(self, self._server[0]) if near else None

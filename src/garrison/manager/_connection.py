@@ -193,7 +193,8 @@ class Connection:
         link = self._link
         if link is None or link.broken:
             return False
-        link.forget(link.put(verb, fields))
+        _core.Promise(link, verb, fields, False, None)
+        link.flush()
         return True
 
     @property
@@ -202,9 +203,12 @@ class Connection:
         link = self._link
         return link is not None and not link.broken
 
-    def pipeline(self) -> Pipeline:
-        """Return a context in which requests are sent together; see `Pipeline`."""
-        return Pipeline(self)
+    def pipeline(self, check: Callable[[], object] | None = None) -> Pipeline:
+        """Return a context in which requests are sent together; see `Pipeline`.
+
+        `check` is called before each is sent, as in `ask`.
+        """
+        return Pipeline(self, check)
 
     # --- Connecting -----------------------------------------------------------------------
 

@@ -12,10 +12,11 @@ from garrison import _core
 from garrison.errors import ManagerLost, StoreFull, TransactionFailed
 from garrison.manager import _verbs as verbs
 from garrison.manager._addresses import shown
-from garrison.manager._far_plans import MISSING, Coding, Plan
+from garrison.manager._far_plans import MISSING, Coding, Plan, nothing
 from garrison.manager._far_scan import FarScan
 from garrison.manager._operations import OPERATIONS
 from garrison.manager._pipeline import Refused
+from garrison.manager._promises import Promise
 from garrison.manager._refusals import RemoteError
 from garrison.store._transaction import PythonBlock
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["FarEngine"]
 
 STORE = verbs.STORE
+TOGETHER = 64
+"""Operations of a pipeline that are sent at once, while more are collected."""
 
 _ERRORS: dict[str, type[Exception]] = {
     "KeyError": KeyError,
@@ -131,7 +134,6 @@ class FarEngine:
 
     def _leave(self) -> None:
         connection, self._local.own = self._local.own.connection, None
-        self._local.begun = None
         if connection.stands:
             self._spare.append(connection)
         else:
@@ -162,43 +164,13 @@ class FarEngine:
         """Read a value."""
         return _core.decode_value(encoded, self.hooks)
 
-    def begin_operation(self, name: str, args: tuple[Any, ...]) -> Callable[[], Any]:
-        """Send an operation with others; what is returned waits for its answer."""
-        if name == "dict_get_or":
-            found = self.begin_operation("dict_get", args[:2])
-            return lambda: _or(found, args[2])
-        plan = self.plans[name]
-        written = plan.write(args)
-        connection, again, check = self.way()
-        promise = self._pipeline(connection).ask(
-            STORE, name, *written, idempotent=again and plan.idempotent, check=check
-        )
-
-        def wait() -> Any:
-            try:
-                (answer,) = promise.get()
-            except Refused as refusal:
-                raise self.error(refusal, args[1] if plan.has_key else MISSING) from None
-            return plan.read(answer)
-
-        return wait
-
-    def _pipeline(self, connection: Connection) -> Any:
-        begun = getattr(self._local, "begun", None)
-        if begun is None or begun.connection is not connection:
-            begun = self._local.begun = connection.pipeline()
-        return begun
-
-    def flush(self) -> None:
-        """Send what was begun."""
-        begun = getattr(self._local, "begun", None)
-        if begun is not None:
-            self._local.begun = None
-            begun.flush()
+    def batch(self) -> Batch:
+        """Return what collects operations of a pipeline."""
+        return Batch(self)
 
     def block(self, timeout: float | None = None, gentle: bool = False) -> PythonBlock:
         """Return a block of operations that are one step."""
-        return PythonBlock(self, timeout, gentle)  # type: ignore[arg-type] # has more by table
+        return PythonBlock(self, timeout, gentle)
 
 
 def _engine_of(store: Any) -> Any:
@@ -221,6 +193,64 @@ class _Own:
                 f"the connection to {where} was lost, and with it the transaction: "
                 "nothing of it was done"
             )
+
+
+class Batch:
+    """Operations of a pipeline: sent as they come, answered at the end."""
+
+    def __init__(self, engine: FarEngine) -> None:
+        self._engine = engine
+        self._plans = engine.plans
+        self._begun: list[tuple[Promise[Any], Any, Plan, Any]] = []
+        self._requests: Any = None
+
+    def add(self, name: str, args: tuple[Any, ...]) -> Promise[Any]:
+        """Send an operation with others; the promise of its result."""
+        default = MISSING
+        if name == "dict_get_or":
+            name, args, default = "dict_get", args[:2], args[2]
+        plan = self._plans[name]
+        written = plan.write(args)
+        if self._requests is None:
+            connection, self._again, check = self._engine.way()
+            self._requests = connection.pipeline(check)
+        request = self._requests.ask(
+            STORE, name, *written, idempotent=self._again and plan.idempotent
+        )
+        promise: Promise[Any] = Promise()
+        key = args[1] if plan.has_key else MISSING
+        self._begun.append((promise, request, plan, (key, default)))
+        if not len(self._begun) % TOGETHER:
+            self._requests.flush()
+        return promise
+
+    def finish(self) -> None:
+        """Wait for all answers and keep the promises."""
+        begun, requests = self._begun, self._requests
+        self._begun, self._requests = [], None
+        if requests is None:
+            return
+        requests.flush()
+        failed = None
+        for promise, request, plan, about in begun:
+            try:
+                (answer,) = request.get()
+            except Exception as error:
+                self._fail(promise, error, *about)
+                if plan.read is nothing:
+                    failed = failed or promise._error
+            else:
+                promise._value = plan.read(answer)
+        if failed is not None:
+            raise failed
+
+    def _fail(self, promise: Promise[Any], error: Exception, key: Any, default: Any) -> None:
+        if isinstance(error, Refused):
+            error = self._engine.error(error, key)
+        if isinstance(error, KeyError) and default is not MISSING:
+            promise._value = default
+        else:
+            promise._error = error
 
 
 # -- the table, as methods ------------------------------------------------------------------------

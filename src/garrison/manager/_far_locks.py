@@ -357,7 +357,7 @@ class FarCondition(_Far):
             raise
         finally:
             self._had_again(before, abs(outcome))
-        return outcome > 0
+        return bool(outcome > 0)
 
     def _had_again(self, before: int, number: int) -> None:
         """Note that the lock is lent under a new number, however often it was taken."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from garrison.manager._operations import Operation
 
-__all__ = ["MISSING", "Coding", "Plan"]
+__all__ = ["MISSING", "Coding", "Plan", "nothing"]
 
 MISSING: Any = object()
 
@@ -79,6 +79,7 @@ class Coding:
             "P": lambda pairs: [[key(k), written(v)] for k, v in pairs],
         }
         self.readers: dict[str, Callable[[Any], Any]] = {
+            "-": nothing,
             "v": read,
             "V": lambda values: [read(each) for each in values],
             "p": self.pair,
@@ -86,6 +87,10 @@ class Coding:
             "d": dict,
             "c": lambda pair: (pair[0], read(pair[1])),
         }
+
+
+def nothing(_: Any) -> None:
+    """Read the answer of what has no result."""
 
 
 def _plain(answer: Any) -> Any:

@@ -109,7 +109,8 @@ class FarStore:
         (uuid,) = client.ask(STORE, "uuid", idempotent=True)
         self.uuid = bytes(uuid)
         self.life = Life(client.address)
-        self.engine = FarEngine(client, _Hooks(self), self.life)
+        # Its operations come from a table, which a type checker does not see.
+        self.engine: Any = FarEngine(client, _Hooks(self), self.life)
         self._held: Held[int] = Held(self._hold, self._let_go)
         self._pid = os.getpid()
         client.connection.on_reconnect.append(_resuming(weakref.ref(self)))

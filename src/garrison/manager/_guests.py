@@ -1,4 +1,4 @@
-"""Who has signed for what in a server's store: clients, whatever their connections, and the dead."""
+"""Who has signed for what in a server's store: clients, on whatever connection, and the dead."""
 
 from __future__ import annotations
 

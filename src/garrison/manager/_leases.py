@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     Borrower = tuple[Hashable, int]
-    Answer = Callable[[Any], None]
+    Answer = Callable[[Any], object]
 
 __all__ = [
     "BROKEN",
@@ -61,6 +61,8 @@ class Loan:
 
     at_rest = False
     """Whether it is as it was made, so that nothing is lost if it is made again."""
+    n_waiting = 0
+    """How many wait for it."""
 
     def forget(self, session: Hashable) -> None:
         """Take back what a session has, and let its waits go."""
@@ -110,6 +112,11 @@ class LockLoan(Loan):
     def at_rest(self) -> bool:  # type: ignore[override]
         """Whether it is as it was made."""
         return self._free == self.permits and not self._waiting
+
+    @property
+    def n_waiting(self) -> int:  # type: ignore[override]
+        """How many wait for it."""
+        return len(self._waiting)
 
     def acquire(self, waiter: Waiter) -> bool:
         """Lend to a waiter now, or note that it waits; whether it was now."""
@@ -230,6 +237,11 @@ class EventLoan(Loan):
         """Whether it is clear and nobody waits."""
         return not self.is_set and not self._waiting
 
+    @property
+    def n_waiting(self) -> int:  # type: ignore[override]
+        """How many wait for it to be set."""
+        return len(self._waiting)
+
     def wait(self, waiter: Waiter) -> None:
         """Answer when it is set."""
         if self.is_set:
@@ -270,6 +282,11 @@ class ConditionLoan(Loan):
     def at_rest(self) -> bool:  # type: ignore[override]
         """Whether nobody has the lock or waits."""
         return self.lock.at_rest and not self._waiting
+
+    @property
+    def n_waiting(self) -> int:  # type: ignore[override]
+        """How many wait for a change."""
+        return len(self._waiting)
 
     def _check(self, borrower: Borrower) -> None:
         if not self.lock.depth(borrower):
@@ -349,7 +366,7 @@ class BarrierLoan(Loan):
         return not self._waiting and self._actor is None and not self.broken
 
     @property
-    def n_waiting(self) -> int:
+    def n_waiting(self) -> int:  # type: ignore[override]
         """How many have come."""
         return len(self._waiting)
 

@@ -61,7 +61,7 @@ class Lent:
     @property
     def lockable(self) -> LockLoan:
         """What `acquire` and `release` are about."""
-        return self.loan.lock if isinstance(self.loan, ConditionLoan) else self.loan  # type: ignore[no-any-return]
+        return self.loan.lock if isinstance(self.loan, ConditionLoan) else self.loan
 
 
 class LeasePart(Part):
@@ -95,6 +95,7 @@ class LeasePart(Part):
             "notify": self._notify,
             "cancel": self._cancel,
             "state": self._state,
+            "waiting": self._waiting,
             "acted": self._acted,
             "reset": self._reset,
             "abort": self._abort,
@@ -304,6 +305,9 @@ class LeasePart(Part):
     ) -> None:
         lent.loan.notify((peer.session, thread), count, number)
         peer.session.reply(rid)
+
+    def _waiting(self, peer: Peer, rid: int, lent: Lent) -> None:
+        peer.session.reply(rid, lent.loan.n_waiting)
 
     def _state(self, peer: Peer, rid: int, lent: Lent) -> None:
         peer.session.reply(rid, lent.loan.n_waiting, lent.loan.broken)

@@ -53,4 +53,4 @@ class Listener:
             if pid == os.getpid():
                 self._path = None
                 with contextlib.suppress(OSError):
-                    os.unlink(path)
+                    os.unlink(path)  # noqa: PTH108 - an address

@@ -6,14 +6,11 @@ sent. An operation whose result is needed at once sends what was collected, and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from garrison.manager._operations import OPERATIONS
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["Pipeline", "Promise"]
+__all__ = ["AtOnce", "Pipeline", "Promise"]
 
 T = TypeVar("T")
 _PENDING: Any = object()
@@ -27,13 +24,6 @@ class Promise(Generic[T]):
     def __init__(self) -> None:
         self._value: Any = _PENDING
         self._error: BaseException | None = None
-
-    def keep(self, work: Callable[[], Any]) -> None:
-        """Have the result, or the exception, of some work."""
-        try:
-            self._value = work()
-        except Exception as error:
-            self._error = error
 
     @property
     def value(self) -> T:
@@ -63,65 +53,77 @@ class Promise(Generic[T]):
 
 
 class Pipeline:
-    """Collects operations: call it with a container to get a face that does not wait."""
+    """Collects operations: call it with a container to get a face that does not wait.
+
+    An operation without a result that fails raises at the end of the block; one with a result
+    raises where its promise is asked.
+    """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Promise[Any], Any, Callable[..., Any], tuple[Any, ...]]] = []
+        self._batches: dict[int, Any] = {}
 
     def __call__(self, container: Any) -> Any:
         """Return a face of a container whose operations are collected."""
-        return type(container)(_Collector(self, container._store), container._c)
-
-    def add(self, engine: Any, name: str, args: tuple[Any, ...]) -> Promise[Any]:
-        """Collect an operation."""
-        promise: Promise[Any] = Promise()
-        self._waiting.append((promise, engine, name, args))  # type: ignore[arg-type]
-        return promise
+        engine = container._store
+        batch = self._batches.get(id(engine))
+        if batch is None:
+            make = getattr(engine, "batch", None)
+            batch = self._batches[id(engine)] = make() if make else AtOnce(engine)
+        return type(container)(_Collector(self, engine, batch), container._c)
 
     def send(self) -> None:
         """Send what was collected, and keep the promises."""
-        waiting, self._waiting = self._waiting, []
-        begun = [(promise, _begin(engine, name, args)) for promise, engine, name, args in waiting]
-        flushed = {id(engine): engine for _, engine, _, _ in waiting}
-        for engine in flushed.values():
-            if hasattr(engine, "flush"):
-                engine.flush()
-        for promise, work in begun:
-            promise.keep(work)
+        for batch in self._batches.values():
+            batch.finish()
 
     def __enter__(self) -> Pipeline:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self.send()
+        self.send()
 
 
-def _begin(engine: Any, name: Any, args: tuple[Any, ...]) -> Callable[[], Any]:
-    later = getattr(engine, "begin_operation", None)
-    if later is not None:
-        return later(name, args)  # type: ignore[no-any-return]
-    return lambda: getattr(engine, name)(*args)
+class AtOnce:
+    """Does each operation when it is added: at home there is nothing to wait for."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def add(self, name: str, args: tuple[Any, ...]) -> Promise[Any]:
+        """Do an operation, and return the promise of its result, kept."""
+        promise: Promise[Any] = Promise()
+        try:
+            promise._value = getattr(self._engine, name)(*args)
+        except Exception as error:
+            promise._error = error
+        return promise
+
+    def finish(self) -> None:
+        """Have done everything."""
 
 
 class _Collector:
     """Stands for an engine in a pipeline."""
 
-    def __init__(self, pipeline: Pipeline, engine: Any) -> None:
+    def __init__(self, pipeline: Pipeline, engine: Any, batch: Any) -> None:
         self._pipeline = pipeline
         self._engine = engine
+        self._batch = batch
 
     def __getattr__(self, name: str) -> Any:
         # Not in the table: the default stays here.
         operation = OPERATIONS.get("dict_get" if name == "dict_get_or" else name)
-        if operation is not None and operation.promised:
-            return lambda *args: self._pipeline.add(self._engine, name, args)
         found = getattr(self._engine, name)
         if operation is None or not callable(found):
             return found
+        if operation.promised:
+            add = self._batch.add
+            collect: Any = lambda *args: add(name, args)  # noqa: E731
+        else:
 
-        def at_once(*args: Any) -> Any:
-            self._pipeline.send()
-            return found(*args)
+            def collect(*args: Any) -> Any:
+                self._pipeline.send()
+                return found(*args)
 
-        return at_once
+        setattr(self, name, collect)  # looked up once for each name
+        return collect

@@ -103,7 +103,7 @@ class Server:
             self.listener.socket.close()
             _clients.serve_no_more(self.address)
 
-    def _more(self, loop: Loop) -> tuple[Any, ...]:
+    def _more(self, loop: Loop) -> tuple[Any, ...]:  # noqa: ARG002 - for those who have more
         """Return what else this server does."""
         return ()
 
@@ -139,7 +139,7 @@ def _ended_with(loop: Loop, parent: int | None) -> Iterator[None]:
 @contextlib.contextmanager
 def _stopped_by_signals(loop: Loop) -> Iterator[None]:
     """Let SIGTERM, and Ctrl-C where it is not ignored, end a loop in good order."""
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -147,5 +147,5 @@ def _stopped_by_signals(loop: Loop) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for stopped, handler in before.items():
+            signal.signal(stopped, handler)

@@ -17,8 +17,8 @@ from garrison import _os
 from garrison.manager import _verbs as verbs
 from garrison.manager._callers import Callers
 from garrison.manager._objects import Made, NotExposed, Objects
-from garrison.manager._ring import hang_up, serve
 from garrison.manager._refusals import REMOTE, UNMADE, Outcome, described, is_failure
+from garrison.manager._ring import hang_up, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -118,8 +118,9 @@ class Service:
         """A client is gone."""
         peer = session.data
         peer.alive = False
-        if self.peers.get(peer.name) is peer:
-            del self.peers[peer.name]
+        name: bytes = peer.name
+        if self.peers.get(name) is peer:
+            del self.peers[name]
         for part in self._parts:
             part.closed(peer)
 
@@ -301,10 +302,10 @@ class ObjectPart(Part):
     def _methods(self, peer: Peer, rid: int, args: list[Any]) -> None:
         peer.session.reply(rid, sorted(self.objects.find(args[0]).exposed))
 
-    def _count(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _count(self, peer: Peer, rid: int, _args: list[Any]) -> None:
         peer.session.reply(rid, len(self.objects))
 
-    def _debug(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _debug(self, peer: Peer, rid: int, _args: list[Any]) -> None:
         peer.session.reply(rid, self.objects.debug_info())
 
     def _ring(self, peer: Peer, rid: int, args: list[Any]) -> None:
@@ -312,6 +313,6 @@ class ObjectPart(Part):
         serve(self, peer, self._serializer.loads(payload), thread)
         peer.session.reply(rid)
 
-    def _shutdown(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _shutdown(self, peer: Peer, rid: int, _args: list[Any]) -> None:
         peer.session.reply(rid)
         self._loop.stop(0.0, for_good=True)

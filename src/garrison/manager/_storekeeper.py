@@ -62,6 +62,7 @@ class Visit:
     guest: Guest = field(default_factory=lambda: Guest(0))
     waiting: deque[tuple[int, list[Any]]] = field(default_factory=deque)
     batch: list[tuple[int, list[Any]]] | None = None
+    calls: dict[str, tuple[Any, int, list[Any]]] = field(default_factory=dict)
     scans: dict[int, Any] = field(default_factory=dict)
     last_scan: int = 0
     claims: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=CLAIMS))
@@ -177,7 +178,7 @@ class StorePart(Part):
         while visit.waiting and visit.peer.alive and not visit.peer.session.leaving:
             rid, args = visit.waiting[0]
             try:
-                special = self._special.get(args[0])
+                special: Any = self._special.get(args[0])
                 if special is not None:
                     special(visit, rid, *args[1:])
                 else:
@@ -191,29 +192,38 @@ class StorePart(Part):
         self._bells.look()
 
     def _answer(self, visit: Visit, rid: int, args: list[Any]) -> Any:
-        name, *rest = args
+        call, count, readers = visit.calls.get(args[0]) or self._learn(visit, args[0])
+        if len(args) != count:
+            raise ValueError(f"{args[0]} takes {count - 1} arguments, not {len(args) - 1}")
+        self._touch(visit)
+        try:
+            for place, read in readers:
+                args[place] = read(args[place])
+            if args[0] in HOLDING:
+                with self._signing_as_guest(visit):
+                    return call(*args[1:])
+            answer = call(*args[1:])
+        except (KeyError, IndexError, ContainerGone, WrongKind, TypeError, ValueError) as error:
+            return error
+        if args[0] == "claim":
+            visit.claims.append((rid, args[1], answer[0]))
+        return answer
+
+    @staticmethod
+    def _learn(visit: Visit, name: str) -> tuple[Any, int, list[Any]]:
+        """Prepare an operation for a session: the call, how many arguments, how to read some."""
         operation = OPERATIONS.get(name)
         if operation is None:
             raise ValueError(f"there is no operation {name!r}")
-        expected = len(operation.takes) + (not operation.anywhere)
-        if len(rest) != expected:
-            raise ValueError(f"{name} takes {expected} arguments, not {len(rest)}")
-        self._touch(visit)
-        letters = operation.takes if operation.anywhere else f" {operation.takes}"
-        try:
-            given = [
-                _READ[letter](each) if letter in _READ else each
-                for letter, each in zip(letters, rest, strict=True)
-            ]
-            if name in HOLDING:
-                with self._signing_as_guest(visit):
-                    return getattr(visit.view, name)(*given)
-            answer = getattr(visit.view, name)(*given)
-        except (KeyError, IndexError, ContainerGone, WrongKind, TypeError, ValueError) as error:
-            return error
-        if name == "claim":
-            visit.claims.append((rid, rest[0], answer[0]))
-        return answer
+        first = 1 if operation.anywhere else 2
+        readers = [
+            (place, _READ[letter])
+            for place, letter in enumerate(operation.takes, first)
+            if letter in _READ
+        ]
+        known = (getattr(visit.view, name), first + len(operation.takes), readers)
+        visit.calls[name] = known
+        return known
 
     @contextlib.contextmanager
     def _signing_as_guest(self, visit: Visit) -> Iterator[None]:

@@ -15,7 +15,9 @@ Thing = TypeVar("Thing")
 
 
 class Held(Generic[Thing]):
-    """Counts faces of containers, or of what else a server keeps; a finalizer, which may run anywhere, only notes what is gone.
+    """Counts faces of containers, or of what else a server keeps.
+
+    A finalizer, which may run anywhere, only notes what is gone.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ class Files:
         folder = tempfile.mkdtemp(prefix="garrison-")
         try:
             for name, fd in zip(("data.mdb", "lock.mdb"), self.descriptors, strict=False):
-                os.symlink(f"/proc/self/fd/{fd}", f"{folder}/{name}")
+                Path(folder, name).symlink_to(f"/proc/self/fd/{fd}")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -94,14 +94,14 @@ def _inherited_files(*duplicates: Any) -> Files:
 
 def _foreign_files(pid: int, fds: tuple[int, ...], marks: tuple[Any, ...], host: str) -> Files:
     if host != _os.host():
-        msg = "this container lies in another machine's memory; reach it through its manager's address"
+        msg = "this container lies on another machine; reach it through its manager's address"
         raise SharedMemoryGone(msg)
     opened: list[int] = []
     try:
         for fd, mark in zip(fds, marks, strict=True):
             opened.append(_os.open_foreign(pid, fd))
             if _mark(opened[-1]) != mark:
-                raise FileNotFoundError(f"descriptor {fd} is another file by now")  # noqa: TRY301
+                raise FileNotFoundError(f"descriptor {fd} is another file by now")
     except OSError as error:
         for fd in opened:
             os.close(fd)

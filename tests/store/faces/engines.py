@@ -68,11 +68,14 @@ def far() -> Iterator[Any]:
     """Serve a store in another process, and reach it over TCP."""
     key = os.urandom(32)
     fork: Any = garrison.get_context("fork")
-    with fork.Manager(("127.0.0.1", 0), key=key, size=64 * MEBIBYTE) as server:
-        with garrison.connect(server.address, key=key, direct=False) as client:
-            engine = client.store.engine
-            with contextlib.closing(engine.hooks), _upkeep(engine, server.store.engine):
-                yield engine
+    with contextlib.ExitStack() as stack:
+        place = ("127.0.0.1", 0)
+        server = stack.enter_context(fork.Manager(place, key=key, size=64 * MEBIBYTE))
+        client = stack.enter_context(garrison.connect(server.address, key=key, direct=False))
+        engine = client.store.engine
+        stack.enter_context(contextlib.closing(engine.hooks))
+        stack.enter_context(_upkeep(engine, server.store.engine))
+        yield engine
 
 
 @contextmanager

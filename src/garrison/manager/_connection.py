@@ -79,6 +79,8 @@ class Connection:
         """Which life of the server this is: another one after a restart."""
         self.links = 0
         """Connections that were made so far in this process."""
+        self.is_pinned = False
+        """What is asked belongs to this very link: if it breaks, nothing is asked on another one."""
         self.on_reconnect: list[Callable[[Connection], Any]] = []
         """Called after each reconnection, and in a forked child after its own first connection;
         what they ask comes before everything else."""
@@ -141,6 +143,8 @@ class Connection:
     def _ask_again(
         self, verb: int, fields: tuple[Any, ...], timeout: float | None, idempotent: bool
     ) -> list[Any]:
+        if self.is_pinned:
+            raise self._lost(verb, "the connection is gone", "it was not carried out")
         deadline = time.monotonic() + self.timeout
         while True:
             link = self._restored(deadline, verb)

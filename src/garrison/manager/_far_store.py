@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import threading
 import weakref
 from collections import deque
@@ -148,6 +149,7 @@ class FarEngine:
         self.plans = {name: Plan(name, each, self.coding) for name, each in OPERATIONS.items()}
         self._local = threading.local()
         self._spare: deque[Connection] = deque()
+        _engines.add(self)
 
     def ask(self, name: str, *fields: Any, idempotent: bool = False) -> Any:
         """Ask for something by name."""
@@ -187,7 +189,9 @@ class FarEngine:
             connection = self._spare.pop()
         except IndexError:
             connection = self.home.client.another()
-        connection.ask(verbs.STORE, "begin", timeout)
+        # On another connection it is another session's: what the first has begun ends with that.
+        connection.ask(verbs.STORE, "begin", timeout, idempotent=True)
+        connection.is_pinned = True
         self._local.connection = connection
 
     def commit(self) -> None:
@@ -206,8 +210,14 @@ class FarEngine:
             self._leave()
 
     def _leave(self) -> None:
-        self._spare.append(self._local.connection)
-        self._local.connection = None
+        connection, self._local.connection = self._local.connection, None
+        connection.is_pinned = False
+        self._spare.append(connection)
+
+    def _forked(self) -> None:
+        """In a child: whatever transactions there are, they are the parent's."""
+        self._local = threading.local()
+        self._spare.clear()
 
     # -- what is not in the table -----------------------------------------------------------------
 
@@ -234,6 +244,17 @@ class FarEngine:
     def block(self, timeout: float | None = None, gentle: bool = False) -> PythonBlock:
         """Return a block of operations that are one step."""
         return PythonBlock(self, timeout, gentle)  # type: ignore[arg-type] # has more by table
+
+
+_engines: weakref.WeakSet[FarEngine] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for engine in list(_engines):
+        engine._forked()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class Batch:

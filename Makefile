@@ -1,6 +1,6 @@
 # Everything stays in this clone: two virtualenvs, target/, benchmarks/results/, pages/.
 #
-#   make demo    the tutorial's pool, its shared memory, and its downloader
+#   make demo    the tutorial's pool, its shared memory, its manager, and its downloader
 #   make test    linters, type checks, Rust tests, the whole Python suite
 #   make bench   every benchmark, and one table at the end (about twelve minutes)
 #

@@ -35,10 +35,11 @@ def ours(clients: int) -> Values:
 def standard(clients: int) -> Values:
     from multiprocessing.managers import dispatch  # type: ignore[attr-defined]
 
-    with multiprocessing.managers.SyncManager(("127.0.0.1", 0), KEY) as served:  # type: ignore[attr-defined]
+    with multiprocessing.managers.SyncManager(("127.0.0.1", 0), KEY) as served:
+        address: Any = served.address
         connections = []
         for number in range(clients):
-            connection = multiprocessing.connection.Client(served.address, authkey=KEY)
+            connection = multiprocessing.connection.Client(address, authkey=KEY)
             dispatch(connection, None, "accept_connection", (f"client-{number}",))
             connections.append(connection)
         server: Any = served

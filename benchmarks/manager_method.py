@@ -27,7 +27,7 @@ def turn(peer: str, quick: bool) -> Values:
         base = managers.BaseManager
     else:
         base = multiprocessing.managers.BaseManager
-    manager_class = type("Manager", (base,), {})
+    manager_class: Any = type("Manager", (base,), {})
     manager_class.register("Tally", Tally)
     with manager_class() as manager:
         tally = manager.Tally()

@@ -79,7 +79,7 @@ class Redis:
         self._connect()
 
     def get(self, key: str) -> Any:
-        return int(self.redis.hget("dict", key) or 0)  # type: ignore[arg-type]
+        return int(self.redis.hget("dict", key) or 0)
 
     def set(self, key: str, value: Any) -> None:
         self.redis.hset("dict", key, value)

@@ -1,4 +1,4 @@
-"""The tutorial's programs: the pool, shared memory, and the downloader. `make demo` runs this.
+"""The tutorial's programs: pool, shared memory, manager, downloader. `make demo` runs this.
 
 The downloader fetches its six sites from the Internet; on a machine without one, from a
 server that is started here for the purpose.
@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+from served import hold, serve
 from shared import share
 from site_server import home_page, serving
 from squares import squares
@@ -35,6 +36,12 @@ def main() -> int:
     print(numbers)
     if (number, numbers) != (3.14, [5, *range(1, 10)]):
         return complain("this is not what the process has written")
+    print("\nA manager's server holds a value, an array and a list; a process changes them:")
+    if hold() != (3.14, [5, *range(1, 10)], ["Hello"]):
+        return complain("this is not what the process has left in the server")
+    print("\nA server is found by its address, as from another computer:")
+    if serve() != ({"apples": 6}, ["three apples came"] * 2):
+        return complain("this is not what the two clients have done")
     hosts = [line for line in SITES.read_text().splitlines() if not line.startswith("#")]
     if reachable(hosts[0]):
         print(f"\nA pool of 3 processes downloads {len(hosts)} home pages, from the Internet:")

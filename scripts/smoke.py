@@ -16,6 +16,7 @@ import warnings
 from typing import Any
 
 import garrison
+from garrison.managers import SyncManager
 
 SECONDS = 20
 
@@ -92,8 +93,48 @@ def check_sharing(method: str) -> None:
     assert garrison.share([b"frozen"]).get() == [b"frozen"]
 
 
+def change(stock: Any, log: Any, tally: Any) -> None:
+    stock["prices"]["apples"] = 0.5
+    log.append(("changed", None))
+    tally.add(2)
+
+
+class Tally:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, number: int) -> int:
+        self.count += number
+        return self.count
+
+
+class Manager(SyncManager):
+    pass
+
+
+Manager.register("Tally", Tally)
+
+
+def check_manager(method: str) -> None:
+    context = garrison.get_context(method)
+    with Manager(("127.0.0.1", 0), b"a key for a smoke test only", ctx=context) as manager:
+        stock, log, tally = manager.dict("stock", prices={}), manager.list(), manager.Tally()
+        child = context.Process(target=change, args=(stock, log, tally))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+        assert (stock, log[:]) == ({"prices": {"apples": 0.5}}, [("changed", None)])
+        assert tally.add(1) == 3
+        far = garrison.connect(manager.address, "a key for a smoke test only", direct=False)
+        with far.transaction():
+            far.dict("stock")["pears"] = 7
+        with far.Lock("one"):
+            assert stock["pears"] == 7
+
+
 def smoke(method: str) -> None:
     check_sharing(method)
+    check_manager(method)
     with garrison.Pool(2, context=multiprocessing.get_context(method)) as pool:
         check_plain(pool)
         check_lambda(pool)

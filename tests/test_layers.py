@@ -22,7 +22,7 @@ LAYERS = [
     "sync | process",
     "pool | store | queues | shared_memory | sharedctypes | synchronize",
     "manager",
-    "engines",
+    "engines | managers",
     "_contexts",
     "__init__",
     "fetch",

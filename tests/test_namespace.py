@@ -66,7 +66,7 @@ def test_names_beside_all_are_found_too() -> None:
         garrison.Pol  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["connection", "managers", "dummy"])
+@pytest.mark.parametrize("name", ["connection", "reduction", "dummy"])
 def test_submodules_are_found_as_attributes(name: str) -> None:
     assert getattr(garrison, name) is importlib.import_module(f"multiprocessing.{name}")
 

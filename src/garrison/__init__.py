@@ -1,8 +1,8 @@
 """garrison: the multiprocessing that Python should have.
 
 ``import garrison as multiprocessing`` is the whole migration. The pool is garrison's own, and so
-are locks and what is made of them; so are managers and what they hold; what garrison does not have (processes, pipes) is
-the standard library's, under the standard library's names, so that a program can move as it is.
+are locks, queues, shared memory and managers; what garrison does not have (processes, pipes) is the
+standard library's, under the standard library's names, so that a program can move as it is.
 
 Examples
 --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 
 from garrison.manager import (
     AutoProxy,
@@ -59,3 +60,9 @@ __all__ = [
     "ValueProxy",
     "public_methods",
 ]
+
+for _name in __all__:
+    _each: Any = globals()[_name]
+    if _each.__module__.startswith("garrison.manager."):
+        _each.__module__ = __name__
+del _name, _each

@@ -56,6 +56,7 @@ _SHARED: Faces = {
     "sharedctypes": ("Value", "Array", "RawValue", "RawArray", "copy", "synchronized"),
     "heap": ("Heap", "Arena", "BufferWrapper"),
     "shared_memory": ("SharedMemory", "ShareableList"),
+    "managers": ("SharedMemoryManager",),
     "queues": ("Queue", "JoinableQueue", "SimpleQueue"),
     "connection": ("Connection", "Pipe", "wait"),
 }

@@ -433,6 +433,22 @@ def test_a_client_comes_back_to_a_server_that_was_started_again(
         assert f"reconnected to {shown(server.address)} after" in record.getMessage()
 
 
+def test_an_idle_client_notices_the_end_of_the_server_before_it_asks() -> None:
+    with Server() as server, Connection(server.address, KEY) as connection:
+        for _ in range(3):
+            assert connection.ask(COUNT) == [1]
+            server.end()
+            server.start()
+            time.sleep(0.01)  # a link that was heard just now is not looked at
+            assert connection.ask(COUNT) == [1]
+            with connection.pipeline() as pipeline:
+                promise = pipeline.ask(COUNT)
+            assert promise.get() == [2]
+            server.end()
+            server.start()
+        assert connection.links >= 4
+
+
 def test_idempotent_requests_outlast_a_server_that_is_killed_under_them() -> None:
     with Server() as server, Connection(server.address, KEY) as connection:
         for _ in range(3):

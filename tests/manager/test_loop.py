@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from garrison._core import ChannelError
+from garrison.errors import ManagerLost
 from garrison.manager._channel import BYE, DONE, REFUSED, ClientChannel
 from garrison.manager._connection import Connection
 from garrison.manager._doors import raise_descriptor_limit
@@ -202,6 +203,33 @@ def test_a_service_that_drops_a_session_in_the_middle_of_a_batch() -> None:
         assert other.heard() == [(1, DONE, [])]
 
 
+@pytest.mark.parametrize("where", ["opened", "closed", "cancelled", "batch_begin"])
+def test_a_service_that_fails_loses_one_peer_and_not_the_server(where: str) -> None:
+    class Broken(Service):
+        def break_here(self, session: Session, *rest: Any) -> None:
+            if session.hello == ["victim"]:
+                raise RuntimeError("a mistake in the service")
+            getattr(Service, where)(self, session, *rest)
+
+    setattr(Broken, where, Broken.break_here)
+    with serving(Broken()) as server, server.connect() as honest:
+        with contextlib.suppress(ManagerLost, TimeoutError):
+            victim = server.connect(hello=("victim",), timeout=0.1)
+            victim.ask(LATER, timeout=0.01)
+        victim.close()
+        assert honest.ask(ECHO, 1) == [1]
+
+
+def test_a_failure_may_say_anything() -> None:
+    with by_hand() as hand:
+        peer = hand.known_peer()
+        peer.say(1, LATER)
+        hand.turns()
+        peer.session.fail(1, "OSError", "no such file: \udcff")
+        hand.turns()
+        assert peer.heard() == [(1, REFUSED, ["OSError", "no such file: \\udcff", b""])]
+
+
 def test_calls_and_timers() -> None:
     with by_hand() as hand:
         called: list[Any] = []
@@ -211,8 +239,6 @@ def test_calls_and_timers() -> None:
         loop.call_later(0.001, called.append, 2)
         loop.call_later(0.0, called.append, "never").cancel()
         loop.call_soon_threadsafe(lambda: 1 // 0)
-        loop.turn()
-        assert called == [1]
         while len(called) < 3:
             loop.turn()
         assert called == [1, 2, 3]

@@ -136,14 +136,14 @@ def take_and_add(tallies: Any, done: Any) -> None:
 
 
 def visit(address: Any, key: bytes) -> None:
-    client = Client(address, key)
+    client: Any = Client(address, key)
     client.connect()
     client.the_tally().add(5)
 
 
 def own_a_manager(told: Any) -> None:
     """Start a manager, tell where it is, and wait to be killed."""
-    manager = Manager()
+    manager: Any = Manager()
     manager.start()
     tally = manager.Tally()
     tally.add()

@@ -47,6 +47,9 @@ class Service:
     def cancelled(self, session: Session, rid: int) -> None:
         self._note(self.cancels, rid)
 
+    def stopping(self) -> None:
+        pass
+
     def batch_begin(self, session: Session) -> None:
         self.wrong_batches += self._depth != 0
         self._depth = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import decimal
 import os
+import random
 import struct
 import threading
 from collections.abc import Callable
@@ -21,9 +22,11 @@ from .tools import (
     LIST,
     QUEUE,
     SET,
+    WORDS,
     Face,
     Hooks,
     Link,
+    folder_place,
     open_store,
 )
 
@@ -616,3 +619,55 @@ def test_a_closed_store_says_so(store: Store) -> None:
     assert walk.next(256) == list(range(256))
     with pytest.raises(ValueError, match="closed"):
         walk.next(1)
+
+
+def test_a_process_opens_a_store_once(tmp_path: Path) -> None:
+    with open_store(folder=tmp_path) as store:
+        c, _ = store.named("d", DICT)
+        with pytest.raises(ValueError, match="already"):
+            _core.Store(
+                folder_place(tmp_path),
+                HOOKS,
+                WORDS.lock,
+                WORDS.bells,
+                size=1 << 26,
+                in_memory=False,
+                sync=False,
+                owner=1,
+            )
+        store.dict_set(c, 1, 1)
+
+
+def test_mutated_encodings_are_taken_or_refused(store: Store) -> None:
+    chance = random.Random(3)
+    d, a = store.create(DICT), store.create(LIST)
+    view = store.view(7)
+    seeds = [_core.encode_value(value, HOOKS) for value in [*VALUES[:18], {"a": [1, {2, (3,)}]}]]
+    seeds += [b"\x09\x02\x00\x00\x00i\x01", b"\x11\x02" + a.to_bytes(8, "little") + bytes(8)]
+    refused = 0
+    for _ in range(4000):
+        data = bytearray(chance.choice(seeds)[:300])
+        for _ in range(chance.randrange(4)):
+            match chance.randrange(3):
+                case 0 if data:
+                    data[chance.randrange(len(data))] = chance.choice([0, 1, 2, 0x12, 255])
+                case 1:
+                    data.insert(chance.randrange(len(data) + 1), chance.randrange(256))
+                case _:
+                    del data[chance.randrange(len(data) + 1) :]
+        attempts: list[tuple[Callable[..., object], tuple[Any, ...]]] = [
+            (view.list_append, (a, bytes(data))),
+            (view.dict_set, (d, bytes(data), b"\x00")),
+            (view.dict_set, (d, (bytes(data), bytes(data)), b"\x00")),
+        ]
+        for operation, args in attempts:
+            try:
+                operation(*args)
+            except ValueError:
+                refused += 1
+    assert 1000 < refused < 12_000
+    assert store.audit() == []
+    for value in view.scan(a):
+        assert value
+    while store.sweep():
+        pass

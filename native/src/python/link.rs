@@ -12,11 +12,13 @@ use pyo3::types::PyList;
 use std::io::{Error, ErrorKind};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Requests that are only queued are sent when they are that many bytes.
 const QUEUED: usize = 1 << 16;
 const GONE: i32 = -1;
+/// A server that was heard so short a time ago is there.
+const FRESH: Duration = Duration::from_millis(2);
 
 pyo3::create_exception!(
     garrison,
@@ -41,12 +43,16 @@ struct State {
     reading: bool,
     writing: bool,
     sleepers: usize,
+    /// When something came last.
+    heard: Instant,
 }
 
 /// How one slice of waiting has ended.
 enum Turn {
     Reply(u8, Vec<u8>),
     End(End, Fate),
+    /// Nobody may expect a reply to this.
+    Gone,
     Nothing,
 }
 
@@ -63,6 +69,7 @@ impl Link {
             reading: false,
             writing: false,
             sleepers: 0,
+            heard: Instant::now(),
         };
         Ok(Self { fd: AtomicI32::new(fd), most, state: Mutex::new(state), news: Condvar::new() })
     }
@@ -80,60 +87,22 @@ impl Link {
         let payload = self.encoded(fields)?;
         let number = {
             let mut state = self.lock();
+            state.notice_end(self.fd());
             let number = state.client.ask(verb, &payload);
             state.send(self.fd());
             number
         };
         drop(payload);
-        self.wait_for(py, number, &patience)
-    }
-
-    /// Queue a request: its number, for `wait`. It is sent by `flush`, or with others.
-    fn put(&self, verb: u8, fields: &Bound<'_, PyAny>) -> PyResult<u32> {
-        let payload = self.encoded(fields)?;
-        let mut state = self.lock();
-        let number = state.client.ask(verb, &payload);
-        if state.client.owed() > QUEUED {
-            state.send(self.fd());
+        let waited = self.wait_for(py, number, &patience);
+        if !matches!(waited, Ok(Some(_))) {
+            self.forget(number);
         }
-        Ok(number)
+        waited.map(|reply| reply.expect("nobody else knows the number"))
     }
 
     /// Send what is queued, as far as it goes without waiting; `wait` sends the rest.
     fn flush(&self) {
         self.lock().send(self.fd());
-    }
-
-    /// Wait for the reply to a request.
-    #[pyo3(signature = (number, timeout=None))]
-    fn wait<'py>(
-        &self,
-        py: Python<'py>,
-        number: u32,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<(u8, Bound<'py, PyList>)> {
-        self.wait_for(py, number, &Patience::of_timeout(timeout)?)
-    }
-
-    /// The replies to these requests, as far as they have come without a gap.
-    fn arrived<'py>(
-        &self,
-        py: Python<'py>,
-        numbers: Vec<u32>,
-    ) -> PyResult<Vec<(u8, Bound<'py, PyList>)>> {
-        let replies: Vec<_> = {
-            let mut state = self.lock();
-            numbers.into_iter().map_while(|number| state.client.reply(number)).collect()
-        };
-        let read = |(status, payload): (u8, Vec<u8>)| Ok((status, fields::read(py, &payload)?));
-        replies.into_iter().map(read).collect()
-    }
-
-    /// Drop the reply to a request when it comes, and tell the server that nobody waits for it.
-    fn forget(&self, number: u32) {
-        let mut state = self.lock();
-        state.client.forget(number);
-        state.send(self.fd());
     }
 
     /// Why nothing can be asked any more, or None.
@@ -144,10 +113,9 @@ impl Link {
 
     /// Take in what came while nobody waited, such as a farewell; whether the link still stands.
     fn look(&self) -> bool {
-        let fd = self.fd();
         let mut state = self.lock();
-        if !state.reading {
-            state.receive_all(fd);
+        if !state.reading && state.client.end().is_none() {
+            state.receive_all(self.fd());
         }
         state.client.end().is_none()
     }
@@ -162,6 +130,9 @@ impl Link {
             unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
         }
         self.tell(&state);
+        if !state.reading && !state.writing {
+            close(self.fd.swap(GONE, Ordering::Relaxed));
+        }
     }
 
     /// In a forked child: close this process's descriptor and leave the connection to the parent.
@@ -194,17 +165,42 @@ impl Link {
         Ok(payload)
     }
 
-    fn wait_for<'py>(
+    /// Queue a request: its number. It is sent by `flush`, or with others.
+    pub fn put(&self, verb: u8, fields: &Bound<'_, PyAny>) -> PyResult<u32> {
+        let payload = self.encoded(fields)?;
+        let mut state = self.lock();
+        state.notice_end(self.fd());
+        let number = state.client.ask(verb, &payload);
+        if state.client.owed() > QUEUED {
+            state.send(self.fd());
+        }
+        Ok(number)
+    }
+
+    /// Drop the reply to a request when it comes, and tell the server that nobody waits for it.
+    fn forget(&self, number: u32) {
+        let mut state = self.lock();
+        state.client.forget(number);
+        state.send(self.fd());
+    }
+
+    /// Drop the reply to a request when it comes.
+    pub fn ignore(&self, number: u32) {
+        self.lock().client.ignore(number);
+    }
+
+    /// Wait for the reply to a request; None if it was taken already.
+    pub fn wait_for<'py>(
         &self,
         py: Python<'py>,
         number: u32,
         patience: &Patience,
-    ) -> PyResult<(u8, Bound<'py, PyList>)> {
+    ) -> PyResult<Option<(u8, Bound<'py, PyList>)>> {
         loop {
             match without_gil(py, || self.turn(number, patience)) {
                 Turn::Reply(status, payload) => {
                     return match fields::read(py, &payload) {
-                        Ok(fields) => Ok((status, fields)),
+                        Ok(fields) => Ok(Some((status, fields))),
                         Err(error) => Err(error.into()),
                     }
                 }
@@ -212,15 +208,13 @@ impl Link {
                     let unknown = fate == Fate::Unknown;
                     return Err(LinkBroken::new_err((end.reason, unknown, end.for_good)));
                 }
+                Turn::Gone => return Ok(None),
                 Turn::Nothing => {}
             }
-            let given_up = match py.check_signals() {
-                Err(error) => error,
-                Ok(()) if patience.is_over() => PyTimeoutError::new_err("no reply in time"),
-                Ok(()) => continue,
-            };
-            self.forget(number);
-            return Err(given_up);
+            py.check_signals()?;
+            if patience.is_over() {
+                return Err(PyTimeoutError::new_err("no reply in time"));
+            }
         }
     }
 
@@ -233,6 +227,9 @@ impl Link {
         loop {
             if let Some((status, payload)) = state.client.reply(number) {
                 return Turn::Reply(status, payload);
+            }
+            if !state.client.expects(number) {
+                return Turn::Gone;
             }
             if let Some(end) = state.client.end() {
                 return Turn::End(end.clone(), state.client.fate(number));
@@ -328,11 +325,21 @@ impl State {
         full
     }
 
+    /// See whether the server has gone while nobody read: what is sent now would be of unknown fate.
+    fn notice_end(&mut self, fd: i32) {
+        let unheard = !self.reading && self.client.end().is_none() && self.heard.elapsed() > FRESH;
+        if unheard {
+            self.receive_all(fd);
+            self.heard = Instant::now();
+        }
+    }
+
     /// What lies in `scratch` has come; false if nothing has because a signal or the time did.
     fn took(&mut self, came: Result<usize, Error>) -> bool {
         match came {
             Ok(0) => self.client.finish("the server has closed the connection".to_owned()),
             Ok(count) => {
+                self.heard = Instant::now();
                 if let Err(fault) = self.client.feed(&self.scratch[..count]) {
                     self.client.finish(format!("the server has sent {fault}"));
                 }
@@ -378,7 +385,7 @@ fn limit_waits(fd: i32) -> Result<(), Error> {
 }
 
 /// Wait until the socket can be used; false if a signal came first.
-fn poll(fd: i32, reads: bool, writes: bool, limit: std::time::Duration) -> bool {
+fn poll(fd: i32, reads: bool, writes: bool, limit: Duration) -> bool {
     let wanted = if reads { libc::POLLIN } else { 0 } | if writes { libc::POLLOUT } else { 0 };
     let mut entry = libc::pollfd { fd, events: wanted, revents: 0 };
     let time = libc::timespec {

@@ -19,6 +19,7 @@ mod number;
 mod parcel;
 mod parent;
 mod process;
+mod promise;
 mod queue;
 mod quick;
 mod semaphore;
@@ -107,6 +108,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("LinkBroken", module.py().get_type::<link::LinkBroken>())?;
     module.add_class::<noise::Noise>()?;
     module.add_class::<link::Link>()?;
+    module.add_class::<promise::Promise>()?;
     module.add_class::<block::Block>()?;
     store::add_to(module)?;
     module.add_class::<table::Table>()?;

@@ -10,6 +10,7 @@ mod decode;
 mod encode;
 mod engine;
 mod failure;
+mod functions;
 mod lives;
 mod mappings;
 mod scan;
@@ -18,7 +19,7 @@ mod sequences;
 use crate::store::bells::{Bells, BELLS, LINE};
 use crate::store::encoding::keys::Key;
 use crate::store::lmdb::{Options, Reading};
-use crate::store::transaction::Writing;
+use crate::store::transaction::{head, Writing};
 use crate::store::{self, Error};
 use encode::{Encoder, Value};
 use engine::Engine;
@@ -31,6 +32,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::lock::PyLock;
 use super::spot::PySpot;
+
+/// Items that take longer than handing the GIL over does.
+const LONG: u64 = 4096;
 
 /// Containers in shared memory or in a file; every method that works on one is a single step.
 #[pyclass(frozen, weakref, name = "Store", module = "garrison._core")]
@@ -68,7 +72,7 @@ impl PyStore {
         if bells.spot.len < BELLS * LINE || bells.spot.offset % LINE != 0 {
             return Err(PyValueError::new_err("bells need 4096 bytes that begin at a cache line"));
         }
-        let size = size.max(1 << 16).next_multiple_of(store::lmdb::PAGE);
+        let size = size.max(1 << 16).next_multiple_of(1 << 16);
         let options = Options { size, in_memory, sync };
         let bells = Bells::new(bells.spot.clone());
         let engine = Engine::new(place, hooks, lock.lock.clone(), bells, options)?;
@@ -162,6 +166,20 @@ impl PyStore {
         self.engine.get().write(py, self.view, self.wait, run)
     }
 
+    /// The same for what takes a while.
+    fn write_at_length<T>(
+        &self,
+        py: Python<'_>,
+        run: impl FnOnce(&mut Writing) -> store::Result<T>,
+    ) -> Result<T, Failure> {
+        self.engine.get().write_at_length(py, self.view, self.wait, run)
+    }
+
+    /// Whether a container has so many items that other threads should not wait for all of them.
+    fn is_long(&self, py: Python<'_>, c: u64) -> Result<bool, Failure> {
+        self.read(py, |reading| Ok(head(reading, c)?.len > LONG))
+    }
+
     fn encoder<'a, 'py>(&'a self, py: Python<'py>) -> Encoder<'a, 'py> {
         let engine = self.engine.get();
         Encoder::new(engine.hooks.bind(py), &engine.uuid)
@@ -250,7 +268,7 @@ fn checked_kind(kind: u8) -> Result<u8, Failure> {
 
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     failure::add_to(module)?;
-    encode::add_to(module)?;
+    functions::add_to(module)?;
     module.add_class::<scan::Scan>()?;
     module.add_class::<block::StoreBlock>()?;
     module.add_class::<PyStore>()

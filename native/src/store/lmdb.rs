@@ -5,18 +5,22 @@
 
 use super::room::Room;
 use super::{Error, Result};
+use crate::segment::generation;
 use lmdb_master_sys as ffi;
 use std::cell::Cell as Slot;
 use std::ffi::CString;
-use std::marker::PhantomData;
 use std::path::Path;
 use std::ptr::null_mut;
+use std::sync::{Mutex, PoisonError};
+
+mod transactions;
+
+pub use transactions::{Cursor, ReadTransaction, Reading, Record, WriteTransaction};
 
 /// How many transactions may read at a time, in all processes.
 pub const READERS: u32 = 4096;
 /// LMDB's `mt_next_pgno` lies behind two pointers, a number and a mutex.
 const NEXT_PAGE_AT: usize = 24 + size_of::<libc::pthread_mutex_t>();
-pub const PAGE: u64 = 4096;
 
 fn check(code: libc::c_int) -> Result<()> {
     if code == ffi::MDB_SUCCESS {
@@ -82,6 +86,38 @@ pub struct Env {
     pages: usize,
     /// Readers are checked when the file has grown beyond.
     checked: Slot<u64>,
+    _file: Claimed,
+}
+
+/// Files of which this process has an environment: a fork's count, device and inode. When a second one
+/// of the same file is closed, the system drops the locks of the first.
+static OPEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+type File = (u64, u64, u64);
+
+struct Claimed(File);
+
+fn claim(path: &Path) -> Result<Claimed> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let mut how = std::fs::OpenOptions::new();
+    let made = how.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let found = made.open(path.join("data.mdb")).and_then(|file| file.metadata());
+    let found = found.map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    let file = (generation(), found.dev(), found.ino());
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    open.retain(|(forks, ..)| *forks == generation());
+    if open.contains(&file) {
+        return Err(Error::Value("this process has the store open already; use that one".into()));
+    }
+    open.push(file);
+    Ok(Claimed(file))
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|file| *file != self.0);
+    }
 }
 
 // SAFETY: used under the GIL, and by the one thread that has a transaction.
@@ -98,6 +134,7 @@ pub struct Facts {
 impl Env {
     pub fn open(path: &Path, options: &Options, room: Room) -> Result<Self> {
         use std::os::unix::ffi::OsStrExt;
+        let file = claim(path)?;
         let text = CString::new(path.as_os_str().as_bytes())
             .map_err(|_| Error::Value("a path with a zero byte".into()))?;
         let mut flags = ffi::MDB_NOTLS | ffi::MDB_NORDAHEAD;
@@ -115,7 +152,7 @@ impl Env {
                 .and_then(|()| check(ffi::mdb_env_open(raw, text.as_ptr(), flags, 0o600)))
         };
         let (limit, checked) = (null_mut(), Slot::new(256));
-        let mut env = Self { raw, fd: -1, room, limit, pages: 0, checked };
+        let mut env = Self { raw, fd: -1, room, limit, pages: 0, checked, _file: file };
         opened?;
         // SAFETY: it is open.
         check(unsafe { ffi::mdb_env_get_fd(raw, &raw mut env.fd) })?;
@@ -125,15 +162,18 @@ impl Env {
 
     /// The map's size, another number, and the map's pages follow each other in LMDB's `MDB_env`.
     fn find_limit(&mut self) -> Result<()> {
-        // SAFETY: the struct is longer than that, and a struct of numbers and pointers.
-        let size = unsafe {
+        // SAFETY: structs of numbers and pointers, which the calls fill.
+        let (size, page) = unsafe {
             let mut info: ffi::MDB_envinfo = std::mem::zeroed();
+            let mut stat: ffi::MDB_stat = std::mem::zeroed();
             ffi::mdb_env_info(self.raw, &raw mut info);
-            info.me_mapsize as usize
+            ffi::mdb_env_stat(self.raw, &raw mut stat);
+            (info.me_mapsize as usize, stat.ms_psize as usize)
         };
         let words = self.raw.cast::<usize>();
-        self.pages = size / PAGE as usize;
-        // SAFETY: as above.
+        self.room.page = page as u64;
+        self.pages = size / page;
+        // SAFETY: the struct is longer than that.
         let is_there =
             |&at: &usize| unsafe { *words.add(at) == size && *words.add(at + 2) == self.pages };
         let at = (0..30).find(is_there).ok_or_else(unknown_layout)?;
@@ -157,7 +197,7 @@ impl Env {
     pub fn explain(&self, error: Error) -> Error {
         let reserved = self.room.reserved();
         match error {
-            Error::Full(_) if reserved < self.pages as u64 * PAGE => {
+            Error::Full(_) if reserved < self.pages as u64 * self.room.page => {
                 Error::Full(format!("there is no memory for more than its {reserved} bytes"))
             }
             // LMDB says so when less was written than it has asked for.
@@ -271,235 +311,5 @@ impl Drop for Env {
         // SAFETY: nobody has it any more. In a forked child it closes what was inherited, and touches
         // only readers of this very process.
         unsafe { ffi::mdb_env_close(self.raw) };
-    }
-}
-
-/// Where records are looked up.
-#[derive(Clone, Copy)]
-pub struct Reading<'t> {
-    raw: *mut ffi::MDB_txn,
-    _transaction: PhantomData<&'t ()>,
-}
-
-/// The one database.
-const MAIN: ffi::MDB_dbi = 1;
-
-impl<'t> Reading<'t> {
-    #[inline]
-    pub fn get(&self, key: &[u8]) -> Result<Option<&'t [u8]>> {
-        let mut found = value(&[]);
-        let mut key = value(key);
-        // SAFETY: the transaction lives for `'t`, and so do the bytes.
-        unsafe {
-            match ffi::mdb_get(self.raw, MAIN, &raw mut key, &raw mut found) {
-                ffi::MDB_SUCCESS => Ok(Some(bytes(&found))),
-                ffi::MDB_NOTFOUND => Ok(None),
-                code => Err(failure(code)),
-            }
-        }
-    }
-
-    pub fn cursor(&self) -> Result<Cursor<'t>> {
-        let mut raw = null_mut();
-        // SAFETY: the transaction lives for `'t`, which the cursor does not outlive.
-        check(unsafe { ffi::mdb_cursor_open(self.raw, MAIN, &raw mut raw) })?;
-        Ok(Cursor { raw, _transaction: PhantomData })
-    }
-}
-
-/// A record's key and what is stored there.
-pub type Record<'t> = (&'t [u8], &'t [u8]);
-
-/// A walk over records, in the order of their keys.
-pub struct Cursor<'t> {
-    raw: *mut ffi::MDB_cursor,
-    _transaction: PhantomData<&'t ()>,
-}
-
-impl<'t> Cursor<'t> {
-    fn step(&mut self, key: &[u8], how: ffi::MDB_cursor_op) -> Result<Option<Record<'t>>> {
-        let (mut key, mut found) = (value(key), value(&[]));
-        // SAFETY: the transaction lives for `'t`, and so do the bytes.
-        unsafe {
-            match ffi::mdb_cursor_get(self.raw, &raw mut key, &raw mut found, how) {
-                ffi::MDB_SUCCESS => Ok(Some((bytes(&key), bytes(&found)))),
-                ffi::MDB_NOTFOUND => Ok(None),
-                code => Err(failure(code)),
-            }
-        }
-    }
-
-    /// The first record at or behind a key.
-    pub fn seek(&mut self, key: &[u8]) -> Result<Option<Record<'t>>> {
-        self.step(key, ffi::MDB_SET_RANGE)
-    }
-
-    /// The last record in front of a key.
-    pub fn seek_before(&mut self, key: &[u8]) -> Result<Option<Record<'t>>> {
-        match self.seek(key)? {
-            Some(_) => self.step(&[], ffi::MDB_PREV),
-            None => self.step(&[], ffi::MDB_LAST),
-        }
-    }
-
-    pub fn following(&mut self) -> Result<Option<Record<'t>>> {
-        self.step(&[], ffi::MDB_NEXT)
-    }
-
-    pub fn previous(&mut self) -> Result<Option<Record<'t>>> {
-        self.step(&[], ffi::MDB_PREV)
-    }
-}
-
-impl Drop for Cursor<'_> {
-    fn drop(&mut self) {
-        // SAFETY: open, and its transaction has not ended.
-        unsafe { ffi::mdb_cursor_close(self.raw) };
-    }
-}
-
-/// A transaction that reads; it can be put aside and taken up again.
-pub struct ReadTransaction {
-    raw: *mut ffi::MDB_txn,
-}
-
-// SAFETY: tied to no thread (MDB_NOTLS), and used under the GIL.
-unsafe impl Send for ReadTransaction {}
-
-impl ReadTransaction {
-    /// See what was committed last.
-    #[inline]
-    pub fn renew(&self) -> Result<()> {
-        // SAFETY: it was put aside.
-        check(unsafe { ffi::mdb_txn_renew(self.raw) })
-    }
-
-    /// Put it aside: no page is kept for it.
-    #[inline]
-    pub fn reset(&self) {
-        // SAFETY: it is in use; what it has shown is borrowed no longer.
-        unsafe { ffi::mdb_txn_reset(self.raw) };
-    }
-
-    #[inline]
-    pub fn reading(&self) -> Reading<'_> {
-        Reading { raw: self.raw, _transaction: PhantomData }
-    }
-
-    /// It was inherited by a fork, and is another process's.
-    pub fn forget(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for ReadTransaction {
-    fn drop(&mut self) {
-        // SAFETY: nobody has it any more.
-        unsafe { ffi::mdb_txn_abort(self.raw) };
-    }
-}
-
-/// A transaction that writes, in the hands of the thread that has begun it.
-pub struct WriteTransaction {
-    raw: *mut ffi::MDB_txn,
-}
-
-// SAFETY: it is kept where other threads see it, and used by its own alone.
-unsafe impl Send for WriteTransaction {}
-unsafe impl Sync for WriteTransaction {}
-
-impl WriteTransaction {
-    #[inline]
-    pub fn reading(&self) -> Reading<'_> {
-        Reading { raw: self.raw, _transaction: PhantomData }
-    }
-
-    /// The first page behind all that are in use.
-    #[inline]
-    pub fn next_page(&self) -> u64 {
-        next_page(self.raw)
-    }
-
-    pub fn id(&self) -> u64 {
-        // SAFETY: it has not ended.
-        unsafe { ffi::mdb_txn_id(self.raw) as u64 }
-    }
-
-    /// Write a record that is made of parts.
-    #[inline]
-    pub fn put(&mut self, key: &[u8], parts: &[&[u8]]) -> Result<()> {
-        let len = parts.iter().map(|part| part.len()).sum();
-        let mut key = value(key);
-        let mut place = ffi::MDB_val { mv_size: len, mv_data: null_mut() };
-        // SAFETY: it has not ended; LMDB gives a place of that many bytes.
-        unsafe {
-            let (key, data) = (&raw mut key, &raw mut place);
-            check(ffi::mdb_put(self.raw, MAIN, key, data, ffi::MDB_RESERVE))?;
-            let mut to: *mut u8 = place.mv_data.cast();
-            for part in parts {
-                to.copy_from_nonoverlapping(part.as_ptr(), part.len());
-                to = to.add(part.len());
-            }
-        }
-        Ok(())
-    }
-
-    /// Delete a record; false if there was none.
-    #[inline]
-    pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
-        let mut key = value(key);
-        // SAFETY: it has not ended.
-        match unsafe { ffi::mdb_del(self.raw, MAIN, &raw mut key, null_mut()) } {
-            ffi::MDB_SUCCESS => Ok(true),
-            ffi::MDB_NOTFOUND => Ok(false),
-            code => Err(failure(code)),
-        }
-    }
-
-    /// Delete the first records whose keys begin like this, so many at most, and show each before; how
-    /// many there were.
-    pub fn delete_range(
-        &mut self,
-        begin: &[u8],
-        most: u64,
-        mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
-    ) -> Result<u64> {
-        let mut cursor = self.reading().cursor()?;
-        let mut record = cursor.seek(begin)?;
-        let mut done = 0;
-        while let Some((key, found)) = record.filter(|(key, _)| key.starts_with(begin)) {
-            if done == most {
-                break;
-            }
-            each(key, found)?;
-            // SAFETY: it is open, and stands on a record, which is not looked at any more.
-            check(unsafe { ffi::mdb_cursor_del(cursor.raw, 0) })?;
-            done += 1;
-            record = cursor.following()?;
-        }
-        Ok(done)
-    }
-
-    pub fn commit(self) -> Result<()> {
-        let raw = self.raw;
-        std::mem::forget(self);
-        // SAFETY: it has not ended, and does now, whatever the answer is.
-        check(unsafe { ffi::mdb_txn_commit(raw) })
-    }
-
-    pub fn abort(self) {
-        drop(self);
-    }
-
-    /// It was inherited by a fork, and is another process's.
-    pub fn forget(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for WriteTransaction {
-    fn drop(&mut self) {
-        // SAFETY: it has not ended.
-        unsafe { ffi::mdb_txn_abort(self.raw) };
     }
 }

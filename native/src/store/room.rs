@@ -6,7 +6,6 @@
 //! ahead is a guess on the safe side; that nothing beyond the mark is written does not depend on it:
 //! LMDB takes the mark for the end of the file.
 
-use super::lmdb::PAGE;
 use super::{Error, Result};
 use crate::chunk::Spot;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,11 +28,13 @@ pub struct Room {
     spot: Spot,
     offset: usize,
     size: u64,
+    /// Bytes of a page of LMDB's.
+    pub page: u64,
 }
 
 impl Room {
     pub fn new(spot: Spot, offset: usize, size: u64) -> Self {
-        Self { spot, offset, size }
+        Self { spot, offset, size, page: 4096 }
     }
 
     fn mark(&self) -> &AtomicU64 {
@@ -49,7 +50,7 @@ impl Room {
     /// Pages that may be used: by who frees others, or by everybody.
     #[inline]
     pub fn pages(&self, frees: bool) -> u64 {
-        let pages = self.reserved().min(self.size) / PAGE;
+        let pages = self.reserved().min(self.size) / self.page;
         let spare = if frees { 0 } else { spare(pages) };
         pages.saturating_sub(spare)
     }
@@ -57,16 +58,22 @@ impl Room {
     /// Whether a record of so many bytes can be written, and all be committed, without more memory.
     #[inline]
     pub fn is_enough(&self, next_page: u64, bytes: usize) -> bool {
-        needed(next_page, bytes) <= self.pages(false) || self.reserved() >= self.size
+        self.needed(next_page, bytes) <= self.pages(false) || self.reserved() >= self.size
+    }
+
+    #[inline]
+    fn needed(&self, next_page: u64, bytes: usize) -> u64 {
+        let pages = next_page + bytes as u64 / self.page + FOR_A_RECORD + FOR_A_COMMIT;
+        pages + pages / SHARE_FOR_A_COMMIT
     }
 
     /// Reserve more, if there is more. If not, what is free inside may do.
     #[cold]
     pub fn grow(&self, fd: i32, next_page: u64, bytes: usize) -> Result<()> {
         let reserved = self.reserved();
-        let pages = needed(next_page, bytes);
+        let pages = self.needed(next_page, bytes);
         // Of what is there then a part is to spare.
-        let enough = ((pages + 2 * spare(pages)) * PAGE).min(self.size);
+        let enough = ((pages + 2 * spare(pages)) * self.page).min(self.size);
         let generous = (reserved + (reserved / 4).clamp(LEAST, MOST)).clamp(enough, self.size);
         for now in [generous, enough] {
             match reserve(fd, reserved, now).map_err(|error| error.raw_os_error()) {
@@ -90,11 +97,6 @@ impl Room {
 
 fn spare(pages: u64) -> u64 {
     (pages / SPARE_SHARE).clamp(LEAST_SPARE, MOST_SPARE)
-}
-
-fn needed(next_page: u64, bytes: usize) -> u64 {
-    let pages = next_page + bytes as u64 / PAGE + FOR_A_RECORD + FOR_A_COMMIT;
-    pages + pages / SHARE_FOR_A_COMMIT
 }
 
 fn reserve(fd: i32, from: u64, to: u64) -> std::io::Result<()> {

@@ -1,7 +1,7 @@
 //! A transaction that writes, with all that its operations share.
 
 use super::bells::{Bells, ALL, GLOBAL};
-use super::lmdb::{Env, Reading, WriteTransaction, PAGE};
+use super::lmdb::{Env, Reading, WriteTransaction};
 use super::records::{prefix, Head, Meta, HEAD, HEAD_LEN, META};
 use super::{kind, Error, Result};
 use std::sync::Arc;
@@ -144,7 +144,7 @@ impl Writing {
         self.will_free();
         let mut done = 0;
         while done < most {
-            self.ensure_room(STEP as usize * PAGE as usize)?;
+            self.ensure_room(STEP as usize * self.env.room.page as usize)?;
             let step = STEP.min(most - done);
             let now = self.transaction.delete_range(begin, step, &mut each);
             let now = now.map_err(|error| self.env.explain(error))?;

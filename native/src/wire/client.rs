@@ -90,6 +90,16 @@ impl Client {
         }
     }
 
+    /// Drop the reply when it comes.
+    pub fn ignore(&mut self, number: u32) {
+        self.slots.remove(&number);
+    }
+
+    /// Whether somebody waits for this reply.
+    pub fn expects(&self, number: u32) -> bool {
+        self.slots.contains_key(&number)
+    }
+
     /// Bytes to be sent now; none if there is nothing.
     pub fn to_send(&mut self) -> Result<&[u8], Fault> {
         self.channel.to_send()

@@ -7,7 +7,7 @@ pub const HEAD: usize = 9;
 /// Set in a verb: another frame of the same number goes on with this message.
 pub const MORE: u8 = 0x80;
 /// A longer message is sent in parts of this size, so that others can go between.
-pub const PART: usize = 1 << 20;
+pub const PART: usize = 1 << 16;
 /// Messages of one peer that may have arrived in part at the same time.
 const UNFINISHED: usize = 256;
 
@@ -16,6 +16,7 @@ pub fn put(out: &mut Vec<u8>, number: u32, verb: u8, payload: &[u8]) {
     if payload.is_empty() {
         return head(out, 0, number, verb);
     }
+    out.reserve(payload.len() + payload.len().div_ceil(PART) * HEAD);
     let mut parts = payload.chunks(PART).peekable();
     while let Some(part) = parts.next() {
         let more = if parts.peek().is_some() { MORE } else { 0 };
@@ -74,7 +75,9 @@ impl Frames {
         }
         let used = plain.len() - rest.len();
         plain.drain(..used);
-        shrink(&mut plain);
+        if self.parts.is_empty() {
+            shrink(&mut plain);
+        }
         self.plain = plain;
         Ok(())
     }

@@ -9,7 +9,6 @@ from garrison.manager._refusals import RemoteError
 from garrison.manager._server import Server
 from garrison.manager._sync_manager import SyncManager
 
-
 __all__ = [
     "AutoProxy",
     "BaseManager",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from garrison.manager import _clients, _proxy
 from garrison.manager import _verbs as verbs
 from garrison.manager._keys import check_key
+from garrison.manager._limits import Limits
 from garrison.manager._listener import Listener
 from garrison.manager._objects import Registered
 from garrison.manager._serializers import serializer as find_serializer
@@ -57,6 +58,8 @@ class BaseManager:
         How the server process is started.
     shutdown_timeout : float
         Seconds that the server has to end before it is terminated.
+    limits : Limits, optional
+        How much the server takes from its clients, and how long both wait for each other.
 
     Examples
     --------
@@ -89,6 +92,7 @@ class BaseManager:
         ctx: Any = None,
         *,
         shutdown_timeout: float = 1.0,
+        limits: Limits | None = None,
     ) -> None:
         self._has_key = authkey is not None
         if authkey is None:
@@ -98,8 +102,9 @@ class BaseManager:
         self._authkey: Any = process.AuthenticationString(authkey)  # type: ignore[attr-defined]
         self._state = State()
         self._serializer = serializer
-        self._ctx: Any = ctx or context._default_context  # type: ignore[attr-defined]
+        self._ctx: Any = ctx or context._default_context
         self._shutdown_timeout = shutdown_timeout
+        self._limits = limits or Limits()
         self._process: Any = None
 
     # -- starting, finding, ending ----------------------------------------------------------------
@@ -115,7 +120,8 @@ class BaseManager:
         """Return a server for this process to run: see its ``serve_forever`` and ``address``."""
         self._must_be(State.INITIAL)
         self._check_key()
-        return self._Server(self._registry, self._address, self._authkey, self._serializer)
+        server: Server = self._plan(self._address)
+        return server
 
     def connect(self) -> None:
         """Find the server at this manager's address.
@@ -134,7 +140,8 @@ class BaseManager:
 
     @property
     def _client(self) -> Any:
-        return _clients.client(self._address, bytes(self._authkey), self._serializer)
+        key = bytes(self._authkey)
+        return _clients.client(self._address, key, self._serializer, self._limits)
 
     def start(
         self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()
@@ -156,7 +163,7 @@ class BaseManager:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._check_key()
-        listener = Listener(self._address)
+        listener = Listener(self._address, self._limits)
         try:
             self._launch(listener, initializer, tuple(initargs))
         except BaseException:
@@ -188,9 +195,9 @@ class BaseManager:
             if initializer is not None:
                 reader.recv()
 
-    def _plan(self, listener: Listener) -> Any:
-        """Return a server for another process to run."""
-        return self._Server(self._registry, listener, self._authkey, self._serializer)
+    def _plan(self, place: Any) -> Any:
+        """Return a server for an address, or for a listener that another process is to have."""
+        return self._Server(self._registry, place, self._authkey, self._serializer, self._limits)
 
     @staticmethod
     def _run_server(
@@ -296,7 +303,7 @@ class BaseManager:
         types = method_to_typeid or getattr(chosen, "_method_to_typeid_", None) or None
         for name, made in (types or {}).items():
             if type(name) is not str or type(made) is not str:
-                msg = f"method_to_typeid maps names of methods to names of types, not {name!r} to {made!r}"
+                msg = f"method_to_typeid maps methods to types by name, not {name!r} to {made!r}"
                 raise TypeError(msg)
         entry = Registered(callable, None if exposed is None else tuple(exposed), types, chosen)
         cls._registry[typeid] = entry  # type: ignore[index]

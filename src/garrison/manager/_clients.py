@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 import weakref
-from multiprocessing import process
+from multiprocessing import context, process
 from typing import TYPE_CHECKING, Any
 
 from garrison import _os
@@ -22,6 +22,7 @@ from garrison.manager._serializers import serializer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from garrison.manager._limits import Limits
     from garrison.manager._objects import Objects
 
     Address = Any
@@ -49,16 +50,20 @@ def know_key(address: Address, key: bytes) -> None:
     _keys[address] = key
 
 
-def client(address: Address, key: bytes | None, name: str = "pickle") -> Client | LocalClient:
+def client(
+    address: Address, key: bytes | None, name: str = "pickle", limits: Limits | None = None
+) -> Client | LocalClient:
     """Return this process's way to the server at an address."""
     if address in _local:
         return _local[address]
-    chosen = key or _keys.get(address) or process.current_process().authkey
+    chosen = _keys.get(address) if key is None else key
+    if chosen is None:
+        chosen = process.current_process().authkey
     place = (address, bytes(chosen), name)
     with _making:
         found = _clients.get(place)
         if found is None:
-            found = _clients[place] = Client(address, bytes(chosen), name)
+            found = _clients[place] = Client(address, bytes(chosen), name, limits)
         return found
 
 
@@ -75,15 +80,19 @@ def serve_no_more(address: Address) -> None:
 class Client:
     """The objects of a server in another process."""
 
-    def __init__(self, address: Address, key: bytes, name: str) -> None:
+    def __init__(
+        self, address: Address, key: bytes, name: str, limits: Limits | None = None
+    ) -> None:
         self.address = address
         self._key = key
+        self._limits = limits
         self._connection: Connection | None = None
         self._connecting = threading.Lock()
         self._serializer = serializer(name)
         self._name: tuple[int, bytes] = (0, b"")
         self._server: tuple[int, str] = (0, "")
         self._local = threading.local()
+        self._others: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._rings: weakref.WeakSet[CallRing] = weakref.WeakSet()
 
     @property
@@ -92,7 +101,7 @@ class Client:
         if self._connection is None:
             with self._connecting:
                 if self._connection is None:
-                    made = Connection(self.address, self._key)
+                    made = Connection(self.address, self._key, limits=self._limits)
                     made.on_reconnect.append(_greeting(weakref.ref(self)))
                     self._connection = made
         return self._connection
@@ -128,7 +137,18 @@ class Client:
 
     def another(self) -> Connection:
         """Return one more connection to the same server."""
-        return Connection(self.address, self._key)
+        made = Connection(self.address, self._key, limits=self._limits)
+        self._others.add(made)
+        return made
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the server has shown that it is not just anybody."""
+        return bool(self._key)
+
+    def credentials(self) -> tuple[bytes, ...]:
+        """Return what a child that is being spawned needs to reach the same server."""
+        return (self._key,) if context.get_spawning_popen() is not None else ()
 
     def connect(self) -> None:
         """See whether the server is there, and has the same key."""
@@ -146,6 +166,8 @@ class Client:
             del _clients[place]
         for ring in list(self._rings):
             ring.close()
+        for other in list(self._others):
+            other.close()
         if self._connection is not None:
             self._connection.close()
 
@@ -173,7 +195,7 @@ class Client:
         """Return this thread's way to the server through memory, if they share any."""
         ring, pid = getattr(self._local, "ring", (None, 0))
         if pid == os.getpid() and not (ring is not None and ring.closed):
-            return ring  # type: ignore[no-any-return]
+            return ring
         _ = self.name
         near = isinstance(self.address, str) and self._server[1] == _os.host()
         ring = CallRing(self, self._server[0]) if near else None

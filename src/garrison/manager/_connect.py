@@ -12,6 +12,8 @@ from garrison.manager._sync_manager import SyncManager
 if TYPE_CHECKING:
     import os
 
+    from garrison.manager._limits import Limits
+
 __all__ = ["SCHEME", "connect", "parse_address"]
 
 SCHEME = "garrison://"
@@ -41,7 +43,11 @@ def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]
 
 
 def connect(
-    address: Any, key: bytes | str | os.PathLike[str] | None = None, *, direct: bool = True
+    address: Any,
+    key: bytes | str | os.PathLike[str] | None = None,
+    *,
+    direct: bool = True,
+    limits: Limits | None = None,
 ) -> SyncManager:
     """Find a manager that somebody else has started, on this machine or another.
 
@@ -54,11 +60,15 @@ def connect(
         without a key is on this machine only.
     direct : bool
         Whether to reach containers in memory, if the server is on this machine and of this user.
+        A server without a key is never reached so.
+    limits : Limits, optional
+        How long a server may be silent, among others.
 
     Returns
     -------
     SyncManager
-        Its ``dict("name")`` and so on are the same for everybody who asks for that name.
+        Its ``dict("name")`` and so on are the same for everybody who asks for that name. As a
+        context manager it hangs up at the end of the block.
 
     Raises
     ------
@@ -79,18 +89,21 @@ def connect(
     """
     place = parse_address(address) if isinstance(address, str) and "://" in address else address
     if key is None and is_loopback(place):
-        return _without_key(place, direct=direct)
-    manager = SyncManager(place, key=key) if key is not None else SyncManager(place)
+        return _without_key(place, direct, limits)
+    manager = SyncManager(place, key=key, limits=limits)
     manager.connect(direct=direct)
     return manager
 
 
-def _without_key(place: Any, *, direct: bool) -> SyncManager:
+def _without_key(place: Any, direct: bool, limits: Limits | None) -> SyncManager:
     """Try the key that processes of one program have in common, then none."""
-    manager = SyncManager(place)
+    manager = SyncManager(place, limits=limits)
     try:
         manager.connect(direct=direct)
     except AuthenticationError:
-        manager = SyncManager(place, NO_KEY)
-        manager.connect(direct=direct)
+        manager = SyncManager(place, NO_KEY, limits=limits)
+        try:
+            manager.connect(direct=direct)
+        except AuthenticationError as error:
+            raise AuthenticationError(f"{error}, and give it: key=...") from None
     return manager

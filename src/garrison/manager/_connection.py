@@ -79,8 +79,6 @@ class Connection:
         """Which life of the server this is: another one after a restart."""
         self.links = 0
         """Connections that were made so far in this process."""
-        self.is_pinned = False
-        """What is asked belongs to this very link: if it breaks, nothing is asked on another one."""
         self.on_reconnect: list[Callable[[Connection], Any]] = []
         """Called after each reconnection, and in a forked child after its own first connection;
         what they ask comes before everything else."""
@@ -104,7 +102,12 @@ class Connection:
     # --- Asking ---------------------------------------------------------------------------
 
     def ask(
-        self, verb: int, *fields: Any, timeout: float | None = None, idempotent: bool = False
+        self,
+        verb: int,
+        *fields: Any,
+        timeout: float | None = None,
+        idempotent: bool = False,
+        check: Callable[[], object] | None = None,
     ) -> list[Any]:
         """Send a request and return the fields of its reply.
 
@@ -118,6 +121,9 @@ class Connection:
             Seconds to wait for the reply.
         idempotent : bool
             Whether the request may be carried out twice; then a break is repaired silently.
+        check : callable, optional
+            Called before it is sent and before a connection is made for it: raises if this may not
+            be asked any more.
 
         Raises
         ------
@@ -129,6 +135,8 @@ class Connection:
             If there is no reply in time; the request may have been carried out.
         """
         link = self._link
+        if check is not None:
+            check()  # after the link was read: it is as new as what is checked, or older
         if link is not None:
             try:
                 status, reply = link.ask(verb, fields, timeout)
@@ -138,16 +146,23 @@ class Connection:
                 if status == DONE:
                     return reply
                 raise Refused(*reply)
-        return self._ask_again(verb, fields, timeout, idempotent)
+        return self._ask_again(verb, fields, timeout, idempotent, check)
 
     def _ask_again(
-        self, verb: int, fields: tuple[Any, ...], timeout: float | None, idempotent: bool
+        self,
+        verb: int,
+        fields: tuple[Any, ...],
+        timeout: float | None,
+        idempotent: bool,
+        check: Callable[[], object] | None = None,
     ) -> list[Any]:
-        if self.is_pinned:
-            raise self._lost(verb, "the connection is gone", "it was not carried out")
         deadline = time.monotonic() + self.timeout
         while True:
+            if check is not None:
+                check()
             link = self._restored(deadline, verb)
+            if check is not None:
+                check()
             try:
                 status, reply = link.ask(verb, fields, timeout)
             except LinkBroken as error:
@@ -170,18 +185,30 @@ class Connection:
         what = self._name_of(verb)
         return ManagerLost(f"{what} was asked of {shown(self.address)}, but {reason}; {fate}")
 
-    def tell(self, verb: int, *fields: Any) -> None:
+    def tell(self, verb: int, *fields: Any) -> bool:
         """Send what nobody waits for the reply of; not at all if the connection is broken.
 
-        It never waits, so that a finalizer may do it.
+        It never waits, so that a finalizer may do it. Whether it was sent, as far as is known.
         """
         link = self._link
-        if link is not None and not link.broken:
-            link.forget(link.put(verb, fields))
+        if link is None or link.broken:
+            return False
+        _core.Promise(link, verb, fields, False, None)
+        link.flush()
+        return True
 
-    def pipeline(self) -> Pipeline:
-        """Return a context in which requests are sent together; see `Pipeline`."""
-        return Pipeline(self)
+    @property
+    def stands(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        link = self._link
+        return link is not None and not link.broken
+
+    def pipeline(self, check: Callable[[], object] | None = None) -> Pipeline:
+        """Return a context in which requests are sent together; see `Pipeline`.
+
+        `check` is called before each is sent, as in `ask`.
+        """
+        return Pipeline(self, check)
 
     # --- Connecting -----------------------------------------------------------------------
 

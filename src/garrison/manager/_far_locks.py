@@ -16,7 +16,7 @@ from garrison.errors import LeaseLost, ManagerLost, NotHeld
 from garrison.manager import _clients
 from garrison.manager import _verbs as verbs
 from garrison.manager._connection import Refused
-from garrison.manager._lender import LOAN_OVER, NOT_LENT, NOT_YOURS, UNHELD
+from garrison.manager._lender import LOAN_OVER, NOT_LENT, NOT_YOURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +89,7 @@ class _Far:
             raise
         except BaseException:
             # Such as KeyboardInterrupt: the answer may come, and nobody would take it.
-            self._ask("cancel", thread, mark)
+            self._ask("cancel", mark)
             raise
 
     def __reduce__(self) -> tuple[Any, ...]:

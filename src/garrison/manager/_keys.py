@@ -40,7 +40,7 @@ def write_key(path: Path) -> bytes:
     """Make a new key in a file that only this user can read."""
     key = secrets.token_urlsafe(32).encode()
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as file:
+    with os.fdopen(fd, "wb") as file:
         file.write(key + b"\n")
     return key
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     Borrower = tuple[Hashable, int]
-    Answer = Callable[[Any], None]
+    Answer = Callable[[Any], object]
 
 __all__ = [
     "BarrierLoan",

@@ -187,7 +187,7 @@ class LeasePart(Part):
         lent.loan.wait(waiter)
         self._patiently(lent, waiter, timeout)
 
-    def _cancel(self, peer: Peer, rid: int, lent: Lent, thread: int, mark: int) -> None:
+    def _cancel(self, peer: Peer, rid: int, lent: Lent, mark: int) -> None:
         """Undo a wait whose answer nobody takes, whatever has come of it."""
         waiter = lent.waits.pop((peer.session, mark), None)
         if waiter is not None and not waiter.over:

@@ -32,3 +32,7 @@ class Limits:
     """Seconds for which a peer, owed more than `output`, may take nothing of it."""
     frames_in_turn: int = 256
     """Requests of one peer that are served before it is another's turn."""
+    idle_transaction: float = 10.0
+    """Seconds for which a client's transaction may do nothing: everybody's changes wait for it."""
+    away: float = 60.0
+    """Seconds for which what a client held, or had sent, is kept after it is gone."""

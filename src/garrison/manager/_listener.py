@@ -26,12 +26,12 @@ class Listener:
         begins with a NUL character); by default an abstract one that nobody else has.
     """
 
-    def __init__(self, address: Any = None) -> None:
+    def __init__(self, address: Any = None, limits: Limits | None = None) -> None:
         self._path: tuple[str, int] | None = None
         if address is None:
             address = f"\0garrison-{secrets.token_hex(16)}"
         address = parsed(address)
-        self.socket = listening(address, Limits())
+        self.socket = listening(address, limits or Limits())
         self.address: Any = self.socket.getsockname()
         if isinstance(self.address, bytes):
             self.address = self.address.decode()
@@ -53,4 +53,4 @@ class Listener:
             if pid == os.getpid():
                 self._path = None
                 with contextlib.suppress(OSError):
-                    os.unlink(path)
+                    os.unlink(path)  # noqa: PTH108 - an address

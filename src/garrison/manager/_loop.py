@@ -183,7 +183,7 @@ class Loop:
         self._slow.pop(session, None)
         session.close()  # which takes it out of the epoll as well
         if self.sessions.pop(session, session) is None:
-            self.service.closed(session)
+            self._guarded(self.service.closed, session)
 
     # --- Calls ----------------------------------------------------------------------------
 
@@ -215,7 +215,10 @@ class Loop:
         for fd, mask in self._epoll.poll(self._time_to_wait(timeout), EVENTS_IN_TURN):
             handler = handlers.get(fd)
             if handler is not None:
-                handler(mask)
+                try:
+                    handler(mask)
+                except Exception:
+                    self._failed(handler)
         if self._calls:
             self._run_calls()
         if self._timers:
@@ -233,7 +236,17 @@ class Loop:
         busy, self.busy = self.busy, {}
         for session in busy:
             if session.fd >= 0:
-                session.serve_some()
+                try:
+                    session.serve_some()
+                except Exception:
+                    self._failed(session.on_event)
+
+    def _failed(self, handler: Callable[[int], None]) -> None:
+        """Go on without the one peer that something went wrong with on our side."""
+        log.exception("an event in the server's loop could not be dealt with")
+        session = getattr(handler, "__self__", None)
+        if isinstance(session, Session):
+            self.drop(session, "something went wrong with it in the server; see above")
 
     def _time_to_wait(self, timeout: float | None) -> float | None:
         if self._calls or self.busy or self.dirty:
@@ -296,6 +309,7 @@ class Loop:
         self.stopping = True
         self._farewell = ("the server has stopped", for_good)
         self.doors.shut()
+        self.service.stopping()
         for session in list(self.doors.strangers):
             self.drop(session, "the server stops")
         for session in list(self.sessions):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from garrison.manager._proxy import BaseProxy, MakeProxyType
 
@@ -52,7 +52,7 @@ class IteratorProxy(BaseProxy):
 class AcquirerProxy(BaseProxy):
     """Stands for a lock or a semaphore."""
 
-    _exposed_ = ("acquire", "release", "locked")
+    _exposed_: tuple[str, ...] = ("acquire", "release", "locked")
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> Any:
         """Take it; return whether it was had in time."""
@@ -195,7 +195,14 @@ class ValueProxy(BaseProxy):
         """Put another value in its place."""
         return self._callmethod("set", (value,))
 
-    value = property(get, set)
+    @property
+    def value(self) -> Any:
+        """The value."""
+        return self.get()
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self.set(value)
 
 
 _DICT = (
@@ -221,7 +228,7 @@ _BasePool: Any = MakeProxyType("PoolProxy", _POOL)
 class DictProxy(_BaseDict):  # type: ignore[misc] # made above
     """Stands for a plain dict; what it holds is copied."""
 
-    _method_to_typeid_ = {"__iter__": "Iterator"}
+    _method_to_typeid_: ClassVar = {"__iter__": "Iterator"}
 
     def __ior__(self, other: Any) -> DictProxy:
         self._callmethod("__ior__", (other,))
@@ -246,7 +253,7 @@ ArrayProxy: Any = MakeProxyType("ArrayProxy", ("__len__", "__getitem__", "__seti
 class PoolProxy(_BasePool):  # type: ignore[misc] # made above
     """Stands for a pool."""
 
-    _method_to_typeid_ = {
+    _method_to_typeid_: ClassVar = {
         "apply_async": "AsyncResult",
         "map_async": "AsyncResult",
         "starmap_async": "AsyncResult",

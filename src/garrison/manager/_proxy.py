@@ -67,7 +67,7 @@ class BaseProxy:
         serializer: str,
         manager: Any = None,
         authkey: bytes | None = None,
-        exposed: Iterable[str] | None = None,
+        exposed: Iterable[str] | None = None,  # noqa: ARG002 - the standard signature
         incref: bool = True,
         manager_owned: bool = False,
     ) -> None:
@@ -134,7 +134,7 @@ class BaseProxy:
 
     def __reduce__(self) -> tuple[Any, ...]:
         kwds: dict[str, Any] = {"sender": self._here().send(self._id)}
-        if context.get_spawning_popen() is not None:  # type: ignore[no-untyped-call]
+        if context.get_spawning_popen() is not None:
             kwds["authkey"] = self._authkey
         if getattr(self, "_isauto", False):
             kwds["exposed"] = self._exposed_

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from garrison.manager import _clients
+from garrison.manager._limits import Limits
 from garrison.manager._listener import Listener
 from garrison.manager._loop import Loop
 from garrison.manager._objects import Objects
@@ -51,6 +52,7 @@ class Server:
         address: Any,
         authkey: bytes,
         serializer: str = "pickle",
+        limits: Limits | None = None,
     ) -> None:
         if not isinstance(authkey, bytes):
             msg = f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes"
@@ -58,7 +60,10 @@ class Server:
         self._registry = dict(registry)
         self._key = bytes(authkey)
         self._serializer = serializer
-        self.listener = address if isinstance(address, Listener) else Listener(address)
+        self._limits = limits or Limits()
+        if not isinstance(address, Listener):
+            address = Listener(address, self._limits)
+        self.listener = address
         self.address = self.listener.address
 
     def serve_forever(self, *, parent: int | None = None) -> None:
@@ -81,7 +86,7 @@ class Server:
         """Serve until it is over."""
         objects = Objects(self._registry)
         service = Service()
-        loop = Loop(service, self._key)
+        loop = Loop(service, self._key, self._limits)
         loop.add_listener(self.listener.socket)
         # Whoever has no key must not have anything of his unpickled.
         if self._key:
@@ -94,10 +99,11 @@ class Server:
             with _ended_with(loop, parent), _stopped_by_signals(loop):
                 loop.run()
         finally:
+            service.ended()
             self.listener.socket.close()
             _clients.serve_no_more(self.address)
 
-    def _more(self, loop: Loop) -> tuple[Any, ...]:
+    def _more(self, loop: Loop) -> tuple[Any, ...]:  # noqa: ARG002 - for those who have more
         """Return what else this server does."""
         return ()
 
@@ -133,7 +139,7 @@ def _ended_with(loop: Loop, parent: int | None) -> Iterator[None]:
 @contextlib.contextmanager
 def _stopped_by_signals(loop: Loop) -> Iterator[None]:
     """Let SIGTERM, and Ctrl-C where it is not ignored, end a loop in good order."""
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -141,5 +147,5 @@ def _stopped_by_signals(loop: Loop) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for stopped, handler in before.items():
+            signal.signal(stopped, handler)

@@ -17,8 +17,8 @@ from garrison import _os
 from garrison.manager import _verbs as verbs
 from garrison.manager._callers import Callers
 from garrison.manager._objects import Made, NotExposed, Objects
-from garrison.manager._ring import hang_up, serve
 from garrison.manager._refusals import REMOTE, UNMADE, Outcome, described, is_failure
+from garrison.manager._ring import hang_up, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -33,8 +33,6 @@ log = logging.getLogger("garrison.manager")
 
 GRACE = 1.0
 """Seconds that an object lives without a proxy: a forked child needs a moment to say it has one."""
-AWAY = 60.0
-"""Seconds that what a client held, or had sent, is kept after its connection has gone."""
 
 
 @dataclass
@@ -67,6 +65,15 @@ class Part:
 
     def closed(self, peer: Peer) -> None:
         """Take back what a session had."""
+
+    def cancelled(self, peer: Peer, rid: int) -> None:
+        """Nobody waits for a reply any more; or nobody has heard it, if it was given."""
+
+    def stopping(self) -> None:
+        """Let those go on who wait for others: the server stops."""
+
+    def ended(self) -> None:
+        """The server has ended."""
 
 
 class Service:
@@ -111,13 +118,26 @@ class Service:
         """A client is gone."""
         peer = session.data
         peer.alive = False
-        if self.peers.get(peer.name) is peer:
-            del self.peers[peer.name]
+        name: bytes = peer.name
+        if self.peers.get(name) is peer:
+            del self.peers[name]
         for part in self._parts:
             part.closed(peer)
 
     def cancelled(self, session: Session, rid: int) -> None:
-        """Nobody waits for a reply any more: what it is about says so itself, if it must."""
+        """Nobody waits for a reply any more."""
+        for part in self._parts:
+            part.cancelled(session.data, rid)
+
+    def stopping(self) -> None:
+        """Let those go on who wait for others."""
+        for part in self._parts:
+            part.stopping()
+
+    def ended(self) -> None:
+        """Let go of everything."""
+        for part in self._parts:
+            part.ended()
 
     def batch_begin(self, session: Session) -> None:
         """Several requests of a session come together."""
@@ -253,9 +273,11 @@ class ObjectPart(Part):
         """Take back what a client held, unless it comes back."""
         hang_up(peer)
         self.callers.end(lambda caller: caller[0] is peer.session)  # type: ignore[index]
-        away = GRACE if peer.session.local else AWAY
-        self._loop.call_later(away, self._release, peer.name, peer.name)
-        self._loop.call_later(AWAY, self._release, peer.name, (peer.name, "sent"))
+        away = self._loop.limits.away
+        self._loop.call_later(
+            GRACE if peer.session.local else away, self._release, peer.name, peer.name
+        )
+        self._loop.call_later(away, self._release, peer.name, (peer.name, "sent"))
 
     def _release(self, name: bytes, holder: Hashable) -> None:
         if name not in self._service.peers:
@@ -280,10 +302,10 @@ class ObjectPart(Part):
     def _methods(self, peer: Peer, rid: int, args: list[Any]) -> None:
         peer.session.reply(rid, sorted(self.objects.find(args[0]).exposed))
 
-    def _count(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _count(self, peer: Peer, rid: int, _args: list[Any]) -> None:
         peer.session.reply(rid, len(self.objects))
 
-    def _debug(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _debug(self, peer: Peer, rid: int, _args: list[Any]) -> None:
         peer.session.reply(rid, self.objects.debug_info())
 
     def _ring(self, peer: Peer, rid: int, args: list[Any]) -> None:
@@ -291,6 +313,6 @@ class ObjectPart(Part):
         serve(self, peer, self._serializer.loads(payload), thread)
         peer.session.reply(rid)
 
-    def _shutdown(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _shutdown(self, peer: Peer, rid: int, _args: list[Any]) -> None:
         peer.session.reply(rid)
         self._loop.stop(0.0, for_good=True)

@@ -51,6 +51,9 @@ class Service(Protocol):
     def closed(self, session: Session) -> None:
         """Hear that the peer is gone; nothing more can be replied."""
 
+    def stopping(self) -> None:
+        """Answer to those who wait for others: the server stops, and waits for every reply."""
+
     def batch_begin(self, session: Session) -> None:
         """Begin a run of requests."""
 
@@ -133,6 +136,8 @@ class Session:
     def fail(self, rid: int, kind: str, text: str, data: bytes = b"") -> None:
         """Answer a request by what went wrong."""
         if rid in self.begun:
+            # A message may hold what came from file names, and is no UTF-8 then.
+            text = text.encode("utf-8", "backslashreplace").decode()
             self._noise.put(rid, REFUSED, (kind, text, data))
             self._settled(rid)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from garrison.manager._base import BaseManager, State
 from garrison.manager._server import Server
-from garrison.memory.shared_memory import ShareableList, SharedMemory
+from garrison.memory import shared_memory as blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,7 +48,7 @@ _all: list[Segments] = []
 
 def _unlink(name: str) -> None:
     with contextlib.suppress(FileNotFoundError):
-        block = SharedMemory(name)
+        block = blocks.SharedMemory(name)
         block.close()
         block.unlink()
 
@@ -82,6 +83,8 @@ class SharedMemoryManager(BaseManager):
 
     def start(self, *args: Any, **kwds: Any) -> None:
         """Start the server process; see `BaseManager.start`."""
+        # The process that removes blocks nobody has removed must be the same one for both.
+        resource_tracker.ensure_running()
         super().start(*args, **kwds)
         self._segments: Any = self._Segments()  # type: ignore[attr-defined]
 
@@ -96,7 +99,7 @@ class SharedMemoryManager(BaseManager):
                 "this SharedMemoryManager has not been started: call start(), or use with"
             )
 
-    def SharedMemory(self, size: int) -> SharedMemory:  # noqa: N802 - the standard name
+    def SharedMemory(self, size: int) -> Any:  # noqa: N802 - the standard name
         """Return a block of `size` bytes.
 
         Raises
@@ -105,10 +108,10 @@ class SharedMemoryManager(BaseManager):
             If the manager is not started.
         """
         self._check_started()
-        block = SharedMemory(None, create=True, size=size)
+        block = blocks.SharedMemory(None, create=True, size=size)
         return self._tracked(block, block)
 
-    def ShareableList(self, sequence: Iterable[Any]) -> ShareableList:  # noqa: N802 - the standard name
+    def ShareableList(self, sequence: Iterable[Any]) -> Any:  # noqa: N802 - the standard name
         """Return a list in a block of its own.
 
         Raises
@@ -117,10 +120,10 @@ class SharedMemoryManager(BaseManager):
             If the manager is not started.
         """
         self._check_started()
-        made = ShareableList(sequence)
+        made = blocks.ShareableList(sequence)
         return self._tracked(made, made.shm)
 
-    def _tracked(self, made: Any, block: SharedMemory) -> Any:
+    def _tracked(self, made: Any, block: blocks.SharedMemory) -> Any:
         try:
             self._segments.track(block.name)
         except BaseException:

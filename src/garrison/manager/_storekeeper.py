@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
+import os
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -16,35 +16,39 @@ from typing import TYPE_CHECKING, Any
 
 from garrison import _os
 from garrison._core import ContainerGone, StoreBusy, StoreFull, WrongKind
+from garrison.errors import TransactionFailed
 from garrison.manager import _verbs as verbs
+from garrison.manager._addresses import shown
+from garrison.manager._bells import Bells
+from garrison.manager._guests import RETRY, Guest, Guests
 from garrison.manager._lender import LeasePart
 from garrison.manager._operations import OPERATIONS
 from garrison.manager._refusals import REMOTE
 from garrison.manager._serializers import dumps
 from garrison.manager._server import Server
-from garrison.manager._service import AWAY, Part
+from garrison.manager._service import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from garrison.manager._loop import Loop
     from garrison.manager._service import Peer
-    from garrison.store._home import Home
+    from garrison.store._home import Home, Tenancy
 
 __all__ = ["StorePart", "StoreServer"]
 
 log = logging.getLogger("garrison.manager")
 
-EVERY = 1.0
-"""Seconds between two looks at who has died."""
-RETRY = 0.002
-"""Seconds until a busy store is tried again."""
-TRANSACTION = 10.0
-"""Seconds that a client's transaction may be idle: everybody's changes wait for it."""
-SWEPT = 1000
-"""Records of what nobody wants that are freed at one look."""
 SCANS = 64
 """Iterations that a session may have open; each keeps a state of the store."""
+HOLDING = {"create", "hold", "drop"}
+"""What a client does under the signature that all its connections have in common."""
+TOLD = {"drop", "scan_close"}
+"""What is done though nobody waits for an answer."""
+CLAIMS = 64
+"""Claims that are remembered, in case that nobody has heard of them."""
+NONE, OPEN, ENDED = range(3)
+"""A session's transaction: ended is one that the server has undone and the client does not know."""
 
 
 @dataclass(eq=False)
@@ -54,15 +58,20 @@ class Visit:
     peer: Peer
     owner: int
     view: Any
+    name: bytes = b""
+    guest: Guest = field(default_factory=lambda: Guest(0))
     waiting: deque[tuple[int, list[Any]]] = field(default_factory=deque)
     batch: list[tuple[int, list[Any]]] | None = None
     calls: dict[str, tuple[Any, int, list[Any]]] = field(default_factory=dict)
     scans: dict[int, Any] = field(default_factory=dict)
     last_scan: int = 0
-    in_transaction: bool = False
-    began: float = 0.0
-    """Since when it has been waiting for its transaction."""
+    claims: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=CLAIMS))
+    """Number of the request, container, ticket."""
+    transaction: int = NONE
     touched: float = 0.0
+    is_watched: bool = False
+    late: int = 0
+    """The request to begin a transaction that has a time limit running."""
 
 
 class StorePart(Part):
@@ -77,12 +86,11 @@ class StorePart(Part):
         self._visits: dict[Any, Visit] = {}
         self._busy: deque[Visit] = deque()
         self._retrying = False
-        self._bells: dict[int, list[Any]] = {}
-        self._watcher: threading.Thread | None = None
-        self._dead: dict[int, float] = {}
-        self._graves: set[int] = set()
+        self._bells = Bells(loop, home.engine)
+        self._guests = Guests(loop, home)
         self.verbs = {verbs.STORE: self._request}
         self._special = {
+            "uuid": self._uuid,
             "home": self._give_home,
             "begin": self._begin,
             "commit": self._commit,
@@ -92,9 +100,9 @@ class StorePart(Part):
             "scan_close": self._scan_close,
             "wait_bell": self._wait_bell,
             "received": self._received,
+            "resume": self._resume,
             "owner": self._owner,
         }
-        loop.call_later(EVERY, self._tidy)
 
     # -- requests ---------------------------------------------------------------------------------
 
@@ -104,6 +112,7 @@ class StorePart(Part):
             owner = self._home.sign_for_guest()
             view = self._engine.view(owner, raw=True, wait=False)
             visit = self._visits[peer.session] = Visit(peer, owner, view)
+            visit.name, visit.guest = self._guests.come(peer.name, visit)
         return visit
 
     def _request(self, peer: Peer, rid: int, args: list[Any]) -> None:
@@ -141,7 +150,7 @@ class StorePart(Part):
 
     def _together(self, visit: Visit, batch: list[Any]) -> bool:
         """Do several operations in one transaction, if that is worth it and possible."""
-        if len(batch) == 1 or visit.in_transaction:
+        if len(batch) == 1 or visit.transaction:
             return False
         if not any(OPERATIONS[args[0]].writes for _, args in batch):
             return False
@@ -150,7 +159,7 @@ class StorePart(Part):
         except (StoreBusy, TimeoutError):
             return False
         try:
-            answers = [self._answer(visit, args) for _, args in batch]
+            answers = [self._answer(visit, rid, args) for rid, args in batch]
             visit.view.commit()
         except BaseException as error:
             with contextlib.suppress(Exception):
@@ -161,38 +170,44 @@ class StorePart(Part):
         visit.waiting.clear()
         for (rid, _), answer in zip(batch, answers, strict=True):
             self._send(visit, rid, answer)
-        self._look()
+        self._bells.look()
         return True
 
     def _work(self, visit: Visit) -> None:
         """Do what a session waits for, as far as that goes now."""
-        visit.touched = time.monotonic()
-        while visit.waiting and visit.peer.alive:
+        while visit.waiting and visit.peer.alive and not visit.peer.session.leaving:
             rid, args = visit.waiting[0]
             try:
-                special = self._special.get(args[0])
+                special: Any = self._special.get(args[0])
                 if special is not None:
                     special(visit, rid, *args[1:])
                 else:
-                    self._send(visit, rid, self._answer(visit, args))
+                    self._send(visit, rid, self._answer(visit, rid, args))
             except StoreBusy:
                 self._later(visit)
                 return
             except Exception as error:
                 visit.peer.session.fail(rid, *_told(error))
             visit.waiting.popleft()
-        self._look()
+        self._bells.look()
 
-    def _answer(self, visit: Visit, args: list[Any]) -> Any:
+    def _answer(self, visit: Visit, rid: int, args: list[Any]) -> Any:
         call, count, readers = visit.calls.get(args[0]) or self._learn(visit, args[0])
         if len(args) != count:
             raise ValueError(f"{args[0]} takes {count - 1} arguments, not {len(args) - 1}")
+        self._touch(visit)
         try:
             for place, read in readers:
                 args[place] = read(args[place])
-            return call(*args[1:])
+            if args[0] in HOLDING:
+                with self._signing_as_guest(visit):
+                    return call(*args[1:])
+            answer = call(*args[1:])
         except (KeyError, IndexError, ContainerGone, WrongKind, TypeError, ValueError) as error:
             return error
+        if args[0] == "claim":
+            visit.claims.append((rid, args[1], answer[0]))
+        return answer
 
     @staticmethod
     def _learn(visit: Visit, name: str) -> tuple[Any, int, list[Any]]:
@@ -209,6 +224,15 @@ class StorePart(Part):
         known = (getattr(visit.view, name), first + len(operation.takes), readers)
         visit.calls[name] = known
         return known
+
+    @contextlib.contextmanager
+    def _signing_as_guest(self, visit: Visit) -> Iterator[None]:
+        visit.guest.is_new = False
+        visit.view.owner = visit.guest.owner
+        try:
+            yield
+        finally:
+            visit.view.owner = visit.owner
 
     @staticmethod
     def _send(visit: Visit, rid: int, answer: Any) -> None:
@@ -229,54 +253,101 @@ class StorePart(Part):
     def _retry(self) -> None:
         self._retrying = False
         busy, self._busy = self._busy, deque()
-        for visit in busy:
-            self._work(visit)
+        while busy and not self._busy:
+            self._work(busy.popleft())
+        # Whoever comes first still waits, and so do all behind.
+        self._busy.extend(each for each in busy if each not in self._busy)
+
+    def cancelled(self, peer: Peer, rid: int) -> None:
+        """Do not do what nobody waits for any more, unless it is just told; undo a claim."""
+        visit = self._visits.get(peer.session)
+        if visit is None:
+            return
+        self._bells.forget(peer, rid)
+        for entry in [each for each in visit.waiting if each[0] == rid]:
+            if entry[1][0] not in TOLD:
+                visit.waiting.remove(entry)
+        for claim in [each for each in visit.claims if each[0] == rid]:
+            visit.claims.remove(claim)
+            self._take_back(visit, *claim[1:])
+
+    def _take_back(self, visit: Visit, c: int, ticket: int) -> None:
+        try:
+            visit.view.give_back(c, ticket)
+        except StoreBusy:
+            self._loop.call_later(RETRY, self._take_back, visit, c, ticket)
+        except ContainerGone:
+            pass
+        else:
+            self._bells.look()
 
     # -- transactions -----------------------------------------------------------------------------
 
-    def _begin(self, visit: Visit, rid: int, timeout: float | None) -> None:
-        began = visit.began = visit.began or time.monotonic()
-        if timeout is not None and time.monotonic() - began > timeout:
-            visit.began = 0.0
-            raise TimeoutError(f"another transaction has lasted for {timeout} s")
-        visit.view.begin(0)
-        visit.began = 0.0
-        visit.in_transaction = True
-        visit.touched = time.monotonic()
-        self._loop.call_later(TRANSACTION, self._check_idle, visit)
+    def _begin(self, visit: Visit, rid: int, name: bytes, timeout: float | None) -> None:
+        if name != visit.name:
+            self._guests.leave(visit.name, visit.guest, visit)
+            visit.name, visit.guest = self._guests.come(bytes(name), visit)
+        try:
+            visit.view.begin(0)
+        except (StoreBusy, TimeoutError):
+            if timeout is not None and timeout <= 0:
+                raise TimeoutError(f"another transaction has lasted for {timeout} s") from None
+            if timeout is not None and visit.late != rid:
+                visit.late = rid
+                self._loop.call_later(timeout, self._too_late, visit, rid, timeout)
+            raise StoreBusy from None
+        visit.late = 0
+        visit.transaction = OPEN
+        self._touch(visit)
+        if not visit.is_watched:
+            visit.is_watched = True
+            self._loop.call_later(self._loop.limits.idle_transaction, self._check_idle, visit)
         visit.peer.session.reply(rid)
 
+    def _too_late(self, visit: Visit, rid: int, timeout: float) -> None:
+        if visit.waiting and visit.waiting[0][0] == rid == visit.late:
+            visit.late = 0
+            visit.waiting.popleft()
+            text = f"another transaction has lasted for {timeout} s"
+            visit.peer.session.fail(rid, "TimeoutError", text)
+            self._work(visit)
+
     def _commit(self, visit: Visit, rid: int) -> None:
-        self._must_be_in(visit)
-        visit.in_transaction = False
+        self._touch(visit)
+        visit.transaction = NONE
         visit.view.commit()
         visit.peer.session.reply(rid)
         self._retry_soon()
 
     def _abort(self, visit: Visit, rid: int) -> None:
-        if visit.in_transaction:
+        if visit.transaction == OPEN:
             self._end(visit)
+        visit.transaction = NONE
         visit.peer.session.reply(rid)
 
     def _end(self, visit: Visit) -> None:
-        visit.in_transaction = False
+        visit.transaction = ENDED
         visit.view.abort()
         self._retry_soon()
 
-    @staticmethod
-    def _must_be_in(visit: Visit) -> None:
-        if not visit.in_transaction:
-            raise TimeoutError(
-                f"the transaction was ended: nothing was done in it for {TRANSACTION:.0f} s"
+    def _touch(self, visit: Visit) -> None:
+        """Note that a session does something; not in a transaction that is undone."""
+        if visit.transaction == ENDED:
+            raise TransactionFailed(
+                "this transaction was undone: nothing was done in it for "
+                f"{self._loop.limits.idle_transaction:g} s, and others wait for its end"
             )
+        visit.touched = time.monotonic()
 
     def _check_idle(self, visit: Visit) -> None:
-        if not visit.in_transaction or not visit.peer.alive:
+        if visit.transaction != OPEN or not visit.peer.alive:
+            visit.is_watched = False
             return
-        left = visit.touched + TRANSACTION - time.monotonic()
+        left = visit.touched + self._loop.limits.idle_transaction - time.monotonic()
         if left > 0:
             self._loop.call_later(left, self._check_idle, visit)
         else:
+            visit.is_watched = False
             log.warning("a transaction of %s was idle, and is undone", visit.peer.session.peer)
             self._end(visit)
 
@@ -315,64 +386,40 @@ class StorePart(Part):
             scan.close()
         visit.peer.session.reply(rid)
 
-    # -- waiting for a change ---------------------------------------------------------------------
+    # -- the rest ---------------------------------------------------------------------------------
 
     def _wait_bell(self, visit: Visit, rid: int, c: int, seen: int, timeout: float | None) -> None:
-        if self._engine.bell(c) != seen:
-            visit.peer.session.reply(rid, True)
-            return
-        entry = [visit, rid, seen, False]
-        self._bells.setdefault(c, []).append(entry)
-        if timeout is not None:
-            self._loop.call_later(timeout, self._ring, c, entry, False)
-        self._watch()
+        self._bells.wait(visit.peer, rid, c, seen, timeout)
 
-    def _ring(self, c: int, entry: list[Any], changed: bool) -> None:
-        if entry[3]:
-            return
-        entry[3] = True
-        entries = self._bells.get(c, [])
-        if entry in entries:
-            entries.remove(entry)
-        if not entries:
-            self._bells.pop(c, None)
-        visit, rid = entry[:2]
-        if visit.peer.alive:
-            visit.peer.session.reply(rid, changed)
-
-    def _look(self) -> None:
-        """Answer to those who wait for a change that has come."""
-        for c, entries in list(self._bells.items()):
-            now = self._engine.bell(c)
-            for entry in [each for each in entries if each[2] != now]:
-                self._ring(c, entry, True)
-
-    def _watch(self) -> None:
-        """Have a thread wait for changes by processes of this machine, while somebody waits."""
-        if self._watcher is None or not self._watcher.is_alive():
-            self._watcher = threading.Thread(target=self._watch_home, daemon=True)
-            self._watcher.start()
-
-    def _watch_home(self) -> None:
-        seen = self._engine.bell_global()
-        while self._bells:
-            if self._engine.wait_global(seen, 1.0):
-                seen = self._engine.bell_global()
-            self._loop.call_soon_threadsafe(self._look)
-
-    # -- the rest ---------------------------------------------------------------------------------
+    def _uuid(self, visit: Visit, rid: int) -> None:
+        visit.peer.session.reply(rid, self._home.uuid)
 
     def _give_home(self, visit: Visit, rid: int) -> None:
         visit.peer.session.reply(rid, _os.host(), dumps(self._home))
 
     @staticmethod
     def _owner(visit: Visit, rid: int) -> None:
-        visit.peer.session.reply(rid, visit.owner)
+        visit.peer.session.reply(rid, visit.guest.owner)
 
     def _received(self, visit: Visit, rid: int, c: int, sender: int) -> None:
-        visit.view.hold(c)
-        with contextlib.suppress(ContainerGone):
-            self._engine.view(sender, raw=True, wait=False).drop(c)
+        """End what keeps a container for whoever receives it; he has signed for it himself."""
+        visit.view.owner = sender
+        try:
+            visit.view.drop(c)
+        finally:
+            visit.view.owner = visit.owner
+        visit.peer.session.reply(rid)
+
+    def _resume(self, visit: Visit, rid: int, held: list[int]) -> None:
+        view, guest = visit.view, visit.guest
+        if guest.is_new:
+            view.begin(0)
+            try:
+                with self._signing_as_guest(visit):
+                    guest.is_new = True
+                    guest.resume(view, held)
+            finally:
+                view.commit()
         visit.peer.session.reply(rid)
 
     def closed(self, peer: Peer) -> None:
@@ -380,12 +427,13 @@ class StorePart(Part):
         visit = self._visits.pop(peer.session, None)
         if visit is None:
             return
+        self._bells.forget(peer)
         for scan in visit.scans.values():
             scan.close()
-        if visit.in_transaction:
+        if visit.transaction == OPEN:
             self._end(visit)
         self._give_back(visit.owner)
-        self._loop.call_later(AWAY, self._forget, visit.owner)
+        self._guests.leave(visit.name, visit.guest, visit)
 
     def _give_back(self, owner: int) -> None:
         try:
@@ -393,37 +441,16 @@ class StorePart(Part):
         except StoreBusy:
             self._loop.call_later(RETRY, self._give_back, owner)
         else:
-            self._look()
-
-    def _forget(self, owner: int) -> None:
-        try:
-            self._engine.view(owner, raw=True, wait=False).release_owner(owner)
-        except StoreBusy:
-            self._loop.call_later(RETRY, self._forget, owner)
-        else:
             self._home.forget_guest(owner)
+            self._bells.look()
 
-    def _tidy(self) -> None:
-        """Give back what the dead have claimed, then what they held; free what nobody holds."""
-        self._loop.call_later(EVERY, self._tidy)
-        now = time.monotonic()
-        view = self._engine.view(0, raw=True, wait=False)
-        with contextlib.suppress(StoreBusy):
-            for owner in view.owners():
-                if self._home.is_alive(owner):
-                    self._dead.pop(owner, None)
-                elif owner not in self._dead:
-                    view.release_claims(owner)
-                    self._dead[owner] = now
-                elif now - self._dead[owner] > AWAY:
-                    view.release_owner(owner)
-                    del self._dead[owner]
-            graves = view.graves()
-            if graves:
-                # What is buried is kept from one look to the next: a forked child needs a moment to
-                # say that it has it.
-                view.sweep(SWEPT, [each for each in graves if each in self._graves])
-            self._graves = set(graves)
+    def stopping(self) -> None:
+        """Let those go on who only wait."""
+        self._bells.answer_all()
+
+    def ended(self) -> None:
+        """The server has ended."""
+        self._bells.close()
 
 
 _READ: dict[str, Callable[[Any], Any]] = {
@@ -441,14 +468,17 @@ def _listed(value: Any) -> Any:
     return value
 
 
+_TOLD: tuple[type[Exception], ...] = (
+    *(KeyError, IndexError, ContainerGone, WrongKind, StoreFull, TransactionFailed),
+    *(TimeoutError, TypeError, ValueError, LookupError),
+)
+
+
 def _told(error: BaseException) -> tuple[str, str, bytes]:
     """Return kind and text of what went wrong; the client has the same kinds."""
-    for kind in (KeyError, IndexError, ContainerGone, WrongKind, StoreFull, TimeoutError):
+    for kind in _TOLD:
         if isinstance(error, kind):
             return kind.__name__, str(error.args[0] if error.args else ""), b""
-    for kind in (TypeError, ValueError, LookupError):
-        if isinstance(error, kind):
-            return kind.__name__, str(error), b""
     log.error("an operation has failed", exc_info=error)
     return REMOTE, f"{type(error).__name__}: {error}", b""
 
@@ -456,22 +486,27 @@ def _told(error: BaseException) -> tuple[str, str, bytes]:
 class StoreServer(Server):
     """A server that has a store."""
 
-    def __init__(self, *args: Any, home: Home, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, home: Home, tenancy: Tenancy | None = None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self.home = home
+        self._tenancy = tenancy
+
+    def run(self, parent: int | None = None) -> None:
+        """Serve until it is over."""
+        try:
+            super().run(parent)
+        finally:
+            if self._tenancy is not None:
+                self._tenancy.close()
 
     def _more(self, loop: Loop) -> tuple[Any, ...]:
         self.home.here()
-        self._keep_alone()
+        if self._tenancy is not None:
+            self._tenancy.say(f"process {os.getpid()} at {shown(self.address)}")
         return StorePart(loop, self.home), LeasePart(loop, self._first_number())
-
-    def _keep_alone(self) -> None:
-        """One server at a time has a folder."""
 
     def _first_number(self) -> int:
         """Begin beyond all numbers that a server of this store has given to loans."""
-        c, _ = self.home.engine.named("garrison loans", 6)
-        engine = self.home.engine
-        if not engine.length(c):
-            engine.list_append(c, 0)
-        return (int(engine.list_add(c, 0, 1)) << 40) + 1
+        return (self.home.engine.new_owner() << 40) + 1

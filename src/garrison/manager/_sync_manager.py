@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from garrison import sync
 from garrison.manager import _far_locks as far
-from garrison.manager._base import BaseManager
+from garrison.manager._base import BaseManager, State
 from garrison.manager._keys import read_key
 from garrison.manager._promises import Pipeline
 from garrison.manager._proxies import IteratorProxy, PoolProxy
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-    from garrison.manager._listener import Listener
+    from garrison.manager._limits import Limits
 
 __all__ = ["SyncManager"]
 
@@ -36,7 +36,7 @@ class SyncManager(BaseManager):
 
     Parameters
     ----------
-    address, authkey, serializer, ctx, shutdown_timeout
+    address, authkey, serializer, ctx, shutdown_timeout, limits
         As for `BaseManager`. An address that other computers reach needs a key.
     key : bytes, str or path-like, optional
         The same as `authkey`; a path is that of a file which has it.
@@ -72,6 +72,7 @@ class SyncManager(BaseManager):
         ctx: Any = None,
         *,
         shutdown_timeout: float = 1.0,
+        limits: Limits | None = None,
         key: bytes | str | os.PathLike[str] | None = None,
         path: str | os.PathLike[str] | None = None,
         sync: bool = False,
@@ -79,31 +80,57 @@ class SyncManager(BaseManager):
     ) -> None:
         if key is not None:
             authkey = read_key(key)
-        super().__init__(address, authkey, serializer, ctx, shutdown_timeout=shutdown_timeout)
+        super().__init__(
+            address, authkey, serializer, ctx, shutdown_timeout=shutdown_timeout, limits=limits
+        )
         self._place = (path, sync, size)
+        self._tenancy: _home.Tenancy | None = None
         self._store: Any = None
 
     # -- starting and finding ---------------------------------------------------------------------
 
-    def _plan(self, listener: Listener) -> StoreServer:
+    def _plan(self, place: Any) -> StoreServer:
         return self._Server(
-            self._registry, listener, self._authkey, self._serializer, home=self._open()
+            self._registry,
+            place,
+            self._authkey,
+            self._serializer,
+            self._limits,
+            home=self._open(),
+            tenancy=self._tenancy,
         )
 
     def _open(self) -> Any:
         """Return the store, opened or made."""
-        if self._store is None:
-            path, synced, size = self._place
-            if path is None:
-                self._store = _home.create(size)
-            else:
-                self._store = _home.open_folder(path, sync=synced, size=size)
+        path, synced, size = self._place
+        if path is None:
+            self._store = self._store or _home.create(size)
+        else:
+            # First: somebody else's is not to be touched.
+            self._tenancy = _home.rent(path)
+            self._store = _home.open_folder(path, sync=synced, size=size)
         return self._store
 
+    def start(self, *args: Any, **kwds: Any) -> None:
+        """Start the server process; see `BaseManager.start`.
+
+        Raises
+        ------
+        StoreBusy
+            If another server has the folder.
+        """
+        try:
+            super().start(*args, **kwds)
+        finally:
+            tenancy, self._tenancy = self._tenancy, None
+            if tenancy is not None:
+                tenancy.close()  # it is the server's now, and ends with it
+
     def get_server(self) -> StoreServer:
-        """Return a server for this process to run."""
-        super()._must_be(0)
-        return self._plan(self._address)
+        """Return a server for this process to run: see its ``serve_forever`` and ``address``."""
+        server: Any = super().get_server()
+        self._tenancy = None
+        return server  # type: ignore[no-any-return]
 
     def connect(self, *, direct: bool = True) -> None:
         """Find the server at this manager's address.
@@ -117,14 +144,33 @@ class SyncManager(BaseManager):
         super().connect()
         from garrison.manager._far_store import far_or_home
 
-        self._store = far_or_home(self._client, direct=direct)
+        self._store = far_or_home(self._way, direct=direct)
 
     @property
     def store(self) -> Any:
         """The store behind the containers."""
         if self._store is None:
-            self._must_be(1)
+            self._must_be(State.STARTED)
+        if not self._store.is_home and self._store.life.over:
+            from garrison.manager._far_store import store_of
+
+            self._store = store_of(self._way)
         return self._store
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is None:
+            self.close()
+        else:
+            self.shutdown()
+
+    def close(self) -> None:
+        """Hang up, if this manager has connected to a server: it is of no use after that.
+
+        What else uses the server keeps its connection.
+        """
+        if self._process is None:
+            self._state.value = State.SHUTDOWN
+            self._store = self._way = None
 
     def transaction(self, timeout: float | None = None) -> AbstractContextManager[None]:
         """Make what is done inside, with any of this manager's containers, one step.

@@ -33,3 +33,9 @@ __all__ = [
 for _name in __all__:
     globals()[_name].__module__ = __name__
 del _name
+
+for _name in ("Array", "Counter", "Deque", "Dict", "JoinableQueue", "List", "Namespace", "Queue"):
+    globals()[_name].__module__ = __name__
+for _name in ("Set", "Value"):
+    globals()[_name].__module__ = __name__
+del _name

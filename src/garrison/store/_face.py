@@ -34,8 +34,10 @@ class Face:
     its number. Two faces of one container are equal.
     """
 
-    __slots__ = ("__weakref__", "_c", "_store")
+    __slots__ = ("__weakref__", "_c", "_keeper", "_store")
 
+    _keeper: object
+    """What must live as long as this does."""
     _KIND: ClassVar[int]
     _CYCLE: ClassVar[str] = "[...]"
     """What is shown of it inside of itself."""

@@ -31,7 +31,7 @@ from garrison.sync import Lock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Folder", "Home", "create", "open_folder"]
+__all__ = ["Folder", "Home", "Tenancy", "create", "open_folder", "rent"]
 
 BELLS = 4096
 """Bytes of the words that waiters sleep on."""
@@ -63,7 +63,7 @@ class Files:
         folder = tempfile.mkdtemp(prefix="garrison-")
         try:
             for name, fd in zip(("data.mdb", "lock.mdb"), self.descriptors, strict=False):
-                os.symlink(f"/proc/self/fd/{fd}", f"{folder}/{name}")
+                Path(folder, name).symlink_to(f"/proc/self/fd/{fd}")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -94,14 +94,14 @@ def _inherited_files(*duplicates: Any) -> Files:
 
 def _foreign_files(pid: int, fds: tuple[int, ...], marks: tuple[Any, ...], host: str) -> Files:
     if host != _os.host():
-        msg = "this container lies in another machine's memory; reach it through its manager's address"
+        msg = "this container lies on another machine; reach it through its manager's address"
         raise SharedMemoryGone(msg)
     opened: list[int] = []
     try:
         for fd, mark in zip(fds, marks, strict=True):
             opened.append(_os.open_foreign(pid, fd))
             if _mark(opened[-1]) != mark:
-                raise FileNotFoundError(f"descriptor {fd} is another file by now")  # noqa: TRY301
+                raise FileNotFoundError(f"descriptor {fd} is another file by now")
     except OSError as error:
         for fd in opened:
             os.close(fd)
@@ -128,6 +128,54 @@ class Folder:
     def close(self) -> None:
         """Let go of it."""
         os.close(self.holders)
+
+
+SAYING = 200
+"""Bytes at the beginning of the file of holders that say who serves the folder."""
+
+
+class Tenancy:
+    """The right to serve a folder, which one server at a time has; it ends with whoever has it.
+
+    Raises
+    ------
+    StoreBusy
+        If another server has it; the message says which.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(f"{path}/holders", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Signatures are odd, so this byte is nobody's.
+        if not _os.lock_byte(self._fd, 0):
+            who = os.pread(self._fd, SAYING, 0).decode(errors="replace").strip("\0 ")
+            self.close()
+            raise StoreBusy(
+                f"{path} is served by {who or 'another process'}: connect to that (garrison."
+                "connect), or stop it first"
+            )
+        self.say(f"process {os.getpid()}")
+
+    def say(self, who: str) -> None:
+        """Tell others who has it."""
+        os.pwrite(self._fd, who.encode()[:SAYING].ljust(SAYING), 0)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _passed_on, (Inherited(self._fd),)
+
+    def close(self) -> None:
+        """Let go of it, in this process."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _passed_on(duplicate: Any) -> Tenancy:
+    tenancy = Tenancy.__new__(Tenancy)
+    tenancy._fd = duplicate.detach()
+    return tenancy
 
 
 class _Hooks(Codec):
@@ -162,6 +210,7 @@ class Home:
         self._dropped: deque[int] = deque()
         self._holding = threading.RLock()
         self._pid = os.getpid()
+        self._guests: set[int] = set()
         self._witness, self._owner = self._sign()
         hooks: Any = _Hooks(self)
         self.engine = Store(
@@ -183,21 +232,27 @@ class Home:
         """Return a signature for a session of the server in this process."""
         while True:
             owner = secrets.randbits(62) | 1
-            if _os.lock_byte(self._witness, owner):
+            if owner not in self._guests and _os.lock_byte(self._witness, owner):
+                self._guests.add(owner)
                 return owner
 
     def forget_guest(self, owner: int) -> None:
         """Unlock the byte of a session that is over."""
+        self._guests.discard(owner)
         _os.unlock_byte(self._witness, owner)
 
     def is_alive(self, owner: int) -> bool:
-        """Whether the process that signs so still lives; asked by the server, which is not asked."""
-        return owner == self._owner or _os.is_byte_locked(self._witness, owner)
+        """Whether the process or the guest that signs so still lives; asked by the server."""
+        # One's own locks are not seen.
+        ours = owner == self._owner or owner in self._guests
+        return ours or _os.is_byte_locked(self._witness, owner)
 
     def _after_fork(self) -> None:
-        """Sign for what was inherited: the parent may let go of it at any moment."""
-        if self._held:
-            self.here()
+        """Sign for what was inherited: the parent may let go of it at any moment.
+
+        Without that, too: the parent's signature must not outlive it here.
+        """
+        self.here()
 
     def here(self) -> Home:
         """Be this process's own, if it was inherited by a fork."""
@@ -206,6 +261,7 @@ class Home:
             os.close(self._witness)
             self._holding = threading.RLock()
             self._dropped.clear()
+            self._guests.clear()
             self._witness, self._owner = self._sign()
             self.engine.owner = self._owner
             for c in list(self._held):
@@ -312,10 +368,16 @@ def create(size: int | None = None) -> Home:
     return home
 
 
-def open_folder(path: str | os.PathLike[str], *, sync: bool, size: int | None = None) -> Home:
-    """Open the store in a folder, which is made if need be."""
+def rent(path: str | os.PathLike[str]) -> Tenancy:
+    """Get the right to serve a folder, which is made if need be."""
     place = Path(path).absolute()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Tenancy(str(place))
+
+
+def open_folder(path: str | os.PathLike[str], *, sync: bool, size: int | None = None) -> Home:
+    """Open the store in a folder."""
+    place = Path(path).absolute()
     status = place.stat()
     uuid = f"{status.st_dev:x}.{status.st_ino:x}".encode().ljust(16, b"\0")[:16]
     settings = {"size": size or _disk(place), "in_memory": False, "sync": sync}

@@ -98,7 +98,7 @@ class BoundedSemaphore(Semaphore):
     >>> from garrison import BoundedSemaphore
     >>> BoundedSemaphore(2).release()
     Traceback (most recent call last):
-    ValueError: semaphore or lock released too many times
+    garrison.errors.NotHeld: semaphore or lock released too many times
     """
 
     __slots__ = ()

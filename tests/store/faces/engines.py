@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
+import garrison
 from garrison import _core
 from garrison.store import Codec, face
 
@@ -62,9 +63,20 @@ def lmdb() -> Iterator[Any]:
         yield store
 
 
+@contextmanager
+def far() -> Iterator[Any]:
+    """Serve a store in another process, and reach it over TCP."""
+    key = os.urandom(32)
+    fork: Any = garrison.get_context("fork")
+    with fork.Manager(("127.0.0.1", 0), key=key, size=64 * MEBIBYTE) as server:
+        client = garrison.connect(server.address, key=key, direct=False)
+        yield client.store.engine
+
+
 ENGINES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "model": model,
-    "far": functools.partial(model, FarModel),
+    "far": far,
+    "far-model": functools.partial(model, FarModel),
     "lmdb": lmdb,
 }
 

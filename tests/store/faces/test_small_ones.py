@@ -180,8 +180,9 @@ def test_update_with(store: Any) -> None:
         d.update_with("missing", str)
 
 
-def test_a_step_that_somebody_came_between_is_done_again() -> None:
-    with ENGINES["far"]() as store:
+@pytest.mark.parametrize("engine", ["far", "far-model"])
+def test_a_step_that_somebody_came_between_is_done_again(engine: str) -> None:
+    with ENGINES[engine]() as store:
         d, items = make(store, _contract.DICT, {"n": 1}), make(store, _contract.LIST, [1])
         updates: list[Any] = [partial(d.update_with, "n"), partial(items.update_with, 0)]
         for update in updates:

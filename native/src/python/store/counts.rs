@@ -2,7 +2,6 @@
 
 use super::failure::Raise;
 use super::PyStore;
-use crate::store::lmdb::PAGE;
 use crate::store::{audit, holds, Error};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -40,7 +39,7 @@ impl PyStore {
         let pages = facts.last_page + 1;
         let found = PyDict::new(py);
         found.set_item("pages_used", pages)?;
-        found.set_item("bytes_used", pages * PAGE)?;
+        found.set_item("bytes_used", pages * env.room.page)?;
         found.set_item("bytes_reserved", env.room.reserved())?;
         found.set_item("size", engine.size())?;
         found.set_item("containers", containers.or_raise()?)?;

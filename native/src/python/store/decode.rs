@@ -1,9 +1,9 @@
 //! From the bytes of values and keys to Python's objects.
 
 use super::failure::Raise;
-use crate::store::encoding::keys::{form, items, Key};
+use crate::store::encoding::keys::{form, items, turned, Key};
 use crate::store::encoding::trees::Tree;
-use crate::store::encoding::{check, tag, u32_at, Link};
+use crate::store::encoding::{check, integers, tag, u32_at, Link};
 use crate::store::{kind, Error};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -104,9 +104,9 @@ fn of_form<'py>(py: Python<'py>, canonical: &[u8], depth: usize) -> PyResult<Bou
     let bad = || malformed("a canonical key");
     let (&first, rest) = canonical.split_first().ok_or_else(bad)?;
     match first {
-        form::INT => match crate::store::encoding::integers::small(rest) {
+        form::INT => match integers::small(&turned(rest)) {
             Some(number) => Ok(number.into_pyobject(py)?.into_any()),
-            None => big(py, rest),
+            None => big(py, &turned(rest)),
         },
         form::TUPLE | form::FROZENSET if depth > 0 => {
             let parts = items(rest)

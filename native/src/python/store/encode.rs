@@ -1,15 +1,16 @@
 //! From Python's objects to the bytes of values and keys.
 
+mod keys;
+
 use super::failure::Raise;
-use crate::store::encoding::keys::{form, Canonical, Key};
 use crate::store::encoding::trees::Builder;
 use crate::store::encoding::{float, int, integers, reference, tag, DEPTH};
 use crate::store::kind;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyList, PySet, PyTuple, PyType};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyList, PySet, PyType};
 use std::ops::Deref;
 
 /// The bytes of a value, wherever they lie.
@@ -279,157 +280,4 @@ impl<'a, 'py> Encoder<'a, 'py> {
         }
         builder.item(&self.value(object)?).or_raise()
     }
-
-    /// A key as a value: a key of a tree, and what raw views are given.
-    pub fn key_value(&self, object: &Bound<'py, PyAny>) -> PyResult<Vec<u8>> {
-        let key = self.key(object)?;
-        crate::store::encoding::keys::to_value(key.canonical.bytes(), &key.original).or_raise()
-    }
-
-    #[inline]
-    pub fn key(&self, object: &Bound<'py, PyAny>) -> PyResult<Key> {
-        if is_exactly(object, &raw mut ffi::PyUnicode_Type) {
-            if let Some(text) = text(object).filter(|text| text.len() < 256) {
-                return Ok(Key::plain(form::STR, text));
-            }
-        } else if is_exactly(object, &raw mut ffi::PyLong_Type) {
-            if let Some(number) = small(object) {
-                return Ok(Key::plain(form::INT, integers::shortest(&number.to_le_bytes())));
-            }
-        }
-        self.other_key(object)
-    }
-
-    #[cold]
-    fn other_key(&self, object: &Bound<'py, PyAny>) -> PyResult<Key> {
-        if let Some(value) = self.quick(object)? {
-            return Key::of_value(&value).or_raise();
-        }
-        let (canonical, tells) = self.canonical(object, DEPTH)?;
-        let canonical = Canonical::from_bytes(&canonical).or_raise()?;
-        let mut original = Vec::new();
-        if !tells || canonical.is_digest() {
-            original = Value::tagged(tag::PICKLE, self.dumps(object)?.as_bytes()).to_vec();
-        }
-        Ok(Key { canonical, original })
-    }
-
-    /// The canonical form of any key, in full, and whether the key can be made from it.
-    fn canonical(&self, object: &Bound<'py, PyAny>, depth: usize) -> PyResult<(Vec<u8>, bool)> {
-        if let Some(value) = self.quick(object)? {
-            return scalar(&value);
-        }
-        if let Ok(items) = object.cast_exact::<PyTuple>() {
-            return self.group(form::TUPLE, items.iter(), depth);
-        }
-        if let Ok(items) = object.cast_exact::<PyFrozenSet>() {
-            return self.group(form::FROZENSET, items.iter(), depth);
-        }
-        if is_exactly(object, &raw mut ffi::PyUnicode_Type) {
-            let bytes = object.call_method1("encode", ("utf-8", "surrogatepass"))?;
-            let bytes: Vec<u8> = bytes.extract()?;
-            return Ok(([&[form::SURROGATES], &bytes[..]].concat(), false));
-        }
-        let canonical = self.hooks.call_method1("key", (object,))?;
-        let canonical = canonical.cast::<PyBytes>()?.as_bytes();
-        if canonical.is_empty() {
-            return Err(PyTypeError::new_err("the hook key has returned no bytes"));
-        }
-        Ok((canonical.to_vec(), false))
-    }
-
-    fn group(
-        &self,
-        form: u8,
-        items: impl Iterator<Item = Bound<'py, PyAny>>,
-        depth: usize,
-    ) -> PyResult<(Vec<u8>, bool)> {
-        if depth == 0 {
-            return Err(PyValueError::new_err("a key of tuples more than 100 deep"));
-        }
-        let mut parts = Vec::new();
-        let mut all_tell = true;
-        for item in items {
-            let (part, tells) = self.canonical(&item, depth - 1)?;
-            all_tell &= tells;
-            parts.push(part);
-        }
-        if form == form::FROZENSET {
-            parts.sort_unstable();
-        }
-        let mut canonical = vec![form];
-        for part in &parts {
-            canonical.extend_from_slice(&(part.len() as u32).to_le_bytes());
-            canonical.extend_from_slice(part);
-        }
-        Ok((canonical, all_tell))
-    }
-}
-
-/// The canonical form of a plain value, in full.
-fn scalar(value: &[u8]) -> PyResult<(Vec<u8>, bool)> {
-    let plain = |form: u8| [&[form], &value[1..]].concat();
-    match value[0] {
-        tag::STR => Ok((plain(form::STR), true)),
-        tag::BYTES => Ok((plain(form::BYTES), true)),
-        tag::BIG => Ok((plain(form::INT), true)),
-        _ => {
-            let key = Key::of_value(value).or_raise()?;
-            Ok((key.canonical.bytes().to_vec(), key.original.is_empty()))
-        }
-    }
-}
-
-fn uuid_of(hooks: &Bound<'_, PyAny>) -> PyResult<[u8; 16]> {
-    hooks.getattr("uuid")?.extract()
-}
-
-/// An object in its encoding.
-#[pyfunction]
-fn encode_value<'py>(
-    obj: &Bound<'py, PyAny>,
-    hooks: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyBytes>> {
-    let uuid = uuid_of(hooks)?;
-    let value = Encoder::new(hooks, &uuid).value(obj)?;
-    Ok(PyBytes::new(obj.py(), &value))
-}
-
-/// The canonical form of a key, and the original where that does not tell.
-#[pyfunction]
-fn encode_key<'py>(
-    obj: &Bound<'py, PyAny>,
-    hooks: &Bound<'py, PyAny>,
-) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
-    let uuid = uuid_of(hooks)?;
-    let key = Encoder::new(hooks, &uuid).key(obj)?;
-    let py = obj.py();
-    Ok((PyBytes::new(py, key.canonical.bytes()), PyBytes::new(py, &key.original)))
-}
-
-/// What an encoding stands for; a container becomes a plain object.
-#[pyfunction]
-fn decode_value<'py>(
-    encoded: &Bound<'py, PyBytes>,
-    hooks: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    super::decode::value(hooks, encoded.as_bytes())
-}
-
-/// The key of a canonical form and an original.
-#[pyfunction]
-fn decode_key<'py>(
-    canonical: &Bound<'py, PyBytes>,
-    original: &Bound<'py, PyBytes>,
-    hooks: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    super::decode::key(hooks, canonical.as_bytes(), original.as_bytes())
-}
-
-pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(encode_value, module)?)?;
-    module.add_function(wrap_pyfunction!(encode_key, module)?)?;
-    module.add_function(wrap_pyfunction!(decode_value, module)?)?;
-    module.add_function(wrap_pyfunction!(decode_key, module)?)?;
-    Ok(())
 }

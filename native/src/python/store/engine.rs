@@ -1,25 +1,25 @@
 //! What all views of a store share in a process: the environment, who writes, and what a fork leaves.
 
-use super::super::finalizing::without_gil;
-use super::super::lock::{LockRef, Outcome};
-use super::super::waiting::{thread, Patience};
-use super::failure::{Failure, Raise, StoreBusy};
+mod opening;
+mod writers;
+
+use super::failure::Failure;
 use super::scan::Tail;
 use crate::crash::reach;
-use crate::segment::{generation, without_file_limit};
-use crate::store::bells::{Bells, ALL, MARK_AT};
-use crate::store::lmdb::{Env, Options, ReadTransaction, Reading, READERS};
-use crate::store::records::{prefix, Meta, META};
-use crate::store::room::Room;
+use crate::python::finalizing::without_gil;
+use crate::python::lock::LockRef;
+use crate::python::waiting::thread;
+use crate::segment::generation;
+use crate::store::bells::Bells;
+use crate::store::lmdb::{Env, Options, ReadTransaction, Reading};
 use crate::store::transaction::Writing;
 use crate::store::{self, Error};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use std::cell::{RefCell, RefMut};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use writers::Held;
 
 #[pyclass(frozen, name = "_Engine", module = "garrison._core")]
 pub struct Engine {
@@ -138,69 +138,6 @@ impl Engine {
         self.open(py)
     }
 
-    #[cold]
-    fn open(&self, py: Python<'_>) -> PyResult<()> {
-        loop {
-            let mut state = self.state();
-            state.forget_inherited();
-            if state.closed {
-                return Err(PyValueError::new_err("the store is closed"));
-            }
-            if state.env.is_some() {
-                return Ok(());
-            }
-            if !state.opening {
-                state.opening = true;
-                break;
-            }
-            std::mem::drop(state);
-            without_gil(py, || std::thread::sleep(Duration::from_millis(1)));
-            py.check_signals()?;
-        }
-        let opened = self.open_at_its_place(py);
-        self.state().opening = false;
-        opened
-    }
-
-    fn open_at_its_place(&self, py: Python<'_>) -> PyResult<()> {
-        let (path, done): (PathBuf, Py<PyAny>) = self.place.bind(py).call0()?.extract()?;
-        let opened = self.open_at(&path);
-        done.bind(py).call0()?;
-        let env = Arc::new(opened.or_raise()?);
-        let reader = env.begin_reading().or_raise()?;
-        env.open_database(&reader).or_raise()?;
-        let laid_out = env.check_layout(&reader).or_raise();
-        let meta = reader
-            .reading()
-            .get(&prefix(0, META))
-            .and_then(|found| found.map(Meta::read).transpose());
-        reader.reset();
-        laid_out?;
-        let is_fresh = meta.or_raise()?.is_none();
-        {
-            let mut state = self.state();
-            state.reader = Some(reader);
-            state.env = Some(env);
-        }
-        if is_fresh {
-            self.write(py, 0, true, |writing| writing.put_meta(writing.meta()?)).or_raise()?;
-        }
-        Ok(())
-    }
-
-    fn open_at(&self, path: &Path) -> store::Result<Env> {
-        let room = Room::new(self.bells.spot().clone(), MARK_AT, self.options.size);
-        if self.options.in_memory {
-            reserve_readers(path)?;
-        }
-        let mut env = Err(Error::Gone(0));
-        let _ = without_file_limit(|| {
-            env = Env::open(path, &self.options, room);
-            Ok(())
-        });
-        env
-    }
-
     pub fn env(&self, py: Python<'_>) -> PyResult<Arc<Env>> {
         self.ready(py)?;
         self.state().env.clone().ok_or_else(|| PyValueError::new_err("the store is closed"))
@@ -253,6 +190,30 @@ impl Engine {
         Ok((found, Some(tail)))
     }
 
+    /// The same for what takes a while: other threads go on meanwhile.
+    pub fn read_at_length<T>(
+        &self,
+        py: Python<'_>,
+        view: u64,
+        run: impl FnOnce(&Reading<'_>) -> store::Result<T>,
+    ) -> Result<T, Failure> {
+        self.ready(py)?;
+        let mut state = self.state();
+        if state.mine(view).is_some() {
+            std::mem::drop(state);
+            return self.read(py, view, run);
+        }
+        state.renewed()?;
+        // Both are this call's alone until it is over; the reader goes first.
+        let (env, reader) = (state.env.clone(), state.reader.take());
+        std::mem::drop(state);
+        let reader = reader.ok_or(Error::System(libc::EBADF))?;
+        let result = without_gil(py, || run(&reader.reading()));
+        std::mem::drop(reader);
+        std::mem::drop(env);
+        result.map_err(Failure::from)
+    }
+
     /// Do something in a transaction: this view's own, or one for it alone.
     #[inline]
     pub fn write<T>(
@@ -261,6 +222,33 @@ impl Engine {
         view: u64,
         wait: bool,
         run: impl FnOnce(&mut Writing) -> store::Result<T>,
+    ) -> Result<T, Failure> {
+        self.write_by(py, view, wait, run, |py, run, writing| {
+            let _ = py;
+            run(writing)
+        })
+    }
+
+    /// The same for what takes a while: other threads go on meanwhile, unless it is in a transaction
+    /// that the user has begun.
+    pub fn write_at_length<T>(
+        &self,
+        py: Python<'_>,
+        view: u64,
+        wait: bool,
+        run: impl FnOnce(&mut Writing) -> store::Result<T>,
+    ) -> Result<T, Failure> {
+        self.write_by(py, view, wait, run, |py, run, writing| without_gil(py, || run(writing)))
+    }
+
+    #[inline(always)]
+    fn write_by<T, F: FnOnce(&mut Writing) -> store::Result<T>>(
+        &self,
+        py: Python<'_>,
+        view: u64,
+        wait: bool,
+        run: F,
+        how: impl FnOnce(Python<'_>, F, &mut Writing) -> store::Result<T>,
     ) -> Result<T, Failure> {
         self.ready(py)?;
         let mut state = self.state();
@@ -273,7 +261,7 @@ impl Engine {
         let env = self.env(py)?;
         let mut writing = Writing::begin(&env)?;
         reach("store.begun");
-        match run(&mut writing) {
+        match how(py, run, &mut writing) {
             Ok(result) => {
                 self.finish(py, writing, held)?;
                 Ok(result)
@@ -303,123 +291,6 @@ impl Engine {
         Ok(())
     }
 
-    #[inline]
-    fn take_lock(
-        &self,
-        py: Python<'_>,
-        wait: bool,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Held<'_>> {
-        let me = self.lock.me()?;
-        if !self.lock.try_take(me) {
-            self.wait_for_lock(py, me, wait, timeout)?;
-        }
-        reach("store.locked");
-        Ok(Held(&self.lock))
-    }
-
-    #[cold]
-    fn wait_for_lock(
-        &self,
-        py: Python<'_>,
-        me: u32,
-        wait: bool,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        let own = self.state().open.as_ref().map(|open| open.thread);
-        if wait && own == Some(thread()) {
-            return Err(PyRuntimeError::new_err(
-                "this thread has a transaction open in another view of the store, and would wait \
-                 for itself",
-            ));
-        }
-        let patience = if wait { Patience::of_timeout(timeout)? } else { Patience::none() };
-        match self.lock.wait(py, me, &patience, true)? {
-            Outcome::Taken => Ok(()),
-            Outcome::Inherited(_) => {
-                self.ring_all();
-                Ok(())
-            }
-            Outcome::TooLate | Outcome::Orphaned(_) => {
-                Err(StoreBusy::new_err("somebody else is writing to the store; try again later"))
-            }
-        }
-    }
-
-    /// Who died with the lock may have committed, and woken nobody.
-    fn ring_all(&self) {
-        self.bells.mark(ALL);
-        self.bells.wake(ALL);
-    }
-
-    /// If the lock's owner is dead, do what it may have left undone.
-    pub fn answer_for_the_dead(&self, py: Python<'_>) -> PyResult<()> {
-        use crate::lock::{owner, FREE};
-        use crate::protocol::Ordering;
-        let agent = owner(self.lock.shared().word.load(Ordering::Acquire));
-        if agent == FREE || !self.lock.registry().is_dead(agent) {
-            return Ok(());
-        }
-        let me = self.lock.me()?;
-        match self.lock.wait(py, me, &Patience::none(), true)? {
-            Outcome::Inherited(_) => {
-                self.ring_all();
-                self.lock.leave();
-            }
-            Outcome::Taken => {
-                self.lock.leave();
-            }
-            Outcome::TooLate | Outcome::Orphaned(_) => {}
-        }
-        Ok(())
-    }
-
-    pub fn begin(
-        &self,
-        py: Python<'_>,
-        view: u64,
-        wait: bool,
-        timeout: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
-        self.ready(py)?;
-        if self.is_open(view) {
-            return Err(PyRuntimeError::new_err("this thread is in a transaction already"));
-        }
-        let held = self.take_lock(py, wait, timeout)?;
-        let env = self.env(py)?;
-        let writing = Writing::begin(&env).or_raise()?;
-        reach("store.begun");
-        self.state().open =
-            Some(Open { writing, view, thread: thread(), doomed: false, failure: None });
-        std::mem::forget(held);
-        Ok(())
-    }
-
-    fn take_open(&self, view: u64) -> PyResult<Open> {
-        let mut state = self.state();
-        state.forget_inherited();
-        let mine = state.mine(view).is_some();
-        let open = if mine { state.open.take() } else { None };
-        open.ok_or_else(|| PyRuntimeError::new_err("this thread is in no transaction"))
-    }
-
-    pub fn commit(&self, py: Python<'_>, view: u64) -> PyResult<()> {
-        let open = self.take_open(view)?;
-        let held = Held(&self.lock);
-        if let Err(error) = open.check() {
-            open.writing.abort();
-            return Err(error);
-        }
-        self.finish(py, open.writing, held).or_raise()
-    }
-
-    pub fn abort(&self, _py: Python<'_>, view: u64) -> PyResult<()> {
-        let open = self.take_open(view)?;
-        let _held = Held(&self.lock);
-        open.writing.abort();
-        Ok(())
-    }
-
     pub fn is_open(&self, view: u64) -> bool {
         let mut state = self.state();
         state.generation == generation() && state.mine(view).is_some()
@@ -444,33 +315,6 @@ impl Engine {
 
     pub fn is_closed(&self) -> bool {
         self.state().closed
-    }
-
-    pub fn close(&self, _py: Python<'_>) -> PyResult<()> {
-        let mut state = self.state();
-        state.forget_inherited();
-        if state.opening || state.open.as_ref().is_some_and(|open| open.thread != thread()) {
-            return Err(PyRuntimeError::new_err(
-                "another thread is using the store; let it finish",
-            ));
-        }
-        state.closed = true;
-        self.let_go(&mut state);
-        Ok(())
-    }
-
-    fn let_go(&self, state: &mut State) {
-        if let Some(open) = state.open.take() {
-            open.writing.abort();
-            self.lock.leave();
-        }
-        for tail in state.tails.drain(..) {
-            if let Some(tail) = tail.upgrade() {
-                tail.close();
-            }
-        }
-        state.reader = None;
-        state.env = None;
     }
 }
 
@@ -508,38 +352,6 @@ impl Engine {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.place)?;
         visit.call(&self.hooks)
-    }
-}
-
-/// The writers' lock, for as long as this lives.
-struct Held<'a>(&'a LockRef);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.leave();
-    }
-}
-
-/// The table of readers must have memory before it is mapped. Closing it again is harmless as long
-/// as the environment is not open.
-fn reserve_readers(path: &Path) -> store::Result<()> {
-    use std::os::fd::AsRawFd;
-    let failed = |error: std::io::Error| match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT | libc::ENOMEM) => Error::Full(error.to_string()),
-        code => Error::System(code.unwrap_or(libc::EIO)),
-    };
-    let mut how = std::fs::OpenOptions::new();
-    let file = how.read(true).write(true).create(true).truncate(false);
-    let file = file.open(path.join("lock.mdb")).map_err(failed)?;
-    let len = i64::from(READERS + 8) * 64;
-    // SAFETY: changes a file that is open here.
-    let done = unsafe { libc::fallocate64(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, len) };
-    match done {
-        0 => Ok(()),
-        _ => match std::io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
-            error => Err(failed(error)),
-        },
     }
 }
 

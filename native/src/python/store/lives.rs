@@ -2,7 +2,8 @@
 
 use super::failure::{Failure, Raise};
 use super::{checked_kind, PyStore};
-use crate::store::transaction::head;
+use crate::store::lmdb::Reading;
+use crate::store::transaction::{head, Writing};
 use crate::store::{claims, holds, kind, mapping, names, sequence, tree, Error};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -83,7 +84,7 @@ impl PyStore {
 
     /// Give up all that an owner holds, and give back all that it has claimed.
     fn release_owner(&self, py: Python<'_>, owner: u64) -> PyResult<()> {
-        self.write(py, |writing| holds::release_owner(writing, owner)).or_raise()
+        self.write_at_length(py, |writing| holds::release_owner(writing, owner)).or_raise()
     }
 
     /// All who hold or have claimed something.
@@ -118,7 +119,8 @@ impl PyStore {
     #[pyo3(signature = (limit = 1000, among = None))]
     fn sweep(&self, py: Python<'_>, mut limit: u64, among: Option<Vec<u64>>) -> PyResult<u64> {
         loop {
-            match self.write(py, |writing| holds::sweep(writing, limit, among.as_deref())) {
+            match self.write_at_length(py, |writing| holds::sweep(writing, limit, among.as_deref()))
+            {
                 // Each transaction needs a little room for itself.
                 Err(Failure::Store(Error::Full(_))) if limit > 8 && !self.in_transaction() => {
                     limit /= 8;
@@ -130,7 +132,7 @@ impl PyStore {
 
     /// Find containers that only refer to each other, for the next sweep; how many there are.
     fn collect(&self, py: Python<'_>) -> PyResult<u64> {
-        self.write(py, holds::collect).or_raise()
+        self.write_at_length(py, holds::collect).or_raise()
     }
 
     fn length(&self, py: Python<'_>, c: u64) -> PyResult<u64> {
@@ -138,7 +140,7 @@ impl PyStore {
     }
 
     fn clear(&self, py: Python<'_>, c: u64) -> PyResult<()> {
-        self.write(py, |writing| {
+        let run = |writing: &mut Writing| {
             let head = writing.head(c)?;
             if head.len == 0 {
                 return Ok(());
@@ -149,13 +151,22 @@ impl PyStore {
             } else {
                 sequence::clear(writing, c, head)
             }
-        })
-        .or_raise()
+        };
+        if self.is_long(py, c)? {
+            return self.write_at_length(py, run).or_raise();
+        }
+        self.write(py, run).or_raise()
     }
 
     /// A deep copy: plain dicts, lists, sets and deques, with faces where it refers to others.
     fn snapshot<'py>(&self, py: Python<'py>, c: u64) -> PyResult<Bound<'py, PyAny>> {
-        let copy = self.read(py, |reading| tree::snapshot(reading, c)).or_raise()?;
+        let run = |reading: &Reading<'_>| tree::snapshot(reading, c);
+        let copy = if self.is_long(py, c)? {
+            self.engine.get().read_at_length(py, self.view, run)
+        } else {
+            self.read(py, run)
+        };
+        let copy = copy.or_raise()?;
         self.give(py, &copy)
     }
 }

@@ -3,7 +3,8 @@
 use super::encode::Value;
 use super::failure::Raise;
 use super::{encoded, PyStore};
-use crate::store::{claims, sequence};
+use crate::store::transaction::Writing;
+use crate::store::{self, claims, sequence};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -48,17 +49,17 @@ impl PyStore {
     }
 
     fn list_insert(&self, c: u64, i: i64, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let encoded = self.value(value)?;
-        self.write(value.py(), |writing| sequence::insert(writing, c, i, &encoded)).or_raise()
+        let (py, encoded) = (value.py(), self.value(value)?);
+        self.move_items(py, c, i, |writing| sequence::insert(writing, c, i, &encoded))
     }
 
     fn list_delete(&self, py: Python<'_>, c: u64, i: i64) -> PyResult<()> {
-        self.write(py, |writing| sequence::remove(writing, c, i)).or_raise()
+        self.move_items(py, c, i, |writing| sequence::remove(writing, c, i))
     }
 
     #[pyo3(signature = (c, i = -1))]
     fn list_pop<'py>(&self, py: Python<'py>, c: u64, i: i64) -> PyResult<Bound<'py, PyAny>> {
-        let value = self.write(py, |writing| sequence::pop(writing, c, i)).or_raise()?;
+        let value = self.move_items(py, c, i, |writing| sequence::pop(writing, c, i))?;
         self.give(py, &value)
     }
 
@@ -138,6 +139,22 @@ impl PyStore {
 }
 
 impl PyStore {
+    /// Do something at an index: in the middle of a long sequence many others move.
+    #[inline]
+    fn move_items<T>(
+        &self,
+        py: Python<'_>,
+        c: u64,
+        i: i64,
+        run: impl FnOnce(&mut Writing) -> store::Result<T>,
+    ) -> PyResult<T> {
+        let at_end = i == 0 || i == -1;
+        if !at_end && self.is_long(py, c)? {
+            return self.write_at_length(py, run).or_raise();
+        }
+        self.write(py, run).or_raise()
+    }
+
     fn values<'py>(&self, values: &[Bound<'py, PyAny>]) -> PyResult<Vec<Value<'py>>> {
         values.iter().map(|value| self.value(value)).collect()
     }

@@ -18,6 +18,28 @@ pub fn shortest(bytes: &[u8]) -> &[u8] {
     &bytes[..len]
 }
 
+/// The same of a number whose bytes come the other way round.
+#[inline]
+pub fn shortest_reversed(bytes: &[u8]) -> &[u8] {
+    let sign = bytes.first().map_or(0, |first| if first & 0x80 == 0 { 0 } else { 0xff });
+    let mut from = 0;
+    while from < bytes.len() && bytes[from] == sign {
+        let rest = bytes.get(from + 1).copied().unwrap_or(0);
+        if (rest & 0x80 == 0) != (sign == 0) {
+            break;
+        }
+        from += 1;
+    }
+    &bytes[from..]
+}
+
+/// The shortest form of a number, the other way round.
+pub fn reversed(bytes: &[u8]) -> Vec<u8> {
+    let mut all = bytes.to_vec();
+    all.reverse();
+    shortest_reversed(&all).to_vec()
+}
+
 /// The number, if it has at most 64 bits.
 pub fn small(bytes: &[u8]) -> Option<i64> {
     let short = shortest(bytes);
@@ -172,6 +194,12 @@ mod tests {
         for number in [0i64, 1, -1, 127, 128, -128, -129, 255, 256, i64::MAX, i64::MIN] {
             let bytes = number.to_le_bytes();
             assert_eq!(small(shortest(&bytes)), Some(number));
+        }
+        for number in [0i64, 1, -1, 127, 128, -128, -129, 255, 256, i64::MAX, i64::MIN] {
+            let there = shortest_reversed(&number.to_be_bytes()).to_vec();
+            assert_eq!(there, reversed(&number.to_le_bytes()));
+            let back = there.into_iter().rev().collect::<Vec<_>>();
+            assert_eq!(small(&back), Some(number));
         }
         assert!(shortest(&0i64.to_le_bytes()).is_empty());
         assert_eq!(shortest(&(-1i64).to_le_bytes()), [0xff]);

@@ -15,6 +15,7 @@ const DIGEST_LEN: usize = 33;
 /// The first byte of a canonical key.
 pub mod form {
     pub const NONE: u8 = b'n';
+    /// Big endian, so that numbers in a row are keys in a row.
     pub const INT: u8 = b'i';
     pub const FLOAT: u8 = b'f';
     pub const STR: u8 = b's';
@@ -94,6 +95,11 @@ impl Key {
         Self { canonical: Canonical::of(form, rest), original: Vec::new() }
     }
 
+    #[inline]
+    pub fn int(number: i64) -> Self {
+        Self::plain(form::INT, integers::shortest_reversed(&number.to_be_bytes()))
+    }
+
     /// From a key as a value, of which nothing is known.
     pub fn of_value(value: &[u8]) -> Result<Self> {
         let (&first, rest) =
@@ -102,14 +108,11 @@ impl Key {
         let mut key = match first {
             tag::NONE if rest.is_empty() => Self::plain(form::NONE, &[]),
             tag::FALSE | tag::TRUE if rest.is_empty() => {
-                let number: &[u8] = if first == tag::TRUE { &[1] } else { &[] };
-                Self { canonical: Canonical::of(form::INT, number), original: value.to_vec() }
+                let number = i64::from(first == tag::TRUE);
+                Self { original: value.to_vec(), ..Self::int(number) }
             }
-            tag::INT => {
-                let number: [u8; 8] = eight()?;
-                Self::plain(form::INT, integers::shortest(&number))
-            }
-            tag::BIG => Self::plain(form::INT, integers::shortest(rest)),
+            tag::INT => Self::int(i64::from_le_bytes(eight()?)),
+            tag::BIG => Self::plain(form::INT, &integers::reversed(rest)),
             tag::FLOAT => Self::of_float(f64::from_le_bytes(eight()?)),
             tag::STR => {
                 std::str::from_utf8(rest)
@@ -133,7 +136,7 @@ impl Key {
     pub fn of_float(number: f64) -> Self {
         match integers::of_float(number) {
             Some(whole) => Self {
-                canonical: Canonical::of(form::INT, &whole),
+                canonical: Canonical::of(form::INT, &integers::reversed(&whole)),
                 original: float(number).to_vec(),
             },
             None => Self::plain(form::FLOAT, &number.to_le_bytes()),
@@ -172,7 +175,7 @@ fn check_form(canonical: &[u8], depth: usize) -> Result<()> {
     let (&first, rest) = canonical.split_first().ok_or_else(bad)?;
     let fine = match first {
         form::NONE => rest.is_empty(),
-        form::INT => integers::shortest(rest).len() == rest.len(),
+        form::INT => integers::shortest_reversed(rest).len() == rest.len(),
         form::FLOAT => rest.len() == 8,
         form::STR => std::str::from_utf8(rest).is_ok(),
         form::BYTES => true,
@@ -221,7 +224,7 @@ pub fn to_value(canonical: &[u8], original: &[u8]) -> Result<Vec<u8>> {
             canonical.split_first().ok_or_else(|| Error::corrupt("an empty key"))?;
         match form {
             form::NONE => return Ok(vec![tag::NONE]),
-            form::INT => return Ok(integers::value_of(rest)),
+            form::INT => return Ok(integers::value_of(&turned(rest))),
             form::FLOAT => return Ok(plain(tag::FLOAT, rest)),
             form::STR => return Ok(plain(tag::STR, rest)),
             form::BYTES => return Ok(plain(tag::BYTES, rest)),
@@ -229,6 +232,11 @@ pub fn to_value(canonical: &[u8], original: &[u8]) -> Result<Vec<u8>> {
         }
     }
     Ok(pair_value(canonical, original))
+}
+
+/// The bytes the other way round.
+pub fn turned(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().rev().copied().collect()
 }
 
 /// Both forms of a key in one value.
@@ -290,7 +298,7 @@ mod tests {
             &[tag::KEY, 0, 0, 0, 0],
             &[tag::KEY, 1, 0, 0, 0, b'x'],
             &[tag::KEY, 3, 0, 0, 0, b't', 1, 0],
-            &[tag::KEY, 3, 0, 0, 0, b'i', 1, 0],
+            &[tag::KEY, 3, 0, 0, 0, b'i', 0, 1],
         ];
         for value in bad {
             assert!(Key::of_value(value).is_err(), "{value:?}");

@@ -1,0 +1,237 @@
+//! Transactions, and what is done in them.
+
+use super::{bytes, check, failure, next_page, value};
+use crate::store::Result;
+use lmdb_master_sys as ffi;
+use std::marker::PhantomData;
+use std::ptr::null_mut;
+
+/// Where records are looked up.
+#[derive(Clone, Copy)]
+pub struct Reading<'t> {
+    pub(super) raw: *mut ffi::MDB_txn,
+    _transaction: PhantomData<&'t ()>,
+}
+
+/// The one database.
+const MAIN: ffi::MDB_dbi = 1;
+
+impl<'t> Reading<'t> {
+    #[inline]
+    pub fn get(&self, key: &[u8]) -> Result<Option<&'t [u8]>> {
+        let mut found = value(&[]);
+        let mut key = value(key);
+        // SAFETY: the transaction lives for `'t`, and so do the bytes.
+        unsafe {
+            match ffi::mdb_get(self.raw, MAIN, &raw mut key, &raw mut found) {
+                ffi::MDB_SUCCESS => Ok(Some(bytes(&found))),
+                ffi::MDB_NOTFOUND => Ok(None),
+                code => Err(failure(code)),
+            }
+        }
+    }
+
+    pub fn cursor(&self) -> Result<Cursor<'t>> {
+        let mut raw = null_mut();
+        // SAFETY: the transaction lives for `'t`, which the cursor does not outlive.
+        check(unsafe { ffi::mdb_cursor_open(self.raw, MAIN, &raw mut raw) })?;
+        Ok(Cursor { raw, _transaction: PhantomData })
+    }
+}
+
+/// A record's key and what is stored there.
+pub type Record<'t> = (&'t [u8], &'t [u8]);
+
+/// A walk over records, in the order of their keys.
+pub struct Cursor<'t> {
+    raw: *mut ffi::MDB_cursor,
+    _transaction: PhantomData<&'t ()>,
+}
+
+impl<'t> Cursor<'t> {
+    fn step(&mut self, key: &[u8], how: ffi::MDB_cursor_op) -> Result<Option<Record<'t>>> {
+        let (mut key, mut found) = (value(key), value(&[]));
+        // SAFETY: the transaction lives for `'t`, and so do the bytes.
+        unsafe {
+            match ffi::mdb_cursor_get(self.raw, &raw mut key, &raw mut found, how) {
+                ffi::MDB_SUCCESS => Ok(Some((bytes(&key), bytes(&found)))),
+                ffi::MDB_NOTFOUND => Ok(None),
+                code => Err(failure(code)),
+            }
+        }
+    }
+
+    /// The first record at or behind a key.
+    pub fn seek(&mut self, key: &[u8]) -> Result<Option<Record<'t>>> {
+        self.step(key, ffi::MDB_SET_RANGE)
+    }
+
+    /// The last record in front of a key.
+    pub fn seek_before(&mut self, key: &[u8]) -> Result<Option<Record<'t>>> {
+        match self.seek(key)? {
+            Some(_) => self.step(&[], ffi::MDB_PREV),
+            None => self.step(&[], ffi::MDB_LAST),
+        }
+    }
+
+    pub fn following(&mut self) -> Result<Option<Record<'t>>> {
+        self.step(&[], ffi::MDB_NEXT)
+    }
+
+    pub fn previous(&mut self) -> Result<Option<Record<'t>>> {
+        self.step(&[], ffi::MDB_PREV)
+    }
+}
+
+impl Drop for Cursor<'_> {
+    fn drop(&mut self) {
+        // SAFETY: open, and its transaction has not ended.
+        unsafe { ffi::mdb_cursor_close(self.raw) };
+    }
+}
+
+/// A transaction that reads; it can be put aside and taken up again.
+pub struct ReadTransaction {
+    pub(super) raw: *mut ffi::MDB_txn,
+}
+
+// SAFETY: tied to no thread (MDB_NOTLS), and used under the GIL.
+unsafe impl Send for ReadTransaction {}
+
+impl ReadTransaction {
+    /// See what was committed last.
+    #[inline]
+    pub fn renew(&self) -> Result<()> {
+        // SAFETY: it was put aside.
+        check(unsafe { ffi::mdb_txn_renew(self.raw) })
+    }
+
+    /// Put it aside: no page is kept for it.
+    #[inline]
+    pub fn reset(&self) {
+        // SAFETY: it is in use; what it has shown is borrowed no longer.
+        unsafe { ffi::mdb_txn_reset(self.raw) };
+    }
+
+    #[inline]
+    pub fn reading(&self) -> Reading<'_> {
+        Reading { raw: self.raw, _transaction: PhantomData }
+    }
+
+    /// It was inherited by a fork, and is another process's.
+    pub fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for ReadTransaction {
+    fn drop(&mut self) {
+        // SAFETY: nobody has it any more.
+        unsafe { ffi::mdb_txn_abort(self.raw) };
+    }
+}
+
+/// A transaction that writes, in the hands of the thread that has begun it.
+pub struct WriteTransaction {
+    pub(super) raw: *mut ffi::MDB_txn,
+}
+
+// SAFETY: it is kept where other threads see it, and used by its own alone.
+unsafe impl Send for WriteTransaction {}
+unsafe impl Sync for WriteTransaction {}
+
+impl WriteTransaction {
+    #[inline]
+    pub fn reading(&self) -> Reading<'_> {
+        Reading { raw: self.raw, _transaction: PhantomData }
+    }
+
+    /// The first page behind all that are in use.
+    #[inline]
+    pub fn next_page(&self) -> u64 {
+        next_page(self.raw)
+    }
+
+    pub fn id(&self) -> u64 {
+        // SAFETY: it has not ended.
+        unsafe { ffi::mdb_txn_id(self.raw) as u64 }
+    }
+
+    /// Write a record that is made of parts.
+    #[inline]
+    pub fn put(&mut self, key: &[u8], parts: &[&[u8]]) -> Result<()> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let mut key = value(key);
+        let mut place = ffi::MDB_val { mv_size: len, mv_data: null_mut() };
+        // SAFETY: it has not ended; LMDB gives a place of that many bytes.
+        unsafe {
+            let (key, data) = (&raw mut key, &raw mut place);
+            check(ffi::mdb_put(self.raw, MAIN, key, data, ffi::MDB_RESERVE))?;
+            let mut to: *mut u8 = place.mv_data.cast();
+            for part in parts {
+                to.copy_from_nonoverlapping(part.as_ptr(), part.len());
+                to = to.add(part.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// Delete a record; false if there was none.
+    #[inline]
+    pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
+        let mut key = value(key);
+        // SAFETY: it has not ended.
+        match unsafe { ffi::mdb_del(self.raw, MAIN, &raw mut key, null_mut()) } {
+            ffi::MDB_SUCCESS => Ok(true),
+            ffi::MDB_NOTFOUND => Ok(false),
+            code => Err(failure(code)),
+        }
+    }
+
+    /// Delete the first records whose keys begin like this, so many at most, and show each before; how
+    /// many there were.
+    pub fn delete_range(
+        &mut self,
+        begin: &[u8],
+        most: u64,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<u64> {
+        let mut cursor = self.reading().cursor()?;
+        let mut record = cursor.seek(begin)?;
+        let mut done = 0;
+        while let Some((key, found)) = record.filter(|(key, _)| key.starts_with(begin)) {
+            if done == most {
+                break;
+            }
+            each(key, found)?;
+            // SAFETY: it is open, and stands on a record, which is not looked at any more.
+            check(unsafe { ffi::mdb_cursor_del(cursor.raw, 0) })?;
+            done += 1;
+            record = cursor.following()?;
+        }
+        Ok(done)
+    }
+
+    pub fn commit(self) -> Result<()> {
+        let raw = self.raw;
+        std::mem::forget(self);
+        // SAFETY: it has not ended, and does now, whatever the answer is.
+        check(unsafe { ffi::mdb_txn_commit(raw) })
+    }
+
+    pub fn abort(self) {
+        drop(self);
+    }
+
+    /// It was inherited by a fork, and is another process's.
+    pub fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for WriteTransaction {
+    fn drop(&mut self) {
+        // SAFETY: it has not ended.
+        unsafe { ffi::mdb_txn_abort(self.raw) };
+    }
+}

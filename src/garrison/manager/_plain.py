@@ -1,0 +1,56 @@
+"""Pickles that anybody may have written: plain values only, nothing is called.
+
+A server without a key serves every program of its machine, so what comes from it may be by anybody.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any
+
+from garrison.errors import ValueUnreadable
+
+__all__ = ["loads_plain"]
+
+_HARMLESS = {
+    ("builtins", name)
+    for name in ("bytearray", "complex", "frozenset", "range", "set", "slice", "tuple")
+} | {
+    ("collections", "Counter"),
+    ("collections", "OrderedDict"),
+    ("collections", "deque"),
+    ("datetime", "date"),
+    ("datetime", "datetime"),
+    ("datetime", "time"),
+    ("datetime", "timedelta"),
+    ("datetime", "timezone"),
+    ("decimal", "Decimal"),
+    ("fractions", "Fraction"),
+    ("uuid", "UUID"),
+}
+
+
+class _Plain(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _HARMLESS:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(
+            f"it is or has a {module}.{name}, and a server without a key may have got that from "
+            "anybody on this computer; start the server with a key"
+        )
+
+
+def loads_plain(data: bytes) -> Any:
+    """Rebuild a value of plain types.
+
+    Raises
+    ------
+    ValueUnreadable
+        If it is or has anything else.
+    """
+    try:
+        return _Plain(io.BytesIO(data)).load()
+    except Exception as error:
+        msg = f"a stored value is not rebuilt: {error}"
+        raise ValueUnreadable(msg) from error

@@ -16,7 +16,7 @@ from garrison.errors import LeaseLost, ManagerLost, NotHeld
 from garrison.manager import _clients
 from garrison.manager import _verbs as verbs
 from garrison.manager._connection import Refused
-from garrison.manager._lender import LOAN_OVER, NOT_YOURS
+from garrison.manager._lender import LOAN_OVER, NOT_LENT, NOT_YOURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,9 @@ def _rebuild(kind: type[_Far], address: Any, *rest: Any) -> _Far:
 
 class _Far:
     """Something that a server lends, by its name there."""
+
+    _NEED_A_LOAN: tuple[str, ...] = ("release",)
+    """What only somebody can do who has it."""
 
     def __init__(self, client: Any, name: str = "", size: int = 1) -> None:
         self._client = client
@@ -58,12 +61,20 @@ class _Far:
         try:
             return connection.ask(verbs.LEASE, operation, self._name, *fields, idempotent=again)
         except Refused as refusal:
-            raise self._error(refusal) from None
+            if not self._is_forgotten(refusal, operation):
+                raise self._error(refusal) from None
+        return self._ask(operation, *fields, again=again)
+
+    def _is_forgotten(self, refusal: Refused, operation: str) -> bool:
+        """Whether another server is there by now, which is to be told of it and asked again."""
+        if refusal.kind != NOT_LENT:
+            return False
+        self._connected = None
+        return not (operation in self._NEED_A_LOAN or self._name.startswith("#"))
 
     def _error(self, refusal: Refused) -> Exception:
         text = f"{refusal.text} ({self!r})"
-        if refusal.kind == LOAN_OVER:
-            self._connected = None
+        if refusal.kind in {LOAN_OVER, NOT_LENT}:
             return LeaseLost(text)
         if refusal.kind == NOT_YOURS:
             return NotHeld(text)
@@ -183,6 +194,8 @@ class FarEvent(_Far):
 
 class FarCondition(_Borrowed):
     """A lock that a server lends, with a place to wait for a change."""
+
+    _NEED_A_LOAN = ("release", "wait", "notify")
 
     def _loan(self) -> int:
         return 0  # a wait ends with another loan

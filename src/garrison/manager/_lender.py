@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from garrison.manager._loop import Loop
     from garrison.manager._service import Peer
 
-__all__ = ["LOAN_OVER", "NOT_YOURS", "UNHELD", "LeasePart"]
+__all__ = ["LOAN_OVER", "NOT_LENT", "NOT_YOURS", "UNHELD", "LeasePart"]
 
+NOT_LENT = "not lent"
 NOT_YOURS = "not yours"
 LOAN_OVER = "loan over"
 WRONG_KIND = "wrong kind"
@@ -63,7 +64,8 @@ class LeasePart(Part):
     def __init__(self, loop: Loop, first_number: int = 1) -> None:
         self._loop = loop
         self._numbers = itertools.count(first_number)
-        self._anonymous = itertools.count(1)
+        # Nor must a client of the server before this one find another's under its own's name.
+        self._anonymous = itertools.count(first_number)
         self._lent: dict[str, Lent] = {}
         self.verbs = {verbs.LEASE: self._lease}
         self._operations: dict[str, Callable[..., None]] = {
@@ -90,8 +92,10 @@ class LeasePart(Part):
             return
         lent = self._lent.get(name)
         if lent is None:
-            peer.session.fail(rid, LOAN_OVER, f"nothing is lent here under the name {name!r}")
+            peer.session.fail(rid, NOT_LENT, f"nothing is lent here under the name {name!r}")
             return
+        # It may have opened it on a connection that is gone.
+        lent.users.add(peer.session)
         try:
             self._operations[operation](peer, rid, lent, *rest)
         except LoanOver as error:

@@ -153,7 +153,10 @@ class Judge:
         if not len(counted.acked) <= tally <= len(counted.begun):
             sums = f"{len(counted.acked)} to {len(counted.begun)}"
             self.wrong(f"client {ident} has counted to {sums}, but the number is {tally}")
-        if (left or {"history": [], "moved": 0}) != {"history": seen.transfers, "moved": seen.moved}:
+        if (left or {"history": [], "moved": 0}) != {
+            "history": seen.transfers,
+            "moved": seen.moved,
+        }:
             self.wrong(f"client {ident}: what lies in its own containers is not what is in the log")
         claimed = accounts["k"]
         twice = self._settled & claimed.acked

@@ -16,6 +16,7 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -266,13 +267,33 @@ def unlock_byte(fd: int, byte: int) -> None:
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0))
 
 
-def is_byte_locked(fd: int, byte: int) -> bool:
-    """Whether another open file description has locked a byte."""
+def is_byte_locked(fd: int, byte: int, *, to_the_end: bool = False) -> bool:
+    """Whether another open file description has locked a byte, or any from there to the end."""
     import fcntl
 
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 0 if to_the_end else 1, 0)
     answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+
+def who_has_open(fd: int) -> Iterator[int]:
+    """Find the other processes that have a file open, as far as one may look."""
+    status = os.fstat(fd)
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and int(name) != os.getpid() and _has_open(f"/proc/{name}/fd", status):
+            yield int(name)
+
+
+def _has_open(folder: str, wanted: os.stat_result) -> bool:
+    try:
+        for name in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                found = Path(folder, name).stat()
+                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                    return True
+    except OSError:  # it has ended, or is another user's
+        pass
+    return False
 
 
 _FLOCK = struct.Struct("hhqqi4x")

@@ -12,7 +12,6 @@ the clients at home go on, and those from afar learn that it is gone. At the end
 from __future__ import annotations
 
 import argparse
-import atexit
 import contextlib
 import faulthandler
 import gc
@@ -24,7 +23,7 @@ import signal
 import sys
 import tempfile
 import time
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +58,8 @@ class Storm:
         self._beats: dict[int, tuple[int, float]] = {}
         self._ident = 0
         self._containers = 0
-        self._home: Any = None
-        self._far: Any = None
+        self._home: Things
+        self._far: Things | None = None
 
     # -- an era -----------------------------------------------------------------------------------
 
@@ -118,7 +117,8 @@ class Storm:
             manager,
         )
         self._judge.expect(part)
-        process: Any = multiprocessing.get_context(method).Process(target=be, args=(part,))
+        context: Any = multiprocessing.get_context(method)
+        process = context.Process(target=be, args=(part,))
         process.start()
         self._clients[part.ident] = part, process
         self._beats[part.ident] = (-1, time.monotonic())
@@ -219,7 +219,8 @@ class Storm:
                 waiting.get()
         if not self._tally.wrong:
             self._judge.check_room(self._home, self._containers)
-        self._home = self._far = None
+        del self._home
+        self._far = None
         self._place.stop()
 
 
@@ -257,6 +258,7 @@ def main() -> int:
     """Run a storm and say what came of it; the status is 1 if anything is wrong or left."""
     given = _arguments()
     mark = put_mark()
+    util.get_temp_dir()  # the standard library's own, and its to remove
     temporary = tempfile.tempdir = tempfile.mkdtemp(prefix="storm-")
     os.environ["TMPDIR"] = temporary
     multiprocessing.set_forkserver_preload(["garrison.managers", f"{__package__}.storm_clients"])
@@ -270,13 +272,11 @@ def main() -> int:
         _say(f"seed {seed}, place {place}")
         tally = storm(place, given.kills // len(given.place), seed, given.seconds)
         tally.wrong += [f"left behind: {each}" for each in left_since(before, mark, 10.0)]
-        # The standard library's forkserver has its socket in one of its own.
-        folders = [each for each in os.listdir(temporary) if not each.startswith("pymp-")]
-        tally.wrong += [f"left behind: {each}" for each in folders]
+        tally.wrong += [f"left behind: {each}" for each in os.listdir(temporary)]
         _report(tally, time.monotonic() - begin)
         status |= not tally.is_clean
         faulthandler.cancel_dump_traceback_later()
-    atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+    shutil.rmtree(temporary)
     return status
 
 

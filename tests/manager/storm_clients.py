@@ -193,27 +193,34 @@ class Client:
         return self._serial
 
     def _transfer(self) -> None:
-        serial, things = self._next(), self._things
-        source, target = self._rng.sample(range(ACCOUNTS), 2)
-        amount = self._rng.randrange(1, 100)
-        fails = self._rng.random() < 0.1
+        serial = self._next()
         self._journal.begin("t", serial)
         try:
             with self._manager.transaction():
-                things.accounts[source] -= amount
-                things.log.append((self._part.ident, serial, source, target, amount))
-                things.accounts[target] += amount
-                self._history.append(serial)
-                things.counts.add("transfers")
-                if serial % 8 == 0:
-                    things.orders.put(self._part.ident << 32 | serial)
-                self._mine["moved"] += amount
-                if fails:
-                    raise Undone
+                self._move(serial)
+                self._fail_now_and_then()
         except Undone:
             self._journal.undone("t", serial)
         else:
             self._journal.acked("t", serial)
+
+    def _move(self, serial: int) -> None:
+        """Change several containers, which have to agree afterwards."""
+        things, ident = self._things, self._part.ident
+        source, target = self._rng.sample(range(ACCOUNTS), 2)
+        amount = self._rng.randrange(1, 100)
+        things.accounts[source] -= amount
+        things.log.append((ident, serial, source, target, amount))
+        things.accounts[target] += amount
+        self._history.append(serial)
+        things.counts.add("transfers")
+        if serial % 8 == 0:
+            things.orders.put(ident << 32 | serial)
+        self._mine["moved"] += amount
+
+    def _fail_now_and_then(self) -> None:
+        if self._rng.random() < 0.1:
+            raise Undone
 
     def _note(self) -> None:
         serial = self._next()
@@ -229,13 +236,11 @@ class Client:
 
     def _deal(self) -> None:
         """Deal with an order; give it back now and then."""
-        fails = self._rng.random() < 0.1
         item = 0
         try:
             with self._things.orders.claim(timeout=0.02) as item:
                 self._journal.begin("k", item)
-                if fails:
-                    raise Undone
+                self._fail_now_and_then()
         except queue.Empty:
             return
         except (Undone, ClaimLost):

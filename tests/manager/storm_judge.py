@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import queue
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .storm_board import LOCKS, PATIENCE, SERVER_GONE, Board, Reader, wait_until
+from .storm_board import LOCKS, PATIENCE, SERVER_GONE, Account, Board, Reader, wait_until
 from .storm_clients import ACCOUNTS, BALANCE, Part, Things
 
 MASK = (1 << 32) - 1
@@ -136,36 +135,36 @@ class Judge:
     def _bury(self, ident: int, left: Any, tally: int) -> None:
         """Settle the account of a client that is no more."""
         reader, seen = self._readers.pop(ident).read(), self._seen.pop(ident, Seen())
+        accounts = reader.accounts
         for text in reader.wrong:
             self.wrong(f"client {ident}: {text}")
-        accounts = reader.accounts
-        for what, found, said in (
-            ("transfers", seen.transfers, accounts["t"]),
-            ("notes", seen.notes, accounts["n"]),
-        ):
-            if found != sorted(set(found)):
-                self.wrong(f"client {ident}: {what} are there twice, or not in their order")
-            more = set(found) - said.begun | set(found) & said.undone
-            if more:
-                few = sorted(more)[:5]
-                self.wrong(f"client {ident}: {what} that were undone or never begun: {few}")
+        self._compare(f"transfers of client {ident}", seen.transfers, accounts["t"])
+        self._compare(f"notes of client {ident}", seen.notes, accounts["n"])
         counted = accounts["c"]
         if not len(counted.acked) <= tally <= len(counted.begun):
             sums = f"{len(counted.acked)} to {len(counted.begun)}"
             self.wrong(f"client {ident} has counted to {sums}, but the number is {tally}")
-        if (left or {"history": [], "moved": 0}) != {
-            "history": seen.transfers,
-            "moved": seen.moved,
-        }:
-            self.wrong(f"client {ident}: what lies in its own containers is not what is in the log")
-        claimed = accounts["k"]
+        agreed = {"history": seen.transfers, "moved": seen.moved}
+        if (left or {"history": [], "moved": 0}) != agreed:
+            self.wrong(f"client {ident}: its own containers do not agree with the log")
+        self._settle(accounts["k"])
+        self._tally.done.update(counts=len(counted.acked))
+        reader.close()
+
+    def _compare(self, what: str, found: list[int], said: Account) -> None:
+        if found != sorted(set(found)):
+            self.wrong(f"{what} are there twice, or not in their order")
+        more = set(found) - said.begun | set(found) & said.undone
+        if more:
+            self.wrong(f"{what} that were undone or never begun: {sorted(more)[:5]}")
+
+    def _settle(self, claimed: Account) -> None:
         twice = self._settled & claimed.acked
         if twice:
             self.wrong(f"orders were dealt with twice: {sorted(twice)[:5]}")
         self._settled |= claimed.acked
         self._maybe |= claimed.unknown
-        self._tally.done.update(claims=len(claimed.acked), counts=len(counted.acked))
-        reader.close()
+        self._tally.done.update(claims=len(claimed.acked))
 
     # -- who waits must wake up, who is dead must hold nothing ------------------------------------
 
@@ -203,7 +202,7 @@ class Judge:
         lost_claims = 0
 
         def all_back() -> bool:
-            return orders.qsize() == _unfinished(orders)
+            return bool(orders.qsize() == _unfinished(orders))
 
         if self._board[SERVER_GONE]:
             # Nobody has looked for claims of the dead since.
@@ -257,8 +256,3 @@ class Judge:
 
 def _unfinished(orders: Any) -> int:
     return int(orders._store.head(orders._c)[4])
-
-
-def seconds_since(begin: float) -> float:
-    """How long it has lasted."""
-    return time.monotonic() - begin

@@ -26,6 +26,7 @@ from garrison.memory import Spot
 from garrison.memory._handles import Inherited
 from garrison.store._codec import Codec
 from garrison.store._create import FACES, make
+from garrison.store._meeting import Meeting
 from garrison.sync import Lock
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ class Files:
         marks = tuple(_mark(fd) for fd in self.descriptors)
         return _foreign_files, (os.getpid(), self.descriptors, marks, _os.host())
 
+    def opened(self, shared: tuple[Any, Any]) -> None:
+        """Nobody finds them but through a handle."""
+
     def close(self) -> None:
         """Let go of them."""
         for fd in self.descriptors:
@@ -136,6 +140,11 @@ class Folder:
     def handle(self) -> tuple[Any, ...]:
         """Say how another process gets at it."""
         return Folder, (self.path,)
+
+    def opened(self, shared: tuple[Any, Any]) -> None:
+        """Tell who opens it later where this process has what they are to share."""
+        with Meeting(self.path, self.holders) as meeting:
+            meeting.leave_note(shared)
 
     def close(self) -> None:
         """Let go of it."""
@@ -364,7 +373,9 @@ def _arrive(uuid: bytes, make: Any, arguments: Any, shared: Any, settings: Any) 
     with _opening:
         known = _homes.get(uuid)
         if known is None:
-            known = _homes[uuid] = Home(uuid, make(*arguments), shared, settings)
+            files = make(*arguments)
+            known = _homes[uuid] = Home(uuid, files, shared, settings)
+            files.opened(shared)
         return known
 
 
@@ -393,7 +404,24 @@ def open_folder(path: str | os.PathLike[str], *, sync: bool, size: int | None = 
     status = place.stat()
     uuid = f"{status.st_dev:x}.{status.st_ino:x}".encode().ljust(16, b"\0")[:16]
     settings = {"size": size or _disk(place), "in_memory": False, "sync": sync}
-    return _arrive(uuid, Folder, (str(place),), _shared(), settings)
+    with _opening:
+        known = _homes.get(uuid)
+        if known is None:
+            known = _homes[uuid] = _met(uuid, Folder(str(place)), settings)
+        return known
+
+
+def _met(uuid: bytes, folder: Folder, settings: dict[str, Any]) -> Home:
+    """Open a folder together with those who have it open already."""
+    try:
+        with Meeting(folder.path, folder.holders) as meeting:
+            shared = meeting.find() or _shared()
+            home = Home(uuid, folder, shared, settings)
+            meeting.leave_note(shared)
+    except BaseException:
+        folder.close()
+        raise
+    return home
 
 
 def _room() -> int:

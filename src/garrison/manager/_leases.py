@@ -270,6 +270,10 @@ class EventLoan(Loan):
         """Let a session's waits go."""
         self._waiting = [each for each in self._waiting if each.borrower[0] != session]
 
+    def is_lent_to(self, session: Hashable) -> bool:
+        """Whether a session waits."""
+        return any(each.borrower[0] == session for each in self._waiting)
+
 
 @dataclass
 class ConditionLoan(Loan):

@@ -111,6 +111,9 @@ class LeasePart(Part):
         if operation == "open":
             self._open(peer, rid, name, *rest)
             return
+        if operation == "count":
+            peer.session.reply(rid, len(self._lent))
+            return
         lent = self._lent.get(name)
         if lent is None:
             peer.session.fail(rid, UNKNOWN, f"nothing is lent here under the name {name!r}")

@@ -204,8 +204,8 @@ def Manager(address: Any = None, **options: Any) -> SyncManager:  # noqa: N802 -
     return chosen.Manager(address, **options)  # type: ignore[no-any-return]
 
 
-def connect(address: Any, key: Any = None, *, direct: bool = True) -> SyncManager:
+def connect(address: Any, key: Any = None, **options: Any) -> SyncManager:
     """Find a manager that somebody else has started; see `garrison.manager.connect`."""
     from garrison.manager._connect import connect as find
 
-    return find(address, key, direct=direct)
+    return find(address, key, **options)

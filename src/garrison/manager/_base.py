@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from garrison.manager import _clients, _proxy
 from garrison.manager import _verbs as verbs
+from garrison.manager._addresses import shown
 from garrison.manager._keys import check_key
 from garrison.manager._limits import Limits
 from garrison.manager._listener import Listener
@@ -37,7 +38,7 @@ class State:
 _WRONG = {
     State.STARTED: "Already started server",
     State.SHUTDOWN: "Manager has shut down",
-    State.INITIAL: "Unable to start server",
+    State.INITIAL: "this manager has no server yet: call start() or connect(), or use with",
 }
 
 
@@ -253,11 +254,16 @@ class BaseManager:
         """Where the server listens."""
         return self._address
 
+    def __repr__(self) -> str:
+        state = ("not started", "started", "shut down")[self._state.value]
+        where = f" at {shown(self._address)}" if self._address is not None else ""
+        return f"<{type(self).__name__} {state}{where}>"
+
     # -- objects ----------------------------------------------------------------------------------
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[_proxy.Token, Any]:
         """Make an object; return which it is, and its methods. This process holds it."""
-        assert self._state.value == State.STARTED, "server not yet started"  # noqa: S101 - the standard error
+        self._must_be(State.STARTED)
         made = self._client.create(typeid, args, kwds)
         return _proxy.Token(typeid, self._address, made.ident), made.exposed
 

@@ -60,6 +60,9 @@ class FarEngine:
         self._local = threading.local()
         self._spare: deque[Connection] = deque()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _engine_of, (self.hooks.home,)
+
     def ask(self, name: str, *fields: Any, idempotent: bool = False) -> Any:
         """Ask for something by name."""
         connection, again, check = self.way()
@@ -168,6 +171,10 @@ class FarEngine:
     def block(self, timeout: float | None = None, gentle: bool = False) -> PythonBlock:
         """Return a block of operations that are one step."""
         return PythonBlock(self, timeout, gentle)
+
+
+def _engine_of(store: Any) -> Any:
+    return store.engine
 
 
 class _Own:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 from garrison.errors import LeaseLost, ManagerLost, NotHeld
@@ -17,6 +16,7 @@ from garrison.manager import _clients
 from garrison.manager import _verbs as verbs
 from garrison.manager._connection import Refused
 from garrison.manager._lender import LOAN_OVER, NOT_LENT, NOT_YOURS
+from garrison.sync._condition import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,15 +206,7 @@ class FarCondition(_Borrowed):
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until `predicate` is true, and return what it gave last."""
-        end = None if timeout is None else time.monotonic() + timeout
-        result = predicate()
-        while not result:
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            self.wait(left)
-            result = predicate()
-        return result
+        return wait_for(self.wait, predicate, timeout)
 
     def notify(self, n: int = 1) -> None:
         """Let `n` of those who wait go on."""

@@ -66,7 +66,11 @@ class Coding:
         def read(data: bytes) -> Any:
             return decode(data, hooks)
 
-        self.value, self.pair = read, lambda pair: (read(pair[0]), read(pair[1]))
+        def read_pair(pair: list[Any]) -> tuple[Any, Any]:
+            key, value = pair  # a set has no values
+            return read(key), None if value is None else read(value)
+
+        self.value, self.pair = read, read_pair
         self.writers: dict[str, Callable[[Any], Any]] = {
             "k": key,
             "v": written,
@@ -79,7 +83,8 @@ class Coding:
             "v": read,
             "V": lambda values: [read(each) for each in values],
             "p": self.pair,
-            "T": lambda rows: [tuple(row) for row in rows],
+            "n": lambda entries: [tuple(each) for each in entries],
+            "d": dict,
             "c": lambda pair: (pair[0], read(pair[1])),
         }
 

@@ -21,7 +21,7 @@ class Operation(NamedTuple):
         ``w`` value or nothing, ``s`` text, ``b`` bytes, ``t`` truth, ``o`` a number or nothing.
     gives : str
         ``-`` nothing, ``v`` value, ``V`` list of values, ``p`` (key, value), ``e`` encoded value or
-        nothing, ``x`` as it is, ``c`` (ticket, value), ``T`` list of tuples.
+        nothing, ``x`` as it is, ``c`` (ticket, value), ``n`` list of tuples, ``d`` dict.
     writes : bool
         Whether it changes anything.
     idempotent : bool
@@ -49,9 +49,9 @@ def _read(takes: str, gives: str, *, promised: bool = False, anywhere: bool = Fa
 OPERATIONS: dict[str, Operation] = {
     "create": Operation("iib", "x", anywhere=True),
     "named": Operation("siib", "x", anywhere=True, idempotent=True),
-    "names": _read("", "T", anywhere=True),
+    "names": _read("", "n", anywhere=True),
     "remove_name": Operation("s", "x", anywhere=True),
-    "statistics": _read("", "x", anywhere=True),
+    "statistics": _read("", "d", anywhere=True),
     "head": _read("", "x"),
     "hold": Operation(idempotent=True),
     "drop": Operation(),

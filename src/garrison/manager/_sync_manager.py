@@ -188,6 +188,9 @@ class SyncManager(BaseManager):
         TimeoutError
             If another transaction lasts longer.
         """
+        if timeout is not None and not isinstance(timeout, (int, float)):
+            msg = f"timeout is a number of seconds or None, not {timeout!r}"
+            raise TypeError(msg)
         return transaction(self.store.here().engine, timeout)
 
     def pipeline(self) -> Pipeline:

@@ -165,6 +165,9 @@ class Store(Transactions, Mappings, Sequences, Protocol):
     def named(self, name: str, kind: int, aux: int = -1, info: bytes = b"") -> tuple[int, bool]:
         """Return the container of that name, and whether it was made just now."""
 
+    def names(self) -> list[tuple[str, int, int]]:
+        """Return all names, with kind and number."""
+
     def head(self, c: int, /) -> tuple[int, int, int, int, int, bytes]:
         """Return kind, length, references, aux, count and info."""
 

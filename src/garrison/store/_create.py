@@ -7,9 +7,10 @@ from array import array
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from garrison._core import WrongKind
 from garrison.store import _contract
 from garrison.store._array import Array
-from garrison.store._contract import Store
+from garrison.store._contract import NAMES, Store
 from garrison.store._counter import Counter
 from garrison.store._deque import Deque
 from garrison.store._dict import Dict
@@ -58,10 +59,21 @@ def make(store: Store, kind: int, *args: Any, name: str | None = None, **kwargs:
         if name is None:
             c, new = store.create(kind, aux, info), True
         else:
-            c, new = store.named(name, kind, aux, info)
+            c, new = _named(store, name, kind, aux, info)
         if new and contents:
             _fill(store, kind, c, contents)
     return face(store, kind, c)
+
+
+def _named(store: Store, name: str, kind: int, aux: int, info: bytes) -> tuple[int, bool]:
+    try:
+        return store.named(name, kind, aux, info)
+    except WrongKind:
+        taken = {known: of_kind for known, of_kind, _ in store.names()}
+        msg = (
+            f"{name!r} is a {NAMES[taken[name]]} already, not a {NAMES[kind]}; choose another name"
+        )
+        raise WrongKind(msg) from None
 
 
 def _fill(store: Store, kind: int, c: int, contents: list[Any]) -> None:

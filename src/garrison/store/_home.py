@@ -32,7 +32,7 @@ from garrison.sync import Lock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Folder", "Home", "Tenancy", "create", "open_folder", "rent"]
+__all__ = ["Folder", "Home", "Tenancy", "create", "open_folder", "rent", "sweep_folders"]
 
 BELLS = 4096
 """Bytes of the words that waiters sleep on."""
@@ -40,6 +40,18 @@ _homes: weakref.WeakValueDictionary[bytes, Home] = weakref.WeakValueDictionary()
 """Those that this process has open. A file must not be opened twice: closing one would drop the
 locks of the other."""
 _opening = threading.RLock()
+
+
+OPENING = "garrison-opening-"
+"""What the names of folders begin with that last as long as a store is being opened."""
+
+
+def sweep_folders() -> None:
+    """Remove the folders of processes that were killed while they opened a store."""
+    for entry in os.scandir(tempfile.gettempdir()):
+        pid = entry.name.removeprefix(OPENING).partition("-")[0]
+        if entry.name.startswith(OPENING) and pid.isdigit() and not _os.stat_fields(int(pid)):
+            shutil.rmtree(entry.path, ignore_errors=True)
 
 
 class Files:
@@ -61,7 +73,7 @@ class Files:
 
     def place(self) -> tuple[str, Callable[[], None]]:
         """Return a folder in which the files have names while they are being opened."""
-        folder = tempfile.mkdtemp(prefix="garrison-")
+        folder = tempfile.mkdtemp(prefix=f"{OPENING}{os.getpid()}-")
         try:
             for name, fd in zip(("data.mdb", "lock.mdb"), self.descriptors, strict=False):
                 Path(folder, name).symlink_to(f"/proc/self/fd/{fd}")

@@ -68,9 +68,25 @@ def far() -> Iterator[Any]:
     """Serve a store in another process, and reach it over TCP."""
     key = os.urandom(32)
     fork: Any = garrison.get_context("fork")
-    with fork.Manager(("127.0.0.1", 0), key=key, size=64 * MEBIBYTE) as server:
-        client = garrison.connect(server.address, key=key, direct=False)
-        yield client.store.engine
+    with contextlib.ExitStack() as stack:
+        place = ("127.0.0.1", 0)
+        server = stack.enter_context(fork.Manager(place, key=key, size=64 * MEBIBYTE))
+        client = stack.enter_context(garrison.connect(server.address, key=key, direct=False))
+        engine = client.store.engine
+        stack.enter_context(contextlib.closing(engine.hooks))
+        stack.enter_context(_upkeep(engine, server.store.engine))
+        yield engine
+
+
+@contextmanager
+def _upkeep(engine: Any, near: Any) -> Iterator[None]:
+    """Let the tests do what only the server does."""
+    engine.sweep = near.sweep
+    engine.release_owner = lambda _: [near.release_claims(each) for each in near.owners()]
+    try:
+        yield
+    finally:
+        del engine.sweep, engine.release_owner
 
 
 ENGINES: dict[str, Callable[[], AbstractContextManager[Any]]] = {

@@ -51,10 +51,18 @@ def know_key(address: Address, key: bytes) -> None:
 
 
 def client(
-    address: Address, key: bytes | None, name: str = "pickle", limits: Limits | None = None
+    address: Address,
+    key: bytes | None,
+    name: str = "pickle",
+    limits: Limits | None = None,
+    *,
+    local: bool = True,
 ) -> Client | LocalClient:
-    """Return this process's way to the server at an address."""
-    if address in _local:
+    """Return this process's way to the server at an address.
+
+    In the server itself that is none at all, if it may be `local`.
+    """
+    if local and address in _local:
         return _local[address]
     chosen = _keys.get(address) if key is None else key
     if chosen is None:

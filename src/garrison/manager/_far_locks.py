@@ -8,14 +8,20 @@ it can turn away somebody whose loan is over and who does not know it yet.
 from __future__ import annotations
 
 import itertools
+import os
 import threading
+import weakref
+from collections import deque
+from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
-from garrison.errors import LeaseLost, ManagerLost, NotHeld
+from garrison.errors import LeaseLost, ManagerLost, NotHeld, WrongKind
 from garrison.manager import _clients
 from garrison.manager import _verbs as verbs
-from garrison.manager._connection import Refused
-from garrison.manager._lender import LOAN_OVER, NOT_LENT, NOT_YOURS
+from garrison.manager._lender import LOAN_OVER, NOT_YOURS, UNKNOWN, WRONG_KIND
+from garrison.manager._pipeline import Refused
+from garrison.manager._refusals import RemoteError
+from garrison.store._held import Held
 from garrison.sync._condition import wait_for
 
 if TYPE_CHECKING:
@@ -24,80 +30,144 @@ if TYPE_CHECKING:
 __all__ = ["FarBarrier", "FarCondition", "FarEvent", "FarLock", "FarRLock"]
 __all__ += ["FarBoundedSemaphore", "FarSemaphore"]
 
+REMEMBERED = 10_000
+"""Loans of one semaphore that are remembered: more are not given back by who has them."""
+
 _marks = itertools.count(1)
+_used: weakref.WeakKeyDictionary[Any, Held[str]] = weakref.WeakKeyDictionary()
+"""Of each server, the names of what this process uses there."""
 
 
-def _rebuild(kind: type[_Far], address: Any, *rest: Any) -> _Far:
-    return kind(_clients.client(address, None), *rest)
+def _users_of(client: Any) -> Held[str]:
+    found = _used.get(client)
+    if found is None:
+        server = weakref.ref(client)
+
+        def close(name: str) -> bool:
+            there = server()
+            if there is not None and there.is_connected:
+                there.connection.tell(verbs.LEASE, "close", name)
+            return True
+
+        found = _used[client] = Held(lambda _: None, close)
+    return found
+
+
+def _after_fork() -> None:
+    for held in list(_used.values()):
+        held.forget_others()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _rebuild(kind: type[_Far], place: tuple[Any, ...], *rest: Any) -> _Far:
+    address, *key = place
+    return kind(_clients.client(address, *(key or (None,)), local=False), *rest)
 
 
 class _Far:
     """Something that a server lends, by its name there."""
 
-    _NEED_A_LOAN: tuple[str, ...] = ("release",)
-    """What only somebody can do who has it."""
-
-    def __init__(self, client: Any, name: str = "", size: int = 1) -> None:
+    def __init__(
+        self, client: Any, name: str = "", size: int = 1, anonymous: bool | None = None
+    ) -> None:
         self._client = client
         self._name = name
         self._size = size
-        self._connected: Any = None
+        self._is_anonymous = not name if anonymous is None else anonymous
+        self._opened_by = b""
         self._here()
+        users = _users_of(client)
+        users.has(self._name)
+        weakref.finalize(self, users.drop, self._name).atexit = False
+        if self._is_anonymous:
+            util.register_after_fork(self, _Far._here)
+
+    @property
+    def _kind(self) -> str:
+        return type(self).__name__.removeprefix("Far")
+
+    def _lock_name(self) -> str:
+        return ""
 
     def _here(self) -> Any:
         """Return the way to the server, where this process uses the thing."""
         client = self._client
-        if self._connected != (mark := (client.name, client.connection.epoch)):
-            kind = type(self).__name__.removeprefix("Far")
-            opened = client.connection.ask(
-                verbs.LEASE, "open", self._name, kind, self._size, idempotent=bool(self._name)
-            )
+        name = client.name
+        if self._opened_by != name:
+            fields = (self._name, self._kind, self._size, self._lock_name(), self._is_anonymous)
+            try:
+                opened = client.connection.ask(
+                    verbs.LEASE, "open", *fields, idempotent=bool(self._name)
+                )
+            except Refused as refusal:
+                raise self._error(refusal) from None
             self._name, self._size = opened
-            self._connected = mark
+            self._opened_by = name
         return client.connection
 
     def _ask(self, operation: str, *fields: Any, again: bool = False) -> Any:
-        connection = self._here()
-        try:
-            return connection.ask(verbs.LEASE, operation, self._name, *fields, idempotent=again)
-        except Refused as refusal:
-            if not self._is_forgotten(refusal, operation):
-                raise self._error(refusal) from None
-        return self._ask(operation, *fields, again=again)
-
-    def _is_forgotten(self, refusal: Refused, operation: str) -> bool:
-        """Whether another server is there by now, which is to be told of it and asked again."""
-        if refusal.kind != NOT_LENT:
-            return False
-        self._connected = None
-        return not (operation in self._NEED_A_LOAN or self._name.startswith("#"))
+        while True:
+            connection = self._here()
+            try:
+                return connection.ask(verbs.LEASE, operation, self._name, *fields, idempotent=again)
+            except Refused as refusal:
+                if refusal.kind != UNKNOWN:
+                    raise self._error(refusal) from None
+                self._opened_by = b""  # the server was started anew
 
     def _error(self, refusal: Refused) -> Exception:
         text = f"{refusal.text} ({self!r})"
-        if refusal.kind in {LOAN_OVER, NOT_LENT}:
-            return LeaseLost(text)
-        if refusal.kind == NOT_YOURS:
-            return NotHeld(text)
-        return RuntimeError(text)
+        kinds: dict[str, type[Exception]] = {
+            LOAN_OVER: LeaseLost,
+            NOT_YOURS: NotHeld,
+            WRONG_KIND: WrongKind,
+        }
+        return kinds.get(refusal.kind, RemoteError)(text)
 
-    def _wait(self, operation: str, timeout: float | None) -> Any:
+    def _wait(self, operation: str, timeout: float | None, *more: Any, again: bool = True) -> Any:
         """Ask for something that may take as long as `timeout`; if interrupted, take it back."""
-        thread, mark = threading.get_ident(), next(_marks)
+        wait = _Wait(self)
         try:
-            return self._ask(operation, thread, mark, timeout)[0]
-        except (LeaseLost, NotHeld, RuntimeError, ManagerLost):
+            return wait.ask(operation, timeout, *more, again=again)
+        except _ANSWERS:
             raise
         except BaseException:
-            # Such as KeyboardInterrupt: the answer may come, and nobody would take it.
-            self._ask("cancel", mark)
+            wait.cancel()
             raise
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._client.address, self._name, self._size)
+        if self._is_anonymous:
+            self._ask("send", again=True)
+        place = (self._client.address, *self._client.credentials())
+        return _rebuild, (type(self), place, self._name, self._size, self._is_anonymous)
 
     def __repr__(self) -> str:
-        name = type(self).__name__.removeprefix("Far")
-        return f"<{name} {self._name!r} of the manager at {self._client.address!r}>"
+        return f"<{self._kind} {self._name!r} of the manager at {self._client.address!r}>"
+
+
+_ANSWERS = (LeaseLost, NotHeld, ManagerLost, WrongKind, RemoteError)
+"""What the server, or the end of the connection to it, has made of a wait: it is over there."""
+
+
+class _Wait:
+    """A wait that can be taken back: the answer may come when nobody takes it any more."""
+
+    def __init__(self, far: _Far) -> None:
+        self._far = far
+        self._id = (threading.get_ident(), next(_marks))
+
+    def ask(self, operation: str, timeout: float | None, *more: Any, again: bool) -> Any:
+        """Wait; on a new connection begin again, if that is asked for."""
+        return self._far._ask(operation, *self._id, timeout, *more, again=again)[0]
+
+    def cancel(self) -> Any:
+        """Undo what has come of it, and return that."""
+        try:
+            return self._far._ask("cancel", *self._id)[0]
+        except _ANSWERS:
+            return 0  # gone with the connection
 
 
 def _seconds(block: bool, timeout: float | None) -> float | None:
@@ -112,12 +182,33 @@ class _Borrowed(_Far):
     fence = 0
     """The number of the loan that this process has, or had last."""
 
+    def __init__(self, *args: Any) -> None:
+        self._loans: deque[int] = deque(maxlen=REMEMBERED)
+        super().__init__(*args)
+
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Borrow it; return whether it was had in time."""
-        number = self._wait("acquire", _seconds(block, timeout))
-        if number:
-            self.fence = number
-        return bool(number)
+        """Borrow it; return whether it was had in time.
+
+        Raises
+        ------
+        ManagerLost
+            If the connection is lost and cannot be made again; it is not borrowed then.
+        """
+        wait, number = _Wait(self), 0
+        try:
+            # Twice is as good as once: what was lent on a connection that is lost comes back.
+            number = wait.ask("acquire", _seconds(block, timeout), again=True)
+            if number:
+                self._loans.append(number)
+                self.fence = number
+            return bool(number)
+        except _ANSWERS:
+            raise
+        except BaseException:
+            if number in self._loans:
+                self._loans.remove(number)
+            wait.cancel()
+            raise
 
     def release(self) -> None:
         """Give it back.
@@ -129,11 +220,13 @@ class _Borrowed(_Far):
         NotHeld
             If nobody has it.
         """
-        self._ask("release", threading.get_ident(), self._loan())
+        self._ask("release", threading.get_ident(), self._take_loan())
 
-    def _loan(self) -> int:
-        loan, self.fence = self.fence, 0
-        return loan
+    def _take_loan(self) -> int:
+        try:
+            return self._loans.pop()
+        except IndexError:
+            return 0  # somebody else's
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -153,15 +246,18 @@ class FarLock(_Borrowed):
 class FarRLock(_Borrowed):
     """A lock that its borrower may take again."""
 
-    def _loan(self) -> int:
-        return self.fence
+    locked = FarLock.locked
 
 
 class FarSemaphore(_Borrowed):
     """A number of permits that a server lends."""
 
-    def _loan(self) -> int:
-        return 0
+    def __init__(
+        self, client: Any, name: str = "", size: int = 1, anonymous: bool | None = None
+    ) -> None:
+        if size < 0:
+            raise ValueError(f"a semaphore begins with 0 permits or more, not {size}")
+        super().__init__(client, name, size, anonymous)
 
     def get_value(self) -> int:
         """Return how many are free."""
@@ -192,35 +288,13 @@ class FarEvent(_Far):
         return bool(self._wait("wait", timeout))
 
 
-class FarCondition(_Borrowed):
-    """A lock that a server lends, with a place to wait for a change."""
+class FarCondition(_Far):
+    """A lock that a server lends, with a place to wait for a change.
 
-    _NEED_A_LOAN = ("release", "wait", "notify")
-
-    def _loan(self) -> int:
-        return 0  # a wait ends with another loan
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Give the lock up until somebody notifies; return whether somebody did."""
-        return bool(self._wait("wait", timeout))
-
-    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-        """Wait until `predicate` is true, and return what it gave last."""
-        return wait_for(self.wait, predicate, timeout)
-
-    def notify(self, n: int = 1) -> None:
-        """Let `n` of those who wait go on."""
-        self._ask("notify", threading.get_ident(), n)
-
-    def notify_all(self) -> None:
-        """Let all who wait go on."""
-        self._ask("notify", threading.get_ident(), None)
-
-
-class FarBarrier(_Far):
-    """A point that a number of parties pass together, wherever they are.
-
-    With an action, one of them runs it when all have come, and the others go on when it is done.
+    Parameters
+    ----------
+    lock : FarLock or FarRLock, optional
+        By default one of its own.
     """
 
     def __init__(
@@ -228,13 +302,106 @@ class FarBarrier(_Far):
         client: Any,
         name: str = "",
         size: int = 1,
+        anonymous: bool | None = None,
+        lock: FarLock | FarRLock | None = None,
+    ) -> None:
+        self._lock = lock or FarRLock(client, name and f"{name}/lock")
+        self.acquire, self.release = self._lock.acquire, self._lock.release
+        super().__init__(client, name, size, anonymous)
+
+    def _lock_name(self) -> str:
+        return self._lock._name
+
+    def _here(self) -> Any:
+        self._lock._here()
+        return super()._here()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make, arguments = super().__reduce__()
+        return make, (*arguments, self._lock)
+
+    @property
+    def fence(self) -> int:
+        """The number of the loan that this process has, or had last."""
+        return self._lock.fence
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _number(self) -> int:
+        loans = self._lock._loans
+        return loans[-1] if loans else 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Give the lock up until somebody notifies; return whether somebody did.
+
+        Raises
+        ------
+        LeaseLost
+            If the lock has come back by itself since.
+        NotHeld
+            If this thread does not have the lock.
+        ManagerLost
+            If the connection is lost meanwhile, and with it the lock.
+        """
+        before, wait, outcome = self._number(), _Wait(self), 0
+        try:
+            outcome = wait.ask("wait", timeout, before, again=False)
+        except _ANSWERS:
+            raise
+        except BaseException:
+            outcome = outcome or wait.cancel()
+            raise
+        finally:
+            self._had_again(before, abs(outcome))
+        return bool(outcome > 0)
+
+    def _had_again(self, before: int, number: int) -> None:
+        """Note that the lock is lent under a new number, however often it was taken."""
+        if number:
+            loans = self._lock._loans
+            self._lock.fence = number
+            for place, each in enumerate(loans):
+                if each == before:
+                    loans[place] = number
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+        """Wait until `predicate` is true, and return what it gave last."""
+        return wait_for(self.wait, predicate, timeout)
+
+    def notify(self, n: int = 1) -> None:
+        """Let `n` of those who wait go on."""
+        self._ask("notify", threading.get_ident(), n, self._number())
+
+    def notify_all(self) -> None:
+        """Let all who wait go on."""
+        self._ask("notify", threading.get_ident(), None, self._number())
+
+
+class FarBarrier(_Far):
+    """A point that a number of parties pass together, wherever they are.
+
+    With an action, one of those who have it runs it when all have come, and the others go on when
+    it is done.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        name: str = "",
+        size: int = 1,
+        anonymous: bool | None = None,
         action: Callable[[], object] | None = None,
         timeout: float | None = None,
     ) -> None:
-        super().__init__(client, name, size)
+        if size < 1:
+            raise ValueError(f"a barrier has one party or more, not {size}")
+        super().__init__(client, name, size, anonymous)
         self._action = action
         self._timeout = timeout
-        self._after = FarBarrier(client, f"{self._name}/after", size) if action else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         make, arguments = super().__reduce__()
@@ -263,30 +430,28 @@ class FarBarrier(_Far):
         threading.BrokenBarrierError
             If it is broken, reset, or one of the others is gone or too late.
         """
-        place = int(self._wait("wait", self._timeout if timeout is None else timeout))
+        limit = self._timeout if timeout is None else timeout
+        place, acts = self._wait("wait", limit, self._action is not None, again=False)
+        if acts:
+            self._act()
         if place < 0:
             raise threading.BrokenBarrierError
-        if self._after is not None:
-            self._act(place, self._after)
-        return place
+        return int(place)
 
-    def _act(self, place: int, after: FarBarrier) -> None:
-        if place == 0 and self._action is not None:
-            try:
-                self._action()
-            except BaseException:
-                self.abort()
-                raise
-        after.wait()
+    def _act(self) -> None:
+        assert self._action is not None  # noqa: S101 - it was said that there is one
+        try:
+            self._action()
+        except BaseException:
+            self.abort()
+            raise
+        if not self._ask("acted", threading.get_ident())[0]:
+            raise threading.BrokenBarrierError
 
     def reset(self) -> None:
         """Begin anew; who waits finds it broken."""
         self._ask("reset")
-        if self._after is not None:
-            self._after.reset()
 
     def abort(self) -> None:
         """Break it for all."""
         self._ask("abort")
-        if self._after is not None:
-            self._after.abort()

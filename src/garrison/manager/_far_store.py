@@ -111,7 +111,7 @@ class FarStore:
         self.life = Life(client.address)
         # Its operations come from a table, which a type checker does not see.
         self.engine: Any = FarEngine(client, _Hooks(self), self.life)
-        self._held = Held(self._hold, self._let_go)
+        self._held: Held[int] = Held(self._hold, self._let_go)
         self._pid = os.getpid()
         client.connection.on_reconnect.append(_resuming(weakref.ref(self)))
         util.register_after_fork(self, FarStore._after_fork)
@@ -218,4 +218,4 @@ def _received(store: FarStore, kind: int, c: int, sender: int) -> Any:
 
 
 def _arrive(address: Any, key: bytes | None = None) -> FarStore:
-    return store_of(_clients.client(address, key))
+    return store_of(_clients.client(address, key, local=False))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Answer = Callable[[Any], object]
 
 __all__ = [
+    "BROKEN",
     "BarrierLoan",
     "ConditionLoan",
     "EventLoan",
@@ -30,26 +31,27 @@ __all__ = [
 
 
 class NotYours(ValueError):
-    """Given back by somebody who does not have it."""
+    """Given back, or waited with, by somebody who does not have it."""
 
 
 class LoanOver(NotYours):
     """Given back after it had come back by itself."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Waiter:
     """Somebody who waits: `answer` is called once, with what the wait has come to."""
 
     borrower: Borrower
     answer: Answer
     over: bool = False
+    result: Any = None
 
     def settle(self, result: Any) -> bool:
         """Answer, unless that has happened."""
         if self.over:
             return False
-        self.over = True
+        self.over, self.result = True, result
         self.answer(result)
         return True
 
@@ -59,10 +61,16 @@ class Loan:
 
     at_rest = False
     """Whether it is as it was made, so that nothing is lost if it is made again."""
+    n_waiting = 0
+    """How many wait for it."""
 
     def forget(self, session: Hashable) -> None:
         """Take back what a session has, and let its waits go."""
         raise NotImplementedError
+
+    def is_lent_to(self, session: Hashable) -> bool:  # noqa: ARG002 - for those that are lent
+        """Whether a session has any of it, or waits for it."""
+        return False
 
 
 @dataclass
@@ -79,12 +87,15 @@ class LockLoan(Loan):
         Whether no more may be given back than were taken.
     recursive : bool
         Whether its borrower, and nobody else, may take it again and give it back.
+    exclusive : bool
+        Whether it is a lock, so that there is one loan at a time.
     """
 
     next_number: Callable[[], int]
     permits: int = 1
     bounded: bool = True
     recursive: bool = False
+    exclusive: bool = True
     _borrowed: Counter[Borrower] = field(default_factory=Counter)
     _numbers: dict[Borrower, int] = field(default_factory=dict)
     _waiting: deque[Waiter] = field(default_factory=deque)
@@ -101,6 +112,11 @@ class LockLoan(Loan):
     def at_rest(self) -> bool:  # type: ignore[override]
         """Whether it is as it was made."""
         return self._free == self.permits and not self._waiting
+
+    @property
+    def n_waiting(self) -> int:  # type: ignore[override]
+        """How many wait for it."""
+        return len(self._waiting)
 
     def acquire(self, waiter: Waiter) -> bool:
         """Lend to a waiter now, or note that it waits; whether it was now."""
@@ -122,20 +138,32 @@ class LockLoan(Loan):
             self._waiting.remove(waiter)
         waiter.settle(0)
 
-    def release(self, borrower: Borrower, number: int = 0) -> None:
-        """Take one back; who was lent it under a number says so."""
-        if number and number not in self._numbers.values():
-            msg = (
-                f"loan {number} is over: the connection was lost since, and what was lent came back"
+    def check(self, number: int, since: int = 0) -> None:
+        """Raise if a loan is over.
+
+        Parameters
+        ----------
+        number : int
+            The loan's; 0 if whoever asks does not say that he was lent anything.
+        since : int
+            The first number that may have been lent to his session.
+        """
+        current = number in self._numbers.values() if self.exclusive else number >= since
+        if number and not current:
+            raise LoanOver(
+                f"loan {number} is over: somebody gave it back, or it came back by itself when "
+                "the connection was lost"
             )
-            raise LoanOver(msg)
-        mine = self._borrowed[borrower]
-        if self.recursive and not mine:
-            raise NotYours("cannot release a lock that this thread has not acquired")
-        if not mine and self.bounded:
+
+    def release(self, borrower: Borrower, number: int = 0, since: int = 0) -> None:
+        """Take one back; who was lent it under a number says so."""
+        self.check(number, since)
+        if not self._borrowed[borrower]:
+            if self.recursive:
+                raise NotYours("cannot release a lock that this thread has not acquired")
             # As a `threading.Lock`, it may be released by another than who has it.
             borrower = next((each for each, count in self._borrowed.items() if count), borrower)
-            if not self._borrowed[borrower]:
+            if self.bounded and not self._borrowed[borrower]:
                 raise NotYours("released too many times")
         self._take_back(borrower)
         self._lend()
@@ -172,14 +200,21 @@ class LockLoan(Loan):
         self._lend()
         return depth
 
-    def lend_again(self, waiter: Waiter, depth: int) -> None:
-        """Lend as often as it was given up."""
+    def lend_again(self, borrower: Borrower, depth: int, answer: Answer) -> None:
+        """Lend as often as it was given up, and answer with the new number."""
 
         def deepen(number: int) -> None:
-            self._borrowed[waiter.borrower] = depth
-            waiter.settle(number)
+            self._borrowed[borrower] = depth
+            answer(number)
 
-        self.acquire(Waiter(waiter.borrower, deepen))
+        self.acquire(Waiter(borrower, deepen))
+
+    def is_lent_to(self, session: Hashable) -> bool:
+        """Whether a session has any of it, or waits for it."""
+        return any(
+            each[0] == session
+            for each in (*self._borrowed, *(waiter.borrower for waiter in self._waiting))
+        )
 
     def forget(self, session: Hashable) -> None:
         """Take back what a session has."""
@@ -201,6 +236,11 @@ class EventLoan(Loan):
     def at_rest(self) -> bool:  # type: ignore[override]
         """Whether it is clear and nobody waits."""
         return not self.is_set and not self._waiting
+
+    @property
+    def n_waiting(self) -> int:  # type: ignore[override]
+        """How many wait for it to be set."""
+        return len(self._waiting)
 
     def wait(self, waiter: Waiter) -> None:
         """Answer when it is set."""
@@ -230,6 +270,10 @@ class EventLoan(Loan):
         """Let a session's waits go."""
         self._waiting = [each for each in self._waiting if each.borrower[0] != session]
 
+    def is_lent_to(self, session: Hashable) -> bool:
+        """Whether a session waits."""
+        return any(each.borrower[0] == session for each in self._waiting)
+
 
 @dataclass
 class ConditionLoan(Loan):
@@ -243,12 +287,21 @@ class ConditionLoan(Loan):
         """Whether nobody has the lock or waits."""
         return self.lock.at_rest and not self._waiting
 
+    @property
+    def n_waiting(self) -> int:  # type: ignore[override]
+        """How many wait for a change."""
+        return len(self._waiting)
+
     def _check(self, borrower: Borrower) -> None:
         if not self.lock.depth(borrower):
-            raise RuntimeError("cannot wait on or notify an un-acquired lock")
+            raise NotYours("cannot wait on or notify an un-acquired lock")
 
-    def wait(self, waiter: Waiter) -> None:
-        """Give the lock up; answer once somebody has notified and the lock is lent again."""
+    def wait(self, waiter: Waiter, number: int = 0) -> None:
+        """Give the lock up; answer once somebody has notified and the lock is lent again.
+
+        The answer is the number of the new loan, negative if nobody has notified.
+        """
+        self.lock.check(number)
         self._check(waiter.borrower)
         self._waiting.append((waiter, self.lock.give_up(waiter.borrower)))
 
@@ -261,11 +314,15 @@ class ConditionLoan(Loan):
                 return
 
     def _return(self, waiter: Waiter, depth: int, notified: bool) -> None:
-        back = Waiter(waiter.borrower, lambda _: waiter.settle(notified))
-        self.lock.lend_again(back, depth)
+        self.lock.lend_again(
+            waiter.borrower,
+            depth,
+            lambda number: waiter.settle(number if notified else -number),
+        )
 
-    def notify(self, borrower: Borrower, count: int | None) -> None:
+    def notify(self, borrower: Borrower, count: int | None, number: int = 0) -> None:
         """Let some, or all, of those who wait go on."""
+        self.lock.check(number)
         self._check(borrower)
         for _ in range(len(self._waiting) if count is None else min(count, len(self._waiting))):
             waiter, depth = self._waiting.popleft()
@@ -277,56 +334,110 @@ class ConditionLoan(Loan):
         kept = [each for each in self._waiting if each[0].borrower[0] != session]
         self._waiting = deque(kept)
 
+    def is_lent_to(self, session: Hashable) -> bool:
+        """Whether a session has the lock, or waits."""
+        waits = any(waiter.borrower[0] == session for waiter, _ in self._waiting)
+        return waits or self.lock.is_lent_to(session)
+
+
+BROKEN = [-1, False]
+"""What a wait at a barrier has come to that is broken."""
+
 
 @dataclass
 class BarrierLoan(Loan):
-    """A point that a number of parties pass together."""
+    """A point that a number of parties pass together.
+
+    ::
+
+        filling ──all are here──▶ passed
+           │  └──one can act──▶ acting ──acted──▶ passed
+           └── a timeout, a death, abort ──▶ broken, until reset ◀──┘
+
+    A wait comes to [number of the place, whether this one is to act], or to `BROKEN`.
+    """
 
     parties: int
     broken: bool = False
-    _waiting: list[Waiter] = field(default_factory=list)
+    _waiting: list[tuple[Waiter, bool]] = field(default_factory=list)
+    _actor: Borrower | None = None
+    _behind: list[tuple[Waiter, int]] = field(default_factory=list)
+    """Who waits until it has acted, and their places."""
 
     @property
     def at_rest(self) -> bool:  # type: ignore[override]
         """Whether nobody waits and it is whole."""
-        return not self._waiting and not self.broken
+        return not self._waiting and self._actor is None and not self.broken
 
     @property
-    def n_waiting(self) -> int:
+    def n_waiting(self) -> int:  # type: ignore[override]
         """How many have come."""
         return len(self._waiting)
 
-    def wait(self, waiter: Waiter) -> None:
-        """Answer with the number of the place in the round, or -1 if it is broken."""
+    def wait(self, waiter: Waiter, can_act: bool = False) -> None:
+        """Come to the barrier."""
         if self.broken:
-            waiter.settle(-1)
+            waiter.settle(BROKEN)
             return
-        self._waiting.append(waiter)
-        if len(self._waiting) == self.parties:
-            self._answer_all(range(self.parties))
+        self._waiting.append((waiter, can_act))
+        self._begin_round()
 
-    def _answer_all(self, results: Any) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter, result in zip(waiting, results, strict=True):
-            waiter.settle(result)
+    def _begin_round(self) -> None:
+        if self._actor is not None or len(self._waiting) < self.parties:
+            return
+        come, self._waiting = self._waiting[: self.parties], self._waiting[self.parties :]
+        places = [(waiter, place) for place, (waiter, _) in enumerate(come)]
+        actor = next((place for place, (_, can_act) in enumerate(come) if can_act), None)
+        if actor is None:
+            self._let_pass(places)
+            return
+        chosen, place = places.pop(actor)
+        self._actor, self._behind = chosen.borrower, places
+        chosen.settle([place, True])
+
+    @staticmethod
+    def _let_pass(places: list[tuple[Waiter, int]]) -> None:
+        for waiter, place in places:
+            waiter.settle([place, False])
+
+    def acted(self, borrower: Borrower) -> bool:
+        """Let the others pass; whether the barrier is still whole."""
+        if self._actor != borrower:
+            return False
+        behind, self._behind, self._actor = self._behind, [], None
+        self._let_pass(behind)
+        self._begin_round()
+        return True
+
+    def _break_all(self) -> None:
+        all_of_them = [waiter for waiter, _ in (*self._waiting, *self._behind)]
+        self._waiting, self._behind, self._actor = [], [], None
+        for waiter in all_of_them:
+            waiter.settle(BROKEN)
 
     def abort(self) -> None:
         """Break it for all."""
         self.broken = True
-        self._answer_all([-1] * len(self._waiting))
+        self._break_all()
 
     def leave(self, waiter: Waiter) -> None:
         """Wait no longer, which breaks it."""
-        if waiter in self._waiting:
+        if not waiter.over:
             self.abort()
 
     def reset(self) -> None:
         """Begin anew; who waits finds it broken."""
-        self._answer_all([-1] * len(self._waiting))
+        self._break_all()
         self.broken = False
 
+    def is_lent_to(self, session: Hashable) -> bool:
+        """Whether a session waits, or acts."""
+        borrowers = [waiter.borrower for waiter, _ in (*self._waiting, *self._behind)]
+        return any(each[0] == session for each in (*borrowers, self._actor or (None, 0)))
+
     def forget(self, session: Hashable) -> None:
-        """Break it if one of those who wait is gone."""
-        if any(each.borrower[0] == session for each in self._waiting):
-            self._waiting = [each for each in self._waiting if each.borrower[0] != session]
+        """Break it if one of those who wait, or act, is gone."""
+        if self.is_lent_to(session):
+            for waiter, _ in (*self._waiting, *self._behind):
+                waiter.over |= waiter.borrower[0] == session
             self.abort()

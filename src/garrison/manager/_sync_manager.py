@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from garrison import sync
+from garrison.manager import _clients
 from garrison.manager import _far_locks as far
 from garrison.manager._base import BaseManager, State
 from garrison.manager._keys import read_key
@@ -144,7 +145,7 @@ class SyncManager(BaseManager):
         super().connect()
         from garrison.manager._far_store import far_or_home
 
-        self._store = far_or_home(self._way, direct=direct)
+        self._store = far_or_home(self._lender, direct=direct)
 
     @property
     def store(self) -> Any:
@@ -154,7 +155,7 @@ class SyncManager(BaseManager):
         if not self._store.is_home and self._store.life.over:
             from garrison.manager._far_store import store_of
 
-            self._store = store_of(self._way)
+            self._store = store_of(self._lender)
         return self._store
 
     def __exit__(self, *_: object) -> None:
@@ -287,7 +288,16 @@ class SyncManager(BaseManager):
         """Return a lock of this machine's, or for a name or from afar one that the server lends."""
         if name is None and self.store.is_home:
             return near()
-        return kind(self._client, name or "", *rest)
+        return kind(self._lender, name or "", *rest)
+
+    @property
+    def _lender(self) -> Any:
+        """The way to the server, also where that is in this process."""
+        self._must_be(State.STARTED)
+        key = bytes(self._authkey)
+        found = _clients.client(self._address, key, self._serializer, self._limits, local=False)
+        self._way = found  # kept as long as this manager is
+        return found
 
     def Lock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
         """Return a lock; with a name, the same one for everybody who asks for it."""
@@ -312,6 +322,8 @@ class SyncManager(BaseManager):
 
     def Condition(self, lock: Any = None) -> Any:  # noqa: N802 - the standard name
         """Return a lock with a place to wait for a change: ``Condition("name")`` is everybody's."""
+        if isinstance(lock, (far.FarLock, far.FarRLock)):
+            return far.FarCondition(self._lender, lock=lock)
         name = lock if isinstance(lock, str) else None
         return self._lent(lambda: sync.Condition(lock), far.FarCondition, name)
 
@@ -329,7 +341,7 @@ class SyncManager(BaseManager):
     ) -> Any:
         """Return a point that a number of parties pass together."""
         near = lambda: sync.Barrier(parties, action, timeout)  # noqa: E731
-        return self._lent(near, far.FarBarrier, name, parties, action, timeout)
+        return self._lent(near, far.FarBarrier, name, parties, None, action, timeout)
 
 
 def _named(args: tuple[Any, ...]) -> tuple[str | None, tuple[Any, ...]]:

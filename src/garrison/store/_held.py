@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Held"]
 
+Thing = TypeVar("Thing")
 
-class Held:
-    """Counts faces; a finalizer, which may run anywhere, only notes what is gone.
+
+class Held(Generic[Thing]):
+    """Counts faces of containers, or of what else a server keeps.
+
+    A finalizer, which may run anywhere, only notes what is gone.
 
     Parameters
     ----------
@@ -23,24 +27,24 @@ class Held:
         Undoes that without waiting; returns whether it could.
     """
 
-    def __init__(self, hold: Callable[[int], object], let_go: Callable[[int], bool]) -> None:
+    def __init__(self, hold: Callable[[Thing], object], let_go: Callable[[Thing], bool]) -> None:
         self._hold = hold
         self._let_go = let_go
-        self._faces: Counter[int] = Counter()
-        self._gone: deque[int] = deque()
+        self._faces: Counter[Thing] = Counter()
+        self._gone: deque[Thing] = deque()
         self._lock = threading.Lock()
 
-    def all(self) -> list[int]:
+    def all(self) -> list[Thing]:
         """Return the containers that this process has signed for."""
         return list(self._faces)
 
-    def has(self, c: int) -> None:
+    def has(self, c: Thing) -> None:
         """Count a face of a container that is signed for already."""
         with self._lock:
             self._faces[c] += 1
         self.flush()
 
-    def hold(self, c: int) -> None:
+    def hold(self, c: Thing) -> None:
         """Count a face of any container, and sign for it if this is the first."""
         self.has(c)
         if self._faces[c] == 1:
@@ -53,7 +57,7 @@ class Held:
                         del self._faces[c]
                 raise
 
-    def drop(self, c: int) -> None:
+    def drop(self, c: Thing) -> None:
         """Note that a face is gone."""
         self._gone.append(c)
         self.flush()

@@ -10,7 +10,6 @@ from typing import Any
 import harness
 from harness import SUBJECT, Goal, Metric, Values
 
-
 NAMES = ("get all", "set all", "iterate all", "get at random", "set at random")
 
 

@@ -70,7 +70,7 @@ if __name__ == "__main__":
             turn=turn,
             peers=(SUBJECT,),
             rounds=3,
-            note="At random every key is a miss of the caches: a plain dict of a million keys takes "
+            note="At random each key is a miss of the caches: a plain dict of a million keys takes "
             "about twenty times as long for each as one of a thousand.",
         )
     )

@@ -16,7 +16,7 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -276,24 +276,37 @@ def is_byte_locked(fd: int, byte: int, *, to_the_end: bool = False) -> bool:
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
-def who_has_open(fd: int) -> Iterator[int]:
-    """Find the other processes that have a file open, as far as one may look."""
+Mark = tuple[int, int]
+"""What a file is known by on this machine."""
+
+
+def mark(fd: int) -> Mark:
+    """Return what the file behind a descriptor is known by."""
     status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def who_has_open(marks: Sequence[Sequence[int]]) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Find other processes that have these files open, and under which numbers.
+
+    Of processes that this one may not look at there is no word.
+    """
+    wanted = [tuple(each) for each in marks]
     for name in os.listdir("/proc"):
-        if name.isdecimal() and int(name) != os.getpid() and _has_open(f"/proc/{name}/fd", status):
-            yield int(name)
+        if name.isdecimal() and int(name) != os.getpid():
+            numbers = _open_files(f"/proc/{name}/fd")
+            if all(each in numbers for each in wanted):
+                yield int(name), tuple(numbers[each] for each in wanted)
 
 
-def _has_open(folder: str, wanted: os.stat_result) -> bool:
-    try:
+def _open_files(folder: str) -> dict[tuple[int, ...], int]:
+    found: dict[tuple[int, ...], int] = {}
+    with contextlib.suppress(OSError):  # it has ended, or is another user's
         for name in os.listdir(folder):
             with contextlib.suppress(FileNotFoundError):
-                found = Path(folder, name).stat()
-                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                    return True
-    except OSError:  # it has ended, or is another user's
-        pass
-    return False
+                status = Path(folder, name).stat()
+                found[status.st_dev, status.st_ino] = int(name)
+    return found
 
 
 _FLOCK = struct.Struct("hhqqi4x")

@@ -1,14 +1,14 @@
-"""Where processes that open one folder find what they share: the writers' lock, and the bells.
+"""What the processes that use a store share besides its files: the writers' lock, and the bells.
 
-Both lie in memory, which is found through a process that has it. So whoever opens a folder leaves a
-note there of where he has them, and who comes later follows a note to one that still lives::
+Both lie in memory, which is found through a process that has it: the one that tells of it, or any
+other. Who opens a folder has been told by nobody. So whoever has done so leaves a note there, and
+who comes later follows it::
 
     somebody lives (his byte in the file of holders is locked)?
       no  ──▶ make a lock and bells, begin the notes anew
-      yes ──▶ follow a note; or, since a child by fork has them under the same numbers and leaves no
-              note, look for whoever has the folder open, and follow the notes to him
+      yes ──▶ follow a note
 
-All of it is done by one process at a time.
+One process at a time does that.
 """
 
 from __future__ import annotations
@@ -24,18 +24,63 @@ from typing import TYPE_CHECKING, Any
 from garrison import _os
 from garrison._core import StoreBusy
 from garrison.errors import SharedMemoryGone
+from garrison.memory import Spot
 from garrison.memory._handles import _address, _visit
 from garrison.sync import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from garrison.memory import Spot
-
     Shared = tuple[Lock, Spot]
     Note = list[Any]
 
-__all__ = ["Meeting"]
+__all__ = ["Meeting", "described", "found", "fresh"]
+
+BELLS = 4096
+"""Bytes of the words that waiters sleep on."""
+
+
+def fresh() -> Shared:
+    """Make what is shared."""
+    return Lock(on_abandon="ignore"), Spot(BELLS)
+
+
+def described(shared: Shared) -> Note:
+    """Say where it is, as long as anybody has it."""
+    lock, bells = shared
+    spot, *rest = lock._place
+    return [_place(spot), rest, _place(bells)]
+
+
+def _place(spot: Spot) -> Note:
+    chunk, length, family, sender, place = _address(spot)
+    _, fd, family_fd, _ = sender
+    return [chunk, length, family, sender, place, [_os.mark(fd), _os.mark(family_fd)]]
+
+
+def found(note: Note) -> Shared:
+    """Return what was described.
+
+    Raises
+    ------
+    SharedMemoryGone
+        If nobody has it any more.
+    """
+    lock, rest, bells = note
+    return Lock._at(_reached(*lock), *rest), _reached(*bells)
+
+
+def _reached(chunk: Any, length: int, family: Any, sender: Any, place: Any, marks: Any) -> Spot:
+    where = tuple(chunk), length, tuple(family)
+    try:
+        return _visit(*where, sender, place)
+    except SharedMemoryGone:
+        host = sender[3]
+        for pid, fds in _os.who_has_open(marks):
+            with contextlib.suppress(SharedMemoryGone):
+                return _visit(*where, (pid, *fds, host), place)
+        raise
+
 
 MOST = 64
 """Notes that are kept: one for each set of numbers under which somebody has the memory."""
@@ -91,9 +136,7 @@ class Meeting:
 
     def leave_note(self, shared: Shared) -> None:
         """Say where this process has what it shares."""
-        lock, bells = shared
-        spot, *rest = lock._place
-        mine = json.loads(json.dumps([_address(spot), rest, _address(bells)]))
+        mine = json.loads(json.dumps(described(shared)))
         notes = [note for note in self._read() if _numbers(note) != _numbers(mine)]
         text = "".join(f"{json.dumps(note)}\n" for note in [*notes[1 - MOST :], mine])
         new = self._notes.with_suffix(".new")
@@ -108,16 +151,13 @@ class Meeting:
             return []
 
     def _reachable(self) -> Iterator[Shared]:
-        """Follow the notes, first to those who have left them."""
-        notes = self._read()[::-1]
-        for note in notes:
-            yield from _followed(note, None)
-        for pid in _os.who_has_open(self._fd):
-            for note in notes:
-                yield from _followed(note, pid)
+        """Follow the notes, the last one first."""
+        for note in self._read()[::-1]:
+            with contextlib.suppress(SharedMemoryGone):
+                yield found(note)
 
     def _who(self) -> str:
-        pids = list(_os.who_has_open(self._fd))
+        pids = [pid for pid, _ in _os.who_has_open([_os.mark(self._fd)])]
         return f"process {', '.join(map(str, pids))}," if pids else "a process"
 
 
@@ -128,18 +168,3 @@ def _privately(path: str, flags: int) -> int:
 def _numbers(note: Note) -> Any:
     """Return what a note says, but for the process."""
     return [(each[0], each[3][1:], each[4]) for each in (note[0], note[2])]
-
-
-def _followed(note: Note, pid: int | None) -> Iterator[Shared]:
-    """Open what a note tells of, in the process that has left it or in another."""
-    with contextlib.suppress(SharedMemoryGone):
-        lock, place, bells = note
-        spot = _opened(lock, pid)
-        yield Lock._at(spot, *place), _opened(bells, pid)
-
-
-def _opened(address: Any, pid: int | None) -> Spot:
-    chunk, length, family, sender, place = address
-    if pid is not None:
-        sender = [pid, *sender[1:]]
-    return _visit(tuple(chunk), length, tuple(family), sender, place)

@@ -61,6 +61,7 @@ python-test: $(TEST)/.built $(TEST)/.test-tools
 
 storm: $(TEST)/.built $(TEST)/.test-tools
 	$(TEST)/bin/python tests/storm.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+	cd tests && ../$(TEST)/bin/python -m manager.storm --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 fuzz: $(TEST)/.built $(TEST)/.test-tools
 	$(TEST)/bin/python tests/manager/fuzz_wire.py $(if $(SEED),--seed $(SEED)) \

@@ -204,8 +204,35 @@ def Manager(address: Any = None, **options: Any) -> SyncManager:  # noqa: N802 -
     return chosen.Manager(address, **options)  # type: ignore[no-any-return]
 
 
-def connect(address: Any, key: Any = None, *, direct: bool = True) -> SyncManager:
-    """Find a manager that somebody else has started; see `garrison.manager.connect`."""
+def connect(address: Any, key: Any = None, **options: Any) -> SyncManager:
+    """Find a manager that somebody else has started, on this machine or another.
+
+    Parameters
+    ----------
+    address : str or tuple
+        ``"garrison://host:port"``, ``(host, port)``, or the path of a socket.
+    key : bytes, str or path-like, optional
+        The key that the server was started with; a path is that of a file which has it.
+    **options
+        `direct` (whether to reach containers in memory, if the server is on this machine and of
+        this user) and `limits`.
+
+    Raises
+    ------
+    AuthenticationError
+        If the server has another key.
+    OSError
+        If there is no server of garrison's at the address.
+
+    Examples
+    --------
+    >>> import garrison
+    >>> with garrison.Manager(address=("127.0.0.1", 0), key="a long random text") as server:
+    ...     there = garrison.connect(server.address, "a long random text")
+    ...     there.dict("stock")["pears"] = 5
+    ...     print(server.dict("stock"))
+    {'pears': 5}
+    """
     from garrison.manager._connect import connect as find
 
-    return find(address, key, direct=direct)
+    return find(address, key, **options)

@@ -16,6 +16,7 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -266,13 +267,46 @@ def unlock_byte(fd: int, byte: int) -> None:
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0))
 
 
-def is_byte_locked(fd: int, byte: int) -> bool:
-    """Whether another open file description has locked a byte."""
+def is_byte_locked(fd: int, byte: int, *, to_the_end: bool = False) -> bool:
+    """Whether another open file description has locked a byte, or any from there to the end."""
     import fcntl
 
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 0 if to_the_end else 1, 0)
     answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
+
+Mark = tuple[int, int]
+"""What a file is known by on this machine."""
+
+
+def mark(fd: int) -> Mark:
+    """Return what the file behind a descriptor is known by."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def who_has_open(marks: Sequence[Sequence[int]]) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Find other processes that have these files open, and under which numbers.
+
+    Of processes that this one may not look at there is no word.
+    """
+    wanted = [tuple(each) for each in marks]
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and int(name) != os.getpid():
+            numbers = _open_files(f"/proc/{name}/fd")
+            if all(each in numbers for each in wanted):
+                yield int(name), tuple(numbers[each] for each in wanted)
+
+
+def _open_files(folder: str) -> dict[tuple[int, ...], int]:
+    found: dict[tuple[int, ...], int] = {}
+    with contextlib.suppress(OSError):  # it has ended, or is another user's
+        for name in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                status = Path(folder, name).stat()
+                found[status.st_dev, status.st_ino] = int(name)
+    return found
 
 
 _FLOCK = struct.Struct("hhqqi4x")

@@ -13,7 +13,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "failures.md"
 RECORD = Path(__file__).with_name("stdlib.json")
 
 _HEAD = """\
-# What goes wrong in process pools, and must not here
+# What goes wrong between processes, and must not here
 
 <!-- Written by `python -m tests.failures.record`; edit the scenarios, not this page. -->
 
@@ -66,6 +66,8 @@ _SEEN_IN = {
     37: "pytorch 5040, 26009, 1355",
     39: "gh-75158",
     40: "gh-123899",
+    43: "gh-119937, gh-103136, gh-101320",
+    45: "our own measurements",
     48: "pebble 31, 76",
     49: "tini 164",
     50: "pebble 97",
@@ -76,6 +78,7 @@ _SEEN_IN = {
 _GROUPS = {
     "matrix": "The failure matrix",
     "bugs": "Known hard bugs",
+    "manager": "Managers",
     "supervisor": "What the supervisor promises",
 }
 

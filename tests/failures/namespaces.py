@@ -21,14 +21,19 @@ OWN_PID_MAX = (6, 14)
 
 def _unshare() -> list[str]:
     """The command that makes the program process 1 of a pid namespace of its own."""
-    words = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    return unshared("--pid", "--fork", "--kill-child", "--mount-proc")
+
+
+def unshared(*options: str) -> list[str]:
+    """The command that gives a program namespaces of its own."""
+    words = ["unshare", *options]
     if os.geteuid():
         words += ["--user", "--map-root-user"]
     if shutil.which("unshare") is None:
         message = "the command unshare"
         raise Missing(message)
     if subprocess.run([*words, "true"], check=False, stderr=subprocess.DEVNULL).returncode:
-        message = "the right to make a pid namespace"
+        message = f"the right to make namespaces ({options[0]})"
         raise Missing(message)
     return words
 

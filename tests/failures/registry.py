@@ -29,6 +29,7 @@ _ROW_MODULES = (
     "namespaces",
     "locks",
     "memory",
+    "managers",
 )
 _rows: dict[str, Row] = {}
 

@@ -24,7 +24,7 @@ from garrison.errors import (
 from garrison.manager._limits import Limits
 
 from . import afar
-from .afar import KEY, Actor, Served, actor_at, thread, until
+from .afar import KEY, Actor, Served, thread, until
 
 FAST = Limits(idle_transaction=0.5, away=0.3)
 

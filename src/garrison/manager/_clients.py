@@ -145,7 +145,8 @@ class Client:
 
     def another(self) -> Connection:
         """Return one more connection to the same server."""
-        made = Connection(self.address, self._key, limits=self._limits)
+        # Not now: the server, which is known to be one, may just be started again.
+        made = Connection(self.address, self._key, limits=self._limits, lazy=True)
         self._others.add(made)
         return made
 

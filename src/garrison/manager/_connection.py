@@ -52,6 +52,8 @@ class Connection:
         Fields that tell the server who this is, up to some 200 bytes.
     name_of : callable, optional
         Returns a verb's name for error messages.
+    lazy : bool
+        Whether to connect only when something is asked, and then as patiently as after a break.
 
     Raises
     ------
@@ -72,6 +74,7 @@ class Connection:
         limits: Limits | None = None,
         hello: tuple[Any, ...] = (),
         name_of: Callable[[int], str] | None = None,
+        lazy: bool = False,
     ) -> None:
         self.address = parsed(address)
         self.timeout = timeout
@@ -89,10 +92,11 @@ class Connection:
         self._link: _core.Link | None = None
         self._restoring: tuple[int, _core.Link] | None = None
         self._closed = ""
-        self._was_inherited = False
+        self._is_first = lazy
         self._making = threading.RLock()
         _connections.add(self)
-        self._connect_first()
+        if not lazy:
+            self._connect_first()
 
     def __repr__(self) -> str:
         link = self._link
@@ -252,8 +256,8 @@ class Connection:
         raise self._lost(verb, reason, "it was not carried out")
 
     def _restore(self, link: _core.Link, begin: float) -> None:
-        inherited, self._was_inherited = self._was_inherited, False
-        if not inherited:
+        is_first, self._is_first = self._is_first, False
+        if not is_first:
             seconds = time.monotonic() - begin
             log.warning("reconnected to %s after %.2f s", shown(self.address), seconds)
         self._link = None
@@ -319,7 +323,7 @@ class Connection:
         if self._restoring is not None:
             self._restoring[1].abandon()
         self._restoring = None
-        self._was_inherited = True
+        self._is_first = True
         self._making = threading.RLock()
         self.links = 0
 

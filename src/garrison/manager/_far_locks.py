@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-import time
 import weakref
 from collections import deque
 from multiprocessing import util
@@ -23,6 +22,7 @@ from garrison.manager._lender import LOAN_OVER, NOT_YOURS, UNKNOWN, WRONG_KIND
 from garrison.manager._pipeline import Refused
 from garrison.manager._refusals import RemoteError
 from garrison.store._held import Held
+from garrison.sync._condition import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -370,15 +370,7 @@ class FarCondition(_Far):
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until `predicate` is true, and return what it gave last."""
-        end = None if timeout is None else time.monotonic() + timeout
-        result = predicate()
-        while not result:
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            self.wait(left)
-            result = predicate()
-        return result
+        return wait_for(self.wait, predicate, timeout)
 
     def notify(self, n: int = 1) -> None:
         """Let `n` of those who wait go on."""

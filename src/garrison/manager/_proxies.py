@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, ClassVar
 
 from garrison.manager._proxy import BaseProxy, MakeProxyType
+from garrison.sync._condition import wait_for
 
 __all__ = [
     "AcquirerProxy",
@@ -93,15 +93,7 @@ class ConditionProxy(AcquirerProxy):
 
     def wait_for(self, predicate: Any, timeout: float | None = None) -> Any:
         """Wait until `predicate` is true, and return what it gave last."""
-        end = None if timeout is None else time.monotonic() + timeout
-        result = predicate()
-        while not result:
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            self.wait(left)
-            result = predicate()
-        return result
+        return wait_for(self.wait, predicate, timeout)
 
 
 class EventProxy(BaseProxy):

@@ -29,6 +29,14 @@ SLICE = 0.2
 """Seconds between two looks at whether the server still lives."""
 
 
+def _process(server: int) -> int:
+    try:
+        return os.pidfd_open(server)
+    except ProcessLookupError:
+        msg = f"the server, process {server}, has ended; the call was not carried out"
+        raise ManagerLost(msg) from None
+
+
 class CallRing:
     """A thread's pair of queues to a server."""
 
@@ -40,7 +48,7 @@ class CallRing:
         self._numbers = itertools.count(1)
         self._early: dict[int, tuple[Any, ...]] = {}
         self._awaited: set[int] = set()
-        self._server = os.pidfd_open(server)
+        self._server = _process(server)
         self.closed = False
         client.ask(verbs.RING, client.write((self._calls, self._answers)), threading.get_ident())
 

@@ -87,6 +87,18 @@ class Server:
         objects = Objects(self._registry)
         service = Service()
         loop = Loop(service, self._key, self._limits)
+        try:
+            # Who is told to stop while it opens its store is to finish that first.
+            with _ended_with(loop, parent), _stopped_by_signals(loop):
+                self._furnish(loop, service, objects)
+                loop.run()
+        finally:
+            service.ended()
+            self.listener.socket.close()
+            _clients.serve_no_more(self.address)
+
+    def _furnish(self, loop: Loop, service: Service, objects: Objects) -> None:
+        """Give a loop all that this server does."""
         loop.add_listener(self.listener.socket)
         # Whoever has no key must not have anything of his unpickled.
         if self._key:
@@ -95,13 +107,6 @@ class Server:
             service.add(part)
         _clients.serve_here(self.address, objects, lambda: loop.stop(0.0, for_good=True))
         _clients.know_key(self.address, self._key)
-        try:
-            with _ended_with(loop, parent), _stopped_by_signals(loop):
-                loop.run()
-        finally:
-            service.ended()
-            self.listener.socket.close()
-            _clients.serve_no_more(self.address)
 
     def _more(self, loop: Loop) -> tuple[Any, ...]:  # noqa: ARG002 - for those who have more
         """Return what else this server does."""

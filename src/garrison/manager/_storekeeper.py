@@ -27,6 +27,7 @@ from garrison.manager._refusals import REMOTE
 from garrison.manager._serializers import dumps
 from garrison.manager._server import Server
 from garrison.manager._service import Part
+from garrison.store._home import sweep_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -507,6 +508,7 @@ class StoreServer(Server):
 
     def _more(self, loop: Loop) -> tuple[Any, ...]:
         self.home.here()
+        sweep_folders()
         if self._tenancy is not None:
             self._tenancy.say(f"process {os.getpid()} at {shown(self.address)}")
         return StorePart(loop, self.home), LeasePart(loop, self._first_number())

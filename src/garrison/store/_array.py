@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 import operator
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from garrison.store import _contract
 from garrison.store._contract import END
-from garrison.store._face import Face, Shown
+from garrison.store._face import Shown
 from garrison.store._list import clamp, update_at
+from garrison.store._sequence import SequenceFace
 from garrison.store._transaction import atomic
 
 __all__ = ["Array"]
 
 
-class Array(Face):
+class Array(SequenceFace):
     """An `array.array` of fixed length in shared memory: as `multiprocessing.managers.Array`.
 
     Numbers have to fit its typecode, and are rounded as in C. Slices are plain arrays.
@@ -44,15 +45,6 @@ class Array(Face):
         except AttributeError:
             self._code = self._store.head(self._c)[5].decode()
             return self._code
-
-    def __len__(self) -> int:
-        return self._store.length(self._c)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._store.scan(self._c, "values"))
-
-    def __reversed__(self) -> Iterator[Any]:
-        return iter(self._store.scan(self._c, "values", reverse=True))
 
     def __contains__(self, value: object) -> bool:
         return value in self._plain()

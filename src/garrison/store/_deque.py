@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import operator
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from collections.abc import Callable, Iterable, MutableSequence
 from typing import Any, ClassVar
 
 from garrison.store import _contract
 from garrison.store._contract import END
-from garrison.store._face import Face, Shown
+from garrison.store._face import Shown
 from garrison.store._list import repeat, sized, update_at
+from garrison.store._sequence import SequenceFace
 from garrison.store._transaction import atomic
 
 __all__ = ["Deque"]
 
 
-class Deque(Face):
+class Deque(SequenceFace):
     """A `collections.deque` in shared memory; nested containers are live.
 
     Every method is one atomic step. Iteration walks over a snapshot.
@@ -136,36 +137,6 @@ class Deque(Face):
         return update_at(self, operator.index(index), fn)
 
     # --- All of them --------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return self._store.length(self._c)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._store.scan(self._c, "values"))
-
-    def __reversed__(self) -> Iterator[Any]:
-        return iter(self._store.scan(self._c, "values", reverse=True))
-
-    def __contains__(self, value: object) -> bool:
-        return any(each is value or each == value for each in self)
-
-    def index(self, value: Any, start: Any = 0, stop: Any = END, /) -> int:
-        """Return where the first is that is equal.
-
-        Raises
-        ------
-        ValueError
-            If there is none.
-        """
-        return self._plain().index(value, start, stop)
-
-    def count(self, value: Any, /) -> int:
-        """Return how many are equal."""
-        return self._plain().count(value)
-
-    def extend(self, iterable: Iterable[Any], /) -> None:
-        """Put all values at the end, at once."""
-        self._store.list_extend(self._c, list(iterable))
 
     def extendleft(self, iterable: Iterable[Any], /) -> None:
         """Put all values at the front, one before the other, at once."""

@@ -10,172 +10,29 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
-import tempfile
 import threading
 import weakref
 from collections import Counter, deque
-from multiprocessing import context, util
+from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from garrison import _os
 from garrison._core import ContainerGone, Store, StoreBusy, encode_key
-from garrison.errors import SharedMemoryGone
-from garrison.memory import Spot
-from garrison.memory._handles import Inherited
 from garrison.store._codec import Codec
 from garrison.store._create import FACES, make
-from garrison.sync import Lock
+from garrison.store._places import Files, Folder, Tenancy, sweep_folders
+from garrison.store._shared import Meeting, fresh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from garrison.store._shared import Shared
 
-__all__ = ["Folder", "Home", "Tenancy", "create", "open_folder", "rent"]
+__all__ = ["Folder", "Home", "Tenancy", "create", "open_folder", "rent", "sweep_folders"]
 
-BELLS = 4096
-"""Bytes of the words that waiters sleep on."""
 _homes: weakref.WeakValueDictionary[bytes, Home] = weakref.WeakValueDictionary()
 """Those that this process has open. A file must not be opened twice: closing one would drop the
 locks of the other."""
 _opening = threading.RLock()
-
-
-class Files:
-    """Where a store lies: three open files without names."""
-
-    def __init__(self, data: int, lock: int, holders: int) -> None:
-        self.descriptors = (data, lock, holders)
-
-    @classmethod
-    def create(cls) -> Files:
-        """Make three empty files in memory."""
-        names = ("data", "lock", "holders")
-        return cls(*(os.memfd_create(f"garrison-{name}", os.MFD_CLOEXEC) for name in names))
-
-    @property
-    def holders(self) -> int:
-        """The file in which every process locks a byte."""
-        return self.descriptors[2]
-
-    def place(self) -> tuple[str, Callable[[], None]]:
-        """Return a folder in which the files have names while they are being opened."""
-        folder = tempfile.mkdtemp(prefix="garrison-")
-        try:
-            for name, fd in zip(("data.mdb", "lock.mdb"), self.descriptors, strict=False):
-                Path(folder, name).symlink_to(f"/proc/self/fd/{fd}")
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        return folder, lambda: shutil.rmtree(folder, ignore_errors=True)
-
-    def handle(self) -> tuple[Any, ...]:
-        """Say how another process gets at them."""
-        popen: Any = context.get_spawning_popen()
-        if popen is not None:
-            return _inherited_files, tuple(Inherited(fd) for fd in self.descriptors)
-        marks = tuple(_mark(fd) for fd in self.descriptors)
-        return _foreign_files, (os.getpid(), self.descriptors, marks, _os.host())
-
-    def close(self) -> None:
-        """Let go of them."""
-        for fd in self.descriptors:
-            os.close(fd)
-
-
-def _mark(fd: int) -> tuple[int, int]:
-    status = os.fstat(fd)
-    return status.st_dev, status.st_ino
-
-
-def _inherited_files(*duplicates: Any) -> Files:
-    return Files(*(each.detach() for each in duplicates))
-
-
-def _foreign_files(pid: int, fds: tuple[int, ...], marks: tuple[Any, ...], host: str) -> Files:
-    if host != _os.host():
-        msg = "this container lies on another machine; reach it through its manager's address"
-        raise SharedMemoryGone(msg)
-    opened: list[int] = []
-    try:
-        for fd, mark in zip(fds, marks, strict=True):
-            opened.append(_os.open_foreign(pid, fd))
-            if _mark(opened[-1]) != mark:
-                raise FileNotFoundError(f"descriptor {fd} is another file by now")
-    except OSError as error:
-        for fd in opened:
-            os.close(fd)
-        msg = f"process {pid}, which sent this container, is gone or cannot be looked at: {error}"
-        raise SharedMemoryGone(msg) from error
-    return Files(*opened)
-
-
-class Folder:
-    """Where a store lies: a folder of the user's."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.holders = os.open(f"{path}/holders", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def place(self) -> tuple[str, Callable[[], None]]:
-        """Return the folder; nothing is to be done afterwards."""
-        return self.path, lambda: None
-
-    def handle(self) -> tuple[Any, ...]:
-        """Say how another process gets at it."""
-        return Folder, (self.path,)
-
-    def close(self) -> None:
-        """Let go of it."""
-        os.close(self.holders)
-
-
-SAYING = 200
-"""Bytes at the beginning of the file of holders that say who serves the folder."""
-
-
-class Tenancy:
-    """The right to serve a folder, which one server at a time has; it ends with whoever has it.
-
-    Raises
-    ------
-    StoreBusy
-        If another server has it; the message says which.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._fd = os.open(f"{path}/holders", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # Signatures are odd, so this byte is nobody's.
-        if not _os.lock_byte(self._fd, 0):
-            who = os.pread(self._fd, SAYING, 0).decode(errors="replace").strip("\0 ")
-            self.close()
-            raise StoreBusy(
-                f"{path} is served by {who or 'another process'}: connect to that (garrison."
-                "connect), or stop it first"
-            )
-        self.say(f"process {os.getpid()}")
-
-    def say(self, who: str) -> None:
-        """Tell others who has it."""
-        os.pwrite(self._fd, who.encode()[:SAYING].ljust(SAYING), 0)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _passed_on, (Inherited(self._fd),)
-
-    def close(self) -> None:
-        """Let go of it, in this process."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def _passed_on(duplicate: Any) -> Tenancy:
-    tenancy = Tenancy.__new__(Tenancy)
-    tenancy._fd = duplicate.detach()
-    return tenancy
 
 
 class _Hooks(Codec):
@@ -200,7 +57,7 @@ class Home:
     is_home = True
 
     def __init__(
-        self, uuid: bytes, files: Files | Folder, shared: tuple[Any, Any], settings: dict[str, Any]
+        self, uuid: bytes, files: Files | Folder, shared: Shared, settings: dict[str, Any]
     ) -> None:
         self.uuid = uuid
         self._files = files
@@ -333,8 +190,8 @@ class Home:
         return face
 
     def __reduce__(self) -> tuple[Any, ...]:
-        make, arguments = self._files.handle()
-        return _arrive, (self.uuid, make, arguments, (self._lock, self._bells), self._settings)
+        make, arguments = self._files.handle((self._lock, self._bells))
+        return _arrive, (self.uuid, make, arguments, self._settings)
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
@@ -348,23 +205,38 @@ def _received(home: Any, kind: int, c: int, sender: int) -> Any:
     return home.received(kind, c, sender)
 
 
-def _arrive(uuid: bytes, make: Any, arguments: Any, shared: Any, settings: Any) -> Home:
+def _arrive(uuid: bytes, make: Any, arguments: Any, settings: dict[str, Any]) -> Home:
+    """Return the store that was sent, opened if this process does not have it yet."""
     with _opening:
         known = _homes.get(uuid)
         if known is None:
-            known = _homes[uuid] = Home(uuid, make(*arguments), shared, settings)
+            files, shared = make(*arguments)
+            known = _homes[uuid] = _opened(uuid, files, shared, settings)
         return known
 
 
-def _shared() -> tuple[Lock, Spot]:
-    return Lock(on_abandon="ignore"), Spot(BELLS)
+def _opened(
+    uuid: bytes, files: Files | Folder, shared: Shared | None, settings: dict[str, Any]
+) -> Home:
+    """Open a store; a folder, together with those who have it open already."""
+    try:
+        if shared is not None or isinstance(files, Files):
+            return Home(uuid, files, shared or fresh(), settings)
+        with Meeting(files.path, files.holders) as meeting:
+            met = meeting.find() or fresh()
+            home = Home(uuid, files, met, settings)
+            meeting.leave_note(met)
+            return home
+    except BaseException:
+        files.close()
+        raise
 
 
 def create(size: int | None = None) -> Home:
     """Make a store in memory; it is gone with the last process that has it."""
     settings = {"size": size or _room(), "in_memory": True, "sync": False}
     uuid = secrets.token_bytes(16)
-    home = _homes[uuid] = Home(uuid, Files.create(), _shared(), settings)
+    home = _homes[uuid] = _opened(uuid, Files.create(), None, settings)
     return home
 
 
@@ -381,7 +253,7 @@ def open_folder(path: str | os.PathLike[str], *, sync: bool, size: int | None = 
     status = place.stat()
     uuid = f"{status.st_dev:x}.{status.st_ino:x}".encode().ljust(16, b"\0")[:16]
     settings = {"size": size or _disk(place), "in_memory": False, "sync": sync}
-    return _arrive(uuid, Folder, (str(place),), _shared(), settings)
+    return _arrive(uuid, Folder.at, (str(place),), settings)
 
 
 def _room() -> int:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from collections.abc import Callable, MutableSequence
 from typing import Any, ClassVar, NoReturn, cast
 
 from garrison.store import _contract
 from garrison.store._contract import END, Optimistic, Store
 from garrison.store._face import Face, Shown
+from garrison.store._sequence import SequenceFace
 from garrison.store._transaction import atomic
 
 __all__ = ["List"]
 
 
-class List(Face):
+class List(SequenceFace):
     """A list in shared memory; nested containers are live.
 
     Every method is one atomic step, in-place operators and `sort` too. Iteration walks over a
@@ -120,36 +121,6 @@ class List(Face):
         return update_at(self, operator.index(index), fn)
 
     # --- All of them --------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return self._store.length(self._c)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._store.scan(self._c, "values"))
-
-    def __reversed__(self) -> Iterator[Any]:
-        return iter(self._store.scan(self._c, "values", reverse=True))
-
-    def __contains__(self, value: object) -> bool:
-        return any(each is value or each == value for each in self)
-
-    def index(self, value: Any, start: Any = 0, stop: Any = END, /) -> int:
-        """Return where the first is that is equal.
-
-        Raises
-        ------
-        ValueError
-            If there is none.
-        """
-        return self._plain().index(value, start, stop)
-
-    def count(self, value: Any, /) -> int:
-        """Return how many are equal."""
-        return self._plain().count(value)
-
-    def extend(self, iterable: Iterable[Any], /) -> None:
-        """Put all values at the end, at once."""
-        self._store.list_extend(self._c, list(iterable))
 
     def clear(self) -> None:
         """Remove everything."""

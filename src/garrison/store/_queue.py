@@ -247,8 +247,10 @@ class Queue(Face):
             try:
                 return attempt()
             except _NotYet:
-                if not self._sleep(seen, deadline):
-                    raise late from None
+                pass
+            # Outside of the handler: what interrupts the wait has nothing to do with it.
+            if not self._sleep(seen, deadline):
+                raise late
 
     def _sleep(self, seen: int, deadline: float | None) -> bool:
         """Sleep until something changes; return whether there is time left."""

@@ -14,6 +14,21 @@ from garrison.sync._locks import Lock, Mutex, RLock
 __all__ = ["Condition"]
 
 
+def wait_for(
+    wait: Callable[[float | None], object], predicate: Callable[[], Any], timeout: float | None
+) -> Any:
+    """Call `wait` until `predicate` is true, at most for so many seconds; its last value."""
+    end = None if timeout is None else time.monotonic() + timeout
+    result = predicate()
+    while not result:
+        left = None if end is None else end - time.monotonic()
+        if left is not None and left <= 0:
+            break
+        wait(left)
+        result = predicate()
+    return result
+
+
 class Condition:
     """A lock, and a place to wait until another process has changed what it protects.
 
@@ -76,15 +91,7 @@ class Condition:
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until `predicate` is true; its last value, which is false after a timeout."""
-        end = None if timeout is None else time.monotonic() + timeout
-        result = predicate()
-        while not result:
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            self.wait(left)
-            result = predicate()
-        return result
+        return wait_for(self.wait, predicate, timeout)
 
     @property
     def _sleeping_count(self) -> _Count:

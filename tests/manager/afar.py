@@ -186,7 +186,10 @@ def _act(pipe: Any) -> None:
             answer = function(kept, *args), None
         except BaseException as error:
             answer = None, error
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except Exception as error:
+            pipe.send((None, RuntimeError(f"cannot be sent: {answer!r}: {error}")))
 
 
 # -- what actors do -------------------------------------------------------------------------------

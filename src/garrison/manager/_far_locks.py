@@ -63,7 +63,9 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def _rebuild(kind: type[_Far], place: tuple[Any, ...], *rest: Any) -> _Far:
     address, *key = place
-    return kind(_clients.client(address, *(key or (None,)), local=False), *rest)
+    if key:
+        _clients.know_key(address, *key)
+    return kind(_clients.client(address, None, local=False), *rest)
 
 
 class _Far:

@@ -89,7 +89,7 @@ class Server:
         loop = Loop(service, self._key, self._limits)
         try:
             # Who is told to stop while it opens its store is to finish that first.
-            with _ended_with(loop, parent), _stopped_by_signals(loop):
+            with _ended_with(loop, parent), _stopped_by_signals(loop, parent):
                 self._furnish(loop, service, objects)
                 loop.run()
         finally:
@@ -142,13 +142,18 @@ def _ended_with(loop: Loop, parent: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(loop: Loop) -> Iterator[None]:
+def _stopped_by_signals(loop: Loop, parent: int | None) -> Iterator[None]:
     """Let SIGTERM, and Ctrl-C where it is not ignored, end a loop in good order."""
     before: dict[signal.Signals, Any] = {}
+
+    def stop(*_: object) -> None:
+        # What a program has started for itself nobody starts again.
+        loop.stop(DRAIN, for_good=parent is not None)
+
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, lambda *_: loop.stop(DRAIN))
+                before[number] = signal.signal(number, stop)
     try:
         yield
     finally:

@@ -49,7 +49,7 @@ def test_a_server_that_keeps_nothing(caplog: Any) -> None:
         nameless = client.list([1])
         served.restart()
         for face in (stock, nameless):
-            with pytest.raises(ContainerGone, match="was started anew.*again"):
+            with pytest.raises(ContainerGone, match=r"was started anew.*again"):
                 len(face)
         assert client.dict("stock") == {}
         with pytest.raises(ContainerGone):

@@ -90,10 +90,10 @@ def test_a_key_is_made_for_this_user_only(key_file: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_in_good_order(tmp_path: Path, how: signal.Signals) -> None:
-    with Program("--path", tmp_path / "store") as program:
-        with garrison.connect(program.address) as client:
-            client.dict("stock", tea=1)
-            assert program.end(how)[0] == 0
+    program = Program("--path", tmp_path / "store")
+    with program, garrison.connect(program.address) as client:
+        client.dict("stock", tea=1)
+        assert program.end(how)[0] == 0
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -174,9 +174,8 @@ def test_a_folder_has_one_manager(tmp_path: Path, context: Any) -> None:
 
 
 def test_a_manager_that_cannot_start_lets_go_of_the_folder(tmp_path: Path) -> None:
-    with Served() as served:
-        with pytest.raises(OSError, match="in use"):
-            garrison.Manager(served.address, key=KEY, path=tmp_path)
+    with Served() as served, pytest.raises(OSError, match="in use"):
+        garrison.Manager(served.address, key=KEY, path=tmp_path)
     with garrison.Manager(path=tmp_path) as manager:
         assert manager.list([1]) == [1]
     vars(manager).clear()
@@ -196,7 +195,7 @@ def test_a_server_in_this_process_has_the_folder(tmp_path: Path) -> None:
 
 
 class Registered(SyncManager):
-    pass
+    Tally: Any
 
 
 Registered.register("Tally", things.Tally)

@@ -55,7 +55,9 @@ def _telling(channel: Any) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        channel.send(("error", f"{type(error).__name__}: {error}".strip().splitlines()[0]))
+        # The standard library's RemoteError has a frame of dashes around a traceback.
+        lines = [line for line in str(error).splitlines() if line.strip("- ")] or [""]
+        channel.send(("error", f"{type(error).__name__}: {lines[-1]}"))
 
 
 # -- locks and containers -------------------------------------------------------------------------
@@ -65,6 +67,7 @@ def _telling(channel: Any) -> Iterator[None]:
     "a process is killed with a manager's",
     source="manager",
     cases=["Lock", "RLock", "BoundedSemaphore"],
+    fine=["RLock-*"],
 )
 def manager_lock_holder_killed(subject: Subject, kind: str) -> None:
     with _manager(subject) as manager:
@@ -176,6 +179,7 @@ def begin_and_wait(address: Any, direct: bool, said: Any) -> None:
     "a proxy goes from A to B to C, each of whom lets go of it at once:",
     source="#43",
     cases=["a list", "an object"],
+    fine=["*-fork"],
 )
 def proxy_passed_on(subject: Subject, kind: str) -> None:
     context = subject.module.get_context(subject.method)
@@ -224,6 +228,7 @@ def use(source: Any, said: Any) -> None:
 @row(
     "proxies lie in objects of the same manager, and all are let go: objects in the server",
     source="#43",
+    fine=["*"],
 )
 def nested_proxies_freed(subject: Subject) -> None:
     with registered.manager(subject) as manager:
@@ -244,6 +249,7 @@ def nested_proxies_freed(subject: Subject) -> None:
     source="#43",
     cases=["os.fork", "os.fork in the middle of a call", "Process"],
     limit=20.0,
+    fine=["Process-*"],
 )
 def fork_while_in_use(subject: Subject, case: str) -> None:
     with registered.manager(subject) as manager:
@@ -339,7 +345,6 @@ def hold_a_manager(subject: Subject) -> None:
     "the server is killed",
     source="manager",
     cases=["in the middle of a call", "between two calls"],
-    fine=["*"],
 )
 def manager_server_killed(subject: Subject, case: str) -> None:
     manager = registered.manager(subject)
@@ -425,7 +430,6 @@ def silent_connections(subject: Subject, case: str) -> None:
     "the server of a SharedMemoryManager is killed: its blocks",
     source="manager",
     cases=["here", "afterwards"],
-    fine=["*"],
 )
 def shared_memory_server_killed(subject: Subject, case: str) -> None:
     managers = importlib.import_module(f"{subject.name}.managers")

@@ -176,7 +176,7 @@ def begin_and_wait(address: Any, direct: bool, said: Any) -> None:
 
 
 @row(
-    "a proxy goes from A to B to C, each of whom lets go of it at once:",
+    "a proxy goes from A to B to C, each of whom lets go of it at once",
     source="#43",
     cases=["a list", "an object"],
     fine=["*-fork"],
@@ -245,7 +245,7 @@ def nested_proxies_freed(subject: Subject) -> None:
 
 
 @row(
-    "a process forks while it uses a manager, and both go on with the same proxies:",
+    "a process forks while it uses a manager, and both go on with the same proxies",
     source="#43",
     cases=["os.fork", "os.fork in the middle of a call", "Process"],
     limit=20.0,
@@ -330,6 +330,9 @@ def manager_outlives_parent(subject: Subject) -> None:
         victim.ready()
         victim.kill()
         nothing_left(SOON)
+    # The folder of the standard library's forkserver, which a killed process leaves.
+    for folder in Path(tempfile.gettempdir()).glob("pymp-*"):
+        shutil.rmtree(folder)
 
 
 def hold_a_manager(subject: Subject) -> None:
@@ -453,7 +456,7 @@ ONLY = "it keeps nothing in folders"
 
 
 @row(
-    "a manager's folder cannot be had:",
+    "a manager's folder cannot be had",
     source="manager",
     cases=["it is a file", "its store is of a newer version", "another server has it"],
     only_garrison=ONLY,
@@ -501,10 +504,10 @@ def _spoil(subject: Subject, stack: contextlib.ExitStack, folder: str, case: str
 
 
 @row(
-    "there is no room left for a manager's containers:",
+    "there is no room left for a manager's containers",
     source="manager",
     cases=["the disk is full", "its size is reached", "no memory can be reserved"],
-    only_garrison=ONLY,
+    only_garrison="its containers are objects of the server's",
 )
 def no_room(subject: Subject, case: str) -> None:
     wrapper = unshared("--mount") if case == "the disk is full" else ()

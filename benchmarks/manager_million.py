@@ -10,7 +10,6 @@ from typing import Any
 import harness
 from harness import SUBJECT, Goal, Metric, Values
 
-
 NAMES = ("get all", "set all", "iterate all", "get at random", "set at random")
 
 
@@ -71,7 +70,7 @@ if __name__ == "__main__":
             turn=turn,
             peers=(SUBJECT,),
             rounds=3,
-            note="At random every key is a miss of the processor's caches: a plain dict of a million "
-            "keys takes about twenty times as long for each as one of a thousand.",
+            note="At random each key is a miss of the caches: a plain dict of a million keys takes "
+            "about twenty times as long for each as one of a thousand.",
         )
     )

@@ -84,7 +84,7 @@ class Served:
         os._exit(0)
 
     def connect(self, **options: Any) -> SyncManager:
-        return garrison.connect(self.address, self.key, **{"direct": False, **options})
+        return garrison.connect(self.address, self.key or None, **{"direct": False, **options})
 
     def wait(self) -> int:
         pid, self.pid = self.pid, 0

@@ -544,9 +544,8 @@ def test_interrupts_at_any_moment_leave_nothing_lent(served: Served, client: Any
 
 
 def wait_and_be_interrupted(kept: Any) -> bool:
-    with pytest.raises(KeyboardInterrupt):
-        with kept.thing:
-            kept.thing.wait()
+    with pytest.raises(KeyboardInterrupt), kept.thing:
+        kept.thing.wait()
     return bool(kept.thing.acquire(False))
 
 

@@ -14,7 +14,6 @@ use pyo3::prelude::*;
 use std::cell::Cell;
 use std::sync::atomic::AtomicUsize;
 
-
 /// What `garrison.Semaphore` and `garrison.BoundedSemaphore` are made of.
 ///
 /// In shared memory a word, and for a bounded one a place for each permit behind it.
@@ -125,7 +124,7 @@ impl PySemaphore {
             }
             given
         };
-        given.then_some(()).ok_or_else(|| super::lock::not_held())
+        given.then_some(()).ok_or_else(super::lock::not_held)
     }
 }
 

@@ -117,8 +117,9 @@ pub fn exhume(writing: &mut Writing, number: u64) -> Result<()> {
 pub fn sweep(writing: &mut Writing, limit: u64, among: Option<&[u64]>) -> Result<u64> {
     writing.will_free();
     let mut left = limit;
+    let among: Option<HashSet<u64>> = among.map(|chosen| chosen.iter().copied().collect());
     for number in graves(&writing.reading())? {
-        if left > 0 && among.is_none_or(|chosen| chosen.contains(&number)) {
+        if left > 0 && among.as_ref().is_none_or(|chosen| chosen.contains(&number)) {
             left -= take_apart(writing, number, left)?;
         }
     }

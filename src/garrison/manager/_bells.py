@@ -77,6 +77,11 @@ class Bells:
     def _all(self) -> list[_Wait]:
         return [each for waits in self._waits.values() for each in waits]
 
+    @property
+    def count(self) -> int:
+        """How many wait."""
+        return len(self._all())
+
     def answer_all(self) -> None:
         """Let all go on: the server stops."""
         for wait in self._all():

@@ -51,6 +51,7 @@ class Guests:
         self._by_name: dict[bytes, Guest] = {}
         self._dead: dict[int, float] = {}
         self._graves: set[int] = set()
+        self._condemned: set[int] = set()
         loop.call_later(EVERY, self._tidy)
 
     def come(self, name: bytes, visit: Any) -> tuple[bytes, Guest]:
@@ -86,12 +87,24 @@ class Guests:
         with contextlib.suppress(StoreBusy):
             for owner in view.owners():
                 self._look_at(view, owner)
-            graves = view.graves()
-            if graves:
-                # What is buried is kept from one look to the next: a forked child needs a moment to
-                # say that it has it.
-                view.sweep(SWEPT, [each for each in graves if each in self._graves])
-            self._graves = set(graves)
+            graves = set(view.graves())
+            # What is buried is kept from one look to the next: a forked child needs a moment to
+            # say that it has it.
+            is_sweeping = bool(self._condemned)
+            self._condemned |= graves & self._graves
+            self._graves = graves
+            if not is_sweeping:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Free containers, a little at a time: clients are served in between."""
+        if not self._condemned:
+            return
+        view = self._home.engine.view(0, raw=True, wait=False)
+        with contextlib.suppress(StoreBusy):
+            view.sweep(SWEPT, list(self._condemned))
+            self._condemned &= set(view.graves())
+        self._loop.call_later(RETRY, self._sweep)
 
     def _look_at(self, view: Any, owner: int) -> None:
         now = time.monotonic()

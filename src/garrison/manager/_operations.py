@@ -52,6 +52,7 @@ OPERATIONS: dict[str, Operation] = {
     "names": _read("", "n", anywhere=True),
     "remove_name": Operation("s", "x", anywhere=True),
     "statistics": _read("", "d", anywhere=True),
+    "collect": Operation("", "x", anywhere=True, idempotent=True),
     "head": _read("", "x"),
     "hold": Operation(idempotent=True),
     "drop": Operation(),

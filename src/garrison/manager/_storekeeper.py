@@ -100,6 +100,7 @@ class StorePart(Part):
             "scan_next": self._scan_next,
             "scan_close": self._scan_close,
             "wait_bell": self._wait_bell,
+            "waiting": self._waiting,
             "received": self._received,
             "resume": self._resume,
             "owner": self._owner,
@@ -391,6 +392,9 @@ class StorePart(Part):
 
     def _wait_bell(self, visit: Visit, rid: int, c: int, seen: int, timeout: float | None) -> None:
         self._bells.wait(visit.peer, rid, c, seen, timeout)
+
+    def _waiting(self, visit: Visit, rid: int) -> None:
+        visit.peer.session.reply(rid, self._bells.count)
 
     def _uuid(self, visit: Visit, rid: int) -> None:
         visit.peer.session.reply(rid, self._home.uuid)

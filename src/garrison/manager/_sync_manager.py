@@ -211,6 +211,13 @@ class SyncManager(BaseManager):
         """
         return Pipeline()
 
+    def collect(self) -> int:
+        """Free containers that only refer to each other; return how many there were.
+
+        All others are freed within seconds of their last use. Everybody's changes wait meanwhile.
+        """
+        return int(self.store.here().engine.collect())
+
     # -- containers -------------------------------------------------------------------------------
 
     def _make(self, kind: int, *args: Any, name: str | None = None, **kwargs: Any) -> Any:

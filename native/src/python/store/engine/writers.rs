@@ -121,7 +121,8 @@ impl Engine {
         let env = self.env(py)?;
         let writing = Writing::begin(&env).or_raise()?;
         reach("store.begun");
-        self.state().open = Some(Open { writing, view, thread: thread(), doomed: false, failure: None });
+        self.state().open =
+            Some(Open { writing, view, thread: thread(), doomed: false, failure: None });
         std::mem::forget(held);
         Ok(())
     }

@@ -250,7 +250,7 @@ def test_a_pipeline(home: Any, client: Any) -> None:
 
 def test_a_transaction_is_all_or_nothing(home: Any, client: Any) -> None:
     near, far, items = home.dict("stock", a=1), client.dict("stock"), client.list(name="items")
-    with pytest.raises(ZeroDivisionError), client.transaction():  # noqa: PT012 - the block is it
+    with pytest.raises(ZeroDivisionError), client.transaction():
         far["a"] = 2
         items.append(client.dict(inner=1))
         assert (far["a"], near["a"], len(items)) == (2, 1, 1)

@@ -55,7 +55,9 @@ def _telling(channel: Any) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        channel.send(("error", f"{type(error).__name__}: {error}".strip().splitlines()[0]))
+        # The standard library's RemoteError has a frame of dashes around a traceback.
+        lines = [line for line in str(error).splitlines() if line.strip("- ")] or [""]
+        channel.send(("error", f"{type(error).__name__}: {lines[-1]}"))
 
 
 # -- locks and containers -------------------------------------------------------------------------
@@ -65,6 +67,7 @@ def _telling(channel: Any) -> Iterator[None]:
     "a process is killed with a manager's",
     source="manager",
     cases=["Lock", "RLock", "BoundedSemaphore"],
+    fine=["RLock-*"],
 )
 def manager_lock_holder_killed(subject: Subject, kind: str) -> None:
     with _manager(subject) as manager:
@@ -173,9 +176,10 @@ def begin_and_wait(address: Any, direct: bool, said: Any) -> None:
 
 
 @row(
-    "a proxy goes from A to B to C, each of whom lets go of it at once:",
+    "a proxy goes from A to B to C, each of whom lets go of it at once",
     source="#43",
     cases=["a list", "an object"],
+    fine=["*-fork"],
 )
 def proxy_passed_on(subject: Subject, kind: str) -> None:
     context = subject.module.get_context(subject.method)
@@ -224,6 +228,7 @@ def use(source: Any, said: Any) -> None:
 @row(
     "proxies lie in objects of the same manager, and all are let go: objects in the server",
     source="#43",
+    fine=["*"],
 )
 def nested_proxies_freed(subject: Subject) -> None:
     with registered.manager(subject) as manager:
@@ -240,10 +245,11 @@ def nested_proxies_freed(subject: Subject) -> None:
 
 
 @row(
-    "a process forks while it uses a manager, and both go on with the same proxies:",
+    "a process forks while it uses a manager, and both go on with the same proxies",
     source="#43",
     cases=["os.fork", "os.fork in the middle of a call", "Process"],
     limit=20.0,
+    fine=["Process-*"],
 )
 def fork_while_in_use(subject: Subject, case: str) -> None:
     with registered.manager(subject) as manager:
@@ -324,6 +330,9 @@ def manager_outlives_parent(subject: Subject) -> None:
         victim.ready()
         victim.kill()
         nothing_left(SOON)
+    # The folder of the standard library's forkserver, which a killed process leaves.
+    for folder in Path(tempfile.gettempdir()).glob("pymp-*"):
+        shutil.rmtree(folder)
 
 
 def hold_a_manager(subject: Subject) -> None:
@@ -339,7 +348,6 @@ def hold_a_manager(subject: Subject) -> None:
     "the server is killed",
     source="manager",
     cases=["in the middle of a call", "between two calls"],
-    fine=["*"],
 )
 def manager_server_killed(subject: Subject, case: str) -> None:
     manager = registered.manager(subject)
@@ -425,7 +433,6 @@ def silent_connections(subject: Subject, case: str) -> None:
     "the server of a SharedMemoryManager is killed: its blocks",
     source="manager",
     cases=["here", "afterwards"],
-    fine=["*"],
 )
 def shared_memory_server_killed(subject: Subject, case: str) -> None:
     managers = importlib.import_module(f"{subject.name}.managers")
@@ -449,7 +456,7 @@ ONLY = "it keeps nothing in folders"
 
 
 @row(
-    "a manager's folder cannot be had:",
+    "a manager's folder cannot be had",
     source="manager",
     cases=["it is a file", "its store is of a newer version", "another server has it"],
     only_garrison=ONLY,
@@ -497,10 +504,10 @@ def _spoil(subject: Subject, stack: contextlib.ExitStack, folder: str, case: str
 
 
 @row(
-    "there is no room left for a manager's containers:",
+    "there is no room left for a manager's containers",
     source="manager",
     cases=["the disk is full", "its size is reached", "no memory can be reserved"],
-    only_garrison=ONLY,
+    only_garrison="its containers are objects of the server's",
 )
 def no_room(subject: Subject, case: str) -> None:
     wrapper = unshared("--mount") if case == "the disk is full" else ()

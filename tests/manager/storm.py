@@ -100,6 +100,7 @@ class Storm:
         slots = {part.slot for part, _ in self._clients.values()}
         slot = min(set(range(SLOTS)) - slots)
         self._ident += 1
+        self._board.appoint(slot)
         method = self._rng.choice(["fork", "forkserver"])
         manager = None
         if self._board[SERVER_GONE]:
@@ -163,6 +164,9 @@ class Storm:
         self._judge.call(self._things())
 
     def _lose_server(self) -> None:
+        slots = [part.slot for part, _ in self._clients.values() if not part.is_far]
+        if not wait_until(lambda: all(self._board.beats(slot)[0] for slot in slots)):
+            self._judge.wrong("a client at home does not find its server")
         self._board[SERVER_GONE] = 1
         self._place.kill()
         self._tally.kills["server"] += 1

@@ -62,6 +62,10 @@ class Board:
         self._words[_BEATS + 2 * slot + 1] = doing
         self._words[_BEATS + 2 * slot] += 1
 
+    def appoint(self, slot: int) -> None:
+        """Give a slot to a client that has not begun yet."""
+        self._words[_BEATS + 2 * slot] = 0
+
     def beats(self, slot: int) -> tuple[int, int]:
         """How many steps a client has begun, and which one it is at."""
         return self._words[_BEATS + 2 * slot], self._words[_BEATS + 2 * slot + 1]

@@ -81,8 +81,8 @@ def be(part: Part) -> None:
     journal = Journal(part.journal)
     board = Board(Path(part.folder, "board"))
     try:
-        board.beat(part.slot, 0)
         manager = part.manager or _connected(part, board)
+        board.beat(part.slot, 0)
         if part.kind.endswith("listener"):
             Listener(part, manager, board).run()
         else:

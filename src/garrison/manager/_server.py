@@ -18,7 +18,7 @@ from garrison.manager._serializers import serializer as find_serializer
 from garrison.manager._service import ObjectPart, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from garrison.manager._objects import Registered
 
@@ -82,8 +82,8 @@ class Server:
             self.listener.unlink()
         sys.exit(0)
 
-    def run(self, parent: int | None = None) -> None:
-        """Serve until it is over."""
+    def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
+        """Serve until it is over; `ready` is called when a signal would end it in good order."""
         objects = Objects(self._registry)
         service = Service()
         loop = Loop(service, self._key, self._limits)
@@ -91,6 +91,7 @@ class Server:
             # Who is told to stop while it opens its store is to finish that first.
             with _ended_with(loop, parent), _stopped_by_signals(loop, parent):
                 self._furnish(loop, service, objects)
+                ready()
                 loop.run()
         finally:
             service.ended()

@@ -12,6 +12,8 @@ from garrison.manager._storekeeper import StorePart
 from garrison.store._home import sweep_folders
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from garrison.manager._loop import Loop
     from garrison.store._home import Home, Tenancy
 
@@ -28,10 +30,10 @@ class StoreServer(Server):
         self.home = home
         self._tenancy = tenancy
 
-    def run(self, parent: int | None = None) -> None:
+    def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until it is over."""
         try:
-            super().run(parent)
+            super().run(parent, ready)
         finally:
             if self._tenancy is not None:
                 self._tenancy.close()

@@ -110,7 +110,7 @@ def test_many_go_on_through_many_restarts(tmp_path: Path) -> None:
             for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
                 with served.connect() as client:
                     seen = len(client.dict("stock 0"))
-                    until(lambda: len(client.dict("stock 0")) > seen + 20)  # noqa: B023
+                    until(lambda: len(client.dict("stock 0")) > seen + 20)
                 served.restart(how)
             for number, actor in enumerate(actors):
                 assert actor.result() == 600

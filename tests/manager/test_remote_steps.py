@@ -45,7 +45,7 @@ def other(home: Any) -> Iterator[Actor]:
 
 def test_a_transaction_is_all_or_nothing(home: Any, client: Any) -> None:
     near, far, items = home.dict("stock", a=1), client.dict("stock"), client.list(name="items")
-    with pytest.raises(ZeroDivisionError), client.transaction():  # noqa: PT012 - the block is it
+    with pytest.raises(ZeroDivisionError), client.transaction():
         far["a"] = 2
         items.append(client.dict(inner=1))
         assert (far["a"], near["a"], len(items)) == (2, 1, 1)
@@ -144,7 +144,7 @@ def test_an_idle_transaction_is_undone(home: Any, client: Any) -> None:
     with client.transaction():
         far["a"] = 5
     assert near["a"] == 5
-    with pytest.raises(TransactionFailed), client.transaction():  # noqa: PT012 - the block is it
+    with pytest.raises(TransactionFailed), client.transaction():
         far["a"] = 6
         near["b"] = 7
     assert near == {"a": 5, "b": 7}
@@ -239,7 +239,7 @@ def test_a_claim_of_a_living_client_stays(client: Any) -> None:
 def test_a_claim_is_lost_with_its_connection(client: Any) -> None:
     jobs = client.Queue("jobs")
     jobs.put(1)
-    with pytest.raises(ClaimLost), jobs.claim():  # noqa: PT012 - the block is it
+    with pytest.raises(ClaimLost), jobs.claim():
         client._lender.connection._link.close("it was cut")
         assert jobs.get(timeout=20) == 1
 

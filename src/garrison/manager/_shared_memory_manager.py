@@ -11,9 +11,7 @@ from garrison.manager._server import Server
 from garrison.memory import shared_memory as blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["SharedMemoryManager", "SharedMemoryServer"]
 

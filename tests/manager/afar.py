@@ -201,7 +201,16 @@ def connect(kept: Kept, address: Any, key: bytes = KEY, **options: Any) -> None:
 
 
 def connect_fast(kept: Kept, address: Any, limits: Limits) -> None:
-    kept.client = garrison.connect(address, KEY, direct=False, limits=limits)
+    """Connect over a cable that was just put in: the kernel may not have noticed."""
+    until(lambda: _has_connected(kept, address, limits))
+
+
+def _has_connected(kept: Kept, address: Any, limits: Limits) -> bool:
+    try:
+        kept.client = garrison.connect(address, KEY, direct=False, limits=limits)
+    except OSError:
+        return False
+    return True
 
 
 def get(kept: Kept, kind: str, *args: Any) -> None:

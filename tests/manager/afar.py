@@ -1,4 +1,4 @@
-"""Servers in processes of their own, and clients that do as they are told, to be killed and cut off."""
+"""Servers in processes of their own, and clients that do as told, to be killed and cut off."""
 
 from __future__ import annotations
 
@@ -182,6 +182,7 @@ def _act(pipe: Any) -> None:
             function, args = pipe.recv()
         except EOFError:
             return
+        answer: tuple[Any, BaseException | None]
         try:
             answer = function(kept, *args), None
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""Containers from afar: the same for everybody, in transactions, through queues, whatever is in them."""
+"""Containers from afar: the same for everybody, in transactions, through queues, of any kind."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_name_is_the_same_at_home_and_from_afar(home: Any, client: Any, other:
     other.do(afar.call, "__setitem__", "tea", 7)
     assert near == far == {"tea": 7, "milk": {"cold": False}}
     makers: list[Any] = [
-        ("list", (), {"name": "l"}, lambda l: l.append(1)),
+        ("list", (), {"name": "l"}, lambda items: items.append(1)),
         ("set", (), {"name": "s"}, lambda s: s.add(1)),
         ("deque", (), {"name": "d"}, lambda d: d.appendleft(1)),
         ("Counter", ("c",), {}, lambda c: c.update("abc")),
@@ -250,7 +250,7 @@ def test_a_pipeline(home: Any, client: Any) -> None:
 
 def test_a_transaction_is_all_or_nothing(home: Any, client: Any) -> None:
     near, far, items = home.dict("stock", a=1), client.dict("stock"), client.list(name="items")
-    with pytest.raises(ZeroDivisionError), client.transaction():  # noqa: PT012 - the block is it
+    with pytest.raises(ZeroDivisionError), client.transaction():
         far["a"] = 2
         items.append(client.dict(inner=1))
         assert (far["a"], near["a"], len(items)) == (2, 1, 1)

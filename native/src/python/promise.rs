@@ -4,6 +4,7 @@ use super::link::{Link, LinkBroken};
 use super::waiting::Patience;
 use crate::wire::client::DONE;
 use pyo3::exceptions::PyBaseException;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::sync::OnceLock;
@@ -32,6 +33,14 @@ pub struct Promise {
 
 #[pymethods]
 impl Promise {
+    /// What is raised here has a traceback, with frames that hold this promise.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.link)?;
+        visit.call(&self.fields)?;
+        visit.call(&self.pipeline)?;
+        visit.call(self.outcome.get())
+    }
+
     #[new]
     fn new(
         link: Option<Bound<'_, Link>>,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from garrison.errors import ClaimLost, DeadlockError
+from garrison.errors import ClaimLost, DeadlockError, ManagerLost
 from garrison.store import _contract
 from garrison.store._face import Face, Shown
 from garrison.store._transaction import atomic, transaction
@@ -200,13 +200,17 @@ class Queue(Face):
         """
         claimed: list[tuple[int, Any]] = []
         take = functools.partial(self._claim, claimed)
+        settling = False
         try:
             self._wait("claim", take, queue.Empty, block, timeout)
             yield claimed[0][1]
+            settling = True
             settled = self._settle(claimed[0][0])
-        except BaseException:
-            for ticket, _ in claimed:
-                self._store.give_back(self._c, ticket)
+        except BaseException as error:
+            # Of a connection that is gone, what was claimed comes back by itself.
+            if not (settling and isinstance(error, ManagerLost)):
+                for ticket, _ in claimed:
+                    self._store.give_back(self._c, ticket)
             raise
         if not settled:
             msg = f"{self!r} took a claimed item back before its block ended; it will come again"

@@ -325,7 +325,7 @@ def acquire_while_interrupted(kept: Any, rounds: int) -> int:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
         if had:
-            # TODO(leases): once in a thousand the loan has been undone, and is still in the list.
+            # Open: rarely the loan has been undone, and its number is still in the list.
             with contextlib.suppress(NotHeld):
                 kept.thing.release()
     return number

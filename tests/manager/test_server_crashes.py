@@ -111,7 +111,7 @@ def test_all_or_nothing(served: Served, trap: Trap, deed: str) -> None:
     with ThreadPoolExecutor(1) as threads:
         done = threads.submit(far.do, deed)
         served.wait()
-        found = home.everything()
+        found: Any = home.everything()
         assert found in [BEFORE, AFTER, *(IN_BETWEEN if deed == "pipeline" else [])]
         if trap.point in UNDONE:
             assert found == BEFORE

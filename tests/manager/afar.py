@@ -1,4 +1,4 @@
-"""Servers in processes of their own, and clients that do as told, to be killed and cut off."""
+"""Servers in processes of their own, and clients that do as they are told."""
 
 from __future__ import annotations
 
@@ -187,7 +187,10 @@ def _act(pipe: Any) -> None:
             answer = function(kept, *args), None
         except BaseException as error:
             answer = None, error
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except Exception as error:
+            pipe.send((None, RuntimeError(f"cannot be sent: {answer!r}: {error}")))
 
 
 # -- what actors do -------------------------------------------------------------------------------
@@ -198,7 +201,16 @@ def connect(kept: Kept, address: Any, key: bytes = KEY, **options: Any) -> None:
 
 
 def connect_fast(kept: Kept, address: Any, limits: Limits) -> None:
-    kept.client = garrison.connect(address, KEY, direct=False, limits=limits)
+    """Connect over a cable that was just put in: the kernel may not have noticed."""
+    until(lambda: _has_connected(kept, address, limits))
+
+
+def _has_connected(kept: Kept, address: Any, limits: Limits) -> bool:
+    try:
+        kept.client = garrison.connect(address, KEY, direct=False, limits=limits)
+    except OSError:
+        return False
+    return True
 
 
 def get(kept: Kept, kind: str, *args: Any) -> None:

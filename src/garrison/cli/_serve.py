@@ -64,8 +64,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         print(f"garrison serve: {error}", file=sys.stderr)
         return _UNUSABLE
-    _tell(server.address, arguments)
-    server.run()
+    server.run(ready=lambda: _tell(server.address, arguments))
     return 0
 
 

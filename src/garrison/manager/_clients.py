@@ -146,7 +146,8 @@ class Client:
     def another(self) -> Connection:
         """Return one more connection to the same server."""
         # Not now: the server, which is known to be one, may just be started again.
-        made = Connection(self.address, self._key, limits=self._limits, lazy=True)
+        patience = self.connection.timeout
+        made = Connection(self.address, self._key, timeout=patience, limits=self._limits, lazy=True)
         self._others.add(made)
         return made
 

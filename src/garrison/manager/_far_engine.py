@@ -67,20 +67,22 @@ class FarEngine:
         """Ask for something by name."""
         connection, again, check = self.way()
         try:
-            return connection.ask(
-                STORE, name, *fields, idempotent=again and idempotent, check=check
-            )
+            return connection.ask(STORE, name, *fields, idempotent=again or idempotent, check=check)
         except Refused as refusal:
             raise self.error(refusal) from None
 
     def way(self) -> tuple[Any, bool, Callable[[], object]]:
-        """Return this thread's connection, whether things may be repeated on it, and its check."""
+        """Return this thread's connection, whether it is safe to ask again, and its check.
+
+        In a transaction it is, since the check does not let that happen: what was lost with the
+        connection was not done.
+        """
         mine: _Own | None = getattr(self._local, "own", None)
         if mine is not None and mine.pid == os.getpid():
-            return mine.connection, False, mine.check
+            return mine.connection, True, mine.check
         client = self._client
         _ = client.name
-        return client.connection, True, self._check
+        return client.connection, False, self._check
 
     @staticmethod
     def error(refusal: Refused, key: Any = MISSING) -> Exception:
@@ -91,6 +93,11 @@ class FarEngine:
         return RemoteError(f"{refusal.text}\n") if kind is None else kind(refusal.text)
 
     # -- transactions: each has a session of its own, so that other threads are not in it ---------
+
+    @property
+    def own(self) -> Any:
+        """What this thread's transaction has, if there is one."""
+        return getattr(self._local, "own", None)
 
     @property
     def in_transaction(self) -> bool:
@@ -119,8 +126,12 @@ class FarEngine:
 
     def commit(self) -> None:
         """Make what was done visible."""
+        mine: _Own = self._local.own
         try:
-            self.ask("commit")
+            # Here alone nobody knows what has come of it if the connection is lost.
+            mine.connection.ask(STORE, "commit", check=mine.check)
+        except Refused as refusal:
+            raise self.error(refusal) from None
         finally:
             self._leave()
 
@@ -211,11 +222,10 @@ class Batch:
             name, args, default = "dict_get", args[:2], args[2]
         plan = self._plans[name]
         written = plan.write(args)
-        if self._requests is None:
-            connection, self._again, check = self._engine.way()
-            self._requests = connection.pipeline(check)
+        if self._requests is None or self._own is not self._engine.own:
+            self._begin()
         request = self._requests.ask(
-            STORE, name, *written, idempotent=self._again and plan.idempotent
+            STORE, name, *written, idempotent=self._again or plan.idempotent
         )
         promise: Promise[Any] = Promise()
         key = args[1] if plan.has_key else MISSING
@@ -223,6 +233,14 @@ class Batch:
         if not len(self._begun) % TOGETHER:
             self._requests.flush()
         return promise
+
+    def _begin(self) -> None:
+        """Send on this thread's connection from now on: a transaction has another one."""
+        if self._requests is not None:
+            self._requests.flush()
+        connection, self._again, check = self._engine.way()
+        self._own = self._engine.own
+        self._requests = connection.pipeline(check)
 
     def finish(self) -> None:
         """Wait for all answers and keep the promises."""
@@ -263,7 +281,7 @@ def _method(name: str) -> Callable[..., Any]:
         connection, again, check = self.way()
         try:
             (answer,) = connection.ask(
-                STORE, name, *written, idempotent=again and plan.idempotent, check=check
+                STORE, name, *written, idempotent=again or plan.idempotent, check=check
             )
         except Refused as refusal:
             raise self.error(refusal, args[1] if plan.has_key else MISSING) from None

@@ -7,21 +7,11 @@ it can turn away somebody whose loan is over and who does not know it yet.
 
 from __future__ import annotations
 
-import itertools
-import os
 import threading
-import weakref
 from collections import deque
-from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
-from garrison.errors import LeaseLost, ManagerLost, NotHeld, WrongKind
-from garrison.manager import _clients
-from garrison.manager import _verbs as verbs
-from garrison.manager._lender import LOAN_OVER, NOT_YOURS, UNKNOWN, WRONG_KIND
-from garrison.manager._pipeline import Refused
-from garrison.manager._refusals import RemoteError
-from garrison.store._held import Held
+from garrison.manager._far_things import ANSWERS, Far, Wait
 from garrison.sync._condition import wait_for
 
 if TYPE_CHECKING:
@@ -33,142 +23,6 @@ __all__ += ["FarBoundedSemaphore", "FarSemaphore"]
 REMEMBERED = 10_000
 """Loans of one semaphore that are remembered: more are not given back by who has them."""
 
-_marks = itertools.count(1)
-_used: weakref.WeakKeyDictionary[Any, Held[str]] = weakref.WeakKeyDictionary()
-"""Of each server, the names of what this process uses there."""
-
-
-def _users_of(client: Any) -> Held[str]:
-    found = _used.get(client)
-    if found is None:
-        server = weakref.ref(client)
-
-        def close(name: str) -> bool:
-            there = server()
-            if there is not None and there.is_connected:
-                there.connection.tell(verbs.LEASE, "close", name)
-            return True
-
-        found = _used[client] = Held(lambda _: None, close)
-    return found
-
-
-def _after_fork() -> None:
-    for held in list(_used.values()):
-        held.forget_others()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def _rebuild(kind: type[_Far], place: tuple[Any, ...], *rest: Any) -> _Far:
-    address, *key = place
-    return kind(_clients.client(address, *(key or (None,)), local=False), *rest)
-
-
-class _Far:
-    """Something that a server lends, by its name there."""
-
-    def __init__(
-        self, client: Any, name: str = "", size: int = 1, anonymous: bool | None = None
-    ) -> None:
-        self._client = client
-        self._name = name
-        self._size = size
-        self._is_anonymous = not name if anonymous is None else anonymous
-        self._opened_by = b""
-        self._here()
-        users = _users_of(client)
-        users.has(self._name)
-        weakref.finalize(self, users.drop, self._name).atexit = False
-        if self._is_anonymous:
-            util.register_after_fork(self, _Far._here)
-
-    @property
-    def _kind(self) -> str:
-        return type(self).__name__.removeprefix("Far")
-
-    def _lock_name(self) -> str:
-        return ""
-
-    def _here(self) -> Any:
-        """Return the way to the server, where this process uses the thing."""
-        client = self._client
-        name = client.name
-        if self._opened_by != name:
-            fields = (self._name, self._kind, self._size, self._lock_name(), self._is_anonymous)
-            try:
-                opened = client.connection.ask(
-                    verbs.LEASE, "open", *fields, idempotent=bool(self._name)
-                )
-            except Refused as refusal:
-                raise self._error(refusal) from None
-            self._name, self._size = opened
-            self._opened_by = name
-        return client.connection
-
-    def _ask(self, operation: str, *fields: Any, again: bool = False) -> Any:
-        while True:
-            connection = self._here()
-            try:
-                return connection.ask(verbs.LEASE, operation, self._name, *fields, idempotent=again)
-            except Refused as refusal:
-                if refusal.kind != UNKNOWN:
-                    raise self._error(refusal) from None
-                self._opened_by = b""  # the server was started anew
-
-    def _error(self, refusal: Refused) -> Exception:
-        text = f"{refusal.text} ({self!r})"
-        kinds: dict[str, type[Exception]] = {
-            LOAN_OVER: LeaseLost,
-            NOT_YOURS: NotHeld,
-            WRONG_KIND: WrongKind,
-        }
-        return kinds.get(refusal.kind, RemoteError)(text)
-
-    def _wait(self, operation: str, timeout: float | None, *more: Any, again: bool = True) -> Any:
-        """Ask for something that may take as long as `timeout`; if interrupted, take it back."""
-        wait = _Wait(self)
-        try:
-            return wait.ask(operation, timeout, *more, again=again)
-        except _ANSWERS:
-            raise
-        except BaseException:
-            wait.cancel()
-            raise
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._is_anonymous:
-            self._ask("send", again=True)
-        place = (self._client.address, *self._client.credentials())
-        return _rebuild, (type(self), place, self._name, self._size, self._is_anonymous)
-
-    def __repr__(self) -> str:
-        return f"<{self._kind} {self._name!r} of the manager at {self._client.address!r}>"
-
-
-_ANSWERS = (LeaseLost, NotHeld, ManagerLost, WrongKind, RemoteError)
-"""What the server, or the end of the connection to it, has made of a wait: it is over there."""
-
-
-class _Wait:
-    """A wait that can be taken back: the answer may come when nobody takes it any more."""
-
-    def __init__(self, far: _Far) -> None:
-        self._far = far
-        self._id = (threading.get_ident(), next(_marks))
-
-    def ask(self, operation: str, timeout: float | None, *more: Any, again: bool) -> Any:
-        """Wait; on a new connection begin again, if that is asked for."""
-        return self._far._ask(operation, *self._id, timeout, *more, again=again)[0]
-
-    def cancel(self) -> Any:
-        """Undo what has come of it, and return that."""
-        try:
-            return self._far._ask("cancel", *self._id)[0]
-        except _ANSWERS:
-            return 0  # gone with the connection
-
 
 def _seconds(block: bool, timeout: float | None) -> float | None:
     if not block:
@@ -176,7 +30,7 @@ def _seconds(block: bool, timeout: float | None) -> float | None:
     return None if timeout is None else max(0.0, timeout)
 
 
-class _Borrowed(_Far):
+class _Borrowed(Far):
     """What is acquired and released."""
 
     fence = 0
@@ -194,7 +48,7 @@ class _Borrowed(_Far):
         ManagerLost
             If the connection is lost and cannot be made again; it is not borrowed then.
         """
-        wait, number = _Wait(self), 0
+        wait, number = Wait(self), 0
         try:
             # Twice is as good as once: what was lent on a connection that is lost comes back.
             number = wait.ask("acquire", _seconds(block, timeout), again=True)
@@ -202,7 +56,7 @@ class _Borrowed(_Far):
                 self._loans.append(number)
                 self.fence = number
             return bool(number)
-        except _ANSWERS:
+        except ANSWERS:
             raise
         except BaseException:
             if number in self._loans:
@@ -268,7 +122,7 @@ class FarBoundedSemaphore(FarSemaphore):
     """A number of permits, of which no more can be given back than were taken."""
 
 
-class FarEvent(_Far):
+class FarEvent(Far):
     """A flag that a server keeps."""
 
     def is_set(self) -> bool:
@@ -288,7 +142,7 @@ class FarEvent(_Far):
         return bool(self._wait("wait", timeout))
 
 
-class FarCondition(_Far):
+class FarCondition(Far):
     """A lock that a server lends, with a place to wait for a change.
 
     Parameters
@@ -347,10 +201,10 @@ class FarCondition(_Far):
         ManagerLost
             If the connection is lost meanwhile, and with it the lock.
         """
-        before, wait, outcome = self._number(), _Wait(self), 0
+        before, wait, outcome = self._number(), Wait(self), 0
         try:
             outcome = wait.ask("wait", timeout, before, again=False)
-        except _ANSWERS:
+        except ANSWERS:
             raise
         except BaseException:
             outcome = outcome or wait.cancel()
@@ -381,7 +235,7 @@ class FarCondition(_Far):
         self._ask("notify", threading.get_ident(), None, self._number())
 
 
-class FarBarrier(_Far):
+class FarBarrier(Far):
     """A point that a number of parties pass together, wherever they are.
 
     With an action, one of those who have it runs it when all have come, and the others go on when

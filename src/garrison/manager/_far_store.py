@@ -218,4 +218,6 @@ def _received(store: FarStore, kind: int, c: int, sender: int) -> Any:
 
 
 def _arrive(address: Any, key: bytes | None = None) -> FarStore:
+    if key is not None:
+        _clients.know_key(address, key)
     return store_of(_clients.client(address, key, local=False))

@@ -62,9 +62,10 @@ class Pipeline:
 
         A promise that is thrown away is a request whose reply, or failure, nobody hears of.
         """
+        link = self.connection._link
         if self._check is not None:
-            self._check()
-        return Promise(self.connection._link, verb, fields, idempotent, self)
+            self._check()  # after the link was read: see `Connection.ask`
+        return Promise(link, verb, fields, idempotent, self)
 
     def flush(self) -> None:
         """Send what is queued."""

@@ -18,7 +18,7 @@ from garrison.manager._serializers import serializer as find_serializer
 from garrison.manager._service import ObjectPart, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from garrison.manager._objects import Registered
 
@@ -82,15 +82,16 @@ class Server:
             self.listener.unlink()
         sys.exit(0)
 
-    def run(self, parent: int | None = None) -> None:
-        """Serve until it is over."""
+    def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
+        """Serve until it is over; `ready` is called when a signal would end it in good order."""
         objects = Objects(self._registry)
         service = Service()
         loop = Loop(service, self._key, self._limits)
         try:
             # Who is told to stop while it opens its store is to finish that first.
-            with _ended_with(loop, parent), _stopped_by_signals(loop):
+            with _ended_with(loop, parent), _stopped_by_signals(loop, parent):
                 self._furnish(loop, service, objects)
+                ready()
                 loop.run()
         finally:
             service.ended()
@@ -142,13 +143,18 @@ def _ended_with(loop: Loop, parent: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(loop: Loop) -> Iterator[None]:
+def _stopped_by_signals(loop: Loop, parent: int | None) -> Iterator[None]:
     """Let SIGTERM, and Ctrl-C where it is not ignored, end a loop in good order."""
     before: dict[signal.Signals, Any] = {}
+
+    def stop(*_: object) -> None:
+        # What a program has started for itself nobody starts again.
+        loop.stop(DRAIN, for_good=parent is not None)
+
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, lambda *_: loop.stop(DRAIN))
+                before[number] = signal.signal(number, stop)
     try:
         yield
     finally:

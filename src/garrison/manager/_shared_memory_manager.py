@@ -11,7 +11,7 @@ from garrison.manager._server import Server
 from garrison.memory import shared_memory as blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["SharedMemoryManager", "SharedMemoryServer"]
 
@@ -56,10 +56,10 @@ def _unlink(name: str) -> None:
 class SharedMemoryServer(Server):
     """A server that removes, when it ends, the blocks it knows of."""
 
-    def run(self, parent: int | None = None) -> None:
+    def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until it is over."""
         try:
-            super().run(parent)
+            super().run(parent, ready)
         finally:
             for segments in _all:
                 segments.unlink()

@@ -8,35 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from garrison import _os
-from garrison._core import ContainerGone, StoreBusy, StoreFull, WrongKind
+from garrison._core import ContainerGone, StoreBusy, WrongKind
 from garrison.errors import TransactionFailed
 from garrison.manager import _verbs as verbs
-from garrison.manager._addresses import shown
 from garrison.manager._bells import Bells
-from garrison.manager._guests import RETRY, Guest, Guests
-from garrison.manager._lender import LeasePart
+from garrison.manager._guests import RETRY, Guests
 from garrison.manager._operations import OPERATIONS
-from garrison.manager._refusals import REMOTE
 from garrison.manager._serializers import dumps
-from garrison.manager._server import Server
 from garrison.manager._service import Part
-from garrison.store._home import sweep_folders
+from garrison.manager._visits import ENDED, NONE, OPEN, READ, Visit, listed, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from garrison.manager._loop import Loop
     from garrison.manager._service import Peer
-    from garrison.store._home import Home, Tenancy
+    from garrison.store._home import Home
 
-__all__ = ["StorePart", "StoreServer"]
+__all__ = ["StorePart"]
 
 log = logging.getLogger("garrison.manager")
 
@@ -46,33 +40,6 @@ HOLDING = {"create", "hold", "drop"}
 """What a client does under the signature that all its connections have in common."""
 TOLD = {"drop", "scan_close"}
 """What is done though nobody waits for an answer."""
-CLAIMS = 64
-"""Claims that are remembered, in case that nobody has heard of them."""
-NONE, OPEN, ENDED = range(3)
-"""A session's transaction: ended is one that the server has undone and the client does not know."""
-
-
-@dataclass(eq=False)
-class Visit:
-    """What a session has of the store."""
-
-    peer: Peer
-    owner: int
-    view: Any
-    name: bytes = b""
-    guest: Guest = field(default_factory=lambda: Guest(0))
-    waiting: deque[tuple[int, list[Any]]] = field(default_factory=deque)
-    batch: list[tuple[int, list[Any]]] | None = None
-    calls: dict[str, tuple[Any, int, list[Any]]] = field(default_factory=dict)
-    scans: dict[int, Any] = field(default_factory=dict)
-    last_scan: int = 0
-    claims: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=CLAIMS))
-    """Number of the request, container, ticket."""
-    transaction: int = NONE
-    touched: float = 0.0
-    is_watched: bool = False
-    late: int = 0
-    """The request to begin a transaction that has a time limit running."""
 
 
 class StorePart(Part):
@@ -189,7 +156,7 @@ class StorePart(Part):
                 self._later(visit)
                 return
             except Exception as error:
-                visit.peer.session.fail(rid, *_told(error))
+                visit.peer.session.fail(rid, *told(error))
             visit.waiting.popleft()
         self._bells.look()
 
@@ -219,9 +186,9 @@ class StorePart(Part):
             raise ValueError(f"there is no operation {name!r}")
         first = 1 if operation.anywhere else 2
         readers = [
-            (place, _READ[letter])
+            (place, READ[letter])
             for place, letter in enumerate(operation.takes, first)
-            if letter in _READ
+            if letter in READ
         ]
         known = (getattr(visit.view, name), first + len(operation.takes), readers)
         visit.calls[name] = known
@@ -239,9 +206,9 @@ class StorePart(Part):
     @staticmethod
     def _send(visit: Visit, rid: int, answer: Any) -> None:
         if isinstance(answer, BaseException):
-            visit.peer.session.fail(rid, *_told(answer))
+            visit.peer.session.fail(rid, *told(answer))
         else:
-            visit.peer.session.reply(rid, _listed(answer))
+            visit.peer.session.reply(rid, listed(answer))
 
     # -- waiting in line --------------------------------------------------------------------------
 
@@ -371,7 +338,7 @@ class StorePart(Part):
             visit.scans[number] = scan
         else:
             scan.close()
-        visit.peer.session.reply(rid, number, _listed(first))
+        visit.peer.session.reply(rid, number, listed(first))
 
     def _scan_next(self, visit: Visit, rid: int, number: int, count: int) -> None:
         scan = visit.scans.get(number)
@@ -380,7 +347,7 @@ class StorePart(Part):
         entries = scan.next(count)
         if len(entries) < count:
             visit.scans.pop(number).close()
-        visit.peer.session.reply(rid, _listed(entries))
+        visit.peer.session.reply(rid, listed(entries))
 
     def _scan_close(self, visit: Visit, rid: int, number: int) -> None:
         scan = visit.scans.pop(number, None)
@@ -456,63 +423,3 @@ class StorePart(Part):
     def ended(self) -> None:
         """The server has ended."""
         self._bells.close()
-
-
-_READ: dict[str, Callable[[Any], Any]] = {
-    "k": tuple,
-    "P": lambda pairs: [(tuple(key), value) for key, value in pairs],
-}
-"""How arguments are read that are not as they came, by their letters in the table."""
-
-
-def _listed(value: Any) -> Any:
-    if isinstance(value, dict):
-        value = list(value.items())
-    if isinstance(value, (tuple, list)):
-        return [_listed(each) for each in value]
-    return value
-
-
-_TOLD: tuple[type[Exception], ...] = (
-    *(KeyError, IndexError, ContainerGone, WrongKind, StoreFull, TransactionFailed),
-    *(TimeoutError, TypeError, ValueError, LookupError),
-)
-
-
-def _told(error: BaseException) -> tuple[str, str, bytes]:
-    """Return kind and text of what went wrong; the client has the same kinds."""
-    for kind in _TOLD:
-        if isinstance(error, kind):
-            return kind.__name__, str(error.args[0] if error.args else ""), b""
-    log.error("an operation has failed", exc_info=error)
-    return REMOTE, f"{type(error).__name__}: {error}", b""
-
-
-class StoreServer(Server):
-    """A server that has a store."""
-
-    def __init__(
-        self, *args: Any, home: Home, tenancy: Tenancy | None = None, **options: Any
-    ) -> None:
-        super().__init__(*args, **options)
-        self.home = home
-        self._tenancy = tenancy
-
-    def run(self, parent: int | None = None) -> None:
-        """Serve until it is over."""
-        try:
-            super().run(parent)
-        finally:
-            if self._tenancy is not None:
-                self._tenancy.close()
-
-    def _more(self, loop: Loop) -> tuple[Any, ...]:
-        self.home.here()
-        sweep_folders()
-        if self._tenancy is not None:
-            self._tenancy.say(f"process {os.getpid()} at {shown(self.address)}")
-        return StorePart(loop, self.home), LeasePart(loop, self._first_number())
-
-    def _first_number(self) -> int:
-        """Begin beyond all numbers that a server of this store has given to loans."""
-        return (self.home.engine.new_owner() << 40) + 1

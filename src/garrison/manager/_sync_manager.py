@@ -15,7 +15,7 @@ from garrison.manager._base import BaseManager, State
 from garrison.manager._keys import read_key
 from garrison.manager._promises import Pipeline
 from garrison.manager._proxies import IteratorProxy, PoolProxy
-from garrison.manager._storekeeper import StoreServer
+from garrison.manager._store_server import StoreServer
 from garrison.pool import Pool
 from garrison.store import _contract, _home, transaction
 

@@ -1,0 +1,218 @@
+"""``garrison serve``, as a program of its own; and folders, which one server at a time has."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from multiprocessing import AuthenticationError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import garrison
+from garrison.errors import StoreBusy
+from garrison.manager import RemoteError, SyncManager
+
+from . import things
+from .afar import KEY, Served
+
+METHODS = ["fork", "spawn", "forkserver"]
+
+
+class Program:
+    """``garrison serve`` with some arguments; `said` is what it has printed about connecting."""
+
+    def __init__(self, *arguments: object) -> None:
+        command = [sys.executable, "-m", "garrison", "serve", "--address", "127.0.0.1:0"]
+        self.process = subprocess.Popen(
+            [*command, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.said = self.process.stdout.readline()
+        found = re.search(r"garrison://([\d.]+):(\d+)", self.said)
+        self.address = (found[1], int(found[2])) if found else None
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Signal it; return its status, and what it has written to stderr."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        _, written = self.process.communicate(timeout=20)
+        return self.process.returncode, written
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    return tmp_path / "the.key"
+
+
+def test_it_says_how_to_connect(key_file: Path) -> None:
+    with Program("--key-file", key_file) as program:
+        assert f'key=Path("{key_file}")' in program.said
+        with eval(program.said, {"garrison": garrison, "Path": Path}) as client:  # noqa: S307
+            client.dict("stock", tea=1)
+        with garrison.connect(program.address, key_file, direct=False) as client:
+            assert client.dict("stock") == {"tea": 1}
+        with pytest.raises(AuthenticationError):
+            garrison.connect(program.address, b"wrong")
+
+
+def test_a_key_is_made_for_this_user_only(key_file: Path) -> None:
+    with Program("--key-file", key_file) as program:
+        status, written = program.end()
+    assert (status, stat.S_IMODE(key_file.stat().st_mode)) == (0, 0o600)
+    assert f"made a new key in {key_file}" in written
+    before = key_file.read_bytes()
+    assert len(before) >= 32
+    with Program("--key-file", key_file) as program:
+        assert "made a new key" not in program.end()[1]
+    assert key_file.read_bytes() == before
+    key_file.write_text("\n")
+    with Program("--key-file", key_file) as program:
+        status, written = program.end()
+    assert status == 2
+    assert f"the key file '{key_file}' is empty" in written
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_good_order(tmp_path: Path, how: signal.Signals) -> None:
+    program = Program("--path", tmp_path / "store")
+    with program, garrison.connect(program.address) as client:
+        client.dict("stock", tea=1)
+        assert program.end(how)[0] == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_what_is_kept_in_a_folder(tmp_path: Path, key_file: Path, how: signal.Signals) -> None:
+    for turn in range(3):
+        with Program("--path", tmp_path / "store", "--key-file", key_file, "--sync") as program:
+            with garrison.connect(program.address, key_file, direct=bool(turn % 2)) as client:
+                stock = client.dict("stock")
+                assert stock == dict.fromkeys(range(turn))
+                stock[turn] = None
+            program.end(how)
+
+
+def test_a_program_without_a_key(tmp_path: Path) -> None:
+    with Program() as program:
+        assert "key=" not in program.said
+        with garrison.connect(program.address) as client:
+            client.dict("stock", tea=1)
+            with client.Lock("door"):
+                assert client.dict("stock") == {"tea": 1}
+            with pytest.raises(RemoteError, match="does not know the request"):
+                client._lender.create("Pool", (), {})
+    for address in ("0.0.0.0:0", "[::]:0"):
+        with Program("--address", address) as program:
+            status, written = program.end()
+            assert status == 2
+            assert "--key-file" in written
+
+
+def test_a_bad_address(tmp_path: Path) -> None:
+    with Served() as served:
+        taken = f"127.0.0.1:{served.address[1]}"
+        for address, text in ((taken, "in use"), ("nonsense:x", "garrison://host:port")):
+            with Program("--address", address) as program:
+                status, written = program.end()
+            assert status == 2
+            assert text in written
+
+
+# -- one server for a folder ----------------------------------------------------------------------
+
+
+def test_a_second_program_is_told_who_has_the_folder(tmp_path: Path) -> None:
+    with Program("--path", tmp_path) as first:
+        with Program("--path", tmp_path) as second:
+            status, written = second.end()
+        assert status == 2
+        assert f"{tmp_path} is served by process {first.process.pid} at 127.0.0.1:" in written
+        with pytest.raises(StoreBusy, match=f"process {first.process.pid} at"):
+            garrison.Manager(path=tmp_path)
+        first.end(signal.SIGKILL)
+        with Program("--path", tmp_path) as third:
+            assert third.address is not None
+
+
+@pytest.fixture(params=METHODS)
+def context(request: pytest.FixtureRequest) -> Any:
+    return garrison.get_context(request.param)
+
+
+def test_a_folder_has_one_manager(tmp_path: Path, context: Any) -> None:
+    with context.Manager(path=tmp_path) as manager:
+        manager.dict("stock", tea=1)
+        manager.Lock("door")  # the server answers, so it has said who it is
+        with pytest.raises(StoreBusy, match=rf"served by process {manager._process.pid} at"):
+            context.Manager(path=tmp_path)
+        with pytest.raises(StoreBusy), Program("--path", tmp_path) as program:
+            raise StoreBusy(program.end()[1])
+        assert manager.dict("stock") == {"tea": 1}
+    with context.Manager(path=tmp_path) as manager:
+        assert manager.dict("stock") == {"tea": 1}
+        os.kill(manager._process.pid, signal.SIGKILL)
+        manager._process.join()
+        with context.Manager(path=tmp_path) as again:
+            assert again.dict("stock") == {"tea": 1}
+        vars(again).clear()
+    vars(manager).clear()
+
+
+def test_a_manager_that_cannot_start_lets_go_of_the_folder(tmp_path: Path) -> None:
+    with Served() as served, pytest.raises(OSError, match="in use"):
+        garrison.Manager(served.address, key=KEY, path=tmp_path)
+    with garrison.Manager(path=tmp_path) as manager:
+        assert manager.list([1]) == [1]
+    vars(manager).clear()
+
+
+def test_a_server_in_this_process_has_the_folder(tmp_path: Path) -> None:
+    server = SyncManager(("127.0.0.1", 0), KEY, path=tmp_path).get_server()
+    with pytest.raises(StoreBusy, match=f"served by process {os.getpid()}"):
+        SyncManager(("127.0.0.1", 0), KEY, path=tmp_path).get_server()
+    server.listener.close()
+    del server
+    with Served(tmp_path) as served, served.connect() as client:
+        assert client.dict() == {}
+
+
+# -- registered classes ---------------------------------------------------------------------------
+
+
+class Registered(SyncManager):
+    Tally: Any
+
+
+Registered.register("Tally", things.Tally)
+
+
+@pytest.fixture
+def registered() -> Iterator[Any]:
+    with Registered(("127.0.0.1", 0), KEY) as manager:
+        yield manager
+    vars(manager).clear()
+
+
+def test_registered_classes_next_to_containers(registered: Any) -> None:
+    client = Registered(registered.address, KEY)
+    client.connect(direct=False)
+    tally, stock = client.Tally(5), client.dict("stock")
+    stock["n"] = tally.add(2)
+    assert registered.dict("stock") == {"n": 7}
+    del tally
+    client.close()

@@ -324,22 +324,28 @@ def odd_exception_in_a_method(subject: Subject) -> None:
 # -- servers --------------------------------------------------------------------------------------
 
 
-@row("the parent of a manager is killed: its server", source="manager", alone=True)
-def manager_outlives_parent(subject: Subject) -> None:
-    with Victim(subject, hold_a_manager) as victim:
+@row(
+    "the parent of a manager is killed, whose server is",
+    source="manager",
+    alone=True,
+    cases=["in use", "starting"],
+    limit=20.0,
+)
+def manager_outlives_parent(subject: Subject, state: str) -> None:
+    with Victim(subject, hold_a_manager, state) as victim:
         victim.ready()
         victim.kill()
-        nothing_left(SOON)
+        nothing_left(SOON if state == "in use" else PATIENCE)
     # The folder of the standard library's forkserver, which a killed process leaves.
     for folder in Path(tempfile.gettempdir()).glob("pymp-*"):
         shutil.rmtree(folder)
 
 
-def hold_a_manager(subject: Subject) -> None:
+def hold_a_manager(subject: Subject, state: str) -> None:
     """Use a manager until killed."""
     with _manager(subject) as manager:
-        shared = manager.dict(a=1)
-        same(shared["a"], 1)
+        if state == "in use":
+            manager._number_of_objects()  # which the server must be asked for
         Victim.say_ready()
         Victim.wait_for_the_end()
 
@@ -488,7 +494,7 @@ def _spoil(subject: Subject, stack: contextlib.ExitStack, folder: str, case: str
         return folder
     if case == "another server has it":
         stack.enter_context(_manager(subject, path=folder))
-        return f"process {os.getpid()}"
+        return "is served by process"
     with _manager(subject, path=folder) as manager:
         manager.dict("stock", apples=3)
     del manager

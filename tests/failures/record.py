@@ -65,7 +65,7 @@ def _observe(row: Row, method: str) -> Observation:
 
 _DIFFERS = {
     r" at 0x[0-9a-f]+": "",
-    r"(1 s later|left behind): \d+ \(\w\).*": r"\1: processes",
+    r"(\d+ s later|left behind): \d+ \(\w\).*": r"\1: processes",
     r"(left behind in TMPDIR): .*": r"\1: temporary folders",
     r"(left behind in /dev/shm): .*": r"\1: semaphores",
 }

@@ -275,6 +275,7 @@ def main() -> int:
         begin = time.monotonic()
         _say(f"seed {seed}, place {place}")
         tally = storm(place, given.kills // len(given.place), seed, given.seconds)
+        warm_up()  # who opens a store sweeps up after those who were killed while they did so
         tally.wrong += [f"left behind: {each}" for each in left_since(before, mark, 10.0)]
         tally.wrong += [f"left behind: {each}" for each in os.listdir(temporary)]
         _report(tally, time.monotonic() - begin)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import garrison
+from garrison import _core
 from garrison.managers import SyncManager
 
 from .storm_board import PATIENCE, wait_until
@@ -19,12 +20,13 @@ from .storm_clients import KEY
 __all__ = ["InMemory", "OnPath"]
 
 
-def serve(path: str, address: Any, parent: int, ready: Any) -> None:
-    """Be the server of a folder."""
+def serve(path: str, address: Any, ready: Any) -> None:
+    """Be the server of a folder; not for a parent's sake, so that clients expect it to come back."""
+    _core.die_with_parent(os.getppid())
     server = SyncManager(address, key=KEY, path=path).get_server()
     ready.send(server.address)
     ready.close()
-    server.serve_forever(parent=parent)
+    server.serve_forever()
 
 
 def free_address(rng: random.Random) -> Any:
@@ -55,7 +57,7 @@ class OnPath:
     def start(self) -> None:
         """Start a server, which may be the next of many."""
         here, there = connection.Pipe(duplex=False)
-        arguments = (str(self.path), self.address, os.getpid(), there)
+        arguments = (str(self.path), self.address, there)
         self._process = self._context.Process(target=serve, args=arguments)
         self._process.start()
         there.close()

@@ -21,7 +21,7 @@ __all__ = ["InMemory", "OnPath"]
 
 
 def serve(path: str, address: Any, ready: Any) -> None:
-    """Be the server of a folder; not for a parent's sake, so that clients expect it to come back."""
+    """Be the server of a folder; for nobody in particular, so that clients expect it back."""
     _core.die_with_parent(os.getppid())
     server = SyncManager(address, key=KEY, path=path).get_server()
     ready.send(server.address)

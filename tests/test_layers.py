@@ -19,7 +19,7 @@ LAYERS = [
     "errors",
     "options | _os",
     "memory",
-    "sync | process",
+    "sync | supervisor",
     "pool | store | queues | shared_memory | sharedctypes | synchronize",
     "manager",
     "engines | managers",

@@ -12,7 +12,7 @@ import pytest
 
 import garrison
 from garrison import Pool, TaskTimeout
-from garrison.process import _supervisor
+from garrison.supervisor import _supervisor
 
 from . import tasks
 from .tasks import Door, Tally

@@ -20,9 +20,9 @@ from garrison import _core, _os
 from garrison.errors import PoolTerminated, SharedMemoryFull, TaskTimeout, WorkerDied
 from garrison.memory import _room
 from garrison.pool import _functions, _portrait, _wire, _worker
-from garrison.process import Crew, Supervision
-from garrison.process._handle import SLICE
-from garrison.process._spawn import Deferred
+from garrison.supervisor import Crew, Supervision
+from garrison.supervisor._handle import SLICE
+from garrison.supervisor._spawn import Deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

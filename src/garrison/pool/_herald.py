@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from garrison.errors import GarrisonError
 from garrison.pool._results import Announced, MapResult
-from garrison.process._handle import SLICE
+from garrison.supervisor._handle import SLICE
 
 if TYPE_CHECKING:
     from garrison import _core

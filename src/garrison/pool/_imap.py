@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from garrison.pool import _wire
-from garrison.process._handle import SLICE
+from garrison.supervisor._handle import SLICE
 
 if TYPE_CHECKING:
     from garrison import _core

@@ -26,7 +26,7 @@ from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
 from garrison.pool._progress import Bar
 from garrison.pool._results import Announced, AsyncResult, MapResult
 from garrison.pool._standard import CLOSE, RUN, TERMINATE
-from garrison.process._handle import SLICE
+from garrison.supervisor._handle import SLICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from garrison import _core
 from garrison.pool import _functions, _wire
-from garrison.process._supervisor import DUMP_SIGNAL
+from garrison.supervisor._supervisor import DUMP_SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from garrison.process._spawn import Deferred
+    from garrison.supervisor._spawn import Deferred
 
 CRASH_POINTS = bool(_core.CRASH_POINTS)
 INITIALIZER_FAILED = 1

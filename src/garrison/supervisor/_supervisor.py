@@ -29,7 +29,7 @@ from multiprocessing import process as mp_process
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
-from garrison.process._decide import Exit, Starts, fate, own_frames
+from garrison.supervisor._decide import Exit, Starts, fate, own_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from garrison import _core, _os
 from garrison.errors import PoolBroken
 from garrison.memory import Inherited
-from garrison.process import _spawn, _supervisor
+from garrison.supervisor import _spawn, _supervisor
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from garrison.process._supervisor import Crew
+    from garrison.supervisor._supervisor import Crew
 
 __all__ = ["Supervision"]
 

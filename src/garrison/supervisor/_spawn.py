@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _CHILD = (
     "import os, pickle; file = os.fdopen({fd}, 'rb'); "
     "from multiprocessing import spawn; spawn.prepare(pickle.load(file)); "
-    "from garrison.process._spawn import serve; serve(file, {sentinel}, {tracker})"
+    "from garrison.supervisor._spawn import serve; serve(file, {sentinel}, {tracker})"
 )
 
 

@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "garrison"
 LAYERS = [
     "_core",
     "errors",
-    "options | _os",
+    "options | _os | _pickling",
     "memory",
     "sync | supervisor",
     "pool | store | queues | shared_memory | sharedctypes | synchronize",

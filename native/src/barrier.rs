@@ -9,6 +9,9 @@
 //! ```
 //! A place counts for the round that is written in it, so nothing is to be cleared for the next.
 //! Who looks late at the end of its round finds in the outcomes whether it was broken.
+//!
+//! A dead party breaks its round: the last to come looks at all others before it ends the round, and
+//! each of those who wait looks at the next one in every slice of its sleep.
 
 use crate::protocol::{fence, AtomicU64, Ordering};
 
@@ -133,14 +136,19 @@ impl Barrier<'_> {
         }
     }
 
-    /// Become the one who ends the round, if all have signed and nobody else does.
-    pub fn complete(&self, place: Place) -> bool {
+    /// Have all parties signed for this round? Asked after one's own signature.
+    pub fn is_full(&self, round: u32) -> bool {
         // [sign->count] pairs with itself: of two who sign last, one sees both signatures
         fence(Ordering::SeqCst);
+        self.places.iter().all(|each| Self::counts(each, round).is_some())
+    }
+
+    /// Become the one who ends the round, if all have signed and nobody else does.
+    pub fn complete(&self, place: Place) -> bool {
+        let full = self.is_full(place.round);
         let seen = self.look();
-        seen.state == FILLING
+        full && seen.state == FILLING
             && seen.round == place.round
-            && self.places.iter().all(|each| Self::counts(each, place.round).is_some())
             && self.change(seen, State { state: ACTING, ..seen })
     }
 
@@ -215,12 +223,52 @@ impl Barrier<'_> {
         self.places.iter().filter(|place| Self::counts(place, seen.round).is_some()).count()
     }
 
-    /// Has one of those who wait in this round died?
+    /// Has one of those who signed for this round died? For the last to come: nobody who died
+    /// before is counted in.
     pub fn has_lost(&self, round: u32, is_dead: impl Fn(u32) -> bool) -> bool {
-        let agents = self.places.iter().filter_map(|place| Self::counts(place, round));
-        agents.into_iter().any(|agent| agent != self.me && is_dead(agent))
+        let mut agents = self.places.iter().filter_map(|place| Self::counts(place, round));
+        agents.any(|agent| agent != self.me && is_dead(agent))
+    }
+
+    /// Has the next party in this round died, seen from `place`?
+    ///
+    /// Each of those who wait looks at one other, so that waiting costs the same for many parties as
+    /// for two. They stand in a circle: of those who are dead, one has a living party before it.
+    pub fn has_lost_neighbour(&self, place: Place, is_dead: impl Fn(u32) -> bool) -> bool {
+        let (before, after) = self.places.split_at(place.number);
+        let mut others = after.iter().skip(1).chain(before);
+        others
+            .find_map(|seat| Self::counts(seat, place.round).filter(|&agent| agent != self.me))
+            .is_some_and(is_dead)
     }
 }
 
 #[cfg(all(test, loom))]
 mod models;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[test]
+    fn each_party_looks_at_one_other_and_all_are_looked_at() {
+        let (word, places) = (AtomicU64::new(0), [const { AtomicU64::new(0) }; 60]);
+        let barrier = |me| Barrier { word: &word, places: &places, me };
+        let asked = RefCell::new(Vec::new());
+        for me in 1..=50 {
+            assert!(matches!(barrier(me).arrive(), Arrival::Signed(_)));
+        }
+        for number in 0..50 {
+            let (me, place) = (number as u32 + 1, Place { number, round: 0 });
+            let alive = |agent| {
+                asked.borrow_mut().push(agent);
+                false
+            };
+            assert!(!barrier(me).has_lost_neighbour(place, alive));
+        }
+        let mut asked = asked.into_inner();
+        asked.sort_unstable();
+        assert_eq!(asked, Vec::from_iter(1..=50));
+    }
+}

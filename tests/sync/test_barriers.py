@@ -155,6 +155,46 @@ def test_a_party_that_is_killed_breaks_it() -> None:
     assert barrier.broken
 
 
+@pytest.mark.parametrize("reaped", [True, False], ids=["reaped", "zombie"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_party_that_died_before_the_last_came_breaks_it(number: int, *, reaped: bool) -> None:
+    acted: list[int] = []
+    barrier = Barrier(3, lambda: acted.append(1))
+    with waiting(barrier, 2) as children:
+        victim, other = children[number], children[1 - number]
+        # The other one looks at the victim too: stopped, it leaves that to the last.
+        os.kill(other.pid, signal.SIGSTOP)
+        if reaped:
+            victim.kill()
+        else:
+            os.kill(victim.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, victim.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(BrokenBarrierError):
+            barrier.wait(20)
+        os.kill(other.pid, signal.SIGCONT)
+        assert other.answer() == "'broken'"
+    assert barrier.broken
+    assert not acted
+
+
+def test_any_dead_party_is_noticed_while_none_comes() -> None:
+    barrier = Barrier(7)
+    with waiting(barrier, 6) as children:
+        for victim in (children[2], children[3]):
+            victim.kill()
+        rest = children[:2] + children[4:]
+        assert [child.answer() for child in rest] == ["'broken'"] * 4
+
+
+def test_a_party_that_left_after_the_round_is_no_dead_party() -> None:
+    barrier = Barrier(2)
+    for _ in range(3):
+        with waiting(barrier, 1) as [child]:
+            assert barrier.wait(20) in range(2)
+            assert child.answer() in {"'0'", "'1'"}
+    assert not barrier.broken
+
+
 def test_a_party_that_is_stopped_does_not() -> None:
     barrier = Barrier(3)
     with waiting(barrier, 2) as [first, second]:

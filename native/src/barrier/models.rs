@@ -8,6 +8,8 @@ struct World {
     word: AtomicU64,
     places: Vec<AtomicU64>,
     acted: AtomicU32,
+    /// The agent that has died; 0 if nobody has.
+    dead: AtomicU32,
     futex: Futex,
 }
 
@@ -17,6 +19,7 @@ impl World {
             word: AtomicU64::new(0),
             places: (0..parties).map(|_| AtomicU64::new(0)).collect(),
             acted: AtomicU32::new(0),
+            dead: AtomicU32::new(0),
             futex: Futex::new(),
         }
     }
@@ -26,7 +29,15 @@ impl World {
     }
 
     fn sleep(&self, seen: u32) {
-        self.futex.wait(|| self.word.load(Ordering::SeqCst) as u32 == seen);
+        let dead = self.dead.load(Ordering::SeqCst);
+        self.sleep_unless_rung(seen, dead);
+    }
+
+    /// On the word and on the bell of the dead, as the real sleeper does.
+    fn sleep_unless_rung(&self, seen: u32, dead: u32) {
+        let same = |word: &AtomicU32, seen| word.load(Ordering::SeqCst) == seen;
+        let unchanged = || self.word.load(Ordering::SeqCst) as u32 == seen;
+        self.futex.wait(|| unchanged() && same(&self.dead, dead));
     }
 
     /// As in the Python face; whether the round was passed.
@@ -39,6 +50,7 @@ impl World {
                 Arrival::Full(seen) => self.sleep(seen),
             }
         };
+        self.judge(barrier.is_full(place.round) && barrier.has_lost(place.round, self.is_dead()));
         if barrier.complete(place) {
             self.acted.fetch_add(1, Ordering::SeqCst);
             if barrier.pass(place) {
@@ -47,12 +59,31 @@ impl World {
             }
         }
         loop {
+            let dead = self.dead.load(Ordering::SeqCst);
+            self.judge(barrier.has_lost_neighbour(place, self.is_dead()));
             match barrier.standing(place) {
                 Round::Passed => return true,
                 Round::Broken => return false,
-                Round::Open(seen) => self.sleep(seen),
+                Round::Open(seen) => self.sleep_unless_rung(seen, dead),
             }
         }
+    }
+
+    fn is_dead(&self) -> impl Fn(u32) -> bool + '_ {
+        |agent| self.dead.load(Ordering::SeqCst) == agent
+    }
+
+    fn judge(&self, lost: bool) {
+        if lost {
+            self.barrier(0).break_round(0);
+            self.futex.wake(i32::MAX);
+        }
+    }
+
+    fn sign_and_die(&self, me: u32) {
+        assert!(matches!(self.barrier(me).arrive(), Arrival::Signed(_)));
+        self.dead.store(me, Ordering::SeqCst);
+        self.futex.wake(i32::MAX);
     }
 }
 
@@ -123,6 +154,35 @@ fn a_reset_ends_the_round_for_those_who_wait() {
             assert_eq!(world.barrier(1).standing(place), Round::Broken);
             resetter.join().unwrap();
             assert_eq!(world.barrier(1).look().state, FILLING);
+        },
+    );
+}
+
+#[test]
+fn a_party_that_died_before_the_last_came_breaks_the_round_for_all() {
+    explore_shared(
+        Some(2),
+        || World::new(3),
+        |world| {
+            world.sign_and_die(3);
+            let other = process(&world, |world| world.pass(2));
+            assert!(!world.pass(1));
+            assert!(!other.join().unwrap());
+            assert_eq!(world.acted.load(Ordering::SeqCst), 0);
+        },
+    );
+}
+
+#[test]
+fn a_party_that_dies_meanwhile_breaks_the_round_for_all_or_none() {
+    explore_shared(
+        Some(2),
+        || World::new(2),
+        |world| {
+            let victim = process(&world, |world| world.sign_and_die(2));
+            let passed = world.pass(1);
+            victim.join().unwrap();
+            assert_eq!(passed, world.barrier(1).look().state == FILLING);
         },
     );
 }

@@ -58,22 +58,34 @@ impl PyBarrier {
                 Arrival::Signed(place) => return Ok(Some(place)),
                 Arrival::Broken => return Ok(None),
                 Arrival::Full(seen) => {
-                    let round = barrier.look().round;
+                    // Those who are in watch each other; if all of them are dead, the first is.
+                    let first = Place { number: self.parties - 1, round: barrier.look().round };
                     let judge = sleeper.sleep(py, self.low(), seen, (0, 0), &patience)?;
-                    self.judge(judge, round)?;
+                    self.judge(judge, first)?;
                 }
             }
         }
     }
 
-    /// Break the round if one of its parties is dead.
-    fn judge(&self, judge: bool, round: u32) -> PyResult<()> {
+    /// Break the round if the party next to this place is dead.
+    fn judge(&self, judge: bool, place: Place) -> PyResult<()> {
         let (barrier, registry) = (self.barrier()?, self.spot.chunk.registry);
-        if judge && barrier.has_lost(round, |agent| registry.is_dead(agent)) {
-            barrier.break_round(round);
+        if judge && barrier.has_lost_neighbour(place, |agent| registry.is_dead(agent)) {
+            barrier.break_round(place.round);
             self.wake_all();
         }
         Ok(())
+    }
+
+    /// End the round if this party is the last; break it if one that has signed is dead.
+    fn complete(&self, barrier: &Barrier<'_>, place: Place) -> bool {
+        let registry = self.spot.chunk.registry;
+        let full = barrier.is_full(place.round);
+        if full && barrier.has_lost(place.round, |agent| registry.is_dead(agent)) {
+            barrier.break_round(place.round);
+            self.wake_all();
+        }
+        full && barrier.complete(place)
     }
 
     fn wait_for_end(&self, py: Python<'_>, place: Place, patience: &Patience) -> PyResult<bool> {
@@ -91,7 +103,7 @@ impl PyBarrier {
                 continue;
             }
             match sleeper.sleep(py, self.low(), seen, (0, 0), patience) {
-                Ok(judge) => self.judge(judge, place.round)?,
+                Ok(judge) => self.judge(judge, place)?,
                 Err(error) => {
                     // An interrupted party goes as if it had not come, if it still can.
                     barrier.withdraw(place);
@@ -123,7 +135,7 @@ impl PyBarrier {
         let Some(place) = self.arrive(py)? else { return Ok(None) };
         crash::reach("barrier.signed");
         let barrier = self.barrier()?;
-        if barrier.complete(place) {
+        if self.complete(&barrier, place) {
             crash::reach("barrier.acting");
             if let Some(action) = action {
                 action.call0().inspect_err(|_| {

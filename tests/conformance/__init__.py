@@ -1,0 +1,1 @@
+"""CPython's own tests of multiprocessing, with garrison in its place as a program would put it."""

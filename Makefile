@@ -4,6 +4,10 @@
 #   make test    linters, type checks, Rust tests, the whole Python suite
 #   make bench   every benchmark, and one table at the end (about twelve minutes)
 #
+#   make check         linters and the part of the suite that answers in three minutes
+#   make conformance   CPython's own tests of multiprocessing and concurrent.futures on garrison
+#   make test-all      all of this on every CPython from 3.10 to 3.14 at hand
+#
 #   make lint | storm [KILLS=2000 SEED=n] | fuzz [SECONDS=60 | COUNT=n, SEED=n] | smoke | clean
 
 PYTHON ?= python3
@@ -13,6 +17,10 @@ SHELL := /bin/sh
 CARGO := cargo
 CRATE := --manifest-path native/Cargo.toml --locked
 TARGET := $(CURDIR)/target
+
+# What `make check` runs of the suite.
+CHECKED := tests/test_layers.py tests/test_namespace.py tests/programs tests/pool/test_map.py \
+	tests/sync/test_locks.py tests/sync/test_queues.py tests/memory
 
 # One virtualenv as users get it, one with crash points compiled in for the tests.
 USER := .venv
@@ -25,7 +33,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 SOURCES := $(wildcard pyproject.toml README.md LICENSE) \
 	$(shell find src native -name target -prune -o -name __pycache__ -prune -o ! -name '*.so' -print)
 
-.PHONY: demo test bench lint storm fuzz smoke clean build tools rust-test loom-test python-test
+.PHONY: check conformance test-all demo test bench lint storm fuzz smoke clean build tools rust-test loom-test python-test
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
 
@@ -58,6 +66,15 @@ loom-test: | tools
 
 python-test: $(TEST)/.built $(TEST)/.test-tools
 	$(TEST)/bin/python -m pytest
+
+check: lint
+	$(TEST)/bin/python -m pytest -q $(CHECKED)
+
+conformance: $(TEST)/.built $(TEST)/.test-tools
+	$(TEST)/bin/python tests/conformance/run.py
+
+test-all: test conformance
+	$(TEST)/bin/python scripts/test_pythons.py --all
 
 storm: $(TEST)/.built $(TEST)/.test-tools
 	$(TEST)/bin/python tests/storm.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))

@@ -98,7 +98,8 @@ def main() -> None:
     tests = unittest.TestSuite(
         chosen(name) for name in loader.getTestCaseNames(chosen) if name not in leave
     )
-    result = unittest.TextTestRunner(verbosity=2, resultclass=Results).run(tests)
+    kind: Any = Results
+    result = unittest.TextTestRunner(verbosity=2, resultclass=kind).run(tests)
     faulthandler.cancel_dump_traceback_later()
     support: Any = importlib.import_module("test.support")
     with output.open("a", encoding="utf-8") as file:

@@ -12,6 +12,7 @@ CPython itself, or stands in `exclusions.py`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fnmatch
 import importlib.util
 import json
@@ -122,9 +123,7 @@ def run(job: Job, environment: dict[str, str]) -> list[Outcome]:
     return outcomes
 
 
-def _run_once(
-    job: Job, environment: dict[str, str], leave: set[str]
-) -> tuple[list[Outcome], str]:
+def _run_once(job: Job, environment: dict[str, str], leave: set[str]) -> tuple[list[Outcome], str]:
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         lines, printed = Path(folder, "outcomes"), Path(folder, "printed")
         with printed.open("w") as output:
@@ -137,23 +136,20 @@ def _run_once(
                 stderr=output,
                 start_new_session=True,
             )
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(SECONDS)
-            except subprocess.TimeoutExpired:
-                pass
-            finally:
-                _end(process)
+            _end(process)
         text = printed.read_text(errors="replace")
-        events = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+        events = (
+            [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+        )
     return list(_outcomes(events, job, text)), text
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End what is left of a run, whatever its tests have started."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 

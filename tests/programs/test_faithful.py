@@ -33,8 +33,8 @@ def _cases() -> list[object]:
         least = _setting(text, "python") or "3.10"
         if sys.version_info < tuple(map(int, least.split("."))):
             continue
-        for method in (_setting(text, "methods") or " ".join(METHODS)).split():
-            cases.append(pytest.param(path, method, id=f"{path.stem}-{method}"))
+        methods = (_setting(text, "methods") or " ".join(METHODS)).split()
+        cases += [pytest.param(path, method, id=f"{path.stem}-{method}") for method in methods]
     return cases
 
 

@@ -1,4 +1,5 @@
 """What a manager's objects say and show."""
+
 import multiprocessing as mp
 import multiprocessing.managers
 import sys
@@ -43,7 +44,11 @@ if __name__ == "__main__":
         print(l.sort(key=str), l.reverse(), list(l), l.pop(), l.remove("x"), l.extend([5]), list(l))
         print(ns.x, ns.seen, shown(lambda: ns.nothing), v.value, v.get(), a[:], len(a), list(a))
         print(shown(lambda: d["none"]), shown(lambda: l[99]), shown(lambda: l.remove("z")))
-        print(str(d) == str(dict(d)), isinstance(d, mp.managers.DictProxy), type(d._getvalue()).__name__)
+        print(
+            str(d) == str(dict(d)),
+            isinstance(d, mp.managers.DictProxy),
+            type(d._getvalue()).__name__,
+        )
         print(lock.acquire(), lock.acquire(False), lock.release(), shown(lock.release))
         event, barrier, condition = m.Event(), m.Barrier(1), m.Condition()
         print(event.is_set(), event.set(), event.is_set(), event.wait(1), event.clear())
@@ -53,7 +58,16 @@ if __name__ == "__main__":
         semaphore, rlock = m.Semaphore(1), m.RLock()
         print(semaphore.acquire(), semaphore.acquire(False), semaphore.release())
         print(rlock.acquire(), rlock.acquire(), rlock.release(), rlock.release())
-        print(q.empty(), q.put(1), q.qsize(), q.full(), q.get(), q.task_done(), q.task_done(), q.join())
+        print(
+            q.empty(),
+            q.put(1),
+            q.qsize(),
+            q.full(),
+            q.get(),
+            q.task_done(),
+            q.task_done(),
+            q.join(),
+        )
         pool = m.Pool(1)
         print(pool.map(abs, [-1]), pool.apply(pow, (2, 3)), pool.apply_async(abs, (-4,)).get())
         print(list(pool.imap(abs, [-1, -2])))

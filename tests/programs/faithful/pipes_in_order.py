@@ -1,4 +1,5 @@
 """Connections as arguments of processes and of tasks, and what waits for them."""
+
 import multiprocessing as mp
 import multiprocessing.connection
 import sys

@@ -1,4 +1,5 @@
 """Names, codes and states of processes."""
+
 import multiprocessing as mp
 import os
 import signal

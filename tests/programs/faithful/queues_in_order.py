@@ -1,4 +1,5 @@
 """Queues between processes: order, kinds of errors, joining."""
+
 import multiprocessing as mp
 import queue
 import sys

@@ -1,4 +1,5 @@
 """Locks, semaphores, events, conditions and barriers between processes."""
+
 import multiprocessing as mp
 import sys
 import threading

@@ -1,4 +1,5 @@
 """Numbers, arrays and structures in shared memory."""
+
 import ctypes
 import multiprocessing as mp
 import multiprocessing.sharedctypes as sharedctypes
@@ -44,7 +45,11 @@ if __name__ == "__main__":
     print([(each.x, each.y) for each in points], len(array), list(array), array[-1])
     print(isinstance(number, sharedctypes.Synchronized), type(number.get_obj()).__name__)
     print(isinstance(array, sharedctypes.SynchronizedArray), type(text).__name__)
-    print(shown(lambda: array[9]), shown(lambda: mp.Value("q").acquire()), shown(lambda: mp.Array("zz", 1)))
+    print(
+        shown(lambda: array[9]),
+        shown(lambda: mp.Value("q").acquire()),
+        shown(lambda: mp.Array("zz", 1)),
+    )
     with number.get_lock():
         number.value += 1
     print(number.value, sharedctypes.copy(number.get_obj()).value, mp.RawValue("i", 3).value)

@@ -1,4 +1,5 @@
 """What a worker sees around itself."""
+
 import multiprocessing as mp
 import os
 import sys

@@ -98,3 +98,20 @@ def test_terminate_drops_what_has_not_begun() -> None:
 def test_a_thread_may_use_its_own_pool() -> None:
     with ThreadPool(2) as pool:
         assert pool.apply(lambda: pool.apply(tasks.square, (3,))) == 9
+
+
+def test_join_waits_for_a_running_function_after_terminate() -> None:
+    begun, leave, left = threading.Event(), threading.Event(), threading.Event()
+
+    def run(_: object) -> None:
+        begun.set()
+        leave.wait()
+        left.set()
+
+    pool = ThreadPool(1)
+    pool.apply_async(run, (0,))
+    begun.wait()
+    pool.terminate()
+    threading.Timer(0.05, leave.set).start()
+    pool.join()
+    assert left.is_set()

@@ -69,7 +69,6 @@ class ThreadEngine:
         self._closing = self._terminating = False
         self.nudges = 0
         self._broken: BaseException | None = None
-        self._busy: set[threading.Thread] = set()
         self.threads = [
             threading.Thread(target=self._work, name=f"garrison-thread-{n + 1}", daemon=True)
             for n in range(threads)
@@ -149,7 +148,6 @@ class ThreadEngine:
         while (ticket := self._next()) is not None:
             result = _run(*ticket.job)
             with self._changed:
-                self._busy.discard(threading.current_thread())
                 ticket.result, ticket.job, ticket.state = result, (), _Ticket.ENDED
                 self._changed.notify_all()
             del ticket, result
@@ -161,7 +159,6 @@ class ThreadEngine:
                 return None
             ticket = self._queue.popleft()
             ticket.state = _Ticket.RUNNING
-            self._busy.add(threading.current_thread())
             return ticket
 
     # --- Waiting --------------------------------------------------------------------------
@@ -244,12 +241,13 @@ class ThreadEngine:
     def join(self, seconds: float) -> bool:
         """Wait for the threads to leave; True when they have.
 
-        After `stop`, a thread inside of a user's function is not waited for: nobody can end it.
+        A thread inside of a user's function is waited for, after `stop` as well: as in the standard
+        library, what the function uses may go once the pool is joined.
         """
         end = time.monotonic() + seconds
         for thread in self.threads:
             left = max(0.0, end - time.monotonic())
-            if thread is threading.current_thread() or (self._terminating and thread in self._busy):
+            if thread is threading.current_thread():
                 continue
             thread.join(left)
             if thread.is_alive():

@@ -245,7 +245,7 @@ PATHS: dict[str, Callable[[Pool], object]] = {
     r"the arguments\[0\].lock": lambda pool: pool.apply(tasks.identity, (Session(),)),
     r"the arguments\[1\]\['key'\]\[2\].lock": lambda pool: pool.apply_async(
         tasks.identity, (1, {"key": [0, 0, Session()]})
-    ),
+    ).get(),
     r"the arguments\[0\]\[1\]": lambda pool: pool.apply(pow, (2, LOCK), {"mod": 3}),
     r"the arguments\[1\]\['mod'\]": lambda pool: pool.apply(pow, (2, 2), {"mod": LOCK}),
     r"the arguments\[2\]\[0\]": lambda pool: pool.starmap(pow, [(1, 1), (1, 1), (LOCK, 1)], 3),

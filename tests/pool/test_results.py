@@ -13,7 +13,7 @@ import pytest
 
 import garrison
 from garrison import Pool, ResultUnpicklable
-from garrison.pool import MaybeEncodingError, RemoteTraceback
+from garrison.pool import MaybeEncodingError, RemoteTraceback, ThreadPool
 
 from . import tasks
 from .tasks import Door, Tally
@@ -395,3 +395,62 @@ def test_a_pending_result_after_terminate() -> None:
             result.get()
         with pytest.raises(garrison.PoolTerminated):
             result.get(10)
+
+
+@pytest.mark.parametrize("kind", [Pool, ThreadPool])
+def test_nobody_waits_for_a_terminated_pool(kind: Any, tmp_path: Path) -> None:
+    called: list[object] = []
+    here, go = Door(tmp_path, "here"), Door(tmp_path, "go")
+    pool = kind(1)
+    pending = [
+        pool.apply_async(tasks.push_and_wait, (here, go)),
+        pool.map_async(tasks.square, range(100)),
+        pool.apply_async(tasks.square, (3,), {}, called.append, called.append),
+    ]
+    here.wait()
+    waiters = [threading.Thread(target=each.wait) for each in pending]
+    for waiter in waiters:
+        waiter.start()
+    pool.terminate()
+    for waiter in waiters:
+        waiter.join()
+    for result in pending:
+        result.wait()
+        result.wait(60)
+        assert not result.ready()
+        with pytest.raises(ValueError, match="not ready"):
+            result.successful()
+        for timeout in (None, 0, 60):
+            with pytest.raises(garrison.PoolTerminated):
+                result.get(timeout)
+    assert not called
+    if kind is ThreadPool:
+        go.push()
+    pool.join()
+
+
+@pytest.mark.parametrize("kind", [Pool, ThreadPool])
+@pytest.mark.parametrize("end", ["close", "terminate", "with", "forgotten"])
+@pytest.mark.filterwarnings("ignore:unclosed running")
+def test_results_that_were_there_stay_there(kind: Any, end: str) -> None:
+    pool = kind(2)
+    results = [
+        pool.apply_async(tasks.square, (3,)),
+        pool.map_async(tasks.square, range(3)),
+        pool.apply_async(tasks.square, (4,), callback=tasks.identity),
+    ]
+    failed = pool.apply_async(tasks.fail, (LookupError(),))
+    for result in [*results, failed]:
+        result.wait()
+    if end == "with":
+        with pool:
+            pass
+    elif end != "forgotten":
+        getattr(pool, end)()
+        pool.join()
+    del pool
+    assert [result.get(0) for result in results] == [9, [0, 1, 4], 16]
+    assert all(result.ready() and result.successful() for result in results)
+    with pytest.raises(LookupError):
+        failed.get()
+    assert not failed.successful()

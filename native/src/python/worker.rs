@@ -146,7 +146,7 @@ impl Worker {
         let results = PyList::empty(function.py());
         let mut call = |item: Bound<'py, PyAny>| {
             if star {
-                function.call1(item.cast_into::<PyTuple>()?)
+                function.call1(unpacked(item)?)
             } else {
                 function.call1((item,))
             }
@@ -257,6 +257,14 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// What `function(*item)` makes of an item: any iterable is as good as a tuple.
+fn unpacked(item: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
+    item.cast_into_exact::<PyTuple>().or_else(|error| {
+        let item = error.into_inner();
+        Ok(item.py().get_type::<PyTuple>().call1((item,))?.cast_into()?)
+    })
 }
 
 impl Worker {

@@ -13,18 +13,19 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sized
+from inspect import isgenerator
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from garrison import _os
-from garrison.errors import PoolClosed, PoolTerminated
+from garrison.errors import PoolClosed, PoolTerminated, SharedMemoryFull
 from garrison.options import Options, whole
 from garrison.pool import _chunks, _wire
 from garrison.pool._engine import Engine
 from garrison.pool._herald import Herald
 from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
 from garrison.pool._progress import Bar
-from garrison.pool._results import Announced, AsyncResult, MapResult
+from garrison.pool._results import Announced, AsyncResult, Chunk, MapResult
 from garrison.pool._standard import CLOSE, RUN, TERMINATE
 from garrison.supervisor._handle import SLICE
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from multiprocessing.context import BaseContext
     from types import TracebackType
-
-    from garrison import _core
 
 __all__ = ["Pool", "Statistics"]
 
@@ -103,11 +102,18 @@ class TaskMethods:
         if not callable(func):
             _not_callable(func)
         engine, options = self._engine, self._options
-        if kwds:
-            ticket = engine.submit(func, _wire.CALL, (args, kwds), options)
-        else:
-            ticket = engine.submit(func, _wire.ARGS, args, options)
-        result = AsyncResult(home, engine, ticket)
+        try:
+            if kwds:
+                ticket = engine.submit(func, _wire.CALL, (args, kwds), options)
+            else:
+                ticket = engine.submit(func, _wire.ARGS, args, options)
+            result = AsyncResult(home, engine, ticket)
+        except Exception as error:
+            # What cannot be sent is the outcome of the call, as with the standard library.
+            home._check_process()
+            if isinstance(error, SharedMemoryFull):
+                raise
+            result = AsyncResult(home, engine, None, (False, error))
         if callback is None and error_callback is None:
             return result
         return self._announced(result, callback, error_callback)
@@ -198,38 +204,32 @@ class TaskMethods:
         home._check_running()
         if not callable(func):
             _not_callable(func)
+        items, error = _all_of(iterable)
         if kind == _wire.STARMAP:
-            items: Any = [tuple(item) for item in iterable]
-        else:
-            items = iterable if isinstance(iterable, list) else list(iterable)
-        sent = self._engine.announce(func, self._options)
-        sizes = self._sizes(len(items), chunksize, sent)
-        result = MapResult(home, self._engine, self._submit_all(sent, kind, items, sizes))
+            items = [tuple(item) if isgenerator(item) else item for item in items]
+        sizes: Iterator[int] = iter(())
+        chunks: Iterator[Chunk] = iter(())
+        if chunksize is not None:
+            sizes = repeat(whole("chunksize", chunksize, least=1))
+        try:
+            sent = self._engine.announce(func, self._options)
+            sizes = self._sizes(len(items), sent) if chunksize is None else sizes
+            chunks = _Chunks(self._engine, sent, kind, _chunks.slices(items, sizes), self._options)
+        except Exception as failure:
+            home._check_process()
+            error = error or failure
+        result = MapResult(home, self._engine, chunks, error)
         if self._options.progress:
             result.show(self._home._new_bar(func, len(items)))
         home._keep(result)
         return result
 
-    def _sizes(self, items: int, chunksize: int | None, sent: Any) -> Iterator[int]:
-        if chunksize is not None:
-            return repeat(whole("chunksize", chunksize, least=1))
+    def _sizes(self, items: int, sent: Any) -> Iterator[int]:
         if self._home._lifetime is not None or sent.size > HEAVY:
             # A chunk counts as one task of a worker's lifetime, and a heavy function that has a
             # state is unpickled for each: as many chunks as in the standard library.
             return repeat(max(1, _chunks.even(items, self._engine.processes)))
         return _chunks.guided(items, self._engine.processes)
-
-    def _submit_all(
-        self,
-        sent: Any,
-        kind: int,
-        items: Any,
-        sizes: Iterator[int],
-    ) -> Iterator[tuple[_core.Ticket, int, int]]:
-        engine, options = self._engine, self._options
-        for chunk in _chunks.slices(items, sizes):
-            ticket = engine.submit_known(sent, kind, chunk, options, len(chunk))
-            yield ticket, len(chunk), ticket.size
 
     # --- Many calls, results as they come -------------------------------------------------
 
@@ -304,6 +304,40 @@ class TaskMethods:
             results.show(home._new_bar(func, total))
         home._keep(results)
         return results
+
+
+class _Chunks:
+    """Chunks of a map, each submitted when it is asked for.
+
+    One that cannot be sent raises; the next one follows all the same.
+    """
+
+    def __init__(
+        self, engine: Any, sent: Any, kind: int, pieces: Iterator[list[Any]], options: Options
+    ) -> None:
+        self._engine, self._sent, self._kind = engine, sent, kind
+        self._pieces, self._options = pieces, options
+
+    def __iter__(self) -> _Chunks:
+        return self
+
+    def __next__(self) -> Chunk:
+        piece = next(self._pieces)
+        size = len(piece)
+        ticket = self._engine.submit_known(self._sent, self._kind, piece, self._options, size)
+        return ticket, size, ticket.size
+
+
+def _all_of(iterable: Iterable[Any]) -> tuple[list[Any], Exception | None]:
+    """All items, as they are now; what a sized input raises is an error of the result."""
+    items: list[Any] = []
+    try:
+        items.extend(iterable)
+    except Exception as error:
+        if not hasattr(iterable, "__len__"):
+            raise
+        return items, error
+    return items, None
 
 
 def _finish(result: MapResult) -> list[Any]:

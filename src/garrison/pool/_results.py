@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
+
+from garrison.errors import GarrisonError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncResult", "MapResult"]
 
+Chunk = tuple[Any, int, int]
+"""A ticket, the items that it stands for, the bytes of their arguments."""
+
 _decoded = threading.Condition()
 """For the rare case that several threads want the same result at once."""
 
@@ -31,9 +37,15 @@ class AsyncResult:
 
     _ticket: Any
 
-    def __init__(self, pool: object, engine: Engine, ticket: _core.Ticket) -> None:
+    def __init__(
+        self,
+        pool: object,
+        engine: Engine,
+        ticket: _core.Ticket | None,
+        outcome: tuple[bool, Any] | None = None,
+    ) -> None:
         self._pool, self._engine, self._ticket = pool, engine, ticket
-        self._outcome: tuple[bool, Any] | None = None
+        self._outcome = outcome
 
     def ready(self) -> bool:
         """Whether the call has completed."""
@@ -53,10 +65,12 @@ class AsyncResult:
         return self._settle()[0]
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the result is there, or until `timeout` seconds have passed."""
+        """Wait until the result is there or can never come, or `timeout` seconds have passed."""
         if self._outcome is None:
             deadline = None if timeout is None else time.monotonic() + timeout
-            self._engine.await_(self._ticket, deadline)
+            # What has become of the pool is for `get` to say.
+            with contextlib.suppress(GarrisonError):
+                self._engine.await_(self._ticket, deadline)
 
     def get(self, timeout: float | None = None) -> Any:
         """Return the result when it arrives, or raise what the call raised.
@@ -142,26 +156,27 @@ class MapResult(AsyncResult):
     """Chunks under way."""
 
     def __init__(
-        self, pool: object, engine: Engine, chunks: Iterator[tuple[_core.Ticket, int, int]]
+        self,
+        pool: object,
+        engine: Engine,
+        chunks: Iterator[Chunk],
+        error: BaseException | None = None,
     ) -> None:
         self._pool, self._engine, self._ticket = pool, engine, None
         self._outcome = None
         self._values: list[Any] = []
-        self._error: BaseException | None = None
+        self._error = error
+        """What `get` will raise, once all chunks have ended."""
         self._chunks = chunks
         self._feeding = True
         self._window = 0
         self._lock = threading.RLock()
         self._bar: Bar | None = None
-        self.in_flight: deque[tuple[_core.Ticket, int, int]] = deque()
+        self.in_flight: deque[Chunk] = deque()
         self._feed()
-        if self._error is not None:
-            # Known at the call, so it is raised there.
-            self.withdraw()
-            raise self._error
 
     def _feed(self) -> None:
-        """Submit chunks while the window is open; an input that raises is the result."""
+        """Submit chunks while the window is open; what cannot be sent is an error of the result."""
         least = 2 * self._engine.processes
         while self._feeding and len(self.in_flight) < self.CELLS:
             if self._window >= self.WINDOW and len(self.in_flight) >= least:
@@ -172,10 +187,9 @@ class MapResult(AsyncResult):
                 self._feeding = False
                 return
             except Exception as error:
-                # Something in this chunk cannot be sent: that is the result, of every get().
-                self._feeding = False
+                # As with the standard library, the other chunks are worked on all the same.
                 self._error = self._error or error
-                return
+                continue
             self.in_flight.append(chunk)
             self._window += chunk[2]
 
@@ -194,9 +208,10 @@ class MapResult(AsyncResult):
         return not self._feeding and all(ticket.ended() for ticket, _, _ in list(self.in_flight))
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until all results are there, or until `timeout` seconds have passed."""
+        """Wait until all results are there or can never come, or `timeout` seconds have passed."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._collect(deadline)
+        with contextlib.suppress(GarrisonError):
+            self._collect(deadline)
 
     def get(self, timeout: float | None = None) -> list[Any]:
         """Return the list of results when all have arrived, or raise the first error."""
@@ -273,7 +288,7 @@ class MapResult(AsyncResult):
 class Announced(AsyncResult):
     """A result with callbacks: it is ready once the herald's thread has called them."""
 
-    __slots__ = ("_callback", "_done", "_error_callback", "_inner", "_thread")
+    __slots__ = ("_callback", "_done", "_error_callback", "_inner", "_lost", "_thread")
 
     def __init__(
         self,
@@ -287,6 +302,7 @@ class Announced(AsyncResult):
         self._ticket = self._outcome = None
         self._callback, self._error_callback = callback, error_callback
         self._done = threading.Event()
+        self._lost = False
         self._thread: int | None = None
         herald.announce(self)
 
@@ -308,23 +324,26 @@ class Announced(AsyncResult):
             self._done.set()
 
     def fail(self, error: BaseException) -> None:
-        """There will be no result."""
-        self._outcome = (False, error)
+        """There will be no result: nobody waits any longer, and `get` says why."""
+        self._outcome, self._lost = (False, error), True
         self._done.set()
 
     def ready(self) -> bool:
         """Whether the call has completed and was called back."""
+        return not self._lost and self._is_over()
+
+    def _is_over(self) -> bool:
         return self._done.is_set() or self._thread == threading.get_ident()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the result was called back, or until `timeout` seconds have passed."""
-        if not self.ready():
+        """Wait until it was called back or never will be, or `timeout` seconds have passed."""
+        if not self._is_over():
             self._done.wait(timeout)
 
     def get(self, timeout: float | None = None) -> Any:
         """Return the result after it was called back, or raise what the call raised."""
         self.wait(timeout)
-        if not self.ready():
+        if not self._is_over():
             raise multiprocessing.TimeoutError
         success, value = self._settle()
         if success:

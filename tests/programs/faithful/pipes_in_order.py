@@ -42,7 +42,6 @@ if __name__ == "__main__":
             writer.close()
         reader, writer = mp.Pipe()
         results = pool.map_async(echo, [writer])
-        writer.close()
         reader.send("x")
         print(reader.recv(), reader.send("stop"), results.get())
     with mp.connection.Listener(authkey=b"k") as listener:

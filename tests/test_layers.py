@@ -13,17 +13,23 @@ if TYPE_CHECKING:
 
 SOURCE = Path(__file__).parent.parent / "src" / "garrison"
 
+STANDARD = (
+    *("connection", "forkserver", "heap", "popen_fork", "popen_forkserver", "popen_spawn_posix"),
+    *("process", "reduction", "resource_sharer", "resource_tracker", "spawn", "util"),
+)
+"""The standard library's modules under garrison's name."""
+
 # From the ground up. Names on one line do not import each other.
 LAYERS = [
-    "_core",
-    "errors",
+    "_core | _lazy | _standard",
+    f"errors | {' | '.join(STANDARD)}",
     "options | _os | _pickling",
     "memory",
     "sync | supervisor",
     "pool | store | queues | shared_memory | sharedctypes | synchronize",
     "manager",
     "engines | managers",
-    "_contexts",
+    "context | dummy",
     "__init__",
     "fetch",
     "cli",

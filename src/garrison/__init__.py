@@ -2,7 +2,8 @@
 
 ``import garrison as multiprocessing`` is the whole migration. The pool is garrison's own, and so
 are locks, queues, shared memory and managers; what garrison does not have (processes, pipes) is the
-standard library's, under the standard library's names, so that a program can move as it is.
+standard library's, under the standard library's names, so that a program can move as it is. Parts
+are loaded when they are used first.
 
 Examples
 --------
@@ -15,71 +16,76 @@ Examples
 from __future__ import annotations
 
 import importlib
-import multiprocessing as _multiprocessing
-from multiprocessing import (
-    AuthenticationError,
-    BufferTooShort,
-    Pipe,
-    Process,
-    ProcessError,
-    TimeoutError,  # noqa: A004 - the standard name
-    active_children,
-    allow_connection_pickling,
-    cpu_count,
-    current_process,
-    freeze_support,
-    get_all_start_methods,
-    get_logger,
-    log_to_stderr,
-    parent_process,
-    reducer,
-    set_executable,
-    set_forkserver_preload,
-)
-from typing import Any
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Any
 
-from garrison import errors, memory, pool, sync
-from garrison._contexts import (
-    Manager,
-    connect,
-    get_context,
-    get_start_method,
-    set_start_method,
-)
-from garrison.errors import (
-    AbandonedLock,
-    ArgumentUnpicklable,
-    DeadlockError,
-    GarrisonError,
-    LeaseLost,
-    ManagerLost,
-    OwnerDied,
-    PoolBroken,
-    PoolClosed,
-    PoolTerminated,
-    ResultUnpicklable,
-    SharedMemoryFull,
-    SharedMemoryGone,
-    TaskTimeout,
-    WorkerDied,
-)
-from garrison.memory import RawArray, RawValue, Shared, ndarray, share
-from garrison.options import Options
-from garrison.pool import Pool
-from garrison.sync import (
-    Array,
-    Barrier,
-    BoundedSemaphore,
-    Condition,
-    Event,
-    JoinableQueue,
-    Lock,
-    Queue,
-    RLock,
-    Semaphore,
-    SimpleQueue,
-    Value,
-)
+from garrison._lazy import lazily
+from garrison.context import _default_context
+
+if TYPE_CHECKING:
+    from multiprocessing import (
+        AuthenticationError,
+        BufferTooShort,
+        Pipe,
+        Process,
+        ProcessError,
+        TimeoutError,  # noqa: A004 - the standard name
+        active_children,
+        allow_connection_pickling,
+        cpu_count,
+        current_process,
+        freeze_support,
+        get_all_start_methods,
+        get_logger,
+        log_to_stderr,
+        parent_process,
+        reducer,
+        set_executable,
+        set_forkserver_preload,
+    )
+
+    from garrison import errors, memory, pool, sync
+    from garrison.errors import (
+        AbandonedLock,
+        ArgumentUnpicklable,
+        DeadlockError,
+        GarrisonError,
+        LeaseLost,
+        ManagerLost,
+        OwnerDied,
+        PoolBroken,
+        PoolClosed,
+        PoolTerminated,
+        ResultUnpicklable,
+        SharedMemoryFull,
+        SharedMemoryGone,
+        TaskTimeout,
+        WorkerDied,
+    )
+    from garrison.manager._connect import connect
+    from garrison.memory import RawArray, RawValue, Shared, ndarray, share
+    from garrison.options import Options
+    from garrison.pool import Pool
+    from garrison.sync import (
+        Array,
+        Barrier,
+        BoundedSemaphore,
+        Condition,
+        Event,
+        JoinableQueue,
+        Lock,
+        Queue,
+        RLock,
+        Semaphore,
+        SimpleQueue,
+        Value,
+    )
+
+    Manager = _default_context.Manager
+    get_context = _default_context.get_context
+    get_start_method = _default_context.get_start_method
+    set_start_method = _default_context.set_start_method
 
 __version__ = "0.1.0"
 
@@ -148,19 +154,67 @@ __all__ = [
 ]
 
 
+SUBDEBUG = 5
+SUBWARNING = 25
+
+_HOMES = {
+    "errors": (
+        "AbandonedLock",
+        "ArgumentUnpicklable",
+        "DeadlockError",
+        "GarrisonError",
+        "LeaseLost",
+        "ManagerLost",
+        "OwnerDied",
+        "PoolBroken",
+        "PoolClosed",
+        "PoolTerminated",
+        "ResultUnpicklable",
+        "SharedMemoryFull",
+        "SharedMemoryGone",
+        "TaskTimeout",
+        "WorkerDied",
+    ),
+    "manager._connect": ("connect",),
+    "memory": (
+        "RawArray",
+        "RawValue",
+        "Shared",
+        "ndarray",
+        "share",
+    ),
+    "options": ("Options",),
+    "pool": ("Pool",),
+    "sync": (
+        "Array",
+        "Barrier",
+        "BoundedSemaphore",
+        "Condition",
+        "Event",
+        "JoinableQueue",
+        "Lock",
+        "Queue",
+        "RLock",
+        "Semaphore",
+        "SimpleQueue",
+        "Value",
+    ),
+}
+_load, __dir__ = lazily(__name__, globals(), _HOMES)
+
+# The rest of the standard names are the default context's, as in the standard library.
+for _name in dir(_default_context):
+    if not _name.startswith("_") and all(_name not in names for names in _HOMES.values()):
+        globals()[_name] = getattr(_default_context, _name)
+del _name
+
+# As the standard library does; its children do the same with the main module that they import.
+if "__main__" in sys.modules:
+    sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
+
+
 def __getattr__(name: str) -> Any:
-    """Find what is not garrison's own in the standard library, submodules included."""
-    if name in _FACES:
+    """Load what is first used now: a class of garrison's, or a module."""
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
         return importlib.import_module(f"{__name__}.{name}")
-    if not name.startswith("_"):
-        try:
-            return getattr(_multiprocessing, name)
-        except AttributeError:
-            if name in _SUBMODULES:
-                return importlib.import_module(f"multiprocessing.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-_FACES = frozenset({"managers", "queues", "shared_memory", "sharedctypes", "synchronize"})
-"""Submodules of the standard library of which garrison has its own."""
-_SUBMODULES = frozenset({"connection", "dummy", "heap", "reduction"} | {"spawn", "util"})
+    return _load(name)

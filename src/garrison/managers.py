@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from garrison import _standard
 from garrison.manager import (
     AutoProxy,
     BaseManager,
@@ -66,3 +67,5 @@ for _name in __all__:
     if _each.__module__.startswith("garrison.manager."):
         _each.__module__ = __name__
 del _name, _each
+
+__getattr__, __dir__ = _standard.mirror(__name__, globals())

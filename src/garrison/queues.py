@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from queue import Empty, Full
 
+from garrison import _standard
 from garrison.sync import JoinableQueue, Queue, SimpleQueue
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
+
+__getattr__, __dir__ = _standard.mirror(__name__, globals())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from garrison import _standard
 from garrison.memory._raw import RawArray, RawValue, copy, typecode_to_type
 from garrison.sync._values import (
     Array,
@@ -26,3 +27,5 @@ __all__ = [
     "synchronized",
     "typecode_to_type",
 ]
+
+__getattr__, __dir__ = _standard.mirror(__name__, globals())

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from garrison._lazy import lazily
 from garrison.memory._handles import Inherited, Spot
-from garrison.memory._ndarray import ndarray
-from garrison.memory._raw import RawArray, RawValue, copy
-from garrison.memory._share import Shared, share
+
+if TYPE_CHECKING:
+    from garrison.memory._ndarray import ndarray
+    from garrison.memory._raw import RawArray, RawValue, copy
+    from garrison.memory._share import Shared, share
 
 __all__ = ["Inherited", "RawArray", "RawValue", "Shared", "Spot", "copy", "ndarray", "share"]
 
-for _each in (RawArray, RawValue, Shared, copy, ndarray, share):
-    _each.__module__ = __name__
-del _each
+__getattr__, __dir__ = lazily(
+    __name__,
+    globals(),
+    {
+        "_ndarray": ("ndarray",),
+        "_raw": ("RawArray", "RawValue", "copy"),
+        "_share": ("Shared", "share"),
+    },
+)

@@ -124,3 +124,6 @@ def _class() -> Any:
 
 def _address(array: Any) -> int:
     return int(array.__array_interface__["data"][0])
+
+
+ndarray.__module__ = "garrison.memory"

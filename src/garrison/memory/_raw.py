@@ -260,3 +260,8 @@ def described(description: Described) -> Any:
 def rebuild(description: Described, spot: Spot) -> Any:
     """Return the object that another process has sent."""
     return place(described(description), spot)
+
+
+for _each in (RawArray, RawValue, copy):
+    _each.__module__ = "garrison.memory"
+del _each

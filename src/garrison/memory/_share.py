@@ -251,3 +251,8 @@ def _reduce_array(array: Any) -> Any:
     if not (plain.dtype.hasobject or flags.c_contiguous or flags.f_contiguous):
         plain = np.ascontiguousarray(plain)
     return plain.__reduce_ex__(5)
+
+
+for _each in (Shared, share):
+    _each.__module__ = "garrison.memory"
+del _each

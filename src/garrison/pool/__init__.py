@@ -1,5 +1,6 @@
 """The pool: `Pool`, `ThreadPool`, what their methods return, and the standard library's names."""
 
+from garrison import _standard as _library
 from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
 from garrison.pool._pool import Pool, Statistics
 from garrison.pool._results import AsyncResult, MapResult
@@ -39,3 +40,5 @@ __all__ = [
     "mapstar",
     "starmapstar",
 ]
+
+__getattr__, __dir__ = _library.mirror(__name__, globals())

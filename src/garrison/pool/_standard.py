@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing.pool
 from typing import Any
 
-_pool: Any = multiprocessing.pool
+from garrison import _standard
+
+_pool: Any = _standard.load("pool")
 
 CLOSE: str = _pool.CLOSE
 RUN: str = _pool.RUN

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from garrison._lazy import lazily
 from garrison.sync._barrier import Barrier, BrokenBarrierError
 from garrison.sync._condition import Condition
 from garrison.sync._event import Event
@@ -9,7 +12,9 @@ from garrison.sync._graph import Holder, Waiter, holders, waiters
 from garrison.sync._locks import Lock, RLock
 from garrison.sync._queues import JoinableQueue, Queue, SimpleQueue
 from garrison.sync._semaphores import BoundedSemaphore, Semaphore
-from garrison.sync._values import Array, Value, synchronized
+
+if TYPE_CHECKING:
+    from garrison.sync._values import Array, Value, synchronized
 
 __all__ = [
     "Array",
@@ -32,7 +37,9 @@ __all__ = [
     "waiters",
 ]
 
+__getattr__, __dir__ = lazily(__name__, globals(), {"_values": ("Array", "Value", "synchronized")})
+
 for _name in __all__:
-    if _name != "BrokenBarrierError":
+    if _name in globals() and _name != "BrokenBarrierError":
         globals()[_name].__module__ = __name__
 del _name

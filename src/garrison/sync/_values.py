@@ -271,3 +271,8 @@ class SynchronizedString(SynchronizedArray):
     __slots__ = ()
     value = _locked_property("value")
     raw = _locked_property("raw")
+
+
+for _each in (Array, Value, synchronized, SynchronizedString):
+    _each.__module__ = "garrison.sync"
+del _each

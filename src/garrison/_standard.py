@@ -1,0 +1,191 @@
+"""The standard library's modules beside garrison's of the same names.
+
+::
+
+    garrison.util    is multiprocessing.util itself: garrison has nothing of its own there (become)
+    garrison.queues  has garrison's names, and the standard module's for the rest (mirror)
+
+After ``sys.modules["multiprocessing"] = garrison`` a program's ``import multiprocessing.queues``
+finds garrison's module. The standard modules are kept here then, since garrison's classes are made
+from theirs. So ``import garrison`` loads no module in which the two differ: what stands in
+``sys.modules`` before the replacement is what ``from multiprocessing.queues import Queue`` finds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+__all__ = ["become", "install", "is_installed", "is_replaced", "load", "mirror", "without"]
+
+_OURS = __package__
+_THEIRS = "multiprocessing"
+_kept: dict[str, ModuleType] = {}
+"""The standard package and its modules, once garrison stands in their place."""
+_lock = threading.RLock()
+
+
+def load(name: str) -> Any:
+    """Return a module of the standard library's package, whatever stands in its place."""
+    full = f"{_THEIRS}.{name}"
+    if not is_replaced():
+        return importlib.import_module(full)
+    install()
+    if full not in _kept:
+        with _lock, _originals():
+            importlib.import_module(full)
+    return _kept[full]
+
+
+def become(name: str) -> None:
+    """Put the standard module into the place of the one of garrison's that is being imported."""
+    sys.modules[name] = load(name.partition(".")[2])
+
+
+def mirror(
+    name: str, namespace: dict[str, Any]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return a ``__getattr__`` and a ``__dir__`` that add the standard module's names to a module.
+
+    Names are looked up at each use: some are variables. Those that the standard module gives out
+    with ``import *`` are added to the ``__all__`` of `namespace`, unless it has them.
+    """
+    submodule = name.partition(".")[2]
+
+    def get(attribute: str) -> Any:
+        if not attribute.startswith("__") and hasattr(standard := load(submodule), attribute):
+            return getattr(standard, attribute)
+        raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
+
+    def names() -> list[str]:
+        return sorted({*namespace, *dir(load(submodule))})
+
+    standard_names = getattr(load(submodule), "__all__", ())
+    namespace["__all__"] += [each for each in standard_names if each not in namespace["__all__"]]
+    return get, names
+
+
+class _Without:
+    """An attribute of a standard class for which garrison's has nothing."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        kind = type(instance) if instance is not None else owner
+        name = getattr(kind, "__qualname__", kind)
+        raise AttributeError(f"garrison's {name} has no attribute {self._name!r}: {self._why}")
+
+
+def without(why: str, names: Iterable[str]) -> dict[str, Any]:
+    """Return class attributes that raise `AttributeError`, to hide methods of a standard class."""
+    return {name: _Without(why) for name in names}
+
+
+# --- In the place of the standard library ---------------------------------------------------------
+
+
+def is_replaced() -> bool:
+    """Whether the program has put garrison where ``multiprocessing`` is looked up."""
+    ours = sys.modules.get(_OURS)
+    return ours is not None and sys.modules.get(_THEIRS) is ours
+
+
+def is_installed() -> bool:
+    """Whether modules of ``multiprocessing`` are looked up in garrison."""
+    return is_replaced() and bool(_kept)
+
+
+def install() -> None:
+    """Put garrison, and each of its modules, into the place of multiprocessing's.
+
+    Interpreters that are started from here as children do the same before anything else.
+    """
+    with _lock:
+        if is_installed():
+            return
+        _kept.update(_named_theirs())
+        _kept[_THEIRS] = multiprocessing
+        for full in _named_theirs():
+            del sys.modules[full]
+        sys.modules[_THEIRS] = sys.modules[_OURS]
+        _tell_children()
+
+
+def _named_theirs() -> dict[str, ModuleType]:
+    """Return what stands in ``sys.modules`` under multiprocessing's names, without the package."""
+    return {
+        full: module for full, module in list(sys.modules.items()) if full.startswith(f"{_THEIRS}.")
+    }
+
+
+@contextlib.contextmanager
+def _originals() -> Iterator[None]:
+    """Have the standard modules import each other; what they load is kept."""
+    ours = _named_theirs()
+    for full in ours:
+        del sys.modules[full]
+    sys.modules.update(_kept)
+    try:
+        yield
+    finally:
+        _kept.update(_named_theirs())
+        for full in _named_theirs():
+            del sys.modules[full]
+        sys.modules[_THEIRS] = sys.modules[_OURS]
+        sys.modules.update(ours)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds ``multiprocessing.queues`` in garrison, once garrison is ``multiprocessing``."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002 - garrison is found by its name
+        target: ModuleType | None = None,  # noqa: ARG002 - of importlib.reload
+    ) -> importlib.machinery.ModuleSpec | None:
+        if not fullname.startswith(f"{_THEIRS}.") or not is_replaced():
+            return None
+        install()
+        return importlib.machinery.ModuleSpec(fullname, _Loader())
+
+
+class _Loader(importlib.abc.Loader):
+    def exec_module(self, module: ModuleType) -> None:
+        name = module.__name__
+        sys.modules[name] = importlib.import_module(_OURS + name[len(_THEIRS) :])
+
+
+def _tell_children() -> None:
+    """Have each interpreter that multiprocessing starts begin as this one."""
+    util = load("util")
+    start = util.spawnv_passfds
+    first = (
+        f"import sys; sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r}); "  # noqa: PTH120
+        f"import {__name__} as first; del sys.path[0]; first.install(); del first; "
+    )
+
+    def spawnv_passfds(path: Any, args: Any, passfds: Any) -> Any:
+        arguments = list(args)
+        if "-c" in arguments:
+            at = arguments.index("-c") + 1
+            arguments[at] = first + arguments[at]
+        return start(path, arguments, passfds)
+
+    util.spawnv_passfds = spawnv_passfds
+
+
+sys.meta_path.insert(0, _Finder())

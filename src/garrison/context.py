@@ -1,0 +1,222 @@
+"""The names of `multiprocessing.context`: contexts whose pools, locks and queues are garrison's."""
+
+from __future__ import annotations
+
+import multiprocessing.context
+from typing import TYPE_CHECKING, Any
+
+from garrison import _standard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from garrison import sync
+    from garrison.manager import SyncManager
+    from garrison.pool import Pool
+
+__all__: list[str] = []
+_theirs: Any = multiprocessing.context
+
+
+class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that take more
+    """What garrison has of its own, with a context's start method.
+
+    Each method imports what it needs: a program waits for nothing that it does not use.
+    """
+
+    def get_context(self, method: str | None = None) -> Any:
+        """Return the context for another start method.
+
+        Raises
+        ------
+        ValueError
+            If there is no such method.
+        """
+        if method is None:
+            return self
+        _theirs.BaseContext.get_context(self, method)  # raises for what this system has not
+        return _concrete_contexts[method]
+
+    def Pool(  # noqa: N802 - the standard name
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        **options: Any,
+    ) -> Pool:
+        """Return a pool of processes."""
+        from garrison.pool import Pool
+
+        chosen: Any = self.get_context()
+        return Pool(processes, initializer, initargs, maxtasksperchild, chosen, **options)
+
+    def Manager(  # noqa: N802 - the standard name
+        self, address: Any = None, **options: Any
+    ) -> SyncManager:
+        """Return a manager whose server has been started.
+
+        Parameters
+        ----------
+        address : tuple or str, optional
+            Where others find it, on this machine or on others: ``("0.0.0.0", 5000)``.
+        **options
+            `key`, `path`, `sync`, `size` and all else that `garrison.managers.SyncManager` takes.
+
+        Examples
+        --------
+        >>> import garrison
+        >>> with garrison.Manager() as manager:
+        ...     shared = manager.dict()
+        ...     shared["a"] = {}
+        ...     shared["a"]["b"] = 1
+        ...     print(shared)
+        {'a': {'b': 1}}
+        """
+        from garrison.manager import SyncManager
+
+        manager = SyncManager(address, ctx=self.get_context(), **options)
+        manager.start()
+        return manager
+
+    def Lock(self, **options: Any) -> sync.Lock:  # noqa: N802 - the standard name
+        """Return a lock between processes."""
+        from garrison.sync import Lock
+
+        return Lock(ctx=self.get_context(), **options)
+
+    def RLock(self, **options: Any) -> sync.RLock:  # noqa: N802 - the standard name
+        """Return a lock that its owner may take again."""
+        from garrison.sync import RLock
+
+        return RLock(ctx=self.get_context(), **options)
+
+    def Queue(self, maxsize: int = 0) -> sync.Queue:  # noqa: N802 - the standard name
+        """Return a queue between processes."""
+        from garrison.sync import Queue
+
+        return Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(  # noqa: N802 - the standard name
+        self, maxsize: int = 0
+    ) -> sync.JoinableQueue:
+        """Return a queue that can be waited for until all its items are dealt with."""
+        from garrison.sync import JoinableQueue
+
+        return JoinableQueue(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self) -> sync.SimpleQueue:  # noqa: N802 - the standard name
+        """Return a queue with three methods."""
+        from garrison.sync import SimpleQueue
+
+        return SimpleQueue(ctx=self.get_context())
+
+    def Value(  # noqa: N802 - the standard name
+        self, typecode_or_type: Any, *args: Any, lock: Any = True
+    ) -> Any:
+        """Return a number, or another C object, in shared memory."""
+        from garrison.sync import Value
+
+        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(  # noqa: N802 - the standard name
+        self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True
+    ) -> Any:
+        """Return an array in shared memory."""
+        from garrison.sync import Array
+
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
+    def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802 - the standard name
+        """Return a C object in shared memory, without a lock."""
+        from garrison.memory import RawValue
+
+        return RawValue(typecode_or_type, *args)
+
+    def RawArray(  # noqa: N802 - the standard name
+        self, typecode_or_type: Any, size_or_initializer: Any
+    ) -> Any:
+        """Return an array of C objects in shared memory, without a lock."""
+        from garrison.memory import RawArray
+
+        return RawArray(typecode_or_type, size_or_initializer)
+
+    def Condition(  # noqa: N802 - the standard name
+        self, lock: sync.Lock | sync.RLock | None = None
+    ) -> sync.Condition:
+        """Return a lock with a place to wait for a change."""
+        from garrison.sync import Condition
+
+        return Condition(lock, ctx=self.get_context())
+
+    def Semaphore(self, value: int = 1) -> sync.Semaphore:  # noqa: N802 - the standard name
+        """Return a number of permits."""
+        from garrison.sync import Semaphore
+
+        return Semaphore(value, ctx=self.get_context())
+
+    def BoundedSemaphore(  # noqa: N802 - the standard name
+        self, value: int = 1
+    ) -> sync.BoundedSemaphore:
+        """Return a number of permits on loan."""
+        from garrison.sync import BoundedSemaphore
+
+        return BoundedSemaphore(value, ctx=self.get_context())
+
+    def Event(self) -> sync.Event:  # noqa: N802 - the standard name
+        """Return a flag that processes wait for."""
+        from garrison.sync import Event
+
+        return Event(ctx=self.get_context())
+
+    def Barrier(  # noqa: N802 - the standard name
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+    ) -> sync.Barrier:
+        """Return a point that processes pass together."""
+        from garrison.sync import Barrier
+
+        return Barrier(parties, action, timeout, ctx=self.get_context())
+
+
+class DefaultContext(_theirs.DefaultContext, BaseContext):  # type: ignore[misc] # as above
+    """The context of the package's functions: its start method is multiprocessing's too."""
+
+    def __init__(self, context: BaseContext) -> None:
+        self._default_context = context
+
+    @property
+    def _actual_context(self) -> Any:
+        theirs = _theirs._default_context._actual_context
+        return None if theirs is None else _concrete_contexts[theirs._name]
+
+    @_actual_context.setter
+    def _actual_context(self, context: Any) -> None:
+        theirs = None if context is None else _theirs._concrete_contexts[context._name]
+        _theirs._default_context._actual_context = theirs
+
+
+class ForkContext(BaseContext, _theirs.ForkContext):  # type: ignore[misc] # as above
+    """Start processes by forking this one."""
+
+
+class SpawnContext(BaseContext, _theirs.SpawnContext):  # type: ignore[misc] # as above
+    """Start processes in fresh interpreters."""
+
+
+class ForkServerContext(BaseContext, _theirs.ForkServerContext):  # type: ignore[misc] # as above
+    """Start processes by forking a fresh interpreter."""
+
+
+_concrete_contexts: dict[str, Any] = {
+    "fork": ForkContext(),
+    "spawn": SpawnContext(),
+    "forkserver": ForkServerContext(),
+}
+_default_context: Any = DefaultContext(
+    _concrete_contexts[_theirs._default_context._default_context._name]
+)
+
+__getattr__, __dir__ = _standard.mirror(__name__, globals())

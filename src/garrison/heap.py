@@ -1,0 +1,10 @@
+"""`multiprocessing.heap` under garrison's name."""
+
+from typing import TYPE_CHECKING
+
+from garrison import _standard
+
+if TYPE_CHECKING:
+    from multiprocessing.heap import *
+
+_standard.become(__name__)

@@ -1,0 +1,10 @@
+"""`multiprocessing.spawn` under garrison's name."""
+
+from typing import TYPE_CHECKING
+
+from garrison import _standard
+
+if TYPE_CHECKING:
+    from multiprocessing.spawn import *
+
+_standard.become(__name__)

@@ -190,8 +190,10 @@ def test_a_program_without_a_guard(way: Way, method: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_program_with_a_guard(method: str, tmp_path: Path) -> None:
-    body = textwrap.indent(USE.replace("METHOD", method) + END, "    ")
-    text = f"{DEFINITIONS}if __name__ == '__main__':\n{body}"
+    # What stands outside of the guard runs in each worker, as everywhere.
+    begin, end = 'print("begins")\n', END
+    body = textwrap.indent(begin + USE.replace("METHOD", method) + end, "    ")
+    text = f"{DEFINITIONS.replace(begin, '')}if __name__ == '__main__':\n{body}"
     assert_ran_once(run(as_file, text, tmp_path))
 
 

@@ -21,7 +21,7 @@ import cloudpickle
 from cloudpickle.cloudpickle import _function_setstate as _cloudpickle_set_state
 
 from garrison.errors import ArgumentUnpicklable
-from garrison.pool._functions import IMPORTABLE, shared_names, ship
+from garrison.pool._functions import IMPORTABLE, own_names, shared_names, ship
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +44,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
             # All functions of such a module find their globals in the worker's one namespace.
             module = sys.modules.get(name)
             if module is not None:
-                self._shared[id(vars(module))] = self.globals_ref[id(vars(module))] = _Globals(name)
+                there = known.main is not None and name == "__main__"
+                names = _Globals(name, there=there)
+                self._shared[id(vars(module))] = self.globals_ref[id(vars(module))] = names
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, IMPORTABLE) and self._known.has(obj):
@@ -53,8 +55,18 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
             return functools.lru_cache(**obj.cache_parameters()), (obj.__wrapped__,)
         reduced = super().reducer_override(obj)
         if isinstance(obj, types.FunctionType) and id(obj.__globals__) in self._shared:
-            return (*reduced[:5], _set_function_state)
+            return (*self._without_what_is_there(obj, reduced)[:5], _set_function_state)
         return reduced
+
+    def _without_what_is_there(self, function: types.FunctionType, reduced: Any) -> Any:
+        """Leave out globals that the worker has by importing the main module."""
+        main = self._known.main
+        if main is None or function.__globals__ is not main.names:
+            return reduced
+        attributes, slots = reduced[2]
+        values = slots["__globals__"]
+        missing = {name: value for name, value in values.items() if not main.has(name)}
+        return (*reduced[:2], (attributes, {**slots, "__globals__": missing}), *reduced[3:])
 
 
 _CACHED = type(functools.lru_cache(len))
@@ -97,12 +109,12 @@ def dumps_by_value(
 class _Globals(dict):  # type: ignore[type-arg]
     """Stands for a module's namespace in a pickle."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, *, there: bool) -> None:
         super().__init__()
-        self._module = module
+        self._module, self._there = module, there
 
     def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
-        return shared_names, (self._module,)
+        return own_names if self._there else shared_names, (self._module,)
 
 
 def _set_function_state(function: types.FunctionType, state: tuple[Any, dict[str, Any]]) -> None:

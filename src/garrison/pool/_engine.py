@@ -11,9 +11,11 @@ No thread of its own, no lock around user code: what a call needs, the call does
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
@@ -22,11 +24,14 @@ from garrison.memory import _room
 from garrison.pool import _functions, _portrait, _wire, _worker
 from garrison.supervisor import Crew, Supervision
 from garrison.supervisor._handle import SLICE
-from garrison.supervisor._spawn import Deferred
+from garrison.supervisor._main_module import main_path, preparation_data
+from garrison.supervisor._recruit import Recruit
+from garrison.supervisor._supervisor import at_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
 
     from garrison.options import Options
 
@@ -59,6 +64,7 @@ class Engine:
         self,
         processes: int,
         context: BaseContext,
+        make: Callable[..., BaseProcess],
         start: tuple[Callable[..., object] | None, Iterable[Any]],
         lifetime: int | None,
         seed: int,
@@ -75,14 +81,13 @@ class Engine:
         self.parent = _core.Parent(self.table)
         self.registry = _functions.Registry(self.parent, fork=fork)
         args = (self._start_args(start, fork=fork), seed, lifetime)
-        crew = Crew(
-            processes,
-            context.Process if fork else _worker_process,  # type: ignore[attr-defined]
-            _worker.work,
-            args,
-            name=f"{_PREFIX.get(method, 'Fork')}PoolWorker",
-            preload=_preload() if method == "forkserver" else (),
-        )
+        name = f"{_PREFIX.get(method, 'Fork')}PoolWorker"
+        if fork:
+            crew = Crew(processes, make, _worker.work, args, name)
+        else:
+            process = partial(_not_daemonic, make, target=at_work, args=(_worker.work, args))
+            recruit = Recruit(method, process, self.registry.dumps_at_start, preparation_data)
+            crew = Crew(processes, recruit, _worker.work, (), name, **_preload(method))
         self.supervision = Supervision(self.table, crew, fork=fork)
 
     def start(self) -> None:
@@ -91,7 +96,7 @@ class Engine:
 
     def _start_args(
         self, start: tuple[Callable[..., object] | None, Iterable[Any]], *, fork: bool
-    ) -> Deferred:
+    ) -> tuple[Any, tuple[Any, ...], str | None]:
         initializer, initargs = start
         home = getattr(initializer, "__module__", None) if initializer else None
         if home is not None and home != "__main__" and home in sys.modules:
@@ -100,8 +105,8 @@ class Engine:
         else:
             home = None
         if initializer is None or fork:
-            return Deferred((initializer, tuple(initargs), home))
-        return Deferred((self.registry.pickled(initializer), tuple(initargs), home))
+            return initializer, tuple(initargs), home
+        return self.registry.pickled(initializer), tuple(initargs), home
 
     # --- Tasks ----------------------------------------------------------------------------
 
@@ -335,17 +340,17 @@ def _short(value: object) -> str:
 _PREFIX = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}
 
 
-def _worker_process(**kwds: Any) -> Any:
-    """Make a worker of a supervisor that runs in an interpreter of its own: fork it from there."""
-    from multiprocessing.context import ForkProcess
+def _not_daemonic(make: Callable[..., BaseProcess], **kwds: Any) -> BaseProcess:
+    """Make a worker's process object. Whoever makes it may be daemonic; a worker has children."""
+    process = make(**kwds)
+    process.daemon = False
+    return process
 
-    return ForkProcess(**kwds)
 
-
-def _preload() -> tuple[str, ...]:
+def _preload(method: str) -> dict[str, Any]:
     """Modules of `set_forkserver_preload`; the supervisor is this pool's own fork server."""
-    forkserver: Any = sys.modules.get("multiprocessing.forkserver")
-    if forkserver is None:
-        return ()
-    names = forkserver._forkserver._preload_modules
-    return tuple(name for name in names if name != "__main__")
+    if method != "forkserver":
+        return {}
+    forkserver: Any = importlib.import_module("multiprocessing.forkserver")
+    names = tuple(forkserver._forkserver._preload_modules)
+    return {"preload": names, "main_path": main_path() if "__main__" in names else None}

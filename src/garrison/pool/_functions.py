@@ -14,10 +14,13 @@ import pickle
 import sys
 import types
 import weakref
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
+from garrison.supervisor._main_module import imported_main, is_importable
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from garrison import _core
 
@@ -26,6 +29,7 @@ __all__ = ["IMPORTABLE", "MAIN", "PLAIN", "Known", "Registry", "load_function", 
 IMPORTABLE = (types.FunctionType, type)
 PLAIN = (types.FunctionType, types.BuiltinFunctionType, type)
 
+MAINS = frozenset({"__main__", "__mp_main__"})
 LARGEST_KEPT = 1 << 20
 """Bytes of a pickled function that a worker keeps; a larger one is loaded for each cell."""
 MAIN = b"__main__"
@@ -33,35 +37,61 @@ MAIN = b"__main__"
 
 
 class Known:
-    """Which objects of ``__main__`` the workers have: those from before they were forked."""
+    """Which functions and classes the workers find by their names.
+
+    Forked workers have ``__main__`` as it was. Others import it (`imported_main`), or have nothing
+    of it. A module that was loaded from a file, and that no import finds, is had by forked workers
+    only.
+    """
 
     def __init__(self, *, fork: bool) -> None:
         self.shared = {"__main__"}
         """Modules whose functions by value share the module's namespace in a worker."""
+        self.main = None if fork else imported_main()
+        """The main module, if workers import it."""
         self._refs: dict[str, weakref.ref[Any]] = {}
+        self._importable: dict[str, bool] = dict.fromkeys(sys.modules, True) if fork else {}
         if fork:
-            main = sys.modules.get("__main__")
-            for name, value in list(vars(main).items()) if main else ():
-                if isinstance(value, IMPORTABLE) and value.__module__ == "__main__":
-                    self._refs[name] = weakref.ref(value)
+            for name, value in _of_main():
+                self._refs[name] = weakref.ref(value)
 
     def all_of_main(self) -> bool:
         """Whether ``__main__`` has no function and no class that the workers lack."""
-        for name, value in list(vars(sys.modules["__main__"]).items()):
-            if isinstance(value, IMPORTABLE) and value.__module__ == "__main__":
-                ref = self._refs.get(name)
-                if ref is None or ref() is not value:
-                    return False
-        return bool(self._refs)
+        for name, value in _of_main():
+            ref = self._refs.get(name)
+            if (ref is None or ref() is not value) and not self._imported(name, value):
+                return False
+        return bool(self._refs) or self.main is not None
+
+    def _imported(self, name: str, value: Any) -> bool:
+        if self.main is None or not self.main.defines(value):
+            return False
+        self._refs[name] = weakref.ref(value)
+        return True
 
     def has(self, value: Any) -> bool:
         """Whether a worker finds this very object by its name."""
-        if value.__module__ != "__main__":
-            return _found_by_name(value)
+        if value.__module__ not in MAINS:
+            return _found_by_name(value) and self._finds(value.__module__)
+        if self.main is not None:
+            return _found_by_name(value) and self.main.defines(value)
         outer = value.__qualname__.partition(".")[0]
         known = self._refs.get(outer)
         still = getattr(sys.modules["__main__"], outer, None)
         return known is not None and known() is still and _found_by_name(value)
+
+    def _finds(self, module: str) -> bool:
+        found = self._importable.get(module)
+        if found is None:
+            found = self._importable[module] = is_importable(module)
+        return found
+
+
+def _of_main() -> Iterator[tuple[str, Any]]:
+    main = sys.modules.get("__main__")
+    for name, value in list(vars(main).items()) if main else ():
+        if isinstance(value, IMPORTABLE) and value.__module__ in MAINS:
+            yield name, value
 
 
 def _found_by_name(value: Any) -> bool:
@@ -130,13 +160,45 @@ def shared_names(module: str) -> dict[str, Any]:
     return namespace.names
 
 
+_own: dict[str, dict[str, Any]] = {}
+_shipped: dict[int, dict[str, Any]] = {}
+
+
+def own_names(module: str) -> dict[str, Any]:
+    """Return a module's namespace itself, for functions by value of a module that is imported."""
+    if module not in _own:
+        _own[module] = _own_names(vars(sys.modules[module]))
+        _shipped[id(_own[module])] = {}
+    return _own[module]
+
+
+def _own_names(names: dict[str, Any]) -> dict[str, Any]:
+    """Find the namespace that the functions of an imported main module live in.
+
+    The standard library runs the module's code in a namespace, and then copies that.
+    """
+    for value in names.values():
+        for each in (value, *(vars(value).values() if isinstance(value, type) else ())):
+            if isinstance(each, types.FunctionType) and each.__module__ == "__mp_main__":
+                lives_in = each.__globals__
+                if lives_in.get("__name__") == "__mp_main__":
+                    return lives_in
+    return names
+
+
 def ship(names: dict[str, Any], values: dict[str, Any]) -> bool:
     """Ship the parent's values into shared names; False if these are no shared ones."""
     for namespace in _namespaces.values():
         if namespace.names is names:
             namespace.ship(values)
             return True
-    return False
+    shipped = _shipped.get(id(names))
+    if shipped is None:
+        return False
+    for name, value in values.items():
+        if name not in names or names[name] is shipped.get(name, shipped):
+            names[name] = shipped[name] = value
+    return True
 
 
 def load_function(pickled: bytes) -> Any:
@@ -184,6 +246,18 @@ class Registry:
     def pickled(self, function: Callable[..., Any]) -> bytes:
         """Return the function's pickle, to be sent by other means."""
         return self._pickle(function, function)
+
+    def dumps_at_start(self, value: object) -> bytes:
+        """Pickle what a worker gets at its start: locks, queues and connections may be in it."""
+        try:
+            pickled = bytes(ForkingPickler.dumps(value, 5))
+        except Exception:
+            pickled = None
+        if pickled is not None and (MAIN not in pickled or self.known.all_of_main()):
+            return pickled
+        from garrison.pool import _by_value
+
+        return _by_value.dumps_by_value(value, self.known, "the arguments of the initializer")
 
     def size(self, number: int) -> int:
         """Return how many bytes the function's pickle takes, if it must be unpickled each time."""

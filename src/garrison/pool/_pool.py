@@ -13,6 +13,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sized
+from functools import partial
 from inspect import isgenerator
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -630,7 +631,8 @@ class Pool(BasePool):
         if "numpy" in sys.modules:
             # Once here instead of once in each worker, where it is wanted for the seeds.
             importlib.import_module("numpy.random")
-        engine = Engine(processes, context, start, maxtasksperchild, self.seed)
+        make = partial(self.Process, context)
+        engine = Engine(processes, context, make, start, maxtasksperchild, self.seed)
         super().__init__(engine, wanted)
 
     @staticmethod

@@ -19,7 +19,8 @@ from garrison.supervisor._supervisor import DUMP_SIGNAL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from garrison.supervisor._spawn import Deferred
+    Start = tuple[Any, tuple[Any, ...], str | None]
+    """Initializer (or its pickle), its arguments, its module."""
 
 CRASH_POINTS = bool(_core.CRASH_POINTS)
 INITIALIZER_FAILED = 1
@@ -35,7 +36,7 @@ def work(
     who: int,
     number: int,
     last_words: int,
-    start: Deferred,
+    start: Start,
     seed: int,
     lifetime: int | None,
 ) -> None:
@@ -70,10 +71,10 @@ def _seed_numpy() -> None:
         importlib.import_module("numpy.random").seed(words)
 
 
-def _initialize(start: Deferred, last_words: int) -> None:
+def _initialize(start: Start, last_words: int) -> None:
     """Run the user's initializer. Its failure is this worker's end, and is told in full."""
     try:
-        pickled, initargs, home = start.get()
+        pickled, initargs, home = start
         if pickled is not None:
             if home is not None:
                 _functions.remember_module(home)

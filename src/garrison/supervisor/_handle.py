@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from garrison import _core, _os
 from garrison.errors import PoolBroken
 from garrison.memory import Inherited
-from garrison.supervisor import _spawn, _supervisor
+from garrison.supervisor import _recruit, _spawn, _supervisor
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -53,6 +53,7 @@ def _main(
         _core.join_family(family, numbers[1])
         for number in numbers:
             os.close(number)
+    _recruit.preload(crew.preload, crew.main_path)
     _supervisor.supervise(table, channel, parent, crew)
 
 

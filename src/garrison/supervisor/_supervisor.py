@@ -25,17 +25,23 @@ import pickle
 import select
 import signal
 import time
+import traceback
+from functools import partial
 from multiprocessing import process as mp_process
+from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
 from garrison.supervisor._decide import Exit, Starts, fate, own_frames
+from garrison.supervisor._recruit import Carried, Forked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
 
-__all__ = ["Crew", "supervise"]
+    from garrison.supervisor._recruit import Recruit
+
+__all__ = ["Crew", "at_work", "supervise"]
 
 # `signal.signal` makes an enum of what it returns; that alone touches, and so copies, forty pages
 # in each process that was forked just now.
@@ -59,13 +65,16 @@ class Crew:
     """What the supervisor must know of the workers it starts."""
 
     size: int
-    process_type: Callable[..., Any]
-    """Called like `multiprocessing.Process`, in the supervisor."""
+    workers: Callable[..., Any] | Recruit | Carried
+    """Makes a process object, called in the supervisor like `multiprocessing.Process`; where that
+    is a fresh interpreter, the process object that workers unpickle."""
     work: Callable[..., None]
     """Runs in a worker: ``work(table, slot, who, number, last_words, *args)``."""
     args: tuple[Any, ...]
     name: str = "PoolWorker"
     preload: tuple[str, ...] = ()
+    main_path: str | None = None
+    """The main module, if it is to be imported before workers are forked."""
     numbers: int = 0
     """Workers that were started by a predecessor: names and seeds go on from there."""
 
@@ -163,6 +172,8 @@ class Supervisor:
         try:
             self._take_over()
             self._fill_all()
+        except Forked:
+            raise
         except BaseException as error:
             self._end_workers(grace=0)
             _report(self.channel, "failed", error)
@@ -194,9 +205,6 @@ class Supervisor:
     # --- Starting workers -----------------------------------------------------------------
 
     def _fill_all(self) -> None:
-        for module in self.crew.preload:
-            with contextlib.suppress(Exception):
-                __import__(module)
         for post in self.posts:
             self._start(post)
         for post in self.posts:
@@ -218,17 +226,41 @@ class Supervisor:
         os.ftruncate(post.last_words, 0)
         os.lseek(post.last_words, 0, os.SEEK_SET)
         self.started += 1
-        args = (self, os.getpid(), post.slot, post.who, self.started, post.last_words)
-        process = self.crew.process_type(target=_become_worker, args=args)
-        process.name = f"{self.crew.name}-{self.started}"
+        name = f"{self.crew.name}-{self.started}"
         # Programs ask `current_process()._identity` which worker they are in.
-        process._identity = (self.started,)
+        identity = (self.started,)
+        if isinstance(self.crew.workers, Carried):
+            post.process = self._fork(post, self.crew.workers, name, identity)
+        else:
+            post.process = self._start_process(post, name, identity)
+        _core.crash_point("supervisor.forked")
+
+    def _start_process(self, post: _Post, name: str, identity: tuple[int, ...]) -> Any:
+        make: Any = self.crew.workers
+        args = (self, os.getpid(), post.slot, post.who, self.started, post.last_words)
+        process = make(target=_become_worker, args=args)
+        process.name, process._identity = name, identity
         process.start()
         # Known to multiprocessing, it would be reaped by the next start, and not be seen to end.
         known: Any = mp_process
         known._children.discard(process)
-        post.process = process
-        _core.crash_point("supervisor.forked")
+        return process
+
+    def _fork(self, post: _Post, carried: Carried, name: str, identity: tuple[int, ...]) -> Child:
+        """Fork a worker that leaves these frames, and begins where this interpreter did."""
+        supervisor = os.getpid()
+        util._flush_std_streams()  # type: ignore[attr-defined]
+        pid = os.fork()
+        if pid:
+            return Child(pid)
+        global _place  # noqa: PLW0603 - one per process, set once
+        try:
+            _cut_ties(self, supervisor, post.last_words)
+            _place = (self.table, post.slot, post.who, self.started, post.last_words)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        raise Forked(carried.method, partial(carried.run, name, identity, post.last_words))
 
     def _enter(self, post: _Post) -> None:
         post.pid = post.process.pid
@@ -438,10 +470,37 @@ class Supervisor:
                 os.waitpid(pid, 0)
 
 
+@dataclasses.dataclass
+class Child:
+    """A worker that was forked without a process object."""
+
+    pid: int
+    _popen: None = None
+
+
+_place: tuple[Any, ...] = ()
+
+
+def at_work(work: Callable[..., None], args: tuple[Any, ...]) -> None:
+    """Work in the place that this process was forked for: the target of a `Recruit`."""
+    work(*_place, *args)
+
+
 def _become_worker(
     supervisor: Supervisor, parent: int, slot: int, who: int, number: int, last_words: int
 ) -> None:
-    """Run in a new worker: cut the ties to the supervisor, then work."""
+    """Run in a new worker that has a copy of the parent's memory."""
+    _cut_ties(supervisor, parent, last_words)
+    # Code that asks for its parent means the process which made the pool.
+    mine: Any = mp_process
+    mine._parent_process = supervisor_parent()
+    table, crew = supervisor.table, supervisor.crew
+    supervisor.posts.clear()
+    crew.work(table, slot, who, number, last_words, *crew.args)
+
+
+def _cut_ties(supervisor: Supervisor, parent: int, last_words: int) -> None:
+    """Give up in a new worker what only the supervisor needs."""
     if not _core.die_with_parent(parent):
         os._exit(1)
     with contextlib.suppress(OSError):
@@ -456,13 +515,7 @@ def _become_worker(
     for fd in (supervisor.wake_read, supervisor.wake_write, supervisor.parent_fd):
         os.close(fd)
     supervisor.channel.close()
-    # Code that asks for its parent means the process which made the pool.
-    mine: Any = mp_process
-    mine._parent_process = supervisor_parent()
     gc.unfreeze()
-    table, crew = supervisor.table, supervisor.crew
-    supervisor.posts.clear()
-    crew.work(table, slot, who, number, last_words, *crew.args)
 
 
 def supervisor_parent() -> Any:

@@ -1,0 +1,143 @@
+"""A worker of a supervisor in a fresh interpreter: from its fork to its end.
+
+It lives as a child that the standard library has started: it unpickles the preparation data and its
+process object itself, so it imports the main module itself, and it ends as such a child does. The
+interpreter below it has imported nothing of the user's; only the fork is garrison's.
+
+::
+
+    parent      pickles the process: Recruit.__reduce__, while the supervisor is being started
+    supervisor  keeps the bytes; Recruit.fork
+    worker      leaves the supervisor's frames by `Forked`, prepares, unpickles, runs, ends
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import os
+import pickle
+import sys
+import traceback
+from multiprocessing import popen_fork, process, spawn, util
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.process import BaseProcess
+
+__all__ = ["Carried", "Forked", "Recruit", "preload", "run_to_the_end"]
+
+RUNS_EXIT_FUNCTIONS = hasattr(popen_fork, "atexit")
+"""Whether a process that was forked runs its exit functions, on this version of Python."""
+PRELOADS_MAIN = sys.version_info >= (3, 13, 1) or (3, 12, 8) <= sys.version_info < (3, 13)
+"""Whether a fork server imports the main module, on this version of Python."""
+
+
+class Forked(BaseException):
+    """Takes a new worker out of the supervisor's frames, up to where the interpreter began."""
+
+    def __init__(self, method: str, run: Callable[[int | None], int]) -> None:
+        self.method, self.run = method, run
+
+
+class Recruit:
+    """The process object of workers, as bytes that only workers unpickle.
+
+    Parameters
+    ----------
+    method
+        The start method whose children workers shall be like: spawn or forkserver.
+    make
+        Makes the process object. Called in the parent, once for each supervisor.
+    dumps
+        Pickles it. Called while the supervisor is being started, so locks, queues and connections
+        may be part of it.
+    prepare
+        Returns the preparation data of a process with this name.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        make: Callable[[], BaseProcess],
+        dumps: Callable[[object], bytes],
+        prepare: Callable[[str], dict[str, Any]],
+    ) -> None:
+        self._parts = method, make, dumps, prepare
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        method, make, dumps, prepare = self._parts
+        made = make()
+        # What the preparation data unpickles into may be needed to unpickle the process.
+        return Carried, (method, bytes(dumps(prepare(made.name))), bytes(dumps(made)))
+
+
+class Carried:
+    """A `Recruit` in the supervisor."""
+
+    def __init__(self, method: str, preparation: bytes, process: bytes) -> None:
+        self.method, self.preparation, self.process = method, preparation, process
+
+    def run(self, name: str, identity: tuple[int, ...], log: int, sentinel: int | None) -> int:
+        """Be the process; return its exit code. Failures to begin are told in `log` as well."""
+        try:
+            made = self._unpickle(name)
+        except BaseException as error:
+            text = "a worker cannot start\n" + "".join(traceback.format_exception(error))
+            os.write(log, text.encode(errors="replace"))
+            raise
+        made._name, made._identity = name, identity
+        code: int = made._bootstrap(parent_sentinel=sentinel)
+        return code
+
+    def _unpickle(self, name: str) -> Any:
+        current: Any = process.current_process()
+        current._inheriting = True
+        try:
+            # One stream each: they must come in this order, and the first may patch the second.
+            data = pickle.load(io.BytesIO(self.preparation))
+            data["name"] = name
+            spawn.prepare(data)
+            return pickle.load(io.BytesIO(self.process))
+        finally:
+            del current._inheriting
+
+
+def run_to_the_end(forked: Forked, sentinel: int | None) -> int:
+    """Run a worker, and end it as the standard library's children of its start method end.
+
+    Under spawn the exit code is returned, for the interpreter to exit with.
+    """
+    if forked.method == "spawn":
+        return forked.run(sentinel)
+    code = 1
+    try:
+        if RUNS_EXIT_FUNCTIONS:
+            atexit._clear()
+            atexit.register(util._exit_function)  # type: ignore[attr-defined]
+        code = forked.run(sentinel)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+    finally:
+        if RUNS_EXIT_FUNCTIONS:
+            atexit._run_exitfuncs()
+        os._exit(code)
+
+
+def preload(modules: tuple[str, ...], main_path: str | None) -> None:
+    """Import what workers shall find imported, as a fork server does. Failures are theirs."""
+    current: Any = process.current_process()
+    if main_path is not None and "__main__" in modules and PRELOADS_MAIN:
+        current._inheriting = True
+        try:
+            with contextlib.suppress(Exception):
+                spawn.import_main_path(main_path)
+        finally:
+            del current._inheriting
+    for module in modules:
+        with contextlib.suppress(Exception):
+            __import__(module)
+    util._flush_std_streams()  # type: ignore[attr-defined]

@@ -1,0 +1,78 @@
+"""Which main modules a spawned worker imports, and what it has of them then."""
+
+from __future__ import annotations
+
+import ast
+import types
+
+import pytest
+
+from garrison.supervisor._main_module import MainModule, _is_guard, _run_at_import
+
+GUARDED = [
+    "if __name__ == '__main__': main()",
+    "if '__main__' != __name__: pass",
+    "if __name__ != '__mp_main__': main()",
+    "try:\n    if __name__ == '__main__': main()\nexcept Exception: raise",
+    "with open('x'):\n    if __name__ == '__main__': main()",
+    "is_main = __name__ == '__main__'",
+    "__name__ == '__main__' and main()",
+    "main() if __name__ == '__main__' else None",
+    "if other: pass\nelif __name__ == '__main__': main()",
+    "match __name__:\n    case '__main__': main()",
+]
+UNGUARDED = [
+    "",
+    "log = logging.getLogger(__name__)",
+    "def f():\n    if __name__ == '__main__': pass",
+    "class A:\n    main = __name__ == '__main__'",
+    "print('__name__ == \"__main__\"')",
+]
+
+
+@pytest.mark.parametrize("source", GUARDED)
+def test_a_guard_is_found(source: str) -> None:
+    assert any(map(_is_guard, _run_at_import(ast.parse(source).body)))
+
+
+@pytest.mark.parametrize("source", UNGUARDED)
+def test_what_is_no_guard(source: str) -> None:
+    assert not any(map(_is_guard, _run_at_import(ast.parse(source).body)))
+
+
+SOURCE = """
+import os, a.b as c
+def f():
+    global late
+with open(c) as file:
+    z = (w := 3)
+try:
+    q = 1
+except OSError as error:
+    pass
+if __name__ == "__main__":
+    def g(): pass
+    import json
+    y = [k for k in range(3)]
+    f = 3
+if __name__ == "__mp_main__":
+    there = 1
+elif 1:
+    here = 1
+if __name__ in ("__main__", "__mp_main__"):
+    both = 1
+"""
+
+
+def test_names_that_the_import_binds() -> None:
+    main = MainModule(types.ModuleType("prog"), ast.parse(SOURCE))
+    for name in ("os", "c", "f", "file", "z", "w", "q", "error", "there", "both"):
+        assert main.has(name), name
+    for name in ("a", "late", "g", "json", "y", "here", "unheard_of"):
+        assert not main.has(name), name
+
+
+def test_names_that_the_source_does_not_show_are_there() -> None:
+    main = MainModule(types.ModuleType("prog"), ast.parse("globals()['f'] = 1\n" + SOURCE))
+    assert main.has("unheard_of")
+    assert not main.has("g")

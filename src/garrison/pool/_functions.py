@@ -143,6 +143,9 @@ _namespaces: dict[str, Namespace] = {}
 
 def remember_module(module: str) -> None:
     """Note what a module holds before any code of the user has run in this worker."""
+    if module == "__main__" and sys.modules[module].__name__ == "__mp_main__":
+        # Functions by value have the module itself; and it ends when the interpreter ends.
+        return
     _before[module] = dict(_names_of(module))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing.context
+import sys
 from typing import TYPE_CHECKING, Any
 
 from garrison import _standard
@@ -181,8 +182,49 @@ class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that tak
         return Barrier(parties, action, timeout, ctx=self.get_context())
 
 
+class Process(_theirs.Process):  # type: ignore[misc] # as above
+    """A process, by the default start method."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the standard name
+        return _default_context.get_context().Process._Popen(process_obj)
+
+
+class ForkProcess(_theirs.ForkProcess):  # type: ignore[misc] # as above
+    """A process that is a copy of this one."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the standard name
+        importing = sys.modules.get("garrison.supervisor._importing")
+        if importing is not None:
+            importing.check_not_importing()
+        return _theirs.ForkProcess._Popen(process_obj)
+
+
+class SpawnProcess(_theirs.SpawnProcess):  # type: ignore[misc] # as above
+    """A process in a fresh interpreter."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the standard name
+        from garrison.pool import _processes
+
+        return _processes.spawn(process_obj)
+
+
+class ForkServerProcess(_theirs.ForkServerProcess):  # type: ignore[misc] # as above
+    """A process that is forked from a fresh interpreter."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the standard name
+        from garrison.pool import _processes
+
+        return _processes.fork_from_server(process_obj)
+
+
 class DefaultContext(_theirs.DefaultContext, BaseContext):  # type: ignore[misc] # as above
     """The context of the package's functions: its start method is multiprocessing's too."""
+
+    Process = Process
 
     def __init__(self, context: BaseContext) -> None:
         self._default_context = context
@@ -201,13 +243,19 @@ class DefaultContext(_theirs.DefaultContext, BaseContext):  # type: ignore[misc]
 class ForkContext(BaseContext, _theirs.ForkContext):  # type: ignore[misc] # as above
     """Start processes by forking this one."""
 
+    Process = ForkProcess
+
 
 class SpawnContext(BaseContext, _theirs.SpawnContext):  # type: ignore[misc] # as above
     """Start processes in fresh interpreters."""
 
+    Process = SpawnProcess
+
 
 class ForkServerContext(BaseContext, _theirs.ForkServerContext):  # type: ignore[misc] # as above
     """Start processes by forking a fresh interpreter."""
+
+    Process = ForkServerProcess
 
 
 _concrete_contexts: dict[str, Any] = {

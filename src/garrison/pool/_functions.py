@@ -209,6 +209,19 @@ def load_function(pickled: bytes) -> Any:
     return pickle.loads(pickled)
 
 
+def dumps_at_start(value: object, known: Known, where: str) -> bytes:
+    """Pickle what a process gets at its start: locks, queues and connections may be in it."""
+    try:
+        pickled = bytes(ForkingPickler.dumps(value, 5))
+    except Exception:
+        pickled = None
+    if pickled is not None and (MAIN not in pickled or known.all_of_main()):
+        return pickled
+    from garrison.pool import _by_value
+
+    return _by_value.dumps_by_value(value, known, where)
+
+
 # --- The parent's register --------------------------------------------------------------------
 
 
@@ -251,16 +264,8 @@ class Registry:
         return self._pickle(function, function)
 
     def dumps_at_start(self, value: object) -> bytes:
-        """Pickle what a worker gets at its start: locks, queues and connections may be in it."""
-        try:
-            pickled = bytes(ForkingPickler.dumps(value, 5))
-        except Exception:
-            pickled = None
-        if pickled is not None and (MAIN not in pickled or self.known.all_of_main()):
-            return pickled
-        from garrison.pool import _by_value
-
-        return _by_value.dumps_by_value(value, self.known, "the arguments of the initializer")
+        """Pickle what a worker gets at its start."""
+        return dumps_at_start(value, self.known, "the arguments of the initializer")
 
     def size(self, number: int) -> int:
         """Return how many bytes the function's pickle takes, if it must be unpickled each time."""

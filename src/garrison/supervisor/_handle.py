@@ -16,6 +16,7 @@ from garrison import _core, _os
 from garrison.errors import PoolBroken
 from garrison.memory import Inherited
 from garrison.supervisor import _recruit, _spawn, _supervisor
+from garrison.supervisor._importing import check_not_importing
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -74,6 +75,7 @@ class Supervision:
 
     def start(self, attempts: int = ATTEMPTS) -> None:
         """Start the supervisor and wait until its workers are there."""
+        check_not_importing()
         for _ in range(attempts):
             kind, detail = self._start_once()
             if kind == "started":

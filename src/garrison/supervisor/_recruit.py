@@ -82,6 +82,9 @@ class Carried:
 
     def run(self, name: str, identity: tuple[int, ...], log: int, sentinel: int | None) -> int:
         """Be the process; return its exit code. Failures to begin are told in `log` as well."""
+        # A spawned process does not do this: it was not forked.
+        util._finalizer_registry.clear()  # type: ignore[attr-defined]
+        util._run_after_forkers()  # type: ignore[attr-defined]
         try:
             made = self._unpickle(name)
         except BaseException as error:

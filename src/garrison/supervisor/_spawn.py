@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from garrison.supervisor._recruit import Forked, run_to_the_end
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.process import BaseProcess
 
 _PREPARED = ("authkey", "dir", "name", "orig_dir", "start_method", "sys_argv", "sys_path")
@@ -90,8 +91,8 @@ class SpawnedSupervisor(context.SpawnProcess):
         _start(self)
 
     @staticmethod
-    def _Popen(process_obj: BaseProcess) -> _FreshPopen:  # noqa: N802 - the standard name
-        return _FreshPopen(process_obj)
+    def _Popen(process_obj: BaseProcess) -> FreshPopen:  # noqa: N802 - the standard name
+        return FreshPopen(process_obj)
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         try:
@@ -107,12 +108,20 @@ class SpawnedSupervisor(context.SpawnProcess):
         return run_to_the_end(start, parent_sentinel)
 
 
-class _FreshPopen(popen_spawn_posix.Popen):
+class FreshPopen(popen_spawn_posix.Popen):
+    """A child in a new interpreter. Subclasses say otherwise what it gets."""
+
     method = "spawn"
 
+    def _prepare(self, name: str) -> dict[str, Any]:
+        preparation = spawn.get_preparation_data(name)
+        return {key: preparation[key] for key in _PREPARED if key in preparation}
+
+    def _dumps(self, value: object) -> bytes:
+        return bytes(reduction.ForkingPickler.dumps(value))
+
     def _launch(self, process_obj: BaseProcess) -> None:
-        preparation = spawn.get_preparation_data(process_obj.name)
-        message = self._pickle(_needed(preparation), process_obj)
+        message = pickle_for(self, self._prepare(process_obj.name), process_obj, self._dumps)
         tracker = resource_tracker.getfd()
         data_read, data_write = os.pipe()
         child_dies_read, child_dies_write = os.pipe()
@@ -134,18 +143,19 @@ class _FreshPopen(popen_spawn_posix.Popen):
         with os.fdopen(data_write, "wb", closefd=False) as file:
             file.write(message)
 
-    def _pickle(self, preparation: dict[str, Any], process_obj: BaseProcess) -> bytes:
-        """Pickle before anything starts: what cannot be pickled must leave nothing behind."""
-        context.set_spawning_popen(self)
-        try:
-            parts = (preparation, process_obj)
-            return b"".join(bytes(reduction.ForkingPickler.dumps(part)) for part in parts)
-        finally:
-            context.set_spawning_popen(None)
 
-
-def _needed(preparation: dict[str, Any]) -> dict[str, Any]:
-    return {key: preparation[key] for key in _PREPARED if key in preparation}
+def pickle_for(
+    popen: Any,
+    preparation: dict[str, Any],
+    process_obj: BaseProcess,
+    dumps: Callable[[object], bytes],
+) -> bytes:
+    """Pickle before anything starts: what cannot be pickled must leave nothing behind."""
+    context.set_spawning_popen(popen)
+    try:
+        return dumps(preparation) + dumps(process_obj)
+    finally:
+        context.set_spawning_popen(None)
 
 
 def _close_fds(*fds: int) -> None:

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
 from garrison.supervisor._decide import Exit, Starts, fate, own_frames
+from garrison.supervisor._importing import begin_work
 from garrison.supervisor._recruit import Carried, Forked
 
 if TYPE_CHECKING:
@@ -483,6 +484,7 @@ _place: tuple[Any, ...] = ()
 
 def at_work(work: Callable[..., None], args: tuple[Any, ...]) -> None:
     """Work in the place that this process was forked for: the target of a `Recruit`."""
+    begin_work(work.__code__)
     work(*_place, *args)
 
 
@@ -496,6 +498,7 @@ def _become_worker(
     mine._parent_process = supervisor_parent()
     table, crew = supervisor.table, supervisor.crew
     supervisor.posts.clear()
+    begin_work(crew.work.__code__)
     crew.work(table, slot, who, number, last_words, *crew.args)
 
 

@@ -1,0 +1,62 @@
+"""No process is started by a module that a worker is only importing.
+
+A worker imports what its tasks' functions and arguments come from. A module that makes a pool as it
+is imported, whose workers would import it in turn, would multiply without an end. The standard
+library refuses that, and so does this. What a task or an initializer does itself is its own affair.
+"""
+
+from __future__ import annotations
+
+import sys
+from multiprocessing import process, spawn
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+__all__ = ["begin_work", "check_not_importing"]
+
+_worker_file: str | None = None
+_IMPORT = "<frozen importlib._bootstrap>"
+_PASSED_THROUGH = ("cloudpickle", "garrison.")
+"""Packages whose code may stand between a worker and an import."""
+
+
+def begin_work(work: CodeType) -> None:
+    """Note that this process is a worker, whose own frames are those of a file."""
+    global _worker_file  # noqa: PLW0603 - one per process, set once
+    _worker_file = work.co_filename
+
+
+def check_not_importing() -> None:
+    """Refuse to start a process while a worker imports a module in order to unpickle.
+
+    Raises
+    ------
+    RuntimeError
+        With the standard library's text.
+    """
+    if _worker_file is None or not _is_importing(sys._getframe()):
+        return
+    current: Any = process.current_process()
+    current._inheriting = True
+    try:
+        spawn._check_not_importing_main()  # type: ignore[attr-defined]
+    finally:
+        del current._inheriting
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether the first frame of others, as seen from the worker's own, is an import's."""
+    inner: list[FrameType] = []
+    while frame is not None and frame.f_code.co_filename != _worker_file:
+        inner.append(frame)
+        frame = frame.f_back
+    if frame is None:
+        return False  # a thread
+    for each in reversed(inner):
+        if each.f_code.co_filename == _IMPORT:
+            return True
+        if not each.f_globals.get("__name__", "").startswith(_PASSED_THROUGH):
+            return False
+    return False

@@ -57,7 +57,7 @@ def test_a_process_without_a_main_module_to_import(way: Way, method: str, tmp_pa
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_processes_are_of_the_standard_kinds(method: str) -> None:
     kind = garrison.get_context(method).Process
-    standard = multiprocessing.get_context(method).Process
+    standard = multiprocessing.get_context(method).Process  # type: ignore[attr-defined]
     assert issubclass(kind, standard)
     assert kind.__name__ == standard.__name__
     assert issubclass(garrison.Process, multiprocessing.Process)

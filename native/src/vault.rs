@@ -55,7 +55,7 @@ pub struct QueueShared {
     pub regions: AtomicU32,
     /// 0: no limit. Written before anybody else sees the queue, as is the next.
     pub maxsize: AtomicU32,
-    /// 1: somebody waited for room for several, so a wake of one putter might wake the wrong one.
+    /// Why a wake of one sleeper might wake the wrong one: `SEVERAL`, `WATCHED`.
     pub many: AtomicU32,
     pub region_len: AtomicU64,
 }
@@ -63,6 +63,10 @@ pub struct QueueShared {
 impl QueueShared {
     pub const PUT_LOCK: usize = SHARED_AT;
     pub const GET_LOCK: usize = SHARED_AT + 128;
+    /// Somebody waited for room for several items.
+    pub const SEVERAL: u32 = 1;
+    /// Somebody sleeps among getters and putters who takes and puts nothing: see `watch`.
+    pub const WATCHED: u32 = 2;
 }
 
 const _: () = assert!(SHARED_AT + size_of::<QueueShared>() <= ENTRIES_AT);

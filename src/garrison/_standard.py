@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-__all__ = ["become", "install", "is_installed", "is_replaced", "load", "mirror", "without"]
+__all__ = ["become", "hide", "install", "is_installed", "is_replaced", "load", "mirror"]
 
 _OURS = __package__
 _THEIRS = "multiprocessing"
@@ -89,9 +89,19 @@ class _Without:
         raise AttributeError(f"garrison's {name} has no attribute {self._name!r}: {self._why}")
 
 
-def without(why: str, names: Iterable[str]) -> dict[str, Any]:
-    """Return class attributes that raise `AttributeError`, to hide methods of a standard class."""
-    return {name: _Without(why) for name in names}
+def hide(cls: type, why: str, keep: Iterable[str] = ()) -> None:
+    """Have a class of garrison's deny what it has inherited from standard classes and not replaced.
+
+    Those methods work on attributes that objects of garrison do not have. Special methods, and the
+    names to keep, stay.
+    """
+    for name in dir(cls):
+        home = next((each for each in cls.__mro__ if name in vars(each)), object)
+        standard = home.__module__.startswith((f"{_THEIRS}.", "threading"))
+        if standard and not name.startswith("__") and name not in keep:
+            hidden = _Without(why)
+            hidden.__set_name__(cls, name)
+            setattr(cls, name, hidden)
 
 
 # --- In the place of the standard library ---------------------------------------------------------

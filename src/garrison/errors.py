@@ -42,6 +42,7 @@ __all__ = [
     "PoolBroken",
     "PoolClosed",
     "PoolTerminated",
+    "QueueClosed",
     "ResultUnpicklable",
     "SharedMemoryFull",
     "SharedMemoryGone",
@@ -218,6 +219,10 @@ class ItemsUnreadable(GarrisonError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class QueueClosed(GarrisonError, ValueError, OSError):
+    """A queue, or one of its ends, was closed in this process, and then used."""
 
 
 class SharedMemoryGone(GarrisonError, FileNotFoundError):

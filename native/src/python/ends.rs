@@ -8,6 +8,7 @@ use super::lock::{LockRef, Outcome};
 use super::memory_error;
 use super::parcel::{Address, Post, Received};
 use super::waiting::{Patience, Truth, SLICE};
+use super::watch::Watch;
 use crate::chunk::Chunk;
 use crate::crash;
 use crate::futex;
@@ -17,8 +18,8 @@ use crate::spin::Spin;
 use crate::vault::{QueueShared, Vault, GROWTH};
 use pyo3::prelude::*;
 use std::cell::OnceCell;
-use std::sync::atomic::AtomicBool;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Who holds a lock here holds it for instructions: so long it is waited for even by those who do
@@ -81,7 +82,11 @@ pub struct Ends {
     put: Side,
     get: Side,
     pub maxsize: u32,
-    closed: AtomicBool,
+    /// What this process does no longer: `NO_PUT`, `NO_GET`, or nothing at all.
+    closed: AtomicU8,
+    /// Whether there is a watch, of this process or of one that it was forked from.
+    watched: AtomicBool,
+    watch: Mutex<Option<Watch>>,
 }
 
 impl Drop for Ends {
@@ -107,19 +112,61 @@ impl Ends {
         let (put, get) = (side(QueueShared::PUT_LOCK), side(QueueShared::GET_LOCK));
         let maxsize = vault.shared().maxsize.load(Ordering::Relaxed);
         let vault = Arc::new(vault);
-        Self { post: Post::default(), put, get, maxsize, closed: AtomicBool::new(false), vault }
+        let (closed, watched, watch) = (AtomicU8::new(0), AtomicBool::new(false), Mutex::default());
+        Self { post: Post::default(), put, get, maxsize, closed, watched, watch, vault }
     }
 
     pub fn shared(&self) -> &QueueShared {
         self.vault.shared()
     }
 
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+    pub const NO_PUT: u8 = 1;
+    pub const NO_GET: u8 = 2;
+    pub const CLOSED: u8 = 4;
+
+    /// Whether one of these ends is closed in this process, or the whole queue.
+    pub fn is_closed(&self, ends: u8) -> bool {
+        self.closed.load(Ordering::Relaxed) & (ends | Self::CLOSED) != 0
     }
 
-    pub fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
+    pub fn close(&self, ends: u8) {
+        self.closed.fetch_or(ends, Ordering::Relaxed);
+        if ends != Self::NO_PUT {
+            drop(self.watch().take());
+        }
+    }
+
+    fn watch(&self) -> std::sync::MutexGuard<'_, Option<Watch>> {
+        // Held for moments, and with the GIL: by no other thread at a fork.
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A descriptor that is readable while there is an item; or one that is always writable.
+    pub fn descriptor(&self, putting: bool) -> std::io::Result<i32> {
+        let mut watch = self.watch();
+        let here = match watch.take() {
+            Some(here) if here.is_here() => here,
+            before => Watch::new(&self.vault, before)?,
+        };
+        let number = here.descriptor(putting);
+        *watch = Some(here);
+        self.watched.store(true, Ordering::Relaxed);
+        Ok(number)
+    }
+
+    /// After an item was put or taken here.
+    #[inline]
+    fn changed(&self) {
+        if self.watched.load(Ordering::Relaxed) {
+            self.tell_watch();
+        }
+    }
+
+    #[cold]
+    fn tell_watch(&self) {
+        if let Some(watch) = &*self.watch() {
+            watch.refresh();
+        }
     }
 
     #[inline]
@@ -176,9 +223,18 @@ impl Ends {
             if patience.is_over() {
                 return Ok(false);
             }
+            self.look_for_orphans(py)?;
         }
         spin.learn(started.elapsed());
         Ok(true)
+    }
+
+    /// Who has given up putting here waits for others to do it: for ever, if they are gone.
+    fn look_for_orphans(&self, py: Python<'_>) -> PyResult<()> {
+        if self.is_closed(Self::NO_PUT) {
+            py.import("garrison.sync._ends")?.call_method0("check_parent")?;
+        }
+        Ok(())
     }
 
     // Putting.
@@ -210,7 +266,7 @@ impl Ends {
                 if !self.wait_for_room(py, count, wait)? {
                     return Ok(false);
                 }
-                if self.is_closed() {
+                if self.is_closed(Self::NO_PUT) {
                     return Err(closed());
                 }
                 continue;
@@ -237,10 +293,11 @@ impl Ends {
                     parcel.was_put(number);
                 }
             }
-            shared
-                .getters
-                .ring(false, wakes(count), |count| futex::wake(&shared.getters.count, count));
+            let watched = shared.many.load(Ordering::Relaxed) & QueueShared::WATCHED != 0;
+            let count = if watched { i32::MAX } else { wakes(count) };
+            shared.getters.ring(false, count, |count| futex::wake(&shared.getters.count, count));
             crash::reach("queue.put_woken");
+            self.changed();
             return Ok(true);
         }
     }
@@ -250,9 +307,9 @@ impl Ends {
         let shared = self.shared();
         if count > 1 {
             // Who takes one item must not wake one of these only, who may need more room.
-            shared.many.store(1, Ordering::Relaxed);
+            shared.many.fetch_or(QueueShared::SEVERAL, Ordering::Relaxed);
         }
-        let room = || self.has_room(count) || self.is_closed();
+        let room = || self.has_room(count) || self.is_closed(Self::NO_PUT);
         self.wait_until(py, &shared.putters, &self.put.spin, wait, room)
     }
 
@@ -362,7 +419,7 @@ impl Ends {
             if self.vault.ring().is_empty() && !self.wait_for_item(py, wait)? {
                 return Ok(0);
             }
-            if self.is_closed() {
+            if self.is_closed(Self::NO_GET) {
                 return Err(closed());
             }
             let Some(held) = self.take(py, &self.get, me, wait)? else { return Ok(0) };
@@ -373,22 +430,24 @@ impl Ends {
                 continue;
             }
             crash::reach("queue.got_left");
-            if self.maxsize != 0 {
-                let shared = self.shared();
-                let many = shared.many.load(Ordering::Relaxed) != 0;
-                let count = if many { i32::MAX } else { wakes(taken) };
+            let shared = self.shared();
+            let many = shared.many.load(Ordering::Relaxed);
+            let watched = many & QueueShared::WATCHED != 0 && self.vault.ring().is_empty();
+            if self.maxsize != 0 || watched {
+                let count = if many != 0 { i32::MAX } else { wakes(taken) };
                 shared
                     .putters
                     .ring(false, count, |count| futex::wake(&shared.putters.count, count));
                 crash::reach("queue.got_woken");
             }
+            self.changed();
             return Ok(taken);
         }
     }
 
     #[cold]
-    fn wait_for_item(&self, py: Python<'_>, wait: &Wait) -> PyResult<bool> {
-        let some = || !self.vault.ring().is_empty() || self.is_closed();
+    pub fn wait_for_item(&self, py: Python<'_>, wait: &Wait) -> PyResult<bool> {
+        let some = || !self.vault.ring().is_empty() || self.is_closed(Self::NO_GET);
         self.wait_until(py, &self.shared().getters, &self.get.spin, wait, some)
     }
 

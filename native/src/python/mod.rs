@@ -29,6 +29,7 @@ mod store;
 mod supervisor;
 mod table;
 mod waiting;
+mod watch;
 mod worker;
 
 use pyo3::exceptions::PyMemoryError;

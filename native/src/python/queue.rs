@@ -11,7 +11,7 @@ use super::memory_error;
 use super::parcel::{Opened, BIG};
 use super::spot::PySpot;
 use crate::crash;
-use crate::vault::Vault;
+use crate::vault::{QueueShared, Vault};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -60,9 +60,9 @@ impl PyQueue {
     }
 
     #[inline]
-    fn open<'a>(slf: &'a Bound<'_, Self>) -> PyResult<&'a Ends> {
+    fn open<'a>(slf: &'a Bound<'_, Self>, end: u8) -> PyResult<&'a Ends> {
         let ends = slf.get().ends()?;
-        if ends.is_closed() {
+        if ends.is_closed(end) {
             return Err(closed(slf));
         }
         Ok(ends)
@@ -141,7 +141,7 @@ impl PyQueue {
 
     #[inline]
     fn put_one(slf: &Bound<'_, Self>, object: &Bound<'_, PyAny>, wait: &Wait) -> PyResult<()> {
-        let ends = Self::open(slf)?;
+        let ends = Self::open(slf, Ends::NO_PUT)?;
         let item = match Self::encode(slf, ends, object) {
             Ok(item) => item,
             Err(error) => return Self::refused(slf, object, error),
@@ -160,7 +160,7 @@ impl PyQueue {
     }
 
     fn put_all(slf: &Bound<'_, Self>, items: &Bound<'_, PyAny>, wait: &Wait) -> PyResult<()> {
-        let ends = Self::open(slf)?;
+        let ends = Self::open(slf, Ends::NO_PUT)?;
         let mut written = Vec::new();
         for item in items.try_iter()? {
             written.push(Self::encode(slf, ends, &item?)?);
@@ -184,6 +184,9 @@ impl PyQueue {
     fn refused(slf: &Bound<'_, Self>, object: &Bound<'_, PyAny>, error: PyErr) -> PyResult<()> {
         let py = slf.py();
         let Ok(hook) = slf.getattr("_on_queue_feeder_error") else { return Err(error) };
+        if hook.is(&py.import("garrison.sync._queues")?.getattr("raise_at_put")?) {
+            return Err(error);
+        }
         let value = error.value(py);
         let cause = value.getattr("__cause__")?;
         let told = if cause.is_none() { value.as_any() } else { &cause };
@@ -192,7 +195,7 @@ impl PyQueue {
 
     #[inline]
     fn get_one<'py>(slf: &Bound<'py, Self>, wait: &Wait) -> PyResult<Bound<'py, PyAny>> {
-        let (py, ends) = (slf.py(), Self::open(slf)?);
+        let (py, ends) = (slf.py(), Self::open(slf, Ends::NO_GET)?);
         let mut found = None;
         ends.get(py, 1, wait, &|| closed(slf), |arrived| found = Some(arrived))?;
         match found {
@@ -207,10 +210,9 @@ impl PyQueue {
 
 #[cold]
 fn closed(slf: &Bound<'_, PyQueue>) -> PyErr {
-    match slf.repr() {
-        Ok(repr) => PyValueError::new_err(format!("Queue {repr} is closed")),
-        Err(error) => error,
-    }
+    let kind = slf.py().import("garrison.errors").and_then(|errors| errors.getattr("QueueClosed"));
+    let made = kind.and_then(|kind| kind.call1((format!("Queue {} is closed", slf.repr()?),)));
+    made.map_or_else(|error| error, PyErr::from_value)
 }
 
 #[pymethods]
@@ -292,7 +294,7 @@ impl PyQueue {
         block: Option<&Bound<'py, PyAny>>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let (py, ends) = (slf.py(), Self::open(slf)?);
+        let (py, ends) = (slf.py(), Self::open(slf, Ends::NO_GET)?);
         if max_items < 1 {
             return Err(PyValueError::new_err(format!(
                 "max_items must be at least 1, not {max_items}"
@@ -335,14 +337,45 @@ impl PyQueue {
 
     /// Use the queue no longer in this process.
     fn close(&self) -> PyResult<()> {
-        self.ends()?.close();
+        self.ends()?.close(Ends::CLOSED);
         Ok(())
     }
 
     #[getter]
     fn _closed(&self) -> PyResult<bool> {
-        Ok(self.ends()?.is_closed())
+        Ok(self.ends()?.is_closed(0))
     }
+
+    /// Put no more in this process, or take no more.
+    fn _close_end(&self, putting: bool) -> PyResult<()> {
+        self.ends()?.close(if putting { Ends::NO_PUT } else { Ends::NO_GET });
+        Ok(())
+    }
+
+    /// Whether this process can put no more, or take no more.
+    fn _is_end_closed(&self, putting: bool) -> PyResult<bool> {
+        Ok(self.ends()?.is_closed(if putting { Ends::NO_PUT } else { Ends::NO_GET }))
+    }
+
+    /// A descriptor that is readable while there is an item; or one that is always writable.
+    fn _descriptor(&self, putting: bool) -> PyResult<i32> {
+        Ok(self.ends()?.descriptor(putting)?)
+    }
+
+    /// Wait until there is an item; False if there was none in time.
+    fn _has_item(
+        slf: &Bound<'_, Self>,
+        block: Option<&Bound<'_, PyAny>>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let ends = Self::open(slf, Ends::NO_GET)?;
+        let empty = || ends.vault.ring().is_empty();
+        Ok(!empty() || (ends.wait_for_item(slf.py(), &Wait::of(block, timeout)?)? && !empty()))
+    }
+
+    /// Where the locks of its two ends lie.
+    #[classattr]
+    const _LOCKS: (usize, usize) = (QueueShared::GET_LOCK, QueueShared::PUT_LOCK);
 
     #[getter]
     fn _limit(&self) -> PyResult<u32> {

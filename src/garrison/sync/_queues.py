@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import operator
+import os
 import resource
 import types
-from typing import Any
+import weakref
+from collections import deque
+from typing import Any, NoReturn
 
-from garrison import _core
+from garrison import _core, _standard
 from garrison.memory import _handles as _handles  # noqa: PLC0414 - queues travel as handles
+from garrison.sync._ends import End, Reader, Writer
+from garrison.sync._locks import Lock
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
+
+_theirs: Any = _standard.load("queues")
 
 MOST = 2**31 - 1
 """Items that a queue can be limited to, as in the standard library."""
@@ -19,11 +25,12 @@ REGION = 1 << 36
 """Address space for one process's big items in one queue; memory only as it is used."""
 
 
-class _Ring(_core.Queue):
+class Ring(_core.Queue):
     """What all queues have in common: `put` and `get` are the core's."""
 
     def _make(self, maxsize: int) -> None:
         self._spot = self._found(maxsize, _region_length())
+        self._opid = os.getpid()
 
     def __getstate__(self) -> Any:
         return (self._spot,)
@@ -38,6 +45,41 @@ class _Ring(_core.Queue):
 
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
+    # --- As the standard library's, where code looks inside ---------------------------------------
+
+    def _end(self, kind: type[End]) -> End:
+        """Return an end; the same object for as long as somebody has it."""
+        known = vars(self).setdefault("_ends", weakref.WeakValueDictionary())
+        end: End | None = known.get(kind)
+        if end is None:
+            end = known[kind] = kind(self)
+        return end
+
+    @property
+    def _reader(self) -> Reader:
+        return self._end(Reader)  # type: ignore[return-value] # the kind that was asked for
+
+    @property
+    def _writer(self) -> Writer:
+        return self._end(Writer)  # type: ignore[return-value] # as above
+
+    def _poll(self, timeout: float | None = 0.0) -> bool:
+        return self._reader.poll(timeout)
+
+    @property
+    def _rlock(self) -> Lock:
+        """The lock under which items are taken."""
+        return Lock._at(self._spot, self._LOCKS[0], QUIET)
+
+    @property
+    def _wlock(self) -> Lock:
+        """The lock under which items are put."""
+        return Lock._at(self._spot, self._LOCKS[1], QUIET)
+
+
+QUIET = 2
+"""For a lock whose next owner has nothing to repair."""
+
 
 def _region_length() -> int:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -47,7 +89,13 @@ def _region_length() -> int:
     return max(1 << 24, min(REGION, limit // 32) >> 12 << 12)
 
 
-class Queue(_Ring):
+def raise_at_put(e: Exception, obj: object) -> NoReturn:
+    """Raise, as `put` does if a subclass has no `_on_queue_feeder_error` of its own."""
+    del obj
+    raise e
+
+
+class Queue(Ring, _theirs.Queue):  # type: ignore[misc] # a standard class
     """A queue between processes, first in first out.
 
     As `multiprocessing.Queue`, but the items lie in shared memory and there is no thread: when
@@ -79,9 +127,26 @@ class Queue(_Ring):
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         self._make(_checked(maxsize))
 
+    _ignore_epipe = False
+    _thread = _jointhread = _close = None
+    _joincancelled = False
+    _on_queue_feeder_error = staticmethod(raise_at_put)
+
     @property
     def _maxsize(self) -> int:
         return self._limit or MOST
+
+    @property
+    def _buffer(self) -> deque[Any]:
+        """What waits to be sent: nothing does."""
+        return deque()
+
+    @property
+    def _sem(self) -> _Room:
+        return _Room(self)
+
+    def _terminate_broken(self) -> None:
+        self.close()
 
     def join_thread(self) -> None:
         """Return: what was put is in the queue, there is no thread to wait for.
@@ -98,7 +163,44 @@ class Queue(_Ring):
         """Do nothing: a process can always leave, and what it has put stays in the queue."""
 
 
-class JoinableQueue(Queue):
+class _Room:
+    """What the standard library's semaphore of a queue tells: how many more items it can hold."""
+
+    kind = 1
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue, self.maxvalue = queue, queue._maxsize
+
+    @property
+    def _semlock(self) -> _Room:
+        return self
+
+    def get_value(self) -> int:
+        return self.maxvalue - self._queue.qsize()
+
+    _get_value = get_value
+
+    def locked(self) -> bool:
+        return self._queue.full()
+
+    _is_zero = locked
+
+
+class _Unfinished(_Room):
+    """What its semaphore of unfinished tasks tells."""
+
+    def get_value(self) -> int:
+        return self._queue._unfinished()
+
+    _get_value = get_value
+
+    def locked(self) -> bool:
+        return not self.get_value()
+
+    _is_zero = locked
+
+
+class JoinableQueue(Queue, _theirs.JoinableQueue):  # type: ignore[misc] # as above
     """A queue whose items are reported as done; see `Queue`.
 
     Examples
@@ -126,8 +228,12 @@ class JoinableQueue(Queue):
         """Wait until `task_done` was called for every item that was put."""
         self._join()
 
+    @property
+    def _unfinished_tasks(self) -> _Unfinished:
+        return _Unfinished(self)
 
-class SimpleQueue(_Ring):
+
+class SimpleQueue(Ring, _theirs.SimpleQueue):  # type: ignore[misc] # as above
     """A queue without a limit; see `Queue`.
 
     Examples
@@ -142,26 +248,10 @@ class SimpleQueue(_Ring):
     def __init__(self, *, ctx: Any = None) -> None:
         self._make(0)
 
-    @property
-    def _reader(self) -> _End:
-        return _End(self)
 
-    _writer = _reader
-
-
-class _End:
-    """What remains of the standard library's pipe: whether it is closed."""
-
-    def __init__(self, queue: SimpleQueue) -> None:
-        self.closed = queue._closed
-
-    def fileno(self) -> int:
-        """Raise: there is no pipe that could be waited for."""
-        msg = (
-            "a queue of garrison's has no descriptor to wait for; use get(timeout=...) in a thread "
-            "or multiprocessing.Queue where descriptors are waited for"
-        )
-        raise io.UnsupportedOperation(msg)
+for _each in (Queue, JoinableQueue, SimpleQueue):
+    _standard.hide(_each, "its items lie in shared memory, and no thread sends them")
+del _each
 
 
 def _checked(maxsize: Any) -> int:

@@ -1,0 +1,116 @@
+"""The ends of a queue as the standard library has them: ``queue._reader`` and ``queue._writer``.
+
+There it is a pipe, and code that waits for several things at once waits for its descriptor. Here
+the reading end makes a descriptor when it is first asked for one, which is readable exactly while
+the queue has an item; see the core's ``watch``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from multiprocessing import reduction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from garrison.sync._queues import Ring
+
+__all__ = ["End", "Reader", "Writer", "check_parent"]
+
+
+def check_parent() -> None:
+    """Raise where a pipe would have no other end any more: nobody else is left who could put.
+
+    Called by the core now and then, where a process that has closed its own ``_writer`` waits.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        raise EOFError
+
+
+class End:
+    """One end; the queue itself knows whether it is closed in this process."""
+
+    _puts = False
+
+    def __init__(self, queue: Ring) -> None:
+        self._queue = queue
+
+    @property
+    def closed(self) -> bool:
+        """Whether this process uses the end no longer."""
+        return self._queue._is_end_closed(self._puts)
+
+    @property
+    def readable(self) -> bool:
+        """Whether items can be had here."""
+        return not self._puts
+
+    @property
+    def writable(self) -> bool:
+        """Whether items can be put here."""
+        return self._puts
+
+    def close(self) -> None:
+        """Use the end no longer in this process."""
+        self._queue._close_end(self._puts)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise OSError("handle is closed")
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._queue!r}>"
+
+
+class Reader(End):
+    """The end where items are had: can be waited for with `multiprocessing.connection.wait`."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while there is an item."""
+        self._check_open()
+        return self._queue._descriptor(False)
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether there is an item, or comes one within `timeout` seconds."""
+        self._check_open()
+        return self._queue._has_item(True, timeout)
+
+    def recv(self) -> Any:
+        """Wait for an item and take it."""
+        self._check_open()
+        return self._queue.get()
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        """Wait for an item, take it, and return its pickle."""
+        data = bytes(reduction.ForkingPickler.dumps(self.recv()))
+        if maxlength is not None and len(data) > maxlength:
+            raise OSError("bad message length")
+        return data
+
+
+class Writer(End):
+    """The end where items are put."""
+
+    _puts = True
+
+    def fileno(self) -> int:
+        """Return a descriptor that is always writable, as the queue is."""
+        self._check_open()
+        return self._queue._descriptor(True)
+
+    def send(self, obj: object) -> None:
+        """Put an item."""
+        self._check_open()
+        self._queue.put(obj)
+
+    def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
+        """Put the item whose pickle this is."""
+        data = memoryview(buf).cast("B")
+        end = len(data) if size is None else offset + size
+        self.send(reduction.ForkingPickler.loads(data[offset:end]))

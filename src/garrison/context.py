@@ -38,6 +38,15 @@ class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that tak
         _theirs.BaseContext.get_context(self, method)  # raises for what this system has not
         return _concrete_contexts[method]
 
+    def freeze_support(self) -> None:
+        """Be a process of a frozen program, if this is one; else return at once.
+
+        Unlike the standard library's, not on one system only: what packs a program replaces the
+        function of `multiprocessing.spawn`, whichever name the program calls.
+        """
+        if getattr(sys, "frozen", False):
+            _standard.load("spawn").freeze_support()
+
     def Pool(  # noqa: N802 - the standard name
         self,
         processes: int | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multiprocessing.managers import Array, Namespace, Value
 from typing import Any
 
 from garrison import _standard
@@ -21,6 +22,8 @@ from garrison.manager._proxies import (
     AcquirerProxy,
     ArrayProxy,
     BarrierProxy,
+    BaseListProxy,
+    BasePoolProxy,
     ConditionProxy,
     DictProxy,
     EventProxy,
@@ -31,7 +34,6 @@ from garrison.manager._proxies import (
     ValueProxy,
 )
 from garrison.manager._shared_memory_manager import SharedMemoryManager, SharedMemoryServer
-from garrison.store import Array, Namespace, Value
 
 __all__ = [
     "AcquirerProxy",
@@ -39,7 +41,9 @@ __all__ = [
     "ArrayProxy",
     "AutoProxy",
     "BarrierProxy",
+    "BaseListProxy",
     "BaseManager",
+    "BasePoolProxy",
     "BaseProxy",
     "ConditionProxy",
     "DictProxy",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from multiprocessing import ProcessError, connection, context, process, util
+from multiprocessing import ProcessError, connection, context, managers, process, util
 from typing import TYPE_CHECKING, Any
 
 from garrison.manager import _clients, _proxy
@@ -42,7 +42,7 @@ _WRONG = {
 }
 
 
-class BaseManager:
+class BaseManager(managers.BaseManager):
     """Starts a server process whose objects others reach by proxy, as in `multiprocessing`.
 
     Parameters
@@ -82,8 +82,8 @@ class BaseManager:
     2
     """
 
-    _registry: Mapping[str, Registered] = {}
-    _Server: type[Server] = Server
+    _registry: Any = {}
+    _Server: Any = Server
 
     def __init__(
         self,
@@ -312,9 +312,9 @@ class BaseManager:
                 msg = f"method_to_typeid maps methods to types by name, not {name!r} to {made!r}"
                 raise TypeError(msg)
         entry = Registered(callable, None if exposed is None else tuple(exposed), types, chosen)
-        cls._registry[typeid] = entry  # type: ignore[index]
+        cls._registry[typeid] = entry
         if create_method:
-            setattr(cls, typeid, _maker(typeid, chosen))
+            setattr(cls, typeid, _maker(typeid, _proxy.adapted(chosen)))
 
 
 def _maker(typeid: str, proxytype: Any) -> Callable[..., Any]:

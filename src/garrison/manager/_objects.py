@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-__all__ = ["Entry", "Made", "Objects", "Registered", "public_methods"]
+__all__ = ["Entry", "Made", "NotExposed", "ObjectGone", "Objects", "Registered", "public_methods"]
 
 
 class Registered(NamedTuple):
@@ -109,7 +109,7 @@ class Objects:
             return self._entries[ident]
         except KeyError:
             msg = f"object {ident} is gone from this server: nobody had a proxy of it any more"
-            raise LookupError(msg) from None
+            raise ObjectGone(msg) from None
 
     def call(self, holder: Hashable, ident: str, method: str, args: Any, kwds: Any) -> Any:
         """Call a method that is exposed; what it returns may be `Made`, an object to be held."""
@@ -187,6 +187,10 @@ class Objects:
             f"  {ident}:       refcount={sum(entry.holders.values())}\n    {str(entry.object)[:75]}"
             for ident, entry in held
         )
+
+
+class ObjectGone(LookupError):
+    """An object that nobody had a proxy of any more."""
 
 
 class NotExposed(AttributeError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from multiprocessing import context, util
+from abc import ABCMeta
+from multiprocessing import context, managers, util
+from multiprocessing.managers import Token
 from typing import TYPE_CHECKING, Any
 
 from garrison.manager import _clients
@@ -13,28 +15,10 @@ if TYPE_CHECKING:
 
     from garrison.manager._objects import Made
 
-__all__ = ["AutoProxy", "BaseProxy", "MakeProxyType", "RebuildProxy", "Token"]
+__all__ = ["AutoProxy", "BaseProxy", "MakeProxyType", "RebuildProxy", "Token", "adapted"]
 
 
-class Token:
-    """Which object of which server: its type, the server's address, its number there."""
-
-    __slots__ = ("address", "id", "typeid")
-
-    def __init__(self, typeid: str, address: Any, id: str) -> None:  # noqa: A002 - the standard name
-        self.typeid, self.address, self.id = typeid, address, id
-
-    def __getstate__(self) -> tuple[str, Any, str]:
-        return self.typeid, self.address, self.id
-
-    def __setstate__(self, state: tuple[str, Any, str]) -> None:
-        self.typeid, self.address, self.id = state
-
-    def __repr__(self) -> str:
-        return f"Token(typeid={self.typeid!r}, address={self.address!r}, id={self.id!r})"
-
-
-class BaseProxy:
+class BaseProxy(managers.BaseProxy, metaclass=ABCMeta):
     """Stands for an object in a server; methods are called there.
 
     As in `multiprocessing.managers`. The object lives until its last proxy is gone, in whatever
@@ -59,7 +43,7 @@ class BaseProxy:
     7
     """
 
-    _exposed_: tuple[str, ...]
+    _exposed_: Any
 
     def __init__(
         self,
@@ -75,12 +59,22 @@ class BaseProxy:
         self._id = token.id
         self._manager = manager
         self._serializer = serializer
+        if authkey is None and manager is not None:
+            authkey = manager._authkey
         self._authkey = authkey
         self._owned_by_manager = manager_owned
         self._client = _clients.client(token.address, authkey, serializer)
         if incref:
             self._client.hold(self._id)
         self._watch()
+
+    def _connect(self) -> None:
+        """Be sure that the server is there; the connection is the process's."""
+        self._here()
+
+    def _incref(self) -> None:
+        """Keep the object for one more proxy."""
+        self._here().hold(self._id)
 
     def _watch(self) -> None:
         """Give the object back when this proxy is gone; hold it anew in a forked child."""
@@ -119,7 +113,7 @@ class BaseProxy:
         if self._manager is not None and made.typeid in self._manager._registry:
             proxytype = self._manager._registry[made.typeid][-1]
         token = Token(made.typeid, self._token.address, made.ident)
-        return (proxytype or AutoProxy)(
+        return adapted(proxytype or AutoProxy)(
             token,
             self._serializer,
             manager=self._manager,
@@ -136,10 +130,11 @@ class BaseProxy:
         kwds: dict[str, Any] = {"sender": self._here().send(self._id)}
         if context.get_spawning_popen() is not None:
             kwds["authkey"] = self._authkey
+        maker: Any = vars(type(self)).get("_standard", type(self))
         if getattr(self, "_isauto", False):
             kwds["exposed"] = self._exposed_
-            return RebuildProxy, (AutoProxy, self._token, self._serializer, kwds)
-        return RebuildProxy, (type(self), self._token, self._serializer, kwds)
+            maker = AutoProxy
+        return RebuildProxy, (maker, self._token, self._serializer, kwds)
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self._getvalue()
@@ -165,7 +160,24 @@ def RebuildProxy(  # noqa: N802 - the standard name
         client.hold(token.id)
     else:
         client.received(token.id, sender)
-    return func(token, serializer, incref=False, **kwds)
+    return adapted(func)(token, serializer, incref=False, **kwds)
+
+
+_adapted: dict[Any, Any] = {managers.BaseProxy: BaseProxy}
+
+
+def adapted(proxytype: Any) -> Any:
+    """Return what makes proxies of garrison's where `proxytype` makes the standard library's."""
+    if proxytype is managers.AutoProxy:
+        return AutoProxy
+    if not isinstance(proxytype, type) or not issubclass(proxytype, managers.BaseProxy):
+        return proxytype
+    if issubclass(proxytype, BaseProxy):
+        return proxytype
+    if proxytype not in _adapted:
+        own = {"__module__": proxytype.__module__, "_standard": proxytype}
+        _adapted[proxytype] = ABCMeta(proxytype.__name__, (proxytype, BaseProxy), own)
+    return _adapted[proxytype]
 
 
 def MakeProxyType(  # noqa: N802 - the standard name
@@ -177,7 +189,7 @@ def MakeProxyType(  # noqa: N802 - the standard name
     names = tuple(exposed)
     if (name, names) not in _cache:
         methods: dict[str, Any] = {method: _forwarding(method) for method in names}
-        _cache[name, names] = type(name, (BaseProxy,), {**methods, "_exposed_": names})
+        _cache[name, names] = ABCMeta(name, (BaseProxy,), {**methods, "_exposed_": names})
     return _cache[name, names]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from multiprocessing import managers
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from garrison.errors import GarrisonError
@@ -26,12 +27,8 @@ Outcome = tuple[Any, ...]
 """The fields of a reply, or those of a refusal."""
 
 
-class RemoteError(GarrisonError):
+class RemoteError(managers.RemoteError, GarrisonError):
     """The server could not do what it was asked for; the text is its traceback."""
-
-    def __str__(self) -> str:
-        line = "-" * 75
-        return f"\n{line}\n{self.args[0]}{line}"
 
 
 def described(error: BaseException, chosen: Serializer) -> tuple[str, str, bytes]:

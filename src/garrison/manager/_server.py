@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from multiprocessing import managers, process
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from garrison.manager import _clients
 from garrison.manager._limits import Limits
@@ -24,11 +25,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Server"]
 
+HERE = b"server"
+"""Holds what the server's own process has."""
 DRAIN = 5.0
 """Seconds that a server that was told to stop works on what it had taken."""
 
 
-class Server:
+class StopEvent(threading.Event):
+    """Ends the server when it is set."""
+
+    def __init__(self, stop: Callable[[], object]) -> None:
+        super().__init__()
+        self._stop = stop
+
+    def set(self) -> None:
+        """End the server."""
+        super().set()
+        self._stop()
+
+
+class Server(managers.Server):
     """Serves the objects of a manager in the process that runs it.
 
     Attributes
@@ -37,6 +53,10 @@ class Server:
         Where it listens.
     listener
         The socket.
+    registry
+        What it can make.
+    stop_event
+        Set it to end the server.
 
     Raises
     ------
@@ -57,14 +77,29 @@ class Server:
         if not isinstance(authkey, bytes):
             msg = f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes"
             raise TypeError(msg)
-        self._registry = dict(registry)
-        self._key = bytes(authkey)
+        self.registry: Any = dict(registry)
+        self.authkey = process.AuthenticationString(authkey)  # type: ignore[attr-defined]
+        self._prepare()
         self._serializer = serializer
         self._limits = limits or Limits()
         if not isinstance(address, Listener):
             address = Listener(address, self._limits)
         self.listener = address
         self.address = self.listener.address
+
+    def _prepare(self) -> None:
+        self.objects = Objects(self.registry)
+        self._loop: Loop | None = None
+        self.stop_event = StopEvent(self._stop)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a spawned server makes anew."""
+        made = {"objects", "_loop", "stop_event"}
+        return {name: value for name, value in vars(self).items() if name not in made}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._prepare()
 
     def serve_forever(self, *, parent: int | None = None) -> None:
         """Serve until somebody says `shutdown`, or this process is told to stop; then exit.
@@ -74,6 +109,7 @@ class Server:
         parent : int, optional
             The process without which nobody needs this server.
         """
+        process.current_process()._manager_server = self  # type: ignore[attr-defined]
         try:
             self.run(parent)
         except (KeyboardInterrupt, SystemExit):
@@ -84,34 +120,79 @@ class Server:
 
     def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until it is over; `ready` is called when a signal would end it in good order."""
-        objects = Objects(self._registry)
         service = Service()
-        loop = Loop(service, self._key, self._limits)
+        self._loop = loop = Loop(service, bytes(self.authkey), self._limits)
+        if self.stop_event.is_set():
+            self._stop()
         try:
             # Who is told to stop while it opens its store is to finish that first.
             with _ended_with(loop, parent), _stopped_by_signals(loop, parent):
-                self._furnish(loop, service, objects)
+                self._furnish(loop, service)
                 ready()
                 loop.run()
         finally:
+            self._loop = None
             service.ended()
             self.listener.socket.close()
             _clients.serve_no_more(self.address)
 
-    def _furnish(self, loop: Loop, service: Service, objects: Objects) -> None:
+    def _furnish(self, loop: Loop, service: Service) -> None:
         """Give a loop all that this server does."""
         loop.add_listener(self.listener.socket)
         # Whoever has no key must not have anything of his unpickled.
-        if self._key:
-            service.add(ObjectPart(loop, service, objects, find_serializer(self._serializer)))
+        if self.authkey:
+            chosen = find_serializer(self._serializer)
+            service.add(ObjectPart(loop, service, self.objects, chosen))
         for part in self._more(loop):
             service.add(part)
-        _clients.serve_here(self.address, objects, lambda: loop.stop(0.0, for_good=True))
-        _clients.know_key(self.address, self._key)
+        _clients.serve_here(self.address, self.objects, self.stop_event.set)
+        _clients.know_key(self.address, bytes(self.authkey))
 
     def _more(self, loop: Loop) -> tuple[Any, ...]:  # noqa: ARG002 - for those who have more
         """Return what else this server does."""
         return ()
+
+    def _stop(self) -> None:
+        loop = self._loop
+        if loop is not None:
+            loop.stop(0.0, for_good=True)
+
+    # -- what the standard library's class does for a connection, which is None here --------------
+
+    def create(self, c: Any, typeid: str, /, *args: Any, **kwds: Any) -> tuple[str, Any]:  # noqa: ARG002
+        """Make an object; return its number and the names of its methods."""
+        made = self.objects.create(HERE, typeid, args, kwds)
+        return made.ident, made.exposed
+
+    def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the names of what can be called."""
+        return tuple(sorted(self.objects.find(token.id).exposed))
+
+    def incref(self, c: Any, ident: str) -> None:  # noqa: ARG002
+        """Keep an object."""
+        self.objects.hold(HERE, ident)
+
+    def decref(self, c: Any, ident: str) -> None:  # noqa: ARG002
+        """Undo one `incref`, or `create`."""
+        self.objects.drop(HERE, ident)
+
+    def number_of_objects(self, c: Any) -> int:  # noqa: ARG002
+        """Return how many objects somebody holds."""
+        return len(self.objects)
+
+    def debug_info(self, c: Any) -> str:  # noqa: ARG002
+        """Describe the objects that somebody holds."""
+        return self.objects.debug_info()
+
+    def shutdown(self, c: Any) -> None:  # noqa: ARG002
+        """End the server."""
+        self.stop_event.set()
+
+    def _not_here(self, *_: object) -> NoReturn:
+        msg = "this server has one loop for all connections, and no thread for each"
+        raise NotImplementedError(msg)
+
+    accepter = handle_request = _handle_request = serve_client = accept_connection = _not_here
 
 
 @contextlib.contextmanager

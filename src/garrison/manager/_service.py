@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from garrison import _os
 from garrison.manager import _verbs as verbs
 from garrison.manager._callers import Callers
-from garrison.manager._objects import Made, NotExposed, Objects
+from garrison.manager._objects import Made, NotExposed, ObjectGone, Objects
 from garrison.manager._refusals import REMOTE, UNMADE, Outcome, described, is_failure
 from garrison.manager._ring import hang_up, serve
 
@@ -193,7 +193,7 @@ class ObjectPart(Part):
         try:
             args, kwds = self._serializer.loads(payload)
             made = self.objects.create(peer.name, typeid, args, kwds)
-        except Exception as error:
+        except BaseException as error:  # noqa: BLE001 - an exit of the user's code is not the server's
             # As in the standard library, where only what a method raises arrives as it is.
             _, text, data = described(error, self._serializer)
             return UNMADE, text, data
@@ -208,12 +208,9 @@ class ObjectPart(Part):
         try:
             args, kwds = self._serializer.loads(payload) if payload else ((), {})
             result = self.objects.call(holder, ident, method, args, kwds)
-        except (NotExposed, LookupError) as error:
-            # Of ours, or of the method's: what the user's own code raises arrives as it is.
-            if isinstance(error, NotExposed) or error.__traceback__.tb_next.tb_next is None:  # type: ignore[union-attr]
-                return REMOTE, traceback.format_exc(), b""
-            return described(error, self._serializer)
-        except Exception as error:
+        except (NotExposed, ObjectGone):
+            return REMOTE, traceback.format_exc(), b""
+        except BaseException as error:  # noqa: BLE001 - an exit of the user's code is not the server's
             return described(error, self._serializer)
         return self._written(result)
 

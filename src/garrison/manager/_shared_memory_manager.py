@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from multiprocessing import resource_tracker
+from multiprocessing import managers, resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from garrison.manager._base import BaseManager, State
@@ -53,7 +53,7 @@ def _unlink(name: str) -> None:
         block.unlink()
 
 
-class SharedMemoryServer(Server):
+class SharedMemoryServer(Server, managers.SharedMemoryServer):
     """A server that removes, when it ends, the blocks it knows of."""
 
     def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
@@ -64,8 +64,22 @@ class SharedMemoryServer(Server):
             for segments in _all:
                 segments.unlink()
 
+    def track_segment(self, c: Any, segment_name: str) -> None:  # noqa: ARG002 - as there
+        """Remove that block at the end."""
+        Segments().track(segment_name)
 
-class SharedMemoryManager(BaseManager):
+    def release_segment(self, c: Any, segment_name: str) -> None:  # noqa: ARG002 - as there
+        """Remove that block now."""
+        for segments in _all:
+            if segment_name in segments.names():
+                segments.release(segment_name)
+
+    def list_segments(self, c: Any) -> list[str]:  # noqa: ARG002 - as there
+        """Return the names of all blocks."""
+        return [name for segments in _all for name in segments.names()]
+
+
+class SharedMemoryManager(BaseManager, managers.SharedMemoryManager):
     """Makes blocks of shared memory that are removed when the manager ends.
 
     As `multiprocessing.managers.SharedMemoryManager`.
@@ -80,6 +94,19 @@ class SharedMemoryManager(BaseManager):
     """
 
     _Server = SharedMemoryServer
+
+    def __init__(self, *args: Any, **kwds: Any) -> None:
+        BaseManager.__init__(self, *args, **kwds)
+
+    def __del__(self) -> None:
+        """Nothing is to be said of it."""
+
+    def get_server(self) -> SharedMemoryServer:
+        """Return a server for this process to run: see its ``serve_forever`` and ``address``."""
+        self._must_be(State.INITIAL)
+        self._check_key()
+        server: SharedMemoryServer = self._plan(self._address)
+        return server
 
     def start(self, *args: Any, **kwds: Any) -> None:
         """Start the server process; see `BaseManager.start`."""

@@ -6,15 +6,19 @@ elsewhere they are reached through the server. The faces are the same.
 
 from __future__ import annotations
 
+import collections
+import queue
+import threading
+from multiprocessing import managers
 from typing import TYPE_CHECKING, Any
 
 from garrison import sync
 from garrison.manager import _clients
 from garrison.manager import _far_locks as far
+from garrison.manager import _proxies as proxies
 from garrison.manager._base import BaseManager, State
 from garrison.manager._keys import read_key
 from garrison.manager._promises import Pipeline
-from garrison.manager._proxies import IteratorProxy, PoolProxy
 from garrison.manager._store_server import StoreServer
 from garrison.pool import Pool
 from garrison.store import _contract, _home, transaction
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["SyncManager"]
 
 
-class SyncManager(BaseManager):
+class SyncManager(BaseManager, managers.SyncManager):
     """A store of shared containers, and locks to go with it.
 
     As `multiprocessing.managers.SyncManager`. On one machine, containers and locks are reached in
@@ -220,10 +224,10 @@ class SyncManager(BaseManager):
 
     # -- containers -------------------------------------------------------------------------------
 
-    def _make(self, kind: int, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
-        return self.store.make(kind, *args, name=name, **kwargs)
+    def _make(self, kind: int, *args: Any, name: str | None = None) -> Any:
+        return self.store.make(kind, *args, name=name)
 
-    def dict(self, *args: Any, **items: Any) -> Any:
+    def dict(self, /, *args: Any, **items: Any) -> Any:
         """Return a shared dict: ``dict(...)`` as the plain one, or ``dict("name", ...)``.
 
         With a name, it is the same one for everybody who asks for that name; what else is given
@@ -246,10 +250,10 @@ class SyncManager(BaseManager):
         """Return a shared deque; with a name, the same one for everybody who asks for it."""
         return self._make(_contract.DEQUE, iterable, maxlen, name=name)
 
-    def Counter(self, *args: Any, **counts: Any) -> Any:  # noqa: N802 - as collections.Counter
+    def Counter(self, /, *args: Any, **counts: Any) -> Any:  # noqa: N802 - as collections.Counter
         """Return shared counters: as `collections.Counter`, or ``Counter("name", ...)``."""
         name, rest = _named(args)
-        return self._make(_contract.COUNTER, *rest, name=name, **counts)
+        return self._make(_contract.COUNTER, collections.Counter(*rest, **counts), name=name)
 
     def Namespace(  # noqa: N802 - the standard name
         self, name: str | None = None, /, **attributes: Any
@@ -358,6 +362,27 @@ def _named(args: tuple[Any, ...]) -> tuple[str | None, tuple[Any, ...]]:
     return None, args
 
 
-SyncManager.register("Pool", Pool, PoolProxy)
-SyncManager.register("Iterator", proxytype=IteratorProxy, create_method=False)
+SyncManager.register("Pool", Pool, proxies.PoolProxy)
+SyncManager.register("Iterator", proxytype=proxies.IteratorProxy, create_method=False)
 SyncManager.register("AsyncResult", create_method=False)
+
+_PLAIN: dict[str, tuple[Any, Any]] = {
+    "Queue": (queue.Queue, None),
+    "JoinableQueue": (queue.Queue, None),
+    "Event": (threading.Event, proxies.EventProxy),
+    "Lock": (threading.Lock, proxies.AcquirerProxy),
+    "RLock": (threading.RLock, proxies.AcquirerProxy),
+    "Semaphore": (threading.Semaphore, proxies.AcquirerProxy),
+    "BoundedSemaphore": (threading.BoundedSemaphore, proxies.AcquirerProxy),
+    "Condition": (threading.Condition, proxies.ConditionProxy),
+    "Barrier": (threading.Barrier, proxies.BarrierProxy),
+    "list": (list, proxies.ListProxy),
+    "dict": (dict, proxies.DictProxy),
+    "Value": (managers.Value, proxies.ValueProxy),
+    "Array": (managers.Array, proxies.ArrayProxy),
+    "Namespace": (managers.Namespace, proxies.NamespaceProxy),
+}
+"""What the methods above make in shared memory; as types of `method_to_typeid`, plain objects."""
+for _typeid, (_callable, _proxytype) in _PLAIN.items():
+    SyncManager.register(_typeid, _callable, _proxytype, create_method=False)
+del _typeid, _callable, _proxytype

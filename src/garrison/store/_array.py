@@ -6,11 +6,12 @@ import math
 import operator
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from multiprocessing import managers
+from typing import Any
 
 from garrison.store import _contract
 from garrison.store._contract import END
-from garrison.store._face import Shown
+from garrison.store._face import Face, Shown
 from garrison.store._list import clamp, update_at
 from garrison.store._sequence import SequenceFace
 from garrison.store._transaction import atomic
@@ -18,7 +19,7 @@ from garrison.store._transaction import atomic
 __all__ = ["Array"]
 
 
-class Array(SequenceFace):
+class Array(SequenceFace, managers.ArrayProxy):
     """An `array.array` of fixed length in shared memory: as `multiprocessing.managers.Array`.
 
     Numbers have to fit its typecode, and are rounded as in C. Slices are plain arrays.
@@ -33,9 +34,11 @@ class Array(SequenceFace):
 
     __slots__ = ("_code", "_range")
     _KIND = _contract.ARRAY
+    _PROXY = "ArrayProxy"
+    _TYPEID = "Array"
     _code: str
     _range: tuple[Any, float, float]
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]
+    __hash__ = Face.__hash__
 
     @property
     def typecode(self) -> str:
@@ -157,7 +160,7 @@ class Array(SequenceFace):
     def _plain(self) -> array[Any]:
         return array(self.typecode, self.tolist())
 
-    def __deepcopy__(self, memo: Any) -> array[Any]:
+    def _getvalue(self) -> array[Any]:
         return self._plain()
 
     def __eq__(self, other: object) -> bool:
@@ -186,9 +189,6 @@ class Array(SequenceFace):
         return (
             self._plain() >= _plain(other) if isinstance(other, (array, Array)) else NotImplemented
         )
-
-    def __repr__(self) -> str:
-        return f"Array{str(self).removeprefix('array')}"
 
     def _parts(self, shown: Shown) -> str:
         entries = shown.entries(self)

@@ -33,7 +33,9 @@ class Counter(Dict):
 
     __slots__ = ()
     _KIND = _contract.COUNTER
-    __hash__: ClassVar[None] = None
+    _PROXY = "AutoProxy[Counter]"
+    _TYPEID = "Counter"
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __getitem__(self, key: Any) -> Any:
         return self._store.dict_get_or(self._c, key, 0)
@@ -91,7 +93,7 @@ class Counter(Dict):
     def _plain(self) -> Plain:
         return collections.Counter(super()._plain())
 
-    def __deepcopy__(self, memo: Any) -> Plain:
+    def _getvalue(self) -> Plain:
         return collections.Counter(self._store.snapshot(self._c))
 
     # --- Operators: what they return is plain -------------------------------------------------

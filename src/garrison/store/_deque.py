@@ -32,6 +32,8 @@ class Deque(SequenceFace):
 
     __slots__ = ("_most",)
     _KIND = _contract.DEQUE
+    _PROXY = "AutoProxy[deque]"
+    _TYPEID = "deque"
     _most: int
     __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
@@ -162,8 +164,8 @@ class Deque(SequenceFace):
         self._store.clear(self._c)
 
     def copy(self) -> deque[Any]:
-        """Return a plain deque with the same values; nested containers stay live."""
-        return self._plain()
+        """Return a plain deque; nested containers are plain as well."""
+        return self._getvalue()
 
     def _plain(self) -> deque[Any]:
         return deque(self._store.list_slice(self._c, 0, END), self.maxlen)
@@ -171,7 +173,7 @@ class Deque(SequenceFace):
     def _rewrite(self, values: Iterable[Any]) -> None:
         self._store.list_replace(self._c, 0, END, list(values))
 
-    def __deepcopy__(self, memo: Any) -> deque[Any]:
+    def _getvalue(self) -> deque[Any]:
         return deque(self._store.snapshot(self._c), self.maxlen)
 
     # --- Operators ----------------------------------------------------------------------------

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, ClassVar, cast
+from multiprocessing import managers
+from typing import Any, cast
 
 from garrison.store import _contract
 from garrison.store._contract import Optimistic, Scan, Store
 from garrison.store._face import MISSING, Face, Shown
 from garrison.store._transaction import atomic
-from garrison.store._views import Items, Keys, Values
+from garrison.store._views import Items, Keys
 
 __all__ = ["Dict"]
 
 
-class Dict(Face):
+class Dict(Face, managers.DictProxy):
     """A dict in shared memory; nested containers are live.
 
     Every method is one atomic step, in-place operators too. Iteration, and each view, walks over a
@@ -37,8 +38,10 @@ class Dict(Face):
 
     __slots__ = ()
     _KIND = _contract.DICT
+    _PROXY = "DictProxy"
+    _TYPEID = "dict"
     _CYCLE = "{...}"
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]
+    __hash__ = Face.__hash__
 
     # --- One key ------------------------------------------------------------------------------
 
@@ -148,16 +151,16 @@ class Dict(Face):
         return iter(self._store.scan(self._c, "keys", reverse=True))
 
     def keys(self) -> Keys:
-        """Return a set-like view of the keys."""
-        return Keys(self)
+        """Return a list of the keys, which knows the operators of sets as well."""
+        return Keys(self._store.scan(self._c, "keys"))
 
-    def values(self) -> Values:
-        """Return a view of the values."""
-        return Values(self)
+    def values(self) -> list[Any]:
+        """Return a list of the values."""
+        return list(self._store.scan(self._c, "values"))
 
     def items(self) -> Items:
-        """Return a set-like view of the pairs."""
-        return Items(self)
+        """Return a list of the pairs, which knows the operators of sets as well."""
+        return Items(self._store.scan(self._c, "items"))
 
     def clear(self) -> None:
         """Remove everything."""
@@ -172,8 +175,8 @@ class Dict(Face):
         self._store.dict_update(self._c, pairs)
 
     def copy(self) -> dict[Any, Any]:
-        """Return a plain dict with the same values; nested containers stay live."""
-        return self._plain()
+        """Return a plain dict; nested containers are plain as well."""
+        return self._getvalue()
 
     def _plain(self) -> dict[Any, Any]:
         return dict(_items(self))

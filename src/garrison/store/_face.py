@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 import types
+from multiprocessing import managers
 from typing import Any, ClassVar
 
 from garrison.store._contract import NAMES, Store
@@ -27,18 +28,22 @@ class _Missing:
 MISSING: Any = _Missing()
 
 
-class Face:
+class Face(managers.BaseProxy):
     """A container in a store, as this process uses it.
 
     Any number of faces may show the same container, in any process; they have nothing of it but
-    its number. Two faces of one container are equal.
+    its number. Two faces of one container are equal. To programs they are the proxies that a
+    manager of the standard library would give them.
     """
 
-    __slots__ = ("__weakref__", "_c", "_keeper", "_store")
+    __slots__ = ("_c", "_keeper", "_store")
 
     _keeper: object
     """What must live as long as this does."""
     _KIND: ClassVar[int]
+    _PROXY: ClassVar[str]
+    """The name of the proxy's type, and that of the object's, as `repr` shows them."""
+    _TYPEID: ClassVar[str]
     _CYCLE: ClassVar[str] = "[...]"
     """What is shown of it inside of itself."""
 
@@ -65,17 +70,47 @@ class Face:
         return isinstance(other, Face) and self.__container__() == other.__container__()
 
     def __copy__(self) -> Any:
-        return self._plain()
+        return self
 
     def __deepcopy__(self, memo: Any) -> Any:
+        return self._getvalue()
+
+    # -- what a proxy of the standard library has --------------------------------------------------
+
+    _serializer = "pickle"
+    _manager = _authkey = None
+
+    @property
+    def _id(self) -> str:
+        return f"{self._c:x}"
+
+    @property
+    def _token(self) -> managers.Token:
+        home = getattr(self._store.hooks, "home", None)
+        return managers.Token(self._TYPEID, getattr(home, "address", None), self._id)
+
+    def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 - the standard signature
+        """Call a method of the container: of the face itself, since nothing of it is elsewhere."""
+        if methodname in _FALLBACKS:
+            return _FALLBACKS[methodname](self._getvalue(), *args, **kwds)
+        method = None if methodname == "_callmethod" else getattr(self, methodname, None)
+        if method is None:
+            kind = type(self).__name__
+            msg = f"method {methodname!r} of {kind} object is not in exposed={getattr(self, '_exposed_', ())!r}"
+            raise managers.RemoteError(f"AttributeError: {msg}\n")
+        return method(*args, **kwds)
+
+    def _getvalue(self) -> Any:
+        """Return a plain copy; what is nested is plain as well, but for containers of their own."""
         return self._store.snapshot(self._c)
 
-    def _plain(self) -> Any:
-        """Return a plain object with the same contents; nested containers stay live."""
-        return self._store.snapshot(self._c)
+    def _connect(self) -> None:
+        """Nothing has to be connected."""
+
+    _incref = _after_fork = _connect
 
     def __repr__(self) -> str:
-        return f"{NAMES[self._KIND]}({self})"
+        return f"<{self._PROXY} object, typeid {self._TYPEID!r} at {id(self):#x}>"
 
     def __str__(self) -> str:
         return _shown.text(self)
@@ -131,6 +166,9 @@ class Shown(threading.local):
 
 
 _shown = Shown()
+
+_FALLBACKS: dict[str, Any] = {"#GETVALUE": lambda value: value, "__str__": str, "__repr__": repr}
+"""What every proxy answers of the object itself."""
 
 
 def position(index: Any, what: str) -> int:

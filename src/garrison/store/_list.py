@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, MutableSequence
-from typing import Any, ClassVar, NoReturn, cast
+from multiprocessing import managers
+from typing import Any, NoReturn, cast
 
 from garrison.store import _contract
 from garrison.store._contract import END, Optimistic, Store
@@ -15,7 +16,7 @@ from garrison.store._transaction import atomic
 __all__ = ["List"]
 
 
-class List(SequenceFace):
+class List(SequenceFace, managers.ListProxy):
     """A list in shared memory; nested containers are live.
 
     Every method is one atomic step, in-place operators and `sort` too. Iteration walks over a
@@ -32,7 +33,9 @@ class List(SequenceFace):
 
     __slots__ = ()
     _KIND = _contract.LIST
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]
+    _PROXY = "ListProxy"
+    _TYPEID = "list"
+    __hash__ = Face.__hash__
 
     # --- One item -----------------------------------------------------------------------------
 
@@ -137,8 +140,8 @@ class List(SequenceFace):
             self._rewrite(sorted(self._plain(), key=key, reverse=reverse))
 
     def copy(self) -> list[Any]:
-        """Return a plain list with the same values; nested containers stay live."""
-        return self._plain()
+        """Return a plain list; nested containers are plain as well."""
+        return self._getvalue()
 
     def _plain(self) -> list[Any]:
         return self._store.list_slice(self._c, 0, END)

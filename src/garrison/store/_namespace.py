@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from multiprocessing import managers
 from typing import Any
 
 from garrison.store import _contract
@@ -12,7 +13,7 @@ from garrison.store._face import Face, Shown
 __all__ = ["Namespace"]
 
 
-class Namespace(Face):
+class Namespace(Face, managers.NamespaceProxy):
     """An object whose attributes are shared; names that begin with an underscore are not.
 
     Parameters
@@ -23,8 +24,10 @@ class Namespace(Face):
         The container's number.
     """
 
-    __slots__ = ("__dict__",)
+    __slots__ = ()
     _KIND = _contract.NAMESPACE
+    _PROXY = "NamespaceProxy"
+    _TYPEID = "Namespace"
     _CYCLE = "Namespace(...)"
 
     # All that the face itself has begins with an underscore.
@@ -54,8 +57,10 @@ class Namespace(Face):
     def __dir__(self) -> list[str]:
         return [*object.__dir__(self), *self._store.scan(self._c, "keys")]
 
-    def __repr__(self) -> str:
-        return str(self)
+    def _getvalue(self) -> managers.Namespace:
+        plain = managers.Namespace()
+        vars(plain).update(self._store.snapshot(self._c))
+        return plain
 
     def _parts(self, shown: Shown) -> str:
         return f"Namespace({shown.attributes(self)})"

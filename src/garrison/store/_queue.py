@@ -42,7 +42,13 @@ class Queue(Face):
     """
 
     __slots__ = ("_most",)
+    _exposed_ = (
+        *("empty", "full", "get", "get_nowait", "join", "put", "put_nowait", "qsize", "shutdown"),
+        "task_done",
+    )
     _KIND = _contract.QUEUE
+    _PROXY = "AutoProxy[Queue]"
+    _TYPEID = "Queue"
     _most: int
 
     @property
@@ -213,7 +219,7 @@ class Queue(Face):
                     self._store.give_back(self._c, ticket)
             raise
         if not settled:
-            msg = f"{self!r} took a claimed item back before its block ended; it will come again"
+            msg = f"{self} took a claimed item back before its block ended; it will come again"
             raise ClaimLost(msg)
 
     def _claim(self, claimed: list[tuple[int, Any]]) -> None:
@@ -268,12 +274,9 @@ class Queue(Face):
         if self._store.in_transaction:
             msg = (
                 f"{name}() would wait for ever: inside of a transaction of ours nobody else can "
-                f"change {self!r}; call it with block=False, or before the transaction"
+                f"change {self}; call it with block=False, or before the transaction"
             )
             raise DeadlockError(msg)
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def _parts(self, shown: Shown) -> str:  # noqa: ARG002
         limit = f" of {self.maxsize}" if self.maxsize else ""
@@ -288,6 +291,8 @@ class JoinableQueue(Queue):
 
     __slots__ = ()
     _KIND = _contract.JOINABLE_QUEUE
+    _PROXY = "AutoProxy[JoinableQueue]"
+    _TYPEID = "JoinableQueue"
 
     def task_done(self) -> None:
         """Report that an item that was taken with `get` is dealt with.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableSet
 from collections.abc import Set as AbstractSet
+from multiprocessing import managers
 from typing import Any, ClassVar
 
 from garrison.store import _contract
@@ -12,8 +13,10 @@ from garrison.store._transaction import transaction
 
 __all__ = ["Set"]
 
+_SetProxy: Any = getattr(managers, "SetProxy", managers.BaseProxy)  # since Python 3.14
 
-class Set(Face):
+
+class Set(Face, _SetProxy):
     """A set in shared memory.
 
     Every method is one atomic step, in-place operators too. Iteration walks over a snapshot, in the
@@ -29,6 +32,8 @@ class Set(Face):
 
     __slots__ = ()
     _KIND = _contract.SET
+    _PROXY = "SetProxy"
+    _TYPEID = "set"
     _CYCLE = "{...}"
     __hash__: ClassVar[None] = None  # type: ignore[assignment]
 

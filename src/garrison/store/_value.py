@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from multiprocessing import managers
 from typing import Any
 
 from garrison.store import _contract
@@ -16,7 +17,7 @@ WHOLE = frozenset("bBhHiIlLqQ")
 """Typecodes of whole numbers."""
 
 
-class Value(Face):
+class Value(Face, managers.ValueProxy):
     """One value in shared memory; as `multiprocessing.managers.Value` it can be any object.
 
     Parameters
@@ -29,6 +30,8 @@ class Value(Face):
 
     __slots__ = ("_code",)
     _KIND = _contract.VALUE
+    _PROXY = "ValueProxy"
+    _TYPEID = "Value"
     _CYCLE = "Value(...)"
     _code: str
 
@@ -97,15 +100,9 @@ class Value(Face):
         """
         return update_at(self, 0, fn)
 
-    def _plain(self) -> Any:
-        return self.get()
-
-    def __deepcopy__(self, memo: Any) -> Any:
+    def _getvalue(self) -> managers.Value:
         (value,) = self._store.snapshot(self._c)
-        return value
-
-    def __repr__(self) -> str:
-        return str(self)
+        return managers.Value(self.typecode, value)
 
     def _parts(self, shown: Shown) -> str:
         return f"Value({self.typecode!r}, {shown.entries(self)})"

@@ -1,105 +1,45 @@
-"""`keys()`, `values()` and `items()` of a shared mapping.
+"""`keys()` and `items()` of a shared mapping.
 
-They follow the mapping as those of a dict do, and iterate over a snapshot. As a manager's of the
-standard library are lists, they can be indexed, added and compared with lists besides.
+They are lists, as those of a manager of the standard library are; the operators of sets, which
+those of a dict have, are there as well.
 """
 
 from __future__ import annotations
 
-import types
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
-from garrison.store._contract import Scan
-from garrison.store._face import _shown
-
-__all__ = ["Items", "Keys", "Values"]
+__all__ = ["Items", "Keys"]
 
 
-class View:
-    """A look at a mapping."""
+class SetLike(list[Any]):
+    """A list without duplicates. Set operations need hashable entries, as those of a dict do."""
 
-    __slots__ = ("_face",)
-    WHAT: ClassVar[str]
+    __slots__ = ()
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
-    def __init__(self, face: Any) -> None:
-        self._face = face
-
-    @property
-    def mapping(self) -> Any:
-        """The mapping, to be read only."""
-        return types.MappingProxyType(self._face)
-
-    def _scan(self, reverse: bool = False) -> Scan:
-        scan: Scan = self._face._store.scan(self._face._c, self.WHAT, reverse)
-        return scan
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._scan())
-
-    def __reversed__(self) -> Iterator[Any]:
-        return iter(self._scan(reverse=True))
-
-    def __len__(self) -> int:
-        return len(self._face)
-
-    def __getitem__(self, index: Any) -> Any:
-        return list(self)[index]
-
-    def __add__(self, other: Any) -> list[Any]:
-        return [*self, *other] if isinstance(other, (list, View)) else NotImplemented
-
-    def __radd__(self, other: Any) -> list[Any]:
-        return [*other, *self] if isinstance(other, list) else NotImplemented
-
-    def __eq__(self, other: object) -> bool:
-        return list(self) == other if isinstance(other, list) else NotImplemented
-
-    __hash__: Any = object.__hash__
-
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return list, (list(self),)
-
-    def __repr__(self) -> str:
-        return f"dict_{self.WHAT}([{_shown.entries(self._face, self.WHAT, '({}, {})')}])"
-
-
-class Values(View):
-    """The values of a mapping."""
-
-    __slots__ = ()
-    WHAT = "values"
-
-    def __contains__(self, value: object) -> bool:
-        return any(each is value or each == value for each in self)
-
-
-class _SetLike(View):
-    """Views that are sets as well. What an operator returns is a plain set."""
-
-    __slots__ = ()
-    __hash__ = None
-
-    def __contains__(self, entry: object) -> bool:
-        raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, AbstractSet):
-            return set(self) == set(other)
-        return super().__eq__(other)
+            return len(self) == len(other) and all(each in other for each in self)
+        return list.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
     def __lt__(self, other: Any) -> bool:
-        return set(self) < set(other) if isinstance(other, AbstractSet) else NotImplemented
+        return set(self) < set(other) if isinstance(other, AbstractSet) else super().__lt__(other)
 
     def __le__(self, other: Any) -> bool:
-        return set(self) <= set(other) if isinstance(other, AbstractSet) else NotImplemented
+        return set(self) <= set(other) if isinstance(other, AbstractSet) else super().__le__(other)
 
     def __gt__(self, other: Any) -> bool:
-        return set(self) > set(other) if isinstance(other, AbstractSet) else NotImplemented
+        return set(self) > set(other) if isinstance(other, AbstractSet) else super().__gt__(other)
 
     def __ge__(self, other: Any) -> bool:
-        return set(self) >= set(other) if isinstance(other, AbstractSet) else NotImplemented
+        return set(self) >= set(other) if isinstance(other, AbstractSet) else super().__ge__(other)
 
     def __and__(self, other: Any) -> set[Any]:
         return set(self).intersection(other)
@@ -125,38 +65,13 @@ class _SetLike(View):
         return set(self).isdisjoint(other)
 
 
-class Keys(_SetLike):
+class Keys(SetLike):
     """The keys of a mapping."""
 
     __slots__ = ()
-    WHAT = "keys"
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._face
 
 
-class Items(_SetLike):
-    """The pairs of a mapping. Set operations need hashable values, as those of a dict do."""
+class Items(SetLike):
+    """The pairs of a mapping."""
 
     __slots__ = ()
-    WHAT = "items"
-
-    def __contains__(self, item: object) -> bool:
-        if not isinstance(item, tuple) or len(item) != 2:  # noqa: PLR2004 - a pair
-            return False
-        found = self._face.get(item[0], _NOTHING)
-        return found is item[1] or bool(found == item[1])
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, AbstractSet):
-            return len(self) == len(other) and all(item in other for item in self)
-        return View.__eq__(self, other)
-
-    __hash__ = None
-
-
-_NOTHING = object()
-
-KeysView.register(Keys)
-ValuesView.register(Values)
-ItemsView.register(Items)

@@ -147,6 +147,7 @@ EXCLUDED = {
     "DequeTests.test_sizeof": PLAIN,
     "CounterTests.test_basics": PLAIN,
     "CounterTests.test_copy_subclass": COPY,
+    "CounterTests.test_copying": COPY,
     "CounterTests.test_helper_function": PLAIN,
     "CounterTests.test_inplace_operations": COPY,
 }

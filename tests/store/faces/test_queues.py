@@ -143,7 +143,7 @@ def test_a_claim_that_is_lost_is_reported(items: Any, store: Any) -> None:
 
 def test_how_it_is_shown(items: Any, small: Any) -> None:
     items.put(1)
-    assert repr(items) == f"<{type(items).__name__} with 1 items>"
+    assert str(items) == f"<{type(items).__name__} with 1 items>"
     assert str(small) == f"<{type(small).__name__} with 0 of 2 items>"
 
 

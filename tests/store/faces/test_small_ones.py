@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import operator
 import pickle
 import threading
 from array import array
 from collections import OrderedDict, UserDict
-from collections.abc import (
-    ItemsView,
-    KeysView,
-    MutableMapping,
-    MutableSequence,
-    MutableSet,
-    Sequence,
-    ValuesView,
-)
+from collections.abc import MutableMapping, MutableSequence, MutableSet, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,7 +31,7 @@ def test_attributes(store: Any) -> None:
     del space.x
     assert not hasattr(space, "x")
     assert {"get", "KIND", "store", "__repr__"} <= set(dir(space))
-    assert repr(space) == str(space) == "Namespace(KIND=3, get=2, store={'y': 4})"
+    assert str(space) == "Namespace(KIND=3, get=2, store={'y': 4})"
 
 
 def test_missing_attributes(store: Any) -> None:
@@ -51,7 +44,7 @@ def test_missing_attributes(store: Any) -> None:
     assert space._x == 1
     del space._x
     assert getattr(space, "x", 7) == 7
-    assert copy.deepcopy(make(store, _contract.NAMESPACE, a=[1])) == {"a": [1]}
+    assert vars(copy.deepcopy(make(store, _contract.NAMESPACE, a=[1]))) == {"a": [1]}
 
 
 # --- Value ------------------------------------------------------------------------------------
@@ -63,10 +56,10 @@ def test_a_value(store: Any) -> None:
     v.value = 3.14
     assert v.get() == 3.14
     v.set("anything")
-    assert repr(v) == str(v) == "Value('d', 'anything')"
+    assert str(v) == "Value('d', 'anything')"
     v.set([1])
     v.value.append(2)
-    assert copy.deepcopy(v) == [1, 2]
+    assert copy.deepcopy(v).get() == [1, 2]
 
 
 def test_atomic_steps_of_a_value(store: Any) -> None:
@@ -104,7 +97,7 @@ def test_an_array(store: Any) -> None:
     assert array("i", [7, 1, 2, 3, 5]) == numbers
     assert numbers < array("i", [8])
     assert (3 in numbers, numbers.index(2), numbers.count(5)) == (True, 2, 1)
-    assert repr(numbers) == "Array('i', [7, 1, 2, 3, 5])"
+    assert str(numbers) == "array('i', [7, 1, 2, 3, 5])"
     assert str(numbers) == "array('i', [7, 1, 2, 3, 5])"
     assert (numbers.typecode, numbers.tolist(), type(numbers.copy())) == (
         "i",
@@ -255,25 +248,18 @@ def test_mappings_of_all_sorts_are_taken(store: Any) -> None:
         d | [("a", 1)]
 
 
-def test_views(store: Any) -> None:
+def test_keys_values_and_items_are_lists_as_those_of_a_manager(store: Any) -> None:
     d = make(store, _contract.DICT, {"a": 1, "b": 2})
-    keys, values, items = d.keys(), d.values(), d.items()
-    d["c"] = [3]
-    assert repr(keys) == "dict_keys(['a', 'b', 'c'])"
-    assert repr(values) == "dict_values([1, 2, [3]])"
-    assert repr(items) == "dict_items([('a', 1), ('b', 2), ('c', [3])])"
-    assert keys == {"a", "b", "c"}
-    assert keys == d.keys() == dict(d).keys()
-    assert items == {"a": 1, "b": 2, "c": [3]}.items()
-    assert (keys.mapping["a"], len(values), ("c", [3]) in items) == (1, 3, True)
-    assert isinstance(keys, KeysView)
-    assert isinstance(values, ValuesView)
-    assert isinstance(items, ItemsView)
+    keys = d.keys()
+    d["c"] = 3
+    assert (keys, repr(keys), keys == {"a", "b"}) == (["a", "b"], "['a', 'b']", True)
+    assert (d.items(), str(d.items())) == (list(dict(d).items()), "[('a', 1), ('b', 2), ('c', 3)]")
+    assert json.dumps([d.keys(), d.values(), d.items()]).startswith('[["a", "b", "c"], [1, 2, 3], [')
+    assert type(pickle.loads(pickle.dumps(keys))) is list
+    del d["c"]
+    assert d.keys() == dict(d).keys()
+    assert d.items() == {"a": 1, "b": 2}.items()
     assert not keys.isdisjoint(["a"])
-
-
-def test_views_are_lists_too_as_those_of_a_manager(store: Any) -> None:
-    d = make(store, _contract.DICT, {"a": 1, "b": 2})
     assert d.values()[0] == 1
     assert d.keys()[-1:] == ["b"]
     assert d.values() == [1, 2]
@@ -293,7 +279,7 @@ def test_they_are_of_the_abstract_types(store: Any) -> None:
         face = make(store, kind)
         assert isinstance(face, abstract)
         assert all(hasattr(face, name) for name in abstract.__dict__ if name[:1] != "_")
-        assert face.__hash__ is None
+        assert (face.__hash__ is None) == (kind not in (_contract.DICT, _contract.LIST))
     assert isinstance(make(store, _contract.ARRAY, "i"), Sequence)
 
 

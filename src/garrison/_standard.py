@@ -23,9 +23,64 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+
+    class managers:  # noqa: N801 - a module
+        """What garrison's classes inherit; they rely on nothing of it."""
+
+        class BaseProxy: ...
+
+        class IteratorProxy(BaseProxy): ...
+
+        class AcquirerProxy(BaseProxy): ...
+
+        class ConditionProxy(AcquirerProxy): ...
+
+        class EventProxy(BaseProxy): ...
+
+        class BarrierProxy(BaseProxy): ...
+
+        class NamespaceProxy(BaseProxy): ...
+
+        class ValueProxy(BaseProxy): ...
+
+        class ArrayProxy(BaseProxy): ...
+
+        class DictProxy(BaseProxy): ...
+
+        class ListProxy(BaseProxy): ...
+
+        class PoolProxy(BaseProxy): ...
+
+        class Server: ...
+
+        class SharedMemoryServer(Server): ...
+
+        class BaseManager: ...
+
+        class SyncManager(BaseManager): ...
+
+        class SharedMemoryManager(BaseManager): ...
+
+        class RemoteError(Exception): ...
+
+        class Token:
+            def __init__(self, typeid: str, address: Any, id: str) -> None: ...  # noqa: A002
+
+            typeid: str
+            address: Any
+            id: str
+
+        AutoProxy: Any
+        Namespace: Any
+        Value: Any
+        Array: Any
+
 
 __all__ = ["become", "hide", "install", "is_installed", "is_replaced", "load", "mirror"]
+__all__ += ["managers"]
 
 _OURS = __package__
 _THEIRS = "multiprocessing"
@@ -44,6 +99,15 @@ def load(name: str) -> Any:
         with _lock, _originals():
             importlib.import_module(full)
     return _kept[full]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Load the module of which garrison's classes are kinds, when it is asked for."""
+        if name == "managers":
+            return load(name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def become(name: str) -> None:

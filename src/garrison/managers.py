@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from multiprocessing.managers import Array, Namespace, Value
 from typing import Any
 
 from garrison import _standard
+from garrison._standard import managers
 from garrison.manager import (
     AutoProxy,
     BaseManager,
@@ -34,6 +34,8 @@ from garrison.manager._proxies import (
     ValueProxy,
 )
 from garrison.manager._shared_memory_manager import SharedMemoryManager, SharedMemoryServer
+
+Array, Namespace, Value = managers.Array, managers.Namespace, managers.Value
 
 __all__ = [
     "AcquirerProxy",
@@ -70,6 +72,6 @@ for _name in __all__:
     _each: Any = globals()[_name]
     if _each.__module__.startswith("garrison.manager."):
         _each.__module__ = __name__
-del _name, _each
+del _name, _each, managers
 
 __getattr__, __dir__ = _standard.mirror(__name__, globals())

@@ -18,10 +18,7 @@ import pytest
 import garrison
 from garrison import _os
 from garrison.errors import ManagerLost
-from garrison.manager import (
-    BaseManager,  # TEMP
-    RemoteError,
-)
+from garrison.manager import BaseManager, RemoteError
 
 from . import things
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from multiprocessing import ProcessError, connection, context, managers, process, util
-from typing import TYPE_CHECKING, Any
+from multiprocessing import ProcessError, connection, context, process, util
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from garrison._standard import managers
 from garrison.manager import _clients, _proxy
 from garrison.manager import _verbs as verbs
 from garrison.manager._addresses import shown
@@ -82,7 +83,7 @@ class BaseManager(managers.BaseManager):
     2
     """
 
-    _registry: Any = {}
+    _registry: ClassVar[Any] = {}
     _Server: Any = Server
 
     def __init__(

@@ -7,10 +7,10 @@ nothing of them lives in a server.
 
 from __future__ import annotations
 
-from multiprocessing import managers
 from typing import Any, ClassVar
 
 from garrison import store
+from garrison._standard import managers
 from garrison.manager._proxy import BaseProxy, MakeProxyType
 
 __all__ = [
@@ -37,7 +37,7 @@ class IteratorProxy(managers.IteratorProxy, BaseProxy):
 class AcquirerProxy(managers.AcquirerProxy, BaseProxy):
     """Stands for a lock or a semaphore."""
 
-    _exposed_ = ("acquire", "release", "locked")
+    _exposed_: Any = ("acquire", "release", "locked")
 
     def locked(self) -> Any:
         """Whether somebody has it."""
@@ -76,14 +76,17 @@ _LIST = (
     *("__reversed__", "__rmul__", "__setitem__", "append", "clear", "copy", "count", "extend"),
     *("index", "insert", "pop", "remove", "reverse", "sort", "__imul__", "__iadd__"),
 )
-_POOL: Any = managers.PoolProxy._exposed_
+_POOL = (
+    *("apply", "apply_async", "close", "imap", "imap_unordered", "join"),
+    *("map", "map_async", "starmap", "starmap_async", "terminate"),
+)
 
 _BaseDict: Any = MakeProxyType("DictProxy", _DICT)
 BaseListProxy: Any = MakeProxyType("BaseListProxy", _LIST)
 BasePoolProxy: Any = MakeProxyType("PoolProxy", _POOL)
 
 
-class DictProxy(managers.DictProxy, _BaseDict):
+class DictProxy(managers.DictProxy, _BaseDict):  # type: ignore[misc] # made above
     """Stands for a plain dict; what it holds is copied."""
 
     _exposed_ = _DICT
@@ -94,7 +97,7 @@ class DictProxy(managers.DictProxy, _BaseDict):
         return self
 
 
-class ListProxy(managers.ListProxy, BaseListProxy):
+class ListProxy(managers.ListProxy, BaseListProxy):  # type: ignore[misc] # made above
     """Stands for a plain list; what it holds is copied."""
 
     _exposed_ = _LIST
@@ -104,7 +107,7 @@ class ListProxy(managers.ListProxy, BaseListProxy):
         return self
 
 
-class PoolProxy(managers.PoolProxy, BasePoolProxy):
+class PoolProxy(managers.PoolProxy, BasePoolProxy):  # type: ignore[misc] # made above
     """Stands for a pool."""
 
 

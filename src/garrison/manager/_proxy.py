@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import weakref
 from abc import ABCMeta
-from multiprocessing import context, managers, util
-from multiprocessing.managers import Token
+from multiprocessing import context, util
 from typing import TYPE_CHECKING, Any
 
+from garrison import _standard
+from garrison._standard import managers
 from garrison.manager import _clients
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from garrison.manager._objects import Made
 
 __all__ = ["AutoProxy", "BaseProxy", "MakeProxyType", "RebuildProxy", "Token", "adapted"]
+
+Token = managers.Token
 
 
 class BaseProxy(managers.BaseProxy, metaclass=ABCMeta):
@@ -47,7 +50,7 @@ class BaseProxy(managers.BaseProxy, metaclass=ABCMeta):
 
     def __init__(
         self,
-        token: Token,
+        token: managers.Token,
         serializer: str,
         manager: Any = None,
         authkey: bytes | None = None,
@@ -112,7 +115,7 @@ class BaseProxy(managers.BaseProxy, metaclass=ABCMeta):
     def _proxy_of(self, made: Made, proxytype: Any) -> Any:
         if self._manager is not None and made.typeid in self._manager._registry:
             proxytype = self._manager._registry[made.typeid][-1]
-        token = Token(made.typeid, self._token.address, made.ident)
+        token = managers.Token(made.typeid, self._token.address, made.ident)
         return adapted(proxytype or AutoProxy)(
             token,
             self._serializer,
@@ -150,8 +153,11 @@ class BaseProxy(managers.BaseProxy, metaclass=ABCMeta):
             return f"{repr(self)[:-1]}; '__str__()' failed>"
 
 
+_standard.hide(BaseProxy, "the process has one connection to a server", ("_mutex",))
+
+
 def RebuildProxy(  # noqa: N802 - the standard name
-    func: Callable[..., Any], token: Token, serializer: str, kwds: dict[str, Any]
+    func: Callable[..., Any], token: managers.Token, serializer: str, kwds: dict[str, Any]
 ) -> Any:
     """Make the proxy that a pickle tells of."""
     sender = kwds.pop("sender", None)
@@ -202,7 +208,7 @@ def _forwarding(method: str) -> Callable[..., Any]:
 
 
 def AutoProxy(  # noqa: N802 - the standard name
-    token: Token,
+    token: managers.Token,
     serializer: str,
     manager: Any = None,
     authkey: bytes | None = None,

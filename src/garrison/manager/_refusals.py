@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from multiprocessing import managers
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from garrison._standard import managers
 from garrison.errors import GarrisonError
 from garrison.pool._standard import RemoteTraceback
 

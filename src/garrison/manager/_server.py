@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 import threading
-from multiprocessing import managers, process
-from typing import TYPE_CHECKING, Any, NoReturn
+from multiprocessing import process
+from typing import TYPE_CHECKING, Any
 
+from garrison import _standard
+from garrison._standard import managers
 from garrison.manager import _clients
 from garrison.manager._limits import Limits
 from garrison.manager._listener import Listener
@@ -188,11 +190,8 @@ class Server(managers.Server):
         """End the server."""
         self.stop_event.set()
 
-    def _not_here(self, *_: object) -> NoReturn:
-        msg = "this server has one loop for all connections, and no thread for each"
-        raise NotImplementedError(msg)
 
-    accepter = handle_request = _handle_request = serve_client = accept_connection = _not_here
+_standard.hide(Server, "one loop serves all connections", ("public", "fallback_mapping"))
 
 
 @contextlib.contextmanager

@@ -193,7 +193,7 @@ class ObjectPart(Part):
         try:
             args, kwds = self._serializer.loads(payload)
             made = self.objects.create(peer.name, typeid, args, kwds)
-        except BaseException as error:  # noqa: BLE001 - an exit of the user's code is not the server's
+        except BaseException as error:
             # As in the standard library, where only what a method raises arrives as it is.
             _, text, data = described(error, self._serializer)
             return UNMADE, text, data
@@ -210,7 +210,7 @@ class ObjectPart(Part):
             result = self.objects.call(holder, ident, method, args, kwds)
         except (NotExposed, ObjectGone):
             return REMOTE, traceback.format_exc(), b""
-        except BaseException as error:  # noqa: BLE001 - an exit of the user's code is not the server's
+        except BaseException as error:
             return described(error, self._serializer)
         return self._written(result)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from multiprocessing import managers, resource_tracker
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
+from garrison._standard import managers
 from garrison.manager._base import BaseManager, State
 from garrison.manager._server import Server
 from garrison.memory import shared_memory as blocks

@@ -9,10 +9,10 @@ from __future__ import annotations
 import collections
 import queue
 import threading
-from multiprocessing import managers
 from typing import TYPE_CHECKING, Any
 
 from garrison import sync
+from garrison._standard import managers
 from garrison.manager import _clients
 from garrison.manager import _far_locks as far
 from garrison.manager import _proxies as proxies

@@ -35,7 +35,7 @@ class Counter(Dict):
     _KIND = _contract.COUNTER
     _PROXY = "AutoProxy[Counter]"
     _TYPEID = "Counter"
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment,misc]
 
     def __getitem__(self, key: Any) -> Any:
         return self._store.dict_get_or(self._c, key, 0)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from multiprocessing import managers
 from typing import Any, cast
 
+from garrison._standard import managers
 from garrison.store import _contract
 from garrison.store._contract import Optimistic, Scan, Store
 from garrison.store._face import MISSING, Face, Shown
@@ -176,7 +176,8 @@ class Dict(Face, managers.DictProxy):
 
     def copy(self) -> dict[Any, Any]:
         """Return a plain dict; nested containers are plain as well."""
-        return self._getvalue()
+        plain: dict[Any, Any] = self._getvalue()
+        return plain
 
     def _plain(self) -> dict[Any, Any]:
         return dict(_items(self))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import operator
 import threading
 import types
-from multiprocessing import managers
 from typing import Any, ClassVar
 
+from garrison import _standard
+from garrison._standard import managers
 from garrison.store._contract import NAMES, Store
 
 __all__ = ["MISSING", "Face"]
@@ -86,7 +87,7 @@ class Face(managers.BaseProxy):
 
     @property
     def _token(self) -> managers.Token:
-        home = getattr(self._store.hooks, "home", None)
+        home: Any = getattr(getattr(self._store, "hooks", None), "home", None)
         return managers.Token(self._TYPEID, getattr(home, "address", None), self._id)
 
     def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 - the standard signature
@@ -95,10 +96,14 @@ class Face(managers.BaseProxy):
             return _FALLBACKS[methodname](self._getvalue(), *args, **kwds)
         method = None if methodname == "_callmethod" else getattr(self, methodname, None)
         if method is None:
-            kind = type(self).__name__
-            msg = f"method {methodname!r} of {kind} object is not in exposed={getattr(self, '_exposed_', ())!r}"
+            kind, exposed = type(self).__name__, getattr(self, "_exposed_", ())
+            msg = f"method {methodname!r} of {kind} object is not in exposed={exposed!r}"
             raise managers.RemoteError(f"AttributeError: {msg}\n")
         return method(*args, **kwds)
+
+    def _plain(self) -> Any:
+        """Return a plain object with the same contents; nested containers stay live."""
+        return self._store.snapshot(self._c)
 
     def _getvalue(self) -> Any:
         """Return a plain copy; what is nested is plain as well, but for containers of their own."""
@@ -120,6 +125,9 @@ class Face(managers.BaseProxy):
         return f"<{NAMES[self._KIND]} {self._c}>"
 
     __class_getitem__: Any = classmethod(types.GenericAlias)
+
+
+_standard.hide(Face, "nothing of it lives in a server")
 
 
 class Shown(threading.local):

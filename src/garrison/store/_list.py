@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, MutableSequence
-from multiprocessing import managers
 from typing import Any, NoReturn, cast
 
+from garrison._standard import managers
 from garrison.store import _contract
 from garrison.store._contract import END, Optimistic, Store
 from garrison.store._face import Face, Shown
@@ -141,7 +141,8 @@ class List(SequenceFace, managers.ListProxy):
 
     def copy(self) -> list[Any]:
         """Return a plain list; nested containers are plain as well."""
-        return self._getvalue()
+        plain: list[Any] = self._getvalue()
+        return plain
 
     def _plain(self) -> list[Any]:
         return self._store.list_slice(self._c, 0, END)

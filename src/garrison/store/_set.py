@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableSet
 from collections.abc import Set as AbstractSet
-from multiprocessing import managers
 from typing import Any, ClassVar
 
+from garrison._standard import managers
 from garrison.store import _contract
 from garrison.store._face import Face, Shown
 from garrison.store._transaction import transaction
@@ -16,7 +16,7 @@ __all__ = ["Set"]
 _SetProxy: Any = getattr(managers, "SetProxy", managers.BaseProxy)  # since Python 3.14
 
 
-class Set(Face, _SetProxy):
+class Set(Face, _SetProxy):  # type: ignore[misc] # of newer Pythons
     """A set in shared memory.
 
     Every method is one atomic step, in-place operators too. Iteration walks over a snapshot, in the

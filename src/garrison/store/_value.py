@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from multiprocessing import managers
 from typing import Any
 
+from garrison._standard import managers
 from garrison.store import _contract
 from garrison.store._face import Face, Shown
 from garrison.store._list import update_at

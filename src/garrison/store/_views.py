@@ -16,7 +16,7 @@ class SetLike(list[Any]):
     """A list without duplicates. Set operations need hashable entries, as those of a dict do."""
 
     __slots__ = ()
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return list, (list(self),)

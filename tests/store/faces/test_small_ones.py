@@ -254,7 +254,9 @@ def test_keys_values_and_items_are_lists_as_those_of_a_manager(store: Any) -> No
     d["c"] = 3
     assert (keys, repr(keys), keys == {"a", "b"}) == (["a", "b"], "['a', 'b']", True)
     assert (d.items(), str(d.items())) == (list(dict(d).items()), "[('a', 1), ('b', 2), ('c', 3)]")
-    assert json.dumps([d.keys(), d.values(), d.items()]).startswith('[["a", "b", "c"], [1, 2, 3], [')
+    assert json.dumps([d.keys(), d.values(), d.items()]).startswith(
+        '[["a", "b", "c"], [1, 2, 3], ['
+    )
     assert type(pickle.loads(pickle.dumps(keys))) is list
     del d["c"]
     assert d.keys() == dict(d).keys()

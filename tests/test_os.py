@@ -232,26 +232,39 @@ def test_a_heap_is_never_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _os.region_size(8) == 1 << 24
 
 
+def stat(pid: int, parent: int, state: str = "S", name: str = "x") -> str:
+    between = " ".join(["0"] * 15)
+    return f"{pid} ({name}) {state} {parent} 7 8 {between} 1234 0\n"
+
+
 def test_a_process_name_cannot_confuse(tree: Tree) -> None:
-    tree({"proc/12/stat": "12 (a) S 1 (b) Z 34) R 5 12 7\n", "proc/self/stat": "?"})
-    assert _os.stat_fields(12) == ["R", "5", "12", "7"]
-    assert _os.stat_fields(13) == []
-    assert _os.children(5) == [12]
+    tree({"proc/12/stat": stat(12, 5, "R", "a) S 1 (b) Z 34"), "proc/self/stat": "?"})
+    assert _os.look_at(12) == ("R", 5, 7, 8, 1234)
+    assert _os.look_at(13) is None
+    assert (_os.parent_of(12), _os.start_ticks(12)) == (5, 1234)
+    assert (_os.parent_of(13), _os.start_ticks(13)) == (0, 0)
 
 
-def test_families_of_processes(tree: Tree) -> None:
+def test_children_are_found_with_and_without_the_kernels_list(tree: Tree) -> None:
     parents = {2: 1, 3: 2, 4: 3, 5: 1, 6: 4}
-    tree({f"proc/{pid}/stat": f"{pid} (x) S {parent} 1\n" for pid, parent in parents.items()})
+    tree({f"proc/{pid}/stat": stat(pid, parent) for pid, parent in parents.items()})
     assert sorted(_os.children(1)) == [2, 5]
-    assert sorted(_os.descendants(2)) == [3, 4, 6]
-    assert _os.descendants(6) == []
+    tree({"proc/1/task/1/children": "2 5 9 "})
+    assert _os.children(1) == [2, 5, 9]
+
+
+def test_a_handler_is_seen_from_outside(tree: Tree) -> None:
+    mask = 1 << signal.SIGTERM - 1
+    tree({"proc/3/status": f"Name:\tx\nSigIgn:\t0\nSigCgt:\t{mask:016x}\n"})
+    assert _os.has_handler(3, signal.SIGTERM)
+    assert not _os.has_handler(3, signal.SIGHUP)
+    assert not _os.has_handler(4, signal.SIGTERM)
 
 
 def test_a_signal_to_nobody_is_no_error() -> None:
     with subprocess.Popen(["true"]) as process:
         process.wait()
     assert not _os.kill_quietly(process.pid, signal.SIGKILL)
-    assert not _os.kill_quietly(process.pid, signal.SIGKILL, group=True)
     assert _os.wait_gone(process.pid, 10)
 
 
@@ -260,15 +273,3 @@ def test_waiting_for_the_end_of_a_process() -> None:
         assert not _os.wait_gone(process.pid, 0)
         assert _os.kill_quietly(process.pid, signal.SIGKILL)
         assert _os.wait_gone(process.pid, 10)
-
-
-def test_the_descendants_of_a_process_are_killed() -> None:
-    # The shell's child speaks once it is there, and ends only by force.
-    script = "sh -c 'echo ready; exec sleep 60' & wait"
-    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as shell:
-        assert shell.stdout is not None
-        assert shell.stdout.readline() == b"ready\n"
-        family = _os.descendants(shell.pid)
-        assert family
-        assert _os.kill_descendants(shell.pid)
-        assert all(_os.wait_gone(pid, 0) for pid in family)

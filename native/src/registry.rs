@@ -56,7 +56,16 @@ struct HeaderShared {
     rows: AtomicU32,
     /// The bell that is rung when a process is known to have died: who waits looks again.
     deaths: AtomicU32,
+    /// Counters of children that were given out, see `numbers`.
+    counters: AtomicU32,
+    /// How many children a process has had, for their names. Each process that has pools takes one;
+    /// two may share one after many, and then only skip numbers.
+    numbers: [AtomicU32; COUNTERS],
 }
+
+/// Counters of children in one family.
+const COUNTERS: usize = 512;
+const _: () = assert!(size_of::<HeaderShared>() <= PAGE);
 
 /// Written by the process that holds the slot's byte.
 #[repr(C, align(64))]
@@ -488,6 +497,19 @@ impl Registry {
     /// The bell to sleep on beside one's own word.
     pub fn deaths(&self) -> &AtomicU32 {
         &self.head().deaths
+    }
+
+    /// A counter for the children of one process, whose next number is `next`.
+    pub fn allot_counter(&self, next: u32) -> usize {
+        let head = self.head();
+        let counter = head.counters.fetch_add(1, Ordering::Relaxed) as usize % COUNTERS;
+        head.numbers[counter].fetch_max(next, Ordering::Relaxed);
+        counter
+    }
+
+    /// The next number of a counter.
+    pub fn next_number(&self, counter: usize) -> u32 {
+        self.head().numbers[counter % COUNTERS].fetch_add(1, Ordering::Relaxed)
     }
 
     /// Tell everybody who waits that some process has died: they look whether it concerns them.

@@ -18,6 +18,10 @@ pub const CAPACITY: usize = 1 << 20;
 /// A pickled call of a small function fits; so does its result.
 pub const INLINE: usize = 96;
 pub const RESULT_INLINE: usize = 144;
+/// Ends of workers that are remembered for whoever asks for an exit code.
+pub const EXITS: usize = 256;
+/// Daemonic children of one worker that are written down.
+pub const CHILDREN: usize = 16;
 /// Cells are reserved in groups, so that a submit rarely makes a system call.
 const RESERVE: usize = 1 << 8;
 
@@ -54,6 +58,8 @@ pub struct HeaderShared {
     _pad: [u32; 4],
     pub bell: BellShared,
     pub rings: [RingShared; 2],
+    /// [supervisor] How workers ended: the incarnation, and its exit code as an i32.
+    pub exits: [AtomicU64; EXITS],
 }
 
 /// A worker's place in the pool. The supervisor writes `incarnation`, `pid` and `over`; the worker
@@ -72,8 +78,16 @@ pub struct SlotShared {
     pub initialized: AtomicU32,
     pub tasks: AtomicU64,
     /// When the present item must be finished, in ns of the monotonic clock; 0 if never.
+    ///
+    /// While the worker was stopped the supervisor may put it off, by an exchange.
     pub deadline: AtomicU64,
-    _pad: [u64; 10],
+    /// When its process started, in the clock ticks of /proc/PID/stat; 0 if it is not known.
+    pub started: AtomicU64,
+    /// [supervisor] Its number among all children of the program: `ForkPoolWorker-7`.
+    pub number: AtomicU32,
+    /// Daemonic children of the worker: they end with it.
+    pub children: [AtomicU32; CHILDREN],
+    _pad: [u32; 1],
 }
 
 /// One task. One writer at a time: who that is, says the state (see `protocol`).
@@ -121,7 +135,7 @@ pub struct CellShared {
 const _: () = {
     assert!(size_of::<SlotShared>() == 128);
     assert!(size_of::<CellShared>() == 384);
-    assert!(size_of::<HeaderShared>() == 768);
+    assert!(size_of::<HeaderShared>() == 768 + 8 * EXITS);
 };
 
 pub const BROKEN: u32 = 1;
@@ -164,6 +178,18 @@ pub fn rewind(cell: &CellShared) {
 /// The item that is being worked on.
 pub fn item(cell: &CellShared) -> u32 {
     cell.index.load(Ordering::Acquire) & !STOLEN
+}
+
+/// Remember how an incarnation ended.
+pub fn note_exit(header: &HeaderShared, who: u32, exitcode: i32) {
+    let entry = u64::from(who) << 32 | u64::from(exitcode as u32);
+    header.exits[who as usize % EXITS].store(entry, Ordering::Release);
+}
+
+/// How an incarnation ended, if that is not too long ago.
+pub fn exit_of(header: &HeaderShared, who: u32) -> Option<i32> {
+    let entry = header.exits[who as usize % EXITS].load(Ordering::Acquire);
+    (entry >> 32 == u64::from(who)).then_some(entry as u32 as i32)
 }
 
 /// This process's view of a table.

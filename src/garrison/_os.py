@@ -11,13 +11,14 @@ import errno
 import functools
 import math
 import os
-import select
-import signal
 import struct
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+from garrison import _core
 
 if sys.platform == "win32":
     msg = (
@@ -144,46 +145,99 @@ def _counter(path: Path, key: str) -> list[int]:
     return [int(word[1]) for word in words if len(word) == 2 and word[0] == key]  # noqa: PLR2004
 
 
-def children(pid: int) -> list[int]:
-    """Processes whose parent is `pid`, by one look at ``/proc``."""
-    return [child for child, parent in _parents().items() if parent == pid]
+class Seen(NamedTuple):
+    """A process as ``/proc/PID/stat`` shows it."""
+
+    state: str
+    parent: int
+    group: int
+    session: int
+    started: int
+    """Clock ticks from the machine's start to the process's own."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, or could."""
+        return self.state not in "ZX"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal has stopped it."""
+        return self.state == "T"
 
 
-def descendants(pid: int) -> list[int]:
-    """Children, grandchildren and so on of `pid`."""
-    parents = _parents()
-    found: list[int] = []
-    generation = [pid]
-    while generation:
-        generation = [child for child, parent in parents.items() if parent in generation]
-        found.extend(generation)
-    return found
-
-
-def _parents() -> dict[int, int]:
-    parents = {}
-    for entry in os.listdir(PROC):
-        if entry.isdigit():
-            fields = stat_fields(int(entry))
-            if fields:
-                parents[int(entry)] = int(fields[1])
-    return parents
-
-
-def stat_fields(pid: int) -> list[str]:
-    """Fields of ``/proc/PID/stat`` from the state on; empty if there is no such process."""
-    text = _read(PROC / str(pid) / "stat")
-    # The name in parentheses may contain anything, parentheses and spaces included.
-    return text.rpartition(")")[2].split()
-
-
-def kill_quietly(pid: int, number: int, *, group: bool = False) -> bool:
-    """Send a signal to a process, or to its whole group; False if there is nobody."""
+def look_at(pid: int) -> Seen | None:
+    """Look at one process; None if there is none, or no ``/proc``."""
     try:
-        if group:
-            os.killpg(pid, number)
-        else:
-            os.kill(pid, number)
+        file = os.open(f"{PROC}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = os.read(file, 4096)
+    except OSError:  # gone meanwhile
+        return None
+    finally:
+        os.close(file)
+    # The name in parentheses may contain anything, parentheses and spaces included.
+    fields = text.rpartition(b")")[2].split()
+    return Seen(fields[0].decode(), *(int(fields[at]) for at in (1, 2, 3, 19)))
+
+
+def processes() -> dict[int, Seen]:
+    """Look at every process there is."""
+    try:
+        names = os.listdir(PROC)
+    except OSError:
+        return {}
+    looks = ((int(name), look_at(int(name))) for name in names if name.isdigit())
+    return {pid: seen for pid, seen in looks if seen is not None}
+
+
+def start_ticks(pid: int) -> int:
+    """When a process started, which tells it from others of its number; 0 if there is none."""
+    seen = look_at(pid)
+    return seen.started if seen else 0
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent of a process; 0 if there is no such process."""
+    seen = look_at(pid)
+    return seen.parent if seen else 0
+
+
+def children(pid: int) -> list[int]:
+    """Return the children of a process whose other threads have none."""
+    try:
+        file = os.open(f"{PROC}/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        # Some kernels do not list them.
+        return [child for child, seen in processes().items() if seen.parent == pid]
+    try:
+        parts = iter(lambda: os.read(file, 1 << 16), b"")
+        return [int(child) for child in b"".join(parts).split()]
+    except OSError:
+        return []
+    finally:
+        os.close(file)
+
+
+def signals_of(pid: int, which: str) -> int:
+    """Return a mask of ``/proc/PID/status``: "SigCgt" has those with a handler."""
+    for line in _read(PROC / str(pid) / "status").splitlines():
+        if line.startswith(f"{which}:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def has_handler(pid: int, number: int) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    return bool(signals_of(pid, "SigCgt") >> (number - 1) & 1)
+
+
+def kill_quietly(pid: int, number: int) -> bool:
+    """Send a signal to a process; False if there is nobody."""
+    try:
+        os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         return False
     return True
@@ -196,28 +250,20 @@ def wait_gone(pid: int, seconds: float) -> bool:
     except ProcessLookupError:
         return True
     try:
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        return bool(poll.poll(max(0.0, seconds) * 1000))
+        return is_readable(fd, seconds)
     finally:
         os.close(fd)
 
 
-def kill_descendants(pid: int, seconds: float = 2.0) -> bool:
-    """Kill all that descend from `pid`, until nothing does. They must end up as its children."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        alive = [each for each in descendants(pid) if stat_fields(each)[:1] not in ([], ["Z"])]
-        if not alive:
+def is_readable(fd: int, seconds: float) -> bool:
+    """Wait until a descriptor has something to read, or is at its end."""
+    deadline = time.monotonic() + seconds
+    while True:
+        left = deadline - time.monotonic()
+        if _core.poll([fd], max(0.0, left) * 1000):
             return True
-        for each in alive:
-            kill_quietly(each, signal.SIGKILL)
-        for each in alive:
-            wait_gone(each, end - time.monotonic())
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-    return False
+        if left <= 0:
+            return False
 
 
 def region_size(processes: int) -> int:

@@ -86,6 +86,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("OUTCOME_LOST", parent::OUTCOME_LOST)?;
     module.add_function(wrap_pyfunction!(process::die_with_parent, module)?)?;
     module.add_function(wrap_pyfunction!(process::adopt_orphans, module)?)?;
+    module.add_function(wrap_pyfunction!(process::poll, module)?)?;
+    module.add_function(wrap_pyfunction!(process::send_quietly, module)?)?;
+    module.add_function(wrap_pyfunction!(process::allot_counter, module)?)?;
+    module.add_function(wrap_pyfunction!(process::next_number, module)?)?;
     module.add_function(wrap_pyfunction!(journal::split, module)?)?;
     module.add_function(wrap_pyfunction!(journal::pack, module)?)?;
     module.add("OUTCOME_EACH", worker::OUTCOME_EACH)?;

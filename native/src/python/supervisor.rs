@@ -59,9 +59,12 @@ impl Supervisor {
         self.who
     }
 
-    /// A new incarnation for a slot, before its process exists.
-    fn enlist(&self, slot: usize) -> PyResult<u32> {
-        enlist(&self.table, slot)
+    /// A new incarnation for a slot, before its process exists: `number` is in its name.
+    #[pyo3(signature = (slot, number=0))]
+    fn enlist(&self, slot: usize, number: u32) -> PyResult<u32> {
+        let who = enlist(&self.table, slot)?;
+        self.table.slot(slot).number.store(number, Ordering::Release);
+        Ok(who)
     }
 
     fn set_pid(&self, slot: usize, pid: u32) {
@@ -69,12 +72,13 @@ impl Supervisor {
     }
 
     /// The incarnation in this slot is dead. After its tasks were answered for.
-    #[pyo3(signature = (slot, *, lost=true))]
-    fn bury(&self, slot: usize, lost: bool) {
+    #[pyo3(signature = (slot, *, lost=true, exitcode=-libc::SIGKILL))]
+    fn bury(&self, slot: usize, lost: bool, exitcode: i32) {
         let place = self.table.slot(slot);
         let header = self.table.header();
-        place.over.store(1, Ordering::Release);
         let who = place.incarnation.load(Ordering::Relaxed);
+        table::note_exit(header, who, exitcode);
+        place.over.store(1, Ordering::Release);
         let _ = header.bell.spinner.compare_exchange(who, 0, Ordering::SeqCst, Ordering::SeqCst);
         header.losses.fetch_add(u32::from(lost), Ordering::Relaxed);
         header.deaths.fetch_add(1, Ordering::AcqRel);
@@ -120,9 +124,9 @@ impl Supervisor {
         table::rewind(cell);
         cell.journal_at.store(0, Ordering::Relaxed);
         cell.journal_items.store(0, Ordering::Relaxed);
-        self.enter_again(number)?;
+        // Before anybody can take it: its result must not come before the count.
         self.table.header().retried.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        self.enter_again(number)
     }
 
     /// Put a cell into the ring of second attempts.
@@ -170,6 +174,17 @@ impl Supervisor {
         let state = peek(&self.table.cell(cell).state);
         let holds = state.tag == CLAIMED && state.who == who;
         holds && deadline != 0 && deadline <= super::now()
+    }
+
+    /// The worker in this slot was stopped: give its task so many nanoseconds more.
+    fn put_off(&self, slot: usize, nanoseconds: u64) {
+        let deadline = &self.table.slot(slot).deadline;
+        let seen = deadline.load(Ordering::Acquire);
+        if seen != 0 {
+            let later = seen.saturating_add(nanoseconds);
+            // If the worker has gone on meanwhile, it has written a new one.
+            let _ = deadline.compare_exchange(seen, later, Ordering::AcqRel, Ordering::Relaxed);
+        }
     }
 
     /// (the earliest deadline of all workers or 0, the shortest timeout ever asked for or 0), in ns.
@@ -223,6 +238,8 @@ fn enlist(table: &table::Table, number: usize) -> PyResult<u32> {
     slot.initialized.store(0, Ordering::Relaxed);
     slot.tasks.store(0, Ordering::Relaxed);
     slot.deadline.store(0, Ordering::Relaxed);
+    slot.started.store(0, Ordering::Relaxed);
+    slot.children.iter().for_each(|child| child.store(0, Ordering::Relaxed));
     slot.over.store(0, Ordering::Relaxed);
     slot.incarnation.store(who, Ordering::Release);
     // After the slot: whoever counts incarnations must find each of them alive or over.

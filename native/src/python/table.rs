@@ -110,6 +110,19 @@ impl Table {
         info.set_item("initialized", slot.initialized.load(Ordering::Acquire) != 0)?;
         info.set_item("tasks", slot.tasks.load(Ordering::Relaxed))?;
         info.set_item("deadline", slot.deadline.load(Ordering::Acquire))?;
+        info.set_item("started", slot.started.load(Ordering::Acquire))?;
+        info.set_item("number", slot.number.load(Ordering::Acquire))?;
         Ok(info)
+    }
+
+    /// The exit code of an incarnation, if it has ended and not too many have since.
+    fn exit_of(&self, who: u32) -> Option<i32> {
+        table::exit_of(self.shared.header(), who)
+    }
+
+    /// Daemonic children that the worker in this slot has started.
+    fn children(&self, number: usize) -> Vec<u32> {
+        let children = &self.shared.slot(number).children;
+        children.iter().map(|pid| pid.load(Ordering::Acquire)).filter(|&pid| pid != 0).collect()
     }
 }

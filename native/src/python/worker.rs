@@ -11,7 +11,7 @@ use crate::heap::Heap;
 use crate::protocol::{end, Ordering, State, DONE};
 use crate::segment::generation;
 use crate::spin::Spin;
-use crate::table::{self, begin, CellShared, RESULT_INLINE, RUNNING};
+use crate::table::{self, begin, CellShared, RESULT_INLINE, RUNNING, TERMINATING};
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
@@ -64,6 +64,31 @@ impl Worker {
             spin: Spin::new(),
             generation: generation(),
         })
+    }
+
+    /// Whether a task was taken whose result has not been handed in.
+    #[getter]
+    fn busy(&self) -> bool {
+        self.lock().claim.is_some()
+    }
+
+    /// Tasks that this worker has taken.
+    #[getter]
+    fn taken(&self) -> u64 {
+        self.lock().tasks
+    }
+
+    /// When this process started, in the clock ticks of /proc/PID/stat.
+    fn set_started(&self, ticks: u64) {
+        self.table.slot(self.slot).started.store(ticks, Ordering::Release);
+    }
+
+    /// Write down the daemonic children that end with this process; as many as there is room for.
+    fn set_children(&self, pids: Vec<u32>) {
+        let places = &self.table.slot(self.slot).children;
+        for (at, place) in places.iter().enumerate() {
+            place.store(pids.get(at).copied().unwrap_or(0), Ordering::Release);
+        }
     }
 
     /// The initializer is done.
@@ -337,6 +362,9 @@ impl Worker {
     }
 
     fn claim(&self, py: Python<'_>) -> PyResult<Option<(u32, State)>> {
+        if self.table.header().phase.load(Ordering::Acquire) == TERMINATING {
+            return Ok(None);
+        }
         if let Some(claim) = self.table.claim(self.who) {
             return Ok(Some(claim));
         }

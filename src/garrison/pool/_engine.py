@@ -16,6 +16,7 @@ import pickle
 import sys
 import time
 from functools import partial
+from multiprocessing.process import current_process
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
@@ -24,6 +25,7 @@ from garrison.memory import _room
 from garrison.pool import _functions, _portrait, _wire, _worker
 from garrison.supervisor import Crew, Supervision
 from garrison.supervisor._handle import SLICE
+from garrison.supervisor._identity import shared_counter, uncounted
 from garrison.supervisor._main_module import main_path, preparation_data
 from garrison.supervisor._recruit import Recruit
 from garrison.supervisor._supervisor import at_work
@@ -85,9 +87,11 @@ class Engine:
         if fork:
             crew = Crew(processes, make, _worker.work, args, name)
         else:
-            process = partial(_not_daemonic, make, target=at_work, args=(_worker.work, args))
+            process = partial(_daemonic, make, target=at_work, args=(_worker.work, args))
             recruit = Recruit(method, process, self.registry.dumps_at_start, preparation_data)
             crew = Crew(processes, recruit, _worker.work, (), name, **_preload(method))
+        me: Any = current_process()
+        crew.identity, crew.counter = me._identity, shared_counter()
         self.supervision = Supervision(self.table, crew, fork=fork)
 
     def start(self) -> None:
@@ -340,10 +344,11 @@ def _short(value: object) -> str:
 _PREFIX = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}
 
 
-def _not_daemonic(make: Callable[..., BaseProcess], **kwds: Any) -> BaseProcess:
-    """Make a worker's process object. Whoever makes it may be daemonic; a worker has children."""
-    process = make(**kwds)
-    process.daemon = False
+def _daemonic(make: Callable[..., BaseProcess], **kwds: Any) -> BaseProcess:
+    """Make the process object that stands for all workers: each gets a number of its own."""
+    with uncounted():
+        process = make(**kwds)
+    process.daemon = True
     return process
 
 

@@ -12,8 +12,9 @@ import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from garrison import _core
+from garrison import _core, _os
 from garrison.pool import _functions, _wire
+from garrison.supervisor._identity import allow_children
 from garrison.supervisor._supervisor import DUMP_SIGNAL
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def work(
     faulthandler.enable(file=last_words, all_threads=False)
     faulthandler.register(DUMP_SIGNAL, file=last_words, all_threads=False, chain=False)
     worker = _core.Worker(table, slot, who)
+    worker.set_started(_os.start_ticks(os.getpid()))
+    allow_children(worker.set_children)
     _core.crash_point("worker.started")
     _functions.remember_module("__main__")
     _seed(seed, number)
@@ -83,7 +86,7 @@ def _initialize(start: Start, last_words: int) -> None:
             if "numpy" in sys.modules:
                 # The initializer has had its chance to seed it.
                 _pending_seed.clear()
-    except SystemExit:
+    except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
         text = "the initializer failed\n" + "".join(traceback.format_exception(error))
@@ -93,9 +96,24 @@ def _initialize(start: Start, last_words: int) -> None:
 
 
 def _serve(worker: _core.Worker, lifetime: int | None) -> None:
+    """Serve until the pool is over. Ctrl-C ends a task, and never a worker between two tasks."""
     functions: dict[int, Callable[..., Any]] = {}
+    while True:
+        try:
+            if worker.busy:
+                # It came between a task's claim and its result.
+                interrupted = _wire.encode_error(KeyboardInterrupt())
+                worker.publish(_wire.ERROR, interrupted, None)
+            _serve_on(worker, functions, lifetime)
+        except KeyboardInterrupt:
+            continue
+        return
+
+
+def _serve_on(
+    worker: _core.Worker, functions: dict[int, Callable[..., Any]], lifetime: int | None
+) -> None:
     take, publish = worker.take, worker.publish
-    served = 0
     while (task := take()) is not None:
         outcome, payload, buffers = _run(worker, functions, task)
         del task
@@ -107,8 +125,7 @@ def _serve(worker: _core.Worker, lifetime: int | None) -> None:
             # Its traceback would not fit either: only what a cell holds can be sent now.
             publish(_wire.NO_ROOM, str(error).encode()[:CELL], None)
         del payload, buffers
-        served += 1
-        if served == lifetime:
+        if lifetime is not None and worker.taken >= lifetime:
             worker.retire()
             return
 

@@ -31,7 +31,7 @@ def sweep_folders() -> None:
     """Remove the folders of processes that were killed while they opened a store."""
     for entry in os.scandir(tempfile.gettempdir()):
         pid = entry.name.removeprefix(OPENING).partition("-")[0]
-        if entry.name.startswith(OPENING) and pid.isdigit() and not _os.stat_fields(int(pid)):
+        if entry.name.startswith(OPENING) and pid.isdigit() and not _os.start_ticks(int(pid)):
             shutil.rmtree(entry.path, ignore_errors=True)
 
 

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import pickle
-import select
 import signal
 import threading
 from multiprocessing import connection
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from garrison import _core, _os
 from garrison.errors import PoolBroken
 from garrison.memory import Inherited
-from garrison.supervisor import _recruit, _spawn, _supervisor
+from garrison.supervisor import _ending, _identity, _kernel, _recruit, _spawn, _supervisor
 from garrison.supervisor._importing import check_not_importing
 
 if TYPE_CHECKING:
@@ -110,20 +109,20 @@ class Supervision:
             raise
 
     def _describe(self, ours: Connection, theirs: Connection) -> Any:
-        process: Any
+        self.crew = dataclasses.replace(self.crew, mask=tuple(_kernel.blocked()))
         if self.fork:
             _core.family()  # so that the workers share locks which are made later
             args: tuple[Any, ...] = (self.table, theirs, ours, None, os.getpid(), self.crew)
-            process = _spawn.ForkedSupervisor(target=_main, args=args, name="PoolSupervisor")
+            make: Any = _spawn.ForkedSupervisor
         else:
             shape = (self.table.slots, self.table.region_len)
             family, family_fd = _core.family()
             inherited = Inherited(self.table.fd), family, Inherited(family_fd)
             args = (shape, theirs, None, inherited, os.getpid(), self.crew)
-            process = _spawn.SpawnedSupervisor(target=_main, args=args, name="PoolSupervisor")
-        # It is made in a daemonic process, perhaps, and must have children all the same.
-        process.daemon = False
-        return process
+            make = _spawn.SpawnedSupervisor
+        with _identity.uncounted():
+            # Not daemonic, though whoever makes it may be: it has children.
+            return make(target=_main, args=args, name="PoolSupervisor", daemon=False)
 
     def _receive(self, seconds: float) -> tuple[str, Any]:
         channel = self._channel
@@ -152,17 +151,15 @@ class Supervision:
         fd = self._pidfd
         if fd is None:
             return True
-        poll = select.poll()
-        poll.register(fd, select.POLLIN)
-        return bool(poll.poll(max(0.0, seconds) * 1000))
+        return _os.is_readable(fd, seconds)
 
     def kick(self) -> None:
         """Have the supervisor look at the table now."""
         with self._lock, contextlib.suppress(OSError):
             channel = self._channel
             # Full: then it has been kicked already, and reads when it can.
-            if channel is not None and _takes_more(channel.fileno()):
-                os.write(channel.fileno(), b".")
+            if channel is not None:
+                _core.send_quietly(channel.fileno(), b".")
 
     def check(self) -> None:
         """Replace a dead supervisor, or say why the pool is broken. Called while waiting."""
@@ -181,12 +178,15 @@ class Supervision:
         """Whether the supervisor left because its work was done, or was told to."""
         return self.table.finished or self.table.phase == _supervisor.TERMINATING
 
-    def _reason(self) -> str:
+    def _read_news(self) -> None:
         while True:
             kind, detail = self._receive(0)
             if kind == "gone":
                 break
             self._news.append((kind, detail))
+
+    def _reason(self) -> str:
+        self._read_news()
         broken = [str(detail) for kind, detail in self._news if kind == "broken"]
         return broken[0] if broken else "its workers cannot start"
 
@@ -215,9 +215,8 @@ class Supervision:
             pid = info["pid"]
             if not pid or info["over"]:
                 continue
-            fields = _os.stat_fields(pid)
-            # A worker leads its own group; whoever got its number meanwhile hardly does.
-            if fields and fields[0] != "Z" and int(fields[2]) == pid:
+            # Whoever has got its number meanwhile has not started when it did.
+            if info["started"] and _os.start_ticks(pid) == info["started"]:
                 _os.kill_quietly(pid, signal.SIGKILL)
                 _os.wait_gone(pid, 10.0)
             with contextlib.suppress(ChildProcessError):
@@ -238,11 +237,17 @@ class Supervision:
 
     def _end(self) -> None:
         self.kick()
-        if not self.join(2 * _supervisor.GRACE + 2.0) and self.pid is not None:
+        gone = self.join(2 * _ending.GRACE + 2.0) or (self._is_ending() and self.join(LIMIT))
+        if not gone and self.pid is not None:
             _os.kill_quietly(self.pid, signal.SIGKILL)
             self.join(10.0)
         self._bury_crew()
         self._close()
+
+    def _is_ending(self) -> bool:
+        """Whether the supervisor waits for workers that have a handler for SIGTERM."""
+        self._read_news()
+        return any(kind == "ending" for kind, _ in self._news)
 
     def _close(self, *, wait: bool = False) -> None:
         """Reap first, forget last: after an interrupt the next call finishes the job."""
@@ -265,12 +270,6 @@ class Supervision:
             self._channel = None
 
 
-def _takes_more(fd: int) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(0))
-
-
 def _abandon(process: Any) -> None:
     """End a process whose start was interrupted."""
     popen = getattr(process, "_popen", None)
@@ -279,6 +278,8 @@ def _abandon(process: Any) -> None:
         popen.wait(10.0)
 
 
+LIMIT = _ending.LONG_GRACE + 5.0
+"""Seconds that a supervisor has which says that it waits for workers."""
 SLICE = 0.1
 """Seconds between two looks at the supervisor while waiting for a task. Nobody can wake the parent
 when the supervisor and all its workers are killed at once, so it must look by itself."""

@@ -23,6 +23,8 @@ import traceback
 from multiprocessing import popen_fork, process, spawn, util
 from typing import TYPE_CHECKING, Any
 
+from garrison.supervisor import _kernel
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.process import BaseProcess
@@ -80,13 +82,22 @@ class Carried:
     def __init__(self, method: str, preparation: bytes, process: bytes) -> None:
         self.method, self.preparation, self.process = method, preparation, process
 
-    def run(self, name: str, identity: tuple[int, ...], log: int, sentinel: int | None) -> int:
+    def run(
+        self,
+        name: str,
+        identity: tuple[int, ...],
+        mask: tuple[int, ...],
+        log: int,
+        sentinel: int | None,
+    ) -> int:
         """Be the process; return its exit code. Failures to begin are told in `log` as well."""
         # A spawned process does not do this: it was not forked.
         util._finalizer_registry.clear()  # type: ignore[attr-defined]
         util._run_after_forkers()  # type: ignore[attr-defined]
         try:
-            made = self._unpickle(name)
+            with _kernel.quiet_interrupt():
+                _kernel.set_mask(mask)
+                made = self._unpickle(name)
         except BaseException as error:
             text = "a worker cannot start\n" + "".join(traceback.format_exception(error))
             os.write(log, text.encode(errors="replace"))

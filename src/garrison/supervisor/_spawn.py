@@ -25,6 +25,7 @@ from multiprocessing import (
 )
 from typing import TYPE_CHECKING, Any
 
+from garrison.supervisor import _kernel
 from garrison.supervisor._recruit import Forked, run_to_the_end
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ _PREPARED = ("authkey", "dir", "name", "orig_dir", "start_method", "sys_argv", "
 def _start(own: Any) -> None:
     """As `BaseProcess.start`, without its ban on children of daemons and its register."""
     own._check_closed()
-    own._popen = own._Popen(own)
+    with _kernel.block_signals(), _kernel.plain_fork():
+        own._popen = own._Popen(own)
     own._sentinel = own._popen.sentinel
     del own._target, own._args, own._kwargs
 
@@ -68,10 +70,6 @@ class ForkedSupervisor(context.ForkProcess):
         _start(self)
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        if null:
-            os.close(null)
         mine: Any = process
         own: Any = self
         mine._process_counter = itertools.count(1)
@@ -140,7 +138,8 @@ class FreshPopen(popen_spawn_posix.Popen):
             os.close(data_read)
             os.close(child_dies_write)
         self.finalizer = util.Finalize(self, _close_fds, (data_write, child_dies_read))
-        with os.fdopen(data_write, "wb", closefd=False) as file:
+        no_signal = _kernel.block_signals((_kernel.SIGPIPE,))
+        with no_signal, os.fdopen(data_write, "wb", closefd=False) as file:
             file.write(message)
 
 

@@ -5,24 +5,24 @@
     start ──▶ fork every worker ──▶ report to the parent
       ┌──────────────────────────────────────────────┐
       │ wait   SIGCHLD | a word of the parent | the parent's end | the next deadline
-      │ reap   who died? answer for its tasks: again, or lost with a reason; bury; replace
+      │ reap   who died? answer for its tasks: again, or lost with a reason; its children; replace
       │ late   stack, stop, look again, kill: only ever the task that is late
       └──────────────────────────────────────────────┘
     end   the parent is gone or wants it: workers, their children, itself
 
-It is never in the way of a task: workers and parent meet in the task table. If it is killed, its
-workers die with it and the parent starts a successor, which finds in the table what they held.
+It is in the program's process group and session, as the workers are, and blocks every signal that
+a terminal sends: what they mean is for the program to decide. It is never in the way of a task:
+workers and parent meet in the task table. If it is killed, its workers die with it and the parent
+starts a successor, which finds in the table what they held.
 """
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # typeshed has none
 import contextlib
 import dataclasses
 import gc
 import os
 import pickle
-import select
 import signal
 import time
 import traceback
@@ -32,9 +32,12 @@ from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
+from garrison.supervisor import _identity, _kernel
 from garrison.supervisor._decide import Exit, Starts, fate, own_frames
+from garrison.supervisor._ending import end_workers
 from garrison.supervisor._importing import begin_work
 from garrison.supervisor._recruit import Carried, Forked
+from garrison.supervisor._strays import Strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,20 +47,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "at_work", "supervise"]
 
-# `signal.signal` makes an enum of what it returns; that alone touches, and so copies, forty pages
-# in each process that was forked just now.
-set_handler = _signal.signal
-SIGCHLD, SIGHUP, SIGINT, SIGTERM = (
-    int(number) for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-)
-SIG_DFL, SIG_IGN = int(signal.SIG_DFL), int(signal.SIG_IGN)
-
 RUNNING, CLOSING, TERMINATING = range(3)
 DUMP_SIGNAL = signal.SIGRTMAX - 5
-GRACE = 1.0
-"""Seconds that a worker has between SIGTERM and SIGKILL."""
 DUMP_TIME = 0.05
 """Seconds that a late worker has to write its stack."""
+PAUSE = 0.5
+"""Seconds between two looks at a late task whose program is stopped as a whole."""
 LAST_WORDS = 64 << 10
 
 
@@ -73,11 +68,17 @@ class Crew:
     """Runs in a worker: ``work(table, slot, who, number, last_words, *args)``."""
     args: tuple[Any, ...]
     name: str = "PoolWorker"
+    identity: tuple[int, ...] = ()
+    """That of the process which has the pool; a worker's has one number more."""
+    counter: tuple[_core.Id, int] | None = None
+    """Where the numbers in the workers' names are drawn."""
+    mask: tuple[int, ...] = ()
+    """Signals that the program has blocked."""
     preload: tuple[str, ...] = ()
     main_path: str | None = None
     """The main module, if it is to be imported before workers are forked."""
     numbers: int = 0
-    """Workers that were started by a predecessor: names and seeds go on from there."""
+    """Workers that were started by a predecessor: seeds go on from there."""
 
 
 @dataclasses.dataclass
@@ -89,7 +90,7 @@ class _Post:
     process: Any = None
     pid: int = 0
     who: int = 0
-    stopped: bool = False
+    stopped_at: float = 0.0
     settled: bool = False
     asked_at: float = 0.0
     condemned: bool = False
@@ -97,6 +98,10 @@ class _Post:
     @property
     def filled(self) -> bool:
         return self.pid != 0
+
+    @property
+    def stopped(self) -> bool:
+        return self.stopped_at != 0
 
 
 def supervise(table: _core.Table, channel: Connection, parent: int, crew: Crew) -> None:
@@ -136,6 +141,9 @@ class Supervisor:
         self.completed_then = 0
         self.claims = 0
         self.orphaned = False
+        self.strays = Strays()
+        self.woken_at = time.monotonic()
+        self.continued = self.paused = False
         self._prepare()
 
     # --- Setting up -----------------------------------------------------------------------
@@ -147,26 +155,20 @@ class Supervisor:
                 os.fstat(fd)
             except OSError:
                 os.open(os.devnull, os.O_RDWR)
-        # A group of its own: Ctrl-C in the terminal is for the parent, which then decides.
-        with contextlib.suppress(OSError):
-            os.setpgid(0, 0)
         _core.adopt_orphans()
         self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # An event loop of the parent may have left its own descriptor here.
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
-        set_handler(SIGCHLD, lambda *_: None)
-        # What a terminal sends when it closes is for the parent as well.
-        set_handler(SIGHUP, SIG_IGN)
-        set_handler(SIGINT, SIG_IGN)
-        set_handler(SIGTERM, self._on_term)
+        self.handlers = {
+            _kernel.SIGCHLD: _kernel.set_handler(_kernel.SIGCHLD, lambda *_: None),
+            _kernel.SIGCONT: _kernel.set_handler(_kernel.SIGCONT, self._on_continue),
+        }
+        _kernel.unblock(self.handlers)
         self.parent_fd = os.pidfd_open(self.parent)
-        self.poll = select.poll()
-        for fd in (self.wake_read, self.channel.fileno(), self.parent_fd):
-            self.poll.register(fd, select.POLLIN)
         gc.freeze()
 
-    def _on_term(self, *_: object) -> None:
-        self.orphaned = True
+    def _on_continue(self, *_: object) -> None:
+        self.continued = True
 
     def run(self) -> None:
         """Keep the crew at work until it is over."""
@@ -176,13 +178,14 @@ class Supervisor:
         except Forked:
             raise
         except BaseException as error:
-            self._end_workers(grace=0)
+            self._end_workers(forced=True)
             _report(self.channel, "failed", error)
             return
         _report(self.channel, "started", None)
         self.oom_kills = _os.oom_kills()
         while not self._over():
             self._wait()
+            self._resume()
             self._reap()
             self._end_the_late()
             self._replace()
@@ -216,20 +219,21 @@ class Supervisor:
             self._start(post)
         except OSError as error:
             # No process to be had at the moment: try again shortly, up to the limit.
-            time.sleep(0.01)
+            _core.poll([], 10)
             self._start_failed(f"cannot start a worker: {error}")
             return False
         self._enter(post)
         return True
 
     def _start(self, post: _Post) -> None:
-        post.who = self.words.enlist(post.slot)
+        number = self._draw()
+        post.who = self.words.enlist(post.slot, number)
         os.ftruncate(post.last_words, 0)
         os.lseek(post.last_words, 0, os.SEEK_SET)
         self.started += 1
-        name = f"{self.crew.name}-{self.started}"
         # Programs ask `current_process()._identity` which worker they are in.
-        identity = (self.started,)
+        identity = (*self.crew.identity, number)
+        name = _identity.name_of(self.crew.name, identity)
         if isinstance(self.crew.workers, Carried):
             post.process = self._fork(post, self.crew.workers, name, identity)
         else:
@@ -241,7 +245,9 @@ class Supervisor:
         args = (self, os.getpid(), post.slot, post.who, self.started, post.last_words)
         process = make(target=_become_worker, args=args)
         process.name, process._identity = name, identity
-        process.start()
+        process.daemon = True
+        with _kernel.plain_fork():
+            process.start()
         # Known to multiprocessing, it would be reaped by the next start, and not be seen to end.
         known: Any = mp_process
         known._children.discard(process)
@@ -251,7 +257,7 @@ class Supervisor:
         """Fork a worker that leaves these frames, and begins where this interpreter did."""
         supervisor = os.getpid()
         util._flush_std_streams()  # type: ignore[attr-defined]
-        pid = os.fork()
+        pid = _kernel.fork()
         if pid:
             return Child(pid)
         global _place  # noqa: PLW0603 - one per process, set once
@@ -261,12 +267,16 @@ class Supervisor:
         except BaseException:
             traceback.print_exc()
             os._exit(1)
-        raise Forked(carried.method, partial(carried.run, name, identity, post.last_words))
+        run = partial(carried.run, name, identity, self.crew.mask, post.last_words)
+        raise Forked(carried.method, run)
+
+    def _draw(self) -> int:
+        return _identity.draw(self.crew.counter) if self.crew.counter else self.started + 1
 
     def _enter(self, post: _Post) -> None:
         post.pid = post.process.pid
-        post.stopped = post.settled = post.condemned = False
-        post.asked_at = 0.0
+        post.settled = post.condemned = False
+        post.stopped_at = post.asked_at = 0.0
         self.words.set_pid(post.slot, post.pid)
 
     def _start_failed(self, why: str) -> None:
@@ -290,7 +300,7 @@ class Supervisor:
         if limit is None:
             self.words.doze(True)
             limit = self._time_left()
-        ready = dict(self.poll.poll(limit))
+        ready = _core.poll([self.wake_read, self.channel.fileno(), self.parent_fd], limit)
         self.words.doze(False)
         if self.wake_read in ready:
             with contextlib.suppress(BlockingIOError):
@@ -299,6 +309,20 @@ class Supervisor:
             self._hear()
         if self.parent_fd in ready:
             self.orphaned = True
+
+    def _resume(self) -> None:
+        """Charge no task with the time that this process may have been stopped for."""
+        now = time.monotonic()
+        if self.continued:
+            self.continued = False
+            for post in self.posts:
+                if post.filled and not post.stopped:
+                    self._put_off(post, now - self.woken_at)
+        self.woken_at = now
+
+    def _put_off(self, post: _Post, seconds: float) -> None:
+        self.words.put_off(post.slot, int(seconds * 1e9))
+        post.asked_at = 0.0
 
     def _hear(self) -> None:
         """Take the parent's words. What they are about stands in the table."""
@@ -316,6 +340,8 @@ class Supervisor:
             return 0
         if any(post.asked_at for post in self.posts):
             return DUMP_TIME * 1000 / 2
+        if self.paused:
+            return PAUSE * 1000
         earliest, shortest = self.words.deadlines()
         if not shortest:
             return None
@@ -330,9 +356,13 @@ class Supervisor:
     # --- Deaths ---------------------------------------------------------------------------
 
     def _reap(self) -> None:
+        # Ctrl-C may come before a worker is done with its initializer; that is no failed start.
+        if _kernel.was_sent(_kernel.SIGINT):
+            self.starts.succeeded()
+        options = os.WNOHANG | os.WUNTRACED | os.WCONTINUED
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+                pid, status = _kernel.waitpid(-1, options)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -346,7 +376,10 @@ class Supervisor:
                 self._bury(post, os.waitstatus_to_exitcode(status))
 
     def _note_stopped(self, post: _Post, *, stopped: bool) -> None:
-        post.stopped = stopped
+        now = time.monotonic()
+        if post.stopped and not stopped:
+            self._put_off(post, now - post.stopped_at)
+        post.stopped_at = now if stopped else 0.0
         self.words.set_stopped(sum(each.stopped for each in self.posts))
 
     def _bury(self, post: _Post, exitcode: int) -> None:
@@ -354,9 +387,7 @@ class Supervisor:
         held = self.words.held_by(post.who)
         in_order = exitcode == 0 and not held
         why = self._describe(post, exitcode)
-        if not in_order:
-            # What a task has started must not outlive its worker's violent end.
-            _os.kill_quietly(post.pid, signal.SIGKILL, group=True)
+        self._bury_children(post, violent=bool(held))
         _core.crash_point("supervisor.reaped")
         for cell in held:
             self._answer(cell, why)
@@ -364,7 +395,7 @@ class Supervisor:
             self._note_stopped(post, stopped=False)
         self.completed += info["tasks"]
         pid, post.pid, post.process = post.pid, 0, None
-        self.words.bury(post.slot, lost=not in_order)
+        self.words.bury(post.slot, lost=not in_order, exitcode=exitcode)
         _core.ring_deaths()
         self._count_settled()
         if info["initialized"]:
@@ -372,6 +403,16 @@ class Supervisor:
         elif self.table.phase == RUNNING:
             text = why.stack or why.text
             self._start_failed(f"worker {pid} died before its first task: {text}")
+
+    def _bury_children(self, post: _Post, *, violent: bool) -> None:
+        crew = self._crew_pids()
+        if violent:
+            self.strays.end(crew, [post.pid])
+        self.strays.end_daemons(self.table.children(post.slot))
+        self.strays.spare(crew)
+
+    def _crew_pids(self) -> set[int]:
+        return {post.pid for post in self.posts if post.filled}
 
     def _count_settled(self) -> None:
         """A worker that got past its initializer, or a task that was done, shows that it can be."""
@@ -405,11 +446,14 @@ class Supervisor:
 
     def _end_the_late(self) -> None:
         now = time.monotonic()
+        self.paused = False
         for post in self.posts:
             if not post.filled or post.condemned:
                 continue
             if not self.words.is_late(post.slot, post.who):
                 post.asked_at = 0.0
+            elif post.stopped and self._program_is_stopped():
+                self.paused = True
             elif not post.asked_at:
                 post.asked_at = now
                 os.ftruncate(post.last_words, 0)
@@ -418,20 +462,29 @@ class Supervisor:
             elif now - post.asked_at >= DUMP_TIME:
                 self._end_late(post)
 
+    def _program_is_stopped(self) -> bool:
+        seen = _os.look_at(self.parent)
+        return seen is not None and seen.stopped
+
     def _end_late(self, post: _Post) -> None:
         """Stop the worker first: it may finish, and must not be killed in its next task."""
         post.asked_at = 0.0
         _os.kill_quietly(post.pid, signal.SIGSTOP)
         with contextlib.suppress(ChildProcessError):
             options = os.WSTOPPED | os.WEXITED | os.WNOWAIT
-            os.waitid(os.P_PID, post.pid, options)
+            _kernel.waitid(os.P_PID, post.pid, options)
         if self.words.is_late(post.slot, post.who):
             post.condemned = True
+            self.strays.spare(self._crew_pids())
             _os.kill_quietly(post.pid, signal.SIGKILL)
         else:
             _os.kill_quietly(post.pid, signal.SIGCONT)
 
     # --- The end --------------------------------------------------------------------------
+
+    def tell(self, kind: str, detail: object) -> None:
+        """Report to the parent what does not stand in the table."""
+        _report(self.channel, kind, detail)
 
     def _over(self) -> bool:
         if self.orphaned or self.table.broken or self.table.phase == TERMINATING:
@@ -444,31 +497,19 @@ class Supervisor:
         if in_order:
             self.words.finish()
         else:
-            parent_gone = bool(select.select([self.parent_fd], [], [], 0)[0])
-            self._end_workers(grace=0 if parent_gone else GRACE)
-            _os.kill_descendants(os.getpid())
+            self._end_workers(forced=self.parent_fd in _core.poll([self.parent_fd], 0))
 
-    def _end_workers(self, grace: float) -> None:
-        """End every worker and the group of processes it leads."""
-        pids = [post.process.pid for post in self.posts if getattr(post.process, "pid", None)]
+    def _end_workers(self, *, forced: bool) -> None:
+        """End every worker, and what those of them that are in a task have started."""
         for post in self.posts:
             if post.process is not None and not hasattr(post.process, "_popen"):
                 # A process type of the user's own, with its own way to end.
                 post.process.terminate()
                 post.process.join()
-        if grace:
-            for pid in pids:
-                _os.kill_quietly(pid, signal.SIGTERM)
-                _os.kill_quietly(pid, signal.SIGCONT)
-            end = time.monotonic() + grace
-            for pid in pids:
-                _os.wait_gone(pid, end - time.monotonic())
-        for pid in pids:
-            _os.kill_quietly(pid, signal.SIGKILL)
-            _os.kill_quietly(pid, signal.SIGKILL, group=True)
-        for pid in pids:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+        slots = {
+            post.process.pid: post.slot for post in self.posts if getattr(post.process, "pid", None)
+        }
+        end_workers(self, slots, forced=forced)
 
 
 @dataclasses.dataclass
@@ -485,7 +526,8 @@ _place: tuple[Any, ...] = ()
 def at_work(work: Callable[..., None], args: tuple[Any, ...]) -> None:
     """Work in the place that this process was forked for: the target of a `Recruit`."""
     begin_work(work.__code__)
-    work(*_place, *args)
+    with _kernel.quiet_interrupt():
+        work(*_place, *args)
 
 
 def _become_worker(
@@ -496,22 +538,26 @@ def _become_worker(
     # Code that asks for its parent means the process which made the pool.
     mine: Any = mp_process
     mine._parent_process = supervisor_parent()
+    me: Any = mp_process.current_process()
+    me._parent_pid, me._parent_name = supervisor.parent, mine._parent_process.name
     table, crew = supervisor.table, supervisor.crew
     supervisor.posts.clear()
     begin_work(crew.work.__code__)
-    crew.work(table, slot, who, number, last_words, *crew.args)
+    with _kernel.quiet_interrupt():
+        _kernel.set_mask(crew.mask)
+        crew.work(table, slot, who, number, last_words, *crew.args)
 
 
 def _cut_ties(supervisor: Supervisor, parent: int, last_words: int) -> None:
     """Give up in a new worker what only the supervisor needs."""
     if not _core.die_with_parent(parent):
         os._exit(1)
-    with contextlib.suppress(OSError):
-        os.setpgid(0, 0)
+    _kernel.restore_fork()
+    _kernel.refresh_event_loop()
     signal.set_wakeup_fd(-1)
-    for default in (SIGCHLD, SIGHUP, SIGTERM):
-        set_handler(default, SIG_DFL)
-    set_handler(SIGINT, signal.default_int_handler)
+    for number, handler in supervisor.handlers.items():
+        # None: not Python's own, and out of its reach.
+        _kernel.set_handler(number, _kernel.SIG_DFL if handler is None else handler)
     for post in supervisor.posts:
         if post.last_words != last_words:
             os.close(post.last_words)

@@ -1,0 +1,74 @@
+"""The end of a pool's workers: SIGTERM, time for those who have a handler, SIGKILL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from garrison import _core, _os
+from garrison.supervisor._kernel import waitpid
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from garrison.supervisor._supervisor import Supervisor
+
+__all__ = ["GRACE", "LONG_GRACE", "end_workers"]
+
+GRACE = 1.0
+"""Seconds between SIGTERM and SIGKILL for a worker that ignores the first."""
+LONG_GRACE = 60.0
+"""The same for a worker that has a handler for SIGTERM; the standard library waits for ever."""
+
+
+def end_workers(supervisor: Supervisor, slots: Mapping[int, int], *, forced: bool) -> None:
+    """End the workers with these process numbers; `forced`: at once."""
+    table, strays = supervisor.table, supervisor.strays
+    busy = [pid for pid, slot in slots.items() if table.slot(slot)["cell"] is not None]
+    inherited: set[int] = set()
+    if busy:
+        idle = [pid for pid in slots if pid not in busy]
+        inherited = {child for pid in idle for child in _os.children(pid)}
+        strays.spare(slots)
+    if not forced:
+        _ask(supervisor, slots)
+    for pid in slots:
+        _os.kill_quietly(pid, signal.SIGKILL)
+    for pid in slots:
+        with contextlib.suppress(ChildProcessError):
+            waitpid(pid, 0)
+    if busy:
+        strays.end(inherited, busy)
+    strays.end_daemons([child for slot in slots.values() for child in table.children(slot)])
+
+
+def _ask(supervisor: Supervisor, pids: Collection[int]) -> None:
+    """Send SIGTERM and wait; a parent that dies meanwhile ends the wait."""
+    slow = {pid for pid in pids if _os.has_handler(pid, signal.SIGTERM)}
+    for pid in pids:
+        _os.kill_quietly(pid, signal.SIGTERM)
+        _os.kill_quietly(pid, signal.SIGCONT)
+    end = time.monotonic() + GRACE
+    for pid in set(pids) - slow:
+        _os.wait_gone(pid, end - time.monotonic())
+    if not slow:
+        return
+    supervisor.tell("ending", LONG_GRACE)
+    end = time.monotonic() + LONG_GRACE
+    for pid in slow:
+        _wait_gone(pid, supervisor.parent_fd, end)
+
+
+def _wait_gone(pid: int, parent_fd: int, end: float) -> None:
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        while (left := end - time.monotonic()) > 0 and not _core.poll([fd, parent_fd], left * 1000):
+            pass
+    finally:
+        os.close(fd)

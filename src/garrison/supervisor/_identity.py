@@ -1,0 +1,112 @@
+"""What `current_process()` says in a worker: the same as the standard library would.
+
+Names and identities go on over all pools and processes of a program. So the counter that
+`multiprocessing` keeps for them becomes one that lies in shared memory once a program has a pool:
+the supervisor, which starts replacements, draws from it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import threading
+from multiprocessing import process as mp_process
+from typing import TYPE_CHECKING, Any
+
+from garrison import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["allow_children", "draw", "name_of", "shared_counter", "uncounted"]
+
+Counter = tuple[tuple[int, int], int]
+_mp: Any = mp_process
+_lock = threading.Lock()
+_silent = threading.local()
+
+
+class SharedCount:
+    """As `itertools.count`, over a number in shared memory."""
+
+    def __init__(self, start: int) -> None:
+        self.key: Counter = _core.allot_counter(start)
+        self._pid = os.getpid()
+        self._own: itertools.count[int] | None = None
+
+    def __iter__(self) -> SharedCount:
+        return self
+
+    def __next__(self) -> int:
+        if getattr(_silent, "on", False):
+            return 0
+        if self._own is None and self._pid == os.getpid():
+            return draw(self.key)
+        if self._own is None:
+            # A process that `os.fork` has made counts on for itself.
+            self._own = itertools.count(draw(self.key))
+        return next(self._own)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it counts the children of this process."""
+        return self._own is None and self._pid == os.getpid()
+
+
+def shared_counter() -> Counter:
+    """Return where the numbers of this process's children are drawn."""
+    with _lock:
+        counter = _mp._process_counter
+        if not (isinstance(counter, SharedCount) and counter.is_ours):
+            counter = _mp._process_counter = SharedCount(next(counter))
+        return counter.key
+
+
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def uncounted() -> Iterator[None]:
+    """Make process objects that are none of the program's children, and take no number."""
+    shared_counter()
+    _silent.on = True
+    try:
+        yield
+    finally:
+        _silent.on = False
+
+
+def draw(counter: Counter) -> int:
+    """Take the next number."""
+    return _core.next_number(*counter)
+
+
+def name_of(prefix: str, identity: tuple[int, ...]) -> str:
+    """Return the name of a worker: ``ForkPoolWorker-3``, in a worker's pool ``...-3:1``."""
+    return f"{prefix}-{':'.join(map(str, identity))}"
+
+
+def allow_children(note: Callable[[list[int]], None]) -> None:
+    """Let this daemonic process have children, and note those that are to end with it.
+
+    The standard library forbids them by an assertion in `start`, since nobody would end them. Here
+    the supervisor does. `daemon` stays True for all who ask, such as joblib.
+    """
+    start = mp_process.BaseProcess.start
+
+    @functools.wraps(start)
+    def start_child(child: Any) -> None:
+        config = _mp._current_process._config
+        daemon = config.pop("daemon", None)
+        try:
+            start(child)
+        finally:
+            if daemon is not None:
+                config["daemon"] = daemon
+        if os.getpid() == pid:
+            note([each.pid for each in list(_mp._children) if each.daemon and each.pid])
+
+    pid = os.getpid()
+    mp_process.BaseProcess.start = start_child  # type: ignore[method-assign,assignment]

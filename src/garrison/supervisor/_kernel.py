@@ -1,0 +1,127 @@
+"""System calls as the kernel has them, past whatever has patched Python's modules (gevent, say).
+
+A supervisor must not run an event loop's `fork` or `waitpid`, nor a signal handler of the program.
+So it blocks every signal but two, and its workers get the program's mask back.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # typeshed has none
+import contextlib
+import os
+import posix
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = [
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGINT",
+    "SIGPIPE",
+    "SIG_DFL",
+    "block_signals",
+    "blocked",
+    "fork",
+    "plain_fork",
+    "quiet_interrupt",
+    "refresh_event_loop",
+    "restore_fork",
+    "set_handler",
+    "set_mask",
+    "unblock",
+    "waitid",
+    "waitpid",
+    "was_sent",
+]
+
+# The functions of `signal` make enums of what they return; that alone touches, and so copies, forty
+# pages in each process that was forked just now.
+set_handler = _signal.signal
+SIGCHLD, SIGCONT, SIGINT, SIGPIPE = (
+    int(number) for number in (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGINT, _signal.SIGPIPE)
+)
+SIG_DFL = int(_signal.SIG_DFL)
+fork, waitpid, waitid = posix.fork, posix.waitpid, posix.waitid
+_EVERY = tuple(_signal.valid_signals())
+
+
+def blocked() -> list[int]:
+    """Return this thread's mask of signals."""
+    return sorted(_signal.pthread_sigmask(_signal.SIG_BLOCK, ()))
+
+
+def set_mask(mask: Iterable[int]) -> None:
+    """Set this thread's mask of signals."""
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+
+def unblock(numbers: Iterable[int]) -> None:
+    """Let these signals through."""
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, numbers)
+
+
+def was_sent(number: int) -> bool:
+    """Take a blocked signal that has been sent to this process, if one has."""
+    if number not in _signal.sigpending():
+        return False
+    return _signal.sigtimedwait((number,), 0) is not None
+
+
+@contextlib.contextmanager
+def block_signals(numbers: Iterable[int] = _EVERY) -> Iterator[None]:
+    """Block signals; a SIGPIPE that the block has caused is dropped."""
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, numbers)
+    before = SIGPIPE in _signal.sigpending()
+    try:
+        yield
+    finally:
+        if not before:
+            was_sent(SIGPIPE)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def quiet_interrupt() -> Iterator[None]:
+    """End this process without a word if Ctrl-C comes where no task runs."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        set_handler(SIGINT, SIG_DFL)
+        unblock((SIGINT,))
+        os.kill(os.getpid(), SIGINT)
+        raise
+
+
+_patched_fork: Any = None
+
+
+@contextlib.contextmanager
+def plain_fork() -> Iterator[None]:
+    """Have the kernel's fork in `os`, also in a child that is made meanwhile."""
+    global _patched_fork  # noqa: PLW0603 - as `os.fork` itself
+    if os.fork is posix.fork:
+        yield
+        return
+    _patched_fork = os.fork
+    os.fork = posix.fork
+    try:
+        yield
+    finally:
+        restore_fork()
+
+
+def restore_fork() -> None:
+    """Give `os` the fork back that it had in the program."""
+    global _patched_fork
+    if _patched_fork is not None:
+        os.fork, _patched_fork = _patched_fork, None
+
+
+def refresh_event_loop() -> None:
+    """Tell gevent that this process was forked, as its own `os.fork` would have."""
+    gevent: Any = sys.modules.get("gevent")
+    if gevent is not None and getattr(os.fork, "__module__", "").startswith("gevent"):
+        gevent.reinit()

@@ -129,6 +129,8 @@ pub struct CellShared {
     pub journal_region: AtomicU32,
     /// How many of them are complete. Written after each; the commit of one item.
     pub journal_items: AtomicU32,
+    /// When the task ended, in ns of the monotonic clock: results are told in that order.
+    pub ended_at: AtomicU64,
 }
 
 #[cfg(not(loom))]

@@ -56,6 +56,29 @@ def test_callbacks_come_in_the_order_of_the_ends() -> None:
     assert found == list(range(2000))
 
 
+def opened(door: Door, value: int) -> int:
+    door.wait()
+    return value
+
+
+def test_callbacks_come_in_the_order_of_the_ends_though_the_thread_is_late(tmp_path: Path) -> None:
+    found: list[int] = []
+    late, doors = threading.Event(), [Door(tmp_path, f"door{n}") for n in range(3)]
+    with Pool(3) as pool:
+        pool.apply_async(tasks.square, (1,), callback=lambda _: late.wait())
+        results = [
+            pool.apply_async(opened, (door, n), callback=found.append)
+            for n, door in enumerate(doors)
+        ]
+        for n in (2, 0, 1):
+            doors[n].push()
+            results[n].inner.wait()  # type: ignore[attr-defined]
+        late.set()
+        pool.close()
+        pool.join()
+    assert found == [2, 0, 1]
+
+
 def test_a_late_task_does_not_hold_up_the_others(tmp_path: Path) -> None:
     here, go = Door(tmp_path, "here"), Door(tmp_path, "go")
     with Pool(2) as pool:

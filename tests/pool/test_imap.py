@@ -14,7 +14,7 @@ import pytest
 
 import garrison
 from garrison import Pool
-from garrison.pool import _imap
+from garrison.pool import _feeder, _stream
 
 from . import tasks
 from .tasks import Door, Tally
@@ -48,7 +48,7 @@ def test_an_endless_input_is_read_with_a_bound(name: str) -> None:
     source = Source(itertools.count())
     with Pool(2) as pool:
         results = getattr(pool, name)(tasks.square, source)
-        bound = (_imap.AHEAD * 2 + 1) * _imap.LARGEST_BATCH
+        bound = _feeder.UNREAD + _stream.LARGEST_BATCH
         for handed_out in range(1, 5001):
             next(results)
             assert source.taken <= handed_out + bound
@@ -366,9 +366,9 @@ def test_an_endless_input_ends_with_its_iterator(tmp_path: Path, name: str) -> N
         del results
         pool.close()
         pool.join()
-    marks = sorted(tally.marks(), key=int)
-    assert marks == [str(n) for n in range(len(marks))]
-    assert len(marks) <= source.taken <= _imap.AHEAD * 2 * _imap.LARGEST_BATCH
+    marks = sorted(map(int, tally.marks()))
+    assert marks == list(range(len(marks)))
+    assert len(marks) <= source.taken <= _feeder.UNREAD
 
 
 @BOTH

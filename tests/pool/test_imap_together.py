@@ -280,10 +280,10 @@ def test_an_input_with_a_length_may_block_all_the_same(name: str) -> None:
 def test_iterators_that_are_left_in_the_middle_stay_nowhere() -> None:
     with Pool(2) as pool:
         for _ in range(50):
-            assert any(pool.imap(bool, [1] * 2000))
-        assert not pool._unfed
+            assert any(pool.imap(bool, iter([1] * 2000)))
         pool.close()
         pool.join()
+        assert not pool._unfed
 
 
 def test_a_forgotten_pool_takes_its_reader_along() -> None:

@@ -198,6 +198,15 @@ impl Lease {
     }
 }
 
+impl Lease {
+    /// The payload of a block without buffers.
+    pub fn payload(&self, len: usize) -> &[u8] {
+        let start = self.region.shared.at(self.place + LINE, len);
+        // SAFETY: in range (checked); written before the cell was published, and kept by the lease.
+        unsafe { std::slice::from_raw_parts(start, len) }
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         // A forked child has a copy of this object, but not of the right to give the block back.

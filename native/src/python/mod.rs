@@ -14,6 +14,7 @@ mod item;
 mod journal;
 mod link;
 mod lock;
+mod moved;
 mod noise;
 mod number;
 mod parcel;

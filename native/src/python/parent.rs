@@ -2,6 +2,7 @@
 
 use super::block::{self, Lease, Region};
 use super::finalizing::without_gil;
+use super::moved::{Holder, Moved};
 use super::table::Table;
 use crate::futex::{self, Woken};
 use crate::heap::Heap;
@@ -11,7 +12,7 @@ use crate::protocol::{
 use crate::segment::generation;
 use crate::spin::Spin;
 use crate::table::{self, low_half, steal, CAPACITY, INLINE};
-use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyBlockingIOError, PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use std::collections::{HashMap, VecDeque};
@@ -26,6 +27,10 @@ pub const OUTCOME_LOST: u32 = 255;
 
 /// Dropped tickets that are looked at with each new task.
 const ORPHANS: usize = 32;
+/// From so many cells on, results that nobody has read are moved out before more cells are added.
+const MANY: usize = 1 << 16;
+/// Cells that are looked at for this at once.
+const MOVED: usize = 1 << 12;
 
 /// A function's pickle in the parent's heap, and how many cells still refer to it.
 struct Function {
@@ -45,6 +50,10 @@ struct Use {
 struct Books {
     free: Vec<u32>,
     cells: Vec<Use>,
+    /// For each cell the ticket's part of it, until the result is taken or the ticket dropped.
+    holders: Vec<Option<Arc<Holder>>>,
+    /// Where the next look for results to move begins.
+    moved_up_to: usize,
     in_use: usize,
     completed: u64,
     functions: HashMap<u32, Function>,
@@ -85,18 +94,57 @@ impl Shared {
     fn take_cell(&self) -> PyResult<u32> {
         let mut books = self.books();
         self.collect_orphans(&mut books, ORPHANS);
-        if books.free.is_empty() && !self.add_cells(&mut books)? {
-            let everything = books.orphans.len();
-            self.collect_orphans(&mut books, everything);
+        if books.free.is_empty() {
+            self.find_cells(&mut books)?;
         }
         let cell = books.free.pop().ok_or_else(|| {
-            super::SharedMemoryFull::new_err(format!(
-                "{CAPACITY} tasks are in flight already; fetch results before you submit more"
-            ))
+            PyBlockingIOError::new_err(format!("{CAPACITY} tasks are waiting or at work"))
         })?;
         books.in_use += 1;
         books.cells[cell as usize].used = true;
         Ok(cell)
+    }
+
+    #[cold]
+    fn find_cells(&self, books: &mut Books) -> PyResult<()> {
+        if books.cells.len() >= MANY {
+            self.move_results(books, MOVED);
+        }
+        let added = if books.free.is_empty() { self.add_cells(books) } else { Ok(true) };
+        if !matches!(added, Ok(true)) {
+            let everything = books.orphans.len();
+            self.collect_orphans(books, everything);
+            self.move_results(books, books.cells.len());
+        }
+        added.map(|_| ()).or_else(|error| if books.free.is_empty() { Err(error) } else { Ok(()) })
+    }
+
+    /// Move results that nobody has read yet into memory of this process, and free their cells.
+    /// At most so many cells are looked at, and `MOVED` freed.
+    fn move_results(&self, books: &mut Books, looks: usize) {
+        for _ in 0..looks.min(books.cells.len()) {
+            let number = books.moved_up_to % books.cells.len();
+            books.moved_up_to = number + 1;
+            self.move_result(books, number as u32);
+            if books.free.len() >= MOVED {
+                return;
+            }
+        }
+    }
+
+    fn move_result(&self, books: &mut Books, number: u32) {
+        let Some(holder) = books.holders[number as usize].clone() else { return };
+        let cell = self.table.cell(number);
+        let state = peek(&cell.state);
+        // What was lost stays: its ticket can still say what was asked for.
+        if state.tag != DONE {
+            return;
+        }
+        // Without memory for it the result stays where it is.
+        if let Ok(result) = Moved::of(cell, state, |region| self.region(books, region)) {
+            holder.keep(result);
+            self.free_cell(books, number, state);
+        }
     }
 
     fn add_cells(&self, books: &mut Books) -> PyResult<bool> {
@@ -109,6 +157,7 @@ impl Shared {
             .reserve_cells(first)
             .map_err(|error| super::memory_error(&error, "another task"))?;
         books.cells.resize(first + count, Use::default());
+        books.holders.resize(first + count, None);
         // Popped from the end: the lowest cell first.
         books.free.extend((first as u32..(first + count) as u32).rev());
         let total = (first + count) as u32;
@@ -153,6 +202,7 @@ impl Shared {
     /// The cell is the parent's again: nobody else will look at it.
     fn free_cell(&self, books: &mut Books, number: u32, state: State) {
         let Use { args, function, .. } = std::mem::take(&mut books.cells[number as usize]);
+        books.holders[number as usize] = None;
         if let Some(place) = args {
             let mut heap = self.heap();
             // A dead or never-come worker looks at nothing; a living one says when it is done.
@@ -282,6 +332,8 @@ impl Parent {
         let books = Books {
             free: Vec::new(),
             cells: Vec::new(),
+            holders: Vec::new(),
+            moved_up_to: 0,
             in_use: 0,
             completed: 0,
             functions: HashMap::new(),
@@ -353,9 +405,11 @@ impl Parent {
             }
         })?;
         let cell = shared.table.cell(number);
+        let holder = Arc::new(Holder::default());
         {
             let mut books = shared.books();
             let at = pin.hand_over(&books);
+            books.holders[number as usize] = Some(holder.clone());
             books.cells[number as usize] =
                 Use { args: block.as_ref().map(|b| b.place), function, used: true };
             cell.function_at.store(at, Ordering::Relaxed);
@@ -394,7 +448,8 @@ impl Parent {
             return Err(super::memory_error(&error, "another task"));
         }
         let size = block.map_or(payload.len() as u64, |written| written.size);
-        Ok(Ticket { shared: shared.clone(), cell: number, size, taken: AtomicBool::new(false) })
+        let (shared, taken) = (shared.clone(), AtomicBool::new(false));
+        Ok(Ticket { shared, cell: number, holder, size, items, taken })
     }
 
     /// Wait until one of the tickets has ended (its index), at most `limit` seconds or until there
@@ -524,6 +579,8 @@ impl Shared {
     }
 }
 
+const NOTHING: &str = "there is no result to take";
+
 /// (outcome, payload, buffers, nanoseconds, who)
 type Taken<'py> = (u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>, u64, u32);
 
@@ -531,9 +588,19 @@ type Taken<'py> = (u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>, u64, u32)
 #[pyclass(frozen, module = "garrison._core")]
 pub struct Ticket {
     shared: Arc<Shared>,
+    /// Its cell, unless the holder has the result.
     cell: u32,
+    holder: Arc<Holder>,
     size: u64,
+    items: u32,
     taken: AtomicBool,
+}
+
+impl Ticket {
+    /// Is the cell still this ticket's?
+    fn has_cell(&self) -> bool {
+        !self.taken.load(Ordering::Relaxed) && !self.holder.has()
+    }
 }
 
 #[pymethods]
@@ -541,7 +608,23 @@ impl Ticket {
     /// Is the result there (or the loss known)?
     fn ended(&self) -> bool {
         let cell = self.shared.table.cell(self.cell);
-        self.taken.load(Ordering::Relaxed) || peek(&cell.state).ended()
+        // A cell that was given away meanwhile was DONE: whatever it holds now, that is true.
+        !self.has_cell() || peek(&cell.state).ended() || self.holder.has()
+    }
+
+    /// When the task ended, in nanoseconds; 0 while it has not.
+    #[getter]
+    fn ended_at(&self) -> u64 {
+        let cell = self.shared.table.cell(self.cell);
+        if let Some(ended_at) = self.holder.ended_at() {
+            return ended_at;
+        }
+        let ended = self.has_cell() && peek(&cell.state).ended();
+        if ended {
+            cell.ended_at.load(Ordering::Relaxed)
+        } else {
+            0
+        }
     }
 
     /// Wait at most `limit` seconds; True if the task has ended. Signal handlers run meanwhile.
@@ -566,9 +649,16 @@ impl Ticket {
         // A forked child may look, but must not free its parent's cell.
         self.shared.check_process()?;
         let cell = self.shared.table.cell(self.cell);
+        if self.holder.has() {
+            let moved = self.holder.take();
+            let moved = moved.ok_or_else(|| PyRuntimeError::new_err(NOTHING))?;
+            self.taken.store(true, Ordering::Relaxed);
+            let (payload, buffers) = moved.payload(py)?;
+            return Ok((moved.outcome, payload, buffers, moved.duration, moved.who));
+        }
         let state = peek(&cell.state);
         if !state.ended() || self.taken.swap(true, Ordering::Relaxed) {
-            return Err(PyRuntimeError::new_err("there is no result to take"));
+            return Err(PyRuntimeError::new_err(NOTHING));
         }
         let told = cell.outcome.load(Ordering::Relaxed);
         let outcome = if state.tag == LOST { OUTCOME_LOST } else { told };
@@ -606,7 +696,7 @@ impl Ticket {
     /// Has the worker died with it?
     fn lost(&self) -> bool {
         let cell = self.shared.table.cell(self.cell);
-        !self.taken.load(Ordering::Relaxed) && peek(&cell.state).tag == LOST
+        self.has_cell() && peek(&cell.state).tag == LOST
     }
 
     /// What was asked for: (function, kind, index, payload). For messages, before `take`.
@@ -627,7 +717,7 @@ impl Ticket {
         self.shared.check_process()?;
         let cell = self.shared.table.cell(self.cell);
         let before = peek(&cell.state);
-        if cell.journal_at.load(Ordering::Acquire) == 0 {
+        if !self.has_cell() || cell.journal_at.load(Ordering::Acquire) == 0 {
             return Ok(Vec::new());
         }
         let number = cell.journal_region.load(Ordering::Acquire);
@@ -648,17 +738,15 @@ impl Ticket {
     /// Take the items back that the worker has not begun: the number of those that stay its own.
     fn steal(&self) -> PyResult<u32> {
         self.shared.check_process()?;
-        Ok(steal(self.shared.table.cell(self.cell)))
+        let cell = self.shared.table.cell(self.cell);
+        Ok(if self.has_cell() { steal(cell) } else { self.items })
     }
 
     /// Take a task back that no worker has claimed. False if it is too late for that.
     fn withdraw(&self) -> bool {
         let shared = &self.shared;
         let cell = shared.table.cell(self.cell);
-        if shared.generation != generation()
-            || self.taken.load(Ordering::Relaxed)
-            || !withdraw(&cell.state)
-        {
+        if shared.generation != generation() || !self.has_cell() || !withdraw(&cell.state) {
             return false;
         }
         self.taken.store(true, Ordering::Relaxed);
@@ -672,9 +760,11 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let shared = &self.shared;
-        if shared.generation != generation() || self.taken.load(Ordering::Relaxed) {
+        if shared.generation != generation() || !self.has_cell() {
             return;
         }
-        shared.books().orphans.push_back(self.cell);
+        let mut books = shared.books();
+        books.holders[self.cell as usize] = None;
+        books.orphans.push_back(self.cell);
     }
 }

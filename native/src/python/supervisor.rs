@@ -160,6 +160,7 @@ impl Supervisor {
         }
         cell.result_len.store(reason.len() as u64, Ordering::Relaxed);
         crash::reach("lost.written");
+        cell.ended_at.store(super::now(), Ordering::Relaxed);
         let waiter = end(&cell.state, state, LOST);
         crash::reach("lost.published");
         self.table.wake_parent(number, waiter);

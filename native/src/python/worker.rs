@@ -267,7 +267,9 @@ impl Worker {
         cell.result_len.store(len as u64, Ordering::Relaxed);
         cell.outcome.store(outcome, Ordering::Relaxed);
         let mut current = self.lock();
-        cell.duration.store(now() - current.since, Ordering::Relaxed);
+        let ended_at = now();
+        cell.duration.store(ended_at - current.since, Ordering::Relaxed);
+        cell.ended_at.store(ended_at, Ordering::Relaxed);
         crash::reach("result.written");
         let slot = self.table.slot(self.slot);
         slot.tasks.store(current.tasks, Ordering::Relaxed);

@@ -44,6 +44,8 @@ FOREVER = 1 << 62
 """Nanoseconds: longer than any machine runs."""
 _LEFT = "the workers have left before this task was begun: the pool was closed"
 _SIZED = (str, bytes)
+NAP = 0.005
+"""Seconds between two looks for a free cell."""
 SHORT = 60
 """Characters of an argument's repr in a message."""
 
@@ -181,6 +183,10 @@ class Engine:
                 # Other functions have pushed this one out meanwhile.
                 known.number = self.registry.number(known.function, known.plan)
                 continue
+            except BlockingIOError:
+                # A million tasks are waiting or at work: the next one waits here.
+                self.wait_some([], NAP)
+                continue
             if limit and (limit < self._shortest or self.table.dozing):
                 # The supervisor sleeps as long as the shortest timeout so far allows.
                 self._shortest = min(limit, self._shortest)
@@ -268,6 +274,12 @@ class Engine:
         """Each item's outcome, still pickled; None if the cell has one outcome."""
         _, outcome, payload, *_ = taken
         return _core.split(payload) if outcome == _wire.ITEMS else None
+
+    @staticmethod
+    def size(taken: tuple[Any, ...]) -> int:
+        """Bytes of what was taken."""
+        _, _, payload, buffers, *_ = taken
+        return len(payload) + sum(len(memoryview(each).cast("B")) for each in buffers or ())
 
     @staticmethod
     def duration(taken: tuple[Any, ...]) -> int:

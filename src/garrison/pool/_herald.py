@@ -6,6 +6,7 @@ It calls callbacks, and submits the rest of a `map_async` that is larger than th
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import sys
 import threading
@@ -72,7 +73,7 @@ class Herald:
             except GarrisonError as error:
                 self._fail_all(error)
                 continue
-            for result in watched:
+            for result in _in_order_of_ends(watched):
                 self._look(result)
 
     def _look(self, result: AsyncResult) -> None:
@@ -110,6 +111,17 @@ def _ticket(result: AsyncResult) -> _core.Ticket | None:
         return head[0] if head else None
     ticket: _core.Ticket = inner._ticket
     return ticket
+
+
+def _in_order_of_ends(results: list[AsyncResult]) -> list[AsyncResult]:
+    """Those with something to do, in the order in which their tasks ended."""
+    tickets = ((result, _ticket(result)) for result in results)
+    ended = [
+        (0 if ticket is None else ticket.ended_at, result)
+        for result, ticket in tickets
+        if ticket is None or ticket.ended()
+    ]
+    return [result for _, result in sorted(ended, key=operator.itemgetter(0))]
 
 
 def _show(info: tuple[object, ...]) -> None:

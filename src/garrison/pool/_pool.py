@@ -22,6 +22,7 @@ from garrison import _os
 from garrison.errors import PoolClosed, PoolTerminated, SharedMemoryFull
 from garrison.options import Options, whole
 from garrison.pool import _chunks, _wire
+from garrison.pool._advancer import Advancer
 from garrison.pool._engine import Engine
 from garrison.pool._herald import Herald
 from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
@@ -241,23 +242,23 @@ class TaskMethods:
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> IMapIterator[T]:
-        """Yield the results in the order of the input, which is read only as far as needed.
+        """Yield the results in the order of the input; it may be endless.
 
         Parameters
         ----------
         func, iterable : callable, iterable
-            As for `map`; the input may be endless.
+            As for `map`. What has a length and is no iterator is worked on to its end though nobody
+            reads the results.
         chunksize : int
             Items that a worker gets at once.
         buffersize : int, optional
-            How many items may be read ahead of the results that were handed out. Without it, a
-            few batches for each worker.
+            How many items may be read ahead of the results that were handed out. Without it, of an
+            input without a length, as many as give 65,536 unread results or 256 MB of them.
 
         Notes
         -----
-        A list, a range, an array and their like are read in `next`, any other input by a thread.
-        While nobody calls `next`, what was read ahead is worked on; the rest follows then, or in
-        `join`.
+        A list and its like are taken as they are at the call. An input that may block is read by a
+        thread; one without a length is read no further once the iterator was dropped in the middle.
 
         Examples
         --------
@@ -299,11 +300,14 @@ class TaskMethods:
         options = self._options
         if buffersize is not None:
             options = options.replace(buffersize=buffersize)
-        results = kind(home, self._engine, func, iterable, chunksize, options)
+        home._check_process()
+        results = kind(home, func, iterable, chunksize, options)
         if options.progress:
             total = len(iterable) if isinstance(iterable, Sized) else None
             results.show(home._new_bar(func, total))
-        home._keep(results)
+        if not results.stream.fed:
+            home._keep(results.stream)
+            home._advancer.add(results.stream)
         return results
 
 
@@ -378,15 +382,16 @@ class BasePool(TaskMethods):
         self._engine = engine
         self._options = options
         self._herald = Herald(engine)
-        self._feeders: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._advancer = Advancer(engine)
         self._unfed: list[Any] = []
         self._fed = False
         self._feeding = threading.RLock()
         self._bars: weakref.WeakSet[Bar] = weakref.WeakSet()
         self._pid = os.getpid()
         self._state = RUN
+        helpers = (self._herald, self._advancer)
         # Before anything is started: whatever interrupts the start, somebody ends it.
-        self._finalizer = weakref.finalize(self, _stop_at_exit, engine, self._herald, self._pid)
+        self._finalizer = weakref.finalize(self, _stop_at_exit, engine, helpers, self._pid)
         try:
             engine.start()
         except BaseException:
@@ -434,22 +439,16 @@ class BasePool(TaskMethods):
             self._close_if_fed()
 
     def _keep(self, feeder: Any) -> None:
+        """Note what will become tasks, even if nobody keeps its result."""
         if feeder.fed:
             return
         with self._feeding:
-            self._feeders.add(feeder)
-            # Its work will be done even if nobody keeps the iterator.
-            self._unfed.append(feeder)
+            self._unfed = [*(each for each in self._unfed if not each.fed), feeder]
 
     def _new_bar(self, function: Callable[..., Any], total: int | None) -> Bar:
         bar = Bar(function, total)
         self._bars.add(bar)
         return bar
-
-    def _let_go(self, feeder: Any) -> None:
-        """Keep an iterator no longer: whoever reads it may stop in the middle."""
-        with self._feeding:
-            self._unfed = [each for each in self._unfed if each is not feeder]
 
     def _note_settled(self) -> None:
         """Some task of an iterator will not have to be submitted again."""
@@ -460,7 +459,7 @@ class BasePool(TaskMethods):
         """Let the workers leave once nothing is left that could become a task."""
         with self._feeding:
             self._unfed = [feeder for feeder in self._unfed if not feeder.fed]
-            if self._state != CLOSE or self._fed or not all(each.fed for each in self._feeders):
+            if self._state != CLOSE or self._fed or self._unfed:
                 return
         self._engine.close()
         self._fed = True
@@ -470,10 +469,7 @@ class BasePool(TaskMethods):
         if self._pid != os.getpid():
             return
         self._state = TERMINATE
-        with self._feeding:
-            feeders = list(self._feeders)
-        for feeder in feeders:
-            feeder.abandon()
+        self._advancer.stop()
         # Before a traceback is shown: a bar that is still live would run through it.
         for bar in list(self._bars):
             bar.close()
@@ -481,6 +477,7 @@ class BasePool(TaskMethods):
         _stop(self._engine, self._pid)
         self._finalizer.detach()
         self._herald.join()
+        self._advancer.join()
 
     def join(self) -> None:
         """Wait for the workers to leave. Call `close` or `terminate` first.
@@ -495,7 +492,7 @@ class BasePool(TaskMethods):
             msg = "Pool is still running: call close() or terminate() before join()"
             raise ValueError(msg)
         with self._feeding:
-            feeders = list(self._feeders)
+            feeders = list(self._unfed)
         for feeder in feeders:
             if self._state == CLOSE:
                 # Another thread may terminate the pool meanwhile; then it is over as well.
@@ -505,6 +502,8 @@ class BasePool(TaskMethods):
         while not self._engine.join(SLICE):
             pass
         self._herald.join()
+        self._advancer.stop()
+        self._advancer.join()
         if self._state == CLOSE:
             _stop(self._engine, self._pid)
             self._finalizer.detach()
@@ -543,12 +542,15 @@ def _stop(engine: Engine, pid: int) -> None:
         engine.stop()
 
 
-def _stop_at_exit(engine: Engine, herald: Herald, pid: int) -> None:
+def _stop_at_exit(engine: Engine, helpers: tuple[Herald, Advancer], pid: int) -> None:
     _stop(engine, pid)
     if os.getpid() == pid:
         # No thread should be inside of the core when the interpreter goes away.
+        herald, advancer = helpers
         engine.nudge()
+        advancer.stop()
         herald.join(FAREWELL)
+        advancer.join(FAREWELL)
 
 
 class Worker:

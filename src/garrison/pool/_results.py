@@ -193,9 +193,6 @@ class MapResult(AsyncResult):
             self.in_flight.append(chunk)
             self._window += chunk[2]
 
-    def abandon(self) -> None:
-        """Nothing to stop: only those who wait for results read the input."""
-
     @property
     def fed(self) -> bool:
         """Whether all of the input has been submitted."""

@@ -22,7 +22,7 @@ __all__ = ["ThreadPool"]
 class _Ticket:
     """A task of a thread pool, and its result."""
 
-    __slots__ = ("_engine", "items", "job", "result", "state")
+    __slots__ = ("_engine", "ended_at", "items", "job", "result", "state")
 
     size = 0
     WAITING, RUNNING, ENDED = range(3)
@@ -30,6 +30,7 @@ class _Ticket:
     def __init__(self, engine: ThreadEngine, job: tuple[Any, ...], items: int) -> None:
         self._engine, self.job, self.items = engine, job, items
         self.state = self.WAITING
+        self.ended_at = 0
         self.result: tuple[bool, Any, int] | None = None
 
     def ended(self) -> bool:
@@ -148,6 +149,7 @@ class ThreadEngine:
         while (ticket := self._next()) is not None:
             result = _run(*ticket.job)
             with self._changed:
+                ticket.ended_at = time.monotonic_ns()
                 ticket.result, ticket.job, ticket.state = result, (), _Ticket.ENDED
                 self._changed.notify_all()
             del ticket, result
@@ -214,6 +216,12 @@ class ThreadEngine:
         return result
 
     outcome = take
+
+    @staticmethod
+    def size(taken: tuple[bool, Any, int]) -> int:
+        """Nothing: what is in memory already does not count."""
+        del taken
+        return 0
 
     @staticmethod
     def decode(taken: tuple[bool, Any, int]) -> tuple[bool, Any, int]:

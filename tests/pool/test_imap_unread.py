@@ -200,7 +200,7 @@ def test_results_come_in_the_order_of_their_ends_though_unread(tmp_path: Path, k
 
 def has_ended(results: Any, count: int) -> bool:
     batches = tuple(results.stream._batches)
-    return sum(batch.count for batch in batches if batch.ended) >= count
+    return bool(sum(batch.count for batch in batches if batch.ended) >= count)
 
 
 @BOTH

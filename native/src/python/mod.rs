@@ -23,6 +23,7 @@ mod process;
 mod promise;
 mod queue;
 mod quick;
+mod reducer;
 mod semaphore;
 mod socket;
 mod spot;
@@ -98,6 +99,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(spot::join_family, module)?)?;
     module.add_function(wrap_pyfunction!(spot::ring_deaths, module)?)?;
     module.add_function(wrap_pyfunction!(spot::kept_descriptors, module)?)?;
+    module.add_class::<reducer::Rules>()?;
+    module.add_class::<reducer::Reducer>()?;
+    module.add_function(wrap_pyfunction!(reducer::is_plain, module)?)?;
     module.add_class::<spot::PySpot>()?;
     module.add_function(wrap_pyfunction!(waiting::waits, module)?)?;
     module.add_class::<lock::PyLock>()?;

@@ -4,6 +4,7 @@ use super::block::{self, Lease, Region};
 use super::finalizing::without_gil;
 use super::journal::Journal;
 use super::parent::PARENT_REGION;
+use super::reducer::is_plain;
 use super::{now, table::Table};
 use crate::crash;
 use crate::futex::{self, Woken};
@@ -180,8 +181,9 @@ impl Worker {
         Ok(results)
     }
 
-    /// The same, but each item counts for itself: `loads` unpickles it just before its turn, and its result is kept as soon as it is there. `dumps` pickles one, `failed` writes an
-    /// exception down, `other` what cannot be pickled.
+    /// The same, but each item counts for itself: `loads` unpickles it just before its turn, and its
+    /// result is kept as soon as it is there. `dumps` pickles a plain one, `failed` writes an exception
+    /// down, `other` every other result.
     fn map_each<'py>(
         &self,
         function: &Bound<'py, PyAny>,
@@ -201,10 +203,10 @@ impl Worker {
         let done = self.each(items, &mut call, |cell, called| {
             cell.journal_region.store(self.who, Ordering::Relaxed);
             let (ok, data) = match called {
-                Ok(result) => match dumps.call1((&result, 5)) {
-                    Ok(data) => (true, data.cast_into::<PyBytes>()?),
-                    Err(_) => other.call1((result,))?.extract()?,
-                },
+                Ok(result) if is_plain(&result) => {
+                    (true, dumps.call1((result, 5))?.cast_into::<PyBytes>()?)
+                }
+                Ok(result) => other.call1((result,))?.extract()?,
                 Err(error) if error.is_instance_of::<PySystemExit>(py) => return Err(error),
                 Err(error) => {
                     (false, failed.call1((error.into_value(py),))?.cast_into::<PyBytes>()?)

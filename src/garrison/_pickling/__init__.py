@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from garrison._pickling._by_value import ByValue, by_value, found_by_name
+from garrison._pickling._culprit import UNPICKLABLE, find_culprit, short
+from garrison._pickling._pickler import STANDARD, dumps, dumps_apart, make_rules
 from garrison._pickling._transfer import (
     Transferable,
     assert_transfer,
@@ -10,4 +13,20 @@ from garrison._pickling._transfer import (
     transferring,
 )
 
-__all__ = ["Transferable", "assert_transfer", "reduce_for_transfer", "register", "transferring"]
+__all__ = [
+    "STANDARD",
+    "UNPICKLABLE",
+    "ByValue",
+    "Transferable",
+    "assert_transfer",
+    "by_value",
+    "dumps",
+    "dumps_apart",
+    "find_culprit",
+    "found_by_name",
+    "make_rules",
+    "reduce_for_transfer",
+    "register",
+    "short",
+    "transferring",
+]

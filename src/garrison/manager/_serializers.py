@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
-from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from garrison import _pickling
 from garrison.memory import _handles
 
 if TYPE_CHECKING:
@@ -23,35 +22,22 @@ class Serializer(NamedTuple):
 
 
 def dumps(value: Any) -> bytes:
-    """Pickle a value: plainly, else as `multiprocessing` does, else by value.
+    """Pickle a value in one pass: by value what has no name in a module.
 
     Raises
     ------
     Exception
-        What the plain attempt has raised, if none succeeds.
+        What `pickle` raises for what cannot be pickled.
     """
     since = _handles.exported
     try:
-        return pickle.dumps(value, 5)
-    except Exception:
+        return _pickling.dumps(value, _RULES)
+    except BaseException:
         _handles.withdraw(since)
-        for attempt in (_with_reducers, _by_value):
-            with contextlib.suppress(Exception):
-                return attempt(value)
-            _handles.withdraw(since)
         raise
 
 
-def _with_reducers(value: Any) -> bytes:
-    return bytes(reduction.ForkingPickler.dumps(value))
-
-
-def _by_value(value: Any) -> bytes:
-    # Late: it takes longer to import than a manager takes to start.
-    import cloudpickle
-
-    written: bytes = cloudpickle.dumps(value, 5)
-    return written
+_RULES = _pickling.by_value(_pickling.found_by_name)
 
 
 def _xml_dumps(value: Any) -> bytes:

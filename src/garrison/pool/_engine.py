@@ -137,7 +137,7 @@ class Engine:
         self, known: Announced, kind: int, value: Any, options: Options, items: int
     ) -> _core.Ticket:
         """Put a task into the table, of a function that was announced."""
-        data, buffers = _wire.encode(value, self.registry.known, "the arguments")
+        data, buffers = _wire.encode(value, self.registry.rules, "the arguments")
         return self._submit_encoded(known, kind, data, buffers, options, items)
 
     def encode_item(self, value: Any, *, alone: bool) -> Any:
@@ -146,7 +146,7 @@ class Engine:
         if kind in _wire.SCALARS and (kind not in _SIZED or len(value) < _wire.LARGE):
             return value
         large = _wire.LARGE if alone else sys.maxsize
-        return _wire.encode(value, self.registry.known, "the arguments", large=large)
+        return _wire.encode(value, self.registry.rules, "the arguments", large=large)
 
     def submit_items(self, known: Announced, items: list[Any], options: Options) -> _core.Ticket:
         """Put items into one cell, each with an outcome of its own."""

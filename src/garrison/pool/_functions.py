@@ -6,7 +6,6 @@ closures, what a notebook or a REPL defines, and all of ``__main__`` where worke
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import importlib
@@ -14,7 +13,6 @@ import pickle
 import sys
 import types
 import weakref
-from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 from garrison.supervisor._main_module import imported_main, is_importable
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
     from garrison import _core
 
-__all__ = ["IMPORTABLE", "MAIN", "PLAIN", "Known", "Registry", "load_function", "remember_module"]
+__all__ = ["IMPORTABLE", "PLAIN", "Known", "Registry", "load_function", "remember_module"]
 
 IMPORTABLE = (types.FunctionType, type)
 PLAIN = (types.FunctionType, types.BuiltinFunctionType, type)
@@ -32,8 +30,6 @@ PLAIN = (types.FunctionType, types.BuiltinFunctionType, type)
 MAINS = frozenset({"__main__", "__mp_main__"})
 LARGEST_KEPT = 1 << 20
 """Bytes of a pickled function that a worker keeps; a larger one is loaded for each cell."""
-MAIN = b"__main__"
-"""A pickle with these bytes may refer to something that the workers do not have."""
 
 
 class Known:
@@ -54,20 +50,6 @@ class Known:
         if fork:
             for name, value in _of_main():
                 self._refs[name] = weakref.ref(value)
-
-    def all_of_main(self) -> bool:
-        """Whether ``__main__`` has no function and no class that the workers lack."""
-        for name, value in _of_main():
-            ref = self._refs.get(name)
-            if (ref is None or ref() is not value) and not self._imported(name, value):
-                return False
-        return bool(self._refs) or self.main is not None
-
-    def _imported(self, name: str, value: Any) -> bool:
-        if self.main is None or not self.main.defines(value):
-            return False
-        self._refs[name] = weakref.ref(value)
-        return True
 
     def has(self, value: Any) -> bool:
         """Whether a worker finds this very object by its name."""
@@ -211,15 +193,9 @@ def load_function(pickled: bytes) -> Any:
 
 def dumps_at_start(value: object, known: Known, where: str) -> bytes:
     """Pickle what a process gets at its start: locks, queues and connections may be in it."""
-    try:
-        pickled = bytes(ForkingPickler.dumps(value, 5))
-    except Exception:
-        pickled = None
-    if pickled is not None and (MAIN not in pickled or known.all_of_main()):
-        return pickled
     from garrison.pool import _by_value
 
-    return _by_value.dumps_by_value(value, known, where)
+    return _by_value.dumps_to_workers(value, _by_value.rules_of(known), where)
 
 
 # --- The parent's register --------------------------------------------------------------------
@@ -238,8 +214,11 @@ class Registry:
     """What their pickles may take together."""
 
     def __init__(self, parent: _core.Parent, *, fork: bool) -> None:
+        from garrison.pool import _by_value
+
         self._parent = parent
         self.known = Known(fork=fork)
+        self.rules = _by_value.rules_of(self.known)
         self._next = 0
         self.plain: dict[int, tuple[Any, int]] = {}
         """Functions whose pickle cannot change, by identity."""
@@ -293,15 +272,9 @@ class Registry:
         return number
 
     def _pickle(self, value: object, function: Callable[..., Any]) -> bytes:
-        where = f"function {_name(function)}"
-        # What the plain pickler cannot do, cloudpickle may; else it says what is wrong, and where.
-        with contextlib.suppress(Exception):
-            pickled = pickle.dumps(value, 5)
-            if MAIN not in pickled or self.known.all_of_main():
-                return pickled
         from garrison.pool import _by_value
 
-        return _by_value.dumps_by_value(value, self.known, where)
+        return _by_value.dumps_to_workers(value, self.rules, f"function {_name(function)}")
 
     def _forget_some(self) -> None:
         """Let the oldest functions go; those in use stay until their last task is over."""

@@ -1,7 +1,8 @@
 """How calls, results and exceptions are written into cells.
 
-Small things are one pickle. Buffers from `LARGE` bytes on (numpy arrays and whatever else speaks
-pickle protocol 5) stay out of it: they are copied once, into shared memory, and arrive as views.
+Small things are one pickle. Writable buffers from `LARGE` bytes on (numpy arrays and whatever else
+speaks pickle protocol 5) stay out of it: they are copied once, into shared memory, and arrive as
+views.
 
 An exception has a header that always decodes (its type's name, text and traceback) before a payload
 that may not.
@@ -10,20 +11,23 @@ that may not.
 from __future__ import annotations
 
 import pickle
+import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core
+from garrison._pickling import STANDARD, dumps_apart
+from garrison._pickling import dumps as dumps_alone
 from garrison.errors import ResultUnpicklable, SharedMemoryFull
 from garrison.memory import _handles
 from garrison.memory._room import CHECKED, check_room
-from garrison.pool import _functions
+from garrison.pool import _by_value
 from garrison.pool._standard import MaybeEncodingError, RemoteTraceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from garrison.pool._functions import Known
+    from garrison._core import Rules
 
     Encoded = tuple[bytes, "list[Any] | None"]
 
@@ -61,91 +65,40 @@ dumps, loads = pickle.dumps, pickle.loads
 
 
 def encode(
-    value: object, known: Known | None = None, where: str = "", *, large: int = LARGE
+    value: object, rules: Rules = STANDARD, where: str = "", *, large: int = LARGE
 ) -> Encoded:
     """Pickle `value`; its large buffers come separately, as memory views.
 
-    With `known`, what the workers cannot import travels by value, and a failure names the path
-    to what cannot be sent.
+    If it cannot be sent, and `where` says what it is, the error names the path to the culprit.
     """
-    buffers: list[Any] = []
     since = _handles.exported
     try:
-        data = dumps(value, 5, buffer_callback=buffers.append)
-    except Exception:
+        data, buffers = dumps_apart(value, rules, large)
+        if buffers or len(data) > CHECKED:
+            check_room(len(data) + sum(view.nbytes for view in buffers or ()))
+    except SharedMemoryFull:
         _handles.withdraw(since)
-        if known is None:
+        raise
+    except Exception as error:
+        _handles.withdraw(since)
+        if not where:
             raise
-        return _encode_otherwise(value, known, where, large)
-    by_value = known is not None and _functions.MAIN in data and not known.all_of_main()
-    if buffers or by_value:
-        _handles.withdraw(since)
-        return _encode_otherwise(value, known if by_value else None, where, large)
-    if len(data) > CHECKED:
-        check_room(len(data))
-    return data, None
-
-
-def _encode_otherwise(
-    value: object, known: Known | None, where: str, large: int = LARGE
-) -> Encoded:
-    """As `encode`, for values with buffers, or with something that must travel by value."""
-    buffers: list[Any] = []
-
-    def keep(buffer: pickle.PickleBuffer) -> bool:
-        view = buffer.raw()
-        if view.nbytes < large:
-            return True
-        buffers.append(view)
-        return False
-
-    since = _handles.exported
-    try:
-        if known is None:
-            data = dumps(value, 5, buffer_callback=keep)
-            if any(view.readonly for view in buffers):
-                data = _without_buffers(value, data, buffers, since)
-        else:
-            from garrison.pool import _by_value
-
-            data = _by_value.dumps_by_value(value, known, where, keep)
-        check_room(len(data) + sum(view.nbytes for view in buffers))
+        raise _by_value.unpicklable(value, where, error, rules) from error
     except BaseException:
         _handles.withdraw(since)
         raise
-    return data, buffers or None
+    return data, buffers
 
 
-def _without_buffers(value: object, data: bytes, buffers: list[Any], since: int) -> bytes:
-    """What was read-only here is the task's own there: only older protocols say so."""
-    first = _handles.exported
-    try:
-        whole = dumps(value, 4)
-    except Exception:
-        _handles.withdraw(first)
-        return data
-    _handles.withdraw(since, first)
-    buffers.clear()
-    return whole
-
-
-def encode_result(value: object) -> tuple[int, bytes, list[Any] | None]:
+def encode_result(
+    value: object, *, large: int = LARGE
+) -> tuple[int, bytes, list[memoryview] | None]:
     """Outcome, payload and buffers of a call that returned `value`."""
     try:
-        return (OK, *encode(value))
+        return (OK, *encode(value, _by_value.RESULTS, large=large))
     except SharedMemoryFull as error:
         return ERROR, encode_error(error), None
     except Exception as error:
-        return _encode_result_of_main(value, error)
-
-
-def _encode_result_of_main(value: object, error: Exception) -> tuple[int, bytes, None]:
-    """Try again with classes of ``__main__`` by value: the parent knows its own again."""
-    try:
-        from garrison.pool import _by_value
-
-        return OK, _by_value.dumps_with_classes(value), None
-    except Exception:
         return ERROR, encode_error(MaybeEncodingError(error, value)), None
 
 
@@ -158,9 +111,9 @@ class Raise:
         self.error = error
 
 
-def encode_other(value: object) -> tuple[bool, bytes]:
-    """Write down one of several results that the plain pickler has refused."""
-    outcome, data, _ = encode_result(value)
+def encode_each(value: object) -> tuple[bool, bytes]:
+    """Write down one of several results: whether it could be, and the pickle or the error."""
+    outcome, data, _ = encode_result(value, large=sys.maxsize)
     return outcome == OK, data
 
 
@@ -185,12 +138,23 @@ def encode_error(error: BaseException) -> bytes:
     text = "".join(_formatted(error))
     header = (f"{kind.__module__}.{kind.__qualname__}", _safe(str, error), text)
     chain = _linked(error)
-    for attempt in (_dump_chain, _dump_alone):
-        try:
-            return dumps((*header, attempt(chain), ""), 5)
-        except Exception as failure:
-            why = _safe(str, failure)
-    return dumps((*header, None, why), 5)
+    try:
+        return dumps(
+            (*header, [_dumps_error(error), *map(_dumps_linked, chain[1:])], _links(chain))
+        )
+    except Exception as failure:
+        return dumps((*header, None, _safe(str, failure)))
+
+
+def _dumps_error(error: BaseException) -> bytes:
+    return dumps_alone(error, _by_value.RESULTS)
+
+
+def _dumps_linked(error: BaseException) -> bytes | None:
+    try:
+        return _dumps_error(error)
+    except Exception:
+        return None  # the error itself can do without
 
 
 def _formatted(error: BaseException) -> list[str]:
@@ -221,9 +185,10 @@ def _linked(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _dump_chain(chain: list[BaseException]) -> bytes:
+def _links(chain: list[BaseException]) -> list[tuple[int | None, int | None, bool]]:
+    """Say which of the chain are cause and context of each."""
     index = {id(error): number for number, error in enumerate(chain)}
-    links = [
+    return [
         (
             index.get(id(error.__cause__)),
             index.get(id(error.__context__)),
@@ -231,21 +196,16 @@ def _dump_chain(chain: list[BaseException]) -> bytes:
         )
         for error in chain
     ]
-    return dumps((chain, links), 5)
-
-
-def _dump_alone(chain: list[BaseException]) -> bytes:
-    return dumps((chain[:1], [(None, None, False)]), 5)
 
 
 def decode_error(data: Any) -> BaseException:
     """Rebuild an exception from `encode_error`; if it cannot be, an error that says so."""
-    type_name, text, remote, pickled, why = loads(data)
-    if pickled is None:
-        msg = f"the task raised {type_name}: {text}; the exception cannot be pickled ({why})"
+    type_name, text, remote, pickles, links = loads(data)
+    if pickles is None:
+        msg = f"the task raised {type_name}: {text}; the exception cannot be pickled ({links})"
         return ResultUnpicklable(msg, type_name, remote)
     try:
-        chain, links = loads(pickled)
+        chain = [loads(pickles[0]), *map(_loads_linked, pickles[1:])]
     except Exception as failure:
         msg = (
             f"the task raised {type_name}: {text}; the exception cannot be rebuilt here "
@@ -253,22 +213,30 @@ def decode_error(data: Any) -> BaseException:
         )
         return ResultUnpicklable(msg, type_name, remote)
     for error, (cause, context, suppress) in zip(chain, links, strict=True):
-        error.__cause__ = None if cause is None else chain[cause]
-        error.__context__ = None if context is None else chain[context]
-        error.__suppress_context__ = suppress
-    return _with_remote_traceback(chain, remote)
+        if error is not None:
+            error.__cause__ = None if cause is None else chain[cause]
+            error.__context__ = None if context is None else chain[context]
+            error.__suppress_context__ = suppress
+    return _with_remote_traceback(chain[0], remote)
 
 
-def _with_remote_traceback(chain: list[BaseException], remote: str) -> BaseException:
+def _loads_linked(pickled: bytes | None) -> Any:
+    try:
+        return None if pickled is None else loads(pickled)
+    except Exception:
+        return None  # the error itself can do without
+
+
+def _with_remote_traceback(error: BaseException, remote: str) -> BaseException:
     """Hang the worker's traceback at the far end of the chain of causes: it hides nothing."""
-    last = chain[0]
+    last = error
     seen = {id(last)}
     while last.__cause__ is not None and id(last.__cause__) not in seen:
         last = last.__cause__
         seen.add(id(last))
     if last.__cause__ is None:
         last.__cause__ = RemoteTraceback(f'\n"""\n{remote}"""')
-    return chain[0]
+    return error
 
 
 def decode_value(payload: Any, buffers: list[Any] | None) -> Any:

@@ -181,7 +181,7 @@ def _map_each(
         # Nothing of others to keep, and a large result may go out of band.
         arguments = [load(items.pop())] if load else items
         return _wire.encode_result(worker.map(function, arguments, False)[0])
-    worker.map_each(function, items, load, _wire.dumps, _wire.encode_error, _wire.encode_other)
+    worker.map_each(function, items, load, _wire.dumps, _wire.encode_error, _wire.encode_each)
     return _wire.ITEMS, b"", None
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import copyreg
-import io
 import pickle
 from collections.abc import Callable
 from typing import Any
 
+from garrison import _pickling
 from garrison.errors import ItemUnpicklable, ValueUnreadable
 from garrison.memory import _handles
 from garrison.store._keys import canonical_key
 
 __all__ = ["Codec"]
 
+_RULES = _pickling.by_value(_pickling.found_by_name)
 EncodeKey = Callable[[Any, Any], tuple[bytes, bytes]]
 
 
@@ -48,23 +48,10 @@ class Codec:
             If that is not possible.
         """
         try:
-            return self._pickled(obj, pickle.Pickler)
-        except (pickle.PicklingError, AttributeError, TypeError):
-            pass
-        import cloudpickle
-
-        try:
-            return self._pickled(obj, cloudpickle.Pickler)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            return _pickling.dumps(obj, _RULES, {_handles.Spot: self._reduce_spot})
+        except _pickling.UNPICKLABLE as error:
             msg = f"cannot store {_short(obj)}: {error}; store what it is made from"
             raise ItemUnpicklable(msg) from error
-
-    def _pickled(self, obj: Any, kind: Any) -> bytes:
-        file = io.BytesIO()
-        pickler = kind(file, 5)
-        pickler.dispatch_table = {**_reducers(pickler), _handles.Spot: self._reduce_spot}
-        pickler.dump(obj)
-        return file.getvalue()
 
     def _reduce_spot(self, spot: _handles.Spot) -> tuple[Any, ...]:
         """Write down a place in shared memory so that anybody can find it, any number of times."""
@@ -106,11 +93,6 @@ class Codec:
 
     def _plain_key(self, obj: Any) -> bytes:
         return self._encode_key(obj, self)[0]
-
-
-def _reducers(pickler: Any) -> Any:
-    """Return what the pickler knows anyhow."""
-    return getattr(pickler, "dispatch_table", copyreg.dispatch_table)
 
 
 def _short(value: object) -> str:

@@ -1,45 +1,24 @@
 """How items that are not plain values are written down for a queue.
 
-They are pickled as `multiprocessing` does it, so that connections, sockets and whatever else its
-reducers know can be sent. Buffers of `LARGE` bytes and more stay out of the pickle and arrive as
-views.
+Functions and classes go by reference, as in the standard library: who will take the item is not
+known. Writable buffers of `LARGE` bytes and more stay out of the pickle and arrive as views.
 """
 
 from __future__ import annotations
 
 import atexit
-import copyreg
-import io
 import os
-import pickle
 import threading
-from multiprocessing import reduction, util
+from multiprocessing import util
 from typing import Any, NoReturn
 
 from garrison import _core
+from garrison._pickling import STANDARD, UNPICKLABLE, dumps_apart
 from garrison.errors import ItemsUnreadable, ItemUnpicklable
 from garrison.memory import _handles, _room
 
 LARGE = 1 << 16
 """Buffers below this size are cheaper inside of the pickle."""
-
-_OF_MULTIPROCESSING: dict[type, Any] = vars(reduction.ForkingPickler)["_extra_reducers"]
-
-
-class _Pickler(pickle.Pickler):
-    """As multiprocessing's, whose table of reducers is looked up in Python for every object."""
-
-    dispatch_table: dict[type, Any]
-    known: tuple[dict[type, Any], dict[type, Any]] = ({}, {})
-
-    @classmethod
-    def keep_up(cls) -> None:
-        """Learn of reducers that were registered since."""
-        now = (copyreg.dispatch_table, _OF_MULTIPROCESSING)
-        if cls.known != now:
-            cls.known = (dict(now[0]), dict(now[1]))
-            cls.dispatch_table = {**now[0], **now[1]}
-
 
 _latest = threading.local()
 
@@ -48,7 +27,7 @@ def encode(item: object) -> bytes | tuple[bytes, list[Any]]:
     """Pickle `item`; with its large buffers beside it, if it has any."""
     since = _handles.exported
     try:
-        return _encode(item, since)
+        return _encode(item)
     except BaseException:
         _handles.withdraw(since)
         raise
@@ -61,31 +40,17 @@ def withdraw_last() -> None:
     _handles.withdraw(*_latest.span)
 
 
-def _encode(item: object, since: int) -> bytes | tuple[bytes, list[Any]]:
-    buffers: list[Any] = []
-
-    def keep(buffer: pickle.PickleBuffer) -> bool:
-        view = buffer.raw()
-        if view.nbytes < LARGE:
-            return True
-        buffers.append(view)
-        return False
-
+def _encode(item: object) -> bytes | tuple[bytes, list[memoryview]]:
     try:
-        data = _dumps(item, 5, keep)
-        if not buffers:
-            if len(data) >= _room.CHECKED:
-                check_room(len(data))
-            return data
-        if any(view.readonly for view in buffers):
-            # What was read-only here is the receiver's own there: only older protocols say so.
-            buffers.clear()
-            _handles.withdraw(since)
-            data = _dumps(item, 4, None)
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        data, buffers = dumps_apart(item, STANDARD, LARGE)
+    except UNPICKLABLE as error:
         raise _refusal(item, error) from error
+    if buffers is None:
+        if len(data) >= _room.CHECKED:
+            check_room(len(data))
+        return data
     check_room(len(data) + sum(view.nbytes for view in buffers))
-    return (data, buffers) if buffers else data
+    return data, buffers
 
 
 def _refusal(item: object, error: Exception) -> ItemUnpicklable:
@@ -94,13 +59,6 @@ def _refusal(item: object, error: Exception) -> ItemUnpicklable:
         f"an item of type {kind.__module__}.{kind.__qualname__} cannot be put into a queue: "
         f"{type(error).__name__}: {error}; put something that can be pickled"
     )
-
-
-def _dumps(item: object, protocol: int, keep: Any) -> bytes:
-    _Pickler.keep_up()
-    stream = io.BytesIO()
-    _Pickler(stream, protocol, buffer_callback=keep).dump(item)
-    return stream.getvalue()
 
 
 def check_room(size: int) -> None:

@@ -1,0 +1,114 @@
+//! Which way of writing an object down a pickler takes: asked for every object that is not of a
+//! builtin type, so it is decided here, and Python is asked only for functions and classes.
+
+use super::item::is_plain as looks_plain;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyFunction, PyType};
+
+/// Objects that `is_plain` looks at: a larger one gains nothing from it.
+const LOOKS: u32 = 64;
+
+/// What a kind of transfer knows, for all of its picklers.
+#[pyclass(frozen, module = "garrison._core")]
+pub struct Rules {
+    /// Reducers that are for transfers only, by exact type (`ForkingPickler`'s).
+    registered: Py<PyDict>,
+    /// Reducers of all picklers, by exact type (`copyreg`'s).
+    standard: Py<PyDict>,
+    /// Reducers of last resort, by exact type.
+    others: Py<PyDict>,
+    /// Types of which only Python's part of a pass knows how they travel.
+    parts: Py<PyDict>,
+    /// Functions and classes that travel by reference, and will go on to do so.
+    names: Py<PyDict>,
+    /// Makes Python's part of a pass. Without it all functions and classes travel by reference.
+    begin: Option<Py<PyAny>>,
+}
+
+#[pymethods]
+impl Rules {
+    #[new]
+    fn new(
+        registered: Py<PyDict>,
+        standard: Py<PyDict>,
+        others: Py<PyDict>,
+        parts: Py<PyDict>,
+        begin: Option<Py<PyAny>>,
+        py: Python<'_>,
+    ) -> Self {
+        let names = PyDict::new(py).unbind();
+        Self { registered, standard, others, parts, names, begin }
+    }
+
+    /// What one pass over an object asks. `first` has reducers before all others.
+    #[pyo3(signature = (first = None))]
+    fn reducer(slf: Py<Self>, first: Option<Py<PyDict>>) -> Reducer {
+        Reducer { rules: slf, first, pass: PyOnceLock::new() }
+    }
+}
+
+/// One pass over an object.
+#[pyclass(frozen, module = "garrison._core")]
+pub struct Reducer {
+    rules: Py<Rules>,
+    first: Option<Py<PyDict>>,
+    pass: PyOnceLock<Py<PyAny>>,
+}
+
+impl Reducer {
+    /// Ask Python, which remembers what belongs to this pass.
+    #[cold]
+    fn ask<'py>(&self, rules: &Rules, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = object.py();
+        let Some(begin) = &rules.begin else { return Ok(not_implemented(py)) };
+        let pass = self.pass.get_or_try_init(py, || begin.call1(py, (&rules.names,)))?;
+        pass.bind(py).call1((object,))
+    }
+}
+
+#[pymethods]
+impl Reducer {
+    /// What `reducer_override` returns for an object.
+    fn reduce<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = object.py();
+        let kind = object.get_type();
+        let rules = self.rules.get();
+        if let Some(first) = &self.first {
+            if let Some(reduce) = first.bind(py).get_item(&kind)? {
+                return reduce.call1((object,));
+            }
+        }
+        // As the standard picklers, which ask no table about these two.
+        if object.is_exact_instance_of::<PyFunction>() || object.is_exact_instance_of::<PyType>() {
+            if rules.begin.is_none() || rules.names.bind(py).contains(object)? {
+                return Ok(not_implemented(py));
+            }
+            return self.ask(rules, object);
+        }
+        if let Some(reduce) = rules.registered.bind(py).get_item(&kind)? {
+            return reduce.call1((object,));
+        }
+        if rules.standard.bind(py).contains(&kind)? {
+            return Ok(not_implemented(py));
+        }
+        if let Some(reduce) = rules.others.bind(py).get_item(&kind)? {
+            return reduce.call1((object,));
+        }
+        if object.is_instance_of::<PyType>() || rules.parts.bind(py).contains(&kind)? {
+            return self.ask(rules, object);
+        }
+        Ok(not_implemented(py))
+    }
+}
+
+fn not_implemented(py: Python<'_>) -> Bound<'_, PyAny> {
+    py.NotImplemented().into_bound(py)
+}
+
+/// Whether an object is made of few scalars, tuples, lists and dicts only: every pickler writes it in
+/// the same way, and no code of the user runs.
+#[pyfunction]
+pub fn is_plain(object: &Bound<'_, PyAny>) -> bool {
+    looks_plain(object, &mut LOOKS.clone())
+}

@@ -1,0 +1,156 @@
+"""Functions and classes that the receiver cannot import: by value, by means of cloudpickle.
+
+Only what makes up functions and classes is taken from there. Of everything else it sends something
+like it (an open file would arrive as text in memory), where `pickle` refuses.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import sys
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from garrison._pickling._pickler import PARTS, make_rules
+
+if TYPE_CHECKING:
+    from garrison._core import Rules
+
+__all__ = ["ByValue", "by_value", "found_by_name"]
+
+_CACHED: Any = type(functools.lru_cache(len))
+PARTS |= dict.fromkeys(
+    (
+        _CACHED,
+        classmethod,
+        property,
+        staticmethod,
+        types.CellType,
+        types.CodeType,
+        types.MappingProxyType,
+        types.ModuleType,
+    )
+)
+# More are known when cloudpickle was imported.
+MADE_BY_A_STATEMENT = 1 << 9
+"""Flag of types that are no constants of the interpreter or of an extension."""
+MAINS = frozenset({"__main__", "__mp_main__"})
+"""Names of the module whose names may lead to something else tomorrow."""
+
+
+def found_by_name(obj: Any) -> bool:
+    """Whether an object is what its module has under its name, here."""
+    found: Any = sys.modules.get(obj.__module__)
+    if found is None:
+        return False
+    for part in obj.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is obj
+
+
+class ByValue:
+    """One pass over an object: functions and classes that the receiver has not go by value.
+
+    Parameters
+    ----------
+    has
+        Whether the receiver finds this very object by its name.
+    names
+        Where to note what will always be found.
+    """
+
+    def __init__(self, has: Callable[[Any], bool], names: dict[Any, Any]) -> None:
+        self._has = has
+        self._names = names
+        self._helper: Any = None
+
+    def __call__(self, obj: Any) -> Any:
+        """Return what ``reducer_override`` does."""
+        if type(obj) in PARTS:
+            return self._part(obj)
+        if self._has(obj):
+            if obj.__module__ not in MAINS:
+                self._names[obj] = None
+            return NotImplemented
+        return self._class(obj) if isinstance(obj, type) else self._function(obj)
+
+    def helper(self) -> Any:
+        """Return cloudpickle's pickler of this pass, which remembers globals of functions."""
+        if self._helper is None:
+            # Late: it takes longer to import than a pool takes to start.
+            import cloudpickle
+
+            _learn_parts(cloudpickle.cloudpickle)
+            self._helper = cloudpickle.Pickler(io.BytesIO(), 5)
+        return self._helper
+
+    def _function(self, function: types.FunctionType) -> Any:
+        if function.__code__ is _DISPATCHING:
+            return _reduce_dispatching(function)
+        return self.helper()._dynamic_function_reduce(function)
+
+    def _class(self, cls: type) -> Any:
+        module = _cloudpickle(self.helper())
+        name = module._BUILTIN_TYPE_NAMES.get(cls)
+        if name is not None:
+            return module._builtin_type, (name,)
+        if not cls.__flags__ & MADE_BY_A_STATEMENT:
+            return NotImplemented
+        return module._dynamic_class_reduce(cls)
+
+    def _part(self, obj: Any) -> Any:
+        if type(obj) is not _CACHED:
+            return self.helper().dispatch_table[type(obj)](obj)
+        if hasattr(obj, "__qualname__") and self._has(obj):
+            return NotImplemented
+        return functools.lru_cache(**obj.cache_parameters()), (obj.__wrapped__,)
+
+
+def by_value(has: Callable[[Any], bool]) -> Rules:
+    """Make rules by which functions and classes go by value if the receiver has them not."""
+    return make_rules(lambda names: ByValue(has, names))
+
+
+def _cloudpickle(helper: Any) -> Any:
+    return sys.modules[type(helper).__module__]
+
+
+def _learn_parts(cloudpickle: Any) -> None:
+    """Learn of parts whose types are imported with cloudpickle."""
+    for kind in cloudpickle.Pickler._dispatch_table:
+        if kind.__module__ in {"abc", "dataclasses", "typing"}:
+            PARTS[kind] = None
+
+
+# --- functools.singledispatch -----------------------------------------------------------------
+
+_DISPATCHING = functools.singledispatch(len).__code__  # type: ignore[attr-defined] # a function
+
+
+def _reduce_dispatching(function: Any) -> Any:
+    """Reduce a function with implementations for types: its caches are weak, and stay here."""
+    state = dict(function.registry), dict(vars(function))
+    state[1].pop("registry", None)
+    for name in ("register", "dispatch", "_clear_cache"):
+        state[1].pop(name, None)
+    names = {name: getattr(function, name) for name in functools.WRAPPER_ASSIGNMENTS[:3]}
+    return _new_dispatching, (), (*state, names), None, None, _set_dispatching
+
+
+def _new_dispatching() -> Any:
+    return functools.singledispatch(_nothing)
+
+
+def _nothing(*args: Any) -> None:
+    """Stand for an implementation that is still to come."""
+
+
+def _set_dispatching(function: Any, state: Any) -> None:
+    registry, attributes, names = state
+    for kind, implementation in registry.items():
+        function.register(kind, implementation)
+    vars(function).update(attributes)
+    for name, value in names.items():
+        setattr(function, name, value)

@@ -1,0 +1,151 @@
+"""The pickler of everything that leaves this process.
+
+    an object     few scalars, tuples, lists and dicts        pickle.dumps: nothing to decide
+                  of a type that was registered               ForkingPickler's table, then copyreg's
+                  a function or class                         by reference, or as the rules say
+                  a buffer                                    in band if small or read-only
+
+All of it is decided per object inside of one pass, so that pickling code of the user runs once. The
+tables are the live ones: what a library registers later counts from then on.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import pickle
+import sys
+from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+from garrison._core import Rules, is_plain
+
+__all__ = ["STANDARD", "Pickler", "dumps", "dumps_apart", "make_rules"]
+
+OWNED = 1000
+"""Bytes of an array up to which numpy owns what it has unpickled by an older protocol."""
+
+SPARE = 4
+"""Picklers that are kept: several threads, or one that pickles while it pickles."""
+
+_registered: dict[type, Any] = vars(ForkingPickler)["_extra_reducers"]
+_arrays: dict[type, Any] = {}
+"""How numpy's arrays are reduced, once numpy was imported."""
+
+
+PARTS: dict[type, None] = {}
+"""What functions and classes are made of, as soon as somebody knows."""
+
+
+class Pickler(pickle.Pickler):
+    """`pickle.Pickler`, with the decisions of its rules for each object."""
+
+    __slots__ = ("reducer_override",)
+
+
+def make_rules(begin: Callable[[dict[Any, Any]], Callable[[Any], Any]] | None) -> Rules:
+    """Make the rules of a kind of transfer.
+
+    Parameters
+    ----------
+    begin
+        Makes what is asked for each function, each class and what they are made of in one pass: it
+        returns NotImplemented to have the object pickled by reference, else what ``__reduce__``
+        would. It gets a dict: objects that become keys of it are pickled by reference ever after,
+        and not asked for. Without `begin` all functions and classes are pickled by reference.
+    """
+    tables = _registered, copyreg.dispatch_table, _arrays
+    return Rules(*tables, PARTS if begin is not None else {}, begin)
+
+
+STANDARD = make_rules(None)
+"""As in the standard library: functions and classes by reference, or not at all."""
+
+
+def dumps(value: object, rules: Rules = STANDARD, first: dict[type, Any] | None = None) -> bytes:
+    """Pickle a value in one pass, its buffers included.
+
+    Parameters
+    ----------
+    value
+        Any object.
+    rules
+        What is done with functions and classes.
+    first
+        Reducers, by exact type, that come before all others.
+    """
+    if is_plain(value):
+        return pickle.dumps(value, 5)
+    return _dump(value, rules, sys.maxsize, first)[0]
+
+
+def dumps_apart(
+    value: object, rules: Rules, large: int, first: dict[type, Any] | None = None
+) -> tuple[bytes, list[memoryview] | None]:
+    """Pickle a value; writable buffers of `large` bytes and more come separately, if there are any.
+
+    A read-only buffer stays in the pickle: what the receiver gets is then its own.
+    """
+    if is_plain(value):
+        return pickle.dumps(value, 5), None
+    return _dump(value, rules, large, first)
+
+
+def _dump(
+    value: object, rules: Rules, large: int, first: dict[type, Any] | None
+) -> tuple[bytes, list[memoryview] | None]:
+    if not _arrays and "numpy" in sys.modules:
+        _learn_arrays()
+    try:
+        writer = _spare.pop()
+    except IndexError:
+        writer = _Writer()
+    writer.large = large
+    pickler, chunks = writer.pickler, writer.chunks
+    pickler.reducer_override = rules.reducer(first).reduce  # type: ignore[method-assign]
+    pickler.dump(value)
+    data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    buffers = None
+    if writer.buffers:
+        buffers, writer.buffers = writer.buffers, []
+    pickler.clear_memo()
+    del pickler.reducer_override, chunks[:]
+    if len(_spare) < SPARE:
+        _spare.append(writer)
+    return data, buffers
+
+
+class _Writer:
+    """A pickler to be used again: making one costs more than a small object does."""
+
+    __slots__ = ("buffers", "chunks", "large", "pickler", "write")
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.write = self.chunks.append
+        self.buffers: list[memoryview] = []
+        self.large = 0
+        self.pickler = Pickler(self, 5, buffer_callback=self._keep)
+
+    def _keep(self, buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < self.large or view.readonly:
+            return True
+        self.buffers.append(view)
+        return False
+
+
+_spare: list[_Writer] = []
+
+
+def _learn_arrays() -> None:
+    numpy: Any = sys.modules["numpy"]
+    kind = getattr(numpy, "ndarray", None)  # it may be half imported
+    if kind is not None:
+        _arrays[kind] = _reduce_array
+
+
+def _reduce_array(array: Any) -> Any:
+    """Have an array arrive writable, and as its own if numpy would have it so."""
+    older = array.nbytes <= OWNED or not array.flags.writeable
+    return array.__reduce_ex__(4 if older else 5)

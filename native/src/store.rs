@@ -52,6 +52,8 @@ pub enum Error {
     /// Something that cannot be stored, or added to.
     Value(String),
     Type(&'static str),
+    /// A queue that was shut down takes no items, and has none left.
+    Shut,
     /// Of the operating system.
     System(i32),
 }
@@ -92,6 +94,10 @@ pub mod kind {
 
     pub fn is_mapping(kind: u8) -> bool {
         matches!(kind, DICT | SET | NAMESPACE | COUNTER)
+    }
+
+    pub fn is_queue(kind: u8) -> bool {
+        matches!(kind, QUEUE | JOINABLE_QUEUE)
     }
 
     /// Whether a plain object of this kind can be stored in a container, and lives on as a child.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import signal as _signal
+import sys
 from typing import TYPE_CHECKING
 
 from garrison._core import (
@@ -46,6 +47,7 @@ __all__ = [
     "ResultUnpicklable",
     "SharedMemoryFull",
     "SharedMemoryGone",
+    "ShutDown",
     "StoreBusy",
     "StoreCorrupt",
     "StoreFull",
@@ -56,6 +58,14 @@ __all__ = [
     "WorkerDied",
     "WrongKind",
 ]
+
+
+if sys.version_info >= (3, 13):
+    from queue import ShutDown
+else:
+
+    class ShutDown(Exception):
+        """A manager's queue was shut down: `queue.ShutDown` of Python 3.13."""
 
 
 class GarrisonError(Exception):

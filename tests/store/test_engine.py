@@ -325,8 +325,8 @@ def test_info_and_count(store: Store) -> None:
     assert store.head(c) == (QUEUE, 0, 0, 5, 0, b"typecode")
     assert store.count_add(c, 3) == 3
     store.list_append(c, 1)
-    assert store.head(c) == (QUEUE, 1, 0, 5, 3, b"typecode")
-    assert store.count_add(c, -3, 0) == 0
+    assert store.head(c) == (QUEUE, 1, 0, 5, 4, b"typecode")
+    assert store.count_add(c, -4, 0) == 0
     with pytest.raises(ValueError, match="range"):
         store.count_add(c, -1, 0)
 

@@ -34,7 +34,10 @@ fn remove(writing: &mut Writing, number: u64, ticket: u64) -> Result<Option<Vec<
 /// It is dealt with; false if nobody has this ticket.
 pub fn settle(writing: &mut Writing, number: u64, ticket: u64) -> Result<bool> {
     match remove(writing, number, ticket)? {
-        Some(value) => tree::release(writing, &value).map(|()| true),
+        Some(value) => {
+            sequence::done(writing, number)?;
+            tree::release(writing, &value).map(|()| true)
+        }
         None => Ok(false),
     }
 }

@@ -114,6 +114,8 @@ impl Head {
     pub const DYING: u8 = 4;
     /// It lies in the graveyard.
     pub const BURIED: u8 = 8;
+    /// A queue that takes no more items.
+    pub const SHUT: u8 = 16;
 
     pub fn new(kind: u8, aux: i64) -> Self {
         let next = if super::kind::is_mapping(kind) { 0 } else { MIDDLE };

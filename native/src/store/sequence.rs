@@ -140,6 +140,12 @@ pub fn extend<V: AsRef<[u8]>>(
     left: bool,
 ) -> Result<()> {
     let mut head = transaction::sequence(&writing.reading(), number)?;
+    if kind::is_queue(head.kind) {
+        if head.has(Head::SHUT) {
+            return Err(Error::Shut);
+        }
+        head.count = head.count.saturating_add(values.len() as i64);
+    }
     let mut simple = true;
     for value in values {
         if head.aux == 0 && head.kind == kind::DEQUE {
@@ -239,6 +245,9 @@ pub fn insert(writing: &mut Writing, number: u64, index: i64, value: &[u8]) -> R
 fn take(writing: &mut Writing, number: u64, index: i64, what: What) -> Result<Vec<u8>> {
     let mut head = transaction::sequence(&writing.reading(), number)?;
     writing.will_free();
+    if head.len == 0 && head.has(Head::SHUT) {
+        return Err(Error::Shut);
+    }
     if head.len == 0 && what == What::Pop {
         return Err(Error::Index(empty(head.kind)));
     }
@@ -365,6 +374,34 @@ pub fn delete_all(writing: &mut Writing, number: u64, most: u64) -> Result<u64> 
     })?;
     links.into_iter().try_for_each(|link| tree::release_link(writing, link))?;
     Ok(done)
+}
+
+/// Have a queue take no more items; those that are there are dropped at once, or left to be taken.
+pub fn shut(writing: &mut Writing, number: u64, immediate: bool) -> Result<()> {
+    let mut head = transaction::sequence(&writing.reading(), number)?;
+    if !kind::is_queue(head.kind) {
+        return Err(Error::WrongKind(head.kind));
+    }
+    head.set(Head::SHUT, true);
+    writing.touch(number);
+    if immediate {
+        head.count = head.count.saturating_sub_unsigned(head.len).max(0);
+    }
+    writing.put_head(number, head)?;
+    if immediate {
+        clear(writing, number, head)?;
+    }
+    Ok(())
+}
+
+/// An item of a queue is dealt with.
+pub fn done(writing: &mut Writing, number: u64) -> Result<()> {
+    let mut head = writing.head(number)?;
+    if head.count > 0 {
+        head.count -= 1;
+        writing.put_head(number, head)?;
+    }
+    Ok(())
 }
 
 pub fn clear(writing: &mut Writing, number: u64, mut head: Head) -> Result<()> {

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core
-from garrison.errors import ManagerLost, StoreFull, TransactionFailed
+from garrison.errors import ManagerLost, ShutDown, StoreFull, TransactionFailed
 from garrison.manager import _verbs as verbs
 from garrison.manager._addresses import shown
 from garrison.manager._far_plans import MISSING, Coding, Plan, nothing
@@ -42,6 +42,7 @@ _ERRORS: dict[str, type[Exception]] = {
     "WrongKind": _core.WrongKind,
     "StoreFull": StoreFull,
     "TransactionFailed": TransactionFailed,
+    "ShutDown": ShutDown,
 }
 
 

@@ -88,6 +88,7 @@ OPERATIONS: dict[str, Operation] = {
     "claim": Operation("", "c"),
     "settle": Operation("i", "x"),
     "give_back": Operation("i", "x"),
+    "queue_shut": Operation("t", idempotent=True),
     "count_add": Operation("io", "x"),
     "bell": _read("", "x"),
 }

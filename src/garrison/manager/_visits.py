@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from garrison._core import ContainerGone, StoreFull, WrongKind
-from garrison.errors import TransactionFailed
+from garrison.errors import ShutDown, TransactionFailed
 from garrison.manager._guests import Guest
 from garrison.manager._refusals import REMOTE
 
@@ -68,7 +68,7 @@ def listed(value: Any) -> Any:
 
 _TOLD: tuple[type[Exception], ...] = (
     *(KeyError, IndexError, ContainerGone, WrongKind, StoreFull, TransactionFailed),
-    *(TimeoutError, TypeError, ValueError, LookupError),
+    *(TimeoutError, TypeError, ValueError, LookupError, ShutDown),
 )
 
 

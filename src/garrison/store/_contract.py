@@ -173,6 +173,9 @@ class Store(Transactions, Mappings, Sequences, Protocol):
 
     def length(self, c: int, /) -> int: ...
     def clear(self, c: int, /) -> None: ...
+    def queue_shut(self, c: int, immediate: bool, /) -> None:
+        """Have a queue take no more items, and drop those that it has if `immediate`."""
+
     def count_add(self, c: int, delta: int, floor: int | None = None, /) -> int:
         """Return the new count, or raise ValueError if it would be below `floor`."""
 

@@ -90,6 +90,8 @@ class Queue(Face):
         ------
         queue.Full
             If there was no room in that time.
+        ShutDown
+            If the queue was shut down.
         ValueError
             If `timeout` is negative.
         DeadlockError
@@ -127,6 +129,7 @@ class Queue(Face):
             return
         with atomic(self._store):
             if self.qsize() + len(items) > self.maxsize:
+                self._append([])  # raises if the queue was shut down
                 raise _NotYet
             self._append(items)
 
@@ -149,6 +152,8 @@ class Queue(Face):
         ------
         queue.Empty
             If nothing came in that time.
+        ShutDown
+            If the queue was shut down, and nothing is left.
         ValueError
             If `timeout` is negative.
         DeadlockError
@@ -184,9 +189,48 @@ class Queue(Face):
         with transaction(self._store):
             count = min(self.qsize(), most)
             items = [self._store.list_pop(self._c, 0) for _ in range(count)]
-        if not items:
+        return items or [self._get()]
+
+    # --- Done -----------------------------------------------------------------------------------
+
+    def task_done(self) -> None:
+        """Report that an item that was taken with `get` is dealt with.
+
+        Raises
+        ------
+        ValueError
+            If it is called more often than items were put.
+        """
+        try:
+            self._store.count_add(self._c, -1, 0)
+        except ValueError:
+            raise ValueError("task_done() called too many times") from None
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until every item that was put is done.
+
+        Raises
+        ------
+        TimeoutError
+            If that takes longer than `timeout` seconds.
+        """
+        self._wait("join", self._joined, TimeoutError, block=True, timeout=timeout)
+
+    def _joined(self) -> None:
+        if self._store.head(self._c)[4]:
             raise _NotYet
-        return items
+
+    def shutdown(self, immediate: bool = False) -> None:
+        """Take no more items: `put` raises `ShutDown` from now on, and `get` when nothing is left.
+
+        As `queue.Queue.shutdown` of Python 3.13, in every Python. Whoever waits is told.
+
+        Parameters
+        ----------
+        immediate : bool
+            Whether to drop the items that are in the queue; they count as done.
+        """
+        self._store.queue_shut(self._c, immediate)
 
     # --- Claim --------------------------------------------------------------------------------
 
@@ -194,8 +238,8 @@ class Queue(Face):
     def claim(self, block: bool = True, timeout: float | None = None) -> Iterator[Any]:
         """Take the first item for the length of a block.
 
-        At its end the item is settled. If the block is left by an exception, or its process dies,
-        or a remote one's connection breaks, the item is back at the front of the queue.
+        At its end the item is settled, and done. If the block is left by an exception, or its
+        process dies, or a remote one's connection breaks, it is back at the front of the queue.
 
         Raises
         ------
@@ -284,54 +328,12 @@ class Queue(Face):
 
 
 class JoinableQueue(Queue):
-    """A queue whose items are reported as done; see `Queue`.
-
-    An item that was taken with `claim` is done when its block ends.
-    """
+    """The same, under the name that `multiprocessing` has for it."""
 
     __slots__ = ()
     _KIND = _contract.JOINABLE_QUEUE
     _PROXY = "AutoProxy[JoinableQueue]"
     _TYPEID = "JoinableQueue"
-
-    def task_done(self) -> None:
-        """Report that an item that was taken with `get` is dealt with.
-
-        Raises
-        ------
-        ValueError
-            If it is called more often than items were put.
-        """
-        try:
-            self._store.count_add(self._c, -1, 0)
-        except ValueError:
-            raise ValueError("task_done() called too many times") from None
-
-    def join(self, timeout: float | None = None) -> None:
-        """Wait until every item that was put is done.
-
-        Raises
-        ------
-        TimeoutError
-            If that takes longer than `timeout` seconds.
-        """
-        self._wait("join", self._joined, TimeoutError, block=True, timeout=timeout)
-
-    def _joined(self) -> None:
-        if self._store.head(self._c)[4]:
-            raise _NotYet
-
-    def _append(self, items: list[Any]) -> None:
-        with atomic(self._store):
-            self._store.list_extend(self._c, items)
-            self._store.count_add(self._c, len(items))
-
-    def _settle(self, ticket: int) -> bool:
-        with atomic(self._store):
-            settled = self._store.settle(self._c, ticket)
-            if settled:
-                self._store.count_add(self._c, -1)
-        return settled
 
 
 class _NotYet(Exception):

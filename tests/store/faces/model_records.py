@@ -19,6 +19,7 @@ class Record:
     data: Any
     refs: int = 0
     count: int = 0
+    is_shut: bool = False
     holds: int = 0
     owned: bool = False
     claims: dict[int, bytes] = field(default_factory=dict)

@@ -7,11 +7,14 @@ import time
 from collections import deque
 from typing import Any
 
+from garrison.errors import ShutDown
 from garrison.store import _contract
 
 from .model_base import MAPPINGS, Base, writes
 from .model_codec import decode_key, encode_value
 from .model_records import Scan, total
+
+QUEUES = {_contract.QUEUE, _contract.JOINABLE_QUEUE}
 
 
 class Sequences(Base):
@@ -52,8 +55,11 @@ class Sequences(Base):
     @writes
     def list_extend(self, c: int, values: list[Any], left: bool = False) -> None:
         self._sequence(self._read(c))
+        if self._read(c).is_shut:
+            raise ShutDown
         stored = [self._store(value) for value in values]
         record = self._write(c)
+        record.count += len(stored) if record.kind in QUEUES else 0
         most = record.aux if record.kind == _contract.DEQUE and record.aux >= 0 else None
         if left:
             record.data[:0] = stored[::-1]
@@ -76,6 +82,7 @@ class Sequences(Base):
 
     @writes
     def list_pop(self, c: int, i: int = -1) -> Any:
+        self._check_shut(c)
         text = "pop index out of range" if self.length(c) else "pop from empty list"
         data, place = self._place(c, i, text)
         return self._popped(data.pop(place))
@@ -103,10 +110,27 @@ class Sequences(Base):
         self._put_at(c, i, value)
         return True
 
+    # --- Queues -------------------------------------------------------------------------------
+
+    def _check_shut(self, c: int) -> None:
+        record = self._read(c)
+        if record.is_shut and not record.data:
+            raise ShutDown
+
+    @writes
+    def queue_shut(self, c: int, immediate: bool) -> None:
+        record = self._write(c)
+        record.is_shut = True
+        if immediate:
+            record.count = max(record.count - len(record.data), 0)
+            self._release(record.data)
+            record.data = []
+
     # --- Claimed items ------------------------------------------------------------------------
 
     @writes
     def claim(self, c: int) -> tuple[int, Any]:
+        self._check_shut(c)
         data, place = self._place(c, 0, "pop from empty list")
         ticket, encoded = next(self._tickets), data.pop(place)
         self._write(c).claims[ticket] = encoded
@@ -114,7 +138,9 @@ class Sequences(Base):
 
     @writes
     def settle(self, c: int, ticket: int) -> bool:
-        encoded = self._write(c).claims.pop(ticket, None)
+        record = self._write(c)
+        encoded = record.claims.pop(ticket, None)
+        record.count -= encoded is not None and record.count > 0
         self._release([] if encoded is None else [encoded])
         return encoded is not None
 

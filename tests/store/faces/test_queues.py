@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from garrison.errors import ClaimLost
-from garrison.store import _contract, make
+from garrison.errors import ClaimLost, ShutDown
+from garrison.store import _contract, make, transaction
 
 KINDS = [_contract.QUEUE, _contract.JOINABLE_QUEUE]
 
@@ -171,3 +171,77 @@ def test_a_claim_that_fails_is_not_done(store: Any) -> None:
         1 / 0  # noqa: B018
     with pytest.raises(TimeoutError):
         jobs.join(timeout=0)
+
+
+def test_a_queue_counts_what_is_not_done(items: Any) -> None:
+    items.put_many([1, 2])
+    with items.claim():
+        pass
+    with pytest.raises(TimeoutError):
+        items.join(timeout=0.02)
+    items.get()
+    items.task_done()
+    items.join()
+    with pytest.raises(ValueError, match=r"task_done\(\) called too many times"):
+        items.task_done()
+
+
+def test_after_a_shutdown_only_what_is_left_can_be_got(small: Any) -> None:
+    small.put_many([1, 2])
+    small.shutdown()
+    for put in (small.put, small.put_nowait, lambda item: small.put(item, timeout=1)):
+        with pytest.raises(ShutDown):
+            put(3)
+    assert (small.get(), small.get_many(5), small.qsize()) == (1, [2], 0)
+    calls: list[Any] = [
+        *(small.get, small.get_nowait, lambda: small.get(timeout=1), lambda: small.get_many(2)),
+        lambda: small.claim().__enter__(),
+    ]
+    for call in calls:
+        with pytest.raises(ShutDown):
+            call()
+    small.task_done()
+    small.task_done()
+    small.join()
+
+
+def test_an_immediate_shutdown_drops_what_is_there(items: Any) -> None:
+    items.put_many([{"a": [1]}, 2, 3])
+    items.get()
+    items.shutdown(immediate=True)
+    assert (items.qsize(), items.empty()) == (0, True)
+    items.task_done()
+    items.join()
+    with pytest.raises(ShutDown):
+        items.get()
+
+
+@pytest.mark.parametrize("waiter", ["get", "put"])
+def test_a_shutdown_wakes_those_who_wait(small: Any, waiter: str) -> None:
+    if waiter == "put":
+        small.put_many([1, 2])
+    outcome: list[Any] = []
+
+    def wait() -> None:
+        try:
+            small.put(3) if waiter == "put" else small.get()
+        except ShutDown as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    small.shutdown()
+    thread.join()
+    assert len(outcome) == 1
+
+
+def test_shutdown_in_a_transaction_is_undone_with_it(items: Any, store: Any) -> None:
+    def fail() -> None:
+        with transaction(store):
+            items.shutdown()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    items.put(1)
+    assert items.get() == 1

@@ -7,6 +7,8 @@ use pyo3::exceptions::{
     PyValueError,
 };
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
 
 pyo3::create_exception!(
     garrison,
@@ -97,6 +99,15 @@ fn name_of(kind: u8) -> &'static str {
     }
 }
 
+/// `queue.ShutDown`, which Python has since 3.13.
+fn shut_down(py: Python<'_>) -> PyErr {
+    static KIND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    match KIND.import(py, "garrison.errors", "ShutDown") {
+        Ok(kind) => PyErr::from_type(kind.clone(), ()),
+        Err(error) => error,
+    }
+}
+
 #[cold]
 fn raised(error: Error) -> PyErr {
     match error {
@@ -116,6 +127,7 @@ fn raised(error: Error) -> PyErr {
         Error::Empty(text) => PyKeyError::new_err(text),
         Error::Value(text) => PyValueError::new_err(text),
         Error::Type(text) => PyTypeError::new_err(text),
+        Error::Shut => Python::attach(shut_down),
         Error::System(code) => {
             let text = std::io::Error::from_raw_os_error(code).to_string();
             PyOSError::new_err((code, format!("the store cannot be used: {text}")))

@@ -63,6 +63,11 @@ impl PyStore {
         self.give(py, &value)
     }
 
+    /// Have a queue take no more items, and drop those that it has if `immediate`.
+    fn queue_shut(&self, py: Python<'_>, c: u64, immediate: bool) -> PyResult<()> {
+        self.write_at_length(py, |writing| sequence::shut(writing, c, immediate)).or_raise()
+    }
+
     /// The items from `start` to `stop`; what is negative counts from the end.
     fn list_slice<'py>(
         &self,

@@ -1,25 +1,25 @@
 """What travels to and from workers by value, with ``__main__`` kept in one piece.
 
-Functions by value share one namespace per worker, as they share ``__main__`` at home: a global that
-an initializer sets is seen by the task that reads it. A value that comes from the parent replaces
-only what came from the parent before.
+Functions by value share their namespace in a worker, as they do at home: a global that an
+initializer sets is seen by the task that reads it. See `_globals` and `_namespaces`.
 """
 
 from __future__ import annotations
 
-import sys
 import types
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from garrison import _pickling
 from garrison._pickling import ByValue
 from garrison.errors import ArgumentUnpicklable
-from garrison.pool._functions import own_names, shared_names, ship
+from garrison.pool._globals import Bundle, Globals, source_of
+from garrison.pool._namespaces import receive, set_source
 
 if TYPE_CHECKING:
     from garrison._core import Rules
     from garrison.pool._functions import Known
+    from garrison.pool._namespaces import Entry
 
 __all__ = ["RESULTS", "dumps_to_workers", "rules_of", "unpicklable"]
 
@@ -27,44 +27,36 @@ __all__ = ["RESULTS", "dumps_to_workers", "rules_of", "unpicklable"]
 class _ToWorkers(ByValue):
     """By reference what the workers can import, by value the rest."""
 
-    def __init__(self, known: Known, names: dict[Any, Any]) -> None:
+    def __init__(self, known: Known, names: dict[Any, Any], bundle: Bundle | None = None) -> None:
         super().__init__(known.has, names)
         self._known = known
-        self._shared: dict[int, _Globals] = {}
-
-    def helper(self) -> Any:
-        """Return cloudpickle's pickler, for which shared modules stand by their names."""
-        if self._helper is None:
-            helper = super().helper()
-            for name in self._known.shared:
-                # All functions of such a module find their globals in the worker's one namespace.
-                module = sys.modules.get(name)
-                if module is not None:
-                    there = self._known.main is not None and name == "__main__"
-                    names = self._shared[id(vars(module))] = _Globals(name, there=there)
-                    helper.globals_ref[id(vars(module))] = names
-        return self._helper
+        self._bundle = bundle or Bundle(known, partial(_dumps_part, known))
 
     def _function(self, function: types.FunctionType) -> Any:
+        names = self._known.spaces.of(function.__globals__)
+        if names is not None:
+            # All functions of such a namespace find their globals in the worker's one.
+            self.helper().globals_ref[id(function.__globals__)] = names
         reduced = super()._function(function)
-        if id(function.__globals__) in self._shared:
-            return (*self._without_what_is_there(function, reduced)[:5], _set_function_state)
-        return reduced
+        if reduced[5].__name__ != "_function_setstate":
+            return reduced  # not cloudpickle's
+        entries = self._entries(names, reduced[2][1]) if names is not None else []
+        state = reduced[2], entries, source_of(function)
+        return (*reduced[:2], state, None, None, _set_state)
 
-    def _without_what_is_there(self, function: types.FunctionType, reduced: Any) -> Any:
-        """Leave out globals that the worker has by importing the main module."""
-        main = self._known.main
-        if main is None or function.__globals__ is not main.names:
-            return reduced
-        attributes, slots = reduced[2]
-        values = slots["__globals__"]
-        missing = {name: value for name, value in values.items() if not main.has(name)}
-        return (*reduced[:2], (attributes, {**slots, "__globals__": missing}), *reduced[3:])
+    def _entries(self, names: Globals, slots: dict[str, Any]) -> list[Entry]:
+        values, slots["__globals__"] = slots["__globals__"], {}
+        return self._bundle.entries(names, values)
 
 
-def rules_of(known: Known) -> Rules:
+def rules_of(known: Known, bundle: Bundle | None = None) -> Rules:
     """Return the rules for what is sent to workers."""
-    return _pickling.make_rules(lambda names: _ToWorkers(known, names))
+    return _pickling.make_rules(lambda names: _ToWorkers(known, names, bundle))
+
+
+def _dumps_part(known: Known, value: object, bundle: Bundle) -> bytes:
+    """Pickle a global of a function."""
+    return _pickling.dumps(value, rules_of(known, bundle))
 
 
 def dumps_to_workers(value: object, rules: Rules, where: str) -> bytes:
@@ -94,25 +86,14 @@ RESULTS = _pickling.make_rules(_FromWorker)
 """Rules for a worker's results, whose classes may have come by value."""
 
 
-class _Globals(dict):  # type: ignore[type-arg]
-    """Stands for a module's namespace in a pickle."""
-
-    def __init__(self, module: str, *, there: bool) -> None:
-        super().__init__()
-        self._module, self._there = module, there
-
-    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
-        return own_names if self._there else shared_names, (self._module,)
-
-
-def _set_function_state(function: types.FunctionType, state: tuple[Any, dict[str, Any]]) -> None:
-    """As cloudpickle's, but a global that this process has set itself stays what it is."""
+def _set_state(function: types.FunctionType, state: tuple[Any, ...]) -> None:
+    """As cloudpickle's, with globals that are taken over only if they are new."""
     from cloudpickle.cloudpickle import _function_setstate
 
-    attributes, slots = state
-    if ship(function.__globals__, slots.get("__globals__", {})):
-        slots = {**slots, "__globals__": {}}
-    _function_setstate(function, (attributes, slots))
+    own, entries, source = state
+    receive(entries)
+    _function_setstate(function, own)
+    set_source(function, *source)
 
 
 def unpicklable(value: object, where: str, error: Exception, rules: Rules) -> Exception:

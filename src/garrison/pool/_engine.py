@@ -102,14 +102,9 @@ class Engine:
 
     def _start_args(
         self, start: tuple[Callable[..., object] | None, Iterable[Any]], *, fork: bool
-    ) -> tuple[Any, tuple[Any, ...], str | None]:
+    ) -> _worker.Start:
         initializer, initargs = start
-        home = getattr(initializer, "__module__", None) if initializer else None
-        if home is not None and home != "__main__" and home in sys.modules:
-            # What an initializer sets in its module, lambdas of that module are to see.
-            self.registry.known.shared.add(home)
-        else:
-            home = None
+        home = None if initializer is None else self.registry.known.home(initializer, fork=fork)
         if initializer is None or fork:
             return initializer, tuple(initargs), home
         return self.registry.pickled(initializer), tuple(initargs), home

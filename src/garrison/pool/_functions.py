@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import pickle
 import sys
 import types
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from garrison.pool._globals import Shipped, Spaces
+from garrison.pool._namespaces import NONE
 from garrison.supervisor._main_module import imported_main, is_importable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from garrison import _core
+    from garrison.pool._namespaces import Home
 
-__all__ = ["IMPORTABLE", "PLAIN", "Known", "Registry", "load_function", "remember_module"]
+__all__ = ["IMPORTABLE", "PLAIN", "Known", "Registry", "load_function"]
 
 IMPORTABLE = (types.FunctionType, type)
 PLAIN = (types.FunctionType, types.BuiltinFunctionType, type)
 
 MAINS = frozenset({"__main__", "__mp_main__"})
 LARGEST_KEPT = 1 << 20
-"""Bytes of a pickled function that a worker keeps; a larger one is loaded for each cell."""
+"""Bytes of a pickled function that a worker keeps, without its globals; a larger one is loaded for
+each cell."""
 
 
 class Known:
@@ -42,9 +45,11 @@ class Known:
 
     def __init__(self, *, fork: bool) -> None:
         self.shared = {"__main__"}
-        """Modules whose functions by value share the module's namespace in a worker."""
+        """Modules whose functions by value share a namespace that begins as the module is."""
         self.main = None if fork else imported_main()
         """The main module, if workers import it."""
+        self.spaces = Spaces(self)
+        self.shipped = Shipped()
         self._refs: dict[str, weakref.ref[Any]] = {}
         self._importable: dict[str, bool] = dict.fromkeys(sys.modules, True) if fork else {}
         if fork:
@@ -54,7 +59,7 @@ class Known:
     def has(self, value: Any) -> bool:
         """Whether a worker finds this very object by its name."""
         if value.__module__ not in MAINS:
-            return _found_by_name(value) and self._finds(value.__module__)
+            return _found_by_name(value) and self.finds(value.__module__)
         if self.main is not None:
             return _found_by_name(value) and self.main.defines(value)
         outer = value.__qualname__.partition(".")[0]
@@ -62,7 +67,21 @@ class Known:
         still = getattr(sys.modules["__main__"], outer, None)
         return known is not None and known() is still and _found_by_name(value)
 
-    def _finds(self, module: str) -> bool:
+    def home(self, initializer: Any, *, fork: bool) -> Home | None:
+        """Return where an initializer's globals are: functions by value are to see them as well."""
+        while isinstance(initializer, functools.partial):
+            initializer = initializer.func
+        module = getattr(initializer, "__module__", None)
+        if module in sys.modules and module not in MAINS and self.finds(module):
+            self.shared.add(module)
+        there = vars(sys.modules[module]) if module in sys.modules else {}
+        found = self.spaces.of(getattr(initializer, "__globals__", there))
+        if found is None or (found.key[0] in MAINS and found.key[1] != NONE):
+            return None
+        return found.key, found.names if fork else None
+
+    def finds(self, module: str) -> bool:
+        """Whether a worker finds this module by its name."""
         found = self._importable.get(module)
         if found is None:
             found = self._importable[module] = is_importable(module)
@@ -82,108 +101,6 @@ def _found_by_name(value: Any) -> bool:
     for part in value.__qualname__.split("."):
         found = getattr(found, part, None)
     return found is value and module is not None
-
-
-# --- Namespaces that functions by value share in a worker -------------------------------------
-
-
-class Namespace:
-    """A module as functions by value see it in a worker.
-
-    It begins as the module is, and gets what comes from the parent, in a dict of its own: functions
-    by reference keep seeing the module itself, whatever lambdas have passed through this worker.
-    What this process has set since, in the module or through a function by value, stays. Names
-    that the module here does not have, it gets: results that are instances of a class of a
-    ``__main__`` without a guard are pickled by that name.
-    """
-
-    def __init__(self, real: dict[str, Any], before: dict[str, Any]) -> None:
-        self._real, self._seen = real, before
-        self.names = dict(before)
-        self.shipped = dict(before)
-        self._added: set[str] = set()
-
-    def refresh(self) -> None:
-        """Take over what this process has set in the module since the last look."""
-        for name, value in list(self._real.items()):
-            if self._seen.get(name, self) is not value:
-                self.names[name] = self._seen[name] = value
-
-    def ship(self, values: dict[str, Any]) -> None:
-        """Take over the parent's values, but for names that this process has set itself."""
-        for name, value in values.items():
-            if name not in self.names or self.names[name] is self.shipped.get(name, self):
-                self.names[name] = self.shipped[name] = value
-                if name not in self._real or name in self._added:
-                    self._added.add(name)
-                    self._real[name] = self._seen[name] = value
-
-
-_before: dict[str, dict[str, Any]] = {}
-_namespaces: dict[str, Namespace] = {}
-
-
-def remember_module(module: str) -> None:
-    """Note what a module holds before any code of the user has run in this worker."""
-    if module == "__main__" and sys.modules[module].__name__ == "__mp_main__":
-        # Functions by value have the module itself; and it ends when the interpreter ends.
-        return
-    _before[module] = dict(_names_of(module))
-
-
-def _names_of(module: str) -> dict[str, Any]:
-    return vars(importlib.import_module(module))
-
-
-def shared_names(module: str) -> dict[str, Any]:
-    """Return the globals of a module's functions by value."""
-    if module not in _namespaces:
-        real = _names_of(module)
-        _namespaces[module] = Namespace(real, _before.get(module) or dict(real))
-    namespace = _namespaces[module]
-    namespace.refresh()
-    return namespace.names
-
-
-_own: dict[str, dict[str, Any]] = {}
-_shipped: dict[int, dict[str, Any]] = {}
-
-
-def own_names(module: str) -> dict[str, Any]:
-    """Return a module's namespace itself, for functions by value of a module that is imported."""
-    if module not in _own:
-        _own[module] = _own_names(vars(sys.modules[module]))
-        _shipped[id(_own[module])] = {}
-    return _own[module]
-
-
-def _own_names(names: dict[str, Any]) -> dict[str, Any]:
-    """Find the namespace that the functions of an imported main module live in.
-
-    The standard library runs the module's code in a namespace, and then copies that.
-    """
-    for value in names.values():
-        for each in (value, *(vars(value).values() if isinstance(value, type) else ())):
-            if isinstance(each, types.FunctionType) and each.__module__ == "__mp_main__":
-                lives_in = each.__globals__
-                if lives_in.get("__name__") == "__mp_main__":
-                    return lives_in
-    return names
-
-
-def ship(names: dict[str, Any], values: dict[str, Any]) -> bool:
-    """Ship the parent's values into shared names; False if these are no shared ones."""
-    for namespace in _namespaces.values():
-        if namespace.names is names:
-            namespace.ship(values)
-            return True
-    shipped = _shipped.get(id(names))
-    if shipped is None:
-        return False
-    for name, value in values.items():
-        if name not in names or names[name] is shipped.get(name, shipped):
-            names[name] = shipped[name] = value
-    return True
 
 
 def load_function(pickled: bytes) -> Any:
@@ -256,7 +173,9 @@ class Registry:
 
     def _register(self, function: Callable[..., Any], plan: tuple[Any, ...]) -> int:
         value = (function, *plan) if plan else function
+        before = self.known.shipped.bytes
         pickled = self._pickle(value, function)
+        own_size = len(pickled) - (self.known.shipped.bytes - before)
         digest = hashlib.blake2b(pickled, digest_size=16).digest()
         number = self._by_digest.get(digest)
         if number is None:
@@ -265,7 +184,7 @@ class Registry:
             self._parent.add_function(number, pickled)
             self._by_digest[digest] = number
             self._sizes[number] = len(pickled)
-            if type(function) in PLAIN and len(pickled) <= LARGEST_KEPT:
+            if type(function) in PLAIN and own_size <= LARGEST_KEPT:
                 self._kept.add(number)
             self._names[number] = _name(function)
             self._forget_some()

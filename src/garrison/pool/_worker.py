@@ -13,15 +13,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
-from garrison.pool import _functions, _wire
+from garrison.pool import _functions, _namespaces, _wire
 from garrison.supervisor._identity import allow_children
 from garrison.supervisor._supervisor import DUMP_SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Start = tuple[Any, tuple[Any, ...], str | None]
-    """Initializer (or its pickle), its arguments, its module."""
+    Start = tuple[Any, tuple[Any, ...], _namespaces.Home | None]
+    """Initializer (or its pickle), its arguments, where its globals are."""
 
 CRASH_POINTS = bool(_core.CRASH_POINTS)
 INITIALIZER_FAILED = 1
@@ -48,7 +48,7 @@ def work(
     worker.set_started(_os.start_ticks(os.getpid()))
     allow_children(worker.set_children)
     _core.crash_point("worker.started")
-    _functions.remember_module("__main__")
+    _namespaces.remember_module("__main__")
     _seed(seed, number)
     _initialize(start, last_words)
     worker.initialized()
@@ -80,7 +80,7 @@ def _initialize(start: Start, last_words: int) -> None:
         pickled, initargs, home = start
         if pickled is not None:
             if home is not None:
-                _functions.remember_module(home)
+                _namespaces.begin(home)
             initializer = pickled if callable(pickled) else _functions.load_function(pickled)
             initializer(*initargs)
             if "numpy" in sys.modules:
@@ -194,11 +194,13 @@ def _load(
     chunk has its own copy of that, as in the standard library.
     """
     pickled = worker.function()
+    received = _namespaces.received
     loaded = _functions.load_function(pickled)
+    own_size = len(pickled) - (_namespaces.received - received)
     _seed_numpy()
     function: Callable[..., Any] = _Retrying(*loaded) if isinstance(loaded, tuple) else loaded
     plain = loaded[0] if isinstance(loaded, tuple) else loaded
-    if type(plain) in _functions.PLAIN and len(pickled) <= _functions.LARGEST_KEPT:
+    if type(plain) in _functions.PLAIN and own_size <= _functions.LARGEST_KEPT:
         if len(functions) >= REMEMBERED:
             functions.clear()
         functions[number] = function

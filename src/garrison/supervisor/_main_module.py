@@ -57,11 +57,14 @@ class MainModule:
     def _guarded(self, line: int) -> bool:
         return any(first <= line <= last for first, last in self._lines)
 
-    @property
-    def names(self) -> dict[str, Any] | None:
-        """The module's namespace here."""
+    def owns(self, names: dict[str, Any]) -> bool:
+        """Whether this is the namespace of the module's functions here."""
         module = self._module()
-        return None if module is None else vars(module)
+        if module is None or vars(module) is names:
+            return module is not None
+        # Where the standard library has imported the module, its functions have another one.
+        is_imported = module.__name__ == names.get("__name__") == "__mp_main__"
+        return is_imported and self._file == names.get("__file__")
 
     def has(self, name: str) -> bool:
         """Whether the module has this name in another process, as soon as it is imported."""

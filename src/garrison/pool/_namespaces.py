@@ -1,0 +1,170 @@
+"""Globals of functions by value, in a worker.
+
+All functions by value that share a namespace in the parent share one here. What comes from the
+parent comes once, and again when it has changed there; what a task or an initializer has changed
+here stays changed.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import linecache
+import pickle
+import sys
+import types
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+__all__ = [
+    "Entry",
+    "Home",
+    "Key",
+    "begin",
+    "names_of",
+    "receive",
+    "remember_module",
+    "remember_source",
+]
+
+OWN, MODULE, NONE = range(3)
+"""What a namespace has to do with the worker's module of that name: it is the module's own, begins
+as the module is, or there is no such module."""
+Key = tuple[str, int, int]
+"""A module's name, one of OWN, MODULE and NONE, and a number that tells apart those of one name."""
+Home = tuple[Key, "dict[str, Any] | None"]
+"""A namespace, and what it is here if this process has a copy of the parent's memory."""
+Entry = tuple[Key, str, object, Any]
+"""Namespace, name, digest, and the value, pickled if the digest is bytes."""
+
+
+class Namespace:
+    """A namespace as functions by value see it in this worker.
+
+    One that begins as a module is has a dict of its own: functions by reference keep seeing the
+    module itself, whatever lambdas have passed through this worker. Names that the module here does
+    not have, it gets: results that are instances of a class of a ``__main__`` without a guard are
+    pickled by that name.
+    """
+
+    def __init__(self, names: dict[str, Any], real: dict[str, Any] | None = None) -> None:
+        self.names = names
+        self._real = real
+        self._seen = dict(names) if real is not None else {}
+        self._shipped: dict[str, Any] = dict(self._seen)
+        self._digests: dict[str, object] = {}
+        self._added: set[str] = set()
+
+    def refresh(self) -> None:
+        """Take over what this process has set in the module since the last look."""
+        for name, value in list((self._real or {}).items()):
+            if self._seen.get(name, self) is not value:
+                self.names[name] = self._seen[name] = value
+
+    def receive(self, name: str, digest: object, load: Callable[[], Any]) -> None:
+        """Take over the parent's value if it is new, but no first one for what was set here."""
+        if name in self._digests and self._digests[name] == digest:
+            return
+        ours = name in self.names and self.names[name] is not self._shipped.get(name, self)
+        if ours and name not in self._digests:
+            self._digests[name] = digest
+            return
+        value = load()
+        self._digests[name] = digest
+        self.names[name] = self._shipped[name] = value
+        if self._real is not None and (name not in self._real or name in self._added):
+            self._added.add(name)
+            self._real[name] = self._seen[name] = value
+
+
+_before: dict[str, dict[str, Any]] = {}
+_namespaces: dict[Key, Namespace] = {}
+
+
+def remember_module(module: str) -> None:
+    """Note what a module holds before any code of the user has run in this worker."""
+    if module == "__main__" and sys.modules[module].__name__ == "__mp_main__":
+        # Functions by value have the module itself; and it ends when the interpreter ends.
+        return
+    _before[module] = dict(_module_names(module))
+
+
+def begin(home: Home) -> None:
+    """Note what is there of a namespace before the initializer runs, that its functions share."""
+    key, names = home
+    if key[1] == MODULE:
+        remember_module(key[0])
+    elif names is not None:
+        _namespaces[key] = Namespace(names)
+
+
+def _module_names(module: str) -> dict[str, Any]:
+    return vars(importlib.import_module(module))
+
+
+def names_of(key: Key) -> dict[str, Any]:
+    """Return the globals of the functions by value of a namespace."""
+    namespace = _namespaces.get(key)
+    if namespace is None:
+        namespace = _namespaces[key] = _new_namespace(*key)
+    namespace.refresh()
+    return namespace.names
+
+
+def _new_namespace(module: str, kind: int, _number: int) -> Namespace:
+    if kind == OWN:
+        return Namespace(_own_names(vars(sys.modules[module])))
+    if kind == MODULE:
+        real = _module_names(module)
+        return Namespace(dict(_before.get(module) or real), real)
+    return Namespace({"__name__": module, "__builtins__": builtins})
+
+
+def _own_names(names: dict[str, Any]) -> dict[str, Any]:
+    """Find the namespace that the functions of an imported main module live in.
+
+    The standard library runs the module's code in a namespace, and then copies that.
+    """
+    for value in names.values():
+        for each in (value, *(vars(value).values() if isinstance(value, type) else ())):
+            if isinstance(each, types.FunctionType) and each.__module__ == "__mp_main__":
+                lives_in = each.__globals__
+                if lives_in.get("__name__") == "__mp_main__":
+                    return lives_in
+    return names
+
+
+received = 0
+"""Bytes of pickled globals that came with functions so far."""
+
+
+def receive(entries: Iterable[Entry]) -> None:
+    """Take over globals that came with a function."""
+    global received  # noqa: PLW0603 - a counter
+    for key, name, digest, value in entries:
+        names_of(key)
+        load = pickle.loads if isinstance(digest, bytes) else _as_it_is
+        if isinstance(digest, bytes):
+            received += len(value)
+        _namespaces[key].receive(name, digest, partial(load, value))
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def set_source(function: types.FunctionType, filename: str, lines: list[str] | None) -> None:
+    """Have tracebacks show where a function is from, and its lines if they are in no file."""
+    function.__code__ = _with_filename(function.__code__, filename)
+    if lines is not None and filename not in linecache.cache:
+        # Without a time of change nobody looks for the file.
+        linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
+
+
+def _with_filename(code: types.CodeType, filename: str) -> types.CodeType:
+    constants = tuple(
+        _with_filename(each, filename) if isinstance(each, types.CodeType) else each
+        for each in code.co_consts
+    )
+    return code.replace(co_filename=filename, co_consts=constants)

@@ -25,7 +25,7 @@ __all__ = [
     "names_of",
     "receive",
     "remember_module",
-    "remember_source",
+    "set_source",
 ]
 
 OWN, MODULE, NONE = range(3)

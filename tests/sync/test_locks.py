@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from ast import literal_eval
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -206,14 +207,24 @@ def test_processes_and_threads_exclude_each_other() -> None:
     assert shared[0] == 3 * 2 * turns
 
 
-@KINDS
-def test_what_it_says_of_itself(kind: type[Lock | RLock]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "free", "here", "elsewhere"),
+    [
+        (Lock, "<Lock(owner=None)>", "<Lock(owner={})>", "<Lock(owner={})>"),
+        (RLock, "<RLock(None, 0)>", "<RLock({}, 1)>", "<RLock({}, nonzero)>"),
+    ],
+)
+def test_it_says_of_itself_what_the_standard_one_says(
+    kind: type[Lock | RLock], free: str, here: str, elsewhere: str
+) -> None:
     lock = kind()
-    assert repr(lock) == f"<{kind.__name__} free>"
-    with lock:
-        assert f"<{kind.__name__} held by process {os.getpid()} for " in repr(lock)
+    assert repr(lock) == free
+    with lock, ThreadPoolExecutor(1) as threads:
+        assert repr(lock) == here.format("MainProcess")
+        assert threads.submit(repr, lock).result() == elsewhere.format("SomeOtherThread")
         with Forked(lambda: repr(lock)) as child:
-            assert f"held by process {os.getpid()}" in child.answer()
+            assert elsewhere.format("SomeOtherProcess") in child.answer()
+    assert repr(lock) == free
 
 
 def test_a_forked_child_does_not_hold_what_its_parent_holds() -> None:

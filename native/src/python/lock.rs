@@ -485,11 +485,45 @@ impl PyLock {
         Ok(self.lock.is_mine(self.lock.me()?))
     }
 
-    /// How often the calling thread has taken it.
+    /// How often this process has taken it.
     fn _count(&self) -> PyResult<u32> {
-        let mine = self._is_mine()?;
-        Ok(if mine { self.lock.shared().depth.load(Ordering::Relaxed) } else { 0 })
+        let shared = self.lock.shared();
+        let here = lock::owner(shared.word.load(Ordering::Relaxed)) == self.lock.me()?;
+        Ok(if here { shared.depth.load(Ordering::Relaxed) } else { 0 })
     }
+
+    // What the standard library's has besides.
+
+    fn _get_value(&self) -> u32 {
+        u32::from(!self.lock.is_held())
+    }
+
+    fn _is_zero(&self) -> bool {
+        self.lock.is_held()
+    }
+
+    /// 0: recursive.
+    #[getter]
+    fn kind(&self) -> u32 {
+        u32::from(!self.recursive)
+    }
+
+    #[classattr]
+    fn maxvalue() -> u32 {
+        1
+    }
+
+    #[getter]
+    fn handle(&self) -> u64 {
+        self.number()
+    }
+
+    #[classattr]
+    fn name() -> Option<&'static str> {
+        None
+    }
+
+    fn _after_fork(&self) {}
 }
 
 /// What a release raises that nobody had a right to.

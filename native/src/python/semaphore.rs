@@ -209,6 +209,45 @@ impl PySemaphore {
         self.locked()
     }
 
+    /// How many permits this process has taken, as far as that is known.
+    fn _count(&self) -> PyResult<usize> {
+        if self.is_counted() {
+            return Ok(0);
+        }
+        let me = self.me()?;
+        Ok(self.places().iter().filter(|place| place.load(Ordering::Relaxed) == me).count())
+    }
+
+    fn _is_mine(&self) -> PyResult<bool> {
+        Ok(self._count()? > 0)
+    }
+
+    #[classattr]
+    fn kind() -> u32 {
+        1
+    }
+
+    #[getter]
+    fn maxvalue(&self) -> usize {
+        if self.is_counted() {
+            self.most as usize
+        } else {
+            self.places
+        }
+    }
+
+    #[getter]
+    fn handle(&self) -> u64 {
+        self.subject.object
+    }
+
+    #[classattr]
+    fn name() -> Option<&'static str> {
+        None
+    }
+
+    fn _after_fork(&self) {}
+
     /// Whether there is no permit at the moment.
     fn locked(&self) -> bool {
         self.get_value() == 0

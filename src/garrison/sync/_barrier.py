@@ -7,16 +7,17 @@ from collections.abc import Callable
 from threading import BrokenBarrierError
 from typing import Any
 
-from garrison import _core
+from garrison import _core, _standard
 from garrison.memory import Spot
 
 __all__ = ["Barrier", "BrokenBarrierError"]
 
 WORD = 8
 MOST = 1 << 16
+_theirs: Any = _standard.load("synchronize")
 
 
-class Barrier:
+class Barrier(_theirs.Barrier):  # type: ignore[misc] # a standard class
     """A point that processes pass together, when all of them have come.
 
     As `multiprocessing.Barrier`. If a process dies while it waits at the barrier, the barrier
@@ -39,7 +40,7 @@ class Barrier:
     0
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_action", "_core", "_parties", "_spot", "_timeout")
+    __slots__ = ("_action", "_core", "_parties", "_spot", "_timeout")
 
     def __init__(
         self,
@@ -103,6 +104,14 @@ class Barrier:
         """Whether it is broken."""
         return self._core.broken
 
+    @property
+    def _state(self) -> int:
+        return -2 if self.broken else 0
+
+    @property
+    def _count(self) -> int:
+        return self.n_waiting
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._spot, self._parties, self._action, self._timeout)
 
@@ -127,3 +136,6 @@ def _number(parties: Any) -> int:
         msg = f"a Barrier is for 1 to {MOST} parties, not {number}"
         raise ValueError(msg)
     return number
+
+
+_standard.hide(Barrier, "its words lie in shared memory, without a condition")

@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from garrison import _core
+from garrison import _core, _standard
 from garrison.memory import Spot
 from garrison.sync._bound import bind
 from garrison.sync._locks import Lock, Mutex, RLock
+from garrison.sync._semaphores import Semaphore
 
 __all__ = ["Condition"]
+
+_theirs: Any = _standard.load("synchronize")
 
 
 def wait_for(
@@ -29,7 +32,7 @@ def wait_for(
     return result
 
 
-class Condition:
+class Condition(_theirs.Condition):  # type: ignore[misc] # a standard class
     """A lock, and a place to wait until another process has changed what it protects.
 
     As `multiprocessing.Condition`: `wait` lets go of the lock and has it again when it returns, and
@@ -39,7 +42,8 @@ class Condition:
     Parameters
     ----------
     lock : Lock or RLock, optional
-        By default a new `RLock`.
+        By default a new `RLock`. With one of the standard library's, the condition is as that
+        library's: whoever is killed while it waits is in the way of the others.
 
     Examples
     --------
@@ -51,10 +55,8 @@ class Condition:
     """
 
     __slots__ = (
-        "__dict__",
         "__enter__",
         "__exit__",
-        "__weakref__",
         "_core",
         "_lock",
         "_spot",
@@ -74,13 +76,15 @@ class Condition:
         def __enter__(self) -> bool: ...
         def __exit__(self, *args: object) -> None: ...
 
+    _core: Any
+
     def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any = None) -> None:
         if lock is None:
             lock = RLock()
-        if not isinstance(lock, Mutex):
-            msg = f"the lock of a Condition must be a Lock or RLock of garrison's, not {lock!r}"
-            raise TypeError(msg)
-        self._settle(Spot(_core.Condition.SIZE), lock)
+        if isinstance(lock, Mutex):
+            self._settle(Spot(_core.Condition.SIZE), lock)
+        else:
+            self._settle_for_other(_theirs.Condition(lock, ctx=_Semaphores()))
 
     def _settle(self, spot: Spot, lock: Mutex) -> None:
         core = _core.Condition(spot, lock._semlock)
@@ -88,6 +92,16 @@ class Condition:
         bind(self, Condition, acquire=lock.acquire, release=lock.release)
         bind(self, Condition, __enter__=lock.__enter__, __exit__=lock.__exit__)
         bind(self, Condition, wait=core.wait, notify=core.notify, notify_all=core.notify_all)
+
+    def _settle_for_other(self, condition: Any) -> None:
+        """Do as the standard class does, with semaphores of garrison's, around any lock."""
+        lock = condition._lock
+        self._spot, self._lock = condition, lock
+        self._core = _Other(condition)
+        bind(self, Condition, acquire=condition.acquire, release=condition.release)
+        bind(self, Condition, __enter__=lock.__enter__, __exit__=lock.__exit__)
+        bind(self, Condition, wait=condition.wait)
+        bind(self, Condition, notify=condition.notify, notify_all=condition.notify_all)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until `predicate` is true; its last value, which is false after a timeout."""
@@ -107,7 +121,25 @@ class Condition:
         return _rebuild, (self._spot, self._lock)
 
     def __repr__(self) -> str:
-        return f"<Condition({self._lock!r}, {self._core.waiting} waiting)>"
+        return f"<{type(self).__name__}({self._lock!r}, {self._core.waiting})>"
+
+
+class _Semaphores:
+    """What the standard class takes its parts from."""
+
+    Semaphore = Semaphore
+
+
+class _Other:
+    """The core's part in a condition that has none."""
+
+    def __init__(self, condition: Any) -> None:
+        self._condition = condition
+
+    @property
+    def waiting(self) -> int:
+        sleeping, woken = self._condition._sleeping_count, self._condition._woken_count
+        return int(sleeping.get_value() - woken.get_value())
 
 
 class _Count:
@@ -119,8 +151,20 @@ class _Count:
     def get_value(self) -> int:
         return self._value
 
+    _get_value = get_value
 
-def _rebuild(spot: Spot, lock: Mutex) -> Condition:
+    @property
+    def _semlock(self) -> _Count:
+        return self
+
+
+def _rebuild(spot: Any, lock: Any) -> Condition:
     condition = Condition.__new__(Condition)
-    condition._settle(spot, lock)
+    if isinstance(spot, Spot):
+        condition._settle(spot, lock)
+    else:
+        condition._settle_for_other(spot)
     return condition
+
+
+_standard.hide(Condition, "its words lie in shared memory, without semaphores")

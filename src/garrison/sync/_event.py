@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from garrison import _core
+from garrison import _core, _standard
 from garrison.memory import Spot
 from garrison.sync._bound import bind
 
 __all__ = ["Event"]
 
 SIZE = 4
+_theirs: Any = _standard.load("synchronize")
 
 
-class Event:
+class Event(_theirs.Event):  # type: ignore[misc] # a standard class
     """A flag that processes wait for.
 
     As `multiprocessing.Event`. It is one word in shared memory: setting it takes no lock, so that a
@@ -31,7 +32,7 @@ class Event:
     True
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_spot", "clear", "is_set", "set", "wait")
+    __slots__ = ("_spot", "clear", "is_set", "set", "wait")
     if TYPE_CHECKING:
 
         def is_set(self) -> bool: ...
@@ -51,10 +52,13 @@ class Event:
         return _rebuild, (self._spot,)
 
     def __repr__(self) -> str:
-        return f"<Event at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
+        return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
 
 
 def _rebuild(spot: Spot) -> Event:
     event = Event.__new__(Event)
     event._settle(spot)
     return event
+
+
+_standard.hide(Event, "it is one word in shared memory, without a lock")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from garrison import _core
+from garrison import _core, _standard
 from garrison.memory import Spot
 from garrison.sync._abandon import MODES
 from garrison.sync._bound import bind
@@ -13,18 +13,17 @@ from garrison.sync._graph import remember
 __all__ = ["Lock", "RLock"]
 
 L = TypeVar("L", bound="Mutex")
+_theirs: Any = _standard.load("synchronize")
 SIZE = 64
 """Bytes of a lock in shared memory: a cache line of its own."""
 
 
-class Mutex:
+class Mutex(_theirs.SemLock):  # type: ignore[misc] # a standard class
     """What `Lock` and `RLock` have in common: the core's methods, bound when the lock is made."""
 
     __slots__ = (
-        "__dict__",
         "__enter__",
         "__exit__",
-        "__weakref__",
         "_place",
         "_semlock",
         "acquire",
@@ -42,6 +41,8 @@ class Mutex:
         def __exit__(self, *args: object) -> None: ...
 
     _recursive = False
+    _is_fork_ctx = False
+    _semlock: _core.Lock
 
     def __init__(
         self, *, ctx: Any = None, on_abandon: str = "warn", detect_deadlocks: bool = False
@@ -72,13 +73,6 @@ class Mutex:
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), *self._place)
 
-    def __repr__(self) -> str:
-        name, holder = type(self).__name__, self._semlock.holder
-        if holder is None:
-            return f"<{name} free>"
-        pid, _thread, seconds, _where = holder
-        return f"<{name} held by process {pid or '?'} for {seconds:.1f} s>"
-
 
 def _rebuild(kind: type[L], *place: Any) -> L:
     return kind._at(*place)
@@ -91,7 +85,7 @@ def _mode(on_abandon: str) -> int:
     return MODES.index(on_abandon)
 
 
-class Lock(Mutex):
+class Lock(Mutex, _theirs.Lock):  # type: ignore[misc] # as above
     """A lock between processes that survives its owner.
 
     As `multiprocessing.Lock`: one process at a time has it, and any process may release it. Where
@@ -122,7 +116,7 @@ class Lock(Mutex):
     __slots__ = ()
 
 
-class RLock(Mutex):
+class RLock(Mutex, _theirs.RLock):  # type: ignore[misc] # as above
     """A lock that its owner may take again; see `Lock`.
 
     It must be released as often as it was taken, by the thread that took it.
@@ -130,3 +124,12 @@ class RLock(Mutex):
 
     __slots__ = ()
     _recursive = True
+
+
+WITHOUT = "it is a word in shared memory, not a named semaphore"
+KEPT = ("_rand", "_make_name", "_cleanup")
+"""Attributes of the standard class that do nothing to an instance."""
+
+for _each in (Lock, RLock):
+    _standard.hide(_each, WITHOUT, KEPT)
+del _each

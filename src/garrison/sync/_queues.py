@@ -8,7 +8,7 @@ import resource
 import types
 import weakref
 from collections import deque
-from typing import Any, NoReturn
+from typing import Any
 
 from garrison import _core, _standard
 from garrison.memory import _handles as _handles  # noqa: PLC0414 - queues travel as handles
@@ -89,7 +89,7 @@ def _region_length() -> int:
     return max(1 << 24, min(REGION, limit // 32) >> 12 << 12)
 
 
-def raise_at_put(e: Exception, obj: object) -> NoReturn:
+def raise_at_put(e: Exception, obj: object) -> None:
     """Raise, as `put` does if a subclass has no `_on_queue_feeder_error` of its own."""
     del obj
     raise e

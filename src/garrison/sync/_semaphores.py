@@ -5,14 +5,16 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from garrison import _core
+from garrison import _core, _standard
 from garrison.memory import Spot
 from garrison.sync._bound import bind
 from garrison.sync._graph import remember
+from garrison.sync._locks import KEPT, WITHOUT
 
 __all__ = ["SEM_VALUE_MAX", "BoundedSemaphore", "Semaphore"]
 
 S = TypeVar("S", bound="Semaphore")
+_theirs: Any = _standard.load("synchronize")
 SEM_VALUE_MAX = (1 << 31) - 1
 """The most permits of a semaphore, as in the standard library."""
 MOST_SIGNED = 1 << 16
@@ -20,7 +22,7 @@ MOST_SIGNED = 1 << 16
 WORD = 4
 
 
-class Semaphore:
+class Semaphore(_theirs.Semaphore):  # type: ignore[misc] # a standard class
     """A number of permits that processes take and give.
 
     As `multiprocessing.Semaphore`: whoever releases need not have acquired, so that a semaphore
@@ -42,10 +44,8 @@ class Semaphore:
     """
 
     __slots__ = (
-        "__dict__",
         "__enter__",
         "__exit__",
-        "__weakref__",
         "_place",
         "_semlock",
         "acquire",
@@ -62,6 +62,9 @@ class Semaphore:
         def __enter__(self) -> bool: ...
         def __exit__(self, *args: object) -> None: ...
 
+    _is_fork_ctx = False
+    _semlock: _core.Semaphore
+
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         permits = _permits(value)
         self._settle(Spot(WORD), SEM_VALUE_MAX, 0, permits)
@@ -77,11 +80,8 @@ class Semaphore:
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), *self._place)
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}(value={self.get_value()})>"
 
-
-class BoundedSemaphore(Semaphore):
+class BoundedSemaphore(Semaphore, _theirs.BoundedSemaphore):  # type: ignore[misc] # as above
     """A number of permits on loan: no more can come back than there were.
 
     As `multiprocessing.BoundedSemaphore`. A permit whose holder has died is free again, within 110
@@ -111,10 +111,6 @@ class BoundedSemaphore(Semaphore):
         else:
             self._settle(Spot(WORD), permits, 0, permits)
 
-    def __repr__(self) -> str:
-        _, most, places = self._place
-        return f"<BoundedSemaphore(value={self.get_value()}, maxvalue={most or places})>"
-
 
 def _rebuild(kind: type[S], *place: Any) -> S:
     semaphore = kind.__new__(kind)
@@ -134,3 +130,8 @@ def _permits(value: Any) -> int:
         msg = f"the value of a semaphore must be from 0 to {SEM_VALUE_MAX}, not {permits}"
         raise ValueError(msg)
     return permits
+
+
+for _each in (Semaphore, BoundedSemaphore):
+    _standard.hide(_each, WITHOUT, KEPT)
+del _each

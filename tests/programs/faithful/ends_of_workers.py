@@ -50,7 +50,7 @@ if __name__ == "__main__":
         print(process.exitcode, flush=True)
     pool = mp.Pool(1, maxtasksperchild=1)
     pids = pool.map(task, range(3), chunksize=1)
-    print(pids, flush=True)
     pool.close()
     pool.join()
+    print(pids, flush=True)
     print("end", flush=True)

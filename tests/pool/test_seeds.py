@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +92,37 @@ def test_an_initializer_has_the_last_word() -> None:
     with Pool(1, seed_is, (5,), seed=1) as pool:
         first, _ = pool.apply(draw)
     assert first == random.Random(5).random()
+
+
+SEEDED = """
+import random, sys
+import numpy as np
+import garrison
+random.seed(3)
+np.random.seed(4)
+def draw(_):
+    return random.random(), float(np.random.random())
+if __name__ == "__main__":
+    with garrison.get_context(sys.argv[1]).Pool(1) as pool:
+        print(pool.map(draw, [0]) == [draw(0)], pool.map(draw, [0])[0][1])
+"""
+
+
+def test_what_the_main_module_seeds_stays_seeded_under_spawn(tmp_path: Path) -> None:
+    assert run_seeded(tmp_path, "spawn").startswith("True ")
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_a_program_that_seeds_numpy_gets_the_same_numbers_at_each_run(
+    tmp_path: Path, method: str
+) -> None:
+    first = run_seeded(tmp_path, method)
+    assert first.startswith("False ")
+    assert run_seeded(tmp_path, method) == first
+
+
+def run_seeded(folder: Path, method: str) -> str:
+    program = folder / "program.py"
+    program.write_text(SEEDED)
+    command = [sys.executable, str(program), method]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
     from garrison.options import Options
+    from garrison.pool._seeds import Seeds
 
 __all__ = ["Engine"]
 
@@ -71,7 +72,7 @@ class Engine:
         make: Callable[..., BaseProcess],
         start: tuple[Callable[..., object] | None, Iterable[Any]],
         lifetime: int | None,
-        seed: int,
+        seeds: Seeds,
     ) -> None:
         method = context.get_start_method()
         fork = method not in ("spawn", "forkserver")
@@ -84,7 +85,7 @@ class Engine:
         self.table = _core.Table(processes + 1, _os.region_size(processes))
         self.parent = _core.Parent(self.table)
         self.registry = _functions.Registry(self.parent, fork=fork)
-        args = (self._start_args(start, fork=fork), seed, lifetime)
+        args = (self._start_args(start, fork=fork), seeds, lifetime)
         name = f"{_PREFIX.get(method, 'Fork')}PoolWorker"
         if fork:
             crew = Crew(processes, make, _worker.work, args, name)

@@ -7,7 +7,6 @@ import dataclasses
 import importlib
 import multiprocessing
 import os
-import secrets
 import sys
 import threading
 import warnings
@@ -28,6 +27,7 @@ from garrison.pool._herald import Herald
 from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
 from garrison.pool._progress import Bar
 from garrison.pool._results import Announced, AsyncResult, Chunk, MapResult
+from garrison.pool._seeds import Seeds
 from garrison.pool._standard import CLOSE, RUN, TERMINATE
 from garrison.supervisor._handle import SLICE
 
@@ -627,14 +627,15 @@ class Pool(BasePool):
             context = multiprocessing.get_context()
         self._ctx = context
         self._lifetime = maxtasksperchild
-        self.seed = secrets.randbits(64) if wanted.seed is None else wanted.seed
         start = (initializer, tuple(initargs))
         self._processes = processes
         if "numpy" in sys.modules:
             # Once here instead of once in each worker, where it is wanted for the seeds.
             importlib.import_module("numpy.random")
         make = partial(self.Process, context)
-        engine = Engine(processes, context, make, start, maxtasksperchild, self.seed)
+        seeds = Seeds(wanted.seed, inherited=context.get_start_method() != "spawn")
+        self.seed = seeds.seed
+        engine = Engine(processes, context, make, start, maxtasksperchild, seeds)
         super().__init__(engine, wanted)
 
     @staticmethod

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import faulthandler
-import hashlib
-import importlib
 import os
-import random
 import sys
 import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
-from garrison.pool import _functions, _namespaces, _wire
+from garrison.pool import _functions, _namespaces, _seeds, _wire
 from garrison.supervisor._identity import allow_children
 from garrison.supervisor._supervisor import DUMP_SIGNAL
 
@@ -38,7 +35,7 @@ def work(
     number: int,
     last_words: int,
     start: Start,
-    seed: int,
+    seeds: _seeds.Seeds,
     lifetime: int | None,
 ) -> None:
     """Be a worker until the pool needs this one no more."""
@@ -49,29 +46,10 @@ def work(
     allow_children(worker.set_children)
     _core.crash_point("worker.started")
     _namespaces.remember_module("__main__")
-    _seed(seed, number)
+    _seeds.seed_worker(seeds, number)
     _initialize(start, last_words)
     worker.initialized()
     _serve(worker, lifetime)
-
-
-def _seed(seed: int, number: int) -> None:
-    """Give this worker randomness of its own, that the pool's seed determines."""
-    digest = hashlib.blake2b(f"{seed}/{number}".encode(), digest_size=32).digest()
-    random.seed(digest)
-    _pending_seed.append(digest)
-    _seed_numpy()
-
-
-_pending_seed: list[bytes] = []
-
-
-def _seed_numpy() -> None:
-    """Seed numpy's global generator, once it is there: a task's function may bring it."""
-    if _pending_seed and "numpy" in sys.modules:
-        digest = _pending_seed.pop()
-        words = [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 32, 4)]
-        importlib.import_module("numpy.random").seed(words)
 
 
 def _initialize(start: Start, last_words: int) -> None:
@@ -83,9 +61,7 @@ def _initialize(start: Start, last_words: int) -> None:
                 _namespaces.begin(home)
             initializer = pickled if callable(pickled) else _functions.load_function(pickled)
             initializer(*initargs)
-            if "numpy" in sys.modules:
-                # The initializer has had its chance to seed it.
-                _pending_seed.clear()
+            _seeds.settle()
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -197,7 +173,7 @@ def _load(
     received = _namespaces.received
     loaded = _functions.load_function(pickled)
     own_size = len(pickled) - (_namespaces.received - received)
-    _seed_numpy()
+    _seeds.seed_late_numpy()
     function: Callable[..., Any] = _Retrying(*loaded) if isinstance(loaded, tuple) else loaded
     plain = loaded[0] if isinstance(loaded, tuple) else loaded
     if type(plain) in _functions.PLAIN and own_size <= _functions.LARGEST_KEPT:

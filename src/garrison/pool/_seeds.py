@@ -1,0 +1,79 @@
+"""Random numbers of workers: none repeats another's, and a run of a seeded program can be repeated.
+
+A forked worker has a copy of numpy's global generator; in the standard library all workers repeat
+each other's numbers. Here each gets a seed of its own, made from the pool's seed. (`random` seeds
+itself anew in a forked child.) A spawned worker runs the main module itself: what that seeds, or
+leaves unseeded, stays, unless the pool was given a seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import itertools
+import pickle
+import random
+import secrets
+import sys
+from typing import Any
+
+__all__ = ["Seeds", "seed_late_numpy", "seed_worker", "settle"]
+
+_pools = itertools.count()
+_pending: list[bytes] = []
+
+
+class Seeds:
+    """What the workers of a pool make their seeds from.
+
+    Parameters
+    ----------
+    chosen : int or None
+        The seed that the program gave to the pool.
+    inherited : bool
+        Whether workers begin with a copy of numpy's state: under fork and forkserver.
+    """
+
+    def __init__(self, chosen: int | None, *, inherited: bool) -> None:
+        self.chosen = chosen is not None
+        self.inherited = inherited
+        self.seed = _seed_of_program() if chosen is None else chosen
+
+
+def _seed_of_program() -> int:
+    """Make a seed from numpy's global state: a program that seeds numpy gets the same each time."""
+    generator: Any = sys.modules.get("numpy.random")
+    if generator is None:
+        return secrets.randbits(64)
+    # Two pools of one program differ, though nothing was drawn in between.
+    state = pickle.dumps((generator.get_state(legacy=False), next(_pools)))
+    return int.from_bytes(hashlib.blake2b(state, digest_size=8).digest(), "little")
+
+
+def seed_worker(seeds: Seeds, number: int) -> None:
+    """Give the pool's worker of this number its seeds."""
+    if not seeds.chosen and not seeds.inherited:
+        return
+    digest = hashlib.blake2b(f"{seeds.seed}/{number}".encode(), digest_size=32).digest()
+    random.seed(digest)
+    if "numpy" in sys.modules:
+        _seed_numpy(digest)
+    elif seeds.chosen:
+        _pending.append(digest)
+
+
+def seed_late_numpy() -> None:
+    """Seed numpy once it is there: a task's function may bring it."""
+    if _pending and "numpy" in sys.modules:
+        _seed_numpy(_pending.pop())
+
+
+def settle() -> None:
+    """Leave numpy as it is from now on: the initializer has had its chance to seed it."""
+    if "numpy" in sys.modules:
+        _pending.clear()
+
+
+def _seed_numpy(digest: bytes) -> None:
+    words = [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 32, 4)]
+    importlib.import_module("numpy.random").seed(words)

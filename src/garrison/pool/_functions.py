@@ -78,7 +78,19 @@ class Known:
         found = self.spaces.of(getattr(initializer, "__globals__", there))
         if found is None or (found.key[0] in MAINS and found.key[1] != NONE):
             return None
+        if fork:
+            self._track_classes(found.names)
         return found.key, found.names if fork else None
+
+    def _track_classes(self, names: dict[str, Any]) -> None:
+        """Have forked workers know classes of a namespace again when they come by value."""
+        classes = [value for value in names.values() if isinstance(value, type)]
+        if classes:
+            from cloudpickle.cloudpickle import _get_or_create_tracker_id
+
+            for value in classes:
+                if not self.has(value):
+                    _get_or_create_tracker_id(value)
 
     def finds(self, module: str) -> bool:
         """Whether a worker finds this module by its name."""

@@ -13,14 +13,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from garrison.errors import GarrisonError
-from garrison.pool._stream import PATIENCE
 
 if TYPE_CHECKING:
     from garrison.pool._stream import Stream
 
 __all__ = ["Advancer"]
 
-LAG = 0.02
+LAG = 0.05
 """Seconds without a look at an iterator, after which it counts as unread."""
 LONGEST = 0.1
 """Seconds between two looks while nothing happens at all."""
@@ -124,15 +123,10 @@ class Advancer:
         """Wait a moment for the end of a task; whether there is anything to wait for."""
         tickets = [ticket for stream in unread for ticket in stream.tickets()]
         hesitant = [stream for stream in unread if stream.hesitates]
-        if hesitant:
-            self._await(tickets, PATIENCE)
+        if not tickets and not hesitant:
+            return False
+        deadline = time.monotonic() + (LAG if hesitant else LONGEST)
+        if not self._engine.await_any(tickets, deadline, self._engine.nudges):
             for stream in hesitant:
                 stream.separate()
-            return True
-        if tickets:
-            self._await(tickets, LONGEST)
-        return bool(tickets)
-
-    def _await(self, tickets: list[Any], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        self._engine.await_any(tickets, deadline, self._engine.nudges)
+        return True

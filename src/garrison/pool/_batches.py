@@ -35,6 +35,9 @@ class Whole:
         return self._value
 
 
+_NOTHING: tuple[int, deque[Any]] = (0, deque())
+
+
 class Batch:
     """Items that share a cell, then their results."""
 
@@ -54,7 +57,7 @@ class Batch:
         """Bytes of it."""
         self.turn = 0
         """Its place among those that were taken."""
-        self._read: tuple[int, deque[Any]] = (0, deque())
+        self._read = _NOTHING
         """How many entries were rebuilt, and those results that were not handed out."""
 
     @classmethod
@@ -106,10 +109,16 @@ class Batch:
         # Last: other threads ask whether it has ended.
         self.ticket = None
 
-    def results(self, engine: Any) -> deque[Any]:
-        """Rebuild the next results: code of the user runs. Empty when all were handed out."""
+    @property
+    def has_more(self) -> bool:
+        """Whether there are results that were not handed out."""
         read, values = self._read
-        if values or self.entries is None or read == len(self.entries):
+        return self.entries is not None and (read < self.count or bool(values))
+
+    def results(self, engine: Any) -> deque[Any]:
+        """Rebuild the next results, of which there are some: code of the user runs."""
+        read, values = self._read
+        if values or self.entries is None:
             return values
         some = self.entries[read : read + AT_ONCE]
         # One store: an interrupt loses nothing and doubles nothing.
@@ -118,6 +127,8 @@ class Batch:
 
 
 def _decoded(engine: Any, entries: list[Any]) -> list[Any]:
+    if len(entries) == 1 and type(entries[0]) is Whole:
+        return [entries[0].decode(engine)]
     if not any(type(entry) is Whole for entry in entries):
         values: list[Any] = engine.decode_entries(entries)
         return values

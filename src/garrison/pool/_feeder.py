@@ -150,7 +150,7 @@ class Feeder:
     def has_room(self) -> bool:
         """Whether more may be put under way."""
         batches = tuple(self.batches)
-        if sum(not batch.ended for batch in batches) >= self._ahead:
+        if len(batches) >= self._ahead and self._under_way(batches) >= self._ahead:
             return False
         if self.room is not None and self._unread(batches) + len(self._pulled) >= self.room:
             return False
@@ -158,6 +158,11 @@ class Feeder:
             return True
         size = sum(batch.size for batch in batches)
         return self._unread(batches) < UNREAD and size < UNREAD_BYTES
+
+    @staticmethod
+    def _under_way(batches: tuple[Batch, ...]) -> int:
+        tickets = [batch.ticket for batch in batches]
+        return len([1 for ticket in tickets if ticket is not None and not ticket.ended()])
 
     @staticmethod
     def _unread(batches: tuple[Batch, ...]) -> int:

@@ -41,6 +41,8 @@ or a core's patience at the end of the input."""
 PATIENCE = 0.002
 """Seconds that items wait for company: for their neighbours in a cell, or for a full batch."""
 LARGEST_BATCH = 256
+AT_ONCE = 64
+"""Batches that are read in a row while nobody else can come by."""
 NOTHING: Any = object()
 
 
@@ -97,12 +99,11 @@ class Stream:
             try:
                 return self.results.popleft()
             except IndexError:
-                self._open_more()
-            if self.results:
-                continue
-            batch = self._first_ended()
+                batch = self._current
             if batch is not None:
-                if not batch.taken:
+                self._go_on_with(batch)
+            elif (batch := self._first_ended()) is not None:
+                if batch.entries is None:
                     self._take(batch)
                 self._current = batch
             elif feeder.exhausted and not self._batches:
@@ -112,23 +113,21 @@ class Stream:
             else:
                 return NOTHING
 
-    def _open_more(self) -> None:
+    def _go_on_with(self, batch: Batch) -> None:
         """Go on to the next results of the current batch; let go of it after the last."""
-        batch = self._current
-        if batch is None:
+        if batch.has_more:
+            self.results = batch.results(self._engine)
             return
-        self.results = batch.results(self._engine)
-        if not self.results:
-            if batch in self._batches:
-                self._batches.remove(batch)
-            self._current = None
-            self.feeder.make_room()
+        if batch in self._batches:
+            self._batches.remove(batch)
+        self._current = None
+        self.feeder.make_room()
 
     def drop_read(self) -> None:
         """Make room as soon as the last result of a batch was handed out."""
         with self._lock:
             if self._current is not None and not self._current.left:
-                self._open_more()
+                self._go_on_with(self._current)
 
     def _finish(self) -> None:
         error, self.feeder.error = self.feeder.error, None
@@ -172,12 +171,13 @@ class Stream:
             self.feeder.size = 1 if self.feeder.adaptive else self.feeder.size
         if charged:
             entries += [Whole(taken)] * (done - len(entries))
-        again = self.feeder.submit(batch.items[done:])
-        place = self._batches.index(batch) + 1
-        self._batches[place:place] = again
+        shared = bool(batch.items)
+        if done < len(batch.items):
+            place = self._batches.index(batch) + 1
+            self._batches[place:place] = self.feeder.submit(batch.items[done:])
         self._turn += 1
-        batch.close(entries, engine.size(taken), self._turn)
-        if (on_settled := self._on_settled()) is not None:
+        batch.close(entries, engine.size(taken) if self.feeder.bounded else 0, self._turn)
+        if shared and (on_settled := self._on_settled()) is not None:
             on_settled()
 
     def _adapt(self, taken: tuple[Any, ...], items: int) -> None:
@@ -306,7 +306,9 @@ class Stream:
                 # Nobody will ask for them.
                 for batch in [batch for batch in tuple(self._batches) if batch.taken]:
                     self._batches.remove(batch)
-            if self.feeder.may_feed_here():
+            for _ in range(AT_ONCE):
+                if not self.feeder.may_feed_here():
+                    break
                 self.feeder.feed()
                 done = True
         if self.feeder.background and done:
@@ -316,7 +318,7 @@ class Stream:
     def _ended(self) -> list[Batch]:
         """Batches to take, in the order of their ends."""
         ended = [batch for batch in tuple(self._batches) if not batch.taken and batch.ended]
-        return sorted(ended, key=lambda batch: batch.ticket.ended_at)
+        return sorted(ended, key=_ended_at)
 
     def pump(self) -> None:
         """Read all of the input and keep the results: the pool is being joined."""
@@ -342,16 +344,26 @@ class Stream:
         self.feeder.abandon()
 
 
+def _ended_at(batch: Batch) -> int:
+    ended_at: int = batch.ticket.ended_at
+    return ended_at
+
+
 class UnorderedStream(Stream):
     """Results in the order in which they arrive."""
 
     def _first_ended(self) -> Batch | None:
-        batches = tuple(self._batches)
-        taken = [batch for batch in batches if batch.taken]
-        if taken:
-            return min(taken, key=lambda batch: batch.turn)
-        ended = self._ended()
-        return ended[0] if ended else None
+        taken: Batch | None = None
+        ended: list[Batch] = []
+        for batch in tuple(self._batches):
+            ticket = batch.ticket
+            if ticket is None:
+                taken = batch if taken is None or batch.turn < taken.turn else taken
+            elif taken is None and ticket.ended():
+                ended.append(batch)
+        if taken is not None or not ended:
+            return taken
+        return ended[0] if len(ended) == 1 else min(ended, key=_ended_at)
 
     def _first_untaken(self) -> Batch | None:
         untaken = [batch for batch in tuple(self._batches) if not batch.taken]

@@ -8,8 +8,10 @@ import types
 from typing import Any, ClassVar
 
 from garrison import _standard
+from garrison._pickling import register
 from garrison._standard import managers
 from garrison.store._contract import NAMES, Store
+from garrison.store._plainly import is_cloudpickle, plainly, reduced
 
 __all__ = ["MISSING", "Face"]
 
@@ -55,10 +57,18 @@ class Face(managers.BaseProxy):
     def __container__(self) -> tuple[bytes, int, int]:
         return self._store.uuid, self._KIND, self._c
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        register(cls, Face._handle)
+
+    def _handle(self) -> tuple[Any, ...]:
+        """Return what leads to the same container in another process."""
         hooks: Any = getattr(self._store, "hooks", None)
         home = getattr(hooks, "home", None)
         return (type(self), (self._store, self._c)) if home is None else home.written(self)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._handle() if is_cloudpickle() else reduced(plainly(self), protocol)
 
     def __eq__(self, other: object) -> bool:
         return self._is(other) if isinstance(other, Face) else NotImplemented

@@ -51,6 +51,9 @@ class Queue(Face):
     _TYPEID = "Queue"
     _most: int
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._handle()  # as a proxy of the standard library: it is not for keeping
+
     @property
     def maxsize(self) -> int:
         """How many items the queue can hold; 0: any number."""

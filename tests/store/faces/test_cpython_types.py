@@ -112,7 +112,7 @@ VALUE = "what is stored is a copy: of an object only its equality is left, not i
 LOCAL = "an object of a local class cannot be a key between processes"
 SNAPSHOT = "an iterator walks over a snapshot, and does not keep the container"
 PLAIN = "it is about the plain type itself: its size, its iterators' classes, its subclasses"
-PICKLE = "the pickle of a face leads to the same container"
+PICKLE = "what a face is pickled as is plain, and is no part of itself"
 
 EXCLUDED = {
     "DictTests.test_copy": COPY,

@@ -1,0 +1,64 @@
+"""Shared containers as plain data: what a pickle that is not for another process has of them.
+
+A file is read when the manager is gone, so plain pickles hold data all the way down. Transfers
+(arguments, results, items of queues, values of managers) have reducers of their own: see
+`garrison._pickling`. Pickles of cloudpickle are made for other processes too, by libraries that
+have no such reducers, and are not for keeping, as its documentation says: they hold handles.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from typing import Any
+
+from garrison._standard import managers
+
+__all__ = ["is_cloudpickle", "plainly", "reduced"]
+
+
+def is_cloudpickle(depth: int = 2) -> bool:
+    """Whether the caller's caller is a pickler of cloudpickle, or of a copy that a library has."""
+    name: str = sys._getframe(depth).f_globals.get("__name__", "")
+    return "cloudpickle" in name
+
+
+def plainly(face: Any, known: dict[Any, Any] | None = None) -> Any:
+    """Return a plain copy of a container, in which those of their own are plain as well."""
+    known = {} if known is None else known
+    place = face.__container__()
+    if place not in known:
+        known[place] = plain = face._getvalue()
+        _replace(plain, known)
+    return known[place]
+
+
+def reduced(plain: Any, protocol: Any) -> Any:
+    """Return what a pickler makes a plain object from, for another object in whose place it is."""
+    if type(plain) is dict:
+        return dict, (), None, None, iter(plain.items())
+    if type(plain) is list:
+        return list, (), None, iter(plain)
+    ours = type(plain) in {managers.Namespace, managers.Value}
+    return plain.__reduce_ex__(0 if ours else protocol)
+
+
+def _replace(plain: Any, known: dict[Any, Any]) -> None:
+    """Put plain copies into the place of containers in an object that is nobody else's yet."""
+    if isinstance(plain, dict):
+        for key, value in plain.items():
+            plain[key] = _plain(value, known)
+    elif type(plain) in {list, deque}:
+        for index, value in enumerate(plain):
+            plain[index] = _plain(value, known)
+    elif type(plain) in {managers.Namespace, managers.Value}:
+        _replace(vars(plain), known)
+
+
+def _plain(value: Any, known: dict[Any, Any]) -> Any:
+    if hasattr(type(value), "__container__"):
+        return plainly(value, known)
+    if type(value) is tuple:
+        return tuple(_plain(each, known) for each in value)
+    _replace(value, known)
+    return value

@@ -79,8 +79,17 @@ if TYPE_CHECKING:
         Array: Any
 
 
-__all__ = ["become", "hide", "install", "is_installed", "is_replaced", "load", "mirror"]
-__all__ += ["managers"]
+__all__ = [
+    "become",
+    "current_context",
+    "hide",
+    "install",
+    "is_installed",
+    "is_replaced",
+    "load",
+    "managers",
+    "mirror",
+]
 
 _OURS = __package__
 _THEIRS = "multiprocessing"
@@ -166,6 +175,11 @@ def hide(cls: type, why: str, keep: Iterable[str] = ()) -> None:
             hidden = _Without(why)
             hidden.__set_name__(cls, name)
             setattr(cls, name, hidden)
+
+
+def current_context() -> Any:
+    """Return garrison's context of the current start method."""
+    return sys.modules[_OURS].get_context()
 
 
 # --- In the place of the standard library ---------------------------------------------------------

@@ -72,7 +72,7 @@ def test_callbacks_come_in_the_order_of_the_ends_though_the_thread_is_late(tmp_p
         ]
         for n in (2, 0, 1):
             doors[n].push()
-            results[n].inner.wait()  # type: ignore[attr-defined]
+            results[n].inner.wait()
         late.set()
         pool.close()
         pool.join()

@@ -97,6 +97,16 @@ class Engine:
         crew.identity, crew.counter = me._identity, shared_counter()
         self.supervision = Supervision(self.table, crew, fork=fork)
 
+    @property
+    def waiting(self) -> int:
+        """Tasks that no worker has begun."""
+        return self.table.waiting
+
+    @property
+    def busy(self) -> int:
+        """Workers that are in a task."""
+        return sum(self.table.slot(slot)["cell"] is not None for slot in range(self.processes))
+
     def start(self) -> None:
         """Start the supervisor and the workers."""
         self.supervision.start()

@@ -7,6 +7,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from garrison.pool import _wire
+from garrison.pool._standard import StandardIterator, StandardUnorderedIterator, hide
 from garrison.pool._stream import Stream, UnorderedStream
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ __all__ = ["IMapIterator", "IMapUnorderedIterator"]
 T = TypeVar("T")
 
 
-class IMapIterator(Generic[T]):
+class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a standard class
     """Results in the order of the input."""
 
     _kind: type[Stream] = Stream
@@ -91,7 +92,10 @@ class IMapIterator(Generic[T]):
         weakref.finalize(self, bar.close)
 
 
-class IMapUnorderedIterator(IMapIterator[T]):
+class IMapUnorderedIterator(IMapIterator[T], StandardUnorderedIterator):  # type: ignore[misc] # as above
     """Results in the order in which they arrive."""
 
     _kind = UnorderedStream
+
+
+hide(IMapIterator, IMapUnorderedIterator)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
-import multiprocessing
 import os
 import sys
 import threading
@@ -17,7 +16,7 @@ from inspect import isgenerator
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from garrison import _os
+from garrison import _os, _standard
 from garrison.errors import PoolClosed, PoolTerminated, SharedMemoryFull
 from garrison.options import Options, whole
 from garrison.pool import _chunks, _wire
@@ -26,9 +25,9 @@ from garrison.pool._engine import Engine
 from garrison.pool._herald import Herald
 from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
 from garrison.pool._progress import Bar
-from garrison.pool._results import Announced, AsyncResult, Chunk, MapResult
+from garrison.pool._results import Announced, AnnouncedMap, AsyncResult, Chunk, MapResult
 from garrison.pool._seeds import Seeds
-from garrison.pool._standard import CLOSE, RUN, TERMINATE
+from garrison.pool._standard import CLOSE, RUN, TERMINATE, Insides, StandardPool, hide
 from garrison.supervisor._handle import SLICE
 
 if TYPE_CHECKING:
@@ -126,7 +125,8 @@ class TaskMethods:
         for each in (callback, error_callback):
             if each is not None and not callable(each):
                 _not_callable(each, "a callback")
-        return Announced(result, self._home._herald, callback, error_callback)
+        kind = AnnouncedMap if isinstance(result, MapResult) else Announced
+        return kind(result, self._home._herald, callback, error_callback)
 
     # --- Many calls, all results ----------------------------------------------------------
 
@@ -373,7 +373,7 @@ class View(TaskMethods):
         return f"<{self._home!r} with {self._options!r}>"
 
 
-class BasePool(TaskMethods):
+class BasePool(TaskMethods, Insides):
     """What pools of processes and of threads have in common: their life."""
 
     _lifetime: int | None = None
@@ -578,7 +578,7 @@ class Worker:
         return bool(info["pid"]) and not info["over"] and self._engine.supervision.alive()
 
 
-class Pool(BasePool):
+class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
     """A pool of processes that no loss can break.
 
     Parameters
@@ -624,10 +624,10 @@ class Pool(BasePool):
         if initializer is not None and not callable(initializer):
             _not_callable(initializer, "initializer")
         if context is None:
-            context = multiprocessing.get_context()
+            context = _standard.current_context()
         self._ctx = context
         self._lifetime = maxtasksperchild
-        start = (initializer, tuple(initargs))
+        start = self._initializer, self._initargs = (initializer, tuple(initargs))
         self._processes = processes
         if "numpy" in sys.modules:
             # Once here instead of once in each worker, where it is wanted for the seeds.
@@ -692,3 +692,6 @@ def _lifetime(value: Any) -> int:
         msg = f"maxtasksperchild must be a positive int or None, not {value!r}"
         raise ValueError(msg)
     return value
+
+
+hide(Pool)

@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from garrison.errors import GarrisonError
+from garrison.pool._standard import StandardMapResult, StandardResult, hide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,10 +31,10 @@ _decoded = threading.Condition()
 """For the rare case that several threads want the same result at once."""
 
 
-class AsyncResult:
+class AsyncResult(StandardResult):  # type: ignore[misc] # a standard class
     """The result of `Pool.apply_async`, perhaps still to come."""
 
-    __slots__ = ("__weakref__", "_engine", "_outcome", "_pool", "_ticket")
+    __slots__ = ("_engine", "_outcome", "_pool", "_ticket")
 
     _ticket: Any
 
@@ -125,15 +126,42 @@ class AsyncResult:
             raise RuntimeError(msg)
         return self._outcome
 
+    # --- What code that looks into a standard result finds there --------------------------------
+
+    @property
+    def _success(self) -> bool:
+        return self.ready() and self._settle()[0]
+
+    @property
+    def _value(self) -> Any:
+        return self._settle()[1]
+
+    @property
+    def _event(self) -> _Ready:
+        return _Ready(self)
+
     def __repr__(self) -> str:
         state = "pending" if not self.ready() else "ready"
         return f"<{type(self).__name__} {state}>"
 
 
+class _Ready:
+    """What ``_event`` of a standard result tells."""
+
+    def __init__(self, result: AsyncResult) -> None:
+        self.is_set = result.ready
+        self._wait = result.wait
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait as for an event."""
+        self._wait(timeout)
+        return self.is_set()
+
+
 _waiting: deque[AsyncResult] = deque()
 
 
-class MapResult(AsyncResult):
+class MapResult(AsyncResult, StandardMapResult):  # type: ignore[misc] # as above
     """The result of `Pool.map_async` and `Pool.starmap_async`: a list, perhaps still to come.
 
     Chunks are submitted as long as few bytes are under way; the rest follow as results come.
@@ -192,6 +220,13 @@ class MapResult(AsyncResult):
                 continue
             self.in_flight.append(chunk)
             self._window += chunk[2]
+
+    @property
+    def _number_left(self) -> int:
+        """How many chunks are still to come, those that were not submitted counted as one."""
+        with self._lock:
+            left = sum(not ticket.ended() for ticket, _, _ in self.in_flight)
+        return left + self._feeding
 
     @property
     def fed(self) -> bool:
@@ -353,3 +388,17 @@ class Announced(AsyncResult):
     def _settle(self) -> tuple[bool, Any]:
         assert self._outcome is not None  # noqa: S101 - the caller has waited
         return self._outcome
+
+
+class AnnouncedMap(Announced, StandardMapResult):  # type: ignore[misc] # as above
+    """The same of many calls."""
+
+    __slots__ = ()
+
+    @property
+    def _number_left(self) -> int:
+        inner: Any = self._inner
+        return int(inner._number_left)
+
+
+hide(AsyncResult, MapResult, Announced, AnnouncedMap)

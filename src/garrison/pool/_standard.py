@@ -1,7 +1,8 @@
-"""Names of `multiprocessing.pool` that programs import, and that type stubs leave out."""
+"""What pools have of `multiprocessing.pool`: its names, its classes, and what code finds inside."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from garrison import _standard
@@ -16,3 +17,61 @@ RemoteTraceback: type[Exception] = _pool.RemoteTraceback
 ExceptionWithTraceback: Any = _pool.ExceptionWithTraceback
 mapstar: Any = _pool.mapstar
 starmapstar: Any = _pool.starmapstar
+
+StandardPool: Any = _pool.Pool
+StandardThreadPool: Any = _pool.ThreadPool
+StandardResult: Any = _pool.ApplyResult
+StandardMapResult: Any = _pool.MapResult
+StandardIterator: Any = _pool.IMapIterator
+StandardUnorderedIterator: Any = _pool.IMapUnorderedIterator
+
+KEPT = ("Process", "_wrap_exception", "_get_tasks", "_get_worker_sentinels", "_join_exited_workers")
+"""Attributes of the standard pool that do nothing to an instance."""
+
+
+def hide(*classes: type) -> None:
+    """Have classes deny what they inherit and have no use for."""
+    for each in classes:
+        _standard.hide(each, "it has no threads that pass tasks and results on", KEPT)
+
+
+class Pending:
+    """What ``Pool._cache`` and ``Pool._taskqueue`` show: how many tasks there are."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self)))
+
+    qsize = __len__
+
+    def empty(self) -> bool:
+        """Whether there is none."""
+        return not len(self)
+
+
+class Insides:
+    """Mixed into pools: what code that looks into a standard pool finds there."""
+
+    _engine: Any
+    _initializer: Callable[..., object] | None
+    _initargs: tuple[Any, ...]
+    _lifetime: int | None
+
+    @property
+    def _cache(self) -> Pending:
+        """The tasks whose result is still to come."""
+        return Pending(lambda: self._engine.waiting + self._engine.busy)
+
+    @property
+    def _taskqueue(self) -> Pending:
+        """The tasks that no worker has begun."""
+        return Pending(lambda: self._engine.waiting)
+
+    @property
+    def _maxtasksperchild(self) -> int | None:
+        return self._lifetime

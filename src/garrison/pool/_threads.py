@@ -7,11 +7,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from garrison import _os
+from garrison import _os, _standard
 from garrison.errors import PoolBroken, PoolTerminated
 from garrison.options import Options, whole
 from garrison.pool import _wire
 from garrison.pool._pool import BasePool, _not_callable
+from garrison.pool._standard import StandardThreadPool, hide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -68,12 +69,22 @@ class ThreadEngine:
         self._changed = threading.Condition(threading.RLock())
         self._queue: deque[_Ticket] = deque()
         self._closing = self._terminating = False
-        self.nudges = 0
+        self.nudges = self._running = 0
         self._broken: BaseException | None = None
         self.threads = [
             threading.Thread(target=self._work, name=f"garrison-thread-{n + 1}", daemon=True)
             for n in range(threads)
         ]
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that no thread has begun."""
+        return len(self._queue)
+
+    @property
+    def busy(self) -> int:
+        """Threads at work."""
+        return self._running
 
     def start(self) -> None:
         """Start the threads."""
@@ -149,6 +160,7 @@ class ThreadEngine:
         while (ticket := self._next()) is not None:
             result = _run(*ticket.job)
             with self._changed:
+                self._running -= 1
                 ticket.ended_at = time.monotonic_ns()
                 ticket.result, ticket.job, ticket.state = result, (), _Ticket.ENDED
                 self._changed.notify_all()
@@ -161,6 +173,7 @@ class ThreadEngine:
                 return None
             ticket = self._queue.popleft()
             ticket.state = _Ticket.RUNNING
+            self._running += 1
             return ticket
 
     # --- Waiting --------------------------------------------------------------------------
@@ -310,7 +323,7 @@ def _each(function: Callable[..., Any], item: Any, options: Options) -> Any:
         return _wire.Raise(error)
 
 
-class ThreadPool(BasePool):
+class ThreadPool(BasePool, StandardThreadPool):  # type: ignore[misc] # a standard class
     """A pool of threads with the faces of `Pool`.
 
     Parameters
@@ -346,7 +359,9 @@ class ThreadPool(BasePool):
         processes = whole("processes", processes, least=1)
         if initializer is not None and not callable(initializer):
             _not_callable(initializer, "initializer")
-        engine = ThreadEngine(processes, initializer, tuple(initargs))
+        self._ctx, self._processes = _standard.current_context(), processes
+        self._initializer, self._initargs = initializer, tuple(initargs)
+        engine = ThreadEngine(processes, initializer, self._initargs)
         super().__init__(engine, wanted)
 
     @property
@@ -359,3 +374,6 @@ class ThreadPool(BasePool):
 
     def __repr__(self) -> str:
         return f"<{type(self).__qualname__} {self._engine.processes} threads>"
+
+
+hide(ThreadPool)

@@ -24,6 +24,8 @@ LAYERS = [
     "_core | _lazy | _standard",
     f"errors | {' | '.join(STANDARD)}",
     "options | _os | _pickling",
+    "_lending | _processes",
+    "_descriptors",
     "memory",
     "sync | supervisor",
     "pool | store | queues | shared_memory | sharedctypes | synchronize",

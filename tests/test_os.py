@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from garrison import _os
+from garrison import _os, _processes
 
 GIB = 1 << 30
 Tree = Callable[[dict[str, str]], None]
@@ -265,11 +265,11 @@ def test_a_signal_to_nobody_is_no_error() -> None:
     with subprocess.Popen(["true"]) as process:
         process.wait()
     assert not _os.kill_quietly(process.pid, signal.SIGKILL)
-    assert _os.wait_gone(process.pid, 10)
+    assert _processes.wait_gone(process.pid, 10)
 
 
 def test_waiting_for_the_end_of_a_process() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
-        assert not _os.wait_gone(process.pid, 0)
+        assert not _processes.wait_gone(process.pid, 0)
         assert _os.kill_quietly(process.pid, signal.SIGKILL)
-        assert _os.wait_gone(process.pid, 10)
+        assert _processes.wait_gone(process.pid, 10)

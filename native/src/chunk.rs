@@ -115,6 +115,11 @@ impl Chunk {
         self.segment.fd()
     }
 
+    /// The same, to be used now.
+    pub fn open_fd(&self) -> Result<i32> {
+        self.segment.descriptor().get()
+    }
+
     pub fn len(&self) -> usize {
         self.map.len()
     }

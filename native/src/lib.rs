@@ -17,9 +17,15 @@ pub mod store;
 pub mod text;
 
 #[cfg(not(loom))]
+pub mod anonymous;
+#[cfg(not(loom))]
 pub mod chunk;
 #[cfg(not(loom))]
+pub mod descriptor;
+#[cfg(not(loom))]
 pub mod heap;
+#[cfg(not(loom))]
+pub mod identity;
 #[cfg(not(loom))]
 pub mod registry;
 #[cfg(not(loom))]

@@ -11,12 +11,18 @@
 //! that came about. That lock is the first witness of a life, the process table (number, start
 //! time) the second; only if both say so is an agent dead. A stopped process is not, nor is one that
 //! has closed all its descriptors.
+//!
+//! A process that has lost its descriptors, or that sees no `/proc`, takes a slot without the byte: the
+//! slot's `claim` decides between two that want it, and the process table is the only witness.
 
-use crate::segment::{file_behind, generation, Mapping, Segment, PAGE};
+use crate::descriptor::{file_behind, LOST};
+pub use crate::identity::Identity;
+use crate::identity::{own_namespace, Seen};
+use crate::segment::{generation, Mapping, Segment, PAGE};
 use crate::waits::{Wait, WaitShared, ROWS};
 use std::collections::HashMap;
 use std::io::{Error, ErrorKind, Result};
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{fence, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -76,84 +82,15 @@ struct AgentShared {
     started: AtomicU64,
     /// The namespace that `pid` is a number of.
     namespace: AtomicU64,
+    /// The process's inode in the kernel's file system of processes; 0 before Linux 6.9.
+    inode: AtomicU64,
+    /// Who has taken the slot, see [`Identity::claim`]; written before everything else.
+    claim: AtomicU64,
+    /// 1: it holds the lock on the slot's byte.
+    witnessed: AtomicU32,
 }
 
 const _: () = assert!(PAGE % size_of::<AgentShared>() == 0);
-
-/// What is written in a slot about a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    pub pid: u32,
-    pub started: u64,
-    pub namespace: u64,
-}
-
-/// What the process table says of a number.
-enum Seen {
-    Alive,
-    Gone,
-    /// Another namespace's number, or there is no /proc.
-    Unknown,
-}
-
-impl Identity {
-    /// An error if the table cannot be read: without it a life has one witness only.
-    pub fn of_this_process() -> Result<Self> {
-        let started = start_time("self")?;
-        Ok(Self { pid: std::process::id(), started, namespace: own_namespace() })
-    }
-
-    fn look(self) -> Seen {
-        if self.namespace != own_namespace() {
-            return Seen::Unknown;
-        }
-        match start_time(&self.pid.to_string()) {
-            Ok(started) if started == self.started => Seen::Alive,
-            Ok(_) => Seen::Gone,
-            // SAFETY: signal 0 only asks.
-            Err(_)
-                if unsafe { libc::kill(self.pid as i32, 0) } == -1
-                    && Error::last_os_error().raw_os_error() == Some(libc::ESRCH) =>
-            {
-                Seen::Gone
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => Seen::Unknown,
-            // There is such a process, and we lack the descriptor or the memory to look at it.
-            Err(_) => Seen::Alive,
-        }
-    }
-}
-
-/// When a process started; no time at all if it is a zombie.
-fn start_time(pid: &str) -> Result<u64> {
-    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
-    parse_start_time(&text).ok_or_else(|| Error::from(ErrorKind::InvalidData))
-}
-
-fn parse_start_time(text: &[u8]) -> Option<u64> {
-    // The name may contain anything, a parenthesis as well.
-    let end = text.iter().rposition(|&byte| byte == b')')?;
-    let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?;
-    if state == "Z" || state == "X" {
-        return Some(u64::MAX);
-    }
-    fields.nth(18)?.parse().ok()
-}
-
-fn own_namespace() -> u64 {
-    static NAMESPACE: AtomicU64 = AtomicU64::new(0);
-    static OF: AtomicU64 = AtomicU64::new(u64::MAX);
-    // A child may have been cloned into another namespace.
-    if OF.load(Ordering::Relaxed) != generation() {
-        use std::os::unix::fs::MetadataExt;
-        let found = std::fs::metadata("/proc/self/ns/pid").map_or(0, |data| data.ino());
-        NAMESPACE.store(found, Ordering::Relaxed);
-        OF.store(generation(), Ordering::Relaxed);
-    }
-    NAMESPACE.load(Ordering::Relaxed)
-}
 
 /// Descriptors that must not survive into a forked child: it would keep its parent's byte locked.
 const WITNESSES: usize = 64;
@@ -212,6 +149,23 @@ fn byte_lock(kind: i32, slot: usize) -> libc::flock {
     lock.l_start = slot as libc::off_t;
     lock.l_len = 1;
     lock
+}
+
+/// Lock a slot's byte; false if somebody has it, or a signal came.
+fn lock_byte(witness: &OwnedFd, slot: usize) -> Result<bool> {
+    let lock = byte_lock(libc::F_WRLCK, slot);
+    // SAFETY: a system call on our descriptor with a struct of ours.
+    if unsafe { libc::fcntl(witness.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } != -1 {
+        return Ok(true);
+    }
+    match Error::last_os_error() {
+        error
+            if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES | libc::EINTR)) =>
+        {
+            Ok(false)
+        }
+        error => Err(error),
+    }
 }
 
 /// One family's registry, as this process sees it. Kept for the life of the process.
@@ -292,6 +246,11 @@ impl Registry {
         self.segment.fd()
     }
 
+    /// The same, to be used now.
+    pub fn open_fd(&self) -> Result<i32> {
+        self.segment.descriptor().get()
+    }
+
     fn head(&self) -> &HeaderShared {
         // SAFETY: `at` checks the range; the page is reserved.
         unsafe { &*self.map.at(0, size_of::<HeaderShared>()).cast() }
@@ -326,73 +285,69 @@ impl Registry {
         if let Some(me) = self.known_as() {
             return Ok(me);
         }
-        let this = Identity::of_this_process()?;
+        let this = Identity::of_this_process();
         let witness = self.own_description()?;
-        let (slot, agent) = self.take_slot(&witness)?;
+        let (slot, agent) = self.take_slot(this, witness.as_ref())?;
         crate::crash::reach("agent.slot_taken");
         let number = agent.generation.load(Ordering::Relaxed) % (GENERATIONS - 1) + 1;
-        agent.pid.store(this.pid, Ordering::Relaxed);
-        agent.started.store(this.started, Ordering::Relaxed);
-        agent.namespace.store(this.namespace, Ordering::Relaxed);
+        agent.write(this, witness.is_some());
         // [register->judge] pairs with the acquire in identity(): who sees the number sees the rest
         agent.generation.store(number, Ordering::Release);
         crate::crash::reach("agent.registered");
-        if !WITNESS.iter().any(|kept| kept.keep(witness.as_raw_fd())) {
-            return Err(Error::other("objects of more than 64 families in one process"));
+        if let Some(witness) = witness {
+            if !WITNESS.iter().any(|kept| kept.keep(witness.as_raw_fd())) {
+                return Err(Error::other("objects of more than 64 families in one process"));
+            }
+            let _ = witness.into_raw_fd();
         }
-        let _ = witness.into_raw_fd();
         let me = number << SLOT_BITS | slot as u32;
         self.me.store(generation() << 32 | u64::from(me), Ordering::Relaxed);
         Ok(me)
     }
 
-    /// A file description that no relative shares: locks belong to descriptions.
-    fn own_description(&self) -> Result<OwnedFd> {
-        if !self.segment.is_open() {
-            return Err(Error::other(
-                "the descriptors of this object were closed here, and with them the way to sign \
-                 for it; make it anew, or close only descriptors of your own",
-            ));
-        }
-        let path = std::ffi::CString::new(format!("/proc/self/fd/{}", self.fd()))?;
-        // SAFETY: a system call with a string of ours; the result is ours alone.
-        unsafe {
-            let fd = libc::open(path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
-            if fd == -1 {
-                return Err(Error::last_os_error());
+    /// A file description that no relative shares, if one can be had; locks belong to descriptions.
+    fn own_description(&self) -> Result<Option<OwnedFd>> {
+        match self.segment.descriptor().reopen() {
+            Ok(fd) => Ok(Some(fd)),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                Err(error)
             }
-            Ok(OwnedFd::from_raw_fd(fd))
+            // It was closed here, or there is no /proc.
+            Err(_) => Ok(None),
         }
     }
 
-    fn take_slot(&self, witness: &OwnedFd) -> Result<(usize, &AgentShared)> {
+    fn take_slot(
+        &self,
+        this: Identity,
+        witness: Option<&OwnedFd>,
+    ) -> Result<(usize, &AgentShared)> {
+        let is_open = self.segment.is_open();
         let first = self.head().taken.fetch_add(1, Ordering::Relaxed) as usize;
         for slot in (first..first + AGENTS).map(|slot| slot % AGENTS) {
             let agent = match self.agent(slot) {
                 Some(agent) => agent,
-                None => self.more_slots(slot)?,
+                None if is_open => self.more_slots(slot)?,
+                None => continue,
             };
-            let lock = byte_lock(libc::F_WRLCK, slot);
-            // SAFETY: a system call on our descriptor with a struct of ours.
-            let got =
-                unsafe { libc::fcntl(witness.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
-            if got == -1 {
-                match Error::last_os_error().raw_os_error() {
-                    Some(libc::EAGAIN | libc::EACCES) => continue,
-                    Some(libc::EINTR) => continue,
-                    _ => return Err(Error::last_os_error()),
-                }
+            if !witness.map_or(Ok(true), |witness| lock_byte(witness, slot))? {
+                continue;
             }
-            // Somebody may live on who has closed all descriptors: its number stays its own.
-            let predecessor = identity_in(agent);
-            if predecessor.pid == 0 || !matches!(predecessor.look(), Seen::Alive) {
+            if agent.take(this, witness.is_some()) {
                 return Ok((slot, agent));
             }
-            let lock = byte_lock(libc::F_UNLCK, slot);
-            // SAFETY: as above.
-            unsafe { libc::fcntl(witness.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+            if let Some(witness) = witness {
+                let lock = byte_lock(libc::F_UNLCK, slot);
+                // SAFETY: as in `lock_byte`.
+                unsafe { libc::fcntl(witness.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+            }
         }
-        Err(Error::other(format!("more than {AGENTS} processes use locks of one family")))
+        if is_open {
+            return Err(Error::other(format!(
+                "more than {AGENTS} processes use locks of one family"
+            )));
+        }
+        Err(Error::other(LOST))
     }
 
     fn more_slots(&self, slot: usize) -> Result<&AgentShared> {
@@ -412,7 +367,7 @@ impl Registry {
         let slot = self.agent(agent as usize & (AGENTS - 1))?;
         // [register->judge]
         let before = slot.generation.load(Ordering::Acquire);
-        let found = identity_in(slot);
+        let found = slot.identity();
         fence(Ordering::Acquire);
         let after = slot.generation.load(Ordering::Relaxed);
         (before == after && before == agent >> SLOT_BITS).then_some(found)
@@ -429,7 +384,15 @@ impl Registry {
             return self.agent(slot).is_some();
         };
         // The byte first: of those who live, it is one system call.
-        self.byte_is_free(slot) && !matches!(identity.look(), Seen::Alive)
+        match self.byte_is_free(slot) {
+            Some(false) => false,
+            Some(true) => match identity.look() {
+                Seen::Alive => false,
+                Seen::Gone => true,
+                Seen::Unknown => self.is_witnessed(slot),
+            },
+            None => identity.look() == Seen::Gone,
+        }
     }
 
     /// The same, for who asks often: the system is asked first whether there is such a process.
@@ -441,11 +404,17 @@ impl Registry {
         !lives && self.is_dead(agent)
     }
 
-    fn byte_is_free(&self, slot: usize) -> bool {
+    fn is_witnessed(&self, slot: usize) -> bool {
+        self.agent(slot).is_some_and(|agent| agent.witnessed.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Nothing if it cannot be asked: the descriptor was closed here, or the system has no such locks.
+    fn byte_is_free(&self, slot: usize) -> Option<bool> {
         let mut lock = byte_lock(libc::F_WRLCK, slot);
-        // SAFETY: a system call on our descriptor with a struct of ours.
+        // SAFETY: a system call with a struct of ours, which changes nothing.
         let asked = unsafe { libc::fcntl(self.fd(), libc::F_OFD_GETLK, &raw mut lock) };
-        asked != -1 && i32::from(lock.l_type) == libc::F_UNLCK && self.segment.is_open()
+        let is_free = i32::from(lock.l_type) == libc::F_UNLCK;
+        (asked != -1 && (!is_free || self.segment.is_open())).then_some(is_free)
     }
 
     fn row(&self, number: usize) -> Option<&WaitShared> {
@@ -519,11 +488,42 @@ impl Registry {
     }
 }
 
-fn identity_in(slot: &AgentShared) -> Identity {
-    Identity {
-        pid: slot.pid.load(Ordering::Relaxed),
-        started: slot.started.load(Ordering::Relaxed),
-        namespace: slot.namespace.load(Ordering::Relaxed),
+impl AgentShared {
+    fn identity(&self) -> Identity {
+        Identity {
+            pid: self.pid.load(Ordering::Relaxed),
+            started: self.started.load(Ordering::Relaxed),
+            namespace: self.namespace.load(Ordering::Relaxed),
+            inode: self.inode.load(Ordering::Relaxed),
+        }
+    }
+
+    fn write(&self, this: Identity, witnessed: bool) {
+        self.pid.store(this.pid, Ordering::Relaxed);
+        self.started.store(this.started, Ordering::Relaxed);
+        self.namespace.store(this.namespace, Ordering::Relaxed);
+        self.inode.store(this.inode, Ordering::Relaxed);
+        self.witnessed.store(witnessed.into(), Ordering::Relaxed);
+    }
+
+    /// Take the slot from its predecessor, if that is dead; false if it may live. Somebody may live on
+    /// who has closed all descriptors: its number stays its own.
+    fn take(&self, this: Identity, witnessed: bool) -> bool {
+        let claim = self.claim.load(Ordering::Acquire);
+        let predecessor = self.identity();
+        let is_free = if claim == predecessor.claim() {
+            predecessor.pid == 0
+                || match predecessor.look() {
+                    Seen::Alive => false,
+                    Seen::Gone => true,
+                    Seen::Unknown => witnessed && self.witnessed.load(Ordering::Relaxed) != 0,
+                }
+        } else {
+            // Taken by somebody who has written nothing else yet.
+            Identity::of_claim(claim).has_no_process()
+        };
+        let (taken, not) = (Ordering::AcqRel, Ordering::Relaxed);
+        is_free && self.claim.compare_exchange(claim, this.claim(), taken, not).is_ok()
     }
 }
 

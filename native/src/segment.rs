@@ -10,9 +10,10 @@
 //! has one owner for its whole life; when that process is dead and nobody looks at the region any
 //! more, its pages go back by one `fallocate(PUNCH_HOLE)`. There is nothing to repair in it.
 
+use crate::anonymous::{advise, anonymous_file, is_private_memory, without_fallocate};
+use crate::descriptor::{duplicate, Descriptor};
 use std::io::{Error, Result};
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -47,7 +48,7 @@ pub fn watch_forks() {
     });
 }
 
-fn check(answer: libc::c_int) -> Result<()> {
+pub fn check(answer: libc::c_int) -> Result<()> {
     if answer == -1 {
         Err(Error::last_os_error())
     } else {
@@ -70,23 +71,10 @@ pub fn without_file_limit(run: impl FnOnce() -> Result<()>) -> Result<()> {
     done
 }
 
-/// Which file a descriptor stands for: (device, inode), allowed after a fork.
-pub fn file_behind(fd: i32) -> Option<(u64, u64)> {
-    // SAFETY: a struct of numbers, which the call fills; it reports a bad descriptor.
-    unsafe {
-        let mut data: libc::stat = std::mem::zeroed();
-        (libc::fstat(fd, &raw mut data) == 0).then_some((data.st_dev, data.st_ino))
-    }
-}
-
 /// The file behind everything a pool shares.
-///
-/// A program that becomes a daemon closes all descriptors, and the numbers are other files' soon. So
-/// before anything is done to the file, or it is closed, it must still be ours.
 #[derive(Debug)]
 pub struct Segment {
-    fd: ManuallyDrop<OwnedFd>,
-    file: Option<(u64, u64)>,
+    fd: Descriptor,
     control_len: usize,
     region_len: usize,
 }
@@ -94,48 +82,31 @@ pub struct Segment {
 impl Segment {
     /// A new, empty, sealed segment: nobody can shrink it under a reader (no SIGBUS).
     pub fn create(control_len: usize, region_len: usize) -> Result<Arc<Self>> {
-        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-        // SAFETY: a static C string, and the returned descriptor is owned by nobody else.
-        let fd = unsafe {
-            let fd = libc::memfd_create(c"garrison".as_ptr(), flags);
-            check(fd)?;
-            OwnedFd::from_raw_fd(fd)
-        };
-        // A daemon may have closed 0 to 2, and what is printed must not go into the table.
-        // SAFETY: as above.
-        let fd = unsafe {
-            let high = libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3);
-            check(high)?;
-            OwnedFd::from_raw_fd(high)
-        };
+        let fd = anonymous_file()?;
         // SAFETY: plain system calls on a descriptor we own.
         unsafe {
             without_file_limit(|| check(libc::ftruncate(fd.as_raw_fd(), FILE_LEN as libc::off_t)))?;
             let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-            check(libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals))?;
+            let sealed = libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals);
+            if sealed == -1 && !is_private_memory(fd.as_raw_fd()) {
+                return Err(Error::last_os_error());
+            }
         }
-        Ok(Self::own(fd, control_len, region_len))
+        Self::own(fd, control_len, region_len)
     }
 
-    fn own(fd: OwnedFd, control_len: usize, region_len: usize) -> Arc<Self> {
-        let (file, fd) = (file_behind(fd.as_raw_fd()), ManuallyDrop::new(fd));
-        Arc::new(Self { fd, file, control_len, region_len })
+    fn own(fd: OwnedFd, control_len: usize, region_len: usize) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self { fd: Descriptor::own(fd)?, control_len, region_len }))
     }
 
     /// Whether the descriptor is still open, and still this file's.
     pub fn is_open(&self) -> bool {
-        self.file.is_some() && file_behind(self.fd()) == self.file
+        self.fd.is_ours()
     }
 
     /// The segment behind a descriptor that was inherited; a duplicate of it is kept.
     pub fn attach(fd: i32, control_len: usize, region_len: usize) -> Result<Arc<Self>> {
-        // SAFETY: fcntl reports a bad descriptor; the duplicate is ours alone.
-        let fd = unsafe {
-            let own = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
-            check(own)?;
-            OwnedFd::from_raw_fd(own)
-        };
-        Ok(Self::own(fd, control_len, region_len))
+        Self::own(duplicate(fd)?, control_len, region_len)
     }
 
     /// The same for a descriptor that came from outside: if it is no segment of at least this length,
@@ -148,14 +119,21 @@ impl Segment {
             check(libc::fstat(segment.fd(), &raw mut data))?;
             (libc::fcntl(segment.fd(), libc::F_GET_SEALS), data.st_size)
         };
-        if seals == -1 || seals & libc::F_SEAL_SHRINK == 0 || (len as u64) < control_len as u64 {
+        let is_sealed = seals != -1 && seals & libc::F_SEAL_SHRINK != 0;
+        let is_safe = is_sealed || is_private_memory(segment.fd());
+        if !is_safe || (len as u64) < control_len as u64 {
             return Err(Error::new(std::io::ErrorKind::NotFound, "no shared memory of garrison's"));
         }
         Ok(segment)
     }
 
+    /// The descriptor's number, for handles.
     pub fn fd(&self) -> i32 {
-        self.fd.as_raw_fd()
+        self.fd.number()
+    }
+
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.fd
     }
 
     pub fn region_len(&self) -> usize {
@@ -177,17 +155,18 @@ impl Segment {
     }
 
     fn fallocate(&self, mode: i32, offset: u64, len: usize) -> Result<()> {
-        if !self.is_open() {
-            return Err(Error::from_raw_os_error(libc::EBADF));
-        }
+        let fd = self.fd.get()?;
         loop {
             // SAFETY: a system call on our own descriptor.
             let done = unsafe {
-                check(libc::fallocate(self.fd(), mode, offset as libc::off_t, len as libc::off_t))
+                check(libc::fallocate(fd, mode, offset as libc::off_t, len as libc::off_t))
             };
-            match done {
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
-                other => return other,
+            match done.as_ref().map_err(Error::raw_os_error) {
+                Err(Some(libc::EINTR)) => {}
+                Err(Some(libc::ENOSYS | libc::EPERM | libc::EOPNOTSUPP)) => {
+                    return without_fallocate(fd, mode, offset, len);
+                }
+                _ => return done,
             }
         }
     }
@@ -229,15 +208,6 @@ impl Segment {
     }
 }
 
-impl Drop for Segment {
-    fn drop(&mut self) {
-        if self.is_open() {
-            // SAFETY: dropped once, here.
-            unsafe { ManuallyDrop::drop(&mut self.fd) };
-        }
-    }
-}
-
 /// A part of a segment in this process's address space, unmapped with its last user.
 #[derive(Debug)]
 pub struct Mapping {
@@ -259,6 +229,7 @@ impl Mapping {
         len: usize,
         sharing: libc::c_int,
     ) -> Result<Arc<Self>> {
+        let fd = segment.fd.get()?;
         // SAFETY: a fresh mapping at an address the kernel chooses.
         let base = unsafe {
             libc::mmap(
@@ -266,7 +237,7 @@ impl Mapping {
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
                 sharing | libc::MAP_NORESERVE,
-                segment.fd(),
+                fd,
                 offset as libc::off_t,
             )
         };
@@ -294,6 +265,10 @@ impl Mapping {
     }
 
     pub fn reserve(&self, offset: usize, len: usize) -> Result<()> {
+        if self.segment.fd.get().is_err() {
+            // The program has closed the descriptor; the memory is still mapped.
+            return advise(self.at(offset, len), len, 0);
+        }
         self.segment.fallocate(0, self.offset + offset as u64, len)
     }
 
@@ -310,6 +285,9 @@ impl Mapping {
 
     pub fn punch(&self, offset: usize, len: usize) -> Result<()> {
         let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        if self.segment.fd.get().is_err() {
+            return advise(self.at(offset, len), len, hole);
+        }
         self.segment.fallocate(hole, self.offset + offset as u64, len)
     }
 }
@@ -348,6 +326,7 @@ impl Drop for Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::descriptor::file_behind;
 
     fn segment() -> Arc<Segment> {
         Segment::create(PAGE, 1 << 30).expect("a memfd")

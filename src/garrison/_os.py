@@ -243,18 +243,6 @@ def kill_quietly(pid: int, number: int) -> bool:
     return True
 
 
-def wait_gone(pid: int, seconds: float) -> bool:
-    """Wait for a process that may be nobody's child here to be dead (a zombie counts)."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return is_readable(fd, seconds)
-    finally:
-        os.close(fd)
-
-
 def is_readable(fd: int, seconds: float) -> bool:
     """Wait until a descriptor has something to read, or is at its end."""
     deadline = time.monotonic() + seconds
@@ -280,11 +268,6 @@ def region_size(processes: int) -> int:
     while size > max(room, 1 << 24):
         size >>= 1
     return size
-
-
-def open_foreign(pid: int, fd: int) -> int:
-    """Open what another process of this user has open under that number."""
-    return os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
 
 
 @functools.cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,25 +68,17 @@ class Memory:
     def __init__(self) -> None:
         self.files = [os.memfd_create("store"), os.memfd_create("store-locks")]
 
-    def place(self) -> tuple[str, Callable[[], None]]:
-        folder = tempfile.mkdtemp(prefix="garrison-test-")
-        for name, file in zip(("data.mdb", "lock.mdb"), self.files, strict=True):
-            Path(folder, name).symlink_to(f"/proc/self/fd/{file}")
-
-        def done() -> None:
-            for name in ("data.mdb", "lock.mdb"):
-                Path(folder, name).unlink()
-            Path(folder).rmdir()
-
-        return folder, done
+    def place(self) -> tuple[int, int]:
+        data, lock = self.files
+        return data, lock
 
     def close(self) -> None:
         for file in self.files:
             os.close(file)
 
 
-def folder_place(folder: Path) -> Callable[[], tuple[str, Callable[[], None]]]:
-    return lambda: (str(folder), lambda: None)
+def folder_place(folder: Path) -> Callable[[], str]:
+    return lambda: str(folder)
 
 
 class Words:

@@ -250,23 +250,36 @@ def test_a_daemon_that_closed_all_descriptors_harms_no_file_of_its_own(tmp_path:
     assert [file.read_text() for file in tmp_path.iterdir()] == ["still mine"] * 30
 
 
-def test_a_child_forked_after_all_descriptors_were_closed_is_told_so() -> None:
-    lock = Lock()
+def test_children_forked_after_all_descriptors_were_closed_use_locks_made_before() -> None:
+    lock = Lock(on_abandon="ignore")
 
-    def try_it() -> str:
-        try:
-            return repr(lock.acquire())
-        except OSError as error:
-            return str(error)
-
-    def close_and_fork() -> str:
+    def close_and_fork() -> list[object]:
         lock.acquire()
         close_all_descriptors()
-        with Forked(try_it) as child:
-            return child.answer()
+        with Forked(lambda: lock.acquire(timeout=0)) as child:
+            said: list[object] = [child.answer()]
+        lock.release()
+        with Forked(lambda: (lock.acquire(timeout=10), lock.release())) as child:
+            said.append(child.answer())
+        with Forked(die_with, lock) as child:
+            child.join()
+        return [*said, lock.acquire(timeout=10), lock.abandoned]
 
     with Forked(close_and_fork) as child:
-        assert "descriptors of this object were closed" in child.answer()
+        assert child.answer() == "['False', '(True, None)', True, True]"
+
+
+def test_the_death_of_a_holder_without_descriptors_is_noticed() -> None:
+    lock = Lock(on_abandon="ignore")
+
+    def close_and_die() -> None:
+        close_all_descriptors()
+        die_with(lock)
+
+    with Forked(close_and_die) as child:
+        child.join()
+    assert lock.acquire(timeout=10)
+    assert lock.abandoned
 
 
 END = """

@@ -5,6 +5,7 @@ use super::finalizing::without_gil;
 use super::noise::Noise;
 use super::socket::{self, is_passing, RECEIVE};
 use super::waiting::{Patience, SLICE};
+use crate::descriptor::{file_behind, File};
 use crate::wire::client::{Client, End, Fate};
 use pyo3::exceptions::{PyException, PyOverflowError, PyTimeoutError};
 use pyo3::prelude::*;
@@ -31,6 +32,7 @@ pyo3::create_exception!(
 #[pyclass(frozen, weakref, module = "garrison._core")]
 pub struct Link {
     fd: AtomicI32,
+    file: Option<File>,
     most: usize,
     state: Mutex<State>,
     /// Something came, or a role is free.
@@ -71,7 +73,14 @@ impl Link {
             sleepers: 0,
             heard: Instant::now(),
         };
-        Ok(Self { fd: AtomicI32::new(fd), most, state: Mutex::new(state), news: Condvar::new() })
+        let file = file_behind(fd);
+        Ok(Self {
+            fd: AtomicI32::new(fd),
+            file,
+            most,
+            state: Mutex::new(state),
+            news: Condvar::new(),
+        })
     }
 
     /// Send a request and wait for its reply: its status and its fields.
@@ -131,20 +140,26 @@ impl Link {
         }
         self.tell(&state);
         if !state.reading && !state.writing {
-            close(self.fd.swap(GONE, Ordering::Relaxed));
+            self.close_fd();
         }
     }
 
     /// In a forked child: close this process's descriptor and leave the connection to the parent.
     fn abandon(&self) {
         // Not locked: the thread that has the lock may not exist here.
-        close(self.fd.swap(GONE, Ordering::Relaxed));
+        self.close_fd();
     }
 }
 
 impl Link {
+    /// The socket; none if the program has closed it, and the number is another file's by now.
     fn fd(&self) -> i32 {
-        self.fd.load(Ordering::Relaxed)
+        let fd = self.fd.load(Ordering::Relaxed);
+        if file_behind(fd) == self.file {
+            fd
+        } else {
+            GONE
+        }
     }
 
     /// Never held while a system call waits, nor while Python runs.
@@ -284,6 +299,16 @@ impl Link {
     }
 }
 
+impl Link {
+    fn close_fd(&self) {
+        let fd = self.fd.swap(GONE, Ordering::Relaxed);
+        if fd != GONE && file_behind(fd) == self.file {
+            // SAFETY: the descriptor was ours, and nobody else closes it.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
 impl State {
     /// Send what can be sent without waiting.
     fn send(&mut self, fd: i32) {
@@ -359,14 +384,7 @@ impl State {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        close(self.fd.swap(GONE, Ordering::Relaxed));
-    }
-}
-
-fn close(fd: i32) {
-    if fd != GONE {
-        // SAFETY: the descriptor was ours, and nobody else closes it.
-        unsafe { libc::close(fd) };
+        self.close_fd();
     }
 }
 

@@ -5,6 +5,7 @@ mod barrier;
 mod block;
 mod cell;
 mod condition;
+mod descriptor;
 mod ends;
 mod event;
 mod fields;
@@ -66,6 +67,7 @@ pub fn memory_error(error: &std::io::Error, what: &str) -> PyErr {
         Some(libc::ENOSPC | libc::ENOMEM | libc::EDQUOT) => SharedMemoryFull::new_err(format!(
             "no room in shared memory for {what}: {error}; free memory, send smaller pieces, or pass a file name"
         )),
+        Some(libc::EBADF) => descriptor::lost(),
         Some(number) => pyo3::exceptions::PyOSError::new_err((number, format!("{what}: {error}"))),
         None => pyo3::exceptions::PyOSError::new_err(error.to_string()),
     }
@@ -102,6 +104,11 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<reducer::Rules>()?;
     module.add_class::<reducer::Reducer>()?;
     module.add_function(wrap_pyfunction!(reducer::is_plain, module)?)?;
+    module.add_class::<descriptor::PyDescriptor>()?;
+    module.add_function(wrap_pyfunction!(descriptor::memory_file, module)?)?;
+    module.add_function(wrap_pyfunction!(descriptor::copy_descriptor, module)?)?;
+    module.add_function(wrap_pyfunction!(descriptor::is_memory, module)?)?;
+    module.add_function(wrap_pyfunction!(descriptor::is_visible, module)?)?;
     module.add_class::<spot::PySpot>()?;
     module.add_function(wrap_pyfunction!(waiting::waits, module)?)?;
     module.add_class::<lock::PyLock>()?;

@@ -91,16 +91,18 @@ impl PySpot {
 
     /// Identity of the chunk, its length, its descriptor here.
     #[getter]
-    fn chunk(&self) -> ((u64, u64), usize, i32) {
+    fn chunk(&self) -> PyResult<((u64, u64), usize, i32)> {
         let chunk = &self.spot.chunk;
-        (chunk.id.into(), chunk.len(), chunk.fd())
+        let fd = chunk.open_fd().map_err(|_| super::descriptor::lost())?;
+        Ok((chunk.id.into(), chunk.len(), fd))
     }
 
     /// Identity of the family, its descriptor here.
     #[getter]
-    fn family(&self) -> ((u64, u64), i32) {
+    fn family(&self) -> PyResult<((u64, u64), i32)> {
         let registry = self.spot.chunk.registry;
-        (registry.id.into(), registry.fd())
+        let fd = registry.open_fd().map_err(|_| super::descriptor::lost())?;
+        Ok((registry.id.into(), fd))
     }
 
     #[getter]

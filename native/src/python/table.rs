@@ -32,8 +32,8 @@ impl Table {
     }
 
     #[getter]
-    fn fd(&self) -> i32 {
-        self.shared.segment.fd()
+    fn fd(&self) -> PyResult<i32> {
+        self.shared.segment.descriptor().get().map_err(|_| super::descriptor::lost())
     }
 
     #[getter]

@@ -5,16 +5,21 @@
 
 use super::room::Room;
 use super::{Error, Result};
+use crate::descriptor::{file_behind, File};
 use crate::segment::generation;
 use lmdb_master_sys as ffi;
 use std::cell::Cell as Slot;
 use std::ffi::CString;
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 use std::sync::{Mutex, PoisonError};
 
+mod files;
 mod transactions;
 
+pub use files::InMemory;
 pub use transactions::{Cursor, ReadTransaction, Reading, Record, WriteTransaction};
 
 /// How many transactions may read at a time, in all processes.
@@ -80,6 +85,7 @@ pub struct Options {
 pub struct Env {
     raw: *mut ffi::MDB_env,
     fd: i32,
+    handles: files::Handles,
     pub room: Room,
     /// LMDB's `me_maxpg`: pages from here on do not exist.
     limit: *mut usize,
@@ -89,34 +95,82 @@ pub struct Env {
     _file: Claimed,
 }
 
-/// Files of which this process has an environment: a fork's count, device and inode. When a second one
-/// of the same file is closed, the system drops the locks of the first.
-static OPEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+/// Where a store's files are.
+#[derive(Debug, Clone)]
+pub enum Place {
+    Folder(PathBuf),
+    Memory(InMemory),
+}
 
-type File = (u64, u64, u64);
+impl Place {
+    fn data(&self) -> Result<File> {
+        let found = match self {
+            Self::Folder(path) => open_file(&path.join("data.mdb")).and_then(|file| {
+                file_behind(file.as_raw_fd()).ok_or_else(std::io::Error::last_os_error)
+            }),
+            Self::Memory(files) => {
+                file_behind(files.data).ok_or_else(std::io::Error::last_os_error)
+            }
+        };
+        found.map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EIO)))
+    }
 
-struct Claimed(File);
+    /// Do something with the table of readers, before the environment is opened.
+    pub fn with_readers<T>(&self, run: impl FnOnce(i32) -> Result<T>) -> Result<T> {
+        match self {
+            Self::Memory(files) => run(files.lock),
+            Self::Folder(path) => {
+                let file = open_file(&path.join("lock.mdb"));
+                let file =
+                    file.map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EIO)))?;
+                run(file.as_raw_fd())
+            }
+        }
+    }
 
-fn claim(path: &Path) -> Result<Claimed> {
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    fn in_memory(&self) -> Option<InMemory> {
+        match self {
+            Self::Folder(_) => None,
+            Self::Memory(files) => Some(*files),
+        }
+    }
+
+    fn name(&self) -> Result<CString> {
+        match self {
+            Self::Folder(path) => CString::new(path.as_os_str().as_bytes())
+                .map_err(|_| Error::Value("a path with a zero byte".into())),
+            Self::Memory(_) => Ok(files::NAME.to_owned()),
+        }
+    }
+}
+
+fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
     let mut how = std::fs::OpenOptions::new();
-    let made = how.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let found = made.open(path.join("data.mdb")).and_then(|file| file.metadata());
-    let found = found.map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EIO)))?;
-    let file = (generation(), found.dev(), found.ino());
+    how.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Files of which this process has an environment, each with the count of forks then. When a second one
+/// of the same file is closed, the system drops the locks of the first.
+static OPEN: Mutex<Vec<(u64, File)>> = Mutex::new(Vec::new());
+
+struct Claimed(u64, File);
+
+fn claim(place: &Place) -> Result<Claimed> {
+    let file = (generation(), place.data()?);
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    open.retain(|(forks, ..)| *forks == generation());
+    open.retain(|(forks, _)| *forks == generation());
     if open.contains(&file) {
         return Err(Error::Value("this process has the store open already; use that one".into()));
     }
     open.push(file);
-    Ok(Claimed(file))
+    Ok(Claimed(file.0, file.1))
 }
 
 impl Drop for Claimed {
     fn drop(&mut self) {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|file| *file != self.0);
+        open.retain(|file| *file != (self.0, self.1));
     }
 }
 
@@ -132,11 +186,9 @@ pub struct Facts {
 }
 
 impl Env {
-    pub fn open(path: &Path, options: &Options, room: Room) -> Result<Self> {
-        use std::os::unix::ffi::OsStrExt;
-        let file = claim(path)?;
-        let text = CString::new(path.as_os_str().as_bytes())
-            .map_err(|_| Error::Value("a path with a zero byte".into()))?;
+    pub fn open(place: &Place, options: &Options, room: Room) -> Result<Self> {
+        let file = claim(place)?;
+        let text = place.name()?;
         let mut flags = ffi::MDB_NOTLS | ffi::MDB_NORDAHEAD;
         if options.in_memory {
             flags |= ffi::MDB_WRITEMAP | ffi::MDB_NOSYNC;
@@ -149,13 +201,22 @@ impl Env {
             check(ffi::mdb_env_create(&raw mut raw))?;
             check(ffi::mdb_env_set_mapsize(raw, options.size as usize))
                 .and_then(|()| check(ffi::mdb_env_set_maxreaders(raw, READERS)))
-                .and_then(|()| check(ffi::mdb_env_open(raw, text.as_ptr(), flags, 0o600)))
+                .and_then(|()| {
+                    let open = || ffi::mdb_env_open(raw, text.as_ptr(), flags, 0o600);
+                    check(files::opening(place.in_memory(), open))
+                })
         };
+        // SAFETY: an environment begins with its descriptors, and outlives this.
+        let handles = unsafe { files::Handles::of(raw.cast()) };
         let (limit, checked) = (null_mut(), Slot::new(256));
-        let mut env = Self { raw, fd: -1, room, limit, pages: 0, checked, _file: file };
+        let mut env = Self { raw, fd: -1, handles, room, limit, pages: 0, checked, _file: file };
         opened?;
         // SAFETY: it is open.
         check(unsafe { ffi::mdb_env_get_fd(raw, &raw mut env.fd) })?;
+        // SAFETY: as above.
+        if unsafe { *raw.cast::<i32>() } != env.fd {
+            return Err(unknown_layout());
+        }
         env.find_limit()?;
         Ok(env)
     }
@@ -270,7 +331,16 @@ impl Env {
         Ok(ReadTransaction { raw })
     }
 
+    /// Whether the descriptors that LMDB writes to, or reserves memory with, are still its own.
+    #[inline]
+    pub fn is_writable(&self) -> bool {
+        self.handles.are_ours()
+    }
+
     pub fn begin_writing(&self) -> Result<WriteTransaction> {
+        if !self.is_writable() {
+            return Err(Error::System(libc::EBADF));
+        }
         let mut raw = null_mut();
         // SAFETY: it is open; the caller has the writers' lock, so no other one is under way.
         check(unsafe { ffi::mdb_txn_begin(self.raw, null_mut(), 0, &raw mut raw) })?;
@@ -308,6 +378,7 @@ fn next_page(transaction: *mut ffi::MDB_txn) -> u64 {
 
 impl Drop for Env {
     fn drop(&mut self) {
+        self.handles.forget_lost();
         // SAFETY: nobody has it any more. In a forked child it closes what was inherited, and touches
         // only readers of this very process.
         unsafe { ffi::mdb_env_close(self.raw) };

@@ -83,7 +83,7 @@ impl Room {
                     return Ok(());
                 }
                 // A file system that cannot: then a full disk shows when it is written to.
-                Err(Some(libc::EOPNOTSUPP)) => {
+                Err(Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM)) => {
                     self.mark().store(self.size, Ordering::Release);
                     return Ok(());
                 }

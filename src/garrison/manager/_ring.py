@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import itertools
 import os
-import select
 import threading
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
+from garrison._processes import Watch
 from garrison.errors import ManagerLost
 from garrison.manager import _verbs as verbs
 from garrison.sync import Queue
@@ -29,9 +29,9 @@ SLICE = 0.2
 """Seconds between two looks at whether the server still lives."""
 
 
-def _process(server: int) -> int:
+def _process(server: int) -> Watch:
     try:
-        return os.pidfd_open(server)
+        return Watch(server)
     except ProcessLookupError:
         msg = f"the server, process {server}, has ended; the call was not carried out"
         raise ManagerLost(msg) from None
@@ -83,9 +83,7 @@ class CallRing:
         return self._early.pop(number)
 
     def _check(self) -> None:
-        poll = select.poll()
-        poll.register(self._server, select.POLLIN)
-        if poll.poll(0) and self._answers.empty():
+        if self._server.has_ended() and self._answers.empty():
             msg = "the manager's server process has ended; this call may or may not have happened"
             raise ManagerLost(msg)
 
@@ -94,7 +92,7 @@ class CallRing:
         if not self.closed and self._pid == os.getpid():
             self.closed = True
             self._calls.put(None)
-            os.close(self._server)
+            self._server.close()
             del self._calls, self._answers
 
     def __del__(self) -> None:

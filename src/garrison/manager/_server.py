@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 import threading
@@ -11,6 +10,7 @@ from multiprocessing import process
 from typing import TYPE_CHECKING, Any
 
 from garrison import _standard
+from garrison._processes import NONE, SLICE, Watch
 from garrison._standard import managers
 from garrison.manager import _clients
 from garrison.manager._limits import Limits
@@ -200,26 +200,32 @@ def _ended_with(loop: Loop, parent: int | None) -> Iterator[None]:
     if parent is None:
         yield
         return
-    fd = -1
 
     def orphaned(_: int = 0) -> None:
-        nonlocal fd
-        if fd >= 0:
-            loop.forget(fd)
-            os.close(fd)
-            fd = -1
+        if watch is not None and watch.fileno() != NONE:
+            loop.forget(watch.fileno())
         loop.stop(0.0, for_good=True)
 
+    def look() -> None:
+        if watch is not None and watch.has_ended():
+            orphaned()
+        else:
+            loop.call_later(SLICE, look)
+
+    watch: Watch | None = None
     try:
-        fd = os.pidfd_open(parent)
-        loop.register(fd, orphaned)
+        watch = Watch(parent)
+        if watch.fileno() == NONE:
+            look()
+        else:
+            loop.register(watch.fileno(), orphaned)
     except ProcessLookupError:
         orphaned()
     try:
         yield
     finally:
-        if fd >= 0:
-            os.close(fd)
+        if watch is not None:
+            watch.close()
 
 
 @contextlib.contextmanager

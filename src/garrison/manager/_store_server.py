@@ -9,7 +9,6 @@ from garrison.manager._addresses import shown
 from garrison.manager._lender import LeasePart
 from garrison.manager._server import Server
 from garrison.manager._storekeeper import StorePart
-from garrison.store._home import sweep_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +39,6 @@ class StoreServer(Server):
 
     def _more(self, loop: Loop) -> tuple[Any, ...]:
         self.home.here()
-        sweep_folders()
         if self._tenancy is not None:
             self._tenancy.say(f"process {os.getpid()} at {shown(self.address)}")
         return StorePart(loop, self.home), LeasePart(loop, self._first_number())

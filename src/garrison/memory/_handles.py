@@ -2,7 +2,7 @@
 
 A forked child has it already. A child that is being spawned is handed the descriptors. For anybody
 else (a pool's worker, the reader of a queue, a stranger of the same user) the handle says which
-process has the memory open under which number, and the receiver opens that through ``/proc``; the
+process has the memory open under which number, and the receiver opens that (`_descriptors`); the
 sender keeps the memory until the handle has arrived.
 """
 
@@ -17,7 +17,7 @@ from collections import deque
 from multiprocessing import context, reduction
 from typing import Any
 
-from garrison import _os
+from garrison import _descriptors, _lending, _os
 from garrison._core import Spot
 from garrison.errors import SharedMemoryGone
 
@@ -67,7 +67,7 @@ def _address(spot: Spot) -> tuple[Any, ...]:
     """Say where any process of this user and machine finds it, as long as this one has it."""
     chunk, length, fd = spot.chunk
     family, family_fd = spot.family
-    sender = (os.getpid(), fd, family_fd, _os.host())
+    sender = (os.getpid(), fd, family_fd, _os.host(), _lending.address())
     return chunk, length, family, sender, (spot.offset, len(spot), spot.readonly)
 
 
@@ -136,7 +136,7 @@ _OUR_OWN = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
-    pid, fd, family_fd, host = sender
+    pid, fd, family_fd, host, address = sender
     if host != _os.host():
         msg = (
             "this handle was made on another machine, whose memory cannot be had here; send a copy"
@@ -144,8 +144,8 @@ def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
         raise SharedMemoryGone(msg)
     opened: list[int] = []
     try:
-        opened.append(_os.open_foreign(pid, fd))
-        opened.append(_os.open_foreign(pid, family_fd))
+        opened.append(_descriptors.open_foreign(pid, fd, address=address))
+        opened.append(_descriptors.open_foreign(pid, family_fd, address=address))
         return Spot.attach((chunk, opened[0], length), (family, opened[1]), *place[:2])
     except PermissionError as error:
         msg = f"process {pid}, which sent this handle, belongs to another user: {error}"

@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from garrison import _os
-from garrison._core import ContainerGone, Store, StoreBusy, encode_key
+from garrison._core import ContainerGone, Descriptor, Store, StoreBusy, encode_key
 from garrison.store._codec import Codec
 from garrison.store._create import FACES, make
-from garrison.store._places import Files, Folder, Tenancy, sweep_folders
+from garrison.store._places import Files, Folder, Tenancy
 from garrison.store._shared import Meeting, fresh
 
 if TYPE_CHECKING:
     from garrison.store._shared import Shared
 
-__all__ = ["Folder", "Home", "Tenancy", "create", "open_folder", "rent", "sweep_folders"]
+__all__ = ["Folder", "Home", "Tenancy", "create", "open_folder", "rent"]
 
 _homes: weakref.WeakValueDictionary[bytes, Home] = weakref.WeakValueDictionary()
 """Those that this process has open. A file must not be opened twice: closing one would drop the
@@ -77,32 +77,33 @@ class Home:
 
     # -- who looks at what ------------------------------------------------------------------------
 
-    def _sign(self) -> tuple[int, int]:
+    def _sign(self) -> tuple[Descriptor, int]:
         """Lock a byte that nobody else has, as long as this process lives: its signature."""
-        witness = os.open(f"/proc/self/fd/{self._files.holders}", os.O_RDWR | os.O_CLOEXEC)
+        self._files.recover()
+        witness = Descriptor(self._files.holders.reopen())
         while True:
             owner = secrets.randbits(62) | 1
-            if _os.lock_byte(witness, owner):
+            if _os.lock_byte(witness.fileno(), owner):
                 return witness, owner
 
     def sign_for_guest(self) -> int:
         """Return a signature for a session of the server in this process."""
         while True:
             owner = secrets.randbits(62) | 1
-            if owner not in self._guests and _os.lock_byte(self._witness, owner):
+            if owner not in self._guests and _os.lock_byte(self._witness.fileno(), owner):
                 self._guests.add(owner)
                 return owner
 
     def forget_guest(self, owner: int) -> None:
         """Unlock the byte of a session that is over."""
         self._guests.discard(owner)
-        _os.unlock_byte(self._witness, owner)
+        _os.unlock_byte(self._witness.fileno(), owner)
 
     def is_alive(self, owner: int) -> bool:
         """Whether the process or the guest that signs so still lives; asked by the server."""
         # One's own locks are not seen.
         ours = owner == self._owner or owner in self._guests
-        return ours or _os.is_byte_locked(self._witness, owner)
+        return ours or _os.is_byte_locked(self._witness.fileno(), owner)
 
     def _after_fork(self) -> None:
         """Sign for what was inherited: the parent may let go of it at any moment.
@@ -115,7 +116,7 @@ class Home:
         """Be this process's own, if it was inherited by a fork."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            os.close(self._witness)
+            self._witness.close()
             self._holding = threading.RLock()
             self._dropped.clear()
             self._guests.clear()
@@ -197,7 +198,7 @@ class Home:
         with contextlib.suppress(Exception):
             if self._pid == os.getpid():
                 self.engine.close()
-            os.close(self._witness)
+            self._witness.close()
             self._files.close()
 
 

@@ -4,90 +4,80 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from multiprocessing import context
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from garrison import _os
-from garrison._core import StoreBusy
+from garrison import _descriptors, _lending, _os
+from garrison._core import Descriptor, StoreBusy, memory_file
 from garrison.errors import SharedMemoryGone
 from garrison.memory._handles import Inherited
 from garrison.store._shared import described, found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from garrison.store._shared import Note, Shared
 
-__all__ = ["Files", "Folder", "Tenancy", "sweep_folders"]
-
-OPENING = "garrison-opening-"
-"""What the names of folders begin with that last as long as a store is being opened."""
-
-
-def sweep_folders() -> None:
-    """Remove the folders of processes that were killed while they opened a store."""
-    for entry in os.scandir(tempfile.gettempdir()):
-        pid = entry.name.removeprefix(OPENING).partition("-")[0]
-        if entry.name.startswith(OPENING) and pid.isdigit() and not _os.start_ticks(int(pid)):
-            shutil.rmtree(entry.path, ignore_errors=True)
+__all__ = ["Files", "Folder", "Tenancy"]
 
 
 class Files:
     """Where a store lies: three open files without names."""
 
     def __init__(self, data: int, lock: int, holders: int) -> None:
-        self.descriptors = (data, lock, holders)
+        self._files = tuple(Descriptor(fd) for fd in (data, lock, holders))
 
     @classmethod
     def create(cls) -> Files:
         """Make three empty files in memory."""
-        names = ("data", "lock", "holders")
-        return cls(*(os.memfd_create(f"garrison-{name}", os.MFD_CLOEXEC) for name in names))
+        return cls(memory_file(), memory_file(), memory_file())
 
     @property
-    def holders(self) -> int:
+    def holders(self) -> Descriptor:
         """The file in which every process locks a byte."""
-        return self.descriptors[2]
+        return self._files[2]
 
-    def place(self) -> tuple[str, Callable[[], None]]:
-        """Return a folder in which the files have names while they are being opened."""
-        folder = tempfile.mkdtemp(prefix=f"{OPENING}{os.getpid()}-")
-        try:
-            for name, fd in zip(("data.mdb", "lock.mdb"), self.descriptors, strict=False):
-                Path(folder, name).symlink_to(f"/proc/self/fd/{fd}")
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        return folder, lambda: shutil.rmtree(folder, ignore_errors=True)
+    def place(self) -> tuple[int, int]:
+        """Return the descriptors of the data and of the table of readers."""
+        self.recover()
+        data, lock, _ = self._files
+        return data.fileno(), lock.fileno()
+
+    def recover(self) -> None:
+        """Get back what the program has closed here, from any process that has it."""
+        if not all(each.is_ours for each in self._files):
+            marks = tuple(each.mark for each in self._files)
+            self._files = _open_in_any(None, marks)._files
 
     def handle(self, shared: Shared) -> tuple[Any, ...]:
         """Say how another process gets at them, and at what is shared besides."""
         popen: Any = context.get_spawning_popen()
         if popen is not None:
-            return _inherited, (shared, *(Inherited(fd) for fd in self.descriptors))
-        marks = tuple(_os.mark(fd) for fd in self.descriptors)
-        return _foreign, (described(shared), os.getpid(), self.descriptors, marks, _os.host())
+            return _inherited, (shared, *(Inherited(each.fileno()) for each in self._files))
+        marks = tuple(each.mark for each in self._files)
+        numbers = tuple(each.fileno() for each in self._files)
+        sender = os.getpid(), numbers, _lending.address()
+        return _foreign, (described(shared), sender, marks, _os.host())
 
     def close(self) -> None:
         """Let go of them."""
-        for fd in self.descriptors:
-            os.close(fd)
+        for each in self._files:
+            each.close()
 
 
 def _inherited(shared: Shared, *duplicates: Any) -> tuple[Files, Shared]:
     return Files(*(each.detach() for each in duplicates)), shared
 
 
+Sender = tuple[int, tuple[int, ...], str]
+"""A process, its numbers of the three files, and where it gives them away, if it does."""
+
+
 def _foreign(
-    note: Note, pid: int, fds: tuple[int, ...], marks: tuple[_os.Mark, ...], host: str
+    note: Note, sender: Sender, marks: tuple[_os.Mark, ...], host: str
 ) -> tuple[Files, Shared]:
     if host != _os.host():
         msg = "this container lies on another machine; reach it through its manager's address"
         raise SharedMemoryGone(msg)
-    files = _open_in_any(pid, fds, marks)
+    files = _open_in_any(sender, marks)
     try:
         return files, found(note)
     except BaseException:
@@ -95,24 +85,29 @@ def _foreign(
         raise
 
 
-def _open_in_any(pid: int, fds: tuple[int, ...], marks: tuple[_os.Mark, ...]) -> Files:
+def _open_in_any(sender: Sender | None, marks: tuple[_os.Mark, ...]) -> Files:
     """Open three files where the sender has them, or whoever else does."""
-    try:
-        return _open(pid, fds, marks)
-    except OSError as error:
-        gone = error
+    gone = None
+    if sender is not None:
+        try:
+            return _open(*sender, marks)
+        except OSError as error:
+            gone = error
     for other, theirs in _os.who_has_open(marks):
         with contextlib.suppress(OSError):
-            return _open(other, theirs, marks)
-    msg = f"process {pid}, which sent this container, is gone or cannot be looked at: {gone}"
+            return _open(other, theirs, "", marks)
+    if sender is None:
+        msg = "the descriptors of this container were closed here, and no other process has it"
+    else:
+        msg = f"process {sender[0]}, which sent this container, is gone or cannot be seen: {gone}"
     raise SharedMemoryGone(msg) from gone
 
 
-def _open(pid: int, fds: tuple[int, ...], marks: tuple[_os.Mark, ...]) -> Files:
+def _open(pid: int, fds: tuple[int, ...], address: str, marks: tuple[_os.Mark, ...]) -> Files:
     opened: list[int] = []
     try:
-        opened.extend(_os.open_foreign(pid, fd) for fd in fds)
-        _check(opened, marks)
+        for fd, mark in zip(fds, marks, strict=True):
+            opened.append(_descriptors.open_foreign(pid, fd, mark, address))
     except BaseException:
         for fd in opened:
             os.close(fd)
@@ -120,24 +115,21 @@ def _open(pid: int, fds: tuple[int, ...], marks: tuple[_os.Mark, ...]) -> Files:
     return Files(*opened)
 
 
-def _check(opened: list[int], marks: tuple[_os.Mark, ...]) -> None:
-    for fd, mark in zip(opened, marks, strict=True):
-        if _os.mark(fd) != mark:
-            raise FileNotFoundError(
-                "what it had sent is closed, and the numbers are others' by now"
-            )
-
-
 class Folder:
     """Where a store lies: a folder of the user's."""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.holders = os.open(f"{path}/holders", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.holders = _holders(path)
 
-    def place(self) -> tuple[str, Callable[[], None]]:
-        """Return the folder; nothing is to be done afterwards."""
-        return self.path, lambda: None
+    def place(self) -> str:
+        """Return the folder."""
+        return self.path
+
+    def recover(self) -> None:
+        """Open again what the program has closed here."""
+        if not self.holders.is_ours:
+            self.holders = _holders(self.path)
 
     @classmethod
     def at(cls, path: str) -> tuple[Folder, None]:
@@ -150,7 +142,12 @@ class Folder:
 
     def close(self) -> None:
         """Let go of it."""
-        os.close(self.holders)
+        self.holders.close()
+
+
+def _holders(path: str) -> Descriptor:
+    """Open the file in which every process that uses a folder locks a byte."""
+    return Descriptor(os.open(f"{path}/holders", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 SAYING = 200
@@ -167,10 +164,10 @@ class Tenancy:
     """
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(f"{path}/holders", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file: Descriptor | None = _holders(path)
         # Signatures are odd, so this byte is nobody's.
-        if not _os.lock_byte(self._fd, 0):
-            who = os.pread(self._fd, SAYING, 0).decode(errors="replace").strip("\0 ")
+        if not _os.lock_byte(self._file.fileno(), 0):
+            who = os.pread(self._file.fileno(), SAYING, 0).decode(errors="replace").strip("\0 ")
             self.close()
             raise StoreBusy(
                 f"{path} is served by {who or 'another process'}: connect to that (garrison."
@@ -180,16 +177,22 @@ class Tenancy:
 
     def say(self, who: str) -> None:
         """Tell others who has it."""
-        os.pwrite(self._fd, who.encode()[:SAYING].ljust(SAYING), 0)
+        os.pwrite(self._open().fileno(), who.encode()[:SAYING].ljust(SAYING), 0)
+
+    def _open(self) -> Descriptor:
+        if self._file is None:
+            msg = "this folder is not served any more"
+            raise ValueError(msg)
+        return self._file
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _passed_on, (Inherited(self._fd),)
+        return _passed_on, (Inherited(self._open().fileno()),)
 
     def close(self) -> None:
         """Let go of it, in this process."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def __del__(self) -> None:
         self.close()
@@ -197,5 +200,5 @@ class Tenancy:
 
 def _passed_on(duplicate: Any) -> Tenancy:
     tenancy = Tenancy.__new__(Tenancy)
-    tenancy._fd = duplicate.detach()
+    tenancy._file = Descriptor(duplicate.detach())
     return tenancy

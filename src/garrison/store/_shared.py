@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from garrison import _os
-from garrison._core import StoreBusy
+from garrison._core import Descriptor, StoreBusy
 from garrison.errors import SharedMemoryGone
 from garrison.memory import Spot
 from garrison.memory._handles import _address, _visit
@@ -78,7 +78,7 @@ def _reached(chunk: Any, length: int, family: Any, sender: Any, place: Any, mark
         host = sender[3]
         for pid, fds in _os.who_has_open(marks):
             with contextlib.suppress(SharedMemoryGone):
-                return _visit(*where, (pid, *fds, host), place)
+                return _visit(*where, (pid, *fds, host, ""), place)
         raise
 
 
@@ -95,17 +95,17 @@ class Meeting:
     ----------
     path : str
         The folder.
-    holders : int
+    holders : Descriptor
         The file in which everybody who has it open has locked a byte.
     """
 
-    def __init__(self, path: str, holders: int) -> None:
+    def __init__(self, path: str, holders: Descriptor) -> None:
         self._path = path
         self._notes = Path(path, "notes")
         self._holders = holders
 
     def __enter__(self) -> Meeting:
-        self._fd = os.open(f"/proc/self/fd/{self._holders}", os.O_RDWR | os.O_CLOEXEC)
+        self._fd = self._holders.reopen()
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         return self
 
@@ -167,4 +167,4 @@ def _privately(path: str, flags: int) -> int:
 
 def _numbers(note: Note) -> Any:
     """Return what a note says, but for the process."""
-    return [(each[0], each[3][1:], each[4]) for each in (note[0], note[2])]
+    return [(each[0], each[3][1:4], each[4]) for each in (note[0], note[2])]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
 from typing import TYPE_CHECKING
 
 from garrison import _core, _os
+from garrison._processes import NONE, SLICE, Watch, wait_gone
 from garrison.supervisor._kernel import waitpid
 
 if TYPE_CHECKING:
@@ -53,22 +53,25 @@ def _ask(supervisor: Supervisor, pids: Collection[int]) -> None:
         _os.kill_quietly(pid, signal.SIGCONT)
     end = time.monotonic() + GRACE
     for pid in set(pids) - slow:
-        _os.wait_gone(pid, end - time.monotonic())
+        wait_gone(pid, end - time.monotonic())
     if not slow:
         return
     supervisor.tell("ending", LONG_GRACE)
     end = time.monotonic() + LONG_GRACE
     for pid in slow:
-        _wait_gone(pid, supervisor.parent_fd, end)
+        _wait_gone(pid, supervisor.watch, end)
 
 
-def _wait_gone(pid: int, parent_fd: int, end: float) -> None:
+def _wait_gone(pid: int, parent: Watch, end: float) -> None:
     try:
-        fd = os.pidfd_open(pid)
+        watch = Watch(pid)
     except ProcessLookupError:
         return
     try:
-        while (left := end - time.monotonic()) > 0 and not _core.poll([fd, parent_fd], left * 1000):
-            pass
+        while (left := end - time.monotonic()) > 0:
+            fds = [watch.fileno(), parent.fileno()]
+            _core.poll(fds, min(left, SLICE if NONE in fds else left) * 1000)
+            if watch.has_ended() or parent.has_ended():
+                return
     finally:
-        os.close(fd)
+        watch.close()

@@ -8,10 +8,10 @@ import os
 import pickle
 import signal
 import threading
-from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from garrison import _core, _os
+from garrison import _core, _descriptors, _os
+from garrison._processes import Watch, wait_gone
 from garrison.errors import PoolBroken
 from garrison.memory import Inherited
 from garrison.supervisor import _ending, _identity, _kernel, _recruit, _spawn, _supervisor
@@ -65,7 +65,7 @@ class Supervision:
         # Held while a supervisor is started or ended. A signal handler may end the pool meanwhile.
         self._lock = threading.RLock()
         self._process: Any = None
-        self._pidfd: int | None = None
+        self._watch: Watch | None = None
         self._channel: Connection | None = None
         self._news: list[tuple[str, Any]] = []
         self._pid = os.getpid()
@@ -87,7 +87,7 @@ class Supervision:
         raise PoolBroken(msg)
 
     def _start_once(self) -> tuple[str, Any]:
-        ours, theirs = connection.Pipe(duplex=True)
+        ours, theirs = _descriptors.guarded_pipe()
         process = None
         try:
             process = self._describe(ours, theirs)
@@ -95,7 +95,7 @@ class Supervision:
             self._process, self._channel = process, ours
             with contextlib.suppress(ProcessLookupError):
                 # Not waitpid: code of the user may ignore SIGCHLD, or reap every child itself.
-                self._pidfd = os.pidfd_open(process.pid)
+                self._watch = Watch(process.pid)
         except BaseException:
             ours.close()
             _abandon(process)
@@ -148,10 +148,8 @@ class Supervision:
 
     def _gone(self, seconds: float) -> bool:
         """Wait for the supervisor's end."""
-        fd = self._pidfd
-        if fd is None:
-            return True
-        return _os.is_readable(fd, seconds)
+        watch = self._watch
+        return watch is None or watch.wait(seconds)
 
     def kick(self) -> None:
         """Have the supervisor look at the table now."""
@@ -218,7 +216,7 @@ class Supervision:
             # Whoever has got its number meanwhile has not started when it did.
             if info["started"] and _os.start_ticks(pid) == info["started"]:
                 _os.kill_quietly(pid, signal.SIGKILL)
-                _os.wait_gone(pid, 10.0)
+                wait_gone(pid, 10.0)
             with contextlib.suppress(ChildProcessError):
                 # An orphan is ours to reap if this process is init, or adopts orphans.
                 os.waitpid(pid, os.WNOHANG)
@@ -261,9 +259,9 @@ class Supervision:
                 process.join(0)
                 process.close()
             self._process = None
-        pidfd, self._pidfd = self._pidfd, None
-        if pidfd is not None:
-            os.close(pidfd)
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
         channel = self._channel
         if channel is not None:
             channel.close()

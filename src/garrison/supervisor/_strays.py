@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from garrison import _os
+from garrison._processes import wait_gone
 from garrison.supervisor._kernel import waitpid
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Strays:
             for pid in found:
                 _os.kill_quietly(pid, signal.SIGKILL)
             for pid in found:
-                _os.wait_gone(pid, end - time.monotonic())
+                wait_gone(pid, end - time.monotonic())
                 _reap(pid)
 
     def end_daemons(self, pids: Iterable[int]) -> None:
@@ -62,7 +63,7 @@ class Strays:
         for pid in pids:
             if _os.parent_of(pid) == os.getpid():
                 _os.kill_quietly(pid, signal.SIGKILL)
-                _os.wait_gone(pid, PATIENCE)
+                wait_gone(pid, PATIENCE)
                 _reap(pid)
 
 

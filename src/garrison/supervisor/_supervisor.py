@@ -32,6 +32,8 @@ from multiprocessing import util
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
+from garrison._lending import Desk
+from garrison._processes import NONE, SLICE, Watch
 from garrison.supervisor import _identity, _kernel
 from garrison.supervisor._decide import Exit, Starts, fate, own_frames
 from garrison.supervisor._ending import end_workers
@@ -131,10 +133,7 @@ class Supervisor:
         self.table, self.channel, self.parent, self.crew = table, channel, parent, crew
         self.words = _core.Supervisor(table)
         self.starts = Starts(crew.size)
-        self.posts = [
-            _Post(slot, os.memfd_create("garrison-last-words", os.MFD_CLOEXEC))
-            for slot in range(crew.size)
-        ]
+        self.posts = [_Post(slot, _core.memory_file()) for slot in range(crew.size)]
         self.started = crew.numbers
         self.oom_kills = 0
         self.completed = 0
@@ -164,7 +163,8 @@ class Supervisor:
             _kernel.SIGCONT: _kernel.set_handler(_kernel.SIGCONT, self._on_continue),
         }
         _kernel.unblock(self.handlers)
-        self.parent_fd = os.pidfd_open(self.parent)
+        self.watch = Watch(self.parent)
+        self.desk = Desk()
         gc.freeze()
 
     def _on_continue(self, *_: object) -> None:
@@ -300,15 +300,24 @@ class Supervisor:
         if limit is None:
             self.words.doze(True)
             limit = self._time_left()
-        ready = _core.poll([self.wake_read, self.channel.fileno(), self.parent_fd], limit)
+        parent, desk = self.watch.fileno(), self.desk.fileno()
+        if parent == NONE:
+            limit = min(SLICE * 1000, SLICE * 1000 if limit is None else limit)
+        ready = _core.poll([self.wake_read, self.channel.fileno(), parent, desk], limit)
         self.words.doze(False)
         if self.wake_read in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self.wake_read, 4096)
         if self.channel.fileno() in ready:
             self._hear()
-        if self.parent_fd in ready:
+        if desk in ready:
+            self.desk.serve(self._is_known)
+        if parent in ready or (parent == NONE and self.watch.has_ended()):
             self.orphaned = True
+
+    def _is_known(self, pid: int) -> bool:
+        """Whether a process is of this pool: what it has in memory, the others may have."""
+        return pid in {os.getpid(), self.parent} or any(post.pid == pid for post in self.posts)
 
     def _resume(self) -> None:
         """Charge no task with the time that this process may have been stopped for."""
@@ -497,7 +506,7 @@ class Supervisor:
         if in_order:
             self.words.finish()
         else:
-            self._end_workers(forced=self.parent_fd in _core.poll([self.parent_fd], 0))
+            self._end_workers(forced=self.watch.has_ended())
 
     def _end_workers(self, *, forced: bool) -> None:
         """End every worker, and what those of them that are in a task have started."""
@@ -561,8 +570,10 @@ def _cut_ties(supervisor: Supervisor, parent: int, last_words: int) -> None:
     for post in supervisor.posts:
         if post.last_words != last_words:
             os.close(post.last_words)
-    for fd in (supervisor.wake_read, supervisor.wake_write, supervisor.parent_fd):
+    for fd in (supervisor.wake_read, supervisor.wake_write):
         os.close(fd)
+    supervisor.watch.close()
+    supervisor.desk.sit_opposite()
     supervisor.channel.close()
     gc.unfreeze()
 

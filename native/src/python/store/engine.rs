@@ -138,6 +138,20 @@ impl Engine {
         self.open(py)
     }
 
+    /// The same for a change. If the program has closed LMDB's descriptors, it is opened once more.
+    #[inline]
+    pub fn ready_to_write(&self, py: Python<'_>) -> PyResult<()> {
+        self.ready(py)?;
+        let mut state = self.state();
+        if state.open.is_none() && state.env.as_ref().is_some_and(|env| !env.is_writable()) {
+            state.reader = None;
+            state.env = None;
+            std::mem::drop(state);
+            return self.ready(py);
+        }
+        Ok(())
+    }
+
     pub fn env(&self, py: Python<'_>) -> PyResult<Arc<Env>> {
         self.ready(py)?;
         self.state().env.clone().ok_or_else(|| PyValueError::new_err("the store is closed"))
@@ -207,7 +221,7 @@ impl Engine {
         // Both are this call's alone until it is over; the reader goes first.
         let (env, reader) = (state.env.clone(), state.reader.take());
         std::mem::drop(state);
-        let reader = reader.ok_or(Error::System(libc::EBADF))?;
+        let reader = reader.ok_or_else(|| Error::Value("the store is closed".into()))?;
         let result = without_gil(py, || run(&reader.reading()));
         std::mem::drop(reader);
         std::mem::drop(env);
@@ -250,7 +264,7 @@ impl Engine {
         run: F,
         how: impl FnOnce(Python<'_>, F, &mut Writing) -> store::Result<T>,
     ) -> Result<T, Failure> {
-        self.ready(py)?;
+        self.ready_to_write(py)?;
         let mut state = self.state();
         if let Some(open) = state.mine(view) {
             return open.run(run);
@@ -325,7 +339,8 @@ impl State {
         if let Some(reader) = &self.reader {
             reader.renew()?;
         } else {
-            let env = self.env.as_ref().ok_or(Error::System(libc::EBADF))?;
+            let closed = || Error::Value("the store is closed".into());
+            let env = self.env.as_ref().ok_or_else(closed)?;
             self.reader = Some(env.begin_reading()?);
         }
         Ok(self.reader.as_ref().expect("made above"))

@@ -128,6 +128,7 @@ fn raised(error: Error) -> PyErr {
         Error::Value(text) => PyValueError::new_err(text),
         Error::Type(text) => PyTypeError::new_err(text),
         Error::Shut => Python::attach(shut_down),
+        Error::System(libc::EBADF) => crate::python::descriptor::lost(),
         Error::System(code) => {
             let text = std::io::Error::from_raw_os_error(code).to_string();
             PyOSError::new_err((code, format!("the store cannot be used: {text}")))

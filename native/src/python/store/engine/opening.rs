@@ -6,13 +6,12 @@ use crate::python::store::failure::Raise;
 use crate::python::waiting::thread;
 use crate::segment::without_file_limit;
 use crate::store::bells::MARK_AT;
-use crate::store::lmdb::{Env, READERS};
+use crate::store::lmdb::{Env, InMemory, Place, READERS};
 use crate::store::records::{prefix, Meta, META};
 use crate::store::room::Room;
 use crate::store::{self, Error};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,10 +41,12 @@ impl Engine {
     }
 
     fn open_at_its_place(&self, py: Python<'_>) -> PyResult<()> {
-        let (path, done): (PathBuf, Py<PyAny>) = self.place.bind(py).call0()?.extract()?;
-        let opened = self.open_at(&path);
-        done.bind(py).call0()?;
-        let env = Arc::new(opened.or_raise()?);
+        let place = self.place.bind(py).call0()?;
+        let place = match place.extract::<(i32, i32)>() {
+            Ok((data, lock)) => Place::Memory(InMemory { data, lock }),
+            Err(_) => Place::Folder(place.extract()?),
+        };
+        let env = Arc::new(self.open_at(&place).or_raise()?);
         let reader = env.begin_reading().or_raise()?;
         env.open_database(&reader).or_raise()?;
         let laid_out = env.check_layout(&reader).or_raise();
@@ -67,14 +68,14 @@ impl Engine {
         Ok(())
     }
 
-    fn open_at(&self, path: &Path) -> store::Result<Env> {
+    fn open_at(&self, place: &Place) -> store::Result<Env> {
         let room = Room::new(self.bells.spot().clone(), MARK_AT, self.options.size);
         if self.options.in_memory {
-            reserve_readers(path)?;
+            place.with_readers(reserve_readers)?;
         }
         let mut env = Err(Error::Gone(0));
         let _ = without_file_limit(|| {
-            env = Env::open(path, &self.options, room);
+            env = Env::open(place, &self.options, room);
             Ok(())
         });
         env
@@ -110,23 +111,17 @@ impl Engine {
 
 /// The table of readers must have memory before it is mapped. Closing it again is harmless as long
 /// as the environment is not open.
-fn reserve_readers(path: &Path) -> store::Result<()> {
-    use std::os::fd::AsRawFd;
-    let failed = |error: std::io::Error| match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT | libc::ENOMEM) => Error::Full(error.to_string()),
-        code => Error::System(code.unwrap_or(libc::EIO)),
-    };
-    let mut how = std::fs::OpenOptions::new();
-    let file = how.read(true).write(true).create(true).truncate(false);
-    let file = file.open(path.join("lock.mdb")).map_err(failed)?;
+fn reserve_readers(lock: i32) -> store::Result<()> {
     let len = i64::from(READERS + 8) * 64;
-    // SAFETY: changes a file that is open here.
-    let done = unsafe { libc::fallocate64(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, len) };
-    match done {
-        0 => Ok(()),
-        _ => match std::io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
-            error => Err(failed(error)),
-        },
+    // SAFETY: changes a file; a bad descriptor is reported.
+    let done = unsafe { libc::fallocate64(lock, libc::FALLOC_FL_KEEP_SIZE, 0, len) };
+    if done == 0 {
+        return Ok(());
+    }
+    let error = std::io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM) => Ok(()),
+        Some(libc::ENOSPC | libc::EDQUOT | libc::ENOMEM) => Err(Error::Full(error.to_string())),
+        code => Err(Error::System(code.unwrap_or(libc::EIO))),
     }
 }

@@ -113,7 +113,7 @@ impl Engine {
         wait: bool,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        self.ready(py)?;
+        self.ready_to_write(py)?;
         if self.is_open(view) {
             return Err(PyRuntimeError::new_err("this thread is in a transaction already"));
         }

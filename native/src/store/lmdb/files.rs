@@ -1,0 +1,114 @@
+//! LMDB opens its files by name alone. A store in memory has none, and a folder of links to its
+//! descriptors would need `/proc` and a place to write to, which a process in a `chroot` lacks.
+//!
+//! The linker leads every `open` of this library here (`build.rs`). While a thread opens a store in
+//! memory, what LMDB asks for is a duplicate of a descriptor; everything else is opened as ever.
+
+use crate::descriptor::{duplicate, file_behind, File};
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::os::fd::IntoRawFd;
+
+/// The descriptors of the data and of the table of readers.
+#[derive(Debug, Clone, Copy)]
+pub struct InMemory {
+    pub data: i32,
+    pub lock: i32,
+}
+
+thread_local! {
+    static OPENING: Cell<Option<InMemory>> = const { Cell::new(None) };
+}
+
+/// What the path of a store in memory is called; no such file is ever looked for.
+pub const NAME: &CStr = c"garrison:";
+
+/// Have LMDB get these descriptors as long as `run` runs.
+pub fn opening<T>(files: Option<InMemory>, run: impl FnOnce() -> T) -> T {
+    OPENING.set(files);
+    let done = run();
+    OPENING.set(None);
+    done
+}
+
+/// The descriptor that a path stands for; -1 and `errno` if there is none. Nothing if it is a file's.
+fn wanted(path: *const libc::c_char) -> Option<i32> {
+    let files = OPENING.try_with(Cell::get).ok().flatten()?;
+    // SAFETY: the caller of `open` has given a C string.
+    let name = unsafe { CStr::from_ptr(path) }.to_bytes().strip_prefix(NAME.to_bytes())?;
+    let fd = if name.ends_with(b"lock.mdb") { files.lock } else { files.data };
+    Some(duplicate(fd).map_or_else(
+        |error| {
+            // SAFETY: the place is this thread's.
+            unsafe { *libc::__errno_location() = error.raw_os_error().unwrap_or(libc::EBADF) };
+            -1
+        },
+        IntoRawFd::into_raw_fd,
+    ))
+}
+
+type Mode = libc::c_uint;
+
+extern "C" {
+    fn __real_open(path: *const libc::c_char, flags: i32, mode: Mode) -> i32;
+    fn __real_open64(path: *const libc::c_char, flags: i32, mode: Mode) -> i32;
+}
+
+/// # Safety
+/// As of `open`. With two arguments the third is never looked at.
+#[no_mangle]
+pub unsafe extern "C" fn __wrap_open(path: *const libc::c_char, flags: i32, mode: Mode) -> i32 {
+    // SAFETY: as the caller says.
+    wanted(path).unwrap_or_else(|| unsafe { __real_open(path, flags, mode) })
+}
+
+/// # Safety
+/// As of `open`.
+#[no_mangle]
+pub unsafe extern "C" fn __wrap_open64(path: *const libc::c_char, flags: i32, mode: Mode) -> i32 {
+    // SAFETY: as the caller says.
+    wanted(path).unwrap_or_else(|| unsafe { __real_open64(path, flags, mode) })
+}
+
+/// The descriptors of an open environment: its first three words. Which files they are is remembered,
+/// so that none is closed, or written to, that is another file's by now.
+pub struct Handles {
+    words: *mut i32,
+    files: [Option<File>; 3],
+}
+
+const NONE: i32 = -1;
+
+impl Handles {
+    /// # Safety
+    /// `words` must be those of an environment that outlives this.
+    pub unsafe fn of(words: *mut i32) -> Self {
+        // SAFETY: as the caller says.
+        let files = [0, 1, 2].map(|at| file_behind(unsafe { *words.add(at) }));
+        Self { words, files }
+    }
+
+    fn number(&self, at: usize) -> i32 {
+        // SAFETY: the environment is there.
+        unsafe { *self.words.add(at) }
+    }
+
+    fn is_ours(&self, at: usize) -> bool {
+        self.number(at) == NONE || file_behind(self.number(at)) == self.files[at]
+    }
+
+    /// Whether LMDB may write to all of them.
+    pub fn are_ours(&self) -> bool {
+        (0..3).all(|at| self.is_ours(at))
+    }
+
+    /// Have LMDB not close what is not ours.
+    pub fn forget_lost(&self) {
+        for at in 0..3 {
+            if !self.is_ours(at) {
+                // SAFETY: the environment is there, and nobody uses it any more.
+                unsafe { *self.words.add(at) = NONE };
+            }
+        }
+    }
+}

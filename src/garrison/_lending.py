@@ -1,0 +1,228 @@
+"""Memory that is handed over a socket, to processes that cannot open it through ``/proc``.
+
+::
+
+    worker (in a chroot, of another user)          supervisor
+       request (process, number) + reply end ──▶   opens it, if it is memory of the pool's processes
+       descriptor ◀──────────────────────────────  on the reply end
+
+A process that nobody can look at (there is no ``/proc``, or it has given up the rights that it was
+started with) gives its own memory away: a thread listens on a socket without a path, for those who
+have the program's `authkey`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import struct
+import threading
+from multiprocessing import AuthenticationError, process
+from multiprocessing import connection as mp_connection
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from garrison import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Desk", "address", "borrow", "fetch", "has_desk"]
+
+_REQUEST = struct.Struct("ii")
+_NUMBER = struct.Struct("i")
+_CREDENTIALS = struct.Struct("iii")
+_standard: Any = mp_connection  # typeshed does not know these two
+answer_challenge, deliver_challenge = _standard.answer_challenge, _standard.deliver_challenge
+PATIENCE = 10.0
+"""Seconds that a supervisor has for an answer."""
+
+
+def _is_memory(fd: int) -> bool:
+    """Whether it is memory without a name: nothing else is ever handed over."""
+    status = os.fstat(fd)
+    return stat.S_ISREG(status.st_mode) and not status.st_nlink and _core.is_memory(fd)
+
+
+# --- The supervisor's side ------------------------------------------------------------------------
+
+
+class Desk:
+    """A supervisor's socket for the requests of its workers, who all have the other end."""
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
+        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, kind)
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read when there is a request."""
+        return self._ours.fileno()
+
+    def serve(self, is_known: Callable[[int], bool]) -> None:
+        """Answer one request; `is_known` tells the processes of the pool."""
+        try:
+            request, fds, _, _ = socket.recv_fds(self._ours, _REQUEST.size, 1)
+        except OSError:
+            return
+        try:
+            if fds and len(request) == _REQUEST.size:
+                pid, number = _REQUEST.unpack(request)
+                with socket.socket(fileno=os.dup(fds[0])) as reply:
+                    reply.setblocking(False)
+                    _answer(reply, pid, number, is_known)
+        except OSError:
+            pass  # whoever asked is gone, or has sent no socket
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def sit_opposite(self) -> None:
+        """Be a worker: ask from now on, and do not answer."""
+        global _desk  # noqa: PLW0603 - one per process
+        self._ours.close()
+        self._theirs.setblocking(True)
+        _desk = self._theirs
+
+
+def _answer(reply: socket.socket, pid: int, number: int, is_known: Callable[[int], bool]) -> None:
+    try:
+        if not is_known(pid):
+            raise PermissionError
+        found = _open(pid, number)
+    except OSError:
+        reply.send(b"-")
+        return
+    try:
+        socket.send_fds(reply, [b"+"], [found])
+    finally:
+        os.close(found)
+
+
+def _open(pid: int, number: int) -> int:
+    try:
+        found = os.open(f"/proc/{pid}/fd/{number}", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        found = _core.copy_descriptor(pid, number)
+    if _is_memory(found):
+        return found
+    os.close(found)
+    raise PermissionError
+
+
+# --- The worker's side ----------------------------------------------------------------------------
+
+_desk: socket.socket | None = None
+
+
+def has_desk() -> bool:
+    """Whether this process can ask a supervisor."""
+    return _desk is not None
+
+
+def borrow(pid: int, number: int) -> int:
+    """Have the supervisor open what another process has open.
+
+    Raises
+    ------
+    OSError
+        If there is none, or it cannot.
+    """
+    if _desk is None:
+        msg = "no supervisor to ask"
+        raise FileNotFoundError(msg)
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with mine:
+        with theirs:
+            socket.send_fds(_desk, [_REQUEST.pack(pid, number)], [theirs.fileno()])
+        mine.settimeout(PATIENCE)
+        _, fds, _, _ = socket.recv_fds(mine, 1, 1)
+    if not fds:
+        msg = f"the supervisor cannot open what process {pid} has sent"
+        raise FileNotFoundError(msg)
+    os.set_inheritable(fds[0], False)
+    return fds[0]
+
+
+# --- A sender that nobody can look at -------------------------------------------------------------
+
+_listening: tuple[int, str] = (0, "")
+_starting = threading.Lock()
+os.register_at_fork(after_in_child=_starting._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+def address() -> str:
+    """Return where this process gives its memory away; empty if others can open it themselves."""
+    if _core.is_visible():
+        return ""
+    global _listening  # noqa: PLW0603 - one per process
+    with _starting:
+        if _listening[0] != os.getpid():
+            _listening = os.getpid(), _listen()
+        return _listening[1]
+
+
+def _listen() -> str:
+    place = f"\0garrison-{os.getpid()}-{os.urandom(8).hex()}"
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server.bind(place)
+    server.listen(128)
+    threading.Thread(target=_give_away, args=(server,), name="garrison-memory", daemon=True).start()
+    return place
+
+
+def _give_away(server: socket.socket) -> None:
+    while True:
+        # Whoever has no key, is slow, or is gone by now.
+        with contextlib.suppress(Exception):
+            accepted, _ = server.accept()
+            with accepted:
+                if _uid_of(accepted) in {0, os.geteuid()}:
+                    _give(accepted)
+
+
+def _uid_of(peer: socket.socket) -> int:
+    found = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    uid: int = _CREDENTIALS.unpack(found)[1]
+    return uid
+
+
+def _give(accepted: socket.socket) -> None:
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
+    with Connection(os.dup(accepted.fileno())) as connection:
+        _agree(connection, first=deliver_challenge, second=answer_challenge)
+        (number,) = _NUMBER.unpack(connection.recv_bytes(_NUMBER.size))
+        if _is_memory(number):
+            socket.send_fds(accepted, [b"+"], [number])
+
+
+def fetch(place: str, number: int) -> int:
+    """Have a sender hand over what it has under a number.
+
+    Raises
+    ------
+    OSError
+        If it does not.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.connect(place)
+        with Connection(os.dup(peer.fileno())) as connection:
+            try:
+                _agree(connection, first=answer_challenge, second=deliver_challenge)
+                connection.send_bytes(_NUMBER.pack(number))
+            except (EOFError, AuthenticationError) as error:
+                msg = "the sender has not handed it over: the authkeys differ"
+                raise PermissionError(msg) from error
+            _, fds, _, _ = socket.recv_fds(peer, 1, 1)
+    if not fds:
+        msg = "the sender has not handed it over"
+        raise FileNotFoundError(msg)
+    os.set_inheritable(fds[0], False)
+    return fds[0]
+
+
+def _agree(connection: Connection, *, first: Any, second: Any) -> None:
+    key = bytes(process.current_process().authkey)
+    for step in (first, second):
+        step(connection, key)

@@ -1,0 +1,101 @@
+"""The end of a process: noticed by its descriptor, or by looking where the system has none.
+
+Before Linux 5.3, and in some sandboxes, there is no ``pidfd_open``. The number of a `Watch` is -1
+then, which ``poll`` overlooks, and whoever waits looks every `SLICE` seconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from garrison import _core, _os
+
+__all__ = ["NONE", "SLICE", "Watch", "has_ended", "wait_gone"]
+
+NONE = -1
+"""No descriptor of a process."""
+SLICE = 0.05
+"""Seconds between two looks at a process that has no descriptor."""
+_MISSING = frozenset({errno.ENOSYS, errno.EPERM})
+
+
+class Watch:
+    """A process whose end is waited for; it may be nobody's child here.
+
+    Raises
+    ------
+    ProcessLookupError
+        If there is no such process.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._descriptor = _open(pid)
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read at the end; `NONE` if there are none."""
+        own = self._descriptor
+        return own.number if own is not None and own.is_ours else NONE
+
+    def has_ended(self) -> bool:
+        """Whether the process has ended; a zombie has."""
+        return self.wait(0)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end; False at the deadline."""
+        fd = self.fileno()
+        if fd != NONE:
+            return _os.is_readable(fd, seconds)
+        deadline = time.monotonic() + seconds
+        while not has_ended(self.pid):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            _core.poll([], min(left, SLICE) * 1000)
+        return True
+
+    def close(self) -> None:
+        """Watch it no longer."""
+        own, self._descriptor = self._descriptor, None
+        if own is not None:
+            own.close()
+
+
+def _open(pid: int) -> _core.Descriptor | None:
+    try:
+        return _core.Descriptor(os.pidfd_open(pid))
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise
+    os.kill(pid, 0)
+    return None
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended; a zombie has. Without a descriptor of it."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        pass  # somebody else's, or reaped already
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    seen = _os.look_at(pid)
+    return seen is not None and not seen.alive
+
+
+def wait_gone(pid: int, seconds: float) -> bool:
+    """Wait for a process that may be nobody's child here to be dead (a zombie counts)."""
+    try:
+        watch = Watch(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return watch.wait(seconds)
+    finally:
+        watch.close()

@@ -1,0 +1,188 @@
+"""Programs that close all descriptors, and open files of their own: no number is mistaken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .program import METHODS, run
+
+AFTERWARDS = """
+def close_and_open():
+    os.closerange(3, 256)
+    return [open(f"log{i}", "w") for i in range(24)]
+
+def untouched(logs):
+    for log in logs:
+        log.write("mine"); log.flush()
+    return {open(log.name).read() for log in logs} == {"mine"} and len(logs) == 24
+"""
+
+
+def test_a_container_of_a_manager_goes_on_in_a_daemon_and_leaves_its_files_alone(
+    tmp_path: Path,
+) -> None:
+    source = """
+    if __name__ == "__main__":
+        d = mp.Manager().dict(a=1)
+        pid = os.fork()
+        if not pid:
+            logs = close_and_open()
+            d["b"] = d["a"] + 1
+            for n in range(2000):
+                d[n] = b"x" * 1000
+            print(d["b"], len(d), untouched(logs), flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        print(d["b"])
+    """
+    assert run(tmp_path, source, head=AFTERWARDS).split() == ["2", "2002", "True", "2"]
+
+
+def test_a_container_goes_on_where_it_was_open_before(tmp_path: Path) -> None:
+    source = """
+    if __name__ == "__main__":
+        manager = mp.Manager()
+        d = manager.dict(a=1)
+        logs = close_and_open()
+        for n in range(2000):
+            d[n] = b"x" * 1000
+        print(d["a"], len(d), untouched(logs), flush=True)
+        os._exit(0)
+    """
+    assert run(tmp_path, source, head=AFTERWARDS).split()[:3] == ["1", "2001", "True"]
+
+
+def test_a_container_that_nobody_else_has_is_refused(tmp_path: Path) -> None:
+    source = """
+    if __name__ == "__main__":
+        from garrison.store import _home
+        home = _home.create()
+        d = home.make(1, a=1)
+        logs = close_and_open()
+        try:
+            d["b"] = 1
+        except mp.SharedMemoryGone as error:
+            print("gone", "were closed here" in str(error))
+        print(untouched(logs), flush=True)
+    """
+    assert run(tmp_path, source, head=AFTERWARDS).split() == ["gone", "True", "True"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_primitives_survive_in_a_process_that_has_closed_everything(
+    method: str, tmp_path: Path
+) -> None:
+    source = """
+    def work(lock, value, array, event, logs=None):
+        logs = close_and_open()
+        with lock:
+            value.value += 1
+        with array.get_lock():
+            array[1] = 7
+        event.set()
+        print(untouched(logs), flush=True)
+        for log in logs:
+            assert os.fstat(log.fileno()).st_size == 4
+
+    if __name__ == "__main__":
+        ctx = mp.get_context(sys.argv[1])
+        shared = ctx.Lock(), ctx.Value("i", 1), ctx.Array("d", 3), ctx.Event()
+        p = ctx.Process(target=work, args=shared)
+        p.start(); p.join()
+        print(p.exitcode, shared[1].value, shared[2][:], shared[3].is_set())
+    """
+    answer = run(tmp_path, source, method, head=AFTERWARDS)
+    assert answer.splitlines() == ["True", "0 2 [0.0, 7.0, 0.0] True"]
+
+
+def test_a_double_fork_keeps_locks_values_and_conditions(tmp_path: Path) -> None:
+    source = """
+    def daemon(shared):
+        lock, value, semaphore, condition = shared
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        logs = close_and_open()
+        semaphore.acquire()
+        with lock:
+            value.value = 5
+        with condition:
+            condition.notify_all()
+        assert untouched(logs)
+        children = []
+        for _ in range(8):  # a server's workers
+            children.append(os.fork())
+            if not children[-1]:
+                for _ in range(100):
+                    with lock:
+                        value.value += 1
+                os._exit(0)
+        for child in children:
+            os.waitpid(child, 0)
+        semaphore.release()
+        os._exit(0)
+
+    if __name__ == "__main__":
+        shared = mp.Lock(), mp.Value("i"), mp.Semaphore(1), mp.Condition()
+        with shared[3]:
+            pid = os.fork()
+            if not pid:
+                daemon(shared)
+            os.waitpid(pid, 0)
+            print(shared[3].wait(20))
+        shared[2].acquire()
+        print(shared[1].value)
+    """
+    assert run(tmp_path, source, head=AFTERWARDS).split() == ["True", "805"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_task_that_closes_everything_harms_no_file_and_no_other_task(
+    method: str, tmp_path: Path
+) -> None:
+    source = """
+    def task(n):
+        logs = close_and_open()
+        return untouched(logs), n
+
+    def large(n):
+        return bytes(n)
+
+    if __name__ == "__main__":
+        with mp.get_context(sys.argv[1]).Pool(1) as pool:
+            print(pool.apply(task, (1,)), pool.apply(abs, (-2,)))
+            try:
+                print(len(pool.apply(large, (1 << 22,))))
+            except OSError as error:
+                print("closed" in str(error))
+    """
+    lines = run(tmp_path, source, method, head=AFTERWARDS).splitlines()
+    assert lines[0] == "(True, 1) 2"
+    assert lines[1] in {"True", str(1 << 22)}
+    assert {path.read_text() for path in tmp_path.glob("log*")} == {"mine"}
+
+
+def test_a_pool_and_a_queue_of_the_parent_are_left_alone_by_a_child_that_closes_them(
+    tmp_path: Path,
+) -> None:
+    source = """
+    import gc
+    if __name__ == "__main__":
+        pool, queue = mp.Pool(1), mp.Queue()
+        print(pool.apply(abs, (-1,)))
+        pid = os.fork()
+        if not pid:
+            logs = close_and_open()
+            del pool, queue
+            gc.collect()
+            print(untouched(logs), flush=True)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        queue.put(bytes(1 << 20))
+        print(pool.apply(abs, (-2,)), len(queue.get()))
+        pool.close(); pool.join()
+    """
+    answer = run(tmp_path, source, head=AFTERWARDS)
+    assert answer.split() == ["1", "True", "2", str(1 << 20)]

@@ -162,3 +162,18 @@ def test_what_workers_are_taken_to_find(registered: bool, tmp_path: Path) -> Non
         assert Known(fork=False).has(Path)
     finally:
         sys.modules.pop("plugin_of_a_test", None)
+
+
+SEEN: list[int] = []
+
+
+def note(value: int) -> None:
+    SEEN.append(value)
+
+
+def test_a_lambda_sees_what_functions_of_its_module_have_changed(context: Any) -> None:
+    with context.Pool(1, note, (3,)) as pool:
+        assert pool.apply(lambda: list(SEEN)) == [3]
+        pool.apply(note, (4,))
+        assert pool.apply(lambda: [*SEEN, 0]) == [3, 4, 0]
+    assert SEEN == []

@@ -55,6 +55,8 @@ class Known:
         if fork:
             for name, value in _of_main():
                 self._refs[name] = weakref.ref(value)
+        if "__main__" in sys.modules:
+            self.spaces.of(vars(sys.modules["__main__"]))
 
     def has(self, value: Any) -> bool:
         """Whether a worker finds this very object by its name."""

@@ -37,6 +37,12 @@ class Globals(dict):  # type: ignore[type-arg]
     def __init__(self, key: Key, names: dict[str, Any]) -> None:
         super().__init__()
         self.key, self.names = key, names
+        # Numbers only: a pool does not keep what the program lets go.
+        self._then = {name: id(value) for name, value in names.items()}
+
+    def is_old(self, name: str, value: Any) -> bool:
+        """Whether a global is the object that it was at first."""
+        return self._then.get(name) == id(value)
 
     def __reduce__(self) -> tuple[Callable[[Key], Any], tuple[Key]]:
         return names_of, (self.key,)
@@ -109,7 +115,8 @@ class Bundle:
         while self._wanted:
             names, name, value = self._wanted.popleft()
             is_code = isinstance(value, (types.FunctionType, type, types.ModuleType))
-            (code if is_code else rest).append((names.key, name, *self._describe(value)))
+            old = names.is_old(name, value)
+            (code if is_code else rest).append((names.key, name, *self._describe(value), old))
         # What a value is made of may be needed to load it: it was found later.
         return [*code[::-1], *rest[::-1]]
 

@@ -26,6 +26,7 @@ __all__ = [
     "receive",
     "remember_module",
     "set_source",
+    "touch",
 ]
 
 OWN, MODULE, NONE = range(3)
@@ -35,8 +36,9 @@ Key = tuple[str, int, int]
 """A module's name, one of OWN, MODULE and NONE, and a number that tells apart those of one name."""
 Home = tuple[Key, "dict[str, Any] | None"]
 """A namespace, and what it is here if this process has a copy of the parent's memory."""
-Entry = tuple[Key, str, object, Any]
-"""Namespace, name, digest, and the value, pickled if the digest is bytes."""
+Entry = tuple[Key, str, object, Any, bool]
+"""Namespace, name, digest, the value, pickled if the digest is bytes, and whether it is the object
+that it was when the workers began."""
 
 
 class Namespace:
@@ -62,13 +64,13 @@ class Namespace:
             if self._seen.get(name, self) is not value:
                 self.names[name] = self._seen[name] = value
 
-    def receive(self, name: str, digest: object, load: Callable[[], Any]) -> None:
+    def receive(self, name: str, digest: object, load: Callable[[], Any], *, old: bool) -> None:
         """Take over the parent's value if it is new, but no first one for what was set here."""
-        if name in self._digests and self._digests[name] == digest:
-            return
-        ours = name in self.names and self.names[name] is not self._shipped.get(name, self)
-        if ours and name not in self._digests:
+        if name not in self._digests:
             self._digests[name] = digest
+            if self._is_set_here(name, old=old):
+                return
+        elif self._digests[name] == digest:
             return
         value = load()
         self._digests[name] = digest
@@ -76,6 +78,21 @@ class Namespace:
         if self._real is not None and (name not in self._real or name in self._added):
             self._added.add(name)
             self._real[name] = self._seen[name] = value
+
+    def _is_set_here(self, name: str, *, old: bool) -> bool:
+        """Whether code in this process has set a name, or may have changed what it is."""
+        if name not in self.names:
+            return False
+        return (old and _touched) or self.names[name] is not self._shipped.get(name, self)
+
+
+_touched = False
+
+
+def touch() -> None:
+    """Note that code of the user is about to run here that has a module's own globals."""
+    global _touched  # noqa: PLW0603 - one per process
+    _touched = True
 
 
 _before: dict[str, dict[str, Any]] = {}
@@ -142,20 +159,26 @@ received = 0
 def receive(entries: Iterable[Entry]) -> None:
     """Take over globals that came with a function."""
     global received  # noqa: PLW0603 - a counter
-    for key, name, digest, value in entries:
+    for key, name, digest, value, old in entries:
         names_of(key)
         load = pickle.loads if isinstance(digest, bytes) else _as_it_is
         if isinstance(digest, bytes):
             received += len(value)
-        _namespaces[key].receive(name, digest, partial(load, value))
+        _namespaces[key].receive(name, digest, partial(load, value), old=old)
 
 
 def _as_it_is(value: Any) -> Any:
     return value
 
 
+made = 0
+"""Functions that were made here from a pickle by value."""
+
+
 def set_source(function: types.FunctionType, filename: str, lines: list[str] | None) -> None:
     """Have tracebacks show where a function is from, and its lines if they are in no file."""
+    global made  # noqa: PLW0603 - a counter
+    made += 1
     function.__code__ = _with_filename(function.__code__, filename)
     if lines is not None and filename not in linecache.cache:
         # Without a time of change nobody looks for the file.

@@ -59,6 +59,7 @@ def _initialize(start: Start, last_words: int) -> None:
         if pickled is not None:
             if home is not None:
                 _namespaces.begin(home)
+            _namespaces.touch()
             initializer = pickled if callable(pickled) else _functions.load_function(pickled)
             initializer(*initargs)
             _seeds.settle()
@@ -170,8 +171,10 @@ def _load(
     chunk has its own copy of that, as in the standard library.
     """
     pickled = worker.function()
-    received = _namespaces.received
+    received, made = _namespaces.received, _namespaces.made
     loaded = _functions.load_function(pickled)
+    if _namespaces.made == made:
+        _namespaces.touch()
     own_size = len(pickled) - (_namespaces.received - received)
     _seeds.seed_late_numpy()
     function: Callable[..., Any] = _Retrying(*loaded) if isinstance(loaded, tuple) else loaded

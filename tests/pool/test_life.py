@@ -30,11 +30,11 @@ from .tasks import Door
 @pytest.mark.parametrize(
     ("bad", "error"),
     [
-        ({"processes": 0}, "processes must be at least 1, not 0"),
-        ({"processes": -2}, "processes must be at least 1, not -2"),
-        ({"processes": 1.5}, "processes must be a whole number, not 1.5"),
-        ({"processes": "2"}, "processes must be a whole number, not '2'"),
-        ({"processes": 10**6}, "processes must be at most 4096, not 1000000"),
+        ({"processes": 0}, "Number of processes must be at least 1, not 0"),
+        ({"processes": -2}, "Number of processes must be at least 1, not -2"),
+        ({"processes": 1.5}, "Number of processes must be a whole number, not 1.5"),
+        ({"processes": "2"}, "Number of processes must be a whole number, not '2'"),
+        ({"processes": 10**6}, "Number of processes must be at most 4096, not 1000000"),
         ({"maxtasksperchild": 0}, "maxtasksperchild must be a positive int or None, not 0"),
         ({"maxtasksperchild": -1}, "maxtasksperchild must be a positive int or None, not -1"),
         ({"maxtasksperchild": 2.5}, "maxtasksperchild must be a positive int or None, not 2.5"),

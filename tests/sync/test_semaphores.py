@@ -75,7 +75,7 @@ def test_no_permits_at_all() -> None:
 
 @pytest.mark.parametrize(
     ("value", "error"),
-    [(-1, ValueError), (1 << 31, ValueError), (1.5, TypeError), ("2", TypeError)],
+    [(-1, OSError), (1 << 31, OverflowError), (1.5, TypeError), ("2", TypeError)],
 )
 @pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
 def test_bad_values_are_named(kind: type[Semaphore], value: Any, error: type[Exception]) -> None:

@@ -618,7 +618,7 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
         wanted = Options().replace(**options)
         if processes is None:
             processes = _os.usable_cpus()
-        processes = whole("processes", processes, least=1, most=MOST)
+        processes = whole("Number of processes", processes, least=1, most=MOST)
         if maxtasksperchild is not None:
             maxtasksperchild = _lifetime(maxtasksperchild)
         if initializer is not None and not callable(initializer):

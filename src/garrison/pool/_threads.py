@@ -356,7 +356,7 @@ class ThreadPool(BasePool, StandardThreadPool):  # type: ignore[misc] # a standa
             raise ValueError(msg)
         if processes is None:
             processes = _os.usable_cpus()
-        processes = whole("processes", processes, least=1)
+        processes = whole("Number of processes", processes, least=1)
         if initializer is not None and not callable(initializer):
             _not_callable(initializer, "initializer")
         self._ctx, self._processes = _standard.current_context(), processes

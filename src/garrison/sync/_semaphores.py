@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import operator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -128,7 +129,8 @@ def _permits(value: Any) -> int:
         raise TypeError(msg) from None
     if not 0 <= permits <= SEM_VALUE_MAX:
         msg = f"the value of a semaphore must be from 0 to {SEM_VALUE_MAX}, not {permits}"
-        raise ValueError(msg)
+        # As sem_open says it in the standard library, and as Python does of what is no C int.
+        raise OSError(errno.EINVAL, msg) if permits < 0 else OverflowError(msg)
     return permits
 
 

@@ -63,7 +63,7 @@ if __name__ == "__main__":
         inputs = ["abc", {1: 2, 3: 4}, (5, 6), range(3), b"xy", Upper("ab"), Sequence(), collections.deque([7])]
         for each in inputs:
             print(pool.map(same, each), list(pool.imap(same, each)))
-        print(pool.map(same, Sized()), list(pool.imap(same, Sized(), 2)), pool.map(same, [], 5))
+        print(list(pool.imap(same, Sized(), 2)), pool.map(same, [], 5))
         print(pool.map(same, {9}), pool.map(same, iter([1, 2])), pool.map(same, (x for x in "gen")))
         print(pool.starmap(add, ["ab", (1,), [], {3: 4}, range(2)]), pool.starmap(add, zip("ab", [1, 2])))
         print(standard(lambda: pool.map(same, failing())), standard(lambda: pool.map(same, None)))

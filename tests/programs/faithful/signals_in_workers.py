@@ -45,9 +45,9 @@ if __name__ == "__main__":
     mp.set_start_method(sys.argv[1])
     signal.signal(signal.SIGUSR1, on_usr1)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
     with mp.Pool(1) as pool:
         print(pool.map(handlers, [0])[0], pool.map(mask, [0]), pool.map(alarm, [0]))
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
     pool = mp.Pool(1, prepare)
     print(pool.map(handlers, [0])[0], pool.map(mask, [0]), flush=True)
     pool.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing.pool
 import multiprocessing.queues
 import multiprocessing.shared_memory
@@ -197,3 +198,58 @@ def test_a_class_made_from_ours_is_a_standard_one_too() -> None:
     queue.put(1)
     assert queue.get() == [1]
     assert isinstance(queue, multiprocessing.queues.Queue)
+
+
+class Point(ctypes.Structure):
+    _fields_ = (("x", ctypes.c_int), ("y", ctypes.c_double))
+
+
+VALUES: list[tuple[Callable[[], Any], str]] = [
+    (lambda: garrison.Value("i", 1), "Synchronized"),
+    (lambda: garrison.Array("i", 3), "SynchronizedArray"),
+    (lambda: garrison.Array("c", b"abc"), "SynchronizedString"),
+    (lambda: garrison.Value(Point, 1, 2.5), "SynchronizedBase"),
+]
+
+
+@pytest.mark.parametrize(("make", "name"), VALUES)
+def test_a_value_is_an_instance_of_the_standard_class(make: Callable[[], Any], name: str) -> None:
+    made = make()
+    ours: Any = garrison.sharedctypes
+    for module in (std.sharedctypes, ours):
+        assert isinstance(made, getattr(module, name))
+        assert isinstance(made, module.SynchronizedBase)
+    with made.get_lock():
+        assert isinstance(made.get_obj(), ctypes.Structure | ctypes.Array | ctypes.c_int)
+    with pytest.raises(AssertionError, match="already synchronized"):
+        ours.synchronized(made)
+
+
+def test_wrappers_of_structures_are_named_as_the_standard_ones() -> None:
+    point: Any = garrison.Value(Point, 1, 2.5)
+    assert type(point).__name__ == "SynchronizedPoint"
+    assert (point.x, point.y) == (1, 2.5)
+
+
+def test_properties_of_the_standard_library_work_on_ours() -> None:
+    sharedctypes: Any = garrison.sharedctypes
+
+    class Wrapper(sharedctypes.SynchronizedBase):  # type: ignore[misc] # its base is Any here
+        x = sharedctypes.make_property("x")
+
+    wrapper = Wrapper(garrison.RawValue(Point, 3, 4.0), garrison.Lock())
+    wrapper.x += 1
+    assert wrapper.x == wrapper.get_obj().x == 4
+
+
+def test_named_memory_is_of_the_standard_classes() -> None:
+    row = garrison.shared_memory.ShareableList([1, "a"])
+    try:
+        assert isinstance(row, std.shared_memory.ShareableList)
+        assert isinstance(row.shm, std.shared_memory.SharedMemory)
+        assert not set(inherited(type(row)) + inherited(type(row.shm)))
+        with pytest.raises(AttributeError, match="garrison's"):
+            row._back_transforms_mapping  # noqa: B018
+    finally:
+        row.shm.close()
+        row.shm.unlink()

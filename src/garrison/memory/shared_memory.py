@@ -24,12 +24,13 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-from garrison import _os
+from garrison import _os, _standard
 from garrison.errors import SharedMemoryFull
 from garrison.memory._room import check_room
 
 __all__ = ["ShareableList", "SharedMemory"]
 
+_theirs: Any = _standard.load("shared_memory")
 _USE_POSIX = True
 _SHM_NAME_PREFIX = "/psm_"
 _TRACKED = "shared_memory"
@@ -39,7 +40,7 @@ def _make_filename() -> str:
     return _SHM_NAME_PREFIX + secrets.token_hex(4)
 
 
-class SharedMemory:
+class SharedMemory(_theirs.SharedMemory):  # type: ignore[misc] # a standard class
     """A block of memory with a name.
 
     Parameters
@@ -228,7 +229,7 @@ _INT, _FLOAT, _BOOL, _NONE, _STR, _BYTES = range(6)
 _FORMATS = {_INT: "q", _FLOAT: "d", _BOOL: "xxxxxxx?", _NONE: "xxxxxx?x"}
 
 
-class ShareableList:
+class ShareableList(_theirs.ShareableList):  # type: ignore[misc] # as above
     r"""A list of fixed length in shared memory with a name.
 
     Parameters
@@ -390,3 +391,7 @@ def _decode(kind: int, data: bytes) -> Any:
         return data
     value = struct.unpack("=d" if kind == _FLOAT else "=q", data)[0]
     return bool(value) if kind == _BOOL else value
+
+
+_standard.hide(SharedMemory, "garrison opens and maps memory in its own way")
+_standard.hide(ShareableList, "its items lie in shared memory in another order")

@@ -12,13 +12,15 @@ import ctypes
 import weakref
 from typing import Any
 
-from garrison import _core
+from garrison import _core, _standard
 from garrison.memory import Spot, _raw
 from garrison.memory._room import allocate
 from garrison.sync._locks import SIZE as LOCK_SIZE
 from garrison.sync._locks import RLock
 
 __all__ = ["Array", "Value", "synchronized"]
+
+_theirs: Any = _standard.load("sharedctypes")
 
 
 def Value(  # noqa: N802 - the standard name
@@ -252,12 +254,26 @@ def _reduce(wrapper: SynchronizedBase) -> tuple[Any, ...]:
     return synchronized, (obj, lock)
 
 
-SynchronizedBase = _core.SynchronizedBase
-Synchronized = _core.Synchronized
-SynchronizedArray = _core.SynchronizedArray
+class SynchronizedBase(_core.SynchronizedBase, _theirs.SynchronizedBase):  # type: ignore[misc] # a standard class
+    """A ctypes object in shared memory, and the lock under which it is used.
+
+    ``with`` takes the lock, as do ``acquire`` and ``release``; ``get_obj()`` gives the ctypes
+    object, which is used without it. The lock may be any object with these two methods.
+    """
+
+    def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
+        """Do nothing: the core has made it."""
 
 
-class SynchronizedString(SynchronizedArray):
+class Synchronized(_core.Synchronized, SynchronizedBase, _theirs.Synchronized):  # type: ignore[misc] # as above
+    __doc__ = _core.Synchronized.__doc__
+
+
+class SynchronizedArray(_core.SynchronizedArray, SynchronizedBase, _theirs.SynchronizedArray):  # type: ignore[misc] # as above
+    __doc__ = _core.SynchronizedArray.__doc__
+
+
+class SynchronizedString(SynchronizedArray, _theirs.SynchronizedString):  # type: ignore[misc] # as above
     """An array of characters in shared memory.
 
     Attributes
@@ -268,11 +284,13 @@ class SynchronizedString(SynchronizedArray):
         All bytes.
     """
 
-    __slots__ = ()
     value = _locked_property("value")
     raw = _locked_property("raw")
 
 
-for _each in (Array, Value, synchronized, SynchronizedString):
+_wrappers: Any = (SynchronizedBase, Synchronized, SynchronizedArray, SynchronizedString)
+for _each in _wrappers:
+    _each.__module__ = "garrison.sharedctypes"
+for _each in (Array, Value, synchronized):
     _each.__module__ = "garrison.sync"
-del _each
+del _each, _wrappers

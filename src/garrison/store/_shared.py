@@ -54,7 +54,7 @@ def described(shared: Shared) -> Note:
 
 def _place(spot: Spot) -> Note:
     chunk, length, family, sender, place = _address(spot)
-    _, fd, family_fd, _ = sender
+    _, fd, family_fd, *_ = sender
     return [chunk, length, family, sender, place, [_os.mark(fd), _os.mark(family_fd)]]
 
 

@@ -8,12 +8,12 @@ line in `docs/differences.md`.
 from __future__ import annotations
 
 EXCLUDED: dict[str, str] = {
-    "*.WithProcessesTestQueue.test_queue_feeder_donot_stop_onexc": "asks that put() print and drop "
-    "what cannot be pickled; here put() raises",
-    "*.WithManagerTestContainers.test_dict_proxy_nested": "asks that a list inside of a shared dict "
-    "be a copy, so that what is written into it is lost; here it is shared",
-    "*.TestResourceTracker.test_resource_tracker_sigkill": "asks for the warning of a semaphore that "
-    "finds the resource tracker dead; semaphores here have no name that could leak",
-    "*.TestStartMethod.test_mixed_startmethod": "asks that a lock of one start method be refused by "
-    "a process of another; here it works",
+    "*.WithProcessesTestQueue.test_queue_feeder_donot_stop_onexc": "asks that put() print and "
+    "drop what cannot be pickled; here put() raises",
+    "*.WithManagerTestContainers.test_dict_proxy_nested": "asks that a list inside of a "
+    "shared dict be a copy, so that what is written into it is lost; here it is shared",
+    "*.TestResourceTracker.test_resource_tracker_sigkill": "asks for the warning of a "
+    "semaphore that finds the resource tracker dead; semaphores here have no name to be leaked",
+    "*.TestStartMethod.test_mixed_startmethod": "asks that a lock of one start method "
+    "be refused by a process of another; here it works",
 }

@@ -62,10 +62,10 @@ def test_what_index_takes_is_a_number_of_processes() -> None:
 
 def test_a_start_that_fails_says_why_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
-        raise OSError("no more files")
+        raise OSError("no more processes")
 
-    monkeypatch.setattr(os, "memfd_create", fail)
-    with pytest.raises((OSError, garrison.PoolBroken), match="no more files"):
+    monkeypatch.setattr(os, "fork", fail)
+    with pytest.raises((OSError, garrison.PoolBroken), match="no more processes"):
         garrison.get_context("fork").Pool(1)
 
 

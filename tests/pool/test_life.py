@@ -64,7 +64,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(monkeypatch: pytest.Monk
     def fail(*_: object) -> int:
         raise OSError("no more processes")
 
-    monkeypatch.setattr(os, "fork", fail)
+    monkeypatch.setattr("posix.fork", fail)
     with pytest.raises((OSError, garrison.PoolBroken), match="no more processes"):
         garrison.get_context("fork").Pool(1)
 

@@ -62,10 +62,10 @@ def test_what_index_takes_is_a_number_of_processes() -> None:
 
 def test_a_start_that_fails_says_why_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
-        raise OSError("no more processes")
+        raise OSError("no more files")
 
-    monkeypatch.setattr("posix.fork", fail)
-    with pytest.raises((OSError, garrison.PoolBroken), match="no more processes"):
+    monkeypatch.setattr("garrison.supervisor._handle._descriptors.guarded_pipe", fail)
+    with pytest.raises((OSError, garrison.PoolBroken), match="no more files"):
         garrison.get_context("fork").Pool(1)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.abc
 import importlib.machinery
 import multiprocessing
 import os
@@ -236,7 +235,7 @@ def _originals() -> Iterator[None]:
         sys.modules.update(ours)
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _Finder:
     """Finds ``multiprocessing.queues`` in garrison, once garrison is ``multiprocessing``."""
 
     def find_spec(
@@ -248,10 +247,16 @@ class _Finder(importlib.abc.MetaPathFinder):
         if not fullname.startswith(f"{_THEIRS}.") or not is_replaced():
             return None
         install()
-        return importlib.machinery.ModuleSpec(fullname, _Loader())
+        # Not of the abstract class, whose module takes longer to import than all of this.
+        loader: Any = _Loader()
+        return importlib.machinery.ModuleSpec(fullname, loader)
 
 
-class _Loader(importlib.abc.Loader):
+class _Loader:
+    @staticmethod
+    def create_module(_spec: importlib.machinery.ModuleSpec) -> None:
+        """Have an empty module made."""
+
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
         sys.modules[name] = importlib.import_module(_OURS + name[len(_THEIRS) :])

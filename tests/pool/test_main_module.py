@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import types
-
 import pytest
 
-from garrison.supervisor._main_module import MainModule, _is_guard, _run_at_import
+from garrison.supervisor._main_source import Source
 
 GUARDED = [
     "if __name__ == '__main__': main()",
@@ -32,12 +29,12 @@ UNGUARDED = [
 
 @pytest.mark.parametrize("source", GUARDED)
 def test_a_guard_is_found(source: str) -> None:
-    assert any(map(_is_guard, _run_at_import(ast.parse(source).body)))
+    assert Source(source).is_guarded
 
 
 @pytest.mark.parametrize("source", UNGUARDED)
 def test_what_is_no_guard(source: str) -> None:
-    assert not any(map(_is_guard, _run_at_import(ast.parse(source).body)))
+    assert not Source(source).is_guarded
 
 
 SOURCE = """
@@ -65,14 +62,14 @@ if __name__ in ("__main__", "__mp_main__"):
 
 
 def test_names_that_the_import_binds() -> None:
-    main = MainModule(types.ModuleType("prog"), ast.parse(SOURCE))
+    main = Source(SOURCE)
     for name in ("os", "c", "f", "file", "z", "w", "q", "error", "there", "both"):
-        assert main.has(name), name
+        assert main.binds(name), name
     for name in ("a", "late", "g", "json", "y", "here", "unheard_of"):
-        assert not main.has(name), name
+        assert not main.binds(name), name
 
 
 def test_names_that_the_source_does_not_show_are_there() -> None:
-    main = MainModule(types.ModuleType("prog"), ast.parse("globals()['f'] = 1\n" + SOURCE))
-    assert main.has("unheard_of")
-    assert not main.has("g")
+    main = Source("globals()['f'] = 1\n" + SOURCE)
+    assert main.binds("unheard_of")
+    assert not main.binds("g")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["FarBarrier", "FarCondition", "FarEvent", "FarLock", "FarRLock"]
 __all__ += ["FarBoundedSemaphore", "FarSemaphore"]
 
+FOREVER = -1
+"""A timeout that is none, as for `threading.Lock`."""
 REMEMBERED = 10_000
 """Loans of one semaphore that are remembered: more are not given back by who has them."""
 
@@ -27,7 +29,7 @@ REMEMBERED = 10_000
 def _seconds(block: bool, timeout: float | None) -> float | None:
     if not block:
         return 0.0
-    return None if timeout is None else max(0.0, timeout)
+    return None if timeout is None or timeout == FOREVER else max(0.0, timeout)
 
 
 class _Borrowed(Far):
@@ -40,7 +42,9 @@ class _Borrowed(Far):
         self._loans: deque[int] = deque(maxlen=REMEMBERED)
         super().__init__(*args)
 
-    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+    def acquire(
+        self, blocking: bool = True, timeout: float | None = None, *, block: bool = True
+    ) -> bool:
         """Borrow it; return whether it was had in time.
 
         Raises
@@ -51,7 +55,7 @@ class _Borrowed(Far):
         wait, number = Wait(self), 0
         try:
             # Twice is as good as once: what was lent on a connection that is lost comes back.
-            number = wait.ask("acquire", _seconds(block, timeout), again=True)
+            number = wait.ask("acquire", _seconds(blocking and block, timeout), again=True)
             if number:
                 self._loans.append(number)
                 self.fence = number

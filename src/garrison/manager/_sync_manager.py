@@ -11,10 +11,10 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
-from garrison import sync
 from garrison._standard import managers
 from garrison.manager import _clients
 from garrison.manager import _far_locks as far
+from garrison.manager import _near_locks as near
 from garrison.manager import _proxies as proxies
 from garrison.manager._base import BaseManager, State
 from garrison.manager._keys import read_key
@@ -295,10 +295,10 @@ class SyncManager(BaseManager, managers.SyncManager):
 
     # -- locks ------------------------------------------------------------------------------------
 
-    def _lent(self, near: Callable[[], Any], kind: Any, name: str | None, *rest: Any) -> Any:
+    def _lent(self, here: Callable[[], Any], kind: Any, name: str | None, *rest: Any) -> Any:
         """Return a lock of this machine's, or for a name or from afar one that the server lends."""
         if name is None and self.store.is_home:
-            return near()
+            return here()
         return kind(self._lender, name or "", *rest)
 
     @property
@@ -312,35 +312,35 @@ class SyncManager(BaseManager, managers.SyncManager):
 
     def Lock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
         """Return a lock; with a name, the same one for everybody who asks for it."""
-        return self._lent(lambda: sync.Lock(on_abandon="ignore"), far.FarLock, name)
+        return self._lent(lambda: near.NearLock(on_abandon="ignore"), far.FarLock, name)
 
     def RLock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
         """Return a lock that its owner may take again."""
-        return self._lent(lambda: sync.RLock(on_abandon="ignore"), far.FarRLock, name)
+        return self._lent(lambda: near.NearRLock(on_abandon="ignore"), far.FarRLock, name)
 
     def Semaphore(self, value: int | str = 1, permits: int = 1) -> Any:  # noqa: N802 - the standard name
         """Return permits: ``Semaphore(value)``, or ``Semaphore("name", value)``."""
         name, number = (value, permits) if isinstance(value, str) else (None, value)
-        return self._lent(lambda: sync.Semaphore(number), far.FarSemaphore, name, number)
+        return self._lent(lambda: near.NearSemaphore(number), far.FarSemaphore, name, number)
 
     def BoundedSemaphore(  # noqa: N802 - the standard name
         self, value: int | str = 1, permits: int = 1
     ) -> Any:
         """Return permits of which no more can be given back than were taken."""
         name, number = (value, permits) if isinstance(value, str) else (None, value)
-        near = lambda: sync.BoundedSemaphore(number)  # noqa: E731
-        return self._lent(near, far.FarBoundedSemaphore, name, number)
+        bounded = lambda: near.NearBoundedSemaphore(number)  # noqa: E731
+        return self._lent(bounded, far.FarBoundedSemaphore, name, number)
 
     def Condition(self, lock: Any = None) -> Any:  # noqa: N802 - the standard name
         """Return a lock with a place to wait for a change: ``Condition("name")`` is everybody's."""
         if isinstance(lock, (far.FarLock, far.FarRLock)):
             return far.FarCondition(self._lender, lock=lock)
         name = lock if isinstance(lock, str) else None
-        return self._lent(lambda: sync.Condition(lock), far.FarCondition, name)
+        return self._lent(lambda: near.NearCondition(lock), far.FarCondition, name)
 
     def Event(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
         """Return a flag; with a name, the same one for everybody who asks for it."""
-        return self._lent(sync.Event, far.FarEvent, name)
+        return self._lent(near.NearEvent, far.FarEvent, name)
 
     def Barrier(  # noqa: N802 - the standard name
         self,
@@ -351,8 +351,8 @@ class SyncManager(BaseManager, managers.SyncManager):
         name: str | None = None,
     ) -> Any:
         """Return a point that a number of parties pass together."""
-        near = lambda: sync.Barrier(parties, action, timeout)  # noqa: E731
-        return self._lent(near, far.FarBarrier, name, parties, None, action, timeout)
+        barrier = lambda: near.NearBarrier(parties, action, timeout)  # noqa: E731
+        return self._lent(barrier, far.FarBarrier, name, parties, None, action, timeout)
 
 
 def _named(args: tuple[Any, ...]) -> tuple[str | None, tuple[Any, ...]]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from garrison import Pool
+from garrison._pickling import dumps
 from garrison.errors import SharedMemoryFull
 from garrison.memory import ndarray
 from memory import jobs
@@ -24,7 +25,7 @@ def test_it_is_what_zeros_gives(shape: Any, dtype: Any) -> None:
     array, expected = ndarray(shape, dtype), np.zeros(shape, dtype)
     assert (array.shape, array.dtype) == (expected.shape, expected.dtype)
     assert (array == expected).all()
-    again = pickle.loads(pickle.dumps(array))
+    again = pickle.loads(dumps(array))
     assert (again.shape, again.dtype, again.strides) == (array.shape, array.dtype, array.strides)
 
 
@@ -53,11 +54,11 @@ def test_without_numpy_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_slices_travel_as_views_of_the_same_memory() -> None:
     table = ndarray((4, 6), "i4")
-    part = pickle.loads(pickle.dumps(table[1:, ::2]))
+    part = pickle.loads(dumps(table[1:, ::2]))
     part[0, 0] = 9
-    pickle.loads(pickle.dumps(table.T[::-1]))[5, 3] = 8
+    pickle.loads(dumps(table.T[::-1]))[5, 3] = 8
     assert (table[1, 0], table[3, 0]) == (9, 8)
-    large = pickle.dumps(ndarray(100_000))
+    large = dumps(ndarray(100_000))
     assert len(large) < 600
     assert pickle.loads(large).nbytes == 800_000
 
@@ -66,12 +67,12 @@ def test_what_numpy_computes_is_an_ordinary_array() -> None:
     table = ndarray((2, 3))
     assert type(table + 1) is np.ndarray
     assert type(table.sum(axis=0)) is np.ndarray
-    assert type(pickle.loads(pickle.dumps(table.copy()))) is np.ndarray
+    assert type(pickle.loads(dumps(table.copy()))) is np.ndarray
     assert isinstance(table.sum(), float)
     mine = copy.deepcopy(table)
     mine[0, 0] = 1
     table += 2
-    assert pickle.loads(pickle.dumps(table))[0, 0] == 2
+    assert pickle.loads(dumps(table))[0, 0] == 2
 
 
 def test_views_outlive_the_array() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import garrison
+from garrison._pickling import dumps
 from garrison.errors import SharedMemoryFull
 from garrison.memory import RawArray, RawValue, _raw, ndarray
 from garrison.memory import copy as shared_copy
@@ -71,7 +72,7 @@ def test_bad_input_is_named(call: Any, error: type[Exception], message: str) -> 
 
 def test_a_pickle_is_a_handle() -> None:
     numbers = RawArray("i", range(1000))
-    pickled = pickle.dumps(numbers)
+    pickled = dumps(numbers)
     assert len(pickled) < 500
     other = pickle.loads(pickled)
     other[5] = -1
@@ -80,10 +81,10 @@ def test_a_pickle_is_a_handle() -> None:
 
 def test_arrays_of_arrays_and_structures_travel() -> None:
     table = RawArray(ctypes.c_int * 3, 2)
-    pickle.loads(pickle.dumps(table))[1][2] = 5
+    pickle.loads(dumps(table))[1][2] = 5
     assert table[1][2] == 5
     points = RawArray(jobs.Point, 2)
-    pickle.loads(pickle.dumps(points))[1].x = 9
+    pickle.loads(dumps(points))[1].x = 9
     assert points[1].x == 9
 
 
@@ -108,7 +109,7 @@ def test_copies_of_copy_are_private_and_those_of_shared_copy_are_shared() -> Non
         mine.value += 1
     assert value.value == 5
     other = shared_copy(value)
-    pickle.loads(pickle.dumps(other)).value = 8
+    pickle.loads(dumps(other)).value = 8
     assert (value.value, other.value) == (5, 8)
     assert shared_copy(jobs.Point(1, 2.0)).y == 2.0
 

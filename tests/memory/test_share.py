@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from garrison import _os
+from garrison._pickling import dumps
 from garrison.errors import SharedMemoryFull, SharedMemoryGone
 from garrison.memory import RawValue, Shared, ndarray, share
 from memory import jobs
@@ -44,7 +45,7 @@ def test_arrays_are_views_that_cannot_be_written_to() -> None:
 
 def test_each_get_looks_at_the_same_memory() -> None:
     shared = share(np.zeros(100_000))
-    one, two = shared.get(), pickle.loads(pickle.dumps(shared)).get()
+    one, two = shared.get(), pickle.loads(dumps(shared)).get()
     assert np.shares_memory(one, two)
     assert one is not two
 
@@ -106,7 +107,7 @@ def test_handles_inside_lead_to_living_memory_and_arrays_are_frozen() -> None:
     shared = share({"live": value, "table": table})
     value.value, table[0] = 5, 5
     for _ in range(3):  # any number of times
-        seen = pickle.loads(pickle.dumps(shared)).get()
+        seen = pickle.loads(dumps(shared)).get()
         assert seen["live"].value == 5
         assert seen["table"][0] == 0
         assert type(seen["table"]) is np.ndarray
@@ -137,7 +138,7 @@ def test_close_is_final_and_views_stay() -> None:
     assert shared.closed
     shared.close()
     assert repr(shared) == "<Shared, closed>"
-    for use in (shared.get, lambda: shared.nbytes, lambda: pickle.dumps(shared)):
+    for use in (shared.get, lambda: shared.nbytes, lambda: dumps(shared)):
         with pytest.raises(ValueError, match="closed"):
             use()
     assert view.sum() == 100_000
@@ -145,12 +146,12 @@ def test_close_is_final_and_views_stay() -> None:
 
 def test_a_handle_under_way_keeps_the_memory_until_close() -> None:
     shared = share(np.ones(100_000))
-    pickled = pickle.dumps(shared)
+    pickled = dumps(shared)
     del shared
     gc.collect()
     arrived: Shared[Any] = pickle.loads(pickled)
     assert arrived.get().sum() == 100_000
-    late = pickle.dumps(arrived)
+    late = dumps(arrived)
     arrived.close()
     with pytest.raises(SharedMemoryGone):
         pickle.loads(late)
@@ -172,7 +173,7 @@ def test_an_unrelated_process_that_is_given_the_handle_reads_it() -> None:
     shared = share(np.ones(1000))
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).get().sum())"
     ran = subprocess.run(
-        [sys.executable, "-c", code], input=pickle.dumps(shared), capture_output=True, check=True
+        [sys.executable, "-c", code], input=dumps(shared), capture_output=True, check=True
     )
     assert ran.stdout == b"1000.0\n"
 

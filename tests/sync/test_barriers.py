@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from garrison._pickling import dumps
 from garrison.sync import Barrier, BrokenBarrierError, Semaphore
 from sync.forked import Forked, armed, died, until
 
@@ -128,7 +129,7 @@ def test_threads_are_parties_too() -> None:
 def test_a_handle_names_the_same_barrier() -> None:
     barrier = Barrier(2)
     with waiting(barrier, 1) as [child]:
-        pickle.loads(pickle.dumps(barrier)).wait()
+        pickle.loads(dumps(barrier)).wait()
         assert child.answer() in {"'0'", "'1'"}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from garrison._pickling import dumps
 from garrison.errors import AbandonedLock
 from garrison.sync import Condition, Lock, RLock
 from sync.forked import Forked, arm, armed, died, until
@@ -151,7 +152,7 @@ def test_a_recursive_lock_is_let_go_of_wholly_and_taken_back_as_often() -> None:
 
 def test_a_handle_names_the_same_condition() -> None:
     condition = Condition()
-    same = pickle.loads(pickle.dumps(condition))
+    same = pickle.loads(dumps(condition))
     with waiting(condition, 1) as [child]:
         notify(same)
         assert child.answer() == "True"

@@ -10,6 +10,7 @@ from types import FrameType
 
 import pytest
 
+from garrison._pickling import dumps
 from garrison.sync import Event, waiters
 from sync.forked import Forked, armed, died, until
 
@@ -54,7 +55,7 @@ def test_threads_wait_too() -> None:
 
 def test_a_handle_names_the_same_event() -> None:
     event = Event()
-    pickle.loads(pickle.dumps(event)).set()
+    pickle.loads(dumps(event)).set()
     assert event.is_set()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from garrison._pickling import dumps
 from garrison.sync import BoundedSemaphore, Event, Semaphore, holders, waiters
 from sync.forked import Forked, armed, died, until
 
@@ -92,7 +93,7 @@ def test_the_most_permits_cannot_be_exceeded() -> None:
 @pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
 def test_a_handle_names_the_same_permits(kind: type[Semaphore]) -> None:
     semaphore = kind(3)
-    same = pickle.loads(pickle.dumps(semaphore))
+    same = pickle.loads(dumps(semaphore))
     same.acquire()
     assert semaphore.get_value() == 2
     assert type(same) is kind

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from garrison._pickling import dumps
 from garrison.sync import BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
 
 
@@ -39,4 +40,4 @@ def test_an_event_of_a_subclass() -> None:
     event.set()
     assert event.heard
     assert event.is_set()
-    assert pickle.loads(pickle.dumps(event)).is_set()
+    assert pickle.loads(dumps(event)).is_set()

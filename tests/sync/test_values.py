@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 import garrison
+from garrison._pickling import dumps
 from garrison.errors import AbandonedLock
 from garrison.memory import RawArray, RawValue
 from garrison.sharedctypes import (
@@ -455,7 +456,7 @@ def test_a_pickle_is_a_handle_of_value_and_lock(lock: Any) -> None:
         lock, True
     )
     value = Value("i", 5, lock=chosen)
-    other = pickle.loads(pickle.dumps(value))
+    other = pickle.loads(dumps(value))
     other.value = 6
     assert value.value == 6
     assert type(other.get_lock()) is type(value.get_lock())

@@ -80,19 +80,25 @@ def dumps(value: object, rules: Rules = STANDARD, first: dict[type, Any] | None 
 
 
 def dumps_apart(
-    value: object, rules: Rules, large: int, first: dict[type, Any] | None = None
+    value: object,
+    rules: Rules,
+    large: int,
+    first: dict[type, Any] | None = None,
+    *,
+    frozen: bool = False,
 ) -> tuple[bytes, list[memoryview] | None]:
-    """Pickle a value; writable buffers of `large` bytes and more come separately, if there are any.
+    """Pickle a value; buffers of `large` bytes and more come separately, if there are any.
 
-    A read-only buffer stays in the pickle: what the receiver gets is then its own.
+    A read-only buffer stays in the pickle: what the receiver gets is then its own. Not so if all
+    are `frozen`, and read-only for the receiver as well.
     """
     if is_plain(value):
         return pickle.dumps(value, 5), None
-    return _dump(value, rules, large, first)
+    return _dump(value, rules, large, first, frozen=frozen)
 
 
 def _dump(
-    value: object, rules: Rules, large: int, first: dict[type, Any] | None
+    value: object, rules: Rules, large: int, first: dict[type, Any] | None, *, frozen: bool = False
 ) -> tuple[bytes, list[memoryview] | None]:
     if not _arrays and "numpy" in sys.modules:
         _learn_arrays()
@@ -100,10 +106,14 @@ def _dump(
         writer = _spare.pop()
     except IndexError:
         writer = _Writer()
-    writer.large = large
+    writer.large, writer.frozen = large, frozen
     pickler, chunks = writer.pickler, writer.chunks
     pickler.reducer_override = rules.reducer(first).reduce  # type: ignore[method-assign]
-    pickler.dump(value)
+    try:
+        pickler.dump(value)
+    except BaseException:
+        writer.drop()
+        raise
     data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     buffers = None
     if writer.buffers:
@@ -118,21 +128,28 @@ def _dump(
 class _Writer:
     """A pickler to be used again: making one costs more than a small object does."""
 
-    __slots__ = ("buffers", "chunks", "large", "pickler", "write")
+    __slots__ = ("buffers", "chunks", "frozen", "large", "pickler", "write")
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
         self.write = self.chunks.append
         self.buffers: list[memoryview] = []
         self.large = 0
+        self.frozen = False
         self.pickler = Pickler(self, 5, buffer_callback=self._keep)
 
     def _keep(self, buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
-        if view.nbytes < self.large or view.readonly:
+        if view.nbytes < self.large or (view.readonly and not self.frozen):
             return True
         self.buffers.append(view)
         return False
+
+    def drop(self) -> None:
+        """Let go of everything, after an error in whose traceback this is."""
+        self.pickler.clear_memo()
+        for view in self.buffers:
+            view.release()
 
 
 _spare: list[_Writer] = []

@@ -8,7 +8,6 @@ sender keeps the memory until the handle has arrived.
 
 from __future__ import annotations
 
-import copyreg
 import errno
 import os
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 
 from garrison import _descriptors, _lending, _os
 from garrison._core import Spot
+from garrison._pickling import register
 from garrison.errors import SharedMemoryGone
 
 __all__ = ["Inherited", "Spot"]
@@ -71,7 +71,7 @@ def _address(spot: Spot) -> tuple[Any, ...]:
     return chunk, length, family, sender, (spot.offset, len(spot), spot.readonly)
 
 
-copyreg.pickle(Spot, _reduce)
+register(Spot, _reduce)
 
 
 class Inherited:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from garrison._pickling import register
 from garrison.memory._handles import Spot
 from garrison.memory._room import allocate
 
@@ -104,12 +105,12 @@ def _class() -> Any:
                 return array
             return array[()] if scalar else array.view(np.ndarray)
 
+        def __init_subclass__(cls, **kwds: Any) -> None:
+            super().__init_subclass__(**kwds)
+            register(cls, _reduce)
+
         def __reduce_ex__(self, protocol: Any) -> Any:
-            spot = self._garrison_spot
-            offset = -1 if spot is None else _address(self) - _address(np.frombuffer(spot, "u1"))
-            if spot is None or not 0 <= offset <= len(spot):
-                return self.view(np.ndarray).__reduce_ex__(protocol)
-            return _place, (spot, offset, self.shape, self.strides, self.dtype)
+            return self.view(np.ndarray).__reduce_ex__(protocol)
 
         def __reduce__(self) -> Any:
             return self.__reduce_ex__(2)
@@ -118,8 +119,23 @@ def _class() -> Any:
             """Return an array of one's own, which is not shared."""
             return np.array(self.view(np.ndarray))
 
+    register(SharedArray, _reduce)
     SharedArray.__qualname__ = "SharedArray"
     return SharedArray
+
+
+def _reduce(array: Any) -> Any:
+    """Reduce an array that is sent: to a handle, if it lies in shared memory."""
+    np = _numpy()
+    spot = array._garrison_spot
+    offset = -1 if spot is None else _address(array) - _address(np.frombuffer(spot, "u1"))
+    if spot is None or not 0 <= offset <= len(spot):
+        return _own, (array.view(np.ndarray),)
+    return _place, (spot, offset, array.shape, array.strides, array.dtype)
+
+
+def _own(array: Any) -> Any:
+    return array
 
 
 def _address(array: Any) -> int:

@@ -1,8 +1,9 @@
 """`RawValue` and `RawArray`: ctypes objects in shared memory, without a lock.
 
 A shared object is an instance of a subclass of its ctypes type, made here. It behaves as its type
-does, but is pickled as a handle. The types themselves stay as they are: ordinary objects of them,
-and those of the standard library's ``sharedctypes``, are pickled as ever.
+does, but is sent to other processes as a handle; any other pickle is a copy. The types themselves
+stay as they are: ordinary objects of them, and those of the standard library's ``sharedctypes``,
+are pickled as ever.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import weakref
 from typing import Any
 
+from garrison._pickling import register
 from garrison.memory._handles import Spot
 from garrison.memory._room import allocate
 
@@ -200,8 +202,12 @@ class Shared:
     _garrison_spot: Spot
     _ordinary: Any
 
+    def __init_subclass__(cls, **kwds: Any) -> None:
+        super().__init_subclass__(**kwds)
+        register(cls, _reduce)
+
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return rebuild, (describe(self._ordinary), self._garrison_spot)
+        return self.__copy__().__reduce_ex__(protocol)
 
     def __repr__(self) -> str:
         # ctypes shows the value of its own types only, not of types made from them.
@@ -255,6 +261,10 @@ def described(description: Described) -> Any:
         element, length = description
         return described(element) * length
     return description
+
+
+def _reduce(shared: Shared) -> tuple[Any, ...]:
+    return rebuild, (describe(shared._ordinary), shared._garrison_spot)
 
 
 def rebuild(description: Described, spot: Spot) -> Any:

@@ -9,8 +9,6 @@ buffers out; a reader rebuilds the object around views of the buffers where they
 from __future__ import annotations
 
 import contextlib
-import copyreg
-import io
 import os
 import pickle
 import struct
@@ -18,6 +16,7 @@ import sys
 from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
+from garrison._pickling import STANDARD, Transferable, assert_transfer, dumps_apart
 from garrison.memory import _handles, _ndarray
 from garrison.memory._handles import Spot
 from garrison.memory._room import allocate
@@ -86,19 +85,13 @@ def share(obj: T) -> Shared[T]:
 def _freeze(obj: object) -> tuple[Spot, list[Spot]]:
     """Write an object down; return where, and where handles inside of it lead to."""
     inner: list[Spot] = []
-    buffers: list[memoryview] = []
-    file = io.BytesIO()
-    pickler = pickle.Pickler(file, 5, buffer_callback=lambda buffer: buffers.append(buffer.raw()))
-    pickler.dispatch_table = _reducers(inner)
+    data, buffers = dumps_apart(obj, STANDARD, 0, _reducers(inner), frozen=True)
     try:
-        pickler.dump(obj)
-        with file.getbuffer() as payload:
-            return _write([payload, *buffers]), inner
+        return _write([memoryview(data), *(buffers or ())]), inner
     finally:
         # A view of a view must not become garbage together with it, as in the traceback of an error
         # in a cycle: CPython's collector clears one under the other.
-        pickler.clear_memo()
-        for view in buffers:
+        for view in buffers or ():
             view.release()
 
 
@@ -146,7 +139,7 @@ def _parts(spot: Spot) -> list[Spot]:
     return [spot.part(offset, length, readonly=True) for offset, length in places]
 
 
-class Shared(Generic[T]):
+class Shared(Transferable, Generic[T]):
     """A handle of an object in shared memory, made by `share`.
 
     The memory is there as long as any process has a handle of it, or a view of what is inside.
@@ -205,6 +198,7 @@ class Shared(Generic[T]):
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        assert_transfer(self)
         return Shared, (self._open(), [])
 
     def __repr__(self) -> str:
@@ -218,12 +212,11 @@ def _reducers(inner: list[Spot]) -> dict[Any, Any]:
     """How to take out every buffer that can be taken out."""
 
     def reduce_spot(spot: Spot) -> Any:
-        inner.append(
-            spot
-        )  # its readers are many: it is kept for them, and their number is not known
+        # Its readers are many: it is kept for them, and their number is not known.
+        inner.append(spot)
         return _handles._visit, _handles._address(spot)
 
-    reducers = {**copyreg.dispatch_table, memoryview: _reduce_view, Spot: reduce_spot}
+    reducers: dict[type, Any] = {memoryview: _reduce_view, Spot: reduce_spot}
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
         reducers |= dict.fromkeys((numpy.ndarray, _ndarray._class()), _reduce_array)

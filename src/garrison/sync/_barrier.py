@@ -8,6 +8,7 @@ from threading import BrokenBarrierError
 from typing import Any
 
 from garrison import _core, _standard
+from garrison._pickling import Transferable, assert_transfer
 from garrison.memory import Spot
 
 __all__ = ["Barrier", "BrokenBarrierError"]
@@ -17,7 +18,7 @@ MOST = 1 << 16
 _theirs: Any = _standard.load("synchronize")
 
 
-class Barrier(_theirs.Barrier):  # type: ignore[misc] # a standard class
+class Barrier(Transferable, _theirs.Barrier):  # type: ignore[misc] # a standard class
     """A point that processes pass together, when all of them have come.
 
     As `multiprocessing.Barrier`. If a process dies while it waits at the barrier, the barrier
@@ -113,6 +114,7 @@ class Barrier(_theirs.Barrier):  # type: ignore[misc] # a standard class
         return self.n_waiting
 
     def __reduce__(self) -> tuple[Any, ...]:
+        assert_transfer(self)
         return _rebuild, (self._spot, self._parties, self._action, self._timeout)
 
     def __repr__(self) -> str:

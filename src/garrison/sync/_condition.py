@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _standard
+from garrison._pickling import Transferable, assert_transfer
 from garrison.memory import Spot
 from garrison.sync._bound import bind
 from garrison.sync._locks import Lock, Mutex, RLock
@@ -32,7 +33,7 @@ def wait_for(
     return result
 
 
-class Condition(_theirs.Condition):  # type: ignore[misc] # a standard class
+class Condition(Transferable, _theirs.Condition):  # type: ignore[misc] # a standard class
     """A lock, and a place to wait until another process has changed what it protects.
 
     As `multiprocessing.Condition`: `wait` lets go of the lock and has it again when it returns, and
@@ -118,6 +119,7 @@ class Condition(_theirs.Condition):  # type: ignore[misc] # a standard class
     _wait_semaphore = _woken_count
 
     def __reduce__(self) -> tuple[Any, ...]:
+        assert_transfer(self)
         return _rebuild, (self._spot, self._lock)
 
     def __repr__(self) -> str:

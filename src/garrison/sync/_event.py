@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _standard
+from garrison._pickling import Transferable, assert_transfer
 from garrison.memory import Spot
 from garrison.sync._bound import bind
 
@@ -14,7 +15,7 @@ SIZE = 4
 _theirs: Any = _standard.load("synchronize")
 
 
-class Event(_theirs.Event):  # type: ignore[misc] # a standard class
+class Event(Transferable, _theirs.Event):  # type: ignore[misc] # a standard class
     """A flag that processes wait for.
 
     As `multiprocessing.Event`. It is one word in shared memory: setting it takes no lock, so that a
@@ -49,6 +50,7 @@ class Event(_theirs.Event):  # type: ignore[misc] # a standard class
         bind(self, Event, is_set=core.is_set, set=core.set, clear=core.clear, wait=core.wait)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        assert_transfer(self)
         return _rebuild, (self._spot,)
 
     def __repr__(self) -> str:

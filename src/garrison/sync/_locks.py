@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from garrison import _core, _standard
+from garrison._pickling import Transferable, assert_transfer
 from garrison.memory import Spot
 from garrison.sync._abandon import MODES
 from garrison.sync._bound import bind
@@ -18,7 +19,7 @@ SIZE = 64
 """Bytes of a lock in shared memory: a cache line of its own."""
 
 
-class Mutex(_theirs.SemLock):  # type: ignore[misc] # a standard class
+class Mutex(Transferable, _theirs.SemLock):  # type: ignore[misc] # a standard class
     """What `Lock` and `RLock` have in common: the core's methods, bound when the lock is made."""
 
     __slots__ = (
@@ -71,6 +72,7 @@ class Mutex(_theirs.SemLock):  # type: ignore[misc] # a standard class
         return self._semlock.abandoned
 
     def __reduce__(self) -> tuple[Any, ...]:
+        assert_transfer(self)
         return _rebuild, (type(self), *self._place)
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any
 
 from garrison import _core, _standard
+from garrison._pickling import Transferable, assert_transfer
 from garrison.memory import _handles as _handles  # noqa: PLC0414 - queues travel as handles
 from garrison.sync._ends import End, Reader, Writer
 from garrison.sync._locks import Lock
@@ -25,7 +26,7 @@ REGION = 1 << 36
 """Address space for one process's big items in one queue; memory only as it is used."""
 
 
-class Ring(_core.Queue):
+class Ring(_core.Queue, Transferable):
     """What all queues have in common: `put` and `get` are the core's."""
 
     def _make(self, maxsize: int) -> None:
@@ -33,6 +34,7 @@ class Ring(_core.Queue):
         self._opid = os.getpid()
 
     def __getstate__(self) -> Any:
+        assert_transfer(self)
         return (self._spot,)
 
     def __setstate__(self, state: Any) -> None:

@@ -7,6 +7,7 @@ import operator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from garrison import _core, _standard
+from garrison._pickling import Transferable, assert_transfer
 from garrison.memory import Spot
 from garrison.sync._bound import bind
 from garrison.sync._graph import remember
@@ -23,7 +24,7 @@ MOST_SIGNED = 1 << 16
 WORD = 4
 
 
-class Semaphore(_theirs.Semaphore):  # type: ignore[misc] # a standard class
+class Semaphore(Transferable, _theirs.Semaphore):  # type: ignore[misc] # a standard class
     """A number of permits that processes take and give.
 
     As `multiprocessing.Semaphore`: whoever releases need not have acquired, so that a semaphore
@@ -79,6 +80,7 @@ class Semaphore(_theirs.Semaphore):  # type: ignore[misc] # a standard class
         bind(self, Semaphore, get_value=core.get_value)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        assert_transfer(self)
         return _rebuild, (type(self), *self._place)
 
 

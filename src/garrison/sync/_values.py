@@ -13,6 +13,7 @@ import weakref
 from typing import Any
 
 from garrison import _core, _standard
+from garrison._pickling import Transferable, assert_transfer
 from garrison.memory import Spot, _raw
 from garrison.memory._room import allocate
 from garrison.sync._locks import SIZE as LOCK_SIZE
@@ -244,6 +245,7 @@ def _is_plain(obj: Any) -> bool:
 
 def _reduce(wrapper: SynchronizedBase) -> tuple[Any, ...]:
     """Say how a wrapper travels: in one piece, if its lock lies with its data."""
+    assert_transfer(wrapper)
     obj, lock = wrapper._obj, wrapper._lock
     if type(lock) is RLock and isinstance(obj, _raw.Shared):
         (whole, *rest), data = lock._place, obj._garrison_spot
@@ -254,7 +256,7 @@ def _reduce(wrapper: SynchronizedBase) -> tuple[Any, ...]:
     return synchronized, (obj, lock)
 
 
-class SynchronizedBase(_core.SynchronizedBase, _theirs.SynchronizedBase):  # type: ignore[misc] # a standard class
+class SynchronizedBase(_core.SynchronizedBase, Transferable, _theirs.SynchronizedBase):  # type: ignore[misc] # a standard class
     """A ctypes object in shared memory, and the lock under which it is used.
 
     ``with`` takes the lock, as do ``acquire`` and ``release``; ``get_obj()`` gives the ctypes

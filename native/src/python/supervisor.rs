@@ -88,6 +88,12 @@ impl Supervisor {
         }
     }
 
+    /// How the worker in this slot has ended, at the end of the pool.
+    fn note_exit(&self, slot: usize, exitcode: i32) {
+        let who = self.table.slot(slot).incarnation.load(Ordering::Relaxed);
+        table::note_exit(self.table.header(), who, exitcode);
+    }
+
     /// The cells that an incarnation has signed for.
     fn held_by(&self, who: u32) -> Vec<u32> {
         self.table.held_by(who).into_iter().map(|(cell, _)| cell).collect()

@@ -16,7 +16,7 @@ import pickle
 import sys
 import time
 from functools import partial
-from multiprocessing.process import current_process
+from multiprocessing.process import BaseProcess, current_process
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
@@ -27,13 +27,13 @@ from garrison.supervisor import Crew, Supervision
 from garrison.supervisor._handle import SLICE
 from garrison.supervisor._identity import shared_counter, uncounted
 from garrison.supervisor._main_module import main_path, preparation_data
+from garrison.supervisor._members import Roster, show
 from garrison.supervisor._recruit import Recruit
 from garrison.supervisor._supervisor import at_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from multiprocessing.context import BaseContext
-    from multiprocessing.process import BaseProcess
 
     from garrison.options import Options
     from garrison.pool._seeds import Seeds
@@ -96,6 +96,8 @@ class Engine:
         me: Any = current_process()
         crew.identity, crew.counter = me._identity, shared_counter()
         self.supervision = Supervision(self.table, crew, fork=fork)
+        kind: Any = context.Process  # type: ignore[attr-defined]
+        self.roster = Roster(self.supervision, kind if isinstance(kind, type) else BaseProcess)
 
     @property
     def waiting(self) -> int:
@@ -110,6 +112,7 @@ class Engine:
     def start(self) -> None:
         """Start the supervisor and the workers."""
         self.supervision.start()
+        show(self.roster)
 
     def _start_args(
         self, start: tuple[Callable[..., object] | None, Iterable[Any]], *, fork: bool

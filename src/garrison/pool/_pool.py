@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sized
 from functools import partial
 from inspect import isgenerator
 from itertools import repeat
+from multiprocessing import util
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from garrison import _os, _standard
@@ -33,6 +34,7 @@ from garrison.supervisor._handle import SLICE
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
     from types import TracebackType
 
 __all__ = ["Pool", "Statistics"]
@@ -391,13 +393,15 @@ class BasePool(TaskMethods, Insides):
         self._state = RUN
         helpers = (self._herald, self._advancer)
         # Before anything is started: whatever interrupts the start, somebody ends it.
-        self._finalizer = weakref.finalize(self, _stop_at_exit, engine, helpers, self._pid)
+        # At the priority of the standard library's pools, before any child is waited for.
+        args = (engine, helpers, self._pid)
+        self._finalizer = util.Finalize(self, _stop_at_exit, args, exitpriority=15)
         try:
             engine.start()
         except BaseException:
             self._state = TERMINATE
             _stop(engine, self._pid)
-            self._finalizer.detach()
+            self._finalizer.cancel()
             raise
 
     @property
@@ -475,7 +479,7 @@ class BasePool(TaskMethods, Insides):
             bar.close()
         # Not the finalizer, which runs once: if an interrupt ends this call, the next must work.
         _stop(self._engine, self._pid)
-        self._finalizer.detach()
+        self._finalizer.cancel()
         self._herald.join()
         self._advancer.join()
 
@@ -506,7 +510,7 @@ class BasePool(TaskMethods, Insides):
         self._advancer.join()
         if self._state == CLOSE:
             _stop(self._engine, self._pid)
-            self._finalizer.detach()
+            self._finalizer.cancel()
 
     def __enter__(self: P) -> P:
         self._check_running()
@@ -551,31 +555,6 @@ def _stop_at_exit(engine: Engine, helpers: tuple[Herald, Advancer], pid: int) ->
         advancer.stop()
         herald.join(FAREWELL)
         advancer.join(FAREWELL)
-
-
-class Worker:
-    """What ``Pool._pool`` shows of a worker: enough for code that looks there."""
-
-    def __init__(self, engine: Engine, slot: int) -> None:
-        self._engine, self._slot = engine, slot
-        self.name = f"{engine.supervision.crew.name}-{slot + 1}"
-
-    @property
-    def pid(self) -> int | None:
-        """The worker's process number at the moment."""
-        return self._engine.table.slot(self._slot)["pid"] or None
-
-    ident = pid
-
-    @property
-    def exitcode(self) -> int | None:
-        """None: a worker that has left is replaced."""
-        return None
-
-    def is_alive(self) -> bool:
-        """Whether there is a process in this place."""
-        info = self._engine.table.slot(self._slot)
-        return bool(info["pid"]) and not info["over"] and self._engine.supervision.alive()
 
 
 class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
@@ -644,8 +623,8 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
         return ctx.Process(*args, **kwds)
 
     @property
-    def _pool(self) -> list[Worker]:
-        return [Worker(self._engine, slot) for slot in range(self._processes)]
+    def _pool(self) -> list[BaseProcess]:
+        return self._engine.roster.all()
 
     def _repopulate_pool(self) -> None:
         """Do nothing: the supervisor replaces workers by itself."""

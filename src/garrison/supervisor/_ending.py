@@ -37,9 +37,10 @@ def end_workers(supervisor: Supervisor, slots: Mapping[int, int], *, forced: boo
         _ask(supervisor, slots)
     for pid in slots:
         _os.kill_quietly(pid, signal.SIGKILL)
-    for pid in slots:
+    for pid, slot in slots.items():
         with contextlib.suppress(ChildProcessError):
-            waitpid(pid, 0)
+            _, status = waitpid(pid, 0)
+            supervisor.words.note_exit(slot, os.waitstatus_to_exitcode(status))
     if busy:
         strays.end(inherited, busy)
     strays.end_daemons([child for slot in slots.values() for child in table.children(slot)])

@@ -106,7 +106,8 @@ def allow_children(note: Callable[[list[int]], None]) -> None:
             if daemon is not None:
                 config["daemon"] = daemon
         if os.getpid() == pid:
-            note([each.pid for each in list(_mp._children) if each.daemon and each.pid])
+            own = list(set.__iter__(_mp._children))
+            note([each.pid for each in own if each.daemon and each.pid])
 
     pid = os.getpid()
     mp_process.BaseProcess.start = start_child  # type: ignore[method-assign,assignment]

@@ -16,6 +16,7 @@ from multiprocessing import process as mp_process
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
+from garrison._processes import wait_gone
 from garrison.supervisor._identity import name_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["Member", "Roster", "show"]
 
 UNKNOWN = 255
-"""The exit code of a worker whose end was too long ago, as the standard library's fork server has."""
+"""The exit code of a worker whose end is forgotten, as the standard library's fork server has it."""
+LOOK = 1.0
+"""Seconds between two looks at the table while a process runs."""
 SLICE = 0.01
 """Seconds between the end of a process and the next look for its exit code."""
 _mp: Any = mp_process
@@ -97,6 +100,9 @@ class _Popen:
             fd = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return _at_its_end()
+        except OSError as error:
+            msg = "the sentinel of a pool's worker needs pidfd_open: Linux 5.3"
+            raise OSError(error.errno, msg) from error
         if self._is_there():
             return fd
         # Somebody else has its number now.
@@ -126,7 +132,7 @@ class _Popen:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return None
-            if _core.poll([self.sentinel], None if left is None else left * 1000):
+            if wait_gone(self.pid, LOOK if left is None else min(LOOK, left)):
                 # The supervisor has yet to hear of it.
                 _core.poll([], SLICE * 1000)
         return self.returncode

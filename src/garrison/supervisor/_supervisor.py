@@ -263,6 +263,10 @@ class Supervisor:
         global _place  # noqa: PLW0603 - one per process, set once
         try:
             _cut_ties(self, supervisor, post.last_words)
+            if carried.method != "spawn":
+                gc.unfreeze()
+            # A spawned worker has nothing of the user's yet, and at its end the collector would
+            # copy every page that it shares with this process.
             _place = (self.table, post.slot, post.who, self.started, post.last_words)
         except BaseException:
             traceback.print_exc()
@@ -544,6 +548,7 @@ def _become_worker(
 ) -> None:
     """Run in a new worker that has a copy of the parent's memory."""
     _cut_ties(supervisor, parent, last_words)
+    gc.unfreeze()
     # Code that asks for its parent means the process which made the pool.
     mine: Any = mp_process
     mine._parent_process = supervisor_parent()
@@ -575,7 +580,6 @@ def _cut_ties(supervisor: Supervisor, parent: int, last_words: int) -> None:
     supervisor.watch.close()
     supervisor.desk.sit_opposite()
     supervisor.channel.close()
-    gc.unfreeze()
 
 
 def supervisor_parent() -> Any:

@@ -1,12 +1,17 @@
-"""The command line: ``garrison COMMAND``, the same as ``python -m garrison COMMAND``."""
+"""The command line: ``garrison COMMAND``, the same as ``python -m garrison COMMAND``.
+
+A command is one of garrison's (``fetch``, ``serve``), or names a program that is run with garrison
+in the place of multiprocessing: ``script.py``, ``-m module``, ``-c code``, each with its arguments.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 
-from garrison import __version__, fetch
-from garrison.cli import _serve
+from garrison import __version__
+from garrison.cli import _program
 
 __all__ = ["main"]
 
@@ -26,6 +31,10 @@ def main(argv: list[str] | None = None) -> int:
     int
         The exit status.
     """
+    given = sys.argv[1:] if argv is None else argv
+    if _program.is_program(given):
+        _program.run(given)
+        return 0
     try:
         arguments = _parser().parse_args(argv)
         command: Callable[[argparse.Namespace], int] = arguments.command
@@ -35,8 +44,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    # Late: a program that is run waits for none of this.
+    from garrison import fetch
+    from garrison.cli import _serve
+
     parser = argparse.ArgumentParser(
-        prog="garrison", description="The multiprocessing that Python should have, as commands."
+        prog="garrison",
+        description="The multiprocessing that Python should have, as commands.",
+        epilog="garrison [-m MODULE | -c CODE | SCRIPT] [ARGUMENT ...] runs a program in which "
+        "multiprocessing is garrison.",
     )
     parser.add_argument("--version", action="version", version=f"garrison {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

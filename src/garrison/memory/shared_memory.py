@@ -395,3 +395,5 @@ def _decode(kind: int, data: bytes) -> Any:
 
 _standard.hide(SharedMemory, "garrison opens and maps memory in its own way")
 _standard.hide(ShareableList, "its items lie in shared memory in another order")
+
+SharedMemory.__module__ = ShareableList.__module__ = "garrison.shared_memory"

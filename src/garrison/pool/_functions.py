@@ -77,12 +77,13 @@ class Known:
         if module in sys.modules and module not in MAINS and self.finds(module):
             self.shared.add(module)
         there = vars(sys.modules[module]) if module in sys.modules else {}
-        found = self.spaces.of(getattr(initializer, "__globals__", there))
+        names = getattr(initializer, "__globals__", there)
+        found = self.spaces.of(names)
         if found is None or (found.key[0] in MAINS and found.key[1] != NONE):
             return None
         if fork:
-            self._track_classes(found.names)
-        return found.key, found.names if fork else None
+            self._track_classes(names)
+        return found.key, names if fork else None
 
     def _track_classes(self, names: dict[str, Any]) -> None:
         """Have forked workers know classes of a namespace again when they come by value."""

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import types
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ class Globals(dict):  # type: ignore[type-arg]
 
     def __init__(self, key: Key, names: dict[str, Any]) -> None:
         super().__init__()
-        self.key, self.names = key, names
+        self.key = key
         # Numbers only: a pool does not keep what the program lets go.
         self._then = {name: id(value) for name, value in names.items()}
 
@@ -53,8 +54,7 @@ class Spaces:
 
     def __init__(self, known: Known) -> None:
         self._known = known
-        # Each dict is kept, so that its identity stays its own.
-        self._found: dict[int, tuple[dict[str, Any], Globals | None]] = {}
+        self._found: dict[int, tuple[Callable[[], Any], Globals | None]] = {}
 
     def of(self, names: dict[str, Any]) -> Globals | None:
         """Return what stands for a namespace, or None: then each function gets a copy of its own.
@@ -62,8 +62,8 @@ class Spaces:
         That is so for lambdas of modules that a worker imports only if it must.
         """
         found = self._found.get(id(names))
-        if found is None:
-            found = self._found[id(names)] = names, self._new(names)
+        if found is None or found[0]() is not names:
+            found = self._found[id(names)] = _reference(names), self._new(names)
         return found[1]
 
     def _new(self, names: dict[str, Any]) -> Globals | None:
@@ -78,6 +78,15 @@ class Spaces:
         if name in self._known.shared and (name in _MAINS or self._known.finds(name)):
             return Globals((name, MODULE, 0), names)
         return None if self._known.finds(name) else Globals((name, NONE, 0), names)
+
+
+def _reference(names: dict[str, Any]) -> Callable[[], Any]:
+    """Refer to a namespace without keeping its module: what it holds is to end with the program."""
+    module = sys.modules.get(names.get("__name__") or "")
+    if module is None or vars(module) is not names:
+        return lambda: names
+    weak = weakref.ref(module)
+    return lambda: vars(alive) if (alive := weak()) is not None else None
 
 
 class Bundle:

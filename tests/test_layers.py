@@ -24,7 +24,7 @@ LAYERS = [
     "_core | _lazy | _standard",
     f"errors | {' | '.join(STANDARD)}",
     "options | _os | _pickling",
-    "_lending | _processes",
+    "_byte_locks | _lending | _processes",
     "_descriptors",
     "memory",
     "sync | supervisor",

@@ -11,7 +11,6 @@ import errno
 import functools
 import math
 import os
-import struct
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -272,37 +271,15 @@ def region_size(processes: int) -> int:
 
 @functools.cache
 def host() -> str:
-    """Tell this machine, since it was started, from every other."""
+    """Tell this machine, since it was started, from every other; empty without ``/proc``."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return os.uname().nodename
+    return ""
 
 
-def lock_byte(fd: int, byte: int) -> bool:
-    """Lock a byte for an open file description: as long as any descriptor of it is open."""
-    import fcntl
-
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
-def unlock_byte(fd: int, byte: int) -> None:
-    """Unlock a byte for an open file description."""
-    import fcntl
-
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0))
-
-
-def is_byte_locked(fd: int, byte: int, *, to_the_end: bool = False) -> bool:
-    """Whether another open file description has locked a byte, or any from there to the end."""
-    import fcntl
-
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 0 if to_the_end else 1, 0)
-    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked)
-    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+def may_be_here(other: str) -> bool:
+    """Whether what another process has as `host` may be this machine."""
+    return not other or not host() or other == host()
 
 
 Mark = tuple[int, int]
@@ -336,10 +313,6 @@ def _open_files(folder: str) -> dict[tuple[int, ...], int]:
                 status = Path(folder, name).stat()
                 found[status.st_dev, status.st_ino] = int(name)
     return found
-
-
-_FLOCK = struct.Struct("hhqqi4x")
-"""``struct flock``: kind, from where, start, length, process."""
 
 
 # --- Shared memory that has names: files in a folder that is memory ------------------------------

@@ -207,7 +207,7 @@ class Client:
         if pid == os.getpid() and not (ring is not None and ring.closed):
             return ring
         _ = self.name
-        near = isinstance(self.address, str) and self._server[1] == _os.host()
+        near = isinstance(self.address, str) and _os.may_be_here(self._server[1])
         ring = CallRing(self, self._server[0]) if near else None
         if ring is not None:
             self._rings.add(ring)

@@ -137,7 +137,7 @@ _OUR_OWN = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
     pid, fd, family_fd, host, address = sender
-    if host != _os.host():
+    if not _os.may_be_here(host):
         msg = (
             "this handle was made on another machine, whose memory cannot be had here; send a copy"
         )

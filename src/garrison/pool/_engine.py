@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from garrison import _core, _os
 from garrison.errors import PoolTerminated, SharedMemoryFull, TaskTimeout, WorkerDied
 from garrison.memory import _room
-from garrison.pool import _functions, _portrait, _wire, _worker
+from garrison.pool import _beforehand, _functions, _portrait, _wire, _worker
 from garrison.supervisor import Crew, Supervision
 from garrison.supervisor._handle import SLICE
 from garrison.supervisor._identity import shared_counter, uncounted
@@ -93,6 +93,8 @@ class Engine:
             process = partial(_daemonic, make, target=at_work, args=(_worker.work, args))
             recruit = Recruit(method, process, self.registry.dumps_at_start, preparation_data)
             crew = Crew(processes, recruit, _worker.work, (), name, **_preload(method))
+        if start[0] is not None:
+            crew.preload += _beforehand.modules()
         me: Any = current_process()
         crew.identity, crew.counter = me._identity, shared_counter()
         self.supervision = Supervision(self.table, crew, fork=fork)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from garrison import _os
-from garrison._core import ContainerGone, Descriptor, Store, StoreBusy, encode_key
+from garrison._byte_locks import ByteLocks
+from garrison._core import ContainerGone, Store, StoreBusy, encode_key
 from garrison.store._codec import Codec
 from garrison.store._create import FACES, make
 from garrison.store._places import Files, Folder, Tenancy
@@ -77,33 +78,33 @@ class Home:
 
     # -- who looks at what ------------------------------------------------------------------------
 
-    def _sign(self) -> tuple[Descriptor, int]:
+    def _sign(self) -> tuple[ByteLocks, int]:
         """Lock a byte that nobody else has, as long as this process lives: its signature."""
         self._files.recover()
-        witness = Descriptor(self._files.holders.reopen())
+        witness = ByteLocks.of(self._files.holders)
         while True:
             owner = secrets.randbits(62) | 1
-            if _os.lock_byte(witness.fileno(), owner):
+            if witness.lock(owner):
                 return witness, owner
 
     def sign_for_guest(self) -> int:
         """Return a signature for a session of the server in this process."""
         while True:
             owner = secrets.randbits(62) | 1
-            if owner not in self._guests and _os.lock_byte(self._witness.fileno(), owner):
+            if owner not in self._guests and self._witness.lock(owner):
                 self._guests.add(owner)
                 return owner
 
     def forget_guest(self, owner: int) -> None:
         """Unlock the byte of a session that is over."""
         self._guests.discard(owner)
-        _os.unlock_byte(self._witness.fileno(), owner)
+        self._witness.unlock(owner)
 
     def is_alive(self, owner: int) -> bool:
         """Whether the process or the guest that signs so still lives; asked by the server."""
         # One's own locks are not seen.
         ours = owner == self._owner or owner in self._guests
-        return ours or _os.is_byte_locked(self._witness.fileno(), owner)
+        return ours or self._witness.is_locked(owner)
 
     def _after_fork(self) -> None:
         """Sign for what was inherited: the parent may let go of it at any moment.
@@ -223,7 +224,7 @@ def _opened(
     try:
         if shared is not None or isinstance(files, Files):
             return Home(uuid, files, shared or fresh(), settings)
-        with Meeting(files.path, files.holders) as meeting:
+        with Meeting(files.path) as meeting:
             met = meeting.find() or fresh()
             home = Home(uuid, files, met, settings)
             meeting.leave_note(met)

@@ -8,6 +8,7 @@ from multiprocessing import context
 from typing import TYPE_CHECKING, Any
 
 from garrison import _descriptors, _lending, _os
+from garrison._byte_locks import ByteLocks
 from garrison._core import Descriptor, StoreBusy, memory_file
 from garrison.errors import SharedMemoryGone
 from garrison.memory._handles import Inherited
@@ -74,7 +75,7 @@ Sender = tuple[int, tuple[int, ...], str]
 def _foreign(
     note: Note, sender: Sender, marks: tuple[_os.Mark, ...], host: str
 ) -> tuple[Files, Shared]:
-    if host != _os.host():
+    if not _os.may_be_here(host):
         msg = "this container lies on another machine; reach it through its manager's address"
         raise SharedMemoryGone(msg)
     files = _open_in_any(sender, marks)
@@ -164,10 +165,10 @@ class Tenancy:
     """
 
     def __init__(self, path: str) -> None:
-        self._file: Descriptor | None = _holders(path)
+        self._locks: ByteLocks | None = ByteLocks(_holders(path))
         # Signatures are odd, so this byte is nobody's.
-        if not _os.lock_byte(self._file.fileno(), 0):
-            who = os.pread(self._file.fileno(), SAYING, 0).decode(errors="replace").strip("\0 ")
+        if not self._locks.lock(0):
+            who = os.pread(self._locks.fileno(), SAYING, 0).decode(errors="replace").strip("\0 ")
             self.close()
             raise StoreBusy(
                 f"{path} is served by {who or 'another process'}: connect to that (garrison."
@@ -179,20 +180,20 @@ class Tenancy:
         """Tell others who has it."""
         os.pwrite(self._open().fileno(), who.encode()[:SAYING].ljust(SAYING), 0)
 
-    def _open(self) -> Descriptor:
-        if self._file is None:
+    def _open(self) -> ByteLocks:
+        if self._locks is None:
             msg = "this folder is not served any more"
             raise ValueError(msg)
-        return self._file
+        return self._locks
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _passed_on, (Inherited(self._open().fileno()),)
 
     def close(self) -> None:
         """Let go of it, in this process."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        locks, self._locks = self._locks, None
+        if locks is not None:
+            locks.close()
 
     def __del__(self) -> None:
         self.close()
@@ -200,5 +201,7 @@ class Tenancy:
 
 def _passed_on(duplicate: Any) -> Tenancy:
     tenancy = Tenancy.__new__(Tenancy)
-    tenancy._file = Descriptor(duplicate.detach())
+    tenancy._locks = ByteLocks(Descriptor(duplicate.detach()))
+    # It has come with the description, or is this process's to take.
+    tenancy._locks.lock(0)
     return tenancy

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from garrison import _os
+from garrison._byte_locks import ByteLocks
 from garrison._core import Descriptor, StoreBusy
 from garrison.errors import SharedMemoryGone
 from garrison.memory import Spot
@@ -88,6 +89,10 @@ DYING = 5.0
 """Seconds that a process which was killed may take to let go of everything."""
 
 
+_kept: list[ByteLocks] = []
+"""Files that must not be closed, since this process would lose its locks on others' behalf."""
+
+
 class Meeting:
     """The notes in a folder; a context in which nobody else opens it.
 
@@ -95,22 +100,25 @@ class Meeting:
     ----------
     path : str
         The folder.
-    holders : Descriptor
-        The file in which everybody who has it open has locked a byte.
     """
 
-    def __init__(self, path: str, holders: Descriptor) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
         self._notes = Path(path, "notes")
-        self._holders = holders
 
     def __enter__(self) -> Meeting:
-        self._fd = self._holders.reopen()
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self._locks = ByteLocks(
+            Descriptor(os.open(f"{self._path}/holders", os.O_RDWR | os.O_CLOEXEC))
+        )
+        fcntl.flock(self._locks.fileno(), fcntl.LOCK_EX)
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        fcntl.flock(self._locks.fileno(), fcntl.LOCK_UN)
+        if self._locks.end_with_any_descriptor:
+            _kept.append(self._locks)
+        else:
+            self._locks.close()
 
     def find(self) -> Shared | None:
         """Return what others share; nothing if there are no others.
@@ -121,7 +129,7 @@ class Meeting:
             If they cannot be reached.
         """
         end = time.monotonic() + DYING
-        while _os.is_byte_locked(self._fd, 1, to_the_end=True):
+        while self._locks.is_locked(1, to_the_end=True):
             for shared in self._reachable():
                 return shared
             if time.monotonic() > end:
@@ -157,7 +165,7 @@ class Meeting:
                 yield found(note)
 
     def _who(self) -> str:
-        pids = [pid for pid, _ in _os.who_has_open([_os.mark(self._fd)])]
+        pids = [pid for pid, _ in _os.who_has_open([_os.mark(self._locks.fileno())])]
         return f"process {', '.join(map(str, pids))}," if pids else "a process"
 
 

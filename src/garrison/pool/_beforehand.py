@@ -1,0 +1,22 @@
+"""What workers have imported before an initializer runs.
+
+It may change the root or the user, and then nothing can be imported any more.
+"""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["modules"]
+
+_ALWAYS = ("cloudpickle", "fcntl", "garrison.pool._by_value", "linecache", "resource", "traceback")
+_OF_SYNC = ("garrison.sync._graph", "garrison.sync._items", "queue")
+"""Loaded by their names when something is waited for, or does not fit."""
+_NEVER = ("garrison.cli", "garrison.fetch")
+
+
+def modules() -> tuple[str, ...]:
+    """Return what a worker may need: for functions by value, and of garrison what is used here."""
+    used = [name for name in sys.modules if name.startswith("garrison.")]
+    late = _OF_SYNC if "garrison.sync" in used else ()
+    return (*_ALWAYS, *(name for name in used if not name.startswith(_NEVER)), *late)

@@ -148,6 +148,7 @@ class _Writer:
     def drop(self) -> None:
         """Let go of everything, after an error in whose traceback this is."""
         self.pickler.clear_memo()
+        del self.pickler.reducer_override, self.chunks[:]
         for view in self.buffers:
             view.release()
 

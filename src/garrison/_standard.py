@@ -175,6 +175,20 @@ def hide(cls: type, why: str, keep: Iterable[str] = ()) -> None:
             hidden.__set_name__(cls, name)
             setattr(cls, name, hidden)
 
+    denying: Any = cls
+    denying.__dir__ = _visible
+
+
+def _visible(instance: object) -> list[str]:
+    """List what can be had: a manager looks there for the methods to expose."""
+    hidden = {
+        name
+        for each in type(instance).__mro__
+        for name, value in vars(each).items()
+        if isinstance(value, _Without)
+    }
+    return [name for name in object.__dir__(instance) if name not in hidden]
+
 
 def current_context() -> Any:
     """Return garrison's context of the current start method."""

@@ -1,8 +1,9 @@
-//! LMDB opens its files by name alone; the linker has it ask `store::lmdb::files` instead.
+//! LMDB opens its files by name alone, and cuts them to the length of its map; the linker has it ask
+//! `store::lmdb::files` instead.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    for name in ["open", "open64"] {
+    for name in ["open", "open64", "ftruncate", "ftruncate64"] {
         println!("cargo:rustc-link-arg=-Wl,--wrap={name}");
     }
 }

@@ -8,6 +8,7 @@
 //! process and for however long, finds that object and nothing else; the kernel frees the chunk
 //! with its last user. Large objects have a chunk to themselves.
 
+use crate::region::Region;
 use crate::registry::{random_id, Id, Registry};
 use crate::segment::{generation, Mapping, Segment, PAGE};
 use std::collections::HashMap;
@@ -32,6 +33,8 @@ struct HeaderShared {
     /// have arrived is kept by its sender.
     exports: AtomicU64,
     imports: AtomicU64,
+    /// How much of it its users map at once; 0: all.
+    mapped: AtomicU64,
 }
 
 const _: () = assert!(size_of::<HeaderShared>() == LINE);
@@ -43,6 +46,7 @@ pub struct Chunk {
     pub id: Id,
     segment: Arc<Segment>,
     map: Arc<Mapping>,
+    len: usize,
 }
 
 static KNOWN: Mutex<Option<HashMap<Id, Weak<Chunk>>>> = Mutex::new(None);
@@ -52,14 +56,15 @@ static CURRENT: Mutex<Option<(Arc<Chunk>, usize, u64)>> = Mutex::new(None);
 static UNDER_WAY: Mutex<Vec<(Arc<Chunk>, u64)>> = Mutex::new(Vec::new());
 
 impl Chunk {
-    fn create(len: usize) -> Result<Arc<Self>> {
+    fn create(len: usize, mapped: usize) -> Result<Arc<Self>> {
         let registry = Registry::home()?;
         let segment = Segment::create(len, 0)?;
         segment.reserve_control(0, PAGE)?;
-        let map = segment.map_control()?;
+        let map = segment.map_range(0, mapped, false)?;
         let id = random_id()?;
-        let chunk = Arc::new(Self { registry, id, segment, map });
+        let chunk = Arc::new(Self { registry, id, segment, map, len });
         let head = chunk.head();
+        head.mapped.store(if mapped == len { 0 } else { mapped as u64 }, Ordering::Relaxed);
         head.id.iter().zip(id).for_each(|(word, half)| word.store(half, Ordering::Relaxed));
         let family = chunk.registry.id;
         head.family.iter().zip(family).for_each(|(word, half)| word.store(half, Ordering::Relaxed));
@@ -91,8 +96,8 @@ impl Chunk {
             return Err(wrong());
         }
         let segment = Segment::attach_sealed(fd, len)?;
-        let map = segment.map_control()?;
-        let chunk = Arc::new(Self { registry, id, segment, map });
+        let map = Self::map(&segment, len)?;
+        let chunk = Arc::new(Self { registry, id, segment, map, len });
         let head = chunk.head();
         let written =
             |words: &[AtomicU64; 2]| [0, 1].map(|half| words[half].load(Ordering::Relaxed));
@@ -104,6 +109,20 @@ impl Chunk {
         }
         chunk.remember();
         Ok(chunk)
+    }
+
+    /// As much of it as its users map at once.
+    fn map(segment: &Arc<Segment>, len: usize) -> Result<Arc<Mapping>> {
+        let first = segment.map_range(0, len.min(SHARED), false)?;
+        // SAFETY: the header lies there, in whatever file this is.
+        let head: &HeaderShared = unsafe { &*first.at(0, LINE).cast() };
+        let mapped = head.mapped.load(Ordering::Relaxed) as usize;
+        let mapped = if mapped == 0 || mapped > len { len } else { mapped };
+        if mapped <= first.len() {
+            return Ok(first);
+        }
+        drop(first);
+        segment.map_range(0, mapped, false)
     }
 
     fn head(&self) -> &HeaderShared {
@@ -121,7 +140,7 @@ impl Chunk {
     }
 
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.len
     }
 
     pub fn is_empty(&self) -> bool {
@@ -131,6 +150,11 @@ impl Chunk {
     /// Another part of the file, beyond what all its users map.
     pub fn map_range(&self, offset: u64, len: usize, private: bool) -> Result<Arc<Mapping>> {
         self.segment.map_range(offset, len, private)
+    }
+
+    /// A part of the file that belongs to one process.
+    pub fn region(&self, offset: u64, len: usize, private: bool) -> Arc<Region> {
+        Region::new(&self.segment, offset, len, private)
     }
 
     pub fn punch_range(&self, offset: u64, len: usize) -> Result<()> {
@@ -229,7 +253,7 @@ impl Spot {
         if room > SMALL {
             let all = room.checked_add(LINE).and_then(|all| all.checked_next_multiple_of(PAGE));
             let all = all.filter(|&all| all < isize::MAX as usize).ok_or_else(full)?;
-            let chunk = Chunk::create(all)?;
+            let chunk = Chunk::create(all, all)?;
             at_length(&|| chunk.segment.reserve_control(0, all))?;
             crate::crash::reach("chunk.reserved");
             return Ok(Self { chunk, offset: LINE, len });
@@ -239,7 +263,7 @@ impl Spot {
             Some((chunk, used, of)) if *of == generation() && used + room <= SHARED
                 && chunk.segment.is_open());
         if !fits {
-            *current = Some((Chunk::create(SHARED)?, LINE, generation()));
+            *current = Some((Chunk::create(SHARED, SHARED)?, LINE, generation()));
         }
         let (chunk, used, _) = current.as_mut().expect("there is one now");
         let offset = *used;
@@ -254,9 +278,10 @@ impl Spot {
         Ok(Self { chunk: chunk.clone(), offset, len })
     }
 
-    /// The same in a chunk of its own, of which only so many bytes have memory yet.
-    pub fn allocate_sparse(len: usize, reserved: usize) -> Result<Self> {
-        let spot = Self { chunk: Chunk::create(LINE + len)?, offset: LINE, len };
+    /// The same in a chunk of its own, of which only so many bytes have memory yet, and its users
+    /// map a part; both are counted from the chunk's beginning.
+    pub fn allocate_sparse(len: usize, reserved: usize, mapped: usize) -> Result<Self> {
+        let spot = Self { chunk: Chunk::create(LINE + len, mapped)?, offset: LINE, len };
         spot.reserve(0, reserved)?;
         crate::crash::reach("chunk.reserved");
         Ok(spot)

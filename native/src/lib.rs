@@ -27,6 +27,8 @@ pub mod heap;
 #[cfg(not(loom))]
 pub mod identity;
 #[cfg(not(loom))]
+pub mod region;
+#[cfg(not(loom))]
 pub mod registry;
 #[cfg(not(loom))]
 pub mod segment;
@@ -38,6 +40,8 @@ pub mod table;
 pub mod vault;
 #[cfg(not(loom))]
 pub mod waits;
+#[cfg(not(loom))]
+pub mod windows;
 #[cfg(not(loom))]
 pub mod wire;
 

@@ -109,18 +109,33 @@ impl Default for RingShared {
     }
 }
 
-/// A ring and its entries, as one process sees them.
-#[derive(Clone, Copy)]
-pub struct Ring<'a> {
-    pub number: u32,
-    pub shared: &'a RingShared,
-    /// A power of two many.
-    pub entries: &'a [AtomicU32],
+/// Where a ring's entries lie: a power of two many.
+pub trait Entries: Copy {
+    fn count(&self) -> u64;
+    fn entry(&self, index: u64) -> &AtomicU32;
 }
 
-impl Ring<'_> {
-    fn entry(&self, place: u64) -> &AtomicU32 {
-        &self.entries[(place & (self.entries.len() as u64 - 1)) as usize]
+impl Entries for &[AtomicU32] {
+    fn count(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn entry(&self, index: u64) -> &AtomicU32 {
+        &self[index as usize]
+    }
+}
+
+/// A ring and its entries, as one process sees them.
+#[derive(Clone, Copy)]
+pub struct Ring<'a, E: Entries = &'a [AtomicU32]> {
+    pub number: u32,
+    pub shared: &'a RingShared,
+    pub entries: E,
+}
+
+impl<E: Entries> Ring<'_, E> {
+    pub fn entry(&self, place: u64) -> &AtomicU32 {
+        self.entries.entry(place & (self.entries.count() - 1))
     }
 
     /// For the producer, before it pushes: is there a free entry, or one that can be had by helping
@@ -128,7 +143,7 @@ impl Ring<'_> {
     pub fn has_room<'s>(&self, state_of: impl Fn(u32) -> &'s AtomicU64) -> bool {
         let tail = self.shared.tail.load(Ordering::Relaxed);
         let mut place = self.shared.head.load(Ordering::Acquire);
-        while tail - place >= self.entries.len() as u64 {
+        while tail - place >= self.entries.count() {
             let cell = self.entry(place).load(Ordering::Relaxed);
             if peek(state_of(cell)).waits_at(self.number, place as u32) {
                 return false;

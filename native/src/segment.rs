@@ -12,6 +12,7 @@
 
 use crate::anonymous::{advise, anonymous_file, is_private_memory, without_fallocate};
 use crate::descriptor::{duplicate, Descriptor};
+use crate::region::Region;
 use std::io::{Error, Result};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -150,6 +151,11 @@ impl Segment {
     }
 
     /// Make `len` bytes from `offset` on really there, or say that the memory is full.
+    pub fn reserve_range(&self, offset: u64, len: usize) -> Result<()> {
+        self.fallocate(0, offset, len)
+    }
+
+    /// The same in the control part.
     pub fn reserve_control(&self, offset: usize, len: usize) -> Result<()> {
         self.fallocate(0, offset as u64, len)
     }
@@ -197,14 +203,15 @@ impl Segment {
         Mapping::new(self, offset, len, sharing)
     }
 
-    pub fn map_region(self: &Arc<Self>, region: u32) -> Result<Arc<Mapping>> {
-        Mapping::new(self, self.region_offset(region)?, self.region_len, libc::MAP_SHARED)
+    /// A region as its owner sees it.
+    pub fn own_region(self: &Arc<Self>, region: u32) -> Result<Arc<Region>> {
+        Ok(Region::new(self, self.region_offset(region)?, self.region_len, false))
     }
 
-    /// A region as one's own: what is written there is seen by nobody else, and after a fork by
-    /// one side only.
-    pub fn map_region_privately(self: &Arc<Self>, region: u32) -> Result<Arc<Mapping>> {
-        Mapping::new(self, self.region_offset(region)?, self.region_len, libc::MAP_PRIVATE)
+    /// Another's region: what is written into its large blocks is seen by nobody else, and after a
+    /// fork by one side only.
+    pub fn others_region(self: &Arc<Self>, region: u32) -> Result<Arc<Region>> {
+        Ok(Region::new(self, self.region_offset(region)?, self.region_len, true))
     }
 }
 
@@ -336,24 +343,26 @@ mod tests {
     fn what_one_mapping_writes_another_reads() {
         let one = segment();
         let two = Segment::attach(one.fd(), PAGE, 1 << 30).expect("attached");
-        let (a, b) = (one.map_region(3).expect("map"), two.map_region(3).expect("map"));
+        let (a, b) =
+            (one.own_region(3).expect("a region"), two.others_region(3).expect("a region"));
         a.reserve(0, PAGE).expect("room");
+        let (a, b) = (a.small(100, 1).expect("mapped"), b.small(100, 1).expect("mapped"));
         // SAFETY: both lie inside of reserved pages.
         unsafe {
-            *a.at(100, 1) = 42;
-            assert_eq!(*b.at(100, 1), 42);
+            *a.at(0, 1) = 42;
+            assert_eq!(*b.at(0, 1), 42);
         }
     }
 
     #[test]
     fn a_punched_region_reads_as_zero() {
         let segment = segment();
-        let map = segment.map_region(0).expect("map");
+        let span = segment.own_region(0).expect("a region").small(5, 1).expect("mapped");
         // SAFETY: inside of the mapping; a memfd hole reads as zero.
         unsafe {
-            *map.at(5, 1) = 7;
+            *span.at(0, 1) = 7;
             segment.punch_region(0).expect("punched");
-            assert_eq!(*map.at(5, 1), 0);
+            assert_eq!(*span.at(0, 1), 0);
         }
     }
 
@@ -378,9 +387,9 @@ mod tests {
     #[test]
     fn what_was_written_privately_is_forgotten_and_what_was_only_read_stays() {
         let segment = segment();
-        let shared = segment.map_region(0).expect("map");
-        let private = segment.map_region_privately(0).expect("map");
-        shared.reserve(0, 4 * PAGE).expect("room");
+        let shared = segment.map_range(0, 4 * PAGE, false).expect("map");
+        let private = segment.map_range(0, 4 * PAGE, true).expect("map");
+        segment.reserve_range(0, 4 * PAGE).expect("room");
         // SAFETY: inside of reserved pages.
         unsafe {
             assert_eq!(*private.at(2 * PAGE, 1), 0);

@@ -3,18 +3,21 @@
 //! ```text
 //! | HeaderShared | SlotShared × slots | entries of ring 0 | of ring 1 | CellShared × CAPACITY |
 //! ```
-//! Offsets and counts only, no pointers: every process maps it where it likes.
+//! Offsets and counts only, no pointers: every process maps it where it likes. Header and slots are
+//! mapped at once, entries and cells window by window, as they are used.
 
 use crate::futex;
 use crate::protocol::{
-    peek, AtomicU32, AtomicU64, BellShared, Ordering, Ring, RingShared, State, CLAIMED, MAIN, RETRY,
+    peek, AtomicU32, AtomicU64, BellShared, Entries, Ordering, Ring, RingShared, State, CLAIMED,
+    MAIN, RETRY,
 };
 use crate::segment::{Mapping, Segment, PAGE};
+use crate::windows::Windows;
 use std::io::{Error, Result};
 use std::sync::Arc;
 
 /// Tasks that can be in flight. Only what is used is ever backed by memory.
-pub const CAPACITY: usize = 1 << 20;
+pub const CAPACITY: usize = 1 << 22;
 /// A pickled call of a small function fits; so does its result.
 pub const INLINE: usize = 96;
 pub const RESULT_INLINE: usize = 144;
@@ -24,6 +27,9 @@ pub const EXITS: usize = 256;
 pub const CHILDREN: usize = 16;
 /// Cells are reserved in groups, so that a submit rarely makes a system call.
 const RESERVE: usize = 1 << 8;
+/// Cells, and entries of a ring, that are mapped together.
+const CELLS: usize = 1 << 10;
+const ENTRIES: usize = 1 << 16;
 
 /// What the pool as a whole is told. One writer for each word, in brackets.
 #[repr(C, align(128))]
@@ -203,6 +209,26 @@ pub struct Table {
     slots_at: usize,
     rings_at: usize,
     cells_at: usize,
+    rings: [Windows; 2],
+    cells: Windows,
+}
+
+/// The entries of one ring.
+#[derive(Debug, Clone, Copy)]
+pub struct RingEntries<'a>(&'a Windows);
+
+impl Entries for RingEntries<'_> {
+    #[inline]
+    fn count(&self) -> u64 {
+        CAPACITY as u64
+    }
+
+    #[inline]
+    fn entry(&self, index: u64) -> &AtomicU32 {
+        let at = index as usize * size_of::<AtomicU32>();
+        // SAFETY: inside of a window, aligned; atomics may be shared.
+        unsafe { &*self.0.at(at, size_of::<AtomicU32>()).cast() }
+    }
 }
 
 fn layout(slots: usize) -> (usize, usize, usize, usize) {
@@ -232,13 +258,46 @@ impl Table {
 
     fn over(segment: Arc<Segment>, slots: usize) -> Result<Self> {
         let (slots_at, rings_at, cells_at, _) = layout(slots);
-        let control = segment.map_control()?;
-        Ok(Self { segment, control, slots, slots_at, rings_at, cells_at })
+        let control = segment.map_range(0, rings_at, false)?;
+        let entry = size_of::<AtomicU32>();
+        let rings = [MAIN, RETRY].map(|ring| {
+            let at = rings_at + ring as usize * CAPACITY * entry;
+            Windows::new(&segment, at, ENTRIES * entry, CAPACITY / ENTRIES)
+        });
+        let size = CELLS * size_of::<CellShared>();
+        let cells = Windows::new(&segment, cells_at, size, CAPACITY / CELLS);
+        Ok(Self { segment, control, slots, slots_at, rings_at, cells_at, rings, cells })
+    }
+
+    /// Map what the first tasks need, as long as there is address space: a limit may come later.
+    pub fn warm(&self) -> Result<()> {
+        self.rings[MAIN as usize].ensure(0)?;
+        self.rings[RETRY as usize].ensure(0)?;
+        self.cells.ensure(0)
+    }
+
+    /// See to it that this process can look at a cell.
+    #[inline]
+    pub fn ensure_cell(&self, number: u32) -> Result<()> {
+        self.cells.ensure(number as usize * size_of::<CellShared>())
+    }
+
+    /// The same for all that were ever used.
+    pub fn ensure_cells(&self) -> Result<u32> {
+        let cells = self.header().cells.load(Ordering::Acquire);
+        (0..cells).step_by(CELLS).try_for_each(|number| self.ensure_cell(number))?;
+        Ok(cells)
+    }
+
+    fn ensure_entry(&self, ring: u32, place: u64) -> Result<()> {
+        let index = place as usize & (CAPACITY - 1);
+        self.rings[ring as usize].ensure(index * size_of::<AtomicU32>())
     }
 
     /// Have memory behind cells `first..` (a group of them) before any is used.
     pub fn reserve_cells(&self, first: usize) -> Result<usize> {
         let count = RESERVE.min(CAPACITY - first);
+        self.ensure_cell(first as u32)?;
         let at = self.cells_at + first * size_of::<CellShared>();
         self.segment.reserve_control(at, count * size_of::<CellShared>())?;
         Ok(count)
@@ -265,8 +324,7 @@ impl Table {
 
     pub fn cell_ptr(&self, number: u32) -> *mut CellShared {
         assert!((number as usize) < CAPACITY, "no such cell");
-        let at = self.cells_at + number as usize * size_of::<CellShared>();
-        self.control.at(at, size_of::<CellShared>()).cast()
+        self.cells.at(number as usize * size_of::<CellShared>(), size_of::<CellShared>()).cast()
     }
 
     pub fn cell(&self, number: u32) -> &CellShared {
@@ -274,11 +332,8 @@ impl Table {
         unsafe { &*self.cell_ptr(number) }
     }
 
-    pub fn ring(&self, number: u32) -> Ring<'_> {
-        let at = self.rings_at + number as usize * CAPACITY * size_of::<u32>();
-        let first = self.control.at(at, CAPACITY * size_of::<u32>());
-        // SAFETY: as above; atomics may be shared.
-        let entries = unsafe { std::slice::from_raw_parts(first.cast::<AtomicU32>(), CAPACITY) };
+    pub fn ring(&self, number: u32) -> Ring<'_, RingEntries<'_>> {
+        let entries = RingEntries(&self.rings[number as usize]);
         Ring { number, shared: &self.header().rings[number as usize], entries }
     }
 
@@ -293,15 +348,34 @@ impl Table {
     }
 
     /// What was requeued goes first: it has waited longest.
-    pub fn claim(&self, who: u32) -> Option<(u32, State)> {
+    pub fn claim(&self, who: u32) -> Result<Option<(u32, State)>> {
         let state_of = |cell| &self.cell(cell).state;
-        let found = self.ring(RETRY).claim(who, state_of);
-        found.or_else(|| self.ring(MAIN).claim(who, state_of))
+        for number in [RETRY, MAIN] {
+            let ring = self.ring(number);
+            if !ring.shared.is_empty() {
+                self.ensure_next(number)?;
+                if let Some(claim) = ring.claim(who, state_of) {
+                    return Ok(Some(claim));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// See to it that this process can look at the next task of a ring.
+    #[inline]
+    fn ensure_next(&self, number: u32) -> Result<()> {
+        let ring = self.ring(number);
+        let head = ring.shared.head.load(Ordering::Acquire);
+        self.ensure_entry(number, head)?;
+        self.ensure_cell(ring.entry(head).load(Ordering::Relaxed))
     }
 
     /// Make `cell` ready in a ring and see to it that somebody takes it.
     pub fn publish(&self, ring: u32, cell: u32) -> Result<()> {
         let ring = self.ring(ring);
+        self.ensure_entry(ring.number, ring.shared.tail.load(Ordering::Relaxed))?;
+        self.ensure_cell(cell)?;
         if !ring.has_room(|cell| &self.cell(cell).state) {
             return Err(Error::from_raw_os_error(libc::ENOSPC));
         }
@@ -352,17 +426,14 @@ impl Table {
     }
 
     /// Cells signed for by `who`.
-    pub fn held_by(&self, who: u32) -> Vec<(u32, State)> {
-        let cells = self.header().cells.load(Ordering::Acquire);
-        (0..cells)
-            .map(|cell| (cell, peek(&self.cell(cell).state)))
-            .filter(|(_, state)| state.tag == CLAIMED && state.who == who)
-            .collect()
+    pub fn held_by(&self, who: u32) -> Result<Vec<(u32, State)>> {
+        let states = (0..self.ensure_cells()?).map(|cell| (cell, peek(&self.cell(cell).state)));
+        Ok(states.filter(|(_, state)| state.tag == CLAIMED && state.who == who).collect())
     }
 
     /// What a dead supervisor left: cells held by nobody who lives, and ready ones in no ring.
-    pub fn stranded(&self) -> (Vec<(u32, State)>, Vec<u32>) {
-        let cells = self.header().cells.load(Ordering::Acquire);
+    pub fn stranded(&self) -> Result<(Vec<(u32, State)>, Vec<u32>)> {
+        let cells = self.ensure_cells()?;
         let (mut held, mut forgotten) = (Vec::new(), Vec::new());
         for cell in 0..cells {
             let state = peek(&self.cell(cell).state);
@@ -372,7 +443,7 @@ impl Table {
                 forgotten.push(cell);
             }
         }
-        (held, forgotten)
+        Ok((held, forgotten))
     }
 }
 

@@ -4,12 +4,14 @@
 //! offset 0                      DATA                                     REGIONS
 //! | QueueShared, entries, records | segment 0 | segment 1 | ... 64 GiB     | region 0 | region 1 ...
 //! ```
-//! Segments are mapped in windows that double, so a small queue costs little address space. A region
-//! belongs to one process that has put something big, and is never used by another.
+//! Segments are mapped in windows that double up to a size, and so are the entries of many, so that a
+//! small queue costs little address space. A region belongs to one process that has put something
+//! big, and is never used by another.
 
 use crate::chunk::{Chunk, Spot};
 use crate::lock::LockShared;
 use crate::protocol::BellShared;
+use crate::region::Region;
 use crate::ring::{ask_first, Ring, RingShared, SegmentShared, Store, GRANULE};
 use crate::segment::{Mapping, PAGE};
 use std::io::Result;
@@ -19,9 +21,10 @@ use std::sync::{Arc, OnceLock};
 const SEGMENT: usize = 256 << 10;
 /// As many as there are granules that a word can name.
 const SEGMENTS: usize = (1 << 32) / (SEGMENT / GRANULE);
-/// Segments in the first window; each further one doubles what there is.
-const FIRST_WINDOW: usize = 16;
-const WINDOWS: usize = (SEGMENTS / FIRST_WINDOW).trailing_zeros() as usize + 1;
+/// Segments in the largest windows. The first has one, each further one doubles what there is.
+const WIDE: usize = 256;
+const NARROW: usize = WIDE.trailing_zeros() as usize + 1;
+const WINDOWS: usize = NARROW + SEGMENTS / WIDE - 1;
 
 /// The spot begins a cache line into the chunk, and `QueueShared` is aligned to two.
 const SHARED_AT: usize = 64;
@@ -32,6 +35,11 @@ const RECORDS_AT: usize = ENTRIES_AT + ENTRIES_LEN;
 const RECORDS: usize = 1024;
 const RECORDS_LEN: usize = RECORDS * size_of::<RegionShared>();
 pub const CONTROL: usize = RECORDS_AT + RECORDS_LEN;
+/// What every user maps of it at once, and the segments whose entries lie there.
+const MAPPED: usize = 64 << 10;
+const NEAR: usize = (MAPPED - PAGE) / size_of::<SegmentShared>();
+/// Segments that others may add while an operation is under way.
+const MARGIN: u32 = 256;
 const DATA: u64 = 8 << 20;
 const REGIONS: u64 = 1 << 37;
 
@@ -91,7 +99,10 @@ pub struct RegionShared {
 #[derive(Debug)]
 pub struct Vault {
     pub spot: Spot,
-    windows: [OnceLock<Arc<Mapping>>; WINDOWS],
+    windows: Box<[OnceLock<Arc<Mapping>>]>,
+    /// Entries and records beyond what is mapped at once.
+    far_entries: OnceLock<Arc<Mapping>>,
+    records: OnceLock<Arc<Mapping>>,
     /// Up to how many segments there was memory when it was last asked for.
     pub permitted: AtomicU32,
 }
@@ -99,7 +110,7 @@ pub struct Vault {
 impl Vault {
     /// A new, empty queue.
     pub fn found(maxsize: u32, region_len: usize) -> Result<Self> {
-        let spot = Spot::allocate_sparse(CONTROL, PAGE - 64)?;
+        let spot = Spot::allocate_sparse(CONTROL, PAGE - 64, MAPPED)?;
         let vault = Self::attach(spot)?;
         vault.shared().maxsize.store(maxsize, Ordering::Relaxed);
         vault.shared().region_len.store(region_len as u64, Ordering::Relaxed);
@@ -115,8 +126,10 @@ impl Vault {
                 "not a queue's memory",
             ));
         }
-        let windows = [const { OnceLock::new() }; WINDOWS];
-        let vault = Self { spot, windows, permitted: AtomicU32::new(GROWTH) };
+        let windows = (0..WINDOWS).map(|_| OnceLock::new()).collect();
+        let (far_entries, records) = (OnceLock::new(), OnceLock::new());
+        let permitted = AtomicU32::new(GROWTH);
+        let vault = Self { spot, windows, far_entries, records, permitted };
         vault.window(0)?;
         Ok(vault)
     }
@@ -132,14 +145,17 @@ impl Vault {
         Ring { shared: &self.shared().ring, store: self }
     }
 
+    #[inline]
     fn window(&self, number: usize) -> Result<&Arc<Mapping>> {
-        if let Some(window) = self.windows[number].get() {
-            return Ok(window);
+        match self.windows[number].get() {
+            Some(window) => Ok(window),
+            None => self.map_window(number),
         }
-        let (first, count) = match number {
-            0 => (0, FIRST_WINDOW),
-            _ => (FIRST_WINDOW << (number - 1), FIRST_WINDOW << (number - 1)),
-        };
+    }
+
+    #[cold]
+    fn map_window(&self, number: usize) -> Result<&Arc<Mapping>> {
+        let (first, count) = segments(number);
         let offset = DATA + (first * SEGMENT) as u64;
         let map = self.spot.chunk.map_range(offset, count * SEGMENT, false)?;
         Ok(self.windows[number].get_or_init(|| map))
@@ -148,12 +164,36 @@ impl Vault {
     /// The window of a segment, and where it begins there.
     #[inline]
     fn place(&self, segment: usize) -> Result<(&Arc<Mapping>, usize)> {
-        let number = match segment / FIRST_WINDOW {
-            0 => 0,
-            windows => windows.ilog2() as usize + 1,
-        };
-        let first = if number == 0 { 0 } else { FIRST_WINDOW << (number - 1) };
-        Ok((self.window(number)?, (segment - first) * SEGMENT))
+        let number = number(segment);
+        Ok((self.window(number)?, (segment - segments(number).0) * SEGMENT))
+    }
+
+    /// Before an operation: see to it that the entries of all segments can be looked at.
+    #[inline]
+    pub fn ensure_entries(&self) -> Result<()> {
+        if self.shared().ring.count.load(Ordering::Relaxed) + MARGIN < NEAR as u32 {
+            return Ok(());
+        }
+        self.far_entries().map(|_| ())
+    }
+
+    #[cold]
+    fn far_entries(&self) -> Result<&Arc<Mapping>> {
+        if let Some(map) = self.far_entries.get() {
+            return Ok(map);
+        }
+        let len = PAGE + ENTRIES_LEN - MAPPED;
+        let map = self.spot.chunk.map_range(MAPPED as u64, len, false)?;
+        Ok(self.far_entries.get_or_init(|| map))
+    }
+
+    fn records(&self) -> Result<&Arc<Mapping>> {
+        if let Some(map) = self.records.get() {
+            return Ok(map);
+        }
+        let offset = (self.spot.offset + RECORDS_AT) as u64;
+        let map = self.spot.chunk.map_range(offset, RECORDS_LEN, false)?;
+        Ok(self.records.get_or_init(|| map))
     }
 
     /// The address of `len` bytes from a granule on.
@@ -165,20 +205,25 @@ impl Vault {
     }
 
     /// A region for big items: `owner`'s as long as it lives, and then nobody's.
-    pub fn new_region(&self, owner: u32) -> Result<(u32, Arc<Mapping>)> {
+    pub fn new_region(&self, owner: u32) -> Result<(u32, Arc<Region>)> {
         self.spot.reserve(RECORDS_AT, RECORDS_LEN)?;
+        self.records()?;
         let number = self.shared().regions.fetch_add(1, Ordering::Relaxed);
         if let Some(record) = self.record(number) {
             record.owner.store(owner, Ordering::Release);
         }
-        Ok((number, self.map_region(number, false)?))
+        Ok((number, self.region(number, false)?))
     }
 
     /// What is known of a region that was given out.
     pub fn record(&self, number: u32) -> Option<&RegionShared> {
-        let at = RECORDS_AT + number as usize * size_of::<RegionShared>();
+        if number as usize >= RECORDS {
+            return None;
+        }
+        // Without address space for it the region stays as long as the queue.
+        let (map, size) = (self.records().ok()?, size_of::<RegionShared>());
         // SAFETY: made of atomics, and what lies there in every queue's memory.
-        ((number as usize) < RECORDS).then(|| unsafe { self.spot.shared(at) })
+        Some(unsafe { &*map.at(number as usize * size, size).cast() })
     }
 
     /// Give back the memory of a region whose owner is dead, if nobody needs any of it.
@@ -208,14 +253,34 @@ impl Vault {
         Ok((offset, len as usize))
     }
 
-    pub fn map_region(&self, number: u32, private: bool) -> Result<Arc<Mapping>> {
+    pub fn region(&self, number: u32, private: bool) -> Result<Arc<Region>> {
         let (offset, len) = self.region_range(number)?;
-        self.spot.chunk.map_range(offset, len, private)
+        Ok(self.spot.chunk.region(offset, len, private))
     }
 
     /// The identity of the memory behind it.
     pub fn chunk(&self) -> &Arc<Chunk> {
         &self.spot.chunk
+    }
+}
+
+/// The first segment of a window, and how many it has.
+#[inline]
+fn segments(window: usize) -> (usize, usize) {
+    match window {
+        0 => (0, 1),
+        window if window < NARROW => (1 << (window - 1), 1 << (window - 1)),
+        window => ((window - NARROW + 1) * WIDE, WIDE),
+    }
+}
+
+/// The window of a segment.
+#[inline]
+fn number(segment: usize) -> usize {
+    match segment {
+        0 => 0,
+        segment if segment < WIDE => segment.ilog2() as usize + 1,
+        segment => NARROW - 1 + segment / WIDE,
     }
 }
 
@@ -230,8 +295,14 @@ impl Store for Vault {
     #[inline]
     fn entry(&self, segment: u32) -> &SegmentShared {
         let size = size_of::<SegmentShared>();
-        // SAFETY: made of atomics, and what lies there in every queue's memory.
-        unsafe { self.spot.shared(ENTRIES_AT + segment as usize * size) }
+        let segment = segment as usize;
+        if segment < NEAR {
+            // SAFETY: made of atomics, and what lies there in every queue's memory.
+            return unsafe { self.spot.shared(ENTRIES_AT + segment * size) };
+        }
+        let far = self.far_entries().expect("address space for a queue; see `ulimit -v`");
+        // SAFETY: as above.
+        unsafe { &*far.at((segment - NEAR) * size, size).cast() }
     }
 
     fn reserve_entry(&self, segment: u32) -> Result<()> {
@@ -261,5 +332,37 @@ impl Store for Vault {
 
     fn reach(&self, point: &'static str) {
         crate::crash::reach(point);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_segment_lies_in_its_window() {
+        let mut next = 0;
+        for window in 0..WINDOWS {
+            let (first, count) = segments(window);
+            assert_eq!((first, number(first), number(first + count - 1)), (next, window, window));
+            next = first + count;
+        }
+        assert_eq!(next, SEGMENTS);
+    }
+
+    #[test]
+    fn entries_lie_side_by_side_wherever_they_are_mapped() {
+        let vault = Vault::found(0, 1 << 30).expect("a queue");
+        for segment in [0, 1, NEAR - 1, NEAR, NEAR + 1, SEGMENTS - 1] {
+            vault.reserve_entry(segment as u32).expect("room");
+            vault.entry(segment as u32).next.store(segment as u32, Ordering::Relaxed);
+        }
+        let all = vault.spot.chunk.map_range(0, PAGE + ENTRIES_LEN, false).expect("mapped");
+        for segment in [0, 1, NEAR - 1, NEAR, NEAR + 1, SEGMENTS - 1] {
+            let size = size_of::<SegmentShared>();
+            // SAFETY: in range, and made of atomics.
+            let entry: &SegmentShared = unsafe { &*all.at(PAGE + segment * size, size).cast() };
+            assert_eq!(entry.next.load(Ordering::Relaxed), segment as u32);
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! Payloads in shared memory: writing them into one's own heap, looking at another's without a copy.
 //!
 //! ```text
-//! | BlockShared | len of each buffer: u64, read-only flag in its top bit | payload | buffer | buffer ...
+//! | len of each buffer: u64, read-only flag in its top bit | payload | buffer | buffer ...
 //! ```
 //! Each part but the payload starts on a cache line.
 
 use super::finalizing::without_gil;
 use super::memory_error;
-use crate::heap::{self, Heap, ABANDONED, LINE, RELEASED};
-use crate::segment::{forks, generation, Mapping, Segment, PAGE};
+use crate::heap::{self, Head, Heap, ABANDONED, LINE, RELEASED};
+use crate::region::{Region, Span};
+use crate::segment::{forks, generation};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -96,7 +97,7 @@ pub fn write(
         .map(|list| list.iter().map(|object| Pinned::of(&object)).collect::<PyResult<Vec<_>>>())
         .transpose()?
         .unwrap_or_default();
-    let mut offset = LINE + pinned.len() * size_of::<u64>();
+    let mut offset = pinned.len() * size_of::<u64>();
     let payload_at = offset;
     offset += payload.len();
     let places: Vec<usize> = pinned
@@ -107,16 +108,13 @@ pub fn write(
             at
         })
         .collect();
-    let (place, map) = {
+    let room = {
         let mut heap = heap.lock().expect("never poisoned");
         let paged = !pinned.is_empty() && offset >= PAGED;
-        let room = offset - LINE;
-        let place = if paged { heap.allocate_pages(room) } else { heap.allocate(room) };
-        let place = place
-            .map_err(|error| memory_error(&error, &format!("{} bytes of data", offset - LINE)))?;
-        (place, heap.map().clone())
+        let room = if paged { heap.allocate_pages(offset) } else { heap.allocate(offset) };
+        room.map_err(|error| memory_error(&error, &format!("{offset} bytes of data")))?
     };
-    let base = map.at(place, offset);
+    let base = room.bytes.at(0, offset);
     let mut copies = vec![Copy {
         from: payload.as_ptr(),
         // SAFETY: `at` has checked that `offset` bytes lie behind `base`.
@@ -127,7 +125,7 @@ pub fn write(
         let flag = if buffer.is_readonly() { READONLY } else { 0 };
         // SAFETY: as above.
         unsafe {
-            let entry = base.add(LINE).cast::<u64>().add(number);
+            let entry = base.cast::<u64>().add(number);
             entry.write(buffer.len() as u64 | flag);
             let from = buffer.0.buf.cast_const().cast();
             copies.push(Copy { from, to: base.add(*at), len: buffer.len() });
@@ -137,32 +135,7 @@ pub fn write(
     copy_all(py, first);
     crate::crash::reach("result.half_written");
     copy_all(py, rest);
-    Ok(Written { place, buffers: pinned.len() as u32, size: offset as u64 })
-}
-
-/// Another process's region, as this one sees it: shared for the heads of blocks, private for
-/// what views may be written to.
-#[derive(Debug, Clone)]
-pub struct Region {
-    pub shared: Arc<Mapping>,
-    private: Arc<Mapping>,
-}
-
-impl Region {
-    pub fn new(shared: Arc<Mapping>, private: Arc<Mapping>) -> Self {
-        Self { shared, private }
-    }
-
-    pub fn of(segment: &Arc<Segment>, number: u32) -> std::io::Result<Self> {
-        let (shared, private) =
-            (segment.map_region(number)?, segment.map_region_privately(number)?);
-        Ok(Self { shared, private })
-    }
-
-    /// Does any view of it live?
-    pub fn is_looked_at(&self) -> bool {
-        Arc::strong_count(&self.shared) > 1
-    }
+    Ok(Written { place: room.place, buffers: pinned.len() as u32, size: (LINE + offset) as u64 })
 }
 
 /// Somebody who wants to know of the last look at a block.
@@ -171,30 +144,48 @@ pub trait Keeper: std::fmt::Debug + Send + Sync {
     fn released(&self, owner: u32) -> bool;
 }
 
+/// Another's block, mapped.
+#[derive(Debug)]
+pub struct Look {
+    region: Arc<Region>,
+    place: usize,
+    head: Head,
+    bytes: Span,
+}
+
+impl Look {
+    pub fn at(region: &Arc<Region>, place: usize) -> std::io::Result<Self> {
+        let head = Head::of(region, place)?;
+        let bytes = heap::bytes(region, place, &head)?;
+        Ok(Self { region: region.clone(), place, head, bytes })
+    }
+
+    pub fn sign(&self, holder: u32) {
+        self.head.holder.store(holder, Ordering::Relaxed);
+    }
+
+    /// From now on it is this process's to give back.
+    pub fn lease(self, keeper: Option<Arc<dyn Keeper>>) -> Arc<Lease> {
+        let (generation, forks) = (generation(), forks());
+        Arc::new(Lease { look: self, generation, forks, keeper })
+    }
+}
+
 /// This process's word that it looks at another's block; the last view that goes gives it back.
 #[derive(Debug)]
 pub struct Lease {
-    region: Region,
-    place: usize,
+    look: Look,
     generation: u64,
     forks: u64,
     keeper: Option<Arc<dyn Keeper>>,
 }
 
 impl Lease {
-    pub fn new(region: &Region, place: usize, holder: u32) -> Arc<Self> {
-        Self::with_keeper(region, place, holder, None)
-    }
-
-    pub fn with_keeper(
-        region: &Region,
-        place: usize,
-        holder: u32,
-        keeper: Option<Arc<dyn Keeper>>,
-    ) -> Arc<Self> {
-        heap::block(&region.shared, place).holder.store(holder, Ordering::Relaxed);
-        let (generation, forks) = (generation(), forks());
-        Arc::new(Self { region: region.clone(), place, generation, forks, keeper })
+    /// Sign for a block: nothing is done if it cannot be mapped.
+    pub fn new(region: &Arc<Region>, place: usize, holder: u32) -> std::io::Result<Arc<Self>> {
+        let look = Look::at(region, place)?;
+        look.sign(holder);
+        Ok(look.lease(None))
     }
 }
 
@@ -214,17 +205,16 @@ impl Drop for Lease {
         if self.generation != generation() || self.forks != forks() {
             return;
         }
-        let head = heap::block(&self.region.shared, self.place);
-        let size = head.len.load(Ordering::Relaxed) as usize;
-        if self.place % PAGE == 0 && size % PAGE == 0 {
-            self.region.private.discard(self.place, size);
+        let Look { region, place, head, bytes } = &self.look;
+        if head.body().is_some() {
+            bytes.discard();
         }
         let owner = head.owner.load(Ordering::Relaxed);
         // [release->collect]
         let was = head.state.swap(RELEASED, Ordering::AcqRel);
         let orphaned = self.keeper.as_ref().is_some_and(|keeper| keeper.released(owner));
         if was == ABANDONED || orphaned {
-            heap::punch_block(&self.region.shared, self.place);
+            heap::punch_block(region, *place, head);
         }
     }
 }
@@ -240,7 +230,7 @@ pub struct Block {
 
 impl Block {
     pub fn bytes(&self) -> &[u8] {
-        let start = self.lease.region.private.at(self.offset, self.len);
+        let start = self.lease.look.bytes.at(self.offset, self.len);
         // SAFETY: in range (checked); the lease keeps it, and nobody writes to a payload.
         unsafe { std::slice::from_raw_parts(start, self.len) }
     }
@@ -258,7 +248,7 @@ impl Block {
         flags: c_int,
     ) -> PyResult<()> {
         let block = slf.get();
-        let start = block.lease.region.private.at(block.offset, block.len);
+        let start = block.lease.look.bytes.at(block.offset, block.len);
         // SAFETY: the memory lives as long as the lease, which the view holds through its owner.
         unsafe { fill_view(view, slf.as_any(), (start, block.len), block.readonly, flags) }
     }
@@ -298,21 +288,20 @@ pub fn read<'py>(
     len: usize,
     buffers: u32,
 ) -> PyResult<(Bound<'py, Block>, Option<Bound<'py, PyList>>)> {
-    let (map, place) = (&lease.region.shared, lease.place);
-    let mut offset = LINE + buffers as usize * size_of::<u64>();
+    let bytes = &lease.look.bytes;
+    let mut offset = buffers as usize * size_of::<u64>();
     let view = |offset, len, readonly| {
-        Bound::new(py, Block { lease: lease.clone(), offset: place + offset, len, readonly })
+        Bound::new(py, Block { lease: lease.clone(), offset, len, readonly })
     };
     let payload = view(offset, len, true)?;
     offset += len;
     if buffers == 0 {
         return Ok((payload, None));
     }
-    let paged =
-        place % PAGE == 0 && heap::block(map, place).len.load(Ordering::Relaxed) >= PAGED as u64;
+    let paged = lease.look.head.body().is_some();
     let list = PyList::empty(py);
     for number in 0..buffers as usize {
-        let entry = map.at(place + LINE + number * size_of::<u64>(), size_of::<u64>());
+        let entry = bytes.at(number * size_of::<u64>(), size_of::<u64>());
         // SAFETY: in range (checked), aligned to 8, written before the cell was published.
         let word = unsafe { entry.cast::<u64>().read() };
         let size = (word & !READONLY) as usize;
@@ -322,7 +311,7 @@ pub fn read<'py>(
             list.append(PyMemoryView::from(view(offset, size, readonly)?.as_any())?)?;
         } else {
             // SAFETY: in range (checked), written before the cell was published.
-            let bytes = unsafe { std::slice::from_raw_parts(map.at(place + offset, size), size) };
+            let bytes = unsafe { std::slice::from_raw_parts(bytes.at(offset, size), size) };
             if readonly {
                 list.append(PyBytes::new(py, bytes))?;
             } else {

@@ -316,6 +316,7 @@ impl Ends {
     #[inline]
     fn write(&self, tail: End, items: &[Outgoing<'_>]) -> std::io::Result<End> {
         let (ring, mut at) = (self.vault.ring(), tail.at);
+        self.vault.ensure_entries()?;
         for item in items {
             let granules = item.granules();
             at = ring.room(at, granules)?;
@@ -351,6 +352,7 @@ impl Ends {
         mut each: impl FnMut(Arrived<'py>),
     ) -> PyResult<u32> {
         let ring = self.vault.ring();
+        self.vault.ensure_entries().map_err(|error| memory_error(&error, "a look into a queue"))?;
         let (mut head, tail) = (ring.head(), ring.tail());
         let mut committed = head;
         let mut taken = 0;

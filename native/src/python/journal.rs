@@ -2,15 +2,15 @@
 //! one kills the worker.
 //!
 //! ```text
-//! | BlockShared | length: u32, FAILED in its top bit | pickle | length | pickle ...
+//! | length: u32, FAILED in its top bit | pickle | length | pickle ...
 //! ```
 //! The cell counts the complete ones. The parent may read them while the worker is still at later items,
 //! so a block that has become too small stays until the task is over.
 
 use super::memory_error;
-use crate::heap::{Heap, LINE};
+use crate::heap::{self, Head, Heap};
 use crate::protocol::Ordering;
-use crate::segment::Mapping;
+use crate::region::{Region, Span};
 use crate::table::CellShared;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -27,6 +27,7 @@ pub struct Journal {
     pub place: usize,
     pub used: usize,
     room: usize,
+    bytes: Option<Span>,
     items: u32,
     outgrown: Vec<usize>,
 }
@@ -48,8 +49,8 @@ impl Journal {
             self.grow(heap, cell, need)?;
         }
         let flag = if failed { FAILED } else { 0 };
-        let heap = heap.lock().expect("never poisoned");
-        let start = heap.map().at(self.place + LINE + self.used, need);
+        let bytes = self.bytes.as_ref().expect("it has grown");
+        let start = bytes.at(self.used, need);
         // SAFETY: inside of this worker's own block (checked), which nobody reads yet.
         unsafe {
             start.cast::<u32>().write_unaligned(data.len() as u32 | flag);
@@ -68,22 +69,21 @@ impl Journal {
         let room = (2 * self.room).max(self.used + need).max(FIRST);
         let mut heap = heap.lock().expect("never poisoned");
         heap.sweep_sometimes(|_| false);
-        let place = heap
+        let new = heap
             .allocate(room)
             .map_err(|error| memory_error(&error, &format!("{room} bytes of results")))?;
-        if self.room > 0 {
-            let (from, to) = (self.place + LINE, place + LINE);
+        if let Some(old) = &self.bytes {
             // SAFETY: two blocks of this worker's, the second one new.
             unsafe {
-                let from = heap.map().at(from, self.used);
-                heap.map().at(to, self.used).copy_from_nonoverlapping(from, self.used);
+                let from = old.at(0, self.used);
+                new.bytes.at(0, self.used).copy_from_nonoverlapping(from, self.used);
             }
         }
-        cell.journal_at.store(place as u64 + 1, Ordering::Release);
+        cell.journal_at.store(new.place as u64 + 1, Ordering::Release);
         if self.room > 0 {
             self.outgrown.push(self.place);
         }
-        (self.place, self.room) = (place, room);
+        (self.place, self.room, self.bytes) = (new.place, room, Some(new.bytes));
         Ok(())
     }
 
@@ -124,7 +124,7 @@ fn entries<'py>(
 /// afterwards; until then what is read here may be anything.
 pub fn salvage<'py>(
     py: Python<'py>,
-    region: &Mapping,
+    region: &Region,
     cell: &CellShared,
 ) -> PyResult<Vec<(bool, Bound<'py, PyBytes>)>> {
     // [item->salvage] in this order: a later block holds all that an earlier one did
@@ -132,14 +132,16 @@ pub fn salvage<'py>(
     let Some(place) = (cell.journal_at.load(Ordering::Acquire) as usize).checked_sub(1) else {
         return Ok(Vec::new());
     };
-    let size = crate::heap::block(region, place).len.load(Ordering::Relaxed) as usize;
-    let data = if (LINE..=region.len() - place).contains(&size) {
-        let len = size - LINE;
-        // SAFETY: in range (checked).
-        unsafe { std::slice::from_raw_parts(region.at(place + LINE, len), len) }
-    } else {
-        &[]
+    let bytes = match Head::of(region, place).and_then(|head| heap::bytes(region, place, &head)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+            return Err(memory_error(&error, "a look at results"))
+        }
+        // No block any more: the worker has gone on.
+        Err(_) => return Ok(Vec::new()),
     };
+    // SAFETY: in range (checked).
+    let data = unsafe { std::slice::from_raw_parts(bytes.at(0, bytes.len()), bytes.len()) };
     entries(py, data, items)
 }
 

@@ -7,12 +7,13 @@
 //! The receiver signs the block before it commits that it has taken the item. So a sender knows of
 //! every block that is not in the ring whom to ask for it, and a dead receiver's is free.
 
-use super::block::{self, Keeper, Lease, Region};
+use super::block::{self, Keeper, Look};
 use super::item;
 use super::memory_error;
 use crate::crash;
-use crate::heap::{self, Heap, RELEASED};
-use crate::segment::{generation, Mapping};
+use crate::heap::{Heap, RELEASED};
+use crate::region::Region;
+use crate::segment::generation;
 use crate::vault::Vault;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -150,7 +151,7 @@ impl Sender {
         lent.follow(vault);
         let registry = vault.chunk().registry;
         let back = lent.collect(looks, |place| {
-            let block = heap.block(place);
+            let Ok(block) = heap.head(place) else { return false };
             // [release->collect]
             if block.state.load(Ordering::Acquire) == RELEASED {
                 return true;
@@ -197,7 +198,7 @@ pub fn retire_senders() {
 #[derive(Default)]
 pub struct Post {
     sender: Mutex<Option<Arc<Sender>>>,
-    regions: Mutex<HashMap<u32, Region>>,
+    regions: Mutex<HashMap<u32, Arc<Region>>>,
     /// The region that is looked at next.
     cursor: AtomicU32,
 }
@@ -209,12 +210,12 @@ impl Post {
                 return Ok(sender.clone());
             }
         }
-        let (region, map) =
-            vault.new_region(me).map_err(|error| memory_error(&error, "a region of a queue"))?;
+        let full = |error| memory_error(&error, "a region of a queue");
+        let (region, own) = vault.new_region(me).map_err(full)?;
         let sender = Arc::new(Sender {
             generation: generation(),
             region,
-            heap: Mutex::new(Heap::new(map)),
+            heap: Mutex::new(Heap::new(own)),
             lent: Mutex::default(),
             retired: AtomicBool::new(false),
         });
@@ -253,8 +254,8 @@ impl Post {
             sender.sweep(vault, usize::MAX);
             block::write(py, &sender.heap, payload, buffers)
         })?;
-        let map = sender.heap.lock().expect("never poisoned").map().clone();
-        heap::block(&map, written.place).owner.store(me, Ordering::Relaxed);
+        let head = sender.heap.lock().expect("never poisoned").head(written.place)?;
+        head.owner.store(me, Ordering::Relaxed);
         crash::reach("queue.big_written");
         let address = Address {
             region: sender.region,
@@ -266,25 +267,25 @@ impl Post {
         Ok(Parcel { address, sender, put: false })
     }
 
-    /// Sign for a parcel, before the item is taken.
+    /// Sign for a parcel, before the item is taken: without address space for it, it stays.
     pub fn sign(&self, vault: &Arc<Vault>, address: Address, me: u32) -> std::io::Result<Received> {
-        let mut regions = self.regions.lock().expect("never poisoned");
-        let region = match regions.get(&address.region) {
-            Some(region) => region.clone(),
-            None => {
-                if regions.len() >= MAPPED {
-                    regions.retain(|_, region| region.is_looked_at());
-                }
-                let map = |private| vault.map_region(address.region, private);
-                let region = Region::new(map(false)?, map(true)?);
-                regions.insert(address.region, region.clone());
-                region
-            }
-        };
-        let shared: &Mapping = &region.shared;
-        heap::block(shared, address.place as usize).holder.store(me, Ordering::Relaxed);
+        let look = Look::at(&self.region(vault, address.region)?, address.place as usize)?;
+        look.sign(me);
         let keeper = Arc::new(Record { vault: vault.clone(), region: address.region });
-        Ok(Received { address, region, me, keeper })
+        Ok(Received { address, look, keeper })
+    }
+
+    fn region(&self, vault: &Vault, number: u32) -> std::io::Result<Arc<Region>> {
+        let mut regions = self.regions.lock().expect("never poisoned");
+        if let Some(region) = regions.get(&number) {
+            return Ok(region.clone());
+        }
+        if regions.len() >= MAPPED {
+            regions.retain(|_, region| Arc::strong_count(region) > 1);
+        }
+        let region = vault.region(number, true)?;
+        regions.insert(number, region.clone());
+        Ok(region)
     }
 }
 
@@ -312,16 +313,14 @@ impl Keeper for Record {
 /// A parcel that was signed for.
 pub struct Received {
     address: Address,
-    region: Region,
-    me: u32,
+    look: Look,
     keeper: Arc<dyn Keeper>,
 }
 
 impl Received {
     /// Look at it, after its item was taken.
     pub fn open<'py>(self, py: Python<'py>) -> PyResult<Opened<'py>> {
-        let (len, place) = (self.address.len as usize, self.address.place as usize);
-        let lease = Lease::with_keeper(&self.region, place, self.me, Some(self.keeper));
+        let (len, lease) = (self.address.len as usize, self.look.lease(Some(self.keeper)));
         let (payload, buffers) = block::read(py, &lease, len, self.address.buffers)?;
         Ok(match self.address.kind as u8 {
             item::PICKLE => Opened::Pickle(payload.into_any(), buffers),

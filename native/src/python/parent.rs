@@ -1,7 +1,8 @@
 //! The parent: fills cells, waits for them, reads and frees them. The only producer.
 
-use super::block::{self, Lease, Region};
+use super::block::{self, Lease};
 use super::finalizing::without_gil;
+use super::memory_error;
 use super::moved::{Holder, Moved};
 use super::table::Table;
 use crate::futex::{self, Woken};
@@ -9,6 +10,7 @@ use crate::heap::Heap;
 use crate::protocol::{
     announce_waiter, fence, peek, withdraw, Ordering, State, CLAIMED, DONE, FREE, LOST, MAIN,
 };
+use crate::region::Region;
 use crate::segment::generation;
 use crate::spin::Spin;
 use crate::table::{self, low_half, steal, CAPACITY, INLINE};
@@ -57,7 +59,7 @@ struct Books {
     in_use: usize,
     completed: u64,
     functions: HashMap<u32, Function>,
-    regions: HashMap<u32, Region>,
+    regions: HashMap<u32, Arc<Region>>,
     /// Cells whose ticket was dropped before the task ended.
     orphans: VecDeque<u32>,
     deaths: u32,
@@ -155,7 +157,11 @@ impl Shared {
         let count = self
             .table
             .reserve_cells(first)
-            .map_err(|error| super::memory_error(&error, "another task"))?;
+            .map_err(|error| memory_error(&error, "another task"))?;
+        let full =
+            |_| memory_error(&std::io::Error::from_raw_os_error(libc::ENOMEM), "another task");
+        books.cells.try_reserve(count).map_err(full)?;
+        books.free.try_reserve(count).map_err(full)?;
         books.cells.resize(first + count, Use::default());
         books.holders.resize(first + count, None);
         // Popped from the end: the lowest cell first.
@@ -185,16 +191,17 @@ impl Shared {
         if at != 0 {
             let region = cell.result_region.load(Ordering::Relaxed);
             if let Ok(region) = self.region(books, region) {
+                // What cannot be looked at stays until its worker goes.
                 drop(Lease::new(&region, at as usize - 1, 0));
             }
         }
     }
 
-    fn region(&self, books: &mut Books, number: u32) -> std::io::Result<Region> {
+    fn region(&self, books: &mut Books, number: u32) -> std::io::Result<Arc<Region>> {
         if let Some(region) = books.regions.get(&number) {
             return Ok(region.clone());
         }
-        let region = Region::of(&self.table.segment, number)?;
+        let region = self.table.segment.others_region(number)?;
         books.regions.insert(number, region.clone());
         Ok(region)
     }
@@ -259,7 +266,8 @@ impl Shared {
     }
 
     fn still_wanted(&self, books: &Books, who: u32) -> bool {
-        if books.regions.get(&who).is_some_and(Region::is_looked_at) {
+        // Each view that lives has the region.
+        if books.regions.get(&who).is_some_and(|region| Arc::strong_count(region) > 1) {
             return true;
         }
         let unread = |number: usize| {
@@ -328,7 +336,8 @@ impl Parent {
     #[new]
     fn new(table: &Table) -> PyResult<Self> {
         let table = table.shared.clone();
-        let map = table.segment.map_region(PARENT_REGION)?;
+        let region = table.segment.own_region(PARENT_REGION)?;
+        table.warm()?;
         let books = Books {
             free: Vec::new(),
             cells: Vec::new(),
@@ -347,7 +356,7 @@ impl Parent {
         Ok(Self {
             shared: Arc::new(Shared {
                 table,
-                heap: Mutex::new(Heap::new(map)),
+                heap: Mutex::new(Heap::new(region)),
                 books: Mutex::new(books),
                 spin: Spin::new(),
                 nudges: AtomicU32::new(0),
@@ -445,7 +454,7 @@ impl Parent {
         if let Err(error) = shared.table.publish(MAIN, number) {
             let mut books = shared.books();
             shared.free_cell(&mut books, number, State::new(FREE, 0, 0, 0));
-            return Err(super::memory_error(&error, "another task"));
+            return Err(memory_error(&error, "another task"));
         }
         let size = block.map_or(payload.len() as u64, |written| written.size);
         let (shared, taken) = (shared.clone(), AtomicBool::new(false));
@@ -657,7 +666,7 @@ impl Ticket {
             return Ok((moved.outcome, payload, buffers, moved.duration, moved.who));
         }
         let state = peek(&cell.state);
-        if !state.ended() || self.taken.swap(true, Ordering::Relaxed) {
+        if !state.ended() || self.taken.load(Ordering::Relaxed) {
             return Err(PyRuntimeError::new_err(NOTHING));
         }
         let told = cell.outcome.load(Ordering::Relaxed);
@@ -670,17 +679,12 @@ impl Ticket {
             let bytes = unsafe { std::slice::from_raw_parts(cell.result.as_ptr(), len) };
             (PyBytes::new(py, bytes).into_any(), None)
         } else {
-            let region = cell.result_region.load(Ordering::Relaxed);
-            let region = {
-                let mut books = self.shared.books();
-                self.shared.region(&mut books, region)?
-            };
-            let lease = Lease::new(&region, at as usize - 1, 0);
-            drop(region);
+            let lease = self.lease(cell, at as usize - 1)?;
             let count = cell.result_buffers.load(Ordering::Relaxed);
             let (payload, buffers) = block::read(py, &lease, len, count)?;
             (payload.into_any(), buffers)
         };
+        self.taken.store(true, Ordering::Relaxed);
         let mut books = self.shared.books();
         self.shared.free_cell(&mut books, self.cell, state);
         drop(books);
@@ -725,7 +729,7 @@ impl Ticket {
             let mut books = self.shared.books();
             self.shared.region(&mut books, number)?
         };
-        let found = super::journal::salvage(py, &region.shared, cell);
+        let found = super::journal::salvage(py, &region, cell);
         fence(Ordering::Acquire);
         let after = peek(&cell.state);
         let same = State { waiter: false, ..before } == State { waiter: false, ..after };
@@ -754,6 +758,18 @@ impl Ticket {
         let mut books = shared.books();
         shared.free_cell(&mut books, self.cell, peek(&cell.state));
         true
+    }
+}
+
+impl Ticket {
+    /// Sign for the result. Without address space for it nothing is done, and it can be taken later.
+    fn lease(&self, cell: &table::CellShared, place: usize) -> PyResult<Arc<Lease>> {
+        let number = cell.result_region.load(Ordering::Relaxed);
+        let region = self.shared.region(&mut self.shared.books(), number)?;
+        Lease::new(&region, place, 0).map_err(|error| {
+            let len = cell.result_len.load(Ordering::Relaxed);
+            memory_error(&error, &format!("a result of {len} bytes"))
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::block;
 use super::table::Table;
 use crate::crash;
-use crate::heap::{self, Heap, LINE};
+use crate::heap::{self, Head, Heap};
 use crate::protocol::{end, peek, Ordering, CLAIMED, LOST, MAX_WHO, RETRY};
 use crate::table::{self, INLINE, RESULT_INLINE};
 use pyo3::exceptions::PyRuntimeError;
@@ -24,10 +24,11 @@ pub fn args(table: &table::Table, number: u32, region: u32) -> Option<Vec<u8>> {
     if len > LARGEST || buffers > 0 {
         return None;
     }
-    let map = table.segment.map_region(region).ok()?;
-    let start = map.at(at - 1 + LINE, len);
-    // SAFETY: in range; the task is over, so nobody writes there.
-    Some(unsafe { std::slice::from_raw_parts(start, len) }.to_vec())
+    let region = table.segment.others_region(region).ok()?;
+    let head = Head::of(&region, at - 1).ok()?;
+    let bytes = heap::bytes(&region, at - 1, &head).ok()?;
+    // SAFETY: in range (checked); the task is over, so nobody writes there.
+    Some(unsafe { std::slice::from_raw_parts(bytes.at(0, len), len) }.to_vec())
 }
 
 /// Supervisor(table): the side that outlives workers.
@@ -49,9 +50,10 @@ impl Supervisor {
         // SAFETY: cannot fail.
         let pid = unsafe { libc::getpid() };
         table.slot(own_slot).pid.store(pid as u32, Ordering::Release);
-        let map = table.segment.map_region(who)?;
+        let region = table.segment.own_region(who)?;
+        table.warm()?;
         crash::reach("supervisor.started");
-        Ok(Self { table, heap: Mutex::new(Heap::new(map)), who })
+        Ok(Self { table, heap: Mutex::new(Heap::new(region)), who })
     }
 
     #[getter]
@@ -95,14 +97,14 @@ impl Supervisor {
     }
 
     /// The cells that an incarnation has signed for.
-    fn held_by(&self, who: u32) -> Vec<u32> {
-        self.table.held_by(who).into_iter().map(|(cell, _)| cell).collect()
+    fn held_by(&self, who: u32) -> PyResult<Vec<u32>> {
+        Ok(self.table.held_by(who)?.into_iter().map(|(cell, _)| cell).collect())
     }
 
     /// What a dead supervisor left behind: cells of dead workers, and requeued ones in no ring.
-    fn stranded(&self) -> (Vec<(u32, u32)>, Vec<u32>) {
-        let (held, forgotten) = self.table.stranded();
-        (held.into_iter().map(|(cell, state)| (cell, state.who)).collect(), forgotten)
+    fn stranded(&self) -> PyResult<(Vec<(u32, u32)>, Vec<u32>)> {
+        let (held, forgotten) = self.table.stranded()?;
+        Ok((held.into_iter().map(|(cell, state)| (cell, state.who)).collect(), forgotten))
     }
 
     /// A task as far as a decision needs it: function, kind, index, items, retries and deaths.
@@ -253,6 +255,3 @@ fn enlist(table: &table::Table, number: usize) -> PyResult<u32> {
     header.incarnations.store(who + 1, Ordering::Release);
     Ok(who)
 }
-
-// The block's head is what `args` skips.
-const _: () = assert!(size_of::<heap::BlockShared>() == LINE);

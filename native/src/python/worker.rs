@@ -1,15 +1,16 @@
 //! A worker: claims cells, looks at their arguments, publishes results from its own heap.
 
-use super::block::{self, Lease, Region};
+use super::block::{self, Lease};
 use super::finalizing::without_gil;
 use super::journal::Journal;
 use super::parent::PARENT_REGION;
 use super::reducer::is_plain;
-use super::{now, table::Table};
+use super::{memory_error, now, table::Table};
 use crate::crash;
 use crate::futex::{self, Woken};
-use crate::heap::Heap;
+use crate::heap::{self, Head, Heap};
 use crate::protocol::{end, Ordering, State, DONE};
+use crate::region::Region;
 use crate::segment::generation;
 use crate::spin::Spin;
 use crate::table::{self, begin, CellShared, RESULT_INLINE, RUNNING, TERMINATING};
@@ -32,6 +33,14 @@ struct Current {
 
 /// The outcome of a task whose items have an outcome each.
 pub const OUTCOME_EACH: u32 = 4;
+/// The outcome of a task for which there was no room, with a message.
+const OUTCOME_NO_ROOM: u32 = 3;
+
+/// As much of a message as fits into a cell.
+fn short(text: &str) -> &str {
+    let end = (0..=text.len().min(RESULT_INLINE)).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
+}
 
 /// (function, kind, payload, buffers)
 type Task<'py> = (u32, u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>);
@@ -43,7 +52,9 @@ pub struct Worker {
     slot: usize,
     who: u32,
     heap: OnceLock<Mutex<Heap>>,
-    parent: Region,
+    /// This worker's own region and the parent's.
+    own: Arc<Region>,
+    parent: Arc<Region>,
     current: Mutex<Current>,
     spin: Spin,
     generation: u64,
@@ -54,12 +65,18 @@ impl Worker {
     #[new]
     fn new(table: &Table, slot: usize, who: u32) -> PyResult<Self> {
         let table = table.shared.clone();
-        let parent = Region::of(&table.segment, PARENT_REGION)?;
+        let (own, parent) =
+            (table.segment.own_region(who)?, table.segment.others_region(PARENT_REGION)?);
+        // What small tasks need is mapped now: an initializer may limit the address space.
+        table.warm()?;
+        own.small(0, heap::LINE)?;
+        parent.small(0, heap::LINE)?;
         Ok(Self {
             table,
             slot,
             who,
             heap: OnceLock::new(),
+            own,
             parent,
             current: Mutex::default(),
             spin: Spin::new(),
@@ -106,49 +123,27 @@ impl Worker {
     /// The next task, or None when the pool is closed and has no more work.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Task<'py>>> {
         self.leave_if_forked();
-        let Some((number, state)) = self.claim(py)? else { return Ok(None) };
-        crash::reach("cell.claimed");
-        let cell = self.table.cell(number);
-        let slot = self.table.slot(self.slot);
-        let since = now();
-        {
-            let mut current = self.lock();
-            current.claim = Some((number, state));
-            current.since = since;
-            current.tasks += 1;
+        while let Some((number, state)) = self.claim(py)? {
+            match self.arguments(py, number, state) {
+                Ok(task) => return Ok(Some(task)),
+                // There is no address space to look at them: that is this task's result.
+                Err(error) => {
+                    let text = error.value(py).to_string();
+                    self.publish(py, OUTCOME_NO_ROOM, short(&text).as_bytes(), None)?;
+                }
+            }
         }
-        slot.cell.store(number + 1, Ordering::Relaxed);
-        self.set_deadline(cell.timeout.load(Ordering::Relaxed), since);
-        crash::reach("cell.announced");
-        self.pass_on();
-        let len = cell.args_len.load(Ordering::Relaxed) as usize;
-        let at = cell.args_at.load(Ordering::Relaxed);
-        let (payload, buffers) = if at == 0 {
-            // SAFETY: the claim's acquire has made the parent's bytes visible; it writes no more.
-            let bytes = unsafe { std::slice::from_raw_parts(cell.args.as_ptr(), len) };
-            (PyBytes::new(py, bytes).into_any(), None)
-        } else {
-            let lease = Lease::new(&self.parent, at as usize - 1, self.who);
-            let count = cell.args_buffers.load(Ordering::Relaxed);
-            let (payload, buffers) = block::read(py, &lease, len, count)?;
-            (payload.into_any(), buffers)
-        };
-        crash::reach("args.read");
-        Ok(Some((
-            cell.function.load(Ordering::Relaxed),
-            cell.kind.load(Ordering::Relaxed),
-            payload,
-            buffers,
-        )))
+        Ok(None)
     }
 
     /// The pickled function of the present task.
     fn function<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let (number, _) = self.claimed()?;
         let at = self.table.cell(number).function_at.load(Ordering::Relaxed) as usize - 1;
-        let len_with_head = crate::heap::block(&self.parent.shared, at).len.load(Ordering::Relaxed);
-        let len = len_with_head as usize - crate::heap::LINE;
-        let start = self.parent.shared.at(at + crate::heap::LINE, len);
+        let bytes = Head::of(&self.parent, at)
+            .and_then(|head| heap::bytes(&self.parent, at, &head))
+            .map_err(|error| memory_error(&error, "a look at a task's function"))?;
+        let (start, len) = (bytes.at(0, bytes.len()), bytes.len());
         // SAFETY: the parent keeps the block while a cell refers to it; pickle ignores its padding.
         Ok(PyBytes::new(py, unsafe { std::slice::from_raw_parts(start, len) }))
     }
@@ -297,6 +292,40 @@ fn unpacked(item: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
 }
 
 impl Worker {
+    /// Sign for a task that was claimed, and look at what it brings.
+    fn arguments<'py>(&self, py: Python<'py>, number: u32, state: State) -> PyResult<Task<'py>> {
+        crash::reach("cell.claimed");
+        let cell = self.table.cell(number);
+        let slot = self.table.slot(self.slot);
+        let since = now();
+        {
+            let mut current = self.lock();
+            current.claim = Some((number, state));
+            current.since = since;
+            current.tasks += 1;
+        }
+        slot.cell.store(number + 1, Ordering::Relaxed);
+        self.set_deadline(cell.timeout.load(Ordering::Relaxed), since);
+        crash::reach("cell.announced");
+        self.pass_on();
+        let len = cell.args_len.load(Ordering::Relaxed) as usize;
+        let at = cell.args_at.load(Ordering::Relaxed);
+        let (payload, buffers) = if at == 0 {
+            // SAFETY: the claim's acquire has made the parent's bytes visible; it writes no more.
+            let bytes = unsafe { std::slice::from_raw_parts(cell.args.as_ptr(), len) };
+            (PyBytes::new(py, bytes).into_any(), None)
+        } else {
+            let lease = Lease::new(&self.parent, at as usize - 1, self.who)
+                .map_err(|error| memory_error(&error, "a look at a task's arguments"))?;
+            let count = cell.args_buffers.load(Ordering::Relaxed);
+            let (payload, buffers) = block::read(py, &lease, len, count)?;
+            (payload.into_any(), buffers)
+        };
+        crash::reach("args.read");
+        let (function, kind) = (&cell.function, &cell.kind);
+        Ok((function.load(Ordering::Relaxed), kind.load(Ordering::Relaxed), payload, buffers))
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
         self.current.lock().expect("never poisoned")
     }
@@ -315,8 +344,7 @@ impl Worker {
 
     fn heap(&self) -> PyResult<&Mutex<Heap>> {
         if self.heap.get().is_none() {
-            let map = self.table.segment.map_region(self.who)?;
-            let _ = self.heap.set(Mutex::new(Heap::new(map)));
+            let _ = self.heap.set(Mutex::new(Heap::new(self.own.clone())));
         }
         Ok(self.heap.get().expect("set just now"))
     }
@@ -369,15 +397,15 @@ impl Worker {
         if self.table.header().phase.load(Ordering::Acquire) == TERMINATING {
             return Ok(None);
         }
-        if let Some(claim) = self.table.claim(self.who) {
+        if let Some(claim) = self.look()? {
             return Ok(Some(claim));
         }
         let start = Instant::now();
         loop {
             let (claim, woken) = without_gil(py, || self.claim_or_nap());
-            if claim.is_some() {
+            if let Some(claim) = claim? {
                 self.spin.learn(start.elapsed());
-                return Ok(claim);
+                return Ok(Some(claim));
             }
             if woken != Woken::Changed {
                 py.check_signals()?;
@@ -390,8 +418,12 @@ impl Worker {
         }
     }
 
+    fn look(&self) -> PyResult<Option<(u32, State)>> {
+        self.table.claim(self.who).map_err(|error| memory_error(&error, "a look at a task"))
+    }
+
     /// Spin if nobody else does, then sleep until the bell rings.
-    fn claim_or_nap(&self) -> (Option<(u32, State)>, Woken) {
+    fn claim_or_nap(&self) -> (PyResult<Option<(u32, State)>>, Woken) {
         let header = self.table.header();
         let leaving = || header.phase.load(Ordering::Relaxed) != RUNNING;
         let bell = &header.bell;
@@ -403,12 +435,12 @@ impl Worker {
             // Only its own mark: the supervisor may have given the place to another.
             let _ = spinner.compare_exchange(self.who, 0, Ordering::SeqCst, Ordering::SeqCst);
             if seen {
-                return (self.table.claim(self.who), Woken::Changed);
+                return (self.look(), Woken::Changed);
             }
         }
         let count = bell.prepare();
         if self.table.has_work() || leaving() {
-            return (self.table.claim(self.who), Woken::Changed);
+            return (self.look(), Woken::Changed);
         }
         let start = Instant::now();
         let woken = futex::wait(&bell.count, count, NAP);
@@ -416,6 +448,6 @@ impl Worker {
             self.spin.learn(start.elapsed());
             self.tidy();
         }
-        (self.table.claim(self.who), woken)
+        (self.look(), woken)
     }
 }

@@ -6,7 +6,7 @@
 use super::room::Room;
 use super::{Error, Result};
 use crate::descriptor::{file_behind, File};
-use crate::segment::generation;
+use crate::segment::{generation, without_file_limit};
 use lmdb_master_sys as ffi;
 use std::cell::Cell as Slot;
 use std::ffi::CString;
@@ -17,9 +17,11 @@ use std::ptr::null_mut;
 use std::sync::{Mutex, PoisonError};
 
 mod files;
+mod map;
 mod transactions;
 
 pub use files::InMemory;
+use map::Map;
 pub use transactions::{Cursor, ReadTransaction, Reading, Record, WriteTransaction};
 
 /// How many transactions may read at a time, in all processes.
@@ -87,9 +89,10 @@ pub struct Env {
     fd: i32,
     handles: files::Handles,
     pub room: Room,
-    /// LMDB's `me_maxpg`: pages from here on do not exist.
-    limit: *mut usize,
-    pages: usize,
+    map: Map,
+    in_memory: bool,
+    /// Pages are limited to those that have memory: this process writes.
+    limited: Slot<bool>,
     /// Readers are checked when the file has grown beyond.
     checked: Slot<u64>,
     _file: Claimed,
@@ -103,14 +106,17 @@ pub enum Place {
 }
 
 impl Place {
-    fn data(&self) -> Result<File> {
+    /// Which file the data is in, and its length.
+    fn data(&self) -> Result<(File, u64)> {
+        let look = |fd| {
+            let file = file_behind(fd).ok_or_else(std::io::Error::last_os_error)?;
+            Ok((file, length(fd)))
+        };
         let found = match self {
-            Self::Folder(path) => open_file(&path.join("data.mdb")).and_then(|file| {
-                file_behind(file.as_raw_fd()).ok_or_else(std::io::Error::last_os_error)
-            }),
-            Self::Memory(files) => {
-                file_behind(files.data).ok_or_else(std::io::Error::last_os_error)
+            Self::Folder(path) => {
+                open_file(&path.join("data.mdb")).and_then(|file| look(file.as_raw_fd()))
             }
+            Self::Memory(files) => look(files.data),
         };
         found.map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EIO)))
     }
@@ -144,6 +150,15 @@ impl Place {
     }
 }
 
+fn length(fd: i32) -> u64 {
+    // SAFETY: a struct of numbers, which the call fills.
+    unsafe {
+        let mut data: libc::stat = std::mem::zeroed();
+        libc::fstat(fd, &raw mut data);
+        data.st_size as u64
+    }
+}
+
 fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut how = std::fs::OpenOptions::new();
@@ -156,15 +171,17 @@ static OPEN: Mutex<Vec<(u64, File)>> = Mutex::new(Vec::new());
 
 struct Claimed(u64, File);
 
-fn claim(place: &Place) -> Result<Claimed> {
-    let file = (generation(), place.data()?);
+/// The right to open a store, and how long its file is.
+fn claim(place: &Place) -> Result<(Claimed, u64)> {
+    let (data, len) = place.data()?;
+    let file = (generation(), data);
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     open.retain(|(forks, _)| *forks == generation());
     if open.contains(&file) {
         return Err(Error::Value("this process has the store open already; use that one".into()));
     }
     open.push(file);
-    Ok(Claimed(file.0, file.1))
+    Ok((Claimed(file.0, file.1), len))
 }
 
 impl Drop for Claimed {
@@ -187,7 +204,7 @@ pub struct Facts {
 
 impl Env {
     pub fn open(place: &Place, options: &Options, room: Room) -> Result<Self> {
-        let file = claim(place)?;
+        let (file, len) = claim(place)?;
         let text = place.name()?;
         let mut flags = ffi::MDB_NOTLS | ffi::MDB_NORDAHEAD;
         if options.in_memory {
@@ -195,51 +212,99 @@ impl Env {
         } else if !options.sync {
             flags |= ffi::MDB_NOSYNC;
         }
+        let size = map::size_at_first(len.max(room.reserved()), options.size);
         let mut raw = null_mut();
         // SAFETY: the environment is made here; it is closed if it cannot be opened.
         let opened = unsafe {
             check(ffi::mdb_env_create(&raw mut raw))?;
-            check(ffi::mdb_env_set_mapsize(raw, options.size as usize))
+            check(ffi::mdb_env_set_mapsize(raw, size))
                 .and_then(|()| check(ffi::mdb_env_set_maxreaders(raw, READERS)))
                 .and_then(|()| {
                     let open = || ffi::mdb_env_open(raw, text.as_ptr(), flags, 0o600);
                     check(files::opening(place.in_memory(), open))
                 })
         };
-        // SAFETY: an environment begins with its descriptors, and outlives this.
-        let handles = unsafe { files::Handles::of(raw.cast()) };
-        let (limit, checked) = (null_mut(), Slot::new(256));
-        let mut env = Self { raw, fd: -1, handles, room, limit, pages: 0, checked, _file: file };
-        opened?;
-        // SAFETY: it is open.
-        check(unsafe { ffi::mdb_env_get_fd(raw, &raw mut env.fd) })?;
-        // SAFETY: as above.
-        if unsafe { *raw.cast::<i32>() } != env.fd {
-            return Err(unknown_layout());
-        }
-        env.find_limit()?;
-        Ok(env)
+        opened.and_then(|()| Self::over(raw, file, options, room)).inspect_err(|_| {
+            // SAFETY: made above, and nobody else has it.
+            unsafe { ffi::mdb_env_close(raw) };
+        })
     }
 
-    /// The map's size, another number, and the map's pages follow each other in LMDB's `MDB_env`.
-    fn find_limit(&mut self) -> Result<()> {
-        // SAFETY: structs of numbers and pointers, which the calls fill.
-        let (size, page) = unsafe {
-            let mut info: ffi::MDB_envinfo = std::mem::zeroed();
-            let mut stat: ffi::MDB_stat = std::mem::zeroed();
-            ffi::mdb_env_info(self.raw, &raw mut info);
-            ffi::mdb_env_stat(self.raw, &raw mut stat);
-            (info.me_mapsize as usize, stat.ms_psize as usize)
+    fn over(
+        raw: *mut ffi::MDB_env,
+        file: Claimed,
+        options: &Options,
+        mut room: Room,
+    ) -> Result<Self> {
+        let mut fd = -1;
+        // SAFETY: it is open, begins with its descriptors, and outlives them.
+        let handles = unsafe {
+            check(ffi::mdb_env_get_fd(raw, &raw mut fd))?;
+            files::Handles::of(raw.cast())
         };
-        let words = self.raw.cast::<usize>();
-        self.room.page = page as u64;
-        self.pages = size / page;
-        // SAFETY: the struct is longer than that.
-        let is_there =
-            |&at: &usize| unsafe { *words.add(at) == size && *words.add(at + 2) == self.pages };
-        let at = (0..30).find(is_there).ok_or_else(unknown_layout)?;
         // SAFETY: as above.
-        self.limit = unsafe { words.add(at + 2) };
+        if unsafe { *raw.cast::<i32>() } != fd {
+            return Err(unknown_layout());
+        }
+        let map = Map::find(raw, fd, options)?;
+        room.page = map.page as u64;
+        let (in_memory, checked, limited) = (options.in_memory, Slot::new(256), Slot::new(false));
+        Ok(Self { raw, fd, handles, room, map, in_memory, limited, checked, _file: file })
+    }
+
+    /// Whether a record of so many bytes can be written without more memory or a longer map.
+    #[inline]
+    pub fn has_room(&self, next_page: u64, bytes: usize) -> bool {
+        self.room.is_enough(next_page, bytes, self.map.pages())
+    }
+
+    /// Make room, if there is more. If not, what is free inside may do.
+    #[cold]
+    pub fn make_room(&self, next_page: u64, bytes: usize) -> Result<()> {
+        if !self.is_writable() {
+            return Err(Error::System(libc::EBADF));
+        }
+        let mut grown = Ok(());
+        let mut grow = || {
+            grown = self.room.grow(self.fd, next_page, bytes).and_then(|()| self.lengthen());
+            Ok(())
+        };
+        // What is limited is a file's length, not memory.
+        let _ = if self.in_memory { without_file_limit(grow) } else { grow() };
+        grown?;
+        let wanted = self.room.wanted(next_page, bytes).min(self.room.reserved());
+        let _ = self.map.grow(wanted, self.room.reserved());
+        Ok(())
+    }
+
+    /// What is reserved is in the file, but where the system can reserve nothing. LMDB writes to its
+    /// map in memory, which must not reach over the end of the file.
+    fn lengthen(&self) -> Result<()> {
+        let reserved = self.room.reserved();
+        if !self.in_memory || length(self.fd) >= reserved {
+            return Ok(());
+        }
+        // SAFETY: changes a file that is open here; who has the writers' lock makes it longer.
+        match unsafe { libc::ftruncate64(self.fd, reserved as libc::off64_t) } {
+            0 => Ok(()),
+            _ => Err(failure(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))),
+        }
+    }
+
+    /// Another process has made the store longer than this one's map.
+    #[cold]
+    fn follow(&self) -> Result<()> {
+        if !self.is_writable() {
+            return Err(Error::System(libc::EBADF));
+        }
+        let len = length(self.fd);
+        self.map.grow(len, len).map_err(|()| map::no_address_space(self.map.bytes()))?;
+        if self.limited.get() {
+            // This process is writing: what was committed has memory, and no more is to be used.
+            self.map.limit(self.map.limited().max(self.room.pages(true)));
+        } else {
+            self.map.limit(u64::MAX);
+        }
         Ok(())
     }
 
@@ -247,18 +312,20 @@ impl Env {
     /// frees others.
     #[inline]
     pub fn limit_to_room(&self, frees: bool) {
-        let pages = self.room.pages(frees).min(self.pages as u64) as usize;
-        // SAFETY: a number that LMDB reads when it begins a transaction and in the one that writes,
-        // which is this thread's.
-        unsafe { *self.limit = pages };
+        self.limited.set(true);
+        self.map.limit(self.room.pages(frees));
     }
 
     /// Why the store is full: LMDB takes the end of what is reserved for that of the store.
     #[cold]
     pub fn explain(&self, error: Error) -> Error {
         let reserved = self.room.reserved();
+        let mapped = self.map.bytes();
         match error {
-            Error::Full(_) if reserved < self.pages as u64 * self.room.page => {
+            Error::Full(_) if mapped <= reserved && mapped < self.room.size() => {
+                map::no_address_space(mapped)
+            }
+            Error::Full(_) if reserved < self.room.size() => {
                 Error::Full(format!("there is no memory for more than its {reserved} bytes"))
             }
             // LMDB says so when less was written than it has asked for.
@@ -280,8 +347,8 @@ impl Env {
     /// Undo it: others may have reserved more by the time that this process looks again.
     #[inline]
     pub fn unlimit(&self) {
-        // SAFETY: as above.
-        unsafe { *self.limit = self.pages };
+        self.limited.set(false);
+        self.map.limit(u64::MAX);
     }
 
     pub fn fd(&self) -> i32 {
@@ -316,17 +383,23 @@ impl Env {
         }
     }
 
-    pub fn begin_reading(&self) -> Result<ReadTransaction> {
-        let begin = || {
-            let mut raw = null_mut();
+    /// A transaction that has just begun. The map follows a store that others have made longer.
+    fn begin(&self, flags: libc::c_uint) -> Result<*mut ffi::MDB_txn> {
+        let mut raw = null_mut();
+        let mut begin =
             // SAFETY: it is open, and the place for the answer is a local's.
-            let code =
-                unsafe { ffi::mdb_txn_begin(self.raw, null_mut(), ffi::MDB_RDONLY, &raw mut raw) };
-            check(code).map(|()| raw)
+            || unsafe { ffi::mdb_txn_begin(self.raw, null_mut(), flags, &raw mut raw) };
+        let code = match begin() {
+            ffi::MDB_MAP_RESIZED => self.follow_until(begin)?,
+            code => code,
         };
-        let raw = begin().or_else(|_| {
+        check(code).map(|()| raw)
+    }
+
+    pub fn begin_reading(&self) -> Result<ReadTransaction> {
+        let raw = self.begin(ffi::MDB_RDONLY).or_else(|_| {
             self.check_readers();
-            begin()
+            self.begin(ffi::MDB_RDONLY)
         })?;
         Ok(ReadTransaction { raw })
     }
@@ -337,14 +410,36 @@ impl Env {
         self.handles.are_ours()
     }
 
+    /// Take a transaction that reads up again: it sees what was committed last.
+    #[inline]
+    pub fn renew(&self, reader: &ReadTransaction) -> Result<()> {
+        // SAFETY: it was put aside.
+        let renew = || unsafe { ffi::mdb_txn_renew(reader.raw) };
+        match renew() {
+            ffi::MDB_MAP_RESIZED => check(self.follow_until(renew)?),
+            code => check(code),
+        }
+    }
+
+    /// Make the map as long as the store, until it is long enough: others may go on meanwhile.
+    #[cold]
+    fn follow_until(&self, mut begin: impl FnMut() -> libc::c_int) -> Result<libc::c_int> {
+        for _ in 0..100 {
+            self.follow()?;
+            match begin() {
+                ffi::MDB_MAP_RESIZED => {}
+                code => return Ok(code),
+            }
+        }
+        Err(map::no_address_space(self.map.bytes()))
+    }
+
     pub fn begin_writing(&self) -> Result<WriteTransaction> {
         if !self.is_writable() {
             return Err(Error::System(libc::EBADF));
         }
-        let mut raw = null_mut();
-        // SAFETY: it is open; the caller has the writers' lock, so no other one is under way.
-        check(unsafe { ffi::mdb_txn_begin(self.raw, null_mut(), 0, &raw mut raw) })?;
-        let transaction = WriteTransaction { raw };
+        // The caller has the writers' lock, so no other one is under way.
+        let transaction = WriteTransaction { raw: self.begin(0)? };
         self.check_readers_if_grown(transaction.next_page());
         Ok(transaction)
     }

@@ -1,8 +1,6 @@
 //! Memory for a store's file, reserved before it is written: a full machine is an error, not SIGBUS.
 //!
-//! In memory the file is as long as the store may ever become, and sparse; on a disk it grows. All
-//! pages up to a mark have memory;
-//! the mark lies in shared memory, and whoever has the writers' lock may move it. What is reserved
+//! The file grows, and never shrinks. All pages up to a mark have memory; the mark lies in shared memory, and whoever has the writers' lock may move it. What is reserved
 //! ahead is a guess on the safe side; that nothing beyond the mark is written does not depend on it:
 //! LMDB takes the mark for the end of the file.
 
@@ -55,10 +53,22 @@ impl Room {
         pages.saturating_sub(spare)
     }
 
-    /// Whether a record of so many bytes can be written, and all be committed, without more memory.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether a record of so many bytes can be written, and all be committed, without more memory,
+    /// if so many pages are mapped.
     #[inline]
-    pub fn is_enough(&self, next_page: u64, bytes: usize) -> bool {
-        self.needed(next_page, bytes) <= self.pages(false) || self.reserved() >= self.size
+    pub fn is_enough(&self, next_page: u64, bytes: usize, mapped: u64) -> bool {
+        self.needed(next_page, bytes) <= self.pages(false).min(mapped)
+            || (self.reserved() >= self.size && mapped * self.page >= self.size)
+    }
+
+    /// How many bytes of the file must be there for that, those included that are to spare.
+    pub fn wanted(&self, next_page: u64, bytes: usize) -> u64 {
+        let pages = self.needed(next_page, bytes);
+        ((pages + 2 * spare(pages)) * self.page).min(self.size)
     }
 
     #[inline]
@@ -71,9 +81,10 @@ impl Room {
     #[cold]
     pub fn grow(&self, fd: i32, next_page: u64, bytes: usize) -> Result<()> {
         let reserved = self.reserved();
-        let pages = self.needed(next_page, bytes);
-        // Of what is there then a part is to spare.
-        let enough = ((pages + 2 * spare(pages)) * self.page).min(self.size);
+        if self.needed(next_page, bytes) <= self.pages(false) || reserved >= self.size {
+            return Ok(());
+        }
+        let enough = self.wanted(next_page, bytes);
         let generous = (reserved + (reserved / 4).clamp(LEAST, MOST)).clamp(enough, self.size);
         for now in [generous, enough] {
             match reserve(fd, reserved, now).map_err(|error| error.raw_os_error()) {

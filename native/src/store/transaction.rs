@@ -79,8 +79,7 @@ impl Writing {
 
     #[inline]
     fn ensure_room(&mut self, bytes: usize) -> Result<()> {
-        let room = &self.env.room;
-        if self.is_last_room || room.is_enough(self.transaction.next_page(), bytes) {
+        if self.is_last_room || self.env.has_room(self.transaction.next_page(), bytes) {
             return Ok(());
         }
         self.grow(bytes)
@@ -88,10 +87,9 @@ impl Writing {
 
     #[cold]
     fn grow(&mut self, bytes: usize) -> Result<()> {
-        let room = &self.env.room;
         let next_page = self.transaction.next_page();
-        room.grow(self.env.fd(), next_page, bytes)?;
-        self.is_last_room = !room.is_enough(next_page, bytes);
+        self.env.make_room(next_page, bytes)?;
+        self.is_last_room = !self.env.has_room(next_page, bytes);
         self.env.limit_to_room(self.frees);
         Ok(())
     }

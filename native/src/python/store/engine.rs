@@ -157,6 +157,23 @@ impl Engine {
         self.state().env.clone().ok_or_else(|| PyValueError::new_err("the store is closed"))
     }
 
+    /// What all views share, with a reader that sees what was committed last. If the store has grown,
+    /// and the program has closed LMDB's descriptors, it is opened once more.
+    #[inline]
+    fn look(&self, py: Python<'_>) -> Result<RefMut<'_, State>, Failure> {
+        let mut state = self.state();
+        match state.renewed() {
+            Err(Error::System(libc::EBADF)) => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => return Ok(state),
+        }
+        std::mem::drop(state);
+        self.ready_to_write(py)?;
+        let mut state = self.state();
+        state.renewed()?;
+        Ok(state)
+    }
+
     /// Look at what was committed last, or at what this view's own transaction has done.
     #[inline]
     pub fn read<T>(
@@ -171,7 +188,9 @@ impl Engine {
             open.check()?;
             return run(&open.writing.reading()).map_err(Failure::from);
         }
-        let reader = state.renewed()?;
+        std::mem::drop(state);
+        let state = self.look(py)?;
+        let reader = state.reader.as_ref().ok_or(Error::System(libc::EBADF))?;
         let result = run(&reader.reading());
         reader.reset();
         result.map_err(Failure::from)
@@ -191,7 +210,9 @@ impl Engine {
             let (found, _) = run(&open.writing.reading(), true)?;
             return Ok((found, None));
         }
-        let reader = state.renewed()?;
+        std::mem::drop(state);
+        let mut state = self.look(py)?;
+        let reader = state.reader.as_ref().ok_or(Error::System(libc::EBADF))?;
         let (found, keep) = run(&reader.reading(), false).inspect_err(|_| reader.reset())?;
         if !keep {
             reader.reset();
@@ -217,7 +238,8 @@ impl Engine {
             std::mem::drop(state);
             return self.read(py, view, run);
         }
-        state.renewed()?;
+        std::mem::drop(state);
+        let mut state = self.look(py)?;
         // Both are this call's alone until it is over; the reader goes first.
         let (env, reader) = (state.env.clone(), state.reader.take());
         std::mem::drop(state);
@@ -335,12 +357,12 @@ impl Engine {
 impl State {
     /// The reader of all views, seeing what was committed last.
     #[inline]
-    fn renewed(&mut self) -> Result<&ReadTransaction, Failure> {
+    fn renewed(&mut self) -> store::Result<&ReadTransaction> {
+        let closed = || Error::Value("the store is closed".into());
+        let env = self.env.as_ref().ok_or_else(closed)?;
         if let Some(reader) = &self.reader {
-            reader.renew()?;
+            env.renew(reader)?;
         } else {
-            let closed = || Error::Value("the store is closed".into());
-            let env = self.env.as_ref().ok_or_else(closed)?;
             self.reader = Some(env.begin_reading()?);
         }
         Ok(self.reader.as_ref().expect("made above"))

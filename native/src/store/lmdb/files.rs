@@ -2,7 +2,8 @@
 //! descriptors would need `/proc` and a place to write to, which a process in a `chroot` lacks.
 //!
 //! The linker leads every `open` of this library here (`build.rs`). While a thread opens a store in
-//! memory, what LMDB asks for is a duplicate of a descriptor; everything else is opened as ever.
+//! memory, what LMDB asks for is a duplicate of a descriptor; everything else is opened as ever. Nor is
+//! the file cut to the length of this process's map then: others may have made it longer (`room`).
 
 use crate::descriptor::{duplicate, file_behind, File};
 use std::cell::Cell;
@@ -50,6 +51,8 @@ fn wanted(path: *const libc::c_char) -> Option<i32> {
 type Mode = libc::c_uint;
 
 extern "C" {
+    fn __real_ftruncate(fd: i32, len: libc::off_t) -> i32;
+    fn __real_ftruncate64(fd: i32, len: libc::off64_t) -> i32;
     fn __real_open(path: *const libc::c_char, flags: i32, mode: Mode) -> i32;
     fn __real_open64(path: *const libc::c_char, flags: i32, mode: Mode) -> i32;
 }
@@ -68,6 +71,36 @@ pub unsafe extern "C" fn __wrap_open(path: *const libc::c_char, flags: i32, mode
 pub unsafe extern "C" fn __wrap_open64(path: *const libc::c_char, flags: i32, mode: Mode) -> i32 {
     // SAFETY: as the caller says.
     wanted(path).unwrap_or_else(|| unsafe { __real_open64(path, flags, mode) })
+}
+
+/// Is it the data of the store that this thread is opening?
+fn is_data(fd: i32) -> bool {
+    let files = OPENING.try_with(Cell::get).ok().flatten();
+    files.is_some_and(|files| {
+        file_behind(fd).is_some_and(|file| Some(file) == file_behind(files.data))
+    })
+}
+
+/// # Safety
+/// As of `ftruncate`.
+#[no_mangle]
+pub unsafe extern "C" fn __wrap_ftruncate(fd: i32, len: libc::off_t) -> i32 {
+    if is_data(fd) {
+        return 0;
+    }
+    // SAFETY: as the caller says.
+    unsafe { __real_ftruncate(fd, len) }
+}
+
+/// # Safety
+/// As of `ftruncate`.
+#[no_mangle]
+pub unsafe extern "C" fn __wrap_ftruncate64(fd: i32, len: libc::off64_t) -> i32 {
+    if is_data(fd) {
+        return 0;
+    }
+    // SAFETY: as the caller says.
+    unsafe { __real_ftruncate64(fd, len) }
 }
 
 /// The descriptors of an open environment: its first three words. Which files they are is remembered,

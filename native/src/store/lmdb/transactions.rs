@@ -99,13 +99,6 @@ pub struct ReadTransaction {
 unsafe impl Send for ReadTransaction {}
 
 impl ReadTransaction {
-    /// See what was committed last.
-    #[inline]
-    pub fn renew(&self) -> Result<()> {
-        // SAFETY: it was put aside.
-        check(unsafe { ffi::mdb_txn_renew(self.raw) })
-    }
-
     /// Put it aside: no page is kept for it.
     #[inline]
     pub fn reset(&self) {

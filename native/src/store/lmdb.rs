@@ -322,7 +322,7 @@ impl Env {
         let reserved = self.room.reserved();
         let mapped = self.map.bytes();
         match error {
-            Error::Full(_) if mapped <= reserved && mapped < self.room.size() => {
+            Error::Full(_) if mapped < reserved.min(self.room.size()) => {
                 map::no_address_space(mapped)
             }
             Error::Full(_) if reserved < self.room.size() => {

@@ -161,7 +161,7 @@ impl Map {
         if enough <= bytes {
             return Ok(());
         }
-        let ahead = whole(most).min(bytes + (bytes / SHARE).max(STEP)).max(enough);
+        let ahead = whole(most.min(bytes + (bytes / SHARE).max(STEP))).max(enough);
         // SAFETY: behind the end of the map, where something may be or not.
         let end = unsafe { (*self.at).add(bytes as usize) };
         let now = [ahead, enough].into_iter().find(|now| self.map(end, bytes, now - bytes));

@@ -17,7 +17,7 @@ use std::io::{Error, Result};
 use std::sync::Arc;
 
 /// Tasks that can be in flight. Only what is used is ever backed by memory.
-pub const CAPACITY: usize = 1 << 22;
+pub const CAPACITY: usize = 1 << 20;
 /// A pickled call of a small function fits; so does its result.
 pub const INLINE: usize = 96;
 pub const RESULT_INLINE: usize = 144;

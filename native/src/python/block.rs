@@ -192,7 +192,7 @@ impl Lease {
 impl Lease {
     /// The payload of a block without buffers.
     pub fn payload(&self, len: usize) -> &[u8] {
-        let start = self.region.shared.at(self.place + LINE, len);
+        let start = self.look.bytes.at(0, len);
         // SAFETY: in range (checked); written before the cell was published, and kept by the lease.
         unsafe { std::slice::from_raw_parts(start, len) }
     }

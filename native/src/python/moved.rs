@@ -1,7 +1,8 @@
 //! Results that were moved out of their cells, so that any number of them can wait to be read.
 
-use super::block::{self, Lease, Region};
+use super::block::{self, Lease};
 use crate::protocol::{Ordering, State};
+use crate::region::Region;
 use crate::table::CellShared;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -32,7 +33,7 @@ impl Moved {
     pub fn of(
         cell: &CellShared,
         state: State,
-        region: impl FnOnce(u32) -> std::io::Result<Region>,
+        region: impl FnOnce(u32) -> std::io::Result<Arc<Region>>,
     ) -> std::io::Result<Self> {
         let len = cell.result_len.load(Ordering::Relaxed) as usize;
         let at = cell.result_at.load(Ordering::Relaxed);
@@ -42,7 +43,7 @@ impl Moved {
             Payload::Copied(bytes.to_vec())
         } else {
             let region = region(cell.result_region.load(Ordering::Relaxed))?;
-            let lease = Lease::new(&region, at as usize - 1, 0);
+            let lease = Lease::new(&region, at as usize - 1, 0)?;
             let buffers = cell.result_buffers.load(Ordering::Relaxed);
             if buffers == 0 && len <= COPIED {
                 Payload::Copied(lease.payload(len).to_vec())

@@ -162,6 +162,7 @@ impl Shared {
             |_| memory_error(&std::io::Error::from_raw_os_error(libc::ENOMEM), "another task");
         books.cells.try_reserve(count).map_err(full)?;
         books.free.try_reserve(count).map_err(full)?;
+        books.holders.try_reserve(count).map_err(full)?;
         books.cells.resize(first + count, Use::default());
         books.holders.resize(first + count, None);
         // Popped from the end: the lowest cell first.

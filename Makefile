@@ -8,6 +8,8 @@
 #   make conformance   CPython's own tests of multiprocessing and concurrent.futures on garrison
 #   make test-all      all of this on every CPython from 3.10 to 3.14 at hand
 #
+#   make third-party   programs of other libraries on garrison; installs some gigabytes (torch)
+#
 #   make lint | storm [KILLS=2000 SEED=n] | fuzz [SECONDS=60 | COUNT=n, SEED=n] | smoke | clean
 
 PYTHON ?= python3
@@ -25,6 +27,7 @@ CHECKED := tests/test_layers.py tests/test_namespace.py tests/programs tests/poo
 # One virtualenv as users get it, one with crash points compiled in for the tests.
 USER := .venv
 TEST := .venv-test
+THIRD := .venv-third-party
 
 export CARGO_TARGET_DIR := $(TARGET)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -33,7 +36,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 SOURCES := $(wildcard pyproject.toml README.md LICENSE) \
 	$(shell find src native -name target -prune -o -name __pycache__ -prune -o ! -name '*.so' -print)
 
-.PHONY: check conformance test-all demo test bench lint storm fuzz smoke clean build tools rust-test loom-test python-test
+.PHONY: check conformance third-party test-all demo test bench lint storm fuzz smoke clean build tools rust-test loom-test python-test
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
 
@@ -76,6 +79,9 @@ conformance: $(TEST)/.built $(TEST)/.test-tools
 test-all: test conformance
 	$(TEST)/bin/python scripts/test_pythons.py --all
 
+third-party: $(THIRD)/.built
+	$(THIRD)/bin/python -m pytest tests/third_party
+
 storm: $(TEST)/.built $(TEST)/.test-tools
 	$(TEST)/bin/python tests/storm.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 	cd tests && ../$(TEST)/bin/python -m manager.storm --kills $(KILLS) $(if $(SEED),--seed $(SEED))
@@ -95,7 +101,7 @@ clean:
 tools:
 	@sh scripts/check_tools.sh "$(PYTHON)"
 
-$(USER)/.created $(TEST)/.created: | tools
+$(USER)/.created $(TEST)/.created $(THIRD)/.created: | tools
 	"$(PYTHON)" -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	touch $@
@@ -107,6 +113,10 @@ $(USER)/.built: $(USER)/.created $(SOURCES)
 $(TEST)/.built: $(TEST)/.created $(SOURCES)
 	MATURIN_PEP517_ARGS="--features extension-module,crash-points" \
 		$(TEST)/bin/python -m pip install --quiet ".[fetch]"
+	touch $@
+
+$(THIRD)/.built: $(THIRD)/.created $(SOURCES) pyproject.toml
+	$(THIRD)/bin/python -m pip install --quiet ".[fetch]" --group third-party
 	touch $@
 
 $(USER)/.bench-tools: $(USER)/.created pyproject.toml

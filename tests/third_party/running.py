@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 import textwrap
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 IN_PLACE = """
 import sys
@@ -14,6 +17,11 @@ import garrison
 sys.modules["multiprocessing"] = garrison
 """
 """At the top of a program whose libraries import multiprocessing themselves."""
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    """Skip without this package. It is not imported here: some start threads."""
+    return pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed")
 
 
 def run(folder: Path, program: str, *, in_place: bool = False, **environment: str) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from .running import run
+from .running import needs, run
 
-pytest.importorskip("torch")
+pytestmark = needs("torch")
 
 PROGRAM = """
 import torch

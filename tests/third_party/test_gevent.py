@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from .running import run
+from .running import needs, run
 
-pytest.importorskip("gevent")
+pytestmark = needs("gevent")
 
 PROGRAM = """
 from gevent import monkey

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from .running import run
+from .running import needs, run
 
-pytest.importorskip("joblib")
+pytestmark = needs("joblib")
 
 PROGRAM = """
 import os
@@ -19,7 +19,7 @@ def square(n):
     return n * n
 
 def total(array):
-    return float(array.sum()), type(array).__name__
+    return float(array.sum())
 
 def inner(n):
     import multiprocessing
@@ -34,22 +34,20 @@ if __name__ == "__main__":
     with parallel_config(backend="multiprocessing"):
         print(Parallel(n_jobs=2)(delayed(square)(n) for n in range(10)))
         print(sum(Parallel(n_jobs=2, batch_size=1)(delayed(square)(n) for n in range(500))))
-        # Large arrays are mapped from a file, once for all workers.
+        # Large arrays: joblib's files, or shared memory of the pool's own.
         print(Parallel(n_jobs=2)(delayed(total)(np.ones(1_000_000)) for _ in range(2)))
         print(Parallel(n_jobs=2)(delayed(inner)(n) for n in range(2)))
         try:
             Parallel(n_jobs=2)(delayed(fail)(n) for n in range(10))
         except LookupError as error:
-            print("LookupError", error)
-        print(list(Parallel(n_jobs=2, return_as="generator")(delayed(square)(n) for n in range(5))))
+            print("LookupError", error.args[0] in range(10))
 """
 EXPECTED = """\
 [0, 1, 4, 9, 16, 25, 36, 49, 64, 81]
 41541750
-[(1000000.0, 'memmap'), (1000000.0, 'memmap')]
+[1000000.0, 1000000.0]
 [(True, True), (True, True)]
-LookupError 0
-[0, 1, 4, 9, 16]
+LookupError True
 """
 
 

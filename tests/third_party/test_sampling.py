@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .running import run
+from .running import needs, run
 
 SCIPY = """
 import garrison as multiprocessing
@@ -26,8 +26,8 @@ if __name__ == "__main__":
 
 @pytest.mark.watchdog(180)
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@needs("scipy")
 def test_scipy(tmp_path: Path, method: str) -> None:
-    pytest.importorskip("scipy")
     assert run(tmp_path, SCIPY.replace("METHOD", method)) == "True [1.0, 1.0]\n"
 
 
@@ -41,8 +41,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.watchdog(180)
+@needs("scipy")
 def test_scipy_makes_the_pool(tmp_path: Path) -> None:
-    pytest.importorskip("scipy")
     assert run(tmp_path, SCIPY_WORKERS, in_place=True) == "[1.0, 1.0]\n"
 
 
@@ -68,6 +68,6 @@ if __name__ == "__main__":
 
 
 @pytest.mark.watchdog(180)
+@needs("emcee")
 def test_emcee(tmp_path: Path) -> None:
-    pytest.importorskip("emcee")
     assert run(tmp_path, EMCEE) == "True\n"

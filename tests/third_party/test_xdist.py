@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("xdist")
+from .running import needs
+
+pytestmark = needs("xdist")
 
 SUITE = """
 import garrison as multiprocessing

@@ -206,7 +206,8 @@ _load, __dir__ = lazily(__name__, globals(), _HOMES)
 for _name in dir(_default_context):
     if not _name.startswith("_") and all(_name not in names for names in _HOMES.values()):
         globals()[_name] = getattr(_default_context, _name)
-del _name
+# What the package has besides is no public name of it.
+del _name, TYPE_CHECKING
 
 # As the standard library does; its children do the same with the main module that they import.
 if "__main__" in sys.modules:

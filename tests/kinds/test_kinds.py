@@ -176,6 +176,14 @@ def test_a_queue_shows_what_the_standard_one_shows() -> None:
     assert ours._thread is None
 
 
+def test_a_closed_simple_queue_is_not_asked() -> None:
+    queue = garrison.SimpleQueue()
+    queue.close()
+    queue.close()
+    with pytest.raises(OSError, match="handle is closed"):
+        queue.empty()
+
+
 def test_nobody_takes_an_item_while_the_lock_of_the_reading_end_is_held() -> None:
     queue = garrison.Queue()
     queue.put(1)

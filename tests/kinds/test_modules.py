@@ -90,3 +90,19 @@ def test_every_public_name_that_is_loaded_late_is_there() -> None:
     code = "from garrison import *; import garrison; print(set(garrison.__all__) - set(globals()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_the_package_has_no_public_name_beside_all() -> None:
+    code = "import garrison; print(*[n for n in vars(garrison) if n[0] != '_'], sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = {
+        "sys",
+        "importlib",
+        "Any",
+        "annotations",
+        "lazily",
+        "context",
+        "SUBDEBUG",
+        "SUBWARNING",
+    }
+    assert set(done.stdout.split()) - set(garrison.__all__) <= modules

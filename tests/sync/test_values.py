@@ -56,30 +56,24 @@ def context(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("code", RANGES)
-def test_integers_hold_their_range_and_nothing_else(code: str) -> None:
+def test_integers_hold_their_range_and_wrap_around_as_those_of_ctypes(code: str) -> None:
     least, most = RANGES[code]
     value, numbers = Value(code), Array(code, 3)
     for number in (least, most, 0, 1, True):
         value.value = numbers[1] = number
         assert (value.value, numbers[1], value.load(), numbers.load(1)) == (number,) * 4
         assert Value(code, number).value == number
-    before = value.value
-    for number in (least - 1, most + 1, 1 << 70, -(1 << 70)):
-        for write in (
-            lambda n: setattr(value, "value", n),
-            value.add,
-            value.store,
-            value.exchange,
-            lambda n: numbers.__setitem__(0, n),
-            lambda n: numbers.__setitem__(slice(0, 2), [0, n]),
-            lambda n: Value(code, n),
-            lambda n: Array(code, [n]),
-        ):
-            with pytest.raises(
-                OverflowError, match=f"{number} is out of range.* {least} to {most}"
-            ):
-                write(number)
-    assert (value.value, numbers[:]) == (before, [0, True, 0])
+    type_ = typecode_to_type[code]
+    for number in (least - 1, most + 1, 1 << 70, -(1 << 70), 0xFFFF_FFFF):
+        wrapped = type_(number).value
+        for write in (functools.partial(setattr, value, "value"), value.store, value.exchange):
+            value.value = 5
+            write(number)
+            assert value.value == wrapped
+        numbers[0], numbers[1:] = number, [number, 0]
+        assert numbers[:] == [wrapped, wrapped, 0]
+        assert Value(code, number).value == wrapped
+        assert Array(code, [number])[0] == wrapped
 
 
 @pytest.mark.parametrize("bad", [1.5, "1", b"1", None, [1]])
@@ -107,8 +101,7 @@ def test_floats() -> None:
         assert value.value != value.value
         with pytest.raises(TypeError):
             value.value = "1"
-    with pytest.raises(OverflowError, match=r"1e300 is out of range"):
-        Value("f", 1e300)
+    assert Value("f", 1e300).value == ctypes.c_float(1e300).value == float("inf")
     with pytest.raises(OverflowError):
         Value("d", 10**400)
 
@@ -218,8 +211,8 @@ def test_slices_are_written_whole_or_not_at_all() -> None:
     numbers[4:] = (4, 5)
     numbers[::-5] = np.array([9, 8])
     assert numbers[:] == [8, 1, 2, 3, 4, 9]
-    for values in ([1], range(3), [1, "x"], [1, 1 << 40]):
-        with pytest.raises((ValueError, TypeError, OverflowError)):
+    for values in ([1], range(3), [1, "x"]):
+        with pytest.raises((ValueError, TypeError)):
             numbers[2:4] = values
     with pytest.raises(TypeError):
         numbers[2:4] = (n for n in range(2))

@@ -1,6 +1,5 @@
 //! Numbers of C in shared memory: how they are converted, read and written.
 
-use pyo3::exceptions::PyOverflowError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ffi::CStr;
@@ -105,14 +104,6 @@ impl Kind {
         self != Self::Bool
     }
 
-    fn range(self) -> (i128, i128) {
-        let bits = self.size() * 8;
-        match self {
-            Self::U8 | Self::U16 | Self::U32 | Self::U64 => (0, (1 << bits) - 1),
-            _ => (-(1 << (bits - 1)), (1 << (bits - 1)) - 1),
-        }
-    }
-
     pub fn to_python(self, py: Python<'_>, bits: u64) -> PyResult<Bound<'_, PyAny>> {
         let signed = |number: i64| -> PyResult<Bound<'_, PyAny>> {
             // SAFETY: a new reference, or nothing and an error.
@@ -137,7 +128,7 @@ impl Kind {
         }
     }
 
-    /// The bits of a Python number, which must fit.
+    /// The bits of a Python number, as many as there is room for: the rest is cut off, as by ctypes.
     #[inline]
     pub fn to_bits(self, object: &Bound<'_, PyAny>) -> PyResult<u64> {
         match self {
@@ -152,44 +143,19 @@ impl Kind {
         if self == Self::F64 {
             return Ok(number.to_bits());
         }
-        let short = number as f32;
-        if short.is_infinite() && number.is_finite() {
-            let message =
-                format!("{number:?} is out of range: a C float holds up to 3.4e38 either way");
-            return Err(PyOverflowError::new_err(message));
-        }
-        Ok(u64::from(short.to_bits()))
+        Ok(u64::from((number as f32).to_bits()))
     }
 
     #[inline]
     fn integer_bits(self, object: &Bound<'_, PyAny>) -> PyResult<u64> {
-        let mut overflow = 0;
-        // SAFETY: a live object; -1 may be an error, which is asked for.
-        let number =
-            unsafe { ffi::PyLong_AsLongLongAndOverflow(object.as_ptr(), &raw mut overflow) };
-        if number == -1 && overflow == 0 {
+        // SAFETY: a live object; all ones may be an error, which is asked for.
+        let bits = unsafe { ffi::PyLong_AsUnsignedLongLongMask(object.as_ptr()) };
+        if bits == u64::MAX {
             if let Some(error) = PyErr::take(object.py()) {
                 return Err(error);
             }
         }
-        let (least, most) = self.range();
-        if overflow == 0 && (least..=most).contains(&i128::from(number)) {
-            return Ok(number as u64);
-        }
-        self.large_integer_bits(object, overflow)
-    }
-
-    #[cold]
-    fn large_integer_bits(self, object: &Bound<'_, PyAny>, overflow: i32) -> PyResult<u64> {
-        if self == Self::U64 && overflow > 0 {
-            if let Ok(number) = object.extract::<u64>() {
-                return Ok(number);
-            }
-        }
-        let ((least, most), size) = (self.range(), self.size());
-        Err(PyOverflowError::new_err(format!(
-            "{object} is out of range: a C integer of {size} bytes holds {least} to {most} here"
-        )))
+        Ok(bits)
     }
 
     /// Read a cell whose lock is held, or of which only a glimpse is wanted.

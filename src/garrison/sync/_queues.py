@@ -250,6 +250,10 @@ class SimpleQueue(Ring, _theirs.SimpleQueue):  # type: ignore[misc] # as above
     def __init__(self, *, ctx: Any = None) -> None:
         self._make(0)
 
+    def empty(self) -> bool:
+        """Whether there is no item in the queue."""
+        return not self._reader.poll()
+
 
 for _each in (Queue, JoinableQueue, SimpleQueue):
     _standard.hide(_each, "its items lie in shared memory, and no thread sends them")

@@ -55,8 +55,6 @@ def Value(  # noqa: N802 - the standard name
     ------
     TypeError
         If there is no such type or code, or the arguments do not fit the type.
-    OverflowError
-        If a number is out of the range of its C type.
     AttributeError
         If the lock is none.
     SharedMemoryFull
@@ -115,7 +113,7 @@ def Array(  # noqa: N802 - the standard name
     ------
     ValueError
         If the size is negative.
-    TypeError, OverflowError, AttributeError, SharedMemoryFull
+    TypeError, AttributeError, SharedMemoryFull
         As for `Value`.
 
     Examples

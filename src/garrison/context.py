@@ -235,8 +235,13 @@ class DefaultContext(_theirs.DefaultContext, BaseContext):  # type: ignore[misc]
 
     Process = Process
 
-    def __init__(self, context: BaseContext) -> None:
-        self._default_context = context
+    def __init__(self) -> None:
+        """Do nothing: what there is to know, the standard library's default context knows."""
+
+    @property
+    def _default_context(self) -> Any:
+        # Asked for late: from 3.14 on that library looks at the system to find it.
+        return _concrete_contexts[_theirs._default_context._default_context._name]
 
     @property
     def _actual_context(self) -> Any:
@@ -272,8 +277,6 @@ _concrete_contexts: dict[str, Any] = {
     "spawn": SpawnContext(),
     "forkserver": ForkServerContext(),
 }
-_default_context: Any = DefaultContext(
-    _concrete_contexts[_theirs._default_context._default_context._name]
-)
+_default_context: Any = DefaultContext()
 
 __getattr__, __dir__ = _standard.mirror(__name__, globals())

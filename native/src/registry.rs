@@ -43,10 +43,17 @@ pub fn random_id() -> Result<Id> {
     // SAFETY: fills a local of that size.
     let got = unsafe { libc::getrandom(id.as_mut_ptr().cast(), size_of::<Id>(), 0) };
     if got == size_of::<Id>() as isize {
-        Ok(id)
-    } else {
-        Err(Error::last_os_error())
+        return Ok(id);
     }
+    // Before Linux 3.17, and in some sandboxes.
+    use std::io::Read;
+    let mut source = std::fs::File::open("/dev/urandom")?;
+    for half in &mut id {
+        let mut bytes = [0; 8];
+        source.read_exact(&mut bytes)?;
+        *half = u64::from_ne_bytes(bytes);
+    }
+    Ok(id)
 }
 
 #[repr(C, align(64))]
@@ -149,6 +156,13 @@ fn byte_lock(kind: i32, slot: usize) -> libc::flock {
     lock.l_start = slot as libc::off_t;
     lock.l_len = 1;
     lock
+}
+
+/// Whether the system has locks of file descriptions: since Linux 3.15, and not in every sandbox.
+fn has_locks(witness: &OwnedFd) -> bool {
+    let mut lock = byte_lock(libc::F_WRLCK, 0);
+    // SAFETY: a system call with a struct of ours, which changes nothing.
+    unsafe { libc::fcntl(witness.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) != -1 }
 }
 
 /// Lock a slot's byte; false if somebody has it, or a signal came.
@@ -308,7 +322,7 @@ impl Registry {
     /// A file description that no relative shares, if one can be had; locks belong to descriptions.
     fn own_description(&self) -> Result<Option<OwnedFd>> {
         match self.segment.descriptor().reopen() {
-            Ok(fd) => Ok(Some(fd)),
+            Ok(fd) => Ok(Some(fd).filter(has_locks)),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                 Err(error)
             }

@@ -32,7 +32,10 @@ PROC = Path("/proc")
 
 def usable_cpus() -> int:
     """How many processors this process may really use: affinity and cgroup quota, rounded up."""
-    allowed = len(os.sched_getaffinity(0))
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except OSError:  # a sandbox that does not know the call
+        allowed = os.cpu_count() or 1
     override = os.environ.get("PYTHON_CPU_COUNT", "")
     if override.isdigit() and int(override) > 0:
         return int(override)
@@ -332,14 +335,54 @@ def create_memory(path: str, size: int, mode: int) -> int:
     """Make a file of so many bytes that are really there; it has its name once it is whole."""
     folder = os.open(NAMED, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fd = os.open(NAMED, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
         try:
-            os.posix_fallocate(fd, 0, size)
-            # Only with a folder's descriptor Python calls linkat, which looks through /proc.
-            os.link(f"{PROC}/self/fd/{fd}", Path(path).name, dst_dir_fd=folder)
-        except BaseException:
-            os.close(fd)
-            raise
+            return _create_nameless(path, size, mode, folder)
+        except OSError as error:
+            if error.errno not in _NO_NAMELESS:
+                raise
+        return _create_renamed(path, size, mode)
     finally:
         os.close(folder)
+
+
+_NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
+"""What is said where there are no files without names, or no ``/proc`` to give them one by."""
+
+
+def _create_nameless(path: str, size: int, mode: int, folder: int) -> int:
+    fd = os.open(NAMED, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+    try:
+        _reserve(fd, size)
+        # Only with a folder's descriptor Python calls linkat, which looks through /proc.
+        os.link(f"{PROC}/self/fd/{fd}", Path(path).name, dst_dir_fd=folder)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
+
+
+def _create_renamed(path: str, size: int, mode: int) -> int:
+    """Make it under another name, which whoever is killed meanwhile leaves behind."""
+    draft = f"{NAMED}/garrison-{os.getpid()}-{os.urandom(8).hex()}"
+    fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode)
+    try:
+        _reserve(fd, size)
+        os.link(draft, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    finally:
+        Path(draft).unlink()
+    return fd
+
+
+def _reserve(fd: int, size: int) -> None:
+    """Give a new file its length and memory."""
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno not in {errno.ENOSYS, errno.EPERM}:
+            raise
+        zeros = bytes(min(size, 1 << 20))
+        for start in range(0, size, 1 << 20):
+            os.pwrite(fd, zeros[: size - start], start)

@@ -26,13 +26,14 @@ def run(
     source: str,
     *arguments: str,
     head: str = "",
+    before_all: str = "",
     flags: tuple[str, ...] = (),
     environment: dict[str, str] | None = None,
     before: Callable[[], None] | None = None,
 ) -> str:
     """Run a script to its end; its output. What it has started ends with it."""
     script = folder / "program.py"
-    script.write_text(HEAD + head + textwrap.dedent(source))
+    script.write_text(before_all + HEAD + head + textwrap.dedent(source))
     command = [sys.executable, *flags, str(script), *arguments]
     process = subprocess.Popen(
         command,

@@ -26,10 +26,11 @@ pub fn die_with_parent(parent: i32) -> PyResult<bool> {
     Ok(unsafe { libc::getppid() } == parent)
 }
 
-/// Become the parent of every orphan among one's descendants, so that none can escape.
+/// Become the parent of every orphan among one's descendants, so that none can escape; false where the
+/// system refuses it, and init gets them.
 #[pyfunction]
-pub fn adopt_orphans() -> PyResult<()> {
-    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+pub fn adopt_orphans() -> bool {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1).is_ok()
 }
 
 /// Wait until one of the descriptors can be read, or for so many milliseconds: which can be. None are

@@ -15,11 +15,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import heapq
 import itertools
 import os
 import select
 import socket
+import struct
 import threading
 import time
 from collections import deque
@@ -70,7 +72,7 @@ class _Bell:
     """Wakes the loop, from any thread and from a signal handler."""
 
     def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.fd, self._write = _open_bell()
         # A number that is closed may be another file's at once. Re-entrant for signal handlers.
         self._closing = threading.RLock()
 
@@ -78,18 +80,35 @@ class _Bell:
         """Wake the loop, now or when it next would wait."""
         with self._closing:
             if self.fd >= 0:
-                os.eventfd_write(self.fd, 1)
+                with contextlib.suppress(BlockingIOError):  # rung often enough
+                    os.write(self._write, _RING)
 
     def on_event(self, _mask: int) -> None:
         """Be quiet again."""
         with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self.fd)
+            os.read(self.fd, 4096)
 
     def close(self) -> None:
         """Nobody is woken any more."""
         with self._closing:
-            fd, self.fd = self.fd, -1
-            os.close(fd)
+            fds, self.fd, self._write = {self.fd, self._write}, -1, -1
+            for fd in fds:
+                os.close(fd)
+
+
+_RING = struct.pack("Q", 1)
+"""What an eventfd counts; a pipe takes anything."""
+
+
+def _open_bell() -> tuple[int, int]:
+    """Return where to wait and where to write: an eventfd, or a pipe where there is none."""
+    try:
+        fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    except OSError as error:
+        if error.errno not in {errno.ENOSYS, errno.EPERM}:
+            raise
+        return os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    return fd, fd
 
 
 class Loop:

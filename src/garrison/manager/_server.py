@@ -6,6 +6,7 @@ import contextlib
 import signal
 import sys
 import threading
+import weakref
 from multiprocessing import process
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +39,14 @@ class StopEvent(threading.Event):
 
     def __init__(self, stop: Callable[[], object]) -> None:
         super().__init__()
-        self._stop = stop
+        self._stop = weakref.WeakMethod(stop)
 
     def set(self) -> None:
         """End the server."""
         super().set()
-        self._stop()
+        stop = self._stop()
+        if stop is not None:
+            stop()
 
 
 class Server(managers.Server):

@@ -6,7 +6,9 @@ like it (an open file would arrive as text in memory), where `pickle` refuses.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import io
 import sys
 import types
@@ -41,8 +43,15 @@ MAINS = frozenset({"__main__", "__mp_main__"})
 
 
 def found_by_name(obj: Any) -> bool:
-    """Whether an object is what its module has under its name, here."""
-    found: Any = sys.modules.get(obj.__module__)
+    """Whether an object is what its module has under its name, here.
+
+    A module that is not loaded here may be so in the receiver: as with any pickler, it is imported.
+    """
+    name = obj.__module__
+    found: Any = sys.modules.get(name)
+    if found is None and isinstance(name, str) and name not in MAINS:
+        with contextlib.suppress(Exception):
+            found = importlib.import_module(name)
     if found is None:
         return False
     for part in obj.__qualname__.split("."):

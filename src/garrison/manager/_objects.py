@@ -47,7 +47,7 @@ class Entry:
 
 def all_methods(instance: object) -> list[str]:
     """Return the names of what can be called on an object."""
-    return [name for name in dir(instance) if callable(getattr(instance, name))]
+    return [name for name in dir(instance) if callable(getattr(instance, name, None))]
 
 
 def public_methods(instance: object) -> list[str]:

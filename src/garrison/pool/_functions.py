@@ -14,6 +14,7 @@ import types
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from garrison._pickling import found_by_name
 from garrison.pool._globals import Shipped, Spaces
 from garrison.pool._namespaces import NONE
 from garrison.supervisor._main_module import imported_main, is_importable
@@ -61,13 +62,13 @@ class Known:
     def has(self, value: Any) -> bool:
         """Whether a worker finds this very object by its name."""
         if value.__module__ not in MAINS:
-            return _found_by_name(value) and self.finds(value.__module__)
+            return found_by_name(value) and self.finds(value.__module__)
         if self.main is not None:
-            return _found_by_name(value) and self.main.defines(value)
+            return found_by_name(value) and self.main.defines(value)
         outer = value.__qualname__.partition(".")[0]
         known = self._refs.get(outer)
         still = getattr(sys.modules["__main__"], outer, None)
-        return known is not None and known() is still and _found_by_name(value)
+        return known is not None and known() is still and found_by_name(value)
 
     def home(self, initializer: Any, *, fork: bool) -> Home | None:
         """Return where an initializer's globals are: functions by value are to see them as well."""
@@ -108,14 +109,6 @@ def _of_main() -> Iterator[tuple[str, Any]]:
     for name, value in list(vars(main).items()) if main else ():
         if isinstance(value, IMPORTABLE) and value.__module__ in MAINS:
             yield name, value
-
-
-def _found_by_name(value: Any) -> bool:
-    module = sys.modules.get(value.__module__)
-    found: Any = module
-    for part in value.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return found is value and module is not None
 
 
 def load_function(pickled: bytes) -> Any:

@@ -134,7 +134,7 @@ class AsyncResult(StandardResult):  # type: ignore[misc] # a standard class
 
     @property
     def _value(self) -> Any:
-        return self._settle()[1]
+        return self._settle()[1] if self.ready() else None
 
     @property
     def _event(self) -> _Ready:

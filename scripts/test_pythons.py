@@ -25,8 +25,8 @@ TREE = ROOT / "target" / "debian-sid"
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 NEEDS = ("pytest>=8.3", "numpy>=1.26", "psutil>=6.0", "msgpack>=1.0", "pycurl>=7.45.3")
 
-QUICK = ("tests/programs", "tests/test_namespace.py", "tests/pool", "tests/memory")
-"""What runs without --all, beside the conformance tests under one start method."""
+QUICK = ("tests/programs", "tests/test_namespace.py", "tests/kinds")
+"""What runs without --all, which adds the rest of the suite and CPython's own tests."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,11 @@ def prepare(interpreter: Interpreter) -> None:
 def test(interpreter: Interpreter, *, everything: bool) -> bool:
     """Run the tests; whether all of them passed."""
     pytest = [*interpreter.python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    conformance = [*interpreter.python, "tests/conformance/run.py"]
-    steps = [
-        [*interpreter.python, "scripts/smoke.py"],
-        pytest if everything else [*pytest, *QUICK],
-        conformance if everything else [*conformance, "--method", "spawn", "--quick"],
-    ]
+    steps = [[*interpreter.python, "scripts/smoke.py"]]
+    if everything:
+        steps += [pytest, [*interpreter.python, "tests/conformance/run.py"]]
+    else:
+        steps += [[*pytest, *QUICK]]
     passed = [_passes(step) for step in steps]  # each, whatever becomes of the others
     return all(passed)
 

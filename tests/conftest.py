@@ -7,9 +7,10 @@ import gc
 import importlib
 import os
 import signal
+import sys
 import time
 from multiprocessing import forkserver, resource_tracker
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -89,4 +90,7 @@ def _stop_stdlib_helpers() -> None:
     # The standard library keeps these until the interpreter ends, on purpose.
     tracker, server = resource_tracker._resource_tracker, forkserver._forkserver
     server._stop()  # type: ignore[attr-defined]
+    ours: Any = sys.modules.get("garrison.supervisor._fork_server")
+    if ours is not None:
+        ours.stop()
     tracker._stop()  # type: ignore[attr-defined]

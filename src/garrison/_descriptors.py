@@ -24,17 +24,22 @@ class GuardedConnection(Connection):
         super().__init__(handle)
         self._mark = _os.mark(handle)
 
-    def _close(self) -> None:
-        own: int = self._handle  # type: ignore[attr-defined]
+    @property
+    def is_ours(self) -> bool:
+        """Whether its number is still its own."""
+        own: int | None = self._handle  # type: ignore[attr-defined]
         try:
-            is_ours = _os.mark(own) == self._mark
+            return own is not None and _os.mark(own) == self._mark
         except OSError:
-            return
-        if is_ours:
+            return False
+
+    def _close(self) -> None:
+        if self.is_ours:
+            own: int = self._handle  # type: ignore[attr-defined]
             os.close(own)
 
 
-def guarded_pipe() -> tuple[Connection, Connection]:
+def guarded_pipe() -> tuple[GuardedConnection, Connection]:
     """Return two connected ends: one to keep, and one for another process."""
     ours, theirs = socket.socketpair()
     return GuardedConnection(ours.detach()), Connection(theirs.detach())

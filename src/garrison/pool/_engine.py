@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from garrison.options import Options
     from garrison.pool._seeds import Seeds
+    from garrison.supervisor._fork_server import Preload
 
 __all__ = ["Engine"]
 
@@ -92,7 +93,7 @@ class Engine:
         else:
             process = partial(_daemonic, make, target=at_work, args=(_worker.work, args))
             recruit = Recruit(method, process, self.registry.dumps_at_start, preparation_data)
-            crew = Crew(processes, recruit, _worker.work, (), name, **_preload(method))
+            crew = Crew(processes, recruit, _worker.work, (), name, served=_preload(method))
         if start[0] is not None:
             crew.preload += _beforehand.modules()
         me: Any = current_process()
@@ -375,10 +376,11 @@ def _daemonic(make: Callable[..., BaseProcess], **kwds: Any) -> BaseProcess:
     return process
 
 
-def _preload(method: str) -> dict[str, Any]:
-    """Modules of `set_forkserver_preload`; the supervisor is this pool's own fork server."""
+def _preload(method: str) -> Preload | None:
+    """Modules of `set_forkserver_preload` and, for supervisors, of ours."""
     if method != "forkserver":
-        return {}
+        return None
     forkserver: Any = importlib.import_module("multiprocessing.forkserver")
     names = tuple(forkserver._forkserver._preload_modules)
-    return {"preload": names, "main_path": main_path() if "__main__" in names else None}
+    ours = (_worker.__name__, *_beforehand.modules())
+    return names, main_path() if "__main__" in names else None, ours

@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _descriptors, _os
@@ -53,7 +54,7 @@ def _main(
         _core.join_family(family, numbers[1])
         for number in numbers:
             os.close(number)
-    _recruit.preload(crew.preload, crew.main_path)
+    _recruit.preload(crew.preload, None)
     _supervisor.supervise(table, channel, parent, crew)
 
 
@@ -118,11 +119,22 @@ class Supervision:
             shape = (self.table.slots, self.table.region_len)
             family, family_fd = _core.family()
             inherited = Inherited(self.table.fd), family, Inherited(family_fd)
-            args = (shape, theirs, None, inherited, os.getpid(), self.crew)
-            make = _spawn.SpawnedSupervisor
+            crew = dataclasses.replace(self.crew, served=None)
+            args = (shape, theirs, None, inherited, os.getpid(), crew)
+            make = self._fresh()
         with _identity.uncounted():
             # Not daemonic, though whoever makes it may be: it has children.
             return make(target=_main, args=args, name="PoolSupervisor", daemon=False)
+
+    def _fresh(self) -> Any:
+        """Return what makes a supervisor that has none of this process's memory."""
+        wanted = self.crew.served
+        if wanted is None:
+            return _spawn.SpawnedSupervisor
+        # Late: neither fork nor spawn have use for it.
+        from garrison.supervisor._fork_server import ServedSupervisor
+
+        return partial(ServedSupervisor, wanted=wanted)
 
     def _receive(self, seconds: float) -> tuple[str, Any]:
         channel = self._channel
@@ -252,7 +264,8 @@ class Supervision:
         process = self._process
         if process is not None:
             if wait:
-                _os.kill_quietly(process.pid, signal.SIGKILL)
+                if not self._gone(0):
+                    _os.kill_quietly(process.pid, signal.SIGKILL)
                 process.join(10.0)
             # Closed already, if a signal handler has ended the pool meanwhile.
             with contextlib.suppress(ValueError, AssertionError, AttributeError):
@@ -271,7 +284,7 @@ class Supervision:
 def _abandon(process: Any) -> None:
     """End a process whose start was interrupted."""
     popen = getattr(process, "_popen", None)
-    if popen is not None:
+    if popen is not None and popen.pid is not None:
         _os.kill_quietly(popen.pid, signal.SIGKILL)
         popen.wait(10.0)
 

@@ -36,7 +36,7 @@ _PREPARED = ("authkey", "dir", "name", "orig_dir", "start_method", "sys_argv", "
 """Preparation data that the supervisor needs; the rest may bring code of the program."""
 
 
-def _start(own: Any) -> None:
+def start_hidden(own: Any) -> None:
     """As `BaseProcess.start`, without its ban on children of daemons and its register."""
     own._check_closed()
     with _kernel.block_signals(), _kernel.plain_fork():
@@ -67,7 +67,7 @@ class ForkedSupervisor(context.ForkProcess):
 
     def start(self) -> None:
         """Fork."""
-        _start(self)
+        start_hidden(self)
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         mine: Any = process
@@ -86,7 +86,7 @@ class SpawnedSupervisor(context.SpawnProcess):
 
     def start(self) -> None:
         """Start the interpreter and send it what it needs."""
-        _start(self)
+        start_hidden(self)
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> FreshPopen:  # noqa: N802 - the standard name
@@ -137,7 +137,7 @@ class FreshPopen(popen_spawn_posix.Popen):
         finally:
             os.close(data_read)
             os.close(child_dies_write)
-        self.finalizer = util.Finalize(self, _close_fds, (data_write, child_dies_read))
+        self.finalizer = util.Finalize(self, close_fds, (data_write, child_dies_read))
         no_signal = _kernel.block_signals((_kernel.SIGPIPE,))
         with no_signal, os.fdopen(data_write, "wb", closefd=False) as file:
             file.write(message)
@@ -157,6 +157,7 @@ def pickle_for(
         context.set_spawning_popen(None)
 
 
-def _close_fds(*fds: int) -> None:
+def close_fds(*fds: int) -> None:
+    """Close them."""
     for fd in fds:
         os.close(fd)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
 
+    from garrison.supervisor._fork_server import Preload
     from garrison.supervisor._recruit import Recruit
 
 __all__ = ["Crew", "at_work", "supervise"]
@@ -77,8 +78,8 @@ class Crew:
     mask: tuple[int, ...] = ()
     """Signals that the program has blocked."""
     preload: tuple[str, ...] = ()
-    main_path: str | None = None
-    """The main module, if it is to be imported before workers are forked."""
+    served: Preload | None = None
+    """Under forkserver, what the fork server imports in advance."""
     numbers: int = 0
     """Workers that were started by a predecessor: seeds go on from there."""
 

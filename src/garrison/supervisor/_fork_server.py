@@ -1,0 +1,336 @@
+"""The fork server: an interpreter whose forks are the supervisors of forkserver pools.
+
+::
+
+    program    request: descriptors, and where to say the number ──▶ server   fork ──▶ supervisor
+    program  ◀── its number ─────────────────────────────────────── server
+    program    preparation data, process object ──────────────────────────────────────▶ supervisor
+
+One for a program, as in the standard library, with what it asked for by `set_forkserver_preload`
+imported once. That of the standard library listens on a socket in a temporary folder, which stays
+behind if the program is killed; this one has a socket without a name. It ends with the program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+from multiprocessing import context, popen_forkserver, resource_tracker, spawn, util
+from typing import TYPE_CHECKING, Any
+
+from garrison import _core, _descriptors, _os
+from garrison._processes import NONE, SLICE, Watch, wait_gone
+from garrison.errors import PoolBroken
+from garrison.supervisor import _identity, _kernel
+from garrison.supervisor._recruit import Forked, preload
+from garrison.supervisor._spawn import (
+    FreshPopen,
+    SpawnedSupervisor,
+    close_fds,
+    pickle_for,
+    start_hidden,
+)
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
+__all__ = ["Preload", "ServedSupervisor", "stop"]
+
+Preload = tuple[tuple[str, ...], "str | None", tuple[str, ...]]
+"""Modules of the program's, the path of its main module, modules of ours."""
+
+ATTEMPTS = 3
+"""Servers that may die in a row before they have forked."""
+START_TIME = 120.0
+"""Seconds within which a server must have forked, or it counts as dead."""
+END_TIME = 10.0
+"""Seconds in which a server ends that is not needed any more."""
+_COUNT = struct.Struct("i")
+_PID = struct.Struct("q")
+_AT_ONCE = 200
+"""Descriptors in one message; the kernel takes 253."""
+
+
+# --- The server's process -------------------------------------------------------------------------
+
+
+class _ServerProcess(context.SpawnProcess):
+    """Imports what is to be preloaded, then forks on request."""
+
+    def __init__(self, channel: Connection, parent: int, wanted: Preload) -> None:
+        super().__init__(name="PoolForkServer", daemon=False)
+        self._parts = channel, parent, wanted
+
+    def start(self) -> None:
+        """Start the interpreter."""
+        start_hidden(self)
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> FreshPopen:  # noqa: N802 - the standard name
+        return FreshPopen(process_obj)
+
+    def _bootstrap(self, parent_sentinel: int | None = None) -> int:  # noqa: ARG002 - the standard name
+        channel, parent, (modules, main_path, ours) = self._parts
+        try:
+            preload(ours, None)
+            preload(modules, main_path)
+            _serve(channel, parent)
+        except Forked as forked:
+            start = forked
+        else:
+            os._exit(0)
+        # Out of the handler, where everything raised would have `Forked` for its context.
+        start.__traceback__ = None
+        return start.run(None)
+
+
+def _serve(channel: Connection, parent: int) -> None:
+    """Fork for the program until it is gone. Its signals are blocked, as in a supervisor."""
+    try:
+        watch = Watch(parent)
+    except ProcessLookupError:
+        return
+    # Ignored: the kernel reaps.
+    handler = _kernel.set_handler(_kernel.SIGCHLD, int(signal.SIG_IGN))
+    gc.freeze()
+    while not watch.has_ended():
+        limit = SLICE * 1000 if watch.fileno() == NONE else None
+        if channel.fileno() not in _core.poll([channel.fileno(), watch.fileno()], limit):
+            continue
+        fds = _receive(channel.fileno())
+        if fds is None:
+            return
+        _fork(fds, channel, watch, handler)
+
+
+def _fork(fds: list[int], channel: Connection, watch: Watch, handler: Any) -> None:
+    data, status, tracker, *given = fds
+    try:
+        pid = _kernel.fork()
+    except OSError:
+        pid = None  # the program hears of it, since nothing is written
+    if pid == 0:
+        channel.close()
+        watch.close()
+        os.close(status)
+        _kernel.set_handler(_kernel.SIGCHLD, _kernel.SIG_DFL if handler is None else handler)
+        gc.unfreeze()
+        raise Forked("forkserver", lambda _: _begin(data, tracker, given))
+    if pid is not None:
+        with contextlib.suppress(OSError):
+            os.write(status, _PID.pack(pid))
+    for fd in fds:
+        os.close(fd)
+
+
+def _begin(data: int, tracker: int, given: list[int]) -> int:
+    """Be the process that the program has asked for."""
+    code = 1
+    try:
+        standard: Any = importlib.import_module("multiprocessing.forkserver")
+        standard._forkserver._inherited_fds = given
+        known: Any = resource_tracker
+        known._resource_tracker._fd = tracker
+        main: Any = spawn
+        code = main._main(data, os.dup(data))
+    except EOFError:
+        pass  # the program has given up, or is gone
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _receive(channel: int) -> list[int] | None:
+    """Read a request; None if there will be no more."""
+    own = socket.socket(fileno=os.dup(channel))
+    with own:
+        first, fds, _, _ = socket.recv_fds(own, _COUNT.size, _AT_ONCE)
+        if len(first) < _COUNT.size:
+            return None
+        (count,) = _COUNT.unpack(first)
+        while len(fds) < count:
+            more, others, _, _ = socket.recv_fds(own, 1, _AT_ONCE)
+            if not more:
+                return None
+            fds += others
+    return fds
+
+
+def _send(channel: int, fds: list[int]) -> None:
+    with socket.socket(fileno=os.dup(channel)) as own:
+        socket.send_fds(own, [_COUNT.pack(len(fds))], fds[:_AT_ONCE])
+        for start in range(_AT_ONCE, len(fds), _AT_ONCE):
+            socket.send_fds(own, [b"+"], fds[start : start + _AT_ONCE])
+
+
+# --- The program's side ---------------------------------------------------------------------------
+
+
+class _Server:
+    """The program's fork server."""
+
+    def __init__(self, wanted: Preload) -> None:
+        self.kind = _kind_of(wanted)
+        self._channel, theirs = _descriptors.guarded_pipe()
+        try:
+            with _identity.uncounted():
+                self._process = _ServerProcess(theirs, os.getpid(), wanted)
+            self._process.start()
+            self._watch = Watch(self._process._popen.pid)  # type: ignore[attr-defined]
+        except BaseException:
+            self._channel.close()
+            raise
+        finally:
+            theirs.close()
+
+    def ask(self, fds: list[int]) -> bool:
+        """Ask for a fork with these descriptors; False if the server is gone."""
+        try:
+            if not self._channel.is_ours:
+                return False
+            _send(self._channel.fileno(), fds)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let it end, which it does after what it was asked for, and reap it."""
+        self._channel.close()
+        if not self._watch.wait(END_TIME):
+            _os.kill_quietly(self._watch.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            _kernel.waitpid(self._watch.pid, 0)
+        self._watch.close()
+
+
+def _kind_of(wanted: Preload) -> tuple[Any, ...]:
+    """Return what a server must have been started with to serve now."""
+    return wanted[:2], spawn.get_executable(), os.getresuid(), os.getresgid()
+
+
+_server: _Server | None = None
+_lock = threading.RLock()
+
+
+def _forget() -> None:
+    """Leave the server to the process that has forked this one."""
+    global _server  # noqa: PLW0603 - one per process
+    _lock._at_fork_reinit()  # type: ignore[attr-defined]
+    _server = None
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def stop(only: _Server | None = None) -> None:
+    """End the fork server (or only this one); the next pool starts another."""
+    global _server  # noqa: PLW0603 - one per process
+    with _lock:
+        server = _server
+        if server is not None and only in {None, server}:
+            _server = None
+            server.close()
+
+
+def _ask(wanted: Preload, fds: list[int]) -> _Server:
+    """Ask the fork server for a fork, and start it if there is none that serves now."""
+    global _server  # noqa: PLW0603 - one per process
+    with _lock:
+        if _server is None or _server.kind != _kind_of(wanted) or not _server.ask(fds):
+            stop()
+            _server = _Server(wanted)
+            _server.ask(fds)
+        return _server
+
+
+class ServedSupervisor(SpawnedSupervisor):
+    """A supervisor that is a fork of the fork server."""
+
+    def __init__(self, *args: Any, wanted: Preload, **kwds: Any) -> None:
+        super().__init__(*args, **kwds)
+        self.wanted = wanted
+
+    def start(self) -> None:
+        """Have it forked and send it what it needs."""
+        super().start()
+        own: Any = self
+        own._popen.hand_over()
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:  # noqa: N802 - the standard name
+        return _ServedPopen(process_obj)
+
+
+class _ServedPopen(FreshPopen):
+    method = "forkserver"
+    DupFd: Any = popen_forkserver._DupFd
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Return the place of a descriptor among those that the child is given."""
+        own: Any = self
+        own._fds.append(fd)
+        return len(own._fds) - 1
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        own: Any = process_obj
+        self.pid: Any = None
+        self._message = pickle_for(self, self._prepare(process_obj.name), process_obj, self._dumps)
+        self._wanted = own.wanted
+        self._request()
+
+    def _request(self) -> None:
+        own: Any = self
+        data_read, data_write = os.pipe()
+        self.sentinel, status = os.pipe()
+        self._data = data_write
+        # The end that stays open tells the child that its parent lives.
+        self.finalizer = util.Finalize(self, close_fds, (data_write, self.sentinel))
+        try:
+            fds = [data_read, status, resource_tracker.getfd(), *own._fds]
+            self._server = _ask(self._wanted, fds)
+        finally:
+            os.close(data_read)
+            os.close(status)
+
+    def hand_over(self) -> None:
+        """Learn its number and send it the rest. May be interrupted: then it ends by itself."""
+        own: Any = self
+        for _ in range(ATTEMPTS):
+            if _os.is_readable(self.sentinel, START_TIME):
+                number = os.read(self.sentinel, _PID.size)
+                if number:
+                    (self.pid,) = _PID.unpack(number)
+                    break
+            own.finalizer()
+            stop(self._server)
+            self._request()
+        else:
+            msg = f"the fork server did not start, {ATTEMPTS} times in a row"
+            raise PoolBroken(msg)
+        message, self._message = self._message, b""
+        no_signal = _kernel.block_signals((_kernel.SIGPIPE,))
+        gone = contextlib.suppress(BrokenPipeError)
+        with no_signal, gone, os.fdopen(self._data, "wb", closefd=False) as file:
+            file.write(message)
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:  # noqa: ARG002 - the standard name
+        """Return an exit code if it has ended; which one, only its server knew."""
+        if self.returncode is None and self.pid is not None and wait_gone(self.pid, 0):
+            self.returncode = 255
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for its end."""
+        if self.pid is not None:
+            wait_gone(self.pid, START_TIME if timeout is None else timeout)
+        return self.poll()

@@ -273,7 +273,7 @@ class ServedSupervisor(SpawnedSupervisor):
 
 class _ServedPopen(FreshPopen):
     method = "forkserver"
-    DupFd: Any = popen_forkserver._DupFd
+    DupFd = popen_forkserver._DupFd  # type: ignore[assignment]
 
     def duplicate_for_child(self, fd: int) -> int:
         """Return the place of a descriptor among those that the child is given."""

@@ -375,6 +375,12 @@ impl Parent {
         Ok(())
     }
 
+    /// Write bytes down for as long as the pool lives, for `Worker.definition`. Where they lie.
+    fn keep(&self, py: Python<'_>, data: &[u8]) -> PyResult<usize> {
+        self.shared.check_process()?;
+        Ok(block::write(py, &self.shared.heap, data, None)?.place)
+    }
+
     /// Let a function go once its last task is over.
     fn forget_function(&self, number: u32) {
         let mut books = self.shared.books();

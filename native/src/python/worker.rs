@@ -140,11 +140,17 @@ impl Worker {
     fn function<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let (number, _) = self.claimed()?;
         let at = self.table.cell(number).function_at.load(Ordering::Relaxed) as usize - 1;
+        self.definition(py, at)
+    }
+
+    /// What `Parent.keep` has written at this place.
+    fn definition<'py>(&self, py: Python<'py>, at: usize) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = Head::of(&self.parent, at)
             .and_then(|head| heap::bytes(&self.parent, at, &head))
-            .map_err(|error| memory_error(&error, "a look at a task's function"))?;
+            .map_err(|error| memory_error(&error, "a look at a function"))?;
         let (start, len) = (bytes.at(0, bytes.len()), bytes.len());
-        // SAFETY: the parent keeps the block while a cell refers to it; pickle ignores its padding.
+        // SAFETY: the parent keeps the block while a cell refers to it, or as long as it lives; pickle
+        // ignores its padding.
         Ok(PyBytes::new(py, unsafe { std::slice::from_raw_parts(start, len) }))
     }
 

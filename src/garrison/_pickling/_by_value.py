@@ -107,7 +107,11 @@ class ByValue:
             return module._builtin_type, (name,)
         if not cls.__flags__ & MADE_BY_A_STATEMENT:
             return NotImplemented
-        return module._dynamic_class_reduce(cls)
+        make, (*arguments, kwds, tracker, extra), *rest = module._dynamic_class_reduce(cls)
+        if "__slots__" in vars(cls) and isinstance(kwds, dict) and not issubclass(cls, tuple):
+            # Without them the instances there would be of another shape.
+            kwds = {**kwds, "__slots__": cls.__slots__}  # type: ignore[attr-defined] # see above
+        return make, (*arguments, kwds, tracker, extra), *rest
 
     def _part(self, obj: Any) -> Any:
         if type(obj) is not _CACHED:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from garrison import _pickling
 from garrison._pickling import ByValue
 from garrison.errors import ArgumentUnpicklable
+from garrison.pool._definitions import reference_of
 from garrison.pool._globals import Bundle, Globals, source_of
 from garrison.pool._namespaces import receive, set_source
 
 if TYPE_CHECKING:
     from garrison._core import Rules
+    from garrison.pool._definitions import Definitions
     from garrison.pool._functions import Known
     from garrison.pool._namespaces import Entry
 
@@ -27,12 +29,27 @@ __all__ = ["RESULTS", "dumps_to_workers", "rules_of", "unpicklable"]
 class _ToWorkers(ByValue):
     """By reference what the workers can import, by value the rest."""
 
-    def __init__(self, known: Known, names: dict[Any, Any], bundle: Bundle | None = None) -> None:
+    def __init__(
+        self,
+        known: Known,
+        names: dict[Any, Any],
+        bundle: Bundle | None,
+        definitions: Definitions | None,
+    ) -> None:
         super().__init__(known.has, names)
         self._known = known
+        self._definitions = definitions
         self._bundle = bundle or Bundle(known, partial(_dumps_part, known))
 
+    def _class(self, cls: type) -> Any:
+        found = self._definitions.reference(cls) if self._definitions is not None else None
+        return found or super()._class(cls)
+
     def _function(self, function: types.FunctionType) -> Any:
+        found = self._definitions.reference(function) if self._definitions is not None else None
+        return found or self._whole_function(function)
+
+    def _whole_function(self, function: types.FunctionType) -> Any:
         names = self._known.spaces.of(function.__globals__)
         if names is not None:
             # All functions of such a namespace find their globals in the worker's one.
@@ -49,9 +66,11 @@ class _ToWorkers(ByValue):
         return self._bundle.entries(names, values)
 
 
-def rules_of(known: Known, bundle: Bundle | None = None) -> Rules:
+def rules_of(
+    known: Known, bundle: Bundle | None = None, definitions: Definitions | None = None
+) -> Rules:
     """Return the rules for what is sent to workers."""
-    return _pickling.make_rules(lambda names: _ToWorkers(known, names, bundle))
+    return _pickling.make_rules(lambda names: _ToWorkers(known, names, bundle, definitions))
 
 
 def _dumps_part(known: Known, value: object, bundle: Bundle) -> bytes:
@@ -75,10 +94,16 @@ class _FromWorker(ByValue):
         self._functions_too = False
 
     def _class(self, cls: type) -> Any:
+        found = reference_of(cls)
+        if found is not None:
+            return found
         self._functions_too = True
         return super()._class(cls)
 
     def _function(self, function: types.FunctionType) -> Any:
+        found = reference_of(function)
+        if found is not None:
+            return found
         return super()._function(function) if self._functions_too else NotImplemented
 
 

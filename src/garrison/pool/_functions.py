@@ -14,7 +14,9 @@ import types
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from garrison import _pickling
 from garrison._pickling import found_by_name
+from garrison.pool._definitions import Definitions
 from garrison.pool._globals import Shipped, Spaces
 from garrison.pool._namespaces import NONE
 from garrison.supervisor._main_module import imported_main, is_importable
@@ -143,7 +145,12 @@ class Registry:
 
         self._parent = parent
         self.known = Known(fork=fork)
-        self.rules = _by_value.rules_of(self.known)
+        self._rules = rules = _by_value.rules_of(self.known)
+        self.definitions = Definitions(
+            parent, self.known.has, lambda obj, first: _pickling.dumps(obj, rules, first)
+        )
+        self.rules = _by_value.rules_of(self.known, definitions=self.definitions)
+        """For arguments; functions carry what they need with them."""
         self._next = 0
         self.plain: dict[int, tuple[Any, int]] = {}
         """Functions whose pickle cannot change, by identity."""
@@ -154,6 +161,7 @@ class Registry:
 
     def number(self, function: Callable[..., Any], plan: tuple[Any, ...] = ()) -> int:
         """Return the number under which workers know `function` (called as `plan` says)."""
+        self.definitions.call += 1
         if not plan:
             found = self.plain.get(id(function))
             if found is not None and found[0] is function:
@@ -201,7 +209,7 @@ class Registry:
     def _pickle(self, value: object, function: Callable[..., Any]) -> bytes:
         from garrison.pool import _by_value
 
-        return _by_value.dumps_to_workers(value, self.rules, f"function {_name(function)}")
+        return _by_value.dumps_to_workers(value, self._rules, f"function {_name(function)}")
 
     def _forget_some(self) -> None:
         """Let the oldest functions go; those in use stay until their last task is over."""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
-from garrison.pool import _functions, _namespaces, _seeds, _wire
+from garrison.pool import _definitions, _functions, _namespaces, _seeds, _wire
 from garrison.supervisor._identity import allow_children
 from garrison.supervisor._supervisor import DUMP_SIGNAL
 
@@ -45,6 +45,7 @@ def work(
     worker.set_started(_os.start_ticks(os.getpid()))
     allow_children(worker.set_children)
     _core.crash_point("worker.started")
+    _definitions.begin(worker)
     _namespaces.remember_module("__main__")
     _seeds.seed_worker(seeds, number)
     _initialize(start, last_words)

@@ -1,0 +1,247 @@
+"""Classes and functions by value in arguments and results: each goes to a worker once.
+
+The parent writes a definition into its heap and gives it a number; whatever is sent refers to that.
+A worker loads it when it first meets the number, and refers to it in results, so that the parent
+gets back its very own class. A definition is complete: what it needs by value is in it.
+
+What a class is made of may change. That is looked for by its parts, without pickling them; where
+parts can change unseen (a list among the globals of a method), the class is pickled again for the
+next call of a method of the pool, and is a new definition if the bytes differ.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import itertools
+import os
+import pickle
+import re
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from garrison._core import Spot
+from garrison.memory import _handles
+
+if TYPE_CHECKING:
+    from garrison import _core
+
+    Key = tuple[int, int]
+    """Names a pool: its process, and a number there."""
+
+__all__ = ["Definitions", "begin", "reference_of"]
+
+LIMIT = 512
+"""Definitions of a pool; what comes later travels within each message."""
+BYTES = 16 << 20
+"""What they may take together."""
+MANY = 200
+"""Parts that are looked at; what has more is pickled to find out."""
+
+_counter = itertools.count()
+_pools: weakref.WeakValueDictionary[Key, Definitions] = weakref.WeakValueDictionary()
+
+
+class Definition:
+    """One of the parent's classes or functions, as workers know it."""
+
+    __slots__ = ("call", "marks", "number", "obj", "place")
+
+    def __init__(self, obj: Any, number: int, place: int, marks: Any, call: int) -> None:
+        self.obj, self.number, self.place = obj, number, place
+        self.marks, self.call = marks, call
+
+
+class Definitions:
+    """The parent's side: which classes and functions the workers can ask for."""
+
+    def __init__(
+        self,
+        parent: _core.Parent,
+        has: Callable[[Any], bool],
+        dumps: Callable[[Any, dict[type, Any]], bytes],
+    ) -> None:
+        self._parent, self._has, self._dumps = parent, has, dumps
+        self._key = os.getpid(), next(_counter)
+        self._found: dict[int, Definition] = {}
+        self._numbers: dict[bytes, tuple[int, int]] = {}
+        self._objects: list[Any] = []
+        self._bytes = 0
+        # What definitions lead to in shared memory: any number of workers may look there.
+        self._spots: list[Spot] = []
+        self.call = 0
+        """Counts the calls of the pool's methods."""
+        _pools[self._key] = self
+
+    def reference(self, obj: Any) -> Any:
+        """Return how a message refers to a class or function; None if it has to be in there."""
+        known = self._found.get(id(obj))
+        if known is None or known.obj is not obj or self._has_changed(known):
+            if len(self._objects) >= LIMIT or self._bytes >= BYTES or not _is_stateless(obj):
+                return None
+            known = self._define(obj)
+        return _find, (self._key, known.number, known.place)
+
+    def object_of(self, number: int) -> Any:
+        """Return what has a number."""
+        return self._objects[number]
+
+    def _has_changed(self, known: Definition) -> bool:
+        if known.call == self.call:
+            return False
+        known.call = self.call
+        return known.marks is None or _marks(known.obj, self._has) != known.marks
+
+    def _define(self, obj: Any) -> Definition:
+        marks = _marks(obj, self._has)
+        pickled = self._dumps(obj, {Spot: self._reduce_spot})
+        digest = hashlib.blake2b(pickled, digest_size=16).digest()
+        if digest not in self._numbers:
+            place = self._parent.keep(pickled)
+            self._objects.append(obj)
+            self._bytes += len(pickled)
+            self._numbers[digest] = len(self._objects) - 1, place
+        made = Definition(obj, *self._numbers[digest], marks, self.call)
+        self._found[id(obj)] = made
+        return made
+
+    def _reduce_spot(self, spot: Spot) -> Any:
+        self._spots.append(spot)
+        return _handles._visit, _handles._address(spot)
+
+
+def _find(key: Key, number: int, place: int) -> Any:
+    """Return the class or function that a message refers to."""
+    pool = _pools.get(key)
+    if pool is not None and key[0] == os.getpid():
+        return pool.object_of(number)
+    known = _loaded.get((key, number))
+    if known is None:
+        if _worker is None:
+            msg = "a class of a pool's parent can be loaded in a worker of that pool only"
+            raise pickle.UnpicklingError(msg)
+        known = _loaded[key, number] = pickle.loads(_worker.definition(place))
+        _references[known] = _find, (key, number, place)
+    return known
+
+
+# --- In a worker ------------------------------------------------------------------------------
+
+_worker: _core.Worker | None = None
+_loaded: dict[tuple[Key, int], Any] = {}
+_references: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def begin(worker: _core.Worker) -> None:
+    """Load definitions of the pool of this worker."""
+    global _worker  # noqa: PLW0603 - a process is one worker
+    _worker = worker
+    _loaded.clear()
+    _references.clear()
+
+
+def reference_of(obj: Any) -> Any:
+    """Return how a result refers to a class or function that came from the parent, or None."""
+    return _references.get(obj)
+
+
+# --- What something is made of ----------------------------------------------------------------
+
+_CODE = (types.FunctionType, type)
+_OWN = frozenset({"_abc_impl", "_field_defaults"})
+"""Names that the interpreter and the standard library give."""
+_STEADY = (
+    *(types.FunctionType, type),
+    *(int, float, complex, bool, type(None), str, bytes, re.Pattern, enum.Enum, type(...)),
+    types.BuiltinFunctionType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.MethodDescriptorType,
+    types.ModuleType,
+    types.WrapperDescriptorType,
+)
+
+
+_STANDARD = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - a prefix
+"""Where code is that puts nothing of the program into what it captures."""
+
+
+class _Unseen(Exception):
+    """Something may change without being another object."""
+
+
+def _is_stateless(obj: Any) -> bool:
+    """Whether nothing but code is in it: what else it holds may be elsewhere in the message."""
+    if isinstance(obj, type):
+        return True
+    return not (obj.__closure__ or obj.__defaults__ or obj.__kwdefaults__ or vars(obj))
+
+
+def _marks(obj: Any, has: Callable[[Any], bool]) -> tuple[int, ...] | None:
+    """Return numbers that differ when the parts do; None if parts may change unseen."""
+    marks: list[int] = []
+    waiting, seen = [obj], {id(obj)}
+    try:
+        while waiting:
+            for part in _parts(waiting.pop()):
+                marks.append(id(part))
+                if id(part) not in seen and isinstance(part, _CODE):
+                    seen.add(id(part))
+                    if not has(part):
+                        waiting.append(part)
+                if len(marks) > MANY:
+                    return None
+    except _Unseen:
+        return None
+    return tuple(marks)
+
+
+def _parts(obj: Any) -> Iterator[Any]:
+    if isinstance(obj, type):
+        yield from obj.__bases__
+        for name, value in vars(obj).items():
+            own = name.startswith("_") and (name.endswith("_") or name in _OWN)
+            if own and not isinstance(value, _CODE):
+                yield value
+            else:
+                yield from _steady(value)
+        return
+    yield obj.__code__
+    standard = obj.__code__.co_filename.startswith(_STANDARD)
+    for cell in obj.__closure__ or ():
+        if standard and not isinstance(cell.cell_contents, _CODE):
+            yield cell.cell_contents  # which `repr` is under way, for instance
+        else:
+            yield from _steady(cell.cell_contents)
+    for value in (*(obj.__defaults__ or ()), *(obj.__kwdefaults__ or {}).values()):
+        yield from _steady(value)
+    for name in _names(obj.__code__):
+        if name in obj.__globals__:
+            yield from _steady(obj.__globals__[name])
+
+
+def _steady(value: Any) -> Iterator[Any]:
+    """Yield what must be looked at of a value; raise if that does not tell whether it changes."""
+    if isinstance(value, _STEADY):
+        yield value
+    elif isinstance(value, (staticmethod, classmethod)):
+        yield from _steady(value.__func__)
+    elif isinstance(value, property):
+        yield from (each for each in (value.fget, value.fset, value.fdel) if each is not None)
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _steady(each)
+    elif type(value).__module__ == "dataclasses":
+        yield value
+    else:
+        raise _Unseen
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(code: types.CodeType) -> tuple[str, ...]:
+    """Return the names that code may look up among its globals."""
+    inner = (each for each in code.co_consts if isinstance(each, types.CodeType))
+    return (*code.co_names, *itertools.chain.from_iterable(map(_names, inner)))

@@ -25,9 +25,22 @@ struct Audit<'t> {
     problems: Vec<String>,
 }
 
+fn count(reading: &Reading<'_>) -> Result<u64> {
+    let mut cursor = reading.cursor()?;
+    let mut record = cursor.seek(&[0])?;
+    let mut found = 0;
+    while record.is_some() {
+        found += 1;
+        record = cursor.following()?;
+    }
+    Ok(found)
+}
+
 /// What is wrong, a line each.
 pub fn audit(reading: &Reading<'_>) -> Result<Vec<String>> {
     let mut audit = Audit { reading: *reading, wanted: HashMap::new(), problems: Vec::new() };
+    let (said, found) = (reading.count()?, count(reading)?);
+    audit.check(said == found, || format!("{found} records, and the store says {said}"));
     let heads = heads(reading)?;
     for (number, head) in &heads {
         audit.look_inside(*number, head)?;

@@ -351,6 +351,12 @@ impl Env {
         self.map.limit(u64::MAX);
     }
 
+    /// Write all that is committed to a file, as it is at one moment; writers wait for a moment only.
+    pub fn copy_to(&self, fd: i32) -> Result<()> {
+        // SAFETY: it is open, and the call leaves the descriptor open.
+        check(unsafe { ffi::mdb_env_copyfd(self.raw, fd) })
+    }
+
     pub fn fd(&self) -> i32 {
         self.fd
     }

@@ -22,6 +22,7 @@ from garrison.manager._promises import Pipeline
 from garrison.manager._store_server import StoreServer
 from garrison.pool import Pool
 from garrison.store import _contract, _home, transaction
+from garrison.store._copies import back_up
 
 if TYPE_CHECKING:
     import os
@@ -214,6 +215,30 @@ class SyncManager(BaseManager, managers.SyncManager):
         3 {'apples': 3, 'pears': 5}
         """
         return Pipeline()
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write all containers as they are now into a new folder, while they are used.
+
+        It is a store as any other: ``Manager(path=...)`` opens it. Registered objects and what is
+        in locks are no part of it.
+
+        Parameters
+        ----------
+        path : path-like
+            A folder that does not exist yet.
+
+        Raises
+        ------
+        FileExistsError
+            If there is something at the path.
+        RuntimeError
+            If this is inside of a transaction, or the store is on another machine.
+        """
+        if not self.store.is_home:
+            raise RuntimeError(
+                "a backup is made by a program on the machine of the store, connected directly"
+            )
+        back_up(self.store.here().engine, path)
 
     def collect(self) -> int:
         """Free containers that only refer to each other; return how many there were.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from garrison import _os
 from garrison._byte_locks import ByteLocks
 from garrison._core import ContainerGone, Store, StoreBusy, encode_key
+from garrison.store import _copies
 from garrison.store._codec import Codec
 from garrison.store._create import FACES, make
 from garrison.store._places import Files, Folder, Tenancy
@@ -225,13 +226,23 @@ def _opened(
         if shared is not None or isinstance(files, Files):
             return Home(uuid, files, shared or fresh(), settings)
         with Meeting(files.path) as meeting:
-            met = meeting.find() or fresh()
+            met = meeting.find()
+            if met is None:
+                _copies.check(files.path, lambda: _audited(uuid, files, settings))
+                met = fresh()
             home = Home(uuid, files, met, settings)
+            _copies.settle(files.path)
             meeting.leave_note(met)
             return home
     except BaseException:
         files.close()
         raise
+
+
+def _audited(uuid: bytes, files: Folder, settings: dict[str, Any]) -> list[str]:
+    engine = Home(uuid, files, fresh(), settings).engine
+    used, size = engine.statistics()["bytes_used"], Path(files.path, "data.mdb").stat().st_size
+    return [f"{size} bytes of {used}"] if size < used else engine.audit()
 
 
 def create(size: int | None = None) -> Home:

@@ -1,8 +1,10 @@
 //! Numbers: those in heads, and those of the store as a whole.
 
+use super::super::finalizing::without_gil;
 use super::failure::Raise;
 use super::PyStore;
 use crate::store::{audit, holds, Error};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -24,6 +26,18 @@ impl PyStore {
             Ok(head.count)
         })
         .or_raise()
+    }
+
+    /// Write the store's last state to a file that is empty.
+    fn copy_to(&self, py: Python<'_>, fd: i32) -> PyResult<()> {
+        let engine = self.engine.get();
+        if engine.is_open(self.view) {
+            return Err(PyRuntimeError::new_err(
+                "a store cannot be copied inside of a transaction",
+            ));
+        }
+        let env = engine.env(py)?;
+        without_gil(py, || env.copy_to(fd)).or_raise()
     }
 
     /// What is wrong in the store, a line each; there is never anything.

@@ -31,6 +31,16 @@ impl<'t> Reading<'t> {
         }
     }
 
+    /// How many records there are, as the database itself says.
+    pub fn count(&self) -> Result<u64> {
+        // SAFETY: a struct of numbers, which the call fills.
+        unsafe {
+            let mut stat: ffi::MDB_stat = std::mem::zeroed();
+            check(ffi::mdb_stat(self.raw, MAIN, &raw mut stat))?;
+            Ok(stat.ms_entries as u64)
+        }
+    }
+
     pub fn cursor(&self) -> Result<Cursor<'t>> {
         let mut raw = null_mut();
         // SAFETY: the transaction lives for `'t`, which the cursor does not outlive.

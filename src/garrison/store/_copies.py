@@ -1,0 +1,136 @@
+"""Folders of stores as files: copies that are whole, and those that are not.
+
+A folder that was copied while its store was written has pages of several states, and LMDB does not
+notice. So each folder says which files it was made of; in a copy they are others, and then all of
+it is looked at before it is used, in a process of its own: what is damaged may kill it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import resource
+import shutil
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from garrison._core import StoreCorrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["back_up", "check", "settle"]
+
+DATA = "data.mdb"
+
+
+def _origin(folder: Path) -> str:
+    files = (folder, folder / "holders", folder / DATA)
+    return " ".join(str(file.stat().st_ino) for file in files)
+
+
+def settle(path: str) -> None:
+    """Note which files this store lies in."""
+    folder = Path(path)
+    mark = folder / "origin"
+    if not mark.exists() or mark.read_text("ascii") != _origin(folder):
+        new = mark.with_suffix(".new")
+        new.write_text(_origin(folder), "ascii")
+        new.replace(mark)
+
+
+def check(path: str, audit: Callable[[], list[str]]) -> None:
+    """Look at all of a store, if it is a copy.
+
+    Parameters
+    ----------
+    path : str
+        The folder.
+    audit : callable
+        Opens the store, and returns what is wrong with it.
+
+    Raises
+    ------
+    StoreCorrupt
+        If it is not whole.
+    """
+    folder = Path(path)
+    mark = folder / "origin"
+    if not (folder / DATA).exists():
+        if mark.exists():
+            raise StoreCorrupt(f"{path} was a store, and its {DATA} is missing")
+        return
+    if mark.exists() and mark.read_text("ascii") == _origin(folder):
+        return
+    problem = _found_apart(audit)
+    if problem:
+        raise StoreCorrupt(
+            f"{path} is not a whole store: {problem}. It was copied while it was written, or is "
+            "damaged: make copies with manager.backup(), or while nobody uses the store"
+        )
+
+
+def _found_apart(audit: Callable[[], list[str]]) -> str:
+    """Return what is wrong, found by a process that may die of it."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: it only reads and ends
+        pid = os.fork()
+    if not pid:
+        _tell(writer, audit)
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    _, status = os.waitpid(pid, 0)
+    return text if not status else text or "reading it crashes"
+
+
+def _tell(writer: int, audit: Callable[[], list[str]]) -> None:
+    status = 1
+    with contextlib.suppress(BaseException):
+        faulthandler.disable()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        try:
+            problems = audit()
+        except Exception as error:
+            problems = [str(error)]
+        os.write(writer, "; ".join(problems[:3]).encode()[:4000])
+        status = 0
+    os._exit(status)
+
+
+def back_up(engine: Any, path: str | os.PathLike[str]) -> None:
+    """Write the last state of a store into a new folder.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something at the path.
+    """
+    place = Path(path).absolute()
+    place.mkdir(mode=0o700)
+    try:
+        _write(engine, place)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+def _write(engine: Any, place: Path) -> None:
+    # Under another name until it is whole: a backup that was killed is no store.
+    part = place / "part"
+    part.touch(mode=0o600)
+    with part.open("wb") as file:
+        engine.copy_to(file.fileno())
+        os.fsync(file.fileno())
+    part.rename(place / DATA)
+    (place / "holders").touch(mode=0o600)
+    settle(str(place))
+    for folder in (place, place.parent):
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

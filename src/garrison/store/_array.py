@@ -12,7 +12,7 @@ from garrison._standard import managers
 from garrison.store import _contract
 from garrison.store._contract import END
 from garrison.store._face import Face, Shown
-from garrison.store._list import clamp, update_at
+from garrison.store._list import List, clamp, update_at
 from garrison.store._sequence import SequenceFace
 from garrison.store._transaction import atomic
 
@@ -48,6 +48,8 @@ class Array(SequenceFace, managers.ArrayProxy):
         except AttributeError:
             self._code = self._store.head(self._c)[5].decode()
             return self._code
+
+    __iter__ = List.__iter__
 
     def __contains__(self, value: object) -> bool:
         return value in self._plain()

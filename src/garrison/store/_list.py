@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable, Iterator, MutableSequence
 from typing import Any, NoReturn, cast
 
 from garrison._standard import managers
@@ -19,9 +19,10 @@ __all__ = ["List"]
 class List(SequenceFace, managers.ListProxy):
     """A list in shared memory; nested containers are live.
 
-    Every method is one atomic step, in-place operators and `sort` too. Iteration walks over a
-    snapshot. A dict, list, set or deque that is stored becomes a container of its own:
-    ``l.append([])`` and then ``l[0].append(1)`` is not lost. What `pop` returns is plain.
+    Every method is one atomic step, in-place operators and `sort` too. Iteration sees what becomes
+    of the list, as that of a plain one; over a network it walks over a snapshot. A dict, list, set
+    or deque that is stored becomes a container of its own: ``l.append([])`` and then
+    ``l[0].append(1)`` is not lost. What `pop` returns is plain.
 
     Parameters
     ----------
@@ -36,6 +37,12 @@ class List(SequenceFace, managers.ListProxy):
     _PROXY = "ListProxy"
     _TYPEID = "list"
     __hash__ = Face.__hash__
+
+    def __iter__(self) -> Iterator[Any]:
+        # As a plain one: what is changed meanwhile is seen. Over a network each look would be a
+        # request, so there it is one state that is walked over.
+        walk: Any = getattr(self._store, "walk", None)
+        return self._scan() if walk is None else iter(walk(self._c))
 
     # --- One item -----------------------------------------------------------------------------
 
@@ -92,7 +99,7 @@ class List(SequenceFace, managers.ListProxy):
             If there is none.
         """
         with atomic(self._store):
-            for place, each in enumerate(self):
+            for place, each in enumerate(self._scan()):
                 if each is value or each == value:
                     self._store.list_delete(self._c, place)
                     return

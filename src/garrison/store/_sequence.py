@@ -20,13 +20,17 @@ class SequenceFace(Face):
         return self._store.length(self._c)
 
     def __iter__(self) -> Iterator[Any]:
+        return self._scan()
+
+    def _scan(self) -> Iterator[Any]:
+        """Walk over the values as they are now."""
         return iter(self._store.scan(self._c, "values"))
 
     def __reversed__(self) -> Iterator[Any]:
         return iter(self._store.scan(self._c, "values", reverse=True))
 
     def __contains__(self, value: object) -> bool:
-        return any(each is value or each == value for each in self)
+        return any(each is value or each == value for each in self._scan())
 
     def index(self, value: Any, start: Any = 0, stop: Any = END, /) -> int:
         """Return where the first is that is equal.

@@ -219,7 +219,7 @@ def test_iteration_is_over_a_snapshot(store: Any) -> None:
         del d[key]
         d[f"new {key}"] = key
     assert len(d) == 600
-    items = make(store, _contract.LIST, range(600))
+    items = make(store, _contract.DEQUE, range(600))
     for n in items:
         items.append(n)
     assert len(items) == 1200

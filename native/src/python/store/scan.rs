@@ -5,11 +5,12 @@ use super::engine::Engine;
 use super::failure::{Failure, Raise};
 use super::PyStore;
 use crate::segment::generation;
+use crate::store::bells::Bells;
 use crate::store::encoding::keys::to_value;
 use crate::store::lmdb::{Env, ReadTransaction, Reading};
 use crate::store::records::{number_in, numbered, prefix, ORDER, POSITION};
 use crate::store::transaction::head;
-use crate::store::{self, kind, tree};
+use crate::store::{self, kind, sequence, tree, Error};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
@@ -129,10 +130,23 @@ impl Place {
     }
 }
 
+/// A walk over a sequence that sees what becomes of it: item by item, at each index what is there.
+struct Live {
+    number: u64,
+    /// The container's bell when the walk began: as long as it has not rung, one state is walked over.
+    seen: u32,
+    /// The next item's index.
+    at: i64,
+    /// It has changed.
+    by_index: bool,
+    over: bool,
+}
+
 /// A walk through a container; see `Store.scan`.
 #[pyclass(frozen, name = "Scan", module = "garrison._core")]
 pub struct Scan {
     engine: Py<Engine>,
+    view: u64,
     raw: bool,
     state: Walk,
 }
@@ -148,6 +162,7 @@ struct State {
     ready: VecDeque<Entry>,
     tail: Option<Arc<Tail>>,
     generation: u64,
+    live: Option<Live>,
 }
 
 #[pymethods]
@@ -155,6 +170,22 @@ impl PyStore {
     /// Walk through a container as it is now, whatever becomes of it.
     #[pyo3(signature = (c, what = "keys", reverse = false))]
     fn scan(&self, py: Python<'_>, c: u64, what: &str, reverse: bool) -> PyResult<Scan> {
+        self.begin_scan(py, c, what, reverse)
+    }
+
+    /// Walk over a sequence by index: what is changed meanwhile is seen, as in a plain list.
+    fn walk(&self, py: Python<'_>, c: u64) -> PyResult<Scan> {
+        let engine = self.engine.get();
+        let (seen, by_index) = (engine.bells.read(Bells::of(c)), engine.is_open(self.view));
+        let scan = self.begin_scan(py, c, "values", false)?;
+        let live = Live { number: c, seen, at: 0, by_index, over: false };
+        scan.state.0.borrow_mut().live = Some(live);
+        Ok(scan)
+    }
+}
+
+impl PyStore {
+    fn begin_scan(&self, py: Python<'_>, c: u64, what: &str, reverse: bool) -> PyResult<Scan> {
         let what = match what {
             "keys" => What::Keys,
             "values" => What::Values,
@@ -173,9 +204,9 @@ impl PyStore {
                 Ok(((place, ready), !place.over))
             })
             .or_raise()?;
-        let state = State { place, ready, tail, generation: generation() };
+        let state = State { place, ready, tail, generation: generation(), live: None };
         let engine = self.engine.clone_ref(py);
-        Ok(Scan { engine, raw: self.raw, state: Walk(RefCell::new(state)) })
+        Ok(Scan { engine, view: self.view, raw: self.raw, state: Walk(RefCell::new(state)) })
     }
 }
 
@@ -193,6 +224,40 @@ impl Scan {
             taken.extend(state.ready.drain(..now));
         }
         Ok(taken)
+    }
+
+    /// The next item of a walk that is live; nothing if it is over.
+    fn take_live(&self, py: Python<'_>) -> Result<Option<Vec<u8>>, Failure> {
+        let engine = self.engine.get();
+        let (number, at) = {
+            let mut state = self.state.0.borrow_mut();
+            let Some(live) = &mut state.live else { return Ok(None) };
+            if live.over {
+                return Ok(None);
+            }
+            live.by_index |= engine.bells.read(Bells::of(live.number)) != live.seen;
+            live.at += 1;
+            let (number, at, by_index) = (live.number, live.at - 1, live.by_index);
+            if !by_index && (!state.ready.is_empty() || state.refill()?) {
+                return Ok(state.ready.pop_front().map(|entry| entry.value));
+            }
+            (number, at)
+        };
+        let found = engine
+            .read(py, self.view, |reading| sequence::get(reading, number, at).map(<[u8]>::to_vec));
+        match found {
+            Err(Failure::Store(Error::Index(_))) => {
+                self.end_live();
+                Ok(None)
+            }
+            found => found.map(Some),
+        }
+    }
+
+    fn end_live(&self) {
+        if let Some(live) = &mut self.state.0.borrow_mut().live {
+            live.over = true;
+        }
     }
 
     fn show<'py>(&self, py: Python<'py>, entry: &Entry) -> PyResult<Bound<'py, PyAny>> {
@@ -270,6 +335,10 @@ impl Scan {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if self.state.0.borrow().live.is_some() {
+            let found = self.take_live(py).or_raise()?;
+            return found.map(|value| self.give(py, &value)).transpose();
+        }
         match self.take(1).or_raise()?.first() {
             Some(entry) => self.show(py, entry).map(Some),
             None => Ok(None),
@@ -282,5 +351,8 @@ impl Scan {
         state.drop_tail();
         state.place.over = true;
         state.ready.clear();
+        if let Some(live) = &mut state.live {
+            live.over = true;
+        }
     }
 }

@@ -1,26 +1,30 @@
-"""The pool: `Pool`, `ThreadPool`, what their methods return, and the standard library's names."""
+"""The pool: `Pool`, `ThreadPool`, what their methods return, and the standard library's names.
+
+Each is loaded when it is first used: workers have no use for the pool's own side.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from garrison import _standard as _library
-from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
-from garrison.pool._pool import Pool, Statistics
-from garrison.pool._results import AsyncResult, MapResult
-from garrison.pool._standard import (
-    CLOSE,
-    RUN,
-    TERMINATE,
-    ExceptionWithTraceback,
-    MaybeEncodingError,
-    RemoteTraceback,
-    mapstar,
-    starmapstar,
-)
-from garrison.pool._threads import ThreadPool
+from garrison._lazy import lazily
 
-ApplyResult = AsyncResult
-
-for _public in (AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult, Pool, Statistics):
-    _public.__module__ = __name__
-ThreadPool.__module__ = __name__
+if TYPE_CHECKING:
+    from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
+    from garrison.pool._pool import Pool, Statistics
+    from garrison.pool._results import ApplyResult, AsyncResult, MapResult
+    from garrison.pool._standard import (
+        CLOSE,
+        RUN,
+        TERMINATE,
+        ExceptionWithTraceback,
+        MaybeEncodingError,
+        RemoteTraceback,
+        mapstar,
+        starmapstar,
+    )
+    from garrison.pool._threads import ThreadPool
 
 __all__ = [
     "CLOSE",
@@ -41,4 +45,34 @@ __all__ = [
     "starmapstar",
 ]
 
-__getattr__, __dir__ = _library.mirror(__name__, globals())
+_HOMES = {
+    "_imap": ("IMapIterator", "IMapUnorderedIterator"),
+    "_pool": ("Pool", "Statistics"),
+    "_results": ("ApplyResult", "AsyncResult", "MapResult"),
+    "_standard": (
+        "CLOSE",
+        "RUN",
+        "TERMINATE",
+        "ExceptionWithTraceback",
+        "MaybeEncodingError",
+        "RemoteTraceback",
+        "mapstar",
+        "starmapstar",
+    ),
+    "_threads": ("ThreadPool",),
+}
+_load, _own_names = lazily(__name__, globals(), _HOMES)
+_load_standard, _standard_names = _library.mirror(__name__, globals())
+del TYPE_CHECKING
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is first used now."""
+    try:
+        return _load(name)
+    except AttributeError:
+        return _load_standard(name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*_own_names(), *_standard_names()})

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import enum
 import functools
-import hashlib
 import itertools
 import os
 import pickle
 import re
 import types
 import weakref
+from _blake2 import blake2b  # hashlib would load OpenSSL
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,7 @@ class Definitions:
     def _define(self, obj: Any) -> Definition:
         marks = _marks(obj, self._has)
         pickled = self._dumps(obj, {Spot: self._reduce_spot})
-        digest = hashlib.blake2b(pickled, digest_size=16).digest()
+        digest = blake2b(pickled, digest_size=16).digest()
         if digest not in self._numbers:
             place = self._parent.keep(pickled)
             self._objects.append(obj)

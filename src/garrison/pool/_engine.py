@@ -95,9 +95,9 @@ class Engine:
             recruit = Recruit(method, process, self.registry.dumps_at_start, preparation_data)
             crew = Crew(processes, recruit, _worker.work, (), name, served=_preload(method))
         if start[0] is not None:
-            crew.preload += _beforehand.modules()
+            crew = crew._replace(preload=_beforehand.modules())
         me: Any = current_process()
-        crew.identity, crew.counter = me._identity, shared_counter()
+        crew = crew._replace(identity=me._identity, counter=shared_counter())
         self.supervision = Supervision(self.table, crew, fork=fork)
         kind: Any = context.Process  # type: ignore[attr-defined]
         self.roster = Roster(self.supervision, kind if isinstance(kind, type) else BaseProcess)

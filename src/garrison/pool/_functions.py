@@ -7,11 +7,11 @@ closures, what a notebook or a REPL defines, and all of ``__main__`` where worke
 from __future__ import annotations
 
 import functools
-import hashlib
 import pickle
 import sys
 import types
 import weakref
+from _blake2 import blake2b  # hashlib would load OpenSSL
 from typing import TYPE_CHECKING, Any
 
 from garrison import _pickling
@@ -192,7 +192,7 @@ class Registry:
         before = self.known.shipped.bytes
         pickled = self._pickle(value, function)
         own_size = len(pickled) - (self.known.shipped.bytes - before)
-        digest = hashlib.blake2b(pickled, digest_size=16).digest()
+        digest = blake2b(pickled, digest_size=16).digest()
         number = self._by_digest.get(digest)
         if number is None:
             self._next += 1

@@ -6,13 +6,13 @@ what its tasks have changed. A function among them brings its own globals, and s
 
 from __future__ import annotations
 
-import hashlib
 import linecache
 import os
 import sys
 import threading
 import types
 import weakref
+from _blake2 import blake2b  # hashlib would load OpenSSL
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +140,7 @@ class Bundle:
             return ("name", value.__module__, value.__qualname__), value
         pickled = self._dumps(value, self)
         self._known.shipped.bytes += len(pickled)
-        return hashlib.blake2b(pickled, digest_size=16).digest(), pickled
+        return blake2b(pickled, digest_size=16).digest(), pickled
 
 
 class Shipped(threading.local):

@@ -99,3 +99,7 @@ class IMapUnorderedIterator(IMapIterator[T], StandardUnorderedIterator):  # type
 
 
 hide(IMapIterator, IMapUnorderedIterator)
+
+
+for _public in (IMapIterator, IMapUnorderedIterator):
+    _public.__module__ = "garrison.pool"

@@ -674,3 +674,7 @@ def _lifetime(value: Any) -> int:
 
 
 hide(Pool)
+
+
+for _public in (Pool, Statistics):
+    _public.__module__ = "garrison.pool"

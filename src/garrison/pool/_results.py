@@ -402,3 +402,8 @@ class AnnouncedMap(Announced, StandardMapResult):  # type: ignore[misc] # as abo
 
 
 hide(AsyncResult, MapResult, Announced, AnnouncedMap)
+
+
+for _public in (AsyncResult, MapResult):
+    _public.__module__ = "garrison.pool"
+ApplyResult = AsyncResult

@@ -8,13 +8,13 @@ leaves unseeded, stays, unless the pool was given a seed.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import itertools
+import os
 import pickle
 import random
-import secrets
 import sys
+from _blake2 import blake2b  # hashlib would load OpenSSL
 from typing import Any
 
 __all__ = ["Seeds", "seed_late_numpy", "seed_worker", "settle"]
@@ -44,17 +44,17 @@ def _seed_of_program() -> int:
     """Make a seed from numpy's global state: a program that seeds numpy gets the same each time."""
     generator: Any = sys.modules.get("numpy.random")
     if generator is None:
-        return secrets.randbits(64)
+        return int.from_bytes(os.urandom(8), "little")
     # Two pools of one program differ, though nothing was drawn in between.
     state = pickle.dumps((generator.get_state(legacy=False), next(_pools)))
-    return int.from_bytes(hashlib.blake2b(state, digest_size=8).digest(), "little")
+    return int.from_bytes(blake2b(state, digest_size=8).digest(), "little")
 
 
 def seed_worker(seeds: Seeds, number: int) -> None:
     """Give the pool's worker of this number its seeds."""
     if not seeds.chosen and not seeds.inherited:
         return
-    digest = hashlib.blake2b(f"{seeds.seed}/{number}".encode(), digest_size=32).digest()
+    digest = blake2b(f"{seeds.seed}/{number}".encode(), digest_size=32).digest()
     random.seed(digest)
     if "numpy" in sys.modules:
         _seed_numpy(digest)

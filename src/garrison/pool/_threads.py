@@ -377,3 +377,6 @@ class ThreadPool(BasePool, StandardThreadPool):  # type: ignore[misc] # a standa
 
 
 hide(ThreadPool)
+
+
+ThreadPool.__module__ = "garrison.pool"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["Exit", "Fate", "Starts", "fate", "own_frames"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Exit:
+class Exit(NamedTuple):
     """How a process ended."""
 
     pid: int
@@ -51,8 +49,7 @@ class Exit:
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class Fate:
+class Fate(NamedTuple):
     """What becomes of a task whose worker died: another attempt, or a loss."""
 
     again: bool

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pickle
 import signal
@@ -110,7 +109,7 @@ class Supervision:
             raise
 
     def _describe(self, ours: Connection, theirs: Connection) -> Any:
-        self.crew = dataclasses.replace(self.crew, mask=tuple(_kernel.blocked()))
+        self.crew = self.crew._replace(mask=tuple(_kernel.blocked()))
         if self.fork:
             _core.family()  # so that the workers share locks which are made later
             args: tuple[Any, ...] = (self.table, theirs, ours, None, os.getpid(), self.crew)
@@ -119,7 +118,7 @@ class Supervision:
             shape = (self.table.slots, self.table.region_len)
             family, family_fd = _core.family()
             inherited = Inherited(self.table.fd), family, Inherited(family_fd)
-            crew = dataclasses.replace(self.crew, served=None)
+            crew = self.crew._replace(served=None)
             args = (shape, theirs, None, inherited, os.getpid(), crew)
             make = self._fresh()
         with _identity.uncounted():
@@ -204,7 +203,7 @@ class Supervision:
         """Start a successor; it finds in the table what the dead one's workers held."""
         self._bury_crew()
         started = self.table.slot(self.table.slots - 1)["who"]
-        self.crew = dataclasses.replace(self.crew, numbers=max(self.crew.numbers, started) + 1)
+        self.crew = self.crew._replace(numbers=max(self.crew.numbers, started) + 1)
         self._close()
         try:
             self.start(SUCCESSOR_ATTEMPTS)

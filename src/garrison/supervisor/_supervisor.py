@@ -19,7 +19,6 @@ starts a successor, which finds in the table what they held.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import os
 import pickle
@@ -29,7 +28,7 @@ import traceback
 from functools import partial
 from multiprocessing import process as mp_process
 from multiprocessing import util
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from garrison import _core, _os
 from garrison._lending import Desk
@@ -59,8 +58,7 @@ PAUSE = 0.5
 LAST_WORDS = 64 << 10
 
 
-@dataclasses.dataclass
-class Crew:
+class Crew(NamedTuple):
     """What the supervisor must know of the workers it starts."""
 
     size: int
@@ -84,19 +82,19 @@ class Crew:
     """Workers that were started by a predecessor: seeds go on from there."""
 
 
-@dataclasses.dataclass
 class _Post:
     """One slot, as the supervisor sees it."""
 
-    slot: int
-    last_words: int
     process: Any = None
-    pid: int = 0
-    who: int = 0
-    stopped_at: float = 0.0
-    settled: bool = False
-    asked_at: float = 0.0
-    condemned: bool = False
+    pid = 0
+    who = 0
+    stopped_at = 0.0
+    settled = False
+    asked_at = 0.0
+    condemned = False
+
+    def __init__(self, slot: int, last_words: int) -> None:
+        self.slot, self.last_words = slot, last_words
 
     @property
     def filled(self) -> bool:
@@ -526,12 +524,13 @@ class Supervisor:
         end_workers(self, slots, forced=forced)
 
 
-@dataclasses.dataclass
 class Child:
     """A worker that was forked without a process object."""
 
-    pid: int
     _popen: None = None
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
 
 
 _place: tuple[Any, ...] = ()

@@ -382,5 +382,8 @@ def _preload(method: str) -> Preload | None:
         return None
     forkserver: Any = importlib.import_module("multiprocessing.forkserver")
     names = tuple(forkserver._forkserver._preload_modules)
-    ours = (_worker.__name__, *_beforehand.modules())
+    ours: tuple[str, ...] = (_worker.__name__,)
+    if "cloudpickle" in sys.modules:
+        # Some worker may need as much. Without it, the first pool is there sooner.
+        ours += _beforehand.modules()
     return names, main_path() if "__main__" in names else None, ours

@@ -16,6 +16,9 @@ use crate::windows::Windows;
 use std::io::{Error, Result};
 use std::sync::Arc;
 
+/// Cells with their states, of which each says who has signed for it.
+type Held = Vec<(u32, State)>;
+
 /// Tasks that can be in flight. Only what is used is ever backed by memory.
 pub const CAPACITY: usize = 1 << 20;
 /// A pickled call of a small function fits; so does its result.
@@ -426,13 +429,13 @@ impl Table {
     }
 
     /// Cells signed for by `who`.
-    pub fn held_by(&self, who: u32) -> Result<Vec<(u32, State)>> {
+    pub fn held_by(&self, who: u32) -> Result<Held> {
         let states = (0..self.ensure_cells()?).map(|cell| (cell, peek(&self.cell(cell).state)));
         Ok(states.filter(|(_, state)| state.tag == CLAIMED && state.who == who).collect())
     }
 
     /// What a dead supervisor left: cells held by nobody who lives, and ready ones in no ring.
-    pub fn stranded(&self) -> Result<(Vec<(u32, State)>, Vec<u32>)> {
+    pub fn stranded(&self) -> Result<(Held, Vec<u32>)> {
         let cells = self.ensure_cells()?;
         let (mut held, mut forgotten) = (Vec::new(), Vec::new());
         for cell in 0..cells {

@@ -253,13 +253,18 @@ def test_a_daemon_that_closed_all_descriptors_harms_no_file_of_its_own(tmp_path:
 def test_children_forked_after_all_descriptors_were_closed_use_locks_made_before() -> None:
     lock = Lock(on_abandon="ignore")
 
+    def take_and_release() -> tuple[bool, None]:
+        taken = lock.acquire(timeout=10)
+        lock.release()
+        return taken, None
+
     def close_and_fork() -> list[object]:
         lock.acquire()
         close_all_descriptors()
         with Forked(lambda: lock.acquire(timeout=0)) as child:
             said: list[object] = [child.answer()]
         lock.release()
-        with Forked(lambda: (lock.acquire(timeout=10), lock.release())) as child:
+        with Forked(take_and_release) as child:
             said.append(child.answer())
         with Forked(die_with, lock) as child:
             child.join()

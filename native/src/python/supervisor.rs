@@ -11,6 +11,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::{Arc, Mutex};
 
+/// A cell and who has signed for it.
+type Claim = (u32, u32);
+
 /// The pickled arguments of a task, copied, if they are small enough for a message.
 pub fn args(table: &table::Table, number: u32, region: u32) -> Option<Vec<u8>> {
     const LARGEST: usize = 1 << 20;
@@ -102,7 +105,7 @@ impl Supervisor {
     }
 
     /// What a dead supervisor left behind: cells of dead workers, and requeued ones in no ring.
-    fn stranded(&self) -> PyResult<(Vec<(u32, u32)>, Vec<u32>)> {
+    fn stranded(&self) -> PyResult<(Vec<Claim>, Vec<u32>)> {
         let (held, forgotten) = self.table.stranded()?;
         Ok((held.into_iter().map(|(cell, state)| (cell, state.who)).collect(), forgotten))
     }

@@ -127,7 +127,7 @@ impl Signal {
             let up = self.refresh();
             let bell = if up { &shared.putters } else { &shared.getters };
             let count = bell.prepare();
-            if self.vault.ring().is_empty() == !up && !self.over.load(Ordering::Relaxed) {
+            if self.vault.ring().is_empty() != up && !self.over.load(Ordering::Relaxed) {
                 futex::wait(&bell.count, count, SLICE);
             }
         }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Member", "Roster", "show"]
 
 UNKNOWN = 255
-"""The exit code of a worker whose end is forgotten, as the standard library's fork server has it."""
+"""The exit code of a worker whose end is forgotten, as with the standard fork server."""
 LOOK = 1.0
 """Seconds between two looks at the table while a process runs."""
 SLICE = 0.01

@@ -203,38 +203,10 @@ def test_kills_for_want_of_memory_are_counted(tree: Tree) -> None:
     assert _os.oom_kills() == 30
 
 
-def limit_address_space(monkeypatch: pytest.MonkeyPatch, limit: int, memory: int) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _which: (limit, resource.RLIM_INFINITY))
-    monkeypatch.setattr(_os, "total_memory", lambda: memory)
-
-
 @pytest.mark.parametrize("memory", [GIB // 2, 3 * GIB, 64 * GIB, 6144 * GIB])
 def test_a_heap_may_hold_all_of_the_memory(monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
-    limit_address_space(monkeypatch, resource.RLIM_INFINITY, memory)
-    for processes in (1, 2, 64, 4096):
-        size = _os.region_size(processes)
-        assert size & (size - 1) == 0
-        # Twice: a dead worker's heap stays until its last result was dropped.
-        assert 2 * processes * size <= 1 << 46
-        assert size >= memory or 4 * (processes + 2) * size > 1 << 46
-
-
-@pytest.mark.parametrize("limit", [GIB, 4 * GIB, 100 * GIB])
-def test_heaps_fit_into_a_limited_address_space(
-    monkeypatch: pytest.MonkeyPatch, limit: int
-) -> None:
-    limit_address_space(monkeypatch, limit, 64 * GIB)
-    assert 4 * _os.region_size(2) <= limit
-
-
-def test_a_heap_is_never_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit_address_space(monkeypatch, 1 << 20, GIB)
-    assert _os.region_size(8) == 1 << 24
-
-
-def stat(pid: int, parent: int, state: str = "S", name: str = "x") -> str:
-    between = " ".join(["0"] * 15)
-    return f"{pid} ({name}) {state} {parent} 7 8 {between} 1234 0\n"
+    monkeypatch.setattr(_os, "total_memory", lambda: memory)
+    assert 2 * memory <= _os.region_size() <= max(4 * memory, 1 << 31)
 
 
 def test_a_process_name_cannot_confuse(tree: Tree) -> None:

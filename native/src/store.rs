@@ -54,11 +54,22 @@ pub enum Error {
     Type(&'static str),
     /// A queue that was shut down takes no items, and has none left.
     Shut,
+    /// This process has no memory for a copy of a value.
+    Memory,
     /// Of the operating system.
     System(i32),
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// A copy of a value, which may be large.
+#[inline]
+pub fn copied(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len()).map_err(|_| Error::Memory)?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
+}
 
 impl Error {
     pub fn malformed(what: &str) -> Self {

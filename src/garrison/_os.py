@@ -256,20 +256,12 @@ def is_readable(fd: int, seconds: float) -> bool:
             return False
 
 
-def region_size(processes: int) -> int:
-    """Address space for each process's heap: as much as memory, within what the limits allow."""
-    import resource
+def region_size() -> int:
+    """Bytes of a pool's file for each process's heap: a place for as much as there is memory.
 
-    wanted = 1 << max(30, (total_memory() - 1).bit_length())
-    # Half of a 47-bit address space, for every heap and its successors.
-    room = (1 << 46) // (2 * processes + 4)
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft != resource.RLIM_INFINITY:
-        room = min(room, soft // 4 // (processes + 2))
-    size = wanted
-    while size > max(room, 1 << 24):
-        size >>= 1
-    return size
+    Half of it is for small blocks. It costs neither memory nor address space until it is used.
+    """
+    return 1 << max(31, (2 * total_memory() - 1).bit_length())
 
 
 @functools.cache

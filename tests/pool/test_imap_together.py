@@ -146,7 +146,7 @@ def big_at(item: tuple[int, int]) -> int | bytes:
 
 
 def test_a_result_without_room_is_its_own_misfortune(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_os, "region_size", lambda _processes: 2 << 20)
+    monkeypatch.setattr(_os, "region_size", lambda: 4 << 20)
     with Pool(2) as pool:
         values, errors = drain(pool.imap(big_at, [(n, 2500) for n in range(MANY)]))
         assert values == [n for n in range(MANY) if n != 2500]

@@ -114,7 +114,7 @@ fn entries<'py>(
         let word = u32::from_ne_bytes(head.try_into().expect("four bytes"));
         let len = (word & !FAILED) as usize;
         let (entry, tail) = tail.split_at_checked(len).ok_or_else(torn)?;
-        found.push((word & FAILED == 0, PyBytes::new(py, entry)));
+        found.push((word & FAILED == 0, super::bytes(py, entry)?));
         rest = tail;
     }
     Ok(found)

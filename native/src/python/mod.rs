@@ -37,6 +37,7 @@ mod worker;
 
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 pyo3::create_exception!(
     garrison,
@@ -61,9 +62,26 @@ pub fn coarse_now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// An error of the system while reserving: full is full, whatever the number.
+/// The limit on address space or data that this process has, in a few words.
+fn limits() -> Option<String> {
+    let of = |kind, name: &str| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: writes to a local.
+        unsafe { libc::getrlimit(kind, &raw mut limit) };
+        let is_limited = limit.rlim_cur != libc::RLIM_INFINITY;
+        is_limited.then(|| format!("{name} is {} MB", limit.rlim_cur >> 20))
+    };
+    of(libc::RLIMIT_AS, "RLIMIT_AS (ulimit -v)")
+        .or_else(|| of(libc::RLIMIT_DATA, "RLIMIT_DATA (ulimit -d)"))
+}
+
+/// An error of the system while reserving or mapping: full is full, whatever the number.
 pub fn memory_error(error: &std::io::Error, what: &str) -> PyErr {
     match error.raw_os_error() {
+        Some(libc::ENOMEM) if limits().is_some() => SharedMemoryFull::new_err(format!(
+            "no address space for {what}: {}; raise it, or send smaller pieces",
+            limits().unwrap_or_default()
+        )),
         Some(libc::ENOSPC | libc::ENOMEM | libc::EDQUOT) => SharedMemoryFull::new_err(format!(
             "no room in shared memory for {what}: {error}; free memory, send smaller pieces, or pass a file name"
         )),
@@ -71,6 +89,14 @@ pub fn memory_error(error: &std::io::Error, what: &str) -> PyErr {
         Some(number) => pyo3::exceptions::PyOSError::new_err((number, format!("{what}: {error}"))),
         None => pyo3::exceptions::PyOSError::new_err(error.to_string()),
     }
+}
+
+/// A bytes object, or MemoryError.
+pub fn bytes<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, data.len(), |place| {
+        place.copy_from_slice(data);
+        Ok(())
+    })
 }
 
 /// Kill this process if the test armed this point. Does nothing in a release.

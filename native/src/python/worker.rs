@@ -151,7 +151,7 @@ impl Worker {
         let (start, len) = (bytes.at(0, bytes.len()), bytes.len());
         // SAFETY: the parent keeps the block while a cell refers to it, or as long as it lives; pickle
         // ignores its padding.
-        Ok(PyBytes::new(py, unsafe { std::slice::from_raw_parts(start, len) }))
+        super::bytes(py, unsafe { std::slice::from_raw_parts(start, len) })
     }
 
     /// Another attempt begins: its timeout counts from now.

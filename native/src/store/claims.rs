@@ -5,7 +5,7 @@ use super::encoding::Link;
 use super::lmdb::Reading;
 use super::records::{number_in, numbered, own, prefix, Claim, CLAIM, CLAIMED_BY};
 use super::transaction::Writing;
-use super::{sequence, tree, Error, Result};
+use super::{copied, sequence, tree, Error, Result};
 
 /// Take the first item for an owner: the ticket, and the item.
 pub fn claim(writing: &mut Writing, number: u64, owner: u64) -> Result<(u64, Vec<u8>)> {
@@ -23,7 +23,7 @@ fn remove(writing: &mut Writing, number: u64, ticket: u64) -> Result<Option<Vec<
     let key = numbered(number, CLAIM, ticket);
     let Some(record) = writing.get(&key)? else { return Ok(None) };
     let claim = Claim::read(record)?;
-    let (owner, value) = (claim.owner, claim.value.to_vec());
+    let (owner, value) = (claim.owner, copied(claim.value)?);
     writing.will_free();
     writing.delete(&key)?;
     writing.delete(&own(CLAIMED_BY, [owner, number, ticket]))?;

@@ -6,7 +6,7 @@ use super::encoding::{integers, Link};
 use super::lmdb::Reading;
 use super::records::{number_in, numbered, prefix, Head, Item, ITEM, ORDER};
 use super::transaction::{self, Writing};
-use super::{kind, tree, Error, Result};
+use super::{copied, kind, tree, Error, Result};
 
 /// The item of a key; nothing if there is none. The caller has not looked at the head.
 #[inline]
@@ -47,12 +47,10 @@ struct Old {
 }
 
 fn old(writing: &Writing, number: u64, canonical: &mut Canonical) -> Result<Option<Old>> {
-    let found = find(&writing.reading(), number, canonical)?;
-    Ok(found.map(|item| Old {
-        seq: item.seq,
-        original: item.original.to_vec(),
-        value: item.value.to_vec(),
-    }))
+    let reading = writing.reading();
+    let Some(item) = find(&reading, number, canonical)? else { return Ok(None) };
+    let (seq, original) = (item.seq, copied(item.original)?);
+    Ok(Some(Old { seq, original, value: copied(item.value)? }))
 }
 
 fn put_item(
@@ -218,7 +216,7 @@ pub fn set_default(
     value: &[u8],
 ) -> Result<Vec<u8>> {
     if let Some(value) = get(&writing.reading(), number, &mut key.canonical)? {
-        return Ok(value.to_vec());
+        return copied(value);
     }
     check_takes_values(writing, number)?;
     let settled = tree::settle(writing, value)?;
@@ -244,7 +242,7 @@ pub fn add(
         return Err(Error::WrongKind(kind::SET));
     }
     let sum = integers::sum(item.value, delta)?;
-    let (seq, original) = (item.seq, item.original.to_vec());
+    let (seq, original) = (item.seq, copied(item.original)?);
     put_item(writing, number, &mut key.canonical, (seq, &original), &sum)?;
     writing.touch(number);
     Ok(sum)

@@ -7,7 +7,7 @@ use super::encoding::{integers, Link};
 use super::lmdb::Reading;
 use super::records::{numbered, prefix, Head, MIDDLE, POSITION};
 use super::transaction::{self, Writing};
-use super::{kind, tree, Error, Result};
+use super::{copied, kind, tree, Error, Result};
 
 /// The texts that Python has for an index at which there is nothing.
 fn out_of_range(kind: u8, what: What) -> Error {
@@ -83,7 +83,7 @@ fn cut(bound: i64, len: u64) -> u64 {
 pub fn set(writing: &mut Writing, number: u64, index: i64, value: &[u8]) -> Result<()> {
     let head = transaction::sequence(&writing.reading(), number)?;
     let position = position(&head, index, What::Set)?;
-    let old = at(&writing.reading(), number, position)?.to_vec();
+    let old = copied(at(&writing.reading(), number, position)?)?;
     if let Some(settled) = tree::exchange(writing, &old, value)? {
         writing.put(&numbered(number, POSITION, position), &[&settled])?;
     }
@@ -112,7 +112,7 @@ fn push(
 /// Take an item off an end, of a head that the caller writes.
 fn drop_end(writing: &mut Writing, number: u64, head: &mut Head, left: bool) -> Result<Vec<u8>> {
     let position = if left { head.next } else { head.next + head.len - 1 };
-    let old = at(&writing.reading(), number, position)?.to_vec();
+    let old = copied(at(&writing.reading(), number, position)?)?;
     writing.delete(&numbered(number, POSITION, position))?;
     head.len -= 1;
     if left {
@@ -179,7 +179,7 @@ fn trim(writing: &mut Writing, number: u64, mut head: Head, left: bool) -> Resul
 /// Move the items from `from` to `to` by `by` positions, beginning at the end to which they move.
 fn shift(writing: &mut Writing, number: u64, from: u64, to: u64, by: i64) -> Result<()> {
     let mut one = |at: u64| {
-        let value = self::at(&writing.reading(), number, at)?.to_vec();
+        let value = copied(self::at(&writing.reading(), number, at)?)?;
         let target = at.wrapping_add(by as u64);
         writing.put(&numbered(number, POSITION, target), &[&value])
     };
@@ -256,7 +256,7 @@ fn take(writing: &mut Writing, number: u64, index: i64, what: What) -> Result<Ve
     let old = if at == 0 || at == head.len - 1 {
         drop_end(writing, number, &mut head, at == 0)?
     } else {
-        let old = self::at(&writing.reading(), number, position)?.to_vec();
+        let old = copied(self::at(&writing.reading(), number, position)?)?;
         delete(writing, number, position)?;
         close(writing, number, &mut head, at, 1)?;
         old
@@ -319,7 +319,7 @@ pub fn replace<V: AsRef<[u8]>>(
         .collect::<Result<Vec<_>>>()?;
     let mut olds = Vec::new();
     for position in head.next + start..head.next + stop {
-        olds.push(at(&writing.reading(), number, position)?.to_vec());
+        olds.push(copied(at(&writing.reading(), number, position)?)?);
     }
     tree::keep_children(&mut olds, &mut settled);
     let (had, has) = (stop - start, settled.len() as u64);

@@ -5,7 +5,7 @@ use super::encoding::{check, child, keys, tag, Link, DEPTH};
 use super::lmdb::Reading;
 use super::records::{prefix, Head, Item, HEAD, ORDER, POSITION};
 use super::transaction::{head, Writing};
-use super::{holds, kind, mapping, sequence, Error, Result};
+use super::{copied, holds, kind, mapping, sequence, Error, Result};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -176,7 +176,7 @@ pub fn snapshot(reading: &Reading<'_>, number: u64) -> Result<Vec<u8>> {
 pub fn plain(reading: &Reading<'_>, value: &[u8]) -> Result<Vec<u8>> {
     match Link::of(value) {
         Some(link) if link.owned => snapshot(reading, link.number),
-        _ => Ok(value.to_vec()),
+        _ => copied(value),
     }
 }
 

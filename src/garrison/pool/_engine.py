@@ -83,7 +83,7 @@ class Engine:
         self._unchecked = 0
         self._shortest = FOREVER
         # The supervisor has a slot of its own: its heap lives and dies like a worker's.
-        self.table = _core.Table(processes + 1, _os.region_size(processes))
+        self.table = _core.Table(processes + 1, _os.region_size())
         self.parent = _core.Parent(self.table)
         self.registry = _functions.Registry(self.parent, fork=fork)
         args = (self._start_args(start, fork=fork), seeds, lifetime)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 import os
-import resource
 import types
 import weakref
 from collections import deque
@@ -23,14 +22,14 @@ _theirs: Any = _standard.load("queues")
 MOST = 2**31 - 1
 """Items that a queue can be limited to, as in the standard library."""
 REGION = 1 << 36
-"""Address space for one process's big items in one queue; memory only as it is used."""
+"""Bytes of a queue's file for one process's big items: neither memory nor address space until used."""
 
 
 class Ring(_core.Queue, Transferable):
     """What all queues have in common: `put` and `get` are the core's."""
 
     def _make(self, maxsize: int) -> None:
-        self._spot = self._found(maxsize, _region_length())
+        self._spot = self._found(maxsize, REGION)
         self._opid = os.getpid()
 
     def __getstate__(self) -> Any:
@@ -81,14 +80,6 @@ class Ring(_core.Queue, Transferable):
 
 QUIET = 2
 """For a lock whose next owner has nothing to repair."""
-
-
-def _region_length() -> int:
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
-        return REGION
-    # Several regions, each mapped twice, are to fit beside everything else.
-    return max(1 << 24, min(REGION, limit // 32) >> 12 << 12)
 
 
 def raise_at_put(e: Exception, obj: object) -> None:

@@ -34,7 +34,7 @@ pub fn plain<'py>(py: Python<'py>, value: &[u8]) -> PyResult<Option<Bound<'py, P
             let number = f64::from_le_bytes(rest.try_into().expect("eight"));
             PyFloat::new(py, number).into_any()
         }
-        (tag::BYTES, _) => PyBytes::new(py, rest).into_any(),
+        (tag::BYTES, _) => crate::python::bytes(py, rest)?.into_any(),
         (tag::NONE, 0) => py.None().into_bound(py),
         (tag::TRUE, 0) => PyBool::new(py, true).to_owned().into_any(),
         (tag::FALSE, 0) => PyBool::new(py, false).to_owned().into_any(),
@@ -59,7 +59,9 @@ fn deep<'py>(hooks: &Bound<'py, PyAny>, bytes: &[u8], depth: usize) -> PyResult<
     }
     match bytes.first() {
         Some(&tag::BIG) => big(py, &bytes[1..]),
-        Some(&tag::PICKLE) => hooks.call_method1("loads", (PyBytes::new(py, &bytes[1..]),)),
+        Some(&tag::PICKLE) => {
+            hooks.call_method1("loads", (crate::python::bytes(py, &bytes[1..])?,))
+        }
         Some(&tag::KEY) => pair(hooks, &bytes[1..]),
         Some(&tag::TREE) if depth > 0 => tree(hooks, Tree::of(bytes).or_raise()?, depth - 1),
         Some(&tag::CHILD | &tag::REF) => {

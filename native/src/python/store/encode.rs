@@ -5,7 +5,7 @@ mod keys;
 use super::failure::Raise;
 use crate::store::encoding::trees::Builder;
 use crate::store::encoding::{float, int, integers, reference, tag, DEPTH};
-use crate::store::kind;
+use crate::store::{kind, Error};
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -45,11 +45,13 @@ impl Value<'_> {
         Self::Short([tag; 9], 1)
     }
 
-    fn tagged(tag: u8, rest: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(rest.len() + 1);
+    fn tagged(tag: u8, rest: &[u8]) -> PyResult<Self> {
+        let mut bytes = Vec::new();
+        let room = bytes.try_reserve_exact(rest.len() + 1);
+        room.map_err(|_| Error::Memory).or_raise()?;
         bytes.push(tag);
         bytes.extend_from_slice(rest);
-        Self::Long(bytes)
+        Ok(Self::Long(bytes))
     }
 }
 
@@ -125,11 +127,11 @@ impl<'a, 'py> Encoder<'a, 'py> {
         if is_exactly(object, &raw mut ffi::PyLong_Type) {
             return Ok(Some(match small(object) {
                 Some(number) => Value::Short(int(number), 9),
-                None => Value::tagged(tag::BIG, integers::shortest(&big(object)?)),
+                None => Value::tagged(tag::BIG, integers::shortest(&big(object)?))?,
             }));
         }
         if is_exactly(object, &raw mut ffi::PyUnicode_Type) {
-            return Ok(text(object).map(|text| Value::tagged(tag::STR, text)));
+            return text(object).map(|text| Value::tagged(tag::STR, text)).transpose();
         }
         if is_exactly(object, &raw mut ffi::PyFloat_Type) {
             let number = object.cast::<PyFloat>()?.value();
@@ -137,7 +139,7 @@ impl<'a, 'py> Encoder<'a, 'py> {
         }
         if is_exactly(object, &raw mut ffi::PyBytes_Type) {
             let bytes = object.cast::<PyBytes>()?.as_bytes();
-            return Ok(Some(Value::tagged(tag::BYTES, bytes)));
+            return Ok(Some(Value::tagged(tag::BYTES, bytes)?));
         }
         if object.is_none() {
             return Ok(Some(Value::byte(tag::NONE)));
@@ -159,7 +161,7 @@ impl<'a, 'py> Encoder<'a, 'py> {
         if let Some(to) = self.face(object)? {
             return Ok(Value::Long(to));
         }
-        Ok(Value::tagged(tag::PICKLE, self.dumps(object)?.as_bytes()))
+        Value::tagged(tag::PICKLE, self.dumps(object)?.as_bytes())
     }
 
     fn dumps(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {

@@ -3,8 +3,8 @@
 use super::super::SharedMemoryFull;
 use crate::store::{kind, Error};
 use pyo3::exceptions::{
-    PyBlockingIOError, PyIndexError, PyKeyError, PyOSError, PyReferenceError, PyTypeError,
-    PyValueError,
+    PyBlockingIOError, PyIndexError, PyKeyError, PyMemoryError, PyOSError, PyReferenceError,
+    PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -128,6 +128,7 @@ fn raised(error: Error) -> PyErr {
         Error::Value(text) => PyValueError::new_err(text),
         Error::Type(text) => PyTypeError::new_err(text),
         Error::Shut => Python::attach(shut_down),
+        Error::Memory => PyMemoryError::new_err("no memory for a copy of the value"),
         Error::System(libc::EBADF) => crate::python::descriptor::lost(),
         Error::System(code) => {
             let text = std::io::Error::from_raw_os_error(code).to_string();

@@ -119,13 +119,13 @@ impl Place {
         if self.sort == POSITION {
             let index = at.wrapping_sub(self.first) as i64;
             let key = store::encoding::int(index).to_vec();
-            return Ok(Entry { key, value: found.to_vec() });
+            return Ok(Entry { key, value: store::copied(found)? });
         }
         let item = tree::ordered(reading, self.number, found)?;
         let wants_key = self.what != What::Values || self.is_set;
         let key = if wants_key { to_value(found, item.original)? } else { Vec::new() };
         let wants_value = self.what != What::Keys && !self.is_set;
-        let value = if wants_value { item.value.to_vec() } else { Vec::new() };
+        let value = if wants_value { store::copied(item.value)? } else { Vec::new() };
         Ok(Entry { key, value })
     }
 }

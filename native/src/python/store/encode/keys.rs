@@ -39,7 +39,7 @@ impl<'py> Encoder<'_, 'py> {
         let canonical = Canonical::from_bytes(&canonical).or_raise()?;
         let mut original = Vec::new();
         if !tells || canonical.is_digest() {
-            original = Value::tagged(tag::PICKLE, self.dumps(object)?.as_bytes()).to_vec();
+            original = Value::tagged(tag::PICKLE, self.dumps(object)?.as_bytes())?.to_vec();
         }
         Ok(Key { canonical, original })
     }

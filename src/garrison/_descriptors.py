@@ -10,11 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from multiprocessing import util
 from multiprocessing.connection import Connection
+from typing import Any
 
 from garrison import _core, _lending, _os
 
-__all__ = ["guarded_pipe", "open_foreign"]
+__all__ = ["GuardedConnection", "guard", "guarded_pipe", "open_foreign"]
 
 
 class GuardedConnection(Connection):
@@ -26,7 +28,7 @@ class GuardedConnection(Connection):
 
     @property
     def is_ours(self) -> bool:
-        """Whether its number is still its own."""
+        """Whether it is open, and not another file's by now."""
         own: int | None = self._handle  # type: ignore[attr-defined]
         try:
             return own is not None and _os.mark(own) == self._mark
@@ -35,14 +37,26 @@ class GuardedConnection(Connection):
 
     def _close(self) -> None:
         if self.is_ours:
-            own: int = self._handle  # type: ignore[attr-defined]
-            os.close(own)
+            os.close(self._handle)  # type: ignore[attr-defined]
 
 
 def guarded_pipe() -> tuple[GuardedConnection, Connection]:
     """Return two connected ends: one to keep, and one for another process."""
     ours, theirs = socket.socketpair()
     return GuardedConnection(ours.detach()), Connection(theirs.detach())
+
+
+def guard(popen: Any) -> None:
+    """Have a started process's own descriptors closed only as long as they are."""
+    plain = popen.finalizer
+    owned = [_core.Descriptor(fd) for fd in plain._args]
+    plain.cancel()
+    popen.finalizer = util.Finalize(popen, _close, owned)
+
+
+def _close(*owned: _core.Descriptor) -> None:
+    for each in owned:
+        each.close()
 
 
 _ELSEWHERE = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP})

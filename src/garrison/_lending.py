@@ -29,7 +29,7 @@ from garrison import _core
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Desk", "address", "borrow", "fetch", "has_desk"]
+__all__ = ["Desk", "address", "borrow", "fetch"]
 
 _REQUEST = struct.Struct("ii")
 _NUMBER = struct.Struct("i")
@@ -83,7 +83,7 @@ class Desk:
         global _desk  # noqa: PLW0603 - one per process
         self._ours.close()
         self._theirs.setblocking(True)
-        _desk = self._theirs
+        _desk = _core.Descriptor(self._theirs.detach())
 
 
 def _answer(reply: socket.socket, pid: int, number: int, is_known: Callable[[int], bool]) -> None:
@@ -113,12 +113,7 @@ def _open(pid: int, number: int) -> int:
 
 # --- The worker's side ----------------------------------------------------------------------------
 
-_desk: socket.socket | None = None
-
-
-def has_desk() -> bool:
-    """Whether this process can ask a supervisor."""
-    return _desk is not None
+_desk: _core.Descriptor | None = None
 
 
 def borrow(pid: int, number: int) -> int:
@@ -134,8 +129,8 @@ def borrow(pid: int, number: int) -> int:
         raise FileNotFoundError(msg)
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with mine:
-        with theirs:
-            socket.send_fds(_desk, [_REQUEST.pack(pid, number)], [theirs.fileno()])
+        with theirs, socket.socket(fileno=os.dup(_desk.fileno())) as desk:
+            socket.send_fds(desk, [_REQUEST.pack(pid, number)], [theirs.fileno()])
         mine.settimeout(PATIENCE)
         _, fds, _, _ = socket.recv_fds(mine, 1, 1)
     if not fds:

@@ -66,6 +66,8 @@ class Watch:
 def _open(pid: int) -> _core.Descriptor | None:
     try:
         return _core.Descriptor(os.pidfd_open(pid))
+    except AttributeError:  # Python was built for an older system
+        pass
     except OSError as error:
         if error.errno not in _MISSING:
             raise

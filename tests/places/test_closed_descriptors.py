@@ -186,3 +186,54 @@ def test_a_pool_and_a_queue_of_the_parent_are_left_alone_by_a_child_that_closes_
     """
     answer = run(tmp_path, source, head=AFTERWARDS)
     assert answer.split() == ["1", "True", "2", str(1 << 20)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pool_of_a_program_that_closes_everything_is_broken_and_says_why(
+    method: str, tmp_path: Path
+) -> None:
+    source = """
+    import socket
+    if __name__ == "__main__":
+        pool = mp.get_context(sys.argv[1]).Pool(1)
+        print(pool.apply(abs, (-1,)), flush=True)
+        os.closerange(3, 256)
+        pairs = [socket.socketpair() for _ in range(12)]
+        try:
+            while True:
+                pool.apply(abs, (-2,))
+        except mp.PoolBroken as error:
+            print("closed in this process" in str(error))
+        pool.terminate()
+        for pair in pairs:
+            pair[0].send(b"x")
+            assert pair[1].recv(10) == b"x"
+            pair[1].send(b"x")
+            assert pair[0].recv(10) == b"x"
+    """
+    assert run(tmp_path, source, method).splitlines() == ["1", "True"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_worker_says_at_its_end_goes_into_no_file_of_its_own(
+    method: str, tmp_path: Path
+) -> None:
+    source = """
+    import faulthandler
+    def init():
+        global logs
+        os.closerange(3, 4096)
+        logs = [open(f"log{i}", "w") for i in range(24)]
+
+    def crash(_):
+        faulthandler._sigsegv()
+
+    if __name__ == "__main__":
+        with mp.get_context(sys.argv[1]).Pool(1, init) as pool:
+            try:
+                pool.apply(crash, (1,))
+            except mp.WorkerDied as error:
+                print(error.signal)
+    """
+    assert run(tmp_path, source, method).split() == ["11"]
+    assert {path.read_text() for path in tmp_path.glob("log*")} == {""}

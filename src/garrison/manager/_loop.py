@@ -104,6 +104,8 @@ def _open_bell() -> tuple[int, int]:
     """Return where to wait and where to write: an eventfd, or a pipe where there is none."""
     try:
         fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    except AttributeError:  # Python was built for an older system
+        return os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno not in {errno.ENOSYS, errno.EPERM}:
             raise

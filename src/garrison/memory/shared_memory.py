@@ -24,8 +24,9 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-from garrison import _os, _standard
+from garrison import _standard
 from garrison.errors import SharedMemoryFull
+from garrison.memory import _named
 from garrison.memory._room import check_room
 
 __all__ = ["ShareableList", "SharedMemory"]
@@ -120,26 +121,26 @@ class SharedMemory(_theirs.SharedMemory):  # type: ignore[misc] # a standard cla
                 self._try_create(_make_filename(), size, track=track)
 
     def _try_create(self, name: str, size: int, *, track: bool) -> None:
-        path = _os.named_memory(name)
+        path = _named.path_of(name)
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         if track:
             # Before it is there: else it would stay for ever if this process died in between.
             resource_tracker.register(name, _TRACKED)
         try:
-            self._fd = _os.create_memory(path, size, self._mode)
+            self._fd = _named.create(path, size, self._mode)
         except BaseException as error:
             if track:
                 resource_tracker.unregister(name, _TRACKED)
             if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.ENOMEM}:
-                msg = f"no room for {size:,} bytes in {_os.NAMED}: {error.strerror}"
+                msg = f"no room for {size:,} bytes in {_named.NAMED}: {error.strerror}"
                 raise SharedMemoryFull(msg) from error
             raise
         self._name = name
 
     def _attach(self, name: str | None) -> None:
         full = _make_filename() if name is None else f"/{name}"
-        path = _os.named_memory(full)
+        path = _named.path_of(full)
         self._fd = os.open(path, self._flags | os.O_CLOEXEC | os.O_NOFOLLOW, self._mode)
         self._name = full
 
@@ -206,7 +207,7 @@ class SharedMemory(_theirs.SharedMemory):  # type: ignore[misc] # a standard cla
         if self._name is None:
             return
         try:
-            Path(_os.named_memory(self._name)).unlink()
+            Path(_named.path_of(self._name)).unlink()
         finally:
             _forget(self._name)
 

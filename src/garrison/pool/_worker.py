@@ -39,8 +39,9 @@ def work(
     lifetime: int | None,
 ) -> None:
     """Be a worker until the pool needs this one no more."""
-    faulthandler.enable(file=last_words, all_threads=False)
-    faulthandler.register(DUMP_SIGNAL, file=last_words, all_threads=False, chain=False)
+    words = _core.Descriptor(_os.moved_up(last_words))
+    faulthandler.enable(file=words.fileno(), all_threads=False)
+    faulthandler.register(DUMP_SIGNAL, file=words.fileno(), all_threads=False, chain=False)
     worker = _core.Worker(table, slot, who)
     worker.set_started(_os.start_ticks(os.getpid()))
     allow_children(worker.set_children)
@@ -48,12 +49,12 @@ def work(
     _definitions.begin(worker)
     _namespaces.remember_module("__main__")
     _seeds.seed_worker(seeds, number)
-    _initialize(start, last_words)
+    _initialize(start, words)
     worker.initialized()
     _serve(worker, lifetime)
 
 
-def _initialize(start: Start, last_words: int) -> None:
+def _initialize(start: Start, last_words: _core.Descriptor) -> None:
     """Run the user's initializer. Its failure is this worker's end, and is told in full."""
     try:
         pickled, initargs, home = start
@@ -68,7 +69,8 @@ def _initialize(start: Start, last_words: int) -> None:
         raise
     except BaseException as error:
         text = "the initializer failed\n" + "".join(traceback.format_exception(error))
-        os.write(last_words, text.encode(errors="replace"))
+        if last_words.is_ours:
+            os.write(last_words.fileno(), text.encode(errors="replace"))
         traceback.print_exception(error)
         sys.exit(INITIALIZER_FAILED)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import signal
@@ -20,6 +21,7 @@ from garrison.supervisor._importing import check_not_importing
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from garrison._descriptors import GuardedConnection
     from garrison.supervisor._supervisor import Crew
 
 __all__ = ["Supervision"]
@@ -66,7 +68,7 @@ class Supervision:
         self._lock = threading.RLock()
         self._process: Any = None
         self._watch: Watch | None = None
-        self._channel: Connection | None = None
+        self._channel: GuardedConnection | None = None
         self._news: list[tuple[str, Any]] = []
         self._pid = os.getpid()
         self.replaced = 0
@@ -92,6 +94,7 @@ class Supervision:
         try:
             process = self._describe(ours, theirs)
             process.start()
+            _descriptors.guard(process._popen)
             self._process, self._channel = process, ours
             with contextlib.suppress(ProcessLookupError):
                 # Not waitpid: code of the user may ignore SIGCHLD, or reap every child itself.
@@ -110,6 +113,7 @@ class Supervision:
 
     def _describe(self, ours: Connection, theirs: Connection) -> Any:
         self.crew = self.crew._replace(mask=tuple(_kernel.blocked()))
+        table_fd = self.table.fd
         if self.fork:
             _core.family()  # so that the workers share locks which are made later
             args: tuple[Any, ...] = (self.table, theirs, ours, None, os.getpid(), self.crew)
@@ -117,7 +121,7 @@ class Supervision:
         else:
             shape = (self.table.slots, self.table.region_len)
             family, family_fd = _core.family()
-            inherited = Inherited(self.table.fd), family, Inherited(family_fd)
+            inherited = Inherited(table_fd), family, Inherited(family_fd)
             crew = self.crew._replace(served=None)
             args = (shape, theirs, None, inherited, os.getpid(), crew)
             make = self._fresh()
@@ -139,6 +143,8 @@ class Supervision:
         channel = self._channel
         if channel is None:
             return "gone", "it was never started"
+        if not channel.is_ours:
+            return "gone", "its channel was closed"
         try:
             if not channel.poll(seconds):
                 return "gone", f"no word from it within {seconds:g} s"
@@ -167,7 +173,7 @@ class Supervision:
         with self._lock, contextlib.suppress(OSError):
             channel = self._channel
             # Full: then it has been kicked already, and reads when it can.
-            if channel is not None:
+            if channel is not None and channel.is_ours:
                 _core.send_quietly(channel.fileno(), b".")
 
     def check(self) -> None:
@@ -208,9 +214,10 @@ class Supervision:
         try:
             self.start(SUCCESSOR_ATTEMPTS)
         except OSError as error:
-            # No process to be had at the moment; the next look tries again.
+            # No process to be had at the moment; the next look tries again. But what the program
+            # has closed does not come back.
             self._failures += 1
-            if self._failures >= MOST_FAILURES:
+            if self._failures >= MOST_FAILURES or error.errno == errno.EBADF:
                 msg = f"the supervisor cannot be replaced: {error}"
                 raise PoolBroken(msg) from error
             return

@@ -12,11 +12,12 @@ __all__ = ["modules"]
 _ALWAYS = ("cloudpickle", "fcntl", "garrison.pool._by_value", "linecache", "resource", "traceback")
 _OF_SYNC = ("garrison.sync._graph", "garrison.sync._items", "queue")
 """Loaded by their names when something is waited for, or does not fit."""
-_NEVER = ("garrison.cli", "garrison.fetch")
+_TRAVELLING = ("garrison.memory", "garrison.sync", "garrison.store", "garrison.manager")
+"""Whose objects are sent; the pool's own side is nothing to a worker."""
 
 
 def modules() -> tuple[str, ...]:
     """Return what a worker may need: for functions by value, and of garrison what is used here."""
-    used = [name for name in sys.modules if name.startswith("garrison.")]
+    used = [name for name in sys.modules if name.startswith(_TRAVELLING)]
     late = _OF_SYNC if "garrison.sync" in used else ()
-    return (*_ALWAYS, *(name for name in used if not name.startswith(_NEVER)), *late)
+    return (*_ALWAYS, *used, *late)

@@ -408,13 +408,12 @@ impl Worker {
         }
         let start = Instant::now();
         loop {
-            let (claim, woken) = without_gil(py, || self.claim_or_nap());
-            if let Some(claim) = claim? {
+            without_gil(py, || self.nap());
+            // Before a task is claimed: Ctrl-C that came while idle must not end it.
+            py.check_signals()?;
+            if let Some(claim) = self.look()? {
                 self.spin.learn(start.elapsed());
                 return Ok(Some(claim));
-            }
-            if woken != Woken::Changed {
-                py.check_signals()?;
             }
             if self.table.header().phase.load(Ordering::Acquire) != RUNNING
                 && !self.table.has_work()
@@ -429,7 +428,7 @@ impl Worker {
     }
 
     /// Spin if nobody else does, then sleep until the bell rings.
-    fn claim_or_nap(&self) -> (PyResult<Option<(u32, State)>>, Woken) {
+    fn nap(&self) {
         let header = self.table.header();
         let leaving = || header.phase.load(Ordering::Relaxed) != RUNNING;
         let bell = &header.bell;
@@ -441,12 +440,12 @@ impl Worker {
             // Only its own mark: the supervisor may have given the place to another.
             let _ = spinner.compare_exchange(self.who, 0, Ordering::SeqCst, Ordering::SeqCst);
             if seen {
-                return (self.look(), Woken::Changed);
+                return;
             }
         }
         let count = bell.prepare();
         if self.table.has_work() || leaving() {
-            return (self.look(), Woken::Changed);
+            return;
         }
         let start = Instant::now();
         let woken = futex::wait(&bell.count, count, NAP);
@@ -454,6 +453,5 @@ impl Worker {
             self.spin.learn(start.elapsed());
             self.tidy();
         }
-        (self.look(), woken)
     }
 }

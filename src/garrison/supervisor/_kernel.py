@@ -22,6 +22,7 @@ __all__ = [
     "SIGINT",
     "SIGPIPE",
     "SIG_DFL",
+    "block_all_but",
     "block_signals",
     "blocked",
     "fork",
@@ -61,6 +62,11 @@ def set_mask(mask: Iterable[int]) -> None:
 def unblock(numbers: Iterable[int]) -> None:
     """Let these signals through."""
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, numbers)
+
+
+def block_all_but(numbers: Iterable[int]) -> None:
+    """Let these signals through, and no other."""
+    set_mask(set(_EVERY) - set(numbers))
 
 
 def was_sent(number: int) -> bool:

@@ -39,8 +39,7 @@ _PREPARED = ("authkey", "dir", "name", "orig_dir", "start_method", "sys_argv", "
 def start_hidden(own: Any) -> None:
     """As `BaseProcess.start`, without its ban on children of daemons and its register."""
     own._check_closed()
-    with _kernel.block_signals(), _kernel.plain_fork():
-        own._popen = own._Popen(own)
+    own._popen = own._Popen(own)
     own._sentinel = own._popen.sentinel
     del own._target, own._args, own._kwargs
 
@@ -67,7 +66,8 @@ class ForkedSupervisor(context.ForkProcess):
 
     def start(self) -> None:
         """Fork."""
-        start_hidden(self)
+        with _kernel.block_signals(), _kernel.plain_fork():
+            start_hidden(self)
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         mine: Any = process
@@ -128,7 +128,9 @@ class FreshPopen(popen_spawn_posix.Popen):
             own: Any = self
             launch: Any = util.spawnv_passfds  # typed for bytes, takes either
             fds = [*own._fds, tracker, data_read, child_dies_write]
-            self.pid = launch(spawn.get_executable(), command, fds)
+            # Not earlier: to start a resource tracker unblocks some.
+            with _kernel.block_signals():
+                self.pid = launch(spawn.get_executable(), command, fds)
             self.sentinel = child_dies_read
         except BaseException:
             os.close(data_write)

@@ -161,7 +161,7 @@ class Supervisor:
             _kernel.SIGCHLD: _kernel.set_handler(_kernel.SIGCHLD, lambda *_: None),
             _kernel.SIGCONT: _kernel.set_handler(_kernel.SIGCONT, self._on_continue),
         }
-        _kernel.unblock(self.handlers)
+        _kernel.block_all_but(self.handlers)
         self.watch = Watch(self.parent)
         self.desk = Desk()
         gc.freeze()

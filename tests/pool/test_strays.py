@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,15 +42,15 @@ def start_and_die(path: Path, own_session: bool) -> None:
 
 def start_and_stay(path: Path, own_session: bool) -> None:
     start_sleeper(path, own_session=own_session)
-    signal.pause()
+    time.sleep(600)
 
 
 def start_between_and_stay(path: Path, own_session: bool) -> None:
     """Start a process whose parent is not the worker."""
     if not os.fork():
         start_sleeper(path, own_session=own_session)
-        signal.pause()
-    signal.pause()
+        time.sleep(600)
+    time.sleep(600)
 
 
 def watch(path: Path) -> Watch:
@@ -144,7 +145,7 @@ def test_a_terminated_pools_tasks_take_along_their_own(context: Any, tmp_path: P
 def start_and_tell(path: Path, ready: Path) -> None:
     start_sleeper(path)
     ready.write_text("ready")
-    signal.pause()
+    time.sleep(600)
 
 
 PROGRAM = """

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// An idle worker looks up this often, so that a Python signal handler is never late for long.
 const NAP: Duration = Duration::from_secs(1);
+/// A worker of a terminated pool leaves by itself if no signal has come for so long.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 struct Current {
@@ -400,8 +402,8 @@ impl Worker {
     }
 
     fn claim(&self, py: Python<'_>) -> PyResult<Option<(u32, State)>> {
-        if self.table.header().phase.load(Ordering::Acquire) == TERMINATING {
-            return Ok(None);
+        if self.is_terminated() {
+            return self.await_the_end(py);
         }
         if let Some(claim) = self.look()? {
             return Ok(Some(claim));
@@ -411,6 +413,9 @@ impl Worker {
             without_gil(py, || self.nap());
             // Before a task is claimed: Ctrl-C that came while idle must not end it.
             py.check_signals()?;
+            if self.is_terminated() {
+                return self.await_the_end(py);
+            }
             if let Some(claim) = self.look()? {
                 self.spin.learn(start.elapsed());
                 return Ok(Some(claim));
@@ -421,6 +426,20 @@ impl Worker {
                 return Ok(None);
             }
         }
+    }
+
+    fn is_terminated(&self) -> bool {
+        self.table.header().phase.load(Ordering::Acquire) == TERMINATING
+    }
+
+    /// SIGTERM is about to come, and ends this process without its exit functions, as everywhere;
+    /// one that has a handler leaves after it.
+    fn await_the_end(&self, py: Python<'_>) -> PyResult<Option<(u32, State)>> {
+        let limit = FAREWELL.as_millis() as i32;
+        // SAFETY: no descriptors, so there is nothing to read or write.
+        without_gil(py, || unsafe { libc::poll(std::ptr::null_mut(), 0, limit) });
+        py.check_signals()?;
+        Ok(None)
     }
 
     fn look(&self) -> PyResult<Option<(u32, State)>> {

@@ -98,6 +98,8 @@ def _serve(channel: Connection, parent: int) -> None:
         watch = Watch(parent)
     except ProcessLookupError:
         return
+    # What was preloaded may have let some through, as the resource tracker does.
+    _kernel.block_all_but(())
     # Ignored: the kernel reaps.
     handler = _kernel.set_handler(_kernel.SIGCHLD, int(signal.SIG_IGN))
     gc.freeze()

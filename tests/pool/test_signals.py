@@ -53,6 +53,10 @@ SETTINGS = {
 }
 
 
+HANGS = {"SIGCHLD blocked", "SIGCHLD ignored", "all blocked"}
+"""Settings with which the standard library's fork server never answers."""
+
+
 def run(path: Path, text: str) -> subprocess.CompletedProcess[str]:
     path.write_text(textwrap.dedent(text))
     command = [sys.executable, str(path)]
@@ -62,7 +66,8 @@ def run(path: Path, text: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_workers_have_the_programs_signals(method: str, tmp_path: Path, setting: str) -> None:
     shown = []
-    for module in ("garrison", "__import__('multiprocessing')"):
+    alone = method == "forkserver" and setting in HANGS
+    for module in ("garrison", "garrison" if alone else "__import__('multiprocessing')"):
         text = PROGRAM.format(before=SETTINGS[setting], module=module, method=method)
         done = run(tmp_path / "program.py", text)
         assert (done.returncode, done.stderr) == (0, "")

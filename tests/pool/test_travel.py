@@ -9,6 +9,7 @@ import pickle
 import socket
 import sys
 import threading
+import types
 import weakref
 from collections.abc import Callable, Iterator
 from multiprocessing import connection, reduction, resource_sharer
@@ -300,6 +301,9 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "an open file": Path(__file__).open,
     "an open binary file": functools.partial(Path(__file__).open, "rb"),
     "a generator": a_generator,
+    "a module": lambda: types,
+    "code": lambda: a_generator.__code__,
+    "a read-only dict": lambda: vars(Path),
     "a lock": threading.Lock,
     "a condition": threading.Condition,
     "a view of memory": lambda: memoryview(b"x"),
@@ -308,6 +312,9 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "the authentication key": lambda: garrison.current_process().authkey,
     "an iterator of files": lambda: os.scandir("."),
 }
+
+
+PARTS_OF_FUNCTIONS = (types.ModuleType, types.CodeType, types.MappingProxyType)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -319,9 +326,10 @@ def test_what_the_standard_library_refuses_is_refused(kind: str) -> None:
         with pytest.raises(ArgumentUnpicklable, match=r"cannot send the arguments\[0\]"):
             pool.apply(identity, (value,))
         with pytest.raises(ArgumentUnpicklable, match=r"\['it'\]"):
-            pool.apply(identity, ({"it": value, "f": lambda: 1},))
-        with pytest.raises(ArgumentUnpicklable):
-            pool.apply(lambda: value)
+            pool.apply(identity, ({"it": value},))
+        if not isinstance(value, PARTS_OF_FUNCTIONS):
+            with pytest.raises(ArgumentUnpicklable):
+                pool.apply(lambda: value)
         with pytest.raises(TypeError):
             garrison.Queue().put([value])
         with pytest.raises(garrison.pool.MaybeEncodingError):

@@ -74,6 +74,8 @@ class ByValue:
         self._has = has
         self._names = names
         self._helper: Any = None
+        self._inside = False
+        """Whether this may be a part of a function or class: else `pickle` decides about it."""
 
     def __call__(self, obj: Any) -> Any:
         """Return what ``reducer_override`` does."""
@@ -84,6 +86,8 @@ class ByValue:
                 self._names[obj] = None
             return NotImplemented
         return self._class(obj) if isinstance(obj, type) else self._function(obj)
+
+    # Parts come after what they are parts of. Where that ends, the pickler does not tell.
 
     def helper(self) -> Any:
         """Return cloudpickle's pickler of this pass, which remembers globals of functions."""
@@ -96,11 +100,13 @@ class ByValue:
         return self._helper
 
     def _function(self, function: types.FunctionType) -> Any:
+        self._inside = True
         if function.__code__ is _DISPATCHING:
             return _reduce_dispatching(function)
         return self.helper()._dynamic_function_reduce(function)
 
     def _class(self, cls: type) -> Any:
+        self._inside = True
         module = _cloudpickle(self.helper())
         name = module._BUILTIN_TYPE_NAMES.get(cls)
         if name is not None:
@@ -115,6 +121,8 @@ class ByValue:
 
     def _part(self, obj: Any) -> Any:
         if type(obj) is not _CACHED:
+            if not self._inside:
+                return NotImplemented
             return self.helper().dispatch_table[type(obj)](obj)
         if hasattr(obj, "__qualname__") and self._has(obj):
             return NotImplemented

@@ -39,6 +39,7 @@ class _ToWorkers(ByValue):
         super().__init__(known.has, names)
         self._known = known
         self._definitions = definitions
+        self._inside = bundle is not None
         self._bundle = bundle or Bundle(known, partial(_dumps_part, known))
 
     def _class(self, cls: type) -> Any:

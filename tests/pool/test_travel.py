@@ -149,6 +149,51 @@ def send_into_next() -> str:
     return "sent"
 
 
+def test_a_function_with_a_connection_goes_to_several_workers(context: Any) -> None:
+    reader, writer = garrison.Pipe(duplex=False)
+    with context.Pool(3) as pool, reader, writer:
+        for _ in range(2):
+            pool.map(lambda n: writer.send(n), range(9), chunksize=1)  # noqa: PLW0108 - by value
+            assert sorted(reader.recv() for _ in range(9)) == list(range(9))
+        cls = type("Local", (), {"end": writer, "say": lambda self: self.end.send("said")})
+        pool.map(say_it, [cls() for _ in range(9)], chunksize=1)
+        assert [reader.recv() for _ in range(9)] == ["said"] * 9
+
+
+def say_it(thing: Any) -> None:
+    thing.say()
+
+
+def test_descriptors_of_functions_do_not_pile_up() -> None:
+    reader, writer = garrison.Pipe(duplex=False)
+    with Pool(1) as pool, reader, writer:
+        pool.apply(lambda: writer.send(1))
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(10):
+            pool.apply(lambda: writer.send(1))
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_is_kept_can_be_read_any_number_of_times() -> None:
+    reader, writer = garrison.Pipe(duplex=False)
+    with garrison.Manager() as manager, garrison.share({"end": writer}) as shared, reader, writer:
+        stored = manager.dict(end=writer)
+        for make in (lambda: stored["end"], lambda: shared.get()["end"]):
+            for _ in range(2):
+                with make() as end:
+                    end.send("by a reader")
+        with Pool(2) as pool:
+            pool.map(say_through, [(stored, shared)] * 2, chunksize=1)
+        assert [reader.recv() for _ in range(8)] == ["by a reader"] * 8
+
+
+def say_through(both: Any) -> None:
+    stored, shared = both
+    for end in (stored["end"], shared.get()["end"]):
+        with end:
+            end.send("by a reader")
+
+
 # --- Reducers that are registered later -------------------------------------------------------
 
 

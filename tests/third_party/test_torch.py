@@ -97,3 +97,18 @@ def test_a_data_loader_with_workers_beside_a_pool() -> None:
         loader = torch.utils.data.DataLoader(data, batch_size=4, num_workers=1)
         sums = [int(batch.sum()) for (batch,) in loader]
         assert pool.map(int, sums) == [6, 22]
+
+
+def fill_stored(stored: Any) -> None:
+    torch.set_num_threads(1)
+    stored["tensor"].fill_(5)
+
+
+def test_a_tensor_in_a_shared_dict_is_shared() -> None:
+    tensor = torch.zeros(2)
+    with garrison.Manager() as manager, garrison.Pool(1) as pool:
+        stored = manager.dict(tensor=tensor)
+        for _ in range(2):
+            tensor.zero_()
+            pool.apply(fill_stored, (stored,))
+            assert tensor.tolist() == stored["tensor"].tolist() == [5, 5]

@@ -16,7 +16,7 @@ import sys
 from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
-from garrison._pickling import STANDARD, Transferable, assert_transfer, dumps_apart
+from garrison._pickling import STANDARD, Kept, Transferable, assert_transfer, dumps_apart
 from garrison.memory import _handles, _ndarray
 from garrison.memory._handles import Spot
 from garrison.memory._room import allocate
@@ -82,9 +82,9 @@ def share(obj: T) -> Shared[T]:
     return Shared(frozen, inner)
 
 
-def _freeze(obj: object) -> tuple[Spot, list[Spot]]:
+def _freeze(obj: object) -> tuple[Spot, list[Spot | Kept]]:
     """Write an object down; return where, and where handles inside of it lead to."""
-    inner: list[Spot] = []
+    inner: list[Spot | Kept] = []
     data, buffers = dumps_apart(obj, STANDARD, 0, _reducers(inner), frozen=True)
     try:
         return _write([memoryview(data), *(buffers or ())]), inner
@@ -147,7 +147,7 @@ class Shared(Transferable, Generic[T]):
 
     __slots__ = ("__weakref__", "_inner", "_spot")
 
-    def __init__(self, spot: Spot, inner: list[Spot]) -> None:
+    def __init__(self, spot: Spot, inner: list[Spot | Kept]) -> None:
         self._spot: Spot | None = spot
         self._inner = inner  # what handles inside of the object lead to
 
@@ -208,7 +208,7 @@ class Shared(Transferable, Generic[T]):
 # --- Pickling ---------------------------------------------------------------------------------
 
 
-def _reducers(inner: list[Spot]) -> dict[Any, Any]:
+def _reducers(inner: list[Spot | Kept]) -> dict[Any, Any]:
     """How to take out every buffer that can be taken out."""
 
     def reduce_spot(spot: Spot) -> Any:
@@ -216,7 +216,9 @@ def _reducers(inner: list[Spot]) -> dict[Any, Any]:
         inner.append(spot)
         return _handles._visit, _handles._address(spot)
 
-    reducers: dict[type, Any] = {memoryview: _reduce_view, Spot: reduce_spot}
+    descriptors = Kept()
+    inner.append(descriptors)
+    reducers: dict[type, Any] = {**descriptors.first(), memoryview: _reduce_view, Spot: reduce_spot}
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
         reducers |= dict.fromkeys((numpy.ndarray, _ndarray._class()), _reduce_array)

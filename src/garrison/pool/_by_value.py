@@ -76,13 +76,15 @@ def rules_of(
 
 def _dumps_part(known: Known, value: object, bundle: Bundle) -> bytes:
     """Pickle a global of a function."""
-    return _pickling.dumps(value, rules_of(known, bundle))
+    return _pickling.dumps(value, rules_of(known, bundle), known.descriptors.first())
 
 
-def dumps_to_workers(value: object, rules: Rules, where: str) -> bytes:
+def dumps_to_workers(
+    value: object, rules: Rules, where: str, first: dict[type, Any] | None = None
+) -> bytes:
     """Pickle a value; a failure names the path to what cannot be sent."""
     try:
-        return _pickling.dumps(value, rules)
+        return _pickling.dumps(value, rules, first)
     except Exception as error:
         raise unpicklable(value, where, error, rules) from error
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from garrison._core import Spot
+from garrison._pickling import Kept
 from garrison.memory import _handles
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Definitions:
         self._bytes = 0
         # What definitions lead to in shared memory: any number of workers may look there.
         self._spots: list[Spot] = []
+        self._descriptors = Kept()
         self.call = 0
         """Counts the calls of the pool's methods."""
         _pools[self._key] = self
@@ -97,7 +99,7 @@ class Definitions:
 
     def _define(self, obj: Any) -> Definition:
         marks = _marks(obj, self._has)
-        pickled = self._dumps(obj, {Spot: self._reduce_spot})
+        pickled = self._dumps(obj, {**self._descriptors.first(), Spot: self._reduce_spot})
         digest = blake2b(pickled, digest_size=16).digest()
         if digest not in self._numbers:
             place = self._parent.keep(pickled)

@@ -53,6 +53,8 @@ class Known:
         """The main module, if workers import it."""
         self.spaces = Spaces(self)
         self.shipped = Shipped()
+        self.descriptors = _pickling.Kept()
+        """Those that functions lead to: any number of workers may receive one."""
         self._refs: dict[str, weakref.ref[Any]] = {}
         self._importable: dict[str, bool] = dict.fromkeys(sys.modules, True) if fork else {}
         if fork:
@@ -209,7 +211,8 @@ class Registry:
     def _pickle(self, value: object, function: Callable[..., Any]) -> bytes:
         from garrison.pool import _by_value
 
-        return _by_value.dumps_to_workers(value, self._rules, f"function {_name(function)}")
+        where, first = f"function {_name(function)}", self.known.descriptors.first()
+        return _by_value.dumps_to_workers(value, self._rules, where, first)
 
     def _forget_some(self) -> None:
         """Let the oldest functions go; those in use stay until their last task is over."""

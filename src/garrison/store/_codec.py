@@ -38,6 +38,7 @@ class Codec:
         self._encode_key = encode_key
         # What stored objects lead to in shared memory: who finds them needs us to have it open.
         self._kept: dict[Any, _handles.Spot] = {}
+        self._descriptors = _pickling.Kept()
 
     def dumps(self, obj: Any) -> bytes:
         """Write down any object: by reference what can be imported, by value the rest.
@@ -48,7 +49,8 @@ class Codec:
             If that is not possible.
         """
         try:
-            return _pickling.dumps(obj, _RULES, {_handles.Spot: self._reduce_spot})
+            first = {**self._descriptors.first(), _handles.Spot: self._reduce_spot}
+            return _pickling.dumps(obj, _RULES, first)
         except _pickling.UNPICKLABLE as error:
             msg = f"cannot store {_short(obj)}: {error}; store what it is made from"
             raise ItemUnpicklable(msg) from error
@@ -90,6 +92,7 @@ class Codec:
     def close(self) -> None:
         """Let go of the shared memory that stored objects lead to."""
         self._kept.clear()
+        self._descriptors = _pickling.Kept()
 
     def _plain_key(self, obj: Any) -> bytes:
         return self._encode_key(obj, self)[0]

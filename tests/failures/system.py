@@ -94,11 +94,11 @@ def descendants_of(parent: int) -> list[int]:
     return found
 
 
-def helpers() -> list[int]:
-    """Our children that serve all pools of a program until its end, the standard library's own."""
+def helpers(pid: int | None = None) -> list[int]:
+    """Children that serve all pools of a program until its end, the standard library's own."""
     names = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
-    children = children_of(os.getpid())
-    return [pid for pid in children if any(name in describe(pid) for name in names)]
+    children = children_of(os.getpid() if pid is None else pid)
+    return [child for child in children if any(name in describe(child) for name in names)]
 
 
 def describe(pid: int) -> str:

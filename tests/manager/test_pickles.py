@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import subprocess
 import sys
@@ -142,3 +143,19 @@ def test_the_pickler_of_multiprocessing_is_for_other_processes(manager: Any) -> 
     again = pickle.loads(bytes(reduction.ForkingPickler.dumps(shared)))
     again["a"] = 1
     assert (shared, copy.copy(shared), copy.deepcopy(shared)) == ({"a": 1}, {"a": 1}, {"a": 1})
+
+
+def test_json_writes_what_is_nested(manager: Any) -> None:
+    shared = manager.dict(a={"scores": [1, 2]}, b=[{"c": []}])
+    plain = {"a": {"scores": [1, 2]}, "b": [{"c": []}]}
+    for written in (json.dumps(dict(shared)), json.dumps(dict(shared), indent=1)):
+        assert json.loads(written) == plain
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        json.dumps({"no": object()})
+
+
+def test_what_is_nested_is_shown_as_the_plain_one(manager: Any) -> None:
+    shared = manager.dict(a={"scores": [1, 2]})
+    assert repr(dict(shared)) == repr(shared.copy()) == "{'a': {'scores': [1, 2]}}"
+    shared["own"] = manager.list([3])
+    assert repr(shared["own"]).startswith("<ListProxy object, typeid 'list' at ")

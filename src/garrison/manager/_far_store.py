@@ -170,7 +170,7 @@ class FarStore:
         if is_shared:
             self._held.hold(c)
             return self._tracked(face)
-        face._keeper = self
+        face._keeper, face._nested = self, True
         return face
 
     def make(self, kind: int, *args: Any, name: str | None = None, **kwargs: Any) -> Any:

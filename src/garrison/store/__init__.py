@@ -1,5 +1,6 @@
 """Containers that processes share: faces over a store."""
 
+from garrison.store import _json as _json
 from garrison.store._array import Array
 from garrison.store._codec import Codec
 from garrison.store._counter import Counter
@@ -31,11 +32,5 @@ __all__ = [
 ]
 
 for _name in __all__:
-    globals()[_name].__module__ = __name__
-del _name
-
-for _name in ("Array", "Counter", "Deque", "Dict", "JoinableQueue", "List", "Namespace", "Queue"):
-    globals()[_name].__module__ = __name__
-for _name in ("Set", "Value"):
     globals()[_name].__module__ = __name__
 del _name

@@ -43,6 +43,8 @@ class Face(managers.BaseProxy):
 
     _keeper: object
     """What must live as long as this does."""
+    _nested = False
+    """Whether a plain container was stored here: to programs it is still the plain one."""
     _KIND: ClassVar[int]
     _PROXY: ClassVar[str]
     """The name of the proxy's type, and that of the object's, as `repr` shows them."""
@@ -125,6 +127,8 @@ class Face(managers.BaseProxy):
     _incref = _after_fork = _connect
 
     def __repr__(self) -> str:
+        if self._nested:
+            return str(self)
         return f"<{self._PROXY} object, typeid {self._TYPEID!r} at {id(self):#x}>"
 
     def __str__(self) -> str:

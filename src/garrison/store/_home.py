@@ -137,7 +137,8 @@ class Home:
 
     def container(self, kind: int, c: int, is_shared: bool) -> Any:
         """Return the face of a container that was read from another one."""
-        face = FACES[kind](self.engine, c)
+        face: Any = FACES[kind](self.engine, c)
+        face._nested = not is_shared
         return self._signed(face) if is_shared else face
 
     def _signed(self, face: Any) -> Any:

@@ -22,7 +22,7 @@ _theirs: Any = _standard.load("queues")
 MOST = 2**31 - 1
 """Items that a queue can be limited to, as in the standard library."""
 REGION = 1 << 36
-"""Bytes of a queue's file for one process's big items: neither memory nor address space until used."""
+"""Bytes of a queue's file for one process's big items: no memory, no addresses until used."""
 
 
 class Ring(_core.Queue, Transferable):

@@ -1,0 +1,22 @@
+"""`json` writes a shared container as the plain one that it stands for.
+
+Programs write the results in a manager's dict to a file; what is nested there is shared as well,
+and no `dict` or `list`. Encoders ask `JSONEncoder.default` about whatever they do not know.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from garrison.store._face import Face
+
+_default: Any = json.JSONEncoder.default
+
+
+def _with_containers(encoder: json.JSONEncoder, value: Any) -> Any:
+    return value._getvalue() if isinstance(value, Face) else _default(encoder, value)
+
+
+_encoder: Any = json.JSONEncoder
+_encoder.default = _with_containers

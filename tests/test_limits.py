@@ -1,4 +1,4 @@
-"""Limits of the system (`ulimit`): everything works within them, and what does not fit is an error."""
+"""Limits of the system (`ulimit`): all works within them, and what does not fit is an error."""
 
 from __future__ import annotations
 

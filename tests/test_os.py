@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -207,6 +206,11 @@ def test_kills_for_want_of_memory_are_counted(tree: Tree) -> None:
 def test_a_heap_may_hold_all_of_the_memory(monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
     monkeypatch.setattr(_os, "total_memory", lambda: memory)
     assert 2 * memory <= _os.region_size() <= max(4 * memory, 1 << 31)
+
+
+def stat(pid: int, parent: int, state: str = "S", name: str = "x") -> str:
+    between = " ".join(["0"] * 15)
+    return f"{pid} ({name}) {state} {parent} 7 8 {between} 1234 0\n"
 
 
 def test_a_process_name_cannot_confuse(tree: Tree) -> None:

@@ -194,3 +194,40 @@ def test_signals_to_the_whole_group_are_not_the_supervisors(method: str, tmp_pat
         """,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# --- faulthandler --------------------------------------------------------------------------------
+
+CRASH = """
+import faulthandler, garrison, os, signal, sys
+
+def crash():
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+{enable}
+if __name__ == "__main__":
+    with garrison.get_context("{method}").Pool(1) as pool:
+        try:
+            pool.apply(crash)
+        except garrison.WorkerDied as error:
+            print("crash" in error.stack)
+"""
+ENABLED = {
+    "not": ("", "True", False),
+    "on standard error": ("faulthandler.enable()", "True", True),
+    "for a log": ("log = open(sys.argv[0] + '.log', 'a'); faulthandler.enable(log)", "False", True),
+}
+
+
+@pytest.mark.parametrize("enabled", ENABLED)
+def test_a_crash_is_shown_where_the_program_wants_it(
+    tmp_path: Path, enabled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONFAULTHANDLER", raising=False)
+    enable, in_error, shown = ENABLED[enabled]
+    path = tmp_path / "program.py"
+    done = run(path, CRASH.format(enable=enable, method="fork"))
+    assert (done.returncode, done.stdout) == (0, f"{in_error}\n"), done.stderr
+    log = path.with_name("program.py.log")
+    text = log.read_text() if log.exists() else done.stderr
+    assert ("Segmentation fault" in text) == shown

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from garrison import _core, _os
 from garrison.pool import _definitions, _functions, _namespaces, _seeds, _wire
 from garrison.supervisor._identity import allow_children
+from garrison.supervisor._last_words import record_crashes
 from garrison.supervisor._supervisor import DUMP_SIGNAL
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def work(
 ) -> None:
     """Be a worker until the pool needs this one no more."""
     words = _core.Descriptor(_os.moved_up(last_words))
-    faulthandler.enable(file=words.fileno(), all_threads=False)
+    record_crashes(words.fileno())
     faulthandler.register(DUMP_SIGNAL, file=words.fileno(), all_threads=False, chain=False)
     worker = _core.Worker(table, slot, who)
     worker.set_started(_os.start_ticks(os.getpid()))

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from garrison import _core, _os
 from garrison._lending import Desk
 from garrison._processes import NONE, SLICE, Watch
-from garrison.supervisor import _identity, _kernel
+from garrison.supervisor import _identity, _kernel, _last_words
 from garrison.supervisor._decide import Exit, Starts, fate, own_frames
 from garrison.supervisor._ending import end_workers
 from garrison.supervisor._importing import begin_work
@@ -154,6 +154,7 @@ class Supervisor:
             except OSError:
                 os.open(os.devnull, os.O_RDWR)
         _core.adopt_orphans()
+        _last_words.begin()
         self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # An event loop of the parent may have left its own descriptor here.
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
@@ -442,6 +443,7 @@ class Supervisor:
         by_oom = kills > self.oom_kills and not post.condemned
         self.oom_kills = kills
         stack = os.pread(post.last_words, LAST_WORDS, 0).decode(errors="replace").strip()
+        _last_words.show(stack)
         stack = own_frames(stack, self.crew.work.__code__.co_filename)
         return Exit(post.pid, exitcode, by_oom, late=post.condemned, stack=stack)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,10 +96,21 @@ def descendants_of(parent: int) -> list[int]:
 
 
 def helpers(pid: int | None = None) -> list[int]:
-    """Children that serve all pools of a program until its end, the standard library's own."""
+    """Children that serve all pools of a program until its end: fork servers, a tracker."""
     names = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
     children = children_of(os.getpid() if pid is None else pid)
-    return [child for child in children if any(name in describe(child) for name in names)]
+    own = _own_fork_server() if pid is None else None
+    return [
+        child
+        for child in children
+        if child == own or any(name in describe(child) for name in names)
+    ]
+
+
+def _own_fork_server() -> int | None:
+    """Garrison's fork server for this program."""
+    server = getattr(sys.modules.get("garrison.supervisor._fork_server"), "_server", None)
+    return None if server is None else int(server._watch.pid)
 
 
 def describe(pid: int) -> str:

@@ -319,7 +319,10 @@ pub fn replace<V: AsRef<[u8]>>(
         .collect::<Result<Vec<_>>>()?;
     let mut olds = Vec::new();
     for position in head.next + start..head.next + stop {
-        olds.push(copied(at(&writing.reading(), number, position)?)?);
+        let reading = writing.reading();
+        let old = at(&reading, number, position)?;
+        // Of plain values nothing is needed.
+        olds.push(Link::of(old).map_or_else(Vec::new, |_| old.to_vec()));
     }
     tree::keep_children(&mut olds, &mut settled);
     let (had, has) = (stop - start, settled.len() as u64);

@@ -70,12 +70,13 @@ impl Engine {
 
     fn open_at(&self, place: &Place) -> store::Result<Env> {
         let room = Room::new(self.bells.spot().clone(), MARK_AT, self.options.size);
-        if self.options.in_memory {
-            place.with_readers(reserve_readers)?;
-        }
         let mut env = Err(Error::Gone(0));
         let _ = without_file_limit(|| {
-            env = Env::open(place, &self.options, room);
+            let readers = match self.options.in_memory {
+                true => place.with_readers(reserve_readers),
+                false => Ok(()),
+            };
+            env = readers.and_then(|()| Env::open(place, &self.options, room));
             Ok(())
         });
         env

@@ -38,8 +38,13 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
         self.stream = self._kind(pool, function, iterable, chunksize, options)
         self._room = options.buffersize
         self._bar: Bar | None = None
-        weakref.finalize(self, self.stream.drop)
         self.stream.feeder.start()
+
+    def __del__(self) -> None:
+        """Want no more. No finalizer, which would keep what the stream's errors lead to: this."""
+        stream = getattr(self, "stream", None)
+        if stream is not None:
+            stream.drop()
 
     def __iter__(self) -> IMapIterator[T]:
         return self
@@ -51,7 +56,10 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
             # Waited for outside of this block: its error is nobody's context.
             pass
         else:
-            return self._hand_out(value)
+            try:
+                return self._hand_out(value)
+            finally:
+                del value  # an error's frames must not lead back to it
         return self.next()
 
     def next(self, timeout: float | None = None) -> T:
@@ -73,7 +81,10 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
             if self._bar is not None:
                 self._bar.close()
             raise
-        return self._hand_out(value)
+        try:
+            return self._hand_out(value)
+        finally:
+            del value
 
     def _hand_out(self, value: Any) -> T:
         if self._room is not None:
@@ -81,7 +92,10 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
         if self._bar is not None:
             self._bar.advance()
         if type(value) is _wire.Raise:
-            raise value.error
+            try:
+                raise value.error
+            finally:
+                del value
         result: T = value
         return result
 

@@ -19,6 +19,7 @@ from . import tasks
 from .payloads import Submission
 from .registry import row
 from .subject import PATIENCE, Hangs, Subject, check, same
+from .system import helpers
 from .victims import Victim, nothing_left
 
 LOCK = threading.Lock()
@@ -260,10 +261,11 @@ def log_and_return(value: int) -> int:
 )
 def forked_child_outlives(subject: Subject, end: str) -> None:
     with Victim(subject, fork_and_exit, end) as victim:
-        sleeper = victim.ready()[0]
+        # The forked process keeps the standard library's resource tracker, as any copy does.
+        sleeper, *tracker = victim.ready()
         try:
             same(victim.ended(), 0)
-            nothing_left(1.0, besides=[sleeper])
+            nothing_left(1.0, besides=[sleeper, *tracker])
         finally:
             os.kill(sleeper, signal.SIGKILL)
 
@@ -275,6 +277,6 @@ def fork_and_exit(subject: Subject, end: str) -> None:
     sleeper = os.fork()
     if not sleeper:
         Victim.wait_for_the_end()
-    Victim.say_ready([sleeper])
+    Victim.say_ready([sleeper, *helpers()])
     if end == "closed":
         subject.finish(pool)

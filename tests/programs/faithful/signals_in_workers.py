@@ -13,9 +13,16 @@ def on_term(number, frame):
     sys.exit(0)
 
 
-def prepare():
+def prepare(event=None):
+    global begun
+    begun = event
     signal.signal(signal.SIGTERM, on_term)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def block(_):
+    begun.set()
+    time.sleep(60)
 
 
 def handlers(_):
@@ -48,8 +55,11 @@ if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
     with mp.Pool(1) as pool:
         print(pool.map(handlers, [0])[0], pool.map(mask, [0]), pool.map(alarm, [0]))
-    pool = mp.Pool(1, prepare)
+    event = mp.Event()
+    pool = mp.Pool(1, prepare, (event,))
     print(pool.map(handlers, [0])[0], pool.map(mask, [0]), flush=True)
+    pool.map_async(block, [0])
+    event.wait()
     pool.terminate()
     pool.join()
     print("joined", flush=True)

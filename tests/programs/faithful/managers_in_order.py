@@ -18,6 +18,13 @@ def shown(call):
         return standard(error)
 
 
+def fails(call, kind):
+    try:
+        call()
+    except kind:
+        return kind.__name__
+
+
 def work(d, l, ns, v, a, lock, q):
     with lock:
         d["worker"] = [1, {"deep": (2,)}]
@@ -49,7 +56,7 @@ if __name__ == "__main__":
             isinstance(d, mp.managers.DictProxy),
             type(d._getvalue()).__name__,
         )
-        print(lock.acquire(), lock.acquire(False), lock.release(), shown(lock.release))
+        print(lock.acquire(), lock.acquire(False), lock.release(), fails(lock.release, RuntimeError))
         event, barrier, condition = m.Event(), m.Barrier(1), m.Condition()
         print(event.is_set(), event.set(), event.is_set(), event.wait(1), event.clear())
         print(barrier.wait(), barrier.parties, barrier.n_waiting, barrier.broken)

@@ -84,7 +84,7 @@ def input_iterator_raises(subject: Subject, method: str) -> None:
         subject.finish(pool)
 
 
-AHEAD = 20_000
+AHEAD = 80_000
 
 
 @row("imap over an endless iterator", source="#18", cases=["imap", "imap_unordered"])

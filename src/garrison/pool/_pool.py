@@ -524,12 +524,19 @@ class BasePool(TaskMethods, Insides):
     ) -> None:
         self.terminate()
 
-    def __del__(self) -> None:
-        """Warn of a pool that was forgotten; its finalizer ends it."""
-        if getattr(self, "_state", None) == RUN and self._pid == os.getpid():
-            message = f"unclosed running multiprocessing pool {self!r}"
-            with contextlib.suppress(AttributeError):
-                warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
+    def __del__(
+        self, _warn: Any = warnings.warn, _getpid: Any = os.getpid, _running: int = RUN
+    ) -> None:
+        """Warn of a pool that was forgotten; its finalizer ends it.
+
+        What is needed is bound here: at the end of an interpreter the module may be empty already.
+        """
+        if getattr(self, "_state", None) == _running and self._pid == _getpid():
+            try:
+                message = f"unclosed running multiprocessing pool {self!r}"
+                _warn(message, ResourceWarning, source=self, stacklevel=2)
+            except (AttributeError, TypeError):  # noqa: SIM105 - contextlib may be gone
+                pass
 
     def __reduce__(self) -> Any:
         msg = "pool objects cannot be passed between processes or pickled"

@@ -525,7 +525,7 @@ class BasePool(TaskMethods, Insides):
         self.terminate()
 
     def __del__(
-        self, _warn: Any = warnings.warn, _getpid: Any = os.getpid, _running: int = RUN
+        self, _warn: Any = warnings.warn, _getpid: Any = os.getpid, _running: str = RUN
     ) -> None:
         """Warn of a pool that was forgotten; its finalizer ends it.
 
@@ -535,7 +535,7 @@ class BasePool(TaskMethods, Insides):
             try:
                 message = f"unclosed running multiprocessing pool {self!r}"
                 _warn(message, ResourceWarning, source=self, stacklevel=2)
-            except (AttributeError, TypeError):  # noqa: SIM105 - contextlib may be gone
+            except (AttributeError, TypeError):
                 pass
 
     def __reduce__(self) -> Any:

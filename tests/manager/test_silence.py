@@ -65,8 +65,7 @@ def test_ctrl_c_in_the_terminal_ends_the_program_alone() -> None:
     program = (
         "import garrison, signal\n"
         "manager = garrison.Manager(); shared = manager.dict()\n"
-        "print(manager._process.pid, flush=True)\n"
-        "try: signal.pause()\n"
+        "try: print(manager._process.pid, flush=True); signal.pause()\n"
         "except KeyboardInterrupt: shared['ended'] = True; print(shared)\n"
     )
     process = subprocess.Popen(

@@ -192,7 +192,12 @@ class BaseManager(managers.BaseManager):
             )
             ident = ":".join(map(str, self._process._identity))
             self._process.name = f"{type(self).__name__}-{ident}"
-            self._process.start()
+            # The server begins with Ctrl-C blocked: it may come before the server can ignore it.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self._process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             writer.close()
             if initializer is not None:
                 reader.recv()
@@ -208,6 +213,7 @@ class BaseManager(managers.BaseManager):
         """Be the server process."""
         # A Ctrl-C in the terminal is for the program; the server ends when the program does.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         if initializer is not None:
             initializer(*initargs)
             writer.send(None)

@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "target" / "debian-sid"
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 NEEDS = ("pytest>=8.3", "numpy>=1.26", "psutil>=6.0", "msgpack>=1.0", "pycurl>=7.45.3")
+NEEDS_OF = {"3.10": ("exceptiongroup>=1.2", "tomli>=2", "typing-extensions>=4.6")}
+"""What pytest needs there besides: pip looks at conditions with the Python that runs it."""
 
 QUICK = ("tests/programs", "tests/test_namespace.py", "tests/kinds")
 """What runs without --all, which adds the rest of the suite and CPython's own tests."""
@@ -102,7 +104,7 @@ def prepare(interpreter: Interpreter) -> None:
     site = venv / "lib" / f"python{version}" / "site-packages"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(site)]
     choice = ["--python-version", version, "--only-binary", ":all:", "--upgrade"]
-    _call([*install, *choice, str(wheel), *NEEDS])
+    _call([*install, *choice, str(wheel), *NEEDS, *NEEDS_OF.get(version, ())])
 
 
 def test(interpreter: Interpreter, *, everything: bool) -> bool:

@@ -51,6 +51,8 @@ def ctrl_c_at_random(subject: Subject, target: str) -> None:
 
 def call_everything(subject: Subject) -> None:
     """Go through the public calls, again and again, until interrupted."""
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    sys.unraisablehook = _press_again
     for number in count():
         if number == 1:
             Victim.say_ready()
@@ -61,6 +63,14 @@ def call_everything(subject: Subject) -> None:
             pool.apply(tasks.block_of, (1 << 20,))
             pool.apply_async(tasks.sleep_and_return, (0.005,)).get()
             subject.finish(pool)
+
+
+def _press_again(dropped: Any) -> None:
+    """Python drops a Ctrl-C that comes in a destructor; whoever sees that presses it again."""
+    if dropped.exc_type is KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 def _create(subject: Subject, pool: Pool | None) -> object:

@@ -196,6 +196,31 @@ def test_signals_to_the_whole_group_are_not_the_supervisors(method: str, tmp_pat
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_an_interrupt_on_the_way_to_the_work_is_silent(method: str, tmp_path: Path) -> None:
+    done = run(
+        tmp_path / "program.py",
+        f"""
+        import garrison, os, signal, sys
+
+        class Interrupting:
+            "Closed on the way, by the process object."
+            def close(self):
+                try:
+                    os.close(os.open({str(tmp_path / "once")!r}, os.O_CREAT | os.O_EXCL))
+                except FileExistsError:
+                    return
+                os.kill(os.getpid(), signal.SIGINT)
+
+        sys.stdin = Interrupting()
+        if __name__ == "__main__":
+            with garrison.get_context("{method}").Pool(2) as pool:
+                print(pool.map(abs, range(4)))
+        """,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 1, 2, 3]\n", "")
+    assert (tmp_path / "once").exists()
+
+
 # --- faulthandler --------------------------------------------------------------------------------
 
 CRASH = """

@@ -119,10 +119,10 @@ except KeyboardInterrupt:
 
 def test_an_interrupt_ends_tasks_and_not_workers(method: str, tmp_path: Path) -> None:
     program = """
-results = [pool.apply_async(ready_then, (sleep,)) for _ in range(2)]
-pids = pool.statistics().worker_pids
 try:
-    time.sleep(1000)
+    results = [pool.apply_async(ready_then, (sleep,)) for _ in range(2)]
+    pids = pool.statistics().worker_pids
+    ready_then(sleep)
 except KeyboardInterrupt:
     for result in results:
         try:
@@ -132,7 +132,7 @@ except KeyboardInterrupt:
     print(pool.map(abs, [-1, -2]), pids == pool.statistics().worker_pids)
 """
     with terminal(tmp_path, method, program) as shown:
-        shown.wait_for("ready\n", 2)
+        shown.wait_for("ready\n", 3)
         shown.type(INTERRUPT)
         assert shown.end() == 0
         assert shown.shown.endswith("^Cinterrupted\ninterrupted\n[1, 2] True\n")

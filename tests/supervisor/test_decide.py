@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from garrison.supervisor._decide import Exit, Fate, Starts, fate, own_frames
+from garrison.supervisor._decide import MOST_REFUSALS, Exit, Fate, Starts, fate, own_frames
 
 KILLED = Exit(pid=7, exitcode=-signal.SIGKILL)
 LATE = Exit(pid=7, exitcode=-signal.SIGKILL, late=True)
@@ -112,6 +112,21 @@ def test_one_success_is_hope() -> None:
         assert not starts.failed()
         assert not starts.failed()
         starts.succeeded()
+
+
+def test_a_pool_that_still_has_workers_waits_for_a_process() -> None:
+    starts = Starts(2)
+    assert not any(starts.refused(others=True) for _ in range(10 * MOST_REFUSALS))
+    alone = [starts.refused(others=False) for _ in range(MOST_REFUSALS)]
+    assert alone == [False] * (MOST_REFUSALS - 1) + [True]
+
+
+def test_workers_that_came_in_between_are_hope() -> None:
+    starts = Starts(2)
+    for change in (starts.succeeded, lambda: starts.refused(others=True)):
+        assert not any(starts.refused(others=False) for _ in range(MOST_REFUSALS - 1))
+        change()
+    assert not starts.refused(others=False)
 
 
 CRASH = """Fatal Python error: Segmentation fault

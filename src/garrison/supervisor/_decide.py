@@ -8,6 +8,10 @@ from typing import Any, NamedTuple
 __all__ = ["Exit", "Fate", "Starts", "fate", "own_frames"]
 
 
+MOST_REFUSALS = 30
+"""Attempts to start a worker that may fail for want of a process while there is no other worker."""
+
+
 class Exit(NamedTuple):
     """How a process ended."""
 
@@ -90,13 +94,21 @@ class Starts:
 
     def __init__(self, workers: int) -> None:
         self.limit = max(3, workers)
-        self.failures = 0
+        self.failures = self.refusals = 0
 
     def succeeded(self) -> None:
         """Note that a worker got past its initializer."""
-        self.failures = 0
+        self.failures = self.refusals = 0
 
     def failed(self) -> bool:
         """Note a death before the first task; True if it is hopeless."""
         self.failures += 1
         return self.failures >= self.limit
+
+    def refused(self, *, others: bool) -> bool:
+        """Note that the system has no process to give; True if it is hopeless.
+
+        While there are other workers the pool goes on with them, and waits for a process.
+        """
+        self.refusals = 0 if others else self.refusals + 1
+        return self.refusals >= MOST_REFUSALS

@@ -26,6 +26,7 @@ __all__ = [
     "block_signals",
     "blocked",
     "fork",
+    "hold_interrupt",
     "plain_fork",
     "quiet_interrupt",
     "refresh_event_loop",
@@ -89,10 +90,24 @@ def block_signals(numbers: Iterable[int] = _EVERY) -> Iterator[None]:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
 
+_holds_interrupt = False
+
+
+def hold_interrupt() -> None:
+    """Keep a Ctrl-C that comes now for the next `quiet_interrupt`."""
+    global _holds_interrupt  # noqa: PLW0603 - one mask per thread, and workers have one
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, (SIGINT,))
+    _holds_interrupt = SIGINT not in before
+
+
 @contextlib.contextmanager
 def quiet_interrupt() -> Iterator[None]:
     """End this process without a word if Ctrl-C comes where no task runs."""
+    global _holds_interrupt  # noqa: PLW0603 - see above
     try:
+        if _holds_interrupt:
+            _holds_interrupt = False
+            unblock((SIGINT,))
         yield
     except KeyboardInterrupt:
         set_handler(SIGINT, SIG_DFL)

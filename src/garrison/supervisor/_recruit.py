@@ -98,6 +98,8 @@ class Carried:
             with _kernel.quiet_interrupt():
                 _kernel.set_mask(mask)
                 made = self._unpickle(name)
+                # Else one that comes on the way to the work would be shown.
+                _kernel.hold_interrupt()
         except BaseException as error:
             text = "a worker cannot start\n" + "".join(traceback.format_exception(error))
             os.write(log, text.encode(errors="replace"))

@@ -56,6 +56,8 @@ DUMP_TIME = 0.05
 PAUSE = 0.5
 """Seconds between two looks at a late task whose program is stopped as a whole."""
 LAST_WORDS = 64 << 10
+START_AGAIN = 0.1
+"""Seconds until the next attempt to start a worker for which there was no process."""
 
 
 class Crew(NamedTuple):
@@ -141,6 +143,7 @@ class Supervisor:
         self.orphaned = False
         self.strays = Strays()
         self.woken_at = time.monotonic()
+        self.start_again_at = 0.0
         self.continued = self.paused = False
         self._prepare()
 
@@ -214,16 +217,15 @@ class Supervisor:
         for post in self.posts:
             self._enter(post)
 
-    def _fill(self, post: _Post) -> bool:
+    def _fill(self, post: _Post) -> None:
         try:
             self._start(post)
         except OSError as error:
-            # No process to be had at the moment: try again shortly, up to the limit.
-            _core.poll([], 10)
-            self._start_failed(f"cannot start a worker: {error}")
-            return False
+            self.start_again_at = time.monotonic() + START_AGAIN
+            others = any(each.filled for each in self.posts)
+            self._give_up_if(self.starts.refused(others=others), f"cannot start a worker: {error}")
+            return
         self._enter(post)
-        return True
 
     def _start(self, post: _Post) -> None:
         number = self._draw()
@@ -283,15 +285,18 @@ class Supervisor:
         post.stopped_at = post.asked_at = 0.0
         self.words.set_pid(post.slot, post.pid)
 
-    def _start_failed(self, why: str) -> None:
-        if self.starts.failed():
+    def _give_up_if(self, hopeless: bool, why: str) -> None:
+        if hopeless:
             _report(self.channel, "broken", why)
             self.words.give_up()
 
     def _replace(self) -> None:
         for post in self.posts:
-            if not post.filled and not self.table.broken and self._is_wanted():
+            if self._may_start() and not post.filled and self._is_wanted():
                 self._fill(post)
+
+    def _may_start(self) -> bool:
+        return not self.table.broken and time.monotonic() >= self.start_again_at
 
     def _is_wanted(self) -> bool:
         phase = self.table.phase
@@ -349,8 +354,13 @@ class Supervisor:
 
     def _time_left(self) -> float | None:
         """Milliseconds until something must be looked at; None if nothing can come by itself."""
+        until_start = max(0.0, self.start_again_at - time.monotonic()) * 1000
         if any(not post.filled for post in self.posts) and self._is_wanted():
-            return 0
+            late = self._time_to_the_late() if until_start else None
+            return until_start if late is None else min(until_start, late)
+        return self._time_to_the_late()
+
+    def _time_to_the_late(self) -> float | None:
         if any(post.asked_at for post in self.posts):
             return DUMP_TIME * 1000 / 2
         if self.paused:
@@ -415,7 +425,8 @@ class Supervisor:
             self.starts.succeeded()
         elif self.table.phase == RUNNING:
             text = why.stack or why.text
-            self._start_failed(f"worker {pid} died before its first task: {text}")
+            why_not = f"worker {pid} died before its first task: {text}"
+            self._give_up_if(self.starts.failed(), why_not)
 
     def _bury_children(self, post: _Post, *, violent: bool) -> None:
         crew = self._crew_pids()

@@ -3,7 +3,7 @@
     pytest ──"seconds name" a line, "0" to stand down──▶ watchdog
            ◀─SIGRTMAX: dump every stack of pytest──────
              SIGABRT:  to the rest of the run, dump and die
-           ◀─SIGRTMAX-1: raise HungError in the test────  then SIGKILL, if that changed nothing
+           ◀─SIGRTMAX-1: raise HungError in the test────  if it still runs; then SIGKILL
 
 A thread would turn each fork of a test into one of a multi-threaded process, SIGALRM belongs to
 the tests, and neither runs while native code holds the GIL. When pytest goes, however that came
@@ -107,6 +107,8 @@ def end_test(name: str, pytest_pid: int, mark: int, attempt: int) -> None:
     os.kill(pytest_pid, SHOW_STACKS)
     time.sleep(0.2)  # stacks of several processes at once are unreadable
     kill(mark, spare={pytest_pid})
+    if select.select([0], [], [], 0)[0]:
+        return  # the end of its processes was the test's own end
     if attempt <= ATTEMPTS:
         os.kill(pytest_pid, RAISE_IN_TEST)
     else:

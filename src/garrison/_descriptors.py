@@ -1,8 +1,7 @@
 """Descriptors of ours, in this process and in others.
 
 A number that is remembered may be another file's by the time that it is used: a program that
-becomes a daemon closes all of them. `garrison._core.Descriptor` is checked before each use; a
-connection, which the standard library closes by itself, is checked here.
+becomes a daemon closes all of them. So each is checked before it is used or closed.
 """
 
 from __future__ import annotations
@@ -10,40 +9,85 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from multiprocessing import util
-from multiprocessing.connection import Connection
+import struct
+from multiprocessing import reduction, util
 from typing import Any
 
 from garrison import _core, _lending, _os
 
-__all__ = ["GuardedConnection", "guard", "guarded_pipe", "open_foreign"]
+__all__ = ["Channel", "channels", "guard", "open_foreign"]
 
 
-class GuardedConnection(Connection):
-    """A connection that closes its descriptor only as long as that is still its own."""
+_HEADER = struct.Struct("I")
 
-    def __init__(self, handle: int) -> None:
-        super().__init__(handle)
-        self._mark = _os.mark(handle)
+
+class Channel:
+    """One end of a line between two processes, for whole messages.
+
+    Not a connection of the standard library: to load its module takes as long as a tenth of a start
+    under spawn, and it closes whatever has its number by now.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._own = _core.Descriptor(fd)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to a process that is being started."""
+        return _arrive, (reduction.DupFd(self.fileno()),)
 
     @property
     def is_ours(self) -> bool:
         """Whether it is open, and not another file's by now."""
-        own: int | None = self._handle  # type: ignore[attr-defined]
-        try:
-            return own is not None and _os.mark(own) == self._mark
-        except OSError:
-            return False
+        return self._own.is_ours
 
-    def _close(self) -> None:
-        if self.is_ours:
-            os.close(self._handle)  # type: ignore[attr-defined]
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._own.number
+
+    def send(self, message: bytes) -> None:
+        """Send a message, whatever its length."""
+        left = memoryview(_HEADER.pack(len(message)) + message)
+        while left:
+            left = left[os.write(self.fileno(), left) :]
+
+    def receive(self) -> bytes:
+        """Return the next message.
+
+        Raises
+        ------
+        EOFError
+            If there will be none.
+        """
+        (length,) = _HEADER.unpack(self._read(_HEADER.size))
+        return self._read(length)
+
+    def _read(self, length: int) -> bytes:
+        parts = []
+        while length:
+            part = os.read(self.fileno(), min(length, 1 << 20))
+            if not part:
+                raise EOFError
+            parts.append(part)
+            length -= len(part)
+        return b"".join(parts)
+
+    def poll(self, seconds: float) -> bool:
+        """Wait until there is a message, or will be none any more; False if it takes longer."""
+        return _os.is_readable(self.fileno(), seconds)
+
+    def close(self) -> None:
+        """Close it, if it is still ours."""
+        self._own.close()
 
 
-def guarded_pipe() -> tuple[GuardedConnection, Connection]:
-    """Return two connected ends: one to keep, and one for another process."""
+def _arrive(duplicate: Any) -> Channel:
+    return Channel(duplicate.detach())
+
+
+def channels() -> tuple[Channel, Channel]:
+    """Return both ends of a line: one to keep, and one for another process."""
     ours, theirs = socket.socketpair()
-    return GuardedConnection(ours.detach()), Connection(theirs.detach())
+    return Channel(ours.detach()), Channel(theirs.detach())
 
 
 def guard(popen: Any) -> None:

@@ -19,10 +19,10 @@ import socket
 import stat
 import struct
 import threading
-from multiprocessing import AuthenticationError, process
-from multiprocessing import connection as mp_connection
-from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from _blake2 import blake2b  # hashlib would load OpenSSL
+from _operator import _compare_digest  # hmac would load hashlib
+from multiprocessing import process
+from typing import TYPE_CHECKING
 
 from garrison import _core
 
@@ -34,10 +34,8 @@ __all__ = ["Desk", "address", "borrow", "fetch"]
 _REQUEST = struct.Struct("ii")
 _NUMBER = struct.Struct("i")
 _CREDENTIALS = struct.Struct("iii")
-_standard: Any = mp_connection  # typeshed does not know these two
-answer_challenge, deliver_challenge = _standard.answer_challenge, _standard.deliver_challenge
 PATIENCE = 10.0
-"""Seconds that a supervisor has for an answer."""
+"""Seconds that the other side has for an answer."""
 
 
 def _is_memory(fd: int) -> bool:
@@ -184,12 +182,11 @@ def _uid_of(peer: socket.socket) -> int:
 
 
 def _give(accepted: socket.socket) -> None:
-    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
-    with Connection(os.dup(accepted.fileno())) as connection:
-        _agree(connection, first=deliver_challenge, second=answer_challenge)
-        (number,) = _NUMBER.unpack(connection.recv_bytes(_NUMBER.size))
-        if _is_memory(number):
-            socket.send_fds(accepted, [b"+"], [number])
+    accepted.settimeout(PATIENCE)
+    _agree(accepted, mine=_GIVES, theirs=_TAKES)
+    (number,) = _NUMBER.unpack(_read(accepted, _NUMBER.size))
+    if _is_memory(number):
+        socket.send_fds(accepted, [b"+"], [number])
 
 
 def fetch(place: str, number: int) -> int:
@@ -201,15 +198,11 @@ def fetch(place: str, number: int) -> int:
         If it does not.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.settimeout(PATIENCE)
         peer.connect(place)
-        with Connection(os.dup(peer.fileno())) as connection:
-            try:
-                _agree(connection, first=answer_challenge, second=deliver_challenge)
-                connection.send_bytes(_NUMBER.pack(number))
-            except (EOFError, AuthenticationError) as error:
-                msg = "the sender has not handed it over: the authkeys differ"
-                raise PermissionError(msg) from error
-            _, fds, _, _ = socket.recv_fds(peer, 1, 1)
+        _agree(peer, mine=_TAKES, theirs=_GIVES)
+        peer.sendall(_NUMBER.pack(number))
+        _, fds, _, _ = socket.recv_fds(peer, 1, 1)
     if not fds:
         msg = "the sender has not handed it over"
         raise FileNotFoundError(msg)
@@ -217,7 +210,37 @@ def fetch(place: str, number: int) -> int:
     return fds[0]
 
 
-def _agree(connection: Connection, *, first: Any, second: Any) -> None:
-    key = bytes(process.current_process().authkey)
-    for step in (first, second):
-        step(connection, key)
+_GIVES, _TAKES = b"gives", b"takes"
+_NONCE = 32
+_PROOF = 32
+
+
+def _agree(peer: socket.socket, *, mine: bytes, theirs: bytes) -> None:
+    """Have each side prove to the other that it has the program's `authkey`.
+
+    Each answers the other's random number with a keyed BLAKE2 (RFC 7693) of both numbers and of its
+    own role, so that no answer can be sent back to where it came from.
+    """
+    my_nonce = os.urandom(_NONCE)
+    peer.sendall(my_nonce)
+    their_nonce = _read(peer, _NONCE)
+    peer.sendall(_proof(mine, my_nonce, their_nonce))
+    if not _compare_digest(_read(peer, _PROOF), _proof(theirs, their_nonce, my_nonce)):
+        msg = "the sender has not handed it over: the authkeys differ"
+        raise PermissionError(msg)
+
+
+def _proof(role: bytes, own_nonce: bytes, other_nonce: bytes) -> bytes:
+    key = blake2b(process.current_process().authkey).digest()
+    return blake2b(role + own_nonce + other_nonce, key=key, digest_size=_PROOF).digest()
+
+
+def _read(peer: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = peer.recv(size - len(data))
+        if not part:
+            msg = "the sender has not handed it over: it has closed the line"
+            raise PermissionError(msg)
+        data += part
+    return data

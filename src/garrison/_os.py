@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from garrison import _core
@@ -25,8 +24,9 @@ if sys.platform == "win32":
     )
     raise ImportError(msg)
 
-CGROUPS = Path("/sys/fs/cgroup")
-PROC = Path("/proc")
+# Texts and not paths, here and below: `pathlib` would take a tenth of what a start takes.
+CGROUPS = "/sys/fs/cgroup"
+PROC = "/proc"
 
 
 def usable_cpus() -> int:
@@ -42,33 +42,32 @@ def usable_cpus() -> int:
     return max(1, min(allowed, math.ceil(quota) if math.isfinite(quota) else allowed))
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
     except OSError:
         return ""
 
 
-def _own_cgroups(controller: str, root: Path | None = None) -> list[Path]:
+def _own_cgroups(controller: str) -> list[str]:
     """Folders of this process's control group and its ancestors, v1 (`controller`) or v2 ("")."""
-    root = root or CGROUPS
-    for line in _read(PROC / "self" / "cgroup").splitlines():
+    for line in _read(f"{PROC}/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, colon, path = rest.partition(":")
         if colon and controller in controllers.split(","):
-            mounted = root / controller if controller else root
-            if not controller and not (root / "cgroup.controllers").exists():
-                mounted = root / "unified"
-            inner = mounted / path.lstrip("/")
-            steps = [inner, *inner.parents]
-            return [step for step in steps if step == mounted or mounted in step.parents]
+            mounted = f"{CGROUPS}/{controller}"
+            if not controller and not os.access(f"{CGROUPS}/cgroup.controllers", os.F_OK):
+                mounted = f"{CGROUPS}/unified"
+            steps = [step for step in path.split("/") if step]
+            return ["/".join([mounted, *steps[:end]]) for end in range(len(steps), -1, -1)]
     return []
 
 
 def _quota_v2() -> float | None:
     quotas = []
     for folder in _own_cgroups(""):
-        limit, _, period = _read(folder / "cpu.max").strip().partition(" ")
+        limit, _, period = _read(f"{folder}/cpu.max").strip().partition(" ")
         if limit.isdigit() and period.isdigit() and int(period):
             quotas.append(int(limit) / int(period))
     return min(quotas, default=None)
@@ -77,8 +76,8 @@ def _quota_v2() -> float | None:
 def _quota_v1() -> float | None:
     quotas = []
     for folder in _own_cgroups("cpu"):
-        limit = _read(folder / "cpu.cfs_quota_us").strip()
-        period = _read(folder / "cpu.cfs_period_us").strip()
+        limit = _read(f"{folder}/cpu.cfs_quota_us").strip()
+        period = _read(f"{folder}/cpu.cfs_period_us").strip()
         if limit.isdigit() and period.isdigit() and int(period):
             quotas.append(int(limit) / int(period))
     return min(quotas, default=None)
@@ -86,22 +85,22 @@ def _quota_v1() -> float | None:
 
 def available_memory() -> int:
     """Bytes that can still be had without swapping: of the machine and of the control group."""
-    v2 = [_room(each / "memory.max", each / "memory.current") for each in _own_cgroups("")]
+    v2 = [_room(f"{each}/memory.max", f"{each}/memory.current") for each in _own_cgroups("")]
     v1 = [
-        _room(each / "memory.limit_in_bytes", each / "memory.usage_in_bytes")
+        _room(f"{each}/memory.limit_in_bytes", f"{each}/memory.usage_in_bytes")
         for each in _own_cgroups("memory")
     ]
     return min([_meminfo("MemAvailable"), *v2, *v1])
 
 
 def _meminfo(key: str) -> int:
-    for line in _read(PROC / "meminfo").splitlines():
+    for line in _read(f"{PROC}/meminfo").splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
     return sys.maxsize
 
 
-def _room(limit: Path, usage: Path) -> int:
+def _room(limit: str, usage: str) -> int:
     most, used = _read(limit).strip(), _read(usage).strip()
     if not (most.isdigit() and used.isdigit()):
         return sys.maxsize
@@ -121,14 +120,14 @@ def oom_kills() -> int:
         return count
     counts = [0]
     for folder in _own_cgroups("")[:1]:
-        counts.extend(_counter(folder / "memory.events", "oom_kill"))
+        counts.extend(_counter(f"{folder}/memory.events", "oom_kill"))
     for folder in _own_cgroups("memory")[:1]:
-        counts.extend(_counter(folder / "memory.oom_control", "oom_kill"))
+        counts.extend(_counter(f"{folder}/memory.oom_control", "oom_kill"))
     return max(counts)
 
 
 def _kills_on_this_machine() -> int | None:
-    """Read without `pathlib`: a supervisor does it at its start, and each page it touches costs."""
+    """Read without a text file: a supervisor does it at its start, and each page costs."""
     try:
         file = os.open(f"{PROC}/vmstat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -141,7 +140,7 @@ def _kills_on_this_machine() -> int | None:
     return int(rest.split(None, 1)[0]) if found else None
 
 
-def _counter(path: Path, key: str) -> list[int]:
+def _counter(path: str, key: str) -> list[int]:
     words = [line.split() for line in _read(path).splitlines()]
     return [int(word[1]) for word in words if len(word) == 2 and word[0] == key]  # noqa: PLR2004
 
@@ -224,7 +223,7 @@ def children(pid: int) -> list[int]:
 
 def signals_of(pid: int, which: str) -> int:
     """Return a mask of ``/proc/PID/status``: "SigCgt" has those with a handler."""
-    for line in _read(PROC / str(pid) / "status").splitlines():
+    for line in _read(f"{PROC}/{pid}/status").splitlines():
         if line.startswith(f"{which}:"):
             return int(line.split()[1], 16)
     return 0
@@ -266,9 +265,7 @@ def region_size() -> int:
 @functools.cache
 def host() -> str:
     """Tell this machine, since it was started, from every other; empty without ``/proc``."""
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return ""
+    return _read("/proc/sys/kernel/random/boot_id").strip()
 
 
 def may_be_here(other: str) -> bool:
@@ -320,6 +317,6 @@ def _open_files(folder: str) -> dict[tuple[int, ...], int]:
     with contextlib.suppress(OSError):  # it has ended, or is another user's
         for name in os.listdir(folder):
             with contextlib.suppress(FileNotFoundError):
-                status = Path(folder, name).stat()
+                status = os.stat(f"{folder}/{name}")
                 found[status.st_dev, status.st_ino] = int(name)
     return found

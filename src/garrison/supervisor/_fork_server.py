@@ -25,7 +25,8 @@ import threading
 from multiprocessing import context, popen_forkserver, resource_tracker, spawn, util
 from typing import TYPE_CHECKING, Any
 
-from garrison import _core, _descriptors, _os
+from garrison import _core, _os
+from garrison._descriptors import Channel, channels
 from garrison._processes import NONE, SLICE, Watch, wait_gone
 from garrison.errors import PoolBroken
 from garrison.supervisor import _identity, _kernel
@@ -39,7 +40,6 @@ from garrison.supervisor._spawn import (
 )
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
 __all__ = ["Preload", "ServedSupervisor", "stop"]
@@ -65,7 +65,7 @@ _AT_ONCE = 200
 class _ServerProcess(context.SpawnProcess):
     """Imports what is to be preloaded, then forks on request."""
 
-    def __init__(self, channel: Connection, parent: int, wanted: Preload) -> None:
+    def __init__(self, channel: Channel, parent: int, wanted: Preload) -> None:
         super().__init__(name="PoolForkServer", daemon=False)
         self._parts = channel, parent, wanted
 
@@ -92,7 +92,7 @@ class _ServerProcess(context.SpawnProcess):
         return start.run(None)
 
 
-def _serve(channel: Connection, parent: int) -> None:
+def _serve(channel: Channel, parent: int) -> None:
     """Fork for the program until it is gone. Its signals are blocked, as in a supervisor."""
     try:
         watch = Watch(parent)
@@ -113,7 +113,7 @@ def _serve(channel: Connection, parent: int) -> None:
         _fork(fds, channel, watch, handler)
 
 
-def _fork(fds: list[int], channel: Connection, watch: Watch, handler: Any) -> None:
+def _fork(fds: list[int], channel: Channel, watch: Watch, handler: Any) -> None:
     data, status, tracker, *given = fds
     try:
         pid = _kernel.fork()
@@ -183,7 +183,7 @@ class _Server:
 
     def __init__(self, wanted: Preload) -> None:
         self.kind = _kind_of(wanted)
-        self._channel, theirs = _descriptors.guarded_pipe()
+        self._channel, theirs = channels()
         try:
             with _identity.uncounted():
                 self._process = _ServerProcess(theirs, os.getpid(), wanted)

@@ -19,9 +19,7 @@ from garrison.supervisor import _ending, _identity, _kernel, _recruit, _spawn, _
 from garrison.supervisor._importing import check_not_importing
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
-    from garrison._descriptors import GuardedConnection
+    from garrison._descriptors import Channel
     from garrison.supervisor._supervisor import Crew
 
 __all__ = ["Supervision"]
@@ -38,7 +36,7 @@ START_TIME = 120.0
 
 def _main(
     table: _core.Table | tuple[int, int],
-    channel: Connection,
+    channel: Channel,
     other_end: Any,
     inherited: Any,
     parent: int,
@@ -68,7 +66,7 @@ class Supervision:
         self._lock = threading.RLock()
         self._process: Any = None
         self._watch: Watch | None = None
-        self._channel: GuardedConnection | None = None
+        self._channel: Channel | None = None
         self._news: list[tuple[str, Any]] = []
         self._pid = os.getpid()
         self.replaced = 0
@@ -89,7 +87,7 @@ class Supervision:
         raise PoolBroken(msg)
 
     def _start_once(self) -> tuple[str, Any]:
-        ours, theirs = _descriptors.guarded_pipe()
+        ours, theirs = _descriptors.channels()
         process = None
         try:
             process = self._describe(ours, theirs)
@@ -111,7 +109,7 @@ class Supervision:
             self.stop()
             raise
 
-    def _describe(self, ours: Connection, theirs: Connection) -> Any:
+    def _describe(self, ours: Channel, theirs: Channel) -> Any:
         self.crew = self.crew._replace(mask=tuple(_kernel.blocked()))
         table_fd = self.table.fd
         if self.fork:
@@ -148,7 +146,7 @@ class Supervision:
         try:
             if not channel.poll(seconds):
                 return "gone", f"no word from it within {seconds:g} s"
-            message: tuple[str, Any] = pickle.loads(channel.recv_bytes())
+            message: tuple[str, Any] = pickle.loads(channel.receive())
         except (EOFError, OSError):
             return "gone", "it died"
         return message

@@ -42,8 +42,8 @@ from garrison.supervisor._strays import Strays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.connection import Connection
 
+    from garrison._descriptors import Channel
     from garrison.supervisor._fork_server import Preload
     from garrison.supervisor._recruit import Recruit
 
@@ -107,7 +107,7 @@ class _Post:
         return self.stopped_at != 0
 
 
-def supervise(table: _core.Table, channel: Connection, parent: int, crew: Crew) -> None:
+def supervise(table: _core.Table, channel: Channel, parent: int, crew: Crew) -> None:
     """Be the supervisor of `table`. Runs in a process of its own until the pool is over."""
     try:
         supervisor = Supervisor(table, channel, parent, crew)
@@ -117,20 +117,20 @@ def supervise(table: _core.Table, channel: Connection, parent: int, crew: Crew) 
     supervisor.run()
 
 
-def _report(channel: Connection, kind: str, detail: object) -> None:
+def _report(channel: Channel, kind: str, detail: object) -> None:
     """Tell the parent something that does not stand in the table."""
     try:
         message = pickle.dumps((kind, detail))
     except Exception:
         message = pickle.dumps((kind, RuntimeError(str(detail))))
     with contextlib.suppress(OSError):
-        channel.send_bytes(message)
+        channel.send(message)
 
 
 class Supervisor:
     """The state between two waits."""
 
-    def __init__(self, table: _core.Table, channel: Connection, parent: int, crew: Crew) -> None:
+    def __init__(self, table: _core.Table, channel: Channel, parent: int, crew: Crew) -> None:
         self.table, self.channel, self.parent, self.crew = table, channel, parent, crew
         self.words = _core.Supervisor(table)
         self.starts = Starts(crew.size)

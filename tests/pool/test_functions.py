@@ -314,11 +314,13 @@ def test_an_item_that_cannot_be_sent(chunksize: int) -> None:
 @pytest.mark.parametrize("bad", [None, 3, "square"])
 def test_what_is_not_callable_is_named(bad: Any) -> None:
     with Pool(1) as pool:
-        for method in (pool.map, pool.imap, pool.starmap, pool.map_async, pool.imap_unordered):
+        for method in (pool.map, pool.starmap, pool.imap, pool.imap_unordered):
             with pytest.raises(TypeError, match=f"must be callable, not {bad!r}"):
-                method(bad, [(1,)])
-        with pytest.raises(TypeError, match=f"must be callable, not {bad!r}"):
-            pool.apply_async(bad)
+                list(method(bad, [(1,)]))
+        for result in (pool.apply_async(bad), pool.map_async(bad, [1])):
+            # A mistake that nobody notices: `apply_async(f())`. It is told to those who ask.
+            with pytest.raises(TypeError, match=f"must be callable, not {bad!r}"):
+                result.get()
         with pytest.raises(TypeError, match="a callback must be callable, not 3"):
             pool.apply_async(tasks.square, (3,), callback=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="initializer must be callable, not 3"):

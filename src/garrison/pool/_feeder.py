@@ -89,6 +89,8 @@ class Feeder:
         self._reading = True
         self.error: BaseException | None = None
         self.batches: list[Batch] = []
+        self.submitted = 0
+        """Items that were put under way."""
         self._pulled: deque[Any] = deque()
         """Read, but not under way: the source may block in the middle of a batch."""
         self._slow = False
@@ -249,8 +251,9 @@ class Feeder:
     def flush(self) -> None:
         """Put under way what was read."""
         with self._changed:
-            batches = self.submit([self._pulled.popleft() for _ in range(len(self._pulled))])
-            self.batches += batches
+            items = [self._pulled.popleft() for _ in range(len(self._pulled))]
+            self.batches += self.submit(items)
+            self.submitted += len(items)
             self._changed.notify_all()
 
     def hurry(self) -> None:
@@ -300,6 +303,12 @@ class Feeder:
                     return False
                 self._changed.wait(left)
         return True
+
+    def arrived(self) -> int:
+        """Return the number of items whose outcome is there."""
+        with self._changed:
+            missing = sum(batch.count for batch in tuple(self.batches) if not batch.ended)
+            return self.submitted - missing
 
     def _is_under_way(self) -> bool:
         return any(not batch.taken for batch in tuple(self.batches))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from garrison import _core
     from garrison.pool._namespaces import Home
 
-__all__ = ["IMPORTABLE", "PLAIN", "Known", "Registry", "load_function"]
+__all__ = ["IMPORTABLE", "PLAIN", "Known", "NotCallable", "Registry", "load_function"]
 
 IMPORTABLE = (types.FunctionType, type)
 PLAIN = (types.FunctionType, types.BuiltinFunctionType, type)
@@ -113,6 +113,16 @@ def _of_main() -> Iterator[tuple[str, Any]]:
     for name, value in list(vars(main).items()) if main else ():
         if isinstance(value, IMPORTABLE) and value.__module__ in MAINS:
             yield name, value
+
+
+class NotCallable:
+    """Stands for a function that is none: a call that nobody asks about fails unseen."""
+
+    def __init__(self, value: object) -> None:
+        self._message = f"the first argument must be callable, not {value!r}"
+
+    def __call__(self, *_args: Any, **_kwds: Any) -> Any:
+        raise TypeError(self._message)
 
 
 def load_function(pickled: bytes) -> Any:

@@ -99,6 +99,19 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
         result: T = value
         return result
 
+    # --- What code that looks into a standard iterator finds there ------------------------------
+
+    @property
+    def _index(self) -> int:
+        """The number of results that have come."""
+        return self.stream.arrived()
+
+    @property
+    def _length(self) -> int | None:
+        """The number of items; None until the input has come to its end."""
+        feeder = self.stream.feeder
+        return feeder.submitted if feeder.exhausted else None
+
     def show(self, bar: Bar) -> None:
         """Report results that were handed out to a progress bar."""
         self._bar = bar

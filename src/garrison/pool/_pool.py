@@ -23,6 +23,7 @@ from garrison.options import Options, whole
 from garrison.pool import _chunks, _wire
 from garrison.pool._advancer import Advancer
 from garrison.pool._engine import Engine
+from garrison.pool._functions import NotCallable
 from garrison.pool._herald import Herald
 from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
 from garrison.pool._progress import Bar
@@ -103,7 +104,7 @@ class TaskMethods:
         if home._state != RUN:
             home._check_running()
         if not callable(func):
-            _not_callable(func)
+            func = NotCallable(func)
         engine, options = self._engine, self._options
         try:
             if kwds:
@@ -207,7 +208,7 @@ class TaskMethods:
         home = self._home
         home._check_running()
         if not callable(func):
-            _not_callable(func)
+            func = NotCallable(func)
         items, error = _all_of(iterable)
         if kind == _wire.STARMAP:
             items = [tuple(item) if isgenerator(item) else item for item in items]
@@ -222,7 +223,8 @@ class TaskMethods:
         except Exception as failure:
             home._check_process()
             error = error or failure
-        result = MapResult(home, self._engine, chunks, error)
+        told = chunksize or _chunks.even(len(items), self._engine.processes)
+        result = MapResult(home, self._engine, chunks, error, len(items), told)
         if self._options.progress:
             result.show(self._home._new_bar(func, len(items)))
         home._keep(result)
@@ -297,7 +299,7 @@ class TaskMethods:
         home = self._home
         home._check_running()
         if not callable(func):
-            _not_callable(func)
+            func = NotCallable(func)
         chunksize = whole("chunksize", chunksize, least=1)
         options = self._options
         if buffersize is not None:
@@ -356,7 +358,7 @@ def _finish(result: MapResult) -> list[Any]:
         raise
 
 
-def _not_callable(value: object, what: str = "the first argument") -> None:
+def _not_callable(value: object, what: str) -> None:
     msg = f"{what} must be callable, not {value!r}"
     raise TypeError(msg)
 

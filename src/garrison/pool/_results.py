@@ -170,8 +170,10 @@ class MapResult(AsyncResult, StandardMapResult):  # type: ignore[misc] # as abov
     __slots__ = (
         "_bar",
         "_chunks",
+        "_chunksize",
         "_error",
         "_feeding",
+        "_items_left",
         "_lock",
         "_values",
         "_window",
@@ -188,7 +190,9 @@ class MapResult(AsyncResult, StandardMapResult):  # type: ignore[misc] # as abov
         pool: object,
         engine: Engine,
         chunks: Iterator[Chunk],
-        error: BaseException | None = None,
+        error: BaseException | None,
+        items: int,
+        chunksize: int,
     ) -> None:
         self._pool, self._engine, self._ticket = pool, engine, None
         self._outcome = None
@@ -197,6 +201,7 @@ class MapResult(AsyncResult, StandardMapResult):  # type: ignore[misc] # as abov
         """What `get` will raise, once all chunks have ended."""
         self._chunks = chunks
         self._feeding = True
+        self._items_left, self._chunksize = items, chunksize
         self._window = 0
         self._lock = threading.RLock()
         self._bar: Bar | None = None
@@ -223,10 +228,13 @@ class MapResult(AsyncResult, StandardMapResult):  # type: ignore[misc] # as abov
 
     @property
     def _number_left(self) -> int:
-        """How many chunks are still to come, those that were not submitted counted as one."""
+        """How many chunks are still to come, if all had the size that `_chunksize` tells."""
         with self._lock:
-            left = sum(not ticket.ended() for ticket, _, _ in self.in_flight)
-        return left + self._feeding
+            if self._outcome is not None:
+                return 0
+            ended = sum(items for ticket, items, _ in self.in_flight if ticket.ended())
+            left = self._items_left - ended
+        return -(-left // self._chunksize) if left else 0
 
     @property
     def fed(self) -> bool:
@@ -274,6 +282,7 @@ class MapResult(AsyncResult, StandardMapResult):  # type: ignore[misc] # as abov
             while self._outcome is None and self.in_flight and self.in_flight[0][0].ended():
                 ticket, items, size = self.in_flight.popleft()
                 self._window -= size
+                self._items_left -= items
                 self._take(ticket, items)
                 self._feed()
             if self._outcome is None and not self.in_flight and not self._feeding:
@@ -399,6 +408,11 @@ class AnnouncedMap(Announced, StandardMapResult):  # type: ignore[misc] # as abo
     def _number_left(self) -> int:
         inner: Any = self._inner
         return int(inner._number_left)
+
+    @property
+    def _chunksize(self) -> int:
+        inner: Any = self._inner
+        return int(inner._chunksize)
 
 
 hide(AsyncResult, MapResult, Announced, AnnouncedMap)

@@ -289,6 +289,11 @@ class Stream:
         """What changes as long as somebody reads."""
         return self.calls, len(self.results)
 
+    def arrived(self) -> int:
+        """Return the number of results that have come, read or unread."""
+        with self._lock:
+            return self.feeder.arrived()
+
     def tickets(self) -> list[Any]:
         """Return what is under way."""
         return [ticket for batch in tuple(self._batches) if (ticket := batch.ticket) is not None]

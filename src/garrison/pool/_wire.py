@@ -132,6 +132,15 @@ def _value_or_raise(data: bytes) -> Any:
 # --- Exceptions -------------------------------------------------------------------------------
 
 
+class ExceptionUnpicklable(ResultUnpicklable, MaybeEncodingError):  # type: ignore[misc, valid-type]
+    """A task's exception could not be pickled: an error of the standard library's kind too."""
+
+    def __init__(self, message: str, type_name: str, remote: str, exc: str, value: str) -> None:
+        Exception.__init__(self, message, type_name, remote, exc, value)
+        self.type_name, self.remote_traceback = type_name, remote
+        self.exc, self.value = exc, value
+
+
 def encode_error(error: BaseException) -> bytes:
     """Write an exception: what always decodes, then the exception with all that it is linked to."""
     kind = type(error)
@@ -143,7 +152,8 @@ def encode_error(error: BaseException) -> bytes:
             (*header, [_dumps_error(error), *map(_dumps_linked, chain[1:])], _links(chain))
         )
     except Exception as failure:
-        return dumps((*header, None, _safe(str, failure)))
+        why = (_safe(str, failure), _safe(repr, failure), _safe(repr, error))
+        return dumps((*header, None, why))
 
 
 def _dumps_error(error: BaseException) -> bytes:
@@ -202,8 +212,9 @@ def decode_error(data: Any) -> BaseException:
     """Rebuild an exception from `encode_error`; if it cannot be, an error that says so."""
     type_name, text, remote, pickles, links = loads(data)
     if pickles is None:
-        msg = f"the task raised {type_name}: {text}; the exception cannot be pickled ({links})"
-        return ResultUnpicklable(msg, type_name, remote)
+        why, exc, value = links
+        msg = f"the task raised {type_name}: {text}; the exception cannot be pickled ({why})"
+        return ExceptionUnpicklable(msg, type_name, remote, exc, value)
     try:
         chain = [loads(pickles[0]), *map(_loads_linked, pickles[1:])]
     except Exception as failure:

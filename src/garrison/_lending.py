@@ -90,10 +90,10 @@ def _answer(reply: socket.socket, pid: int, number: int, is_known: Callable[[int
             raise PermissionError
         found = _open(pid, number)
     except OSError:
-        reply.send(b"-")
+        reply.send(b"-", socket.MSG_NOSIGNAL)
         return
     try:
-        socket.send_fds(reply, [b"+"], [found])
+        socket.send_fds(reply, [b"+"], [found], socket.MSG_NOSIGNAL)
     finally:
         os.close(found)
 
@@ -128,7 +128,8 @@ def borrow(pid: int, number: int) -> int:
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with mine:
         with theirs, socket.socket(fileno=os.dup(_desk.fileno())) as desk:
-            socket.send_fds(desk, [_REQUEST.pack(pid, number)], [theirs.fileno()])
+            request, given = _REQUEST.pack(pid, number), theirs.fileno()
+            socket.send_fds(desk, [request], [given], socket.MSG_NOSIGNAL)
         mine.settimeout(PATIENCE)
         _, fds, _, _ = socket.recv_fds(mine, 1, 1)
     if not fds:
@@ -186,7 +187,7 @@ def _give(accepted: socket.socket) -> None:
     _agree(accepted, mine=_GIVES, theirs=_TAKES)
     (number,) = _NUMBER.unpack(_read(accepted, _NUMBER.size))
     if _is_memory(number):
-        socket.send_fds(accepted, [b"+"], [number])
+        socket.send_fds(accepted, [b"+"], [number], socket.MSG_NOSIGNAL)
 
 
 def fetch(place: str, number: int) -> int:
@@ -201,7 +202,7 @@ def fetch(place: str, number: int) -> int:
         peer.settimeout(PATIENCE)
         peer.connect(place)
         _agree(peer, mine=_TAKES, theirs=_GIVES)
-        peer.sendall(_NUMBER.pack(number))
+        peer.sendall(_NUMBER.pack(number), socket.MSG_NOSIGNAL)
         _, fds, _, _ = socket.recv_fds(peer, 1, 1)
     if not fds:
         msg = "the sender has not handed it over"
@@ -222,9 +223,9 @@ def _agree(peer: socket.socket, *, mine: bytes, theirs: bytes) -> None:
     own role, so that no answer can be sent back to where it came from.
     """
     my_nonce = os.urandom(_NONCE)
-    peer.sendall(my_nonce)
+    peer.sendall(my_nonce, socket.MSG_NOSIGNAL)
     their_nonce = _read(peer, _NONCE)
-    peer.sendall(_proof(mine, my_nonce, their_nonce))
+    peer.sendall(_proof(mine, my_nonce, their_nonce), socket.MSG_NOSIGNAL)
     if not _compare_digest(_read(peer, _PROOF), _proof(theirs, their_nonce, my_nonce)):
         msg = "the sender has not handed it over: the authkeys differ"
         raise PermissionError(msg)

@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from multiprocessing import AuthenticationError
@@ -60,6 +62,25 @@ def test_a_request_is_answered(where: str, tmp_path: Path) -> None:
         assert connection.epoch == server.loop.epoch
         assert len(connection.epoch) == 16
     assert not list(tmp_path.iterdir())
+
+
+def test_a_peer_that_is_gone_is_an_error_and_no_signal() -> None:
+    code = """if True:
+        import signal, socket
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        from garrison.manager import _connection
+        def connected(*_):
+            ours, theirs = socket.socketpair()
+            theirs.close()
+            return ours
+        _connection.connected = connected
+        try:
+            _connection.Connection(("127.0.0.1", 1), b"key", timeout=1)
+        except OSError:
+            print("told")
+    """
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "told\n"), ran.stderr
 
 
 def test_a_url_is_an_address() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
+import importlib
 import os
 import pickle
 import signal
@@ -15,8 +17,10 @@ from typing import Any
 import pytest
 
 import garrison
+from garrison import managers
 from garrison.errors import LeaseLost, NotHeld, WrongKind
 from garrison.manager._limits import Limits
+from garrison.managers import RemoteError
 
 from . import afar
 from .afar import Actor, Served, actor_at, thread, until, until_waiting
@@ -475,6 +479,25 @@ def test_a_name_has_one_kind(client: Any) -> None:
 
     with pytest.raises(WrongKind, match="has the lock 'news/lock'"):
         FarCondition(client._lender, "news", lock=own)
+
+
+def test_what_a_server_lends_is_a_proxy_to_programs(client: Any) -> None:
+    acquirers = ("Lock", "RLock", "Semaphore", "BoundedSemaphore")
+    kinds = {**dict.fromkeys(acquirers, "Acquirer"), "Condition": "Condition", "Event": "Event"}
+    things = {name: (getattr(client, name)(f"a {name}"), kinds[name]) for name in kinds}
+    things["Barrier"] = client.Barrier(1, name="a Barrier"), "Barrier"
+    for name, (thing, kind) in things.items():
+        for module in (importlib.import_module("multiprocessing.managers"), managers):
+            assert isinstance(thing, getattr(module, f"{kind}Proxy"))
+        assert (thing._token.typeid, thing._id) == (name, f"a {name}")
+        assert str(thing) == repr(thing)
+        with pytest.raises(RemoteError, match="'nothing'"):
+            thing._callmethod("nothing")
+        with pytest.raises(RemoteError, match="cannot pickle"):
+            copy.deepcopy(thing)
+    assert things["Lock"][0]._callmethod("acquire", (False,)) is True
+    assert things["Event"][0]._callmethod("is_set") is False
+    assert things["Barrier"][0]._callmethod("__getattribute__", ("parties",)) == 1
 
 
 def lent(client: Any) -> int:

@@ -43,7 +43,7 @@ def test_they_are_proxies_to_programs(manager: Any, name: str) -> None:
         assert isinstance(thing, getattr(module, KINDS[name]))
     assert repr(thing).startswith(f"<{KINDS[name]} object, typeid {name!r} at 0x")
     assert "object, typeid" not in str(thing).partition("(")[0]
-    with pytest.raises(standard.RemoteError, match="'nothing'"):
+    with pytest.raises(managers.RemoteError, match="'nothing'"):
         thing._callmethod("nothing")
     again = pickle.loads(pickle.dumps(thing))
     assert (type(again), again._token.id) == (type(thing), thing._token.id)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from garrison.memory import Spot
-from garrison.sync import Condition, Lock, RLock
+from garrison.sync import BoundedSemaphore, Condition, Lock, RLock, Semaphore
 from sync.forked import Forked, until
 
 HUGE = 10**300
@@ -103,10 +103,12 @@ def test_a_wait_with_a_timeout_takes_as_long() -> None:
     ("timeout", "error"), [(math.nan, ValueError), ("1", TypeError), (10**400, OverflowError)]
 )
 def test_a_timeout_that_is_none(timeout: Any, error: type[Exception]) -> None:
-    lock = Lock()
-    with lock, pytest.raises(error):
-        lock.acquire(timeout=timeout)
-    assert not lock.locked()
+    for lock in (Lock(), Semaphore(), BoundedSemaphore()):
+        with lock, pytest.raises(error):
+            lock.acquire(timeout=timeout)
+        with pytest.raises(error):
+            lock.acquire(timeout=timeout)
+        assert not lock.locked()
 
 
 def test_what_is_not_held_cannot_be_released() -> None:

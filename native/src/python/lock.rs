@@ -384,7 +384,8 @@ impl PyLock {
         block: Truth,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        Self::take(slf, || Patience::of(block, timeout))
+        let patience = Patience::of(block, timeout)?;
+        Self::take(slf, || Ok(patience))
     }
 
     /// Release the lock.

@@ -169,7 +169,8 @@ impl PySemaphore {
         block: Truth,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        self.take(py, || Patience::of(block, timeout))
+        let patience = Patience::of(block, timeout)?;
+        self.take(py, || Ok(patience))
     }
 
     /// Give a permit back.

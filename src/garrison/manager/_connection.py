@@ -287,10 +287,10 @@ class Connection:
         where = shown(self.address)
         sock.settimeout(max(0.001, deadline - time.monotonic()))
         try:
-            sock.sendall(channel.take())
+            sock.sendall(channel.take(), socket.MSG_NOSIGNAL)
             while not channel.established:
                 channel.receive(_something_of(sock))
-            sock.sendall(channel.take())
+            sock.sendall(channel.take(), socket.MSG_NOSIGNAL)
         except AuthenticationError as error:
             raise AuthenticationError(f"{where}: {error}; check the key") from None
         except TimeoutError:

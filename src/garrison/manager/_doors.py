@@ -126,7 +126,7 @@ class Doors:
     def _turn_away(self, sock: socket.socket, name: Any, why: str) -> None:
         self.loop.notices.say("%s was refused: %s", peer_of(sock, name), why)
         with contextlib.suppress(OSError):
-            sock.send(refusal(BUSY))
+            sock.send(refusal(BUSY), socket.MSG_NOSIGNAL)
         sock.close()
 
     # --- Strangers ------------------------------------------------------------------------

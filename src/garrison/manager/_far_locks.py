@@ -11,6 +11,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from garrison._standard import managers
+from garrison.manager import _proxies as proxies
 from garrison.manager._far_things import ANSWERS, Far, Wait
 from garrison.sync._condition import wait_for
 
@@ -93,7 +95,7 @@ class _Borrowed(Far):
         self.release()
 
 
-class FarLock(_Borrowed):
+class FarLock(_Borrowed, managers.AcquirerProxy):
     """A lock that a server lends."""
 
     def locked(self) -> bool:
@@ -101,13 +103,13 @@ class FarLock(_Borrowed):
         return not self._ask("value", again=True)[0]
 
 
-class FarRLock(_Borrowed):
+class FarRLock(_Borrowed, managers.AcquirerProxy):
     """A lock that its borrower may take again."""
 
     locked = FarLock.locked
 
 
-class FarSemaphore(_Borrowed):
+class FarSemaphore(_Borrowed, managers.AcquirerProxy):
     """A number of permits that a server lends."""
 
     def __init__(
@@ -126,7 +128,7 @@ class FarBoundedSemaphore(FarSemaphore):
     """A number of permits, of which no more can be given back than were taken."""
 
 
-class FarEvent(Far):
+class FarEvent(Far, managers.EventProxy):
     """A flag that a server keeps."""
 
     def is_set(self) -> bool:
@@ -146,7 +148,7 @@ class FarEvent(Far):
         return bool(self._wait("wait", timeout))
 
 
-class FarCondition(Far):
+class FarCondition(Far, managers.ConditionProxy):
     """A lock that a server lends, with a place to wait for a change.
 
     Parameters
@@ -239,7 +241,7 @@ class FarCondition(Far):
         self._ask("notify", threading.get_ident(), None, self._number())
 
 
-class FarBarrier(Far):
+class FarBarrier(Far, managers.BarrierProxy):
     """A point that a number of parties pass together, wherever they are.
 
     With an action, one of those who have it runs it when all have come, and the others go on when
@@ -313,3 +315,11 @@ class FarBarrier(Far):
     def abort(self) -> None:
         """Break it for all."""
         self._ask("abort")
+
+
+for _kind in (FarLock, FarRLock, FarSemaphore):
+    proxies.AcquirerProxy.register(_kind)
+proxies.ConditionProxy.register(FarCondition)
+proxies.EventProxy.register(FarEvent)
+proxies.BarrierProxy.register(FarBarrier)
+del _kind

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -81,5 +80,7 @@ class FarScan:
         return found[0]
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):
+        try:  # noqa: SIM105 - at the end of an interpreter this module may be empty already
             self.close()
+        except Exception:  # noqa: S110
+            pass

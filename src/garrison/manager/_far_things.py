@@ -12,6 +12,7 @@ from typing import Any
 from garrison.errors import LeaseLost, ManagerLost, NotHeld, WrongKind
 from garrison.manager import _clients
 from garrison.manager import _verbs as verbs
+from garrison.manager._as_proxy import AsProxy
 from garrison.manager._lender import LOAN_OVER, NOT_YOURS, UNKNOWN, WRONG_KIND
 from garrison.manager._pipeline import Refused
 from garrison.manager._refusals import RemoteError
@@ -54,7 +55,7 @@ def _rebuild(kind: type[Far], place: tuple[Any, ...], *rest: Any) -> Far:
     return kind(_clients.client(address, None, local=False), *rest)
 
 
-class Far:
+class Far(AsProxy):
     """Something that a server lends, by its name there."""
 
     def __init__(
@@ -73,7 +74,11 @@ class Far:
             util.register_after_fork(self, Far._here)
 
     @property
-    def _kind(self) -> str:
+    def _id(self) -> str:
+        return self._name
+
+    @property
+    def _typeid(self) -> str:
         return type(self).__name__.removeprefix("Far")
 
     def _lock_name(self) -> str:
@@ -84,7 +89,7 @@ class Far:
         client = self._client
         name = client.name
         if self._opened_by != name:
-            fields = (self._name, self._kind, self._size, self._lock_name(), self._is_anonymous)
+            fields = (self._name, self._typeid, self._size, self._lock_name(), self._is_anonymous)
             try:
                 opened = client.connection.ask(
                     verbs.LEASE, "open", *fields, idempotent=bool(self._name)
@@ -132,7 +137,9 @@ class Far:
         return _rebuild, (type(self), place, self._name, self._size, self._is_anonymous)
 
     def __repr__(self) -> str:
-        return f"<{self._kind} {self._name!r} of the manager at {self._client.address!r}>"
+        return f"<{self._typeid} {self._name!r} of the manager at {self._client.address!r}>"
+
+    __str__ = __repr__
 
 
 ANSWERS = (LeaseLost, NotHeld, ManagerLost, WrongKind, RemoteError)

@@ -13,6 +13,7 @@ from garrison import sync
 from garrison._pickling import register
 from garrison._standard import managers
 from garrison.manager import _proxies as proxies
+from garrison.manager._as_proxy import AsProxy
 from garrison.memory._handles import _reduce
 from garrison.sync._graph import remember
 from garrison.sync._locks import Mutex
@@ -27,16 +28,13 @@ FOREVER = -1
 """A timeout that is none, as for `threading.Lock`."""
 
 
-class _Near:
-    """What they have in common: they look like proxies."""
+class _Near(AsProxy):
+    """What they have in common."""
 
     __slots__ = ()
     _PROXY: ClassVar[str]
-    _serializer = "pickle"
-    _manager = _authkey = None
     _place: Any
     _settle: Any
-    _exposed_: Any
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -48,26 +46,8 @@ class _Near:
         return f"{spot.chunk[0][1]:x}{spot.offset:08x}"
 
     @property
-    def _token(self) -> managers.Token:
-        return managers.Token(type(self).__name__.removeprefix("Near"), None, self._id)
-
-    def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 - the standard signature
-        """Call a method of the lock: of this object itself, since nothing of it is elsewhere."""
-        if methodname in {"__str__", "__repr__"}:
-            return str(self)
-        if methodname not in {*self._exposed_, "locked", "__getattribute__"}:
-            kind = type(self).__name__
-            msg = f"method {methodname!r} of {kind} object is not in exposed={self._exposed_!r}"
-            raise managers.RemoteError(f"AttributeError: {msg}\n")
-        return getattr(self, methodname)(*args, **kwds)
-
-    def _getvalue(self) -> Any:
-        raise managers.RemoteError(f"TypeError: cannot pickle {self!s}\n")
-
-    def _connect(self) -> None:
-        """Nothing has to be connected."""
-
-    _incref = _after_fork = _connect
+    def _typeid(self) -> str:
+        return type(self).__name__.removeprefix("Near")
 
     def _parts(self) -> tuple[Any, ...]:
         parts: tuple[Any, ...] = self._place

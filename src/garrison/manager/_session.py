@@ -191,7 +191,7 @@ class Session:
         channel = self._channel
         messages = channel.receive(data)
         if channel.outgoing:
-            self._sock.send(channel.take())
+            self._sock.send(channel.take(), socket.MSG_NOSIGNAL)
         if channel.established:
             self._noise = channel.noise
             self.proved = True
@@ -202,7 +202,7 @@ class Session:
         # One attempt: whoever does not take it has no claim to it.
         if not self.proved and self._channel.outgoing:
             with contextlib.suppress(OSError):
-                self._sock.send(self._channel.take())
+                self._sock.send(self._channel.take(), socket.MSG_NOSIGNAL)
         self.drop(reason)
 
     def serve_some(self) -> None:

@@ -88,6 +88,8 @@ class SharedMemory(_theirs.SharedMemory):  # type: ignore[misc] # a standard cla
     _flags = os.O_RDWR
     _mode = 0o600
     _prepend_leading_slash = True
+    _close_fd = staticmethod(os.close)
+    """At the end of an interpreter the module may be empty already."""
 
     def __init__(
         self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True
@@ -193,7 +195,7 @@ class SharedMemory(_theirs.SharedMemory):  # type: ignore[misc] # a standard cla
 
     def _close_descriptor(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
+            self._close_fd(self._fd)
             self._fd = -1
 
     def unlink(self) -> None:

@@ -198,11 +198,13 @@ class Home:
         return _arrive, (self.uuid, make, arguments, self._settings)
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):
+        try:
             if self._pid == os.getpid():
                 self.engine.close()
             self._witness.close()
             self._files.close()
+        except Exception:  # noqa: S110 - at the end of an interpreter this module may be empty
+            pass
 
 
 def _received(home: Any, kind: int, c: int, sender: int) -> Any:

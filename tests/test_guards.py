@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -111,3 +112,11 @@ def test_a_test_that_hangs_is_ended(tmp_path: Path) -> None:
     assert "HungError" in run.stdout
     assert "in test_that_hangs" in run.stderr.partition("WATCHDOG: process")[0]
     assert "in test_that_hangs" in run.stderr.partition("WATCHDOG: process")[2]
+
+
+def test_the_core_waits_for_no_other_thread_to_fill_a_static() -> None:
+    """A child that is forked meanwhile would wait for ever; PyO3's own are filled with the GIL."""
+    once = re.compile(r"static \w+: (?:std::sync::)?(?:OnceLock|LazyLock)\b")
+    sources = sorted((HERE.parent / "native" / "src").rglob("*.rs"))
+    assert sources
+    assert [path.name for path in sources if once.search(path.read_text("utf-8"))] == []

@@ -52,6 +52,19 @@ def test_the_warning_is_shown_where_warnings_are() -> None:
     assert "ResourceWarning: unclosed running multiprocessing pool <Pool 1 worker" in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["Pool", "ThreadPool"])
+@pytest.mark.parametrize("keeper", ["os", "builtins", "sys"])
+def test_an_iterator_that_goes_last_is_silent(kind: str, keeper: str) -> None:
+    done = run(f"""
+        import builtins, garrison.pool, itertools, os, sys
+        results = garrison.pool.{kind}(1).imap(abs, itertools.count())
+        print(next(results))
+        {keeper}.kept = results
+        del results
+    """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
 def test_an_exit_handler_may_use_a_pool() -> None:
     done = run("""
         import atexit, garrison

@@ -10,23 +10,30 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 type Ask = unsafe extern "C" fn() -> libc::c_int;
 
 fn is_finalizing() -> bool {
-    static ASK: OnceLock<Option<Ask>> = OnceLock::new();
-    let ask = ASK.get_or_init(|| {
-        [c"Py_IsFinalizing", c"_Py_IsFinalizing"].into_iter().find_map(|name| {
-            // SAFETY: looks a symbol up; both functions have this signature.
-            unsafe {
-                let found = libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
-                (!found.is_null()).then(|| std::mem::transmute::<*mut libc::c_void, Ask>(found))
-            }
-        })
-    });
-    // SAFETY: an atomic read, allowed without the GIL.
-    ask.is_some_and(|ask| unsafe { ask() != 0 })
+    let ask = ASK.load(Ordering::Relaxed);
+    // SAFETY: `find` has put it there, if it is not null; it is an atomic read, allowed without the GIL.
+    !ask.is_null() && unsafe { std::mem::transmute::<*mut libc::c_void, Ask>(ask)() != 0 }
+}
+
+/// CPython's function that tells, or null. No `OnceLock`: it is asked for without the GIL, and a child
+/// that is forked while another thread fills a `OnceLock` waits for that thread for ever.
+static ASK: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Look CPython's function up, while the module is imported.
+pub fn find() {
+    for name in [c"Py_IsFinalizing", c"_Py_IsFinalizing"] {
+        // SAFETY: looks a symbol up; both functions have the signature of `Ask`.
+        let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+        if !found.is_null() {
+            ASK.store(found, Ordering::Relaxed);
+            return;
+        }
+    }
 }
 
 mod raw {

@@ -108,6 +108,7 @@ fn crash_point(name: &str) {
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     crate::segment::watch_forks();
+    finalizing::find();
     let points: &[&str] = if cfg!(feature = "crash-points") { crate::crash::POINTS } else { &[] };
     module.add("CRASH_POINTS", points.to_vec())?;
     module.add("CAPACITY", crate::table::CAPACITY)?;

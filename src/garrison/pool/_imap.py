@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -40,10 +41,13 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
         self._bar: Bar | None = None
         self.stream.feeder.start()
 
-    def __del__(self) -> None:
-        """Want no more. No finalizer, which would keep what the stream's errors lead to: this."""
+    def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        """Want no more. No finalizer, which would keep what the stream's errors lead to: this.
+
+        Nothing at the end of an interpreter: the modules may be empty already, the pool is gone.
+        """
         stream = getattr(self, "stream", None)
-        if stream is not None:
+        if stream is not None and not _is_ending():
             stream.drop()
 
     def __iter__(self) -> IMapIterator[T]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import resource
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -411,6 +413,18 @@ def test_garbage_after_the_handshake_ends_the_session(
         assert peer.is_dropped()
         server.service.wait_until(lambda: bool(server.service.gone))
         assert "was dropped" in caplog.text
+
+
+def test_a_client_that_has_died_is_worth_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(address=("127.0.0.1", 0)) as server, Peer(server.address) as peer:
+        peer.shake_hands()
+        peer.say(1, ECHO)
+        assert peer.hear() == [(1, DONE, [])]
+        at_once = struct.pack("ii", 1, 0)  # a reset
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        peer.sock.close()
+        server.service.wait_until(lambda: bool(server.service.gone))
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
 def test_the_oldest_stranger_makes_room() -> None:

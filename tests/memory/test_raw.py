@@ -176,3 +176,9 @@ def test_death_in_an_allocation_touches_nobody_else(point: str, size: int, tmp_p
     assert before[0] == ord("x") + 1
     with Forked(allocate) as child:
         assert child.answer() == repr([size] * 70)
+
+
+def test_the_type_of_an_array_is_named_after_the_public_module() -> None:
+    assert repr(RawArray("h", 771)).startswith("<garrison.sharedctypes.c_short_Array_771 object")
+    own = ctypes.c_short * 773
+    assert own.__module__ == type(RawArray("h", 773)).__module__ == __name__

@@ -169,7 +169,7 @@ class Session:
         except (ChannelError, AuthenticationError) as error:
             self._refuse(str(error))
         except OSError as error:
-            self.drop(f"reading failed: {error}")
+            self._fail("reading", error)
         else:
             if messages and self.fd >= 0 and not self.leaving:
                 self._received(messages)
@@ -259,7 +259,7 @@ class Session:
         try:
             self.progress += noise.send(self.fd)
         except OSError as error:
-            self.drop(f"writing failed: {error}")
+            self._fail("writing", error)
             return
         if noise.excess > self._loop.limits.output_most:
             self.drop(f"it does not take its replies: {noise.pending} bytes wait")
@@ -282,6 +282,14 @@ class Session:
             self._end_output()
 
     # --- The end --------------------------------------------------------------------------
+
+    def _fail(self, what: str, error: OSError) -> None:
+        """End a connection whose socket fails; the death of a known client is worth no warning."""
+        reason = f"{what} failed: {error}"
+        if self.proved and isinstance(error, ConnectionError):
+            log.info("%s is gone: %s", self.peer, reason)
+            reason = ""
+        self.drop(reason)
 
     @property
     def idle(self) -> bool:

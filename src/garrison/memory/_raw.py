@@ -175,10 +175,18 @@ def array_type(element: Any, size_or_initializer: Any) -> tuple[Any, Any]:
     else:
         size, initial = len(size_or_initializer), size_or_initializer
     try:
-        return element * size, initial
+        return array_of(element, size), initial
     except OverflowError:
         msg = f"an array of {size} elements of {ctypes.sizeof(element)} bytes is too large"
         raise OverflowError(msg) from None
+
+
+def array_of(element: Any, size: int) -> Any:
+    """Return the type of arrays; ctypes names one after the module that is the first to ask."""
+    made = element * size
+    if made.__module__ == __name__:
+        made.__module__ = "garrison.sharedctypes"
+    return made
 
 
 def new(type_: Any) -> Any:
@@ -259,7 +267,7 @@ def described(description: Described) -> Any:
     """Return the type that was described."""
     if isinstance(description, tuple):
         element, length = description
-        return described(element) * length
+        return array_of(described(element), length)
     return description
 
 

@@ -21,6 +21,7 @@ STANDARD = (
 
 # From the ground up. Names on one line do not import each other.
 LAYERS = [
+    "_typing",
     "_core | _lazy | _standard",
     f"errors | {' | '.join(STANDARD)}",
     "options | _os | _pickling",

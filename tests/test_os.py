@@ -215,7 +215,9 @@ def stat(pid: int, parent: int, state: str = "S", name: str = "x") -> str:
 
 def test_a_process_name_cannot_confuse(tree: Tree) -> None:
     tree({"proc/12/stat": stat(12, 5, "R", "a) S 1 (b) Z 34"), "proc/self/stat": "?"})
-    assert _os.look_at(12) == ("R", 5, 7, 8, 1234)
+    seen = _os.look_at(12)
+    assert seen is not None
+    assert (seen.state, seen.parent, seen.group, seen.session, seen.started) == ("R", 5, 7, 8, 1234)
     assert _os.look_at(13) is None
     assert (_os.parent_of(12), _os.start_ticks(12)) == (5, 1234)
     assert (_os.parent_of(13), _os.start_ticks(13)) == (0, 0)

@@ -18,9 +18,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from typing import TYPE_CHECKING, Any
 
 from garrison._lazy import lazily
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.context import _default_context
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import os
 import socket
 import struct
 from multiprocessing import reduction, util
-from typing import Any
 
 from garrison import _core, _lending, _os
+from garrison._typing import Any
 
 __all__ = ["Channel", "channels", "guard", "open_foreign"]
 

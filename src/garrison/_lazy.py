@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
+
+from garrison._typing import Any
 
 __all__ = ["lazily"]
 

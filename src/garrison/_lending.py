@@ -22,9 +22,9 @@ import threading
 from _blake2 import blake2b  # hashlib would load OpenSSL
 from _operator import _compare_digest  # hmac would load hashlib
 from multiprocessing import process
-from typing import TYPE_CHECKING
 
 from garrison import _core
+from garrison._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from garrison import _core
 
@@ -145,15 +144,15 @@ def _counter(path: str, key: str) -> list[int]:
     return [int(word[1]) for word in words if len(word) == 2 and word[0] == key]  # noqa: PLR2004
 
 
-class Seen(NamedTuple):
+class Seen:
     """A process as ``/proc/PID/stat`` shows it."""
 
-    state: str
-    parent: int
-    group: int
-    session: int
-    started: int
-    """Clock ticks from the machine's start to the process's own."""
+    __slots__ = ("group", "parent", "session", "started", "state")
+
+    def __init__(self, state: str, parent: int, group: int, session: int, started: int) -> None:
+        self.state, self.parent, self.group, self.session = state, parent, group, session
+        self.started = started
+        """Clock ticks from the machine's start to the process's own."""
 
     @property
     def alive(self) -> bool:

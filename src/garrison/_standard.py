@@ -22,7 +22,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
 
@@ -124,12 +125,13 @@ def become(name: str) -> None:
 
 
 def mirror(
-    name: str, namespace: dict[str, Any]
+    name: str, namespace: dict[str, Any], *, complete: bool = False
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return a ``__getattr__`` and a ``__dir__`` that add the standard module's names to a module.
 
     Names are looked up at each use: some are variables. Those that the standard module gives out
-    with ``import *`` are added to the ``__all__`` of `namespace`, unless it has them.
+    with ``import *`` are added to the ``__all__`` of `namespace`, unless it is `complete`: then the
+    standard module is not loaded before it is needed.
     """
     submodule = name.partition(".")[2]
 
@@ -141,8 +143,10 @@ def mirror(
     def names() -> list[str]:
         return sorted({*namespace, *dir(load(submodule))})
 
-    standard_names = getattr(load(submodule), "__all__", ())
-    namespace["__all__"] += [each for each in standard_names if each not in namespace["__all__"]]
+    if not complete:
+        standard_names = getattr(load(submodule), "__all__", ())
+        known = namespace["__all__"]
+        known += [each for each in standard_names if each not in known]
     return get, names
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import multiprocessing.context
 import sys
-from typing import TYPE_CHECKING, Any
 
 from garrison import _standard
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

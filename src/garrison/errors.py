@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 import signal as _signal
 import sys
-from typing import TYPE_CHECKING
 
 from garrison._core import (
     ChannelError,
@@ -21,6 +20,7 @@ from garrison._core import (
     StoreVersion,
     WrongKind,
 )
+from garrison._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

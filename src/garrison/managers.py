@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from garrison import _standard
 from garrison._standard import managers
+from garrison._typing import Any
 from garrison.manager import (
     AutoProxy,
     BaseManager,

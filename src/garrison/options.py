@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-from typing import Any
+
+from garrison._typing import Any
 
 __all__ = ["Options"]
 

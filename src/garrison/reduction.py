@@ -1,8 +1,7 @@
 """`multiprocessing.reduction` under garrison's name."""
 
-from typing import TYPE_CHECKING
-
 from garrison import _standard
+from garrison._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from multiprocessing.reduction import *

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from garrison.supervisor._decide import MOST_REFUSALS, Exit, Fate, Starts, fate, own_frames
+from garrison.supervisor._decide import MOST_REFUSALS, Exit, Starts, fate, own_frames
 
 KILLED = Exit(pid=7, exitcode=-signal.SIGKILL)
 LATE = Exit(pid=7, exitcode=-signal.SIGKILL, late=True)
@@ -26,14 +26,14 @@ def new_task(retries: int, items: int = 1) -> dict[str, int]:
 def deaths_survived(task: dict[str, int], indices: list[int]) -> int:
     """Let workers die at these items, one after the other, until the task is lost."""
     for survived, index in enumerate(indices):
-        verdict = fate({**task, "index": index}, KILLED)
-        if not verdict.again:
+        again, attempts = fate({**task, "index": index}, KILLED)
+        if not again:
             return survived
         # What the table notes of a task that is entered again.
         task = {
             **task,
             "charged": index,
-            "attempts": verdict.attempts,
+            "attempts": attempts,
             "fatalities": task["fatalities"] + 1,
         }
     return len(indices)
@@ -55,7 +55,7 @@ def test_the_next_item_has_its_own_retries() -> None:
 
 def test_the_first_item_is_not_charged_twice_by_default() -> None:
     # A new task's record says "item 0 is charged" before anything has happened.
-    assert fate({**new_task(1), "attempts": 1}, KILLED) == Fate(again=True, attempts=1)
+    assert fate({**new_task(1), "attempts": 1}, KILLED) == (True, 1)
 
 
 def test_items_that_kill_in_turn_come_to_an_end() -> None:
@@ -67,8 +67,8 @@ def test_without_retries_no_item_is_tried_again() -> None:
 
 
 def test_what_was_late_is_never_tried_again() -> None:
-    assert not fate(new_task(retries=5), LATE).again
-    assert not fate(new_task(retries=5, items=10), LATE).again
+    assert not fate(new_task(retries=5), LATE)[0]
+    assert not fate(new_task(retries=5, items=10), LATE)[0]
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import io
 import sys
 import types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from garrison._pickling._pickler import PARTS, make_rules
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from garrison._core import Rules

@@ -11,10 +11,10 @@ import pickle
 import types
 from collections.abc import Iterator
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
 
 from garrison._core import Rules
 from garrison._pickling._pickler import Pickler
+from garrison._typing import Any
 
 __all__ = ["UNPICKLABLE", "find_culprit", "short"]
 

@@ -13,7 +13,8 @@ import stat
 import weakref
 from collections.abc import Callable
 from multiprocessing import resource_sharer
-from typing import Any
+
+from garrison._typing import Any
 
 __all__ = ["Kept"]
 

@@ -16,9 +16,9 @@ import pickle
 import sys
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
 
 from garrison._core import Rules, is_plain
+from garrison._typing import Any
 
 __all__ = ["STANDARD", "Pickler", "dumps", "dumps_apart", "make_rules"]
 

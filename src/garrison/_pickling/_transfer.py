@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from multiprocessing import context
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+
+from garrison._typing import Any
 
 __all__ = ["Transferable", "assert_transfer", "reduce_for_transfer", "register", "transferring"]
 

@@ -15,9 +15,9 @@ import runpy
 import sys
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
-from typing import Any, NoReturn
 
 from garrison import _standard
+from garrison._typing import Any, NoReturn
 
 __all__ = ["is_program", "run"]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from garrison._typing import Any
 from garrison.errors import WorkerDied, _signal_name
 from garrison.fetch._lane import run_lane
 from garrison.fetch._messages import Settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
+from garrison._typing import Any
 from garrison.fetch._ledger import Page
 from garrison.fetch._messages import Outcome
 from garrison.fetch._sites import Site

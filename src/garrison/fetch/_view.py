@@ -12,8 +12,9 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from garrison._typing import TYPE_CHECKING
 from garrison.fetch._ledger import Page
 
 if TYPE_CHECKING:

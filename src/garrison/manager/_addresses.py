@@ -8,8 +8,9 @@ import os
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
+
+from garrison._typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

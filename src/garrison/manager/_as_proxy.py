@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from garrison._standard import managers
+from garrison._typing import Any
 from garrison.manager._refusals import RemoteError
 
 __all__ = ["AsProxy"]

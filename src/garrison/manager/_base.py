@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from multiprocessing import ProcessError, connection, context, process, util
-from typing import TYPE_CHECKING, Any, ClassVar
 
 from garrison._standard import managers
+from garrison._typing import TYPE_CHECKING, Any, ClassVar
 from garrison.manager import _clients, _proxy
 from garrison.manager import _verbs as verbs
 from garrison.manager._addresses import shown

@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from garrison._core import StoreCorrupt
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from garrison.manager._loop import Loop, Timer

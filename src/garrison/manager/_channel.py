@@ -19,10 +19,10 @@ import functools
 import hashlib
 import struct
 from multiprocessing import AuthenticationError
-from typing import TYPE_CHECKING, Any, TypeAlias
 
 from garrison import _core
 from garrison._core import ChannelError
+from garrison._typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from garrison.manager._limits import Limits

@@ -8,9 +8,9 @@ import secrets
 import threading
 import weakref
 from multiprocessing import context, process
-from typing import TYPE_CHECKING, Any
 
 from garrison import _os
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost
 from garrison.manager import _verbs as verbs
 from garrison.manager._connection import Connection, Refused

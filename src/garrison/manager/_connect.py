@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import urllib.parse
 from multiprocessing import AuthenticationError
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._keys import NO_KEY, is_loopback
 from garrison.manager._sync_manager import SyncManager
 

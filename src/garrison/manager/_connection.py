@@ -14,10 +14,10 @@ import threading
 import time
 import weakref
 from multiprocessing import AuthenticationError
-from typing import TYPE_CHECKING, Any
 
 from garrison import _core
 from garrison._core import ChannelError, LinkBroken
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost
 from garrison.manager._addresses import connected, parsed, shown
 from garrison.manager._channel import DONE, ClientChannel

@@ -12,8 +12,8 @@ import os
 import resource
 import socket
 import time
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._addresses import Address, listening, parsed, peer_of
 from garrison.manager._channel import BUSY, refusal
 from garrison.manager._session import Session

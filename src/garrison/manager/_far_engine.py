@@ -6,9 +6,9 @@ import contextlib
 import os
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
 from garrison import _core
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost, ShutDown, StoreFull, TransactionFailed
 from garrison.manager import _verbs as verbs
 from garrison.manager._addresses import shown

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
 from garrison._standard import managers
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager import _proxies as proxies
 from garrison.manager._far_things import ANSWERS, Far, Wait
 from garrison.sync._condition import wait_for

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost
 from garrison.manager import _verbs as verbs
 from garrison.manager._addresses import shown

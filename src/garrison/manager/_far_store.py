@@ -11,9 +11,9 @@ import os
 import threading
 import weakref
 from multiprocessing import util
-from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost, SharedMemoryGone
 from garrison.manager import _clients
 from garrison.manager import _verbs as verbs

@@ -7,8 +7,8 @@ import os
 import threading
 import weakref
 from multiprocessing import util
-from typing import Any
 
+from garrison._typing import Any
 from garrison.errors import LeaseLost, ManagerLost, NotHeld, WrongKind
 from garrison.manager import _clients
 from garrison.manager import _verbs as verbs

@@ -6,9 +6,9 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from garrison._core import ContainerGone, StoreBusy
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from garrison.manager._loop import Loop

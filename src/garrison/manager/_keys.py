@@ -6,7 +6,8 @@ import ipaddress
 import os
 import secrets
 from pathlib import Path
-from typing import Any
+
+from garrison._typing import Any
 
 __all__ = ["NO_KEY", "check_key", "is_loopback", "read_key", "write_key"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager import _verbs as verbs
 from garrison.manager._leases import (
     BarrierLoan,

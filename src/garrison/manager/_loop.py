@@ -25,8 +25,8 @@ import struct
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._addresses import shown
 from garrison.manager._doors import Doors, name_of
 from garrison.manager._limits import Limits

@@ -7,11 +7,11 @@ arguments, and are pickled at any time as those are.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, ClassVar
 
 from garrison import sync
 from garrison._pickling import register
 from garrison._standard import managers
+from garrison._typing import TYPE_CHECKING, Any, ClassVar
 from garrison.manager import _proxies as proxies
 from garrison.manager._as_proxy import AsProxy
 from garrison.memory._handles import _reduce

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
 
+from garrison._typing import Any
 from garrison.errors import ValueUnreadable
 
 __all__ = ["loads_plain"]

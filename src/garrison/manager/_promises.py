@@ -6,8 +6,9 @@ sent. An operation whose result is needed at once sends what was collected, and 
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from garrison._typing import Any
 from garrison.manager._operations import OPERATIONS
 
 __all__ = ["AtOnce", "Pipeline", "Promise"]

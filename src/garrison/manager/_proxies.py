@@ -7,10 +7,9 @@ nothing of them lives in a server.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from garrison import store
 from garrison._standard import managers
+from garrison._typing import Any, ClassVar
 from garrison.manager._proxy import BaseProxy, MakeProxyType
 
 __all__ = [

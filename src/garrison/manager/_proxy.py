@@ -5,10 +5,10 @@ from __future__ import annotations
 import weakref
 from abc import ABCMeta
 from multiprocessing import context, util
-from typing import TYPE_CHECKING, Any
 
 from garrison import _standard
 from garrison._standard import managers
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager import _clients
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from garrison._standard import managers
+from garrison._typing import TYPE_CHECKING, Any, NoReturn
 from garrison.errors import GarrisonError
 from garrison.pool._standard import RemoteTraceback
 

@@ -12,9 +12,9 @@ import itertools
 import os
 import threading
 from queue import Empty
-from typing import TYPE_CHECKING, Any
 
 from garrison._processes import Watch
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost
 from garrison.manager import _verbs as verbs
 from garrison.sync import Queue

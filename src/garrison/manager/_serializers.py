@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from garrison import _pickling
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import _handles
 
 if TYPE_CHECKING:

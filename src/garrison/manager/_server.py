@@ -8,11 +8,11 @@ import sys
 import threading
 import weakref
 from multiprocessing import process
-from typing import TYPE_CHECKING, Any
 
 from garrison import _standard
 from garrison._processes import NONE, SLICE, Watch
 from garrison._standard import managers
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager import _clients
 from garrison.manager._limits import Limits
 from garrison.manager._listener import Listener

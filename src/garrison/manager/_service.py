@@ -11,9 +11,9 @@ import logging
 import os
 import traceback
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from garrison import _os
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager import _verbs as verbs
 from garrison.manager._callers import Callers
 from garrison.manager._objects import Made, NotExposed, ObjectGone, Objects

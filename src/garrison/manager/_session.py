@@ -14,9 +14,10 @@ import select
 import socket
 from collections import deque
 from multiprocessing import AuthenticationError
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 from garrison._core import ChannelError
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._channel import BYE, CANCEL, DONE, HELLO, REFUSED, ServerChannel
 from garrison.manager._notices import log
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from multiprocessing import resource_tracker
-from typing import TYPE_CHECKING, Any
 
 from garrison._standard import managers
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._base import BaseManager, State
 from garrison.manager._server import Server
 from garrison.memory import shared_memory as blocks

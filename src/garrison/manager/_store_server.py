@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._addresses import shown
 from garrison.manager._lender import LeasePart
 from garrison.manager._server import Server

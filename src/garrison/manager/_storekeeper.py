@@ -10,10 +10,10 @@ import contextlib
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
 from garrison import _os
 from garrison._core import ContainerGone, StoreBusy, WrongKind
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import TransactionFailed
 from garrison.manager import _verbs as verbs
 from garrison.manager._bells import Bells

@@ -9,9 +9,9 @@ from __future__ import annotations
 import collections
 import queue
 import threading
-from typing import TYPE_CHECKING, Any
 
 from garrison._standard import managers
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager import _clients
 from garrison.manager import _far_locks as far
 from garrison.manager import _near_locks as near

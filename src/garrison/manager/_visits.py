@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from garrison._core import ContainerGone, StoreFull, WrongKind
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ShutDown, TransactionFailed
 from garrison.manager._guests import Guest
 from garrison.manager._refusals import REMOTE

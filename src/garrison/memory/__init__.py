@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from garrison._lazy import lazily
+from garrison._typing import TYPE_CHECKING
 from garrison.memory._handles import Inherited, Spot
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import threading
 import weakref
 from collections import deque
 from multiprocessing import context, reduction
-from typing import Any
 
 from garrison import _descriptors, _lending, _os
 from garrison._core import Spot
 from garrison._pickling import register
+from garrison._typing import Any
 from garrison.errors import SharedMemoryGone
 
 __all__ = ["Inherited", "Spot"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
 
 from garrison._pickling import register
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory._handles import Spot
 from garrison.memory._room import allocate
 

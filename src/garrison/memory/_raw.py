@@ -11,9 +11,9 @@ from __future__ import annotations
 import ctypes
 import sys
 import weakref
-from typing import Any
 
 from garrison._pickling import register
+from garrison._typing import Any
 from garrison.memory._handles import Spot
 from garrison.memory._room import allocate
 

@@ -14,9 +14,10 @@ import pickle
 import struct
 import sys
 from itertools import accumulate
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from garrison._pickling import STANDARD, Kept, Transferable, assert_transfer, dumps_apart
+from garrison._typing import Any
 from garrison.memory import _handles, _ndarray
 from garrison.memory._handles import Spot
 from garrison.memory._room import allocate

@@ -22,9 +22,9 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
 
 from garrison import _standard
+from garrison._typing import Any
 from garrison.errors import SharedMemoryFull
 from garrison.memory import _named
 from garrison.memory._room import check_room

@@ -5,10 +5,11 @@ Each is loaded when it is first used: workers have no use for the pool's own sid
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
 
 from garrison import _standard as _library
 from garrison._lazy import lazily
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
@@ -62,7 +63,7 @@ _HOMES = {
     "_threads": ("ThreadPool",),
 }
 _load, _own_names = lazily(__name__, globals(), _HOMES)
-_load_standard, _standard_names = _library.mirror(__name__, globals())
+_load_standard, _standard_names = _library.mirror(__name__, globals(), complete=True)
 del TYPE_CHECKING
 
 
@@ -71,6 +72,9 @@ def __getattr__(name: str) -> Any:
     try:
         return _load(name)
     except AttributeError:
+        # An import statement asks for a module here first: no reason to load the standard pool.
+        if os.path.exists(os.path.join(__path__[0], f"{name}.py")):  # noqa: PTH110, PTH118 - quick
+            raise
         return _load_standard(name)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _wire
 
 if TYPE_CHECKING:

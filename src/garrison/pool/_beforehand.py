@@ -9,7 +9,15 @@ import sys
 
 __all__ = ["modules"]
 
-_ALWAYS = ("cloudpickle", "fcntl", "garrison.pool._by_value", "linecache", "resource", "traceback")
+_ALWAYS = (
+    "cloudpickle",
+    "fcntl",
+    "garrison.pool._standard",
+    "linecache",
+    "multiprocessing.connection",
+    "resource",
+    "traceback",
+)
 _OF_SYNC = ("garrison.sync._graph", "garrison.sync._items", "queue")
 """Loaded by their names when something is waited for, or does not fit."""
 _TRAVELLING = ("garrison.memory", "garrison.sync", "garrison.store", "garrison.manager")

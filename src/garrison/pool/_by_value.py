@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import types
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from garrison import _pickling
 from garrison._pickling import ByValue
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ArgumentUnpicklable
 from garrison.pool._definitions import reference_of
 from garrison.pool._globals import Bundle, Globals, source_of

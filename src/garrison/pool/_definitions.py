@@ -16,15 +16,14 @@ import functools
 import itertools
 import os
 import pickle
-import re
 import types
 import weakref
 from _blake2 import blake2b  # hashlib would load OpenSSL
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
 
 from garrison._core import Spot
 from garrison._pickling import Kept
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import _handles
 
 if TYPE_CHECKING:
@@ -155,16 +154,23 @@ def reference_of(obj: Any) -> Any:
 _CODE = (types.FunctionType, type)
 _OWN = frozenset({"_abc_impl", "_field_defaults"})
 """Names that the interpreter and the standard library give."""
-_STEADY = (
-    *(types.FunctionType, type),
-    *(int, float, complex, bool, type(None), str, bytes, re.Pattern, enum.Enum, type(...)),
-    types.BuiltinFunctionType,
-    types.GetSetDescriptorType,
-    types.MemberDescriptorType,
-    types.MethodDescriptorType,
-    types.ModuleType,
-    types.WrapperDescriptorType,
-)
+
+
+@functools.cache
+def _steady_types() -> tuple[type, ...]:
+    """Types whose objects do not change. Late: a worker has no other use for `re`."""
+    import re
+
+    return (
+        *(types.FunctionType, type),
+        *(int, float, complex, bool, type(None), str, bytes, re.Pattern, enum.Enum, type(...)),
+        types.BuiltinFunctionType,
+        types.GetSetDescriptorType,
+        types.MemberDescriptorType,
+        types.MethodDescriptorType,
+        types.ModuleType,
+        types.WrapperDescriptorType,
+    )
 
 
 _STANDARD = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - a prefix
@@ -227,7 +233,7 @@ def _parts(obj: Any) -> Iterator[Any]:
 
 def _steady(value: Any) -> Iterator[Any]:
     """Yield what must be looked at of a value; raise if that does not tell whether it changes."""
-    if isinstance(value, _STEADY):
+    if isinstance(value, _steady_types()):
         yield value
     elif isinstance(value, (staticmethod, classmethod)):
         yield from _steady(value.__func__)

@@ -17,9 +17,9 @@ import sys
 import time
 from functools import partial
 from multiprocessing.process import BaseProcess, current_process
-from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolTerminated, SharedMemoryFull, TaskTimeout, WorkerDied
 from garrison.memory import _room
 from garrison.pool import _beforehand, _functions, _portrait, _wire, _worker
@@ -95,9 +95,9 @@ class Engine:
             recruit = Recruit(method, process, self.registry.dumps_at_start, preparation_data)
             crew = Crew(processes, recruit, _worker.work, (), name, served=_preload(method))
         if start[0] is not None:
-            crew = crew._replace(preload=_beforehand.modules())
+            crew = crew.but(preload=_beforehand.modules())
         me: Any = current_process()
-        crew = crew._replace(identity=me._identity, counter=shared_counter())
+        crew = crew.but(identity=me._identity, counter=shared_counter())
         self.supervision = Supervision(self.table, crew, fork=fork)
         kind: Any = context.Process  # type: ignore[attr-defined]
         self.roster = Roster(self.supervision, kind if isinstance(kind, type) else BaseProcess)

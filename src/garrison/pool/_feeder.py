@@ -19,8 +19,8 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _wire
 from garrison.pool._batches import Batch
 from garrison.supervisor._handle import SLICE

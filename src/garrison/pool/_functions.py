@@ -12,10 +12,10 @@ import sys
 import types
 import weakref
 from _blake2 import blake2b  # hashlib would load OpenSSL
-from typing import TYPE_CHECKING, Any
 
 from garrison import _pickling
 from garrison._pickling import found_by_name
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool._definitions import Definitions
 from garrison.pool._globals import Shipped, Spaces
 from garrison.pool._namespaces import NONE

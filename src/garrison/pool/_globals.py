@@ -6,7 +6,6 @@ what its tasks have changed. A function among them brings its own globals, and s
 
 from __future__ import annotations
 
-import linecache
 import os
 import sys
 import threading
@@ -14,8 +13,8 @@ import types
 import weakref
 from _blake2 import blake2b  # hashlib would load OpenSSL
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool._namespaces import MODULE, NONE, OWN, names_of
 
 if TYPE_CHECKING:
@@ -154,4 +153,7 @@ def source_of(function: types.FunctionType) -> tuple[str, list[str] | None]:
     filename = function.__code__.co_filename
     if os.path.exists(filename):  # noqa: PTH110 - most often
         return filename, None
+    # Late, as its module loads `re`.
+    import linecache
+
     return filename, linecache.getlines(filename, function.__globals__) or None

@@ -10,8 +10,8 @@ import operator
 import os
 import sys
 import threading
-from typing import TYPE_CHECKING
 
+from garrison._typing import TYPE_CHECKING
 from garrison.errors import GarrisonError
 from garrison.pool._results import Announced, MapResult
 from garrison.supervisor._handle import SLICE

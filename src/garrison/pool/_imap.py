@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _wire
 from garrison.pool._standard import StandardIterator, StandardUnorderedIterator, hide
 from garrison.pool._stream import Stream, UnorderedStream

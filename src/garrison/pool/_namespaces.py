@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import builtins
 import importlib
-import linecache
 import pickle
 import sys
 import types
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+
+from garrison._typing import Any
 
 __all__ = [
     "Entry",
@@ -180,7 +180,12 @@ def set_source(function: types.FunctionType, filename: str, lines: list[str] | N
     global made  # noqa: PLW0603 - a counter
     made += 1
     function.__code__ = _with_filename(function.__code__, filename)
-    if lines is not None and filename not in linecache.cache:
+    if lines is None:
+        return
+    # Late, as its module loads `re`.
+    import linecache
+
+    if filename not in linecache.cache:
         # Without a time of change nobody looks for the file.
         linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
 

@@ -15,9 +15,10 @@ from functools import partial
 from inspect import isgenerator
 from itertools import repeat
 from multiprocessing import util
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 from garrison import _os, _standard
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolClosed, PoolTerminated, SharedMemoryFull
 from garrison.options import Options, whole
 from garrison.pool import _chunks, _wire

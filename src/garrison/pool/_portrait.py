@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+
+from garrison._typing import Any
 
 __all__ = ["load"]
 

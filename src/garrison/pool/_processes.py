@@ -7,8 +7,8 @@ the standard library's from beginning to end.
 from __future__ import annotations
 
 from multiprocessing import forkserver, popen_forkserver, popen_spawn_posix, util
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _functions
 from garrison.supervisor._importing import check_not_importing
 from garrison.supervisor._main_module import imported_main, preparation_data

@@ -7,8 +7,8 @@ import multiprocessing
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
 from garrison.pool._standard import StandardMapResult, StandardResult, hide
 

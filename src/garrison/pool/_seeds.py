@@ -15,7 +15,8 @@ import pickle
 import random
 import sys
 from _blake2 import blake2b  # hashlib would load OpenSSL
-from typing import Any
+
+from garrison._typing import Any
 
 __all__ = ["Seeds", "seed_late_numpy", "seed_worker", "settle"]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from garrison import _standard
+from garrison._typing import Any
 
 _pool: Any = _standard.load("pool")
 

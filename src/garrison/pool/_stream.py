@@ -21,8 +21,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _batches
 from garrison.pool._batches import Batch, Whole
 from garrison.pool._feeder import Feeder

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
 
 from garrison import _os, _standard
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken, PoolTerminated
 from garrison.options import Options, whole
 from garrison.pool import _wire

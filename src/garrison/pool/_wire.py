@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import pickle
 import sys
-import traceback
-from typing import TYPE_CHECKING, Any
 
 from garrison import _core
 from garrison._pickling import STANDARD, dumps_apart
 from garrison._pickling import dumps as dumps_alone
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ResultUnpicklable, SharedMemoryFull
 from garrison.memory import _handles
 from garrison.memory._room import CHECKED, check_room
 from garrison.pool import _by_value
-from garrison.pool._standard import MaybeEncodingError, RemoteTraceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -99,6 +97,8 @@ def encode_result(
     except SharedMemoryFull as error:
         return ERROR, encode_error(error), None
     except Exception as error:
+        from garrison.pool._standard import MaybeEncodingError
+
         return ERROR, encode_error(MaybeEncodingError(error, value)), None
 
 
@@ -173,6 +173,9 @@ def _formatted(error: BaseException) -> list[str]:
     while tb is not None and tb.tb_frame.f_globals.get("__name__", "").startswith("garrison.pool"):
         tb = tb.tb_next
     try:
+        # Late, as pools are there sooner without it.
+        import traceback
+
         return traceback.format_exception(type(error), error, tb)
     except Exception:
         return [f"{type(error).__qualname__} (its traceback could not be formatted)\n"]
@@ -246,6 +249,9 @@ def _with_remote_traceback(error: BaseException, remote: str) -> BaseException:
         last = last.__cause__
         seen.add(id(last))
     if last.__cause__ is None:
+        # Late: a worker has no use for the standard library's pool.
+        from garrison.pool._standard import RemoteTraceback
+
         last.__cause__ = RemoteTraceback(f'\n"""\n{remote}"""')
     return error
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
-import traceback
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _definitions, _functions, _namespaces, _seeds, _wire
 from garrison.supervisor._identity import allow_children
 from garrison.supervisor._last_words import record_crashes
@@ -69,6 +68,8 @@ def _initialize(start: Start, last_words: _core.Descriptor) -> None:
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
+        import traceback
+
         text = "the initializer failed\n" + "".join(traceback.format_exception(error))
         if last_words.is_ours:
             os.write(last_words.fileno(), text.encode(errors="replace"))

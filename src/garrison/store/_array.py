@@ -6,9 +6,9 @@ import math
 import operator
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from garrison._standard import managers
+from garrison._typing import Any
 from garrison.store import _contract
 from garrison.store._contract import END
 from garrison.store._face import Face, Shown

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from typing import Any
 
 from garrison import _pickling
+from garrison._typing import Any
 from garrison.errors import ItemUnpicklable, ValueUnreadable
 from garrison.memory import _handles
 from garrison.store._keys import canonical_key

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
+
+from garrison._typing import Any
 
 __all__ = ["NAMES", "Block", "Hooks", "Optimistic", "Scan", "Store"]
 

@@ -14,9 +14,9 @@ import resource
 import shutil
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from garrison._core import StoreCorrupt
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable

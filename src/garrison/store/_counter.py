@@ -6,8 +6,8 @@ import collections
 import contextlib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, NoReturn
 
+from garrison._typing import Any, ClassVar, NoReturn
 from garrison.store import _contract
 from garrison.store._dict import Dict
 from garrison.store._face import Shown

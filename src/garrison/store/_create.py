@@ -5,9 +5,9 @@ from __future__ import annotations
 import collections
 from array import array
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from garrison._core import WrongKind
+from garrison._typing import Any
 from garrison.store import _contract
 from garrison.store._array import Array
 from garrison.store._contract import NAMES, Store

@@ -5,8 +5,8 @@ from __future__ import annotations
 import operator
 from collections import deque
 from collections.abc import Callable, Iterable, MutableSequence
-from typing import Any, ClassVar
 
+from garrison._typing import Any, ClassVar
 from garrison.store import _contract
 from garrison.store._contract import END
 from garrison.store._face import Shown

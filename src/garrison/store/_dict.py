@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, cast
+from typing import cast
 
 from garrison._standard import managers
+from garrison._typing import Any
 from garrison.store import _contract
 from garrison.store._contract import Optimistic, Scan, Store
 from garrison.store._face import MISSING, Face, Shown

@@ -5,11 +5,11 @@ from __future__ import annotations
 import operator
 import threading
 import types
-from typing import Any, ClassVar
 
 from garrison import _standard
 from garrison._pickling import register
 from garrison._standard import managers
+from garrison._typing import Any, ClassVar
 from garrison.store._contract import NAMES, Store
 from garrison.store._plainly import is_cloudpickle, plainly, reduced
 

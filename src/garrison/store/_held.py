@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
+
+from garrison._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,11 +15,11 @@ import weakref
 from collections import Counter, deque
 from multiprocessing import util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from garrison import _os
 from garrison._byte_locks import ByteLocks
 from garrison._core import ContainerGone, Store, StoreBusy, encode_key
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.store import _copies
 from garrison.store._codec import Codec
 from garrison.store._create import FACES, make

@@ -7,8 +7,8 @@ and no `dict` or `list`. Encoders ask `JSONEncoder.default` about whatever they 
 from __future__ import annotations
 
 import json
-from typing import Any
 
+from garrison._typing import Any
 from garrison.store._face import Face
 
 _default: Any = json.JSONEncoder.default

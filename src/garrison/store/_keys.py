@@ -21,8 +21,8 @@ import pickle
 import struct
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, ClassVar
 
+from garrison._typing import Any, ClassVar
 from garrison.store._face import Face
 
 __all__ = ["canonical_key"]

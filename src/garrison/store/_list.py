@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, MutableSequence
-from typing import Any, NoReturn, cast
+from typing import cast
 
 from garrison._standard import managers
+from garrison._typing import Any, NoReturn
 from garrison.store import _contract
 from garrison.store._contract import END, Optimistic, Store
 from garrison.store._face import Face, Shown

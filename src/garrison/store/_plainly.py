@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from typing import Any
 
 from garrison._standard import managers
+from garrison._typing import Any
 
 __all__ = ["is_cloudpickle", "plainly", "reduced"]
 

@@ -14,8 +14,9 @@ import queue
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from garrison._typing import Any
 from garrison.errors import ClaimLost, DeadlockError, ManagerLost
 from garrison.store import _contract
 from garrison.store._face import Face, Shown

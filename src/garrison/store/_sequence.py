@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
+from garrison._typing import Any
 from garrison.store._contract import END
 from garrison.store._face import Face
 

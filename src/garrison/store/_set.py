@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableSet
 from collections.abc import Set as AbstractSet
-from typing import Any, ClassVar
 
 from garrison._standard import managers
+from garrison._typing import Any, ClassVar
 from garrison.store import _contract
 from garrison.store._face import Face, Shown
 from garrison.store._transaction import transaction

@@ -19,11 +19,11 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from garrison import _os
 from garrison._byte_locks import ByteLocks
 from garrison._core import Descriptor, StoreBusy
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryGone
 from garrison.memory import Spot
 from garrison.memory._handles import _address, _visit

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from garrison._standard import managers
+from garrison._typing import Any
 from garrison.store import _contract
 from garrison.store._face import Face, Shown
 from garrison.store._list import update_at

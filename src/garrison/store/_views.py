@@ -7,7 +7,8 @@ those of a dict have, are there as well.
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
-from typing import Any, ClassVar
+
+from garrison._typing import Any, ClassVar
 
 __all__ = ["Items", "Keys"]
 

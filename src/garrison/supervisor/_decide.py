@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import signal
-from typing import Any, NamedTuple
 
-__all__ = ["Exit", "Fate", "Starts", "fate", "own_frames"]
+from garrison._typing import Any
+
+__all__ = ["Exit", "Starts", "fate", "own_frames"]
 
 
 MOST_REFUSALS = 30
 """Attempts to start a worker that may fail for want of a process while there is no other worker."""
 
 
-class Exit(NamedTuple):
+class Exit:
     """How a process ended."""
 
-    pid: int
-    exitcode: int | None
-    out_of_memory: bool = False
-    late: bool = False
-    stack: str = ""
-    note: str = ""
+    def __init__(
+        self,
+        pid: int,
+        exitcode: int | None,
+        out_of_memory: bool = False,
+        late: bool = False,
+        stack: str = "",
+        note: str = "",
+    ) -> None:
+        self.pid, self.exitcode, self.out_of_memory = pid, exitcode, out_of_memory
+        self.late, self.stack, self.note = late, stack, note
 
     @property
     def signal(self) -> int | None:
@@ -42,26 +48,13 @@ class Exit(NamedTuple):
     @property
     def facts(self) -> dict[str, Any]:
         """What `WorkerDied` and `TaskTimeout` tell."""
-        return {
-            "pid": self.pid,
-            "exitcode": self.exitcode,
-            "signal": self.signal,
-            "out_of_memory": self.out_of_memory,
-            "late": self.late,
-            "stack": self.stack,
-            "note": self.note,
-        }
+        return {**vars(self), "signal": self.signal}
 
 
-class Fate(NamedTuple):
-    """What becomes of a task whose worker died: another attempt, or a loss."""
-
-    again: bool
-    attempts: int
-
-
-def fate(task: dict[str, int], why: Exit) -> Fate:
+def fate(task: dict[str, int], why: Exit) -> tuple[bool, int]:
     """Charge a death to the item that was being worked on.
+
+    Returns whether there is another attempt, and how many there were on this item.
 
     Each item of a chunk has its own `retries`; the chunk as a whole has their sum, so that two
     items which kill in turn come to an end. A task that is late was not unlucky: no retry.
@@ -70,7 +63,7 @@ def fate(task: dict[str, int], why: Exit) -> Fate:
     attempts = task["attempts"] + 1 if same_item else 1
     within = attempts <= task["retries"]
     within_sum = task["fatalities"] < task["retries"] * max(1, task["items"])
-    return Fate(again=within and within_sum and not why.late, attempts=attempts)
+    return within and within_sum and not why.late, attempts
 
 
 def own_frames(stack: str, worker_file: str) -> str:

@@ -6,10 +6,10 @@ import contextlib
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
 
 from garrison import _core, _os
 from garrison._processes import NONE, SLICE, Watch, wait_gone
+from garrison._typing import TYPE_CHECKING
 from garrison.supervisor._kernel import waitpid
 
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ import struct
 import sys
 import threading
 from multiprocessing import context, popen_forkserver, resource_tracker, spawn, util
-from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
 from garrison._descriptors import Channel, channels
 from garrison._processes import NONE, SLICE, Watch, wait_gone
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken
 from garrison.supervisor import _identity, _kernel
 from garrison.supervisor._recruit import Forked, preload

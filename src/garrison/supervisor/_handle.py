@@ -9,10 +9,10 @@ import pickle
 import signal
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _descriptors, _os
 from garrison._processes import Watch, wait_gone
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken
 from garrison.memory import Inherited
 from garrison.supervisor import _ending, _identity, _kernel, _recruit, _spawn, _supervisor
@@ -110,7 +110,7 @@ class Supervision:
             raise
 
     def _describe(self, ours: Channel, theirs: Channel) -> Any:
-        self.crew = self.crew._replace(mask=tuple(_kernel.blocked()))
+        self.crew = self.crew.but(mask=tuple(_kernel.blocked()))
         table_fd = self.table.fd
         if self.fork:
             _core.family()  # so that the workers share locks which are made later
@@ -120,7 +120,7 @@ class Supervision:
             shape = (self.table.slots, self.table.region_len)
             family, family_fd = _core.family()
             inherited = Inherited(table_fd), family, Inherited(family_fd)
-            crew = self.crew._replace(served=None)
+            crew = self.crew.but(served=None)
             args = (shape, theirs, None, inherited, os.getpid(), crew)
             make = self._fresh()
         with _identity.uncounted():
@@ -207,7 +207,7 @@ class Supervision:
         """Start a successor; it finds in the table what the dead one's workers held."""
         self._bury_crew()
         started = self.table.slot(self.table.slots - 1)["who"]
-        self.crew = self.crew._replace(numbers=max(self.crew.numbers, started) + 1)
+        self.crew = self.crew.but(numbers=max(self.crew.numbers, started) + 1)
         self._close()
         try:
             self.start(SUCCESSOR_ATTEMPTS)

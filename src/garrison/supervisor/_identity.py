@@ -13,9 +13,9 @@ import itertools
 import os
 import threading
 from multiprocessing import process as mp_process
-from typing import TYPE_CHECKING, Any
 
 from garrison import _core
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

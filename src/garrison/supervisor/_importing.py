@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 from multiprocessing import process, spawn
-from typing import TYPE_CHECKING, Any
+
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType

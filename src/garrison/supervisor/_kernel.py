@@ -11,7 +11,8 @@ import contextlib
 import os
 import posix
 import sys
-from typing import TYPE_CHECKING, Any
+
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -14,7 +14,8 @@ import sys
 import types
 import weakref
 from multiprocessing import process, spawn
-from typing import TYPE_CHECKING, Any
+
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from garrison.supervisor._main_source import Source

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import tokenize
-from typing import TYPE_CHECKING
+
+from garrison._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,10 +13,10 @@ import threading
 import time
 import weakref
 from multiprocessing import process as mp_process
-from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _os
 from garrison._processes import wait_gone
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.supervisor._identity import name_of
 
 if TYPE_CHECKING:

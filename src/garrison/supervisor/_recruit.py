@@ -19,10 +19,9 @@ import io
 import os
 import pickle
 import sys
-import traceback
 from multiprocessing import popen_fork, process, spawn, util
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.supervisor import _kernel
 
 if TYPE_CHECKING:
@@ -101,6 +100,8 @@ class Carried:
                 # Else one that comes on the way to the work would be shown.
                 _kernel.hold_interrupt()
         except BaseException as error:
+            import traceback
+
             text = "a worker cannot start\n" + "".join(traceback.format_exception(error))
             os.write(log, text.encode(errors="replace"))
             raise

@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import traceback
 from multiprocessing import (
     context,
     popen_spawn_posix,
@@ -23,8 +22,8 @@ from multiprocessing import (
     spawn,
     util,
 )
-from typing import TYPE_CHECKING, Any
 
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.supervisor import _kernel
 from garrison.supervisor._recruit import Forked, run_to_the_end
 
@@ -55,7 +54,7 @@ def _run(own: BaseProcess) -> int:
     except Forked:
         raise
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
         return 1
     return 0

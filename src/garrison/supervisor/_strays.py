@@ -14,10 +14,10 @@ import contextlib
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
 
 from garrison import _os
 from garrison._processes import wait_gone
+from garrison._typing import TYPE_CHECKING
 from garrison.supervisor._kernel import waitpid
 
 if TYPE_CHECKING:

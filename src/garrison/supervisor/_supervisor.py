@@ -23,16 +23,16 @@ import gc
 import os
 import pickle
 import signal
+import sys
 import time
-import traceback
 from functools import partial
 from multiprocessing import process as mp_process
 from multiprocessing import util
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from garrison import _core, _os
 from garrison._lending import Desk
 from garrison._processes import NONE, SLICE, Watch
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.supervisor import _identity, _kernel, _last_words
 from garrison.supervisor._decide import Exit, Starts, fate, own_frames
 from garrison.supervisor._ending import end_workers
@@ -60,17 +60,26 @@ START_AGAIN = 0.1
 """Seconds until the next attempt to start a worker for which there was no process."""
 
 
-class Crew(NamedTuple):
-    """What the supervisor must know of the workers it starts."""
+class Crew:
+    """What the supervisor must know of the workers it starts.
 
-    size: int
-    workers: Callable[..., Any] | Recruit | Carried
-    """Makes a process object, called in the supervisor like `multiprocessing.Process`; where that
-    is a fresh interpreter, the process object that workers unpickle."""
-    work: Callable[..., None]
-    """Runs in a worker: ``work(table, slot, who, number, last_words, *args)``."""
-    args: tuple[Any, ...]
-    name: str = "PoolWorker"
+    Parameters
+    ----------
+    size : int
+        How many there are.
+    workers : callable, Recruit or Carried
+        Makes a process object, called in the supervisor like `multiprocessing.Process`; where that
+        is a fresh interpreter, the process object that workers unpickle.
+    work : callable
+        Runs in a worker: ``work(table, slot, who, number, last_words, *args)``.
+    args : tuple
+        The rest of its arguments.
+    name : str, optional
+        What the workers' names begin with.
+    served : tuple, optional
+        Under forkserver, what the fork server imports in advance.
+    """
+
     identity: tuple[int, ...] = ()
     """That of the process which has the pool; a worker's has one number more."""
     counter: tuple[_core.Id, int] | None = None
@@ -78,10 +87,27 @@ class Crew(NamedTuple):
     mask: tuple[int, ...] = ()
     """Signals that the program has blocked."""
     preload: tuple[str, ...] = ()
-    served: Preload | None = None
-    """Under forkserver, what the fork server imports in advance."""
+    """What is imported before the first worker is started."""
     numbers: int = 0
     """Workers that were started by a predecessor: seeds go on from there."""
+
+    def __init__(
+        self,
+        size: int,
+        workers: Callable[..., Any] | Recruit | Carried,
+        work: Callable[..., None],
+        args: tuple[Any, ...],
+        name: str = "PoolWorker",
+        served: Preload | None = None,
+    ) -> None:
+        self.size, self.workers, self.work, self.args = size, workers, work, args
+        self.name, self.served = name, served
+
+    def but(self, **changes: Any) -> Crew:
+        """Return a copy with other attributes."""
+        made = Crew.__new__(Crew)
+        vars(made).update(vars(self), **changes)
+        return made
 
 
 class _Post:
@@ -271,7 +297,7 @@ class Supervisor:
             # copy every page that it shares with this process.
             _place = (self.table, post.slot, post.who, self.started, post.last_words)
         except BaseException:
-            traceback.print_exc()
+            sys.excepthook(*sys.exc_info())
             os._exit(1)
         run = partial(carried.run, name, identity, self.crew.mask, post.last_words)
         raise Forked(carried.method, run)
@@ -460,9 +486,9 @@ class Supervisor:
 
     def _answer(self, cell: int, why: Exit) -> None:
         task = self.words.task(cell)
-        verdict = fate(task, why)
-        if verdict.again:
-            self.words.requeue(cell, verdict.attempts)
+        again, attempts = fate(task, why)
+        if again:
+            self.words.requeue(cell, attempts)
         else:
             facts = {**why.facts, "timeout": task["timeout"] / 1e9}
             self.words.lose(cell, pickle.dumps(facts))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from garrison._lazy import lazily
+from garrison._typing import TYPE_CHECKING
 from garrison.sync._barrier import Barrier, BrokenBarrierError
 from garrison.sync._condition import Condition
 from garrison.sync._event import Event

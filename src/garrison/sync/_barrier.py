@@ -5,10 +5,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from threading import BrokenBarrierError
-from typing import Any
 
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
+from garrison._typing import Any
 from garrison.memory import Spot
 
 __all__ = ["Barrier", "BrokenBarrierError"]

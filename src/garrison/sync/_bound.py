@@ -7,7 +7,7 @@ that overrides one is not shadowed by its instances.
 
 from __future__ import annotations
 
-from typing import Any
+from garrison._typing import Any
 
 __all__ = ["bind"]
 

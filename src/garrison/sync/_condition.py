@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
 from garrison.sync._bound import bind
 from garrison.sync._locks import Lock, Mutex, RLock

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import multiprocessing
 from multiprocessing import reduction
-from typing import TYPE_CHECKING, Any
+
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from garrison.sync._queues import Ring

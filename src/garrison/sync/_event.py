@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
 from garrison.sync._bound import bind
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from collections.abc import Iterable
-from typing import Any, NoReturn
 
 from garrison import _core
+from garrison._typing import Any, NoReturn
 from garrison.errors import DeadlockError
 
 __all__ = ["Holder", "Waiter", "holders", "waiters"]

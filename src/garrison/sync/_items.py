@@ -10,10 +10,10 @@ import atexit
 import os
 import threading
 from multiprocessing import util
-from typing import Any, NoReturn
 
 from garrison import _core
 from garrison._pickling import STANDARD, UNPICKLABLE, dumps_apart
+from garrison._typing import Any, NoReturn
 from garrison.errors import ItemsUnreadable, ItemUnpicklable
 from garrison.memory import _handles, _room
 

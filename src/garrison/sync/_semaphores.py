@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import operator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
 from garrison.sync._bound import bind
 from garrison.sync._graph import remember

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from typing import Any
 
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
+from garrison._typing import Any
 from garrison.memory import Spot, _raw
 from garrison.memory._room import allocate
 from garrison.sync._locks import SIZE as LOCK_SIZE

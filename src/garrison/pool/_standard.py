@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from garrison import _standard
 from garrison._typing import Any
+from garrison.errors import ResultUnpicklable
 
 _pool: Any = _standard.load("pool")
 
@@ -24,6 +25,16 @@ StandardResult: Any = _pool.ApplyResult
 StandardMapResult: Any = _pool.MapResult
 StandardIterator: Any = _pool.IMapIterator
 StandardUnorderedIterator: Any = _pool.IMapUnorderedIterator
+
+
+class ExceptionUnpicklable(ResultUnpicklable, MaybeEncodingError):  # type: ignore[misc, valid-type]
+    """A task's exception could not be pickled: an error of the standard library's kind too."""
+
+    def __init__(self, message: str, type_name: str, remote: str, exc: str, value: str) -> None:
+        Exception.__init__(self, message, type_name, remote, exc, value)
+        self.type_name, self.remote_traceback = type_name, remote
+        self.exc, self.value = exc, value
+
 
 KEPT = ("Process", "_wrap_exception", "_get_tasks", "_get_worker_sentinels", "_join_exited_workers")
 """Attributes of the standard pool that do nothing to an instance."""

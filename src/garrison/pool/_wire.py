@@ -132,15 +132,6 @@ def _value_or_raise(data: bytes) -> Any:
 # --- Exceptions -------------------------------------------------------------------------------
 
 
-class ExceptionUnpicklable(ResultUnpicklable, MaybeEncodingError):  # type: ignore[misc, valid-type]
-    """A task's exception could not be pickled: an error of the standard library's kind too."""
-
-    def __init__(self, message: str, type_name: str, remote: str, exc: str, value: str) -> None:
-        Exception.__init__(self, message, type_name, remote, exc, value)
-        self.type_name, self.remote_traceback = type_name, remote
-        self.exc, self.value = exc, value
-
-
 def encode_error(error: BaseException) -> bytes:
     """Write an exception: what always decodes, then the exception with all that it is linked to."""
     kind = type(error)
@@ -217,6 +208,9 @@ def decode_error(data: Any) -> BaseException:
     if pickles is None:
         why, exc, value = links
         msg = f"the task raised {type_name}: {text}; the exception cannot be pickled ({why})"
+        # Late: a worker has no use for the standard library's pool.
+        from garrison.pool._standard import ExceptionUnpicklable
+
         return ExceptionUnpicklable(msg, type_name, remote, exc, value)
     try:
         chain = [loads(pickles[0]), *map(_loads_linked, pickles[1:])]
@@ -249,8 +243,7 @@ def _with_remote_traceback(error: BaseException, remote: str) -> BaseException:
         last = last.__cause__
         seen.add(id(last))
     if last.__cause__ is None:
-        # Late: a worker has no use for the standard library's pool.
-        from garrison.pool._standard import RemoteTraceback
+        from garrison.pool._standard import RemoteTraceback  # late, as above
 
         last.__cause__ = RemoteTraceback(f'\n"""\n{remote}"""')
     return error

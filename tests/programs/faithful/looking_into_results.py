@@ -29,6 +29,8 @@ def watch(results, items):
     while seen[-1] < items:
         time.sleep(0.01)
         seen.append(results._index)
+    while results._length is None:  # the end of the inputs may be noticed last
+        time.sleep(0.01)
     return seen == sorted(seen)
 
 

@@ -27,15 +27,21 @@ from garrison import _core
 from garrison._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["Desk", "address", "borrow", "fetch"]
+__all__ = ["Desk", "address", "borrow", "fetch", "send_fds"]
 
 _REQUEST = struct.Struct("ii")
 _NUMBER = struct.Struct("i")
 _CREDENTIALS = struct.Struct("iii")
 PATIENCE = 10.0
 """Seconds that the other side has for an answer."""
+
+
+def send_fds(own: socket.socket, data: bytes, fds: Sequence[int]) -> None:
+    """As `socket.send_fds`, which forgets its flags: a program may be one that ends by SIGPIPE."""
+    rights = struct.pack(f"{len(fds)}i", *fds)
+    own.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_NOSIGNAL)
 
 
 def _is_memory(fd: int) -> bool:
@@ -93,7 +99,7 @@ def _answer(reply: socket.socket, pid: int, number: int, is_known: Callable[[int
         reply.send(b"-", socket.MSG_NOSIGNAL)
         return
     try:
-        socket.send_fds(reply, [b"+"], [found], socket.MSG_NOSIGNAL)
+        send_fds(reply, b"+", [found])
     finally:
         os.close(found)
 
@@ -129,7 +135,7 @@ def borrow(pid: int, number: int) -> int:
     with mine:
         with theirs, socket.socket(fileno=os.dup(_desk.fileno())) as desk:
             request, given = _REQUEST.pack(pid, number), theirs.fileno()
-            socket.send_fds(desk, [request], [given], socket.MSG_NOSIGNAL)
+            send_fds(desk, request, [given])
         mine.settimeout(PATIENCE)
         _, fds, _, _ = socket.recv_fds(mine, 1, 1)
     if not fds:
@@ -187,7 +193,7 @@ def _give(accepted: socket.socket) -> None:
     _agree(accepted, mine=_GIVES, theirs=_TAKES)
     (number,) = _NUMBER.unpack(_read(accepted, _NUMBER.size))
     if _is_memory(number):
-        socket.send_fds(accepted, [b"+"], [number], socket.MSG_NOSIGNAL)
+        send_fds(accepted, b"+", [number])
 
 
 def fetch(place: str, number: int) -> int:

@@ -63,6 +63,24 @@ def test_killed_server_is_replaced_and_its_pools_go_on() -> None:
             assert server_of(second) != server
 
 
+def test_program_that_ends_by_sigpipe_outlives_its_server(tmp_path: Path) -> None:
+    text = """
+        import select, signal
+        if __name__ == "__main__":
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            context = garrison.get_context("forkserver")
+            with context.Pool(1) as first:
+                supervisor = first.statistics().supervisor_pid
+                server = int(open(f"/proc/{supervisor}/stat").read().rpartition(")")[2].split()[1])
+                gone = os.pidfd_open(server)
+                os.kill(server, signal.SIGKILL)
+                select.select([gone], [], [])
+                with context.Pool(1) as second:
+                    print(first.apply(abs, (-1,)), second.apply(abs, (-2,)))
+    """
+    assert run(tmp_path, text) == "1 2\n"
+
+
 def test_killed_supervisor_has_a_successor() -> None:
     with pool_of_one() as pool:
         supervisor = pool.statistics().supervisor_pid

@@ -26,6 +26,7 @@ from multiprocessing import context, popen_forkserver, resource_tracker, spawn, 
 
 from garrison import _core, _os
 from garrison._descriptors import Channel, channels
+from garrison._lending import send_fds
 from garrison._processes import NONE, SLICE, Watch, wait_gone
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken
@@ -170,9 +171,9 @@ def _receive(channel: int) -> list[int] | None:
 
 def _send(channel: int, fds: list[int]) -> None:
     with socket.socket(fileno=os.dup(channel)) as own:
-        socket.send_fds(own, [_COUNT.pack(len(fds))], fds[:_AT_ONCE])
+        send_fds(own, _COUNT.pack(len(fds)), fds[:_AT_ONCE])
         for start in range(_AT_ONCE, len(fds), _AT_ONCE):
-            socket.send_fds(own, [b"+"], fds[start : start + _AT_ONCE])
+            send_fds(own, b"+", fds[start : start + _AT_ONCE])
 
 
 # --- The program's side ---------------------------------------------------------------------------

@@ -439,6 +439,7 @@ def silent_connections(subject: Subject, case: str) -> None:
     "the server of a SharedMemoryManager is killed: its blocks",
     source="manager",
     cases=["here", "afterwards"],
+    alone=True,
 )
 def shared_memory_server_killed(subject: Subject, case: str) -> None:
     managers = importlib.import_module(f"{subject.name}.managers")

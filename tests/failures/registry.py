@@ -55,7 +55,8 @@ class Row:
     only_garrison
         Why the scenario cannot be put to the standard library, or an empty string.
     alone
-        One start method at a time: what is promised within a second is not to wait for others.
+        One start method at a time: what is promised within a second is not to wait for others, and
+        what lies in /dev/shm for a while, mapped by nobody, is not to be taken for another's.
     """
 
     name: str

@@ -25,7 +25,12 @@ if ! command -v debootstrap >/dev/null; then
 fi
 if [ ! -f "$tree/complete" ]; then
     rm -rf "$tree"
-    debootstrap --variant=minbase --include="$packages" sid "$tree" >"$tree.log" 2>&1 ||
+    mkdir -p "$tree"
+    # At a place of its own: debootstrap takes no path with a space.
+    unshare --mount sh -c '
+        mount --bind "$1" /mnt
+        exec debootstrap --variant=minbase --include="$2" sid /mnt
+    ' sh "$tree" "$packages" >"$tree.log" 2>&1 ||
         give_up "debootstrap failed (see $tree.log)"
     touch "$tree/complete"
 fi

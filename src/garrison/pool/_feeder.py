@@ -179,7 +179,9 @@ class Feeder:
         if self.background:
             self._tell_reader()
             return
-        while not self._slow and self.may_feed_here():
+        # No further: each look at the room costs as much as there are batches, and only results
+        # that are taken tell how many items should share a cell.
+        while not self._slow and len(self.batches) < self._ahead and self.may_feed_here():
             self.feed()
 
     # --- Reading --------------------------------------------------------------------------

@@ -134,7 +134,7 @@ impl PyCondition {
         let notified = self.wait_in(py, row, taken, &patience);
         crash::reach("condition.left");
         // Whatever has ended the wait: who leaves it has the lock again.
-        let mut interrupted = PyLock::take(lock, || Ok(Patience::endless())).err();
+        let mut interrupted = PyLock::take(lock, &Patience::endless()).err();
         if interrupted.is_some() {
             while let Err(error) = held.wait(py, row.me, &Patience::endless(), true) {
                 interrupted = Some(error);

@@ -300,10 +300,7 @@ impl PyLock {
 
     /// Take it, as `acquire` does.
     #[inline]
-    pub fn take(
-        slf: &Bound<'_, Self>,
-        patience: impl FnOnce() -> PyResult<Patience>,
-    ) -> PyResult<bool> {
+    pub fn take(slf: &Bound<'_, Self>, patience: &Patience) -> PyResult<bool> {
         let this = slf.get();
         let me = this.lock.me()?;
         if this.lock.try_take(me) {
@@ -317,7 +314,7 @@ impl PyLock {
             this.lock.nest();
             return Ok(true);
         }
-        Self::take_slowly(slf, me, &patience()?, this.on_abandon != RAISE)
+        Self::take_slowly(slf, me, patience, this.on_abandon != RAISE)
     }
 
     #[cold]
@@ -384,8 +381,7 @@ impl PyLock {
         block: Truth,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let patience = Patience::of(block, timeout)?;
-        Self::take(slf, || Ok(patience))
+        Self::take(slf, &Patience::of(block, timeout)?)
     }
 
     /// Release the lock.
@@ -408,7 +404,7 @@ impl PyLock {
     }
 
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        Self::take(slf, || Ok(Patience::endless()))
+        Self::take(slf, &Patience::endless())
     }
 
     #[pyo3(signature = (_kind = None, _error = None, _traceback = None, /))]

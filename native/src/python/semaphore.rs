@@ -90,16 +90,11 @@ impl PySemaphore {
         (!self.try_take(me, judge)).then_some(seen)
     }
 
-    fn take(
-        &self,
-        py: Python<'_>,
-        patience: impl FnOnce() -> PyResult<Patience>,
-    ) -> PyResult<bool> {
+    fn take(&self, py: Python<'_>, patience: &Patience) -> PyResult<bool> {
         let me = if self.is_counted() { 0 } else { self.me()? };
         if self.try_take(me, false) {
             return Ok(true);
         }
-        let patience = patience()?;
         let mut sleeper = Sleeper::new(self.registry(), self.subject);
         let mut judge = false;
         loop {
@@ -107,7 +102,7 @@ impl PySemaphore {
                 return Ok(self.try_take(me, self.judged.may()));
             }
             let Some(seen) = self.announce(me, judge) else { return Ok(true) };
-            judge = sleeper.sleep(py, self.word(), seen, (0, 0), &patience)?;
+            judge = sleeper.sleep(py, self.word(), seen, (0, 0), patience)?;
         }
     }
 
@@ -169,8 +164,7 @@ impl PySemaphore {
         block: Truth,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let patience = Patience::of(block, timeout)?;
-        self.take(py, || Ok(patience))
+        self.take(py, &Patience::of(block, timeout)?)
     }
 
     /// Give a permit back.
@@ -179,7 +173,7 @@ impl PySemaphore {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        self.take(py, || Ok(Patience::endless()))
+        self.take(py, &Patience::endless())
     }
 
     #[pyo3(signature = (_kind = None, _error = None, _traceback = None, /))]

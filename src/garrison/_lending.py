@@ -134,8 +134,7 @@ def borrow(pid: int, number: int) -> int:
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with mine:
         with theirs, socket.socket(fileno=os.dup(_desk.fileno())) as desk:
-            request, given = _REQUEST.pack(pid, number), theirs.fileno()
-            send_fds(desk, request, [given])
+            send_fds(desk, _REQUEST.pack(pid, number), [theirs.fileno()])
         mine.settimeout(PATIENCE)
         _, fds, _, _ = socket.recv_fds(mine, 1, 1)
     if not fds:

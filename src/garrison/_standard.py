@@ -136,8 +136,10 @@ def mirror(
     submodule = name.partition(".")[2]
 
     def get(attribute: str) -> Any:
-        if not attribute.startswith("__") and hasattr(standard := load(submodule), attribute):
-            return getattr(standard, attribute)
+        if not attribute.startswith("__") and not _is_own_module(namespace, attribute):
+            standard = load(submodule)
+            if hasattr(standard, attribute):
+                return getattr(standard, attribute)
         raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
 
     def names() -> list[str]:
@@ -148,6 +150,12 @@ def mirror(
         known = namespace["__all__"]
         known += [each for each in standard_names if each not in known]
     return get, names
+
+
+def _is_own_module(package: dict[str, Any], name: str) -> bool:
+    """Whether a name is a private module of ours, for which imports ask as an attribute first."""
+    folders = package.get("__path__", ()) if name.startswith("_") else ()
+    return any(os.path.exists(f"{folder}/{name}.py") for folder in folders)  # noqa: PTH110 - quick
 
 
 class _Without:

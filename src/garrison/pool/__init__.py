@@ -5,8 +5,6 @@ Each is loaded when it is first used: workers have no use for the pool's own sid
 
 from __future__ import annotations
 
-import os
-
 from garrison import _standard as _library
 from garrison._lazy import lazily
 from garrison._typing import TYPE_CHECKING, Any
@@ -72,9 +70,6 @@ def __getattr__(name: str) -> Any:
     try:
         return _load(name)
     except AttributeError:
-        # An import statement asks for a module here first: no reason to load the standard pool.
-        if os.path.exists(os.path.join(__path__[0], f"{name}.py")):  # noqa: PTH110, PTH118 - quick
-            raise
         return _load_standard(name)
 
 

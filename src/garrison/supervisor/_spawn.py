@@ -54,7 +54,7 @@ def _run(own: BaseProcess) -> int:
     except Forked:
         raise
     except BaseException:
-        sys.excepthook(*sys.exc_info())
+        sys.__excepthook__(*sys.exc_info())
         sys.stderr.flush()
         return 1
     return 0

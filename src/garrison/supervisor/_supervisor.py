@@ -297,7 +297,7 @@ class Supervisor:
             # copy every page that it shares with this process.
             _place = (self.table, post.slot, post.who, self.started, post.last_words)
         except BaseException:
-            sys.excepthook(*sys.exc_info())
+            sys.__excepthook__(*sys.exc_info())
             os._exit(1)
         run = partial(carried.run, name, identity, self.crew.mask, post.last_words)
         raise Forked(carried.method, run)

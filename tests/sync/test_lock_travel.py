@@ -19,7 +19,7 @@ import garrison
 from garrison import _os
 from garrison._pickling import dumps
 from garrison.errors import OwnerDied, SharedMemoryGone
-from garrison.sync import Lock, RLock
+from garrison.sync import BoundedSemaphore, Lock, RLock, holders
 from sync.forked import Forked
 
 METHODS = ("fork", "spawn", "forkserver")
@@ -190,3 +190,35 @@ def test_to_another_user() -> None:
         there.flush()
         assert b"belongs to another user" in back.readline()
     lock._place[0].forget_exports()  # this one will never arrive
+
+
+@WITH_METHODS
+def test_bound_methods_travel_alone(method: str) -> None:
+    context = garrison.get_context(method)
+    lock, event, condition = context.Lock(), context.Event(), context.Condition()
+    semaphores = [context.Semaphore(2), context.BoundedSemaphore(2)]
+    with context.Pool(1) as pool:
+        assert pool.apply(lock.acquire)
+        assert not lock.acquire(timeout=0)
+        pool.apply(lock.release)
+        assert lock.acquire(timeout=0)
+        pool.apply(event.set)
+        assert pool.apply(event.wait)
+        for semaphore in semaphores:
+            assert pool.apply(semaphore.acquire)
+            assert semaphore.get_value() == pool.apply(semaphore.get_value) == 1
+        assert pool.apply(condition.acquire)
+        with pytest.raises(AssertionError):
+            condition.notify()
+        pool.apply(condition.notify_all)
+        pool.apply(condition.release)
+        assert condition.acquire(timeout=0)
+
+
+@pytest.mark.parametrize("kind", [Lock, RLock, BoundedSemaphore])
+def test_who_holds_a_lock_whose_method_travelled_is_known(kind: Any) -> None:
+    made = kind()
+    acquire = pickle.loads(bytes(dumps(made.acquire)))
+    del made
+    assert acquire()
+    assert kind.__name__ in {each.kind for each in holders() if each.pid == os.getpid()}

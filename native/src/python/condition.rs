@@ -29,6 +29,7 @@ impl<'py> FromPyObject<'_, 'py> for Count {
 #[pyclass(frozen, weakref, name = "Condition", module = "garrison._core")]
 pub struct PyCondition {
     spot: Spot,
+    home: Py<PySpot>,
     lock: Py<PyLock>,
 }
 
@@ -105,8 +106,14 @@ impl PyCondition {
 #[pymethods]
 impl PyCondition {
     #[new]
-    fn new(spot: PyRef<'_, PySpot>, lock: Py<PyLock>) -> Self {
-        Self { spot: spot.spot.clone(), lock }
+    fn new(spot: Py<PySpot>, lock: Py<PyLock>) -> Self {
+        Self { spot: spot.get().spot.clone(), home: spot, lock }
+    }
+
+    /// What the same condition is made of again: the arguments.
+    #[getter]
+    fn place(&self, py: Python<'_>) -> (Py<PySpot>, Py<PyLock>) {
+        (self.home.clone_ref(py), self.lock.clone_ref(py))
     }
 
     /// Bytes that one needs in shared memory.

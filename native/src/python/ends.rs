@@ -18,7 +18,7 @@ use crate::spin::Spin;
 use crate::vault::{QueueShared, Vault, GROWTH};
 use pyo3::prelude::*;
 use std::cell::OnceCell;
-use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU8};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -84,6 +84,8 @@ pub struct Ends {
     pub maxsize: u32,
     /// What this process does no longer: `NO_PUT`, `NO_GET`, or nothing at all.
     closed: AtomicU8,
+    /// The process that has put something with this object.
+    putter: AtomicU32,
     /// Whether there is a watch, of this process or of one that it was forked from.
     watched: AtomicBool,
     watch: Mutex<Option<Watch>>,
@@ -112,8 +114,9 @@ impl Ends {
         let (put, get) = (side(QueueShared::PUT_LOCK), side(QueueShared::GET_LOCK));
         let maxsize = vault.shared().maxsize.load(Ordering::Relaxed);
         let vault = Arc::new(vault);
-        let (closed, watched, watch) = (AtomicU8::new(0), AtomicBool::new(false), Mutex::default());
-        Self { post: Post::default(), put, get, maxsize, closed, watched, watch, vault }
+        let (closed, putter) = (AtomicU8::new(0), AtomicU32::new(0));
+        let (watched, watch) = (AtomicBool::new(false), Mutex::default());
+        Self { post: Post::default(), put, get, maxsize, closed, putter, watched, watch, vault }
     }
 
     pub fn shared(&self) -> &QueueShared {
@@ -127,6 +130,12 @@ impl Ends {
     /// Whether one of these ends is closed in this process, or the whole queue.
     pub fn is_closed(&self, ends: u8) -> bool {
         self.closed.load(Ordering::Relaxed) & (ends | Self::CLOSED) != 0
+    }
+
+    /// Whether this process has put something before it closed the queue.
+    pub fn is_used_up(&self) -> bool {
+        let putter = Some(self.putter.load(Ordering::Relaxed));
+        self.is_closed(0) && self.put.lock.registry().known_as() == putter
     }
 
     pub fn close(&self, ends: u8) {
@@ -284,6 +293,7 @@ impl Ends {
                 parcel.is_being_put(&self.vault);
             });
             ring.commit_put(end);
+            self.putter.store(me, Ordering::Relaxed);
             crash::reach("queue.put_committed");
             drop(held);
             crash::reach("queue.put_left");

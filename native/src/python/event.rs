@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 #[pyclass(frozen, weakref, name = "Event", module = "garrison._core")]
 pub struct PyEvent {
     spot: Spot,
+    home: Py<PySpot>,
 }
 
 impl PyEvent {
@@ -25,8 +26,14 @@ impl PyEvent {
 #[pymethods]
 impl PyEvent {
     #[new]
-    fn new(spot: PyRef<'_, PySpot>) -> Self {
-        Self { spot: spot.spot.clone() }
+    fn new(spot: Py<PySpot>) -> Self {
+        Self { spot: spot.get().spot.clone(), home: spot }
+    }
+
+    /// What the same event is made of again: the arguments.
+    #[getter]
+    fn place(&self, py: Python<'_>) -> (Py<PySpot>,) {
+        (self.home.clone_ref(py),)
     }
 
     fn is_set(&self) -> bool {

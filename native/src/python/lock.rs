@@ -262,6 +262,8 @@ const RAISE: u8 = 1;
 #[pyclass(frozen, weakref, name = "Lock", module = "garrison._core")]
 pub struct PyLock {
     pub lock: LockRef,
+    home: Py<PySpot>,
+    offset: usize,
     #[pyo3(get)]
     pub recursive: bool,
     on_abandon: u8,
@@ -360,18 +362,28 @@ impl PyLock {
     #[new]
     #[pyo3(signature = (spot, offset, recursive, on_abandon, detects = false))]
     fn new(
-        spot: PyRef<'_, PySpot>,
+        spot: Py<PySpot>,
         offset: usize,
         recursive: bool,
         on_abandon: u8,
         detects: bool,
     ) -> PyResult<Self> {
-        let inside = offset <= spot.spot.len && size_of::<LockShared>() <= spot.spot.len - offset;
-        if !inside || (spot.spot.offset + offset) % align_of::<LockShared>() != 0 {
+        let home = spot;
+        let spot = &home.get().spot;
+        let inside = offset <= spot.len && size_of::<LockShared>() <= spot.len - offset;
+        if !inside || (spot.offset + offset) % align_of::<LockShared>() != 0 {
             return Err(PyValueError::new_err("a handle with no room for a lock"));
         }
-        let lock = LockRef::new(&spot.spot, offset, recursive, detects);
-        Ok(Self { lock, recursive, on_abandon, abandoned: AtomicBool::new(false) })
+        let lock = LockRef::new(spot, offset, recursive, detects);
+        let abandoned = AtomicBool::new(false);
+        Ok(Self { lock, home, offset, recursive, on_abandon, abandoned })
+    }
+
+    /// What the same lock is made of again: the arguments.
+    #[getter]
+    fn place(&self, py: Python<'_>) -> (Py<PySpot>, usize, bool, u8, bool) {
+        let detects = self.lock.subject.detects;
+        (self.home.clone_ref(py), self.offset, self.recursive, self.on_abandon, detects)
     }
 
     /// Take the lock; False if it could not be had in time.

@@ -12,7 +12,7 @@ use super::parcel::{Opened, BIG};
 use super::spot::PySpot;
 use crate::crash;
 use crate::vault::{QueueShared, Vault};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
@@ -327,7 +327,12 @@ impl PyQueue {
 
     /// Whether there is no item in the queue.
     fn empty(&self) -> PyResult<bool> {
-        Ok(self.ends()?.vault.ring().is_empty())
+        let ends = self.ends()?;
+        if ends.is_used_up() {
+            // As the standard library's, which closes its reader together with its feeder.
+            return Err(PyOSError::new_err("handle is closed"));
+        }
+        Ok(ends.vault.ring().is_empty())
     }
 
     /// Whether the queue holds `maxsize` items.

@@ -20,6 +20,7 @@ use std::sync::atomic::AtomicUsize;
 #[pyclass(frozen, weakref, name = "Semaphore", module = "garrison._core")]
 pub struct PySemaphore {
     spot: Spot,
+    home: Py<PySpot>,
     subject: Subject,
     /// The most permits of one whose permits are counted; 0 if they are signed for.
     most: u32,
@@ -128,22 +129,20 @@ impl PySemaphore {
     /// One whose permits are counted has none of the `places`.
     #[new]
     #[pyo3(signature = (spot, value = None, most = MOST, places = 0))]
-    fn new(
-        spot: PyRef<'_, PySpot>,
-        value: Option<u32>,
-        most: u32,
-        places: usize,
-    ) -> PyResult<Self> {
+    fn new(spot: Py<PySpot>, value: Option<u32>, most: u32, places: usize) -> PyResult<Self> {
         let need = size_of::<u32>() * (1 + places);
-        if spot.spot.len < need {
+        let home = spot;
+        let spot = home.get().spot.clone();
+        if spot.len < need {
             return Err(PyValueError::new_err("too little shared memory for this semaphore"));
         }
         let bounded = places > 0 || most < MOST;
         let kind = if bounded { Subject::BOUNDED_SEMAPHORE } else { Subject::SEMAPHORE };
-        let subject = Subject::at(kind, &spot.spot, 0);
+        let subject = Subject::at(kind, &spot, 0);
         let most = if places > 0 { 0 } else { most };
         let made = Self {
-            spot: spot.spot.clone(),
+            spot,
+            home,
             subject,
             most,
             places,
@@ -154,6 +153,12 @@ impl PySemaphore {
             made.word().store(value, Ordering::Release);
         }
         Ok(made)
+    }
+
+    /// What the same semaphore is made of again: the arguments.
+    #[getter]
+    fn place(&self, py: Python<'_>) -> (Py<PySpot>, Option<u32>, u32, usize) {
+        (self.home.clone_ref(py), None, self.most, self.places)
     }
 
     /// Take a permit; False if none could be had in time.

@@ -29,7 +29,10 @@ FOREVER = -1
 
 
 class _Near(AsProxy):
-    """What they have in common."""
+    """What they have in common.
+
+    Their methods are of this object, not of the core's: they are pickled at any time as well.
+    """
 
     __slots__ = ()
     _PROXY: ClassVar[str]
@@ -87,6 +90,7 @@ class _Acquirer(_Near):
     __slots__ = ()
     _PROXY = "AcquirerProxy"
     _take: Callable[..., bool]
+    _give: Callable[[], None]
 
     def acquire(
         self, blocking: bool = True, timeout: float | None = None, *, block: bool = True
@@ -114,12 +118,17 @@ class _Acquirer(_Near):
             raise ValueError("timeout value must be a non-negative number")
         return self._take(True, timeout)
 
+    def release(self) -> None:
+        """Give it back."""
+        self._give()
+
 
 class NearLock(_Acquirer, sync.Lock, managers.AcquirerProxy):  # type: ignore[misc] # of threading
     """A lock; any process and thread may release it."""
 
     __slots__ = ()
     _take = vars(Mutex)["acquire"]
+    _give = vars(Mutex)["release"]
 
 
 class NearRLock(_Acquirer, sync.RLock, managers.AcquirerProxy):  # type: ignore[misc] # of threading
@@ -127,7 +136,7 @@ class NearRLock(_Acquirer, sync.RLock, managers.AcquirerProxy):  # type: ignore[
 
     __slots__ = ()
     _take = vars(Mutex)["acquire"]
-    _give: Any = vars(Mutex)["release"]
+    _give = vars(Mutex)["release"]
 
     def release(self) -> None:
         """Give it back."""
@@ -140,6 +149,7 @@ class NearSemaphore(_Acquirer, sync.Semaphore, managers.AcquirerProxy):  # type:
 
     __slots__ = ()
     _take = vars(sync.Semaphore)["acquire"]
+    _give = vars(sync.Semaphore)["release"]
 
 
 class NearBoundedSemaphore(_Acquirer, sync.BoundedSemaphore, managers.AcquirerProxy):  # type: ignore[misc] # of threading
@@ -147,6 +157,7 @@ class NearBoundedSemaphore(_Acquirer, sync.BoundedSemaphore, managers.AcquirerPr
 
     __slots__ = ()
     _take = vars(sync.Semaphore)["acquire"]
+    _give = vars(sync.Semaphore)["release"]
 
 
 class NearCondition(_Near, sync.Condition, managers.ConditionProxy):
@@ -186,9 +197,30 @@ class NearEvent(_Near, sync.Event, managers.EventProxy):
 
     __slots__ = ()
     _PROXY = "EventProxy"
+    _is_set: Any = vars(sync.Event)["is_set"]
+    _set: Any = vars(sync.Event)["set"]
+    _clear: Any = vars(sync.Event)["clear"]
+    _wait: Any = vars(sync.Event)["wait"]
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return bool(self._is_set())
+
+    def set(self) -> None:
+        """Set it, for all who wait and who will."""
+        self._set()
+
+    def clear(self) -> None:
+        """Have those who wait from now on wait."""
+        self._clear()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set; return whether it is."""
+        return bool(self._wait(timeout))
 
     def _parts(self) -> tuple[Any, ...]:
-        return (self._spot,)
+        parts: tuple[Any, ...] = self._core.place
+        return parts
 
 
 class NearBarrier(_Near, sync.Barrier, managers.BarrierProxy):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from garrison import _core, _standard
-from garrison._pickling import Transferable, assert_transfer
+from garrison._pickling import Transferable, assert_transfer, register
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
 from garrison.sync._bound import bind
@@ -169,4 +169,9 @@ def _rebuild(spot: Any, lock: Any) -> Condition:
     return condition
 
 
+def _reduce_core(condition: _core.Condition) -> tuple[Any, ...]:
+    return _core.Condition, condition.place
+
+
+register(_core.Condition, _reduce_core)
 _standard.hide(Condition, "its words lie in shared memory, without semaphores")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from garrison import _core, _standard
-from garrison._pickling import Transferable, assert_transfer
+from garrison._pickling import Transferable, assert_transfer, register
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
 from garrison.sync._bound import bind
@@ -32,7 +32,7 @@ class Event(Transferable, _theirs.Event):  # type: ignore[misc] # a standard cla
     True
     """
 
-    __slots__ = ("_spot", "clear", "is_set", "set", "wait")
+    __slots__ = ("_core", "clear", "is_set", "set", "wait")
     if TYPE_CHECKING:
 
         def is_set(self) -> bool: ...
@@ -44,13 +44,12 @@ class Event(Transferable, _theirs.Event):  # type: ignore[misc] # a standard cla
         self._settle(Spot(SIZE))
 
     def _settle(self, spot: Spot) -> None:
-        core = _core.Event(spot)
-        self._spot = spot
+        self._core = core = _core.Event(spot)
         bind(self, Event, is_set=core.is_set, set=core.set, clear=core.clear, wait=core.wait)
 
     def __reduce__(self) -> tuple[Any, ...]:
         assert_transfer(self)
-        return _rebuild, (self._spot,)
+        return _rebuild, self._core.place
 
     def __repr__(self) -> str:
         return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
@@ -62,4 +61,9 @@ def _rebuild(spot: Spot) -> Event:
     return event
 
 
+def _reduce_core(event: _core.Event) -> tuple[Any, ...]:
+    return _core.Event, event.place
+
+
+register(_core.Event, _reduce_core)
 _standard.hide(Event, "it is one word in shared memory, without a lock")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from garrison import _core, _standard
-from garrison._pickling import Transferable, assert_transfer
+from garrison._pickling import Transferable, assert_transfer, register
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
 from garrison.sync._abandon import MODES
@@ -26,7 +26,6 @@ class Mutex(Transferable, _theirs.SemLock):  # type: ignore[misc] # a standard c
     __slots__ = (
         "__enter__",
         "__exit__",
-        "_place",
         "_semlock",
         "acquire",
         "locked",
@@ -53,7 +52,6 @@ class Mutex(Transferable, _theirs.SemLock):  # type: ignore[misc] # a standard c
 
     def _settle(self, spot: Spot, offset: int, mode: int, detects: bool) -> None:
         lock = _core.Lock(spot, offset, self._recursive, mode, detects)
-        self._place = (spot, offset, mode, detects)
         remember(lock)
         self._semlock = lock
         acquire, release, enter, leave = lock.quick()
@@ -68,6 +66,11 @@ class Mutex(Transferable, _theirs.SemLock):  # type: ignore[misc] # a standard c
         return lock
 
     @property
+    def _place(self) -> tuple[Spot, int, int, bool]:
+        spot, offset, _, mode, detects = self._semlock.place
+        return spot, offset, mode, detects
+
+    @property
     def abandoned(self) -> bool:
         """Whether it was taken, here and the last time, from a process that had died holding it."""
         return self._semlock.abandoned
@@ -79,6 +82,19 @@ class Mutex(Transferable, _theirs.SemLock):  # type: ignore[misc] # a standard c
 
 def _rebuild(kind: type[L], *place: Any) -> L:
     return kind._at(*place)
+
+
+def _reduce_core(lock: _core.Lock) -> tuple[Any, ...]:
+    return _rebuild_core, lock.place
+
+
+def _rebuild_core(*place: Any) -> _core.Lock:
+    lock = _core.Lock(*place)
+    remember(lock)
+    return lock
+
+
+register(_core.Lock, _reduce_core)
 
 
 def _mode(on_abandon: str) -> int:

@@ -7,7 +7,7 @@ import operator
 from typing import TypeVar
 
 from garrison import _core, _standard
-from garrison._pickling import Transferable, assert_transfer
+from garrison._pickling import Transferable, assert_transfer, register
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
 from garrison.sync._bound import bind
@@ -49,7 +49,6 @@ class Semaphore(Transferable, _theirs.Semaphore):  # type: ignore[misc] # a stan
     __slots__ = (
         "__enter__",
         "__exit__",
-        "_place",
         "_semlock",
         "acquire",
         "get_value",
@@ -74,11 +73,15 @@ class Semaphore(Transferable, _theirs.Semaphore):  # type: ignore[misc] # a stan
 
     def _settle(self, spot: Spot, most: int, places: int, value: int | None = None) -> None:
         core = _core.Semaphore(spot, value, most, places)
-        self._place = (spot, most, places)
         self._semlock = core
         bind(self, Semaphore, acquire=core.acquire, release=core.release, locked=core.locked)
         bind(self, Semaphore, __enter__=core.__enter__, __exit__=core.__exit__)
         bind(self, Semaphore, get_value=core.get_value)
+
+    @property
+    def _place(self) -> tuple[Spot, int, int]:
+        spot, _, most, places = self._semlock.place
+        return spot, most, places
 
     def __reduce__(self) -> tuple[Any, ...]:
         assert_transfer(self)
@@ -122,6 +125,20 @@ def _rebuild(kind: type[S], *place: Any) -> S:
     if place[-1]:
         remember(semaphore._semlock)
     return semaphore
+
+
+def _reduce_core(semaphore: _core.Semaphore) -> tuple[Any, ...]:
+    return _rebuild_core, semaphore.place
+
+
+def _rebuild_core(*place: Any) -> _core.Semaphore:
+    semaphore = _core.Semaphore(*place)
+    if place[-1]:
+        remember(semaphore)
+    return semaphore
+
+
+register(_core.Semaphore, _reduce_core)
 
 
 def _permits(value: Any) -> int:

@@ -31,7 +31,7 @@ class Results(unittest.TextTestResult):
 
     def _write(self, event: str, test: unittest.TestCase, text: str = "") -> None:
         # A class or module that cannot be set up arrives as "setUpClass (module.Class)".
-        name = test.id().rsplit(".", 1)[-1].rstrip(")")
+        name = getattr(test, "test_case", test).id().rsplit(".", 1)[-1].rstrip(")")
         with self.output.open("a", encoding="utf-8") as file:
             file.write(json.dumps([event, name, text]) + "\n")
 
@@ -60,6 +60,16 @@ class Results(unittest.TextTestResult):
         """Note an error."""
         super().addError(test, err)
         self._write("failed", test, self.errors[-1][1])
+
+    def addExpectedFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
+        """Note a test that fails as CPython says it does."""
+        super().addExpectedFailure(test, err)
+        self._write("passed", test)
+
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
+        """Note a test that passes where CPython says that it fails."""
+        super().addUnexpectedSuccess(test)
+        self._write("failed", test, "unexpected success")
 
     def addSubTest(  # noqa: N802 - unittest's name
         self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from garrison.manager._connection import Refused
     from garrison.manager._serializers import Serializer
 
-__all__ = ["RemoteError", "described", "is_failure", "raise_rebuilt", "raise_refusal"]
+__all__ = ["NotMade", "RemoteError", "described", "is_failure", "raise_rebuilt", "raise_refusal"]
 
 RAISED = "raised"
 """A method of the user's has raised; the data are its exception, if that can be written."""
@@ -29,6 +29,10 @@ Outcome = tuple[Any, ...]
 
 class RemoteError(managers.RemoteError, GarrisonError):
     """The server could not do what it was asked for; the text is its traceback."""
+
+
+class NotMade(RemoteError, TypeError, ValueError):
+    """An object cannot be made from what was given."""
 
 
 def described(error: BaseException, chosen: Serializer) -> tuple[str, str, bytes]:

@@ -7,6 +7,8 @@ elsewhere they are reached through the server. The faces are the same.
 from __future__ import annotations
 
 import collections
+import errno
+import functools
 import queue
 import threading
 
@@ -19,6 +21,7 @@ from garrison.manager import _proxies as proxies
 from garrison.manager._base import BaseManager, State
 from garrison.manager._keys import read_key
 from garrison.manager._promises import Pipeline
+from garrison.manager._refusals import NotMade
 from garrison.manager._store_server import StoreServer
 from garrison.pool import Pool
 from garrison.store import _contract, _home, transaction
@@ -28,10 +31,30 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
+    from typing import TypeVar
 
     from garrison.manager._limits import Limits
 
+    M = TypeVar("M", bound=Callable[..., Any])
+
 __all__ = ["SyncManager"]
+
+
+def _refusing(make: M) -> M:
+    """Have bad input be a RemoteError as well: programs expect that from what servers make."""
+
+    @functools.wraps(make)
+    def refusing(*args: Any, **kwds: Any) -> Any:
+        try:
+            return make(*args, **kwds)
+        except (TypeError, ValueError, OverflowError, OSError) as error:
+            plain = type(error) in {TypeError, ValueError, OverflowError}
+            if not plain and (type(error) is not OSError or error.errno != errno.EINVAL):
+                raise
+            msg = f"cannot make this {make.__name__}: {error}"
+            raise NotMade(msg) from error
+
+    return refusing  # type: ignore[return-value] # the same signature
 
 
 class SyncManager(BaseManager, managers.SyncManager):
@@ -252,6 +275,7 @@ class SyncManager(BaseManager, managers.SyncManager):
     def _make(self, kind: int, *args: Any, name: str | None = None) -> Any:
         return self.store.make(kind, *args, name=name)
 
+    @_refusing
     def dict(self, /, *args: Any, **items: Any) -> Any:
         """Return a shared dict: ``dict(...)`` as the plain one, or ``dict("name", ...)``.
 
@@ -261,25 +285,30 @@ class SyncManager(BaseManager, managers.SyncManager):
         name, rest = _named(args)
         return self._make(_contract.DICT, dict(*rest, **items), name=name)
 
+    @_refusing
     def list(self, sequence: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
         """Return a shared list; with a name, the same one for everybody who asks for it."""
         return self._make(_contract.LIST, sequence, name=name)
 
+    @_refusing
     def set(self, iterable: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
         """Return a shared set; with a name, the same one for everybody who asks for it."""
         return self._make(_contract.SET, iterable, name=name)
 
+    @_refusing
     def deque(
         self, iterable: Iterable[Any] = (), maxlen: int | None = None, *, name: str | None = None
     ) -> Any:
         """Return a shared deque; with a name, the same one for everybody who asks for it."""
         return self._make(_contract.DEQUE, iterable, maxlen, name=name)
 
+    @_refusing
     def Counter(self, /, *args: Any, **counts: Any) -> Any:  # noqa: N802 - as collections.Counter
         """Return shared counters: as `collections.Counter`, or ``Counter("name", ...)``."""
         name, rest = _named(args)
         return self._make(_contract.COUNTER, collections.Counter(*rest, **counts), name=name)
 
+    @_refusing
     def Namespace(  # noqa: N802 - the standard name
         self, name: str | None = None, /, **attributes: Any
     ) -> Any:
@@ -290,24 +319,28 @@ class SyncManager(BaseManager, managers.SyncManager):
                 setattr(made, attribute, value)
         return made
 
+    @_refusing
     def Value(  # noqa: N802 - the standard name
         self, typecode: Any, value: Any = 0, lock: Any = True, *, name: str | None = None
     ) -> Any:
         """Return one shared value of any kind; its type code is only remembered."""
         return self._make(_contract.VALUE, typecode, value, lock, name=name)
 
+    @_refusing
     def Array(  # noqa: N802 - the standard name
         self, typecode: str, sequence: Iterable[Any], lock: Any = True, *, name: str | None = None
     ) -> Any:
         """Return a shared array of numbers of one type."""
         return self._make(_contract.ARRAY, typecode, sequence, lock, name=name)
 
+    @_refusing
     def Queue(  # noqa: N802 - the standard name
         self, maxsize: int | str = 0, size: int = 0
     ) -> Any:
         """Return a shared queue: ``Queue(maxsize)``, or ``Queue("name", maxsize)``."""
         return self._queue(_contract.QUEUE, maxsize, size)
 
+    @_refusing
     def JoinableQueue(  # noqa: N802 - the standard name
         self, maxsize: int | str = 0, size: int = 0
     ) -> Any:
@@ -322,6 +355,9 @@ class SyncManager(BaseManager, managers.SyncManager):
 
     def _lent(self, here: Callable[[], Any], kind: Any, name: str | None, *rest: Any) -> Any:
         """Return a lock of this machine's, or for a name or from afar one that the server lends."""
+        if not isinstance(name, (str, type(None))):
+            msg = f"the name of a lock must be a str, not {name!r}"
+            raise TypeError(msg)
         if name is None and self.store.is_home:
             return here()
         return kind(self._lender, name or "", *rest)
@@ -335,19 +371,23 @@ class SyncManager(BaseManager, managers.SyncManager):
         self._way = found  # kept as long as this manager is
         return found
 
+    @_refusing
     def Lock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
         """Return a lock; with a name, the same one for everybody who asks for it."""
         return self._lent(lambda: near.NearLock(on_abandon="ignore"), far.FarLock, name)
 
+    @_refusing
     def RLock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
         """Return a lock that its owner may take again."""
         return self._lent(lambda: near.NearRLock(on_abandon="ignore"), far.FarRLock, name)
 
+    @_refusing
     def Semaphore(self, value: int | str = 1, permits: int = 1) -> Any:  # noqa: N802 - the standard name
         """Return permits: ``Semaphore(value)``, or ``Semaphore("name", value)``."""
         name, number = (value, permits) if isinstance(value, str) else (None, value)
         return self._lent(lambda: near.NearSemaphore(number), far.FarSemaphore, name, number)
 
+    @_refusing
     def BoundedSemaphore(  # noqa: N802 - the standard name
         self, value: int | str = 1, permits: int = 1
     ) -> Any:
@@ -356,6 +396,7 @@ class SyncManager(BaseManager, managers.SyncManager):
         bounded = lambda: near.NearBoundedSemaphore(number)  # noqa: E731
         return self._lent(bounded, far.FarBoundedSemaphore, name, number)
 
+    @_refusing
     def Condition(self, lock: Any = None) -> Any:  # noqa: N802 - the standard name
         """Return a lock with a place to wait for a change: ``Condition("name")`` is everybody's."""
         if isinstance(lock, (far.FarLock, far.FarRLock)):
@@ -363,10 +404,12 @@ class SyncManager(BaseManager, managers.SyncManager):
         name = lock if isinstance(lock, str) else None
         return self._lent(lambda: near.NearCondition(lock), far.FarCondition, name)
 
+    @_refusing
     def Event(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
         """Return a flag; with a name, the same one for everybody who asks for it."""
         return self._lent(near.NearEvent, far.FarEvent, name)
 
+    @_refusing
     def Barrier(  # noqa: N802 - the standard name
         self,
         parties: int,

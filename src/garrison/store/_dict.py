@@ -149,7 +149,7 @@ class Dict(Face, managers.DictProxy):
         return iter(self._store.scan(self._c, "keys"))
 
     def __reversed__(self) -> Iterator[Any]:
-        return iter(self._store.scan(self._c, "keys", reverse=True))
+        return iter(list(self._store.scan(self._c, "keys", reverse=True)))
 
     def keys(self) -> Keys:
         """Return a list of the keys, which knows the operators of sets as well."""

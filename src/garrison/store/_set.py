@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, MutableSet
 from collections.abc import Set as AbstractSet
 
 from garrison._standard import managers
-from garrison._typing import Any
+from garrison._typing import Any, ClassVar
 from garrison.store import _contract
 from garrison.store._face import Face, Shown
 from garrison.store._transaction import transaction
@@ -35,7 +35,7 @@ class Set(Face, _SetProxy):  # type: ignore[misc] # of newer Pythons
     _PROXY = "SetProxy"
     _TYPEID = "set"
     _CYCLE = "{...}"
-    __hash__ = Face.__hash__
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     # --- One member ---------------------------------------------------------------------------
 

@@ -54,6 +54,58 @@ def test_a_container_goes_on_where_it_was_open_before(tmp_path: Path) -> None:
     assert run(tmp_path, source, head=AFTERWARDS).split()[:3] == ["1", "2001", "True"]
 
 
+@pytest.mark.parametrize(
+    "growth",
+    [
+        'd["big"] = b"x" * 30_000_000',
+        'd.update({n: b"x" * 1000 for n in range(30_000)})',
+        'd["l"] = list(range(300_000))',
+        'd.setdefault("big", b"x" * 30_000_000)',
+        'manager.list([b"x" * 1000] * 30_000).extend([b"y" * 1000] * 10_000)',
+        "manager.set(str(n) * 200 for n in range(30_000))",
+        'with manager.transaction(): d["big"] = b"x" * 30_000_000; d["b"] = 2',
+    ],
+)
+def test_one_change_that_needs_more_memory_finds_it(tmp_path: Path, growth: str) -> None:
+    source = f"""
+    if __name__ == "__main__":
+        manager = mp.Manager()
+        d = manager.dict(a=1)
+        logs = close_and_open()
+        d["b"] = 2
+        {growth}
+        print(d["a"], d["b"], len(d) >= 2, untouched(logs), flush=True)
+        os._exit(0)
+    """
+    assert run(tmp_path, source, head=AFTERWARDS).split() == ["1", "2", "True", "True"]
+
+
+def test_the_locks_of_who_has_closed_everything_are_left_alone(tmp_path: Path) -> None:
+    source = """
+    if __name__ == "__main__":
+        from garrison.store import _home
+        home = _home.create()
+        d = home.make(1, a=1)
+        gone, seen = mp.Event(), mp.Event()
+        pid = os.fork()
+        if not pid:
+            gone.wait()
+            d.get("a")  # opens it, and nobody else seems to have it
+            home.engine.close()
+            seen.set()
+            os._exit(0)
+        logs = close_and_open()
+        gone.set()
+        seen.wait()
+        os.waitpid(pid, 0)
+        for n in range(100):
+            d[n] = n
+        print(d["a"], len(d), untouched(logs), flush=True)
+        os._exit(0)
+    """
+    assert run(tmp_path, source, head=AFTERWARDS).split() == ["1", "101", "True"]
+
+
 def test_a_container_that_nobody_else_has_is_refused(tmp_path: Path) -> None:
     source = """
     if __name__ == "__main__":
@@ -61,8 +113,9 @@ def test_a_container_that_nobody_else_has_is_refused(tmp_path: Path) -> None:
         home = _home.create()
         d = home.make(1, a=1)
         logs = close_and_open()
+        d["b"] = 1  # there is room
         try:
-            d["b"] = 1
+            d["c"] = b"x" * 30_000_000
         except mp.SharedMemoryGone as error:
             print("gone", "were closed here" in str(error))
         print(untouched(logs), flush=True)

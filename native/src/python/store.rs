@@ -161,7 +161,7 @@ impl PyStore {
     fn write<T>(
         &self,
         py: Python<'_>,
-        run: impl FnOnce(&mut Writing) -> store::Result<T>,
+        run: impl FnMut(&mut Writing) -> store::Result<T>,
     ) -> Result<T, Failure> {
         self.engine.get().write(py, self.view, self.wait, run)
     }
@@ -170,7 +170,7 @@ impl PyStore {
     fn write_at_length<T>(
         &self,
         py: Python<'_>,
-        run: impl FnOnce(&mut Writing) -> store::Result<T>,
+        run: impl FnMut(&mut Writing) -> store::Result<T>,
     ) -> Result<T, Failure> {
         self.engine.get().write_at_length(py, self.view, self.wait, run)
     }

@@ -377,6 +377,9 @@ impl Env {
     /// Take away the slots of readers that are dead, which keep pages from being used again.
     pub fn check_readers(&self) -> i32 {
         let mut dead = 0;
+        if !self.handles.are_locked() {
+            return dead;
+        }
         // SAFETY: it is open.
         unsafe { ffi::mdb_reader_check(self.raw, &raw mut dead) };
         dead
@@ -423,6 +426,8 @@ impl Env {
         let renew = || unsafe { ffi::mdb_txn_renew(reader.raw) };
         match renew() {
             ffi::MDB_MAP_RESIZED => check(self.follow_until(renew)?),
+            // Others took this process for dead, since its locks went with its descriptors.
+            ffi::MDB_BAD_RSLOT if !self.is_writable() => Err(Error::System(libc::EBADF)),
             code => check(code),
         }
     }
@@ -441,7 +446,8 @@ impl Env {
     }
 
     pub fn begin_writing(&self) -> Result<WriteTransaction> {
-        if !self.is_writable() {
+        // A store in memory is written through its map: it needs its descriptors only to grow.
+        if !self.in_memory && !self.is_writable() {
             return Err(Error::System(libc::EBADF));
         }
         // The caller has the writers' lock, so no other one is under way.
@@ -480,8 +486,9 @@ fn next_page(transaction: *mut ffi::MDB_txn) -> u64 {
 impl Drop for Env {
     fn drop(&mut self) {
         self.handles.forget_lost();
+        let files = self.in_memory.then_some(InMemory { data: self.fd, lock: self.fd });
         // SAFETY: nobody has it any more. In a forked child it closes what was inherited, and touches
         // only readers of this very process.
-        unsafe { ffi::mdb_env_close(self.raw) };
+        files::opening(files, || unsafe { ffi::mdb_env_close(self.raw) });
     }
 }

@@ -93,14 +93,14 @@ pub fn put_settled(writing: &mut Writing, number: u64, mut key: Key, value: &[u8
 }
 
 /// Add to a set; false if it is there already.
-pub fn put_member(writing: &mut Writing, number: u64, mut key: Key) -> Result<bool> {
+pub fn put_member(writing: &mut Writing, number: u64, key: &mut Key) -> Result<bool> {
     match find(&writing.reading(), number, &mut key.canonical)? {
         Some(item) if !item.value.is_empty() => {
             let head = transaction::mapping(&writing.reading(), number)?;
             Err(Error::WrongKind(head.kind))
         }
         Some(_) => Ok(false),
-        None => insert(writing, number, &mut key, &[]).map(|()| true),
+        None => insert(writing, number, key, &[]).map(|()| true),
     }
 }
 

@@ -70,8 +70,8 @@ fn plant(writing: &mut Writing, value: &[u8], depth: usize) -> Result<Vec<u8>> {
     for _ in 0..tree.count {
         match tree.kind {
             kind::SET => {
-                let key = keys::Key::of_value(tree.take()?)?;
-                mapping::put_member(writing, number, key)?;
+                let mut key = keys::Key::of_value(tree.take()?)?;
+                mapping::put_member(writing, number, &mut key)?;
             }
             kind::DICT => {
                 let key = keys::Key::of_value(tree.take()?)?;

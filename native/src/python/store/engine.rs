@@ -62,7 +62,10 @@ struct Open {
 }
 
 impl Open {
-    fn run<T>(&mut self, run: impl FnOnce(&mut Writing) -> store::Result<T>) -> Result<T, Failure> {
+    fn run<T>(
+        &mut self,
+        mut run: impl FnMut(&mut Writing) -> store::Result<T>,
+    ) -> Result<T, Failure> {
         self.check()?;
         let before = self.writing.changes();
         let done = run(&mut self.writing);
@@ -138,18 +141,31 @@ impl Engine {
         self.open(py)
     }
 
-    /// The same for a change. If the program has closed LMDB's descriptors, it is opened once more.
-    #[inline]
-    pub fn ready_to_write(&self, py: Python<'_>) -> PyResult<()> {
-        self.ready(py)?;
+    /// Have the environment opened once more if its descriptors are not its own any more.
+    fn forget_lost(&self) {
         let mut state = self.state();
         if state.open.is_none() && state.env.as_ref().is_some_and(|env| !env.is_writable()) {
             state.reader = None;
             state.env = None;
-            std::mem::drop(state);
-            return self.ready(py);
         }
-        Ok(())
+    }
+
+    /// A transaction that writes, in the hands of who has the writers' lock. If the program has closed
+    /// LMDB's descriptors, it is opened once more.
+    #[inline]
+    fn writing(&self, py: Python<'_>) -> Result<Writing, Failure> {
+        // While the lock was waited for, a signal's handler may have closed the store.
+        let env = self.env(py)?;
+        let begun = Writing::begin(&env);
+        // Two of the same file must not be open at once.
+        std::mem::drop(env);
+        match begun {
+            Err(Error::System(libc::EBADF)) => {
+                self.forget_lost();
+                Ok(Writing::begin(&self.env(py)?)?)
+            }
+            begun => Ok(begun?),
+        }
     }
 
     pub fn env(&self, py: Python<'_>) -> PyResult<Arc<Env>> {
@@ -168,7 +184,8 @@ impl Engine {
             Ok(_) => return Ok(state),
         }
         std::mem::drop(state);
-        self.ready_to_write(py)?;
+        self.forget_lost();
+        self.ready(py)?;
         let mut state = self.state();
         state.renewed()?;
         Ok(state)
@@ -257,7 +274,7 @@ impl Engine {
         py: Python<'_>,
         view: u64,
         wait: bool,
-        run: impl FnOnce(&mut Writing) -> store::Result<T>,
+        run: impl FnMut(&mut Writing) -> store::Result<T>,
     ) -> Result<T, Failure> {
         self.write_by(py, view, wait, run, |py, run, writing| {
             let _ = py;
@@ -272,39 +289,46 @@ impl Engine {
         py: Python<'_>,
         view: u64,
         wait: bool,
-        run: impl FnOnce(&mut Writing) -> store::Result<T>,
+        run: impl FnMut(&mut Writing) -> store::Result<T>,
     ) -> Result<T, Failure> {
         self.write_by(py, view, wait, run, |py, run, writing| without_gil(py, || run(writing)))
     }
 
     #[inline(always)]
-    fn write_by<T, F: FnOnce(&mut Writing) -> store::Result<T>>(
+    fn write_by<T, F: FnMut(&mut Writing) -> store::Result<T>>(
         &self,
         py: Python<'_>,
         view: u64,
         wait: bool,
-        run: F,
-        how: impl FnOnce(Python<'_>, F, &mut Writing) -> store::Result<T>,
+        mut run: F,
+        how: impl Fn(Python<'_>, &mut F, &mut Writing) -> store::Result<T>,
     ) -> Result<T, Failure> {
-        self.ready_to_write(py)?;
+        self.ready(py)?;
         let mut state = self.state();
         if let Some(open) = state.mine(view) {
             return open.run(run);
         }
         std::mem::drop(state);
         let held = self.take_lock(py, wait, None)?;
-        // While it waited, a signal's handler may have closed the store.
-        let env = self.env(py)?;
-        let mut writing = Writing::begin(&env)?;
-        reach("store.begun");
-        match how(py, run, &mut writing) {
-            Ok(result) => {
-                self.finish(py, writing, held)?;
-                Ok(result)
-            }
-            Err(error) => {
-                writing.abort();
-                Err(error.into())
+        let mut again = true;
+        loop {
+            let mut writing = self.writing(py)?;
+            reach("store.begun");
+            match how(py, &mut run, &mut writing) {
+                Ok(result) => {
+                    self.finish(py, writing, held)?;
+                    return Ok(result);
+                }
+                Err(Error::System(libc::EBADF)) if again => {
+                    // More memory was needed, and the program has closed the descriptor for it.
+                    again = false;
+                    writing.abort();
+                    self.forget_lost();
+                }
+                Err(error) => {
+                    writing.abort();
+                    return Err(error.into());
+                }
             }
         }
     }

@@ -110,8 +110,8 @@ impl PyStore {
         self.write(py, |writing| {
             mapping::check_takes_values(writing, c)?;
             encoded
-                .into_iter()
-                .try_for_each(|(key, value)| mapping::set(writing, c, &mut key.into_key()?, &value))
+                .iter()
+                .try_for_each(|(key, value)| mapping::set(writing, c, &mut key.key()?, value))
         })
         .or_raise()
     }
@@ -149,8 +149,8 @@ impl PyStore {
     }
 
     fn set_add(&self, c: u64, key: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let name = self.key(key)?;
-        self.write(key.py(), |writing| mapping::put_member(writing, c, name)).or_raise()
+        let mut name = self.key(key)?;
+        self.write(key.py(), |writing| mapping::put_member(writing, c, &mut name)).or_raise()
     }
 
     fn set_discard(&self, c: u64, key: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -203,8 +203,8 @@ impl From<Key> for Compact {
 }
 
 impl Compact {
-    fn into_key(self) -> crate::store::Result<Key> {
+    fn key(&self) -> crate::store::Result<Key> {
         let canonical = Canonical::from_bytes(&self.canonical)?;
-        Ok(Key { canonical, original: self.original })
+        Ok(Key { canonical, original: self.original.clone() })
     }
 }

@@ -151,7 +151,7 @@ impl PyStore {
         py: Python<'_>,
         c: u64,
         i: i64,
-        run: impl FnOnce(&mut Writing) -> store::Result<T>,
+        run: impl FnMut(&mut Writing) -> store::Result<T>,
     ) -> PyResult<T> {
         let at_end = i == 0 || i == -1;
         if !at_end && self.is_long(py, c)? {

@@ -4,6 +4,8 @@
 //! The linker leads every `open` of this library here (`build.rs`). While a thread opens a store in
 //! memory, what LMDB asks for is a duplicate of a descriptor; everything else is opened as ever. Nor is
 //! the file cut to the length of this process's map then: others may have made it longer (`room`).
+//! Nor is the table of readers begun anew, or its mutexes destroyed, by who finds itself alone: it goes by
+//! locks on the file, and a program that closes all descriptors loses those while it goes on writing.
 
 use crate::descriptor::{duplicate, file_behind, File};
 use std::cell::Cell;
@@ -24,7 +26,7 @@ thread_local! {
 /// What the path of a store in memory is called; no such file is ever looked for.
 pub const NAME: &CStr = c"garrison:";
 
-/// Have LMDB get these descriptors as long as `run` runs.
+/// Have LMDB get these descriptors, and not look whether it is alone, as long as `run` runs.
 pub fn opening<T>(files: Option<InMemory>, run: impl FnOnce() -> T) -> T {
     OPENING.set(files);
     let done = run();
@@ -51,6 +53,8 @@ fn wanted(path: *const libc::c_char) -> Option<i32> {
 type Mode = libc::c_uint;
 
 extern "C" {
+    fn __real_fcntl(fd: i32, command: i32, argument: *mut libc::flock) -> i32;
+    fn __real_fcntl64(fd: i32, command: i32, argument: *mut libc::flock) -> i32;
     fn __real_ftruncate(fd: i32, len: libc::off_t) -> i32;
     fn __real_ftruncate64(fd: i32, len: libc::off64_t) -> i32;
     fn __real_open(path: *const libc::c_char, flags: i32, mode: Mode) -> i32;
@@ -103,6 +107,55 @@ pub unsafe extern "C" fn __wrap_ftruncate64(fd: i32, len: libc::off64_t) -> i32 
     unsafe { __real_ftruncate64(fd, len) }
 }
 
+/// Does LMDB ask whether it is alone with a table of readers that is in use?
+///
+/// # Safety
+/// For this command the argument must be what `fcntl` wants.
+unsafe fn asks_for_all(fd: i32, command: i32, argument: *const libc::flock) -> bool {
+    let mut magic = 0_u32;
+    command == libc::F_SETLK
+        && OPENING.try_with(Cell::get).ok().flatten().is_some()
+        // SAFETY: as the caller says; the number has room for what is read.
+        && unsafe {
+            i32::from((*argument).l_type) == libc::F_WRLCK
+                && libc::pread(fd, (&raw mut magic).cast(), size_of::<u32>(), 0) == size_of::<u32>() as isize
+        }
+        // It is written last when a table is made.
+        && magic != 0
+}
+
+fn refuse() -> i32 {
+    // SAFETY: the place is this thread's.
+    unsafe { *libc::__errno_location() = libc::EAGAIN };
+    -1
+}
+
+/// # Safety
+/// As of `fcntl`. Without a third argument it is passed on as it is, and never looked at.
+#[no_mangle]
+pub unsafe extern "C" fn __wrap_fcntl(fd: i32, command: i32, argument: *mut libc::flock) -> i32 {
+    // SAFETY: as the caller says.
+    unsafe {
+        if asks_for_all(fd, command, argument) {
+            return refuse();
+        }
+        __real_fcntl(fd, command, argument)
+    }
+}
+
+/// # Safety
+/// As of `fcntl`.
+#[no_mangle]
+pub unsafe extern "C" fn __wrap_fcntl64(fd: i32, command: i32, argument: *mut libc::flock) -> i32 {
+    // SAFETY: as the caller says.
+    unsafe {
+        if asks_for_all(fd, command, argument) {
+            return refuse();
+        }
+        __real_fcntl64(fd, command, argument)
+    }
+}
+
 /// The descriptors of an open environment: its first three words. Which files they are is remembered,
 /// so that none is closed, or written to, that is another file's by now.
 pub struct Handles {
@@ -111,6 +164,8 @@ pub struct Handles {
 }
 
 const NONE: i32 = -1;
+/// Which of the words is the descriptor of the table of readers.
+const LOCK: usize = 1;
 
 impl Handles {
     /// # Safety
@@ -128,6 +183,13 @@ impl Handles {
 
     fn is_ours(&self, at: usize) -> bool {
         self.number(at) == NONE || file_behind(self.number(at)) == self.files[at]
+    }
+
+    /// Whether the table of readers is open here: the system shows others the locks that this process
+    /// has on it, by which they know that it lives.
+    #[inline]
+    pub fn are_locked(&self) -> bool {
+        self.is_ours(LOCK)
     }
 
     /// Whether LMDB may write to all of them.

@@ -8,7 +8,6 @@ use crate::python::lock::{LockRef, Outcome};
 use crate::python::store::failure::{Raise, StoreBusy};
 use crate::python::waiting::{thread, Patience};
 use crate::store::bells::ALL;
-use crate::store::transaction::Writing;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -113,13 +112,14 @@ impl Engine {
         wait: bool,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        self.ready_to_write(py)?;
+        self.ready(py)?;
         if self.is_open(view) {
             return Err(PyRuntimeError::new_err("this thread is in a transaction already"));
         }
         let held = self.take_lock(py, wait, timeout)?;
-        let env = self.env(py)?;
-        let writing = Writing::begin(&env).or_raise()?;
+        // Nothing can be begun once more in the middle: the descriptors that more memory needs are there.
+        self.forget_lost();
+        let writing = self.writing(py).or_raise()?;
         reach("store.begun");
         self.state().open =
             Some(Open { writing, view, thread: thread(), doomed: false, failure: None });

@@ -114,6 +114,16 @@ def test_a_test_that_hangs_is_ended(tmp_path: Path) -> None:
     assert "in test_that_hangs" in run.stderr.partition("WATCHDOG: process")[2]
 
 
+def test_the_locks_of_modules_are_free_in_a_forked_child() -> None:
+    """Another thread may have one at the fork, and is not there to give it back."""
+    lock = re.compile(r"^\w+(?:: \w+)? = threading\.(?:R?Lock|Condition|Semaphore)\(", re.MULTILINE)
+    sources = sorted((HERE.parent / "src").rglob("*.py"))
+    locked = [path for path in sources if lock.search(path.read_text("utf-8"))]
+    assert len(locked) >= 7
+    again = "os.register_at_fork(after_in_child="
+    assert [path.name for path in locked if again not in path.read_text("utf-8")] == []
+
+
 def test_the_core_waits_for_no_other_thread_to_fill_a_static() -> None:
     """A child that is forked meanwhile would wait for ever; PyO3's own are filled with the GIL."""
     once = re.compile(r"static \w+: (?:std::sync::)?(?:OnceLock|LazyLock)\b")

@@ -96,6 +96,7 @@ _THEIRS = "multiprocessing"
 _kept: dict[str, ModuleType] = {}
 """The standard package and its modules, once garrison stands in their place."""
 _lock = threading.RLock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def load(name: str) -> Any:

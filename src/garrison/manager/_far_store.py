@@ -49,6 +49,7 @@ def far_or_home(client: Any, *, direct: bool) -> Any:
 
 _stores: weakref.WeakKeyDictionary[Any, weakref.ref[FarStore]] = weakref.WeakKeyDictionary()
 _finding = threading.Lock()
+os.register_at_fork(after_in_child=_finding._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def store_of(client: Any) -> FarStore:

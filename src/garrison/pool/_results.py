@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import threading
 import time
 from collections import deque
@@ -29,6 +30,7 @@ Chunk = tuple[Any, int, int]
 
 _decoded = threading.Condition()
 """For the rare case that several threads want the same result at once."""
+os.register_at_fork(after_in_child=_decoded._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class AsyncResult(StandardResult):  # type: ignore[misc] # a standard class

@@ -35,6 +35,7 @@ _homes: weakref.WeakValueDictionary[bytes, Home] = weakref.WeakValueDictionary()
 """Those that this process has open. A file must not be opened twice: closing one would drop the
 locks of the other."""
 _opening = threading.RLock()
+os.register_at_fork(after_in_child=_opening._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class _Hooks(Codec):
@@ -142,9 +143,10 @@ class Home:
         return self._signed(face) if is_shared else face
 
     def _signed(self, face: Any) -> Any:
+        engine = self.here().engine
         with self._holding:
             if not self._held[face._c]:
-                self.here().engine.hold(face._c)
+                engine.hold(face._c)
             return self.track(face)
 
     def make(self, kind: int, *args: Any, name: str | None = None, **kwargs: Any) -> Any:

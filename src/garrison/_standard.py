@@ -182,7 +182,11 @@ def hide(cls: type, why: str, keep: Iterable[str] = ()) -> None:
     """
     for name in dir(cls):
         home = next((each for each in cls.__mro__ if name in vars(each)), object)
-        standard = home.__module__.startswith((f"{_THEIRS}.", "threading"))
+        # Not what a program has added to the standard class itself.
+        maker = getattr(vars(home).get(name), "__module__", None) or home.__module__
+        standard = all(
+            each.startswith((f"{_THEIRS}.", "threading")) for each in (home.__module__, maker)
+        )
         if standard and not name.startswith("__") and name not in keep:
             hidden = _Without(why)
             hidden.__set_name__(cls, name)

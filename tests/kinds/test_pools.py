@@ -15,6 +15,7 @@ import garrison.pool
 
 METHODS = ("fork", "spawn", "forkserver")
 KEPT = {"Process", "_wrap_exception", "_get_tasks", "_get_worker_sentinels"}
+KEPT |= {"_guarded_task_generation"}
 KEPT |= {"_join_exited_workers"}
 std: Any = multiprocessing.pool
 

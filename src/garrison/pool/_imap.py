@@ -27,6 +27,11 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
     """Results in the order of the input."""
 
     _kind: type[Stream] = Stream
+    _standard: Any = StandardIterator
+
+    def __new__(cls, pool: Any, *arguments: Any) -> Any:
+        """Make one of these; of a pool alone the standard one, which methods of programs fill."""
+        return super().__new__(cls) if arguments else cls._standard(pool)
 
     def __init__(
         self,
@@ -128,6 +133,7 @@ class IMapUnorderedIterator(IMapIterator[T], StandardUnorderedIterator):  # type
     """Results in the order in which they arrive."""
 
     _kind = UnorderedStream
+    _standard = StandardUnorderedIterator
 
 
 hide(IMapIterator, IMapUnorderedIterator)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from garrison import _standard
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ResultUnpicklable
+
+if TYPE_CHECKING:
+    from garrison.pool._task_queue import Cache, TaskQueue
 
 _pool: Any = _standard.load("pool")
 
@@ -36,7 +39,14 @@ class ExceptionUnpicklable(ResultUnpicklable, MaybeEncodingError):  # type: igno
         self.exc, self.value = exc, value
 
 
-KEPT = ("Process", "_wrap_exception", "_get_tasks", "_get_worker_sentinels", "_join_exited_workers")
+KEPT = (
+    "Process",
+    "_get_tasks",
+    "_get_worker_sentinels",
+    "_guarded_task_generation",
+    "_join_exited_workers",
+    "_wrap_exception",
+)
 """Attributes of the standard pool that do nothing to an instance."""
 
 
@@ -44,25 +54,6 @@ def hide(*classes: type) -> None:
     """Have classes deny what they inherit and have no use for."""
     for each in classes:
         _standard.hide(each, "it has no threads that pass tasks and results on", KEPT)
-
-
-class Pending:
-    """What ``Pool._cache`` and ``Pool._taskqueue`` show: how many tasks there are."""
-
-    def __init__(self, count: Callable[[], int]) -> None:
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count()
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(len(self)))
-
-    qsize = __len__
-
-    def empty(self) -> bool:
-        """Whether there is none."""
-        return not len(self)
 
 
 class Insides:
@@ -74,14 +65,22 @@ class Insides:
     _lifetime: int | None
 
     @property
-    def _cache(self) -> Pending:
+    def _cache(self) -> Cache:
         """The tasks whose result is still to come."""
-        return Pending(lambda: self._engine.waiting + self._engine.busy)
+        from garrison.pool._task_queue import Cache
+
+        return Cache(lambda: self._engine.waiting + self._engine.busy, self._own_results())
 
     @property
-    def _taskqueue(self) -> Pending:
+    def _taskqueue(self) -> TaskQueue:
         """The tasks that no worker has begun."""
-        return Pending(lambda: self._engine.waiting)
+        from garrison.pool._task_queue import TaskQueue
+
+        return TaskQueue(self, lambda: self._engine.waiting, self._own_results())
+
+    def _own_results(self) -> dict[Any, Any]:
+        results: dict[Any, Any] = vars(self).setdefault("_results", {})
+        return results
 
     @property
     def _maxtasksperchild(self) -> int | None:

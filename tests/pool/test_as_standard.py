@@ -29,10 +29,11 @@ def output(library: str, method: str, text: str, folder: Path, *flags: str) -> s
     return done.stdout
 
 
+LIBRARIES = ("garrison", "multiprocessing")
+
+
 def assert_same(method: str, text: str, folder: Path, *flags: str) -> str:
-    ours, theirs = (
-        output(library, method, text, folder, *flags) for library in ("garrison", "multiprocessing")
-    )
+    ours, theirs = (output(each, method, text, folder, *flags) for each in LIBRARIES)
     assert ours == theirs
     assert ours
     return ours
@@ -167,7 +168,12 @@ def test_how_a_worker_ends(method: str, tmp_path: Path) -> None:
             pool.join()
             print(open("its file").read())
     """
-    assert_same(method, text, tmp_path)
+    ours, theirs = (output(each, method, text, tmp_path) for each in LIBRARIES)
+    if method == "spawn" and sys.version_info >= (3, 14):
+        # The standard library's worker leaves there what its main module's globals refer to.
+        assert "deleted" not in theirs
+        ours = ours.replace("deleted\n", "")
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("method", METHODS)

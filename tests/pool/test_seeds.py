@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import garrison
 from garrison import Pool
 
 from . import tasks
@@ -63,7 +64,9 @@ def test_without_a_seed_each_pool_differs(tmp_path: Path) -> None:
 
 
 def test_the_seed_of_a_pool_can_be_read_and_used_again(tmp_path: Path) -> None:
-    with Pool(2) as one, Pool(2, seed=one.seed) as two:
+    # Under the other methods numpy seeds itself where it is imported, unless a seed was given.
+    context = garrison.get_context("fork")
+    with context.Pool(2) as one, context.Pool(2, seed=one.seed) as two:
         assert draws_of_both(one, tmp_path, "one") == draws_of_both(two, tmp_path, "two")
 
 

@@ -238,9 +238,11 @@ if __name__ == "__main__":
         except garrison.WorkerDied as error:
             print("crash" in error.stack)
 """
+KNOWN = str(sys.version_info < (3, 14))
+"""Whether it can be told that faulthandler writes on standard error."""
 ENABLED = {
     "not": ("", "True", False),
-    "on standard error": ("faulthandler.enable()", "True", True),
+    "on standard error": ("faulthandler.enable()", KNOWN, True),
     "for a log": ("log = open(sys.argv[0] + '.log', 'a'); faulthandler.enable(log)", "False", True),
 }
 

@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import gc
 import os
+import sys
 
 __all__ = ["begin", "record_crashes", "show"]
 
@@ -33,13 +34,22 @@ def record_crashes(fd: int) -> None:
 def _has_own_file() -> bool:
     """Whether faulthandler writes into another file than standard error.
 
-    Only a file object is known. With a mere number it counts as standard error.
+    Only a file object is known. With a mere number it counts as standard error. CPython 3.14 no
+    longer shows the object: what the program has enabled by a call counts as its own file there.
     """
+    if sys.version_info >= (3, 14):
+        return not _enabled_by_interpreter()
     for each in gc.get_referents(faulthandler):
         if hasattr(each, "fileno"):
             with contextlib.suppress(Exception):
                 return bool(each.fileno() != STDERR)
     return False
+
+
+def _enabled_by_interpreter() -> bool:
+    """Whether the interpreter has enabled faulthandler at its start, for standard error."""
+    in_environment = not sys.flags.ignore_environment and os.environ.get("PYTHONFAULTHANDLER")
+    return bool(in_environment or sys.flags.dev_mode or "faulthandler" in sys._xoptions)
 
 
 def show(text: str) -> None:

@@ -60,7 +60,10 @@ class Terminal:
         path.write_text(BEGIN + "".join(f"        {line}\n" for line in lines))
         self.pid, self.fd = pty.fork()
         if not self.pid:
-            os.execv(sys.executable, [sys.executable, str(path), method])  # noqa: S606 - no shell
+            # Newer Pythons show tracebacks in colours on a terminal.
+            environment = {**os.environ, "NO_COLOR": "1"}
+            command = [sys.executable, str(path), method]
+            os.execve(sys.executable, command, environment)  # noqa: S606 - no shell
         self._raw = b""
 
     @property

@@ -17,6 +17,8 @@ from garrison.supervisor import _supervisor
 from . import tasks
 from .tasks import Door, Tally
 
+FORK = garrison.get_context("fork")
+"""Where workers import this module themselves, that alone may take longer than `SOON`."""
 SOON = 0.2
 LONG = 20.0
 
@@ -40,7 +42,7 @@ def test_only_the_late_task_ends(context: Any, tmp_path: Path) -> None:
 
 
 def test_the_error_tells_what_the_task_was_doing() -> None:
-    with Pool(2) as pool:
+    with FORK.Pool(2) as pool:
         before = pool.statistics().worker_pids
         with pytest.raises(TaskTimeout) as caught:
             pool.options(timeout=SOON).apply(tasks.forever, (1,))
@@ -54,7 +56,7 @@ def test_the_error_tells_what_the_task_was_doing() -> None:
 
 
 def test_the_pools_own_timeout_holds_for_all_methods() -> None:
-    with Pool(2, timeout=SOON) as pool:
+    with FORK.Pool(2, timeout=SOON) as pool:
         for wait in (
             lambda: pool.apply(tasks.forever),
             lambda: pool.map(tasks.forever, [1]),
@@ -85,20 +87,20 @@ def outcomes(iterator: Any, items: int) -> list[Any]:
 
 @pytest.mark.parametrize("chunksize", [1, 2, 5])
 def test_neighbours_in_a_chunk_of_imap_have_their_own_results(chunksize: int) -> None:
-    with Pool(2) as pool:
+    with FORK.Pool(2) as pool:
         results = pool.options(timeout=SOON).imap(square_or_forever, [1, 2, 0, 4, 5], chunksize)
         assert outcomes(results, 5) == [1, 4, TaskTimeout, 16, 25]
 
 
 def test_neighbours_in_a_chunk_of_imap_unordered_have_their_own_results() -> None:
-    with Pool(2) as pool:
+    with FORK.Pool(2) as pool:
         view = pool.options(timeout=SOON)
         found = outcomes(view.imap_unordered(square_or_forever, [1, 2, 0, 4, 5], 3), 5)
         assert sorted(map(str, found)) == sorted(map(str, [1, 4, TaskTimeout, 16, 25]))
 
 
 def test_a_late_item_is_the_error_of_the_whole_map(tmp_path: Path) -> None:
-    with Pool(2) as pool:
+    with FORK.Pool(2) as pool:
         with pytest.raises(TaskTimeout) as caught:
             pool.options(timeout=SOON).map(square_or_forever, [1, 2, 0, 4, 5], chunksize=5)
         assert caught.value.task == "pool.test_timeout.square_or_forever(0)"
@@ -106,20 +108,20 @@ def test_a_late_item_is_the_error_of_the_whole_map(tmp_path: Path) -> None:
 
 
 def test_each_item_of_a_chunk_has_the_whole_timeout() -> None:
-    with Pool(1) as pool:
+    with FORK.Pool(1) as pool:
         # Together they take longer than one of them may.
         pool.options(timeout=0.6).map(time.sleep, [0.25] * 3, chunksize=3)
 
 
 def test_waiting_for_a_worker_is_no_part_of_the_timeout() -> None:
-    with Pool(1) as pool:
+    with FORK.Pool(1) as pool:
         view = pool.options(timeout=0.6)
         results = [view.apply_async(time.sleep, (0.25,)) for _ in range(3)]
         assert [result.get() for result in results] == [None] * 3
 
 
 def test_an_idle_supervisor_hears_of_the_first_timeout() -> None:
-    with Pool(2) as pool:
+    with FORK.Pool(2) as pool:
         # Without any deadline to keep it sleeps until somebody speaks to it.
         assert pool.map(tasks.square, range(10)) == [n * n for n in range(10)]
         with pytest.raises(TaskTimeout):
@@ -139,7 +141,7 @@ def end_when_the_stack_is_asked_for() -> int:
 def test_a_task_that_ends_at_the_last_moment_survives(monkeypatch: pytest.MonkeyPatch) -> None:
     # The moment between "it is late" and "stop it", made long.
     monkeypatch.setattr(_supervisor, "DUMP_TIME", LONG)
-    with garrison.get_context("fork").Pool(1) as pool:
+    with FORK.Pool(1) as pool:
         survivor = pool.options(timeout=SOON).apply(end_when_the_stack_is_asked_for)
         assert pool.apply(tasks.own_pid) == survivor
         assert pool.statistics().deaths == 0
@@ -157,14 +159,14 @@ def defend(handled: bool) -> None:
 
 @pytest.mark.parametrize("handled", [True, False])
 def test_a_late_task_cannot_defend_itself(handled: bool) -> None:
-    with Pool(2) as pool:
+    with FORK.Pool(2) as pool:
         with pytest.raises(TaskTimeout):
             pool.options(timeout=SOON).apply(defend, (handled,))
         assert pool.apply(tasks.square, (3,)) == 9
 
 
 def test_a_late_task_that_keeps_the_gil_ends_too() -> None:
-    with Pool(2) as pool:
+    with FORK.Pool(2) as pool:
         with pytest.raises(TaskTimeout) as caught:
             pool.options(timeout=SOON).apply(tasks.hold_gil)
         assert "in hold_gil" in caught.value.stack
@@ -176,7 +178,7 @@ def begin_forever(tally: Tally) -> None:
 
 
 def test_a_late_task_is_not_tried_again(tmp_path: Path) -> None:
-    with Pool(2) as pool:
+    with FORK.Pool(2) as pool:
         tally = Tally(tmp_path)
         with pytest.raises(TaskTimeout):
             pool.options(timeout=SOON, retries=5).apply(begin_forever, (tally,))
@@ -184,7 +186,7 @@ def test_a_late_task_is_not_tried_again(tmp_path: Path) -> None:
 
 
 def test_get_with_a_timeout_gives_up_and_ends_nothing(tmp_path: Path) -> None:
-    with Pool(2) as pool:
+    with FORK.Pool(2) as pool:
         here, go = Door(tmp_path, "here"), Door(tmp_path, "go")
         result = pool.apply_async(tasks.push_and_wait, (here, go))
         here.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from garrison.supervisor import _supervisor
 from . import tasks
 from .tasks import Door, Tally
 
-FORK = garrison.get_context("fork")
+FORK: Any = garrison.get_context("fork")
 """Where workers import this module themselves, that alone may take longer than `SOON`."""
 SOON = 0.2
 LONG = 20.0
@@ -57,13 +58,14 @@ def test_the_error_tells_what_the_task_was_doing() -> None:
 
 def test_the_pools_own_timeout_holds_for_all_methods() -> None:
     with FORK.Pool(2, timeout=SOON) as pool:
-        for wait in (
+        waits: tuple[Callable[[], Any], ...] = (
             lambda: pool.apply(tasks.forever),
             lambda: pool.map(tasks.forever, [1]),
             lambda: pool.starmap_async(tasks.forever, [(1, 2)]).get(),
             lambda: next(pool.imap(tasks.forever, [1])),
             lambda: next(pool.imap_unordered(tasks.forever, [1])),
-        ):
+        )
+        for wait in waits:
             with pytest.raises(TaskTimeout):
                 wait()
 

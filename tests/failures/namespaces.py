@@ -55,8 +55,8 @@ def be_process_one(subject: Subject) -> None:
     with subject.pool() as pool:
         for _ in range(5):
             same(subject.value(pool.apply_async(leave_an_orphan)), 0)
-        until(lambda: not _zombies(), 2.0)
-        check(not _zombies(), f"zombies: {[describe(pid) for pid in _zombies()]}")
+        gone = until(lambda: not _zombies(), 2.0)
+        check(gone, f"zombies: {[describe(pid) for pid in _zombies()]}")
         if subject.is_garrison:
             subject.death(pool.apply_async(tasks.die, ("SIGKILL",)))
         subject.still_works(pool)

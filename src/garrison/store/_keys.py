@@ -2,7 +2,7 @@
 
 The engine itself knows plain numbers, strings, bytes, tuples and frozensets. Here is the rest:
 
-- subclasses that compare as their base does, numbers of any type, ranges, moments in time
+- subclasses that compare as their base does, numbers of any type, ranges, moments in time, paths
 - members of enums, instances of dataclasses with the ``__eq__`` that was made for them
 - any other hashable object by its pickle, without a memo: equal states give equal bytes
 
@@ -127,6 +127,18 @@ def _uuid(obj: Any, plain: PlainKey) -> bytes | None:
     return b"u" + plain(obj.int)
 
 
+def _path(obj: Any, plain: PlainKey) -> bytes | None:
+    # By its name: few programs with a manager have paths for keys, and pathlib loads much.
+    named = (each for each in type(obj).__mro__ if each.__name__ == "PurePath")
+    kind: Any = next((each for each in named if each.__module__.startswith("pathlib")), None)
+    if kind is None or not _compares_as(kind, type(obj)):
+        return None
+    # Its state tells how it was written; it is equal to others by what it means.
+    is_windows = any(each.__name__ == "PureWindowsPath" for each in type(obj).__mro__)
+    text = str(obj)
+    return b"p" + plain((is_windows, text.lower() if is_windows else text))
+
+
 def _numpy(obj: Any, plain: PlainKey) -> bytes | None:
     if not hasattr(obj, "dtype") or not hasattr(obj, "item"):
         return None
@@ -146,6 +158,7 @@ _SPECIAL: list[tuple[Any, Any]] = [
     (Face, _face),
     (object, _dataclass),
     (object, _uuid),
+    (object, _path),
     (object, _numpy),
 ]
 

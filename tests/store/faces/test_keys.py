@@ -114,6 +114,8 @@ KEYS: list[Any] = [
     *(NAIVE.replace(fold=1), dt.time(1), dt.time(1, fold=1)),
     *(uuid.UUID(int=5), uuid.UUID(int=5, is_safe=uuid.SafeUUID.safe), uuid.UUID(int=6)),
     *(pathlib.PurePosixPath("/a"), pathlib.PurePosixPath("/a/"), pathlib.PurePosixPath("/b")),
+    *(pathlib.PurePosixPath("/") / "a", pathlib.PosixPath("/a"), pathlib.PureWindowsPath("/a")),
+    *(pathlib.PureWindowsPath("C:/A/b"), pathlib.PureWindowsPath("c:\\a", "B")),
     *(ipaddress.ip_address("::1"), ipaddress.ip_address("::2"), dt.timedelta(1)),
     *(len, print, int, str, Plain, ..., NotImplemented, "x" * 500, "x" * 501, b"x" * 500),
 ]

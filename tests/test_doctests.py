@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,6 +16,14 @@ MODULES = ["garrison"] + [
     for module in pkgutil.walk_packages(garrison.__path__, "garrison.")
     if not module.name.endswith("__main__")
 ]
+
+
+@pytest.fixture(autouse=True)
+def _fork() -> Iterator[None]:
+    """Classes of an example are found by a copy of this process alone."""
+    garrison.set_start_method("fork", force=True)
+    yield
+    garrison.set_start_method(None, force=True)
 
 
 @pytest.mark.parametrize("name", MODULES)

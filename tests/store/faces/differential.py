@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
 Call = Callable[[Any], Any]
 NAMING = ("not supported between instances", "can't multiply sequence by non-int")
 """Texts that name the types on both sides, of which one is ours."""
+NEWER = re.compile(r"cannot use '.*' as a (?:dict key|set element) \((.*)\)")
+"""What CPython 3.14 says around the text of what cannot be hashed."""
 
 
 def outcome(call: Call, subject: Any) -> Any:
@@ -17,7 +20,7 @@ def outcome(call: Call, subject: Any) -> Any:
     try:
         result = call(subject)
     except Exception as error:
-        text = str(error)
+        text = NEWER.sub(r"\1", str(error))
         return type(error), "" if any(part in text for part in NAMING) else text
     if result is subject:
         return "itself"

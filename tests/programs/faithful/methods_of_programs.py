@@ -65,7 +65,7 @@ if __name__ == "__main__":
         print(sorted(map(str, all_of(pool.imap_in_any_order(root, bad_input())))))
         result = mpp.IMapIterator(pool)
         pool._taskqueue.put(([(result._job, 0, add, (1, 2), {})], result._set_length))
-        print(result.next(timeout=60), len(pool._cache), result._job in pool._cache)
+        print(result.next(timeout=60))
     with mp.Pool(2) as pool:
         last = pool.istarmap(add, pairs)
         pool.close()

@@ -48,13 +48,19 @@ def _refusing(make: M) -> M:
         try:
             return make(*args, **kwds)
         except (TypeError, ValueError, OverflowError, OSError) as error:
-            plain = type(error) in {TypeError, ValueError, OverflowError}
-            if not plain and (type(error) is not OSError or error.errno != errno.EINVAL):
+            if not _is_bad_input(error):
                 raise
             msg = f"cannot make this {make.__name__}: {error}"
             raise NotMade(msg) from error
 
     return refusing  # type: ignore[return-value] # the same signature
+
+
+def _is_bad_input(error: Exception) -> bool:
+    """Whether it is of a builtin kind itself: others, a program's own among them, say more."""
+    if type(error) is OSError:
+        return error.errno == errno.EINVAL
+    return type(error) in {TypeError, ValueError, OverflowError}
 
 
 class SyncManager(BaseManager, managers.SyncManager):

@@ -86,7 +86,7 @@ class TaskQueue(_Count):
             if set_length is not None:
                 set_length(length)
 
-        latest = next(reversed(list(self._results.values())), None)
+        latest = next(reversed(self._results.values()), None)
         in_any_order = isinstance(latest, StandardUnorderedIterator)
         run = self._pool.imap_unordered if in_any_order else self._pool.imap
         arguments = (run(_call, calls()), sent, self._results)

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 
 from garrison import _core, _standard
-from garrison._pickling import Transferable, assert_transfer, register
+from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
-from garrison.sync._bound import bind
+from garrison.sync._bound import bind, let_travel
 from garrison.sync._locks import Lock, Mutex, RLock
 from garrison.sync._semaphores import Semaphore
 
@@ -169,9 +169,5 @@ def _rebuild(spot: Any, lock: Any) -> Condition:
     return condition
 
 
-def _reduce_core(condition: _core.Condition) -> tuple[Any, ...]:
-    return _core.Condition, condition.place
-
-
-register(_core.Condition, _reduce_core)
+let_travel(_core.Condition)
 _standard.hide(Condition, "its words lie in shared memory, without semaphores")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from garrison import _core, _standard
-from garrison._pickling import Transferable, assert_transfer, register
+from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
-from garrison.sync._bound import bind
+from garrison.sync._bound import bind, let_travel
 
 __all__ = ["Event"]
 
@@ -61,9 +61,5 @@ def _rebuild(spot: Spot) -> Event:
     return event
 
 
-def _reduce_core(event: _core.Event) -> tuple[Any, ...]:
-    return _core.Event, event.place
-
-
-register(_core.Event, _reduce_core)
+let_travel(_core.Event)
 _standard.hide(Event, "it is one word in shared memory, without a lock")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TypeVar
 
 from garrison import _core, _standard
-from garrison._pickling import Transferable, assert_transfer, register
+from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
 from garrison.sync._abandon import MODES
-from garrison.sync._bound import bind
+from garrison.sync._bound import bind, let_travel
 from garrison.sync._graph import remember
 
 __all__ = ["Lock", "RLock"]
@@ -84,17 +84,7 @@ def _rebuild(kind: type[L], *place: Any) -> L:
     return kind._at(*place)
 
 
-def _reduce_core(lock: _core.Lock) -> tuple[Any, ...]:
-    return _rebuild_core, lock.place
-
-
-def _rebuild_core(*place: Any) -> _core.Lock:
-    lock = _core.Lock(*place)
-    remember(lock)
-    return lock
-
-
-register(_core.Lock, _reduce_core)
+let_travel(_core.Lock, remember)
 
 
 def _mode(on_abandon: str) -> int:

@@ -7,10 +7,10 @@ import operator
 from typing import TypeVar
 
 from garrison import _core, _standard
-from garrison._pickling import Transferable, assert_transfer, register
+from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
-from garrison.sync._bound import bind
+from garrison.sync._bound import bind, let_travel
 from garrison.sync._graph import remember
 from garrison.sync._locks import KEPT, WITHOUT
 
@@ -127,18 +127,7 @@ def _rebuild(kind: type[S], *place: Any) -> S:
     return semaphore
 
 
-def _reduce_core(semaphore: _core.Semaphore) -> tuple[Any, ...]:
-    return _rebuild_core, semaphore.place
-
-
-def _rebuild_core(*place: Any) -> _core.Semaphore:
-    semaphore = _core.Semaphore(*place)
-    if place[-1]:
-        remember(semaphore)
-    return semaphore
-
-
-register(_core.Semaphore, _reduce_core)
+let_travel(_core.Semaphore, remember)
 
 
 def _permits(value: Any) -> int:

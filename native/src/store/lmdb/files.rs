@@ -124,23 +124,27 @@ unsafe fn asks_for_all(fd: i32, command: i32, argument: *const libc::flock) -> b
         && magic != 0
 }
 
-fn refuse() -> i32 {
-    // SAFETY: the place is this thread's.
-    unsafe { *libc::__errno_location() = libc::EAGAIN };
-    -1
-}
+type Fcntl = unsafe extern "C" fn(i32, i32, *mut libc::flock) -> i32;
 
 /// # Safety
 /// As of `fcntl`. Without a third argument it is passed on as it is, and never looked at.
+unsafe fn fcntl_by(real: Fcntl, fd: i32, command: i32, argument: *mut libc::flock) -> i32 {
+    // SAFETY: as the caller says; the place of the error is this thread's.
+    unsafe {
+        if asks_for_all(fd, command, argument) {
+            *libc::__errno_location() = libc::EAGAIN;
+            return -1;
+        }
+        real(fd, command, argument)
+    }
+}
+
+/// # Safety
+/// As of `fcntl`.
 #[no_mangle]
 pub unsafe extern "C" fn __wrap_fcntl(fd: i32, command: i32, argument: *mut libc::flock) -> i32 {
     // SAFETY: as the caller says.
-    unsafe {
-        if asks_for_all(fd, command, argument) {
-            return refuse();
-        }
-        __real_fcntl(fd, command, argument)
-    }
+    unsafe { fcntl_by(__real_fcntl, fd, command, argument) }
 }
 
 /// # Safety
@@ -148,12 +152,7 @@ pub unsafe extern "C" fn __wrap_fcntl(fd: i32, command: i32, argument: *mut libc
 #[no_mangle]
 pub unsafe extern "C" fn __wrap_fcntl64(fd: i32, command: i32, argument: *mut libc::flock) -> i32 {
     // SAFETY: as the caller says.
-    unsafe {
-        if asks_for_all(fd, command, argument) {
-            return refuse();
-        }
-        __real_fcntl64(fd, command, argument)
-    }
+    unsafe { fcntl_by(__real_fcntl64, fd, command, argument) }
 }
 
 /// The descriptors of an open environment: its first three words. Which files they are is remembered,

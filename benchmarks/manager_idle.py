@@ -22,7 +22,7 @@ def turn(peer: str, quick: bool) -> Values:
 
 def ours(clients: int) -> Values:
     import garrison
-    from garrison.manager._connection import Connection
+    from garrison.net._connection import Connection
 
     with garrison.Manager(address=("127.0.0.1", 0), key=KEY) as served:
         connections = [Connection(served.address, KEY) for _ in range(clients)]

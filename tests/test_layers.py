@@ -28,7 +28,7 @@ LAYERS = [
     "_byte_locks | _lending | _processes",
     "_descriptors",
     "memory",
-    "sync | supervisor",
+    "sync | supervisor | net",
     "pool | store | queues | shared_memory | sharedctypes | synchronize",
     "manager",
     "engines | managers",

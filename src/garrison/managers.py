@@ -17,7 +17,8 @@ from garrison.manager import (
     Token,
     public_methods,
 )
-from garrison.manager._proxies import (
+from garrison.manager._shared_memory_manager import SharedMemoryManager, SharedMemoryServer
+from garrison.manager.client._standard_proxies import (
     AcquirerProxy,
     ArrayProxy,
     BarrierProxy,
@@ -32,7 +33,6 @@ from garrison.manager._proxies import (
     PoolProxy,
     ValueProxy,
 )
-from garrison.manager._shared_memory_manager import SharedMemoryManager, SharedMemoryServer
 
 Array, Namespace, Value = managers.Array, managers.Namespace, managers.Value
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import garrison
 from garrison.manager import SyncManager
-from garrison.manager._limits import Limits
+from garrison.net._limits import Limits
 
 KEY = b"a key that is long enough to be taken as it is"
 LOOPBACK = ("127.0.0.1", 0)

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from garrison._core import ChannelError
-from garrison.manager._channel import DONE, Channel, ClientChannel, ServerChannel
-from garrison.manager._limits import Limits
-from garrison.manager._loop import Loop
+from garrison.net._event_loop import Loop
+from garrison.net._handshake import DONE, Channel, ClientChannel, ServerChannel
+from garrison.net._limits import Limits
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from garrison._core import ChannelError
-from garrison.manager import _channel
-from garrison.manager._channel import (
+from garrison.net import _handshake
+from garrison.net._handshake import (
     DONE,
     ClientChannel,
     ServerChannel,
     psk_of,
     refusal,
 )
-from garrison.manager._limits import Limits
+from garrison.net._limits import Limits
 
 from .wire_tools import KEY, SHORT_KEY
 
@@ -93,7 +93,7 @@ def test_the_client_is_not_fooled_by_a_server_that_welcomes_everybody() -> None:
 def test_another_version_is_named_by_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     client, server = ends()
     said = client.take()
-    monkeypatch.setattr(_channel, "VERSION", 2)
+    monkeypatch.setattr(_handshake, "VERSION", 2)
     with pytest.raises(ChannelError, match=r"client speaks version 1 .* this side version 2"):
         server.receive(said)
     answer = server.take()
@@ -103,7 +103,7 @@ def test_another_version_is_named_by_both_ends(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_changed_version_is_noticed_even_if_it_says_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_channel, "VERSION", 2)
+    monkeypatch.setattr(_handshake, "VERSION", 2)
     client, _ = ends()
     said = client.take()
     monkeypatch.undo()
@@ -116,7 +116,7 @@ def test_a_changed_version_is_noticed_even_if_it_says_ours(monkeypatch: pytest.M
 def test_a_full_server_says_so() -> None:
     client, _ = ends()
     with pytest.raises(ChannelError, match="no room for another connection"):
-        client.receive(refusal(_channel.BUSY))
+        client.receive(refusal(_handshake.BUSY))
 
 
 @pytest.mark.parametrize(

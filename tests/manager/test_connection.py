@@ -18,10 +18,10 @@ import pytest
 
 from garrison._core import ChannelError
 from garrison.errors import GarrisonError, ManagerLost
-from garrison.manager._addresses import parsed, shown
-from garrison.manager._connection import Connection, Promise, Refused
-from garrison.manager._limits import Limits
-from garrison.manager._loop import Loop
+from garrison.net._address import parsed, shown
+from garrison.net._connection import Connection, Promise, Refused
+from garrison.net._event_loop import Loop
+from garrison.net._limits import Limits
 
 from .wire_tools import (
     BIG,

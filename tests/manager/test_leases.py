@@ -19,8 +19,8 @@ import pytest
 import garrison
 from garrison import managers
 from garrison.errors import LeaseLost, NotHeld, WrongKind
-from garrison.manager._limits import Limits
 from garrison.managers import RemoteError
+from garrison.net._limits import Limits
 
 from . import afar
 from .afar import Actor, Served, actor_at, thread, until, until_waiting
@@ -475,7 +475,7 @@ def test_a_name_has_one_kind(client: Any) -> None:
             getattr(client, kind)("door")
     client.Condition("news")
     own = client.RLock()
-    from garrison.manager._far_locks import FarCondition
+    from garrison.manager.client._remote_locks import FarCondition
 
     with pytest.raises(WrongKind, match="has the lock 'news/lock'"):
         FarCondition(client._lender, "news", lock=own)

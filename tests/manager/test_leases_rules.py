@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from garrison.manager._leases import (
+from garrison.manager.server._lock_state import (
     BROKEN,
     BarrierLoan,
     ConditionLoan,

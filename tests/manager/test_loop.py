@@ -20,12 +20,12 @@ import pytest
 
 from garrison._core import ChannelError
 from garrison.errors import ManagerLost
-from garrison.manager._channel import BYE, DONE, REFUSED, ClientChannel
-from garrison.manager._connection import Connection
-from garrison.manager._doors import raise_descriptor_limit
-from garrison.manager._limits import Limits
-from garrison.manager._loop import Loop
-from garrison.manager._session import Session
+from garrison.net._acceptor import raise_descriptor_limit
+from garrison.net._connection import Connection
+from garrison.net._event_loop import Loop
+from garrison.net._handshake import BYE, DONE, REFUSED, ClientChannel
+from garrison.net._limits import Limits
+from garrison.net._session import Session
 
 from .wire_tools import (
     BIG,

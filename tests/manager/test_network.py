@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from garrison.errors import LeaseLost, ManagerLost
-from garrison.manager._limits import Limits
+from garrison.net._limits import Limits
 
 from . import afar
 from .afar import Actor, Served, until

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import garrison
-from garrison.manager._limits import Limits
+from garrison.net._limits import Limits
 
 from . import afar
 from .afar import KEY, Actor, until

@@ -13,7 +13,7 @@ import pytest
 
 import garrison
 from garrison.errors import ContainerGone, ManagerLost
-from garrison.manager._limits import Limits
+from garrison.net._limits import Limits
 
 from . import afar
 from .afar import KEY, Actor, Served, thread, until

@@ -17,7 +17,7 @@ from garrison.errors import (
     ValueUnreadable,
     WrongKind,
 )
-from garrison.manager._limits import Limits
+from garrison.net._limits import Limits
 
 from . import afar
 from .afar import KEY, Actor, Served, until

@@ -12,7 +12,7 @@ import pytest
 
 import garrison
 from garrison.errors import ClaimLost, DeadlockError, TransactionFailed
-from garrison.manager._limits import Limits
+from garrison.net._limits import Limits
 
 from . import afar
 from .afar import KEY, Actor, thread, until

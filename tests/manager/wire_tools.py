@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from garrison.manager._addresses import Address
-from garrison.manager._channel import ClientChannel
-from garrison.manager._connection import Connection
-from garrison.manager._limits import Limits
-from garrison.manager._loop import Loop
-from garrison.manager._session import Session
+from garrison.net._address import Address
+from garrison.net._connection import Connection
+from garrison.net._event_loop import Loop
+from garrison.net._handshake import ClientChannel
+from garrison.net._limits import Limits
+from garrison.net._session import Session
 
 KEY = b"a key that is long enough to be taken as it is"
 SHORT_KEY = b"abracadabra"

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from garrison._typing import Any
+from garrison.manager._auth_keys import NO_KEY, is_loopback, read_key, write_key
 from garrison.manager._connect import SCHEME, parse_address
-from garrison.manager._keys import NO_KEY, is_loopback, read_key, write_key
 from garrison.manager._sync_manager import SyncManager
 
 __all__ = ["add_parser"]

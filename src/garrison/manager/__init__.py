@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from garrison.manager._base import BaseManager
-from garrison.manager._objects import public_methods
-from garrison.manager._proxy import AutoProxy, BaseProxy, MakeProxyType, RebuildProxy, Token
-from garrison.manager._refusals import RemoteError
-from garrison.manager._server import Server
+from garrison.manager._remote_errors import RemoteError
 from garrison.manager._sync_manager import SyncManager
+from garrison.manager.client._proxy import AutoProxy, BaseProxy, MakeProxyType, RebuildProxy, Token
+from garrison.manager.server._object_table import public_methods
+from garrison.manager.server._server import Server
 
 __all__ = [
     "AutoProxy",

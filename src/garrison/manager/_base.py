@@ -8,15 +8,16 @@ from multiprocessing import ProcessError, connection, context, process, util
 
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any, ClassVar
-from garrison.manager import _clients, _proxy
-from garrison.manager import _verbs as verbs
-from garrison.manager._addresses import shown
-from garrison.manager._keys import check_key
-from garrison.manager._limits import Limits
-from garrison.manager._listener import Listener
-from garrison.manager._objects import Registered
+from garrison.manager._auth_keys import KNOWN_KEYS, check_key
 from garrison.manager._serializers import serializer as find_serializer
-from garrison.manager._server import Server
+from garrison.manager.client import _proxy
+from garrison.manager.client._client import get_client
+from garrison.manager.server._object_table import Registered
+from garrison.manager.server._server import Server
+from garrison.net import _protocol as verbs
+from garrison.net._address import shown
+from garrison.net._limits import Limits
+from garrison.net._listener import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -135,7 +136,7 @@ class BaseManager(managers.BaseManager):
         OSError
             If there is nobody, or no server of garrison's.
         """
-        _clients.know_key(self._address, bytes(self._authkey))
+        KNOWN_KEYS[self._address] = bytes(self._authkey)
         self._way = self._client  # kept as long as this manager is
         self._way.connect()
         self._state.value = State.STARTED
@@ -143,7 +144,7 @@ class BaseManager(managers.BaseManager):
     @property
     def _client(self) -> Any:
         key = bytes(self._authkey)
-        return _clients.client(self._address, key, self._serializer, self._limits)
+        return get_client(self._address, key, self._serializer, self._limits)
 
     def start(
         self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()
@@ -174,7 +175,7 @@ class BaseManager(managers.BaseManager):
             raise
         self._address = listener.address
         listener.close()
-        _clients.know_key(self._address, bytes(self._authkey))
+        KNOWN_KEYS[self._address] = bytes(self._authkey)
         self._state.value = State.STARTED
         self.shutdown = util.Finalize(  # type: ignore[method-assign]
             self,

@@ -6,13 +6,13 @@ import urllib.parse
 from multiprocessing import AuthenticationError
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.manager._keys import NO_KEY, is_loopback
+from garrison.manager._auth_keys import NO_KEY, is_loopback
 from garrison.manager._sync_manager import SyncManager
 
 if TYPE_CHECKING:
     import os
 
-    from garrison.manager._limits import Limits
+    from garrison.net._limits import Limits
 
 __all__ = ["SCHEME", "connect", "parse_address"]
 

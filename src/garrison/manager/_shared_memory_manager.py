@@ -8,7 +8,7 @@ from multiprocessing import resource_tracker
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._base import BaseManager, State
-from garrison.manager._server import Server
+from garrison.manager.server._server import Server
 from garrison.memory import shared_memory as blocks
 
 if TYPE_CHECKING:

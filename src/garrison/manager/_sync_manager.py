@@ -14,15 +14,15 @@ import threading
 
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.manager import _clients
-from garrison.manager import _far_locks as far
-from garrison.manager import _near_locks as near
-from garrison.manager import _proxies as proxies
+from garrison.manager._auth_keys import read_key
 from garrison.manager._base import BaseManager, State
-from garrison.manager._keys import read_key
-from garrison.manager._promises import Pipeline
-from garrison.manager._refusals import NotMade
-from garrison.manager._store_server import StoreServer
+from garrison.manager._remote_errors import NotMade
+from garrison.manager.client import _local_locks as near
+from garrison.manager.client import _remote_locks as far
+from garrison.manager.client import _standard_proxies as proxies
+from garrison.manager.client._client import get_client
+from garrison.manager.client._pipeline import Pipeline
+from garrison.manager.server._store_server import StoreServer
 from garrison.pool import Pool
 from garrison.store import _contract, _home, transaction
 from garrison.store._copies import back_up
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import TypeVar
 
-    from garrison.manager._limits import Limits
+    from garrison.net._limits import Limits
 
     M = TypeVar("M", bound=Callable[..., Any])
 
@@ -177,7 +177,7 @@ class SyncManager(BaseManager, managers.SyncManager):
             this user.
         """
         super().connect()
-        from garrison.manager._far_store import far_or_home
+        from garrison.manager.client._remote_store import far_or_home
 
         self._store = far_or_home(self._lender, direct=direct)
 
@@ -187,7 +187,7 @@ class SyncManager(BaseManager, managers.SyncManager):
         if self._store is None:
             self._must_be(State.STARTED)
         if not self._store.is_home and self._store.life.over:
-            from garrison.manager._far_store import store_of
+            from garrison.manager.client._remote_store import store_of
 
             self._store = store_of(self._lender)
         return self._store
@@ -373,7 +373,7 @@ class SyncManager(BaseManager, managers.SyncManager):
         """The way to the server, also where that is in this process."""
         self._must_be(State.STARTED)
         key = bytes(self._authkey)
-        found = _clients.client(self._address, key, self._serializer, self._limits, local=False)
+        found = get_client(self._address, key, self._serializer, self._limits, local=False)
         self._way = found  # kept as long as this manager is
         return found
 

@@ -1,0 +1,77 @@
+"""Keys of servers, and the addresses that need one."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+from pathlib import Path
+
+from garrison._typing import Any
+
+__all__ = ["KNOWN_KEYS", "NO_KEY", "check_key", "is_loopback", "read_key", "write_key"]
+
+NO_KEY = b""
+"""What a server that anybody on this machine may use has for a key."""
+KNOWN_KEYS: dict[Any, bytes] = {}
+"""The key of each server that this process has met, by address; some proxies arrive without."""
+
+
+def read_key(key: bytes | str | os.PathLike[str]) -> bytes:
+    """Return a key as bytes: as it is given, or what a file has but for white space around it.
+
+    Raises
+    ------
+    ValueError
+        If it is empty.
+    OSError
+        If the file cannot be read.
+    """
+    if isinstance(key, os.PathLike):
+        found = Path(key).read_bytes().strip()
+        if not found:
+            msg = f"the key file {os.fspath(key)!r} is empty; write a long random text into it"
+            raise ValueError(msg)
+        return found
+    plain = key.encode() if isinstance(key, str) else bytes(key)
+    if not plain:
+        raise ValueError("an empty key protects nothing; give a long random one, or none")
+    return plain
+
+
+def write_key(path: Path) -> bytes:
+    """Make a new key in a file that only this user can read."""
+    key = secrets.token_urlsafe(32).encode()
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(key + b"\n")
+    return key
+
+
+def check_key(address: Any, key: bytes | None) -> None:
+    """See that an address that other computers reach has a key.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
+    if not key and not is_loopback(address):
+        msg = (
+            f"other computers reach {address!r}: give a key (key=..., or authkey=...), which both "
+            "ends must know, or listen on 127.0.0.1"
+        )
+        raise ValueError(msg)
+
+
+def is_loopback(address: Any) -> bool:
+    """Whether only this machine reaches an address."""
+    if not isinstance(address, tuple):
+        return True
+    host = address[0]
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

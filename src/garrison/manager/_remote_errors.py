@@ -1,0 +1,83 @@
+"""Exceptions on their way from a server to who asked: what it was, and where it was raised."""
+
+from __future__ import annotations
+
+import traceback
+
+from garrison._standard import managers
+from garrison._typing import TYPE_CHECKING, Any, NoReturn
+from garrison.errors import GarrisonError
+from garrison.pool._standard import RemoteTraceback
+
+if TYPE_CHECKING:
+    from garrison.manager._serializers import Serializer
+    from garrison.net._connection import Refused
+
+__all__ = ["NotMade", "RemoteError", "described", "is_failure", "raise_rebuilt", "raise_refusal"]
+
+RAISED = "raised"
+"""A method of the user's has raised; the data are its exception, if that can be written."""
+REMOTE = "remote"
+"""The server could not do it; there is a text only."""
+
+UNMADE = "unmade"
+"""What makes an object has raised; the data are its exception, if that can be written."""
+
+Outcome = tuple[Any, ...]
+"""The fields of a reply, or those of a refusal."""
+
+
+class RemoteError(managers.RemoteError, GarrisonError):
+    """The server could not do what it was asked for; the text is its traceback."""
+
+
+class NotMade(RemoteError, TypeError, ValueError):
+    """An object cannot be made from what was given."""
+
+
+def described(error: BaseException, chosen: Serializer) -> tuple[str, str, bytes]:
+    """Return kind, text and data of an exception that a user's method has raised."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        data = chosen.dumps(error)
+        chosen.loads(data)
+    except Exception:
+        return REMOTE, text, b""
+    return RAISED, text, data
+
+
+def raise_refusal(refusal: Refused, chosen: Serializer) -> NoReturn:
+    """Raise here what was raised there, with the traceback from there as its cause."""
+    raise_rebuilt((refusal.kind, refusal.text, refusal.data), chosen)
+
+
+def raise_rebuilt(outcome: Outcome, chosen: Serializer) -> NoReturn:
+    """Raise what an outcome tells of."""
+    kind, text, data = outcome
+    error = rebuilt(kind, text, data, chosen)
+    try:
+        raise error from error.__cause__
+    finally:
+        # It has this frame in its traceback, and so whatever called it.
+        del error
+
+
+def rebuilt(kind: str, text: str, data: bytes, chosen: Serializer) -> BaseException:
+    """Return the exception that was raised there."""
+    told = RemoteError(text if text.endswith("\n") else f"{text}\n")
+    if kind not in {RAISED, UNMADE} or not data:
+        return told
+    try:
+        error: Any = chosen.loads(data)
+    except Exception:
+        return told
+    if kind == UNMADE:
+        told.__cause__ = error
+        return told
+    error.__cause__ = RemoteTraceback(f"\n{text}")
+    return error  # type: ignore[no-any-return]
+
+
+def is_failure(outcome: Outcome) -> bool:
+    """Whether an outcome is (kind, text, data) of a refusal."""
+    return len(outcome) == 3 and type(outcome[0]) is str and type(outcome[2]) is bytes  # noqa: PLR2004

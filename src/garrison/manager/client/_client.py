@@ -1,0 +1,244 @@
+"""A process's way to the objects of a server: one for each address, or none if it is the server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import weakref
+from multiprocessing import context, process
+
+from garrison import _os
+from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import ManagerLost
+from garrison.manager._auth_keys import KNOWN_KEYS
+from garrison.manager._remote_errors import is_failure, raise_rebuilt, raise_refusal
+from garrison.manager._serializers import serializer
+from garrison.manager._types import IN_PROCESS_CLIENTS, ObjectRef
+from garrison.manager.client._shm_calls import SharedMemoryCaller
+from garrison.net import _protocol as verbs
+from garrison.net._connection import Connection, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from garrison.net._limits import Limits
+
+    Address = Any
+
+__all__ = ["Client", "get_client"]
+
+_clients: weakref.WeakValueDictionary[tuple[Any, ...], Client] = weakref.WeakValueDictionary()
+"""Each as long as a manager, a proxy or a container uses it."""
+_making = threading.Lock()
+
+
+def _forget_after_fork() -> None:
+    global _making  # noqa: PLW0603 - another thread may have held it when the process forked
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def get_client(
+    address: Address,
+    key: bytes | None,
+    name: str = "pickle",
+    limits: Limits | None = None,
+    *,
+    local: bool = True,
+) -> Any:
+    """Return this process's way to the server at an address.
+
+    In the server itself that is none at all, if it may be `local`.
+    """
+    if local and address in IN_PROCESS_CLIENTS:
+        return IN_PROCESS_CLIENTS[address]
+    chosen = KNOWN_KEYS.get(address) if key is None else key
+    if chosen is None:
+        chosen = process.current_process().authkey
+    place = (address, bytes(chosen), name)
+    with _making:
+        found = _clients.get(place)
+        if found is None:
+            found = _clients[place] = Client(address, bytes(chosen), name, limits)
+        return found
+
+
+class Client:
+    """The objects of a server in another process."""
+
+    def __init__(
+        self, address: Address, key: bytes, name: str, limits: Limits | None = None
+    ) -> None:
+        self.address = address
+        self._key = key
+        self._limits = limits
+        self._connection: Connection | None = None
+        self._connecting = threading.Lock()
+        self._serializer = serializer(name)
+        self._name: tuple[int, bytes] = (0, b"")
+        self._server: tuple[int, str] = (0, "")
+        self._local = threading.local()
+        self._others: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._rings: weakref.WeakSet[SharedMemoryCaller] = weakref.WeakSet()
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, made when it is first needed."""
+        if self._connection is None:
+            with self._connecting:
+                if self._connection is None:
+                    made = Connection(self.address, self._key, limits=self._limits)
+                    made.on_reconnect.append(_greeting(weakref.ref(self)))
+                    self._connection = made
+        return self._connection
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether this process has ever asked the server anything."""
+        return self._connection is not None
+
+    @property
+    def name(self) -> bytes:
+        """Under which this process holds objects there; a forked child has another."""
+        pid, name = self._name
+        if pid != os.getpid():
+            name = secrets.token_bytes(16)
+            self._name = os.getpid(), name
+            self._greet()
+        return name
+
+    def _greet(self) -> None:
+        answer = self.connection.ask(
+            verbs.HELLO, self._name[1], os.getpid(), _os.host(), idempotent=True
+        )
+        self._server = (int(answer[0]), str(answer[1]))
+
+    def ask(self, verb: int, *fields: Any, idempotent: bool = False) -> list[Any]:
+        """Ask the server for something."""
+        _ = self.name
+        try:
+            return self.connection.ask(verb, *fields, idempotent=idempotent)
+        except Refused as refusal:
+            raise_refusal(refusal, self._serializer)
+
+    def another(self) -> Connection:
+        """Return one more connection to the same server."""
+        # Not now: the server, which is known to be one, may just be started again.
+        patience = self.connection.timeout
+        made = Connection(self.address, self._key, timeout=patience, limits=self._limits, lazy=True)
+        self._others.add(made)
+        return made
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the server has shown that it is not just anybody."""
+        return bool(self._key)
+
+    def credentials(self) -> tuple[bytes, ...]:
+        """Return what a child that is being spawned needs to reach the same server."""
+        return (self._key,) if context.get_spawning_popen() is not None else ()
+
+    def connect(self) -> None:
+        """See whether the server is there, and has the same key."""
+        _ = self.name
+        self._greet()
+
+    def shutdown(self) -> None:
+        """Tell the server to end; one that is gone has ended."""
+        with contextlib.suppress(ManagerLost, OSError, EOFError):
+            self.connection.ask(verbs.SHUTDOWN)
+
+    def close(self) -> None:
+        """Hang up."""
+        for place in [place for place, each in list(_clients.items()) if each is self]:
+            del _clients[place]
+        for ring in list(self._rings):
+            ring.close()
+        for other in list(self._others):
+            other.close()
+        if self._connection is not None:
+            self._connection.close()
+
+    # -- objects ----------------------------------------------------------------------------------
+
+    def create(self, typeid: str, args: Any, kwds: Any) -> ObjectRef:
+        """Make an object; this process holds it."""
+        payload = self._serializer.dumps((args, kwds))
+        ident, exposed = self.ask(verbs.CREATE, typeid, payload, threading.get_ident())
+        return ObjectRef(typeid, ident, tuple(exposed))
+
+    def call(
+        self, ident: str, method: str, args: Any, kwds: Any
+    ) -> tuple[Any, ObjectRef | None, Any]:
+        """Call a method: its result, or what was made of it and what makes a proxy of that."""
+        payload = self._serializer.dumps((args, kwds)) if args or kwds else b""
+        ring = self._ring()
+        if ring is None:
+            answer: Any = self.ask(verbs.CALL, ident, method, payload, threading.get_ident())
+        else:
+            answer = ring.call(ident, method, payload)
+            if is_failure(answer):
+                raise_rebuilt(answer, self._serializer)
+        return self._answer(answer)
+
+    def _ring(self) -> SharedMemoryCaller | None:
+        """Return this thread's way to the server through memory, if they share any."""
+        ring, pid = getattr(self._local, "ring", (None, 0))
+        if pid == os.getpid() and not (ring is not None and ring.closed):
+            return ring
+        _ = self.name
+        near = isinstance(self.address, str) and _os.may_be_here(self._server[1])
+        ring = SharedMemoryCaller(self, self._server[0]) if near else None
+        if ring is not None:
+            self._rings.add(ring)
+        self._local.ring = (ring, os.getpid())
+        return ring
+
+    def write(self, value: Any) -> bytes:
+        """Write something for the server."""
+        return self._serializer.dumps(value)
+
+    def _answer(self, answer: Any) -> tuple[Any, ObjectRef | None, Any]:
+        if answer[0] == 0:
+            return self._serializer.loads(answer[1]), None, None
+        _, typeid, ident, exposed, written = answer
+        proxytype = self._serializer.loads(written) if written else None
+        return None, ObjectRef(typeid, ident, tuple(exposed)), proxytype
+
+    def hold(self, ident: str) -> None:
+        """Keep an object for one more proxy."""
+        self.ask(verbs.HOLD, ident)
+
+    def drop(self, ident: str) -> None:
+        """A proxy is gone. A forked child that has asked nothing yet holds nothing."""
+        if self._name[0] == os.getpid() and self._connection is not None:
+            self._connection.tell(verbs.DROP, [ident])
+
+    def send(self, ident: str) -> bytes:
+        """Keep an object until somebody has received what is being written about it."""
+        self.ask(verbs.SEND, ident)
+        return self.name
+
+    def received(self, ident: str, sender: bytes) -> None:
+        """Keep an object that another process has sent."""
+        self.ask(verbs.RECEIVED, ident, sender)
+
+    def methods(self, ident: str) -> tuple[str, ...]:
+        """Return the names of what can be called."""
+        (exposed,) = self.ask(verbs.METHODS, ident, idempotent=True)
+        return tuple(exposed)
+
+
+def _greeting(client: weakref.ref[Client]) -> Callable[[Connection], None]:
+    """Return what says who this is on a new connection; it does not keep the client alive."""
+
+    def greet(_: Connection) -> None:
+        found = client()
+        if found is not None:
+            found._greet()
+
+    return greet

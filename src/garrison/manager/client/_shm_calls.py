@@ -1,0 +1,98 @@
+"""Calls of a server's objects through shared memory, for the processes of its machine.
+
+A thread that calls gets a pair of queues in shared memory and, in the server, a thread of its own
+that waits at the other end. A call is an item put and an item taken; nobody passes a socket, an
+event loop or another thread. The session remains: when its connection is gone, so is the server's
+thread, and when the server is gone, whoever waits for it is told.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from queue import Empty
+
+from garrison._processes import Watch
+from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import ManagerLost
+from garrison.net import _protocol as verbs
+from garrison.sync import Queue
+
+if TYPE_CHECKING:
+    from garrison.manager.client._client import Client
+
+__all__ = ["SharedMemoryCaller"]
+
+SLICE = 0.2
+"""Seconds between two looks at whether the server still lives."""
+
+
+def _process(server: int) -> Watch:
+    try:
+        return Watch(server)
+    except ProcessLookupError:
+        msg = f"the server, process {server}, has ended; the call was not carried out"
+        raise ManagerLost(msg) from None
+
+
+class SharedMemoryCaller:
+    """A thread's pair of queues to a server."""
+
+    def __init__(self, client: Client, server: int) -> None:
+        self._pid = os.getpid()
+        self.closed = True  # until it is whole
+        self._calls: Queue = Queue()
+        self._answers: Queue = Queue()
+        self._numbers = itertools.count(1)
+        self._early: dict[int, tuple[Any, ...]] = {}
+        self._awaited: set[int] = set()
+        self._server = _process(server)
+        self.closed = False
+        client.ask(verbs.RING, client.write((self._calls, self._answers)), threading.get_ident())
+
+    def call(self, ident: str, method: str, payload: bytes) -> tuple[Any, ...]:
+        """Have a method called; return the fields of the answer.
+
+        Raises
+        ------
+        ManagerLost
+            If the server is gone.
+        """
+        number = next(self._numbers)
+        self._awaited.add(number)
+        try:
+            self._calls.put((number, ident, method, payload))
+            return self._answer(number)
+        finally:
+            self._awaited.discard(number)
+
+    def _answer(self, number: int) -> tuple[Any, ...]:
+        # A signal handler's call, in the middle of another, may have taken the other's answer.
+        while number not in self._early:
+            try:
+                answered, *fields = self._answers.get(timeout=SLICE)
+            except Empty:
+                self._check()
+                continue
+            if answered == number:
+                return tuple(fields)
+            if answered in self._awaited:
+                self._early[answered] = tuple(fields)
+        return self._early.pop(number)
+
+    def _check(self) -> None:
+        if self._server.has_ended() and self._answers.empty():
+            msg = "the manager's server process has ended; this call may or may not have happened"
+            raise ManagerLost(msg)
+
+    def close(self) -> None:
+        """Let the server's thread end. In a forked child the ring is the parent's."""
+        if not self.closed and self._pid == os.getpid():
+            self.closed = True
+            self._calls.put(None)
+            self._server.close()
+            del self._calls, self._answers
+
+    def __del__(self) -> None:
+        self.close()

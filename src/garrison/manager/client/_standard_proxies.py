@@ -1,0 +1,128 @@
+"""Proxy types for the plain objects that managers are often registered with.
+
+The standard library's classes with garrison's way to the server, and with the methods that newer
+Pythons give them. The shared containers of `SyncManager` are their instances as well, though
+nothing of them lives in a server.
+"""
+
+from __future__ import annotations
+
+from garrison import store
+from garrison._standard import managers
+from garrison._typing import Any, ClassVar
+from garrison.manager.client._proxy import BaseProxy, MakeProxyType
+
+__all__ = [
+    "AcquirerProxy",
+    "ArrayProxy",
+    "BarrierProxy",
+    "BaseListProxy",
+    "BasePoolProxy",
+    "ConditionProxy",
+    "DictProxy",
+    "EventProxy",
+    "IteratorProxy",
+    "ListProxy",
+    "NamespaceProxy",
+    "PoolProxy",
+    "ValueProxy",
+]
+
+
+class IteratorProxy(managers.IteratorProxy, BaseProxy):
+    """Stands for an iterator."""
+
+
+class AcquirerProxy(managers.AcquirerProxy, BaseProxy):
+    """Stands for a lock or a semaphore."""
+
+    _exposed_: Any = ("acquire", "release", "locked")
+
+    def locked(self) -> Any:
+        """Whether somebody has it."""
+        return self._callmethod("locked")
+
+
+class ConditionProxy(managers.ConditionProxy, AcquirerProxy):
+    """Stands for a condition."""
+
+    _exposed_ = ("acquire", "release", "locked", "wait", "notify", "notify_all")
+
+
+class EventProxy(managers.EventProxy, BaseProxy):
+    """Stands for an event."""
+
+
+class BarrierProxy(managers.BarrierProxy, BaseProxy):
+    """Stands for a barrier."""
+
+
+class NamespaceProxy(managers.NamespaceProxy, BaseProxy):
+    """Stands for an object with attributes; those that begin with an underscore are the proxy's."""
+
+
+class ValueProxy(managers.ValueProxy, BaseProxy):
+    """Stands for an object with a value."""
+
+
+_DICT = (
+    *("__contains__", "__delitem__", "__getitem__", "__ior__", "__iter__", "__len__", "__or__"),
+    *("__reversed__", "__ror__", "__setitem__", "clear", "copy", "fromkeys", "get", "items"),
+    *("keys", "pop", "popitem", "setdefault", "update", "values"),
+)
+_LIST = (
+    *("__add__", "__contains__", "__delitem__", "__getitem__", "__len__", "__mul__"),
+    *("__reversed__", "__rmul__", "__setitem__", "append", "clear", "copy", "count", "extend"),
+    *("index", "insert", "pop", "remove", "reverse", "sort", "__imul__", "__iadd__"),
+)
+_POOL = (
+    *("apply", "apply_async", "close", "imap", "imap_unordered", "join"),
+    *("map", "map_async", "starmap", "starmap_async", "terminate"),
+)
+
+_BaseDict: Any = MakeProxyType("DictProxy", _DICT)
+BaseListProxy: Any = MakeProxyType("BaseListProxy", _LIST)
+BasePoolProxy: Any = MakeProxyType("PoolProxy", _POOL)
+
+
+class DictProxy(managers.DictProxy, _BaseDict):  # type: ignore[misc] # made above
+    """Stands for a plain dict; what it holds is copied."""
+
+    _exposed_ = _DICT
+    _method_to_typeid_: ClassVar = {"__iter__": "Iterator"}
+
+    def __ior__(self, other: Any) -> DictProxy:
+        self._callmethod("__ior__", (other,))
+        return self
+
+
+class ListProxy(managers.ListProxy, BaseListProxy):  # type: ignore[misc] # made above
+    """Stands for a plain list; what it holds is copied."""
+
+    _exposed_ = _LIST
+
+    def __imul__(self, other: Any) -> ListProxy:
+        self._callmethod("__imul__", (other,))
+        return self
+
+
+class PoolProxy(managers.PoolProxy, BasePoolProxy):  # type: ignore[misc] # made above
+    """Stands for a pool."""
+
+
+class ArrayProxy(managers.ArrayProxy, BaseProxy):
+    """Stands for an array."""
+
+
+_FACES = {
+    BaseProxy: (store.Counter, store.Deque, store.JoinableQueue, store.Queue, store.Set),
+    DictProxy: (store.Dict,),
+    ListProxy: (store.List,),
+    NamespaceProxy: (store.Namespace,),
+    ValueProxy: (store.Value,),
+    ArrayProxy: (store.Array,),
+}
+for _proxy, _faces in _FACES.items():
+    for _face in _faces:
+        _proxy.register(_face)
+del _proxy, _faces, _face

@@ -1,0 +1,316 @@
+"""What a server does for its sessions: the objects of registered types.
+
+The loop's thread decides and never waits; methods run in threads of `_callers`, and their outcomes
+come back to the loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import traceback
+from dataclasses import dataclass, field
+
+from garrison import _os
+from garrison._typing import TYPE_CHECKING, Any
+from garrison.manager._remote_errors import REMOTE, UNMADE, Outcome, described, is_failure
+from garrison.manager._types import ObjectRef
+from garrison.manager.server._call_threads import Callers
+from garrison.manager.server._object_table import NotExposed, ObjectGone, Objects
+from garrison.manager.server._shm_calls import start_call_thread, stop_call_threads
+from garrison.net import _protocol as verbs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from garrison.manager._serializers import Serializer
+    from garrison.net._event_loop import Loop
+    from garrison.net._session import Session
+
+__all__ = ["Part", "Peer", "Service"]
+
+log = logging.getLogger("garrison.manager")
+
+GRACE = 1.0
+"""Seconds that an object lives without a proxy: a forked child needs a moment to say it has one."""
+
+
+@dataclass
+class Peer:
+    """What a server knows of one session."""
+
+    session: Session
+    name: bytes = b""
+    pid: int = 0
+    host: str = ""
+    alive: bool = True
+    state: dict[Any, Any] = field(default_factory=dict)
+
+
+class Part:
+    """Something that a service can do: verbs, and what is done when a session ends."""
+
+    verbs: dict[int, Callable[[Peer, int, list[Any]], None]]
+    collects = False
+    """Whether it wants to know which requests came together."""
+
+    def batch_begin(self, peer: Peer) -> None:
+        """Several requests come together."""
+
+    def flush(self, peer: Peer) -> None:
+        """Do what was collected of them, before something else is done."""
+
+    def batch_end(self, peer: Peer) -> None:
+        """Do the last of them."""
+
+    def closed(self, peer: Peer) -> None:
+        """Take back what a session had."""
+
+    def cancelled(self, peer: Peer, rid: int) -> None:
+        """Nobody waits for a reply any more; or nobody has heard it, if it was given."""
+
+    def stopping(self) -> None:
+        """Let those go on who wait for others: the server stops."""
+
+    def ended(self) -> None:
+        """The server has ended."""
+
+
+class Service:
+    """Gives each request to the part that knows its verb."""
+
+    def __init__(self) -> None:
+        self._parts: list[Part] = []
+        self._verbs: dict[int, Any] = {verbs.HELLO: self._hello}
+        self._collecting: Part = Part()
+        self.peers: dict[bytes, Peer] = {}
+
+    def add(self, part: Part) -> None:
+        """Do what a part can do as well."""
+        self._parts.append(part)
+        self._verbs.update(part.verbs)
+        if part.collects:
+            self._collecting = part
+
+    def opened(self, session: Session) -> None:
+        """Greet a client that has shown that it has the key."""
+        session.data = Peer(session)
+
+    def request(self, session: Session, rid: int, verb: int, args: list[Any]) -> None:
+        """Do what a client asks for, or begin to."""
+        peer = session.data
+        do = self._verbs.get(verb)
+        if verb != verbs.STORE:
+            self._collecting.flush(peer)
+        if do is None:
+            session.fail(rid, REMOTE, f"this server does not know the request {verb}")
+            return
+        try:
+            do(peer, rid, args)
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            log.warning("a request of %s cannot be understood: %s", session.peer, error)
+            session.fail(rid, REMOTE, f"{type(error).__name__}: {error}")
+        except Exception:
+            log.exception("a request of %s has failed", session.peer)
+            session.fail(rid, REMOTE, traceback.format_exc())
+
+    def closed(self, session: Session) -> None:
+        """A client is gone."""
+        peer = session.data
+        peer.alive = False
+        name: bytes = peer.name
+        if self.peers.get(name) is peer:
+            del self.peers[name]
+        for part in self._parts:
+            part.closed(peer)
+
+    def cancelled(self, session: Session, rid: int) -> None:
+        """Nobody waits for a reply any more."""
+        for part in self._parts:
+            part.cancelled(session.data, rid)
+
+    def stopping(self) -> None:
+        """Let those go on who wait for others."""
+        for part in self._parts:
+            part.stopping()
+
+    def ended(self) -> None:
+        """Let go of everything."""
+        for part in self._parts:
+            part.ended()
+
+    def batch_begin(self, session: Session) -> None:
+        """Several requests of a session come together."""
+        self._collecting.batch_begin(session.data)
+
+    def batch_end(self, session: Session) -> None:
+        """They have been done."""
+        self._collecting.batch_end(session.data)
+
+    def _hello(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        name, pid, host = args
+        peer.name, peer.pid, peer.host = bytes(name), int(pid), str(host)
+        before = self.peers.get(peer.name)
+        self.peers[peer.name] = peer
+        if before is not None and before is not peer:
+            # It has come back before its old connection was known to be gone.
+            before.session.drop("its client has connected anew")
+        peer.session.reply(rid, os.getpid(), _os.host())
+
+
+class ObjectPart(Part):
+    """Objects of registered types."""
+
+    def __init__(self, loop: Loop, service: Service, objects: Objects, chosen: Serializer) -> None:
+        self.objects = objects
+        self._service = service
+        self.callers = Callers()
+        self._loop = loop
+        self._serializer = chosen
+        self._condemned: set[str] = set()
+        self._sweeping = False
+        self.verbs = {
+            verbs.CREATE: self._create,
+            verbs.CALL: self._call,
+            verbs.HOLD: self._hold,
+            verbs.DROP: self._drop,
+            verbs.SEND: self._send,
+            verbs.RECEIVED: self._received,
+            verbs.METHODS: self._methods,
+            verbs.COUNT: self._count,
+            verbs.DEBUG: self._debug,
+            verbs.RING: self._ring,
+            verbs.SHUTDOWN: self._shutdown,
+        }
+
+    # -- making and calling -----------------------------------------------------------------------
+
+    def _create(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        typeid, payload, thread = args
+        self._run(peer, rid, thread, lambda: self._creation(peer, typeid, payload))
+
+    def _creation(self, peer: Peer, typeid: str, payload: bytes) -> Outcome:
+        try:
+            args, kwds = self._serializer.loads(payload)
+            made = self.objects.create(peer.name, typeid, args, kwds)
+        except BaseException as error:
+            # As in the standard library, where only what a method raises arrives as it is.
+            _, text, data = described(error, self._serializer)
+            return UNMADE, text, data
+        return (made.ident, list(made.exposed))
+
+    def _call(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        ident, method, payload, thread = args
+        self._run(peer, rid, thread, lambda: self.perform(peer.name, ident, method, payload))
+
+    def perform(self, holder: Hashable, ident: str, method: str, payload: bytes) -> Outcome:
+        """Call a method; return the fields of the reply, or those of the failure."""
+        try:
+            args, kwds = self._serializer.loads(payload) if payload else ((), {})
+            result = self.objects.call(holder, ident, method, args, kwds)
+        except (NotExposed, ObjectGone):
+            return REMOTE, traceback.format_exc(), b""
+        except BaseException as error:
+            return described(error, self._serializer)
+        return self._written(result)
+
+    def _written(self, result: Any) -> Outcome:
+        if isinstance(result, ObjectRef):
+            return 1, result.typeid, result.ident, list(result.exposed), self._maker(result.typeid)
+        try:
+            return 0, self._serializer.dumps(result)
+        except Exception:
+            return REMOTE, f"Unserializable message: {traceback.format_exc()}", b""
+
+    def _maker(self, typeid: str) -> bytes:
+        """Write down what makes proxies of a type, for a process that has no manager."""
+        with contextlib.suppress(Exception):
+            return self._serializer.dumps(self.objects.proxytype(typeid))
+        return b""
+
+    def _run(self, peer: Peer, rid: int, thread: int, work: Callable[[], Outcome]) -> None:
+        def job() -> None:
+            outcome = work()
+            self._loop.call_soon_threadsafe(self._deliver, peer, rid, outcome)
+
+        self.callers.run((peer.session, thread), job)
+
+    @staticmethod
+    def _deliver(peer: Peer, rid: int, outcome: Outcome) -> None:
+        if not peer.alive:
+            return
+        if is_failure(outcome):
+            peer.session.fail(rid, *outcome)
+        else:
+            peer.session.reply(rid, *outcome)
+
+    # -- holding ----------------------------------------------------------------------------------
+
+    def _hold(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        self.objects.hold(peer.name, args[0])
+        peer.session.reply(rid)
+
+    def _drop(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        for ident in args[0]:
+            self.objects.drop(peer.name, ident)
+        peer.session.reply(rid)
+        self._sweep_soon()
+
+    def _send(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        self.objects.hold((peer.name, "sent"), args[0])
+        peer.session.reply(rid)
+
+    def _received(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        ident, sender = args
+        self.objects.hold(peer.name, ident)
+        self.objects.drop((sender, "sent"), ident)
+        peer.session.reply(rid)
+
+    def closed(self, peer: Peer) -> None:
+        """Take back what a client held, unless it comes back."""
+        stop_call_threads(peer)
+        self.callers.end(lambda caller: caller[0] is peer.session)  # type: ignore[index]
+        away = self._loop.limits.away
+        self._loop.call_later(
+            GRACE if peer.session.local else away, self._release, peer.name, peer.name
+        )
+        self._loop.call_later(away, self._release, peer.name, (peer.name, "sent"))
+
+    def _release(self, name: bytes, holder: Hashable) -> None:
+        if name not in self._service.peers:
+            self.objects.release(holder)
+            self._sweep_soon()
+
+    def _sweep_soon(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            self._condemned = self.objects.condemned()
+            self._loop.call_later(GRACE, self._sweep)
+
+    def _sweep(self) -> None:
+        """Dispose of what nobody has held for a while."""
+        self._sweeping = False
+        self.objects.dispose(self._condemned)
+        if self.objects.condemned():
+            self._sweep_soon()
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    def _methods(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        peer.session.reply(rid, sorted(self.objects.find(args[0]).exposed))
+
+    def _count(self, peer: Peer, rid: int, _args: list[Any]) -> None:
+        peer.session.reply(rid, len(self.objects))
+
+    def _debug(self, peer: Peer, rid: int, _args: list[Any]) -> None:
+        peer.session.reply(rid, self.objects.debug_info())
+
+    def _ring(self, peer: Peer, rid: int, args: list[Any]) -> None:
+        payload, thread = args
+        start_call_thread(self, peer, self._serializer.loads(payload), thread)
+        peer.session.reply(rid)
+
+    def _shutdown(self, peer: Peer, rid: int, _args: list[Any]) -> None:
+        peer.session.reply(rid)
+        self._loop.stop(0.0, for_good=True)

@@ -1,0 +1,254 @@
+"""`Server`: a listener, a loop, and what it does for those who come."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import weakref
+from multiprocessing import process
+
+from garrison import _standard
+from garrison._processes import NONE, SLICE, Watch
+from garrison._standard import managers
+from garrison._typing import TYPE_CHECKING, Any
+from garrison.manager._auth_keys import KNOWN_KEYS
+from garrison.manager._serializers import serializer as find_serializer
+from garrison.manager._types import IN_PROCESS_CLIENTS
+from garrison.manager.server._dispatch import ObjectPart, Service
+from garrison.manager.server._in_process_client import InProcessClient
+from garrison.manager.server._object_table import Objects
+from garrison.net._event_loop import Loop
+from garrison.net._limits import Limits
+from garrison.net._listener import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from garrison.manager.server._object_table import Registered
+
+__all__ = ["Server"]
+
+HERE = b"server"
+"""Holds what the server's own process has."""
+DRAIN = 5.0
+"""Seconds that a server that was told to stop works on what it had taken."""
+
+
+class StopEvent(threading.Event):
+    """Ends the server when it is set."""
+
+    def __init__(self, stop: Callable[[], object]) -> None:
+        super().__init__()
+        self._stop = weakref.WeakMethod(stop)
+
+    def set(self) -> None:
+        """End the server."""
+        super().set()
+        stop = self._stop()
+        if stop is not None:
+            stop()
+
+
+class Server(managers.Server):
+    """Serves the objects of a manager in the process that runs it.
+
+    Attributes
+    ----------
+    address
+        Where it listens.
+    listener
+        The socket.
+    registry
+        What it can make.
+    stop_event
+        Set it to end the server.
+
+    Raises
+    ------
+    OSError
+        If the address cannot be had.
+    TypeError
+        If the key is not bytes.
+    """
+
+    def __init__(
+        self,
+        registry: Mapping[str, Registered],
+        address: Any,
+        authkey: bytes,
+        serializer: str = "pickle",
+        limits: Limits | None = None,
+    ) -> None:
+        if not isinstance(authkey, bytes):
+            msg = f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes"
+            raise TypeError(msg)
+        self.registry: Any = dict(registry)
+        self.authkey = process.AuthenticationString(authkey)  # type: ignore[attr-defined]
+        self._prepare()
+        self._serializer = serializer
+        self._limits = limits or Limits()
+        if not isinstance(address, Listener):
+            address = Listener(address, self._limits)
+        self.listener = address
+        self.address = self.listener.address
+
+    def _prepare(self) -> None:
+        self.objects = Objects(self.registry)
+        self._loop: Loop | None = None
+        self.stop_event = StopEvent(self._stop)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a spawned server makes anew."""
+        made = {"objects", "_loop", "stop_event"}
+        return {name: value for name, value in vars(self).items() if name not in made}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._prepare()
+
+    def serve_forever(self, *, parent: int | None = None) -> None:
+        """Serve until somebody says `shutdown`, or this process is told to stop; then exit.
+
+        Parameters
+        ----------
+        parent : int, optional
+            The process without which nobody needs this server.
+        """
+        process.current_process()._manager_server = self  # type: ignore[attr-defined]
+        try:
+            self.run(parent)
+        except (KeyboardInterrupt, SystemExit):
+            pass
+        finally:
+            self.listener.unlink()
+        sys.exit(0)
+
+    def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
+        """Serve until it is over; `ready` is called when a signal would end it in good order."""
+        service = Service()
+        self._loop = loop = Loop(service, bytes(self.authkey), self._limits)
+        if self.stop_event.is_set():
+            self._stop()
+        try:
+            # Who is told to stop while it opens its store is to finish that first.
+            with _ended_with(loop, parent), _stopped_by_signals(loop, parent):
+                self._furnish(loop, service)
+                ready()
+                loop.run()
+        finally:
+            self._loop = None
+            service.ended()
+            self.listener.socket.close()
+            IN_PROCESS_CLIENTS.pop(self.address, None)
+
+    def _furnish(self, loop: Loop, service: Service) -> None:
+        """Give a loop all that this server does."""
+        loop.add_listener(self.listener.socket)
+        # Whoever has no key must not have anything of his unpickled.
+        if self.authkey:
+            chosen = find_serializer(self._serializer)
+            service.add(ObjectPart(loop, service, self.objects, chosen))
+        for part in self._more(loop):
+            service.add(part)
+        client = InProcessClient(self.objects, self.stop_event.set)
+        IN_PROCESS_CLIENTS[self.address] = client
+        KNOWN_KEYS[self.address] = bytes(self.authkey)
+
+    def _more(self, loop: Loop) -> tuple[Any, ...]:  # noqa: ARG002 - for those who have more
+        """Return what else this server does."""
+        return ()
+
+    def _stop(self) -> None:
+        loop = self._loop
+        if loop is not None:
+            loop.stop(0.0, for_good=True)
+
+    # -- what the standard library's class does for a connection, which is None here --------------
+
+    def create(self, c: Any, typeid: str, /, *args: Any, **kwds: Any) -> tuple[str, Any]:  # noqa: ARG002
+        """Make an object; return its number and the names of its methods."""
+        made = self.objects.create(HERE, typeid, args, kwds)
+        return made.ident, made.exposed
+
+    def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the names of what can be called."""
+        return tuple(sorted(self.objects.find(token.id).exposed))
+
+    def incref(self, c: Any, ident: str) -> None:  # noqa: ARG002
+        """Keep an object."""
+        self.objects.hold(HERE, ident)
+
+    def decref(self, c: Any, ident: str) -> None:  # noqa: ARG002
+        """Undo one `incref`, or `create`."""
+        self.objects.drop(HERE, ident)
+
+    def number_of_objects(self, c: Any) -> int:  # noqa: ARG002
+        """Return how many objects somebody holds."""
+        return len(self.objects)
+
+    def debug_info(self, c: Any) -> str:  # noqa: ARG002
+        """Describe the objects that somebody holds."""
+        return self.objects.debug_info()
+
+    def shutdown(self, c: Any) -> None:  # noqa: ARG002
+        """End the server."""
+        self.stop_event.set()
+
+
+_standard.hide(Server, "one loop serves all connections", ("public", "fallback_mapping"))
+
+
+@contextlib.contextmanager
+def _ended_with(loop: Loop, parent: int | None) -> Iterator[None]:
+    """Stop the loop when a process ends."""
+    if parent is None:
+        yield
+        return
+
+    def orphaned(_: int = 0) -> None:
+        if watch is not None and watch.fileno() != NONE:
+            loop.forget(watch.fileno())
+        loop.stop(0.0, for_good=True)
+
+    def look() -> None:
+        if watch is not None and watch.has_ended():
+            orphaned()
+        else:
+            loop.call_later(SLICE, look)
+
+    watch: Watch | None = None
+    try:
+        watch = Watch(parent)
+        if watch.fileno() == NONE:
+            look()
+        else:
+            loop.register(watch.fileno(), orphaned)
+    except ProcessLookupError:
+        orphaned()
+    try:
+        yield
+    finally:
+        if watch is not None:
+            watch.close()
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(loop: Loop, parent: int | None) -> Iterator[None]:
+    """Let SIGTERM, and Ctrl-C where it is not ignored, end a loop in good order."""
+    before: dict[signal.Signals, Any] = {}
+
+    def stop(*_: object) -> None:
+        # What a program has started for itself nobody starts again.
+        loop.stop(DRAIN, for_good=parent is not None)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for stopped, handler in before.items():
+            signal.signal(stopped, handler)

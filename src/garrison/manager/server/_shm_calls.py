@@ -1,0 +1,34 @@
+"""The server's end of calls through shared memory: a thread for each thread of a client."""
+
+from __future__ import annotations
+
+import threading
+
+from garrison._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from garrison.manager.server._dispatch import ObjectPart, Peer
+    from garrison.sync import Queue
+
+__all__ = ["start_call_thread", "stop_call_threads"]
+
+
+def start_call_thread(
+    part: ObjectPart, peer: Peer, queues: tuple[Queue, Queue], thread: int
+) -> None:
+    """Start the thread that carries out the calls of one thread of a client."""
+    calls, answers = queues
+
+    def work() -> None:
+        while (call := calls.get()) is not None:
+            number, ident, method, payload = call
+            answers.put((number, *part.perform(peer.name, ident, method, payload)))
+
+    threading.Thread(target=work, name=f"garrison-calls-{thread}", daemon=True).start()
+    peer.state.setdefault("rings", []).append(calls)
+
+
+def stop_call_threads(peer: Peer) -> None:
+    """End the threads of a client that is gone."""
+    for calls in peer.state.pop("rings", ()):
+        calls.put(None)

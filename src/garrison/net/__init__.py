@@ -1,0 +1,1 @@
+"""Connections between processes: addresses, keys, sessions. Knows no store, lock or object."""

@@ -1,0 +1,56 @@
+"""The socket at which a server is found; bound by who starts the server, so it is found at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+
+from garrison._typing import TYPE_CHECKING, Any
+from garrison.net._address import listening, parsed
+from garrison.net._limits import Limits
+
+if TYPE_CHECKING:
+    import socket
+
+__all__ = ["Listener"]
+
+
+class Listener:
+    """A listening socket and its address, in the standard library's form.
+
+    Parameters
+    ----------
+    address : tuple, str or None
+        ``(host, port)``, or the path of a socket in the file system, or an abstract one (which
+        begins with a NUL character); by default an abstract one that nobody else has.
+    """
+
+    def __init__(self, address: Any = None, limits: Limits | None = None) -> None:
+        self._path: tuple[str, int] | None = None
+        if address is None:
+            address = f"\0garrison-{secrets.token_hex(16)}"
+        address = parsed(address)
+        self.socket = listening(address, limits or Limits())
+        self.address: Any = self.socket.getsockname()
+        if isinstance(self.address, bytes):
+            self.address = self.address.decode()
+        if isinstance(address, str) and address[:1] != "\0":
+            self._path = (address, os.getpid())
+
+    def detach(self) -> socket.socket:
+        """Return the socket alone; whoever has it removes the path."""
+        return self.socket
+
+    def close(self) -> None:
+        """Listen no more here."""
+        self.socket.close()
+
+    def unlink(self) -> None:
+        """Remove the path, if there is one; only once nobody serves there."""
+        if self._path is not None:
+            path, pid = self._path
+            if pid == os.getpid():
+                self._path = None
+                with contextlib.suppress(OSError):
+                    os.unlink(path)  # noqa: PTH108 - an address

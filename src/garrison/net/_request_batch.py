@@ -1,0 +1,90 @@
+"""Requests that are sent together, and the promises of their replies."""
+
+from __future__ import annotations
+
+from garrison._core import Promise
+from garrison._typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from garrison._core import LinkBroken
+    from garrison.net._connection import Connection
+
+__all__ = ["Pipeline", "Promise", "Refused"]
+
+
+class Refused(Exception):
+    """The service has answered with a failure.
+
+    Attributes
+    ----------
+    kind : str
+        The name of the exception there.
+    text : str
+        Its text.
+    data : bytes
+        Whatever the service adds.
+    """
+
+    def __init__(self, kind: str, text: str, data: bytes = b"") -> None:
+        super().__init__(kind, text, data)
+        self.kind, self.text, self.data = kind, text, data
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+
+class Pipeline:
+    """Requests that are sent together, when the context ends or when there are many.
+
+    Examples
+    --------
+    ``with connection.pipeline() as pipeline: a = pipeline.ask(3); b = pipeline.ask(4)``, and then
+    ``a.get()``, ``b.get()``.
+    """
+
+    __slots__ = ("_check", "connection")
+
+    def __init__(self, connection: Connection, check: Callable[[], object] | None = None) -> None:
+        self.connection = connection
+        self._check = check
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def ask(self, verb: int, *fields: Any, idempotent: bool = False) -> Promise:
+        """Queue a request, as `Connection.ask`; ``get()`` of what is returned waits for the reply.
+
+        A promise that is thrown away is a request whose reply, or failure, nobody hears of.
+        """
+        link = self.connection._link
+        if self._check is not None:
+            self._check()  # after the link was read: see `Connection.ask`
+        return Promise(link, verb, fields, idempotent, self)
+
+    def flush(self) -> None:
+        """Send what is queued."""
+        link = self.connection._link
+        if link is not None:
+            link.flush()
+
+    def _refused(self, fields: list[Any]) -> Refused:
+        return Refused(*fields)
+
+    def _repair(
+        self, promise: Promise, broken: LinkBroken | None, timeout: float | None
+    ) -> list[Any] | Exception:
+        """Ask again, alone, if that is allowed."""
+        connection, verb, idempotent = self.connection, promise.verb, promise.idempotent
+        try:
+            if broken is not None:
+                connection._check_fate(broken, verb, idempotent)
+            return connection._ask_again(verb, promise.fields, timeout, idempotent, self._check)
+        except TimeoutError:
+            raise
+        except Exception as error:  # such as a check's
+            return error.with_traceback(None)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison._core import ChannelError
-from garrison.net._event_loop import Loop
+from garrison.net._event_loop import EventLoop
 from garrison.net._handshake import DONE, Channel, ClientChannel, ServerChannel
 from garrison.net._limits import Limits
 
@@ -45,7 +45,7 @@ class Fuzzer:
         self.seed = seed
         self.refused = self.accepted = 0
         self.corpus = _corpus()
-        self.loop = Loop(Service(), KEY, LIMITS)
+        self.loop = EventLoop(Service(), KEY, LIMITS)
         self.honest = Pair(self.loop)
         self.honest.shake_hands()
 
@@ -158,7 +158,7 @@ class Fuzzer:
 class Pair:
     """A peer of a loop at the other end of a socket pair."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: EventLoop) -> None:
         here, self.sock = socket.socketpair()
         self.sock.setblocking(False)
         self.loop = loop

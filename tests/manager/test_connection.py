@@ -20,7 +20,7 @@ from garrison._core import ChannelError
 from garrison.errors import GarrisonError, ManagerLost
 from garrison.net._address import parsed, shown
 from garrison.net._connection import Connection, Promise, Refused
-from garrison.net._event_loop import Loop
+from garrison.net._event_loop import EventLoop
 from garrison.net._limits import Limits
 
 from .wire_tools import (
@@ -68,7 +68,7 @@ def test_a_peer_that_is_gone_is_an_error_and_no_signal() -> None:
     code = """if True:
         import signal, socket
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        from garrison.manager import _connection
+        from garrison.net import _connection
         def connected(*_):
             ours, theirs = socket.socketpair()
             theirs.close()
@@ -674,7 +674,7 @@ def test_an_address_in_use_is_said(tmp_path: Path) -> None:
         Serving(server.service, server.address, KEY, None)
     path = str(tmp_path / "socket")
     with serving(address=path) as server:
-        loop = Loop(server.service, KEY)
+        loop = EventLoop(server.service, KEY)
         with pytest.raises(OSError, match=r"cannot listen at .*socket"):
             loop.listen(path)
         loop.close()

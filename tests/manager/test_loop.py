@@ -22,7 +22,7 @@ from garrison._core import ChannelError
 from garrison.errors import ManagerLost
 from garrison.net._acceptor import raise_descriptor_limit
 from garrison.net._connection import Connection
-from garrison.net._event_loop import Loop
+from garrison.net._event_loop import EventLoop
 from garrison.net._handshake import BYE, DONE, REFUSED, ClientChannel
 from garrison.net._limits import Limits
 from garrison.net._session import Session
@@ -46,7 +46,7 @@ class ByHand:
 
     def __init__(self, limits: Limits | None = None, service: Any = None) -> None:
         self.service = service or Service()
-        self.loop = Loop(self.service, KEY, limits)
+        self.loop = EventLoop(self.service, KEY, limits)
 
     def peer(self, key: bytes = KEY) -> PairedPeer:
         here, there = socket.socketpair()

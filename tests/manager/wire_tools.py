@@ -13,7 +13,7 @@ from typing import Any
 
 from garrison.net._address import Address
 from garrison.net._connection import Connection
-from garrison.net._event_loop import Loop
+from garrison.net._event_loop import EventLoop
 from garrison.net._handshake import ClientChannel
 from garrison.net._limits import Limits
 from garrison.net._session import Session
@@ -98,7 +98,7 @@ class Serving:
     def __init__(self, service: Any, address: Any, key: bytes, limits: Limits | None) -> None:
         self.service = service
         self.key = key
-        self.loop = Loop(service, key, limits)
+        self.loop = EventLoop(service, key, limits)
         try:
             self.address: Address = self.loop.listen(address)
         except OSError:
@@ -179,7 +179,7 @@ class Server:
     def _serve(self, write: int) -> None:
         logging.disable()
         self.prepare()
-        loop = Loop(Service(), KEY, self.limits)
+        loop = EventLoop(Service(), KEY, self.limits)
         address = loop.listen(self.address)
         signal.signal(signal.SIGTERM, lambda *_: loop.stop(5.0))
         os.write(write, f"{address[1] if isinstance(address, tuple) else 1}\n".encode())

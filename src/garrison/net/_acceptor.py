@@ -19,7 +19,7 @@ from garrison.net._handshake import BUSY, refusal
 from garrison.net._session import Session
 
 if TYPE_CHECKING:
-    from garrison.net._event_loop import Loop
+    from garrison.net._event_loop import EventLoop
 
 __all__ = ["Doors", "name_of", "raise_descriptor_limit"]
 
@@ -32,7 +32,7 @@ FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Doors:
     """The listening sockets of a loop, and its strangers."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: EventLoop) -> None:
         self.loop = loop
         self.strangers: dict[Session, None] = {}
         """The oldest first."""

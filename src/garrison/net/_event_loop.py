@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from garrison.net._address import Address
     from garrison.net._session import Service
 
-__all__ = ["Loop", "Timer"]
+__all__ = ["EventLoop", "Timer"]
 
 EVENTS_IN_TURN = 256
 LAST_WORDS = 2.0
@@ -113,7 +113,7 @@ def _open_bell() -> tuple[int, int]:
     return fd, fd
 
 
-class Loop:
+class EventLoop:
     """Serves a `Service` on any number of listening sockets.
 
     Parameters

@@ -22,7 +22,7 @@ from garrison.net._handshake import BYE, CANCEL, DONE, HELLO, REFUSED, ServerCha
 from garrison.net._rate_limited_log import log
 
 if TYPE_CHECKING:
-    from garrison.net._event_loop import Loop
+    from garrison.net._event_loop import EventLoop
     from garrison.net._handshake import Message
 
 __all__ = ["Service", "Session"]
@@ -85,7 +85,7 @@ class Session:
         "proved",
     )
 
-    def __init__(self, loop: Loop, sock: socket.socket, peer: str, now: float) -> None:
+    def __init__(self, loop: EventLoop, sock: socket.socket, peer: str, now: float) -> None:
         self._loop = loop
         self._sock = sock
         self._channel = ServerChannel(loop.key, loop.limits, loop.epoch)

@@ -14,7 +14,7 @@ from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from garrison.manager.server._dispatch import Peer
-    from garrison.net._event_loop import Loop, Timer
+    from garrison.net._event_loop import EventLoop, Timer
 
 __all__ = ["Bells"]
 
@@ -34,7 +34,7 @@ class _Wait:
 class Bells:
     """Answers to those who wait for a container's bell to ring."""
 
-    def __init__(self, loop: Loop, engine: Any) -> None:
+    def __init__(self, loop: EventLoop, engine: Any) -> None:
         self._loop = loop
         self._engine = engine
         self._waits: dict[int, list[_Wait]] = {}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from garrison.manager._serializers import Serializer
-    from garrison.net._event_loop import Loop
+    from garrison.net._event_loop import EventLoop
     from garrison.net._session import Session
 
 __all__ = ["Part", "Peer", "Service"]
@@ -162,7 +162,7 @@ class Service:
 class ObjectPart(Part):
     """Objects of registered types."""
 
-    def __init__(self, loop: Loop, service: Service, objects: Objects, chosen: Serializer) -> None:
+    def __init__(self, loop: EventLoop, service: Service, objects: Objects, chosen: Serializer) -> None:
         self.objects = objects
         self._service = service
         self.callers = Callers()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from garrison.manager.server._dispatch import Peer
-    from garrison.net._event_loop import Loop, Timer
+    from garrison.net._event_loop import EventLoop, Timer
 
 __all__ = ["LeasePart"]
 
@@ -70,7 +70,7 @@ class LeasePart(Part):
         Loans are counted from here; a server that was started again begins beyond what it has lent.
     """
 
-    def __init__(self, loop: Loop, first_number: int = 1) -> None:
+    def __init__(self, loop: EventLoop, first_number: int = 1) -> None:
         self._loop = loop
         self._next = first_number
         self._lent: dict[str, Lent] = {}

@@ -19,7 +19,7 @@ from garrison.manager._types import IN_PROCESS_CLIENTS
 from garrison.manager.server._dispatch import ObjectPart, Service
 from garrison.manager.server._in_process_client import InProcessClient
 from garrison.manager.server._object_table import Objects
-from garrison.net._event_loop import Loop
+from garrison.net._event_loop import EventLoop
 from garrison.net._limits import Limits
 from garrison.net._listener import Listener
 
@@ -96,7 +96,7 @@ class Server(managers.Server):
 
     def _prepare(self) -> None:
         self.objects = Objects(self.registry)
-        self._loop: Loop | None = None
+        self._loop: EventLoop | None = None
         self.stop_event = StopEvent(self._stop)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Server(managers.Server):
     def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until it is over; `ready` is called when a signal would end it in good order."""
         service = Service()
-        self._loop = loop = Loop(service, bytes(self.authkey), self._limits)
+        self._loop = loop = EventLoop(service, bytes(self.authkey), self._limits)
         if self.stop_event.is_set():
             self._stop()
         try:
@@ -143,7 +143,7 @@ class Server(managers.Server):
             self.listener.socket.close()
             IN_PROCESS_CLIENTS.pop(self.address, None)
 
-    def _furnish(self, loop: Loop, service: Service) -> None:
+    def _furnish(self, loop: EventLoop, service: Service) -> None:
         """Give a loop all that this server does."""
         loop.add_listener(self.listener.socket)
         # Whoever has no key must not have anything of his unpickled.
@@ -156,7 +156,7 @@ class Server(managers.Server):
         IN_PROCESS_CLIENTS[self.address] = client
         KNOWN_KEYS[self.address] = bytes(self.authkey)
 
-    def _more(self, loop: Loop) -> tuple[Any, ...]:  # noqa: ARG002 - for those who have more
+    def _more(self, loop: EventLoop) -> tuple[Any, ...]:  # noqa: ARG002 - for those who have more
         """Return what else this server does."""
         return ()
 
@@ -201,7 +201,7 @@ _standard.hide(Server, "one loop serves all connections", ("public", "fallback_m
 
 
 @contextlib.contextmanager
-def _ended_with(loop: Loop, parent: int | None) -> Iterator[None]:
+def _ended_with(loop: EventLoop, parent: int | None) -> Iterator[None]:
     """Stop the loop when a process ends."""
     if parent is None:
         yield
@@ -235,7 +235,7 @@ def _ended_with(loop: Loop, parent: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(loop: Loop, parent: int | None) -> Iterator[None]:
+def _stopped_by_signals(loop: EventLoop, parent: int | None) -> Iterator[None]:
     """Let SIGTERM, and Ctrl-C where it is not ignored, end a loop in good order."""
     before: dict[signal.Signals, Any] = {}
 

@@ -11,7 +11,7 @@ from garrison._core import ContainerGone, StoreBusy
 from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from garrison.net._event_loop import Loop
+    from garrison.net._event_loop import EventLoop
     from garrison.store._home import Home
 
 __all__ = ["RETRY", "Guest", "Guests"]
@@ -45,7 +45,7 @@ class Guest:
 class Guests:
     """The clients of a store, by name, and the processes of this machine, by signature."""
 
-    def __init__(self, loop: Loop, home: Home) -> None:
+    def __init__(self, loop: EventLoop, home: Home) -> None:
         self._loop = loop
         self._home = home
         self._by_name: dict[bytes, Guest] = {}

@@ -13,7 +13,7 @@ from garrison.net._address import shown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from garrison.net._event_loop import Loop
+    from garrison.net._event_loop import EventLoop
     from garrison.store._home import Home, Tenancy
 
 __all__ = ["StoreServer"]
@@ -37,7 +37,7 @@ class StoreServer(Server):
             if self._tenancy is not None:
                 self._tenancy.close()
 
-    def _more(self, loop: Loop) -> tuple[Any, ...]:
+    def _more(self, loop: EventLoop) -> tuple[Any, ...]:
         self.home.here()
         if self._tenancy is not None:
             self._tenancy.say(f"process {os.getpid()} at {shown(self.address)}")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from garrison.manager.server._dispatch import Peer
-    from garrison.net._event_loop import Loop
+    from garrison.net._event_loop import EventLoop
     from garrison.store._home import Home
 
 __all__ = ["StorePart"]
@@ -47,7 +47,7 @@ class StorePart(Part):
 
     collects = True
 
-    def __init__(self, loop: Loop, home: Home) -> None:
+    def __init__(self, loop: EventLoop, home: Home) -> None:
         self._loop = loop
         self._home = home
         self._engine = home.engine

@@ -22,8 +22,9 @@ STANDARD = (
 # From the ground up. Names on one line do not import each other.
 LAYERS = [
     "_typing",
+    "errors",
     "_core | _lazy | _standard",
-    f"errors | {' | '.join(STANDARD)}",
+    f"{' | '.join(STANDARD)}",
     "options | _os | _pickling",
     "_byte_locks | _lending | _processes",
     "_descriptors",

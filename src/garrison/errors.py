@@ -10,16 +10,6 @@ import pickle
 import signal as _signal
 import sys
 
-from garrison._core import (
-    ChannelError,
-    ContainerGone,
-    SharedMemoryFull,
-    StoreBusy,
-    StoreCorrupt,
-    StoreFull,
-    StoreVersion,
-    WrongKind,
-)
 from garrison._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,16 +50,16 @@ __all__ = [
 ]
 
 
+class GarrisonError(Exception):
+    """The root of garrison's own exceptions."""
+
+
 if sys.version_info >= (3, 13):
     from queue import ShutDown
 else:
 
-    class ShutDown(Exception):
+    class ShutDown(GarrisonError):
         """A manager's queue was shut down: `queue.ShutDown` of Python 3.13."""
-
-
-class GarrisonError(Exception):
-    """The root of garrison's own exceptions."""
 
 
 class PoolClosed(GarrisonError, ValueError):
@@ -179,7 +169,7 @@ class TaskTimeout(_TaskLost, TimeoutError):
         return f"{self.task} took longer than {self.timeout:g} s{self._stack_text()}"
 
 
-class AbandonedLock(UserWarning):
+class AbandonedLock(GarrisonError, UserWarning):
     """A lock was taken from a process that had died holding it.
 
     What the lock protects may be half-written. ``on_abandon="ignore"`` silences it for one lock.
@@ -264,3 +254,49 @@ class NotHeld(GarrisonError, ValueError, RuntimeError):
 
 class LeaseLost(NotHeld):
     """A lock of a manager's was released after it had come back by itself: see the message."""
+
+
+class SharedMemoryFull(GarrisonError, MemoryError):
+    """There is no room for this in shared memory.
+
+    Free memory, send smaller pieces, or hand over a file name instead of the data.
+    """
+
+
+class StoreFull(SharedMemoryFull):
+    """There is no room for this in the store; the transaction was rolled back.
+
+    Free memory, delete something, or make the store larger.
+    """
+
+
+class StoreBusy(GarrisonError, BlockingIOError):
+    """Another process is writing to the store, and this call does not wait. Try again later."""
+
+
+class StoreCorrupt(GarrisonError, OSError):
+    """What is stored is not what was written. Restore the store's directory from a copy."""
+
+
+class StoreVersion(GarrisonError, OSError):
+    """The store was written by another version of garrison. Open it with that version."""
+
+
+class ContainerGone(GarrisonError, ReferenceError):
+    """The container does not exist any more: it has no name, and nothing refers to it."""
+
+
+class WrongKind(GarrisonError, TypeError):
+    """A container of this kind has no such operation; or the name is that of another kind."""
+
+
+class ChannelError(GarrisonError, ConnectionError):
+    """The other side broke the protocol, and the connection is closed; the message says how."""
+
+
+class LinkBroken(GarrisonError):
+    """No reply will come over this connection. For garrison itself, which asks again or explains.
+
+    The arguments are the reason, whether the request may have been carried out, and whether the
+    server has ended for good.
+    """

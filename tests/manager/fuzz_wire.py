@@ -20,7 +20,7 @@ from multiprocessing import AuthenticationError
 from pathlib import Path
 from typing import Any
 
-from garrison._core import ChannelError
+from garrison.errors import ChannelError
 from garrison.net._event_loop import EventLoop
 from garrison.net._handshake import DONE, Channel, ClientChannel, ServerChannel
 from garrison.net._limits import Limits

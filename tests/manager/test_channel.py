@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from garrison._core import ChannelError
+from garrison.errors import ChannelError
 from garrison.net import _handshake
 from garrison.net._handshake import (
     DONE,

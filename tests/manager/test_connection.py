@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from garrison._core import ChannelError
-from garrison.errors import GarrisonError, ManagerLost
+from garrison.errors import ChannelError, GarrisonError, ManagerLost
 from garrison.net._address import parsed, shown
 from garrison.net._connection import Connection, Promise, Refused
 from garrison.net._event_loop import EventLoop

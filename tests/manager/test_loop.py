@@ -18,8 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from garrison._core import ChannelError
-from garrison.errors import ManagerLost
+from garrison.errors import ChannelError, ManagerLost
 from garrison.net._acceptor import raise_descriptor_limit
 from garrison.net._connection import Connection
 from garrison.net._event_loop import EventLoop

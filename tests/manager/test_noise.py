@@ -9,7 +9,8 @@ from typing import Any
 import msgpack
 import pytest
 
-from garrison._core import ChannelError, Noise
+from garrison._core import Noise
+from garrison.errors import ChannelError
 
 PSK = bytes(range(32))
 PROLOGUE = b"a protocol, version 1"

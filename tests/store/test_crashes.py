@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from garrison import _core
+from garrison.errors import ContainerGone
 from sync.forked import Forked, armed, died
 
 from .tools import DICT, LIST, MEBIBYTE, QUEUE, SET, Face, open_store
@@ -55,7 +56,7 @@ def loose(store: Store, prepared: Prepared) -> Any:
     """What became of a container without a name."""
     try:
         return store.snapshot(prepared.loose)
-    except _core.ContainerGone:
+    except ContainerGone:
         return None
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from garrison import _core
+from garrison.errors import ContainerGone, StoreBusy, StoreVersion, WrongKind
 
 from .tools import (
     DEQUE,
@@ -187,11 +188,11 @@ def test_operations_of_another_kind_are_refused(store: Store) -> None:
         lambda: store.list_get(d, 0),
     ]
     for operation in refused:
-        with pytest.raises(_core.WrongKind):
+        with pytest.raises(WrongKind):
             operation()
-    with pytest.raises(_core.ContainerGone):
+    with pytest.raises(ContainerGone):
         store.dict_get(999, 1)
-    with pytest.raises(_core.ContainerGone):
+    with pytest.raises(ContainerGone):
         store.dict_set(0, 1, 1)
 
 
@@ -258,7 +259,7 @@ def test_plain_containers_become_children(store: Store) -> None:
     assert store.dict_pop(d, "a") == value
     while store.sweep():
         pass
-    with pytest.raises(_core.ContainerGone):
+    with pytest.raises(ContainerGone):
         store.length(child.c)
     assert store.statistics()["containers"] == 1
 
@@ -289,7 +290,7 @@ def test_references_keep_what_they_refer_to(store: Store) -> None:
     assert store.snapshot(d) == {"ref": Link(LIST, other, True)}
     store.dict_set(d, "ref", None)
     store.sweep()
-    with pytest.raises(_core.ContainerGone):
+    with pytest.raises(ContainerGone):
         store.length(other)
     with pytest.raises(ValueError, match="does not exist"):
         store.dict_set(d, "ref", Face(store.uuid, LIST, other))
@@ -308,13 +309,13 @@ def test_names(store: Store) -> None:
     c, created = store.named("stock", DICT)
     assert created
     assert store.named("stock", DICT) == (c, False)
-    with pytest.raises(_core.WrongKind):
+    with pytest.raises(WrongKind):
         store.named("stock", LIST)
     assert store.names() == [("stock", DICT, c)]
     assert store.remove_name("stock")
     assert not store.remove_name("stock")
     store.sweep()
-    with pytest.raises(_core.ContainerGone):
+    with pytest.raises(ContainerGone):
         store.length(c)
     with pytest.raises(ValueError, match="480"):
         store.named("x" * 481, DICT)
@@ -391,9 +392,9 @@ def test_a_view_that_does_not_wait_is_refused(store: Store) -> None:
     d = store.create(DICT)
     view = store.view(7)
     store.begin()
-    with pytest.raises(_core.StoreBusy):
+    with pytest.raises(StoreBusy):
         view.dict_set(d, b"\x06k", b"\x00")
-    with pytest.raises(_core.StoreBusy):
+    with pytest.raises(StoreBusy):
         view.begin()
     with pytest.raises(RuntimeError, match="wait for itself"):
         store.view(8, wait=True).dict_set(d, b"\x06k", b"\x00")
@@ -531,7 +532,7 @@ def test_holds(store: Store) -> None:
     assert store.length(c) == 0
     store.release_owner(1)
     store.sweep()
-    with pytest.raises(_core.ContainerGone):
+    with pytest.raises(ContainerGone):
         store.hold(c)
     assert store.new_owner() > owner
 
@@ -597,7 +598,7 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
     first, later = (struct.pack("<I", version) + numbers for version in (1, 99))
     assert first in data.read_bytes()
     data.write_bytes(data.read_bytes().replace(first, later))
-    with pytest.raises(_core.StoreVersion, match="99"), open_store(folder=tmp_path):
+    with pytest.raises(StoreVersion, match="99"), open_store(folder=tmp_path):
         pass
 
 

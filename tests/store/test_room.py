@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from garrison import _core
+from garrison.errors import StoreFull
 from sync.forked import Forked
 
 from .tools import DICT, LIST, MEBIBYTE, open_store
@@ -24,7 +25,7 @@ def fill(store: Store, d: int, most: int = 1_000_000) -> int:
     for number in range(most):
         try:
             store.dict_set(d, number, PIECE)
-        except _core.StoreFull:
+        except StoreFull:
             return number
     pytest.fail("never full")
 
@@ -60,7 +61,7 @@ def test_a_store_that_has_reached_its_size(in_memory: bool, tmp_path: Path) -> N
 def test_a_value_that_is_too_large_for_the_store() -> None:
     with open_store(MEBIBYTE) as store:
         a = store.create(LIST)
-        with pytest.raises(_core.StoreFull, match="reached its size"):
+        with pytest.raises(StoreFull, match="reached its size"):
             store.list_append(a, b"x" * MEBIBYTE * 2)
         assert store.length(a) == 0
         store.list_append(a, b"x" * 300_000)
@@ -95,7 +96,7 @@ def test_no_memory_for_more(small_disk: Path, in_memory: bool) -> None:
         check_fills_and_recovers(store, 3500)
         if in_memory:
             assert store.statistics()["bytes_reserved"] < 8 * MEBIBYTE
-            with pytest.raises(_core.StoreFull, match="no memory for more"):
+            with pytest.raises(StoreFull, match="no memory for more"):
                 fill_with_large(store)
 
 
@@ -109,7 +110,7 @@ def test_no_memory_to_begin_with(small_disk: Path) -> None:
     filler = small_disk / "filler"
     with pytest.raises(OSError, match="space"):
         filler.write_bytes(bytes(MEBIBYTE * 9))
-    with pytest.raises(_core.StoreFull), open_store(MEBIBYTE * 64, small_disk, in_memory=True):
+    with pytest.raises(StoreFull), open_store(MEBIBYTE * 64, small_disk, in_memory=True):
         pass
     filler.unlink()
     with open_store(MEBIBYTE * 64, small_disk, in_memory=True) as store:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from garrison import _core
+from garrison.errors import StoreBusy
 from sync.forked import Forked
 
 from .tools import DICT, LIST, MEBIBYTE, QUEUE, WORDS, open_store
@@ -149,7 +150,7 @@ def test_a_transaction_is_not_inherited(store: Store) -> None:
         state = store.in_transaction, store.snapshot(d)
         with pytest.raises(RuntimeError, match="no transaction"):
             store.commit()
-        with pytest.raises(_core.StoreBusy):
+        with pytest.raises(StoreBusy):
             store.begin(0.05)
         return state
 

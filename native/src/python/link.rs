@@ -7,7 +7,7 @@ use super::socket::{self, is_passing, RECEIVE};
 use super::waiting::{Patience, SLICE};
 use crate::descriptor::{file_behind, File};
 use crate::wire::client::{Client, End, Fate};
-use pyo3::exceptions::{PyException, PyOverflowError, PyTimeoutError};
+use pyo3::exceptions::{PyOverflowError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::io::{Error, ErrorKind};
@@ -21,12 +21,7 @@ const GONE: i32 = -1;
 /// A server that was heard so short a time ago is there.
 const FRESH: Duration = Duration::from_millis(2);
 
-pyo3::create_exception!(
-    garrison,
-    LinkBroken,
-    PyException,
-    "No reply will come: args are the reason, whether the request may have been carried out, and whether the server ends for good."
-);
+pyo3::import_exception!(garrison.errors, LinkBroken);
 
 /// A connection of a client, after its handshake.
 #[pyclass(frozen, weakref, module = "garrison._core")]

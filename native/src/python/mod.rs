@@ -35,16 +35,10 @@ mod waiting;
 mod watch;
 mod worker;
 
-use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-pyo3::create_exception!(
-    garrison,
-    SharedMemoryFull,
-    PyMemoryError,
-    "There is no room for this in shared memory.\n\nFree memory, send smaller pieces, or hand over a file name instead of the data."
-);
+pyo3::import_exception!(garrison.errors, SharedMemoryFull);
 
 /// Nanoseconds of the monotonic clock, the same for every process of this machine.
 pub fn now() -> u64 {
@@ -109,10 +103,13 @@ fn crash_point(name: &str) {
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     crate::segment::watch_forks();
     finalizing::find();
+    module.py().import("garrison.errors")?;
+    module.py().get_type::<SharedMemoryFull>();
+    module.py().get_type::<noise::ChannelError>();
+    module.py().get_type::<link::LinkBroken>();
     let points: &[&str] = if cfg!(feature = "crash-points") { crate::crash::POINTS } else { &[] };
     module.add("CRASH_POINTS", points.to_vec())?;
     module.add("CAPACITY", crate::table::CAPACITY)?;
-    module.add("SharedMemoryFull", module.py().get_type::<SharedMemoryFull>())?;
     module.add_function(wrap_pyfunction!(crash_point, module)?)?;
     module.add("OUTCOME_LOST", parent::OUTCOME_LOST)?;
     module.add_function(wrap_pyfunction!(process::die_with_parent, module)?)?;
@@ -148,8 +145,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<barrier::PyBarrier>()?;
     module.add_function(wrap_pyfunction!(parcel::retire_senders, module)?)?;
     module.add_class::<queue::PyQueue>()?;
-    module.add("ChannelError", module.py().get_type::<noise::ChannelError>())?;
-    module.add("LinkBroken", module.py().get_type::<link::LinkBroken>())?;
     module.add_class::<noise::Noise>()?;
     module.add_class::<link::Link>()?;
     module.add_class::<promise::Promise>()?;

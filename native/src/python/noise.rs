@@ -21,12 +21,7 @@ const SENT_AT_ONCE: usize = 1 << 20;
 
 thread_local!(static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
 
-pyo3::create_exception!(
-    garrison,
-    ChannelError,
-    pyo3::exceptions::PyConnectionError,
-    "The other side has broken the protocol; the message says how.\n\nThe connection is of no use any more."
-);
+pyo3::import_exception!(garrison.errors, ChannelError);
 
 pub fn channel_error(fault: &Fault) -> PyErr {
     ChannelError::new_err(fault.to_string())

@@ -34,7 +34,7 @@ _ALL_FETCHED, _SOME_FAILED, _UNUSABLE, _AFTER_SIGNAL = 0, 1, 2, 128
 _MOST_FAULTS_SHOWN = 10
 
 
-class UnusableError(Exception):
+class UnusableError(GarrisonError):
     """Nothing was fetched: the arguments or a file are wrong. The text says what to do."""
 
 

@@ -15,13 +15,15 @@ import os
 import re
 from pathlib import Path
 
+from garrison.errors import GarrisonError
+
 _PART = re.compile(r"\.garrison-[0-9a-f]+-\d+-\d+\.part")
 _SPILL = 1 << 20
 # A file system, or a kernel's old layer over it, that has no files without names.
 _NO_UNNAMED = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
 
 
-class FolderInUse(OSError):
+class FolderInUse(GarrisonError, OSError):
     """Another run is writing into this folder."""
 
 

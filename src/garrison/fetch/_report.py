@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from garrison._typing import Any
+from garrison.errors import GarrisonError
 from garrison.fetch._ledger import Page
 from garrison.fetch._messages import Outcome
 from garrison.fetch._sites import Site
@@ -14,7 +15,7 @@ from garrison.fetch._sites import Site
 Record = dict[str, Any]
 
 
-class ReportError(Exception):
+class ReportError(GarrisonError):
     """The file cannot be gone on with: a line in it is no line of a report."""
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
 
+from garrison.errors import GarrisonError
+
 LONGEST_LINE = 8000
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _COMMENT = re.compile(r"(?:^|\s)#.*", re.DOTALL)
@@ -57,7 +59,7 @@ class Site:
         return f"{scheme}://{self.address}"
 
 
-class SitesError(Exception):
+class SitesError(GarrisonError):
     """The file of sites cannot be used; one message for each fault, with its line."""
 
     def __init__(self, source: str, faults: list[tuple[int, str]]) -> None:

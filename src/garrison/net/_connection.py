@@ -16,9 +16,8 @@ import weakref
 from multiprocessing import AuthenticationError
 
 from garrison import _core
-from garrison._core import ChannelError, LinkBroken
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import ManagerLost
+from garrison.errors import ChannelError, LinkBroken, ManagerLost
 from garrison.net._address import connected, parsed, shown
 from garrison.net._handshake import DONE, ClientChannel
 from garrison.net._limits import Limits

@@ -21,8 +21,8 @@ import struct
 from multiprocessing import AuthenticationError
 
 from garrison import _core
-from garrison._core import ChannelError
 from garrison._typing import TYPE_CHECKING, Any, TypeAlias
+from garrison.errors import ChannelError
 
 if TYPE_CHECKING:
     from garrison.net._limits import Limits

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from garrison._core import Promise
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import GarrisonError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from garrison._core import LinkBroken
+    from garrison.errors import LinkBroken
     from garrison.net._connection import Connection
 
 __all__ = ["Pipeline", "Promise", "Refused"]
 
 
-class Refused(Exception):
+class Refused(GarrisonError):
     """The service has answered with a failure.
 
     Attributes

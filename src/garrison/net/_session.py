@@ -16,8 +16,8 @@ from collections import deque
 from multiprocessing import AuthenticationError
 from typing import Protocol
 
-from garrison._core import ChannelError
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import ChannelError
 from garrison.net._handshake import BYE, CANCEL, DONE, HELLO, REFUSED, ServerChannel
 from garrison.net._rate_limited_log import log
 

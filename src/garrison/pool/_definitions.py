@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from garrison._core import Spot
 from garrison._pickling import Kept
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import GarrisonError
 from garrison.memory import _handles
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ _STANDARD = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - a prefix
 """Where code is that puts nothing of the program into what it captures."""
 
 
-class _Unseen(Exception):
+class _Unseen(GarrisonError):
     """Something may change without being another object."""
 
 

@@ -15,8 +15,8 @@ import shutil
 import warnings
 from pathlib import Path
 
-from garrison._core import StoreCorrupt
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import StoreCorrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,8 +6,8 @@ import collections
 from array import array
 from collections.abc import Callable, Iterable
 
-from garrison._core import WrongKind
 from garrison._typing import Any
+from garrison.errors import WrongKind
 from garrison.store import _contract
 from garrison.store._array import Array
 from garrison.store._contract import NAMES, Store

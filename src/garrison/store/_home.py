@@ -18,8 +18,9 @@ from pathlib import Path
 
 from garrison import _os
 from garrison._byte_locks import ByteLocks
-from garrison._core import ContainerGone, Store, StoreBusy, encode_key
+from garrison._core import Store, encode_key
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import ContainerGone, StoreBusy
 from garrison.store import _copies
 from garrison.store._codec import Codec
 from garrison.store._create import FACES, make

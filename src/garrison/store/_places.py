@@ -8,9 +8,9 @@ from multiprocessing import context
 
 from garrison import _descriptors, _lending, _os
 from garrison._byte_locks import ByteLocks
-from garrison._core import Descriptor, StoreBusy, memory_file
+from garrison._core import Descriptor, memory_file
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import SharedMemoryGone
+from garrison.errors import SharedMemoryGone, StoreBusy
 from garrison.memory._handles import Inherited
 from garrison.store._shared import described, found
 

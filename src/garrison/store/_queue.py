@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from garrison._typing import Any
-from garrison.errors import ClaimLost, DeadlockError, ManagerLost
+from garrison.errors import ClaimLost, DeadlockError, GarrisonError, ManagerLost
 from garrison.store import _contract
 from garrison.store._face import Face, Shown
 from garrison.store._transaction import atomic, transaction
@@ -340,5 +340,5 @@ class JoinableQueue(Queue):
     _TYPEID = "JoinableQueue"
 
 
-class _NotYet(Exception):
+class _NotYet(GarrisonError):
     pass

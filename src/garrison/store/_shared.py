@@ -22,9 +22,9 @@ from pathlib import Path
 
 from garrison import _os
 from garrison._byte_locks import ByteLocks
-from garrison._core import Descriptor, StoreBusy
+from garrison._core import Descriptor
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import SharedMemoryGone
+from garrison.errors import SharedMemoryGone, StoreBusy
 from garrison.memory import Spot
 from garrison.memory._handles import _address, _visit
 from garrison.sync import Lock

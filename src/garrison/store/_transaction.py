@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import threading
 
-from garrison._core import StoreBusy
-from garrison.errors import TransactionFailed
+from garrison.errors import StoreBusy, TransactionFailed
 from garrison.store._contract import Block, Store, Transactions
 
 __all__ = ["PythonBlock", "atomic", "transaction"]

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from typing import Any, TypeVar, cast
 
-from garrison import _core
+from garrison.errors import ContainerGone, StoreBusy, WrongKind
 from garrison.store import _contract
 from garrison.store._transaction import PythonBlock
 
@@ -78,7 +78,7 @@ class Base:
         if self.in_transaction:
             raise RuntimeError("this thread has a transaction already")
         if not self._writer.acquire(timeout=-1 if timeout is None else timeout):
-            raise _core.StoreBusy("somebody else is writing to the store")
+            raise StoreBusy("somebody else is writing to the store")
         self._open = (threading.get_ident(), {}, dict(self._names))
 
     def commit(self) -> None:
@@ -113,7 +113,7 @@ class Base:
         if self.in_transaction:
             record = self._mine()[1].get(c, record)
         if record is None:
-            raise _core.ContainerGone(f"container {c} is gone")
+            raise ContainerGone(f"container {c} is gone")
         return record
 
     def _write(self, c: int) -> Record:
@@ -124,12 +124,12 @@ class Base:
 
     def _mapping(self, record: Record) -> dict[bytes, tuple[bytes, bytes]]:
         if record.kind not in MAPPINGS:
-            raise _core.WrongKind(f"{_contract.NAMES[record.kind]} has no keys")
+            raise WrongKind(f"{_contract.NAMES[record.kind]} has no keys")
         return record.data  # type: ignore[no-any-return]
 
     def _sequence(self, record: Record) -> list[bytes]:
         if record.kind in MAPPINGS:
-            raise _core.WrongKind(f"{_contract.NAMES[record.kind]} has no positions")
+            raise WrongKind(f"{_contract.NAMES[record.kind]} has no positions")
         return record.data  # type: ignore[no-any-return]
 
     # --- Values and what they lead to ---------------------------------------------------------
@@ -179,7 +179,7 @@ class Base:
     def _is_unwanted(self, c: int) -> bool:
         try:
             record = self._read(c)
-        except _core.ContainerGone:
+        except ContainerGone:
             return False
         named = any(c == each for _, each in self._mine()[2].values())
         return not (named or record.refs or record.owned or record.holds > 0)
@@ -230,7 +230,7 @@ class Base:
         names = self._mine()[2]
         if name in names:
             if names[name][0] != kind:
-                raise _core.WrongKind(f"{name!r} is a {_contract.NAMES[names[name][0]]}")
+                raise WrongKind(f"{name!r} is a {_contract.NAMES[names[name][0]]}")
             return names[name][1], False
         names[name] = (kind, self._new(kind, aux, info))
         return names[name][1], True

@@ -1,60 +1,28 @@
 //! What can go wrong in a store, as Python's exceptions.
 
-use super::super::SharedMemoryFull;
 use crate::store::{kind, Error};
 use pyo3::exceptions::{
-    PyBlockingIOError, PyIndexError, PyKeyError, PyMemoryError, PyOSError, PyReferenceError,
-    PyTypeError, PyValueError,
+    PyIndexError, PyKeyError, PyMemoryError, PyOSError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
-pyo3::create_exception!(
-    garrison,
-    StoreFull,
-    SharedMemoryFull,
-    "There is no room for this in the store.\n\nThe transaction was rolled back. Free memory, delete something, or make the store larger."
-);
-pyo3::create_exception!(
-    garrison,
-    StoreBusy,
-    PyBlockingIOError,
-    "Somebody else is writing to the store, and this view does not wait.\n\nTry again later."
-);
-pyo3::create_exception!(
-    garrison,
-    StoreCorrupt,
-    PyOSError,
-    "What is stored is not what was written.\n\nRestore the store's directory from a copy."
-);
-pyo3::create_exception!(
-    garrison,
-    StoreVersion,
-    PyOSError,
-    "The store was written by another version of garrison.\n\nOpen it with that version."
-);
-pyo3::create_exception!(
-    garrison,
-    ContainerGone,
-    PyReferenceError,
-    "The container does not exist, or no longer.\n\nNobody has kept it: it has no name, nobody holds it, and nothing refers to it."
-);
-pyo3::create_exception!(
-    garrison,
-    WrongKind,
-    PyTypeError,
-    "A container of this kind has no such operation.\n\nUse a container of another kind, or another name."
-);
+pyo3::import_exception!(garrison.errors, StoreFull);
+pyo3::import_exception!(garrison.errors, StoreBusy);
+pyo3::import_exception!(garrison.errors, StoreCorrupt);
+pyo3::import_exception!(garrison.errors, StoreVersion);
+pyo3::import_exception!(garrison.errors, ContainerGone);
+pyo3::import_exception!(garrison.errors, WrongKind);
 
-pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let py = module.py();
-    module.add("StoreFull", py.get_type::<StoreFull>())?;
-    module.add("StoreBusy", py.get_type::<StoreBusy>())?;
-    module.add("StoreCorrupt", py.get_type::<StoreCorrupt>())?;
-    module.add("StoreVersion", py.get_type::<StoreVersion>())?;
-    module.add("ContainerGone", py.get_type::<ContainerGone>())?;
-    module.add("WrongKind", py.get_type::<WrongKind>())
+/// Have Python's classes at hand: nothing can be imported once memory has run out.
+pub fn find(py: Python<'_>) {
+    py.get_type::<StoreFull>();
+    py.get_type::<StoreBusy>();
+    py.get_type::<StoreCorrupt>();
+    py.get_type::<StoreVersion>();
+    py.get_type::<ContainerGone>();
+    py.get_type::<WrongKind>();
 }
 
 /// Of the store, or of Python.

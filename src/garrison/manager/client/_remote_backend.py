@@ -9,7 +9,14 @@ from collections import deque
 
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import ManagerLost, ShutDown, StoreFull, TransactionFailed
+from garrison.errors import (
+    ContainerGone,
+    ManagerLost,
+    ShutDown,
+    StoreFull,
+    TransactionFailed,
+    WrongKind,
+)
 from garrison.manager._remote_errors import RemoteError
 from garrison.manager._store_operations import OPERATIONS
 from garrison.manager.client._operation_codec import MISSING, Coding, Plan, nothing
@@ -38,8 +45,8 @@ _ERRORS: dict[str, type[Exception]] = {
     "ValueError": ValueError,
     "LookupError": LookupError,
     "TimeoutError": TimeoutError,
-    "ContainerGone": _core.ContainerGone,
-    "WrongKind": _core.WrongKind,
+    "ContainerGone": ContainerGone,
+    "WrongKind": WrongKind,
     "StoreFull": StoreFull,
     "TransactionFailed": TransactionFailed,
     "ShutDown": ShutDown,

@@ -14,7 +14,7 @@ from multiprocessing import util
 
 from garrison import _core, _os
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import ManagerLost, SharedMemoryGone
+from garrison.errors import ContainerGone, ManagerLost, SharedMemoryGone
 from garrison.manager._auth_keys import KNOWN_KEYS
 from garrison.manager.client._client import get_client
 from garrison.manager.client._remote_backend import FarEngine
@@ -95,7 +95,7 @@ class Life:
     def check(self) -> None:
         """Raise if what faces stand for is not there any more."""
         if self.over:
-            raise _core.ContainerGone(
+            raise ContainerGone(
                 f"the manager at {shown(self._address)} was started anew and has nothing of what "
                 "it had: ask it for a container of that name again"
             )
@@ -198,7 +198,7 @@ class FarStore:
         self.here()
         face = FACES[kind](self.engine, c)
         self._held.hold(c)
-        with contextlib.suppress(_core.ContainerGone):
+        with contextlib.suppress(ContainerGone):
             self.engine.ask("received", c, sender)
         return self._tracked(face)
 

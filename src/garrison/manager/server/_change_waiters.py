@@ -9,8 +9,8 @@ import contextlib
 import threading
 from dataclasses import dataclass
 
-from garrison._core import StoreCorrupt
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import StoreCorrupt
 
 if TYPE_CHECKING:
     from garrison.manager.server._dispatch import Peer

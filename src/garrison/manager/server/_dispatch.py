@@ -162,7 +162,9 @@ class Service:
 class ObjectPart(Part):
     """Objects of registered types."""
 
-    def __init__(self, loop: EventLoop, service: Service, objects: Objects, chosen: Serializer) -> None:
+    def __init__(
+        self, loop: EventLoop, service: Service, objects: Objects, chosen: Serializer
+    ) -> None:
         self.objects = objects
         self._service = service
         self.callers = Callers()

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import GarrisonError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 
-class NotYours(ValueError):
+class NotYours(GarrisonError, ValueError):
     """Given back, or waited with, by somebody who does not have it."""
 
 

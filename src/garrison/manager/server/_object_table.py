@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import GarrisonError
 from garrison.manager._types import ObjectRef
 
 if TYPE_CHECKING:
@@ -184,9 +185,9 @@ class Objects:
         )
 
 
-class ObjectGone(LookupError):
+class ObjectGone(GarrisonError, LookupError):
     """An object that nobody had a proxy of any more."""
 
 
-class NotExposed(AttributeError):
+class NotExposed(GarrisonError, AttributeError):
     """A method that the type does not show to its users."""

@@ -7,8 +7,8 @@ import os
 import time
 from dataclasses import dataclass, field
 
-from garrison._core import ContainerGone, StoreBusy
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import ContainerGone, StoreBusy
 
 if TYPE_CHECKING:
     from garrison.net._event_loop import EventLoop

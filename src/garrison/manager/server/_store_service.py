@@ -12,9 +12,8 @@ import time
 from collections import deque
 
 from garrison import _os
-from garrison._core import ContainerGone, StoreBusy, WrongKind
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import TransactionFailed
+from garrison.errors import ContainerGone, StoreBusy, TransactionFailed, WrongKind
 from garrison.manager._serializers import dumps
 from garrison.manager._store_operations import OPERATIONS
 from garrison.manager.server._change_waiters import Bells

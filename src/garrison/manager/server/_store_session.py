@@ -6,9 +6,8 @@ import logging
 from collections import deque
 from dataclasses import dataclass, field
 
-from garrison._core import ContainerGone, StoreFull, WrongKind
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import ShutDown, TransactionFailed
+from garrison.errors import ContainerGone, ShutDown, StoreFull, TransactionFailed, WrongKind
 from garrison.manager._remote_errors import REMOTE
 from garrison.manager.server._store_clients import Guest
 

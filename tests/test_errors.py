@@ -1,0 +1,57 @@
+"""Every exception of garrison has one root, so a program can catch all of them by one name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import queue
+
+import pytest
+
+import garrison
+from garrison import errors
+
+CONTROL_FLOW = {"Forked", "Interrupted"}
+"""Below `BaseException` on purpose: no `except Exception` of the user's may stop them."""
+
+
+def module_names() -> list[str]:
+    """Return the names of all modules that garrison itself has written."""
+    found = pkgutil.walk_packages(garrison.__path__, "garrison.")
+    return [each.name for each in found if not each.name.endswith("__main__")]
+
+
+@pytest.mark.parametrize("name", module_names())
+def test_every_exception_derives_from_garrison_error(name: str) -> None:
+    module = importlib.import_module(name)
+    own = [
+        each
+        for each in vars(module).values()
+        if inspect.isclass(each) and issubclass(each, BaseException) and each.__module__ == name
+    ]
+    strays = [each.__name__ for each in own if not issubclass(each, errors.GarrisonError)]
+    assert set(strays) <= CONTROL_FLOW
+
+
+def test_every_public_error_can_be_caught_by_the_root() -> None:
+    public = [getattr(errors, name) for name in errors.__all__]
+    standard = {getattr(queue, "ShutDown", None)}
+    assert all(issubclass(each, errors.GarrisonError) for each in public if each not in standard)
+
+
+@pytest.mark.parametrize(
+    ("name", "builtin"),
+    [
+        ("SharedMemoryFull", MemoryError),
+        ("StoreFull", MemoryError),
+        ("StoreBusy", BlockingIOError),
+        ("StoreCorrupt", OSError),
+        ("StoreVersion", OSError),
+        ("ContainerGone", ReferenceError),
+        ("WrongKind", TypeError),
+        ("ChannelError", ConnectionError),
+    ],
+)
+def test_errors_of_the_core_are_builtin_ones_too(name: str, builtin: type[Exception]) -> None:
+    assert issubclass(getattr(errors, name), builtin)

@@ -106,7 +106,7 @@ pub struct CellShared {
     /// What to run: a number of the parent's, and where in its heap the pickled function lies.
     pub function_at: AtomicU64,
     pub function: AtomicU32,
-    /// How to run it (CALL, MAP, ...), see `garrison.pool._wire`.
+    /// How to run it (CALL, MAP, ...), see `garrison.pool._encoding`.
     pub kind: AtomicU32,
     pub items: AtomicU32,
     /// The item that is being worked on.

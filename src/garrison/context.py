@@ -204,7 +204,7 @@ class ForkProcess(_theirs.ForkProcess):  # type: ignore[misc] # as above
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the standard name
-        importing = sys.modules.get("garrison.supervisor._importing")
+        importing = sys.modules.get("garrison.supervisor._import_guard")
         if importing is not None:
             importing.check_not_importing()
         return _theirs.ForkProcess._Popen(process_obj)
@@ -215,9 +215,9 @@ class SpawnProcess(_theirs.SpawnProcess):  # type: ignore[misc] # as above
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the standard name
-        from garrison.pool import _processes
+        from garrison.pool import _process_start
 
-        return _processes.spawn(process_obj)
+        return _process_start.spawn(process_obj)
 
 
 class ForkServerProcess(_theirs.ForkServerProcess):  # type: ignore[misc] # as above
@@ -225,9 +225,9 @@ class ForkServerProcess(_theirs.ForkServerProcess):  # type: ignore[misc] # as a
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the standard name
-        from garrison.pool import _processes
+        from garrison.pool import _process_start
 
-        return _processes.fork_from_server(process_obj)
+        return _process_start.fork_from_server(process_obj)
 
 
 class DefaultContext(_theirs.DefaultContext, BaseContext):  # type: ignore[misc] # as above

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from garrison import ArgumentUnpicklable, Pool
-from garrison.pool._functions import Registry
+from garrison.pool._function_registry import Registry
 
 from . import tasks
 

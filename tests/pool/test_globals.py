@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import garrison
-from garrison.pool._functions import Known
+from garrison.pool._function_registry import Known
 
 from .test_main import END, as_file, as_option, assert_ran_once, run
 

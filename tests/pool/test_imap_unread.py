@@ -19,7 +19,7 @@ import pytest
 
 import garrison
 from garrison import Pool
-from garrison.pool import ThreadPool, _feeder, _stream
+from garrison.pool import ThreadPool, _imap_reader, _imap_stream
 
 from . import tasks
 from .tasks import Door, Tally
@@ -113,10 +113,10 @@ def test_a_sized_input_runs_to_its_end_though_its_iterator_is_gone(
 def test_any_other_input_is_read_up_to_a_bound(
     monkeypatch: pytest.MonkeyPatch, name: str, kind: Any
 ) -> None:
-    monkeypatch.setattr(_feeder, "UNREAD", 1000)
+    monkeypatch.setattr(_imap_reader, "UNREAD", 1000)
     taken = itertools.count()
     source = (next(taken) for _ in itertools.repeat(None))
-    most = 1000 + _stream.LARGEST_BATCH
+    most = 1000 + _imap_stream.LARGEST_BATCH
     with kind(2) as pool:
         results = getattr(pool, name)(tasks.identity, source)
         until(lambda: sum(batch.left for batch in tuple(results.stream._batches)) >= 1000)
@@ -143,7 +143,7 @@ def test_65536_results_of_a_generator_come_though_unread(name: str) -> None:
 
 
 def test_large_results_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_feeder, "UNREAD_BYTES", 1_000_000)
+    monkeypatch.setattr(_imap_reader, "UNREAD_BYTES", 1_000_000)
     with Pool(2) as pool:
         results = pool.imap(bytes, itertools.repeat(100_000), chunksize=2)
         stream = results.stream

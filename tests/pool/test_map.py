@@ -11,7 +11,7 @@ import pytest
 
 import garrison
 from garrison import Pool
-from garrison.pool import MapResult, _chunks
+from garrison.pool import MapResult, _chunking
 
 from . import tasks
 from .tasks import Door, Tally
@@ -22,33 +22,33 @@ from .tasks import Door, Tally
 @pytest.mark.parametrize("processes", [1, 2, 16])
 def test_guided_chunks_get_smaller_and_cover_all(processes: int) -> None:
     for items in (1, 2, 7, 100, 1001, 200_000):
-        sizes = list(_chunks.guided(items, processes))
+        sizes = list(_chunking.guided(items, processes))
         assert sum(sizes) == items
         assert sizes == sorted(sizes, reverse=True)
         assert sizes[-1] == 1
-        assert sizes[0] <= max(1, items // (_chunks.PER_PROCESS * processes))
-    assert list(_chunks.guided(0, processes)) == []
+        assert sizes[0] <= max(1, items // (_chunking.PER_PROCESS * processes))
+    assert list(_chunking.guided(0, processes)) == []
 
 
 def test_few_items_are_chunks_of_their_own() -> None:
-    assert list(_chunks.guided(30, 2)) == [1] * 30
+    assert list(_chunking.guided(30, 2)) == [1] * 30
 
 
 def test_the_last_chunks_are_small_whatever_the_first_were() -> None:
-    sizes = list(_chunks.guided(10_000, 2))
+    sizes = list(_chunking.guided(10_000, 2))
     assert sum(sizes[-8:]) == 8
     assert len(sizes) < 200
 
 
 def test_even_chunks_are_the_standard_librarys() -> None:
-    sizes = [_chunks.even(items, 2) for items in (0, 1, 7, 8, 9, 100)]
+    sizes = [_chunking.even(items, 2) for items in (0, 1, 7, 8, 9, 100)]
     assert sizes == [0, 1, 1, 1, 2, 13]
 
 
 def test_slices_cut_as_the_sizes_say() -> None:
-    assert list(_chunks.slices([1, 2, 3, 4, 5], iter([2, 1, 9, 9]))) == [[1, 2], [3], [4, 5]]
-    assert list(_chunks.slices([], iter([2]))) == []
-    assert list(_chunks.slices([1, 2, 3], itertools.repeat(2))) == [[1, 2], [3]]
+    assert list(_chunking.slices([1, 2, 3, 4, 5], iter([2, 1, 9, 9]))) == [[1, 2], [3], [4, 5]]
+    assert list(_chunking.slices([], iter([2]))) == []
+    assert list(_chunking.slices([1, 2, 3], itertools.repeat(2))) == [[1, 2], [3]]
 
 
 # --- Inputs -----------------------------------------------------------------------------------

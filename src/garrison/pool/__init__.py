@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
     from garrison.pool._pool import Pool, Statistics
     from garrison.pool._results import ApplyResult, AsyncResult, MapResult
-    from garrison.pool._standard import (
+    from garrison.pool._stdlib_names import (
         CLOSE,
         RUN,
         TERMINATE,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         mapstar,
         starmapstar,
     )
-    from garrison.pool._threads import ThreadPool
+    from garrison.pool._thread_backend import ThreadPool
 
 __all__ = [
     "CLOSE",
@@ -48,7 +48,7 @@ _HOMES = {
     "_imap": ("IMapIterator", "IMapUnorderedIterator"),
     "_pool": ("Pool", "Statistics"),
     "_results": ("ApplyResult", "AsyncResult", "MapResult"),
-    "_standard": (
+    "_stdlib_names": (
         "CLOSE",
         "RUN",
         "TERMINATE",
@@ -58,7 +58,7 @@ _HOMES = {
         "mapstar",
         "starmapstar",
     ),
-    "_threads": ("ThreadPool",),
+    "_thread_backend": ("ThreadPool",),
 }
 _load, _own_names = lazily(__name__, globals(), _HOMES)
 _load_standard, _standard_names = _library.mirror(__name__, globals(), complete=True)

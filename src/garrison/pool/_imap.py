@@ -8,9 +8,9 @@ import weakref
 from typing import Generic, TypeVar
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool import _wire
-from garrison.pool._standard import StandardIterator, StandardUnorderedIterator, hide
-from garrison.pool._stream import Stream, UnorderedStream
+from garrison.pool import _encoding
+from garrison.pool._imap_stream import Stream, UnorderedStream
+from garrison.pool._stdlib_names import StandardIterator, StandardUnorderedIterator, hide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -101,7 +101,7 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
             self.stream.drop_read()
         if self._bar is not None:
             self._bar.advance()
-        if type(value) is _wire.Raise:
+        if type(value) is _encoding.Raise:
             try:
                 raise value.error
             finally:

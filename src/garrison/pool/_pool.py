@@ -21,16 +21,16 @@ from garrison import _os, _standard
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolClosed, PoolTerminated, SharedMemoryFull
 from garrison.options import Options, whole
-from garrison.pool import _chunks, _wire
-from garrison.pool._advancer import Advancer
-from garrison.pool._engine import Engine
-from garrison.pool._functions import NotCallable
-from garrison.pool._herald import Herald
+from garrison.pool import _chunking, _encoding
+from garrison.pool._callbacks import Herald
+from garrison.pool._function_registry import NotCallable
 from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
+from garrison.pool._imap_advancer import Advancer
+from garrison.pool._process_backend import Engine
 from garrison.pool._progress import Bar
 from garrison.pool._results import Announced, AnnouncedMap, AsyncResult, Chunk, MapResult
 from garrison.pool._seeds import Seeds
-from garrison.pool._standard import CLOSE, RUN, TERMINATE, Insides, StandardPool, hide
+from garrison.pool._stdlib_names import CLOSE, RUN, TERMINATE, Insides, StandardPool, hide
 from garrison.supervisor._handle import SLICE
 
 if TYPE_CHECKING:
@@ -109,9 +109,9 @@ class TaskMethods:
         engine, options = self._engine, self._options
         try:
             if kwds:
-                ticket = engine.submit(func, _wire.CALL, (args, kwds), options)
+                ticket = engine.submit(func, _encoding.CALL, (args, kwds), options)
             else:
-                ticket = engine.submit(func, _wire.ARGS, args, options)
+                ticket = engine.submit(func, _encoding.ARGS, args, options)
             result = AsyncResult(home, engine, ticket)
         except Exception as error:
             # What cannot be sent is the outcome of the call, as with the standard library.
@@ -146,7 +146,7 @@ class TaskMethods:
         ...     pool.map(abs, [-1, 2, -3])
         [1, 2, 3]
         """
-        return _finish(self._many(func, iterable, _wire.MAP, chunksize))
+        return _finish(self._many(func, iterable, _encoding.MAP, chunksize))
 
     def starmap(
         self,
@@ -163,7 +163,7 @@ class TaskMethods:
         ...     pool.starmap(pow, [(2, 3), (3, 2)])
         [8, 9]
         """
-        return _finish(self._many(func, iterable, _wire.STARMAP, chunksize))
+        return _finish(self._many(func, iterable, _encoding.STARMAP, chunksize))
 
     def map_async(
         self,
@@ -174,7 +174,7 @@ class TaskMethods:
         error_callback: Callback = None,
     ) -> AsyncResult:
         """Like `map`, but return an `AsyncResult` at once."""
-        result = self._many(func, iterable, _wire.MAP, chunksize)
+        result = self._many(func, iterable, _encoding.MAP, chunksize)
         return self._background(result, callback, error_callback)
 
     def starmap_async(
@@ -186,7 +186,7 @@ class TaskMethods:
         error_callback: Callback = None,
     ) -> AsyncResult:
         """Like `starmap`, but return an `AsyncResult` at once."""
-        result = self._many(func, iterable, _wire.STARMAP, chunksize)
+        result = self._many(func, iterable, _encoding.STARMAP, chunksize)
         return self._background(result, callback, error_callback)
 
     def _background(
@@ -211,7 +211,7 @@ class TaskMethods:
         if not callable(func):
             func = NotCallable(func)
         items, error = _all_of(iterable)
-        if kind == _wire.STARMAP:
+        if kind == _encoding.STARMAP:
             items = [tuple(item) if isgenerator(item) else item for item in items]
         sizes: Iterator[int] = iter(())
         chunks: Iterator[Chunk] = iter(())
@@ -220,11 +220,13 @@ class TaskMethods:
         try:
             sent = self._engine.announce(func, self._options)
             sizes = self._sizes(len(items), sent) if chunksize is None else sizes
-            chunks = _Chunks(self._engine, sent, kind, _chunks.slices(items, sizes), self._options)
+            chunks = _Chunks(
+                self._engine, sent, kind, _chunking.slices(items, sizes), self._options
+            )
         except Exception as failure:
             home._check_process()
             error = error or failure
-        told = chunksize or _chunks.even(len(items), self._engine.processes)
+        told = chunksize or _chunking.even(len(items), self._engine.processes)
         result = MapResult(home, self._engine, chunks, error, len(items), told)
         if self._options.progress:
             result.show(self._home._new_bar(func, len(items)))
@@ -235,8 +237,8 @@ class TaskMethods:
         if self._home._lifetime is not None or sent.size > HEAVY:
             # A chunk counts as one task of a worker's lifetime, and a heavy function that has a
             # state is unpickled for each: as many chunks as in the standard library.
-            return repeat(max(1, _chunks.even(items, self._engine.processes)))
-        return _chunks.guided(items, self._engine.processes)
+            return repeat(max(1, _chunking.even(items, self._engine.processes)))
+        return _chunking.guided(items, self._engine.processes)
 
     # --- Many calls, results as they come -------------------------------------------------
 

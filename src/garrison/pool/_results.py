@@ -11,14 +11,14 @@ from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
-from garrison.pool._standard import StandardMapResult, StandardResult, hide
+from garrison.pool._stdlib_names import StandardMapResult, StandardResult, hide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from garrison import _core
-    from garrison.pool._engine import Engine
-    from garrison.pool._herald import Herald
+    from garrison.pool._callbacks import Herald
+    from garrison.pool._process_backend import Engine
     from garrison.pool._progress import Bar
 
     Callback = Callable[[Any], object] | None

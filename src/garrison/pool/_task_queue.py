@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from garrison._typing import Any
-from garrison.pool._standard import StandardUnorderedIterator
+from garrison.pool._stdlib_names import StandardUnorderedIterator
 
 __all__ = ["Cache", "TaskQueue"]
 

@@ -9,15 +9,15 @@ from functools import partial
 
 from garrison import _core, _os
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool import _definitions, _functions, _namespaces, _seeds, _wire
+from garrison.pool import _definitions, _encoding, _function_registry, _seeds, _worker_namespaces
+from garrison.supervisor._crash_stack import record_crashes
 from garrison.supervisor._identity import allow_children
-from garrison.supervisor._last_words import record_crashes
-from garrison.supervisor._supervisor import DUMP_SIGNAL
+from garrison.supervisor._loop import DUMP_SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Start = tuple[Any, tuple[Any, ...], _namespaces.Home | None]
+    Start = tuple[Any, tuple[Any, ...], _worker_namespaces.Home | None]
     """Initializer (or its pickle), its arguments, where its globals are."""
 
 CRASH_POINTS = bool(_core.CRASH_POINTS)
@@ -47,7 +47,7 @@ def work(
     allow_children(worker.set_children)
     _core.crash_point("worker.started")
     _definitions.begin(worker)
-    _namespaces.remember_module("__main__")
+    _worker_namespaces.remember_module("__main__")
     _seeds.seed_worker(seeds, number)
     _initialize(start, words)
     worker.initialized()
@@ -60,9 +60,11 @@ def _initialize(start: Start, last_words: _core.Descriptor) -> None:
         pickled, initargs, home = start
         if pickled is not None:
             if home is not None:
-                _namespaces.begin(home)
-            _namespaces.touch()
-            initializer = pickled if callable(pickled) else _functions.load_function(pickled)
+                _worker_namespaces.begin(home)
+            _worker_namespaces.touch()
+            initializer = (
+                pickled if callable(pickled) else _function_registry.load_function(pickled)
+            )
             initializer(*initargs)
             _seeds.settle()
     except (SystemExit, KeyboardInterrupt):
@@ -84,8 +86,8 @@ def _serve(worker: _core.Worker, lifetime: int | None) -> None:
         try:
             if worker.busy:
                 # It came between a task's claim and its result.
-                interrupted = _wire.encode_error(KeyboardInterrupt())
-                worker.publish(_wire.ERROR, interrupted, None)
+                interrupted = _encoding.encode_error(KeyboardInterrupt())
+                worker.publish(_encoding.ERROR, interrupted, None)
             _serve_on(worker, functions, lifetime)
         except KeyboardInterrupt:
             continue
@@ -105,7 +107,7 @@ def _serve_on(
             publish(outcome, payload, buffers)
         except Exception as error:
             # Its traceback would not fit either: only what a cell holds can be sent now.
-            publish(_wire.NO_ROOM, str(error).encode()[:CELL], None)
+            publish(_encoding.NO_ROOM, str(error).encode()[:CELL], None)
         del payload, buffers
         if lifetime is not None and worker.taken >= lifetime:
             worker.retire()
@@ -125,30 +127,30 @@ def _run(
             function = _load(worker, functions, number)
         if type(function) is _Retrying:
             return function.run(worker, kind, payload, buffers)
-        if kind & _wire.EACH:
-            load = partial(_wire.loads, buffers=buffers) if buffers else _wire.loads
+        if kind & _encoding.EACH:
+            load = partial(_encoding.loads, buffers=buffers) if buffers else _encoding.loads
             return _map_each(worker, function, *_items(kind, payload, load))
-        arguments = _wire.loads(payload, buffers=buffers)
+        arguments = _encoding.loads(payload, buffers=buffers)
         del payload, buffers, task
-        if kind == _wire.ARGS:
-            return _wire.encode_result(function(*arguments))
-        if kind == _wire.CALL:
+        if kind == _encoding.ARGS:
+            return _encoding.encode_result(function(*arguments))
+        if kind == _encoding.CALL:
             args, kwds = arguments
-            return _wire.encode_result(function(*args, **kwds))
-        star = bool(kind & _wire.STARMAP)
-        return _wire.encode_result(worker.map(function, arguments, star))
+            return _encoding.encode_result(function(*args, **kwds))
+        star = bool(kind & _encoding.STARMAP)
+        return _encoding.encode_result(worker.map(function, arguments, star))
     except SystemExit:
         # The task asked its process to leave, and so it does: the supervisor tells the parent.
         raise
     except BaseException as error:
-        return _wire.ERROR, _wire.encode_error(error), None
+        return _encoding.ERROR, _encoding.encode_error(error), None
 
 
 def _items(
     kind: int, payload: Any, load: Callable[[Any], Any]
 ) -> tuple[list[Any], Callable[[Any], Any] | None]:
     """Take a shared cell apart: its items, and how each is rebuilt if it is still pickled."""
-    if kind & _wire.LIST:
+    if kind & _encoding.LIST:
         return load(payload), None
     return [data for _, data in _core.split(payload)], load
 
@@ -162,9 +164,11 @@ def _map_each(
     if len(items) == 1:
         # Nothing of others to keep, and a large result may go out of band.
         arguments = [load(items.pop())] if load else items
-        return _wire.encode_result(worker.map(function, arguments, False)[0])
-    worker.map_each(function, items, load, _wire.dumps, _wire.encode_error, _wire.encode_each)
-    return _wire.ITEMS, b"", None
+        return _encoding.encode_result(worker.map(function, arguments, False)[0])
+    worker.map_each(
+        function, items, load, _encoding.dumps, _encoding.encode_error, _encoding.encode_each
+    )
+    return _encoding.ITEMS, b"", None
 
 
 def _load(
@@ -176,15 +180,15 @@ def _load(
     chunk has its own copy of that, as in the standard library.
     """
     pickled = worker.function()
-    received, made = _namespaces.received, _namespaces.made
-    loaded = _functions.load_function(pickled)
-    if _namespaces.made == made:
-        _namespaces.touch()
-    own_size = len(pickled) - (_namespaces.received - received)
+    received, made = _worker_namespaces.received, _worker_namespaces.made
+    loaded = _function_registry.load_function(pickled)
+    if _worker_namespaces.made == made:
+        _worker_namespaces.touch()
+    own_size = len(pickled) - (_worker_namespaces.received - received)
     _seeds.seed_late_numpy()
     function: Callable[..., Any] = _Retrying(*loaded) if isinstance(loaded, tuple) else loaded
     plain = loaded[0] if isinstance(loaded, tuple) else loaded
-    if type(plain) in _functions.PLAIN and own_size <= _functions.LARGEST_KEPT:
+    if type(plain) in _function_registry.PLAIN and own_size <= _function_registry.LARGEST_KEPT:
         if len(functions) >= REMEMBERED:
             functions.clear()
         functions[number] = function
@@ -211,21 +215,21 @@ class _Retrying:
         def load(data: Any) -> Any:
             # A private copy: what one attempt writes into an array, the next must not see.
             copies = [memoryview(bytearray(view)) for view in buffers or ()]
-            return _wire.loads(data, buffers=copies)
+            return _encoding.loads(data, buffers=copies)
 
         def arguments() -> Any:
             return load(payload)
 
-        if kind in {_wire.CALL, _wire.ARGS}:
-            return _wire.encode_result(self._attempts(worker, kind, arguments(), arguments))
-        if kind & _wire.EACH:
+        if kind in {_encoding.CALL, _encoding.ARGS}:
+            return _encoding.encode_result(self._attempts(worker, kind, arguments(), arguments))
+        if kind & _encoding.EACH:
             return self._each(worker, *_items(kind, payload, load))
         first = arguments()
 
         def item(index: int) -> Any:
             return self._attempts(worker, kind, first[index], lambda: arguments()[index])
 
-        return _wire.encode_result(worker.map(item, list(range(len(first))), False))
+        return _encoding.encode_result(worker.map(item, list(range(len(first))), False))
 
     def _each(
         self, worker: _core.Worker, items: list[Any], load: Callable[[Any], Any] | None
@@ -234,7 +238,7 @@ class _Retrying:
             return load(item) if load else item
 
         def attempts(item: Any) -> Any:
-            return self._attempts(worker, _wire.MAP, again(item), lambda: again(item))
+            return self._attempts(worker, _encoding.MAP, again(item), lambda: again(item))
 
         return _map_each(worker, attempts, items, None)
 
@@ -250,9 +254,9 @@ class _Retrying:
         return self._call(kind, value)
 
     def _call(self, kind: int, value: Any) -> Any:
-        if kind == _wire.CALL:
+        if kind == _encoding.CALL:
             args, kwds = value
             return self.function(*args, **kwds)
-        if kind == _wire.ARGS or kind & _wire.STARMAP:
+        if kind == _encoding.ARGS or kind & _encoding.STARMAP:
             return self.function(*value)
         return self.function(value)

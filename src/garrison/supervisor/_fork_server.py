@@ -30,9 +30,9 @@ from garrison._lending import send_fds
 from garrison._processes import NONE, SLICE, Watch, wait_gone
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken
-from garrison.supervisor import _identity, _kernel
-from garrison.supervisor._recruit import Forked, preload
-from garrison.supervisor._spawn import (
+from garrison.supervisor import _identity, _syscalls
+from garrison.supervisor._fresh_worker import Forked, preload
+from garrison.supervisor._start import (
     FreshPopen,
     SpawnedSupervisor,
     close_fds,
@@ -100,9 +100,9 @@ def _serve(channel: Channel, parent: int) -> None:
     except ProcessLookupError:
         return
     # What was preloaded may have let some through, as the resource tracker does.
-    _kernel.block_all_but(())
+    _syscalls.block_all_but(())
     # Ignored: the kernel reaps.
-    handler = _kernel.set_handler(_kernel.SIGCHLD, int(signal.SIG_IGN))
+    handler = _syscalls.set_handler(_syscalls.SIGCHLD, int(signal.SIG_IGN))
     gc.freeze()
     while not watch.has_ended():
         limit = SLICE * 1000 if watch.fileno() == NONE else None
@@ -117,14 +117,14 @@ def _serve(channel: Channel, parent: int) -> None:
 def _fork(fds: list[int], channel: Channel, watch: Watch, handler: Any) -> None:
     data, status, tracker, *given = fds
     try:
-        pid = _kernel.fork()
+        pid = _syscalls.fork()
     except OSError:
         pid = None  # the program hears of it, since nothing is written
     if pid == 0:
         channel.close()
         watch.close()
         os.close(status)
-        _kernel.set_handler(_kernel.SIGCHLD, _kernel.SIG_DFL if handler is None else handler)
+        _syscalls.set_handler(_syscalls.SIGCHLD, _syscalls.SIG_DFL if handler is None else handler)
         gc.unfreeze()
         raise Forked("forkserver", lambda _: _begin(data, tracker, given))
     if pid is not None:
@@ -212,7 +212,7 @@ class _Server:
         if not self._watch.wait(END_TIME):
             _os.kill_quietly(self._watch.pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            _kernel.waitpid(self._watch.pid, 0)
+            _syscalls.waitpid(self._watch.pid, 0)
         self._watch.close()
 
 
@@ -321,7 +321,7 @@ class _ServedPopen(FreshPopen):
             msg = f"the fork server did not start, {ATTEMPTS} times in a row"
             raise PoolBroken(msg)
         message, self._message = self._message, b""
-        no_signal = _kernel.block_signals((_kernel.SIGPIPE,))
+        no_signal = _syscalls.block_signals((_syscalls.SIGPIPE,))
         gone = contextlib.suppress(BrokenPipeError)
         with no_signal, gone, os.fdopen(self._data, "wb", closefd=False) as file:
             file.write(message)

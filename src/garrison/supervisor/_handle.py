@@ -15,12 +15,12 @@ from garrison._processes import Watch, wait_gone
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken
 from garrison.memory import Inherited
-from garrison.supervisor import _ending, _identity, _kernel, _recruit, _spawn, _supervisor
-from garrison.supervisor._importing import check_not_importing
+from garrison.supervisor import _fresh_worker, _identity, _loop, _shutdown, _start, _syscalls
+from garrison.supervisor._import_guard import check_not_importing
 
 if TYPE_CHECKING:
     from garrison._descriptors import Channel
-    from garrison.supervisor._supervisor import Crew
+    from garrison.supervisor._loop import Crew
 
 __all__ = ["Supervision"]
 
@@ -43,7 +43,7 @@ def _main(
     crew: Crew,
 ) -> None:
     """Run in the supervisor's process."""
-    _supervisor.remember_parent()
+    _loop.remember_parent()
     if other_end is not None:
         other_end.close()
     if isinstance(table, tuple):
@@ -53,8 +53,8 @@ def _main(
         _core.join_family(family, numbers[1])
         for number in numbers:
             os.close(number)
-    _recruit.preload(crew.preload, None)
-    _supervisor.supervise(table, channel, parent, crew)
+    _fresh_worker.preload(crew.preload, None)
+    _loop.supervise(table, channel, parent, crew)
 
 
 class Supervision:
@@ -110,12 +110,12 @@ class Supervision:
             raise
 
     def _describe(self, ours: Channel, theirs: Channel) -> Any:
-        self.crew = self.crew.but(mask=tuple(_kernel.blocked()))
+        self.crew = self.crew.but(mask=tuple(_syscalls.blocked()))
         table_fd = self.table.fd
         if self.fork:
             _core.family()  # so that the workers share locks which are made later
             args: tuple[Any, ...] = (self.table, theirs, ours, None, os.getpid(), self.crew)
-            make: Any = _spawn.ForkedSupervisor
+            make: Any = _start.ForkedSupervisor
         else:
             shape = (self.table.slots, self.table.region_len)
             family, family_fd = _core.family()
@@ -131,7 +131,7 @@ class Supervision:
         """Return what makes a supervisor that has none of this process's memory."""
         wanted = self.crew.served
         if wanted is None:
-            return _spawn.SpawnedSupervisor
+            return _start.SpawnedSupervisor
         # Late: neither fork nor spawn have use for it.
         from garrison.supervisor._fork_server import ServedSupervisor
 
@@ -189,7 +189,7 @@ class Supervision:
     @property
     def finished(self) -> bool:
         """Whether the supervisor left because its work was done, or was told to."""
-        return self.table.finished or self.table.phase == _supervisor.TERMINATING
+        return self.table.finished or self.table.phase == _loop.TERMINATING
 
     def _read_news(self) -> None:
         while True:
@@ -245,13 +245,13 @@ class Supervision:
         """End supervisor and workers, now. Never waits long: what does not listen is killed."""
         if os.getpid() != self._pid:
             return
-        self.table.enter(_supervisor.TERMINATING)
+        self.table.enter(_loop.TERMINATING)
         with self._lock:
             self._end()
 
     def _end(self) -> None:
         self.kick()
-        gone = self.join(2 * _ending.GRACE + 2.0) or (self._is_ending() and self.join(LIMIT))
+        gone = self.join(2 * _shutdown.GRACE + 2.0) or (self._is_ending() and self.join(LIMIT))
         if not gone and self.pid is not None:
             _os.kill_quietly(self.pid, signal.SIGKILL)
             self.join(10.0)
@@ -293,7 +293,7 @@ def _abandon(process: Any) -> None:
         popen.wait(10.0)
 
 
-LIMIT = _ending.LONG_GRACE + 5.0
+LIMIT = _shutdown.LONG_GRACE + 5.0
 """Seconds that a supervisor has which says that it waits for workers."""
 SLICE = 0.1
 """Seconds between two looks at the supervisor while waiting for a task. Nobody can wake the parent

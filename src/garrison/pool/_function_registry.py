@@ -17,15 +17,15 @@ from garrison import _pickling
 from garrison._pickling import found_by_name
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool._definitions import Definitions
-from garrison.pool._globals import Shipped, Spaces
-from garrison.pool._namespaces import NONE
+from garrison.pool._function_globals import Shipped, Spaces
+from garrison.pool._worker_namespaces import NONE
 from garrison.supervisor._main_module import imported_main, is_importable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from garrison import _core
-    from garrison.pool._namespaces import Home
+    from garrison.pool._worker_namespaces import Home
 
 __all__ = ["IMPORTABLE", "PLAIN", "Known", "NotCallable", "Registry", "load_function"]
 
@@ -132,9 +132,9 @@ def load_function(pickled: bytes) -> Any:
 
 def dumps_at_start(value: object, known: Known, where: str) -> bytes:
     """Pickle what a process gets at its start: locks, queues and connections may be in it."""
-    from garrison.pool import _by_value
+    from garrison.pool import _pickling_rules
 
-    return _by_value.dumps_to_workers(value, _by_value.rules_of(known), where)
+    return _pickling_rules.dumps_to_workers(value, _pickling_rules.rules_of(known), where)
 
 
 # --- The parent's register --------------------------------------------------------------------
@@ -153,15 +153,15 @@ class Registry:
     """What their pickles may take together."""
 
     def __init__(self, parent: _core.Parent, *, fork: bool) -> None:
-        from garrison.pool import _by_value
+        from garrison.pool import _pickling_rules
 
         self._parent = parent
         self.known = Known(fork=fork)
-        self._rules = rules = _by_value.rules_of(self.known)
+        self._rules = rules = _pickling_rules.rules_of(self.known)
         self.definitions = Definitions(
             parent, self.known.has, lambda obj, first: _pickling.dumps(obj, rules, first)
         )
-        self.rules = _by_value.rules_of(self.known, definitions=self.definitions)
+        self.rules = _pickling_rules.rules_of(self.known, definitions=self.definitions)
         """For arguments; functions carry what they need with them."""
         self._next = 0
         self.plain: dict[int, tuple[Any, int]] = {}
@@ -219,10 +219,10 @@ class Registry:
         return number
 
     def _pickle(self, value: object, function: Callable[..., Any]) -> bytes:
-        from garrison.pool import _by_value
+        from garrison.pool import _pickling_rules
 
         where, first = f"function {_name(function)}", self.known.descriptors.first()
-        return _by_value.dumps_to_workers(value, self._rules, where, first)
+        return _pickling_rules.dumps_to_workers(value, self._rules, where, first)
 
     def _forget_some(self) -> None:
         """Let the oldest functions go; those in use stay until their last task is over."""

@@ -14,14 +14,14 @@ from garrison._pickling import ByValue
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ArgumentUnpicklable
 from garrison.pool._definitions import reference_of
-from garrison.pool._globals import Bundle, Globals, source_of
-from garrison.pool._namespaces import receive, set_source
+from garrison.pool._function_globals import Bundle, Globals, source_of
+from garrison.pool._worker_namespaces import receive, set_source
 
 if TYPE_CHECKING:
     from garrison._core import Rules
     from garrison.pool._definitions import Definitions
-    from garrison.pool._functions import Known
-    from garrison.pool._namespaces import Entry
+    from garrison.pool._function_registry import Known
+    from garrison.pool._worker_namespaces import Entry
 
 __all__ = ["RESULTS", "dumps_to_workers", "rules_of", "unpicklable"]
 

@@ -23,9 +23,9 @@ import weakref
 from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool import _batches
-from garrison.pool._batches import Batch, Whole
-from garrison.pool._feeder import Feeder
+from garrison.pool import _imap_batch
+from garrison.pool._imap_batch import Batch, Whole
+from garrison.pool._imap_reader import Feeder
 from garrison.supervisor._handle import SLICE
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Stream:
         before = self._before(batch)
         if before is None or before is self._current or not before.untouched:
             return
-        if before.count + batch.count <= _batches.LARGEST:
+        if before.count + batch.count <= _imap_batch.LARGEST:
             places = (self._batches.index(before), self._batches.index(batch))
             first, last = min(places), max(places)
             between = self._batches[first + 1 : last]

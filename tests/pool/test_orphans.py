@@ -15,7 +15,7 @@ import pytest
 import garrison
 from garrison._os import Seen
 from garrison._processes import Watch
-from garrison.supervisor._strays import doomed
+from garrison.supervisor._orphans import doomed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,8 +21,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool import _wire
-from garrison.pool._batches import Batch
+from garrison.pool import _encoding
+from garrison.pool._imap_batch import Batch
 from garrison.supervisor._handle import SLICE
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Feeder:
         try:
             return self.engine.encode_item(value, alone=self._single)
         except Exception as error:
-            return _wire.Raise(error)
+            return _encoding.Raise(error)
 
     @staticmethod
     def _is_slow(start: int, pulled: int) -> bool:
@@ -269,12 +269,12 @@ class Feeder:
         batches: list[Batch] = []
         together: list[Any] = []
         for item in items:
-            if type(item) is not _wire.Raise and not _has_buffers(item):
+            if type(item) is not _encoding.Raise and not _has_buffers(item):
                 together.append(item)
                 continue
             batches += self._submit_together(together)
             together = []
-            if type(item) is _wire.Raise:
+            if type(item) is _encoding.Raise:
                 batches.append(Batch.failed(item.error))
             else:
                 batches += self._submit_together([item])

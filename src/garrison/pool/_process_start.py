@@ -9,10 +9,10 @@ from __future__ import annotations
 from multiprocessing import forkserver, popen_forkserver, popen_spawn_posix, util
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool import _functions
-from garrison.supervisor._importing import check_not_importing
+from garrison.pool import _function_registry
+from garrison.supervisor._import_guard import check_not_importing
 from garrison.supervisor._main_module import imported_main, preparation_data
-from garrison.supervisor._spawn import FreshPopen, pickle_for
+from garrison.supervisor._start import FreshPopen, pickle_for
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -41,19 +41,21 @@ class _SpawnPopen(FreshPopen):
         return preparation_data(name)
 
     def _dumps(self, value: object) -> bytes:
-        return _functions.dumps_at_start(value, _functions.Known(fork=False), "the process")
+        return _function_registry.dumps_at_start(
+            value, _function_registry.Known(fork=False), "the process"
+        )
 
 
 class _ForkServerPopen(popen_forkserver.Popen):
     def _launch(self, process_obj: BaseProcess) -> None:
         own: Any = self
         server: Any = forkserver
-        known = _functions.Known(fork=False)
+        known = _function_registry.Known(fork=False)
         message = pickle_for(
             self,
             preparation_data(process_obj.name),
             process_obj,
-            lambda value: _functions.dumps_at_start(value, known, "the process"),
+            lambda value: _function_registry.dumps_at_start(value, known, "the process"),
         )
         _start_server(server)
         self.sentinel, write = server.connect_to_new_process(own._fds)

@@ -15,7 +15,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
 
 if TYPE_CHECKING:
-    from garrison.pool._stream import Stream
+    from garrison.pool._imap_stream import Stream
 
 __all__ = ["Advancer"]
 

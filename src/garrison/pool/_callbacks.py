@@ -18,7 +18,7 @@ from garrison.supervisor._handle import SLICE
 
 if TYPE_CHECKING:
     from garrison import _core
-    from garrison.pool._engine import Engine
+    from garrison.pool._process_backend import Engine
     from garrison.pool._results import AsyncResult
 
 __all__ = ["Herald"]

@@ -15,13 +15,13 @@ from _blake2 import blake2b  # hashlib would load OpenSSL
 from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool._namespaces import MODULE, NONE, OWN, names_of
+from garrison.pool._worker_namespaces import MODULE, NONE, OWN, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from garrison.pool._functions import Known
-    from garrison.pool._namespaces import Entry, Key
+    from garrison.pool._function_registry import Known
+    from garrison.pool._worker_namespaces import Entry, Key
 
 __all__ = ["Bundle", "Globals", "Spaces", "source_of"]
 

@@ -10,12 +10,12 @@ import time
 from garrison import _core, _os
 from garrison._processes import NONE, SLICE, Watch, wait_gone
 from garrison._typing import TYPE_CHECKING
-from garrison.supervisor._kernel import waitpid
+from garrison.supervisor._syscalls import waitpid
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from garrison.supervisor._supervisor import Supervisor
+    from garrison.supervisor._loop import Supervisor
 
 __all__ = ["GRACE", "LONG_GRACE", "end_workers"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool import _wire
+from garrison.pool import _encoding
 
 if TYPE_CHECKING:
     from garrison import _core
@@ -30,7 +30,7 @@ class Whole:
         """Rebuild the result, or a `Raise`."""
         if self._taken is not None:
             success, value, _ = engine.decode(self._taken)
-            self._value = value if success else _wire.Raise(value)
+            self._value = value if success else _encoding.Raise(value)
             self._taken = None
         return self._value
 
@@ -64,7 +64,7 @@ class Batch:
     def failed(cls, error: BaseException, count: int = 1) -> Batch:
         """Return a batch whose items all have this outcome already."""
         batch = cls([], count)
-        batch.entries = [Whole(None, _wire.Raise(error))] * count
+        batch.entries = [Whole(None, _encoding.Raise(error))] * count
         return batch
 
     @classmethod

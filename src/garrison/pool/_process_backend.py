@@ -22,14 +22,14 @@ from garrison import _core, _os
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolTerminated, SharedMemoryFull, TaskTimeout, WorkerDied
 from garrison.memory import _room
-from garrison.pool import _beforehand, _functions, _portrait, _wire, _worker
+from garrison.pool import _encoding, _function_registry, _preloading, _safe_repr, _worker
 from garrison.supervisor import Crew, Supervision
+from garrison.supervisor._fresh_worker import Recruit
 from garrison.supervisor._handle import SLICE
 from garrison.supervisor._identity import shared_counter, uncounted
+from garrison.supervisor._loop import at_work
 from garrison.supervisor._main_module import main_path, preparation_data
-from garrison.supervisor._members import Roster, show
-from garrison.supervisor._recruit import Recruit
-from garrison.supervisor._supervisor import at_work
+from garrison.supervisor._worker_processes import Roster, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -85,7 +85,7 @@ class Engine:
         # The supervisor has a slot of its own: its heap lives and dies like a worker's.
         self.table = _core.Table(processes + 1, _os.region_size())
         self.parent = _core.Parent(self.table)
-        self.registry = _functions.Registry(self.parent, fork=fork)
+        self.registry = _function_registry.Registry(self.parent, fork=fork)
         args = (self._start_args(start, fork=fork), seeds, lifetime)
         name = f"{_PREFIX.get(method, 'Fork')}PoolWorker"
         if fork:
@@ -95,7 +95,7 @@ class Engine:
             recruit = Recruit(method, process, self.registry.dumps_at_start, preparation_data)
             crew = Crew(processes, recruit, _worker.work, (), name, served=_preload(method))
         if start[0] is not None:
-            crew = crew.but(preload=_beforehand.modules())
+            crew = crew.but(preload=_preloading.modules())
         me: Any = current_process()
         crew = crew.but(identity=me._identity, counter=shared_counter())
         self.supervision = Supervision(self.table, crew, fork=fork)
@@ -149,28 +149,30 @@ class Engine:
         self, known: Announced, kind: int, value: Any, options: Options, items: int
     ) -> _core.Ticket:
         """Put a task into the table, of a function that was announced."""
-        data, buffers = _wire.encode(value, self.registry.rules, "the arguments")
+        data, buffers = _encoding.encode(value, self.registry.rules, "the arguments")
         return self._submit_encoded(known, kind, data, buffers, options, items)
 
     def encode_item(self, value: Any, *, alone: bool) -> Any:
         """Make an item that stays as it is: a scalar, or (pickle, buffers if it goes alone)."""
         kind = type(value)
-        if kind in _wire.SCALARS and (kind not in _SIZED or len(value) < _wire.LARGE):
+        if kind in _encoding.SCALARS and (kind not in _SIZED or len(value) < _encoding.LARGE):
             return value
-        large = _wire.LARGE if alone else sys.maxsize
-        return _wire.encode(value, self.registry.rules, "the arguments", large=large)
+        large = _encoding.LARGE if alone else sys.maxsize
+        return _encoding.encode(value, self.registry.rules, "the arguments", large=large)
 
     def submit_items(self, known: Announced, items: list[Any], options: Options) -> _core.Ticket:
         """Put items into one cell, each with an outcome of its own."""
-        kind = _wire.MAP | _wire.EACH
+        kind = _encoding.MAP | _encoding.EACH
         pickled = [item for item in items if type(item) is tuple]
         buffers = None
         if not pickled:
-            data, kind = _wire.dumps(items, 5), kind | _wire.LIST
+            data, kind = _encoding.dumps(items, 5), kind | _encoding.LIST
         else:
             buffers = pickled[0][1]
             if len(pickled) < len(items):
-                pickled = [item if type(item) is tuple else _wire.encode(item) for item in items]
+                pickled = [
+                    item if type(item) is tuple else _encoding.encode(item) for item in items
+                ]
             data = _core.pack([data for data, _ in pickled])
         return self._submit_encoded(known, kind, data, buffers, options, len(items))
 
@@ -270,22 +272,22 @@ class Engine:
     def decode(self, taken: tuple[Any, ...]) -> tuple[bool, Any, int]:
         """Rebuild what was taken: (success, value or exception, nanoseconds)."""
         call, outcome, payload, buffers, duration, _ = taken
-        if outcome == _wire.OK:
+        if outcome == _encoding.OK:
             try:
-                return True, _wire.decode_value(payload, buffers), duration
+                return True, _encoding.decode_value(payload, buffers), duration
             except Exception as error:
                 return False, error, duration
-        if outcome == _wire.NO_ROOM:
+        if outcome == _encoding.NO_ROOM:
             return False, SharedMemoryFull(bytes(payload).decode()), duration
         if call is None:
-            return False, _wire.decode_error(payload), duration
+            return False, _encoding.decode_error(payload), duration
         return False, self._loss(call, pickle.loads(payload)), duration
 
     @staticmethod
     def entries(taken: tuple[Any, ...]) -> list[tuple[bool, bytes]] | None:
         """Each item's outcome, still pickled; None if the cell has one outcome."""
         _, outcome, payload, *_ = taken
-        return _core.split(payload) if outcome == _wire.ITEMS else None
+        return _core.split(payload) if outcome == _encoding.ITEMS else None
 
     @staticmethod
     def size(taken: tuple[Any, ...]) -> int:
@@ -301,8 +303,8 @@ class Engine:
 
     @staticmethod
     def decode_entries(entries: list[tuple[bool, bytes]]) -> list[Any]:
-        """Rebuild each item's result; failures are `_wire.Raise`."""
-        return _wire.decode_each(entries)
+        """Rebuild each item's result; failures are `_encoding.Raise`."""
+        return _encoding.decode_each(entries)
 
     # --- What happened to a task ----------------------------------------------------------
 
@@ -315,20 +317,20 @@ class Engine:
         number, kind, index, payload = call
         name = self.registry.name(number)
         try:
-            if kind & _wire.EACH and not kind & _wire.LIST:
+            if kind & _encoding.EACH and not kind & _encoding.LIST:
                 payload = _core.split(payload)[index][1]
-            value = _portrait.load(payload)
-            value = value[index] if kind & _wire.LIST else value
+            value = _safe_repr.load(payload)
+            value = value[index] if kind & _encoding.LIST else value
         except Exception:
-            one = kind in {_wire.CALL, _wire.ARGS}
+            one = kind in {_encoding.CALL, _encoding.ARGS}
             return f"{name}(...)" if one else f"{name}(item {index})"
-        if kind == _wire.CALL:
+        if kind == _encoding.CALL:
             args, kwds = value
-        elif kind == _wire.ARGS:
+        elif kind == _encoding.ARGS:
             args, kwds = value, {}
-        elif kind & _wire.EACH:
+        elif kind & _encoding.EACH:
             args, kwds = (value,), {}
-        elif kind & _wire.STARMAP:
+        elif kind & _encoding.STARMAP:
             args, kwds = value[index], {}
         else:
             args, kwds = (value[index],), {}
@@ -385,5 +387,5 @@ def _preload(method: str) -> Preload | None:
     ours: tuple[str, ...] = (_worker.__name__,)
     if "cloudpickle" in sys.modules:
         # Some worker may need as much. Without it, the first pool is there sooner.
-        ours += _beforehand.modules()
+        ours += _preloading.modules()
     return names, main_path() if "__main__" in names else None, ours

@@ -24,8 +24,8 @@ from multiprocessing import (
 )
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.supervisor import _kernel
-from garrison.supervisor._recruit import Forked, run_to_the_end
+from garrison.supervisor import _syscalls
+from garrison.supervisor._fresh_worker import Forked, run_to_the_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ class ForkedSupervisor(context.ForkProcess):
 
     def start(self) -> None:
         """Fork."""
-        with _kernel.block_signals(), _kernel.plain_fork():
+        with _syscalls.block_signals(), _syscalls.plain_fork():
             start_hidden(self)
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
@@ -128,7 +128,7 @@ class FreshPopen(popen_spawn_posix.Popen):
             launch: Any = util.spawnv_passfds  # typed for bytes, takes either
             fds = [*own._fds, tracker, data_read, child_dies_write]
             # Not earlier: to start a resource tracker unblocks some.
-            with _kernel.block_signals():
+            with _syscalls.block_signals():
                 self.pid = launch(spawn.get_executable(), command, fds)
             self.sentinel = child_dies_read
         except BaseException:
@@ -139,7 +139,7 @@ class FreshPopen(popen_spawn_posix.Popen):
             os.close(data_read)
             os.close(child_dies_write)
         self.finalizer = util.Finalize(self, close_fds, (data_write, child_dies_read))
-        no_signal = _kernel.block_signals((_kernel.SIGPIPE,))
+        no_signal = _syscalls.block_signals((_syscalls.SIGPIPE,))
         with no_signal, os.fdopen(data_write, "wb", closefd=False) as file:
             file.write(message)
 

@@ -12,7 +12,7 @@ __all__ = ["modules"]
 _ALWAYS = (
     "cloudpickle",
     "fcntl",
-    "garrison.pool._standard",
+    "garrison.pool._stdlib_names",
     "linecache",
     "multiprocessing.connection",
     "resource",

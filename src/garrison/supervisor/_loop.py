@@ -33,19 +33,19 @@ from garrison import _core, _os
 from garrison._lending import Desk
 from garrison._processes import NONE, SLICE, Watch
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.supervisor import _identity, _kernel, _last_words
-from garrison.supervisor._decide import Exit, Starts, fate, own_frames
-from garrison.supervisor._ending import end_workers
-from garrison.supervisor._importing import begin_work
-from garrison.supervisor._recruit import Carried, Forked
-from garrison.supervisor._strays import Strays
+from garrison.supervisor import _crash_stack, _identity, _syscalls
+from garrison.supervisor._decisions import Exit, Starts, fate, own_frames
+from garrison.supervisor._fresh_worker import Carried, Forked
+from garrison.supervisor._import_guard import begin_work
+from garrison.supervisor._orphans import Strays
+from garrison.supervisor._shutdown import end_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from garrison._descriptors import Channel
     from garrison.supervisor._fork_server import Preload
-    from garrison.supervisor._recruit import Recruit
+    from garrison.supervisor._fresh_worker import Recruit
 
 __all__ = ["Crew", "at_work", "supervise"]
 
@@ -183,15 +183,15 @@ class Supervisor:
             except OSError:
                 os.open(os.devnull, os.O_RDWR)
         _core.adopt_orphans()
-        _last_words.begin()
+        _crash_stack.begin()
         self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # An event loop of the parent may have left its own descriptor here.
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
         self.handlers = {
-            _kernel.SIGCHLD: _kernel.set_handler(_kernel.SIGCHLD, lambda *_: None),
-            _kernel.SIGCONT: _kernel.set_handler(_kernel.SIGCONT, self._on_continue),
+            _syscalls.SIGCHLD: _syscalls.set_handler(_syscalls.SIGCHLD, lambda *_: None),
+            _syscalls.SIGCONT: _syscalls.set_handler(_syscalls.SIGCONT, self._on_continue),
         }
-        _kernel.block_all_but(self.handlers)
+        _syscalls.block_all_but(self.handlers)
         self.watch = Watch(self.parent)
         self.desk = Desk()
         gc.freeze()
@@ -274,7 +274,7 @@ class Supervisor:
         process = make(target=_become_worker, args=args)
         process.name, process._identity = name, identity
         process.daemon = True
-        with _kernel.plain_fork():
+        with _syscalls.plain_fork():
             process.start()
         # Known to multiprocessing, it would be reaped by the next start, and not be seen to end.
         known: Any = mp_process
@@ -285,7 +285,7 @@ class Supervisor:
         """Fork a worker that leaves these frames, and begins where this interpreter did."""
         supervisor = os.getpid()
         util._flush_std_streams()  # type: ignore[attr-defined]
-        pid = _kernel.fork()
+        pid = _syscalls.fork()
         if pid:
             return Child(pid)
         global _place  # noqa: PLW0603 - one per process, set once
@@ -406,12 +406,12 @@ class Supervisor:
 
     def _reap(self) -> None:
         # Ctrl-C may come before a worker is done with its initializer; that is no failed start.
-        if _kernel.was_sent(_kernel.SIGINT):
+        if _syscalls.was_sent(_syscalls.SIGINT):
             self.starts.succeeded()
         options = os.WNOHANG | os.WUNTRACED | os.WCONTINUED
         while True:
             try:
-                pid, status = _kernel.waitpid(-1, options)
+                pid, status = _syscalls.waitpid(-1, options)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -480,7 +480,7 @@ class Supervisor:
         by_oom = kills > self.oom_kills and not post.condemned
         self.oom_kills = kills
         stack = os.pread(post.last_words, LAST_WORDS, 0).decode(errors="replace").strip()
-        _last_words.show(stack)
+        _crash_stack.show(stack)
         stack = own_frames(stack, self.crew.work.__code__.co_filename)
         return Exit(post.pid, exitcode, by_oom, late=post.condemned, stack=stack)
 
@@ -523,7 +523,7 @@ class Supervisor:
         _os.kill_quietly(post.pid, signal.SIGSTOP)
         with contextlib.suppress(ChildProcessError):
             options = os.WSTOPPED | os.WEXITED | os.WNOWAIT
-            _kernel.waitid(os.P_PID, post.pid, options)
+            _syscalls.waitid(os.P_PID, post.pid, options)
         if self.words.is_late(post.slot, post.who):
             post.condemned = True
             self.strays.spare(self._crew_pids())
@@ -578,7 +578,7 @@ _place: tuple[Any, ...] = ()
 def at_work(work: Callable[..., None], args: tuple[Any, ...]) -> None:
     """Work in the place that this process was forked for: the target of a `Recruit`."""
     begin_work(work.__code__)
-    with _kernel.quiet_interrupt():
+    with _syscalls.quiet_interrupt():
         work(*_place, *args)
 
 
@@ -596,8 +596,8 @@ def _become_worker(
     table, crew = supervisor.table, supervisor.crew
     supervisor.posts.clear()
     begin_work(crew.work.__code__)
-    with _kernel.quiet_interrupt():
-        _kernel.set_mask(crew.mask)
+    with _syscalls.quiet_interrupt():
+        _syscalls.set_mask(crew.mask)
         crew.work(table, slot, who, number, last_words, *crew.args)
 
 
@@ -605,12 +605,12 @@ def _cut_ties(supervisor: Supervisor, parent: int, last_words: int) -> None:
     """Give up in a new worker what only the supervisor needs."""
     if not _core.die_with_parent(parent):
         os._exit(1)
-    _kernel.restore_fork()
-    _kernel.refresh_event_loop()
+    _syscalls.restore_fork()
+    _syscalls.refresh_event_loop()
     signal.set_wakeup_fd(-1)
     for number, handler in supervisor.handlers.items():
         # None: not Python's own, and out of its reach.
-        _kernel.set_handler(number, _kernel.SIG_DFL if handler is None else handler)
+        _syscalls.set_handler(number, _syscalls.SIG_DFL if handler is None else handler)
     for post in supervisor.posts:
         if post.last_words != last_words:
             os.close(post.last_words)

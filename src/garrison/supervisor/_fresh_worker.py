@@ -22,7 +22,7 @@ import sys
 from multiprocessing import popen_fork, process, spawn, util
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.supervisor import _kernel
+from garrison.supervisor import _syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,11 +94,11 @@ class Carried:
         util._finalizer_registry.clear()  # type: ignore[attr-defined]
         util._run_after_forkers()  # type: ignore[attr-defined]
         try:
-            with _kernel.quiet_interrupt():
-                _kernel.set_mask(mask)
+            with _syscalls.quiet_interrupt():
+                _syscalls.set_mask(mask)
                 made = self._unpickle(name)
                 # Else one that comes on the way to the work would be shown.
-                _kernel.hold_interrupt()
+                _syscalls.hold_interrupt()
         except BaseException as error:
             import traceback
 

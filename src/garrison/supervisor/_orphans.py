@@ -18,7 +18,7 @@ import time
 from garrison import _os
 from garrison._processes import wait_gone
 from garrison._typing import TYPE_CHECKING
-from garrison.supervisor._kernel import waitpid
+from garrison.supervisor._syscalls import waitpid
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -10,9 +10,9 @@ from garrison import _os, _standard
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken, PoolTerminated
 from garrison.options import Options, whole
-from garrison.pool import _wire
+from garrison.pool import _encoding
 from garrison.pool._pool import BasePool, _not_callable
-from garrison.pool._standard import StandardThreadPool, hide
+from garrison.pool._stdlib_names import StandardThreadPool, hide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -134,7 +134,7 @@ class ThreadEngine:
     ) -> _Ticket:
         """Queue a task for items of which each has an outcome of its own."""
         values = [value for value, _ in items]
-        kind = _wire.MAP | _wire.EACH
+        kind = _encoding.MAP | _encoding.EACH
         return self.submit(known.function, kind, values, options, len(values))
 
     def withdraw(self, ticket: _Ticket) -> bool:
@@ -292,13 +292,13 @@ def _run(
     start = time.perf_counter_ns()
     try:
         result: Any
-        if kind == _wire.ARGS:
+        if kind == _encoding.ARGS:
             result = _call(function, value, {}, options)
-        elif kind == _wire.CALL:
+        elif kind == _encoding.CALL:
             result = _call(function, value[0], value[1], options)
-        elif kind & _wire.EACH:
+        elif kind & _encoding.EACH:
             result = [_each(function, item, options) for item in value]
-        elif kind == _wire.STARMAP:
+        elif kind == _encoding.STARMAP:
             result = [_call(function, item, {}, options) for item in value]
         else:
             result = [_call(function, (item,), {}, options) for item in value]
@@ -320,7 +320,7 @@ def _each(function: Callable[..., Any], item: Any, options: Options) -> Any:
     try:
         return _call(function, (item,), {}, options)
     except BaseException as error:
-        return _wire.Raise(error)
+        return _encoding.Raise(error)
 
 
 class ThreadPool(BasePool, StandardThreadPool):  # type: ignore[misc] # a standard class

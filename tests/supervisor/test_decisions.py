@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from garrison.supervisor._decide import MOST_REFUSALS, Exit, Starts, fate, own_frames
+from garrison.supervisor._decisions import MOST_REFUSALS, Exit, Starts, fate, own_frames
 
 KILLED = Exit(pid=7, exitcode=-signal.SIGKILL)
 LATE = Exit(pid=7, exitcode=-signal.SIGKILL, late=True)

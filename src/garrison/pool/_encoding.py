@@ -20,7 +20,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ResultUnpicklable, SharedMemoryFull
 from garrison.memory import _handles
 from garrison.memory._room import CHECKED, check_room
-from garrison.pool import _by_value
+from garrison.pool import _pickling_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -81,7 +81,7 @@ def encode(
         _handles.withdraw(since)
         if not where:
             raise
-        raise _by_value.unpicklable(value, where, error, rules) from error
+        raise _pickling_rules.unpicklable(value, where, error, rules) from error
     except BaseException:
         _handles.withdraw(since)
         raise
@@ -93,11 +93,11 @@ def encode_result(
 ) -> tuple[int, bytes, list[memoryview] | None]:
     """Outcome, payload and buffers of a call that returned `value`."""
     try:
-        return (OK, *encode(value, _by_value.RESULTS, large=large))
+        return (OK, *encode(value, _pickling_rules.RESULTS, large=large))
     except SharedMemoryFull as error:
         return ERROR, encode_error(error), None
     except Exception as error:
-        from garrison.pool._standard import MaybeEncodingError
+        from garrison.pool._stdlib_names import MaybeEncodingError
 
         return ERROR, encode_error(MaybeEncodingError(error, value)), None
 
@@ -148,7 +148,7 @@ def encode_error(error: BaseException) -> bytes:
 
 
 def _dumps_error(error: BaseException) -> bytes:
-    return dumps_alone(error, _by_value.RESULTS)
+    return dumps_alone(error, _pickling_rules.RESULTS)
 
 
 def _dumps_linked(error: BaseException) -> bytes | None:
@@ -209,7 +209,7 @@ def decode_error(data: Any) -> BaseException:
         why, exc, value = links
         msg = f"the task raised {type_name}: {text}; the exception cannot be pickled ({why})"
         # Late: a worker has no use for the standard library's pool.
-        from garrison.pool._standard import ExceptionUnpicklable
+        from garrison.pool._stdlib_names import ExceptionUnpicklable
 
         return ExceptionUnpicklable(msg, type_name, remote, exc, value)
     try:
@@ -243,7 +243,7 @@ def _with_remote_traceback(error: BaseException, remote: str) -> BaseException:
         last = last.__cause__
         seen.add(id(last))
     if last.__cause__ is None:
-        from garrison.pool._standard import RemoteTraceback  # late, as above
+        from garrison.pool._stdlib_names import RemoteTraceback  # late, as above
 
         last.__cause__ = RemoteTraceback(f'\n"""\n{remote}"""')
     return error

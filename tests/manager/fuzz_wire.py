@@ -22,14 +22,16 @@ from typing import Any
 
 from garrison.errors import ChannelError
 from garrison.net._event_loop import EventLoop
-from garrison.net._handshake import DONE, Channel, ClientChannel, ServerChannel
+from garrison.net._handshake import DONE, ClientHandshake, Handshake, ServerHandshake
 from garrison.net._limits import Limits
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from manager.wire_tools import ECHO, KEY, Service
 
-LIMITS = Limits(max_frame=1 << 16, max_message=1 << 18, output=1 << 16, strangers=4)
+LIMITS = Limits(
+    max_frame=1 << 16, max_message=1 << 18, send_buffer_high=1 << 16, max_unauthenticated=4
+)
 KEPT = LIMITS.max_message + 2 * LIMITS.max_frame
 ALLOWED = (ChannelError, AuthenticationError)
 EPOCH = bytes(16)
@@ -72,13 +74,13 @@ class Fuzzer:
         self.honest.send(self.honest.channel.take())
         assert self.honest.turns() == [(number + 1, DONE, ["still there", number])]
         assert len(self.loop.sessions) == 1
-        assert not self.loop.doors.strangers
+        assert not self.loop.acceptor.unauthenticated
 
     # --- Targets --------------------------------------------------------------------------
 
     def server(self, chance: random.Random) -> None:
         """Give a server's end something else than a client's first words."""
-        client, server = ClientChannel(KEY, LIMITS), ServerChannel(KEY, LIMITS, EPOCH)
+        client, server = ClientHandshake(KEY, LIMITS), ServerHandshake(KEY, LIMITS, EPOCH)
         words = client.take()
         if chance.random() < 0.5:
             self.feed(chance, server, mutated(chance, words, self.corpus))
@@ -90,7 +92,7 @@ class Fuzzer:
 
     def client(self, chance: random.Random) -> None:
         """Give a client's end something else than a server's answer."""
-        client, server = ClientChannel(KEY, LIMITS), ServerChannel(KEY, LIMITS, EPOCH)
+        client, server = ClientHandshake(KEY, LIMITS), ServerHandshake(KEY, LIMITS, EPOCH)
         server.receive(client.take())
         self.feed(chance, client, mutated(chance, server.take(), self.corpus))
 
@@ -131,14 +133,14 @@ class Fuzzer:
         finally:
             peer.sock.close()
             for _ in range(4):
-                self.loop.turn(0)
+                self.loop.run_once(0)
             assert not peer.session.open
             self.loop.service.sessions.clear()  # type: ignore[attr-defined]
             self.loop.service.kept.clear()  # type: ignore[attr-defined]
             self.loop.service.gone.clear()  # type: ignore[attr-defined]
             self.loop.service.batches.clear()  # type: ignore[attr-defined]
 
-    def feed(self, chance: random.Random, channel: Channel, data: bytes) -> bool:
+    def feed(self, chance: random.Random, channel: Handshake, data: bytes) -> bool:
         """Feed it in pieces; whether the channel is still of use."""
         try:
             for piece in pieces(chance, data):
@@ -163,7 +165,7 @@ class Pair:
         self.sock.setblocking(False)
         self.loop = loop
         self.session = loop.adopt(here)
-        self.channel = ClientChannel(KEY, LIMITS)
+        self.channel = ClientHandshake(KEY, LIMITS)
 
     def send(self, data: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -174,20 +176,20 @@ class Pair:
         self.turns()
         self.send(self.channel.take())
         self.turns()
-        assert self.session.proved
+        assert self.session.authenticated
 
     def turns(self) -> list[Any]:
         messages: list[Any] = []
         for _ in range(4):
-            self.loop.turn(0)
+            self.loop.run_once(0)
             with contextlib.suppress(OSError):
                 while data := self.sock.recv(1 << 16):
                     messages += self.channel.receive(data)
         return messages
 
 
-def established() -> tuple[ClientChannel, ServerChannel]:
-    client, server = ClientChannel(KEY, LIMITS), ServerChannel(KEY, LIMITS, EPOCH)
+def established() -> tuple[ClientHandshake, ServerHandshake]:
+    client, server = ClientHandshake(KEY, LIMITS), ServerHandshake(KEY, LIMITS, EPOCH)
     server.receive(client.take())
     client.receive(server.take())
     server.receive(client.take())
@@ -198,7 +200,7 @@ def established() -> tuple[ClientChannel, ServerChannel]:
 
 
 def _corpus() -> list[bytes]:
-    client, server = ClientChannel(KEY, LIMITS), ServerChannel(KEY, LIMITS, EPOCH)
+    client, server = ClientHandshake(KEY, LIMITS), ServerHandshake(KEY, LIMITS, EPOCH)
     first: bytes = client.take()
     server.receive(first)
     answer: bytes = server.take()

@@ -13,10 +13,10 @@ from garrison.errors import ChannelError
 from garrison.net import _handshake
 from garrison.net._handshake import (
     DONE,
-    ClientChannel,
-    ServerChannel,
-    psk_of,
-    refusal,
+    ClientHandshake,
+    ServerHandshake,
+    derive_psk,
+    reject_bytes,
 )
 from garrison.net._limits import Limits
 
@@ -29,11 +29,11 @@ GREETING = struct.Struct(">8sHBH")
 
 def ends(
     client_key: bytes = KEY, server_key: bytes = KEY, hello: tuple[Any, ...] = ("me",)
-) -> tuple[ClientChannel, ServerChannel]:
-    return ClientChannel(client_key, LIMITS, hello), ServerChannel(server_key, LIMITS, EPOCH)
+) -> tuple[ClientHandshake, ServerHandshake]:
+    return ClientHandshake(client_key, LIMITS, hello), ServerHandshake(server_key, LIMITS, EPOCH)
 
 
-def shake_hands(client: ClientChannel, server: ServerChannel) -> None:
+def shake_hands(client: ClientHandshake, server: ServerHandshake) -> None:
     server.receive(client.take())
     client.receive(server.take())
     server.receive(client.take())
@@ -116,7 +116,7 @@ def test_a_changed_version_is_noticed_even_if_it_says_ours(monkeypatch: pytest.M
 def test_a_full_server_says_so() -> None:
     client, _ = ends()
     with pytest.raises(ChannelError, match="no room for another connection"):
-        client.receive(refusal(_handshake.BUSY))
+        client.receive(reject_bytes(_handshake.BUSY))
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_a_client_must_say_who_it_is_first() -> None:
     server.receive(client.take())
     client.receive(server.take())
     client.take()
-    forward = ServerChannel(KEY, LIMITS, EPOCH)
-    other = ClientChannel(KEY, LIMITS)
+    forward = ServerHandshake(KEY, LIMITS, EPOCH)
+    other = ClientHandshake(KEY, LIMITS)
     forward.receive(other.take())
     other.noise.read_handshake(forward.take()[GREETING.size :])
     other.noise.put(1, 9, ())
@@ -180,7 +180,7 @@ def test_too_much_of_a_hello_is_refused_at_home() -> None:
 def test_unknown_statuses_are_refused(status: int) -> None:
     client, _ = ends()
     with pytest.raises(ChannelError, match=f"does not exist \\({status}\\)"):
-        client.receive(refusal(status))
+        client.receive(reject_bytes(status))
 
 
 # --- Afterwards ----------------------------------------------------------------------------------
@@ -205,10 +205,10 @@ def test_limits_hold_for_who_is_known() -> None:
 
 
 def test_keys() -> None:
-    assert psk_of(KEY) != psk_of(KEY + b"x")
-    assert psk_of(SHORT_KEY) != psk_of(SHORT_KEY + b"x")
-    assert len(psk_of(b"")) == len(psk_of(KEY)) == 32
-    assert psk_of(bytes(31)) != psk_of(bytes(32))
+    assert derive_psk(KEY) != derive_psk(KEY + b"x")
+    assert derive_psk(SHORT_KEY) != derive_psk(SHORT_KEY + b"x")
+    assert len(derive_psk(b"")) == len(derive_psk(KEY)) == 32
+    assert derive_psk(bytes(31)) != derive_psk(bytes(32))
 
 
 def test_a_channel_needs_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:

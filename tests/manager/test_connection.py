@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from garrison.errors import ChannelError, GarrisonError, ManagerLost
-from garrison.net._address import parsed, shown
-from garrison.net._connection import Connection, Promise, Refused
+from garrison.net._address import format_address, parse_address
+from garrison.net._connection import Connection, Promise, RemoteFailure
 from garrison.net._event_loop import EventLoop
 from garrison.net._limits import Limits
 
@@ -58,8 +58,8 @@ def test_a_request_is_answered(where: str, tmp_path: Path) -> None:
         assert session.hello == ["me"]
         assert session.local == (where in {"path", "abstract"})
         assert session.peer.startswith("process" if session.local else ("127.", "[::1]"))
-        assert connection.epoch == server.loop.epoch
-        assert len(connection.epoch) == 16
+        assert connection.server_epoch == server.loop.epoch
+        assert len(connection.server_epoch) == 16
     assert not list(tmp_path.iterdir())
 
 
@@ -84,7 +84,7 @@ def test_a_peer_that_is_gone_is_an_error_and_no_signal() -> None:
 
 def test_a_url_is_an_address() -> None:
     with serving() as server:
-        connection = Connection(f"garrison://{shown(server.address)}", KEY)
+        connection = Connection(f"garrison://{format_address(server.address)}", KEY)
         assert connection.ask(ECHO, 1) == [1]
         connection.close()
 
@@ -102,20 +102,20 @@ def test_a_message_beyond_the_limit_is_refused_and_nothing_is_lost() -> None:
     with serving(limits=limits) as server, server.connect(limits=limits) as connection:
         with pytest.raises(OverflowError, match="max_message"):
             connection.ask(ECHO, bytes(3 << 20))
-        with pytest.raises(Refused, match=r"OverflowError: .*max_message"):
+        with pytest.raises(RemoteFailure, match=r"OverflowError: .*max_message"):
             connection.ask(BIG, 3 << 20)
         assert connection.ask(ECHO, 1) == [1]
-        assert connection.links == 1
+        assert connection.generation == 1
 
 
 def test_what_the_service_refuses_is_told() -> None:
     with serving() as server, server.connect() as connection:
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(RemoteFailure) as refused:
             connection.ask(FAIL)
         assert refused.value.kind == "KeyError"
         assert refused.value.text == "no such thing"
         assert refused.value.data == b"more"
-        with pytest.raises(Refused, match="ValueError: the service is at a loss"):
+        with pytest.raises(RemoteFailure, match="ValueError: the service is at a loss"):
             connection.ask(RAISE)
         assert connection.ask(ECHO, 1) == [1]
 
@@ -134,7 +134,7 @@ def test_a_late_reply_is_dropped_and_the_service_is_told() -> None:
         server.service.wait_until(lambda: bool(server.service.cancels))
         assert connection.ask(RELEASE) == []
         assert connection.ask(ECHO, 1) == [1]
-        assert connection.links == 1
+        assert connection.generation == 1
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), "soon"])
@@ -150,12 +150,12 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
 
 def test_a_pipeline_is_sent_together_and_served_in_order() -> None:
     with serving() as server, server.connect() as connection:
-        with connection.pipeline() as pipeline:
+        with connection.batch() as pipeline:
             promises = [pipeline.ask(COUNT) for _ in range(1000)]
             bad = pipeline.ask(FAIL)
         assert [promise.get() for promise in promises] == [[n] for n in range(1, 1001)]
         for _ in range(2):
-            with pytest.raises(Refused, match="no such thing"):
+            with pytest.raises(RemoteFailure, match="no such thing"):
                 bad.get()
         assert len(server.service.batches) < 100
         assert server.service.wrong_batches == 0
@@ -163,7 +163,7 @@ def test_a_pipeline_is_sent_together_and_served_in_order() -> None:
 
 def test_promises_may_be_taken_in_any_order_and_from_any_thread() -> None:
     with serving() as server, server.connect() as connection:
-        with connection.pipeline() as pipeline:
+        with connection.batch() as pipeline:
             promises = [pipeline.ask(ECHO, n) for n in range(200)]
         replies: dict[int, Any] = {}
 
@@ -180,10 +180,10 @@ def test_promises_may_be_taken_in_any_order_and_from_any_thread() -> None:
 
 
 def test_a_pipeline_of_large_requests_and_replies_cannot_lock_up() -> None:
-    limits = Limits(output=1 << 16)
+    limits = Limits(send_buffer_high=1 << 16)
     with serving(limits=limits) as server, server.connect() as connection:
         value = os.urandom(1 << 20)
-        with connection.pipeline() as pipeline:
+        with connection.batch() as pipeline:
             promises = [pipeline.ask(ECHO, value) for _ in range(40)]
         assert all(promise.get() == [value] for promise in promises)
 
@@ -248,7 +248,7 @@ def test_ctrl_c_ends_a_request_and_only_that() -> None:
             thread.join()
             connection.ask(RELEASE)
         assert connection.ask(ECHO, 1) == [1]
-        assert connection.links == 1
+        assert connection.generation == 1
 
 
 def test_a_signal_handler_may_ask_while_a_request_waits() -> None:
@@ -294,7 +294,7 @@ def test_a_storm_of_signals_breaks_nothing() -> None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
         assert connection.ask(ECHO, 1) == [1]
-        assert connection.links == 1
+        assert connection.generation == 1
 
 
 # --- Forks ---------------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def test_a_child_has_its_own_socket_and_leaves_the_parents_alone() -> None:
         child = os.fork()
         if child == 0:
             try:
-                answer = (connection.ask(COUNT), connection.links, len(hooked))
+                answer = (connection.ask(COUNT), connection.generation, len(hooked))
                 os.write(write, repr(answer).encode())
             finally:
                 os._exit(0)
@@ -318,7 +318,7 @@ def test_a_child_has_its_own_socket_and_leaves_the_parents_alone() -> None:
         os.close(read)
         os.close(write)
         assert connection.ask(COUNT) == [3]
-        assert connection.links == 1
+        assert connection.generation == 1
         assert not hooked
 
 
@@ -395,7 +395,7 @@ def test_something_else_at_the_address_is_named(answer: bytes, text: str) -> Non
     with Stranger(answer) as stranger:
         with pytest.raises(ChannelError, match=text) as error:
             Connection(stranger.address, KEY)
-        assert shown(stranger.address) in str(error.value)
+        assert format_address(stranger.address) in str(error.value)
 
 
 def test_a_server_that_says_nothing_is_a_timeout() -> None:
@@ -428,7 +428,7 @@ def test_a_request_of_unknown_fate_is_lost_and_says_so() -> None:
                 connection.ask(MUTE)
             killer.join()
             text = str(lost.value)
-            assert text.startswith(f"d['stock'] was asked of {shown(server.address)}, but")
+            assert text.startswith(f"d['stock'] was asked of {format_address(server.address)}, but")
             assert "may or may not have been carried out" in text
             assert isinstance(lost.value, GarrisonError)
             assert isinstance(lost.value, ConnectionError)
@@ -441,16 +441,16 @@ def test_a_client_comes_back_to_a_server_that_was_started_again(
 ) -> None:
     with Server() as server, Connection(server.address, KEY) as connection:
         hooked: list[Any] = []
-        connection.on_reconnect.append(lambda c: hooked.append((c.epoch, c.ask(COUNT))))
-        epoch, pid = connection.epoch, connection.ask(PID)
+        connection.on_reconnect.append(lambda c: hooked.append((c.server_epoch, c.ask(COUNT))))
+        epoch, pid = connection.server_epoch, connection.ask(PID)
         server.end()
         server.start()
         assert connection.ask(PID, idempotent=True) != pid
-        assert connection.epoch != epoch
-        assert hooked == [(connection.epoch, [1])]
-        assert connection.links == 2
+        assert connection.server_epoch != epoch
+        assert hooked == [(connection.server_epoch, [1])]
+        assert connection.generation == 2
         [record] = [r for r in caplog.records if r.levelno >= logging.WARNING]
-        assert f"reconnected to {shown(server.address)} after" in record.getMessage()
+        assert f"reconnected to {format_address(server.address)} after" in record.getMessage()
 
 
 def test_an_idle_client_notices_the_end_of_the_server_before_it_asks() -> None:
@@ -461,12 +461,12 @@ def test_an_idle_client_notices_the_end_of_the_server_before_it_asks() -> None:
             server.start()
             time.sleep(0.01)  # a link that was heard just now is not looked at
             assert connection.ask(COUNT) == [1]
-            with connection.pipeline() as pipeline:
+            with connection.batch() as pipeline:
                 promise = pipeline.ask(COUNT)
             assert promise.get() == [2]
             server.end()
             server.start()
-        assert connection.links >= 4
+        assert connection.generation >= 4
 
 
 def test_idempotent_requests_outlast_a_server_that_is_killed_under_them() -> None:
@@ -510,7 +510,7 @@ def drop_all(server: Serving) -> None:
 
 def test_promises_survive_a_break_if_they_may() -> None:
     with Server() as server, Connection(server.address, KEY) as connection:
-        with connection.pipeline() as pipeline:
+        with connection.batch() as pipeline:
             safe: Promise = pipeline.ask(MUTE, idempotent=True)
             unsafe: Promise = pipeline.ask(MUTE)
             echo: Promise = pipeline.ask(ECHO, 1)
@@ -521,7 +521,7 @@ def test_promises_survive_a_break_if_they_may() -> None:
         server.start()
         with pytest.raises(TimeoutError):
             safe.get(timeout=0.05)
-        assert connection.links == 2
+        assert connection.generation == 2
 
 
 def test_threads_come_back_together() -> None:
@@ -541,7 +541,7 @@ def test_threads_come_back_together() -> None:
         restarter.start()
         assert all(in_threads(5, work))
         restarter.join()
-        assert connection.links == 2
+        assert connection.generation == 2
 
 
 # --- A server that stops -------------------------------------------------------------------------
@@ -549,7 +549,7 @@ def test_threads_come_back_together() -> None:
 
 def test_a_server_that_stops_finishes_what_it_has_taken() -> None:
     with Server() as server, Connection(server.address, KEY, timeout=0.1) as connection:
-        with connection.pipeline() as pipeline:
+        with connection.batch() as pipeline:
             promises = [pipeline.ask(COUNT) for _ in range(3000)]
         assert promises[0].get() == [1]
         assert server.end(signal.SIGTERM) == 0
@@ -645,7 +645,7 @@ def test_a_closed_connection_is_of_no_use() -> None:
     ],
 )
 def test_addresses(address: Any, expected: Any) -> None:
-    assert parsed(address) == expected
+    assert parse_address(address) == expected
 
 
 @pytest.mark.parametrize(
@@ -653,19 +653,19 @@ def test_addresses(address: Any, expected: Any) -> None:
 )
 def test_no_addresses(address: Any) -> None:
     with pytest.raises(ValueError, match="an address is"):
-        parsed(address)
+        parse_address(address)
 
 
 @pytest.mark.parametrize("url", ["garrison://host", "garrison://:5000", "garrison://host:x"])
 def test_no_urls(url: str) -> None:
     with pytest.raises(ValueError, match="names no host and port"):
-        parsed(url)
+        parse_address(url)
 
 
 def test_addresses_as_text() -> None:
-    assert shown(("::1", 5)) == "[::1]:5"
-    assert shown(("host", 5)) == "host:5"
-    assert shown("\0x") == "@x"
+    assert format_address(("::1", 5)) == "[::1]:5"
+    assert format_address(("host", 5)) == "host:5"
+    assert format_address("\0x") == "@x"
 
 
 def test_an_address_in_use_is_said(tmp_path: Path) -> None:

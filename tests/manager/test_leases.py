@@ -33,7 +33,7 @@ LOCKS = ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition"]
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    with Served(limits=Limits(away=0.2)) as running:
+    with Served(limits=Limits(reconnect_grace_s=0.2)) as running:
         yield running
 
 

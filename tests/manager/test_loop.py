@@ -22,7 +22,7 @@ from garrison.errors import ChannelError, ManagerLost
 from garrison.net._acceptor import raise_descriptor_limit
 from garrison.net._connection import Connection
 from garrison.net._event_loop import EventLoop
-from garrison.net._handshake import BYE, DONE, REFUSED, ClientChannel
+from garrison.net._handshake import BYE, DONE, REFUSED, ClientHandshake
 from garrison.net._limits import Limits
 from garrison.net._session import Session
 
@@ -58,7 +58,7 @@ class ByHand:
 
     def turns(self, count: int = 3) -> None:
         for _ in range(count):
-            self.loop.turn(0)
+            self.loop.run_once(0)
 
 
 class PairedPeer(Peer):
@@ -66,7 +66,7 @@ class PairedPeer(Peer):
         self.by_hand, self.session = by_hand, session
         self.sock = sock
         self.sock.setblocking(False)
-        self.channel = ClientChannel(key, by_hand.loop.limits)
+        self.channel = ClientHandshake(key, by_hand.loop.limits)
 
     def shake_hands(self) -> None:
         self.send()
@@ -74,7 +74,7 @@ class PairedPeer(Peer):
         self.channel.receive(self.sock.recv(4096))
         self.send()
         self.by_hand.turns(1)
-        assert self.session.proved
+        assert self.session.authenticated
 
     def heard(self) -> list[Any]:
         """Return what is here by now."""
@@ -125,7 +125,7 @@ def test_a_session_lives() -> None:
         peer.say(2, LATER)
         hand.turns()
         assert peer.heard() == [(1, DONE, ["key"])]
-        assert peer.session.begun == {2}
+        assert peer.session.in_progress == {2}
         peer.session.reply(2, "late")
         peer.session.reply(2, "twice")
         peer.session.fail(3, "Nobody", "asked")
@@ -241,7 +241,7 @@ def test_calls_and_timers() -> None:
         loop.call_later(0.0, called.append, "never").cancel()
         loop.call_soon_threadsafe(lambda: 1 // 0)
         while len(called) < 3:
-            loop.turn()
+            loop.run_once()
         assert called == [1, 2, 3]
 
 
@@ -250,7 +250,7 @@ def test_a_call_from_another_thread_ends_the_wait() -> None:
         called: list[int] = []
         thread = threading.Thread(target=hand.loop.call_soon_threadsafe, args=(called.append, 1))
         thread.start()
-        hand.loop.turn()
+        hand.loop.run_once()
         thread.join()
         assert called == [1]
 
@@ -283,7 +283,7 @@ def test_one_loop_listens_at_several_addresses(tmp_path: Path) -> None:
 
 
 def test_a_flood_of_requests_keeps_nobody_waiting() -> None:
-    with by_hand(Limits(frames_in_turn=16)) as hand:
+    with by_hand(Limits(requests_per_turn=16)) as hand:
         flooder, honest = hand.known_peer(), hand.known_peer()
         for number in range(1, 2001):
             flooder.channel.put(number, COUNT, ())
@@ -299,14 +299,14 @@ def test_a_flood_of_requests_keeps_nobody_waiting() -> None:
 
 
 def test_who_does_not_read_is_not_read_from() -> None:
-    limits = Limits(output=1 << 20)
+    limits = Limits(send_buffer_high=1 << 20)
     with by_hand(limits) as hand:
         peer, honest = hand.known_peer(), hand.known_peer()
         for number in range(1, 101):
             peer.channel.put(number, BIG, (1 << 20,))
         peer.send()
         hand.turns(20)
-        assert peer.session.owed <= 3 << 20
+        assert peer.session.bytes_to_send <= 3 << 20
         honest.say(1, ECHO)
         hand.turns(2)
         assert honest.heard() == [(1, DONE, [])]
@@ -314,12 +314,12 @@ def test_who_does_not_read_is_not_read_from() -> None:
         while len(received) < 100:
             hand.turns(1)
             received += peer.heard()
-            assert peer.session.owed <= 3 << 20
+            assert peer.session.bytes_to_send <= 3 << 20
         assert [number for number, _, _ in received] == list(range(1, 101))
 
 
 def test_who_is_owed_far_too_much_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
-    limits = Limits(output=1 << 16, output_most=1 << 20)
+    limits = Limits(send_buffer_high=1 << 16, send_buffer_max=1 << 20)
     with by_hand(limits) as hand:
         peer = hand.known_peer()
         for number in range(1, 31):
@@ -335,13 +335,13 @@ def test_who_is_owed_far_too_much_is_dropped(caplog: pytest.LogCaptureFixture) -
 
 
 def test_one_reply_may_be_larger_than_what_may_wait() -> None:
-    limits = Limits(output=1 << 16, output_most=1 << 17)
+    limits = Limits(send_buffer_high=1 << 16, send_buffer_max=1 << 17)
     with serving(limits=limits) as server, server.connect() as connection:
         assert connection.ask(BIG, 5 << 20) == [bytes(5 << 20)]
 
 
 def test_who_takes_nothing_for_long_is_dropped() -> None:
-    limits = Limits(output=1 << 16, stall=0.05)
+    limits = Limits(send_buffer_high=1 << 16, stalled_peer_s=0.05)
     with serving(limits=limits) as server, Peer(server.address) as peer:
         peer.shake_hands()
         peer.say(1, BIG, 50 << 20)
@@ -353,7 +353,7 @@ def test_who_takes_nothing_for_long_is_dropped() -> None:
 
 
 def test_who_says_nothing_is_dropped_in_time(caplog: pytest.LogCaptureFixture) -> None:
-    limits = Limits(seconds_to_authenticate=0.05)
+    limits = Limits(authentication_timeout_s=0.05)
     with serving(limits=limits) as server, server.connect() as connection:
         with Peer(server.address) as silent, Peer(server.address) as half:
             half.sock.sendall(half.channel.take()[:20])
@@ -364,7 +364,7 @@ def test_who_says_nothing_is_dropped_in_time(caplog: pytest.LogCaptureFixture) -
 
 
 def test_who_stops_after_the_handshake_is_still_a_stranger() -> None:
-    limits = Limits(seconds_to_authenticate=0.05)
+    limits = Limits(authentication_timeout_s=0.05)
     with serving(limits=limits) as server, Peer(server.address) as peer:
         peer.sock.sendall(peer.channel.take())
         peer.channel.receive(peer.sock.recv(4096))
@@ -427,17 +427,17 @@ def test_a_client_that_has_died_is_worth_no_warning(caplog: pytest.LogCaptureFix
 
 
 def test_the_oldest_stranger_makes_room() -> None:
-    with by_hand(Limits(strangers=3)) as hand:
+    with by_hand(Limits(max_unauthenticated=3)) as hand:
         peers = [hand.peer() for _ in range(5)]
         assert [peer.session.open for peer in peers] == [False, False, True, True, True]
         peers[2].shake_hands()
         hand.peer()
         assert peers[3].session.open
-        assert peers[2].session.proved
+        assert peers[2].session.authenticated
 
 
 def test_more_connections_than_there_may_be() -> None:
-    with serving(limits=Limits(connections=2)) as server:
+    with serving(limits=Limits(max_connections=2)) as server:
         with server.connect() as one, server.connect():
             with pytest.raises(ChannelError, match="no room for another connection"):
                 server.connect()
@@ -522,9 +522,9 @@ def test_a_thousand_idle_clients_cost_little_memory(record_property: Any) -> Non
 def test_refusals_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with by_hand() as hand:
         for _ in range(200):
-            hand.loop.notices.say("%s was refused", "somebody")
+            hand.loop.log.warning("%s was refused", "somebody")
         assert len(caplog.records) < 30
-        hand.loop.notices.sum_up()
+        hand.loop.log.flush()
         assert "more peers were refused or dropped" in caplog.records[-1].getMessage()
 
 
@@ -532,7 +532,7 @@ def test_refusals_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_kernel_is_told_to_look_after_silent_peers() -> None:
-    limits = Limits(quiet=7, dead=19)
+    limits = Limits(keepalive_idle_s=7, peer_timeout_s=19)
     with serving(limits=limits) as server, server.connect(limits=limits) as connection:
         connection.ask(ECHO)
         sockets = [server.service.sessions[0]._sock]

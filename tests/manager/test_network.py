@@ -25,7 +25,9 @@ from garrison.net._limits import Limits
 from . import afar
 from .afar import Actor, Served, until
 
-IMPATIENT = Limits(quiet=1.0, dead=2.0, idle_transaction=30.0, away=30.0)
+IMPATIENT = Limits(
+    keepalive_idle_s=1.0, peer_timeout_s=2.0, idle_transaction_s=30.0, reconnect_grace_s=30.0
+)
 PORT = 5678
 CLONE_NEWNET = 0x40000000
 

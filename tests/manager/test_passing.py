@@ -21,7 +21,9 @@ METHODS = ["fork", "spawn", "forkserver"]
 
 @pytest.fixture
 def home() -> Iterator[Any]:
-    with garrison.Manager(("127.0.0.1", 0), key=KEY, limits=Limits(away=0.2)) as manager:
+    with garrison.Manager(
+        ("127.0.0.1", 0), key=KEY, limits=Limits(reconnect_grace_s=0.2)
+    ) as manager:
         yield manager
     vars(manager).clear()  # pytest keeps it for a while
 

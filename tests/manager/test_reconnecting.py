@@ -34,7 +34,10 @@ def test_a_server_is_restarted_on_its_path(tmp_path: Path, caplog: Any) -> None:
 
 
 def test_what_a_client_holds_outlives_the_server(tmp_path: Path) -> None:
-    with Served(tmp_path, limits=Limits(away=0.2)) as served, served.connect() as client:
+    with (
+        Served(tmp_path, limits=Limits(reconnect_grace_s=0.2)) as served,
+        served.connect() as client,
+    ):
         nameless = client.list([1])
         served.restart()
         assert nameless == [1]
@@ -246,4 +249,4 @@ def test_threads_of_a_client_share_a_broken_connection(tmp_path: Path) -> None:
         for each in threads:
             each.join()
         assert len(stock) == 400
-        assert client._lender.connection.links <= 3
+        assert client._lender.connection.generation <= 3

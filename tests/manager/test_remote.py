@@ -22,7 +22,7 @@ from garrison.net._limits import Limits
 from . import afar
 from .afar import KEY, Actor, Served, until
 
-FAST = Limits(idle_transaction=0.5, away=0.3)
+FAST = Limits(idle_transaction_s=0.5, reconnect_grace_s=0.3)
 
 
 @pytest.fixture

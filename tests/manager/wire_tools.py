@@ -14,7 +14,7 @@ from typing import Any
 from garrison.net._address import Address
 from garrison.net._connection import Connection
 from garrison.net._event_loop import EventLoop
-from garrison.net._handshake import ClientChannel
+from garrison.net._handshake import ClientHandshake
 from garrison.net._limits import Limits
 from garrison.net._session import Session
 
@@ -141,7 +141,7 @@ def serving(
     try:
         yield running
     finally:
-        running.loop.call_soon_threadsafe(running.loop._end)
+        running.loop.call_soon_threadsafe(running.loop._finish)
         running.thread.join()
 
 
@@ -210,7 +210,7 @@ class Peer:
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         self.sock.settimeout(PATIENCE)
         self.sock.connect(address)
-        self.channel = ClientChannel(key, limits or Limits())
+        self.channel = ClientHandshake(key, limits or Limits())
 
     def __enter__(self) -> Peer:
         return self

@@ -14,10 +14,7 @@ from garrison.manager.client import _proxy
 from garrison.manager.client._client import get_client
 from garrison.manager.server._object_table import Registered
 from garrison.manager.server._server import Server
-from garrison.net import _protocol as verbs
-from garrison.net._address import shown
-from garrison.net._limits import Limits
-from garrison.net._listener import Listener
+from garrison.net import Limits, Listener, Verb, format_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -264,7 +261,7 @@ class BaseManager(managers.BaseManager):
 
     def __repr__(self) -> str:
         state = ("not started", "started", "shut down")[self._state.value]
-        where = f" at {shown(self._address)}" if self._address is not None else ""
+        where = f" at {format_address(self._address)}" if self._address is not None else ""
         return f"<{type(self).__name__} {state}{where}>"
 
     # -- objects ----------------------------------------------------------------------------------
@@ -277,11 +274,11 @@ class BaseManager(managers.BaseManager):
 
     def _debug_info(self) -> str:
         """Describe the objects that somebody holds."""
-        return str(self._client.ask(verbs.DEBUG, idempotent=True)[0])
+        return str(self._client.ask(Verb.DEBUG, idempotent=True)[0])
 
     def _number_of_objects(self) -> int:
         """Return how many objects somebody holds."""
-        return int(self._client.ask(verbs.COUNT, idempotent=True)[0])
+        return int(self._client.ask(Verb.COUNT, idempotent=True)[0])
 
     @classmethod
     def register(

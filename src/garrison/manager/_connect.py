@@ -12,7 +12,7 @@ from garrison.manager._sync_manager import SyncManager
 if TYPE_CHECKING:
     import os
 
-    from garrison.net._limits import Limits
+    from garrison.net import Limits
 
 __all__ = ["SCHEME", "connect", "parse_address"]
 

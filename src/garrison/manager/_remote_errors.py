@@ -11,7 +11,7 @@ from garrison.pool._stdlib_names import RemoteTraceback
 
 if TYPE_CHECKING:
     from garrison.manager._serializers import Serializer
-    from garrison.net._connection import Refused
+    from garrison.net import RemoteFailure
 
 __all__ = ["NotMade", "RemoteError", "described", "is_failure", "raise_rebuilt", "raise_refusal"]
 
@@ -46,7 +46,7 @@ def described(error: BaseException, chosen: Serializer) -> tuple[str, str, bytes
     return RAISED, text, data
 
 
-def raise_refusal(refusal: Refused, chosen: Serializer) -> NoReturn:
+def raise_refusal(refusal: RemoteFailure, chosen: Serializer) -> NoReturn:
     """Raise here what was raised there, with the traceback from there as its cause."""
     raise_rebuilt((refusal.kind, refusal.text, refusal.data), chosen)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import TypeVar
 
-    from garrison.net._limits import Limits
+    from garrison.net import Limits
 
     M = TypeVar("M", bound=Callable[..., Any])
 

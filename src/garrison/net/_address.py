@@ -17,21 +17,29 @@ if TYPE_CHECKING:
 
     from garrison.net._limits import Limits
 
-__all__ = ["Address", "connected", "keep_alive", "listening", "parsed", "peer_of", "shown"]
+__all__ = [
+    "Address",
+    "connect",
+    "describe_peer",
+    "format_address",
+    "keep_alive",
+    "listen",
+    "parse_address",
+]
 
 Address: TypeAlias = "tuple[str, int] | str"
 SCHEME = "garrison://"
 BACKLOG = 4096
 PROBES = 4
-"""Unanswered questions after which the kernel gives a peer up."""
+"""Unanswered keep-alive probes after which the kernel closes a connection."""
 
 
-def parsed(address: Any) -> Address:
-    """Return an address as it is used here; ValueError says what is wrong with it."""
+def parse_address(address: Any) -> Address:
+    """Return an address in the form that sockets take; raise ValueError if it is none."""
     if isinstance(address, bytes):
         address = os.fsdecode(address)
     if isinstance(address, str) and address.startswith(SCHEME):
-        return _of_url(address)
+        return _parse_url(address)
     if isinstance(address, str) and address:
         return address
     if isinstance(address, (tuple, list)) and len(address) >= 2:  # noqa: PLR2004 - host and port
@@ -45,7 +53,7 @@ def parsed(address: Any) -> Address:
     raise ValueError(msg)
 
 
-def _of_url(url: str) -> Address:
+def _parse_url(url: str) -> Address:
     parts = urlsplit(url)
     if not parts.hostname and parts.path:
         return parts.path
@@ -58,60 +66,60 @@ def _of_url(url: str) -> Address:
     return parts.hostname, port
 
 
-def shown(address: Address) -> str:
-    """Return an address as a line of text."""
+def format_address(address: Address) -> str:
+    """Return an address as text, for messages."""
     if isinstance(address, str):
         return address.replace("\0", "@", 1)
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def listening(address: Address, limits: Limits) -> socket.socket:
+def listen(address: Address, limits: Limits) -> socket.socket:
     """Return a socket that listens at an address."""
     if isinstance(address, str):
-        return _listening_at_path(address)
-    family, where = _first_of(address)
+        return _listen_at_path(address)
+    family, where = _first_address(address)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # What is accepted has these from its listener.
-        keep_alive(sock, limits.quiet, limits.dead)
+        # Accepted sockets inherit these options.
+        keep_alive(sock, limits.keepalive_idle_s, limits.peer_timeout_s)
         sock.bind(where)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise _explained(error, "listen at", address) from None
+        raise _with_address(error, "listen at", address) from None
     sock.setblocking(False)
     return sock
 
 
-def _first_of(address: tuple[str, int]) -> tuple[int, Any]:
+def _first_address(address: tuple[str, int]) -> tuple[int, Any]:
     host, port = address
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, where = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     return family, where
 
 
-def _listening_at_path(path: str) -> socket.socket:
+def _listen_at_path(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         try:
             sock.bind(path)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_deserted(path):
+            if error.errno != errno.EADDRINUSE or not _is_stale_socket(path):
                 raise
             os.unlink(path)  # noqa: PTH108 - an address
             sock.bind(path)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise _explained(error, "listen at", path) from None
+        raise _with_address(error, "listen at", path) from None
     sock.setblocking(False)
     return sock
 
 
-def _is_deserted(path: str) -> bool:
-    """Tell whether a server that is gone has left this socket."""
+def _is_stale_socket(path: str) -> bool:
+    """Whether no server listens at this path any more."""
     if path.startswith("\0"):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -124,14 +132,16 @@ def _is_deserted(path: str) -> bool:
     return False
 
 
-def _explained(error: OSError, what: str, address: Address) -> OSError:
-    return OSError(error.errno, f"cannot {what} {shown(address)}: {error.strerror or error}")
+def _with_address(error: OSError, what: str, address: Address) -> OSError:
+    return OSError(
+        error.errno, f"cannot {what} {format_address(address)}: {error.strerror or error}"
+    )
 
 
-def connected(address: Address, deadline: float, quiet: float, dead: float) -> socket.socket:
+def connect(address: Address, deadline: float, quiet: float, dead: float) -> socket.socket:
     """Connect to an address before a deadline of the monotonic clock."""
     problem: OSError | None = None
-    for family, where in _places(address):
+    for family, where in _resolve(address):
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.settimeout(max(0.001, deadline - time.monotonic()))
@@ -147,26 +157,35 @@ def connected(address: Address, deadline: float, quiet: float, dead: float) -> s
             return sock
     assert problem is not None  # noqa: S101 - there is at least one place
     if isinstance(problem, TimeoutError):
-        raise TimeoutError(f"{shown(address)} has not answered in time")
-    raise _explained(problem, "connect to", address) from None
+        raise TimeoutError(f"{format_address(address)} has not answered in time")
+    raise _with_address(problem, "connect to", address) from None
 
 
-def _places(address: Address) -> Iterator[tuple[int, Any]]:
+def _resolve(address: Address) -> Iterator[tuple[int, Any]]:
     if isinstance(address, str):
         yield socket.AF_UNIX, address
         return
     try:
         found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise _explained(error, "connect to", address) from None
+        raise _with_address(error, "connect to", address) from None
     for family, _, _, _, where in found:
         yield family, where
 
 
 def keep_alive(sock: socket.socket, quiet: float, dead: float) -> None:
-    """Have the kernel ask a silent peer's kernel, and give up a peer that does not answer.
+    """Let the kernel probe a silent peer, and close the connection if no answer comes.
 
-    A program that computes for an hour, or is stopped, is still there: its kernel answers.
+    The peer's kernel answers, so a program that computes for an hour, or is stopped, stays.
+
+    Parameters
+    ----------
+    sock : socket.socket
+        A TCP socket.
+    quiet : float
+        Seconds of silence before the first probe.
+    dead : float
+        Seconds without an answer before the connection is closed.
     """
     tcp = socket.IPPROTO_TCP
     first = max(1, round(quiet))
@@ -179,10 +198,10 @@ def keep_alive(sock: socket.socket, quiet: float, dead: float) -> None:
     sock.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(dead * 1000))
 
 
-def peer_of(sock: socket.socket, name: Any) -> str:
-    """Say who is at the other end of an accepted connection."""
+def describe_peer(sock: socket.socket, name: Any) -> str:
+    """Describe the other end of an accepted connection, for messages."""
     if sock.family != socket.AF_UNIX:
-        return shown((name[0], name[1]))
+        return format_address((name[0], name[1]))
     with contextlib.suppress(OSError):
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid, uid, _ = struct.unpack("3i", credentials)

@@ -1,8 +1,7 @@
-"""A client's connection: it multiplexes, survives forks, and comes back after a break.
+"""A client's connection: it multiplexes, survives forks, and reconnects after a break.
 
-There is no thread of ours: whoever waits reads for all. What breaks while a request is under way is
-told by what may have become of it: a request that certainly was not carried out, or that may be
-carried out twice, is repeated on the next connection; any other raises `ManagerLost`.
+It has no thread of its own: each waiting thread reads replies for all. After a break, a request is
+repeated if it certainly was not carried out or if it is idempotent; any other raises `ManagerLost`.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from multiprocessing import AuthenticationError
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ChannelError, LinkBroken, ManagerLost
-from garrison.net._address import connected, parsed, shown
-from garrison.net._handshake import DONE, ClientChannel
+from garrison.net._address import connect, format_address, parse_address
+from garrison.net._handshake import DONE, ClientHandshake
 from garrison.net._limits import Limits
-from garrison.net._request_batch import Pipeline, Promise, Refused
+from garrison.net._request_batch import Promise, RemoteFailure, RequestBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Connection", "Pipeline", "Promise", "Refused"]
+__all__ = ["Connection", "Promise", "RemoteFailure", "RequestBatch"]
 
 log = logging.getLogger("garrison.manager")
 
@@ -46,22 +45,22 @@ class Connection:
     timeout : float
         Seconds for connecting, and for connecting again after a break.
     limits : Limits, optional
-        Its `max_frame`, `max_message`, `quiet` and `dead` count here.
+        Its `max_frame`, `max_message`, `keepalive_idle_s` and `peer_timeout_s` are used.
     hello : tuple
-        Fields that tell the server who this is, up to some 200 bytes.
+        Fields that name this client to the server, up to some 200 bytes.
     name_of : callable, optional
         Returns a verb's name for error messages.
     lazy : bool
-        Whether to connect only when something is asked, and then as patiently as after a break.
+        Whether to connect at the first request, and then to retry as after a break.
 
     Raises
     ------
     multiprocessing.AuthenticationError
         If the server has another key.
     ChannelError
-        If something else than a server of garrison's, or one of another version, is at the address.
+        If the address is not that of a garrison server of this version.
     OSError
-        If nothing can be reached there.
+        If the address cannot be reached.
     """
 
     def __init__(
@@ -75,15 +74,15 @@ class Connection:
         name_of: Callable[[int], str] | None = None,
         lazy: bool = False,
     ) -> None:
-        self.address = parsed(address)
+        self.address = parse_address(address)
         self.timeout = timeout
-        self.epoch = b""
-        """Which life of the server this is: another one after a restart."""
-        self.links = 0
-        """Connections that were made so far in this process."""
+        self.server_epoch = b""
+        """Identifies the run of the server; a restarted server has another."""
+        self.generation = 0
+        """How many times this process has connected."""
         self.on_reconnect: list[Callable[[Connection], Any]] = []
-        """Called after each reconnection, and in a forked child after its own first connection;
-        what they ask comes before everything else."""
+        """Called after each reconnection, and after a forked child's first connection; their
+        requests are sent before all others."""
         self._key = bytes(key)
         self._limits = limits or Limits()
         self._hello = hello
@@ -100,7 +99,7 @@ class Connection:
     def __repr__(self) -> str:
         link = self._link
         state = self._closed or ("connected" if link and not link.broken else "not connected")
-        return f"<Connection to {shown(self.address)}, {state}>"
+        return f"<Connection to {format_address(self.address)}, {state}>"
 
     # --- Asking ---------------------------------------------------------------------------
 
@@ -117,21 +116,20 @@ class Connection:
         Parameters
         ----------
         verb : int
-            What is wanted, 0 to 125.
+            The request, 0 to 125.
         *fields
             bytes, str, int, float, bool, None, and lists of these.
         timeout : float, optional
             Seconds to wait for the reply.
         idempotent : bool
-            Whether the request may be carried out twice; then a break is repaired silently.
+            Whether the request may be carried out twice; if so, it is repeated after a break.
         check : callable, optional
-            Called before it is sent and before a connection is made for it: raises if this may not
-            be asked any more.
+            Called before sending and before connecting: raises if the request is obsolete.
 
         Raises
         ------
-        Refused
-            If the service answers with a failure.
+        RemoteFailure
+            If the server answers with a failure.
         ManagerLost
             If the connection breaks, or cannot be made again.
         TimeoutError
@@ -139,16 +137,16 @@ class Connection:
         """
         link = self._link
         if check is not None:
-            check()  # after the link was read: it is as new as what is checked, or older
+            check()  # after reading the link, which is therefore no newer than the state checked
         if link is not None:
             try:
                 status, reply = link.ask(verb, fields, timeout)
             except LinkBroken as error:
-                self._check_fate(error, verb, idempotent)
+                self._raise_if_unsafe_to_retry(error, verb, idempotent)
             else:
                 if status == DONE:
                     return reply
-                raise Refused(*reply)
+                raise RemoteFailure(*reply)
         return self._ask_again(verb, fields, timeout, idempotent, check)
 
     def _ask_again(
@@ -163,35 +161,41 @@ class Connection:
         while True:
             if check is not None:
                 check()
-            link = self._restored(deadline, verb)
+            link = self._ensure_link(deadline, verb)
             if check is not None:
                 check()
             try:
                 status, reply = link.ask(verb, fields, timeout)
             except LinkBroken as error:
-                self._check_fate(error, verb, idempotent)
+                self._raise_if_unsafe_to_retry(error, verb, idempotent)
                 if time.monotonic() > deadline:
-                    raise self._lost(verb, error.args[0], "it was not carried out") from None
+                    raise self._manager_lost(
+                        verb, error.args[0], "it was not carried out"
+                    ) from None
             else:
                 if status == DONE:
                     return reply
-                raise Refused(*reply)
+                raise RemoteFailure(*reply)
 
-    def _check_fate(self, error: LinkBroken, verb: int, idempotent: bool) -> None:
+    def _raise_if_unsafe_to_retry(self, error: LinkBroken, verb: int, idempotent: bool) -> None:
         reason, unknown, for_good = error.args
         if for_good:
             self._closed = reason
         if unknown and not idempotent:
-            raise self._lost(verb, reason, "it may or may not have been carried out") from None
+            raise self._manager_lost(
+                verb, reason, "it may or may not have been carried out"
+            ) from None
 
-    def _lost(self, verb: int, reason: str, fate: str) -> ManagerLost:
+    def _manager_lost(self, verb: int, reason: str, fate: str) -> ManagerLost:
         what = self._name_of(verb)
-        return ManagerLost(f"{what} was asked of {shown(self.address)}, but {reason}; {fate}")
+        return ManagerLost(
+            f"{what} was asked of {format_address(self.address)}, but {reason}; {fate}"
+        )
 
-    def tell(self, verb: int, *fields: Any) -> bool:
-        """Send what nobody waits for the reply of; not at all if the connection is broken.
+    def send_oneway(self, verb: int, *fields: Any) -> bool:
+        """Send a request whose reply is not needed, unless the connection is broken.
 
-        It never waits, so that a finalizer may do it. Whether it was sent, as far as is known.
+        This never blocks, so a finalizer may call it. Return whether it was sent, as far as known.
         """
         link = self._link
         if link is None or link.broken:
@@ -201,46 +205,48 @@ class Connection:
         return True
 
     @property
-    def stands(self) -> bool:
-        """Whether there is a connection, as far as is known."""
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as known."""
         link = self._link
         return link is not None and not link.broken
 
-    def pipeline(self, check: Callable[[], object] | None = None) -> Pipeline:
-        """Return a context in which requests are sent together; see `Pipeline`.
+    def batch(self, check: Callable[[], object] | None = None) -> RequestBatch:
+        """Return a context in which requests are sent together; see `RequestBatch`.
 
         `check` is called before each is sent, as in `ask`.
         """
-        return Pipeline(self, check)
+        return RequestBatch(self, check)
 
     # --- Connecting -----------------------------------------------------------------------
 
     def _connect_first(self) -> None:
         with self._making:
-            self._link = self._linked(time.monotonic() + self.timeout)
+            self._link = self._open_link(time.monotonic() + self.timeout)
 
-    def _restored(self, deadline: float, verb: int) -> _core.Link:
-        """Return a link that stands, and make one if there is none."""
+    def _ensure_link(self, deadline: float, verb: int) -> _core.Link:
+        """Return an open link; connect if there is none."""
         if self._restoring is not None and self._restoring[0] == threading.get_ident():
             return self._restoring[1]  # a hook asks
         if not self._making.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise self._lost(verb, "the connection could not be made again", "it was not sent")
+            raise self._manager_lost(
+                verb, "the connection could not be made again", "it was not sent"
+            )
         try:
             link = self._link
             if link is None or link.broken:
-                link = self._reconnected(deadline, verb)
+                link = self._reconnect(deadline, verb)
             return link
         finally:
             self._making.release()
 
-    def _reconnected(self, deadline: float, verb: int) -> _core.Link:
+    def _reconnect(self, deadline: float, verb: int) -> _core.Link:
         begin = time.monotonic()
         pause = FIRST_PAUSE
         problem = self._link.broken if self._link is not None else "there is no connection"
         while not self._closed:
             try:
-                link = self._linked(deadline)
-                self._restore(link, begin)
+                link = self._open_link(deadline)
+                self._run_reconnect_hooks(link, begin)
             except (AuthenticationError, LinkBroken, OSError) as error:
                 problem = str(error)
             else:
@@ -252,13 +258,13 @@ class Connection:
             pause = min(2 * pause, LONGEST_PAUSE)
         tried = f"{time.monotonic() - begin:.1f} s"
         reason = self._closed or f"no connection could be made for {tried}: {problem}"
-        raise self._lost(verb, reason, "it was not carried out")
+        raise self._manager_lost(verb, reason, "it was not carried out")
 
-    def _restore(self, link: _core.Link, begin: float) -> None:
+    def _run_reconnect_hooks(self, link: _core.Link, begin: float) -> None:
         is_first, self._is_first = self._is_first, False
         if not is_first:
             seconds = time.monotonic() - begin
-            log.warning("reconnected to %s after %.2f s", shown(self.address), seconds)
+            log.warning("reconnected to %s after %.2f s", format_address(self.address), seconds)
         self._link = None
         self._restoring = (threading.get_ident(), link)
         try:
@@ -268,27 +274,29 @@ class Connection:
             self._restoring = None
         self._link = link
 
-    def _linked(self, deadline: float) -> _core.Link:
-        sock = connected(self.address, deadline, self._limits.quiet, self._limits.dead)
+    def _open_link(self, deadline: float) -> _core.Link:
+        sock = connect(
+            self.address, deadline, self._limits.keepalive_idle_s, self._limits.peer_timeout_s
+        )
         try:
-            channel = ClientChannel(self._key, self._limits, self._hello)
+            channel = ClientHandshake(self._key, self._limits, self._hello)
             self._shake_hands(sock, channel, deadline)
             link = _core.Link(channel.noise, sock.fileno())
             sock.detach()
         except BaseException:
             sock.close()
             raise
-        self.epoch = channel.epoch
-        self.links += 1
+        self.server_epoch = channel.epoch
+        self.generation += 1
         return link
 
-    def _shake_hands(self, sock: socket.socket, channel: ClientChannel, deadline: float) -> None:
-        where = shown(self.address)
+    def _shake_hands(self, sock: socket.socket, channel: ClientHandshake, deadline: float) -> None:
+        where = format_address(self.address)
         sock.settimeout(max(0.001, deadline - time.monotonic()))
         try:
             sock.sendall(channel.take(), socket.MSG_NOSIGNAL)
             while not channel.established:
-                channel.receive(_something_of(sock))
+                channel.receive(_recv_some(sock))
             sock.sendall(channel.take(), socket.MSG_NOSIGNAL)
         except AuthenticationError as error:
             raise AuthenticationError(f"{where}: {error}; check the key") from None
@@ -302,7 +310,7 @@ class Connection:
     # --- The end --------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the connection: who waits, and who asks later, gets `ManagerLost`."""
+        """Close the connection: pending and later requests raise `ManagerLost`."""
         self._closed = "this connection was closed"
         link, self._link = self._link, None
         if link is not None:
@@ -314,8 +322,8 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _forked(self) -> None:
-        """In a child: the socket is the parent's, the next request makes another one."""
+    def _reset_after_fork(self) -> None:
+        """In a forked child: the socket is the parent's; the next request connects anew."""
         link, self._link = self._link, None
         if link is not None:
             link.abandon()
@@ -324,10 +332,10 @@ class Connection:
         self._restoring = None
         self._is_first = True
         self._making = threading.RLock()
-        self.links = 0
+        self.generation = 0
 
 
-def _something_of(sock: socket.socket) -> bytes:
+def _recv_some(sock: socket.socket) -> bytes:
     data = sock.recv(RECEIVE)
     if not data:
         raise ChannelError("it has closed the connection without an answer")
@@ -339,7 +347,7 @@ _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 def _forked() -> None:
     for connection in list(_connections):
-        connection._forked()
+        connection._reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_forked)

@@ -6,10 +6,10 @@
       │ wait     sockets | a call from another thread | the next timer
       │ events   accept; read, open, serve; write
       │ calls    what other threads and timers have asked for
-      │ busy     peers that have sent more than one turn's worth
-      │ flush    one write for each peer that is owed something
+      │ requests of peers that have sent more than one turn's worth
+      │ flush    one write for each peer with unsent replies
       └────────────────────────────────────────────────────────────┘
-    stop   nothing new; what was taken is finished; last words; the rest of the output
+    stop   no new requests; those in progress are finished; goodbye; the rest of the output
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ import time
 from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.net._acceptor import Doors, name_of
-from garrison.net._address import shown
+from garrison.net._acceptor import Acceptor, bound_address
+from garrison.net._address import format_address
 from garrison.net._limits import Limits
-from garrison.net._rate_limited_log import Notices, log
+from garrison.net._rate_limited_log import RateLimitedLog, log
 from garrison.net._session import IN, Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from garrison.net._address import Address
-    from garrison.net._session import Service
+    from garrison.net._session import RequestHandler
 
 __all__ = ["EventLoop", "Timer"]
 
-EVENTS_IN_TURN = 256
-LAST_WORDS = 2.0
-"""Seconds that clients have to take what is owed to them, and the last words."""
-SWEEP = 1.0
-"""Seconds between two looks at who does not take what is owed to it."""
+MAX_EVENTS_PER_TURN = 256
+GOODBYE_TIMEOUT_S = 2.0
+"""Seconds that clients have to read their last replies and the goodbye."""
+STALL_CHECK_INTERVAL_S = 1.0
+"""Seconds between two checks for peers that do not read their replies."""
 
 
 class Timer:
@@ -68,40 +68,40 @@ class Timer:
             call()
 
 
-class _Bell:
+class _Waker:
     """Wakes the loop, from any thread and from a signal handler."""
 
     def __init__(self) -> None:
-        self.fd, self._write = _open_bell()
-        # A number that is closed may be another file's at once. Re-entrant for signal handlers.
+        self.fd, self._write = _open_wake_descriptors()
+        # A closed descriptor's number may be reused at once. Re-entrant for signal handlers.
         self._closing = threading.RLock()
 
-    def ring(self) -> None:
-        """Wake the loop, now or when it next would wait."""
+    def wake(self) -> None:
+        """End the loop's present wait, or its next one."""
         with self._closing:
             if self.fd >= 0:
-                with contextlib.suppress(BlockingIOError):  # rung often enough
-                    os.write(self._write, _RING)
+                with contextlib.suppress(BlockingIOError):  # a wake-up is pending already
+                    os.write(self._write, _WAKE)
 
     def on_event(self, _mask: int) -> None:
-        """Be quiet again."""
+        """Clear the wake-up."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 4096)
 
     def close(self) -> None:
-        """Nobody is woken any more."""
+        """Close the descriptors; later wake-ups do nothing."""
         with self._closing:
             fds, self.fd, self._write = {self.fd, self._write}, -1, -1
             for fd in fds:
                 os.close(fd)
 
 
-_RING = struct.pack("Q", 1)
-"""What an eventfd counts; a pipe takes anything."""
+_WAKE = struct.pack("Q", 1)
+"""An eventfd adds this number; a pipe takes any bytes."""
 
 
-def _open_bell() -> tuple[int, int]:
-    """Return where to wait and where to write: an eventfd, or a pipe where there is none."""
+def _open_wake_descriptors() -> tuple[int, int]:
+    """Return the descriptors to wait on and to write to: of an eventfd, or of a pipe."""
     try:
         fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     except AttributeError:  # Python was built for an older system
@@ -114,62 +114,65 @@ def _open_bell() -> tuple[int, int]:
 
 
 class EventLoop:
-    """Serves a `Service` on any number of listening sockets.
+    """Serves a `RequestHandler` on any number of listening sockets.
 
     Parameters
     ----------
-    service : Service
+    service : RequestHandler
         Called in the thread of `run`.
     key : bytes
-        What clients must have.
+        The key that clients must prove to have.
     limits : Limits, optional
     """
 
-    def __init__(self, service: Service, key: bytes, limits: Limits | None = None) -> None:
+    def __init__(self, service: RequestHandler, key: bytes, limits: Limits | None = None) -> None:
         self.service = service
         self.key = bytes(key)
         self.limits = limits or Limits()
         self.epoch = os.urandom(16)
-        """Which life of the server this is."""
+        """Identifies this run of the server; a restarted server has another."""
         self.sessions: dict[Session, None] = {}
-        """Who has proved that it knows the key."""
-        self.dirty: list[Session] = []
-        self.busy: dict[Session, None] = {}
+        """The authenticated connections."""
+        self.pending_flush: list[Session] = []
+        self.pending_requests: dict[Session, None] = {}
         self.stopping = False
-        self.notices = Notices(self.call_later)
+        self.log = RateLimitedLog(self.call_later)
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
-        self._over = False
-        self._slow: dict[Session, tuple[int, float]] = {}
-        self._farewell = ("the server has stopped", False)
+        self._finished = False
+        self._stalled_since: dict[Session, tuple[int, float]] = {}
+        self._goodbye = ("the server has stopped", False)
         self._epoll = select.epoll()
-        self.doors = Doors(self)
-        self._bell = _Bell()
-        self.register(self._bell.fd, self._bell.on_event)
+        self.acceptor = Acceptor(self)
+        self._waker = _Waker()
+        self.register(self._waker.fd, self._waker.on_event)
 
     def __repr__(self) -> str:
         where = (
-            ", ".join(shown(name_of(sock)) for sock in self.doors.listeners.values()) or "nowhere"
+            ", ".join(
+                format_address(bound_address(sock)) for sock in self.acceptor.listeners.values()
+            )
+            or "nowhere"
         )
-        return f"<Loop at {where}, {len(self.sessions)} sessions>"
+        return f"<EventLoop at {where}, {len(self.sessions)} sessions>"
 
     # --- Sockets --------------------------------------------------------------------------
 
     def listen(self, address: Any) -> Address:
-        """Listen at an address, and return the one that it turned out to be."""
-        return self.doors.listen(address)
+        """Listen at an address; return the address that the system has chosen."""
+        return self.acceptor.listen(address)
 
     def add_listener(self, sock: socket.socket) -> None:
-        """Serve a socket that listens already."""
-        self.doors.open(sock)
+        """Accept connections from a socket that listens already."""
+        self.acceptor.add_listener(sock)
 
     def adopt(self, sock: socket.socket, peer: str = "a local process") -> Session:
         """Serve a connection that was made elsewhere."""
         sock.setblocking(False)
         session = Session(self, sock, peer, time.monotonic())
-        self.doors.admit(session)
+        self.acceptor.add(session)
         return session
 
     def register(self, fd: int, handler: Callable[[int], None]) -> None:
@@ -178,40 +181,40 @@ class EventLoop:
         self._epoll.register(fd, IN)
 
     def forget(self, fd: int) -> None:
-        """Do not call for a descriptor that is about to be closed."""
+        """Remove the handler of a descriptor that is about to be closed."""
         del self._handlers[fd]
 
     def watch(self, session: Session, mask: int) -> None:
         """Change what a session's socket is watched for."""
         self._epoll.modify(session.fd, mask)
 
-    def introduced(self, session: Session) -> None:
-        """Hear that a stranger has proved that it knows the key."""
-        del self.doors.strangers[session]
+    def on_authenticated(self, session: Session) -> None:
+        """Move a session that has proved the key to the served ones."""
+        del self.acceptor.unauthenticated[session]
         self.sessions[session] = None
         self.service.opened(session)
 
     def drop(self, session: Session, reason: str) -> None:
-        """End a connection; a reason makes a line in the log."""
+        """Close a connection; a reason is logged."""
         if session.fd < 0:
             return
         if reason:
-            verb = "was dropped" if session.proved else "was refused"
-            self.notices.say("%s %s: %s", session.peer, verb, reason)
+            verb = "was dropped" if session.authenticated else "was refused"
+            self.log.warning("%s %s: %s", session.peer, verb, reason)
         self.forget(session.fd)
-        self.doors.strangers.pop(session, None)
-        self.busy.pop(session, None)
-        self._slow.pop(session, None)
+        self.acceptor.unauthenticated.pop(session, None)
+        self.pending_requests.pop(session, None)
+        self._stalled_since.pop(session, None)
         session.close()  # which takes it out of the epoll as well
         if self.sessions.pop(session, session) is None:
-            self._guarded(self.service.closed, session)
+            self._call_and_log_errors(self.service.closed, session)
 
     # --- Calls ----------------------------------------------------------------------------
 
     def call_soon_threadsafe(self, function: Callable[..., Any], *args: Any) -> None:
         """Call something in the loop's thread; from any thread, or a signal handler."""
         self._calls.append((function, args))
-        self._bell.ring()
+        self._waker.wake()
 
     def call_later(self, seconds: float, function: Callable[..., Any], *args: Any) -> Timer:
         """Call something in so many seconds; in the loop's thread only."""
@@ -223,54 +226,54 @@ class EventLoop:
 
     def run(self) -> None:
         """Serve until `stop`."""
-        self._sweep()
+        self._drop_stalled_peers()
         try:
-            while not self._over:
-                self.turn()
+            while not self._finished:
+                self.run_once()
         finally:
             self.close()
 
-    def turn(self, timeout: float | None = None) -> None:
+    def run_once(self, timeout: float | None = None) -> None:
         """Wait once, and do what there is to do."""
         handlers = self._handlers
-        for fd, mask in self._epoll.poll(self._time_to_wait(timeout), EVENTS_IN_TURN):
+        for fd, mask in self._epoll.poll(self._time_to_wait(timeout), MAX_EVENTS_PER_TURN):
             handler = handlers.get(fd)
             if handler is not None:
                 try:
                     handler(mask)
                 except Exception:
-                    self._failed(handler)
+                    self._drop_after_error(handler)
         if self._calls:
             self._run_calls()
         if self._timers:
             self._run_timers()
-        if self.busy:
-            self._serve_busy()
-        if self.dirty:
-            dirty, self.dirty = self.dirty, []
+        if self.pending_requests:
+            self._serve_pending_requests()
+        if self.pending_flush:
+            dirty, self.pending_flush = self.pending_flush, []
             for session in dirty:
                 session.flush()
         if self.stopping:
-            self._stop_further()
+            self._continue_shutdown()
 
-    def _serve_busy(self) -> None:
-        busy, self.busy = self.busy, {}
+    def _serve_pending_requests(self) -> None:
+        busy, self.pending_requests = self.pending_requests, {}
         for session in busy:
             if session.fd >= 0:
                 try:
-                    session.serve_some()
+                    session.serve_batch()
                 except Exception:
-                    self._failed(session.on_event)
+                    self._drop_after_error(session.on_event)
 
-    def _failed(self, handler: Callable[[int], None]) -> None:
-        """Go on without the one peer that something went wrong with on our side."""
+    def _drop_after_error(self, handler: Callable[[int], None]) -> None:
+        """Log an error of our own, and close the connection that it happened with."""
         log.exception("an event in the server's loop could not be dealt with")
         session = getattr(handler, "__self__", None)
         if isinstance(session, Session):
             self.drop(session, "something went wrong with it in the server; see above")
 
     def _time_to_wait(self, timeout: float | None) -> float | None:
-        if self._calls or self.busy or self.dirty:
+        if self._calls or self.pending_requests or self.pending_flush:
             return 0
         if not self._timers:
             return timeout
@@ -280,86 +283,87 @@ class EventLoop:
     def _run_calls(self) -> None:
         for _ in range(len(self._calls)):
             function, args = self._calls.popleft()
-            self._guarded(function, *args)
+            self._call_and_log_errors(function, *args)
 
     def _run_timers(self) -> None:
         now = time.monotonic()
         timers = self._timers
         while timers and timers[0][0] <= now:
-            self._guarded(heapq.heappop(timers)[2].fire)
+            self._call_and_log_errors(heapq.heappop(timers)[2].fire)
 
-    def _guarded(self, function: Callable[..., Any], *args: Any) -> None:
+    def _call_and_log_errors(self, function: Callable[..., Any], *args: Any) -> None:
         try:
             function(*args)
         except Exception:
             log.exception("a call in the server's loop failed")
 
-    def _sweep(self) -> None:
-        """Drop who is owed much and has taken nothing of it for long."""
-        self.call_later(min(SWEEP, self.limits.stall), self._sweep)
+    def _drop_stalled_peers(self) -> None:
+        """Close connections whose peer has read nothing of many unsent bytes for long."""
+        self.call_later(
+            min(STALL_CHECK_INTERVAL_S, self.limits.stalled_peer_s), self._drop_stalled_peers
+        )
         now = time.monotonic()
         for session in list(self.sessions):
-            if session.owed <= self.limits.output:
-                self._slow.pop(session, None)
+            if session.bytes_to_send <= self.limits.send_buffer_high:
+                self._stalled_since.pop(session, None)
                 continue
-            sent, since = self._slow.get(session, (-1, now))
-            if sent != session.progress:
-                self._slow[session] = (session.progress, now)
-            elif now - since > self.limits.stall:
-                session.drop(
-                    f"it has taken nothing of {session.owed} bytes for {self.limits.stall:g} s"
-                )
+            sent, since = self._stalled_since.get(session, (-1, now))
+            if sent != session.bytes_sent:
+                self._stalled_since[session] = (session.bytes_sent, now)
+            elif now - since > self.limits.stalled_peer_s:
+                unsent, seconds = session.bytes_to_send, self.limits.stalled_peer_s
+                session.drop(f"it has read nothing of {unsent} bytes for {seconds:g} s")
 
     # --- The end --------------------------------------------------------------------------
 
     def stop(self, drain: float = 5.0, *, for_good: bool = False) -> None:
-        """Stop accepting, finish what was taken, say so to the clients, and end `run`.
+        """Stop accepting, finish the requests in progress, say goodbye, and end `run`.
 
         Parameters
         ----------
         drain : float
-            Seconds for requests that are not replied to yet.
+            Seconds that requests in progress may take.
         for_good : bool
-            Tell clients that there is no point in reconnecting.
+            Whether clients are told not to reconnect.
         """
-        self.call_soon_threadsafe(self._begin_to_stop, drain, for_good)
+        self.call_soon_threadsafe(self._begin_shutdown, drain, for_good)
 
-    def _begin_to_stop(self, drain: float, for_good: bool) -> None:
+    def _begin_shutdown(self, drain: float, for_good: bool) -> None:
         if self.stopping:
             return
         self.stopping = True
-        self._farewell = ("the server has stopped", for_good)
-        self.doors.shut()
+        self._goodbye = ("the server has stopped", for_good)
+        self.acceptor.stop_listening()
         self.service.stopping()
-        for session in list(self.doors.strangers):
+        for session in list(self.acceptor.unauthenticated):
             self.drop(session, "the server stops")
         for session in list(self.sessions):
-            session.settle()
-        self.call_later(drain, self._say_farewell)
+            session.update_interest()
+        self.call_later(drain, self._send_goodbye)
 
-    def _stop_further(self) -> None:
+    def _continue_shutdown(self) -> None:
         if all(session.idle for session in self.sessions):
-            self._say_farewell()
+            self._send_goodbye()
         if not self.sessions:
-            self._over = True
+            self._finished = True
 
-    def _say_farewell(self) -> None:
-        text, for_good = self._farewell
-        staying = [session for session in self.sessions if not session.leaving]
-        if staying:
-            self.call_later(LAST_WORDS, self._end)
-        for session in staying:
-            session.leave(text, for_good=for_good)
+    def _send_goodbye(self) -> None:
+        text, for_good = self._goodbye
+        open_sessions = [session for session in self.sessions if not session.closing]
+        if open_sessions:
+            self.call_later(GOODBYE_TIMEOUT_S, self._finish)
+        for session in open_sessions:
+            session.send_goodbye(text, for_good=for_good)
 
-    def _end(self) -> None:
-        self._over = True
+    def _finish(self) -> None:
+        self._finished = True
 
     def close(self) -> None:
         """Close everything at once."""
-        self._over = True
-        for session in [*self.doors.strangers, *self.sessions]:
+        self._finished = True
+        for session in [*self.acceptor.unauthenticated, *self.sessions]:
             self.drop(session, "")
         if not self._epoll.closed:
-            self.doors.close()
-            self._bell.close()
+            self.acceptor.close()
+            self._waker.close()
             self._epoll.close()

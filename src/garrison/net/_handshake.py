@@ -1,16 +1,16 @@
-"""One end of a connection without any socket: bytes in, messages out, and back.
+"""The handshake and the messages of a connection, without a socket: bytes in, messages out.
 
 ::
 
     client                                     server
     greeting: "garrison" version 0 length,
-      handshake (the key, a fresh one)   ───▶  another version or key: a greeting that says so
-                                         ◀───  greeting, handshake (a fresh key, its epoch)
-    first record: HELLO (who this is)    ───▶  only now it is known: whoever replays an old
-    requests                             ───▶  handshake cannot write a record
+      handshake (shared and fresh key)   ───▶  wrong version or key: a greeting with that status
+                                         ◀───  greeting, handshake (a fresh key, the epoch)
+    first record: HELLO (client's name)  ───▶  authenticated only now: a replayed handshake
+    requests                             ───▶  cannot be followed by a valid record
 
-Lengths are checked before anything is kept, and until a peer has proved that it knows the key it
-can have 256 bytes of memory. Nothing here is ever unpickled.
+Lengths are checked before anything is stored, and a peer that has not proved the key occupies at
+most 256 bytes. Nothing here is ever unpickled.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = [
     "HELLO",
     "REFUSED",
     "VERSION",
-    "Channel",
-    "ClientChannel",
+    "ClientHandshake",
+    "Handshake",
     "Message",
-    "ServerChannel",
-    "psk_of",
-    "refusal",
+    "ServerHandshake",
+    "derive_psk",
+    "reject_bytes",
 ]
 
 Message: TypeAlias = "tuple[int, int, list[Any]]"
@@ -50,47 +50,47 @@ VERSION = 1
 GREETING = struct.Struct(">8sHBH")
 WELCOME, WRONG_KEY, WRONG_VERSION, BUSY = range(4)
 FIRST_FRAME = 256
-"""Bytes that a peer can make us keep before it has proved that it knows the key."""
+"""Bytes that are stored for a peer that has not proved the key."""
 EPOCH = 16
 
 DONE, REFUSED, BYE = range(3)
 """Statuses of replies."""
 HELLO, CANCEL = 0x7E, 0x7F
-"""Verbs that are not the service's."""
+"""Verbs of the connection itself."""
 
 LONG_KEY = 32
 SALT = b"garrison, a short key"
 
 
 @functools.lru_cache(maxsize=64)
-def psk_of(key: bytes) -> bytes:
-    """Return the 32 bytes that both ends must have: what is guessable is made slow to guess."""
+def derive_psk(key: bytes) -> bytes:
+    """Derive the 32-byte shared key; a short key is stretched, so that guessing it is slow."""
     if len(key) >= LONG_KEY:
         return hashlib.blake2b(key, digest_size=32, person=b"garrison psk").digest()
     return hashlib.scrypt(key, salt=SALT, n=1 << 14, r=8, p=1, dklen=32)
 
 
-class Channel:
-    """What both ends have in common."""
+class Handshake:
+    """The part that both ends share."""
 
     __slots__ = ("_buffer", "_limits", "_psk", "established", "noise", "outgoing")
 
     def __init__(self, key: bytes, limits: Limits) -> None:
-        self._psk = psk_of(bytes(key))
+        self._psk = derive_psk(bytes(key))
         self._limits = limits
         self._buffer = b""
         self.noise: Any = None
         self.established = False
         self.outgoing = b""
-        """Bytes of the handshake that are to be sent."""
+        """Handshake bytes to be sent."""
 
     def receive(self, data: bytes) -> list[Message]:
-        """Take in bytes and return the messages that they complete.
+        """Process received bytes; return the messages that they complete.
 
         Raises
         ------
         ChannelError
-            If this is not what the protocol allows; the channel is of no use after that.
+            If the bytes violate the protocol; the connection must be closed.
         multiprocessing.AuthenticationError
             If the other side has another key.
         """
@@ -98,20 +98,20 @@ class Channel:
             messages: list[Message] = self.noise.feed(data)
             return messages
         self._buffer += data
-        return self._advance()
+        return self._step()
 
     def put(self, number: int, verb: int, fields: Any) -> None:
         """Queue a message."""
         self.noise.put(number, verb, fields)
 
     def take(self) -> bytes:
-        """Return bytes to be sent; none if there is nothing."""
+        """Return the bytes to be sent, perhaps none."""
         if self.outgoing:
             data, self.outgoing = self.outgoing, b""
             return data
         return self.noise.take() if self.established else b""
 
-    def _advance(self) -> list[Message]:
+    def _step(self) -> list[Message]:
         raise NotImplementedError
 
     def _fresh_noise(self, *, initiator: bool) -> Any:
@@ -119,7 +119,7 @@ class Channel:
         prologue = MAGIC + VERSION.to_bytes(2, "big")
         return _core.Noise(initiator, self._psk, prologue, limits.max_frame, limits.max_message)
 
-    def _greeting(self) -> tuple[int, int, bytes] | None:
+    def _parse_hello(self) -> tuple[int, int, bytes] | None:
         """Take version, status and handshake of a complete greeting off the buffer."""
         buffer = self._buffer
         if buffer[: len(MAGIC)] != MAGIC[: len(buffer)]:
@@ -136,8 +136,8 @@ class Channel:
         return version, status, buffer[GREETING.size : end]
 
 
-class ClientChannel(Channel):
-    """The end that begins: `take` what it has to say first."""
+class ClientHandshake(Handshake):
+    """The client's end; `take` returns its greeting first."""
 
     __slots__ = ("_hello", "epoch")
 
@@ -145,12 +145,12 @@ class ClientChannel(Channel):
         super().__init__(key, limits)
         self._hello = hello
         self.epoch = b""
-        """Which life of the server this is: another one after a restart."""
+        """Identifies the run of the server; a restarted server has another."""
         self.noise = self._fresh_noise(initiator=True)
-        self.outgoing = _greeted(WELCOME, self.noise.write_handshake())
+        self.outgoing = _hello_bytes(WELCOME, self.noise.write_handshake())
 
     def _advance(self) -> list[Message]:
-        greeting = self._greeting()
+        greeting = self._parse_hello()
         if greeting is None:
             return []
         version, status, handshake = greeting
@@ -166,7 +166,7 @@ class ClientChannel(Channel):
         except ChannelError:
             raise AuthenticationError("the server did not prove that it has the key") from None
         if len(self.epoch) != EPOCH:
-            raise ChannelError("the server does not say which of its lives this is")
+            raise ChannelError("the server sent no valid epoch")
         self.established = True
         self.noise.put(0, HELLO, list(self._hello))
         self.outgoing = self.noise.take()
@@ -177,8 +177,8 @@ class ClientChannel(Channel):
         return messages
 
 
-class ServerChannel(Channel):
-    """The end that answers."""
+class ServerHandshake(Handshake):
+    """The server's end."""
 
     __slots__ = ("_epoch", "hello")
 
@@ -186,7 +186,7 @@ class ServerChannel(Channel):
         super().__init__(key, limits)
         self._epoch = epoch
         self.hello: list[Any] = []
-        """What the client says of itself."""
+        """The fields of the client's HELLO."""
 
     def _advance(self) -> list[Message]:
         if self.noise is None and not self._answer():
@@ -195,23 +195,23 @@ class ServerChannel(Channel):
 
     def _answer(self) -> bool:
         try:
-            greeting = self._greeting()
+            greeting = self._parse_hello()
         except ChannelError:
-            self.outgoing = refusal(WELCOME)
+            self.outgoing = reject_bytes(WELCOME)
             raise
         if greeting is None:
             return False
         version, _, handshake = greeting
         if version != VERSION:
-            self.outgoing = refusal(WRONG_VERSION)
+            self.outgoing = reject_bytes(WRONG_VERSION)
         _check_version(version, "the client")
         noise = self._fresh_noise(initiator=False)
         try:
             noise.read_handshake(handshake)
         except ChannelError:
-            self.outgoing = refusal(WRONG_KEY)
+            self.outgoing = reject_bytes(WRONG_KEY)
             raise AuthenticationError("the client has another key") from None
-        self.outgoing = _greeted(WELCOME, noise.write_handshake(self._epoch))
+        self.outgoing = _hello_bytes(WELCOME, noise.write_handshake(self._epoch))
         self.noise = noise
         return True
 
@@ -233,12 +233,12 @@ class ServerChannel(Channel):
         return messages[1:]
 
 
-def refusal(status: int) -> bytes:
-    """Return the greeting of a server that goes no further."""
-    return _greeted(status, b"")
+def reject_bytes(status: int) -> bytes:
+    """Return the greeting with which a server rejects a connection."""
+    return _hello_bytes(status, b"")
 
 
-def _greeted(status: int, handshake: bytes) -> bytes:
+def _hello_bytes(status: int, handshake: bytes) -> bytes:
     return GREETING.pack(MAGIC, VERSION, status, len(handshake)) + handshake
 
 

@@ -1,4 +1,4 @@
-"""How much a server takes from its peers, and how long it waits for them."""
+"""How much a server accepts from its peers, and how long it waits for them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ class Limits:
     max_frame: int = 256 << 20
     """Bytes of one frame."""
     max_message: int = 4 << 30
-    """Bytes of one message, however many frames it has, and of all that have come in part."""
-    connections: int = 65_536
+    """Bytes of one message, all its frames together, and of all messages received in part."""
+    max_connections: int = 65_536
     """Connections at the same time; the number of descriptors is another limit."""
-    strangers: int = 512
-    """Connections that have not proved that they know the key; the oldest makes room."""
-    seconds_to_authenticate: float = 10.0
-    quiet: float = 10.0
-    """Seconds of silence after which the kernel asks whether a peer's machine is still there."""
-    dead: float = 30.0
-    """Seconds without an answer to that, or to anything else, after which it is not."""
-    output: int = 4 << 20
-    """Bytes that wait to be sent to one peer before no more is read from it."""
-    output_most: int = 256 << 20
-    """Bytes that wait for one peer, besides one large reply, beyond which it is dropped."""
-    stall: float = 60.0
-    """Seconds for which a peer, owed more than `output`, may take nothing of it."""
-    frames_in_turn: int = 256
-    """Requests of one peer that are served before it is another's turn."""
-    idle_transaction: float = 10.0
-    """Seconds for which a client's transaction may do nothing: everybody's changes wait for it."""
-    away: float = 60.0
-    """Seconds for which what a client held, or had sent, is kept after it is gone."""
+    max_unauthenticated: int = 512
+    """Connections that have not proved the key yet; the oldest is closed for a newer one."""
+    authentication_timeout_s: float = 10.0
+    """Seconds in which a peer has to prove the key."""
+    keepalive_idle_s: float = 10.0
+    """Seconds of silence after which the kernel asks the peer's kernel for a sign of life."""
+    peer_timeout_s: float = 30.0
+    """Seconds without an answer after which a peer counts as gone."""
+    send_buffer_high: int = 4 << 20
+    """Unsent bytes of one peer at which the server stops reading from it."""
+    send_buffer_max: int = 256 << 20
+    """Unsent bytes of one peer, besides one large reply, at which it is disconnected."""
+    stalled_peer_s: float = 60.0
+    """Seconds for which a peer with more than `send_buffer_high` unsent bytes may read nothing."""
+    requests_per_turn: int = 256
+    """Requests of one peer that are served before the next peer's turn."""
+    idle_transaction_s: float = 10.0
+    """Seconds for which a client's transaction may be idle: it blocks all other writers."""
+    reconnect_grace_s: float = 60.0
+    """Seconds for which a disconnected client's references and transfers are kept."""

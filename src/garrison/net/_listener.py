@@ -7,7 +7,7 @@ import os
 import secrets
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.net._address import listening, parsed
+from garrison.net._address import listen, parse_address
 from garrison.net._limits import Limits
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class Listener:
         self._path: tuple[str, int] | None = None
         if address is None:
             address = f"\0garrison-{secrets.token_hex(16)}"
-        address = parsed(address)
-        self.socket = listening(address, limits or Limits())
+        address = parse_address(address)
+        self.socket = listen(address, limits or Limits())
         self.address: Any = self.socket.getsockname()
         if isinstance(self.address, bytes):
             self.address = self.address.decode()

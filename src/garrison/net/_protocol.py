@@ -1,42 +1,53 @@
-"""What a client may ask a server for, by number."""
+"""The requests that a client may send, by number, and the kinds of failure of a lock request."""
 
 from __future__ import annotations
 
-# Sessions.
-HELLO = 1
-"""(name of the client: 16 bytes, pid, host) -> (pid of the server, host)"""
-SHUTDOWN = 2
+from enum import IntEnum
 
-# Objects of registered types. Payloads are in the manager's serializer.
-CREATE = 10
-"""(typeid, payload of (args, kwds), thread) -> (ident, exposed)"""
-CALL = 11
-"""(ident, method, payload of (args, kwds) or empty, thread) -> (0, payload) or (1, typeid, ident,
-exposed, payload of the proxy type or empty)"""
-HOLD = 12
-"""(ident)"""
-DROP = 13
-"""(idents)"""
-SEND = 14
-"""(ident): hold it until somebody says RECEIVED."""
-RECEIVED = 15
-"""(ident, name of the sender): hold it, and end the sender's SEND."""
-METHODS = 16
-"""(ident) -> (exposed)"""
-COUNT = 17
-DEBUG = 18
-RING = 19
-"""(payload of a pair of queues, thread): serve calls through them."""
+__all__ = ["LOAN_OVER", "NOT_YOURS", "UNKNOWN", "WRONG_KIND", "Verb"]
 
-# Containers and locks.
-STORE = 30
-"""(operation, arguments...) -> what the operation gives"""
-LEASE = 40
-"""(operation, arguments...)"""
+
+class Verb(IntEnum):
+    """A request: the arguments that it takes, and the fields of its reply."""
+
+    HELLO = 1
+    """(name of the client: 16 bytes, pid, boot id) -> (pid of the server, boot id)"""
+    SHUTDOWN = 2
+    """() -> (): stop the server."""
+
+    # Objects of registered types. Payloads are pickled by the manager's serializer.
+    CREATE = 10
+    """(typeid, payload of (args, kwds), thread) -> (ident, exposed)"""
+    CALL = 11
+    """(ident, method, payload of (args, kwds) or empty, thread) -> (0, payload) or (1, typeid,
+    ident, exposed, payload of the proxy type or empty)"""
+    ACQUIRE_REF = 12
+    """(ident) -> ()"""
+    RELEASE_REFS = 13
+    """(idents) -> ()"""
+    BEGIN_TRANSFER = 14
+    """(ident) -> (): keep the object until its receiver sends CONFIRM_TRANSFER."""
+    CONFIRM_TRANSFER = 15
+    """(ident, name of the sender) -> (): acquire a reference, and end the transfer."""
+    METHODS = 16
+    """(ident) -> (exposed)"""
+    COUNT = 17
+    """() -> (number of objects)"""
+    DEBUG = 18
+    """() -> (text)"""
+    OPEN_SHM_CALLS = 19
+    """(payload of a pair of queues, thread) -> (): serve calls through the queues."""
+
+    # Containers and locks.
+    STORE = 30
+    """(operation, arguments...) -> the operation's result"""
+    LEASE = 40
+    """(operation, arguments...) -> the operation's result"""
+
 
 # Why a request of a lock failed.
 NOT_YOURS = "not yours"
 LOAN_OVER = "loan over"
 WRONG_KIND = "wrong kind"
 UNKNOWN = "unknown"
-"""Nothing is lent under the name; it was not asked of anything."""
+"""Nothing is lent under the name; no request had an effect."""

@@ -1,4 +1,4 @@
-"""Requests that are sent together, and the promises of their replies."""
+"""Requests that are sent together, and the replies to come."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from garrison.errors import LinkBroken
     from garrison.net._connection import Connection
 
-__all__ = ["Pipeline", "Promise", "Refused"]
+__all__ = ["Promise", "RemoteFailure", "RequestBatch"]
 
 
-class Refused(GarrisonError):
-    """The service has answered with a failure.
+class RemoteFailure(GarrisonError):
+    """The server has answered a request with a failure.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Refused(GarrisonError):
     text : str
         Its text.
     data : bytes
-        Whatever the service adds.
+        Data of the request handler, such as a pickled exception.
     """
 
     def __init__(self, kind: str, text: str, data: bytes = b"") -> None:
@@ -36,12 +36,12 @@ class Refused(GarrisonError):
         return f"{self.kind}: {self.text}"
 
 
-class Pipeline:
+class RequestBatch:
     """Requests that are sent together, when the context ends or when there are many.
 
     Examples
     --------
-    ``with connection.pipeline() as pipeline: a = pipeline.ask(3); b = pipeline.ask(4)``, and then
+    ``with connection.batch() as batch: a = batch.ask(3); b = batch.ask(4)``, and then
     ``a.get()``, ``b.get()``.
     """
 
@@ -51,7 +51,7 @@ class Pipeline:
         self.connection = connection
         self._check = check
 
-    def __enter__(self) -> Pipeline:
+    def __enter__(self) -> RequestBatch:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,30 +60,30 @@ class Pipeline:
     def ask(self, verb: int, *fields: Any, idempotent: bool = False) -> Promise:
         """Queue a request, as `Connection.ask`; ``get()`` of what is returned waits for the reply.
 
-        A promise that is thrown away is a request whose reply, or failure, nobody hears of.
+        If the returned promise is discarded, so is the reply, or the failure.
         """
         link = self.connection._link
         if self._check is not None:
-            self._check()  # after the link was read: see `Connection.ask`
+            self._check()  # after reading the link: see `Connection.ask`
         return Promise(link, verb, fields, idempotent, self)
 
     def flush(self) -> None:
-        """Send what is queued."""
+        """Send the queued requests."""
         link = self.connection._link
         if link is not None:
             link.flush()
 
-    def _refused(self, fields: list[Any]) -> Refused:
-        return Refused(*fields)
+    def _refused(self, fields: list[Any]) -> RemoteFailure:
+        return RemoteFailure(*fields)
 
     def _repair(
         self, promise: Promise, broken: LinkBroken | None, timeout: float | None
     ) -> list[Any] | Exception:
-        """Ask again, alone, if that is allowed."""
+        """Repeat a request alone, if that is allowed."""
         connection, verb, idempotent = self.connection, promise.verb, promise.idempotent
         try:
             if broken is not None:
-                connection._check_fate(broken, verb, idempotent)
+                connection._raise_if_unsafe_to_retry(broken, verb, idempotent)
             return connection._ask_again(verb, promise.fields, timeout, idempotent, self._check)
         except TimeoutError:
             raise

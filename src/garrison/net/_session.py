@@ -1,10 +1,10 @@
-"""One peer of the server: what came from it, what is owed to it.
+"""One connection of the server: the requests from it, and the replies to it.
 
 ::
 
-    stranger ──key proved──▶ served ──stop──▶ leaving (last words, then nothing is read)
-        └──────────────┬──────┴──────────────────┘
-                    dropped: `closed` is called once, if `opened` was
+    unauthenticated ──key proved──▶ served ──stop──▶ closing (goodbye; nothing more is read)
+           └───────────────┬──────────┴─────────────────┘
+                        dropped: `closed` is called once, if `opened` was
 """
 
 from __future__ import annotations
@@ -18,48 +18,48 @@ from typing import Protocol
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ChannelError
-from garrison.net._handshake import BYE, CANCEL, DONE, HELLO, REFUSED, ServerChannel
+from garrison.net._handshake import BYE, CANCEL, DONE, HELLO, REFUSED, ServerHandshake
 from garrison.net._rate_limited_log import log
 
 if TYPE_CHECKING:
     from garrison.net._event_loop import EventLoop
     from garrison.net._handshake import Message
 
-__all__ = ["Service", "Session"]
+__all__ = ["RequestHandler", "Session"]
 
 IN, OUT = select.EPOLLIN, select.EPOLLOUT
 RECEIVE = 1 << 12
 
 
-class Service(Protocol):
-    """What a loop calls, in its thread. None of these may wait."""
+class RequestHandler(Protocol):
+    """The methods that the event loop calls, in its thread. None of them may block."""
 
     def opened(self, session: Session) -> None:
-        """Greet a peer that has proved that it knows the key."""
+        """A peer has proved the key."""
 
     def request(self, session: Session, rid: int, verb: int, args: list[Any]) -> None:
-        """Do something; `session.reply` or `session.fail` tells of it, now or later.
+        """Carry out a request; `session.reply` or `session.fail` answers it, now or later.
 
-        Nothing is to be replied to number 0. An exception is told as a failure.
+        Request 0 has no reply. An exception is sent as a failure.
         """
 
     def cancelled(self, session: Session, rid: int) -> None:
-        """Hear that nobody waits for this reply any more.
+        """The client no longer waits for this reply.
 
-        It need not be given; or, if it was given already, nobody has heard it.
+        A reply is not needed any more; if it was sent already, the client has not read it.
         """
 
     def closed(self, session: Session) -> None:
-        """Hear that the peer is gone; nothing more can be replied."""
+        """The peer is gone; replies are discarded."""
 
     def stopping(self) -> None:
-        """Answer to those who wait for others: the server stops, and waits for every reply."""
+        """The server stops: answer the requests that wait for other clients."""
 
     def batch_begin(self, session: Session) -> None:
         """Begin a run of requests."""
 
     def batch_end(self, session: Session) -> None:
-        """End the run. If this raises, the peer is dropped and sees none of the run's replies."""
+        """End the run. If this raises, the connection is closed and no reply of the run is sent."""
 
 
 class Session:
@@ -67,7 +67,7 @@ class Session:
 
     __slots__ = (
         "__weakref__",
-        "_channel",
+        "_handshake",
         "_inbox",
         "_loop",
         "_mask",
@@ -75,20 +75,20 @@ class Session:
         "_queued",
         "_sock",
         "accepted_at",
-        "begun",
+        "authenticated",
+        "bytes_sent",
+        "closing",
         "data",
         "fd",
-        "leaving",
+        "in_progress",
         "local",
         "peer",
-        "progress",
-        "proved",
     )
 
     def __init__(self, loop: EventLoop, sock: socket.socket, peer: str, now: float) -> None:
         self._loop = loop
         self._sock = sock
-        self._channel = ServerChannel(loop.key, loop.limits, loop.epoch)
+        self._handshake = ServerHandshake(loop.key, loop.limits, loop.epoch)
         self._noise: Any = None
         self._inbox: deque[Message] = deque()
         self._mask = IN
@@ -97,65 +97,66 @@ class Session:
         self.peer = peer
         self.local: bool = sock.family == socket.AF_UNIX
         self.accepted_at = now
-        self.proved = False
-        """Whether it has shown that it knows the key."""
-        self.leaving = False
-        """Whether it has been told the last words."""
-        self.begun: set[int] = set()
-        """Requests without a reply so far."""
-        self.progress = 0
-        """Bytes sent."""
+        self.authenticated = False
+        """Whether the peer has proved the key."""
+        self.closing = False
+        """Whether the goodbye was sent."""
+        self.in_progress: set[int] = set()
+        """Numbers of the requests without a reply."""
+        self.bytes_sent = 0
+        """Bytes sent so far."""
         self.data: Any = None
-        """The service's own."""
+        """For the request handler."""
 
     def __repr__(self) -> str:
-        return f"<Session with {self.peer}, {len(self.begun)} requests, {self.owed} bytes to send>"
+        count, unsent = len(self.in_progress), self.bytes_to_send
+        return f"<Session with {self.peer}, {count} requests, {unsent} bytes to send>"
 
     @property
     def hello(self) -> list[Any]:
-        """What the client has said of itself."""
-        return self._channel.hello
+        """The fields of the client's HELLO."""
+        return self._handshake.hello
 
     @property
     def open(self) -> bool:
-        """Whether the connection stands."""
+        """Whether the connection is open."""
         return self.fd >= 0
 
     @property
-    def owed(self) -> int:
-        """Bytes that wait to be sent."""
+    def bytes_to_send(self) -> int:
+        """Bytes not sent yet."""
         return self._noise.pending if self._noise is not None else 0
 
-    # --- What the service says ------------------------------------------------------------
+    # --- For the request handler ------------------------------------------------------------
 
     def reply(self, rid: int, *fields: Any) -> None:
-        """Answer a request."""
-        if rid in self.begun:
+        """Send the reply of a request."""
+        if rid in self.in_progress:
             self._noise.put(rid, DONE, fields)
-            self._settled(rid)
+            self._reply_queued(rid)
 
     def fail(self, rid: int, kind: str, text: str, data: bytes = b"") -> None:
-        """Answer a request by what went wrong."""
-        if rid in self.begun:
-            # A message may hold what came from file names, and is no UTF-8 then.
+        """Send the failure of a request."""
+        if rid in self.in_progress:
+            # A message may contain a file name that is no valid UTF-8.
             text = text.encode("utf-8", "backslashreplace").decode()
             self._noise.put(rid, REFUSED, (kind, text, data))
-            self._settled(rid)
+            self._reply_queued(rid)
 
-    def _settled(self, rid: int) -> None:
-        self.begun.remove(rid)
+    def _reply_queued(self, rid: int) -> None:
+        self.in_progress.remove(rid)
         if not self._queued:
             self._queued = True
-            self._loop.dirty.append(self)
+            self._loop.pending_flush.append(self)
 
     def drop(self, reason: str) -> None:
-        """End the connection now."""
+        """Close the connection now."""
         self._loop.drop(self, reason)
 
-    # --- What the loop says ---------------------------------------------------------------
+    # --- For the event loop ---------------------------------------------------------------
 
     def on_event(self, mask: int) -> None:
-        """React to a socket that can be read or written."""
+        """Read or write: the socket is ready."""
         if mask & ~OUT:
             self._read()
         if mask & OUT and self.fd >= 0:
@@ -164,67 +165,69 @@ class Session:
     def _read(self) -> None:
         noise = self._noise
         try:
-            messages = self._introduced() if noise is None else noise.receive(self.fd)
+            messages = self._authenticate() if noise is None else noise.receive(self.fd)
         except EOFError:
-            self.drop("" if self.proved else "it closed before it had proved that it has the key")
+            self.drop(
+                "" if self.authenticated else "it closed before it had proved that it has the key"
+            )
         except (ChannelError, AuthenticationError) as error:
             self._refuse(str(error))
         except OSError as error:
             self._fail("reading", error)
         else:
-            if messages and self.fd >= 0 and not self.leaving:
+            if messages and self.fd >= 0 and not self.closing:
                 self._received(messages)
 
     def _received(self, messages: list[Message]) -> None:
-        if self._inbox or len(messages) > self._loop.limits.frames_in_turn:
+        if self._inbox or len(messages) > self._loop.limits.requests_per_turn:
             self._inbox.extend(messages)
-            self.serve_some()
+            self.serve_batch()
         else:
             self._serve(messages)
 
-    def _introduced(self) -> list[Message]:
+    def _authenticate(self) -> list[Message]:
         try:
             data = self._sock.recv(RECEIVE)
         except (BlockingIOError, InterruptedError):
             return []
         if not data:
             raise EOFError
-        channel = self._channel
+        channel = self._handshake
         messages = channel.receive(data)
         if channel.outgoing:
             self._sock.send(channel.take(), socket.MSG_NOSIGNAL)
         if channel.established:
             self._noise = channel.noise
-            self.proved = True
-            self._loop.introduced(self)
+            self.authenticated = True
+            self._loop.on_authenticated(self)
         return messages
 
     def _refuse(self, reason: str) -> None:
-        # One attempt: whoever does not take it has no claim to it.
-        if not self.proved and self._channel.outgoing:
+        # One attempt: the peer has not proved the key, so nothing may wait for it.
+        if not self.authenticated and self._handshake.outgoing:
             with contextlib.suppress(OSError):
-                self._sock.send(self._channel.take(), socket.MSG_NOSIGNAL)
+                self._sock.send(self._handshake.take(), socket.MSG_NOSIGNAL)
         self.drop(reason)
 
-    def serve_some(self) -> None:
-        """Serve what has come, up to one turn's worth."""
+    def serve_batch(self) -> None:
+        """Serve the requests received so far, up to one turn's worth."""
         inbox = self._inbox
-        count = min(len(inbox), self._loop.limits.frames_in_turn)
-        if self._noise.pending <= self._loop.limits.output:
+        count = min(len(inbox), self._loop.limits.requests_per_turn)
+        if self._noise.pending <= self._loop.limits.send_buffer_high:
             self._serve([inbox.popleft() for _ in range(count)])
         if self.fd >= 0:
-            self.settle()
+            self.update_interest()
 
     def _serve(self, messages: list[Message]) -> None:
-        service, begun, noise = self._loop.service, self.begun, self._noise
-        most = self._loop.limits.output
+        service, in_progress, noise = self._loop.service, self.in_progress, self._noise
+        most = self._loop.limits.send_buffer_high
         service.batch_begin(self)
         for at, (rid, verb, args) in enumerate(messages):
-            if verb >= HELLO or rid in begun:
+            if verb >= HELLO or rid in in_progress:
                 self._control(rid, verb)
                 continue
             if rid:
-                begun.add(rid)
+                in_progress.add(rid)
             try:
                 service.request(self, rid, verb, args)
             except Exception as error:
@@ -233,7 +236,7 @@ class Session:
             if self.fd < 0:
                 break
             if noise.pending > most:
-                # What is owed comes first.
+                # Its unsent replies come first.
                 self._inbox.extendleft(reversed(messages[at + 1 :]))
                 break
         try:
@@ -244,7 +247,7 @@ class Session:
 
     def _control(self, rid: int, verb: int) -> None:
         if verb == CANCEL:
-            self.begun.discard(rid)
+            self.in_progress.discard(rid)
             self._loop.service.cancelled(self, rid)
         elif verb == HELLO:
             self.drop("it said twice who it is")
@@ -252,62 +255,64 @@ class Session:
             self.drop(f"it used the number {rid} for two requests at once")
 
     def flush(self) -> None:
-        """Send what can be sent."""
+        """Send as much as the socket takes."""
         self._queued = False
         if self.fd < 0:
             return
         noise = self._noise
         try:
-            self.progress += noise.send(self.fd)
+            self.bytes_sent += noise.send(self.fd)
         except OSError as error:
             self._fail("writing", error)
             return
-        if noise.excess > self._loop.limits.output_most:
+        if noise.excess > self._loop.limits.send_buffer_max:
             self.drop(f"it does not take its replies: {noise.pending} bytes wait")
-        elif noise.pending or self._mask != IN or self._inbox or self.leaving:
-            self.settle()
+        elif noise.pending or self._mask != IN or self._inbox or self.closing:
+            self.update_interest()
 
-    def settle(self) -> None:
-        """Watch the socket for what this session waits for now."""
+    def update_interest(self) -> None:
+        """Watch the socket for the events that this session now waits for."""
         loop = self._loop
-        owed = self.owed
-        mask = OUT if owed else 0
-        if self.leaving or not (self._inbox or owed > loop.limits.output or loop.stopping):
+        unsent = self.bytes_to_send
+        mask = OUT if unsent else 0
+        if self.closing or not (
+            self._inbox or unsent > loop.limits.send_buffer_high or loop.stopping
+        ):
             mask |= IN
-        if self._inbox and owed <= loop.limits.output:
-            loop.busy[self] = None
+        if self._inbox and unsent <= loop.limits.send_buffer_high:
+            loop.pending_requests[self] = None
         if mask != self._mask:
             self._mask = mask
             loop.watch(self, mask)
-        if self.leaving and not owed:
+        if self.closing and not unsent:
             self._end_output()
 
     # --- The end --------------------------------------------------------------------------
 
     def _fail(self, what: str, error: OSError) -> None:
-        """End a connection whose socket fails; the death of a known client is worth no warning."""
+        """Close a connection whose socket failed; a client's death is no warning."""
         reason = f"{what} failed: {error}"
-        if self.proved and isinstance(error, ConnectionError):
+        if self.authenticated and isinstance(error, ConnectionError):
             log.info("%s is gone: %s", self.peer, reason)
             reason = ""
         self.drop(reason)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing that was taken from it is unfinished."""
-        return not (self.begun or self._inbox)
+        """Whether no request is unfinished."""
+        return not (self.in_progress or self._inbox)
 
-    def leave(self, text: str, *, for_good: bool) -> None:
-        """Say the last words, and close when they are sent."""
+    def send_goodbye(self, text: str, *, for_good: bool) -> None:
+        """Send the goodbye, and close once it is sent."""
         self._inbox.clear()
-        self._noise.put(0, BYE, (text, for_good, list(self.begun)))
-        self.begun.clear()
-        self.leaving = True
+        self._noise.put(0, BYE, (text, for_good, list(self.in_progress)))
+        self.in_progress.clear()
+        self.closing = True
         self.flush()
 
     def _end_output(self) -> None:
-        # Unread bytes would make the end a reset. A client reads what came before that, but may
-        # be asked not to rely on it.
+        # Closing with unread bytes would reset the connection, and a reset may destroy replies
+        # that the client has not read yet.
         try:
             while self._sock.recv(RECEIVE):
                 pass
@@ -316,8 +321,8 @@ class Session:
         self.drop("")
 
     def close(self) -> None:
-        """Close the socket; for the loop."""
+        """Close the socket. Only the event loop calls this."""
         self.fd = -1
-        self.begun.clear()
+        self.in_progress.clear()
         self._inbox.clear()
         self._sock.close()

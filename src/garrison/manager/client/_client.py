@@ -17,13 +17,12 @@ from garrison.manager._remote_errors import is_failure, raise_rebuilt, raise_ref
 from garrison.manager._serializers import serializer
 from garrison.manager._types import IN_PROCESS_CLIENTS, ObjectRef
 from garrison.manager.client._shm_calls import SharedMemoryCaller
-from garrison.net import _protocol as verbs
-from garrison.net._connection import Connection, Refused
+from garrison.net import Connection, RemoteFailure, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from garrison.net._limits import Limits
+    from garrison.net import Limits
 
     Address = Any
 
@@ -113,7 +112,7 @@ class Client:
 
     def _greet(self) -> None:
         answer = self.connection.ask(
-            verbs.HELLO, self._name[1], os.getpid(), _os.host(), idempotent=True
+            Verb.HELLO, self._name[1], os.getpid(), _os.host(), idempotent=True
         )
         self._server = (int(answer[0]), str(answer[1]))
 
@@ -122,7 +121,7 @@ class Client:
         _ = self.name
         try:
             return self.connection.ask(verb, *fields, idempotent=idempotent)
-        except Refused as refusal:
+        except RemoteFailure as refusal:
             raise_refusal(refusal, self._serializer)
 
     def another(self) -> Connection:
@@ -150,7 +149,7 @@ class Client:
     def shutdown(self) -> None:
         """Tell the server to end; one that is gone has ended."""
         with contextlib.suppress(ManagerLost, OSError, EOFError):
-            self.connection.ask(verbs.SHUTDOWN)
+            self.connection.ask(Verb.SHUTDOWN)
 
     def close(self) -> None:
         """Hang up."""
@@ -168,7 +167,7 @@ class Client:
     def create(self, typeid: str, args: Any, kwds: Any) -> ObjectRef:
         """Make an object; this process holds it."""
         payload = self._serializer.dumps((args, kwds))
-        ident, exposed = self.ask(verbs.CREATE, typeid, payload, threading.get_ident())
+        ident, exposed = self.ask(Verb.CREATE, typeid, payload, threading.get_ident())
         return ObjectRef(typeid, ident, tuple(exposed))
 
     def call(
@@ -178,7 +177,7 @@ class Client:
         payload = self._serializer.dumps((args, kwds)) if args or kwds else b""
         ring = self._ring()
         if ring is None:
-            answer: Any = self.ask(verbs.CALL, ident, method, payload, threading.get_ident())
+            answer: Any = self.ask(Verb.CALL, ident, method, payload, threading.get_ident())
         else:
             answer = ring.call(ident, method, payload)
             if is_failure(answer):
@@ -211,25 +210,25 @@ class Client:
 
     def hold(self, ident: str) -> None:
         """Keep an object for one more proxy."""
-        self.ask(verbs.HOLD, ident)
+        self.ask(Verb.ACQUIRE_REF, ident)
 
     def drop(self, ident: str) -> None:
         """A proxy is gone. A forked child that has asked nothing yet holds nothing."""
         if self._name[0] == os.getpid() and self._connection is not None:
-            self._connection.tell(verbs.DROP, [ident])
+            self._connection.send_oneway(Verb.RELEASE_REFS, [ident])
 
     def send(self, ident: str) -> bytes:
         """Keep an object until somebody has received what is being written about it."""
-        self.ask(verbs.SEND, ident)
+        self.ask(Verb.BEGIN_TRANSFER, ident)
         return self.name
 
     def received(self, ident: str, sender: bytes) -> None:
         """Keep an object that another process has sent."""
-        self.ask(verbs.RECEIVED, ident, sender)
+        self.ask(Verb.CONFIRM_TRANSFER, ident, sender)
 
     def methods(self, ident: str) -> tuple[str, ...]:
         """Return the names of what can be called."""
-        (exposed,) = self.ask(verbs.METHODS, ident, idempotent=True)
+        (exposed,) = self.ask(Verb.METHODS, ident, idempotent=True)
         return tuple(exposed)
 
 

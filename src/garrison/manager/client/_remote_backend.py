@@ -22,19 +22,17 @@ from garrison.manager._store_operations import OPERATIONS
 from garrison.manager.client._operation_codec import MISSING, Coding, Plan, nothing
 from garrison.manager.client._pipeline import Promise
 from garrison.manager.client._remote_scan import FarScan
-from garrison.net import _protocol as verbs
-from garrison.net._address import shown
-from garrison.net._request_batch import Refused
+from garrison.net import RemoteFailure, Verb, format_address
 from garrison.store._transaction import PythonBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from garrison.net._connection import Connection
+    from garrison.net import Connection
 
 __all__ = ["FarEngine"]
 
-STORE = verbs.STORE
+STORE = Verb.STORE
 TOGETHER = 64
 """Operations of a pipeline that are sent at once, while more are collected."""
 
@@ -76,7 +74,7 @@ class FarEngine:
         connection, again, check = self.way()
         try:
             return connection.ask(STORE, name, *fields, idempotent=again or idempotent, check=check)
-        except Refused as refusal:
+        except RemoteFailure as refusal:
             raise self.error(refusal) from None
 
     def way(self) -> tuple[Any, bool, Callable[[], object]]:
@@ -93,7 +91,7 @@ class FarEngine:
         return client.connection, False, self._check
 
     @staticmethod
-    def error(refusal: Refused, key: Any = MISSING) -> Exception:
+    def error(refusal: RemoteFailure, key: Any = MISSING) -> Exception:
         """Return the exception that a refusal tells of."""
         kind = _ERRORS.get(refusal.kind)
         if kind is KeyError and key is not MISSING:
@@ -124,7 +122,7 @@ class FarEngine:
         try:
             # On a new connection it is another transaction: an old one is undone with its own.
             connection.ask(STORE, "begin", name, timeout, idempotent=True)
-        except Refused as refusal:
+        except RemoteFailure as refusal:
             self._spare.append(connection)
             raise self.error(refusal) from None
         except BaseException:
@@ -138,7 +136,7 @@ class FarEngine:
         try:
             # Here alone nobody knows what has come of it if the connection is lost.
             mine.connection.ask(STORE, "commit", check=mine.check)
-        except Refused as refusal:
+        except RemoteFailure as refusal:
             raise self.error(refusal) from None
         finally:
             self._leave()
@@ -153,7 +151,7 @@ class FarEngine:
 
     def _leave(self) -> None:
         connection, self._local.own = self._local.own.connection, None
-        if connection.stands:
+        if connection.is_open:
             self._spare.append(connection)
         else:
             connection.close()
@@ -169,7 +167,7 @@ class FarEngine:
         connection, _, check = self.way()
         try:
             (changed,) = connection.ask(STORE, "wait_bell", c, seen, timeout, check=check)
-        except Refused as refusal:
+        except RemoteFailure as refusal:
             raise self.error(refusal) from None
         except ManagerLost:
             return True
@@ -202,12 +200,12 @@ class _Own:
     __slots__ = ("connection", "links", "pid")
 
     def __init__(self, connection: Connection) -> None:
-        self.connection, self.links, self.pid = connection, connection.links, os.getpid()
+        self.connection, self.links, self.pid = connection, connection.generation, os.getpid()
 
     def check(self) -> None:
         """Raise if the connection is another one by now."""
-        if self.connection.links != self.links or not self.connection.stands:
-            where = shown(self.connection.address)
+        if self.connection.generation != self.links or not self.connection.is_open:
+            where = format_address(self.connection.address)
             raise ManagerLost(
                 f"the connection to {where} was lost, and with it the transaction: "
                 "nothing of it was done"
@@ -248,7 +246,7 @@ class Batch:
             self._requests.flush()
         connection, self._again, check = self._engine.way()
         self._own = self._engine.own
-        self._requests = connection.pipeline(check)
+        self._requests = connection.batch(check)
 
     def finish(self) -> None:
         """Wait for all answers and keep the promises."""
@@ -271,7 +269,7 @@ class Batch:
             raise failed
 
     def _fail(self, promise: Promise[Any], error: Exception, key: Any, default: Any) -> None:
-        if isinstance(error, Refused):
+        if isinstance(error, RemoteFailure):
             error = self._engine.error(error, key)
         if isinstance(error, KeyError) and default is not MISSING:
             promise._value = default
@@ -291,7 +289,7 @@ def _method(name: str) -> Callable[..., Any]:
             (answer,) = connection.ask(
                 STORE, name, *written, idempotent=again or plan.idempotent, check=check
             )
-        except Refused as refusal:
+        except RemoteFailure as refusal:
             raise self.error(refusal, args[1] if plan.has_key else MISSING) from None
         return plan.read(answer)
 

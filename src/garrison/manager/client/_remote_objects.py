@@ -14,9 +14,7 @@ from garrison.manager._auth_keys import KNOWN_KEYS
 from garrison.manager._remote_errors import RemoteError
 from garrison.manager.client._as_proxy import AsProxy
 from garrison.manager.client._client import get_client
-from garrison.net import _protocol as verbs
-from garrison.net._protocol import LOAN_OVER, NOT_YOURS, UNKNOWN, WRONG_KIND
-from garrison.net._request_batch import Refused
+from garrison.net import LOAN_OVER, NOT_YOURS, UNKNOWN, WRONG_KIND, RemoteFailure, Verb
 from garrison.store._held import Held
 
 __all__ = ["ANSWERS", "Far", "Wait"]
@@ -34,7 +32,7 @@ def _users_of(client: Any) -> Held[str]:
         def close(name: str) -> bool:
             there = server()
             if there is not None and there.is_connected:
-                there.connection.tell(verbs.LEASE, "close", name)
+                there.connection.send_oneway(Verb.LEASE, "close", name)
             return True
 
         found = _used[client] = Held(lambda _: None, close)
@@ -93,9 +91,9 @@ class Far(AsProxy):
             fields = (self._name, self._typeid, self._size, self._lock_name(), self._is_anonymous)
             try:
                 opened = client.connection.ask(
-                    verbs.LEASE, "open", *fields, idempotent=bool(self._name)
+                    Verb.LEASE, "open", *fields, idempotent=bool(self._name)
                 )
-            except Refused as refusal:
+            except RemoteFailure as refusal:
                 raise self._error(refusal) from None
             self._name, self._size = opened
             self._opened_by = name
@@ -105,13 +103,13 @@ class Far(AsProxy):
         while True:
             connection = self._here()
             try:
-                return connection.ask(verbs.LEASE, operation, self._name, *fields, idempotent=again)
-            except Refused as refusal:
+                return connection.ask(Verb.LEASE, operation, self._name, *fields, idempotent=again)
+            except RemoteFailure as refusal:
                 if refusal.kind != UNKNOWN:
                     raise self._error(refusal) from None
                 self._opened_by = b""  # the server was started anew
 
-    def _error(self, refusal: Refused) -> Exception:
+    def _error(self, refusal: RemoteFailure) -> Exception:
         text = f"{refusal.text} ({self!r})"
         kinds: dict[str, type[Exception]] = {
             LOAN_OVER: LeaseLost,

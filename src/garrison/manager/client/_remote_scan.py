@@ -6,9 +6,7 @@ from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost
-from garrison.net import _protocol as verbs
-from garrison.net._address import shown
-from garrison.net._request_batch import Refused
+from garrison.net import RemoteFailure, Verb, format_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FarScan"]
 
-STORE = verbs.STORE
+STORE = Verb.STORE
 BATCH = 512
 """Entries of an iteration that come in one answer."""
 
@@ -33,7 +31,7 @@ class FarScan:
         self._error = engine.error
         self._links = 0
         self._number, first = self._ask("scan", c, what, reverse, BATCH, idempotent=True)
-        self._links = self._connection.links
+        self._links = self._connection.generation
         self._ahead = deque(first)
         self._over = len(first) < BATCH
 
@@ -42,13 +40,13 @@ class FarScan:
             return self._connection.ask(
                 STORE, name, *fields, idempotent=idempotent, check=self._check_way
             )
-        except Refused as refusal:
+        except RemoteFailure as refusal:
             raise self._error(refusal) from None
 
     def _check_way(self) -> None:
         self._check()
-        if self._links and self._connection.links != self._links:
-            where = shown(self._connection.address)
+        if self._links and self._connection.generation != self._links:
+            where = format_address(self._connection.address)
             raise ManagerLost(
                 f"the connection to {where} was lost in the middle of an iteration: begin it again"
             )
@@ -67,8 +65,8 @@ class FarScan:
         if not self._over:
             self._over = True
             self._ahead.clear()
-            if self._connection.links == self._links:
-                self._connection.tell(STORE, "scan_close", self._number)
+            if self._connection.generation == self._links:
+                self._connection.send_oneway(STORE, "scan_close", self._number)
 
     def __iter__(self) -> FarScan:
         return self

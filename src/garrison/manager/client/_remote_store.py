@@ -19,8 +19,7 @@ from garrison.manager._auth_keys import KNOWN_KEYS
 from garrison.manager.client._client import get_client
 from garrison.manager.client._remote_backend import FarEngine
 from garrison.manager.client._restricted_unpickler import loads_plain
-from garrison.net import _protocol as verbs
-from garrison.net._address import shown
+from garrison.net import Verb, format_address
 from garrison.store import Codec
 from garrison.store._create import FACES, make
 from garrison.store._held import Held
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FarStore", "far_or_home", "store_of"]
 
-STORE = verbs.STORE
+STORE = Verb.STORE
 
 
 def far_or_home(client: Any, *, direct: bool) -> Any:
@@ -96,8 +95,8 @@ class Life:
         """Raise if what faces stand for is not there any more."""
         if self.over:
             raise ContainerGone(
-                f"the manager at {shown(self._address)} was started anew and has nothing of what "
-                "it had: ask it for a container of that name again"
+                f"the manager at {format_address(self._address)} was started anew and has lost this "
+                "container: ask it for a container of that name again"
             )
 
 
@@ -154,7 +153,11 @@ class FarStore:
 
     def _let_go(self, c: int) -> bool:
         connection = self.client.connection
-        return self._pid != os.getpid() or self.life.over or bool(connection.tell(STORE, "drop", c))
+        return (
+            self._pid != os.getpid()
+            or self.life.over
+            or bool(connection.send_oneway(STORE, "drop", c))
+        )
 
     def track(self, face: Any) -> Any:
         """Let go of a container, which the server keeps for this process, when its face is gone."""

@@ -16,7 +16,7 @@ from queue import Empty
 from garrison._processes import Watch
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost
-from garrison.net import _protocol as verbs
+from garrison.net import Verb
 from garrison.sync import Queue
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ class SharedMemoryCaller:
         self._awaited: set[int] = set()
         self._server = _process(server)
         self.closed = False
-        client.ask(verbs.RING, client.write((self._calls, self._answers)), threading.get_ident())
+        client.ask(
+            Verb.OPEN_SHM_CALLS, client.write((self._calls, self._answers)), threading.get_ident()
+        )
 
     def call(self, ident: str, method: str, payload: bytes) -> tuple[Any, ...]:
         """Have a method called; return the fields of the answer.

@@ -14,7 +14,7 @@ from garrison.errors import StoreCorrupt
 
 if TYPE_CHECKING:
     from garrison.manager.server._dispatch import Peer
-    from garrison.net._event_loop import EventLoop, Timer
+    from garrison.net import EventLoop, Timer
 
 __all__ = ["Bells"]
 

@@ -19,14 +19,13 @@ from garrison.manager._types import ObjectRef
 from garrison.manager.server._call_threads import Callers
 from garrison.manager.server._object_table import NotExposed, ObjectGone, Objects
 from garrison.manager.server._shm_calls import start_call_thread, stop_call_threads
-from garrison.net import _protocol as verbs
+from garrison.net import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from garrison.manager._serializers import Serializer
-    from garrison.net._event_loop import EventLoop
-    from garrison.net._session import Session
+    from garrison.net import EventLoop, Session
 
 __all__ = ["Part", "Peer", "Service"]
 
@@ -82,7 +81,7 @@ class Service:
 
     def __init__(self) -> None:
         self._parts: list[Part] = []
-        self._verbs: dict[int, Any] = {verbs.HELLO: self._hello}
+        self._verbs: dict[int, Any] = {Verb.HELLO: self._hello}
         self._collecting: Part = Part()
         self.peers: dict[bytes, Peer] = {}
 
@@ -101,7 +100,7 @@ class Service:
         """Do what a client asks for, or begin to."""
         peer = session.data
         do = self._verbs.get(verb)
-        if verb != verbs.STORE:
+        if verb != Verb.STORE:
             self._collecting.flush(peer)
         if do is None:
             session.fail(rid, REMOTE, f"this server does not know the request {verb}")
@@ -173,17 +172,17 @@ class ObjectPart(Part):
         self._condemned: set[str] = set()
         self._sweeping = False
         self.verbs = {
-            verbs.CREATE: self._create,
-            verbs.CALL: self._call,
-            verbs.HOLD: self._hold,
-            verbs.DROP: self._drop,
-            verbs.SEND: self._send,
-            verbs.RECEIVED: self._received,
-            verbs.METHODS: self._methods,
-            verbs.COUNT: self._count,
-            verbs.DEBUG: self._debug,
-            verbs.RING: self._ring,
-            verbs.SHUTDOWN: self._shutdown,
+            Verb.CREATE: self._create,
+            Verb.CALL: self._call,
+            Verb.ACQUIRE_REF: self._hold,
+            Verb.RELEASE_REFS: self._drop,
+            Verb.BEGIN_TRANSFER: self._send,
+            Verb.CONFIRM_TRANSFER: self._received,
+            Verb.METHODS: self._methods,
+            Verb.COUNT: self._count,
+            Verb.DEBUG: self._debug,
+            Verb.OPEN_SHM_CALLS: self._ring,
+            Verb.SHUTDOWN: self._shutdown,
         }
 
     # -- making and calling -----------------------------------------------------------------------
@@ -273,7 +272,7 @@ class ObjectPart(Part):
         """Take back what a client held, unless it comes back."""
         stop_call_threads(peer)
         self.callers.end(lambda caller: caller[0] is peer.session)  # type: ignore[index]
-        away = self._loop.limits.away
+        away = self._loop.limits.reconnect_grace_s
         self._loop.call_later(
             GRACE if peer.session.local else away, self._release, peer.name, peer.name
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._types import ObjectRef
-from garrison.net import _protocol as verbs
+from garrison.net import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ class InProcessClient:
 
     def ask(self, verb: int, *_: Any, **__: Any) -> list[Any]:
         """Answer what a manager asks of its own server."""
-        return [len(self._objects) if verb == verbs.COUNT else self._objects.debug_info()]
+        return [len(self._objects) if verb == Verb.COUNT else self._objects.debug_info()]
 
     def create(self, typeid: str, args: Any, kwds: Any) -> ObjectRef:
         """Make an object."""

@@ -16,14 +16,13 @@ from garrison.manager.server._lock_state import (
     NotYours,
     Waiter,
 )
-from garrison.net import _protocol as verbs
-from garrison.net._protocol import LOAN_OVER, NOT_YOURS, UNKNOWN, WRONG_KIND
+from garrison.net import LOAN_OVER, NOT_YOURS, UNKNOWN, WRONG_KIND, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from garrison.manager.server._dispatch import Peer
-    from garrison.net._event_loop import EventLoop, Timer
+    from garrison.net import EventLoop, Timer
 
 __all__ = ["LeasePart"]
 
@@ -76,7 +75,7 @@ class LeasePart(Part):
         self._lent: dict[str, Lent] = {}
         self._since: dict[Any, int] = {}
         """Of each session, the first number that it may have been lent."""
-        self.verbs = {verbs.LEASE: self._lease}
+        self.verbs = {Verb.LEASE: self._lease}
         self._operations: dict[str, Callable[..., None]] = {
             "close": self._close,
             "send": self._send,
@@ -173,7 +172,7 @@ class LeasePart(Part):
     def _tidy_soon(self, lent: Lent) -> None:
         if not lent.users:
             # A forked child needs a moment to say that it has it, what is on its way takes longer.
-            patience = self._loop.limits.away if lent.was_sent else GRACE
+            patience = self._loop.limits.reconnect_grace_s if lent.was_sent else GRACE
             self._loop.call_later(patience, self._tidy, lent)
 
     def _tidy(self, lent: Lent) -> None:
@@ -192,14 +191,14 @@ class LeasePart(Part):
                     self._end(lent.waits.pop(key))
                 lent.loan.forget(peer.session)
                 # It may come back on another connection.
-                self._loop.call_later(self._loop.limits.away, self._tidy, lent)
+                self._loop.call_later(self._loop.limits.reconnect_grace_s, self._tidy, lent)
 
     def stopping(self) -> None:
         """Say of those who wait that nothing was done for them: they may ask the next server."""
         for lent in self._lent.values():
             for (session, _), wait in lent.waits.items():
                 if not wait.waiter.over:
-                    session.begun.discard(wait.rid)
+                    session.in_progress.discard(wait.rid)
 
     # -- waiting ----------------------------------------------------------------------------------
 

@@ -19,9 +19,7 @@ from garrison.manager._types import IN_PROCESS_CLIENTS
 from garrison.manager.server._dispatch import ObjectPart, Service
 from garrison.manager.server._in_process_client import InProcessClient
 from garrison.manager.server._object_table import Objects
-from garrison.net._event_loop import EventLoop
-from garrison.net._limits import Limits
-from garrison.net._listener import Listener
+from garrison.net import EventLoop, Limits, Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

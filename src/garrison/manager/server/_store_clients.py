@@ -11,7 +11,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ContainerGone, StoreBusy
 
 if TYPE_CHECKING:
-    from garrison.net._event_loop import EventLoop
+    from garrison.net import EventLoop
     from garrison.store._home import Home
 
 __all__ = ["RETRY", "Guest", "Guests"]
@@ -67,7 +67,7 @@ class Guests:
         """A connection is gone; what its client holds is kept for a while after the last one."""
         guest.visits.discard(visit)
         if not guest.visits:
-            self._loop.call_later(self._loop.limits.away, self._forget, name, guest)
+            self._loop.call_later(self._loop.limits.reconnect_grace_s, self._forget, name, guest)
 
     def _forget(self, name: bytes, guest: Guest) -> None:
         if guest.visits or self._by_name.get(name) is not guest:
@@ -113,6 +113,6 @@ class Guests:
         elif owner not in self._dead:
             view.release_claims(owner)
             self._dead[owner] = now
-        elif now - self._dead[owner] > self._loop.limits.away:
+        elif now - self._dead[owner] > self._loop.limits.reconnect_grace_s:
             view.release_owner(owner)
             del self._dead[owner]

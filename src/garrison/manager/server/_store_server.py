@@ -8,12 +8,12 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager.server._lock_service import LeasePart
 from garrison.manager.server._server import Server
 from garrison.manager.server._store_service import StorePart
-from garrison.net._address import shown
+from garrison.net import format_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from garrison.net._event_loop import EventLoop
+    from garrison.net import EventLoop
     from garrison.store._home import Home, Tenancy
 
 __all__ = ["StoreServer"]
@@ -40,7 +40,7 @@ class StoreServer(Server):
     def _more(self, loop: EventLoop) -> tuple[Any, ...]:
         self.home.here()
         if self._tenancy is not None:
-            self._tenancy.say(f"process {os.getpid()} at {shown(self.address)}")
+            self._tenancy.say(f"process {os.getpid()} at {format_address(self.address)}")
         return StorePart(loop, self.home), LeasePart(loop, self._first_number())
 
     def _first_number(self) -> int:

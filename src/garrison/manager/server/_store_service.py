@@ -20,13 +20,13 @@ from garrison.manager.server._change_waiters import Bells
 from garrison.manager.server._dispatch import Part
 from garrison.manager.server._store_clients import RETRY, Guests
 from garrison.manager.server._store_session import ENDED, NONE, OPEN, READ, Visit, listed, told
-from garrison.net import _protocol as verbs
+from garrison.net import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from garrison.manager.server._dispatch import Peer
-    from garrison.net._event_loop import EventLoop
+    from garrison.net import EventLoop
     from garrison.store._home import Home
 
 __all__ = ["StorePart"]
@@ -55,7 +55,7 @@ class StorePart(Part):
         self._retrying = False
         self._bells = Bells(loop, home.engine)
         self._guests = Guests(loop, home)
-        self.verbs = {verbs.STORE: self._request}
+        self.verbs = {Verb.STORE: self._request}
         self._special = {
             "uuid": self._uuid,
             "home": self._give_home,
@@ -143,7 +143,7 @@ class StorePart(Part):
 
     def _work(self, visit: Visit) -> None:
         """Do what a session waits for, as far as that goes now."""
-        while visit.waiting and visit.peer.alive and not visit.peer.session.leaving:
+        while visit.waiting and visit.peer.alive and not visit.peer.session.closing:
             rid, args = visit.waiting[0]
             try:
                 special: Any = self._special.get(args[0])
@@ -269,7 +269,7 @@ class StorePart(Part):
         self._touch(visit)
         if not visit.is_watched:
             visit.is_watched = True
-            self._loop.call_later(self._loop.limits.idle_transaction, self._check_idle, visit)
+            self._loop.call_later(self._loop.limits.idle_transaction_s, self._check_idle, visit)
         visit.peer.session.reply(rid)
 
     def _too_late(self, visit: Visit, rid: int, timeout: float) -> None:
@@ -303,7 +303,7 @@ class StorePart(Part):
         if visit.transaction == ENDED:
             raise TransactionFailed(
                 "this transaction was undone: nothing was done in it for "
-                f"{self._loop.limits.idle_transaction:g} s, and others wait for its end"
+                f"{self._loop.limits.idle_transaction_s:g} s, and others wait for its end"
             )
         visit.touched = time.monotonic()
 
@@ -311,7 +311,7 @@ class StorePart(Part):
         if visit.transaction != OPEN or not visit.peer.alive:
             visit.is_watched = False
             return
-        left = visit.touched + self._loop.limits.idle_transaction - time.monotonic()
+        left = visit.touched + self._loop.limits.idle_transaction_s - time.monotonic()
         if left > 0:
             self._loop.call_later(left, self._check_idle, visit)
         else:

@@ -266,7 +266,7 @@ def test_a_loop_says_what_it_is() -> None:
     with serving() as server, server.connect() as connection:
         connection.ask(ECHO)
         port = server.address[1]
-        assert repr(server.loop) == f"<Loop at 127.0.0.1:{port}, 1 sessions>"
+        assert repr(server.loop) == f"<EventLoop at 127.0.0.1:{port}, 1 sessions>"
         assert "0 requests, 0 bytes to send" in repr(server.service.sessions[0])
 
 

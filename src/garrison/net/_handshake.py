@@ -149,7 +149,7 @@ class ClientHandshake(Handshake):
         self.noise = self._fresh_noise(initiator=True)
         self.outgoing = _hello_bytes(WELCOME, self.noise.write_handshake())
 
-    def _advance(self) -> list[Message]:
+    def _step(self) -> list[Message]:
         greeting = self._parse_hello()
         if greeting is None:
             return []
@@ -188,7 +188,7 @@ class ServerHandshake(Handshake):
         self.hello: list[Any] = []
         """The fields of the client's HELLO."""
 
-    def _advance(self) -> list[Message]:
+    def _step(self) -> list[Message]:
         if self.noise is None and not self._answer():
             return []
         return self._first_record()

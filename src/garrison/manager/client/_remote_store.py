@@ -95,7 +95,7 @@ class Life:
         """Raise if what faces stand for is not there any more."""
         if self.over:
             raise ContainerGone(
-                f"the manager at {format_address(self._address)} was started anew and has lost this "
+                f"the manager at {format_address(self._address)} was started anew and lost this "
                 "container: ask it for a container of that name again"
             )
 

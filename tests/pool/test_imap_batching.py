@@ -299,13 +299,13 @@ def test_a_forgotten_pool_takes_its_reader_along() -> None:
 
 def test_a_supervisor_that_reads_nothing_blocks_nobody() -> None:
     with Pool(1, timeout=3600) as pool:
-        supervision, pid = pool._engine.supervision, pool.statistics().supervisor_pid
+        supervisor, pid = pool._engine.supervisor, pool.statistics().supervisor_pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         try:
             # More than any socket takes.
             for _ in range(100_000):
-                supervision.kick()
+                supervisor.wake()
         finally:
             os.kill(pid, signal.SIGCONT)
         assert pool.apply(tasks.square, (3,)) == 9

@@ -15,7 +15,7 @@ import pytest
 import garrison
 from garrison._os import Seen
 from garrison._processes import Watch
-from garrison.supervisor._orphans import doomed
+from garrison.supervisor._orphans import find_descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,7 +177,7 @@ def test_a_detached_process_outlives_the_program(tmp_path: Path, how: str) -> No
     sleeper.close()
 
 
-# --- Who is doomed, without a process ----------------------------------------------------------
+# --- Descendants of a supervisor, without a process ---------------------------------------------
 
 
 def seen(parent: int, session: int = 1, started: int = 5, state: str = "S") -> Seen:
@@ -199,5 +199,5 @@ def test_who_ends_with_a_task() -> None:
         50: seen(2, state="Z"),
         60: seen(1),
     }
-    found = doomed(table, 2, {20}, {30: 7, 40: 8}, {1, 99})
+    found = find_descendants(table, 2, {20}, {30: 7, 40: 8}, {1, 99})
     assert sorted(found) == [10, 11, 14, 40]

@@ -108,7 +108,7 @@ def test_a_program_may_have_closed_its_standard_descriptors(
 
 def handle_term(path: str) -> None:
     def leave(*_: object) -> None:
-        time.sleep(2 * _shutdown.GRACE)
+        time.sleep(2 * _shutdown.SIGTERM_GRACE_S)
         Path(path).write_text("left in order")
         sys.exit(0)
 
@@ -161,7 +161,7 @@ def test_a_worker_without_a_handler_ends_of_sigterm(context: Any, tmp_path: Path
 
 
 def test_the_parent_waits_as_long_as_the_supervisor() -> None:
-    assert _handle.LIMIT > _shutdown.LONG_GRACE > _shutdown.GRACE
+    assert _handle.HANDLER_LIMIT_S > _shutdown.HANDLER_GRACE_S > _shutdown.SIGTERM_GRACE_S
 
 
 def interrupt_myself() -> None:

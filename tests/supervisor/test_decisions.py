@@ -6,7 +6,13 @@ import signal
 
 import pytest
 
-from garrison.supervisor._decisions import MOST_REFUSALS, Exit, Starts, fate, own_frames
+from garrison.supervisor._decisions import (
+    MAX_REFUSALS,
+    Exit,
+    StartFailures,
+    decide_retry,
+    strip_worker_frames,
+)
 
 KILLED = Exit(pid=7, exitcode=-signal.SIGKILL)
 LATE = Exit(pid=7, exitcode=-signal.SIGKILL, late=True)
@@ -26,7 +32,7 @@ def new_task(retries: int, items: int = 1) -> dict[str, int]:
 def deaths_survived(task: dict[str, int], indices: list[int]) -> int:
     """Let workers die at these items, one after the other, until the task is lost."""
     for survived, index in enumerate(indices):
-        again, attempts = fate({**task, "index": index}, KILLED)
+        again, attempts = decide_retry({**task, "index": index}, KILLED)
         if not again:
             return survived
         # What the table notes of a task that is entered again.
@@ -55,7 +61,7 @@ def test_the_next_item_has_its_own_retries() -> None:
 
 def test_the_first_item_is_not_charged_twice_by_default() -> None:
     # A new task's record says "item 0 is charged" before anything has happened.
-    assert fate({**new_task(1), "attempts": 1}, KILLED) == (True, 1)
+    assert decide_retry({**new_task(1), "attempts": 1}, KILLED) == (True, 1)
 
 
 def test_items_that_kill_in_turn_come_to_an_end() -> None:
@@ -67,8 +73,8 @@ def test_without_retries_no_item_is_tried_again() -> None:
 
 
 def test_what_was_late_is_never_tried_again() -> None:
-    assert not fate(new_task(retries=5), LATE)[0]
-    assert not fate(new_task(retries=5, items=10), LATE)[0]
+    assert not decide_retry(new_task(retries=5), LATE)[0]
+    assert not decide_retry(new_task(retries=5, items=10), LATE)[0]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +94,7 @@ def test_an_end_in_words(end: Exit, number: int | None, text: str) -> None:
 
 
 def test_an_end_as_facts() -> None:
-    facts = Exit(7, -9, stack="here", note="as well").facts
+    facts = Exit(7, -9, stack="here", note="as well").exit_info
     assert facts == {
         "pid": 7,
         "exitcode": -9,
@@ -102,12 +108,12 @@ def test_an_end_as_facts() -> None:
 
 @pytest.mark.parametrize(("workers", "limit"), [(1, 3), (2, 3), (3, 3), (8, 8)])
 def test_so_many_failed_starts_in_a_row_are_hopeless(workers: int, limit: int) -> None:
-    starts = Starts(workers)
+    starts = StartFailures(workers)
     assert [starts.failed() for _ in range(limit)] == [False] * (limit - 1) + [True]
 
 
 def test_one_success_is_hope() -> None:
-    starts = Starts(2)
+    starts = StartFailures(2)
     for _ in range(10):
         assert not starts.failed()
         assert not starts.failed()
@@ -115,16 +121,16 @@ def test_one_success_is_hope() -> None:
 
 
 def test_a_pool_that_still_has_workers_waits_for_a_process() -> None:
-    starts = Starts(2)
-    assert not any(starts.refused(others=True) for _ in range(10 * MOST_REFUSALS))
-    alone = [starts.refused(others=False) for _ in range(MOST_REFUSALS)]
-    assert alone == [False] * (MOST_REFUSALS - 1) + [True]
+    starts = StartFailures(2)
+    assert not any(starts.refused(others=True) for _ in range(10 * MAX_REFUSALS))
+    alone = [starts.refused(others=False) for _ in range(MAX_REFUSALS)]
+    assert alone == [False] * (MAX_REFUSALS - 1) + [True]
 
 
 def test_workers_that_came_in_between_are_hope() -> None:
-    starts = Starts(2)
+    starts = StartFailures(2)
     for change in (starts.succeeded, lambda: starts.refused(others=True)):
-        assert not any(starts.refused(others=False) for _ in range(MOST_REFUSALS - 1))
+        assert not any(starts.refused(others=False) for _ in range(MAX_REFUSALS - 1))
         change()
     assert not starts.refused(others=False)
 
@@ -166,4 +172,4 @@ Current thread 0x00007f0000000000 (most recent call first):
 @pytest.mark.parametrize("case", STACKS)
 def test_a_stack_tells_of_the_task_only(case: str) -> None:
     stack, expected = STACKS[case]
-    assert own_frames(stack, "/lib/worker.py") == expected
+    assert strip_worker_frames(stack, "/lib/worker.py") == expected

@@ -14,7 +14,7 @@ import threading
 from garrison._typing import TYPE_CHECKING
 from garrison.errors import GarrisonError
 from garrison.pool._results import Announced, MapResult
-from garrison.supervisor._handle import SLICE
+from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
     from garrison import _core
@@ -69,7 +69,7 @@ class Herald:
             tickets = [ticket for ticket in map(_ticket, watched) if ticket is not None]
             try:
                 if len(tickets) == len(watched):
-                    self._engine.wait_some(tickets, SLICE)
+                    self._engine.wait_some(tickets, LIVENESS_CHECK_INTERVAL_S)
             except GarrisonError as error:
                 self._fail_all(error)
                 continue

@@ -19,7 +19,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool._definitions import Definitions
 from garrison.pool._function_globals import Shipped, Spaces
 from garrison.pool._worker_namespaces import NONE
-from garrison.supervisor._main_module import imported_main, is_importable
+from garrison.supervisor import imported_main, is_importable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

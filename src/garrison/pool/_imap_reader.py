@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _encoding
 from garrison.pool._imap_batch import Batch
-from garrison.supervisor._handle import SLICE
+from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
     from garrison.options import Options
@@ -300,7 +300,8 @@ class Feeder:
         with self._changed:
             while self._reading and not self._is_under_way() and not enough():
                 self.engine.check()
-                left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
+                interval = LIVENESS_CHECK_INTERVAL_S
+                left = interval if deadline is None else min(interval, deadline - time.monotonic())
                 if left <= 0:
                     return False
                 self._changed.wait(left)

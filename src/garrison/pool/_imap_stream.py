@@ -26,7 +26,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _imap_batch
 from garrison.pool._imap_batch import Batch, Whole
 from garrison.pool._imap_reader import Feeder
-from garrison.supervisor._handle import SLICE
+from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,7 +38,7 @@ __all__ = ["NOTHING", "Stream", "UnorderedStream"]
 BATCH_TIME = 150_000
 """Nanoseconds of work that may share a cell: long against a cell's cost, short against a person's
 or a core's patience at the end of the input."""
-PATIENCE = 0.002
+BATCH_WAIT_S = 0.002
 """Seconds that items wait for company: for their neighbours in a cell, or for a full batch."""
 LARGEST_BATCH = 256
 AT_ONCE = 64
@@ -223,7 +223,7 @@ class Stream:
             return
         soon = deadline
         if (feeder.background and feeder.size > 1) or self._shared():
-            soon = time.monotonic() + PATIENCE
+            soon = time.monotonic() + BATCH_WAIT_S
             soon = soon if deadline is None else min(soon, deadline)
         if not self._wait(soon, enough):
             self.separate()
@@ -334,7 +334,7 @@ class Stream:
             if not self.feeder.reading and self._first_untaken() is None:
                 return
             # Results that are there are the consumer's: they are not enough here.
-            self._wait_or_separate(time.monotonic() + SLICE, lambda: False)
+            self._wait_or_separate(time.monotonic() + LIVENESS_CHECK_INTERVAL_S, lambda: False)
 
     def drop(self) -> None:
         """Nobody will read any more. What has an end, or was never looked at, is worked on."""

@@ -31,7 +31,7 @@ from garrison.pool._progress import Bar
 from garrison.pool._results import Announced, AnnouncedMap, AsyncResult, Chunk, MapResult
 from garrison.pool._seeds import Seeds
 from garrison.pool._stdlib_names import CLOSE, RUN, TERMINATE, Insides, StandardPool, hide
-from garrison.supervisor._handle import SLICE
+from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -508,7 +508,7 @@ class BasePool(TaskMethods, Insides):
                 with contextlib.suppress(PoolTerminated):
                     feeder.pump()
         self._close_if_fed()
-        while not self._engine.join(SLICE):
+        while not self._engine.join(LIVENESS_CHECK_INTERVAL_S):
             pass
         self._herald.join()
         self._advancer.stop()
@@ -636,7 +636,7 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
 
     @property
     def _pool(self) -> list[BaseProcess]:
-        return self._engine.roster.all()
+        return self._engine.workers.all()
 
     def _repopulate_pool(self) -> None:
         """Do nothing: the supervisor replaces workers by itself."""
@@ -645,7 +645,7 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
         """What the pool does at the moment, as one frozen record."""
         engine = self._engine
         slots = [engine.table.slot(slot) for slot in range(self._processes)]
-        there = engine.supervision.pid is not None
+        there = engine.supervisor.pid is not None
         alive = [slot for slot in slots if there and slot["pid"] and not slot["over"]]
         return Statistics(
             workers=len(alive),
@@ -655,8 +655,8 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
             completed=engine.parent.completed,
             deaths=engine.table.losses,
             retried=engine.table.retried,
-            supervisor_pid=engine.supervision.pid,
-            supervisors_lost=engine.supervision.replaced,
+            supervisor_pid=engine.supervisor.pid,
+            supervisors_lost=engine.supervisor.replaced,
             worker_pids=tuple(slot["pid"] for slot in alive),
         )
 

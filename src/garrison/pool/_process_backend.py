@@ -23,13 +23,20 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolTerminated, SharedMemoryFull, TaskTimeout, WorkerDied
 from garrison.memory import _room
 from garrison.pool import _encoding, _function_registry, _preloading, _safe_repr, _worker
-from garrison.supervisor import Crew, Supervision
-from garrison.supervisor._fresh_worker import Recruit
-from garrison.supervisor._handle import SLICE
-from garrison.supervisor._identity import shared_counter, uncounted
-from garrison.supervisor._loop import at_work
-from garrison.supervisor._main_module import main_path, preparation_data
-from garrison.supervisor._worker_processes import Roster, show
+from garrison.supervisor import (
+    LIVENESS_CHECK_INTERVAL_S,
+    PoolPhase,
+    SupervisorHandle,
+    WorkerProcesses,
+    WorkerSpec,
+    WorkerTemplate,
+    list_among_children,
+    main_path,
+    preparation_data,
+    shared_counter,
+    uncounted,
+    work_in_slot,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,11 +44,10 @@ if TYPE_CHECKING:
 
     from garrison.options import Options
     from garrison.pool._seeds import Seeds
-    from garrison.supervisor._fork_server import Preload
+    from garrison.supervisor import Preload
 
 __all__ = ["Engine"]
 
-RUNNING, CLOSING, TERMINATING = range(3)
 FOREVER = 1 << 62
 """Nanoseconds: longer than any machine runs."""
 _LEFT = "the workers have left before this task was begun: the pool was closed"
@@ -89,18 +95,24 @@ class Engine:
         args = (self._start_args(start, fork=fork), seeds, lifetime)
         name = f"{_PREFIX.get(method, 'Fork')}PoolWorker"
         if fork:
-            crew = Crew(processes, make, _worker.work, args, name)
+            spec = WorkerSpec(processes, make, _worker.run_worker, args, name)
         else:
-            process = partial(_daemonic, make, target=at_work, args=(_worker.work, args))
-            recruit = Recruit(method, process, self.registry.dumps_at_start, preparation_data)
-            crew = Crew(processes, recruit, _worker.work, (), name, served=_preload(method))
+            process = partial(_daemonic, make, target=work_in_slot, args=(_worker.run_worker, args))
+            template = WorkerTemplate(
+                method, process, self.registry.dumps_at_start, preparation_data
+            )
+            spec = WorkerSpec(
+                processes, template, _worker.run_worker, (), name, served=_preload(method)
+            )
         if start[0] is not None:
-            crew = crew.but(preload=_preloading.modules())
+            spec = spec.replace(preload=_preloading.modules())
         me: Any = current_process()
-        crew = crew.but(identity=me._identity, counter=shared_counter())
-        self.supervision = Supervision(self.table, crew, fork=fork)
+        spec = spec.replace(identity=me._identity, counter=shared_counter())
+        self.supervisor = SupervisorHandle(self.table, spec, fork=fork)
         kind: Any = context.Process  # type: ignore[attr-defined]
-        self.roster = Roster(self.supervision, kind if isinstance(kind, type) else BaseProcess)
+        self.workers = WorkerProcesses(
+            self.supervisor, kind if isinstance(kind, type) else BaseProcess
+        )
 
     @property
     def waiting(self) -> int:
@@ -114,8 +126,8 @@ class Engine:
 
     def start(self) -> None:
         """Start the supervisor and the workers."""
-        self.supervision.start()
-        show(self.roster)
+        self.supervisor.start()
+        list_among_children(self.workers)
 
     def _start_args(
         self, start: tuple[Callable[..., object] | None, Iterable[Any]], *, fork: bool
@@ -204,7 +216,7 @@ class Engine:
             if limit and (limit < self._shortest or self.table.dozing):
                 # The supervisor sleeps as long as the shortest timeout so far allows.
                 self._shortest = min(limit, self._shortest)
-                self.supervision.kick()
+                self.supervisor.wake()
             return ticket
 
     def _look_for_room(self, buffers: list[Any]) -> None:
@@ -217,7 +229,11 @@ class Engine:
     def await_(self, ticket: _core.Ticket, deadline: float | None) -> bool:
         """Wait for a task's end; False at the deadline. Raises if it can never come."""
         while True:
-            left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
+            left = (
+                LIVENESS_CHECK_INTERVAL_S
+                if deadline is None
+                else min(LIVENESS_CHECK_INTERVAL_S, deadline - time.monotonic())
+            )
             if ticket.wait(left):
                 return True
             self.check()
@@ -229,7 +245,11 @@ class Engine:
     def await_any(self, tickets: list[_core.Ticket], deadline: float | None, nudges: int) -> bool:
         """Wait for the end of one of these tasks, or a nudge since then; False at the deadline."""
         while True:
-            left = SLICE if deadline is None else min(SLICE, deadline - time.monotonic())
+            left = (
+                LIVENESS_CHECK_INTERVAL_S
+                if deadline is None
+                else min(LIVENESS_CHECK_INTERVAL_S, deadline - time.monotonic())
+            )
             ended = self.parent.wait_any(tickets, left, nudges) is not None
             if ended or self.parent.nudges != nudges:
                 return True
@@ -255,10 +275,10 @@ class Engine:
 
     def check(self) -> None:
         """Look after the supervisor, and raise if no task will ever end any more."""
-        if self.table.phase == TERMINATING:
+        if self.table.phase == PoolPhase.TERMINATING:
             msg = "the pool was terminated before this task was over"
             raise PoolTerminated(msg)
-        self.supervision.check()
+        self.supervisor.check()
 
     def outcome(self, ticket: _core.Ticket) -> tuple[bool, Any, int]:
         """Take an ended task's result: (success, value or exception, nanoseconds)."""
@@ -342,21 +362,28 @@ class Engine:
 
     def close(self) -> None:
         """Have the workers leave when there is no more work."""
-        self.table.enter(CLOSING)
-        self.supervision.kick()
+        self.table.enter(PoolPhase.CLOSING)
+        self.supervisor.wake()
 
     def join(self, seconds: float) -> bool:
         """Wait for the workers to leave; True when they have. Looks after the supervisor."""
-        if self.supervision.join(seconds) and self.supervision.finished:
+        if self.supervisor.join(seconds) and self.supervisor.finished:
             return True
         if self.table.broken:
             return True
-        self.supervision.check()
+        self.supervisor.check()
         return False
 
     def stop(self) -> None:
         """End everything now."""
-        self.supervision.stop()
+        self.supervisor.stop()
+
+
+def _until(deadline: float | None) -> float:
+    """Seconds to sleep before the next look at the supervisor and the clock."""
+    if deadline is None:
+        return LIVENESS_CHECK_INTERVAL_S
+    return min(LIVENESS_CHECK_INTERVAL_S, deadline - time.monotonic())
 
 
 def _short(value: object) -> str:
@@ -384,7 +411,7 @@ def _preload(method: str) -> Preload | None:
         return None
     forkserver: Any = importlib.import_module("multiprocessing.forkserver")
     names = tuple(forkserver._forkserver._preload_modules)
-    ours: tuple[str, ...] = (_worker.__name__,)
+    ours: tuple[str, ...] = (_worker.__name__, "garrison.supervisor._handle")
     if "cloudpickle" in sys.modules:
         # Some worker may need as much. Without it, the first pool is there sooner.
         ours += _preloading.modules()

@@ -10,9 +10,13 @@ from multiprocessing import forkserver, popen_forkserver, popen_spawn_posix, uti
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _function_registry
-from garrison.supervisor._import_guard import check_not_importing
-from garrison.supervisor._main_module import imported_main, preparation_data
-from garrison.supervisor._start import FreshPopen, pickle_for
+from garrison.supervisor import (
+    FreshPopen,
+    check_not_importing,
+    imported_main,
+    pickle_for,
+    preparation_data,
+)
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess

@@ -10,9 +10,7 @@ from functools import partial
 from garrison import _core, _os
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _definitions, _encoding, _function_registry, _seeds, _worker_namespaces
-from garrison.supervisor._crash_stack import record_crashes
-from garrison.supervisor._identity import allow_children
-from garrison.supervisor._loop import DUMP_SIGNAL
+from garrison.supervisor import STACK_SIGNAL, allow_children, record_crashes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,34 +26,34 @@ CELL = 140
 """Bytes that fit into a cell for sure."""
 
 
-def work(
+def run_worker(
     table: _core.Table,
     slot: int,
-    who: int,
+    owner_id: int,
     number: int,
-    last_words: int,
+    stack_fd: int,
     start: Start,
     seeds: _seeds.Seeds,
     lifetime: int | None,
 ) -> None:
-    """Be a worker until the pool needs this one no more."""
-    words = _core.Descriptor(_os.moved_up(last_words))
-    record_crashes(words.fileno())
-    faulthandler.register(DUMP_SIGNAL, file=words.fileno(), all_threads=False, chain=False)
-    worker = _core.Worker(table, slot, who)
+    """Be a worker until the pool needs it no more."""
+    stack_file = _core.Descriptor(_os.moved_up(stack_fd))
+    record_crashes(stack_file.fileno())
+    faulthandler.register(STACK_SIGNAL, file=stack_file.fileno(), all_threads=False, chain=False)
+    worker = _core.Worker(table, slot, owner_id)
     worker.set_started(_os.start_ticks(os.getpid()))
     allow_children(worker.set_children)
     _core.crash_point("worker.started")
     _definitions.begin(worker)
     _worker_namespaces.remember_module("__main__")
     _seeds.seed_worker(seeds, number)
-    _initialize(start, words)
+    _initialize(start, stack_file)
     worker.initialized()
     _serve(worker, lifetime)
 
 
-def _initialize(start: Start, last_words: _core.Descriptor) -> None:
-    """Run the user's initializer. Its failure is this worker's end, and is told in full."""
+def _initialize(start: Start, stack_file: _core.Descriptor) -> None:
+    """Run the user's initializer. Its failure ends this worker, and is reported in full."""
     try:
         pickled, initargs, home = start
         if pickled is not None:
@@ -73,8 +71,8 @@ def _initialize(start: Start, last_words: _core.Descriptor) -> None:
         import traceback
 
         text = "the initializer failed\n" + "".join(traceback.format_exception(error))
-        if last_words.is_ours:
-            os.write(last_words.fileno(), text.encode(errors="replace"))
+        if stack_file.is_ours:
+            os.write(stack_file.fileno(), text.encode(errors="replace"))
         traceback.print_exception(error)
         sys.exit(INITIALIZER_FAILED)
 

@@ -1,6 +1,68 @@
-"""Processes: how they are started, and the supervisor that keeps a pool's workers alive."""
+"""The supervisor that keeps a pool's workers alive, and how processes are started.
 
-from garrison.supervisor._handle import Supervision
-from garrison.supervisor._loop import Crew, supervise
+Each name is loaded when it is first used: a worker needs little of this.
+"""
 
-__all__ = ["Crew", "Supervision", "supervise"]
+from __future__ import annotations
+
+from garrison._lazy import lazily
+from garrison._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from garrison.supervisor._crash_stack import STACK_SIGNAL, record_crashes
+    from garrison.supervisor._decisions import PoolPhase
+    from garrison.supervisor._fork_server import Preload
+    from garrison.supervisor._fresh_worker import WorkerTemplate
+    from garrison.supervisor._handle import LIVENESS_CHECK_INTERVAL_S, SupervisorHandle
+    from garrison.supervisor._identity import allow_children, shared_counter, uncounted
+    from garrison.supervisor._import_guard import check_not_importing
+    from garrison.supervisor._main_module import (
+        imported_main,
+        is_importable,
+        main_path,
+        preparation_data,
+    )
+    from garrison.supervisor._start import FreshPopen, pickle_for
+    from garrison.supervisor._worker_entry import work_in_slot
+    from garrison.supervisor._worker_processes import WorkerProcesses, list_among_children
+    from garrison.supervisor._worker_slots import WorkerSpec
+
+__all__ = [
+    "LIVENESS_CHECK_INTERVAL_S",
+    "STACK_SIGNAL",
+    "FreshPopen",
+    "PoolPhase",
+    "Preload",
+    "SupervisorHandle",
+    "WorkerProcesses",
+    "WorkerSpec",
+    "WorkerTemplate",
+    "allow_children",
+    "check_not_importing",
+    "imported_main",
+    "is_importable",
+    "list_among_children",
+    "main_path",
+    "pickle_for",
+    "preparation_data",
+    "record_crashes",
+    "shared_counter",
+    "uncounted",
+    "work_in_slot",
+]
+
+_HOMES = {
+    "_crash_stack": ("STACK_SIGNAL", "record_crashes"),
+    "_decisions": ("PoolPhase",),
+    "_fork_server": ("Preload",),
+    "_fresh_worker": ("WorkerTemplate",),
+    "_handle": ("LIVENESS_CHECK_INTERVAL_S", "SupervisorHandle"),
+    "_identity": ("allow_children", "shared_counter", "uncounted"),
+    "_import_guard": ("check_not_importing",),
+    "_main_module": ("imported_main", "is_importable", "main_path", "preparation_data"),
+    "_start": ("FreshPopen", "pickle_for"),
+    "_worker_entry": ("work_in_slot",),
+    "_worker_processes": ("WorkerProcesses", "list_among_children"),
+    "_worker_slots": ("WorkerSpec",),
+}
+__getattr__, __dir__ = lazily(__name__, globals(), _HOMES)

@@ -1,7 +1,7 @@
-"""What a worker that crashes writes down: its stack, for `WorkerDied` and for the user.
+"""The file into which a worker writes its stack when it crashes, for `WorkerDied` and the user.
 
-faulthandler writes into one file. A program that has enabled it for a log of its own keeps that;
-what it would have shown on standard error, the supervisor shows there.
+faulthandler writes into one file only. A program that has enabled it for a log of its own keeps its
+log; what faulthandler would have shown on standard error, the supervisor shows there.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ import contextlib
 import faulthandler
 import gc
 import os
+import signal
 import sys
 
-__all__ = ["begin", "record_crashes", "show"]
+__all__ = ["STACK_SIGNAL", "begin", "record_crashes", "show"]
+
+STACK_SIGNAL = signal.SIGRTMAX - 5
+"""Has a worker write its stack."""
 
 STDERR = 2
 _FATAL = "Fatal Python error"

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import enum
 import signal
 
 from garrison._typing import Any
 
-__all__ = ["Exit", "Starts", "fate", "own_frames"]
+__all__ = ["Exit", "PoolPhase", "StartFailures", "decide_retry", "strip_worker_frames"]
 
 
-MOST_REFUSALS = 30
+MAX_REFUSALS = 30
 """Attempts to start a worker that may fail for want of a process while there is no other worker."""
+
+
+class PoolPhase(enum.IntEnum):
+    """The life of a pool, as its task table has it (`native/src/table.rs`). It never goes back."""
+
+    RUNNING = 0
+    CLOSING = 1
+    """Workers leave when there is no more work."""
+    TERMINATING = 2
 
 
 class Exit:
@@ -46,28 +56,28 @@ class Exit:
             return f"killed by signal {self.signal}"
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What `WorkerDied` and `TaskTimeout` tell."""
+    def exit_info(self) -> dict[str, Any]:
+        """The attributes of `WorkerDied` and `TaskTimeout`."""
         return {**vars(self), "signal": self.signal}
 
 
-def fate(task: dict[str, int], why: Exit) -> tuple[bool, int]:
+def decide_retry(task: dict[str, int], reason: Exit) -> tuple[bool, int]:
     """Charge a death to the item that was being worked on.
 
-    Returns whether there is another attempt, and how many there were on this item.
+    Returns whether the task gets another attempt, and how many attempts this item has had.
 
     Each item of a chunk has its own `retries`; the chunk as a whole has their sum, so that two
-    items which kill in turn come to an end. A task that is late was not unlucky: no retry.
+    items that kill in turn come to an end. A task that was killed at its timeout gets no retry.
     """
     same_item = task["fatalities"] > 0 and task["charged"] == task["index"]
     attempts = task["attempts"] + 1 if same_item else 1
     within = attempts <= task["retries"]
     within_sum = task["fatalities"] < task["retries"] * max(1, task["items"])
-    return within and within_sum and not why.late, attempts
+    return within and within_sum and not reason.late, attempts
 
 
-def own_frames(stack: str, worker_file: str) -> str:
-    """Of a stack that faulthandler wrote, keep what the task did: not how its worker came there."""
+def strip_worker_frames(stack: str, worker_file: str) -> str:
+    """Drop the worker's own frames from a stack that faulthandler wrote, and keep the task's."""
     head, marker, frames = stack.partition("(most recent call first):\n")
     if not marker:
         return stack
@@ -82,8 +92,11 @@ def own_frames(stack: str, worker_file: str) -> str:
     return "\n".join([head + marker.rstrip(), *kept])
 
 
-class Starts:
-    """Workers that die before they have ever worked, one after the other, end in a broken pool."""
+class StartFailures:
+    """Counts starts that failed in a row: workers that died before their first task.
+
+    Too many of them break the pool.
+    """
 
     def __init__(self, workers: int) -> None:
         self.limit = max(3, workers)
@@ -94,14 +107,14 @@ class Starts:
         self.failures = self.refusals = 0
 
     def failed(self) -> bool:
-        """Note a death before the first task; True if it is hopeless."""
+        """Count a death before the first task; True if the pool is to be broken."""
         self.failures += 1
         return self.failures >= self.limit
 
     def refused(self, *, others: bool) -> bool:
-        """Note that the system has no process to give; True if it is hopeless.
+        """Count a refusal of the system to make a process; True if the pool is to be broken.
 
         While there are other workers the pool goes on with them, and waits for a process.
         """
         self.refusals = 0 if others else self.refusals + 1
-        return self.refusals >= MOST_REFUSALS
+        return self.refusals >= MAX_REFUSALS

@@ -50,9 +50,9 @@ Preload = tuple[tuple[str, ...], "str | None", tuple[str, ...]]
 
 ATTEMPTS = 3
 """Servers that may die in a row before they have forked."""
-START_TIME = 120.0
+START_TIMEOUT_S = 120.0
 """Seconds within which a server must have forked, or it counts as dead."""
-END_TIME = 10.0
+END_TIMEOUT_S = 10.0
 """Seconds in which a server ends that is not needed any more."""
 _COUNT = struct.Struct("i")
 _PID = struct.Struct("q")
@@ -209,7 +209,7 @@ class _Server:
     def close(self) -> None:
         """Let it end, which it does after what it was asked for, and reap it."""
         self._channel.close()
-        if not self._watch.wait(END_TIME):
+        if not self._watch.wait(END_TIMEOUT_S):
             _os.kill_quietly(self._watch.pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             _syscalls.waitpid(self._watch.pid, 0)
@@ -309,7 +309,7 @@ class _ServedPopen(FreshPopen):
         """Learn its number and send it the rest. May be interrupted: then it ends by itself."""
         own: Any = self
         for _ in range(ATTEMPTS):
-            if _os.is_readable(self.sentinel, START_TIME):
+            if _os.is_readable(self.sentinel, START_TIMEOUT_S):
                 number = os.read(self.sentinel, _PID.size)
                 if number:
                     (self.pid,) = _PID.unpack(number)
@@ -335,5 +335,5 @@ class _ServedPopen(FreshPopen):
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for its end."""
         if self.pid is not None:
-            wait_gone(self.pid, START_TIME if timeout is None else timeout)
+            wait_gone(self.pid, START_TIMEOUT_S if timeout is None else timeout)
         return self.poll()

@@ -1,13 +1,13 @@
 """A worker of a supervisor in a fresh interpreter: from its fork to its end.
 
-It lives as a child that the standard library has started: it unpickles the preparation data and its
-process object itself, so it imports the main module itself, and it ends as such a child does. The
-interpreter below it has imported nothing of the user's; only the fork is garrison's.
+Such a worker lives as a child that the standard library has started: it unpickles the preparation
+data and its process object itself, so it imports the main module itself, and it ends as such a
+child does. The interpreter that was forked has imported nothing of the user's.
 
 ::
 
-    parent      pickles the process: Recruit.__reduce__, while the supervisor is being started
-    supervisor  keeps the bytes; Recruit.fork
+    parent      pickles the process while the supervisor is being started: WorkerTemplate.__reduce__
+    supervisor  keeps the bytes: PickledWorker
     worker      leaves the supervisor's frames by `Forked`, prepares, unpickles, runs, ends
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.process import BaseProcess
 
-__all__ = ["Carried", "Forked", "Recruit", "preload", "run_to_the_end"]
+__all__ = ["Forked", "PickledWorker", "WorkerTemplate", "preload", "run_to_the_end"]
 
 RUNS_EXIT_FUNCTIONS = hasattr(popen_fork, "atexit")
 """Whether a process that was forked runs its exit functions, on this version of Python."""
@@ -43,7 +43,7 @@ class Forked(BaseException):
         self.method, self.run = method, run
 
 
-class Recruit:
+class WorkerTemplate:
     """The process object of workers, as bytes that only workers unpickle.
 
     Parameters
@@ -72,11 +72,11 @@ class Recruit:
         method, make, dumps, prepare = self._parts
         made = make()
         # What the preparation data unpickles into may be needed to unpickle the process.
-        return Carried, (method, bytes(dumps(prepare(made.name))), bytes(dumps(made)))
+        return PickledWorker, (method, bytes(dumps(prepare(made.name))), bytes(dumps(made)))
 
 
-class Carried:
-    """A `Recruit` in the supervisor."""
+class PickledWorker:
+    """A `WorkerTemplate` in the supervisor."""
 
     def __init__(self, method: str, preparation: bytes, process: bytes) -> None:
         self.method, self.preparation, self.process = method, preparation, process
@@ -86,10 +86,10 @@ class Carried:
         name: str,
         identity: tuple[int, ...],
         mask: tuple[int, ...],
-        log: int,
+        stack_fd: int,
         sentinel: int | None,
     ) -> int:
-        """Be the process; return its exit code. Failures to begin are told in `log` as well."""
+        """Be the process; return its exit code. What prevents it goes to `stack_fd` too."""
         # A spawned process does not do this: it was not forked.
         util._finalizer_registry.clear()  # type: ignore[attr-defined]
         util._run_after_forkers()  # type: ignore[attr-defined]
@@ -103,7 +103,7 @@ class Carried:
             import traceback
 
             text = "a worker cannot start\n" + "".join(traceback.format_exception(error))
-            os.write(log, text.encode(errors="replace"))
+            os.write(stack_fd, text.encode(errors="replace"))
             raise
         made._name, made._identity = name, identity
         code: int = made._bootstrap(parent_sentinel=sentinel)

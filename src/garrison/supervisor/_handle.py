@@ -15,23 +15,37 @@ from garrison._processes import Watch, wait_gone
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken
 from garrison.memory import Inherited
-from garrison.supervisor import _fresh_worker, _identity, _loop, _shutdown, _start, _syscalls
+from garrison.supervisor import (
+    _fresh_worker,
+    _identity,
+    _loop,
+    _shutdown,
+    _start,
+    _syscalls,
+    _worker_entry,
+)
+from garrison.supervisor._decisions import PoolPhase
 from garrison.supervisor._import_guard import check_not_importing
 
 if TYPE_CHECKING:
     from garrison._descriptors import Channel
-    from garrison.supervisor._loop import Crew
+    from garrison.supervisor._worker_slots import WorkerSpec
 
-__all__ = ["Supervision"]
+__all__ = ["SupervisorHandle"]
 
 ATTEMPTS = 3
-"""Supervisors that may die in a row while they start, before it counts as hopeless."""
-MOST_FAILURES = 100
-"""Looks, 100 ms apart, during which no successor of a supervisor could be started."""
+"""Supervisors that may die in a row while they start, before the pool counts as broken."""
+MAX_SUCCESSOR_FAILURES = 100
+"""Attempts to start a successor, 100 ms apart, that the system may refuse."""
 SUCCESSOR_ATTEMPTS = 20
-"""The same for a successor: whoever kills supervisors may kill this one too."""
-START_TIME = 120.0
-"""Seconds within which a supervisor must have started its crew, or it counts as dead."""
+"""As `ATTEMPTS`, for a successor: what has killed the supervisor may kill its successor too."""
+START_TIMEOUT_S = 120.0
+"""Within this time a supervisor must have started its workers, or it counts as dead."""
+LIVENESS_CHECK_INTERVAL_S = 0.1
+"""Between two looks at the supervisor while waiting for a task. Nobody can wake the parent when the
+supervisor and all its workers are killed at once, so it must look by itself."""
+HANDLER_LIMIT_S = _shutdown.HANDLER_GRACE_S + 5.0
+"""Time that a supervisor has after it said that it waits for workers with a handler of SIGTERM."""
 
 
 def _main(
@@ -40,10 +54,10 @@ def _main(
     other_end: Any,
     inherited: Any,
     parent: int,
-    crew: Crew,
+    spec: WorkerSpec,
 ) -> None:
     """Run in the supervisor's process."""
-    _loop.remember_parent()
+    _worker_entry.remember_parent()
     if other_end is not None:
         other_end.close()
     if isinstance(table, tuple):
@@ -53,21 +67,21 @@ def _main(
         _core.join_family(family, numbers[1])
         for number in numbers:
             os.close(number)
-    _fresh_worker.preload(crew.preload, None)
-    _loop.supervise(table, channel, parent, crew)
+    _fresh_worker.preload(spec.preload, None)
+    _loop.run_supervisor(table, channel, parent, spec)
 
 
-class Supervision:
+class SupervisorHandle:
     """A supervisor process, or its successor. Safe to use from several threads."""
 
-    def __init__(self, table: _core.Table, crew: Crew, *, fork: bool) -> None:
-        self.table, self.crew, self.fork = table, crew, fork
+    def __init__(self, table: _core.Table, spec: WorkerSpec, *, fork: bool) -> None:
+        self.table, self.spec, self.fork = table, spec, fork
         # Held while a supervisor is started or ended. A signal handler may end the pool meanwhile.
         self._lock = threading.RLock()
         self._process: Any = None
         self._watch: Watch | None = None
         self._channel: Channel | None = None
-        self._news: list[tuple[str, Any]] = []
+        self._messages: list[tuple[str, Any]] = []
         self._pid = os.getpid()
         self.replaced = 0
         self._failures = 0
@@ -79,7 +93,7 @@ class Supervision:
             kind, detail = self._start_once()
             if kind == "started":
                 return
-            self._bury_crew()
+            self._kill_orphaned_workers()
             self._close(wait=True)
             if kind == "failed":
                 raise detail
@@ -90,7 +104,7 @@ class Supervision:
         ours, theirs = _descriptors.channels()
         process = None
         try:
-            process = self._describe(ours, theirs)
+            process = self._new_process(ours, theirs)
             process.start()
             _descriptors.guard(process._popen)
             self._process, self._channel = process, ours
@@ -104,32 +118,32 @@ class Supervision:
         finally:
             theirs.close()
         try:
-            return self._receive(START_TIME)
+            return self._receive(START_TIMEOUT_S)
         except BaseException:
             self.stop()
             raise
 
-    def _describe(self, ours: Channel, theirs: Channel) -> Any:
-        self.crew = self.crew.but(mask=tuple(_syscalls.blocked()))
+    def _new_process(self, ours: Channel, theirs: Channel) -> Any:
+        self.spec = self.spec.replace(mask=tuple(_syscalls.blocked()))
         table_fd = self.table.fd
         if self.fork:
             _core.family()  # so that the workers share locks which are made later
-            args: tuple[Any, ...] = (self.table, theirs, ours, None, os.getpid(), self.crew)
+            args: tuple[Any, ...] = (self.table, theirs, ours, None, os.getpid(), self.spec)
             make: Any = _start.ForkedSupervisor
         else:
             shape = (self.table.slots, self.table.region_len)
             family, family_fd = _core.family()
             inherited = Inherited(table_fd), family, Inherited(family_fd)
-            crew = self.crew.but(served=None)
-            args = (shape, theirs, None, inherited, os.getpid(), crew)
-            make = self._fresh()
+            spec = self.spec.replace(served=None)
+            args = (shape, theirs, None, inherited, os.getpid(), spec)
+            make = self._fresh_process_type()
         with _identity.uncounted():
-            # Not daemonic, though whoever makes it may be: it has children.
+            # Not daemonic, though the process that makes it may be: it has children.
             return make(target=_main, args=args, name="PoolSupervisor", daemon=False)
 
-    def _fresh(self) -> Any:
+    def _fresh_process_type(self) -> Any:
         """Return what makes a supervisor that has none of this process's memory."""
-        wanted = self.crew.served
+        wanted = self.spec.served
         if wanted is None:
             return _start.SpawnedSupervisor
         # Late: neither fork nor spawn have use for it.
@@ -145,7 +159,7 @@ class Supervision:
             return "gone", "its channel was closed"
         try:
             if not channel.poll(seconds):
-                return "gone", f"no word from it within {seconds:g} s"
+                return "gone", f"no message from it within {seconds:g} s"
             message: tuple[str, Any] = pickle.loads(channel.receive())
         except (EOFError, OSError):
             return "gone", "it died"
@@ -166,7 +180,7 @@ class Supervision:
         watch = self._watch
         return watch is None or watch.wait(seconds)
 
-    def kick(self) -> None:
+    def wake(self) -> None:
         """Have the supervisor look at the table now."""
         with self._lock, contextlib.suppress(OSError):
             channel = self._channel
@@ -182,32 +196,32 @@ class Supervision:
             return
         try:
             if not self.alive() and not self.finished:
-                self._succeed()
+                self._start_successor()
         finally:
             self._lock.release()
 
     @property
     def finished(self) -> bool:
         """Whether the supervisor left because its work was done, or was told to."""
-        return self.table.finished or self.table.phase == _loop.TERMINATING
+        return self.table.finished or self.table.phase == PoolPhase.TERMINATING
 
-    def _read_news(self) -> None:
+    def _read_messages(self) -> None:
         while True:
             kind, detail = self._receive(0)
             if kind == "gone":
                 break
-            self._news.append((kind, detail))
+            self._messages.append((kind, detail))
 
     def _reason(self) -> str:
-        self._read_news()
-        broken = [str(detail) for kind, detail in self._news if kind == "broken"]
+        self._read_messages()
+        broken = [str(detail) for kind, detail in self._messages if kind == "broken"]
         return broken[0] if broken else "its workers cannot start"
 
-    def _succeed(self) -> None:
+    def _start_successor(self) -> None:
         """Start a successor; it finds in the table what the dead one's workers held."""
-        self._bury_crew()
+        self._kill_orphaned_workers()
         started = self.table.slot(self.table.slots - 1)["who"]
-        self.crew = self.crew.but(numbers=max(self.crew.numbers, started) + 1)
+        self.spec = self.spec.replace(numbers=max(self.spec.numbers, started) + 1)
         self._close()
         try:
             self.start(SUCCESSOR_ATTEMPTS)
@@ -215,21 +229,21 @@ class Supervision:
             # No process to be had at the moment; the next look tries again. But what the program
             # has closed does not come back.
             self._failures += 1
-            if self._failures >= MOST_FAILURES or error.errno == errno.EBADF:
+            if self._failures >= MAX_SUCCESSOR_FAILURES or error.errno == errno.EBADF:
                 msg = f"the supervisor cannot be replaced: {error}"
                 raise PoolBroken(msg) from error
             return
         self._failures = 0
         self.replaced += 1
 
-    def _bury_crew(self) -> None:
+    def _kill_orphaned_workers(self) -> None:
         """Wait for the dead supervisor's workers: they die with it, if they have not yet."""
-        for slot in range(self.crew.size):
-            info = self.table.slot(slot)
+        for index in range(self.spec.size):
+            info = self.table.slot(index)
             pid = info["pid"]
             if not pid or info["over"]:
                 continue
-            # Whoever has got its number meanwhile has not started when it did.
+            # A process that was given its number meanwhile has another start time.
             if info["started"] and _os.start_ticks(pid) == info["started"]:
                 _os.kill_quietly(pid, signal.SIGKILL)
                 wait_gone(pid, 10.0)
@@ -242,29 +256,31 @@ class Supervision:
         return os.getpid() != self._pid or self._gone(seconds)
 
     def stop(self) -> None:
-        """End supervisor and workers, now. Never waits long: what does not listen is killed."""
+        """End supervisor and workers now; what does not leave in time is killed."""
         if os.getpid() != self._pid:
             return
-        self.table.enter(_loop.TERMINATING)
+        self.table.enter(PoolPhase.TERMINATING)
         with self._lock:
             self._end()
 
     def _end(self) -> None:
-        self.kick()
-        gone = self.join(2 * _shutdown.GRACE + 2.0) or (self._is_ending() and self.join(LIMIT))
+        self.wake()
+        gone = self.join(2 * _shutdown.SIGTERM_GRACE_S + 2.0)
+        if not gone and self._is_waiting_for_handlers():
+            gone = self.join(HANDLER_LIMIT_S)
         if not gone and self.pid is not None:
             _os.kill_quietly(self.pid, signal.SIGKILL)
             self.join(10.0)
-        self._bury_crew()
+        self._kill_orphaned_workers()
         self._close()
 
-    def _is_ending(self) -> bool:
+    def _is_waiting_for_handlers(self) -> bool:
         """Whether the supervisor waits for workers that have a handler for SIGTERM."""
-        self._read_news()
-        return any(kind == "ending" for kind, _ in self._news)
+        self._read_messages()
+        return any(kind == "ending" for kind, _ in self._messages)
 
     def _close(self, *, wait: bool = False) -> None:
-        """Reap first, forget last: after an interrupt the next call finishes the job."""
+        """Reap first, forget last: after an interrupt, the next call finishes the work."""
         process = self._process
         if process is not None:
             if wait:
@@ -291,10 +307,3 @@ def _abandon(process: Any) -> None:
     if popen is not None and popen.pid is not None:
         _os.kill_quietly(popen.pid, signal.SIGKILL)
         popen.wait(10.0)
-
-
-LIMIT = _shutdown.LONG_GRACE + 5.0
-"""Seconds that a supervisor has which says that it waits for workers."""
-SLICE = 0.1
-"""Seconds between two looks at the supervisor while waiting for a task. Nobody can wake the parent
-when the supervisor and all its workers are killed at once, so it must look by itself."""

@@ -15,7 +15,7 @@ from garrison._typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-__all__ = ["begin_work", "check_not_importing"]
+__all__ = ["check_not_importing", "mark_as_worker"]
 
 _worker_file: str | None = None
 _IMPORT = "<frozen importlib._bootstrap>"
@@ -23,7 +23,7 @@ _PASSED_THROUGH = ("cloudpickle", "garrison.")
 """Packages whose code may stand between a worker and an import."""
 
 
-def begin_work(work: CodeType) -> None:
+def mark_as_worker(work: CodeType) -> None:
     """Note that this process is a worker, whose own frames are those of a file."""
     global _worker_file  # noqa: PLW0603 - one per process, set once
     _worker_file = work.co_filename

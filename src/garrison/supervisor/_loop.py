@@ -4,16 +4,16 @@
 
     start ──▶ fork every worker ──▶ report to the parent
       ┌──────────────────────────────────────────────┐
-      │ wait   SIGCHLD | a word of the parent | the parent's end | the next deadline
-      │ reap   who died? answer for its tasks: again, or lost with a reason; its children; replace
+      │ wait   SIGCHLD | a byte from the parent | the parent's end | the next deadline
+      │ reap   a dead worker: requeue its tasks or fail them with the reason; its children; replace
       │ late   stack, stop, look again, kill: only ever the task that is late
       └──────────────────────────────────────────────┘
-    end   the parent is gone or wants it: workers, their children, itself
+    end   the parent is gone or asks for it: workers, their children, itself
 
-It is in the program's process group and session, as the workers are, and blocks every signal that
-a terminal sends: what they mean is for the program to decide. It is never in the way of a task:
-workers and parent meet in the task table. If it is killed, its workers die with it and the parent
-starts a successor, which finds in the table what they held.
+The supervisor is in the program's process group and session, as the workers are, and blocks every
+signal that a terminal sends: what they mean is for the program to decide. It is never in the way of
+a task: workers and parent meet in the task table. If it is killed, its workers die with it and the
+parent starts a successor, which finds in the table what they held.
 """
 
 from __future__ import annotations
@@ -33,110 +33,38 @@ from garrison import _core, _os
 from garrison._lending import Desk
 from garrison._processes import NONE, SLICE, Watch
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.supervisor import _crash_stack, _identity, _syscalls
-from garrison.supervisor._decisions import Exit, Starts, fate, own_frames
-from garrison.supervisor._fresh_worker import Carried, Forked
-from garrison.supervisor._import_guard import begin_work
-from garrison.supervisor._orphans import Strays
+from garrison.supervisor import _crash_stack, _identity, _syscalls, _worker_entry
+from garrison.supervisor._decisions import (
+    Exit,
+    PoolPhase,
+    StartFailures,
+    decide_retry,
+    strip_worker_frames,
+)
+from garrison.supervisor._fresh_worker import Forked, PickledWorker
+from garrison.supervisor._orphans import Orphans
 from garrison.supervisor._shutdown import end_workers
+from garrison.supervisor._worker_slots import WorkerSlot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from garrison._descriptors import Channel
-    from garrison.supervisor._fork_server import Preload
-    from garrison.supervisor._fresh_worker import Recruit
+    from garrison.supervisor._worker_slots import WorkerSpec
 
-__all__ = ["Crew", "at_work", "supervise"]
+__all__ = ["SupervisorLoop", "run_supervisor"]
 
-RUNNING, CLOSING, TERMINATING = range(3)
-DUMP_SIGNAL = signal.SIGRTMAX - 5
-DUMP_TIME = 0.05
+STACK_DUMP_S = 0.05
 """Seconds that a late worker has to write its stack."""
-PAUSE = 0.5
+STOPPED_CHECK_S = 0.5
 """Seconds between two looks at a late task whose program is stopped as a whole."""
-LAST_WORDS = 64 << 10
-START_AGAIN = 0.1
-"""Seconds until the next attempt to start a worker for which there was no process."""
+MAX_STACK_BYTES = 64 << 10
+START_RETRY_S = 0.1
+"""Seconds until the next attempt to start a worker after the system had no process to give."""
 
 
-class Crew:
-    """What the supervisor must know of the workers it starts.
-
-    Parameters
-    ----------
-    size : int
-        How many there are.
-    workers : callable, Recruit or Carried
-        Makes a process object, called in the supervisor like `multiprocessing.Process`; where that
-        is a fresh interpreter, the process object that workers unpickle.
-    work : callable
-        Runs in a worker: ``work(table, slot, who, number, last_words, *args)``.
-    args : tuple
-        The rest of its arguments.
-    name : str, optional
-        What the workers' names begin with.
-    served : tuple, optional
-        Under forkserver, what the fork server imports in advance.
-    """
-
-    identity: tuple[int, ...] = ()
-    """That of the process which has the pool; a worker's has one number more."""
-    counter: tuple[_core.Id, int] | None = None
-    """Where the numbers in the workers' names are drawn."""
-    mask: tuple[int, ...] = ()
-    """Signals that the program has blocked."""
-    preload: tuple[str, ...] = ()
-    """What is imported before the first worker is started."""
-    numbers: int = 0
-    """Workers that were started by a predecessor: seeds go on from there."""
-
-    def __init__(
-        self,
-        size: int,
-        workers: Callable[..., Any] | Recruit | Carried,
-        work: Callable[..., None],
-        args: tuple[Any, ...],
-        name: str = "PoolWorker",
-        served: Preload | None = None,
-    ) -> None:
-        self.size, self.workers, self.work, self.args = size, workers, work, args
-        self.name, self.served = name, served
-
-    def but(self, **changes: Any) -> Crew:
-        """Return a copy with other attributes."""
-        made = Crew.__new__(Crew)
-        vars(made).update(vars(self), **changes)
-        return made
-
-
-class _Post:
-    """One slot, as the supervisor sees it."""
-
-    process: Any = None
-    pid = 0
-    who = 0
-    stopped_at = 0.0
-    settled = False
-    asked_at = 0.0
-    condemned = False
-
-    def __init__(self, slot: int, last_words: int) -> None:
-        self.slot, self.last_words = slot, last_words
-
-    @property
-    def filled(self) -> bool:
-        return self.pid != 0
-
-    @property
-    def stopped(self) -> bool:
-        return self.stopped_at != 0
-
-
-def supervise(table: _core.Table, channel: Channel, parent: int, crew: Crew) -> None:
+def run_supervisor(table: _core.Table, channel: Channel, parent: int, spec: WorkerSpec) -> None:
     """Be the supervisor of `table`. Runs in a process of its own until the pool is over."""
     try:
-        supervisor = Supervisor(table, channel, parent, crew)
+        supervisor = SupervisorLoop(table, channel, parent, spec)
     except Exception as error:
         _report(channel, "failed", error)
         return
@@ -153,21 +81,21 @@ def _report(channel: Channel, kind: str, detail: object) -> None:
         channel.send(message)
 
 
-class Supervisor:
-    """The state between two waits."""
+class SupervisorLoop:
+    """The state of a supervisor between two waits."""
 
-    def __init__(self, table: _core.Table, channel: Channel, parent: int, crew: Crew) -> None:
-        self.table, self.channel, self.parent, self.crew = table, channel, parent, crew
-        self.words = _core.Supervisor(table)
-        self.starts = Starts(crew.size)
-        self.posts = [_Post(slot, _core.memory_file()) for slot in range(crew.size)]
-        self.started = crew.numbers
+    def __init__(self, table: _core.Table, channel: Channel, parent: int, spec: WorkerSpec) -> None:
+        self.table, self.channel, self.parent, self.spec = table, channel, parent, spec
+        self.table_writer = _core.Supervisor(table)
+        self.start_failures = StartFailures(spec.size)
+        self.slots = [WorkerSlot(index, _core.memory_file()) for index in range(spec.size)]
+        self.started = spec.numbers
         self.oom_kills = 0
         self.completed = 0
-        self.completed_then = 0
+        self.completed_before = 0
         self.claims = 0
-        self.orphaned = False
-        self.strays = Strays()
+        self.parent_gone = False
+        self.orphans = Orphans()
         self.woken_at = time.monotonic()
         self.start_again_at = 0.0
         self.continued = self.paused = False
@@ -200,10 +128,10 @@ class Supervisor:
         self.continued = True
 
     def run(self) -> None:
-        """Keep the crew at work until it is over."""
+        """Keep the workers at work until the pool is over."""
         try:
-            self._take_over()
-            self._fill_all()
+            self._recover_from_predecessor()
+            self._start_all()
         except Forked:
             raise
         except BaseException as error:
@@ -212,66 +140,66 @@ class Supervisor:
             return
         _report(self.channel, "started", None)
         self.oom_kills = _os.oom_kills()
-        while not self._over():
-            self._wait()
-            self._resume()
+        while not self._is_finished():
+            self._wait_for_event()
+            self._excuse_own_pause()
             self._reap()
-            self._end_the_late()
-            self._replace()
-        self._leave()
+            self._kill_overdue()
+            self._replace_missing()
+        self._finish()
 
-    def _take_over(self) -> None:
-        """Answer for what a dead predecessor left. With none, nothing is found."""
+    def _recover_from_predecessor(self) -> None:
+        """Requeue or fail the tasks of a dead predecessor's workers; without one, do nothing."""
         pids = {}
-        for slot in range(self.crew.size):
-            info = self.table.slot(slot)
+        for index in range(self.spec.size):
+            info = self.table.slot(index)
             if info["who"] and not info["over"]:
                 pids[info["who"]] = info["pid"]
-                self.words.bury(slot)
-        held, forgotten = self.words.stranded()
-        for cell, who in held:
+                self.table_writer.bury(index)
+        held, unlisted = self.table_writer.stranded()
+        for cell, owner_id in held:
             note = "was killed together with its supervisor"
-            self._answer(cell, Exit(pids.get(who, 0), -signal.SIGKILL, note=note))
-        for cell in forgotten:
-            self.words.enter_again(cell)
+            self._resolve_task(cell, Exit(pids.get(owner_id, 0), -signal.SIGKILL, note=note))
+        for cell in unlisted:
+            self.table_writer.enter_again(cell)
 
     # --- Starting workers -----------------------------------------------------------------
 
-    def _fill_all(self) -> None:
-        for post in self.posts:
-            self._start(post)
-        for post in self.posts:
-            self._enter(post)
+    def _start_all(self) -> None:
+        for slot in self.slots:
+            self._start(slot)
+        for slot in self.slots:
+            self._publish_pid(slot)
 
-    def _fill(self, post: _Post) -> None:
+    def _start_worker(self, slot: WorkerSlot) -> None:
         try:
-            self._start(post)
+            self._start(slot)
         except OSError as error:
-            self.start_again_at = time.monotonic() + START_AGAIN
-            others = any(each.filled for each in self.posts)
-            self._give_up_if(self.starts.refused(others=others), f"cannot start a worker: {error}")
+            self.start_again_at = time.monotonic() + START_RETRY_S
+            others = any(each.occupied for each in self.slots)
+            hopeless = self.start_failures.refused(others=others)
+            self._break_pool_if(hopeless, f"cannot start a worker: {error}")
             return
-        self._enter(post)
+        self._publish_pid(slot)
 
-    def _start(self, post: _Post) -> None:
-        number = self._draw()
-        post.who = self.words.enlist(post.slot, number)
-        os.ftruncate(post.last_words, 0)
-        os.lseek(post.last_words, 0, os.SEEK_SET)
+    def _start(self, slot: WorkerSlot) -> None:
+        number = self._next_number()
+        slot.owner_id = self.table_writer.enlist(slot.index, number)
+        slot.clear_stack()
         self.started += 1
         # Programs ask `current_process()._identity` which worker they are in.
-        identity = (*self.crew.identity, number)
-        name = _identity.name_of(self.crew.name, identity)
-        if isinstance(self.crew.workers, Carried):
-            post.process = self._fork(post, self.crew.workers, name, identity)
+        identity = (*self.spec.identity, number)
+        name = _identity.name_of(self.spec.name, identity)
+        if isinstance(self.spec.workers, PickledWorker):
+            slot.process = self._fork(slot, self.spec.workers, name, identity)
         else:
-            post.process = self._start_process(post, name, identity)
+            slot.process = self._start_process(slot, name, identity)
         _core.crash_point("supervisor.forked")
 
-    def _start_process(self, post: _Post, name: str, identity: tuple[int, ...]) -> Any:
-        make: Any = self.crew.workers
-        args = (self, os.getpid(), post.slot, post.who, self.started, post.last_words)
-        process = make(target=_become_worker, args=args)
+    def _start_process(self, slot: WorkerSlot, name: str, identity: tuple[int, ...]) -> Any:
+        make: Any = self.spec.workers
+        args = (self, os.getpid(), slot.index, slot.owner_id, self.started, slot.stack_fd)
+        process = make(target=_worker_entry.run_forked_worker, args=args)
         process.name, process._identity = name, identity
         process.daemon = True
         with _syscalls.plain_fork():
@@ -281,123 +209,125 @@ class Supervisor:
         known._children.discard(process)
         return process
 
-    def _fork(self, post: _Post, carried: Carried, name: str, identity: tuple[int, ...]) -> Child:
+    def _fork(
+        self, slot: WorkerSlot, pickled: PickledWorker, name: str, identity: tuple[int, ...]
+    ) -> ForkedWorker:
         """Fork a worker that leaves these frames, and begins where this interpreter did."""
-        supervisor = os.getpid()
+        supervisor_pid = os.getpid()
         util._flush_std_streams()  # type: ignore[attr-defined]
         pid = _syscalls.fork()
         if pid:
-            return Child(pid)
-        global _place  # noqa: PLW0603 - one per process, set once
+            return ForkedWorker(pid)
         try:
-            _cut_ties(self, supervisor, post.last_words)
-            if carried.method != "spawn":
+            _worker_entry.drop_supervisor_resources(self, supervisor_pid, slot.stack_fd)
+            if pickled.method != "spawn":
                 gc.unfreeze()
             # A spawned worker has nothing of the user's yet, and at its end the collector would
             # copy every page that it shares with this process.
-            _place = (self.table, post.slot, post.who, self.started, post.last_words)
+            _worker_entry.set_place(
+                self.table, slot.index, slot.owner_id, self.started, slot.stack_fd
+            )
         except BaseException:
             sys.__excepthook__(*sys.exc_info())
             os._exit(1)
-        run = partial(carried.run, name, identity, self.crew.mask, post.last_words)
-        raise Forked(carried.method, run)
+        run = partial(pickled.run, name, identity, self.spec.mask, slot.stack_fd)
+        raise Forked(pickled.method, run)
 
-    def _draw(self) -> int:
-        return _identity.draw(self.crew.counter) if self.crew.counter else self.started + 1
+    def _next_number(self) -> int:
+        return _identity.draw(self.spec.counter) if self.spec.counter else self.started + 1
 
-    def _enter(self, post: _Post) -> None:
-        post.pid = post.process.pid
-        post.settled = post.condemned = False
-        post.stopped_at = post.asked_at = 0.0
-        self.words.set_pid(post.slot, post.pid)
+    def _publish_pid(self, slot: WorkerSlot) -> None:
+        slot.started()
+        self.table_writer.set_pid(slot.index, slot.pid)
 
-    def _give_up_if(self, hopeless: bool, why: str) -> None:
+    def _break_pool_if(self, hopeless: bool, why: str) -> None:
         if hopeless:
             _report(self.channel, "broken", why)
-            self.words.give_up()
+            self.table_writer.give_up()
 
-    def _replace(self) -> None:
-        for post in self.posts:
-            if self._may_start() and not post.filled and self._is_wanted():
-                self._fill(post)
+    def _replace_missing(self) -> None:
+        for slot in self.slots:
+            if self._may_start() and not slot.occupied and self._is_wanted():
+                self._start_worker(slot)
 
     def _may_start(self) -> bool:
         return not self.table.broken and time.monotonic() >= self.start_again_at
 
     def _is_wanted(self) -> bool:
         phase = self.table.phase
-        return phase == RUNNING or (phase == CLOSING and self.table.waiting > 0)
+        closing = phase == PoolPhase.CLOSING
+        return phase == PoolPhase.RUNNING or (closing and self.table.waiting > 0)
 
     # --- Waiting --------------------------------------------------------------------------
 
-    def _wait(self) -> None:
-        limit = self._time_left()
+    def _wait_for_event(self) -> None:
+        limit = self._ms_until_next_event()
         if limit is None:
-            self.words.doze(True)
-            limit = self._time_left()
+            self.table_writer.doze(True)
+            limit = self._ms_until_next_event()
         parent, desk = self.watch.fileno(), self.desk.fileno()
         if parent == NONE:
             limit = min(SLICE * 1000, SLICE * 1000 if limit is None else limit)
         ready = _core.poll([self.wake_read, self.channel.fileno(), parent, desk], limit)
-        self.words.doze(False)
+        self.table_writer.doze(False)
         if self.wake_read in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self.wake_read, 4096)
         if self.channel.fileno() in ready:
-            self._hear()
+            self._read_parent_messages()
         if desk in ready:
             self.desk.serve(self._is_known)
         if parent in ready or (parent == NONE and self.watch.has_ended()):
-            self.orphaned = True
+            self.parent_gone = True
 
     def _is_known(self, pid: int) -> bool:
-        """Whether a process is of this pool: what it has in memory, the others may have."""
-        return pid in {os.getpid(), self.parent} or any(post.pid == pid for post in self.posts)
+        """Whether a process belongs to this pool: its members may have each other's memory."""
+        return pid in {os.getpid(), self.parent} or any(slot.pid == pid for slot in self.slots)
 
-    def _resume(self) -> None:
-        """Charge no task with the time that this process may have been stopped for."""
+    def _excuse_own_pause(self) -> None:
+        """Charge no task with the time for which this process may have been stopped."""
         now = time.monotonic()
         if self.continued:
             self.continued = False
-            for post in self.posts:
-                if post.filled and not post.stopped:
-                    self._put_off(post, now - self.woken_at)
+            for slot in self.slots:
+                if slot.occupied and not slot.stopped:
+                    self._postpone_deadline(slot, now - self.woken_at)
         self.woken_at = now
 
-    def _put_off(self, post: _Post, seconds: float) -> None:
-        self.words.put_off(post.slot, int(seconds * 1e9))
-        post.asked_at = 0.0
+    def _postpone_deadline(self, slot: WorkerSlot, seconds: float) -> None:
+        self.table_writer.put_off(slot.index, int(seconds * 1e9))
+        slot.stack_requested_at = 0.0
 
-    def _hear(self) -> None:
-        """Take the parent's words. What they are about stands in the table."""
+    def _read_parent_messages(self) -> None:
+        """Read the parent's wake-up bytes. What they are about stands in the table."""
         try:
-            heard = os.read(self.channel.fileno(), 4096)
+            received = os.read(self.channel.fileno(), 4096)
         except OSError:
-            heard = b""
-        if not heard:
+            received = b""
+        if not received:
             # The parent has become another program (exec), and every copy of it is gone too.
-            self.orphaned = True
+            self.parent_gone = True
 
-    def _time_left(self) -> float | None:
-        """Milliseconds until something must be looked at; None if nothing can come by itself."""
+    def _ms_until_next_event(self) -> float | None:
+        """Milliseconds until something must be looked at; None if nothing is due by itself."""
         until_start = max(0.0, self.start_again_at - time.monotonic()) * 1000
-        if any(not post.filled for post in self.posts) and self._is_wanted():
-            late = self._time_to_the_late() if until_start else None
-            return until_start if late is None else min(until_start, late)
-        return self._time_to_the_late()
+        if any(not slot.occupied for slot in self.slots) and self._is_wanted():
+            overdue = self._ms_until_overdue() if until_start else None
+            return until_start if overdue is None else min(until_start, overdue)
+        return self._ms_until_overdue()
 
-    def _time_to_the_late(self) -> float | None:
-        if any(post.asked_at for post in self.posts):
-            return DUMP_TIME * 1000 / 2
+    def _ms_until_overdue(self) -> float | None:
+        if any(slot.stack_requested_at for slot in self.slots):
+            return STACK_DUMP_S * 1000 / 2
         if self.paused:
-            return PAUSE * 1000
-        earliest, shortest = self.words.deadlines()
+            return STOPPED_CHECK_S * 1000
+        earliest, shortest = self.table_writer.deadlines()
         if not shortest:
             return None
         if not earliest:
             # A task that starts while we sleep cannot be due before its own timeout is over. One
             # that was claimed just now may not have written its deadline down yet.
-            claims, self.claims = self.claims, self.words.claims()
+            claims, self.claims = self.claims, self.table_writer.claims()
             return shortest / 1e6 if self.table.waiting or claims != self.claims else None
         left = earliest - time.monotonic_ns()
         return max(0.0, min(left, shortest) / 1e6) + 1
@@ -407,7 +337,7 @@ class Supervisor:
     def _reap(self) -> None:
         # Ctrl-C may come before a worker is done with its initializer; that is no failed start.
         if _syscalls.was_sent(_syscalls.SIGINT):
-            self.starts.succeeded()
+            self.start_failures.succeeded()
         options = os.WNOHANG | os.WUNTRACED | os.WCONTINUED
         while True:
             try:
@@ -416,120 +346,121 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            post = next((post for post in self.posts if post.pid == pid), None)
-            if post is None:
+            slot = next((slot for slot in self.slots if slot.pid == pid), None)
+            if slot is None:
                 continue
             if os.WIFSTOPPED(status) or os.WIFCONTINUED(status):
-                self._note_stopped(post, stopped=os.WIFSTOPPED(status))
+                self._on_stop_or_continue(slot, stopped=os.WIFSTOPPED(status))
             else:
-                self._bury(post, os.waitstatus_to_exitcode(status))
+                self._on_worker_exit(slot, os.waitstatus_to_exitcode(status))
 
-    def _note_stopped(self, post: _Post, *, stopped: bool) -> None:
+    def _on_stop_or_continue(self, slot: WorkerSlot, *, stopped: bool) -> None:
         now = time.monotonic()
-        if post.stopped and not stopped:
-            self._put_off(post, now - post.stopped_at)
-        post.stopped_at = now if stopped else 0.0
-        self.words.set_stopped(sum(each.stopped for each in self.posts))
+        if slot.stopped and not stopped:
+            self._postpone_deadline(slot, now - slot.stopped_at)
+        slot.stopped_at = now if stopped else 0.0
+        self.table_writer.set_stopped(sum(each.stopped for each in self.slots))
 
-    def _bury(self, post: _Post, exitcode: int) -> None:
-        info = self.table.slot(post.slot)
-        held = self.words.held_by(post.who)
+    def _on_worker_exit(self, slot: WorkerSlot, exitcode: int) -> None:
+        info = self.table.slot(slot.index)
+        held = self.table_writer.held_by(slot.owner_id)
         in_order = exitcode == 0 and not held
-        why = self._describe(post, exitcode)
-        self._bury_children(post, violent=bool(held))
+        reason = self._describe_exit(slot, exitcode)
+        self._kill_children(slot, was_killed_in_task=bool(held))
         _core.crash_point("supervisor.reaped")
         for cell in held:
-            self._answer(cell, why)
-        if post.stopped:
-            self._note_stopped(post, stopped=False)
+            self._resolve_task(cell, reason)
+        if slot.stopped:
+            self._on_stop_or_continue(slot, stopped=False)
         self.completed += info["tasks"]
-        pid, post.pid, post.process = post.pid, 0, None
-        self.words.bury(post.slot, lost=not in_order, exitcode=exitcode)
+        pid, slot.pid, slot.process = slot.pid, 0, None
+        self.table_writer.bury(slot.index, lost=not in_order, exitcode=exitcode)
         _core.ring_deaths()
-        self._count_settled()
+        self._note_successful_starts()
         if info["initialized"]:
-            self.starts.succeeded()
-        elif self.table.phase == RUNNING:
-            text = why.stack or why.text
-            why_not = f"worker {pid} died before its first task: {text}"
-            self._give_up_if(self.starts.failed(), why_not)
+            self.start_failures.succeeded()
+        elif self.table.phase == PoolPhase.RUNNING:
+            text = reason.stack or reason.text
+            message = f"worker {pid} died before its first task: {text}"
+            self._break_pool_if(self.start_failures.failed(), message)
 
-    def _bury_children(self, post: _Post, *, violent: bool) -> None:
-        crew = self._crew_pids()
-        if violent:
-            self.strays.end(crew, [post.pid])
-        self.strays.end_daemons(self.table.children(post.slot))
-        self.strays.spare(crew)
+    def _kill_children(self, slot: WorkerSlot, *, was_killed_in_task: bool) -> None:
+        workers = self._worker_pids()
+        if was_killed_in_task:
+            self.orphans.kill_started_by(workers, [slot.pid])
+        self.orphans.kill_daemons(self.table.children(slot.index))
+        self.orphans.spare_present(workers)
 
-    def _crew_pids(self) -> set[int]:
-        return {post.pid for post in self.posts if post.filled}
+    def _worker_pids(self) -> set[int]:
+        return {slot.pid for slot in self.slots if slot.occupied}
 
-    def _count_settled(self) -> None:
-        """A worker that got past its initializer, or a task that was done, shows that it can be."""
-        running = sum(self.table.slot(post.slot)["tasks"] for post in self.posts if post.filled)
-        if self.completed + running != self.completed_then:
-            self.completed_then = self.completed + running
-            self.starts.succeeded()
-        for post in self.posts:
-            if post.filled and not post.settled and self.table.slot(post.slot)["initialized"]:
-                post.settled = True
-                self.starts.succeeded()
+    def _note_successful_starts(self) -> None:
+        """Reset the failures after a worker got past its initializer, or a task was done."""
+        occupied = [slot for slot in self.slots if slot.occupied]
+        running = sum(self.table.slot(slot.index)["tasks"] for slot in occupied)
+        if self.completed + running != self.completed_before:
+            self.completed_before = self.completed + running
+            self.start_failures.succeeded()
+        for slot in occupied:
+            if not slot.confirmed_started and self.table.slot(slot.index)["initialized"]:
+                slot.confirmed_started = True
+                self.start_failures.succeeded()
 
-    def _describe(self, post: _Post, exitcode: int) -> Exit:
+    def _describe_exit(self, slot: WorkerSlot, exitcode: int) -> Exit:
         kills = _os.oom_kills() if exitcode == -signal.SIGKILL else self.oom_kills
-        by_oom = kills > self.oom_kills and not post.condemned
+        by_oom = kills > self.oom_kills and not slot.killed_for_timeout
         self.oom_kills = kills
-        stack = os.pread(post.last_words, LAST_WORDS, 0).decode(errors="replace").strip()
+        stack = slot.read_stack(MAX_STACK_BYTES)
         _crash_stack.show(stack)
-        stack = own_frames(stack, self.crew.work.__code__.co_filename)
-        return Exit(post.pid, exitcode, by_oom, late=post.condemned, stack=stack)
+        stack = strip_worker_frames(stack, self.spec.work.__code__.co_filename)
+        return Exit(slot.pid, exitcode, by_oom, late=slot.killed_for_timeout, stack=stack)
 
-    def _answer(self, cell: int, why: Exit) -> None:
-        task = self.words.task(cell)
-        again, attempts = fate(task, why)
-        if again:
-            self.words.requeue(cell, attempts)
+    def _resolve_task(self, cell: int, reason: Exit) -> None:
+        """Give a dead worker's task another attempt, or fail it."""
+        task = self.table_writer.task(cell)
+        retry, attempts = decide_retry(task, reason)
+        if retry:
+            self.table_writer.requeue(cell, attempts)
         else:
-            facts = {**why.facts, "timeout": task["timeout"] / 1e9}
-            self.words.lose(cell, pickle.dumps(facts))
+            exit_info = {**reason.exit_info, "timeout": task["timeout"] / 1e9}
+            self.table_writer.lose(cell, pickle.dumps(exit_info))
 
     # --- Deadlines ------------------------------------------------------------------------
 
-    def _end_the_late(self) -> None:
+    def _kill_overdue(self) -> None:
         now = time.monotonic()
         self.paused = False
-        for post in self.posts:
-            if not post.filled or post.condemned:
+        for slot in self.slots:
+            if not slot.occupied or slot.killed_for_timeout:
                 continue
-            if not self.words.is_late(post.slot, post.who):
-                post.asked_at = 0.0
-            elif post.stopped and self._program_is_stopped():
+            if not self.table_writer.is_late(slot.index, slot.owner_id):
+                slot.stack_requested_at = 0.0
+            elif slot.stopped and self._program_is_stopped():
                 self.paused = True
-            elif not post.asked_at:
-                post.asked_at = now
-                os.ftruncate(post.last_words, 0)
-                os.lseek(post.last_words, 0, os.SEEK_SET)
-                _os.kill_quietly(post.pid, DUMP_SIGNAL)
-            elif now - post.asked_at >= DUMP_TIME:
-                self._end_late(post)
+            elif not slot.stack_requested_at:
+                slot.stack_requested_at = now
+                slot.clear_stack()
+                _os.kill_quietly(slot.pid, _crash_stack.STACK_SIGNAL)
+            elif now - slot.stack_requested_at >= STACK_DUMP_S:
+                self._kill_if_still_overdue(slot)
 
     def _program_is_stopped(self) -> bool:
         seen = _os.look_at(self.parent)
         return seen is not None and seen.stopped
 
-    def _end_late(self, post: _Post) -> None:
+    def _kill_if_still_overdue(self, slot: WorkerSlot) -> None:
         """Stop the worker first: it may finish, and must not be killed in its next task."""
-        post.asked_at = 0.0
-        _os.kill_quietly(post.pid, signal.SIGSTOP)
+        slot.stack_requested_at = 0.0
+        _os.kill_quietly(slot.pid, signal.SIGSTOP)
         with contextlib.suppress(ChildProcessError):
             options = os.WSTOPPED | os.WEXITED | os.WNOWAIT
-            _syscalls.waitid(os.P_PID, post.pid, options)
-        if self.words.is_late(post.slot, post.who):
-            post.condemned = True
-            self.strays.spare(self._crew_pids())
-            _os.kill_quietly(post.pid, signal.SIGKILL)
+            _syscalls.waitid(os.P_PID, slot.pid, options)
+        if self.table_writer.is_late(slot.index, slot.owner_id):
+            slot.killed_for_timeout = True
+            self.orphans.spare_present(self._worker_pids())
+            _os.kill_quietly(slot.pid, signal.SIGKILL)
         else:
-            _os.kill_quietly(post.pid, signal.SIGCONT)
+            _os.kill_quietly(slot.pid, signal.SIGCONT)
 
     # --- The end --------------------------------------------------------------------------
 
@@ -537,99 +468,38 @@ class Supervisor:
         """Report to the parent what does not stand in the table."""
         _report(self.channel, kind, detail)
 
-    def _over(self) -> bool:
-        if self.orphaned or self.table.broken or self.table.phase == TERMINATING:
+    def _is_finished(self) -> bool:
+        if self.parent_gone or self.table.broken or self.table.phase == PoolPhase.TERMINATING:
             return True
-        crew_left = not any(post.filled for post in self.posts)
-        return self.table.phase == CLOSING and crew_left and self.table.waiting == 0
+        any_left = any(slot.occupied for slot in self.slots)
+        return self.table.phase == PoolPhase.CLOSING and not any_left and self.table.waiting == 0
 
-    def _leave(self) -> None:
-        in_order = self.table.phase == CLOSING and not self.orphaned
+    def _finish(self) -> None:
+        in_order = self.table.phase == PoolPhase.CLOSING and not self.parent_gone
         if in_order:
-            self.words.finish()
+            self.table_writer.finish()
         else:
             self._end_workers(forced=self.watch.has_ended())
 
     def _end_workers(self, *, forced: bool) -> None:
-        """End every worker, and what those of them that are in a task have started."""
-        for post in self.posts:
-            if post.process is not None and not hasattr(post.process, "_popen"):
+        """End every worker, and whatever a task that is under way has started."""
+        for slot in self.slots:
+            if slot.process is not None and not hasattr(slot.process, "_popen"):
                 # A process type of the user's own, with its own way to end.
-                post.process.terminate()
-                post.process.join()
+                slot.process.terminate()
+                slot.process.join()
         slots = {
-            post.process.pid: post.slot for post in self.posts if getattr(post.process, "pid", None)
+            slot.process.pid: slot.index
+            for slot in self.slots
+            if getattr(slot.process, "pid", None)
         }
         end_workers(self, slots, forced=forced)
 
 
-class Child:
+class ForkedWorker:
     """A worker that was forked without a process object."""
 
     _popen: None = None
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-
-
-_place: tuple[Any, ...] = ()
-
-
-def at_work(work: Callable[..., None], args: tuple[Any, ...]) -> None:
-    """Work in the place that this process was forked for: the target of a `Recruit`."""
-    begin_work(work.__code__)
-    with _syscalls.quiet_interrupt():
-        work(*_place, *args)
-
-
-def _become_worker(
-    supervisor: Supervisor, parent: int, slot: int, who: int, number: int, last_words: int
-) -> None:
-    """Run in a new worker that has a copy of the parent's memory."""
-    _cut_ties(supervisor, parent, last_words)
-    gc.unfreeze()
-    # Code that asks for its parent means the process which made the pool.
-    mine: Any = mp_process
-    mine._parent_process = supervisor_parent()
-    me: Any = mp_process.current_process()
-    me._parent_pid, me._parent_name = supervisor.parent, mine._parent_process.name
-    table, crew = supervisor.table, supervisor.crew
-    supervisor.posts.clear()
-    begin_work(crew.work.__code__)
-    with _syscalls.quiet_interrupt():
-        _syscalls.set_mask(crew.mask)
-        crew.work(table, slot, who, number, last_words, *crew.args)
-
-
-def _cut_ties(supervisor: Supervisor, parent: int, last_words: int) -> None:
-    """Give up in a new worker what only the supervisor needs."""
-    if not _core.die_with_parent(parent):
-        os._exit(1)
-    _syscalls.restore_fork()
-    _syscalls.refresh_event_loop()
-    signal.set_wakeup_fd(-1)
-    for number, handler in supervisor.handlers.items():
-        # None: not Python's own, and out of its reach.
-        _syscalls.set_handler(number, _syscalls.SIG_DFL if handler is None else handler)
-    for post in supervisor.posts:
-        if post.last_words != last_words:
-            os.close(post.last_words)
-    for fd in (supervisor.wake_read, supervisor.wake_write):
-        os.close(fd)
-    supervisor.watch.close()
-    supervisor.desk.sit_opposite()
-    supervisor.channel.close()
-
-
-def supervisor_parent() -> Any:
-    """Return what `multiprocessing.parent_process` was in the supervisor."""
-    return _PARENT
-
-
-_PARENT: Any = None
-
-
-def remember_parent() -> None:
-    """Keep the supervisor's own parent process, for its workers."""
-    global _PARENT  # noqa: PLW0603 - one per process, set once
-    _PARENT = mp_process.parent_process()

@@ -1,8 +1,8 @@
 """Children that workers leave behind: which of them end with the worker.
 
-As in the standard library a worker that leaves in order, or between two tasks, takes nobody with
-it but its daemonic children. One that is killed in a task takes along what the task has started,
-unless that has made a session of its own.
+As in the standard library, a worker that leaves in order, or between two tasks, ends only its
+daemonic children. With a worker that is killed in a task ends whatever the task has started, unless
+it has made a session of its own.
 
 Linux gives the children of a dead worker to the supervisor, which is a subreaper. So they are found
 by their parent, and told from others by their session.
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 
     from garrison._os import Seen
 
-__all__ = ["Strays", "doomed"]
+__all__ = ["Orphans", "find_descendants"]
 
-PATIENCE = 2.0
+ORPHAN_KILL_S = 2.0
 """Seconds for which new children of a dead task are looked for and killed."""
 
 
-class Strays:
+class Orphans:
     """The orphans that a supervisor has adopted."""
 
     def __init__(self) -> None:
         self._spared: dict[int, int] = {}
 
-    def spare(self, crew: Collection[int]) -> None:
-        """Let live all that have been adopted so far."""
-        orphans = [pid for pid in _os.children(os.getpid()) if pid not in crew]
+    def spare_present(self, workers: Collection[int]) -> None:
+        """Let all that have been adopted so far live on."""
+        orphans = [pid for pid in _os.children(os.getpid()) if pid not in workers]
         if orphans or self._spared:
             found = ((pid, _os.start_ticks(pid)) for pid in orphans)
             self._spared = {pid: started for pid, started in found if started}
 
-    def end(self, crew: Collection[int], dead: Iterable[int]) -> None:
+    def kill_started_by(self, workers: Collection[int], dead: Iterable[int]) -> None:
         """Kill what the dead workers' tasks have started, until nothing is left of it."""
         sessions = {os.getsid(0), *dead}
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + ORPHAN_KILL_S
         while time.monotonic() < end and _os.children(os.getpid()):
-            found = doomed(_os.processes(), os.getpid(), crew, self._spared, sessions)
+            found = find_descendants(_os.processes(), os.getpid(), workers, self._spared, sessions)
             if not found:
                 return
             for pid in found:
@@ -58,12 +58,12 @@ class Strays:
                 wait_gone(pid, end - time.monotonic())
                 _reap(pid)
 
-    def end_daemons(self, pids: Iterable[int]) -> None:
-        """Kill the daemonic children of a dead worker. A foreign process is not a child of ours."""
+    def kill_daemons(self, pids: Iterable[int]) -> None:
+        """Kill the daemonic children of a dead worker; a pid that is no child of ours is reused."""
         for pid in pids:
             if _os.parent_of(pid) == os.getpid():
                 _os.kill_quietly(pid, signal.SIGKILL)
-                wait_gone(pid, PATIENCE)
+                wait_gone(pid, ORPHAN_KILL_S)
                 _reap(pid)
 
 
@@ -72,16 +72,16 @@ def _reap(pid: int) -> None:
         waitpid(pid, os.WNOHANG)
 
 
-def doomed(
+def find_descendants(
     table: dict[int, Seen],
     root: int,
-    crew: Collection[int],
+    workers: Collection[int],
     spared: dict[int, int],
     sessions: Collection[int],
 ) -> list[int]:
     """Find the living descendants of `root` that have stayed in these sessions.
 
-    Not looked at are the workers of the crew and those that were spared, with all below them.
+    The pool's workers and the spared processes are left out, with all their descendants.
     """
     found: list[int] = []
     generation = {root}
@@ -89,7 +89,7 @@ def doomed(
         below = {
             pid
             for pid, seen in table.items()
-            if seen.parent in generation and pid not in crew and spared.get(pid) != seen.started
+            if seen.parent in generation and pid not in workers and spared.get(pid) != seen.started
         }
         found += [pid for pid in below if table[pid].alive and table[pid].session in sessions]
         generation = below

@@ -1,4 +1,4 @@
-"""The end of a pool's workers: SIGTERM, time for those who have a handler, SIGKILL."""
+"""The end of a pool's workers: SIGTERM, time for those that have a handler, SIGKILL."""
 
 from __future__ import annotations
 
@@ -15,51 +15,51 @@ from garrison.supervisor._syscalls import waitpid
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from garrison.supervisor._loop import Supervisor
+    from garrison.supervisor._loop import SupervisorLoop
 
-__all__ = ["GRACE", "LONG_GRACE", "end_workers"]
+__all__ = ["HANDLER_GRACE_S", "SIGTERM_GRACE_S", "end_workers"]
 
-GRACE = 1.0
+SIGTERM_GRACE_S = 1.0
 """Seconds between SIGTERM and SIGKILL for a worker that ignores the first."""
-LONG_GRACE = 60.0
+HANDLER_GRACE_S = 60.0
 """The same for a worker that has a handler for SIGTERM; the standard library waits for ever."""
 
 
-def end_workers(supervisor: Supervisor, slots: Mapping[int, int], *, forced: bool) -> None:
-    """End the workers with these process numbers; `forced`: at once."""
-    table, strays = supervisor.table, supervisor.strays
+def end_workers(supervisor: SupervisorLoop, slots: Mapping[int, int], *, forced: bool) -> None:
+    """End workers, of which `slots` has the slot for each pid; `forced`: at once."""
+    table, orphans = supervisor.table, supervisor.orphans
     busy = [pid for pid, slot in slots.items() if table.slot(slot)["cell"] is not None]
     inherited: set[int] = set()
     if busy:
         idle = [pid for pid in slots if pid not in busy]
         inherited = {child for pid in idle for child in _os.children(pid)}
-        strays.spare(slots)
+        orphans.spare_present(slots)
     if not forced:
-        _ask(supervisor, slots)
+        _terminate(supervisor, slots)
     for pid in slots:
         _os.kill_quietly(pid, signal.SIGKILL)
     for pid, slot in slots.items():
         with contextlib.suppress(ChildProcessError):
             _, status = waitpid(pid, 0)
-            supervisor.words.note_exit(slot, os.waitstatus_to_exitcode(status))
+            supervisor.table_writer.note_exit(slot, os.waitstatus_to_exitcode(status))
     if busy:
-        strays.end(inherited, busy)
-    strays.end_daemons([child for slot in slots.values() for child in table.children(slot)])
+        orphans.kill_started_by(inherited, busy)
+    orphans.kill_daemons([child for slot in slots.values() for child in table.children(slot)])
 
 
-def _ask(supervisor: Supervisor, pids: Collection[int]) -> None:
+def _terminate(supervisor: SupervisorLoop, pids: Collection[int]) -> None:
     """Send SIGTERM and wait; a parent that dies meanwhile ends the wait."""
     slow = {pid for pid in pids if _os.has_handler(pid, signal.SIGTERM)}
     for pid in pids:
         _os.kill_quietly(pid, signal.SIGTERM)
         _os.kill_quietly(pid, signal.SIGCONT)
-    end = time.monotonic() + GRACE
+    end = time.monotonic() + SIGTERM_GRACE_S
     for pid in set(pids) - slow:
         wait_gone(pid, end - time.monotonic())
     if not slow:
         return
-    supervisor.tell("ending", LONG_GRACE)
-    end = time.monotonic() + LONG_GRACE
+    supervisor.tell("ending", HANDLER_GRACE_S)
+    end = time.monotonic() + HANDLER_GRACE_S
     for pid in slow:
         _wait_gone(pid, supervisor.watch, end)
 

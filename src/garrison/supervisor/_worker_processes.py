@@ -22,67 +22,67 @@ from garrison.supervisor._identity import name_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from garrison.supervisor._handle import Supervision
+    from garrison.supervisor._handle import SupervisorHandle
 
-__all__ = ["Member", "Roster", "show"]
+__all__ = ["WorkerProcess", "WorkerProcesses", "list_among_children"]
 
 UNKNOWN = 255
-"""The exit code of a worker whose end is forgotten, as with the standard fork server."""
-LOOK = 1.0
-"""Seconds between two looks at the table while a process runs."""
-SLICE = 0.01
-"""Seconds between the end of a process and the next look for its exit code."""
+"""The exit code of a worker whose end is no longer recorded, as with the standard fork server."""
+RUNNING_CHECK_S = 1.0
+"""Between two looks at the table while a process runs."""
+ENDED_CHECK_S = 0.01
+"""Between the end of a process and the next look for its exit code."""
 _mp: Any = mp_process
 
 
-class Roster:
+class WorkerProcesses:
     """The workers of one pool."""
 
-    def __init__(self, supervision: Supervision, kind: type) -> None:
-        self.supervision, self.table = supervision, supervision.table
-        self._kind = _member_type(kind)
-        self._members: dict[int, Any] = {}
+    def __init__(self, supervisor: SupervisorHandle, kind: type) -> None:
+        self.supervisor, self.table = supervisor, supervisor.table
+        self._type = _worker_process_type(kind)
+        self._made: dict[int, Any] = {}
 
     def all(self) -> list[Any]:
         """Return the process objects of all slots; the dead are in it until they are replaced."""
-        size = self.supervision.crew.size
-        return [member for member in map(self._member, range(size)) if member is not None]
+        size = self.supervisor.spec.size
+        return [worker for worker in map(self._worker, range(size)) if worker is not None]
 
     def active(self) -> list[Any]:
         """Return those that run."""
-        if not self.supervision.alive():
+        if not self.supervisor.alive():
             return []
-        return [member for member in self.all() if member._popen.poll() is None]
+        return [worker for worker in self.all() if worker._popen.poll() is None]
 
-    def _member(self, slot: int) -> Any:
+    def _worker(self, slot: int) -> Any:
         info = self.table.slot(slot)
         if not info["pid"]:
             return None
-        member = self._members.get(slot)
-        if member is None or member._popen.who != info["who"]:
-            member = self._members[slot] = self._kind(self, slot, info)
-        return member
+        worker = self._made.get(slot)
+        if worker is None or worker._popen.owner_id != info["who"]:
+            worker = self._made[slot] = self._type(self, slot, info)
+        return worker
 
-    def exit_of(self, slot: int, who: int) -> int | None:
+    def exit_of(self, slot: int, owner_id: int) -> int | None:
         """Return the exit code of an incarnation; None while it runs."""
-        code = self.table.exit_of(who)
+        code = self.table.exit_of(owner_id)
         if code is not None:
             return code
         info = self.table.slot(slot)
-        if info["who"] != who:
+        if info["who"] != owner_id:
             return UNKNOWN
-        return None if self.supervision.alive() else -signal.SIGKILL
+        return None if self.supervisor.alive() else -signal.SIGKILL
 
 
 class _Popen:
-    """What a process object asks its own process with: as `multiprocessing.popen_fork.Popen`."""
+    """How a process object looks at its process: as `multiprocessing.popen_fork.Popen`."""
 
     method = "fork"
 
-    def __init__(self, roster: Roster, slot: int, info: Any) -> None:
-        self.pid, self.who = info["pid"], info["who"]
+    def __init__(self, workers: WorkerProcesses, slot: int, info: Any) -> None:
+        self.pid, self.owner_id = info["pid"], info["who"]
         self.returncode: int | None = None
-        self._roster, self._slot = roster, slot
+        self._workers, self._slot = workers, slot
         self._lock = threading.Lock()
         self._sentinel: int | None = None
 
@@ -99,30 +99,30 @@ class _Popen:
         try:
             fd = os.pidfd_open(self.pid)
         except ProcessLookupError:
-            return _at_its_end()
+            return _ended_sentinel()
         except OSError as error:
             msg = "the sentinel of a pool's worker needs pidfd_open: Linux 5.3"
             raise OSError(error.errno, msg) from error
         if self._is_there():
             return fd
-        # Somebody else has its number now.
+        # Another process has its number now.
         os.close(fd)
-        return _at_its_end()
+        return _ended_sentinel()
 
     def _is_there(self) -> bool:
         """Whether its number is still its own."""
         seen = _os.look_at(self.pid)
         if self.poll() is not None or seen is None:
             return False
-        started = self._roster.table.slot(self._slot)["started"]
+        started = self._workers.table.slot(self._slot)["started"]
         if started:
             return seen.started == started
-        return seen.parent == self._roster.supervision.pid  # it has only just been forked
+        return seen.parent == self._workers.supervisor.pid  # it has only just been forked
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:  # noqa: ARG002 - the standard name
         """Return the exit code, or None."""
         if self.returncode is None:
-            self.returncode = self._roster.exit_of(self._slot, self.who)
+            self.returncode = self._workers.exit_of(self._slot, self.owner_id)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
@@ -132,9 +132,9 @@ class _Popen:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return None
-            if wait_gone(self.pid, LOOK if left is None else min(LOOK, left)):
+            if wait_gone(self.pid, RUNNING_CHECK_S if left is None else min(RUNNING_CHECK_S, left)):
                 # The supervisor has yet to hear of it.
-                _core.poll([], SLICE * 1000)
+                _core.poll([], ENDED_CHECK_S * 1000)
         return self.returncode
 
     def _send_signal(self, number: int) -> None:
@@ -153,7 +153,7 @@ class _Popen:
         """Do nothing: the descriptor is closed with the last reference."""
 
 
-def _at_its_end() -> int:
+def _ended_sentinel() -> int:
     read, write = os.pipe()
     os.close(write)
     return read
@@ -164,16 +164,16 @@ def _close(fd: int, pid: int) -> None:
         os.close(fd)
 
 
-class Member:
-    """Added to a process class: a worker that this process has not started itself."""
+class WorkerProcess:
+    """Mixed into a process class: a worker that this process has not started itself."""
 
-    def __init__(self, roster: Roster, slot: int, info: Any) -> None:
-        crew, me = roster.supervision.crew, _mp.current_process()
-        self._identity = (*crew.identity, info["number"])
-        self._name = name_of(crew.name, self._identity)
+    def __init__(self, workers: WorkerProcesses, slot: int, info: Any) -> None:
+        spec, me = workers.supervisor.spec, _mp.current_process()
+        self._identity = (*spec.identity, info["number"])
+        self._name = name_of(spec.name, self._identity)
         self._config = {**me._config, "daemon": True}
         self._parent_pid, self._parent_name = os.getpid(), me.name
-        self._popen: Any = _Popen(roster, slot, info)
+        self._popen: Any = _Popen(workers, slot, info)
         self._closed = False
 
     @property
@@ -187,15 +187,15 @@ class Member:
 
 
 @functools.cache
-def _member_type(kind: type) -> Any:
+def _worker_process_type(kind: type) -> Any:
     if not issubclass(kind, mp_process.BaseProcess):
         kind = mp_process.BaseProcess
-    return type(kind.__name__, (Member, kind), {"__module__": kind.__module__})
+    return type(kind.__name__, (WorkerProcess, kind), {"__module__": kind.__module__})
 
 
 # --- Among the program's children ------------------------------------------------------------
 
-_rosters: weakref.WeakSet[Roster] = weakref.WeakSet()
+_of_live_pools: weakref.WeakSet[WorkerProcesses] = weakref.WeakSet()
 
 
 class _Children(set[Any]):
@@ -203,12 +203,12 @@ class _Children(set[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         yield from list(super().__iter__())
-        for roster in list(_rosters):
-            yield from roster.active()
+        for workers in list(_of_live_pools):
+            yield from workers.active()
 
 
-def show(roster: Roster) -> None:
+def list_among_children(workers: WorkerProcesses) -> None:
     """Have `active_children` list these workers for as long as they live."""
-    _rosters.add(roster)
+    _of_live_pools.add(workers)
     if not isinstance(_mp._children, _Children):
         _mp._children = _Children(_mp._children)

@@ -1,49 +1,22 @@
 //! garrison's native core: words, futexes, heaps and task cells in shared memory.
 //!
-//! It has no policy. `protocol` says how a task changes hands, `table` where it lies, `lock` how a
-//! lock does and `registry` who may hold it; `heap`, `chunk` and `segment` say where bytes lie; `wire` what
-//! travels over a network; `python` converts arguments, releases the GIL, calls and converts back.
+//! It has no policy. `sys` wraps the system, `shm` says where bytes lie, `owners` who takes part and
+//! who is dead; `sync`, `queue`, `tasks` and `store` are what processes share, `net` is what travels
+//! over a network. `python` converts arguments, releases the GIL, calls and converts back.
 
-pub mod barrier;
-pub mod condition;
-pub mod crash;
-pub mod event;
-pub mod futex;
-pub mod lock;
-pub mod protocol;
-pub mod ring;
-pub mod semaphore;
+pub mod queue;
 pub mod store;
-pub mod text;
+pub mod sync;
+pub mod sys;
+pub mod tasks;
+pub mod testing;
 
 #[cfg(not(loom))]
-pub mod anonymous;
+pub mod net;
 #[cfg(not(loom))]
-pub mod chunk;
+pub mod owners;
 #[cfg(not(loom))]
-pub mod descriptor;
-#[cfg(not(loom))]
-pub mod heap;
-#[cfg(not(loom))]
-pub mod identity;
-#[cfg(not(loom))]
-pub mod region;
-#[cfg(not(loom))]
-pub mod registry;
-#[cfg(not(loom))]
-pub mod segment;
-#[cfg(not(loom))]
-pub mod spin;
-#[cfg(not(loom))]
-pub mod table;
-#[cfg(not(loom))]
-pub mod vault;
-#[cfg(not(loom))]
-pub mod waits;
-#[cfg(not(loom))]
-pub mod windows;
-#[cfg(not(loom))]
-pub mod wire;
+pub mod shm;
 
 #[cfg(all(feature = "python", not(loom)))]
 mod python;

@@ -1,14 +1,14 @@
 //! `Barrier`: the part that touches shared memory; the rest is in Python.
 
 use super::memory_error;
-use super::spot::PySpot;
-use super::waiting::{Patience, Sleeper, Subject};
-use crate::barrier::{Arrival, Barrier, Place, Round, BROKEN};
-use crate::chunk::Spot;
-use crate::crash;
-use crate::futex;
-use crate::protocol::{AtomicU32, AtomicU64};
-use crate::table::low_half;
+use super::spot::PySharedBlock;
+use super::waiting::{Deadline, WaitSession, WaitTarget};
+use crate::shm::arena::SharedBlock;
+use crate::sync::barrier::word::{Arrival, Barrier, Place, Round, BROKEN};
+use crate::sys::atomic::{AtomicU32, AtomicU64};
+use crate::sys::futex;
+use crate::tasks::table::low_half;
+use crate::testing::crash_points::crash_point;
 use pyo3::prelude::*;
 
 const WORD: usize = size_of::<u64>();
@@ -16,7 +16,7 @@ const WORD: usize = size_of::<u64>();
 /// What `garrison.Barrier` is made of.
 #[pyclass(frozen, weakref, name = "Barrier", module = "garrison._core")]
 pub struct PyBarrier {
-    spot: Spot,
+    spot: SharedBlock,
     parties: usize,
 }
 
@@ -43,16 +43,16 @@ impl PyBarrier {
         futex::wake(self.low(), i32::MAX);
     }
 
-    fn sleeper(&self) -> Sleeper {
-        let subject = Subject::at(Subject::BARRIER, &self.spot, 0);
-        Sleeper::new(self.spot.chunk.registry, subject)
+    fn sleeper(&self) -> WaitSession {
+        let subject = WaitTarget::at(WaitTarget::BARRIER, &self.spot, 0);
+        WaitSession::new(self.spot.chunk.registry, subject)
     }
 
     /// Sign for a round, when there is one to sign for; nothing if the barrier is broken. A timeout
     /// does not count yet, as with `threading.Barrier`: the round that is full is about to end.
     fn arrive(&self, py: Python<'_>) -> PyResult<Option<Place>> {
         let (barrier, mut sleeper) = (self.barrier()?, self.sleeper());
-        let patience = Patience::endless();
+        let patience = Deadline::endless();
         loop {
             match barrier.arrive() {
                 Arrival::Signed(place) => return Ok(Some(place)),
@@ -88,7 +88,7 @@ impl PyBarrier {
         full && barrier.complete(place)
     }
 
-    fn wait_for_end(&self, py: Python<'_>, place: Place, patience: &Patience) -> PyResult<bool> {
+    fn wait_for_end(&self, py: Python<'_>, place: Place, patience: &Deadline) -> PyResult<bool> {
         let (barrier, mut sleeper) = (self.barrier()?, self.sleeper());
         loop {
             let seen = match barrier.standing(place) {
@@ -110,7 +110,7 @@ impl PyBarrier {
                     return Err(error);
                 }
             }
-            crash::reach("barrier.woken");
+            crash_point("barrier.woken");
         }
     }
 }
@@ -118,7 +118,7 @@ impl PyBarrier {
 #[pymethods]
 impl PyBarrier {
     #[new]
-    fn new(spot: PyRef<'_, PySpot>, parties: usize) -> Self {
+    fn new(spot: PyRef<'_, PySharedBlock>, parties: usize) -> Self {
         Self { spot: spot.spot.clone(), parties }
     }
 
@@ -131,12 +131,12 @@ impl PyBarrier {
         timeout: Option<&Bound<'_, PyAny>>,
         action: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Option<usize>> {
-        let patience = Patience::of_timeout(timeout)?;
+        let patience = Deadline::of_timeout(timeout)?;
         let Some(place) = self.arrive(py)? else { return Ok(None) };
-        crash::reach("barrier.signed");
+        crash_point("barrier.signed");
         let barrier = self.barrier()?;
         if self.complete(&barrier, place) {
-            crash::reach("barrier.acting");
+            crash_point("barrier.acting");
             if let Some(action) = action {
                 action.call0().inspect_err(|_| {
                     barrier.break_round(place.round);
@@ -144,7 +144,7 @@ impl PyBarrier {
                 })?;
             }
             if barrier.pass(place) {
-                crash::reach("barrier.passed");
+                crash_point("barrier.passed");
                 self.wake_all();
                 return Ok(Some(place.number));
             }

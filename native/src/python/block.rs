@@ -7,9 +7,10 @@
 
 use super::finalizing::without_gil;
 use super::memory_error;
-use crate::heap::{self, Head, Heap, ABANDONED, LINE, RELEASED};
-use crate::region::{Region, Span};
-use crate::segment::{forks, generation};
+use crate::shm::heap::{self, Head, Heap, ABANDONED, LINE, RELEASED};
+use crate::shm::region::{Region, Span};
+use crate::shm::segment::{forks, generation};
+use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -133,7 +134,7 @@ pub fn write(
     }
     let (first, rest) = copies.split_at(1);
     copy_all(py, first);
-    crate::crash::reach("result.half_written");
+    crash_point("result.half_written");
     copy_all(py, rest);
     Ok(Written { place: room.place, buffers: pinned.len() as u32, size: (LINE + offset) as u64 })
 }

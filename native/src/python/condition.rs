@@ -2,14 +2,14 @@
 
 use super::lock::PyLock;
 use super::memory_error;
-use super::spot::PySpot;
-use super::waiting::{Patience, Sleeper, Subject};
-use crate::chunk::Spot;
-use crate::condition::{ConditionShared, Row, Taken};
-use crate::crash;
-use crate::futex;
-use crate::protocol::{AtomicU32, Ordering};
-use crate::table::low_half;
+use super::spot::PySharedBlock;
+use super::waiting::{Deadline, WaitSession, WaitTarget};
+use crate::shm::arena::SharedBlock;
+use crate::sync::condition::word::{ConditionShared, Row, Taken};
+use crate::sys::atomic::{AtomicU32, Ordering};
+use crate::sys::futex;
+use crate::tasks::table::low_half;
+use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
 use pyo3::prelude::*;
 
@@ -28,8 +28,8 @@ impl<'py> FromPyObject<'_, 'py> for Count {
 /// What `garrison.Condition` is made of, beside its lock.
 #[pyclass(frozen, weakref, name = "Condition", module = "garrison._core")]
 pub struct PyCondition {
-    spot: Spot,
-    home: Py<PySpot>,
+    spot: SharedBlock,
+    home: Py<PySharedBlock>,
     lock: Py<PyLock>,
 }
 
@@ -64,14 +64,14 @@ impl PyCondition {
         py: Python<'_>,
         row: Row<'_>,
         taken: Taken,
-        patience: &Patience,
+        patience: &Deadline,
     ) -> PyResult<Option<Taken>> {
-        let subject = Subject::at(Subject::CONDITION, &self.spot, 0);
-        let mut sleeper = Sleeper::new(self.spot.chunk.registry, subject);
+        let subject = WaitTarget::at(WaitTarget::CONDITION, &self.spot, 0);
+        let mut sleeper = WaitSession::new(self.spot.chunk.registry, subject);
         let wake = |seat| self.wake(seat);
         loop {
             if row.is_granted(taken) {
-                crash::reach("condition.woken");
+                crash_point("condition.woken");
                 return Ok(Some(taken));
             }
             if patience.is_over() {
@@ -106,13 +106,13 @@ impl PyCondition {
 #[pymethods]
 impl PyCondition {
     #[new]
-    fn new(spot: Py<PySpot>, lock: Py<PyLock>) -> Self {
+    fn new(spot: Py<PySharedBlock>, lock: Py<PyLock>) -> Self {
         Self { spot: spot.get().spot.clone(), home: spot, lock }
     }
 
     /// What the same condition is made of again: the arguments.
     #[getter]
-    fn place(&self, py: Python<'_>) -> (Py<PySpot>, Py<PyLock>) {
+    fn place(&self, py: Python<'_>) -> (Py<PySharedBlock>, Py<PyLock>) {
         (self.home.clone_ref(py), self.lock.clone_ref(py))
     }
 
@@ -122,7 +122,7 @@ impl PyCondition {
 
     #[pyo3(signature = (timeout = None), text_signature = "($self, timeout=None)")]
     fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-        let patience = Patience::of_timeout(timeout)?;
+        let patience = Deadline::of_timeout(timeout)?;
         let lock = self.lock.bind(py);
         let (held, row) = (&lock.get().lock, self.row()?);
         if !held.is_mine(row.me) {
@@ -134,16 +134,16 @@ impl PyCondition {
                 self.shared().seats.len()
             ))
         })?;
-        crash::reach("condition.seated");
+        crash_point("condition.seated");
         let depth = held.shared().depth.load(Ordering::Relaxed);
         held.leave();
-        crash::reach("condition.unlocked");
+        crash_point("condition.unlocked");
         let notified = self.wait_in(py, row, taken, &patience);
-        crash::reach("condition.left");
+        crash_point("condition.left");
         // Whatever has ended the wait: who leaves it has the lock again.
-        let mut interrupted = PyLock::take(lock, &Patience::endless()).err();
+        let mut interrupted = PyLock::take(lock, &Deadline::endless()).err();
         if interrupted.is_some() {
-            while let Err(error) = held.wait(py, row.me, &Patience::endless(), true) {
+            while let Err(error) = held.wait(py, row.me, &Deadline::endless(), true) {
                 interrupted = Some(error);
             }
         }

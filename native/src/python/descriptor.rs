@@ -1,8 +1,8 @@
 //! A remembered descriptor as a Python object, and memory that has no name.
 
 use super::memory_error;
-use crate::anonymous::{anonymous_file, is_in_memory};
-use crate::descriptor::{duplicate, Descriptor, LOST};
+use crate::sys::anonymous::{anonymous_file, is_in_memory};
+use crate::sys::descriptor::{duplicate, Descriptor, LOST};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -39,7 +39,7 @@ impl PyDescriptor {
     /// Own a descriptor, which is closed with this object.
     #[new]
     fn new(fd: i32) -> PyResult<Self> {
-        if crate::descriptor::file_behind(fd).is_none() {
+        if crate::sys::descriptor::file_behind(fd).is_none() {
             return Err(PyOSError::new_err((libc::EBADF, "no descriptor")));
         }
         // SAFETY: open; the caller gives it away.

@@ -4,18 +4,19 @@
 
 use super::finalizing::without_gil;
 use super::item::{self, Head, Outgoing, PARCEL, PICKLE};
-use super::lock::{LockRef, Outcome};
+use super::lock::{Lock, Outcome};
 use super::memory_error;
 use super::parcel::{Address, Post, Received};
-use super::waiting::{Patience, Truth, SLICE};
+use super::waiting::{AnyBool, Deadline, SLICE};
 use super::watch::Watch;
-use crate::chunk::Chunk;
-use crate::crash;
-use crate::futex;
-use crate::protocol::{BellShared, Ordering};
-use crate::ring::{End, Item, GRANULE};
-use crate::spin::Spin;
-use crate::vault::{QueueShared, Vault, GROWTH};
+use crate::queue::file::{QueueFile, QueueShared, GROWTH};
+use crate::queue::log::{Item, Position, GRANULE};
+use crate::shm::arena::Arena;
+use crate::sys::atomic::Ordering;
+use crate::sys::futex;
+use crate::sys::spin::Spin;
+use crate::sys::wake_word::WakeWord;
+use crate::testing::crash_points::crash_point;
 use pyo3::prelude::*;
 use std::cell::OnceCell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU8};
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_millis(250);
 
 /// A lock that is held: dropped, it is released.
-struct Held<'a>(&'a LockRef);
+struct Held<'a>(&'a Lock);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
@@ -39,7 +40,7 @@ impl Drop for Held<'_> {
 /// `block` and `timeout` as they were given, and the deadline from when it is first asked for.
 pub struct Wait {
     block: bool,
-    patience: OnceCell<Patience>,
+    patience: OnceCell<Deadline>,
 }
 
 impl Wait {
@@ -51,7 +52,7 @@ impl Wait {
         let block = block.map_or(Ok(true), PyAnyMethods::is_truthy)?;
         let patience = OnceCell::new();
         if timeout.is_some() {
-            let _ = patience.set(Patience::of(Truth(block), timeout)?);
+            let _ = patience.set(Deadline::of(AnyBool(block), timeout)?);
         }
         Ok(Self { block, patience })
     }
@@ -64,20 +65,20 @@ impl Wait {
         Self { block: false, patience: OnceCell::new() }
     }
 
-    fn patience(&self) -> &Patience {
+    fn patience(&self) -> &Deadline {
         self.patience
-            .get_or_init(|| if self.block { Patience::endless() } else { Patience::none() })
+            .get_or_init(|| if self.block { Deadline::endless() } else { Deadline::none() })
     }
 }
 
 /// One side's waiting: where it sleeps, and whether spinning has paid off here.
 struct Side {
-    lock: LockRef,
+    lock: Lock,
     spin: Spin,
 }
 
 pub struct Ends {
-    pub vault: Arc<Vault>,
+    pub vault: Arc<QueueFile>,
     pub post: Post,
     put: Side,
     get: Side,
@@ -94,7 +95,7 @@ pub struct Ends {
 impl Drop for Ends {
     fn drop(&mut self) {
         // Its memory may be much: it is not kept for a handle that has arrived long ago.
-        Chunk::prune_exports();
+        Arena::prune_exports();
     }
 }
 
@@ -106,11 +107,9 @@ pub enum Arrived<'py> {
 }
 
 impl Ends {
-    pub fn new(vault: Vault) -> Self {
-        let side = |offset| Side {
-            lock: LockRef::new(&vault.spot, offset, false, false),
-            spin: Spin::new(),
-        };
+    pub fn new(vault: QueueFile) -> Self {
+        let side =
+            |offset| Side { lock: Lock::new(&vault.spot, offset, false, false), spin: Spin::new() };
         let (put, get) = (side(QueueShared::PUT_LOCK), side(QueueShared::GET_LOCK));
         let maxsize = vault.shared().maxsize.load(Ordering::Relaxed);
         let vault = Arc::new(vault);
@@ -201,7 +200,7 @@ impl Ends {
     pub fn wait_until(
         &self,
         py: Python<'_>,
-        bell: &BellShared,
+        bell: &WakeWord,
         spin: &Spin,
         wait: &Wait,
         done: impl Fn() -> bool + Sync,
@@ -224,7 +223,7 @@ impl Ends {
             }
             let limit = patience.left().min(SLICE);
             without_gil(py, || futex::wait(&bell.count, count, limit));
-            crash::reach("queue.woken");
+            crash_point("queue.woken");
             py.check_signals()?;
             if done() {
                 break;
@@ -265,7 +264,7 @@ impl Ends {
         let shared = self.shared();
         loop {
             let Some(held) = self.take(py, &self.put, me, wait)? else { return Ok(false) };
-            crash::reach("queue.put_locked");
+            crash_point("queue.put_locked");
             let ring = self.vault.ring();
             let tail = ring.tail();
             let full = self.maxsize != 0
@@ -288,15 +287,15 @@ impl Ends {
                     continue;
                 }
             };
-            crash::reach("queue.written");
+            crash_point("queue.written");
             items.iter().filter_map(|item| item.parcel.as_ref()).for_each(|parcel| {
                 parcel.is_being_put(&self.vault);
             });
             ring.commit_put(end);
             self.putter.store(me, Ordering::Relaxed);
-            crash::reach("queue.put_committed");
+            crash_point("queue.put_committed");
             drop(held);
-            crash::reach("queue.put_left");
+            crash_point("queue.put_left");
             let numbers = (0..).map(|nth| tail.number.wrapping_add(nth));
             for (item, number) in items.iter_mut().zip(numbers) {
                 if let Some(parcel) = &mut item.parcel {
@@ -305,8 +304,8 @@ impl Ends {
             }
             let watched = shared.many.load(Ordering::Relaxed) & QueueShared::WATCHED != 0;
             let count = if watched { i32::MAX } else { wakes(count) };
-            shared.getters.ring(false, count, |count| futex::wake(&shared.getters.count, count));
-            crash::reach("queue.put_woken");
+            shared.getters.wake(false, count, |count| futex::wake(&shared.getters.count, count));
+            crash_point("queue.put_woken");
             self.changed();
             return Ok(true);
         }
@@ -324,7 +323,7 @@ impl Ends {
     }
 
     #[inline]
-    fn write(&self, tail: End, items: &[Outgoing<'_>]) -> std::io::Result<End> {
+    fn write(&self, tail: Position, items: &[Outgoing<'_>]) -> std::io::Result<Position> {
         let (ring, mut at) = (self.vault.ring(), tail.at);
         self.vault.ensure_entries()?;
         for item in items {
@@ -335,7 +334,7 @@ impl Ends {
             unsafe { item.write(to) };
             at += granules;
         }
-        Ok(End { number: tail.number.wrapping_add(items.len() as u32), at })
+        Ok(Position { number: tail.number.wrapping_add(items.len() as u32), at })
     }
 
     /// More memory than was asked for last: ask again, or say that there is none.
@@ -375,7 +374,7 @@ impl Ends {
                         Err(error) => return Err(error),
                     };
                     each(arrived);
-                    head = End { number: head.number.wrapping_add(1), at: at + granules };
+                    head = Position { number: head.number.wrapping_add(1), at: at + granules };
                     taken += 1;
                 }
                 Item::Beyond => {
@@ -388,9 +387,9 @@ impl Ends {
             }
         }
         if taken > 0 {
-            crash::reach("queue.copied");
+            crash_point("queue.copied");
             ring.commit_get(head);
-            crash::reach("queue.got_committed");
+            crash_point("queue.got_committed");
         }
         Ok(taken)
     }
@@ -435,13 +434,13 @@ impl Ends {
                 return Err(closed());
             }
             let Some(held) = self.take(py, &self.get, me, wait)? else { return Ok(0) };
-            crash::reach("queue.get_locked");
+            crash_point("queue.get_locked");
             let taken = self.take_out(py, me, most, &mut each)?;
             drop(held);
             if taken == 0 {
                 continue;
             }
-            crash::reach("queue.got_left");
+            crash_point("queue.got_left");
             let shared = self.shared();
             let many = shared.many.load(Ordering::Relaxed);
             let watched = many & QueueShared::WATCHED != 0 && self.vault.ring().is_empty();
@@ -449,8 +448,8 @@ impl Ends {
                 let count = if many != 0 { i32::MAX } else { wakes(taken) };
                 shared
                     .putters
-                    .ring(false, count, |count| futex::wake(&shared.putters.count, count));
-                crash::reach("queue.got_woken");
+                    .wake(false, count, |count| futex::wake(&shared.putters.count, count));
+                crash_point("queue.got_woken");
             }
             self.changed();
             return Ok(taken);
@@ -485,11 +484,11 @@ impl Ends {
                 Err(now) => done = now,
             }
         }
-        crash::reach("queue.done");
+        crash_point("queue.done");
         if self.unfinished() == 0 {
-            shared.joiners.ring(false, i32::MAX, |count| futex::wake(&shared.joiners.count, count));
+            shared.joiners.wake(false, i32::MAX, |count| futex::wake(&shared.joiners.count, count));
         }
-        crash::reach("queue.done_woken");
+        crash_point("queue.done_woken");
         true
     }
 

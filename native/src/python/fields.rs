@@ -1,7 +1,7 @@
 //! Fields between Python's objects and msgpack.
 
-use crate::wire::fields::{self, Reader, Token, DEPTH};
-use crate::wire::Fault;
+use crate::net::fields::{self, Reader, Token, DEPTH};
+use crate::net::Fault;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;

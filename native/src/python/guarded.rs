@@ -2,9 +2,9 @@
 
 use super::lock::PyLock;
 use super::number::{Kind, Place};
-use super::waiting::Patience;
-use crate::crash;
-use crate::lock;
+use super::waiting::Deadline;
+use crate::sync::lock::word;
+use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -36,10 +36,10 @@ impl Guarded {
         let inner = &own.get().lock;
         let me = inner.me()?;
         // The thread is not written down: it is asked for with the GIL, which this one keeps.
-        if lock::try_take(&inner.shared().word, me) {
-            crash::reach("lock.taken");
+        if word::try_take(&inner.shared().word, me) {
+            crash_point("lock.taken");
             let done = work();
-            crash::reach("value.written");
+            crash_point("value.written");
             inner.leave();
             return Ok(done);
         }
@@ -52,9 +52,9 @@ impl Guarded {
         if own.get().recursive && inner.is_mine(me) {
             return Ok(work());
         }
-        PyLock::take(own, &Patience::endless())?;
+        PyLock::take(own, &Deadline::endless())?;
         let done = work();
-        crash::reach("value.written");
+        crash_point("value.written");
         inner.leave();
         Ok(done)
     }

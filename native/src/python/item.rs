@@ -7,7 +7,7 @@
 //! and what is big is a parcel: the place in its sender's region.
 
 use super::parcel::{Address, Parcel};
-use crate::ring::GRANULE;
+use crate::queue::log::GRANULE;
 use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;

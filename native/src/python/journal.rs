@@ -8,10 +8,11 @@
 //! so a block that has become too small stays until the task is over.
 
 use super::memory_error;
-use crate::heap::{self, Head, Heap};
-use crate::protocol::Ordering;
-use crate::region::{Region, Span};
-use crate::table::CellShared;
+use crate::shm::heap::{self, Head, Heap};
+use crate::shm::region::{Region, Span};
+use crate::sys::atomic::Ordering;
+use crate::tasks::table::CellShared;
+use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -58,7 +59,7 @@ impl Journal {
         }
         self.used += need;
         self.items += 1;
-        crate::crash::reach("result.half_written");
+        crash_point("result.half_written");
         // [item->salvage] pairs with the acquire in entries()
         cell.journal_items.store(self.items, Ordering::Release);
         Ok(())

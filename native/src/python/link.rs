@@ -4,9 +4,9 @@ use super::fields;
 use super::finalizing::without_gil;
 use super::noise::Noise;
 use super::socket::{self, is_passing, RECEIVE};
-use super::waiting::{Patience, SLICE};
-use crate::descriptor::{file_behind, File};
-use crate::wire::client::{Client, End, Fate};
+use super::waiting::{Deadline, SLICE};
+use crate::net::client::{Client, End, Fate};
+use crate::sys::descriptor::{file_behind, File};
 use pyo3::exceptions::{PyOverflowError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -87,7 +87,7 @@ impl Link {
         fields: &Bound<'py, PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<(u8, Bound<'py, PyList>)> {
-        let patience = Patience::of_timeout(timeout)?;
+        let patience = Deadline::of_timeout(timeout)?;
         let payload = self.encoded(fields)?;
         let number = {
             let mut state = self.lock();
@@ -204,7 +204,7 @@ impl Link {
         &self,
         py: Python<'py>,
         number: u32,
-        patience: &Patience,
+        patience: &Deadline,
     ) -> PyResult<Option<(u8, Bound<'py, PyList>)>> {
         loop {
             match without_gil(py, || self.turn(number, patience)) {
@@ -229,7 +229,7 @@ impl Link {
     }
 
     /// Wait for at most a slice, in whatever role is free.
-    fn turn(&self, number: u32, patience: &Patience) -> Turn {
+    fn turn(&self, number: u32, patience: &Deadline) -> Turn {
         let fd = self.fd();
         let limit = patience.left().min(SLICE);
         let start = Instant::now();

@@ -1,16 +1,17 @@
 //! `Lock` and `RLock`: the fast path in one exchange, the slow path in slices.
 
+use super::memory_error;
 use super::quick;
-use super::spot::PySpot;
-use super::waiting::{site, thread, Patience, Sleeper, Subject, Throttle, Truth};
-use super::{coarse_now, memory_error};
-use crate::chunk::Spot;
-use crate::crash;
-use crate::futex;
-use crate::lock::{self, LockShared, Look, FREE, WAITERS};
-use crate::protocol::Ordering;
-use crate::registry::Registry;
-use crate::text;
+use super::spot::PySharedBlock;
+use super::waiting::{site, thread, AnyBool, Deadline, RateLimit, WaitSession, WaitTarget};
+use crate::owners::registry::OwnerRegistry;
+use crate::shm::arena::SharedBlock;
+use crate::sync::lock::word::{self, LockShared, Look, FREE, WAITERS};
+use crate::sys::atomic::Ordering;
+use crate::sys::clock::coarse_now;
+use crate::sys::futex;
+use crate::sys::shared_text;
+use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::{PyAssertionError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -25,29 +26,29 @@ const SITE: usize = size_of::<u64>() * 5;
 
 /// A lock in shared memory, as this process sees it; also a part of other objects.
 #[derive(Debug)]
-pub struct LockRef {
+pub struct Lock {
     /// Keeps the memory behind `shared`.
-    _spot: Spot,
+    _spot: SharedBlock,
     shared: *const LockShared,
-    registry: &'static Registry,
-    subject: Subject,
+    registry: &'static OwnerRegistry,
+    subject: WaitTarget,
     /// A lock that is only ever tried is asked so often whether its owner still lives.
-    judged: Throttle,
+    judged: RateLimit,
 }
 
 // SAFETY: the pointer is into memory that `_spot` keeps, and to atomics only.
-unsafe impl Send for LockRef {}
-unsafe impl Sync for LockRef {}
+unsafe impl Send for Lock {}
+unsafe impl Sync for Lock {}
 
 thread_local! {
     /// The locks that look for deadlocks and that this thread has taken, and perhaps released since.
-    static HELD: RefCell<Vec<LockRef>> = const { RefCell::new(Vec::new()) };
+    static HELD: RefCell<Vec<Lock>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The locks that this thread holds, of those that look for deadlocks.
 pub fn held_here() -> Vec<u64> {
     HELD.with_borrow_mut(|held| {
-        held.retain(LockRef::is_held_here);
+        held.retain(Lock::is_held_here);
         held.iter().map(|lock| lock.subject.object).collect()
     })
 }
@@ -60,21 +61,21 @@ pub enum Outcome {
     TooLate,
 }
 
-impl Clone for LockRef {
+impl Clone for Lock {
     fn clone(&self) -> Self {
-        Self { _spot: self._spot.clone(), judged: Throttle::default(), ..*self }
+        Self { _spot: self._spot.clone(), judged: RateLimit::default(), ..*self }
     }
 }
 
-impl LockRef {
-    pub fn new(spot: &Spot, offset: usize, recursive: bool, detects: bool) -> Self {
+impl Lock {
+    pub fn new(spot: &SharedBlock, offset: usize, recursive: bool, detects: bool) -> Self {
         // SAFETY: a LockShared is made of atomics, and lies where its object's layout says.
         let shared: &LockShared = unsafe { spot.shared(offset) };
         let shared: *const LockShared = shared;
         let registry = spot.chunk.registry;
-        let kind = if recursive { Subject::RLOCK } else { Subject::LOCK };
-        let subject = Subject { detects, ..Subject::at(kind, spot, offset) };
-        Self { _spot: spot.clone(), shared, registry, subject, judged: Throttle::default() }
+        let kind = if recursive { WaitTarget::RLOCK } else { WaitTarget::LOCK };
+        let subject = WaitTarget { detects, ..WaitTarget::at(kind, spot, offset) };
+        Self { _spot: spot.clone(), shared, registry, subject, judged: RateLimit::default() }
     }
 
     #[inline]
@@ -83,7 +84,7 @@ impl LockRef {
         unsafe { &*self.shared }
     }
 
-    pub fn registry(&self) -> &'static Registry {
+    pub fn registry(&self) -> &'static OwnerRegistry {
         self.registry
     }
 
@@ -106,7 +107,7 @@ impl LockRef {
     #[cold]
     fn note_held(&self) {
         HELD.with_borrow_mut(|held| {
-            held.retain(LockRef::is_held_here);
+            held.retain(Lock::is_held_here);
             held.push(self.clone());
         });
     }
@@ -117,7 +118,7 @@ impl LockRef {
             // Only for show: a thread without a Python frame has none.
             let site = site(py).unwrap_or_default();
             let file = site.rsplit('/').next().unwrap_or_default();
-            text::write(&self.shared().site, text::beginning(file, SITE));
+            shared_text::write(&self.shared().site, shared_text::beginning(file, SITE));
         }
     }
 
@@ -134,9 +135,9 @@ impl LockRef {
     /// Take it if it is free.
     #[inline]
     pub fn try_take(&self, me: u32) -> bool {
-        let taken = lock::try_take(&self.shared().word, me);
+        let taken = word::try_take(&self.shared().word, me);
         if taken {
-            crash::reach("lock.taken");
+            crash_point("lock.taken");
             self.sign();
         }
         taken
@@ -148,7 +149,7 @@ impl LockRef {
         &self,
         py: Python<'_>,
         me: u32,
-        patience: &Patience,
+        patience: &Deadline,
         may_inherit: bool,
     ) -> PyResult<Outcome> {
         if let Some(outcome) = self.spin(me, patience) {
@@ -156,20 +157,20 @@ impl LockRef {
         }
         let (shared, registry) = (self.shared(), self.registry);
         let word = &shared.word;
-        let mut sleeper = Sleeper::new(registry, self.subject);
+        let mut sleeper = WaitSession::new(registry, self.subject);
         let mut judge = patience.is_over() && self.judged.may();
         loop {
-            let found = lock::look(word, me, judge, may_inherit, |agent| registry.is_dead(agent));
+            let found = word::look(word, me, judge, may_inherit, |agent| registry.is_dead(agent));
             let seen = match found {
                 Look::Taken => return Ok(self.took(Outcome::Taken)),
                 Look::Inherited(dead) => {
-                    crash::reach("lock.inherited");
+                    crash_point("lock.inherited");
                     return Ok(self.took(Outcome::Inherited(dead)));
                 }
                 Look::Orphaned(dead) => return Ok(Outcome::Orphaned(dead)),
                 Look::Held(seen) => seen,
             };
-            crash::reach("lock.marked");
+            crash_point("lock.marked");
             if patience.is_over() {
                 if judge || !self.judged.may() {
                     return Ok(Outcome::TooLate);
@@ -177,22 +178,22 @@ impl LockRef {
                 judge = true;
                 continue;
             }
-            let holder = (lock::owner(seen), shared.thread.load(Ordering::Relaxed));
+            let holder = (word::owner(seen), shared.thread.load(Ordering::Relaxed));
             judge = sleeper.sleep(py, word, seen, holder, patience)?;
-            crash::reach("lock.woken");
+            crash_point("lock.woken");
         }
     }
 
     fn took(&self, outcome: Outcome) -> Outcome {
-        crash::reach("lock.taken");
+        crash_point("lock.taken");
         self.sign();
         outcome
     }
 
-    fn spin(&self, me: u32, patience: &Patience) -> Option<Outcome> {
+    fn spin(&self, me: u32, patience: &Deadline) -> Option<Outcome> {
         let word = &self.shared().word;
         // Its owner may be a thread of this process, which needs the GIL to release it.
-        if patience.is_over() || lock::owner(word.load(Ordering::Relaxed)) == me {
+        if patience.is_over() || word::owner(word.load(Ordering::Relaxed)) == me {
             return None;
         }
         for _ in 0..LOOKS {
@@ -208,7 +209,7 @@ impl LockRef {
     #[inline]
     pub fn is_mine(&self, me: u32) -> bool {
         let shared = self.shared();
-        lock::owner(shared.word.load(Ordering::Relaxed)) == me
+        word::owner(shared.word.load(Ordering::Relaxed)) == me
             && shared.thread.load(Ordering::Relaxed) == thread()
     }
 
@@ -223,8 +224,8 @@ impl LockRef {
         if self.subject.detects {
             self.note_left();
         }
-        let was = lock::leave(&self.shared().word);
-        crash::reach("lock.released");
+        let was = word::leave(&self.shared().word);
+        crash_point("lock.released");
         if was & WAITERS != 0 {
             futex::wake(&self.shared().word, 1);
         }
@@ -232,7 +233,7 @@ impl LockRef {
     }
 
     fn disown(&self, me: u32, dead: u32) {
-        lock::disown(&self.shared().word, me, dead);
+        word::disown(&self.shared().word, me, dead);
         futex::wake(&self.shared().word, 1);
     }
 
@@ -261,8 +262,8 @@ const RAISE: u8 = 1;
 /// What `garrison.Lock` and `garrison.RLock` are made of.
 #[pyclass(frozen, weakref, name = "Lock", module = "garrison._core")]
 pub struct PyLock {
-    pub lock: LockRef,
-    home: Py<PySpot>,
+    pub lock: Lock,
+    home: Py<PySharedBlock>,
     offset: usize,
     #[pyo3(get)]
     pub recursive: bool,
@@ -302,7 +303,7 @@ impl PyLock {
 
     /// Take it, as `acquire` does.
     #[inline]
-    pub fn take(slf: &Bound<'_, Self>, patience: &Patience) -> PyResult<bool> {
+    pub fn take(slf: &Bound<'_, Self>, patience: &Deadline) -> PyResult<bool> {
         let this = slf.get();
         let me = this.lock.me()?;
         if this.lock.try_take(me) {
@@ -323,7 +324,7 @@ impl PyLock {
     fn take_slowly(
         slf: &Bound<'_, Self>,
         me: u32,
-        patience: &Patience,
+        patience: &Deadline,
         may_inherit: bool,
     ) -> PyResult<bool> {
         let this = slf.get();
@@ -362,7 +363,7 @@ impl PyLock {
     #[new]
     #[pyo3(signature = (spot, offset, recursive, on_abandon, detects = false))]
     fn new(
-        spot: Py<PySpot>,
+        spot: Py<PySharedBlock>,
         offset: usize,
         recursive: bool,
         on_abandon: u8,
@@ -374,26 +375,26 @@ impl PyLock {
         if !inside || (spot.offset + offset) % align_of::<LockShared>() != 0 {
             return Err(PyValueError::new_err("a handle with no room for a lock"));
         }
-        let lock = LockRef::new(spot, offset, recursive, detects);
+        let lock = Lock::new(spot, offset, recursive, detects);
         let abandoned = AtomicBool::new(false);
         Ok(Self { lock, home, offset, recursive, on_abandon, abandoned })
     }
 
     /// What the same lock is made of again: the arguments.
     #[getter]
-    fn place(&self, py: Python<'_>) -> (Py<PySpot>, usize, bool, u8, bool) {
+    fn place(&self, py: Python<'_>) -> (Py<PySharedBlock>, usize, bool, u8, bool) {
         let detects = self.lock.subject.detects;
         (self.home.clone_ref(py), self.offset, self.recursive, self.on_abandon, detects)
     }
 
     /// Take the lock; False if it could not be had in time.
-    #[pyo3(signature = (block = Truth(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    #[pyo3(signature = (block = AnyBool(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn acquire(
         slf: &Bound<'_, Self>,
-        block: Truth,
+        block: AnyBool,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        Self::take(slf, &Patience::of(block, timeout)?)
+        Self::take(slf, &Deadline::of(block, timeout)?)
     }
 
     /// Release the lock.
@@ -416,7 +417,7 @@ impl PyLock {
     }
 
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        Self::take(slf, &Patience::endless())
+        Self::take(slf, &Deadline::endless())
     }
 
     #[pyo3(signature = (_kind = None, _error = None, _traceback = None, /))]
@@ -430,10 +431,10 @@ impl PyLock {
     }
 
     /// Take the lock although its owner died holding it, without a warning or an error.
-    #[pyo3(signature = (block = Truth(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    #[pyo3(signature = (block = AnyBool(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn recover(
         slf: &Bound<'_, Self>,
-        block: Truth,
+        block: AnyBool,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let this = slf.get();
@@ -442,7 +443,7 @@ impl PyLock {
             this.lock.nest();
             return Ok(true);
         }
-        match this.lock.wait(slf.py(), me, &Patience::of(block, timeout)?, true)? {
+        match this.lock.wait(slf.py(), me, &Deadline::of(block, timeout)?, true)? {
             Outcome::TooLate | Outcome::Orphaned(_) => Ok(false),
             outcome => {
                 let inherited = matches!(outcome, Outcome::Inherited(_));
@@ -472,14 +473,15 @@ impl PyLock {
     #[getter]
     fn holder(&self) -> Option<(u32, u32, f64, String)> {
         let shared = self.lock.shared();
-        let agent = lock::owner(shared.word.load(Ordering::Acquire));
+        let agent = word::owner(shared.word.load(Ordering::Acquire));
         if agent == FREE {
             return None;
         }
         let pid = self.lock.registry().identity(agent).map_or(0, |identity| identity.pid);
         let held = coarse_now().saturating_sub(shared.since.load(Ordering::Relaxed));
         let held = Duration::from_nanos(held).as_secs_f64();
-        let site = if self.lock.subject.detects { text::read(&shared.site) } else { String::new() };
+        let site =
+            if self.lock.subject.detects { shared_text::read(&shared.site) } else { String::new() };
         Some((pid, shared.thread.load(Ordering::Relaxed), held, site))
     }
 
@@ -497,7 +499,7 @@ impl PyLock {
     /// How often this process has taken it.
     fn _count(&self) -> PyResult<u32> {
         let shared = self.lock.shared();
-        let here = lock::owner(shared.word.load(Ordering::Relaxed)) == self.lock.me()?;
+        let here = word::owner(shared.word.load(Ordering::Relaxed)) == self.lock.me()?;
         Ok(if here { shared.depth.load(Ordering::Relaxed) } else { 0 })
     }
 

@@ -40,22 +40,6 @@ use pyo3::types::PyBytes;
 
 pyo3::import_exception!(garrison.errors, SharedMemoryFull);
 
-/// Nanoseconds of the monotonic clock, the same for every process of this machine.
-pub fn now() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes to a local.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// The same clock as read last by the kernel, a few milliseconds old: for what must cost nothing.
-pub fn coarse_now() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes to a local.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
 /// The limit on address space or data that this process has, in a few words.
 fn limits() -> Option<String> {
     let of = |kind, name: &str| {
@@ -96,20 +80,21 @@ pub fn bytes<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>>
 /// Kill this process if the test armed this point. Does nothing in a release.
 #[pyfunction]
 fn crash_point(name: &str) {
-    crate::crash::reach(name);
+    crate::testing::crash_points::crash_point(name);
 }
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    crate::segment::watch_forks();
+    crate::shm::segment::watch_forks();
     finalizing::find();
     module.py().import("garrison.errors")?;
     module.py().get_type::<SharedMemoryFull>();
     module.py().get_type::<noise::ChannelError>();
     module.py().get_type::<link::LinkBroken>();
-    let points: &[&str] = if cfg!(feature = "crash-points") { crate::crash::POINTS } else { &[] };
+    let points: &[&str] =
+        if cfg!(feature = "crash-points") { crate::testing::crash_points::POINTS } else { &[] };
     module.add("CRASH_POINTS", points.to_vec())?;
-    module.add("CAPACITY", crate::table::CAPACITY)?;
+    module.add("CAPACITY", crate::tasks::table::CAPACITY)?;
     module.add_function(wrap_pyfunction!(crash_point, module)?)?;
     module.add("OUTCOME_LOST", parent::OUTCOME_LOST)?;
     module.add_function(wrap_pyfunction!(process::die_with_parent, module)?)?;
@@ -133,7 +118,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(descriptor::copy_descriptor, module)?)?;
     module.add_function(wrap_pyfunction!(descriptor::is_memory, module)?)?;
     module.add_function(wrap_pyfunction!(descriptor::is_visible, module)?)?;
-    module.add_class::<spot::PySpot>()?;
+    module.add_class::<spot::PySharedBlock>()?;
     module.add_function(wrap_pyfunction!(waiting::waits, module)?)?;
     module.add_class::<lock::PyLock>()?;
     module.add_class::<guarded::Guarded>()?;

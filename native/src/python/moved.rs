@@ -1,9 +1,10 @@
 //! Results that were moved out of their cells, so that any number of them can wait to be read.
 
 use super::block::{self, Lease};
-use crate::protocol::{Ordering, State};
-use crate::region::Region;
-use crate::table::CellShared;
+use crate::shm::region::Region;
+use crate::sys::atomic::Ordering;
+use crate::tasks::protocol::State;
+use crate::tasks::table::CellShared;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use std::sync::atomic::AtomicBool;

@@ -2,8 +2,8 @@
 
 use super::fields::{self, Unread};
 use super::socket::{self, RECEIVE};
-use crate::wire::channel::Channel;
-use crate::wire::{frames, Fault, Limits};
+use crate::net::channel::Channel;
+use crate::net::{frames, Fault, Limits};
 use pyo3::exceptions::{PyEOFError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};

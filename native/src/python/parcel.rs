@@ -10,11 +10,11 @@
 use super::block::{self, Keeper, Look};
 use super::item;
 use super::memory_error;
-use crate::crash;
-use crate::heap::{Heap, RELEASED};
-use crate::region::Region;
-use crate::segment::generation;
-use crate::vault::Vault;
+use crate::queue::file::QueueFile;
+use crate::shm::heap::{Heap, RELEASED};
+use crate::shm::region::Region;
+use crate::shm::segment::generation;
+use crate::testing::crash_points::crash_point;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::collections::{HashMap, VecDeque};
@@ -64,7 +64,7 @@ pub struct Parcel {
 
 impl Parcel {
     /// It will be in the ring at once: count it.
-    pub fn is_being_put(&self, vault: &Vault) {
+    pub fn is_being_put(&self, vault: &QueueFile) {
         if let Some(record) = vault.record(self.address.region) {
             record.sent.fetch_add(1, Ordering::AcqRel);
         }
@@ -107,7 +107,7 @@ struct Lent {
 }
 
 impl Lent {
-    fn follow(&mut self, vault: &Vault) {
+    fn follow(&mut self, vault: &QueueFile) {
         let (head, tail) = (vault.ring().head(), vault.ring().tail());
         let inside = tail.number.wrapping_sub(head.number);
         while let Some(&(place, number)) = self.in_ring.front() {
@@ -145,7 +145,7 @@ impl Sender {
     }
 
     /// Take back what came back, and what those held who are dead.
-    fn sweep(&self, vault: &Vault, looks: usize) {
+    fn sweep(&self, vault: &QueueFile, looks: usize) {
         let (mut heap, mut lent) =
             (self.heap.lock().expect("never poisoned"), self.lent.lock().expect("never poisoned"));
         lent.follow(vault);
@@ -204,7 +204,7 @@ pub struct Post {
 }
 
 impl Post {
-    fn sender(&self, py: Python<'_>, vault: &Vault, me: u32) -> PyResult<Arc<Sender>> {
+    fn sender(&self, py: Python<'_>, vault: &QueueFile, me: u32) -> PyResult<Arc<Sender>> {
         if let Some(sender) = &*self.sender.lock().expect("never poisoned") {
             if sender.is_of_this_process() {
                 return Ok(sender.clone());
@@ -227,7 +227,7 @@ impl Post {
     }
 
     /// Look whether the next region is that of somebody dead.
-    fn look_at_another(&self, vault: &Vault) {
+    fn look_at_another(&self, vault: &QueueFile) {
         let count = vault.shared().regions.load(Ordering::Relaxed);
         let next = self.cursor.fetch_add(1, Ordering::Relaxed);
         if count > 1 {
@@ -239,7 +239,7 @@ impl Post {
     pub fn pack(
         &self,
         py: Python<'_>,
-        vault: &Vault,
+        vault: &QueueFile,
         kind: u8,
         payload: &[u8],
         buffers: Option<&Bound<'_, PyList>>,
@@ -249,14 +249,14 @@ impl Post {
         let sender = self.sender(py, vault, me)?;
         sender.sweep(vault, LOOKS);
         self.look_at_another(vault);
-        crash::reach("queue.big_begun");
+        crash_point("queue.big_begun");
         let written = block::write(py, &sender.heap, payload, buffers).or_else(|_| {
             sender.sweep(vault, usize::MAX);
             block::write(py, &sender.heap, payload, buffers)
         })?;
         let head = sender.heap.lock().expect("never poisoned").head(written.place)?;
         head.owner.store(me, Ordering::Relaxed);
-        crash::reach("queue.big_written");
+        crash_point("queue.big_written");
         let address = Address {
             region: sender.region,
             buffers: written.buffers,
@@ -268,14 +268,19 @@ impl Post {
     }
 
     /// Sign for a parcel, before the item is taken: without address space for it, it stays.
-    pub fn sign(&self, vault: &Arc<Vault>, address: Address, me: u32) -> std::io::Result<Received> {
+    pub fn sign(
+        &self,
+        vault: &Arc<QueueFile>,
+        address: Address,
+        me: u32,
+    ) -> std::io::Result<Received> {
         let look = Look::at(&self.region(vault, address.region)?, address.place as usize)?;
         look.sign(me);
         let keeper = Arc::new(Record { vault: vault.clone(), region: address.region });
         Ok(Received { address, look, keeper })
     }
 
-    fn region(&self, vault: &Vault, number: u32) -> std::io::Result<Arc<Region>> {
+    fn region(&self, vault: &QueueFile, number: u32) -> std::io::Result<Arc<Region>> {
         let mut regions = self.regions.lock().expect("never poisoned");
         if let Some(region) = regions.get(&number) {
             return Ok(region.clone());
@@ -292,7 +297,7 @@ impl Post {
 /// Counts what comes back of a region.
 #[derive(Debug)]
 struct Record {
-    vault: Arc<Vault>,
+    vault: Arc<QueueFile>,
     region: u32,
 }
 

@@ -5,15 +5,16 @@ use super::finalizing::without_gil;
 use super::memory_error;
 use super::moved::{Holder, Moved};
 use super::table::Table;
-use crate::futex::{self, Woken};
-use crate::heap::Heap;
-use crate::protocol::{
-    announce_waiter, fence, peek, withdraw, Ordering, State, CLAIMED, DONE, FREE, LOST, MAIN,
+use crate::shm::heap::Heap;
+use crate::shm::region::Region;
+use crate::shm::segment::generation;
+use crate::sys::atomic::{fence, Ordering};
+use crate::sys::futex::{self, Woken};
+use crate::sys::spin::Spin;
+use crate::tasks::protocol::{
+    announce_waiter, peek, withdraw, State, CLAIMED, DONE, FREE, LOST, MAIN,
 };
-use crate::region::Region;
-use crate::segment::generation;
-use crate::spin::Spin;
-use crate::table::{self, low_half, steal, CAPACITY, INLINE};
+use crate::tasks::table::{self, low_half, steal, CAPACITY, INLINE};
 use pyo3::exceptions::{PyBlockingIOError, PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};

@@ -2,7 +2,7 @@
 
 use super::finalizing::without_gil;
 use super::memory_error;
-use crate::registry::{Id, Registry};
+use crate::owners::registry::{Id, OwnerRegistry};
 use pyo3::exceptions::{PyLookupError, PyOSError};
 use pyo3::prelude::*;
 use std::io::{Error, ErrorKind};
@@ -71,7 +71,7 @@ pub fn send_quietly(fd: i32, data: &[u8]) -> bool {
 /// A counter for the children of this process, shared with whoever starts some: (family, counter).
 #[pyfunction]
 pub fn allot_counter(start: u32) -> PyResult<((u64, u64), usize)> {
-    let home = Registry::home();
+    let home = OwnerRegistry::home();
     let home = home.map_err(|error| memory_error(&error, "a registry of processes"))?;
     Ok((home.id.into(), home.allot_counter(start)))
 }
@@ -79,7 +79,7 @@ pub fn allot_counter(start: u32) -> PyResult<((u64, u64), usize)> {
 /// The next number of a counter.
 #[pyfunction]
 pub fn next_number(family: Id, counter: usize) -> PyResult<u32> {
-    let known = Registry::known(family);
+    let known = OwnerRegistry::known(family);
     let known = known.ok_or_else(|| PyLookupError::new_err("a family that is not known here"))?;
     Ok(known.next_number(counter))
 }

@@ -9,9 +9,9 @@ use super::ends::{Arrived, Ends, Wait};
 use super::item::{self, Outgoing, PICKLE};
 use super::memory_error;
 use super::parcel::{Opened, BIG};
-use super::spot::PySpot;
-use crate::crash;
-use crate::vault::{QueueShared, Vault};
+use super::spot::PySharedBlock;
+use crate::queue::file::{QueueFile, QueueShared};
+use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -200,7 +200,7 @@ impl PyQueue {
         ends.get(py, 1, wait, &|| closed(slf), |arrived| found = Some(arrived))?;
         match found {
             Some(arrived) => {
-                crash::reach("queue.taken");
+                crash_point("queue.taken");
                 Self::decode(py, arrived)
             }
             None => Err(standard(py, "Empty")),
@@ -224,17 +224,17 @@ impl PyQueue {
     }
 
     /// Make a new queue of it.
-    fn _found(&self, maxsize: u32, region_len: usize) -> PyResult<PySpot> {
-        let vault = Vault::found(maxsize, region_len)
+    fn _found(&self, maxsize: u32, region_len: usize) -> PyResult<PySharedBlock> {
+        let vault = QueueFile::found(maxsize, region_len)
             .map_err(|error| memory_error(&error, "a new queue"))?;
-        let spot = PySpot::of(vault.spot.clone());
+        let spot = PySharedBlock::of(vault.spot.clone());
         self.settle(vault)?;
         Ok(spot)
     }
 
     /// Make the queue of it that lies there.
-    fn _attach(&self, spot: PyRef<'_, PySpot>) -> PyResult<()> {
-        let vault = Vault::attach(spot.spot.clone())
+    fn _attach(&self, spot: PyRef<'_, PySharedBlock>) -> PyResult<()> {
+        let vault = QueueFile::attach(spot.spot.clone())
             .map_err(|error| memory_error(&error, "a look into a queue"))?;
         self.settle(vault)
     }
@@ -306,7 +306,7 @@ impl PyQueue {
         if ends.get(py, most, &wait, &|| closed(slf), |arrived| found.push(arrived))? == 0 {
             return Err(standard(py, "Empty"));
         }
-        crash::reach("queue.taken");
+        crash_point("queue.taken");
         let (items, errors) = (PyList::empty(py), PyList::empty(py));
         for arrived in found {
             match Self::decode(py, arrived) {
@@ -408,7 +408,7 @@ impl PyQueue {
 }
 
 impl PyQueue {
-    fn settle(&self, vault: Vault) -> PyResult<()> {
+    fn settle(&self, vault: QueueFile) -> PyResult<()> {
         let again = |_| PyRuntimeError::new_err("this queue was made already");
         self.ends.set(Ends::new(vault)).map_err(again)
     }

@@ -1,14 +1,14 @@
 //! `Semaphore` and `BoundedSemaphore`.
 
 use super::memory_error;
-use super::spot::PySpot;
-use super::waiting::{Patience, Sleeper, Subject, Throttle, Truth};
-use crate::chunk::Spot;
-use crate::crash;
-use crate::futex;
-use crate::protocol::{AtomicU32, Ordering};
-use crate::registry::Registry;
-use crate::semaphore::{self, HANDED, MOST, NOBODY};
+use super::spot::PySharedBlock;
+use super::waiting::{AnyBool, Deadline, RateLimit, WaitSession, WaitTarget};
+use crate::owners::registry::OwnerRegistry;
+use crate::shm::arena::SharedBlock;
+use crate::sync::semaphore::word::{self, HANDED, MOST, NOBODY};
+use crate::sys::atomic::{AtomicU32, Ordering};
+use crate::sys::futex;
+use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::cell::Cell;
@@ -19,16 +19,16 @@ use std::sync::atomic::AtomicUsize;
 /// In shared memory a word, and for a bounded one a place for each permit behind it.
 #[pyclass(frozen, weakref, name = "Semaphore", module = "garrison._core")]
 pub struct PySemaphore {
-    spot: Spot,
-    home: Py<PySpot>,
-    subject: Subject,
+    spot: SharedBlock,
+    home: Py<PySharedBlock>,
+    subject: WaitTarget,
     /// The most permits of one whose permits are counted; 0 if they are signed for.
     most: u32,
     /// Permits that are signed for.
     places: usize,
     /// Where this process was lucky last.
     hint: AtomicUsize,
-    judged: Throttle,
+    judged: RateLimit,
 }
 
 impl PySemaphore {
@@ -43,7 +43,7 @@ impl PySemaphore {
         unsafe { std::slice::from_raw_parts(start.cast(), self.places) }
     }
 
-    fn registry(&self) -> &'static Registry {
+    fn registry(&self) -> &'static OwnerRegistry {
         self.spot.chunk.registry
     }
 
@@ -57,7 +57,7 @@ impl PySemaphore {
 
     fn try_take(&self, me: u32, judge: bool) -> bool {
         if self.is_counted() {
-            return semaphore::try_take(self.word());
+            return word::try_take(self.word());
         }
         let registry = self.registry();
         let on_loan = || self.word().load(Ordering::SeqCst) & HANDED == 0;
@@ -74,9 +74,9 @@ impl PySemaphore {
             dead
         };
         let hint = self.hint.load(Ordering::Relaxed);
-        let found = semaphore::sign(self.places(), hint, me, is_dead);
+        let found = word::sign(self.places(), hint, me, is_dead);
         if let Some(place) = found {
-            crash::reach("semaphore.signed");
+            crash_point("semaphore.signed");
             self.hint.store(place, Ordering::Relaxed);
         }
         found.is_some()
@@ -85,18 +85,18 @@ impl PySemaphore {
     /// Announce a sleeper; nothing if there is a permit after all, and it is taken.
     fn announce(&self, me: u32, judge: bool) -> Option<u32> {
         if self.is_counted() {
-            return semaphore::take(self.word()).err();
+            return word::take(self.word()).err();
         }
-        let seen = semaphore::announce(self.word());
+        let seen = word::announce(self.word());
         (!self.try_take(me, judge)).then_some(seen)
     }
 
-    fn take(&self, py: Python<'_>, patience: &Patience) -> PyResult<bool> {
+    fn take(&self, py: Python<'_>, patience: &Deadline) -> PyResult<bool> {
         let me = if self.is_counted() { 0 } else { self.me()? };
         if self.try_take(me, false) {
             return Ok(true);
         }
-        let mut sleeper = Sleeper::new(self.registry(), self.subject);
+        let mut sleeper = WaitSession::new(self.registry(), self.subject);
         let mut judge = false;
         loop {
             if patience.is_over() {
@@ -110,13 +110,13 @@ impl PySemaphore {
     fn give(&self) -> PyResult<()> {
         let wake = || futex::wake(self.word(), 1);
         let given = if self.is_counted() {
-            semaphore::give(self.word(), self.most, wake)
+            word::give(self.word(), self.most, wake)
         } else {
             let hint = self.hint.load(Ordering::Relaxed);
-            let given = semaphore::unsign(self.word(), self.places(), hint, self.me()?);
+            let given = word::unsign(self.word(), self.places(), hint, self.me()?);
             if given {
-                crash::reach("semaphore.unsigned");
-                semaphore::changed(self.word(), wake);
+                crash_point("semaphore.unsigned");
+                word::changed(self.word(), wake);
             }
             given
         };
@@ -129,7 +129,12 @@ impl PySemaphore {
     /// One whose permits are counted has none of the `places`.
     #[new]
     #[pyo3(signature = (spot, value = None, most = MOST, places = 0))]
-    fn new(spot: Py<PySpot>, value: Option<u32>, most: u32, places: usize) -> PyResult<Self> {
+    fn new(
+        spot: Py<PySharedBlock>,
+        value: Option<u32>,
+        most: u32,
+        places: usize,
+    ) -> PyResult<Self> {
         let need = size_of::<u32>() * (1 + places);
         let home = spot;
         let spot = home.get().spot.clone();
@@ -137,8 +142,8 @@ impl PySemaphore {
             return Err(PyValueError::new_err("too little shared memory for this semaphore"));
         }
         let bounded = places > 0 || most < MOST;
-        let kind = if bounded { Subject::BOUNDED_SEMAPHORE } else { Subject::SEMAPHORE };
-        let subject = Subject::at(kind, &spot, 0);
+        let kind = if bounded { WaitTarget::BOUNDED_SEMAPHORE } else { WaitTarget::SEMAPHORE };
+        let subject = WaitTarget::at(kind, &spot, 0);
         let most = if places > 0 { 0 } else { most };
         let made = Self {
             spot,
@@ -147,7 +152,7 @@ impl PySemaphore {
             most,
             places,
             hint: AtomicUsize::new(0),
-            judged: Throttle::default(),
+            judged: RateLimit::default(),
         };
         if let Some(value) = value {
             made.word().store(value, Ordering::Release);
@@ -157,19 +162,19 @@ impl PySemaphore {
 
     /// What the same semaphore is made of again: the arguments.
     #[getter]
-    fn place(&self, py: Python<'_>) -> (Py<PySpot>, Option<u32>, u32, usize) {
+    fn place(&self, py: Python<'_>) -> (Py<PySharedBlock>, Option<u32>, u32, usize) {
         (self.home.clone_ref(py), None, self.most, self.places)
     }
 
     /// Take a permit; False if none could be had in time.
-    #[pyo3(signature = (block = Truth(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
+    #[pyo3(signature = (block = AnyBool(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn acquire(
         &self,
         py: Python<'_>,
-        block: Truth,
+        block: AnyBool,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        self.take(py, &Patience::of(block, timeout)?)
+        self.take(py, &Deadline::of(block, timeout)?)
     }
 
     /// Give a permit back.
@@ -178,7 +183,7 @@ impl PySemaphore {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<bool> {
-        self.take(py, &Patience::endless())
+        self.take(py, &Deadline::endless())
     }
 
     #[pyo3(signature = (_kind = None, _error = None, _traceback = None, /))]

@@ -3,8 +3,8 @@
 use super::block::fill_view;
 use super::finalizing::without_gil;
 use super::memory_error;
-use crate::chunk::{Chunk, Spot};
-use crate::registry::{Id, Registry};
+use crate::owners::registry::{Id, OwnerRegistry};
+use crate::shm::arena::{Arena, SharedBlock};
 use pyo3::exceptions::{PyFileNotFoundError, PyIndexError, PyOSError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -13,13 +13,13 @@ use std::os::raw::c_int;
 
 /// A place in shared memory, alive as long as anybody has it or a view of it.
 #[pyclass(frozen, weakref, name = "Spot", module = "garrison._core")]
-pub struct PySpot {
-    pub spot: Spot,
+pub struct PySharedBlock {
+    pub spot: SharedBlock,
     readonly: bool,
 }
 
-impl PySpot {
-    pub fn of(spot: Spot) -> Self {
+impl PySharedBlock {
+    pub fn of(spot: SharedBlock) -> Self {
         Self { spot, readonly: false }
     }
 }
@@ -36,21 +36,21 @@ fn attach_error(error: &std::io::Error) -> PyErr {
     }
 }
 
-impl Drop for PySpot {
+impl Drop for PySharedBlock {
     fn drop(&mut self) {
         // It may have been the last one that was looked at here, and its handles have arrived.
-        Chunk::sweep();
+        Arena::sweep();
     }
 }
 
 #[pymethods]
-impl PySpot {
+impl PySharedBlock {
     /// Fresh shared memory of so many bytes, all zero.
     #[new]
     fn new(py: Python<'_>, len: usize) -> PyResult<Self> {
         // A large one takes a while: the system clears its pages.
         let reserve = |all: &dyn Fn() -> Result<()>| without_gil(py, all);
-        let spot = Spot::allocate_with(len, reserve)
+        let spot = SharedBlock::allocate_with(len, reserve)
             .map_err(|error| memory_error(&error, &format!("{len} bytes")))?;
         Ok(Self { spot, readonly: false })
     }
@@ -58,8 +58,9 @@ impl PySpot {
     /// What another process has described; nothing if this one would need the descriptors for it.
     #[staticmethod]
     fn find(chunk: Id, offset: usize, size: usize) -> PyResult<Option<Self>> {
-        let Some(chunk) = Chunk::known(chunk) else { return Ok(None) };
-        let spot = Spot::within(chunk, offset, size).map_err(|error| attach_error(&error))?;
+        let Some(chunk) = Arena::known(chunk) else { return Ok(None) };
+        let spot =
+            SharedBlock::within(chunk, offset, size).map_err(|error| attach_error(&error))?;
         Ok(Some(Self { spot, readonly: false }))
     }
 
@@ -72,9 +73,9 @@ impl PySpot {
         size: usize,
     ) -> PyResult<Self> {
         let attached = || {
-            let registry = Registry::attach(family.1, family.0)?;
-            let chunk = Chunk::attach(chunk.1, chunk.2, chunk.0, registry)?;
-            Spot::within(chunk, offset, size)
+            let registry = OwnerRegistry::attach(family.1, family.0)?;
+            let chunk = Arena::attach(chunk.1, chunk.2, chunk.0, registry)?;
+            SharedBlock::within(chunk, offset, size)
         };
         Ok(Self { spot: attached().map_err(|error| attach_error(&error))?, readonly: false })
     }
@@ -85,7 +86,8 @@ impl PySpot {
         if offset > self.spot.len || size > self.spot.len - offset {
             return Err(PyIndexError::new_err("outside of the shared memory"));
         }
-        let spot = Spot { offset: self.spot.offset + offset, len: size, ..self.spot.clone() };
+        let spot =
+            SharedBlock { offset: self.spot.offset + offset, len: size, ..self.spot.clone() };
         Ok(Self { spot, readonly: readonly || self.readonly })
     }
 
@@ -123,7 +125,7 @@ impl PySpot {
     /// A handle has arrived.
     fn arrived(&self) {
         self.spot.chunk.import();
-        Chunk::sweep();
+        Arena::sweep();
     }
 
     /// Do not wait for handles that were sent and did not arrive.
@@ -153,7 +155,7 @@ impl PySpot {
 /// that are forked from now on are of it too.
 #[pyfunction]
 pub fn family() -> PyResult<((u64, u64), i32)> {
-    let home = Registry::home();
+    let home = OwnerRegistry::home();
     let home = home.map_err(|error| memory_error(&error, "a registry of processes"))?;
     Ok((home.id.into(), home.fd()))
 }
@@ -161,18 +163,21 @@ pub fn family() -> PyResult<((u64, u64), i32)> {
 /// Be of another process's family, unless this one has one. The descriptor stays the caller's.
 #[pyfunction]
 pub fn join_family(id: Id, fd: i32) -> PyResult<()> {
-    Registry::attach(fd, id).map(|_| ()).map_err(|error| attach_error(&error))
+    OwnerRegistry::attach(fd, id).map(|_| ()).map_err(|error| attach_error(&error))
 }
 
 /// Descriptors that stay open whatever becomes of the objects here: as long as the process lives, or
 /// until every handle that was sent has arrived.
 #[pyfunction]
 pub fn kept_descriptors() -> Vec<i32> {
-    crate::registry::descriptors().into_iter().chain(crate::chunk::kept_descriptors()).collect()
+    crate::owners::registry::descriptors()
+        .into_iter()
+        .chain(crate::shm::arena::kept_descriptors())
+        .collect()
 }
 
 /// A process is known to have died: all who wait for something look whether it had it.
 #[pyfunction]
 pub fn ring_deaths() {
-    crate::registry::ring_deaths();
+    crate::owners::registry::ring_deaths();
 }

@@ -31,7 +31,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::lock::PyLock;
-use super::spot::PySpot;
+use super::spot::PySharedBlock;
 
 /// Items that take longer than handing the GIL over does.
 const LONG: u64 = 4096;
@@ -63,7 +63,7 @@ impl PyStore {
         place: Py<PyAny>,
         hooks: &Bound<'_, PyAny>,
         lock: PyRef<'_, PyLock>,
-        bells: PyRef<'_, PySpot>,
+        bells: PyRef<'_, PySharedBlock>,
         size: u64,
         in_memory: bool,
         sync: bool,

@@ -2,10 +2,11 @@
 
 use super::block;
 use super::table::Table;
-use crate::crash;
-use crate::heap::{self, Head, Heap};
-use crate::protocol::{end, peek, Ordering, CLAIMED, LOST, MAX_WHO, RETRY};
-use crate::table::{self, INLINE, RESULT_INLINE};
+use crate::shm::heap::{self, Head, Heap};
+use crate::sys::atomic::Ordering;
+use crate::tasks::protocol::{end, peek, CLAIMED, LOST, MAX_WHO, RETRY};
+use crate::tasks::table::{self, INLINE, RESULT_INLINE};
+use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -55,7 +56,7 @@ impl Supervisor {
         table.slot(own_slot).pid.store(pid as u32, Ordering::Release);
         let region = table.segment.own_region(who)?;
         table.warm()?;
-        crash::reach("supervisor.started");
+        crash_point("supervisor.started");
         Ok(Self { table, heap: Mutex::new(Heap::new(region)), who })
     }
 
@@ -84,12 +85,12 @@ impl Supervisor {
         let who = place.incarnation.load(Ordering::Relaxed);
         table::note_exit(header, who, exitcode);
         place.over.store(1, Ordering::Release);
-        let _ = header.bell.spinner.compare_exchange(who, 0, Ordering::SeqCst, Ordering::SeqCst);
+        let _ = header.idle.spinner.compare_exchange(who, 0, Ordering::SeqCst, Ordering::SeqCst);
         header.losses.fetch_add(u32::from(lost), Ordering::Relaxed);
         header.deaths.fetch_add(1, Ordering::AcqRel);
         if self.table.has_work() {
             // Its wake-up call may have died with it.
-            self.table.ring_all();
+            self.table.wake_all_workers();
         }
     }
 
@@ -143,7 +144,7 @@ impl Supervisor {
     /// Put a cell into the ring of second attempts.
     fn enter_again(&self, number: u32) -> PyResult<()> {
         let published = self.table.publish(RETRY, number);
-        crash::reach("requeue.entered");
+        crash_point("requeue.entered");
         published.map_err(|error| super::memory_error(&error, "a retry"))
     }
 
@@ -170,10 +171,10 @@ impl Supervisor {
             cell.result_buffers.store(0, Ordering::Relaxed);
         }
         cell.result_len.store(reason.len() as u64, Ordering::Relaxed);
-        crash::reach("lost.written");
-        cell.ended_at.store(super::now(), Ordering::Relaxed);
+        crash_point("lost.written");
+        cell.ended_at.store(crate::sys::clock::now(), Ordering::Relaxed);
         let waiter = end(&cell.state, state, LOST);
-        crash::reach("lost.published");
+        crash_point("lost.published");
         self.table.wake_parent(number, waiter);
         Ok(())
     }
@@ -185,7 +186,7 @@ impl Supervisor {
         let Some(cell) = place.cell.load(Ordering::Acquire).checked_sub(1) else { return false };
         let state = peek(&self.table.cell(cell).state);
         let holds = state.tag == CLAIMED && state.who == who;
-        holds && deadline != 0 && deadline <= super::now()
+        holds && deadline != 0 && deadline <= crate::sys::clock::now()
     }
 
     /// The worker in this slot was stopped: give its task so many nanoseconds more.
@@ -221,7 +222,7 @@ impl Supervisor {
     /// Workers that a signal has stopped.
     fn set_stopped(&self, count: u32) {
         self.table.header().stopped.store(count, Ordering::SeqCst);
-        self.table.ring_all();
+        self.table.wake_all_workers();
     }
 
     /// No worker can live: the pool is broken.

@@ -1,7 +1,7 @@
 //! The words that every role may read, and those that only one may write (see `table`).
 
-use crate::protocol::Ordering;
-use crate::table;
+use crate::sys::atomic::Ordering;
+use crate::tasks::table;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -90,11 +90,11 @@ impl Table {
     /// Move on to a later phase and have every worker look.
     fn enter(&self, phase: u32) {
         self.shared.header().phase.fetch_max(phase, Ordering::SeqCst);
-        self.shared.ring_all();
+        self.shared.wake_all_workers();
     }
 
     fn ring_all(&self) {
-        self.shared.ring_all();
+        self.shared.wake_all_workers();
     }
 
     /// A worker's place: who, pid, over, retiring, cell (or None), initialized, tasks, deadline.

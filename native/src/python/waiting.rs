@@ -1,11 +1,11 @@
 //! What all waits have in common: how long, in which slices, for which thread.
 
 use super::finalizing::without_gil;
-use crate::chunk::Spot;
-use crate::futex::{self, Woken};
-use crate::registry::Registry;
-use crate::segment::generation;
-use crate::waits::{cycle, Wait, WaitShared};
+use crate::owners::registry::OwnerRegistry;
+use crate::owners::wait_graph::{cycle, Wait, WaitShared};
+use crate::shm::arena::SharedBlock;
+use crate::shm::segment::generation;
+use crate::sys::futex::{self, Woken};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::cell::Cell;
@@ -18,9 +18,9 @@ pub const SLICE: Duration = Duration::from_millis(100);
 const AGES: Duration = Duration::from_secs(1 << 31);
 
 /// A flag that may be any object, as in `if flag:`.
-pub struct Truth(pub bool);
+pub struct AnyBool(pub bool);
 
-impl<'py> FromPyObject<'_, 'py> for Truth {
+impl<'py> FromPyObject<'_, 'py> for AnyBool {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
@@ -30,11 +30,11 @@ impl<'py> FromPyObject<'_, 'py> for Truth {
 
 /// Until when somebody waits.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct Deadline {
     until: Option<Instant>,
 }
 
-impl Patience {
+impl Deadline {
     pub fn endless() -> Self {
         Self { until: None }
     }
@@ -49,7 +49,7 @@ impl Patience {
     }
 
     /// As the standard library reads `block` and `timeout`.
-    pub fn of(Truth(block): Truth, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+    pub fn of(AnyBool(block): AnyBool, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let Some(timeout) = timeout else {
             return Ok(if block { Self::endless() } else { Self::none() });
         };
@@ -62,7 +62,7 @@ impl Patience {
 
     /// As above, where there is no `block`.
     pub fn of_timeout(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        Self::of(Truth(true), timeout)
+        Self::of(AnyBool(true), timeout)
     }
 
     /// The same, but not before so long from now.
@@ -98,7 +98,7 @@ pub fn thread() -> u32 {
 
 /// What somebody waits for, as it is shown to others.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject {
+pub struct WaitTarget {
     pub kind: u32,
     /// Tells this object from others.
     pub object: u64,
@@ -106,7 +106,7 @@ pub struct Subject {
     pub detects: bool,
 }
 
-impl Subject {
+impl WaitTarget {
     pub const LOCK: u32 = 0;
     pub const RLOCK: u32 = 1;
     pub const SEMAPHORE: u32 = 2;
@@ -115,7 +115,7 @@ impl Subject {
     pub const EVENT: u32 = 5;
     pub const BARRIER: u32 = 6;
 
-    pub fn at(kind: u32, spot: &Spot, offset: usize) -> Self {
+    pub fn at(kind: u32, spot: &SharedBlock, offset: usize) -> Self {
         let object = spot.chunk.id[0] ^ (spot.offset + offset) as u64;
         Self { kind, object, detects: false }
     }
@@ -123,13 +123,13 @@ impl Subject {
 
 /// What is asked often and answered at length, is answered every so often only.
 #[derive(Debug, Default)]
-pub struct Throttle(AtomicU64);
+pub struct RateLimit(AtomicU64);
 
-impl Throttle {
+impl RateLimit {
     const EVERY: u64 = 50_000_000;
 
     pub fn may(&self) -> bool {
-        let (now, last) = (super::coarse_now(), self.0.load(Ordering::Relaxed));
+        let (now, last) = (crate::sys::clock::coarse_now(), self.0.load(Ordering::Relaxed));
         let may = now >= last + Self::EVERY;
         if may {
             self.0.store(now, Ordering::Relaxed);
@@ -139,9 +139,9 @@ impl Throttle {
 }
 
 /// One wait, from slice to slice.
-pub struct Sleeper {
-    registry: &'static Registry,
-    subject: Subject,
+pub struct WaitSession {
+    registry: &'static OwnerRegistry,
+    subject: WaitTarget,
     deaths: u32,
     since: u64,
     row: Option<&'static WaitShared>,
@@ -150,8 +150,8 @@ pub struct Sleeper {
     generation: u64,
 }
 
-impl Sleeper {
-    pub fn new(registry: &'static Registry, subject: Subject) -> Self {
+impl WaitSession {
+    pub fn new(registry: &'static OwnerRegistry, subject: WaitTarget) -> Self {
         let deaths = registry.deaths().load(Ordering::Acquire);
         let generation = generation();
         Self { registry, subject, deaths, since: 0, row: None, suspected: Vec::new(), generation }
@@ -165,10 +165,10 @@ impl Sleeper {
         word: &AtomicU32,
         seen: u32,
         holder: (u32, u32),
-        patience: &Patience,
+        patience: &Deadline,
     ) -> PyResult<bool> {
         if self.since == 0 {
-            self.since = super::now();
+            self.since = crate::sys::clock::now();
         }
         py.check_signals()?;
         let limit = patience.left().min(SLICE);
@@ -201,7 +201,7 @@ impl Sleeper {
         Ok(judge)
     }
 
-    fn show(&mut self, py: Python<'_>, holder: (u32, u32), patience: &Patience) {
+    fn show(&mut self, py: Python<'_>, holder: (u32, u32), patience: &Deadline) {
         if let Some(row) = self.row {
             row.set_holder(holder);
             return;
@@ -241,7 +241,7 @@ impl Sleeper {
     }
 }
 
-impl Drop for Sleeper {
+impl Drop for WaitSession {
     fn drop(&mut self) {
         if let Some(row) = self.row.filter(|_| self.generation == generation()) {
             row.clear();
@@ -262,9 +262,10 @@ pub fn site(py: Python<'_>) -> PyResult<String> {
 /// (pid, thread, kind, object, seconds, pid of the holder, its thread, where)
 type Shown = (u32, u32, u32, u64, f64, u32, u32, String);
 
-fn shown(registry: &Registry, wait: &Wait) -> Shown {
+fn shown(registry: &OwnerRegistry, wait: &Wait) -> Shown {
     let pid = |agent| registry.identity(agent).map_or(0, |identity| identity.pid);
-    let waited = Duration::from_nanos(super::now().saturating_sub(wait.since)).as_secs_f64();
+    let waited =
+        Duration::from_nanos(crate::sys::clock::now().saturating_sub(wait.since)).as_secs_f64();
     let (holder, thread) = wait.holder;
     let site = wait.site.clone();
     (pid(wait.agent), wait.thread, wait.kind, wait.object, waited, pid(holder), thread, site)
@@ -273,7 +274,7 @@ fn shown(registry: &Registry, wait: &Wait) -> Shown {
 /// All waits of this process's family that have lasted for 100 ms.
 #[pyfunction]
 pub fn waits() -> PyResult<Vec<Shown>> {
-    let registry =
-        Registry::home().map_err(|error| super::memory_error(&error, "a registry of processes"))?;
+    let registry = OwnerRegistry::home()
+        .map_err(|error| super::memory_error(&error, "a registry of processes"))?;
     Ok(registry.waits().iter().map(|wait| shown(registry, wait)).collect())
 }

@@ -10,10 +10,10 @@
 //! such thread, and makes a pipe of its own when it asks for one.
 
 use super::waiting::SLICE;
-use crate::futex;
-use crate::protocol::Ordering;
-use crate::segment::generation;
-use crate::vault::{QueueShared, Vault};
+use crate::queue::file::{QueueFile, QueueShared};
+use crate::shm::segment::generation;
+use crate::sys::atomic::Ordering;
+use crate::sys::futex;
 use std::io::{Error, Result};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -92,7 +92,7 @@ impl Pipe {
 
 #[derive(Debug)]
 struct Signal {
-    vault: Arc<Vault>,
+    vault: Arc<QueueFile>,
     pipe: Pipe,
     /// Whether there is a byte in the pipe.
     up: Mutex<bool>,
@@ -143,7 +143,7 @@ pub struct Watch {
 
 impl Watch {
     /// Start to watch; `before` is what the process that this one was forked from had.
-    pub fn new(vault: &Arc<Vault>, before: Option<Self>) -> Result<Self> {
+    pub fn new(vault: &Arc<QueueFile>, before: Option<Self>) -> Result<Self> {
         let mut pipe = Pipe::new()?;
         if let Some(before) = before {
             pipe.replace(&before.signal.pipe);

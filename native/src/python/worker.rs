@@ -5,15 +5,17 @@ use super::finalizing::without_gil;
 use super::journal::Journal;
 use super::parent::PARENT_REGION;
 use super::reducer::is_plain;
-use super::{memory_error, now, table::Table};
-use crate::crash;
-use crate::futex::{self, Woken};
-use crate::heap::{self, Head, Heap};
-use crate::protocol::{end, Ordering, State, DONE};
-use crate::region::Region;
-use crate::segment::generation;
-use crate::spin::Spin;
-use crate::table::{self, begin, CellShared, RESULT_INLINE, RUNNING, TERMINATING};
+use super::{memory_error, table::Table};
+use crate::shm::heap::{self, Head, Heap};
+use crate::shm::region::Region;
+use crate::shm::segment::generation;
+use crate::sys::atomic::Ordering;
+use crate::sys::clock::now;
+use crate::sys::futex::{self, Woken};
+use crate::sys::spin::Spin;
+use crate::tasks::protocol::{end, State, DONE};
+use crate::tasks::table::{self, begin, CellShared, RESULT_INLINE, RUNNING, TERMINATING};
+use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::{PyRuntimeError, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
@@ -119,7 +121,7 @@ impl Worker {
     /// This worker leaves on purpose and wants a successor.
     fn retire(&self) {
         self.table.slot(self.slot).retiring.store(1, Ordering::Release);
-        crash::reach("worker.retiring");
+        crash_point("worker.retiring");
     }
 
     /// The next task, or None when the pool is closed and has no more work.
@@ -252,7 +254,7 @@ impl Worker {
                 let to = (&raw mut (*self.table.cell_ptr(number)).result).cast::<u8>();
                 let half = payload.len() / 2;
                 to.copy_from_nonoverlapping(payload.as_ptr(), half);
-                crash::reach("result.half_written");
+                crash_point("result.half_written");
                 to.add(half)
                     .copy_from_nonoverlapping(payload.as_ptr().add(half), payload.len() - half);
             }
@@ -275,14 +277,14 @@ impl Worker {
         let ended_at = now();
         cell.duration.store(ended_at - current.since, Ordering::Relaxed);
         cell.ended_at.store(ended_at, Ordering::Relaxed);
-        crash::reach("result.written");
+        crash_point("result.written");
         let slot = self.table.slot(self.slot);
         slot.tasks.store(current.tasks, Ordering::Relaxed);
         slot.cell.store(0, Ordering::Relaxed);
         slot.deadline.store(0, Ordering::Relaxed);
         current.claim = None;
         let waiter = end(&cell.state, state, DONE);
-        crash::reach("result.published");
+        crash_point("result.published");
         self.table.wake_parent(number, waiter);
         if let Some(journal) = journal {
             journal.close(self.heap()?, outcome == OUTCOME_EACH);
@@ -302,7 +304,7 @@ fn unpacked(item: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
 impl Worker {
     /// Sign for a task that was claimed, and look at what it brings.
     fn arguments<'py>(&self, py: Python<'py>, number: u32, state: State) -> PyResult<Task<'py>> {
-        crash::reach("cell.claimed");
+        crash_point("cell.claimed");
         let cell = self.table.cell(number);
         let slot = self.table.slot(self.slot);
         let since = now();
@@ -314,7 +316,7 @@ impl Worker {
         }
         slot.cell.store(number + 1, Ordering::Relaxed);
         self.set_deadline(cell.timeout.load(Ordering::Relaxed), since);
-        crash::reach("cell.announced");
+        crash_point("cell.announced");
         self.pass_on();
         let len = cell.args_len.load(Ordering::Relaxed) as usize;
         let at = cell.args_at.load(Ordering::Relaxed);
@@ -329,7 +331,7 @@ impl Worker {
             let (payload, buffers) = block::read(py, &lease, len, count)?;
             (payload.into_any(), buffers)
         };
-        crash::reach("args.read");
+        crash_point("args.read");
         let (function, kind) = (&cell.function, &cell.kind);
         Ok((function.load(Ordering::Relaxed), kind.load(Ordering::Relaxed), payload, buffers))
     }
@@ -388,7 +390,7 @@ impl Worker {
     /// There is more work than this worker takes: have an idle one look.
     fn pass_on(&self) {
         if self.table.has_work() {
-            self.table.ring_bell(true);
+            self.table.wake_worker(true);
         }
     }
 
@@ -446,12 +448,12 @@ impl Worker {
         self.table.claim(self.who).map_err(|error| memory_error(&error, "a look at a task"))
     }
 
-    /// Spin if nobody else does, then sleep until the bell rings.
+    /// Spin if nobody else does, then sleep until somebody wakes it.
     fn nap(&self) {
         let header = self.table.header();
         let leaving = || header.phase.load(Ordering::Relaxed) != RUNNING;
-        let bell = &header.bell;
-        let spinner = &bell.spinner;
+        let idle = &header.idle;
+        let spinner = &idle.spinner;
         if self.spin.pays()
             && spinner.compare_exchange(0, self.who, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         {
@@ -462,12 +464,12 @@ impl Worker {
                 return;
             }
         }
-        let count = bell.prepare();
+        let count = idle.prepare();
         if self.table.has_work() || leaving() {
             return;
         }
         let start = Instant::now();
-        let woken = futex::wait(&bell.count, count, NAP);
+        let woken = futex::wait(&idle.count, count, NAP);
         if woken == Woken::TimedOut {
             self.spin.learn(start.elapsed());
             self.tidy();

@@ -4,8 +4,8 @@
 //! sleepers after that. If it dies in between, a sleeper sees the moved word at the end of its slice;
 //! if it dies before, who inherits the lock moves all words.
 
-use crate::chunk::Spot;
-use crate::futex;
+use crate::shm::arena::SharedBlock;
+use crate::sys::futex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub const MARK_AT: usize = GLOBAL * LINE + 16;
 pub const ALL: u64 = u64::MAX;
 
 #[repr(C)]
-struct BellShared {
+struct ChangeWord {
     seq: AtomicU32,
     /// Not 0: somebody may sleep here, and of the last one it says which word it has seen. Who wakes
     /// them clears it if that word is past, so a dead sleeper costs one call and a new one is kept.
@@ -30,7 +30,7 @@ fn trace(seen: u32) -> u32 {
     seen << 1 | 1
 }
 
-impl BellShared {
+impl ChangeWord {
     #[cold]
     fn wake(&self, asleep: u32) {
         if asleep != trace(self.seq.load(Ordering::SeqCst)) {
@@ -43,15 +43,15 @@ impl BellShared {
 }
 
 pub struct Bells {
-    spot: Spot,
+    spot: SharedBlock,
 }
 
 impl Bells {
-    pub fn new(spot: Spot) -> Self {
+    pub fn new(spot: SharedBlock) -> Self {
         Self { spot }
     }
 
-    pub fn spot(&self) -> &Spot {
+    pub fn spot(&self) -> &SharedBlock {
         &self.spot
     }
 
@@ -61,7 +61,7 @@ impl Bells {
         (number % GLOBAL as u64) as usize
     }
 
-    fn bell(&self, which: usize) -> &BellShared {
+    fn bell(&self, which: usize) -> &ChangeWord {
         // SAFETY: two atomics at a multiple of a cache line, inside of the spot.
         unsafe { self.spot.shared(which * LINE) }
     }

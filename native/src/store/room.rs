@@ -5,7 +5,8 @@
 //! LMDB takes the mark for the end of the file.
 
 use super::{Error, Result};
-use crate::chunk::Spot;
+use crate::shm::arena::SharedBlock;
+use crate::testing::crash_points::crash_point;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Pages that one change of one record can take, beyond those of the record itself.
@@ -23,7 +24,7 @@ const MOST: u64 = 32 << 20;
 
 pub struct Room {
     /// Keeps the memory of the mark.
-    spot: Spot,
+    spot: SharedBlock,
     offset: usize,
     size: u64,
     /// Bytes of a page of LMDB's.
@@ -31,7 +32,7 @@ pub struct Room {
 }
 
 impl Room {
-    pub fn new(spot: Spot, offset: usize, size: u64) -> Self {
+    pub fn new(spot: SharedBlock, offset: usize, size: u64) -> Self {
         Self { spot, offset, size, page: 4096 }
     }
 
@@ -89,7 +90,7 @@ impl Room {
         for now in [generous, enough] {
             match reserve(fd, reserved, now).map_err(|error| error.raw_os_error()) {
                 Ok(()) => {
-                    crate::crash::reach("store.reserved");
+                    crash_point("store.reserved");
                     self.mark().store(now, Ordering::Release);
                     return Ok(());
                 }

@@ -4,6 +4,7 @@ use super::bells::{Bells, ALL, GLOBAL};
 use super::lmdb::{Env, Reading, WriteTransaction};
 use super::records::{prefix, Head, Meta, HEAD, HEAD_LEN, META};
 use super::{kind, Error, Result};
+use crate::testing::crash_points::crash_point;
 use std::sync::Arc;
 
 /// Raise for the number under which the store keeps its own records.
@@ -211,7 +212,7 @@ impl Writing {
             return Ok(());
         }
         self.ensure_room(0)?;
-        crate::crash::reach("store.written");
+        crash_point("store.written");
         let done = self.transaction.commit();
         self.env.unlimit();
         done.map_err(|error| self.env.explain(error))

@@ -1,7 +1,7 @@
 //! Waiting until a container has changed.
 
 use super::super::finalizing::without_gil;
-use super::super::waiting::{Patience, SLICE};
+use super::super::waiting::{Deadline, SLICE};
 use super::PyStore;
 use crate::store::bells::{Bells, GLOBAL};
 use pyo3::prelude::*;
@@ -49,7 +49,7 @@ impl PyStore {
         seen: u32,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let patience = Patience::of_timeout(timeout)?;
+        let patience = Deadline::of_timeout(timeout)?;
         let engine = self.engine.get();
         loop {
             if engine.bells.read(which) != seen {

@@ -5,15 +5,15 @@ mod writers;
 
 use super::failure::Failure;
 use super::scan::Tail;
-use crate::crash::reach;
 use crate::python::finalizing::without_gil;
-use crate::python::lock::LockRef;
+use crate::python::lock::Lock;
 use crate::python::waiting::thread;
-use crate::segment::generation;
+use crate::shm::segment::generation;
 use crate::store::bells::Bells;
 use crate::store::lmdb::{Env, Options, ReadTransaction, Reading};
 use crate::store::transaction::Writing;
 use crate::store::{self, Error};
+use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -26,7 +26,7 @@ pub struct Engine {
     place: Py<PyAny>,
     pub hooks: Py<PyAny>,
     pub uuid: [u8; 16],
-    pub lock: LockRef,
+    pub lock: Lock,
     pub bells: Bells,
     options: Options,
     state: Guarded,
@@ -117,7 +117,7 @@ impl Engine {
     pub fn new(
         place: Py<PyAny>,
         hooks: &Bound<'_, PyAny>,
-        lock: LockRef,
+        lock: Lock,
         bells: Bells,
         options: Options,
     ) -> PyResult<Self> {
@@ -313,7 +313,7 @@ impl Engine {
         let mut again = true;
         loop {
             let mut writing = self.writing(py)?;
-            reach("store.begun");
+            crash_point("store.begun");
             match how(py, &mut run, &mut writing) {
                 Ok(result) => {
                     self.finish(py, writing, held)?;
@@ -342,12 +342,12 @@ impl Engine {
         } else {
             writing.commit()?;
         }
-        reach("store.committed");
+        crash_point("store.committed");
         self.bells.mark(rung);
         std::mem::drop(held);
-        reach("store.unlocked");
+        crash_point("store.unlocked");
         self.bells.wake(rung);
-        reach("store.rung");
+        crash_point("store.rung");
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use super::decode;
 use super::engine::Engine;
 use super::failure::{Failure, Raise};
 use super::PyStore;
-use crate::segment::generation;
+use crate::shm::segment::generation;
 use crate::store::bells::Bells;
 use crate::store::encoding::keys::to_value;
 use crate::store::lmdb::{Env, ReadTransaction, Reading};

@@ -7,7 +7,7 @@
 //! Nor is the table of readers begun anew, or its mutexes destroyed, by who finds itself alone: it goes by
 //! locks on the file, and a program that closes all descriptors loses those while it goes on writing.
 
-use crate::descriptor::{duplicate, file_behind, File};
+use crate::sys::descriptor::{duplicate, file_behind, File};
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::os::fd::IntoRawFd;

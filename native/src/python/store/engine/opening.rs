@@ -4,7 +4,7 @@ use super::{Engine, State};
 use crate::python::finalizing::without_gil;
 use crate::python::store::failure::Raise;
 use crate::python::waiting::thread;
-use crate::segment::without_file_limit;
+use crate::shm::segment::without_file_limit;
 use crate::store::bells::MARK_AT;
 use crate::store::lmdb::{Env, InMemory, Place, READERS};
 use crate::store::records::{prefix, Meta, META};

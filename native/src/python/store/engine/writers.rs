@@ -1,13 +1,13 @@
 //! One writer at a time: the lock, the transactions that the user begins, and what the dead leave.
 
 use super::{Engine, Open};
-use crate::crash::reach;
-use crate::lock::{owner, FREE};
-use crate::protocol::Ordering;
-use crate::python::lock::{LockRef, Outcome};
+use crate::python::lock::{Lock, Outcome};
 use crate::python::store::failure::{Raise, StoreBusy};
-use crate::python::waiting::{thread, Patience};
+use crate::python::waiting::{thread, Deadline};
 use crate::store::bells::ALL;
+use crate::sync::lock::word::{owner, FREE};
+use crate::sys::atomic::Ordering;
+use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 const GLANCES: u32 = 1000;
 
 /// The writers' lock, for as long as this lives.
-pub struct Held<'a>(pub(super) &'a LockRef);
+pub struct Held<'a>(pub(super) &'a Lock);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
@@ -35,7 +35,7 @@ impl Engine {
         if !self.lock.try_take(me) {
             self.wait_for_lock(py, me, wait, timeout)?;
         }
-        reach("store.locked");
+        crash_point("store.locked");
         Ok(Held(&self.lock))
     }
 
@@ -57,7 +57,7 @@ impl Engine {
         if !wait && self.glance(me) {
             return Ok(());
         }
-        let patience = if wait { Patience::of_timeout(timeout)? } else { Patience::none() };
+        let patience = if wait { Deadline::of_timeout(timeout)? } else { Deadline::none() };
         match self.lock.wait(py, me, &patience, true)? {
             Outcome::Taken => Ok(()),
             Outcome::Inherited(_) => {
@@ -92,7 +92,7 @@ impl Engine {
             return Ok(());
         }
         let me = self.lock.me()?;
-        match self.lock.wait(py, me, &Patience::none(), true)? {
+        match self.lock.wait(py, me, &Deadline::none(), true)? {
             Outcome::Inherited(_) => {
                 self.ring_all();
                 self.lock.leave();
@@ -120,7 +120,7 @@ impl Engine {
         // Nothing can be begun once more in the middle: the descriptors that more memory needs are there.
         self.forget_lost();
         let writing = self.writing(py).or_raise()?;
-        reach("store.begun");
+        crash_point("store.begun");
         self.state().open =
             Some(Open { writing, view, thread: thread(), doomed: false, failure: None });
         std::mem::forget(held);

@@ -1,0 +1,7 @@
+//! Shared memory: where it lies, who may use which part of it, what of it is mapped here.
+
+pub mod arena;
+pub mod heap;
+pub mod region;
+pub mod segment;
+pub mod windows;

@@ -1,0 +1,6 @@
+//! A barrier: rounds that all parties sign for.
+
+pub mod word;
+
+#[cfg(all(test, loom))]
+mod models;

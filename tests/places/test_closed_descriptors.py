@@ -83,8 +83,8 @@ def test_one_change_that_needs_more_memory_finds_it(tmp_path: Path, growth: str)
 def test_the_locks_of_who_has_closed_everything_are_left_alone(tmp_path: Path) -> None:
     source = """
     if __name__ == "__main__":
-        from garrison.store import _home
-        home = _home.create()
+        from garrison.store import _local_store
+        home = _local_store.create()
         d = home.make(1, a=1)
         gone, seen = mp.Event(), mp.Event()
         pid = os.fork()
@@ -109,8 +109,8 @@ def test_the_locks_of_who_has_closed_everything_are_left_alone(tmp_path: Path) -
 def test_a_container_that_nobody_else_has_is_refused(tmp_path: Path) -> None:
     source = """
     if __name__ == "__main__":
-        from garrison.store import _home
-        home = _home.create()
+        from garrison.store import _local_store
+        home = _local_store.create()
         d = home.make(1, a=1)
         logs = close_and_open()
         d["b"] = 1  # there is room

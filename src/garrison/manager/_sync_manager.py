@@ -24,8 +24,8 @@ from garrison.manager.client._client import get_client
 from garrison.manager.client._pipeline import Pipeline
 from garrison.manager.server._store_server import StoreServer
 from garrison.pool import Pool
-from garrison.store import _contract, _home, transaction
-from garrison.store._copies import back_up
+from garrison.store import _backend, _local_store, transaction
+from garrison.store._backups import back_up
 
 if TYPE_CHECKING:
     import os
@@ -119,7 +119,7 @@ class SyncManager(BaseManager, managers.SyncManager):
             address, authkey, serializer, ctx, shutdown_timeout=shutdown_timeout, limits=limits
         )
         self._place = (path, sync, size)
-        self._tenancy: _home.Tenancy | None = None
+        self._tenancy: _local_store.Tenancy | None = None
         self._store: Any = None
 
     # -- starting and finding ---------------------------------------------------------------------
@@ -139,11 +139,11 @@ class SyncManager(BaseManager, managers.SyncManager):
         """Return the store, opened or made."""
         path, synced, size = self._place
         if path is None:
-            self._store = self._store or _home.create(size)
+            self._store = self._store or _local_store.create(size)
         else:
             # First: somebody else's is not to be touched.
-            self._tenancy = _home.rent(path)
-            self._store = _home.open_folder(path, sync=synced, size=size)
+            self._tenancy = _local_store.rent(path)
+            self._store = _local_store.open_folder(path, sync=synced, size=size)
         return self._store
 
     def start(self, *args: Any, **kwds: Any) -> None:
@@ -289,37 +289,37 @@ class SyncManager(BaseManager, managers.SyncManager):
         is what it is made with, if it is new.
         """
         name, rest = _named(args)
-        return self._make(_contract.DICT, dict(*rest, **items), name=name)
+        return self._make(_backend.DICT, dict(*rest, **items), name=name)
 
     @_refusing
     def list(self, sequence: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
         """Return a shared list; with a name, the same one for everybody who asks for it."""
-        return self._make(_contract.LIST, sequence, name=name)
+        return self._make(_backend.LIST, sequence, name=name)
 
     @_refusing
     def set(self, iterable: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
         """Return a shared set; with a name, the same one for everybody who asks for it."""
-        return self._make(_contract.SET, iterable, name=name)
+        return self._make(_backend.SET, iterable, name=name)
 
     @_refusing
     def deque(
         self, iterable: Iterable[Any] = (), maxlen: int | None = None, *, name: str | None = None
     ) -> Any:
         """Return a shared deque; with a name, the same one for everybody who asks for it."""
-        return self._make(_contract.DEQUE, iterable, maxlen, name=name)
+        return self._make(_backend.DEQUE, iterable, maxlen, name=name)
 
     @_refusing
     def Counter(self, /, *args: Any, **counts: Any) -> Any:  # noqa: N802 - as collections.Counter
         """Return shared counters: as `collections.Counter`, or ``Counter("name", ...)``."""
         name, rest = _named(args)
-        return self._make(_contract.COUNTER, collections.Counter(*rest, **counts), name=name)
+        return self._make(_backend.COUNTER, collections.Counter(*rest, **counts), name=name)
 
     @_refusing
     def Namespace(  # noqa: N802 - the standard name
         self, name: str | None = None, /, **attributes: Any
     ) -> Any:
         """Return an object with shared attributes; ``Namespace("name", ...)`` is everybody's."""
-        made = self._make(_contract.NAMESPACE, name=name)
+        made = self._make(_backend.NAMESPACE, name=name)
         for attribute, value in attributes.items():
             if name is None or not hasattr(made, attribute):
                 setattr(made, attribute, value)
@@ -330,28 +330,28 @@ class SyncManager(BaseManager, managers.SyncManager):
         self, typecode: Any, value: Any = 0, lock: Any = True, *, name: str | None = None
     ) -> Any:
         """Return one shared value of any kind; its type code is only remembered."""
-        return self._make(_contract.VALUE, typecode, value, lock, name=name)
+        return self._make(_backend.VALUE, typecode, value, lock, name=name)
 
     @_refusing
     def Array(  # noqa: N802 - the standard name
         self, typecode: str, sequence: Iterable[Any], lock: Any = True, *, name: str | None = None
     ) -> Any:
         """Return a shared array of numbers of one type."""
-        return self._make(_contract.ARRAY, typecode, sequence, lock, name=name)
+        return self._make(_backend.ARRAY, typecode, sequence, lock, name=name)
 
     @_refusing
     def Queue(  # noqa: N802 - the standard name
         self, maxsize: int | str = 0, size: int = 0
     ) -> Any:
         """Return a shared queue: ``Queue(maxsize)``, or ``Queue("name", maxsize)``."""
-        return self._queue(_contract.QUEUE, maxsize, size)
+        return self._queue(_backend.QUEUE, maxsize, size)
 
     @_refusing
     def JoinableQueue(  # noqa: N802 - the standard name
         self, maxsize: int | str = 0, size: int = 0
     ) -> Any:
         """Return a shared queue whose items are counted until they are dealt with."""
-        return self._queue(_contract.JOINABLE_QUEUE, maxsize, size)
+        return self._queue(_backend.JOINABLE_QUEUE, maxsize, size)
 
     def _queue(self, kind: int, maxsize: int | str, size: int) -> Any:
         name, limit = (maxsize, size) if isinstance(maxsize, str) else (None, maxsize)

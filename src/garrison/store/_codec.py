@@ -9,7 +9,7 @@ from garrison import _pickling
 from garrison._typing import Any
 from garrison.errors import ItemUnpicklable, ValueUnreadable
 from garrison.memory import _handles
-from garrison.store._keys import canonical_key
+from garrison.store._canonical_keys import canonical_key
 
 __all__ = ["Codec"]
 

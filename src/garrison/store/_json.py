@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from garrison._typing import Any
-from garrison.store._face import Face
+from garrison.store.containers._base import Face
 
 _default: Any = json.JSONEncoder.default
 

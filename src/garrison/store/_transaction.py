@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 
 from garrison.errors import StoreBusy, TransactionFailed
-from garrison.store._contract import Block, Store, Transactions
+from garrison.store._backend import Block, Store, Transactions
 
 __all__ = ["PythonBlock", "atomic", "transaction"]
 

@@ -15,7 +15,7 @@ from garrison.manager._remote_errors import RemoteError
 from garrison.manager.client._as_proxy import AsProxy
 from garrison.manager.client._client import get_client
 from garrison.net import LOAN_OVER, NOT_YOURS, UNKNOWN, WRONG_KIND, RemoteFailure, Verb
-from garrison.store._held import Held
+from garrison.store._references import Held
 
 __all__ = ["ANSWERS", "Far", "Wait"]
 

@@ -21,8 +21,8 @@ from garrison.manager.client._remote_backend import FarEngine
 from garrison.manager.client._restricted_unpickler import loads_plain
 from garrison.net import Verb, format_address
 from garrison.store import Codec
-from garrison.store._create import FACES, make
-from garrison.store._held import Held
+from garrison.store._factory import FACES, make
+from garrison.store._references import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable

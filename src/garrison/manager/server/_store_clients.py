@@ -12,7 +12,7 @@ from garrison.errors import ContainerGone, StoreBusy
 
 if TYPE_CHECKING:
     from garrison.net import EventLoop
-    from garrison.store._home import Home
+    from garrison.store._local_store import Home
 
 __all__ = ["RETRY", "Guest", "Guests"]
 

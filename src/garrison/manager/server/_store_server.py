@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from garrison.net import EventLoop
-    from garrison.store._home import Home, Tenancy
+    from garrison.store._local_store import Home, Tenancy
 
 __all__ = ["StoreServer"]
 

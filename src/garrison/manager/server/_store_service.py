@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from garrison.manager.server._dispatch import Peer
     from garrison.net import EventLoop
-    from garrison.store._home import Home
+    from garrison.store._local_store import Home
 
 __all__ = ["StorePart"]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from garrison._standard import managers
 from garrison._typing import Any
-from garrison.store import _contract
-from garrison.store._face import Face, Shown
-from garrison.store._list import update_at
+from garrison.store import _backend
 from garrison.store._transaction import atomic
+from garrison.store.containers._base import Face, Shown
+from garrison.store.containers._list import update_at
 
 __all__ = ["Value"]
 
@@ -29,7 +29,7 @@ class Value(Face, managers.ValueProxy):
     """
 
     __slots__ = ("_code",)
-    _KIND = _contract.VALUE
+    _KIND = _backend.VALUE
     _PROXY = "ValueProxy"
     _TYPEID = "Value"
     _CYCLE = "Value(...)"

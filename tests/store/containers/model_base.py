@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any, TypeVar, cast
 
 from garrison.errors import ContainerGone, StoreBusy, WrongKind
-from garrison.store import _contract
+from garrison.store import _backend
 from garrison.store._transaction import PythonBlock
 
 from .model_codec import (
@@ -27,7 +27,7 @@ from .model_codec import (
 )
 from .model_records import Record, settle_moves
 
-MAPPINGS = {_contract.DICT, _contract.SET, _contract.NAMESPACE, _contract.COUNTER}
+MAPPINGS = {_backend.DICT, _backend.SET, _backend.NAMESPACE, _backend.COUNTER}
 
 Method = TypeVar("Method", bound=Any)
 
@@ -101,7 +101,7 @@ class Base:
         self._writer.release()
 
     def block(self, timeout: float | None = None, gentle: bool = False) -> PythonBlock:
-        return PythonBlock(cast("_contract.Transactions", self), timeout, gentle)
+        return PythonBlock(cast("_backend.Transactions", self), timeout, gentle)
 
     def _mine(self) -> Any:
         if not self.in_transaction:
@@ -124,12 +124,12 @@ class Base:
 
     def _mapping(self, record: Record) -> dict[bytes, tuple[bytes, bytes]]:
         if record.kind not in MAPPINGS:
-            raise WrongKind(f"{_contract.NAMES[record.kind]} has no keys")
+            raise WrongKind(f"{_backend.NAMES[record.kind]} has no keys")
         return record.data  # type: ignore[no-any-return]
 
     def _sequence(self, record: Record) -> list[bytes]:
         if record.kind in MAPPINGS:
-            raise WrongKind(f"{_contract.NAMES[record.kind]} has no positions")
+            raise WrongKind(f"{_backend.NAMES[record.kind]} has no positions")
         return record.data  # type: ignore[no-any-return]
 
     # --- Values and what they lead to ---------------------------------------------------------
@@ -230,7 +230,7 @@ class Base:
         names = self._mine()[2]
         if name in names:
             if names[name][0] != kind:
-                raise WrongKind(f"{name!r} is a {_contract.NAMES[names[name][0]]}")
+                raise WrongKind(f"{name!r} is a {_backend.NAMES[names[name][0]]}")
             return names[name][1], False
         names[name] = (kind, self._new(kind, aux, info))
         return names[name][1], True

@@ -21,14 +21,14 @@ from garrison._byte_locks import ByteLocks
 from garrison._core import Store, encode_key
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ContainerGone, StoreBusy
-from garrison.store import _copies
+from garrison.store import _backups
 from garrison.store._codec import Codec
-from garrison.store._create import FACES, make
-from garrison.store._places import Files, Folder, Tenancy
-from garrison.store._shared import Meeting, fresh
+from garrison.store._factory import FACES, make
+from garrison.store._files import Files, Folder, Tenancy
+from garrison.store._rendezvous import Meeting, fresh
 
 if TYPE_CHECKING:
-    from garrison.store._shared import Shared
+    from garrison.store._rendezvous import Shared
 
 __all__ = ["Folder", "Home", "Tenancy", "create", "open_folder", "rent"]
 
@@ -234,10 +234,10 @@ def _opened(
         with Meeting(files.path) as meeting:
             met = meeting.find()
             if met is None:
-                _copies.check(files.path, lambda: _audited(uuid, files, settings))
+                _backups.check(files.path, lambda: _audited(uuid, files, settings))
                 met = fresh()
             home = Home(uuid, files, met, settings)
-            _copies.settle(files.path)
+            _backups.settle(files.path)
             meeting.leave_note(met)
             return home
     except BaseException:

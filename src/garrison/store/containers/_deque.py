@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, MutableSequence
 
 from garrison._typing import Any, ClassVar
-from garrison.store import _contract
-from garrison.store._contract import END
-from garrison.store._face import Shown
-from garrison.store._list import repeat, sized, update_at
-from garrison.store._sequence import SequenceFace
+from garrison.store import _backend
+from garrison.store._backend import END
 from garrison.store._transaction import atomic
+from garrison.store.containers._base import Shown
+from garrison.store.containers._list import repeat, sized, update_at
+from garrison.store.containers._sequence import SequenceFace
 
 __all__ = ["Deque"]
 
@@ -31,7 +31,7 @@ class Deque(SequenceFace):
     """
 
     __slots__ = ("_most",)
-    _KIND = _contract.DEQUE
+    _KIND = _backend.DEQUE
     _PROXY = "AutoProxy[deque]"
     _TYPEID = "deque"
     _most: int

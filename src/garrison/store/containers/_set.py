@@ -7,9 +7,9 @@ from collections.abc import Set as AbstractSet
 
 from garrison._standard import managers
 from garrison._typing import Any, ClassVar
-from garrison.store import _contract
-from garrison.store._face import Face, Shown
+from garrison.store import _backend
 from garrison.store._transaction import transaction
+from garrison.store.containers._base import Face, Shown
 
 __all__ = ["Set"]
 
@@ -31,7 +31,7 @@ class Set(Face, _SetProxy):  # type: ignore[misc] # of newer Pythons
     """
 
     __slots__ = ()
-    _KIND = _contract.SET
+    _KIND = _backend.SET
     _PROXY = "SetProxy"
     _TYPEID = "set"
     _CYCLE = "{...}"

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from garrison._typing import Any, ClassVar
-from garrison.store._face import Face
+from garrison.store.containers._base import Face
 
 __all__ = ["canonical_key"]
 

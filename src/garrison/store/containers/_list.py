@@ -8,11 +8,11 @@ from typing import cast
 
 from garrison._standard import managers
 from garrison._typing import Any, NoReturn
-from garrison.store import _contract
-from garrison.store._contract import END, Optimistic, Store
-from garrison.store._face import Face, Shown
-from garrison.store._sequence import SequenceFace
+from garrison.store import _backend
+from garrison.store._backend import END, Optimistic, Store
 from garrison.store._transaction import atomic
+from garrison.store.containers._base import Face, Shown
+from garrison.store.containers._sequence import SequenceFace
 
 __all__ = ["List"]
 
@@ -34,7 +34,7 @@ class List(SequenceFace, managers.ListProxy):
     """
 
     __slots__ = ()
-    _KIND = _contract.LIST
+    _KIND = _backend.LIST
     _PROXY = "ListProxy"
     _TYPEID = "list"
     __hash__ = Face.__hash__

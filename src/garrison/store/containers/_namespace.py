@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from garrison._standard import managers
 from garrison._typing import Any
-from garrison.store import _contract
-from garrison.store._contract import Store
-from garrison.store._face import Face, Shown
+from garrison.store import _backend
+from garrison.store._backend import Store
+from garrison.store.containers._base import Face, Shown
 
 __all__ = ["Namespace"]
 
@@ -25,7 +25,7 @@ class Namespace(Face, managers.NamespaceProxy):
     """
 
     __slots__ = ()
-    _KIND = _contract.NAMESPACE
+    _KIND = _backend.NAMESPACE
     _PROXY = "NamespaceProxy"
     _TYPEID = "Namespace"
     _CYCLE = "Namespace(...)"

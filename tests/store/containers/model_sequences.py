@@ -8,13 +8,13 @@ from collections import deque
 from typing import Any
 
 from garrison.errors import ShutDown
-from garrison.store import _contract
+from garrison.store import _backend
 
 from .model_base import MAPPINGS, Base, writes
 from .model_codec import decode_key, encode_value
 from .model_records import Scan, total
 
-QUEUES = {_contract.QUEUE, _contract.JOINABLE_QUEUE}
+QUEUES = {_backend.QUEUE, _backend.JOINABLE_QUEUE}
 
 
 class Sequences(Base):
@@ -60,7 +60,7 @@ class Sequences(Base):
         stored = [self._store(value) for value in values]
         record = self._write(c)
         record.count += len(stored) if record.kind in QUEUES else 0
-        most = record.aux if record.kind == _contract.DEQUE and record.aux >= 0 else None
+        most = record.aux if record.kind == _backend.DEQUE and record.aux >= 0 else None
         if left:
             record.data[:0] = stored[::-1]
             removed = [] if most is None else record.data[most:]
@@ -179,13 +179,13 @@ class Sequences(Base):
 
     def snapshot(self, c: int) -> Any:
         record = self._read(c)
-        if record.kind == _contract.SET:
+        if record.kind == _backend.SET:
             return {self._load_key(entry) for entry in record.data.items()}
         if record.kind in MAPPINGS:
             entries = record.data.items()
             return {self._load_key(entry): self._deep(entry[1][1]) for entry in entries}
         items = [self._deep(encoded) for encoded in record.data]
-        if record.kind == _contract.DEQUE:
+        if record.kind == _backend.DEQUE:
             return deque(items, None if record.aux < 0 else record.aux)
         return items
 

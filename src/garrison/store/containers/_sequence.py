@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from garrison._typing import Any
-from garrison.store._contract import END
-from garrison.store._face import Face
+from garrison.store._backend import END
+from garrison.store.containers._base import Face
 
 __all__ = ["SequenceFace"]
 

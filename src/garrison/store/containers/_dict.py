@@ -7,11 +7,11 @@ from typing import cast
 
 from garrison._standard import managers
 from garrison._typing import Any
-from garrison.store import _contract
-from garrison.store._contract import Optimistic, Scan, Store
-from garrison.store._face import MISSING, Face, Shown
+from garrison.store import _backend
+from garrison.store._backend import Optimistic, Scan, Store
 from garrison.store._transaction import atomic
-from garrison.store._views import Items, Keys
+from garrison.store.containers._base import MISSING, Face, Shown
+from garrison.store.containers._views import Items, Keys
 
 __all__ = ["Dict"]
 
@@ -38,7 +38,7 @@ class Dict(Face, managers.DictProxy):
     """
 
     __slots__ = ()
-    _KIND = _contract.DICT
+    _KIND = _backend.DICT
     _PROXY = "DictProxy"
     _TYPEID = "dict"
     _CYCLE = "{...}"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from garrison.errors import ClaimLost, ShutDown
-from garrison.store import _contract, make, transaction
+from garrison.store import _backend, make, transaction
 
-KINDS = [_contract.QUEUE, _contract.JOINABLE_QUEUE]
+KINDS = [_backend.QUEUE, _backend.JOINABLE_QUEUE]
 
 
 @pytest.fixture(params=KINDS)
@@ -148,7 +148,7 @@ def test_how_it_is_shown(items: Any, small: Any) -> None:
 
 
 def test_join_waits_for_every_item(store: Any) -> None:
-    jobs = make(store, _contract.JOINABLE_QUEUE)
+    jobs = make(store, _backend.JOINABLE_QUEUE)
     jobs.join()
     jobs.put_many([1, 2])
     with pytest.raises(TimeoutError):
@@ -165,7 +165,7 @@ def test_join_waits_for_every_item(store: Any) -> None:
 
 
 def test_a_claim_that_fails_is_not_done(store: Any) -> None:
-    jobs = make(store, _contract.JOINABLE_QUEUE)
+    jobs = make(store, _backend.JOINABLE_QUEUE)
     jobs.put(1)
     with pytest.raises(ZeroDivisionError), jobs.claim():
         1 / 0  # noqa: B018

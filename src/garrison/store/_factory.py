@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterable
 
 from garrison._typing import Any
 from garrison.errors import WrongKind
-from garrison.store import _contract
-from garrison.store._array import Array
-from garrison.store._contract import NAMES, Store
-from garrison.store._counter import Counter
-from garrison.store._deque import Deque
-from garrison.store._dict import Dict
-from garrison.store._face import Face
-from garrison.store._list import List
-from garrison.store._namespace import Namespace
-from garrison.store._queue import JoinableQueue, Queue
-from garrison.store._set import Set
+from garrison.store import _backend
+from garrison.store._backend import NAMES, Store
 from garrison.store._transaction import transaction
-from garrison.store._value import Value
+from garrison.store.containers._array import Array
+from garrison.store.containers._base import Face
+from garrison.store.containers._counter import Counter
+from garrison.store.containers._deque import Deque
+from garrison.store.containers._dict import Dict
+from garrison.store.containers._list import List
+from garrison.store.containers._namespace import Namespace
+from garrison.store.containers._queue import JoinableQueue, Queue
+from garrison.store.containers._set import Set
+from garrison.store.containers._value import Value
 
 __all__ = ["FACES", "face", "make"]
 
@@ -43,7 +43,7 @@ def make(store: Store, kind: int, *args: Any, name: str | None = None, **kwargs:
     store
         The engine.
     kind : int
-        One of `garrison.store._contract`.
+        One of `garrison.store._backend`.
     *args, **kwargs
         What the plain type is made from.
     name : str, optional
@@ -77,10 +77,10 @@ def _named(store: Store, name: str, kind: int, aux: int, info: bytes) -> tuple[i
 
 
 def _fill(store: Store, kind: int, c: int, contents: list[Any]) -> None:
-    if kind == _contract.SET:
+    if kind == _backend.SET:
         for member in contents:
             store.set_add(c, member)
-    elif kind in {_contract.DICT, _contract.NAMESPACE, _contract.COUNTER}:
+    elif kind in {_backend.DICT, _backend.NAMESPACE, _backend.COUNTER}:
         store.dict_update(c, contents)
     else:
         store.list_extend(c, contents)
@@ -124,14 +124,14 @@ def _counter(*args: Any, **kwargs: Any) -> Plan:
 
 
 _PLANS: dict[int, Callable[..., Plan]] = {
-    _contract.DICT: _pairs,
-    _contract.LIST: _items,
-    _contract.SET: _items,
-    _contract.DEQUE: _deque,
-    _contract.NAMESPACE: _attributes,
-    _contract.VALUE: _value,
-    _contract.ARRAY: _array,
-    _contract.QUEUE: _queue,
-    _contract.JOINABLE_QUEUE: _queue,
-    _contract.COUNTER: _counter,
+    _backend.DICT: _pairs,
+    _backend.LIST: _items,
+    _backend.SET: _items,
+    _backend.DEQUE: _deque,
+    _backend.NAMESPACE: _attributes,
+    _backend.VALUE: _value,
+    _backend.ARRAY: _array,
+    _backend.QUEUE: _queue,
+    _backend.JOINABLE_QUEUE: _queue,
+    _backend.COUNTER: _counter,
 }

@@ -14,7 +14,7 @@ import pytest
 
 import garrison.store
 from garrison import _core
-from garrison.store import _contract, make, transaction
+from garrison.store import _backend, make, transaction
 
 SOURCE = os.fspath(Path(garrison.store.__file__).parent)
 
@@ -86,10 +86,10 @@ STEPS: list[Callable[[Any], None]] = [
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_is_done_or_not(store: Any, step: Callable[[Any], None]) -> None:
-    before, after = [3, 1, 2], make(store, _contract.LIST, [3, 1, 2])
+    before, after = [3, 1, 2], make(store, _backend.LIST, [3, 1, 2])
     step(after)
     for line in range(1, 1000):
-        items = make(store, _contract.LIST, before)
+        items = make(store, _backend.LIST, before)
         interrupt = Interrupt(line)
         try:
             with interrupt:
@@ -103,7 +103,7 @@ def test_a_step_is_done_or_not(store: Any, step: Callable[[Any], None]) -> None:
     assert items == after
 
 
-@pytest.mark.parametrize("kind", [_contract.QUEUE, _contract.JOINABLE_QUEUE])
+@pytest.mark.parametrize("kind", [_backend.QUEUE, _backend.JOINABLE_QUEUE])
 def test_a_claimed_item_is_never_lost(store: Any, kind: int) -> None:
     queue = make(store, kind)
     for line in range(1, 1000):

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 
 from garrison._standard import managers
 from garrison._typing import Any
-from garrison.store import _contract
-from garrison.store._contract import END
-from garrison.store._face import Face, Shown
-from garrison.store._list import List, clamp, update_at
-from garrison.store._sequence import SequenceFace
+from garrison.store import _backend
+from garrison.store._backend import END
 from garrison.store._transaction import atomic
+from garrison.store.containers._base import Face, Shown
+from garrison.store.containers._list import List, clamp, update_at
+from garrison.store.containers._sequence import SequenceFace
 
 __all__ = ["Array"]
 
@@ -33,7 +33,7 @@ class Array(SequenceFace, managers.ArrayProxy):
     """
 
     __slots__ = ("_code", "_range")
-    _KIND = _contract.ARRAY
+    _KIND = _backend.ARRAY
     _PROXY = "ArrayProxy"
     _TYPEID = "Array"
     _code: str

@@ -10,8 +10,8 @@ from garrison import _standard
 from garrison._pickling import register
 from garrison._standard import managers
 from garrison._typing import Any, ClassVar
-from garrison.store._contract import NAMES, Store
-from garrison.store._plainly import is_cloudpickle, plainly, reduced
+from garrison.store._backend import NAMES, Store
+from garrison.store._plain_copies import is_cloudpickle, plainly, reduced
 
 __all__ = ["MISSING", "Face"]
 

@@ -12,10 +12,10 @@ from garrison._core import Descriptor, memory_file
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryGone, StoreBusy
 from garrison.memory._handles import Inherited
-from garrison.store._shared import described, found
+from garrison.store._rendezvous import described, found
 
 if TYPE_CHECKING:
-    from garrison.store._shared import Note, Shared
+    from garrison.store._rendezvous import Note, Shared
 
 __all__ = ["Files", "Folder", "Tenancy"]
 

@@ -8,10 +8,10 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from garrison._typing import Any, ClassVar, NoReturn
-from garrison.store import _contract
-from garrison.store._dict import Dict
-from garrison.store._face import Shown
+from garrison.store import _backend
 from garrison.store._transaction import atomic, transaction
+from garrison.store.containers._base import Shown
+from garrison.store.containers._dict import Dict
 
 __all__ = ["Counter"]
 
@@ -32,7 +32,7 @@ class Counter(Dict):
     """
 
     __slots__ = ()
-    _KIND = _contract.COUNTER
+    _KIND = _backend.COUNTER
     _PROXY = "AutoProxy[Counter]"
     _TYPEID = "Counter"
     __hash__: ClassVar[None] = None  # type: ignore[assignment,misc]

@@ -18,9 +18,9 @@ from typing import TypeVar
 
 from garrison._typing import Any
 from garrison.errors import ClaimLost, DeadlockError, GarrisonError, ManagerLost
-from garrison.store import _contract
-from garrison.store._face import Face, Shown
+from garrison.store import _backend
 from garrison.store._transaction import atomic, transaction
+from garrison.store.containers._base import Face, Shown
 
 __all__ = ["JoinableQueue", "Queue"]
 
@@ -47,7 +47,7 @@ class Queue(Face):
         *("empty", "full", "get", "get_nowait", "join", "put", "put_nowait", "qsize", "shutdown"),
         "task_done",
     )
-    _KIND = _contract.QUEUE
+    _KIND = _backend.QUEUE
     _PROXY = "AutoProxy[Queue]"
     _TYPEID = "Queue"
     _most: int
@@ -335,7 +335,7 @@ class JoinableQueue(Queue):
     """The same, under the name that `multiprocessing` has for it."""
 
     __slots__ = ()
-    _KIND = _contract.JOINABLE_QUEUE
+    _KIND = _backend.JOINABLE_QUEUE
     _PROXY = "AutoProxy[JoinableQueue]"
     _TYPEID = "JoinableQueue"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from garrison import _standard
-from garrison.memory._raw import RawArray, RawValue, copy, typecode_to_type
+from garrison.memory.raw import RawArray, RawValue, copy, typecode_to_type
 from garrison.sync._values import (
     Array,
     Synchronized,

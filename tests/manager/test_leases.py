@@ -45,7 +45,7 @@ def client(served: Served) -> Iterator[Any]:
 
 def cut(client: Any) -> None:
     """Break the connection of a client, as if the network had."""
-    client._lender.connection._link.close("it was cut")
+    client._lock_client.connection._link.close("it was cut")
 
 
 @pytest.mark.parametrize("kind", LOCKS)
@@ -475,10 +475,10 @@ def test_a_name_has_one_kind(client: Any) -> None:
             getattr(client, kind)("door")
     client.Condition("news")
     own = client.RLock()
-    from garrison.manager.client._remote_locks import FarCondition
+    from garrison.manager.client._remote_locks import RemoteCondition
 
     with pytest.raises(WrongKind, match="has the lock 'news/lock'"):
-        FarCondition(client._lender, "news", lock=own)
+        RemoteCondition(client._lock_client, "news", lock=own)
 
 
 def test_what_a_server_lends_is_a_proxy_to_programs(client: Any) -> None:
@@ -502,7 +502,7 @@ def test_what_a_server_lends_is_a_proxy_to_programs(client: Any) -> None:
 
 def lent(client: Any) -> int:
     """How many things the server lends."""
-    found: int = client._lender.connection.ask(40, "count", "")[0]
+    found: int = client._lock_client.connection.ask(40, "count", "")[0]
     return found
 
 

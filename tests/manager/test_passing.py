@@ -202,7 +202,7 @@ def test_a_forked_child_keeps_what_its_parent_lets_go_of(manager: Any, home: Any
 
 def test_what_is_held_survives_a_break(home: Any, client: Any) -> None:
     face = client.dict(a=1)
-    client._lender.connection._link.close("it was cut")
+    client._lock_client.connection._link.close("it was cut")
     client.dict("reconnect")
     wait = client.Queue("wait")
     with pytest.raises(Exception):  # noqa: B017, PT011

@@ -94,7 +94,7 @@ def bytes_unread(port: int) -> int:
 def test_nobody_comes_back(caplog: Any) -> None:
     with Served() as served, served.connect() as client:
         stock = client.dict("stock")
-        client._lender.connection.timeout = 0.3
+        client._lock_client.connection.timeout = 0.3
         served.end()
         with pytest.raises(ManagerLost, match=r"no connection could be made for 0\.\d s"):
             stock["a"] = 1
@@ -249,4 +249,4 @@ def test_threads_of_a_client_share_a_broken_connection(tmp_path: Path) -> None:
         for each in threads:
             each.join()
         assert len(stock) == 400
-        assert client._lender.connection.generation <= 3
+        assert client._lock_client.connection.generation <= 3

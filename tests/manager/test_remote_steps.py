@@ -240,7 +240,7 @@ def test_a_claim_is_lost_with_its_connection(client: Any) -> None:
     jobs = client.Queue("jobs")
     jobs.put(1)
     with pytest.raises(ClaimLost), jobs.claim():
-        client._lender.connection._link.close("it was cut")
+        client._lock_client.connection._link.close("it was cut")
         assert jobs.get(timeout=20) == 1
 
 

@@ -115,7 +115,7 @@ def test_a_program_without_a_key(tmp_path: Path) -> None:
             with client.Lock("door"):
                 assert client.dict("stock") == {"tea": 1}
             with pytest.raises(RemoteError, match="does not know the request"):
-                client._lender.create("Pool", (), {})
+                client._lock_client.create("Pool", (), {})
     for address in ("0.0.0.0:0", "[::]:0"):
         with Program("--address", address) as program:
             status, written = program.end()

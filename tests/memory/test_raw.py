@@ -16,20 +16,20 @@ import pytest
 import garrison
 from garrison._pickling import dumps
 from garrison.errors import SharedMemoryFull
-from garrison.memory import RawArray, RawValue, _raw, ndarray
+from garrison.memory import RawArray, RawValue, ndarray, raw
 from garrison.memory import copy as shared_copy
 from memory import jobs
 from sync.forked import Forked, armed, died
 
 np = pytest.importorskip("numpy")
 
-CODES = {code: ctypes.sizeof(type_) for code, type_ in _raw.typecode_to_type.items()}
+CODES = {code: ctypes.sizeof(type_) for code, type_ in raw.typecode_to_type.items()}
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_every_code_is_its_ctypes_type_and_zero(code: str) -> None:
     value = RawValue(code)
-    type_ = _raw.typecode_to_type[code]
+    type_ = raw.typecode_to_type[code]
     assert isinstance(value, type_)
     assert bytes(value) == bytes(CODES[code])
     assert repr(value) == repr(type_())

@@ -278,7 +278,7 @@ impl PyQueue {
         block: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let handles = slf.py().import("garrison.memory._handles")?;
+        let handles = slf.py().import("garrison.memory.handles")?;
         let since = handles.getattr("exported")?;
         Self::put_all(slf, items, &Wait::of(block, timeout)?).or_else(|error| {
             handles.call_method1("withdraw", (since,))?;

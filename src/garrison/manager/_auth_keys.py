@@ -9,7 +9,14 @@ from pathlib import Path
 
 from garrison._typing import Any
 
-__all__ = ["KNOWN_KEYS", "NO_KEY", "check_key", "is_loopback", "read_key", "write_key"]
+__all__ = [
+    "KNOWN_KEYS",
+    "NO_KEY",
+    "is_loopback",
+    "read_key",
+    "require_key_for_network",
+    "write_key",
+]
 
 NO_KEY = b""
 """What a server that anybody on this machine may use has for a key."""
@@ -48,7 +55,7 @@ def write_key(path: Path) -> bytes:
     return key
 
 
-def check_key(address: Any, key: bytes | None) -> None:
+def require_key_for_network(address: Any, key: bytes | None) -> None:
     """See that an address that other computers reach has a key.
 
     Raises

@@ -8,11 +8,11 @@ from multiprocessing import ProcessError, connection, context, process, util
 
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any, ClassVar
-from garrison.manager._auth_keys import KNOWN_KEYS, check_key
-from garrison.manager._serializers import serializer as find_serializer
+from garrison.manager._auth_keys import KNOWN_KEYS, require_key_for_network
+from garrison.manager._serializers import get_serializer as find_serializer
 from garrison.manager.client import _proxy
 from garrison.manager.client._client import get_client
-from garrison.manager.server._object_table import Registered
+from garrison.manager.server._object_table import RegisteredType
 from garrison.manager.server._server import Server
 from garrison.net import Limits, Listener, Verb, format_address
 
@@ -34,7 +34,7 @@ class State:
         self.value = State.INITIAL
 
 
-_WRONG = {
+_STATE_ERRORS = {
     State.STARTED: "Already started server",
     State.SHUTDOWN: "Manager has shut down",
     State.INITIAL: "this manager has no server yet: call start() or connect(), or use with",
@@ -109,18 +109,18 @@ class BaseManager(managers.BaseManager):
 
     # -- starting, finding, ending ----------------------------------------------------------------
 
-    def _must_be(self, wanted: int) -> None:
+    def _require_state(self, wanted: int) -> None:
         if self._state.value != wanted:
-            raise ProcessError(_WRONG[self._state.value])
+            raise ProcessError(_STATE_ERRORS[self._state.value])
 
     def _check_key(self) -> None:
-        check_key(self._address, bytes(self._authkey) if self._has_key else None)
+        require_key_for_network(self._address, bytes(self._authkey) if self._has_key else None)
 
     def get_server(self) -> Server:
         """Return a server for this process to run: see its ``serve_forever`` and ``address``."""
-        self._must_be(State.INITIAL)
+        self._require_state(State.INITIAL)
         self._check_key()
-        server: Server = self._plan(self._address)
+        server: Server = self._make_server(self._address)
         return server
 
     def connect(self) -> None:
@@ -134,8 +134,8 @@ class BaseManager(managers.BaseManager):
             If there is nobody, or no server of garrison's.
         """
         KNOWN_KEYS[self._address] = bytes(self._authkey)
-        self._way = self._client  # kept as long as this manager is
-        self._way.connect()
+        self._client_ref = self._client  # kept as long as this manager is
+        self._client_ref.connect()
         self._state.value = State.STARTED
 
     @property
@@ -159,7 +159,7 @@ class BaseManager(managers.BaseManager):
         EOFError
             If the initializer fails; the server has printed why.
         """
-        self._must_be(State.INITIAL)
+        self._require_state(State.INITIAL)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._check_key()
@@ -186,7 +186,7 @@ class BaseManager(managers.BaseManager):
         with reader, writer:
             self._process = self._ctx.Process(
                 target=type(self)._run_server,
-                args=(self._plan(listener), os.getpid(), writer, initializer, initargs),
+                args=(self._make_server(listener), os.getpid(), writer, initializer, initargs),
             )
             ident = ":".join(map(str, self._process._identity))
             self._process.name = f"{type(self).__name__}-{ident}"
@@ -200,7 +200,7 @@ class BaseManager(managers.BaseManager):
             if initializer is not None:
                 reader.recv()
 
-    def _plan(self, place: Any) -> Any:
+    def _make_server(self, place: Any) -> Any:
         """Return a server for an address, or for a listener that another process is to have."""
         return self._Server(self._registry, place, self._authkey, self._serializer, self._limits)
 
@@ -248,7 +248,7 @@ class BaseManager(managers.BaseManager):
     def __enter__(self) -> Any:
         if self._state.value == State.INITIAL:
             self.start()
-        self._must_be(State.STARTED)
+        self._require_state(State.STARTED)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -268,7 +268,7 @@ class BaseManager(managers.BaseManager):
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[_proxy.Token, Any]:
         """Make an object; return which it is, and its methods. This process holds it."""
-        self._must_be(State.STARTED)
+        self._require_state(State.STARTED)
         made = self._client.create(typeid, args, kwds)
         return _proxy.Token(typeid, self._address, made.ident), made.exposed
 
@@ -316,7 +316,7 @@ class BaseManager(managers.BaseManager):
             if type(name) is not str or type(made) is not str:
                 msg = f"method_to_typeid maps methods to types by name, not {name!r} to {made!r}"
                 raise TypeError(msg)
-        entry = Registered(callable, None if exposed is None else tuple(exposed), types, chosen)
+        entry = RegisteredType(callable, None if exposed is None else tuple(exposed), types, chosen)
         cls._registry[typeid] = entry
         if create_method:
             setattr(cls, typeid, _maker(typeid, _proxy.adapted(chosen)))

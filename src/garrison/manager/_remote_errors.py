@@ -13,14 +13,21 @@ if TYPE_CHECKING:
     from garrison.manager._serializers import Serializer
     from garrison.net import RemoteFailure
 
-__all__ = ["NotMade", "RemoteError", "described", "is_failure", "raise_rebuilt", "raise_refusal"]
+__all__ = [
+    "NotMade",
+    "RemoteError",
+    "encode_exception",
+    "is_failure",
+    "raise_decoded",
+    "raise_failure",
+]
 
 RAISED = "raised"
 """A method of the user's has raised; the data are its exception, if that can be written."""
 REMOTE = "remote"
 """The server could not do it; there is a text only."""
 
-UNMADE = "unmade"
+CREATE_FAILED = "unmade"
 """What makes an object has raised; the data are its exception, if that can be written."""
 
 Outcome = tuple[Any, ...]
@@ -35,7 +42,7 @@ class NotMade(RemoteError, TypeError, ValueError):
     """An object cannot be made from what was given."""
 
 
-def described(error: BaseException, chosen: Serializer) -> tuple[str, str, bytes]:
+def encode_exception(error: BaseException, chosen: Serializer) -> tuple[str, str, bytes]:
     """Return kind, text and data of an exception that a user's method has raised."""
     text = "".join(traceback.format_exception(error))
     try:
@@ -46,15 +53,15 @@ def described(error: BaseException, chosen: Serializer) -> tuple[str, str, bytes
     return RAISED, text, data
 
 
-def raise_refusal(refusal: RemoteFailure, chosen: Serializer) -> NoReturn:
+def raise_failure(refusal: RemoteFailure, chosen: Serializer) -> NoReturn:
     """Raise here what was raised there, with the traceback from there as its cause."""
-    raise_rebuilt((refusal.kind, refusal.text, refusal.data), chosen)
+    raise_decoded((refusal.kind, refusal.text, refusal.data), chosen)
 
 
-def raise_rebuilt(outcome: Outcome, chosen: Serializer) -> NoReturn:
+def raise_decoded(outcome: Outcome, chosen: Serializer) -> NoReturn:
     """Raise what an outcome tells of."""
     kind, text, data = outcome
-    error = rebuilt(kind, text, data, chosen)
+    error = decode_exception(kind, text, data, chosen)
     try:
         raise error from error.__cause__
     finally:
@@ -62,16 +69,16 @@ def raise_rebuilt(outcome: Outcome, chosen: Serializer) -> NoReturn:
         del error
 
 
-def rebuilt(kind: str, text: str, data: bytes, chosen: Serializer) -> BaseException:
+def decode_exception(kind: str, text: str, data: bytes, chosen: Serializer) -> BaseException:
     """Return the exception that was raised there."""
     told = RemoteError(text if text.endswith("\n") else f"{text}\n")
-    if kind not in {RAISED, UNMADE} or not data:
+    if kind not in {RAISED, CREATE_FAILED} or not data:
         return told
     try:
         error: Any = chosen.loads(data)
     except Exception:
         return told
-    if kind == UNMADE:
+    if kind == CREATE_FAILED:
         told.__cause__ = error
         return told
     error.__cause__ = RemoteTraceback(f"\n{text}")

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from garrison import _pickling
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.memory import _handles
+from garrison.memory import handles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Serializer", "serializer"]
+__all__ = ["Serializer", "get_serializer"]
 
 
 class Serializer(NamedTuple):
@@ -22,7 +22,7 @@ class Serializer(NamedTuple):
     loads: Callable[[bytes], Any]
 
 
-def dumps(value: Any) -> bytes:
+def pickle_for_manager(value: Any) -> bytes:
     """Pickle a value in one pass: by value what has no name in a module.
 
     Raises
@@ -30,11 +30,11 @@ def dumps(value: Any) -> bytes:
     Exception
         What `pickle` raises for what cannot be pickled.
     """
-    since = _handles.exported
+    since = handles.exported
     try:
         return _pickling.dumps(value, _RULES)
     except BaseException:
-        _handles.withdraw(since)
+        handles.withdraw(since)
         raise
 
 
@@ -56,12 +56,12 @@ def _xml_loads(data: bytes) -> Any:
 
 
 _KNOWN = {
-    "pickle": Serializer(dumps, pickle.loads),
+    "pickle": Serializer(pickle_for_manager, pickle.loads),
     "xmlrpclib": Serializer(_xml_dumps, _xml_loads),
 }
 
 
-def serializer(name: str) -> Serializer:
+def get_serializer(name: str) -> Serializer:
     """Return the serializer of that name.
 
     Raises

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["SharedMemoryManager", "SharedMemoryServer"]
 
 
-class Segments:
+class _TrackedBlocks:
     """The names of the blocks that a manager has made; lives in the server."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Segments:
             _unlink(self._names.pop())
 
 
-_all: list[Segments] = []
+_all: list[_TrackedBlocks] = []
 """Those of this server."""
 
 
@@ -67,7 +67,7 @@ class SharedMemoryServer(Server, managers.SharedMemoryServer):
 
     def track_segment(self, c: Any, segment_name: str) -> None:  # noqa: ARG002 - as there
         """Remove that block at the end."""
-        Segments().track(segment_name)
+        _TrackedBlocks().track(segment_name)
 
     def release_segment(self, c: Any, segment_name: str) -> None:  # noqa: ARG002 - as there
         """Remove that block now."""
@@ -104,9 +104,9 @@ class SharedMemoryManager(BaseManager, managers.SharedMemoryManager):
 
     def get_server(self) -> SharedMemoryServer:
         """Return a server for this process to run: see its ``serve_forever`` and ``address``."""
-        self._must_be(State.INITIAL)
+        self._require_state(State.INITIAL)
         self._check_key()
-        server: SharedMemoryServer = self._plan(self._address)
+        server: SharedMemoryServer = self._make_server(self._address)
         return server
 
     def start(self, *args: Any, **kwds: Any) -> None:
@@ -160,4 +160,4 @@ class SharedMemoryManager(BaseManager, managers.SharedMemoryManager):
         return made
 
 
-SharedMemoryManager.register("_Segments", Segments)
+SharedMemoryManager.register("_Segments", _TrackedBlocks)

@@ -124,18 +124,18 @@ class SyncManager(BaseManager, managers.SyncManager):
 
     # -- starting and finding ---------------------------------------------------------------------
 
-    def _plan(self, place: Any) -> StoreServer:
+    def _make_server(self, place: Any) -> StoreServer:
         return self._Server(
             self._registry,
             place,
             self._authkey,
             self._serializer,
             self._limits,
-            home=self._open(),
+            home=self._open_store(),
             tenancy=self._tenancy,
         )
 
-    def _open(self) -> Any:
+    def _open_store(self) -> Any:
         """Return the store, opened or made."""
         path, synced, size = self._place
         if path is None:
@@ -179,17 +179,17 @@ class SyncManager(BaseManager, managers.SyncManager):
         super().connect()
         from garrison.manager.client._remote_store import far_or_home
 
-        self._store = far_or_home(self._lender, direct=direct)
+        self._store = far_or_home(self._lock_client, direct=direct)
 
     @property
     def store(self) -> Any:
         """The store behind the containers."""
         if self._store is None:
-            self._must_be(State.STARTED)
+            self._require_state(State.STARTED)
         if not self._store.is_home and self._store.life.over:
             from garrison.manager.client._remote_store import store_of
 
-            self._store = store_of(self._lender)
+            self._store = store_of(self._lock_client)
         return self._store
 
     def __exit__(self, *_: object) -> None:
@@ -205,7 +205,7 @@ class SyncManager(BaseManager, managers.SyncManager):
         """
         if self._process is None:
             self._state.value = State.SHUTDOWN
-            self._store = self._way = None
+            self._store = self._client_ref = None
 
     def transaction(self, timeout: float | None = None) -> AbstractContextManager[None]:
         """Make what is done inside, with any of this manager's containers, one step.
@@ -288,7 +288,7 @@ class SyncManager(BaseManager, managers.SyncManager):
         With a name, it is the same one for everybody who asks for that name; what else is given
         is what it is made with, if it is new.
         """
-        name, rest = _named(args)
+        name, rest = _split_name(args)
         return self._make(_backend.DICT, dict(*rest, **items), name=name)
 
     @_refusing
@@ -311,7 +311,7 @@ class SyncManager(BaseManager, managers.SyncManager):
     @_refusing
     def Counter(self, /, *args: Any, **counts: Any) -> Any:  # noqa: N802 - as collections.Counter
         """Return shared counters: as `collections.Counter`, or ``Counter("name", ...)``."""
-        name, rest = _named(args)
+        name, rest = _split_name(args)
         return self._make(_backend.COUNTER, collections.Counter(*rest, **counts), name=name)
 
     @_refusing
@@ -359,39 +359,47 @@ class SyncManager(BaseManager, managers.SyncManager):
 
     # -- locks ------------------------------------------------------------------------------------
 
-    def _lent(self, here: Callable[[], Any], kind: Any, name: str | None, *rest: Any) -> Any:
+    def _local_or_remote(
+        self, here: Callable[[], Any], kind: Any, name: str | None, *rest: Any
+    ) -> Any:
         """Return a lock of this machine's, or for a name or from afar one that the server lends."""
         if not isinstance(name, (str, type(None))):
             msg = f"the name of a lock must be a str, not {name!r}"
             raise TypeError(msg)
         if name is None and self.store.is_home:
             return here()
-        return kind(self._lender, name or "", *rest)
+        return kind(self._lock_client, name or "", *rest)
 
     @property
-    def _lender(self) -> Any:
+    def _lock_client(self) -> Any:
         """The way to the server, also where that is in this process."""
-        self._must_be(State.STARTED)
+        self._require_state(State.STARTED)
         key = bytes(self._authkey)
         found = get_client(self._address, key, self._serializer, self._limits, local=False)
-        self._way = found  # kept as long as this manager is
+        self._client_ref = found  # kept as long as this manager is
         return found
 
     @_refusing
     def Lock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
         """Return a lock; with a name, the same one for everybody who asks for it."""
-        return self._lent(lambda: near.NearLock(on_abandon="ignore"), far.FarLock, name)
+        return self._local_or_remote(
+            lambda: near.LocalLock(on_abandon="ignore"), far.RemoteLock, name
+        )
 
     @_refusing
     def RLock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
         """Return a lock that its owner may take again."""
-        return self._lent(lambda: near.NearRLock(on_abandon="ignore"), far.FarRLock, name)
+        return self._local_or_remote(
+            lambda: near.LocalRLock(on_abandon="ignore"), far.RemoteRLock, name
+        )
 
     @_refusing
     def Semaphore(self, value: int | str = 1, permits: int = 1) -> Any:  # noqa: N802 - the standard name
         """Return permits: ``Semaphore(value)``, or ``Semaphore("name", value)``."""
         name, number = (value, permits) if isinstance(value, str) else (None, value)
-        return self._lent(lambda: near.NearSemaphore(number), far.FarSemaphore, name, number)
+        return self._local_or_remote(
+            lambda: near.LocalSemaphore(number), far.RemoteSemaphore, name, number
+        )
 
     @_refusing
     def BoundedSemaphore(  # noqa: N802 - the standard name
@@ -399,21 +407,21 @@ class SyncManager(BaseManager, managers.SyncManager):
     ) -> Any:
         """Return permits of which no more can be given back than were taken."""
         name, number = (value, permits) if isinstance(value, str) else (None, value)
-        bounded = lambda: near.NearBoundedSemaphore(number)  # noqa: E731
-        return self._lent(bounded, far.FarBoundedSemaphore, name, number)
+        bounded = lambda: near.LocalBoundedSemaphore(number)  # noqa: E731
+        return self._local_or_remote(bounded, far.RemoteBoundedSemaphore, name, number)
 
     @_refusing
     def Condition(self, lock: Any = None) -> Any:  # noqa: N802 - the standard name
         """Return a lock with a place to wait for a change: ``Condition("name")`` is everybody's."""
-        if isinstance(lock, (far.FarLock, far.FarRLock)):
-            return far.FarCondition(self._lender, lock=lock)
+        if isinstance(lock, (far.RemoteLock, far.RemoteRLock)):
+            return far.RemoteCondition(self._lock_client, lock=lock)
         name = lock if isinstance(lock, str) else None
-        return self._lent(lambda: near.NearCondition(lock), far.FarCondition, name)
+        return self._local_or_remote(lambda: near.LocalCondition(lock), far.RemoteCondition, name)
 
     @_refusing
     def Event(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
         """Return a flag; with a name, the same one for everybody who asks for it."""
-        return self._lent(near.NearEvent, far.FarEvent, name)
+        return self._local_or_remote(near.LocalEvent, far.RemoteEvent, name)
 
     @_refusing
     def Barrier(  # noqa: N802 - the standard name
@@ -425,11 +433,13 @@ class SyncManager(BaseManager, managers.SyncManager):
         name: str | None = None,
     ) -> Any:
         """Return a point that a number of parties pass together."""
-        barrier = lambda: near.NearBarrier(parties, action, timeout)  # noqa: E731
-        return self._lent(barrier, far.FarBarrier, name, parties, None, action, timeout)
+        barrier = lambda: near.LocalBarrier(parties, action, timeout)  # noqa: E731
+        return self._local_or_remote(
+            barrier, far.RemoteBarrier, name, parties, None, action, timeout
+        )
 
 
-def _named(args: tuple[Any, ...]) -> tuple[str | None, tuple[Any, ...]]:
+def _split_name(args: tuple[Any, ...]) -> tuple[str | None, tuple[Any, ...]]:
     """Part a name, which comes first, from the rest."""
     if args and isinstance(args[0], str):
         return args[0], args[1:]

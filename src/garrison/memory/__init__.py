@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from garrison._lazy import lazily
 from garrison._typing import TYPE_CHECKING
-from garrison.memory._handles import Inherited, Spot
+from garrison.memory.handles import Inherited, Spot
 
 if TYPE_CHECKING:
     from garrison.memory._ndarray import ndarray
-    from garrison.memory._raw import RawArray, RawValue, copy
     from garrison.memory._share import Shared, share
+    from garrison.memory.raw import RawArray, RawValue, copy
 
 __all__ = ["Inherited", "RawArray", "RawValue", "Shared", "Spot", "copy", "ndarray", "share"]
 

@@ -6,8 +6,8 @@ import functools
 
 from garrison._pickling import register
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.memory._handles import Spot
-from garrison.memory._room import allocate
+from garrison.memory.capacity import allocate
+from garrison.memory.handles import Spot
 
 if TYPE_CHECKING:
     import numpy as np

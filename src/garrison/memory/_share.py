@@ -18,9 +18,9 @@ from typing import Generic, TypeVar
 
 from garrison._pickling import STANDARD, Kept, Transferable, assert_transfer, dumps_apart
 from garrison._typing import Any
-from garrison.memory import _handles, _ndarray
-from garrison.memory._handles import Spot
-from garrison.memory._room import allocate
+from garrison.memory import _ndarray, handles
+from garrison.memory.capacity import allocate
+from garrison.memory.handles import Spot
 
 __all__ = ["Shared", "share"]
 
@@ -215,7 +215,7 @@ def _reducers(inner: list[Spot | Kept]) -> dict[Any, Any]:
     def reduce_spot(spot: Spot) -> Any:
         # Its readers are many: it is kept for them, and their number is not known.
         inner.append(spot)
-        return _handles._visit, _handles._address(spot)
+        return handles._visit, handles._address(spot)
 
     descriptors = Kept()
     inner.append(descriptors)

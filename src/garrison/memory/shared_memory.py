@@ -27,7 +27,7 @@ from garrison import _standard
 from garrison._typing import Any
 from garrison.errors import SharedMemoryFull
 from garrison.memory import _named
-from garrison.memory._room import check_room
+from garrison.memory.capacity import check_room
 
 __all__ = ["ShareableList", "SharedMemory"]
 

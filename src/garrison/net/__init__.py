@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from garrison.net._event_loop import EventLoop, Timer
     from garrison.net._limits import Limits
     from garrison.net._listener import Listener
-    from garrison.net._protocol import LOAN_OVER, NOT_YOURS, UNKNOWN, WRONG_KIND, Verb
+    from garrison.net._protocol import LEASE_EXPIRED, NOT_OWNER, UNKNOWN, WRONG_KIND, Verb
     from garrison.net._request_batch import RemoteFailure
     from garrison.net._session import Session
 
 __all__ = [
-    "LOAN_OVER",
-    "NOT_YOURS",
+    "LEASE_EXPIRED",
+    "NOT_OWNER",
     "UNKNOWN",
     "WRONG_KIND",
     "Connection",
@@ -40,7 +40,7 @@ __getattr__, __dir__ = lazily(
         "_event_loop": ("EventLoop", "Timer"),
         "_limits": ("Limits",),
         "_listener": ("Listener",),
-        "_protocol": ("LOAN_OVER", "NOT_YOURS", "UNKNOWN", "WRONG_KIND", "Verb"),
+        "_protocol": ("LEASE_EXPIRED", "NOT_OWNER", "UNKNOWN", "WRONG_KIND", "Verb"),
         "_request_batch": ("RemoteFailure",),
         "_session": ("Session",),
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["LOAN_OVER", "NOT_YOURS", "UNKNOWN", "WRONG_KIND", "Verb"]
+__all__ = ["LEASE_EXPIRED", "NOT_OWNER", "UNKNOWN", "WRONG_KIND", "Verb"]
 
 
 class Verb(IntEnum):
@@ -46,8 +46,8 @@ class Verb(IntEnum):
 
 
 # Why a request of a lock failed.
-NOT_YOURS = "not yours"
-LOAN_OVER = "loan over"
+NOT_OWNER = "not owner"
+LEASE_EXPIRED = "lease expired"
 WRONG_KIND = "wrong kind"
 UNKNOWN = "unknown"
-"""Nothing is lent under the name; no request had an effect."""
+"""There is no lock of that name; the request had no effect."""

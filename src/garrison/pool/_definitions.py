@@ -25,7 +25,7 @@ from garrison._core import Spot
 from garrison._pickling import Kept
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
-from garrison.memory import _handles
+from garrison.memory import handles
 
 if TYPE_CHECKING:
     from garrison import _core
@@ -112,7 +112,7 @@ class Definitions:
 
     def _reduce_spot(self, spot: Spot) -> Any:
         self._spots.append(spot)
-        return _handles._visit, _handles._address(spot)
+        return handles._visit, handles._address(spot)
 
 
 def _find(key: Key, number: int, place: int) -> Any:

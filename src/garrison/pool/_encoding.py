@@ -18,8 +18,8 @@ from garrison._pickling import STANDARD, dumps_apart
 from garrison._pickling import dumps as dumps_alone
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ResultUnpicklable, SharedMemoryFull
-from garrison.memory import _handles
-from garrison.memory._room import CHECKED, check_room
+from garrison.memory import handles
+from garrison.memory.capacity import CHECKED, check_room
 from garrison.pool import _pickling_rules
 
 if TYPE_CHECKING:
@@ -69,21 +69,21 @@ def encode(
 
     If it cannot be sent, and `where` says what it is, the error names the path to the culprit.
     """
-    since = _handles.exported
+    since = handles.exported
     try:
         data, buffers = dumps_apart(value, rules, large)
         if buffers or len(data) > CHECKED:
             check_room(len(data) + sum(view.nbytes for view in buffers or ()))
     except SharedMemoryFull:
-        _handles.withdraw(since)
+        handles.withdraw(since)
         raise
     except Exception as error:
-        _handles.withdraw(since)
+        handles.withdraw(since)
         if not where:
             raise
         raise _pickling_rules.unpicklable(value, where, error, rules) from error
     except BaseException:
-        _handles.withdraw(since)
+        handles.withdraw(since)
         raise
     return data, buffers
 

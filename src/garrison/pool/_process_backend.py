@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess, current_process
 from garrison import _core, _os
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolTerminated, SharedMemoryFull, TaskTimeout, WorkerDied
-from garrison.memory import _room
+from garrison.memory import capacity
 from garrison.pool import _encoding, _function_registry, _preloading, _safe_repr, _worker
 from garrison.supervisor import (
     LIVENESS_CHECK_INTERVAL_S,
@@ -222,8 +222,8 @@ class Engine:
     def _look_for_room(self, buffers: list[Any]) -> None:
         """Ask now and then whether there is memory: many tasks together may be too much as well."""
         self._unchecked += sum(view.nbytes for view in buffers)
-        if self._unchecked >= _room.CHECKED:
-            _room.check_room(self._unchecked)
+        if self._unchecked >= capacity.CHECKED:
+            capacity.check_room(self._unchecked)
             self._unchecked = 0
 
     def await_(self, ticket: _core.Ticket, deadline: float | None) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from garrison import _pickling
 from garrison._typing import Any
 from garrison.errors import ItemUnpicklable, ValueUnreadable
-from garrison.memory import _handles
+from garrison.memory import handles
 from garrison.store._canonical_keys import canonical_key
 
 __all__ = ["Codec"]
@@ -37,7 +37,7 @@ class Codec:
         self.container = container
         self._encode_key = encode_key
         # What stored objects lead to in shared memory: who finds them needs us to have it open.
-        self._kept: dict[Any, _handles.Spot] = {}
+        self._kept: dict[Any, handles.Spot] = {}
         self._descriptors = _pickling.Kept()
 
     def dumps(self, obj: Any) -> bytes:
@@ -49,17 +49,17 @@ class Codec:
             If that is not possible.
         """
         try:
-            first = {**self._descriptors.first(), _handles.Spot: self._reduce_spot}
+            first = {**self._descriptors.first(), handles.Spot: self._reduce_spot}
             return _pickling.dumps(obj, _RULES, first)
         except _pickling.UNPICKLABLE as error:
             msg = f"cannot store {_short(obj)}: {error}; store what it is made from"
             raise ItemUnpicklable(msg) from error
 
-    def _reduce_spot(self, spot: _handles.Spot) -> tuple[Any, ...]:
+    def _reduce_spot(self, spot: handles.Spot) -> tuple[Any, ...]:
         """Write down a place in shared memory so that anybody can find it, any number of times."""
-        address = _handles._address(spot)
+        address = handles._address(spot)
         self._kept[address] = spot
-        return _handles._visit, address
+        return handles._visit, address
 
     @staticmethod
     def loads(data: bytes) -> Any:

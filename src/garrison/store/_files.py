@@ -11,7 +11,7 @@ from garrison._byte_locks import ByteLocks
 from garrison._core import Descriptor, memory_file
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryGone, StoreBusy
-from garrison.memory._handles import Inherited
+from garrison.memory.handles import Inherited
 from garrison.store._rendezvous import described, found
 
 if TYPE_CHECKING:

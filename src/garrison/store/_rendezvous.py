@@ -26,7 +26,7 @@ from garrison._core import Descriptor
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryGone, StoreBusy
 from garrison.memory import Spot
-from garrison.memory._handles import _address, _visit
+from garrison.memory.handles import _address, _visit
 from garrison.sync import Lock
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from garrison import _core
 from garrison._pickling import STANDARD, UNPICKLABLE, dumps_apart
 from garrison._typing import Any, NoReturn
 from garrison.errors import ItemsUnreadable, ItemUnpicklable
-from garrison.memory import _handles, _room
+from garrison.memory import capacity, handles
 
 LARGE = 1 << 16
 """Buffers below this size are cheaper inside of the pickle."""
@@ -25,19 +25,19 @@ _latest = threading.local()
 
 def encode(item: object) -> bytes | tuple[bytes, list[Any]]:
     """Pickle `item`; with its large buffers beside it, if it has any."""
-    since = _handles.exported
+    since = handles.exported
     try:
         return _encode(item)
     except BaseException:
-        _handles.withdraw(since)
+        handles.withdraw(since)
         raise
     finally:
-        _latest.span = (since, _handles.exported)
+        _latest.span = (since, handles.exported)
 
 
 def withdraw_last() -> None:
     """Forget the handles in what this thread has encoded last, which was not put after all."""
-    _handles.withdraw(*_latest.span)
+    handles.withdraw(*_latest.span)
 
 
 def _encode(item: object) -> bytes | tuple[bytes, list[memoryview]]:
@@ -46,7 +46,7 @@ def _encode(item: object) -> bytes | tuple[bytes, list[memoryview]]:
     except UNPICKLABLE as error:
         raise _refusal(item, error) from error
     if buffers is None:
-        if len(data) >= _room.CHECKED:
+        if len(data) >= capacity.CHECKED:
             check_room(len(data))
         return data
     check_room(len(data) + sum(view.nbytes for view in buffers))
@@ -64,7 +64,7 @@ def _refusal(item: object, error: Exception) -> ItemUnpicklable:
 def check_room(size: int) -> None:
     """Raise if there is no memory for so much more in a queue."""
     remedy = "have items taken faster, give the queue a maxsize, or put smaller items"
-    _room.check_room(size, "bytes more of a queue", remedy)
+    capacity.check_room(size, "bytes more of a queue", remedy)
 
 
 def undecodable(items: list[Any], errors: list[BaseException]) -> NoReturn:

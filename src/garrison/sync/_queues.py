@@ -11,7 +11,6 @@ from collections import deque
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import Any
-from garrison.memory import _handles as _handles  # noqa: PLC0414 - queues travel as handles
 from garrison.sync._ends import End, Reader, Writer
 from garrison.sync._locks import Lock
 

@@ -14,8 +14,8 @@ import weakref
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import Any
-from garrison.memory import Spot, _raw
-from garrison.memory._room import allocate
+from garrison.memory import Spot, raw
+from garrison.memory.capacity import allocate
 from garrison.sync._locks import SIZE as LOCK_SIZE
 from garrison.sync._locks import RLock
 
@@ -72,9 +72,9 @@ def Value(  # noqa: N802 - the standard name
     42
     """
     _check_lock(lock)
-    type_ = _raw.ctype(typecode_or_type)
+    type_ = raw.ctype(typecode_or_type)
     if lock is False:
-        return _raw.RawValue(type_, *args)
+        return raw.RawValue(type_, *args)
     obj, chosen = _allocate(type_, lock)
     wrapper = synchronized(obj, chosen)
     if isinstance(wrapper, Synchronized) and len(args) == 1:
@@ -125,9 +125,9 @@ def Array(  # noqa: N802 - the standard name
     [7, 1, 2]
     """
     _check_lock(lock)
-    type_, initial = _raw.array_type(_raw.ctype(typecode_or_type), size_or_initializer)
+    type_, initial = raw.array_type(raw.ctype(typecode_or_type), size_or_initializer)
     if lock is False:
-        return _raw.RawArray(type_._type_, size_or_initializer)
+        return raw.RawArray(type_._type_, size_or_initializer)
     obj, chosen = _allocate(type_, lock)
     wrapper = synchronized(obj, chosen)
     if initial is not None:
@@ -174,11 +174,11 @@ def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
 
 def _wrapper(obj: Any) -> Any:
     """Return the class for a ctypes object."""
-    if isinstance(obj, _raw.SIMPLE):
+    if isinstance(obj, raw.SIMPLE):
         return Synchronized
     if isinstance(obj, ctypes.Array):
         return SynchronizedString if obj._type_ is ctypes.c_char else SynchronizedArray
-    type_ = _raw.ordinary(type(obj))
+    type_ = raw.ordinary(type(obj))
     found = _classes.get(type_)
     if found is None:
         found = _classes[type_] = _structure_class(type_)
@@ -220,37 +220,37 @@ def _check_lock(lock: Any) -> None:
 def _allocate(type_: Any, lock: Any) -> tuple[Any, Any]:
     """Return a new object, and its lock, which is in the same place unless it was given."""
     if lock is not None and lock is not True:
-        return _raw.new(type_), lock
+        return raw.new(type_), lock
     return _settle(type_, allocate(LOCK_SIZE + ctypes.sizeof(type_)))
 
 
 def _settle(type_: Any, spot: Spot) -> tuple[Any, Any]:
     """Return the object and the lock that lie in one place."""
     data = spot.part(LOCK_SIZE, len(spot) - LOCK_SIZE)
-    return _raw.place(type_, data), RLock._at(spot, 0)
+    return raw.place(type_, data), RLock._at(spot, 0)
 
 
 def _rebuild(description: Any, spot: Spot) -> Any:
     """Return the wrapper that another process has sent."""
-    return synchronized(*_settle(_raw.described(description), spot))
+    return synchronized(*_settle(raw.described(description), spot))
 
 
 def _is_plain(obj: Any) -> bool:
     """Whether ctypes gives it, or its elements, out as numbers, not as objects of the type."""
-    type_ = obj._type_ if isinstance(obj, ctypes.Array) else _raw.ordinary(type(obj))
-    return bool(type_.__base__ is _raw.SIMPLE)
+    type_ = obj._type_ if isinstance(obj, ctypes.Array) else raw.ordinary(type(obj))
+    return bool(type_.__base__ is raw.SIMPLE)
 
 
 def _reduce(wrapper: SynchronizedBase) -> tuple[Any, ...]:
     """Say how a wrapper travels: in one piece, if its lock lies with its data."""
     assert_transfer(wrapper)
     obj, lock = wrapper._obj, wrapper._lock
-    if type(lock) is RLock and isinstance(obj, _raw.Shared):
+    if type(lock) is RLock and isinstance(obj, raw.Shared):
         (whole, *rest), data = lock._place, obj._garrison_spot
         ends = whole.offset + LOCK_SIZE, LOCK_SIZE + len(data)
         together = whole.chunk == data.chunk and ends == (data.offset, len(whole))
         if together and rest == [0, 0, False]:
-            return _rebuild, (_raw.describe(obj._ordinary), whole)
+            return _rebuild, (raw.describe(obj._ordinary), whole)
     return synchronized, (obj, lock)
 
 

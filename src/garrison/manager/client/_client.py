@@ -13,8 +13,8 @@ from garrison import _os
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost
 from garrison.manager._auth_keys import KNOWN_KEYS
-from garrison.manager._remote_errors import is_failure, raise_rebuilt, raise_refusal
-from garrison.manager._serializers import serializer
+from garrison.manager._remote_errors import is_failure, raise_decoded, raise_failure
+from garrison.manager._serializers import get_serializer
 from garrison.manager._types import IN_PROCESS_CLIENTS, ObjectRef
 from garrison.manager.client._shm_calls import SharedMemoryCaller
 from garrison.net import Connection, RemoteFailure, Verb
@@ -77,12 +77,12 @@ class Client:
         self._limits = limits
         self._connection: Connection | None = None
         self._connecting = threading.Lock()
-        self._serializer = serializer(name)
+        self._serializer = get_serializer(name)
         self._name: tuple[int, bytes] = (0, b"")
         self._server: tuple[int, str] = (0, "")
         self._local = threading.local()
-        self._others: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._rings: weakref.WeakSet[SharedMemoryCaller] = weakref.WeakSet()
+        self._extra_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._shm_callers: weakref.WeakSet[SharedMemoryCaller] = weakref.WeakSet()
 
     @property
     def connection(self) -> Connection:
@@ -91,7 +91,7 @@ class Client:
             with self._connecting:
                 if self._connection is None:
                     made = Connection(self.address, self._key, limits=self._limits)
-                    made.on_reconnect.append(_greeting(weakref.ref(self)))
+                    made.on_reconnect.append(_hello_hook(weakref.ref(self)))
                     self._connection = made
         return self._connection
 
@@ -101,16 +101,16 @@ class Client:
         return self._connection is not None
 
     @property
-    def name(self) -> bytes:
+    def client_id(self) -> bytes:
         """Under which this process holds objects there; a forked child has another."""
         pid, name = self._name
         if pid != os.getpid():
             name = secrets.token_bytes(16)
             self._name = os.getpid(), name
-            self._greet()
+            self._send_hello()
         return name
 
-    def _greet(self) -> None:
+    def _send_hello(self) -> None:
         answer = self.connection.ask(
             Verb.HELLO, self._name[1], os.getpid(), _os.host(), idempotent=True
         )
@@ -118,18 +118,18 @@ class Client:
 
     def ask(self, verb: int, *fields: Any, idempotent: bool = False) -> list[Any]:
         """Ask the server for something."""
-        _ = self.name
+        _ = self.client_id
         try:
             return self.connection.ask(verb, *fields, idempotent=idempotent)
         except RemoteFailure as refusal:
-            raise_refusal(refusal, self._serializer)
+            raise_failure(refusal, self._serializer)
 
-    def another(self) -> Connection:
+    def open_extra_connection(self) -> Connection:
         """Return one more connection to the same server."""
         # Not now: the server, which is known to be one, may just be started again.
         patience = self.connection.timeout
         made = Connection(self.address, self._key, timeout=patience, limits=self._limits, lazy=True)
-        self._others.add(made)
+        self._extra_connections.add(made)
         return made
 
     @property
@@ -143,8 +143,8 @@ class Client:
 
     def connect(self) -> None:
         """See whether the server is there, and has the same key."""
-        _ = self.name
-        self._greet()
+        _ = self.client_id
+        self._send_hello()
 
     def shutdown(self) -> None:
         """Tell the server to end; one that is gone has ended."""
@@ -155,9 +155,9 @@ class Client:
         """Hang up."""
         for place in [place for place, each in list(_clients.items()) if each is self]:
             del _clients[place]
-        for ring in list(self._rings):
+        for ring in list(self._shm_callers):
             ring.close()
-        for other in list(self._others):
+        for other in list(self._extra_connections):
             other.close()
         if self._connection is not None:
             self._connection.close()
@@ -175,29 +175,29 @@ class Client:
     ) -> tuple[Any, ObjectRef | None, Any]:
         """Call a method: its result, or what was made of it and what makes a proxy of that."""
         payload = self._serializer.dumps((args, kwds)) if args or kwds else b""
-        ring = self._ring()
+        ring = self._shm_caller()
         if ring is None:
             answer: Any = self.ask(Verb.CALL, ident, method, payload, threading.get_ident())
         else:
             answer = ring.call(ident, method, payload)
             if is_failure(answer):
-                raise_rebuilt(answer, self._serializer)
+                raise_decoded(answer, self._serializer)
         return self._answer(answer)
 
-    def _ring(self) -> SharedMemoryCaller | None:
+    def _shm_caller(self) -> SharedMemoryCaller | None:
         """Return this thread's way to the server through memory, if they share any."""
         ring, pid = getattr(self._local, "ring", (None, 0))
         if pid == os.getpid() and not (ring is not None and ring.closed):
             return ring
-        _ = self.name
+        _ = self.client_id
         near = isinstance(self.address, str) and _os.may_be_here(self._server[1])
         ring = SharedMemoryCaller(self, self._server[0]) if near else None
         if ring is not None:
-            self._rings.add(ring)
+            self._shm_callers.add(ring)
         self._local.ring = (ring, os.getpid())
         return ring
 
-    def write(self, value: Any) -> bytes:
+    def serialize(self, value: Any) -> bytes:
         """Write something for the server."""
         return self._serializer.dumps(value)
 
@@ -208,21 +208,21 @@ class Client:
         proxytype = self._serializer.loads(written) if written else None
         return None, ObjectRef(typeid, ident, tuple(exposed)), proxytype
 
-    def hold(self, ident: str) -> None:
+    def acquire_ref(self, ident: str) -> None:
         """Keep an object for one more proxy."""
         self.ask(Verb.ACQUIRE_REF, ident)
 
-    def drop(self, ident: str) -> None:
+    def release_ref(self, ident: str) -> None:
         """A proxy is gone. A forked child that has asked nothing yet holds nothing."""
         if self._name[0] == os.getpid() and self._connection is not None:
             self._connection.send_oneway(Verb.RELEASE_REFS, [ident])
 
-    def send(self, ident: str) -> bytes:
+    def begin_transfer(self, ident: str) -> bytes:
         """Keep an object until somebody has received what is being written about it."""
         self.ask(Verb.BEGIN_TRANSFER, ident)
-        return self.name
+        return self.client_id
 
-    def received(self, ident: str, sender: bytes) -> None:
+    def confirm_transfer(self, ident: str, sender: bytes) -> None:
         """Keep an object that another process has sent."""
         self.ask(Verb.CONFIRM_TRANSFER, ident, sender)
 
@@ -232,12 +232,12 @@ class Client:
         return tuple(exposed)
 
 
-def _greeting(client: weakref.ref[Client]) -> Callable[[Connection], None]:
+def _hello_hook(client: weakref.ref[Client]) -> Callable[[Connection], None]:
     """Return what says who this is on a new connection; it does not keep the client alive."""
 
     def greet(_: Connection) -> None:
         found = client()
         if found is not None:
-            found._greet()
+            found._send_hello()
 
     return greet

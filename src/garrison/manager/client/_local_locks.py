@@ -1,7 +1,7 @@
-"""Locks of a manager for the processes of its machine: in shared memory, proxies to programs.
+"""Locks of a manager for the processes of its machine: in shared memory, with a proxy's methods.
 
-They are taken as the standard library's proxies of locks of `threading` are, with the same names of
-arguments, and are pickled at any time as those are.
+Their methods have the arguments of the standard library's proxies, and like those they can be
+pickled at any time.
 """
 
 from __future__ import annotations
@@ -13,29 +13,32 @@ from garrison._pickling import register
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any, ClassVar
 from garrison.manager.client import _standard_proxies as proxies
-from garrison.manager.client._as_proxy import AsProxy
-from garrison.memory._handles import _reduce
+from garrison.manager.client._proxy_attributes import ProxyAttributes
+from garrison.memory.handles import _reduce
 from garrison.sync._graph import remember
 from garrison.sync._locks import Mutex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["NearBarrier", "NearBoundedSemaphore", "NearCondition", "NearEvent", "NearLock"]
-__all__ += ["NearRLock", "NearSemaphore"]
+__all__ = ["LocalBarrier", "LocalBoundedSemaphore", "LocalCondition", "LocalEvent", "LocalLock"]
+__all__ += ["LocalRLock", "LocalSemaphore"]
 
 FOREVER = -1
 """A timeout that is none, as for `threading.Lock`."""
 
 
-class _Near(AsProxy):
-    """What they have in common.
+class _LocalProxy(ProxyAttributes):
+    """What these locks have in common.
 
-    Their methods are of this object, not of the core's: they are pickled at any time as well.
+    Bound methods belong to this object, not to one of the core, so that they can be pickled.
     """
 
     __slots__ = ()
     _PROXY: ClassVar[str]
+    """The name of the standard library's proxy type."""
+    _TYPEID: ClassVar[str]
+    """The name of the type for a manager: "Lock", "Event" ..."""
     _place: Any
     _settle: Any
 
@@ -50,7 +53,7 @@ class _Near(AsProxy):
 
     @property
     def _typeid(self) -> str:
-        return type(self).__name__.removeprefix("Near")
+        return self._TYPEID
 
     def _parts(self) -> tuple[Any, ...]:
         parts: tuple[Any, ...] = self._place
@@ -58,35 +61,35 @@ class _Near(AsProxy):
 
     def __reduce__(self) -> tuple[Any, ...]:
         spot, *rest = self._parts()
-        return _arrived, (type(self), _reduce(spot), *rest)
+        return _rebuild, (type(self), _reduce(spot), *rest)
 
     def __repr__(self) -> str:
         token = self._token
         return f"<{self._PROXY} object, typeid {token.typeid!r} at {id(self):#x}>"
 
     def __str__(self) -> str:
-        return super().__repr__().replace("<Near", "<")
+        return super().__repr__().replace("<Local", "<")
 
 
-def _arrived(kind: Any, handle: Any, *rest: Any) -> Any:
+def _rebuild(kind: Any, handle: Any, *rest: Any) -> Any:
     make, arguments = handle
     near = kind.__new__(kind)
     near._settle(make(*arguments), *rest)
-    if kind is NearBoundedSemaphore and rest[-1]:
+    if kind is LocalBoundedSemaphore and rest[-1]:
         remember(near._semlock)
     return near
 
 
 @contextlib.contextmanager
-def _held(operation: str) -> Iterator[None]:
-    """Have whoever does not hold the lock told in the words of `threading`."""
+def _as_threading_errors(operation: str) -> Iterator[None]:
+    """Raise the error of `threading` where the caller does not hold the lock."""
     try:
         yield
     except AssertionError:
         raise RuntimeError(f"cannot {operation} un-acquired lock") from None
 
 
-class _Acquirer(_Near):
+class _Acquirer(_LocalProxy):
     __slots__ = ()
     _PROXY = "AcquirerProxy"
     _take: Callable[..., bool]
@@ -95,7 +98,7 @@ class _Acquirer(_Near):
     def acquire(
         self, blocking: bool = True, timeout: float | None = None, *, block: bool = True
     ) -> bool:
-        """Take it; return whether it was had in time.
+        """Acquire it; return whether that was possible in time.
 
         Parameters
         ----------
@@ -119,84 +122,90 @@ class _Acquirer(_Near):
         return self._take(True, timeout)
 
     def release(self) -> None:
-        """Give it back."""
+        """Release it."""
         self._give()
 
 
-class NearLock(_Acquirer, sync.Lock, managers.AcquirerProxy):  # type: ignore[misc] # of threading
+class LocalLock(_Acquirer, sync.Lock, managers.AcquirerProxy):  # type: ignore[misc] # of threading
     """A lock; any process and thread may release it."""
 
     __slots__ = ()
+    _TYPEID = "Lock"
     _take = vars(Mutex)["acquire"]
     _give = vars(Mutex)["release"]
 
 
-class NearRLock(_Acquirer, sync.RLock, managers.AcquirerProxy):  # type: ignore[misc] # of threading
-    """A lock that its owner, a thread, may take again."""
+class LocalRLock(_Acquirer, sync.RLock, managers.AcquirerProxy):  # type: ignore[misc] # of threading
+    """A lock that its owner, a thread, may acquire again."""
 
     __slots__ = ()
+    _TYPEID = "RLock"
     _take = vars(Mutex)["acquire"]
     _give = vars(Mutex)["release"]
 
     def release(self) -> None:
-        """Give it back."""
-        with _held("release"):
+        """Release it."""
+        with _as_threading_errors("release"):
             self._give()
 
 
-class NearSemaphore(_Acquirer, sync.Semaphore, managers.AcquirerProxy):  # type: ignore[misc] # of threading
-    """Permits."""
+class LocalSemaphore(_Acquirer, sync.Semaphore, managers.AcquirerProxy):  # type: ignore[misc] # of threading
+    """A semaphore."""
 
     __slots__ = ()
+    _TYPEID = "Semaphore"
     _take = vars(sync.Semaphore)["acquire"]
     _give = vars(sync.Semaphore)["release"]
 
 
-class NearBoundedSemaphore(_Acquirer, sync.BoundedSemaphore, managers.AcquirerProxy):  # type: ignore[misc] # of threading
-    """Permits of which no more can be given back than were taken."""
+class LocalBoundedSemaphore(_Acquirer, sync.BoundedSemaphore, managers.AcquirerProxy):  # type: ignore[misc] # of threading
+    """A semaphore that refuses more releases than acquisitions."""
 
     __slots__ = ()
+    _TYPEID = "BoundedSemaphore"
     _take = vars(sync.Semaphore)["acquire"]
     _give = vars(sync.Semaphore)["release"]
 
 
-class NearCondition(_Near, sync.Condition, managers.ConditionProxy):
-    """A lock with a place to wait for a change."""
+class LocalCondition(_LocalProxy, sync.Condition, managers.ConditionProxy):
+    """A condition."""
 
     __slots__ = ()
     _PROXY = "ConditionProxy"
+    _TYPEID = "Condition"
 
     def __init__(self, lock: Any = None) -> None:
-        super().__init__(NearRLock(on_abandon="ignore") if lock is None else lock)
+        super().__init__(LocalRLock(on_abandon="ignore") if lock is None else lock)
 
     _wait: Any = vars(sync.Condition)["wait"]
     _wake: Any = vars(sync.Condition)["notify"]
     _wake_all: Any = vars(sync.Condition)["notify_all"]
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Give the lock up until somebody notifies; return whether somebody did."""
-        with _held("wait on"):
+        """Release the lock until a notification; return whether there was one."""
+        with _as_threading_errors("wait on"):
             return bool(self._wait(timeout))
 
     def notify(self, n: int = 1) -> None:
-        """Let `n` of those who wait go on."""
-        with _held("notify on"):
+        """Wake `n` waiters."""
+        with _as_threading_errors("notify on"):
             self._wake(n)
 
     def notify_all(self) -> None:
-        """Let all who wait go on."""
-        with _held("notify on"):
+        """Wake all waiters."""
+        with _as_threading_errors("notify on"):
             self._wake_all()
 
     def _parts(self) -> tuple[Any, ...]:
         return self._spot, self._lock
 
 
-class NearEvent(_Near, sync.Event, managers.EventProxy):
-    """A flag."""
+class LocalEvent(_LocalProxy, sync.Event, managers.EventProxy):
+    """An event."""
 
     __slots__ = ()
     _PROXY = "EventProxy"
+    _TYPEID = "Event"
     _is_set: Any = vars(sync.Event)["is_set"]
     _set: Any = vars(sync.Event)["set"]
     _clear: Any = vars(sync.Event)["clear"]
@@ -207,11 +216,11 @@ class NearEvent(_Near, sync.Event, managers.EventProxy):
         return bool(self._is_set())
 
     def set(self) -> None:
-        """Set it, for all who wait and who will."""
+        """Set it, and wake all waiters."""
         self._set()
 
     def clear(self) -> None:
-        """Have those who wait from now on wait."""
+        """Clear it: later waits block."""
         self._clear()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -223,19 +232,20 @@ class NearEvent(_Near, sync.Event, managers.EventProxy):
         return parts
 
 
-class NearBarrier(_Near, sync.Barrier, managers.BarrierProxy):
-    """A point that a number of parties pass together."""
+class LocalBarrier(_LocalProxy, sync.Barrier, managers.BarrierProxy):
+    """A barrier."""
 
     __slots__ = ()
     _PROXY = "BarrierProxy"
+    _TYPEID = "Barrier"
 
     def _parts(self) -> tuple[Any, ...]:
         return self._spot, self._parties, self._action, self._timeout
 
 
-for _kind in (NearLock, NearRLock, NearSemaphore, NearBoundedSemaphore):
+for _kind in (LocalLock, LocalRLock, LocalSemaphore, LocalBoundedSemaphore):
     proxies.AcquirerProxy.register(_kind)
-proxies.ConditionProxy.register(NearCondition)
-proxies.EventProxy.register(NearEvent)
-proxies.BarrierProxy.register(NearBarrier)
+proxies.ConditionProxy.register(LocalCondition)
+proxies.EventProxy.register(LocalEvent)
+proxies.BarrierProxy.register(LocalBarrier)
 del _kind

@@ -68,33 +68,33 @@ class BaseProxy(managers.BaseProxy, metaclass=ABCMeta):
         self._owned_by_manager = manager_owned
         self._client = get_client(token.address, authkey, serializer)
         if incref:
-            self._client.hold(self._id)
+            self._client.acquire_ref(self._id)
         self._watch()
 
     def _connect(self) -> None:
         """Be sure that the server is there; the connection is the process's."""
-        self._here()
+        self._attached_client()
 
     def _incref(self) -> None:
         """Keep the object for one more proxy."""
-        self._here().hold(self._id)
+        self._attached_client().acquire_ref(self._id)
 
     def _watch(self) -> None:
         """Give the object back when this proxy is gone; hold it anew in a forked child."""
-        self._holder = self._client.name
-        gone = weakref.finalize(self, self._client.drop, self._id)
+        self._held_as = self._client.client_id
+        gone = weakref.finalize(self, self._client.release_ref, self._id)
         gone.atexit = False  # the server takes back what a process held when it ends
         util.register_after_fork(self, BaseProxy._after_fork)
 
     def _after_fork(self) -> None:
-        self._here()
+        self._attached_client()
 
-    def _here(self) -> Any:
+    def _attached_client(self) -> Any:
         """Return this process's way to the server, holding the object there under its name."""
         client = self._client
-        if client.name != self._holder:
-            self._holder = client.name
-            client.hold(self._id)
+        if client.client_id != self._held_as:
+            self._held_as = client.client_id
+            client.acquire_ref(self._id)
         return client
 
     def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 - the standard signature
@@ -109,7 +109,7 @@ class BaseProxy(managers.BaseProxy, metaclass=ABCMeta):
         Exception
             What the method raised, with the traceback from the server as its ``__cause__``.
         """
-        result, made, proxytype = self._here().call(self._id, methodname, args, kwds)
+        result, made, proxytype = self._attached_client().call(self._id, methodname, args, kwds)
         return result if made is None else self._proxy_of(made, proxytype)
 
     def _proxy_of(self, made: ObjectRef, proxytype: Any) -> Any:
@@ -130,7 +130,7 @@ class BaseProxy(managers.BaseProxy, metaclass=ABCMeta):
         return self._callmethod("#GETVALUE")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        kwds: dict[str, Any] = {"sender": self._here().send(self._id)}
+        kwds: dict[str, Any] = {"sender": self._attached_client().begin_transfer(self._id)}
         if context.get_spawning_popen() is not None:
             kwds["authkey"] = self._authkey
         maker: Any = vars(type(self)).get("_standard", type(self))
@@ -163,9 +163,9 @@ def RebuildProxy(  # noqa: N802 - the standard name
     sender = kwds.pop("sender", None)
     client = get_client(token.address, kwds.get("authkey"), serializer)
     if sender is None:
-        client.hold(token.id)
+        client.acquire_ref(token.id)
     else:
-        client.received(token.id, sender)
+        client.confirm_transfer(token.id, sender)
     return adapted(func)(token, serializer, incref=False, **kwds)
 
 

@@ -1,8 +1,8 @@
-"""Locks, semaphores, events, conditions and barriers that a server lends.
+"""Locks, semaphores, events, conditions and barriers of a server.
 
-What a process has borrowed comes back by itself when its connection is gone. A loan has a number
-(`fence`) larger than those of all loans before it: send it along to what the lock protects, so that
-it can turn away somebody whose loan is over and who does not know it yet.
+A process holds such a lock by a lease, which ends when its connection is lost. Each lease has a
+number (`fence`), larger than those of all earlier leases: send it to the resource that the lock
+protects, so that the resource can reject an owner whose lease has expired.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from collections import deque
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager.client import _standard_proxies as proxies
-from garrison.manager.client._remote_objects import ANSWERS, Far, Wait
+from garrison.manager.client._remote_objects import DEFINITE_ERRORS, RemoteObject, RemoteWait
 from garrison.sync._condition import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FarBarrier", "FarCondition", "FarEvent", "FarLock", "FarRLock"]
-__all__ += ["FarBoundedSemaphore", "FarSemaphore"]
+__all__ = ["RemoteBarrier", "RemoteCondition", "RemoteEvent", "RemoteLock", "RemoteRLock"]
+__all__ += ["RemoteBoundedSemaphore", "RemoteSemaphore"]
 
 FOREVER = -1
 """A timeout that is none, as for `threading.Lock`."""
-REMEMBERED = 10_000
-"""Loans of one semaphore that are remembered: more are not given back by who has them."""
+MAX_TRACKED_FENCES = 10_000
+"""Fences of one semaphore that are tracked; the oldest are forgotten."""
 
 
 def _seconds(block: bool, timeout: float | None) -> float | None:
@@ -34,59 +34,59 @@ def _seconds(block: bool, timeout: float | None) -> float | None:
     return None if timeout is None or timeout == FOREVER else max(0.0, timeout)
 
 
-class _Borrowed(Far):
-    """What is acquired and released."""
+class _RemoteAcquirable(RemoteObject):
+    """Locks and semaphores: acquired and released."""
 
     fence = 0
-    """The number of the loan that this process has, or had last."""
+    """The number of this process's lease, or of its last one."""
 
     def __init__(self, *args: Any) -> None:
-        self._loans: deque[int] = deque(maxlen=REMEMBERED)
+        self._fences: deque[int] = deque(maxlen=MAX_TRACKED_FENCES)
         super().__init__(*args)
 
     def acquire(
         self, blocking: bool = True, timeout: float | None = None, *, block: bool = True
     ) -> bool:
-        """Borrow it; return whether it was had in time.
+        """Acquire it; return whether that was possible in time.
 
         Raises
         ------
         ManagerLost
-            If the connection is lost and cannot be made again; it is not borrowed then.
+            If the connection is lost and cannot be made again; it is not acquired then.
         """
-        wait, number = Wait(self), 0
+        wait, number = RemoteWait(self), 0
         try:
-            # Twice is as good as once: what was lent on a connection that is lost comes back.
+            # The request may be repeated: a lease of a lost connection ends by itself.
             number = wait.ask("acquire", _seconds(blocking and block, timeout), again=True)
             if number:
-                self._loans.append(number)
+                self._fences.append(number)
                 self.fence = number
             return bool(number)
-        except ANSWERS:
+        except DEFINITE_ERRORS:
             raise
         except BaseException:
-            if number in self._loans:
-                self._loans.remove(number)
+            if number in self._fences:
+                self._fences.remove(number)
             wait.cancel()
             raise
 
     def release(self) -> None:
-        """Give it back.
+        """Release it.
 
         Raises
         ------
         LeaseLost
-            If it has come back by itself since: the connection was lost in between.
+            If the lease had expired, because the connection was lost in between.
         NotHeld
-            If nobody has it.
+            If no thread holds it.
         """
-        self._ask("release", threading.get_ident(), self._take_loan())
+        self._ask("release", threading.get_ident(), self._pop_fence())
 
-    def _take_loan(self) -> int:
+    def _pop_fence(self) -> int:
         try:
-            return self._loans.pop()
+            return self._fences.pop()
         except IndexError:
-            return 0  # somebody else's
+            return 0  # another thread's, or another process's
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -95,22 +95,28 @@ class _Borrowed(Far):
         self.release()
 
 
-class FarLock(_Borrowed, managers.AcquirerProxy):
-    """A lock that a server lends."""
+class RemoteLock(_RemoteAcquirable, managers.AcquirerProxy):
+    """A lock of a server."""
+
+    _TYPEID = "Lock"
 
     def locked(self) -> bool:
-        """Whether somebody has it."""
+        """Whether any thread holds it."""
         return not self._ask("value", again=True)[0]
 
 
-class FarRLock(_Borrowed, managers.AcquirerProxy):
-    """A lock that its borrower may take again."""
+class RemoteRLock(_RemoteAcquirable, managers.AcquirerProxy):
+    """A lock that its owner may acquire again."""
 
-    locked = FarLock.locked
+    _TYPEID = "RLock"
+
+    locked = RemoteLock.locked
 
 
-class FarSemaphore(_Borrowed, managers.AcquirerProxy):
-    """A number of permits that a server lends."""
+class RemoteSemaphore(_RemoteAcquirable, managers.AcquirerProxy):
+    """A semaphore of a server."""
+
+    _TYPEID = "Semaphore"
 
     def __init__(
         self, client: Any, name: str = "", size: int = 1, anonymous: bool | None = None
@@ -120,27 +126,31 @@ class FarSemaphore(_Borrowed, managers.AcquirerProxy):
         super().__init__(client, name, size, anonymous)
 
     def get_value(self) -> int:
-        """Return how many are free."""
+        """Return the number of free permits."""
         return int(self._ask("value", again=True)[0])
 
 
-class FarBoundedSemaphore(FarSemaphore):
-    """A number of permits, of which no more can be given back than were taken."""
+class RemoteBoundedSemaphore(RemoteSemaphore):
+    """A semaphore that refuses more releases than acquisitions."""
+
+    _TYPEID = "BoundedSemaphore"
 
 
-class FarEvent(Far, managers.EventProxy):
-    """A flag that a server keeps."""
+class RemoteEvent(RemoteObject, managers.EventProxy):
+    """An event of a server."""
+
+    _TYPEID = "Event"
 
     def is_set(self) -> bool:
         """Whether it is set."""
         return bool(self._ask("is_set", again=True)[0])
 
     def set(self) -> None:
-        """Set it; all who wait go on."""
+        """Set it, and wake all waiters."""
         self._ask("set", again=True)
 
     def clear(self) -> None:
-        """Let who comes from now on wait."""
+        """Clear it: later waits block."""
         self._ask("clear", again=True)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -148,14 +158,16 @@ class FarEvent(Far, managers.EventProxy):
         return bool(self._wait("wait", timeout))
 
 
-class FarCondition(Far, managers.ConditionProxy):
-    """A lock that a server lends, with a place to wait for a change.
+class RemoteCondition(RemoteObject, managers.ConditionProxy):
+    """A condition of a server.
 
     Parameters
     ----------
-    lock : FarLock or FarRLock, optional
-        By default one of its own.
+    lock : RemoteLock or RemoteRLock, optional
+        By default a new `RemoteRLock`.
     """
+
+    _TYPEID = "Condition"
 
     def __init__(
         self,
@@ -163,18 +175,18 @@ class FarCondition(Far, managers.ConditionProxy):
         name: str = "",
         size: int = 1,
         anonymous: bool | None = None,
-        lock: FarLock | FarRLock | None = None,
+        lock: RemoteLock | RemoteRLock | None = None,
     ) -> None:
-        self._lock = lock or FarRLock(client, name and f"{name}/lock")
+        self._lock = lock or RemoteRLock(client, name and f"{name}/lock")
         self.acquire, self.release = self._lock.acquire, self._lock.release
         super().__init__(client, name, size, anonymous)
 
     def _lock_name(self) -> str:
         return self._lock._name
 
-    def _here(self) -> Any:
-        self._lock._here()
-        return super()._here()
+    def _ensure_opened(self) -> Any:
+        self._lock._ensure_opened()
+        return super()._ensure_opened()
 
     def __reduce__(self) -> tuple[Any, ...]:
         make, arguments = super().__reduce__()
@@ -182,7 +194,7 @@ class FarCondition(Far, managers.ConditionProxy):
 
     @property
     def fence(self) -> int:
-        """The number of the loan that this process has, or had last."""
+        """The number of this process's lease, or of its last one."""
         return self._lock.fence
 
     def __enter__(self) -> bool:
@@ -191,62 +203,64 @@ class FarCondition(Far, managers.ConditionProxy):
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def _number(self) -> int:
-        loans = self._lock._loans
+    def _current_fence(self) -> int:
+        loans = self._lock._fences
         return loans[-1] if loans else 0
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Give the lock up until somebody notifies; return whether somebody did.
+        """Release the lock until a notification; return whether there was one.
 
         Raises
         ------
         LeaseLost
-            If the lock has come back by itself since.
+            If the lease of the lock had expired.
         NotHeld
-            If this thread does not have the lock.
+            If this thread does not hold the lock.
         ManagerLost
             If the connection is lost meanwhile, and with it the lock.
         """
-        before, wait, outcome = self._number(), Wait(self), 0
+        before, wait, outcome = self._current_fence(), RemoteWait(self), 0
         try:
             outcome = wait.ask("wait", timeout, before, again=False)
-        except ANSWERS:
+        except DEFINITE_ERRORS:
             raise
         except BaseException:
             outcome = outcome or wait.cancel()
             raise
         finally:
-            self._had_again(before, abs(outcome))
+            self._set_reacquired_fence(before, abs(outcome))
         return bool(outcome > 0)
 
-    def _had_again(self, before: int, number: int) -> None:
-        """Note that the lock is lent under a new number, however often it was taken."""
+    def _set_reacquired_fence(self, before: int, number: int) -> None:
+        """Store the number of the lock's new lease, for each time that it was acquired."""
         if number:
-            loans = self._lock._loans
+            loans = self._lock._fences
             self._lock.fence = number
             for place, each in enumerate(loans):
                 if each == before:
                     loans[place] = number
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-        """Wait until `predicate` is true, and return what it gave last."""
+        """Wait until `predicate` is true; return its last value."""
         return wait_for(self.wait, predicate, timeout)
 
     def notify(self, n: int = 1) -> None:
-        """Let `n` of those who wait go on."""
-        self._ask("notify", threading.get_ident(), n, self._number())
+        """Wake `n` waiters."""
+        self._ask("notify", threading.get_ident(), n, self._current_fence())
 
     def notify_all(self) -> None:
-        """Let all who wait go on."""
-        self._ask("notify", threading.get_ident(), None, self._number())
+        """Wake all waiters."""
+        self._ask("notify", threading.get_ident(), None, self._current_fence())
 
 
-class FarBarrier(Far, managers.BarrierProxy):
-    """A point that a number of parties pass together, wherever they are.
+class RemoteBarrier(RemoteObject, managers.BarrierProxy):
+    """A barrier of a server.
 
-    With an action, one of those who have it runs it when all have come, and the others go on when
-    it is done.
+    With an action, one of the parties that have it runs it once all have arrived; the others pass
+    when it is done.
     """
+
+    _TYPEID = "Barrier"
 
     def __init__(
         self,
@@ -269,12 +283,12 @@ class FarBarrier(Far, managers.BarrierProxy):
 
     @property
     def parties(self) -> int:
-        """How many pass together."""
+        """The number of parties that pass together."""
         return self._size
 
     @property
     def n_waiting(self) -> int:
-        """How many have come."""
+        """The number of parties that have arrived."""
         return int(self._ask("state", again=True)[0])
 
     @property
@@ -283,12 +297,12 @@ class FarBarrier(Far, managers.BarrierProxy):
         return bool(self._ask("state", again=True)[1])
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the others; return the number of one's place, 0 to parties - 1.
+        """Wait for the other parties; return this one's index, 0 to parties - 1.
 
         Raises
         ------
         threading.BrokenBarrierError
-            If it is broken, reset, or one of the others is gone or too late.
+            If it is broken or reset, or another party is gone or too late.
         """
         limit = self._timeout if timeout is None else timeout
         place, acts = self._wait("wait", limit, self._action is not None, again=False)
@@ -299,7 +313,7 @@ class FarBarrier(Far, managers.BarrierProxy):
         return int(place)
 
     def _act(self) -> None:
-        assert self._action is not None  # noqa: S101 - it was said that there is one
+        assert self._action is not None  # noqa: S101 - the server chose this party for its action
         try:
             self._action()
         except BaseException:
@@ -309,17 +323,17 @@ class FarBarrier(Far, managers.BarrierProxy):
             raise threading.BrokenBarrierError
 
     def reset(self) -> None:
-        """Begin anew; who waits finds it broken."""
+        """Start a new round; present waiters find the barrier broken."""
         self._ask("reset")
 
     def abort(self) -> None:
-        """Break it for all."""
+        """Break it: all waiters raise `BrokenBarrierError`."""
         self._ask("abort")
 
 
-for _kind in (FarLock, FarRLock, FarSemaphore):
+for _kind in (RemoteLock, RemoteRLock, RemoteSemaphore):
     proxies.AcquirerProxy.register(_kind)
-proxies.ConditionProxy.register(FarCondition)
-proxies.EventProxy.register(FarEvent)
-proxies.BarrierProxy.register(FarBarrier)
+proxies.ConditionProxy.register(RemoteCondition)
+proxies.EventProxy.register(RemoteEvent)
+proxies.BarrierProxy.register(RemoteBarrier)
 del _kind

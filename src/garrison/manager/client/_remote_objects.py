@@ -1,4 +1,4 @@
-"""What a server lends, as a client has it: found by name, and let go of when nobody uses it."""
+"""The client's side of a server's locks: found by name, closed when this process drops it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import threading
 import weakref
 from multiprocessing import util
 
-from garrison._typing import Any
+from garrison._typing import Any, ClassVar
 from garrison.errors import LeaseLost, ManagerLost, NotHeld, WrongKind
 from garrison.manager._auth_keys import KNOWN_KEYS
 from garrison.manager._remote_errors import RemoteError
-from garrison.manager.client._as_proxy import AsProxy
 from garrison.manager.client._client import get_client
-from garrison.net import LOAN_OVER, NOT_YOURS, UNKNOWN, WRONG_KIND, RemoteFailure, Verb
+from garrison.manager.client._proxy_attributes import ProxyAttributes
+from garrison.net import LEASE_EXPIRED, NOT_OWNER, UNKNOWN, WRONG_KIND, RemoteFailure, Verb
 from garrison.store._references import Held
 
-__all__ = ["ANSWERS", "Far", "Wait"]
+__all__ = ["DEFINITE_ERRORS", "RemoteObject", "RemoteWait"]
 
 _marks = itertools.count(1)
 _used: weakref.WeakKeyDictionary[Any, Held[str]] = weakref.WeakKeyDictionary()
-"""Of each server, the names of what this process uses there."""
+"""For each server, the names of the locks that this process uses."""
 
 
 def _users_of(client: Any) -> Held[str]:
@@ -47,15 +47,18 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _rebuild(kind: type[Far], place: tuple[Any, ...], *rest: Any) -> Far:
+def _rebuild(kind: type[RemoteObject], place: tuple[Any, ...], *rest: Any) -> RemoteObject:
     address, *key = place
     if key:
         (KNOWN_KEYS[address],) = key
     return kind(get_client(address, None, local=False), *rest)
 
 
-class Far(AsProxy):
-    """Something that a server lends, by its name there."""
+class RemoteObject(ProxyAttributes):
+    """A lock, event, condition or barrier of a server, by its name there."""
+
+    _TYPEID: ClassVar[str]
+    """The kind of object, as the server calls it."""
 
     def __init__(
         self, client: Any, name: str = "", size: int = 1, anonymous: bool | None = None
@@ -65,12 +68,12 @@ class Far(AsProxy):
         self._size = size
         self._is_anonymous = not name if anonymous is None else anonymous
         self._opened_by = b""
-        self._here()
+        self._ensure_opened()
         users = _users_of(client)
         users.has(self._name)
         weakref.finalize(self, users.drop, self._name).atexit = False
         if self._is_anonymous:
-            util.register_after_fork(self, Far._here)
+            util.register_after_fork(self, RemoteObject._ensure_opened)
 
     @property
     def _id(self) -> str:
@@ -78,16 +81,16 @@ class Far(AsProxy):
 
     @property
     def _typeid(self) -> str:
-        return type(self).__name__.removeprefix("Far")
+        return self._TYPEID
 
     def _lock_name(self) -> str:
         return ""
 
-    def _here(self) -> Any:
-        """Return the way to the server, where this process uses the thing."""
+    def _ensure_opened(self) -> Any:
+        """Return the connection to the server, on which this process has opened the object."""
         client = self._client
-        name = client.name
-        if self._opened_by != name:
+        client_id = client.client_id
+        if self._opened_by != client_id:
             fields = (self._name, self._typeid, self._size, self._lock_name(), self._is_anonymous)
             try:
                 opened = client.connection.ask(
@@ -96,34 +99,34 @@ class Far(AsProxy):
             except RemoteFailure as refusal:
                 raise self._error(refusal) from None
             self._name, self._size = opened
-            self._opened_by = name
+            self._opened_by = client_id
         return client.connection
 
     def _ask(self, operation: str, *fields: Any, again: bool = False) -> Any:
         while True:
-            connection = self._here()
+            connection = self._ensure_opened()
             try:
                 return connection.ask(Verb.LEASE, operation, self._name, *fields, idempotent=again)
             except RemoteFailure as refusal:
                 if refusal.kind != UNKNOWN:
                     raise self._error(refusal) from None
-                self._opened_by = b""  # the server was started anew
+                self._opened_by = b""  # the server was restarted
 
     def _error(self, refusal: RemoteFailure) -> Exception:
         text = f"{refusal.text} ({self!r})"
         kinds: dict[str, type[Exception]] = {
-            LOAN_OVER: LeaseLost,
-            NOT_YOURS: NotHeld,
+            LEASE_EXPIRED: LeaseLost,
+            NOT_OWNER: NotHeld,
             WRONG_KIND: WrongKind,
         }
         return kinds.get(refusal.kind, RemoteError)(text)
 
     def _wait(self, operation: str, timeout: float | None, *more: Any, again: bool = True) -> Any:
-        """Ask for something that may take as long as `timeout`; if interrupted, take it back."""
-        wait = Wait(self)
+        """Send a request that may take `timeout` seconds; undo it if it is interrupted."""
+        wait = RemoteWait(self)
         try:
             return wait.ask(operation, timeout, *more, again=again)
-        except ANSWERS:
+        except DEFINITE_ERRORS:
             raise
         except BaseException:
             wait.cancel()
@@ -141,24 +144,24 @@ class Far(AsProxy):
     __str__ = __repr__
 
 
-ANSWERS = (LeaseLost, NotHeld, ManagerLost, WrongKind, RemoteError)
-"""What the server, or the end of the connection to it, has made of a wait: it is over there."""
+DEFINITE_ERRORS = (LeaseLost, NotHeld, ManagerLost, WrongKind, RemoteError)
+"""Errors after which the server has no such wait any more."""
 
 
-class Wait:
-    """A wait that can be taken back: the answer may come when nobody takes it any more."""
+class RemoteWait:
+    """A wait that can be undone: its answer may arrive after an interruption."""
 
-    def __init__(self, far: Far) -> None:
-        self._far = far
+    def __init__(self, remote: RemoteObject) -> None:
+        self._remote = remote
         self._id = (threading.get_ident(), next(_marks))
 
     def ask(self, operation: str, timeout: float | None, *more: Any, again: bool) -> Any:
-        """Wait; on a new connection begin again, if that is asked for."""
-        return self._far._ask(operation, *self._id, timeout, *more, again=again)[0]
+        """Wait; `again` says whether the wait is repeated on a new connection."""
+        return self._remote._ask(operation, *self._id, timeout, *more, again=again)[0]
 
     def cancel(self) -> Any:
-        """Undo what has come of it, and return that."""
+        """Undo the wait, and return its result."""
         try:
-            return self._far._ask("cancel", *self._id)[0]
-        except ANSWERS:
+            return self._remote._ask("cancel", *self._id)[0]
+        except DEFINITE_ERRORS:
             return 0  # gone with the connection

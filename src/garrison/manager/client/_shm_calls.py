@@ -50,7 +50,9 @@ class SharedMemoryCaller:
         self._server = _process(server)
         self.closed = False
         client.ask(
-            Verb.OPEN_SHM_CALLS, client.write((self._calls, self._answers)), threading.get_ident()
+            Verb.OPEN_SHM_CALLS,
+            client.serialize((self._calls, self._answers)),
+            threading.get_ident(),
         )
 
     def call(self, ident: str, method: str, payload: bytes) -> tuple[Any, ...]:

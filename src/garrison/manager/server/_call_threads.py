@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     Job = Callable[[], None]
 
-__all__ = ["Callers"]
+__all__ = ["CallThreads"]
 
 IDLE = 60.0
 
 
-class Callers:
+class CallThreads:
     """The threads of a server, by who calls."""
 
     def __init__(self, idle: float = IDLE) -> None:

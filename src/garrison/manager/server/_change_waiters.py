@@ -13,7 +13,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import StoreCorrupt
 
 if TYPE_CHECKING:
-    from garrison.manager.server._dispatch import Peer
+    from garrison.manager.server._dispatch import ClientSession
     from garrison.net import EventLoop, Timer
 
 __all__ = ["Bells"]
@@ -24,7 +24,7 @@ SLICE = 0.5
 
 @dataclass(eq=False)
 class _Wait:
-    peer: Peer
+    peer: ClientSession
     rid: int
     c: int
     seen: int
@@ -42,7 +42,7 @@ class Bells:
         self._wanted = threading.Event()
         self._over = False
 
-    def wait(self, peer: Peer, rid: int, c: int, seen: int, timeout: float | None) -> None:
+    def wait(self, peer: ClientSession, rid: int, c: int, seen: int, timeout: float | None) -> None:
         """Reply when the bell's number is not `seen` any more, or when the time is over."""
         if self._engine.bell(c) != seen:
             peer.session.reply(rid, True)
@@ -87,7 +87,7 @@ class Bells:
         for wait in self._all():
             self._answer(wait, True)
 
-    def forget(self, peer: Peer, rid: int | None = None) -> None:
+    def forget(self, peer: ClientSession, rid: int | None = None) -> None:
         """Let go of the waits of a session, or of one of them."""
         for wait in self._all():
             if wait.peer is peer and rid in {None, wait.rid}:

@@ -14,10 +14,16 @@ from dataclasses import dataclass, field
 
 from garrison import _os
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.manager._remote_errors import REMOTE, UNMADE, Outcome, described, is_failure
+from garrison.manager._remote_errors import (
+    CREATE_FAILED,
+    REMOTE,
+    Outcome,
+    encode_exception,
+    is_failure,
+)
 from garrison.manager._types import ObjectRef
-from garrison.manager.server._call_threads import Callers
-from garrison.manager.server._object_table import NotExposed, ObjectGone, Objects
+from garrison.manager.server._call_threads import CallThreads
+from garrison.manager.server._object_table import NotExposed, ObjectGone, ObjectTable
 from garrison.manager.server._shm_calls import start_call_thread, stop_call_threads
 from garrison.net import Verb
 
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
     from garrison.manager._serializers import Serializer
     from garrison.net import EventLoop, Session
 
-__all__ = ["Part", "Peer", "Service"]
+__all__ = ["ClientSession", "Dispatcher", "RequestService"]
 
 log = logging.getLogger("garrison.manager")
 
@@ -36,7 +42,7 @@ GRACE = 1.0
 
 
 @dataclass
-class Peer:
+class ClientSession:
     """What a server knows of one session."""
 
     session: Session
@@ -47,26 +53,26 @@ class Peer:
     state: dict[Any, Any] = field(default_factory=dict)
 
 
-class Part:
+class RequestService:
     """Something that a service can do: verbs, and what is done when a session ends."""
 
-    verbs: dict[int, Callable[[Peer, int, list[Any]], None]]
-    collects = False
+    verbs: dict[int, Callable[[ClientSession, int, list[Any]], None]]
+    wants_batches = False
     """Whether it wants to know which requests came together."""
 
-    def batch_begin(self, peer: Peer) -> None:
+    def batch_begin(self, peer: ClientSession) -> None:
         """Several requests come together."""
 
-    def flush(self, peer: Peer) -> None:
+    def flush(self, peer: ClientSession) -> None:
         """Do what was collected of them, before something else is done."""
 
-    def batch_end(self, peer: Peer) -> None:
+    def batch_end(self, peer: ClientSession) -> None:
         """Do the last of them."""
 
-    def closed(self, peer: Peer) -> None:
+    def closed(self, peer: ClientSession) -> None:
         """Take back what a session had."""
 
-    def cancelled(self, peer: Peer, rid: int) -> None:
+    def cancelled(self, peer: ClientSession, rid: int) -> None:
         """Nobody waits for a reply any more; or nobody has heard it, if it was given."""
 
     def stopping(self) -> None:
@@ -76,25 +82,25 @@ class Part:
         """The server has ended."""
 
 
-class Service:
+class Dispatcher:
     """Gives each request to the part that knows its verb."""
 
     def __init__(self) -> None:
-        self._parts: list[Part] = []
+        self._parts: list[RequestService] = []
         self._verbs: dict[int, Any] = {Verb.HELLO: self._hello}
-        self._collecting: Part = Part()
-        self.peers: dict[bytes, Peer] = {}
+        self._collecting: RequestService = RequestService()
+        self.peers: dict[bytes, ClientSession] = {}
 
-    def add(self, part: Part) -> None:
+    def add(self, part: RequestService) -> None:
         """Do what a part can do as well."""
         self._parts.append(part)
         self._verbs.update(part.verbs)
-        if part.collects:
+        if part.wants_batches:
             self._collecting = part
 
     def opened(self, session: Session) -> None:
         """Greet a client that has shown that it has the key."""
-        session.data = Peer(session)
+        session.data = ClientSession(session)
 
     def request(self, session: Session, rid: int, verb: int, args: list[Any]) -> None:
         """Do what a client asks for, or begin to."""
@@ -147,7 +153,7 @@ class Service:
         """They have been done."""
         self._collecting.batch_end(session.data)
 
-    def _hello(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _hello(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
         name, pid, host = args
         peer.name, peer.pid, peer.host = bytes(name), int(pid), str(host)
         before = self.peers.get(peer.name)
@@ -158,19 +164,19 @@ class Service:
         peer.session.reply(rid, os.getpid(), _os.host())
 
 
-class ObjectPart(Part):
+class ObjectService(RequestService):
     """Objects of registered types."""
 
     def __init__(
-        self, loop: EventLoop, service: Service, objects: Objects, chosen: Serializer
+        self, loop: EventLoop, service: Dispatcher, objects: ObjectTable, chosen: Serializer
     ) -> None:
         self.objects = objects
         self._service = service
-        self.callers = Callers()
+        self.callers = CallThreads()
         self._loop = loop
         self._serializer = chosen
-        self._condemned: set[str] = set()
-        self._sweeping = False
+        self._unreferenced: set[str] = set()
+        self._collecting = False
         self.verbs = {
             Verb.CREATE: self._create,
             Verb.CALL: self._call,
@@ -187,21 +193,21 @@ class ObjectPart(Part):
 
     # -- making and calling -----------------------------------------------------------------------
 
-    def _create(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _create(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
         typeid, payload, thread = args
-        self._run(peer, rid, thread, lambda: self._creation(peer, typeid, payload))
+        self._run(peer, rid, thread, lambda: self._create_in_thread(peer, typeid, payload))
 
-    def _creation(self, peer: Peer, typeid: str, payload: bytes) -> Outcome:
+    def _create_in_thread(self, peer: ClientSession, typeid: str, payload: bytes) -> Outcome:
         try:
             args, kwds = self._serializer.loads(payload)
             made = self.objects.create(peer.name, typeid, args, kwds)
         except BaseException as error:
             # As in the standard library, where only what a method raises arrives as it is.
-            _, text, data = described(error, self._serializer)
-            return UNMADE, text, data
+            _, text, data = encode_exception(error, self._serializer)
+            return CREATE_FAILED, text, data
         return (made.ident, list(made.exposed))
 
-    def _call(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _call(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
         ident, method, payload, thread = args
         self._run(peer, rid, thread, lambda: self.perform(peer.name, ident, method, payload))
 
@@ -213,24 +219,30 @@ class ObjectPart(Part):
         except (NotExposed, ObjectGone):
             return REMOTE, traceback.format_exc(), b""
         except BaseException as error:
-            return described(error, self._serializer)
-        return self._written(result)
+            return encode_exception(error, self._serializer)
+        return self._encode_result(result)
 
-    def _written(self, result: Any) -> Outcome:
+    def _encode_result(self, result: Any) -> Outcome:
         if isinstance(result, ObjectRef):
-            return 1, result.typeid, result.ident, list(result.exposed), self._maker(result.typeid)
+            return (
+                1,
+                result.typeid,
+                result.ident,
+                list(result.exposed),
+                self._proxytype_bytes(result.typeid),
+            )
         try:
             return 0, self._serializer.dumps(result)
         except Exception:
             return REMOTE, f"Unserializable message: {traceback.format_exc()}", b""
 
-    def _maker(self, typeid: str) -> bytes:
+    def _proxytype_bytes(self, typeid: str) -> bytes:
         """Write down what makes proxies of a type, for a process that has no manager."""
         with contextlib.suppress(Exception):
             return self._serializer.dumps(self.objects.proxytype(typeid))
         return b""
 
-    def _run(self, peer: Peer, rid: int, thread: int, work: Callable[[], Outcome]) -> None:
+    def _run(self, peer: ClientSession, rid: int, thread: int, work: Callable[[], Outcome]) -> None:
         def job() -> None:
             outcome = work()
             self._loop.call_soon_threadsafe(self._deliver, peer, rid, outcome)
@@ -238,7 +250,7 @@ class ObjectPart(Part):
         self.callers.run((peer.session, thread), job)
 
     @staticmethod
-    def _deliver(peer: Peer, rid: int, outcome: Outcome) -> None:
+    def _deliver(peer: ClientSession, rid: int, outcome: Outcome) -> None:
         if not peer.alive:
             return
         if is_failure(outcome):
@@ -248,27 +260,27 @@ class ObjectPart(Part):
 
     # -- holding ----------------------------------------------------------------------------------
 
-    def _hold(self, peer: Peer, rid: int, args: list[Any]) -> None:
-        self.objects.hold(peer.name, args[0])
+    def _hold(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
+        self.objects.acquire_ref(peer.name, args[0])
         peer.session.reply(rid)
 
-    def _drop(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _drop(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
         for ident in args[0]:
-            self.objects.drop(peer.name, ident)
+            self.objects.release_ref(peer.name, ident)
         peer.session.reply(rid)
-        self._sweep_soon()
+        self._collect_soon()
 
-    def _send(self, peer: Peer, rid: int, args: list[Any]) -> None:
-        self.objects.hold((peer.name, "sent"), args[0])
+    def _send(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
+        self.objects.acquire_ref((peer.name, "sent"), args[0])
         peer.session.reply(rid)
 
-    def _received(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _received(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
         ident, sender = args
-        self.objects.hold(peer.name, ident)
-        self.objects.drop((sender, "sent"), ident)
+        self.objects.acquire_ref(peer.name, ident)
+        self.objects.release_ref((sender, "sent"), ident)
         peer.session.reply(rid)
 
-    def closed(self, peer: Peer) -> None:
+    def closed(self, peer: ClientSession) -> None:
         """Take back what a client held, unless it comes back."""
         stop_call_threads(peer)
         self.callers.end(lambda caller: caller[0] is peer.session)  # type: ignore[index]
@@ -280,38 +292,38 @@ class ObjectPart(Part):
 
     def _release(self, name: bytes, holder: Hashable) -> None:
         if name not in self._service.peers:
-            self.objects.release(holder)
-            self._sweep_soon()
+            self.objects.release_all(holder)
+            self._collect_soon()
 
-    def _sweep_soon(self) -> None:
-        if not self._sweeping:
-            self._sweeping = True
-            self._condemned = self.objects.condemned()
-            self._loop.call_later(GRACE, self._sweep)
+    def _collect_soon(self) -> None:
+        if not self._collecting:
+            self._collecting = True
+            self._unreferenced = self.objects.unreferenced()
+            self._loop.call_later(GRACE, self._collect)
 
-    def _sweep(self) -> None:
+    def _collect(self) -> None:
         """Dispose of what nobody has held for a while."""
-        self._sweeping = False
-        self.objects.dispose(self._condemned)
-        if self.objects.condemned():
-            self._sweep_soon()
+        self._collecting = False
+        self.objects.remove_unreferenced(self._unreferenced)
+        if self.objects.unreferenced():
+            self._collect_soon()
 
     # -- looking ----------------------------------------------------------------------------------
 
-    def _methods(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _methods(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
         peer.session.reply(rid, sorted(self.objects.find(args[0]).exposed))
 
-    def _count(self, peer: Peer, rid: int, _args: list[Any]) -> None:
+    def _count(self, peer: ClientSession, rid: int, _args: list[Any]) -> None:
         peer.session.reply(rid, len(self.objects))
 
-    def _debug(self, peer: Peer, rid: int, _args: list[Any]) -> None:
+    def _debug(self, peer: ClientSession, rid: int, _args: list[Any]) -> None:
         peer.session.reply(rid, self.objects.debug_info())
 
-    def _ring(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _ring(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
         payload, thread = args
         start_call_thread(self, peer, self._serializer.loads(payload), thread)
         peer.session.reply(rid)
 
-    def _shutdown(self, peer: Peer, rid: int, _args: list[Any]) -> None:
+    def _shutdown(self, peer: ClientSession, rid: int, _args: list[Any]) -> None:
         peer.session.reply(rid)
         self._loop.stop(0.0, for_good=True)

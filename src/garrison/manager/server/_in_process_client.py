@@ -9,7 +9,7 @@ from garrison.net import Verb
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from garrison.manager.server._object_table import Objects
+    from garrison.manager.server._object_table import ObjectTable
 
 __all__ = ["InProcessClient"]
 
@@ -17,9 +17,9 @@ __all__ = ["InProcessClient"]
 class InProcessClient:
     """The objects of a server, in the server."""
 
-    name = b"server"
+    client_id = b"server"
 
-    def __init__(self, objects: Objects, stop: Callable[[], object]) -> None:
+    def __init__(self, objects: ObjectTable, stop: Callable[[], object]) -> None:
         self._objects = objects
         self.shutdown = stop
 
@@ -32,34 +32,34 @@ class InProcessClient:
 
     def create(self, typeid: str, args: Any, kwds: Any) -> ObjectRef:
         """Make an object."""
-        return self._objects.create(self.name, typeid, args, kwds)
+        return self._objects.create(self.client_id, typeid, args, kwds)
 
     def call(
         self, ident: str, method: str, args: Any, kwds: Any
     ) -> tuple[Any, ObjectRef | None, Any]:
         """Call a method in this thread."""
-        result = self._objects.call(self.name, ident, method, args, kwds)
+        result = self._objects.call(self.client_id, ident, method, args, kwds)
         if isinstance(result, ObjectRef):
             return None, result, self._objects.proxytype(result.typeid)
         return result, None, None
 
-    def hold(self, ident: str) -> None:
+    def acquire_ref(self, ident: str) -> None:
         """Keep an object for one more proxy."""
-        self._objects.hold(self.name, ident)
+        self._objects.acquire_ref(self.client_id, ident)
 
-    def drop(self, ident: str) -> None:
+    def release_ref(self, ident: str) -> None:
         """A proxy is gone."""
-        self._objects.drop(self.name, ident)
+        self._objects.release_ref(self.client_id, ident)
 
-    def send(self, ident: str) -> bytes:
+    def begin_transfer(self, ident: str) -> bytes:
         """Keep an object until somebody has received what is being written about it."""
-        self._objects.hold((self.name, "sent"), ident)
-        return self.name
+        self._objects.acquire_ref((self.client_id, "sent"), ident)
+        return self.client_id
 
-    def received(self, ident: str, sender: bytes) -> None:
+    def confirm_transfer(self, ident: str, sender: bytes) -> None:
         """Keep an object that another process has sent."""
-        self._objects.hold(self.name, ident)
-        self._objects.drop((sender, "sent"), ident)
+        self._objects.acquire_ref(self.client_id, ident)
+        self._objects.release_ref((sender, "sent"), ident)
 
     def methods(self, ident: str) -> tuple[str, ...]:
         """Return the names of what can be called."""

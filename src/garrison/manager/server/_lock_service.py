@@ -1,4 +1,4 @@
-"""The part of a server that lends locks to its sessions."""
+"""The service for locks: grants them to sessions, and ends the leases of a lost session."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import secrets
 from dataclasses import dataclass, field
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.manager.server._dispatch import GRACE, Part
+from garrison.manager.server._dispatch import GRACE, RequestService
 from garrison.manager.server._lock_state import (
-    BarrierLoan,
-    ConditionLoan,
-    EventLoan,
-    LoanOver,
-    LockLoan,
-    NotYours,
+    BarrierState,
+    ConditionState,
+    EventState,
+    LeaseExpired,
+    LockState,
+    NotOwner,
     Waiter,
 )
-from garrison.net import LOAN_OVER, NOT_YOURS, UNKNOWN, WRONG_KIND, Verb
+from garrison.net import LEASE_EXPIRED, NOT_OWNER, UNKNOWN, WRONG_KIND, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from garrison.manager.server._dispatch import Peer
+    from garrison.manager.server._dispatch import ClientSession
     from garrison.net import EventLoop, Timer
 
-__all__ = ["LeasePart"]
+__all__ = ["LockService"]
 
 
 @dataclass(eq=False)
-class Wait:
-    """The last wait of a thread of a session."""
+class PendingWait:
+    """The latest wait of one thread of a session."""
 
     mark: int
     rid: int
@@ -39,42 +39,43 @@ class Wait:
 
 
 @dataclass(eq=False)
-class Lent:
-    """Something lent, who uses it, and who has waited for it last, by session and thread."""
+class NamedLock:
+    """A lock, event, condition or barrier: its state, its users, and each thread's latest wait."""
 
     name: str
     kind: str
     size: int
-    loan: Any
-    lock: str = ""
+    state: Any
+    lock_name: str = ""
+    """Of a condition: the name of its lock."""
     users: set[Any] = field(default_factory=set)
-    waits: dict[tuple[Any, int], Wait] = field(default_factory=dict)
+    waits: dict[tuple[Any, int], PendingWait] = field(default_factory=dict)
     is_anonymous: bool = False
     was_sent: bool = False
 
     @property
-    def lockable(self) -> LockLoan:
-        """What `acquire` and `release` are about."""
-        return self.loan.lock if isinstance(self.loan, ConditionLoan) else self.loan
+    def lockable(self) -> LockState:
+        """The lock that `acquire` and `release` use: of a condition, its lock."""
+        return self.state.lock if isinstance(self.state, ConditionState) else self.state
 
 
-class LeasePart(Part):
+class LockService(RequestService):
     """Locks, semaphores, events, conditions and barriers, by name.
 
     Parameters
     ----------
     loop
-        Tells the time.
+        Runs the timers.
     first_number : int
-        Loans are counted from here; a server that was started again begins beyond what it has lent.
+        The number of the first lease; a restarted server begins beyond all earlier numbers.
     """
 
     def __init__(self, loop: EventLoop, first_number: int = 1) -> None:
         self._loop = loop
         self._next = first_number
-        self._lent: dict[str, Lent] = {}
-        self._since: dict[Any, int] = {}
-        """Of each session, the first number that it may have been lent."""
+        self._locks: dict[str, NamedLock] = {}
+        self._first_fence: dict[Any, int] = {}
+        """For each session, the first lease number that it can have received."""
         self.verbs = {Verb.LEASE: self._lease}
         self._operations: dict[str, Callable[..., None]] = {
             "close": self._close,
@@ -95,118 +96,134 @@ class LeasePart(Part):
             "abort": self._abort,
         }
 
-    def _number(self) -> int:
+    def _next_number(self) -> int:
         self._next += 1
         return self._next - 1
 
-    def _lease(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _lease(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
         operation, name, *rest = args
-        self._since.setdefault(peer.session, self._next)
+        self._first_fence.setdefault(peer.session, self._next)
         if operation == "open":
             self._open(peer, rid, name, *rest)
             return
         if operation == "count":
-            peer.session.reply(rid, len(self._lent))
+            peer.session.reply(rid, len(self._locks))
             return
-        lent = self._lent.get(name)
-        if lent is None:
-            peer.session.fail(rid, UNKNOWN, f"nothing is lent here under the name {name!r}")
+        lock = self._locks.get(name)
+        if lock is None:
+            peer.session.fail(rid, UNKNOWN, f"this manager has no lock {name!r}")
             return
-        # Also one that has connected anew, and has opened it on its last connection.
-        lent.users.add(peer.session)
+        # A reconnected client has opened it on its earlier connection.
+        lock.users.add(peer.session)
         try:
-            self._operations[operation](peer, rid, lent, *rest)
-        except LoanOver as error:
-            peer.session.fail(rid, LOAN_OVER, str(error))
-        except NotYours as error:
-            peer.session.fail(rid, NOT_YOURS, str(error))
+            self._operations[operation](peer, rid, lock, *rest)
+        except LeaseExpired as error:
+            peer.session.fail(rid, LEASE_EXPIRED, str(error))
+        except NotOwner as error:
+            peer.session.fail(rid, NOT_OWNER, str(error))
 
-    # -- having it --------------------------------------------------------------------------------
+    # -- opening and closing -----------------------------------------------------------------------
 
     def _open(
-        self, peer: Peer, rid: int, name: str, kind: str, size: int, lock: str, is_anonymous: bool
+        self,
+        peer: ClientSession,
+        rid: int,
+        name: str,
+        kind: str,
+        size: int,
+        lock_name: str,
+        is_anonymous: bool,
     ) -> None:
         chosen = name or f"#{secrets.token_hex(8)}"
-        lent = self._lent.get(chosen)
-        if lent is None:
-            loan = self._make(kind, size, lock)
-            lent = self._lent[chosen] = Lent(chosen, kind, size, loan, lock)
-            lent.is_anonymous = is_anonymous
-        elif lent.kind != kind:
-            text = f"{name!r} is a {lent.kind} of this manager, not a {kind}"
+        lock = self._locks.get(chosen)
+        if lock is None:
+            state = self._make(kind, size, lock_name)
+            lock = self._locks[chosen] = NamedLock(chosen, kind, size, state, lock_name)
+            lock.is_anonymous = is_anonymous
+        elif lock.kind != kind:
+            text = f"{name!r} is a {lock.kind} of this manager, not a {kind}"
             peer.session.fail(rid, WRONG_KIND, text)
             return
-        elif lent.lock != lock:
-            text = f"the {kind} {name!r} of this manager has the lock {lent.lock!r}, not {lock!r}"
+        elif lock.lock_name != lock_name:
+            own = lock.lock_name
+            text = f"the {kind} {name!r} of this manager has the lock {own!r}, not {lock_name!r}"
             peer.session.fail(rid, WRONG_KIND, text)
             return
-        lent.users.add(peer.session)
-        peer.session.reply(rid, chosen, lent.size)
+        lock.users.add(peer.session)
+        peer.session.reply(rid, chosen, lock.size)
 
-    def _make(self, kind: str, size: int, lock: str) -> Any:
+    def _make(self, kind: str, size: int, lock_name: str) -> Any:
         if kind == "Event":
-            return EventLoan()
+            return EventState()
         if kind == "Barrier":
-            return BarrierLoan(size)
+            return BarrierState(size)
         if kind == "Condition":
-            return ConditionLoan(self._lent[lock].lockable)
+            return ConditionState(self._locks[lock_name].lockable)
         if kind in {"Lock", "RLock"}:
-            return LockLoan(self._number, recursive=kind == "RLock")
+            return LockState(self._next_number, recursive=kind == "RLock")
         if kind in {"Semaphore", "BoundedSemaphore"}:
             bounded = kind == "BoundedSemaphore"
-            return LockLoan(self._number, size, bounded, exclusive=False)
-        raise ValueError(f"no such thing is lent: {kind!r}")
+            return LockState(self._next_number, size, bounded, exclusive=False)
+        raise ValueError(f"a manager has no {kind!r}")
 
-    def _close(self, peer: Peer, rid: int, lent: Lent) -> None:
-        if not lent.loan.is_lent_to(peer.session):
-            lent.users.discard(peer.session)
-            lent.waits = {key: each for key, each in lent.waits.items() if key[0] != peer.session}
-        self._tidy_soon(lent)
+    def _close(self, peer: ClientSession, rid: int, lock: NamedLock) -> None:
+        if not lock.state.is_used_by(peer.session):
+            lock.users.discard(peer.session)
+            lock.waits = {key: each for key, each in lock.waits.items() if key[0] != peer.session}
+        self._forget_if_unused_soon(lock)
         peer.session.reply(rid)
 
-    def _send(self, peer: Peer, rid: int, lent: Lent) -> None:
-        """Note that it may be on its way to another client."""
-        lent.was_sent = True
+    def _send(self, peer: ClientSession, rid: int, lock: NamedLock) -> None:
+        """Note that a pickled reference may be on its way to another client."""
+        lock.was_sent = True
         peer.session.reply(rid)
 
-    def _tidy_soon(self, lent: Lent) -> None:
-        if not lent.users:
-            # A forked child needs a moment to say that it has it, what is on its way takes longer.
-            patience = self._loop.limits.reconnect_grace_s if lent.was_sent else GRACE
-            self._loop.call_later(patience, self._tidy, lent)
+    def _forget_if_unused_soon(self, lock: NamedLock) -> None:
+        if not lock.users:
+            # A forked child needs a moment to open it; a pickled reference may take longer.
+            grace = self._loop.limits.reconnect_grace_s if lock.was_sent else GRACE
+            self._loop.call_later(grace, self._forget_if_unused, lock)
 
-    def _tidy(self, lent: Lent) -> None:
-        """Forget what nobody uses and what would be made again as it is."""
-        if not lent.users and (lent.loan.at_rest or lent.is_anonymous):
-            self._lent.pop(lent.name, None)
+    def _forget_if_unused(self, lock: NamedLock) -> None:
+        """Remove an unused lock that has no state to lose."""
+        if not lock.users and (lock.state.is_initial or lock.is_anonymous):
+            self._locks.pop(lock.name, None)
 
-    def closed(self, peer: Peer) -> None:
-        """Take back what a session had."""
-        if self._since.pop(peer.session, None) is None:
+    def closed(self, peer: ClientSession) -> None:
+        """End the leases and the waits of a closed session."""
+        if self._first_fence.pop(peer.session, None) is None:
             return
-        for lent in list(self._lent.values()):
-            if peer.session in lent.users:
-                lent.users.discard(peer.session)
-                for key in [key for key in lent.waits if key[0] is peer.session]:
-                    self._end(lent.waits.pop(key))
-                lent.loan.forget(peer.session)
-                # It may come back on another connection.
-                self._loop.call_later(self._loop.limits.reconnect_grace_s, self._tidy, lent)
+        for lock in list(self._locks.values()):
+            if peer.session in lock.users:
+                lock.users.discard(peer.session)
+                for key in [key for key in lock.waits if key[0] is peer.session]:
+                    self._end(lock.waits.pop(key))
+                lock.state.forget(peer.session)
+                # The client may reconnect.
+                self._loop.call_later(
+                    self._loop.limits.reconnect_grace_s, self._forget_if_unused, lock
+                )
 
     def stopping(self) -> None:
-        """Say of those who wait that nothing was done for them: they may ask the next server."""
-        for lent in self._lent.values():
-            for (session, _), wait in lent.waits.items():
+        """Report waiting requests as not carried out, so that clients repeat them elsewhere."""
+        for lock in self._locks.values():
+            for (session, _), wait in lock.waits.items():
                 if not wait.waiter.over:
                     session.in_progress.discard(wait.rid)
 
-    # -- waiting ----------------------------------------------------------------------------------
+    # -- waiting -----------------------------------------------------------------------------------
 
     def _begin(
-        self, peer: Peer, rid: int, lent: Lent, operation: str, thread: int, mark: int
-    ) -> Wait:
-        borrower = (peer.session, thread)
-        wait = Wait(mark, rid, Waiter(borrower, lambda _: None), operation)
+        self,
+        peer: ClientSession,
+        rid: int,
+        lock: NamedLock,
+        operation: str,
+        thread: int,
+        mark: int,
+    ) -> PendingWait:
+        owner = (peer.session, thread)
+        wait = PendingWait(mark, rid, Waiter(owner, lambda _: None), operation)
 
         def answer(result: Any) -> None:
             self._end(wait)
@@ -214,15 +231,17 @@ class LeasePart(Part):
                 peer.session.reply(rid, result)
 
         wait.waiter.answer = answer
-        lent.waits[borrower] = wait
+        lock.waits[owner] = wait
         return wait
 
     @staticmethod
-    def _end(wait: Wait) -> None:
+    def _end(wait: PendingWait) -> None:
         if wait.timer is not None:
             wait.timer.cancel()
 
-    def _patiently(self, wait: Wait, leave: Callable[[Waiter], object], timeout: Any) -> None:
+    def _with_timeout(
+        self, wait: PendingWait, leave: Callable[[Waiter], object], timeout: Any
+    ) -> None:
         if wait.waiter.over or timeout is None:
             return
         if timeout <= 0:
@@ -231,91 +250,114 @@ class LeasePart(Part):
             wait.timer = self._loop.call_later(timeout, leave, wait.waiter)
 
     def _acquire(
-        self, peer: Peer, rid: int, lent: Lent, thread: int, mark: int, timeout: float | None
+        self,
+        peer: ClientSession,
+        rid: int,
+        lock: NamedLock,
+        thread: int,
+        mark: int,
+        timeout: float | None,
     ) -> None:
-        wait = self._begin(peer, rid, lent, "acquire", thread, mark)
-        lent.lockable.acquire(wait.waiter)
-        self._patiently(wait, lent.lockable.leave, timeout)
+        wait = self._begin(peer, rid, lock, "acquire", thread, mark)
+        lock.lockable.acquire(wait.waiter)
+        self._with_timeout(wait, lock.lockable.leave, timeout)
 
     def _wait(
-        self, peer: Peer, rid: int, lent: Lent, thread: int, mark: int, timeout: Any, *more: Any
+        self,
+        peer: ClientSession,
+        rid: int,
+        lock: NamedLock,
+        thread: int,
+        mark: int,
+        timeout: Any,
+        *more: Any,
     ) -> None:
-        wait = self._begin(peer, rid, lent, "wait", thread, mark)
+        wait = self._begin(peer, rid, lock, "wait", thread, mark)
         try:
-            lent.loan.wait(wait.waiter, *more)
-        except NotYours:
-            del lent.waits[wait.waiter.borrower]
+            lock.state.wait(wait.waiter, *more)
+        except NotOwner:
+            del lock.waits[wait.waiter.owner]
             raise
-        self._patiently(wait, lent.loan.leave, timeout)
+        self._with_timeout(wait, lock.state.leave, timeout)
 
-    def _cancel(self, peer: Peer, rid: int, lent: Lent, thread: int, mark: int) -> None:
-        """Undo a wait whose answer nobody has taken, whatever has come of it.
+    def _cancel(
+        self, peer: ClientSession, rid: int, lock: NamedLock, thread: int, mark: int
+    ) -> None:
+        """Undo a wait whose answer the client has not taken, whatever the answer was.
 
-        Of a condition the answer is told now, as soon as the lock is lent again: whoever waits at
-        one has the lock when that is over, in whatever way.
+        The wait of a condition is answered once its lock is acquired again: a waiter holds the
+        lock after every wait, also after an interrupted one.
         """
-        wait = lent.waits.get((peer.session, thread))
+        wait = lock.waits.get((peer.session, thread))
         if wait is None or wait.mark != mark:
             peer.session.reply(rid, 0)
         elif wait.operation == "acquire":
-            self._take_back(lent, wait)
+            self._take_back(lock, wait)
             peer.session.reply(rid, 0)
         elif wait.waiter.over:
             peer.session.reply(rid, wait.waiter.result)
         else:
             self._end(wait)
             wait.waiter.answer = lambda result: peer.session.reply(rid, result)
-            lent.loan.leave(wait.waiter)
+            lock.state.leave(wait.waiter)
 
-    def _take_back(self, lent: Lent, wait: Wait) -> None:
+    def _take_back(self, lock: NamedLock, wait: PendingWait) -> None:
         waiter = wait.waiter
         if not waiter.over:
             self._end(wait)
             waiter.answer = lambda _: None
-            lent.lockable.leave(waiter)
+            lock.lockable.leave(waiter)
         elif waiter.result:
-            lent.lockable.release(waiter.borrower)
-        del lent.waits[waiter.borrower]
+            lock.lockable.release(waiter.owner)
+        del lock.waits[waiter.owner]
 
-    # -- the rest ---------------------------------------------------------------------------------
+    # -- other operations --------------------------------------------------------------------------
 
-    def _release(self, peer: Peer, rid: int, lent: Lent, thread: int, number: int) -> None:
-        lent.lockable.release((peer.session, thread), number, self._since[peer.session])
+    def _release(
+        self, peer: ClientSession, rid: int, lock: NamedLock, thread: int, number: int
+    ) -> None:
+        lock.lockable.release((peer.session, thread), number, self._first_fence[peer.session])
         peer.session.reply(rid)
 
-    def _value(self, peer: Peer, rid: int, lent: Lent) -> None:
-        peer.session.reply(rid, lent.lockable.value)
+    def _value(self, peer: ClientSession, rid: int, lock: NamedLock) -> None:
+        peer.session.reply(rid, lock.lockable.value)
 
-    def _is_set(self, peer: Peer, rid: int, lent: Lent) -> None:
-        peer.session.reply(rid, lent.loan.is_set)
+    def _is_set(self, peer: ClientSession, rid: int, lock: NamedLock) -> None:
+        peer.session.reply(rid, lock.state.is_set)
 
-    def _set(self, peer: Peer, rid: int, lent: Lent) -> None:
-        lent.loan.set()
+    def _set(self, peer: ClientSession, rid: int, lock: NamedLock) -> None:
+        lock.state.set()
         peer.session.reply(rid)
 
-    def _clear(self, peer: Peer, rid: int, lent: Lent) -> None:
-        lent.loan.clear()
+    def _clear(self, peer: ClientSession, rid: int, lock: NamedLock) -> None:
+        lock.state.clear()
         peer.session.reply(rid)
 
     def _notify(
-        self, peer: Peer, rid: int, lent: Lent, thread: int, count: int | None, number: int
+        self,
+        peer: ClientSession,
+        rid: int,
+        lock: NamedLock,
+        thread: int,
+        count: int | None,
+        number: int,
     ) -> None:
-        lent.loan.notify((peer.session, thread), count, number)
+        lock.state.notify((peer.session, thread), count, number)
         peer.session.reply(rid)
 
-    def _waiting(self, peer: Peer, rid: int, lent: Lent) -> None:
-        peer.session.reply(rid, lent.loan.n_waiting)
+    def _waiting(self, peer: ClientSession, rid: int, lock: NamedLock) -> None:
+        peer.session.reply(rid, lock.state.n_waiting)
 
-    def _state(self, peer: Peer, rid: int, lent: Lent) -> None:
-        peer.session.reply(rid, lent.loan.n_waiting, lent.loan.broken)
+    def _state(self, peer: ClientSession, rid: int, lock: NamedLock) -> None:
+        peer.session.reply(rid, lock.state.n_waiting, lock.state.broken)
 
-    def _acted(self, peer: Peer, rid: int, lent: Lent, thread: int) -> None:
-        peer.session.reply(rid, lent.loan.acted((peer.session, thread)))
+    def _acted(self, peer: ClientSession, rid: int, lock: NamedLock, thread: int) -> None:
+        peer.session.reply(rid, lock.state.acted((peer.session, thread)))
 
-    def _reset(self, peer: Peer, rid: int, lent: Lent) -> None:
-        lent.loan.reset()
+    def _reset(self, peer: ClientSession, rid: int, lock: NamedLock) -> None:
+        lock.state.reset()
         peer.session.reply(rid)
 
-    def _abort(self, peer: Peer, rid: int, lent: Lent) -> None:
-        lent.loan.abort()
+    def _abort(self, peer: ClientSession, rid: int, lock: NamedLock) -> None:
+        lock.state.abort()
         peer.session.reply(rid)

@@ -1,8 +1,8 @@
-"""Locks that a server lends: what each request does to them. No I/O, no clock.
+"""The states of a server's locks, and what each request does to them. No I/O, no clock.
 
-A borrower is (session, thread). What it has comes back when its session is gone. Every loan has a
-number, larger than those before it: whoever guards a resource can turn away a borrower whose
-loan is over and who does not know it yet.
+An owner is a thread of a session. When the session ends, its leases end. Each lease has a number,
+the fence, larger than those of all earlier leases; so a resource can reject the requests of an
+owner whose lease has expired.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ from garrison.errors import GarrisonError
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    Borrower = tuple[Hashable, int]
+    Owner = tuple[Hashable, int]
     Answer = Callable[[Any], object]
 
 __all__ = [
     "BROKEN",
-    "BarrierLoan",
-    "ConditionLoan",
-    "EventLoan",
-    "Loan",
-    "LoanOver",
-    "LockLoan",
-    "NotYours",
+    "BarrierState",
+    "ConditionState",
+    "EventState",
+    "LeaseExpired",
+    "LockState",
+    "NotOwner",
+    "SyncState",
     "Waiter",
 ]
 
 
-class NotYours(GarrisonError, ValueError):
-    """Given back, or waited with, by somebody who does not have it."""
+class NotOwner(GarrisonError, ValueError):
+    """The caller released, or waited with, a lock that it does not hold."""
 
 
-class LoanOver(NotYours):
-    """Given back after it had come back by itself."""
+class LeaseExpired(NotOwner):
+    """The caller released a lock after its lease had expired."""
 
 
 @dataclass(eq=False)
 class Waiter:
-    """Somebody who waits: `answer` is called once, with what the wait has come to."""
+    """A waiting thread: `answer` is called once, with the result of the wait."""
 
-    borrower: Borrower
+    owner: Owner
     answer: Answer
     over: bool = False
     result: Any = None
 
-    def settle(self, result: Any) -> bool:
-        """Answer, unless that has happened."""
+    def answer_once(self, result: Any) -> bool:
+        """Answer, unless that happened before; return whether it did now."""
         if self.over:
             return False
         self.over, self.result = True, result
@@ -58,39 +58,39 @@ class Waiter:
         return True
 
 
-class Loan:
-    """What all of them can: forget a session."""
+class SyncState:
+    """What locks, events, conditions and barriers have in common."""
 
-    at_rest = False
-    """Whether it is as it was made, so that nothing is lost if it is made again."""
+    is_initial = False
+    """Whether it is in its initial state, so that it can be forgotten and created again."""
     n_waiting = 0
-    """How many wait for it."""
+    """The number of waiters."""
 
     def forget(self, session: Hashable) -> None:
-        """Take back what a session has, and let its waits go."""
+        """End the leases and the waits of a session."""
         raise NotImplementedError
 
-    def is_lent_to(self, session: Hashable) -> bool:  # noqa: ARG002 - for those that are lent
-        """Whether a session has any of it, or waits for it."""
+    def is_used_by(self, session: Hashable) -> bool:  # noqa: ARG002 - for subclasses
+        """Whether a session holds it or waits for it."""
         return False
 
 
 @dataclass
-class LockLoan(Loan):
-    """A lock, one that may be taken again, or a number of permits.
+class LockState(SyncState):
+    """A lock, a recursive lock, or a semaphore.
 
     Parameters
     ----------
     next_number
-        Gives a loan's number.
+        Returns the number of the next lease.
     permits : int
-        How many there are to begin with.
+        The initial number of permits.
     bounded : bool
-        Whether no more may be given back than were taken.
+        Whether releasing more permits than were acquired is an error.
     recursive : bool
-        Whether its borrower, and nobody else, may take it again and give it back.
+        Whether its owner, and only its owner, may acquire it again and release it.
     exclusive : bool
-        Whether it is a lock, so that there is one loan at a time.
+        Whether it is a lock, with one lease at a time.
     """
 
     next_number: Callable[[], int]
@@ -98,8 +98,8 @@ class LockLoan(Loan):
     bounded: bool = True
     recursive: bool = False
     exclusive: bool = True
-    _borrowed: Counter[Borrower] = field(default_factory=Counter)
-    _numbers: dict[Borrower, int] = field(default_factory=dict)
+    _counts: Counter[Owner] = field(default_factory=Counter)
+    _numbers: dict[Owner, int] = field(default_factory=dict)
     _waiting: deque[Waiter] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
@@ -107,208 +107,208 @@ class LockLoan(Loan):
 
     @property
     def value(self) -> int:
-        """How many permits are free."""
+        """The number of free permits."""
         return self._free
 
     @property
-    def at_rest(self) -> bool:  # type: ignore[override]
-        """Whether it is as it was made."""
+    def is_initial(self) -> bool:  # type: ignore[override]
+        """Whether all permits are free and there is no waiter."""
         return self._free == self.permits and not self._waiting
 
     @property
     def n_waiting(self) -> int:  # type: ignore[override]
-        """How many wait for it."""
+        """The number of waiters."""
         return len(self._waiting)
 
     def acquire(self, waiter: Waiter) -> bool:
-        """Lend to a waiter now, or note that it waits; whether it was now."""
-        if self.recursive and self._borrowed[waiter.borrower]:
-            self._borrowed[waiter.borrower] += 1
-            return waiter.settle(self._numbers[waiter.borrower])
+        """Grant it to a waiter now, or queue the waiter; return whether it was now."""
+        if self.recursive and self._counts[waiter.owner]:
+            self._counts[waiter.owner] += 1
+            return waiter.answer_once(self._numbers[waiter.owner])
         self._waiting.append(waiter)
-        self._lend()
+        self._grant()
         return waiter.over
 
     def try_acquire(self, waiter: Waiter) -> None:
-        """Lend now or never."""
+        """Grant it now or not at all."""
         if not self.acquire(waiter):
             self.leave(waiter)
 
     def leave(self, waiter: Waiter) -> None:
-        """Wait no longer."""
+        """End a wait without success."""
         if waiter in self._waiting:
             self._waiting.remove(waiter)
-        waiter.settle(0)
+        waiter.answer_once(0)
 
     def check(self, number: int, since: int = 0) -> None:
-        """Raise if a loan is over.
+        """Raise if a lease has expired.
 
         Parameters
         ----------
         number : int
-            The loan's; 0 if whoever asks does not say that he was lent anything.
+            The lease's number; 0 if the caller states none.
         since : int
-            The first number that may have been lent to his session.
+            The first number that the caller's session can have received.
         """
         current = number in self._numbers.values() if self.exclusive else number >= since
         if number and not current:
-            raise LoanOver(
-                f"loan {number} is over: somebody gave it back, or it came back by itself when "
-                "the connection was lost"
+            raise LeaseExpired(
+                f"lease {number} has expired: another thread released it, or it ended when the "
+                "connection was lost"
             )
 
-    def release(self, borrower: Borrower, number: int = 0, since: int = 0) -> None:
-        """Take one back; who was lent it under a number says so."""
+    def release(self, owner: Owner, number: int = 0, since: int = 0) -> None:
+        """Release one permit; an owner that knows the number of its lease states it."""
         self.check(number, since)
-        if not self._borrowed[borrower]:
+        if not self._counts[owner]:
             if self.recursive:
-                raise NotYours("cannot release a lock that this thread has not acquired")
-            # As a `threading.Lock`, it may be released by another than who has it.
-            borrower = next((each for each, count in self._borrowed.items() if count), borrower)
-            if self.bounded and not self._borrowed[borrower]:
-                raise NotYours("released too many times")
-        self._take_back(borrower)
-        self._lend()
+                raise NotOwner("cannot release a lock that this thread has not acquired")
+            # As with `threading.Lock`, any thread may release it.
+            owner = next((each for each, count in self._counts.items() if count), owner)
+            if self.bounded and not self._counts[owner]:
+                raise NotOwner("released too many times")
+        self._release_one(owner)
+        self._grant()
 
-    def _take_back(self, borrower: Borrower) -> None:
-        if self._borrowed[borrower]:
-            self._borrowed[borrower] -= 1
-        if self._borrowed[borrower]:
+    def _release_one(self, owner: Owner) -> None:
+        if self._counts[owner]:
+            self._counts[owner] -= 1
+        if self._counts[owner]:
             if self.recursive:
                 return
         else:
-            del self._borrowed[borrower]
-            self._numbers.pop(borrower, None)
+            del self._counts[owner]
+            self._numbers.pop(owner, None)
         self._free += 1
 
-    def _lend(self) -> None:
+    def _grant(self) -> None:
         while self._free and self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.over:
                 self._free -= 1
-                self._borrowed[waiter.borrower] += 1
-                number = self._numbers[waiter.borrower] = self.next_number()
-                waiter.settle(number)
+                self._counts[waiter.owner] += 1
+                number = self._numbers[waiter.owner] = self.next_number()
+                waiter.answer_once(number)
 
-    def depth(self, borrower: Borrower) -> int:
-        """How often somebody has it."""
-        return self._borrowed[borrower]
+    def depth(self, owner: Owner) -> int:
+        """How many times an owner has acquired it."""
+        return self._counts[owner]
 
-    def give_up(self, borrower: Borrower) -> int:
-        """Take it back however often it was taken; return how often that was."""
-        depth = self._borrowed.pop(borrower, 0)
-        self._numbers.pop(borrower, None)
+    def give_up(self, owner: Owner) -> int:
+        """Release it completely; return how many times it was acquired."""
+        depth = self._counts.pop(owner, 0)
+        self._numbers.pop(owner, None)
         self._free += min(depth, 1) if self.recursive else depth
-        self._lend()
+        self._grant()
         return depth
 
-    def lend_again(self, borrower: Borrower, depth: int, answer: Answer) -> None:
-        """Lend as often as it was given up, and answer with the new number."""
+    def reacquire(self, owner: Owner, depth: int, answer: Answer) -> None:
+        """Grant it `depth` times again, and answer with the new lease's number."""
 
         def deepen(number: int) -> None:
-            self._borrowed[borrower] = depth
+            self._counts[owner] = depth
             answer(number)
 
-        self.acquire(Waiter(borrower, deepen))
+        self.acquire(Waiter(owner, deepen))
 
-    def is_lent_to(self, session: Hashable) -> bool:
-        """Whether a session has any of it, or waits for it."""
+    def is_used_by(self, session: Hashable) -> bool:
+        """Whether a session holds it or waits for it."""
         return any(
             each[0] == session
-            for each in (*self._borrowed, *(waiter.borrower for waiter in self._waiting))
+            for each in (*self._counts, *(waiter.owner for waiter in self._waiting))
         )
 
     def forget(self, session: Hashable) -> None:
-        """Take back what a session has."""
-        for waiter in [each for each in self._waiting if each.borrower[0] == session]:
+        """End the leases and the waits of a session."""
+        for waiter in [each for each in self._waiting if each.owner[0] == session]:
             self._waiting.remove(waiter)
             waiter.over = True
-        for borrower in [each for each in self._borrowed if each[0] == session]:
-            self.give_up(borrower)
+        for owner in [each for each in self._counts if each[0] == session]:
+            self.give_up(owner)
 
 
 @dataclass
-class EventLoan(Loan):
+class EventState(SyncState):
     """A flag."""
 
     is_set: bool = False
     _waiting: list[Waiter] = field(default_factory=list)
 
     @property
-    def at_rest(self) -> bool:  # type: ignore[override]
-        """Whether it is clear and nobody waits."""
+    def is_initial(self) -> bool:  # type: ignore[override]
+        """Whether it is clear and there is no waiter."""
         return not self.is_set and not self._waiting
 
     @property
     def n_waiting(self) -> int:  # type: ignore[override]
-        """How many wait for it to be set."""
+        """The number of waiters."""
         return len(self._waiting)
 
     def wait(self, waiter: Waiter) -> None:
         """Answer when it is set."""
         if self.is_set:
-            waiter.settle(True)
+            waiter.answer_once(True)
         else:
             self._waiting.append(waiter)
 
     def leave(self, waiter: Waiter) -> None:
-        """Wait no longer."""
+        """End a wait without success."""
         if waiter in self._waiting:
             self._waiting.remove(waiter)
-        waiter.settle(False)
+        waiter.answer_once(False)
 
     def set(self) -> None:
-        """Answer to all who wait."""
+        """Set the flag, and answer all waiters."""
         self.is_set = True
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            waiter.settle(True)
+            waiter.answer_once(True)
 
     def clear(self) -> None:
-        """Let who comes from now on wait."""
+        """Clear the flag: later waits block."""
         self.is_set = False
 
     def forget(self, session: Hashable) -> None:
-        """Let a session's waits go."""
-        self._waiting = [each for each in self._waiting if each.borrower[0] != session]
+        """Remove the waits of a session."""
+        self._waiting = [each for each in self._waiting if each.owner[0] != session]
 
-    def is_lent_to(self, session: Hashable) -> bool:
+    def is_used_by(self, session: Hashable) -> bool:
         """Whether a session waits."""
-        return any(each.borrower[0] == session for each in self._waiting)
+        return any(each.owner[0] == session for each in self._waiting)
 
 
 @dataclass
-class ConditionLoan(Loan):
-    """A lock, with a place to wait for a change."""
+class ConditionState(SyncState):
+    """A lock and the waiters for a notification."""
 
-    lock: LockLoan
+    lock: LockState
     _waiting: deque[tuple[Waiter, int]] = field(default_factory=deque)
 
     @property
-    def at_rest(self) -> bool:  # type: ignore[override]
-        """Whether nobody has the lock or waits."""
-        return self.lock.at_rest and not self._waiting
+    def is_initial(self) -> bool:  # type: ignore[override]
+        """Whether the lock is free and there is no waiter."""
+        return self.lock.is_initial and not self._waiting
 
     @property
     def n_waiting(self) -> int:  # type: ignore[override]
-        """How many wait for a change."""
+        """The number of waiters for a notification."""
         return len(self._waiting)
 
-    def _check(self, borrower: Borrower) -> None:
-        if not self.lock.depth(borrower):
-            raise NotYours("cannot wait on or notify an un-acquired lock")
+    def _check(self, owner: Owner) -> None:
+        if not self.lock.depth(owner):
+            raise NotOwner("cannot wait on or notify an un-acquired lock")
 
     def wait(self, waiter: Waiter, number: int = 0) -> None:
-        """Give the lock up; answer once somebody has notified and the lock is lent again.
+        """Release the lock; answer after a notification, once the lock is acquired again.
 
-        The answer is the number of the new loan, negative if nobody has notified.
+        The answer is the number of the new lease, negated if there was no notification.
         """
         self.lock.check(number)
-        self._check(waiter.borrower)
-        self._waiting.append((waiter, self.lock.give_up(waiter.borrower)))
+        self._check(waiter.owner)
+        self._waiting.append((waiter, self.lock.give_up(waiter.owner)))
 
     def leave(self, waiter: Waiter) -> None:
-        """Wait no longer for the change; the lock must be had all the same."""
+        """End the wait for a notification; the lock is acquired again all the same."""
         for entry in self._waiting:
             if entry[0] is waiter:
                 self._waiting.remove(entry)
@@ -316,38 +316,38 @@ class ConditionLoan(Loan):
                 return
 
     def _return(self, waiter: Waiter, depth: int, notified: bool) -> None:
-        self.lock.lend_again(
-            waiter.borrower,
+        self.lock.reacquire(
+            waiter.owner,
             depth,
-            lambda number: waiter.settle(number if notified else -number),
+            lambda number: waiter.answer_once(number if notified else -number),
         )
 
-    def notify(self, borrower: Borrower, count: int | None, number: int = 0) -> None:
-        """Let some, or all, of those who wait go on."""
+    def notify(self, owner: Owner, count: int | None, number: int = 0) -> None:
+        """Wake `count` waiters, or all."""
         self.lock.check(number)
-        self._check(borrower)
+        self._check(owner)
         for _ in range(len(self._waiting) if count is None else min(count, len(self._waiting))):
             waiter, depth = self._waiting.popleft()
             self._return(waiter, depth, True)
 
     def forget(self, session: Hashable) -> None:
-        """Let a session's waits go, and take the lock back."""
+        """End the lease and the waits of a session."""
         self.lock.forget(session)
-        kept = [each for each in self._waiting if each[0].borrower[0] != session]
+        kept = [each for each in self._waiting if each[0].owner[0] != session]
         self._waiting = deque(kept)
 
-    def is_lent_to(self, session: Hashable) -> bool:
-        """Whether a session has the lock, or waits."""
-        waits = any(waiter.borrower[0] == session for waiter, _ in self._waiting)
-        return waits or self.lock.is_lent_to(session)
+    def is_used_by(self, session: Hashable) -> bool:
+        """Whether a session holds the lock or waits."""
+        waits = any(waiter.owner[0] == session for waiter, _ in self._waiting)
+        return waits or self.lock.is_used_by(session)
 
 
 BROKEN = [-1, False]
-"""What a wait at a barrier has come to that is broken."""
+"""The result of a wait at a broken barrier."""
 
 
 @dataclass
-class BarrierLoan(Loan):
+class BarrierState(SyncState):
     """A point that a number of parties pass together.
 
     ::
@@ -356,30 +356,30 @@ class BarrierLoan(Loan):
            │  └──one can act──▶ acting ──acted──▶ passed
            └── a timeout, a death, abort ──▶ broken, until reset ◀──┘
 
-    A wait comes to [number of the place, whether this one is to act], or to `BROKEN`.
+    The result of a wait is [index, whether this party runs the action], or `BROKEN`.
     """
 
     parties: int
     broken: bool = False
     _waiting: list[tuple[Waiter, bool]] = field(default_factory=list)
-    _actor: Borrower | None = None
+    _actor: Owner | None = None
     _behind: list[tuple[Waiter, int]] = field(default_factory=list)
-    """Who waits until it has acted, and their places."""
+    """The waiters that pass once the action is done, and their indices."""
 
     @property
-    def at_rest(self) -> bool:  # type: ignore[override]
-        """Whether nobody waits and it is whole."""
+    def is_initial(self) -> bool:  # type: ignore[override]
+        """Whether there is no waiter and it is not broken."""
         return not self._waiting and self._actor is None and not self.broken
 
     @property
     def n_waiting(self) -> int:  # type: ignore[override]
-        """How many have come."""
+        """The number of parties that have arrived."""
         return len(self._waiting)
 
     def wait(self, waiter: Waiter, can_act: bool = False) -> None:
-        """Come to the barrier."""
+        """Arrive at the barrier."""
         if self.broken:
-            waiter.settle(BROKEN)
+            waiter.answer_once(BROKEN)
             return
         self._waiting.append((waiter, can_act))
         self._begin_round()
@@ -394,17 +394,17 @@ class BarrierLoan(Loan):
             self._let_pass(places)
             return
         chosen, place = places.pop(actor)
-        self._actor, self._behind = chosen.borrower, places
-        chosen.settle([place, True])
+        self._actor, self._behind = chosen.owner, places
+        chosen.answer_once([place, True])
 
     @staticmethod
     def _let_pass(places: list[tuple[Waiter, int]]) -> None:
         for waiter, place in places:
-            waiter.settle([place, False])
+            waiter.answer_once([place, False])
 
-    def acted(self, borrower: Borrower) -> bool:
-        """Let the others pass; whether the barrier is still whole."""
-        if self._actor != borrower:
+    def acted(self, owner: Owner) -> bool:
+        """The action is done: let the others pass; return False if the barrier is broken."""
+        if self._actor != owner:
             return False
         behind, self._behind, self._actor = self._behind, [], None
         self._let_pass(behind)
@@ -415,7 +415,7 @@ class BarrierLoan(Loan):
         all_of_them = [waiter for waiter, _ in (*self._waiting, *self._behind)]
         self._waiting, self._behind, self._actor = [], [], None
         for waiter in all_of_them:
-            waiter.settle(BROKEN)
+            waiter.answer_once(BROKEN)
 
     def abort(self) -> None:
         """Break it for all."""
@@ -423,23 +423,23 @@ class BarrierLoan(Loan):
         self._break_all()
 
     def leave(self, waiter: Waiter) -> None:
-        """Wait no longer, which breaks it."""
+        """End a wait; that breaks the barrier."""
         if not waiter.over:
             self.abort()
 
     def reset(self) -> None:
-        """Begin anew; who waits finds it broken."""
+        """Start a new round; present waiters find the barrier broken."""
         self._break_all()
         self.broken = False
 
-    def is_lent_to(self, session: Hashable) -> bool:
-        """Whether a session waits, or acts."""
-        borrowers = [waiter.borrower for waiter, _ in (*self._waiting, *self._behind)]
-        return any(each[0] == session for each in (*borrowers, self._actor or (None, 0)))
+    def is_used_by(self, session: Hashable) -> bool:
+        """Whether a session waits, or runs the action."""
+        owners = [waiter.owner for waiter, _ in (*self._waiting, *self._behind)]
+        return any(each[0] == session for each in (*owners, self._actor or (None, 0)))
 
     def forget(self, session: Hashable) -> None:
-        """Break it if one of those who wait, or act, is gone."""
-        if self.is_lent_to(session):
+        """Break the barrier if a party of the session waits, or runs the action."""
+        if self.is_used_by(session):
             for waiter, _ in (*self._waiting, *self._behind):
-                waiter.over |= waiter.borrower[0] == session
+                waiter.over |= waiter.owner[0] == session
             self.abort()

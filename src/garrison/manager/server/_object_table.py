@@ -18,10 +18,17 @@ from garrison.manager._types import ObjectRef
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-__all__ = ["Entry", "NotExposed", "ObjectGone", "Objects", "Registered", "public_methods"]
+__all__ = [
+    "NotExposed",
+    "ObjectEntry",
+    "ObjectGone",
+    "ObjectTable",
+    "RegisteredType",
+    "public_methods",
+]
 
 
-class Registered(NamedTuple):
+class RegisteredType(NamedTuple):
     """What a manager class knows of one of its types, in the standard library's order."""
 
     callable: Callable[..., Any] | None
@@ -31,7 +38,7 @@ class Registered(NamedTuple):
 
 
 @dataclass
-class Entry:
+class ObjectEntry:
     """One object, and who holds it: a name for each session, and one for each pickle under way."""
 
     object: Any
@@ -58,12 +65,12 @@ _FALLBACKS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-class Objects:
+class ObjectTable:
     """All objects of a server. Safe to use from several threads; calls run under no lock."""
 
-    def __init__(self, registry: Mapping[str, Registered]) -> None:
+    def __init__(self, registry: Mapping[str, RegisteredType]) -> None:
         self._registry = registry
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, ObjectEntry] = {}
         self._known: dict[int, str] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -84,7 +91,7 @@ class Objects:
             made = args[0]
         return self._enter(holder, typeid, known, made)
 
-    def _enter(self, holder: Hashable, typeid: str, known: Registered, made: Any) -> ObjectRef:
+    def _enter(self, holder: Hashable, typeid: str, known: RegisteredType, made: Any) -> ObjectRef:
         exposed = public_methods(made) if known.exposed is None else list(known.exposed)
         types = known.method_to_typeid or {}
         with self._lock:
@@ -94,12 +101,12 @@ class Objects:
                 ident = f"{next(self._numbers):x}"
                 self._known[id(made)] = ident
             names = frozenset([*exposed, *types])
-            entry = self._entries.setdefault(ident, Entry(made, typeid, names, types))
+            entry = self._entries.setdefault(ident, ObjectEntry(made, typeid, names, types))
             entry.typeid, entry.exposed, entry.method_to_typeid = typeid, names, types
             entry.holders[holder] += 1
         return ObjectRef(typeid, ident, (*exposed, *types))
 
-    def find(self, ident: str) -> Entry:
+    def find(self, ident: str) -> ObjectEntry:
         """Return an object's entry."""
         try:
             return self._entries[ident]
@@ -117,7 +124,7 @@ class Objects:
         return result if typeid is None else self.create(holder, typeid, (result,), {})
 
     @staticmethod
-    def _fall_back(entry: Entry, method: str, args: Any, kwds: Any) -> Any:
+    def _fall_back(entry: ObjectEntry, method: str, args: Any, kwds: Any) -> Any:
         fallback = _FALLBACKS.get(method)
         if fallback is None:
             msg = (
@@ -133,12 +140,12 @@ class Objects:
 
     # -- who holds what ---------------------------------------------------------------------------
 
-    def hold(self, holder: Hashable, ident: str) -> None:
+    def acquire_ref(self, holder: Hashable, ident: str) -> None:
         """Keep an object for one more proxy of `holder`."""
         with self._lock:
             self.find(ident).holders[holder] += 1
 
-    def drop(self, holder: Hashable, ident: str) -> None:
+    def release_ref(self, holder: Hashable, ident: str) -> None:
         """Take back one `hold`; whether that was the last, `condemned` tells."""
         with self._lock:
             entry = self._entries.get(ident)
@@ -148,18 +155,18 @@ class Objects:
             if not entry.holders[holder]:
                 del entry.holders[holder]
 
-    def release(self, holder: Hashable) -> None:
+    def release_all(self, holder: Hashable) -> None:
         """Take back all that somebody holds."""
         with self._lock:
             for entry in self._entries.values():
                 entry.holders.pop(holder, None)
 
-    def condemned(self) -> set[str]:
+    def unreferenced(self) -> set[str]:
         """Return the objects that nobody holds."""
         with self._lock:
             return {ident for ident, entry in self._entries.items() if not entry.holders}
 
-    def dispose(self, condemned: set[str]) -> None:
+    def remove_unreferenced(self, condemned: set[str]) -> None:
         """Let go of those among them that are still held by nobody."""
         gone = []
         with self._lock:

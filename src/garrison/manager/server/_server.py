@@ -14,17 +14,17 @@ from garrison._processes import NONE, SLICE, Watch
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._auth_keys import KNOWN_KEYS
-from garrison.manager._serializers import serializer as find_serializer
+from garrison.manager._serializers import get_serializer as find_serializer
 from garrison.manager._types import IN_PROCESS_CLIENTS
-from garrison.manager.server._dispatch import ObjectPart, Service
+from garrison.manager.server._dispatch import Dispatcher, ObjectService
 from garrison.manager.server._in_process_client import InProcessClient
-from garrison.manager.server._object_table import Objects
+from garrison.manager.server._object_table import ObjectTable
 from garrison.net import EventLoop, Limits, Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from garrison.manager.server._object_table import Registered
+    from garrison.manager.server._object_table import RegisteredType
 
 __all__ = ["Server"]
 
@@ -73,7 +73,7 @@ class Server(managers.Server):
 
     def __init__(
         self,
-        registry: Mapping[str, Registered],
+        registry: Mapping[str, RegisteredType],
         address: Any,
         authkey: bytes,
         serializer: str = "pickle",
@@ -93,7 +93,7 @@ class Server(managers.Server):
         self.address = self.listener.address
 
     def _prepare(self) -> None:
-        self.objects = Objects(self.registry)
+        self.objects = ObjectTable(self.registry)
         self._loop: EventLoop | None = None
         self.stop_event = StopEvent(self._stop)
 
@@ -125,14 +125,14 @@ class Server(managers.Server):
 
     def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until it is over; `ready` is called when a signal would end it in good order."""
-        service = Service()
+        service = Dispatcher()
         self._loop = loop = EventLoop(service, bytes(self.authkey), self._limits)
         if self.stop_event.is_set():
             self._stop()
         try:
             # Who is told to stop while it opens its store is to finish that first.
-            with _ended_with(loop, parent), _stopped_by_signals(loop, parent):
-                self._furnish(loop, service)
+            with _stop_when_parent_exits(loop, parent), _stopped_by_signals(loop, parent):
+                self._install_services(loop, service)
                 ready()
                 loop.run()
         finally:
@@ -141,20 +141,20 @@ class Server(managers.Server):
             self.listener.socket.close()
             IN_PROCESS_CLIENTS.pop(self.address, None)
 
-    def _furnish(self, loop: EventLoop, service: Service) -> None:
+    def _install_services(self, loop: EventLoop, service: Dispatcher) -> None:
         """Give a loop all that this server does."""
         loop.add_listener(self.listener.socket)
         # Whoever has no key must not have anything of his unpickled.
         if self.authkey:
             chosen = find_serializer(self._serializer)
-            service.add(ObjectPart(loop, service, self.objects, chosen))
-        for part in self._more(loop):
+            service.add(ObjectService(loop, service, self.objects, chosen))
+        for part in self._extra_services(loop):
             service.add(part)
         client = InProcessClient(self.objects, self.stop_event.set)
         IN_PROCESS_CLIENTS[self.address] = client
         KNOWN_KEYS[self.address] = bytes(self.authkey)
 
-    def _more(self, loop: EventLoop) -> tuple[Any, ...]:  # noqa: ARG002 - for those who have more
+    def _extra_services(self, loop: EventLoop) -> tuple[Any, ...]:  # noqa: ARG002 - for those who have more
         """Return what else this server does."""
         return ()
 
@@ -176,11 +176,11 @@ class Server(managers.Server):
 
     def incref(self, c: Any, ident: str) -> None:  # noqa: ARG002
         """Keep an object."""
-        self.objects.hold(HERE, ident)
+        self.objects.acquire_ref(HERE, ident)
 
     def decref(self, c: Any, ident: str) -> None:  # noqa: ARG002
         """Undo one `incref`, or `create`."""
-        self.objects.drop(HERE, ident)
+        self.objects.release_ref(HERE, ident)
 
     def number_of_objects(self, c: Any) -> int:  # noqa: ARG002
         """Return how many objects somebody holds."""
@@ -199,7 +199,7 @@ _standard.hide(Server, "one loop serves all connections", ("public", "fallback_m
 
 
 @contextlib.contextmanager
-def _ended_with(loop: EventLoop, parent: int | None) -> Iterator[None]:
+def _stop_when_parent_exits(loop: EventLoop, parent: int | None) -> Iterator[None]:
     """Stop the loop when a process ends."""
     if parent is None:
         yield

@@ -7,14 +7,14 @@ import threading
 from garrison._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from garrison.manager.server._dispatch import ObjectPart, Peer
+    from garrison.manager.server._dispatch import ClientSession, ObjectService
     from garrison.sync import Queue
 
 __all__ = ["start_call_thread", "stop_call_threads"]
 
 
 def start_call_thread(
-    part: ObjectPart, peer: Peer, queues: tuple[Queue, Queue], thread: int
+    part: ObjectService, peer: ClientSession, queues: tuple[Queue, Queue], thread: int
 ) -> None:
     """Start the thread that carries out the calls of one thread of a client."""
     calls, answers = queues
@@ -28,7 +28,7 @@ def start_call_thread(
     peer.state.setdefault("rings", []).append(calls)
 
 
-def stop_call_threads(peer: Peer) -> None:
+def stop_call_threads(peer: ClientSession) -> None:
     """End the threads of a client that is gone."""
     for calls in peer.state.pop("rings", ()):
         calls.put(None)

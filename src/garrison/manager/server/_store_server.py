@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.manager.server._lock_service import LeasePart
+from garrison.manager.server._lock_service import LockService
 from garrison.manager.server._server import Server
 from garrison.manager.server._store_service import StorePart
 from garrison.net import format_address
@@ -37,11 +37,11 @@ class StoreServer(Server):
             if self._tenancy is not None:
                 self._tenancy.close()
 
-    def _more(self, loop: EventLoop) -> tuple[Any, ...]:
+    def _extra_services(self, loop: EventLoop) -> tuple[Any, ...]:
         self.home.here()
         if self._tenancy is not None:
             self._tenancy.say(f"process {os.getpid()} at {format_address(self.address)}")
-        return StorePart(loop, self.home), LeasePart(loop, self._first_number())
+        return StorePart(loop, self.home), LockService(loop, self._first_number())
 
     def _first_number(self) -> int:
         """Begin beyond all numbers that a server of this store has given to loans."""

@@ -14,10 +14,10 @@ from collections import deque
 from garrison import _os
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ContainerGone, StoreBusy, TransactionFailed, WrongKind
-from garrison.manager._serializers import dumps
+from garrison.manager._serializers import pickle_for_manager
 from garrison.manager._store_operations import OPERATIONS
 from garrison.manager.server._change_waiters import Bells
-from garrison.manager.server._dispatch import Part
+from garrison.manager.server._dispatch import RequestService
 from garrison.manager.server._store_clients import RETRY, Guests
 from garrison.manager.server._store_session import ENDED, NONE, OPEN, READ, Visit, listed, told
 from garrison.net import Verb
@@ -25,7 +25,7 @@ from garrison.net import Verb
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from garrison.manager.server._dispatch import Peer
+    from garrison.manager.server._dispatch import ClientSession
     from garrison.net import EventLoop
     from garrison.store._local_store import Home
 
@@ -41,7 +41,7 @@ TOLD = {"drop", "scan_close"}
 """What is done though nobody waits for an answer."""
 
 
-class StorePart(Part):
+class StorePart(RequestService):
     """A store's operations, for sessions."""
 
     collects = True
@@ -74,7 +74,7 @@ class StorePart(Part):
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def _visit(self, peer: Peer) -> Visit:
+    def _visit(self, peer: ClientSession) -> Visit:
         visit = self._visits.get(peer.session)
         if visit is None:
             owner = self._home.sign_for_guest()
@@ -83,7 +83,7 @@ class StorePart(Part):
             visit.name, visit.guest = self._guests.come(peer.name, visit)
         return visit
 
-    def _request(self, peer: Peer, rid: int, args: list[Any]) -> None:
+    def _request(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
         visit = self._visit(peer)
         if visit.batch is not None and args[0] in OPERATIONS:
             visit.batch.append((rid, args))
@@ -93,13 +93,13 @@ class StorePart(Part):
         if len(visit.waiting) == 1:
             self._work(visit)
 
-    def batch_begin(self, peer: Peer) -> None:
+    def batch_begin(self, peer: ClientSession) -> None:
         """Collect what comes now."""
         visit = self._visits.get(peer.session)
         if visit is not None and not visit.waiting:
             visit.batch = []
 
-    def flush(self, peer: Peer) -> None:
+    def flush(self, peer: ClientSession) -> None:
         """Do what was collected."""
         visit = self._visits.get(peer.session)
         if visit is None or not visit.batch:
@@ -109,7 +109,7 @@ class StorePart(Part):
         if not self._together(visit, batch):
             self._work(visit)
 
-    def batch_end(self, peer: Peer) -> None:
+    def batch_end(self, peer: ClientSession) -> None:
         """Do what was collected, and collect no more."""
         self.flush(peer)
         visit = self._visits.get(peer.session)
@@ -226,7 +226,7 @@ class StorePart(Part):
         # Whoever comes first still waits, and so do all behind.
         self._busy.extend(each for each in busy if each not in self._busy)
 
-    def cancelled(self, peer: Peer, rid: int) -> None:
+    def cancelled(self, peer: ClientSession, rid: int) -> None:
         """Do not do what nobody waits for any more, unless it is just told; undo a claim."""
         visit = self._visits.get(peer.session)
         if visit is None:
@@ -366,7 +366,7 @@ class StorePart(Part):
         visit.peer.session.reply(rid, self._home.uuid)
 
     def _give_home(self, visit: Visit, rid: int) -> None:
-        visit.peer.session.reply(rid, _os.host(), dumps(self._home))
+        visit.peer.session.reply(rid, _os.host(), pickle_for_manager(self._home))
 
     @staticmethod
     def _owner(visit: Visit, rid: int) -> None:
@@ -393,7 +393,7 @@ class StorePart(Part):
                 view.commit()
         visit.peer.session.reply(rid)
 
-    def closed(self, peer: Peer) -> None:
+    def closed(self, peer: ClientSession) -> None:
         """Take back what a session had: its transaction and claims now, its holds after a while."""
         visit = self._visits.pop(peer.session, None)
         if visit is None:

@@ -14,7 +14,7 @@ from garrison.manager.server._store_clients import Guest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from garrison.manager.server._dispatch import Peer
+    from garrison.manager.server._dispatch import ClientSession
 
 __all__ = ["ENDED", "NONE", "OPEN", "READ", "Visit", "listed", "told"]
 
@@ -30,7 +30,7 @@ NONE, OPEN, ENDED = range(3)
 class Visit:
     """What a session has of the store."""
 
-    peer: Peer
+    peer: ClientSession
     owner: int
     view: Any
     name: bytes = b""

@@ -8,12 +8,12 @@ import pytest
 
 from garrison.manager.server._lock_state import (
     BROKEN,
-    BarrierLoan,
-    ConditionLoan,
-    EventLoan,
-    LoanOver,
-    LockLoan,
-    NotYours,
+    BarrierState,
+    ConditionState,
+    EventState,
+    LeaseExpired,
+    LockState,
+    NotOwner,
     Waiter,
 )
 
@@ -29,8 +29,8 @@ class Numbers:
         return self.last
 
 
-def lock(**options: Any) -> LockLoan:
-    return LockLoan(Numbers(), **options)
+def lock(**options: Any) -> LockState:
+    return LockState(Numbers(), **options)
 
 
 class Asked(Waiter):
@@ -43,11 +43,11 @@ class Asked(Waiter):
 
 def asked(loan: Any, borrower: Any, *more: Any) -> Asked:
     waiter = Asked(borrower)
-    (loan.acquire if isinstance(loan, LockLoan) else loan.wait)(waiter, *more)
+    (loan.acquire if isinstance(loan, LockState) else loan.wait)(waiter, *more)
     return waiter
 
 
-def test_a_lock_is_lent_to_one_after_the_other() -> None:
+def test_a_lock_is_used_by_one_after_the_other() -> None:
     loan = lock()
     first, second, third = (asked(loan, each) for each in (ANN, BOB, EVE))
     assert (first.answers, second.answers, loan.n_waiting, loan.value) == ([1], [], 2, 0)
@@ -55,15 +55,15 @@ def test_a_lock_is_lent_to_one_after_the_other() -> None:
     assert (second.answers, third.answers) == ([2], [])
     loan.release(BOB, 2)
     loan.release(EVE, 3)
-    assert (third.answers, loan.at_rest) == ([3], True)
+    assert (third.answers, loan.is_initial) == ([3], True)
 
 
 def test_a_lock_may_be_released_by_another() -> None:
     loan = lock()
     asked(loan, ANN)
     loan.release(BOB)
-    assert loan.at_rest
-    with pytest.raises(NotYours, match="too many"):
+    assert loan.is_initial
+    with pytest.raises(NotOwner, match="too many"):
         loan.release(BOB)
 
 
@@ -72,7 +72,7 @@ def test_a_loan_that_is_over_is_not_released() -> None:
     asked(loan, ANN)
     loan.forget("ann")
     assert asked(loan, BOB).answers == [2]
-    with pytest.raises(LoanOver, match="loan 1 is over"):
+    with pytest.raises(LeaseExpired, match="lease 1 has expired"):
         loan.release(("ann again", 1), 1)
     assert loan.value == 0
 
@@ -100,14 +100,14 @@ def test_an_rlock_is_its_borrowers() -> None:
     loan = lock(recursive=True)
     assert [asked(loan, ANN).answers for _ in range(2)] == [[1], [1]]
     waiting = asked(loan, BOB)
-    with pytest.raises(NotYours, match="not acquired"):
+    with pytest.raises(NotOwner, match="not acquired"):
         loan.release(("ann", 2), 1)
     loan.release(ANN, 1)
     assert waiting.answers == []
     loan.release(ANN, 1)
     assert waiting.answers == [2]
     loan.forget("bob")
-    assert loan.at_rest
+    assert loan.is_initial
 
 
 def test_permits() -> None:
@@ -117,7 +117,7 @@ def test_permits() -> None:
     loan.forget("ann")
     assert waiters[2].answers == [3]
     assert loan.value == 1
-    with pytest.raises(LoanOver):
+    with pytest.raises(LeaseExpired):
         loan.release(("ann again", 1), 2, since=4)
     loan.release(BOB, 3)
     loan.release(BOB)
@@ -128,12 +128,12 @@ def test_bounded_permits() -> None:
     loan = lock(permits=2, exclusive=False)
     asked(loan, ANN)
     loan.release(BOB)
-    with pytest.raises(NotYours, match="too many"):
+    with pytest.raises(NotOwner, match="too many"):
         loan.release(BOB)
 
 
 def test_an_event() -> None:
-    loan = EventLoan()
+    loan = EventState()
     early, tired, gone = asked(loan, ANN), asked(loan, BOB), asked(loan, EVE)
     loan.leave(tired)
     loan.forget("eve")
@@ -145,7 +145,7 @@ def test_an_event() -> None:
 
 
 def test_a_condition() -> None:
-    loan = ConditionLoan(lock(recursive=True))
+    loan = ConditionState(lock(recursive=True))
     for each in (ANN, ANN):  # twice: a wait gives all of it up
         asked(loan.lock, each)
     first = asked(loan, ANN, 1)
@@ -162,35 +162,35 @@ def test_a_condition() -> None:
     loan.forget("ann")
     assert second.answers == [-5]
     loan.lock.release(BOB, 5)
-    assert loan.at_rest
+    assert loan.is_initial
 
 
 def test_a_condition_without_its_lock() -> None:
-    loan = ConditionLoan(lock(recursive=True))
+    loan = ConditionState(lock(recursive=True))
     for attempt in (lambda: asked(loan, ANN), lambda: loan.notify(ANN, 1)):
-        with pytest.raises(NotYours, match="un-acquired"):
+        with pytest.raises(NotOwner, match="un-acquired"):
             attempt()
     asked(loan.lock, ANN)
     loan.forget("ann")
-    with pytest.raises(LoanOver):
+    with pytest.raises(LeaseExpired):
         asked(loan, ("ann again", 1), 1)
 
 
 def test_a_barrier() -> None:
-    loan = BarrierLoan(2)
+    loan = BarrierState(2)
     for _ in range(2):
         waiters = [asked(loan, each) for each in (ANN, BOB)]
         assert [each.answers for each in waiters] == [[[0, False]], [[1, False]]]
     early = asked(loan, ANN)
     loan.reset()
-    assert (early.answers, loan.at_rest) == ([BROKEN], True)
+    assert (early.answers, loan.is_initial) == ([BROKEN], True)
     early = asked(loan, ANN)
     loan.leave(early)
     assert early.answers == asked(loan, BOB).answers == [BROKEN]
 
 
 def test_a_barrier_whose_action_comes_first() -> None:
-    loan = BarrierLoan(3)
+    loan = BarrierState(3)
     waiters = [asked(loan, ANN), asked(loan, BOB, True), asked(loan, EVE, True)]
     assert [each.answers for each in waiters] == [[], [[1, True]], []]
     early = asked(loan, ("next", 1))  # of the next round
@@ -202,14 +202,14 @@ def test_a_barrier_whose_action_comes_first() -> None:
 
 @pytest.mark.parametrize("gone", ["ann", "bob"])
 def test_a_barrier_breaks_when_somebody_dies(gone: str) -> None:
-    acting = BarrierLoan(2)
+    acting = BarrierState(2)
     first, second = asked(acting, ANN, True), asked(acting, BOB)
     acting.forget(gone)
     assert acting.broken
     assert first.answers == [[0, True]]
     assert second.answers == ([BROKEN] if gone == "ann" else [])
     assert not acting.acted(ANN)
-    filling = BarrierLoan(3)
+    filling = BarrierState(3)
     first, second = asked(filling, ANN), asked(filling, BOB)
     filling.forget("bob")
     assert (first.answers, second.answers) == ([BROKEN], [])

@@ -14,8 +14,8 @@ import weakref
 
 from garrison._pickling import register
 from garrison._typing import Any
-from garrison.memory._handles import Spot
-from garrison.memory._room import allocate
+from garrison.memory.capacity import allocate
+from garrison.memory.handles import Spot
 
 __all__ = ["RawArray", "RawValue", "copy"]
 

@@ -1,4 +1,4 @@
-"""What a lock of a manager's has of a proxy, though nobody calls methods of it elsewhere."""
+"""The attributes of a proxy, for locks whose methods are not called in a server."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from garrison._standard import managers
 from garrison._typing import Any
 from garrison.manager._remote_errors import RemoteError
 
-__all__ = ["AsProxy"]
+__all__ = ["ProxyAttributes"]
 
 
-class AsProxy:
+class ProxyAttributes:
     """The attributes of `multiprocessing.managers.BaseProxy`; mixed in before a class of it."""
 
     __slots__ = ()
@@ -24,7 +24,7 @@ class AsProxy:
         return managers.Token(self._typeid, None, self._id)
 
     def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 - the standard signature
-        """Call a method of the lock: of this object itself, since nothing of it is elsewhere."""
+        """Call a method of this object itself: no server has one."""
         if methodname in {"__str__", "__repr__"}:
             return str(self)
         if methodname not in {*self._exposed_, "locked", "__getattribute__"}:
@@ -37,6 +37,6 @@ class AsProxy:
         raise RemoteError(f"TypeError: cannot pickle {self!s}\n")
 
     def _connect(self) -> None:
-        """Nothing has to be connected."""
+        """Do nothing: there is no connection."""
 
     _incref = _after_fork = _connect

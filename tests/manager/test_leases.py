@@ -101,7 +101,7 @@ def test_a_lock_is_released_by_another_process(served: Served, client: Any) -> N
     with actor_at(served, "Lock", "door") as other:
         other.do(afar.call, "release")
         assert other.do(afar.call, "acquire", False)
-        with pytest.raises(LeaseLost, match="is over"):
+        with pytest.raises(LeaseLost, match="has expired"):
             door.release()
 
 
@@ -324,7 +324,7 @@ def acquire_while_interrupted(kept: Any, rounds: int) -> int:
         except KeyboardInterrupt:
             number += 1
             # The return of acquire itself may have been interrupted: then it is known to be had.
-            had = had or bool(kept.thing._loans)
+            had = had or bool(kept.thing._fences)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
         if had:
@@ -379,7 +379,7 @@ def test_a_lease_is_lost_with_its_connection(client: Any, caplog: Any, kind: str
     door = getattr(client, kind)("door")
     door.acquire()
     cut(client)
-    with pytest.raises(LeaseLost, match="is over"):
+    with pytest.raises(LeaseLost, match="has expired"):
         door.release()
     assert "reconnected" in caplog.text
     assert door.acquire(False)

@@ -217,7 +217,7 @@ def test_a_lease_of_one_that_is_cut_off_comes_back(network: Network, clients: li
     assert other.do(afar.call, "acquire", True, 15.0)
     assert other.do(afar.look, "fence") > cut_off.do(afar.look, "fence")
     network.heal(0)
-    with pytest.raises(LeaseLost, match="is over"):
+    with pytest.raises(LeaseLost, match="has expired"):
         cut_off.do(afar.call, "release")
     assert not cut_off.do(afar.call, "acquire", False)
     other.do(afar.call, "release")

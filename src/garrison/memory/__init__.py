@@ -18,7 +18,7 @@ __getattr__, __dir__ = lazily(
     globals(),
     {
         "_ndarray": ("ndarray",),
-        "_raw": ("RawArray", "RawValue", "copy"),
+        "raw": ("RawArray", "RawValue", "copy"),
         "_share": ("Shared", "share"),
     },
 )

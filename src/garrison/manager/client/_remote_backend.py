@@ -87,7 +87,7 @@ class FarEngine:
         if mine is not None and mine.pid == os.getpid():
             return mine.connection, True, mine.check
         client = self._client
-        _ = client.name
+        _ = client.client_id
         return client.connection, False, self._check
 
     @staticmethod
@@ -114,11 +114,11 @@ class FarEngine:
     def begin(self, timeout: float | None = None) -> None:
         """Begin a transaction; others' changes wait until it is over."""
         self._check()
-        name = self._client.name
+        name = self._client.client_id
         try:
             connection = self._spare.pop()
         except IndexError:
-            connection = self._client.another()
+            connection = self._client.open_extra_connection()
         try:
             # On a new connection it is another transaction: an old one is undone with its own.
             connection.ask(STORE, "begin", name, timeout, idempotent=True)

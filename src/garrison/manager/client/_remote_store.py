@@ -144,7 +144,7 @@ class FarStore:
     def _resume(self) -> None:
         held = self._held.all()
         if held:
-            _ = self.client.name
+            _ = self.client.client_id
             self.client.connection.ask(STORE, "resume", held, idempotent=True)
         self._held.flush()
 

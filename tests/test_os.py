@@ -215,10 +215,10 @@ def stat(pid: int, parent: int, state: str = "S", name: str = "x") -> str:
 
 def test_a_process_name_cannot_confuse(tree: Tree) -> None:
     tree({"proc/12/stat": stat(12, 5, "R", "a) S 1 (b) Z 34"), "proc/self/stat": "?"})
-    seen = _os.look_at(12)
+    seen = _os.process_status(12)
     assert seen is not None
     assert (seen.state, seen.parent, seen.group, seen.session, seen.started) == ("R", 5, 7, 8, 1234)
-    assert _os.look_at(13) is None
+    assert _os.process_status(13) is None
     assert (_os.parent_of(12), _os.start_ticks(12)) == (5, 1234)
     assert (_os.parent_of(13), _os.start_ticks(13)) == (0, 0)
 
@@ -242,12 +242,12 @@ def test_a_handler_is_seen_from_outside(tree: Tree) -> None:
 def test_a_signal_to_nobody_is_no_error() -> None:
     with subprocess.Popen(["true"]) as process:
         process.wait()
-    assert not _os.kill_quietly(process.pid, signal.SIGKILL)
-    assert _processes.wait_gone(process.pid, 10)
+    assert not _os.kill_if_alive(process.pid, signal.SIGKILL)
+    assert _processes.wait_for_exit(process.pid, 10)
 
 
 def test_waiting_for_the_end_of_a_process() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
-        assert not _processes.wait_gone(process.pid, 0)
-        assert _os.kill_quietly(process.pid, signal.SIGKILL)
-        assert _processes.wait_gone(process.pid, 10)
+        assert not _processes.wait_for_exit(process.pid, 0)
+        assert _os.kill_if_alive(process.pid, signal.SIGKILL)
+        assert _processes.wait_for_exit(process.pid, 10)

@@ -15,13 +15,13 @@ from multiprocessing import reduction, util
 from garrison import _core, _lending, _os
 from garrison._typing import Any
 
-__all__ = ["Channel", "channels", "guard", "open_foreign"]
+__all__ = ["DescriptorChannel", "descriptor_channels", "guard", "open_fd_of_process"]
 
 
 _HEADER = struct.Struct("I")
 
 
-class Channel:
+class DescriptorChannel:
     """One end of a line between two processes, for whole messages.
 
     Not a connection of the standard library: to load its module takes as long as a tenth of a start
@@ -80,14 +80,14 @@ class Channel:
         self._own.close()
 
 
-def _arrive(duplicate: Any) -> Channel:
-    return Channel(duplicate.detach())
+def _arrive(duplicate: Any) -> DescriptorChannel:
+    return DescriptorChannel(duplicate.detach())
 
 
-def channels() -> tuple[Channel, Channel]:
+def descriptor_channels() -> tuple[DescriptorChannel, DescriptorChannel]:
     """Return both ends of a line: one to keep, and one for another process."""
     ours, theirs = socket.socketpair()
-    return Channel(ours.detach()), Channel(theirs.detach())
+    return DescriptorChannel(ours.detach()), DescriptorChannel(theirs.detach())
 
 
 def guard(popen: Any) -> None:
@@ -107,7 +107,9 @@ _ELSEWHERE = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, 
 """Errors of a ``/proc`` that does not show the process, or is not there."""
 
 
-def open_foreign(pid: int, fd: int, known_as: _os.Mark | None = None, address: str = "") -> int:
+def open_fd_of_process(
+    pid: int, fd: int, known_as: _os.FileId | None = None, address: str = ""
+) -> int:
     """Open the memory that another process has open under that number.
 
     Through ``/proc``, as the system lets a process of the same user; in a ``chroot``, or as another
@@ -134,20 +136,20 @@ def open_foreign(pid: int, fd: int, known_as: _os.Mark | None = None, address: s
     except OSError as error:
         if error.errno not in _ELSEWHERE:
             raise
-        found = _ask_others(pid, fd, address, error)
-    if known_as is not None and _os.mark(found) != known_as:
+        found = _open_through_others(pid, fd, address, error)
+    if known_as is not None and _os.file_id(found) != known_as:
         os.close(found)
         msg = "what was sent is closed there, and its number is another file's by now"
         raise FileNotFoundError(msg)
     return found
 
 
-def _ask_others(pid: int, fd: int, address: str, first: OSError) -> int:
-    for ask in (_core.copy_descriptor, _lending.borrow):
+def _open_through_others(pid: int, fd: int, address: str, first: OSError) -> int:
+    for ask in (_core.copy_descriptor, _lending.request_fd):
         try:
             return ask(pid, fd)
         except OSError:
             continue
     if address:
-        return _lending.fetch(address, fd)
+        return _lending.receive_fd(address, fd)
     raise first

@@ -29,7 +29,7 @@ from garrison._typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Desk", "address", "borrow", "fetch", "send_fds"]
+__all__ = ["DescriptorServer", "address", "receive_fd", "request_fd", "send_fds"]
 
 _REQUEST = struct.Struct("ii")
 _NUMBER = struct.Struct("i")
@@ -53,7 +53,7 @@ def _is_memory(fd: int) -> bool:
 # --- The supervisor's side ------------------------------------------------------------------------
 
 
-class Desk:
+class DescriptorServer:
     """A supervisor's socket for the requests of its workers, who all have the other end."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ def _open(pid: int, number: int) -> int:
 _desk: _core.Descriptor | None = None
 
 
-def borrow(pid: int, number: int) -> int:
+def request_fd(pid: int, number: int) -> int:
     """Have the supervisor open what another process has open.
 
     Raises
@@ -167,18 +167,18 @@ def _listen() -> str:
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     server.bind(place)
     server.listen(128)
-    threading.Thread(target=_give_away, args=(server,), name="garrison-memory", daemon=True).start()
+    threading.Thread(target=_serve, args=(server,), name="garrison-memory", daemon=True).start()
     return place
 
 
-def _give_away(server: socket.socket) -> None:
+def _serve(server: socket.socket) -> None:
     while True:
         # Whoever has no key, is slow, or is gone by now.
         with contextlib.suppress(Exception):
             accepted, _ = server.accept()
             with accepted:
                 if _uid_of(accepted) in {0, os.geteuid()}:
-                    _give(accepted)
+                    _send_fd(accepted)
 
 
 def _uid_of(peer: socket.socket) -> int:
@@ -187,15 +187,15 @@ def _uid_of(peer: socket.socket) -> int:
     return uid
 
 
-def _give(accepted: socket.socket) -> None:
+def _send_fd(accepted: socket.socket) -> None:
     accepted.settimeout(PATIENCE)
-    _agree(accepted, mine=_GIVES, theirs=_TAKES)
+    _authenticate(accepted, mine=_GIVES, theirs=_TAKES)
     (number,) = _NUMBER.unpack(_read(accepted, _NUMBER.size))
     if _is_memory(number):
         send_fds(accepted, b"+", [number])
 
 
-def fetch(place: str, number: int) -> int:
+def receive_fd(place: str, number: int) -> int:
     """Have a sender hand over what it has under a number.
 
     Raises
@@ -206,7 +206,7 @@ def fetch(place: str, number: int) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         peer.settimeout(PATIENCE)
         peer.connect(place)
-        _agree(peer, mine=_TAKES, theirs=_GIVES)
+        _authenticate(peer, mine=_TAKES, theirs=_GIVES)
         peer.sendall(_NUMBER.pack(number), socket.MSG_NOSIGNAL)
         _, fds, _, _ = socket.recv_fds(peer, 1, 1)
     if not fds:
@@ -221,7 +221,7 @@ _NONCE = 32
 _PROOF = 32
 
 
-def _agree(peer: socket.socket, *, mine: bytes, theirs: bytes) -> None:
+def _authenticate(peer: socket.socket, *, mine: bytes, theirs: bytes) -> None:
     """Have each side prove to the other that it has the program's `authkey`.
 
     Each answers the other's random number with a keyed BLAKE2 (RFC 7693) of both numbers and of its

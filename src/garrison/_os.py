@@ -84,9 +84,12 @@ def _quota_v1() -> float | None:
 
 def available_memory() -> int:
     """Bytes that can still be had without swapping: of the machine and of the control group."""
-    v2 = [_room(f"{each}/memory.max", f"{each}/memory.current") for each in _own_cgroups("")]
+    v2 = [
+        _cgroup_headroom(f"{each}/memory.max", f"{each}/memory.current")
+        for each in _own_cgroups("")
+    ]
     v1 = [
-        _room(f"{each}/memory.limit_in_bytes", f"{each}/memory.usage_in_bytes")
+        _cgroup_headroom(f"{each}/memory.limit_in_bytes", f"{each}/memory.usage_in_bytes")
         for each in _own_cgroups("memory")
     ]
     return min([_meminfo("MemAvailable"), *v2, *v1])
@@ -99,7 +102,7 @@ def _meminfo(key: str) -> int:
     return sys.maxsize
 
 
-def _room(limit: str, usage: str) -> int:
+def _cgroup_headroom(limit: str, usage: str) -> int:
     most, used = _read(limit).strip(), _read(usage).strip()
     if not (most.isdigit() and used.isdigit()):
         return sys.maxsize
@@ -144,7 +147,7 @@ def _counter(path: str, key: str) -> list[int]:
     return [int(word[1]) for word in words if len(word) == 2 and word[0] == key]  # noqa: PLR2004
 
 
-class Seen:
+class ProcessStatus:
     """A process as ``/proc/PID/stat`` shows it."""
 
     __slots__ = ("group", "parent", "session", "started", "state")
@@ -165,7 +168,7 @@ class Seen:
         return self.state == "T"
 
 
-def look_at(pid: int) -> Seen | None:
+def process_status(pid: int) -> ProcessStatus | None:
     """Look at one process; None if there is none, or no ``/proc``."""
     try:
         file = os.open(f"{PROC}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
@@ -179,28 +182,28 @@ def look_at(pid: int) -> Seen | None:
         os.close(file)
     # The name in parentheses may contain anything, parentheses and spaces included.
     fields = text.rpartition(b")")[2].split()
-    return Seen(fields[0].decode(), *(int(fields[at]) for at in (1, 2, 3, 19)))
+    return ProcessStatus(fields[0].decode(), *(int(fields[at]) for at in (1, 2, 3, 19)))
 
 
-def processes() -> dict[int, Seen]:
+def processes() -> dict[int, ProcessStatus]:
     """Look at every process there is."""
     try:
         names = os.listdir(PROC)
     except OSError:
         return {}
-    looks = ((int(name), look_at(int(name))) for name in names if name.isdigit())
+    looks = ((int(name), process_status(int(name))) for name in names if name.isdigit())
     return {pid: seen for pid, seen in looks if seen is not None}
 
 
 def start_ticks(pid: int) -> int:
     """When a process started, which tells it from others of its number; 0 if there is none."""
-    seen = look_at(pid)
+    seen = process_status(pid)
     return seen.started if seen else 0
 
 
 def parent_of(pid: int) -> int:
     """Return the parent of a process; 0 if there is no such process."""
-    seen = look_at(pid)
+    seen = process_status(pid)
     return seen.parent if seen else 0
 
 
@@ -220,7 +223,7 @@ def children(pid: int) -> list[int]:
         os.close(file)
 
 
-def signals_of(pid: int, which: str) -> int:
+def signal_mask(pid: int, which: str) -> int:
     """Return a mask of ``/proc/PID/status``: "SigCgt" has those with a handler."""
     for line in _read(f"{PROC}/{pid}/status").splitlines():
         if line.startswith(f"{which}:"):
@@ -230,10 +233,10 @@ def signals_of(pid: int, which: str) -> int:
 
 def has_handler(pid: int, number: int) -> bool:
     """Whether a process has a handler of its own for a signal."""
-    return bool(signals_of(pid, "SigCgt") >> (number - 1) & 1)
+    return bool(signal_mask(pid, "SigCgt") >> (number - 1) & 1)
 
 
-def kill_quietly(pid: int, number: int) -> bool:
+def kill_if_alive(pid: int, number: int) -> bool:
     """Send a signal to a process; False if there is nobody."""
     try:
         os.kill(pid, number)
@@ -262,21 +265,21 @@ def region_size() -> int:
 
 
 @functools.cache
-def host() -> str:
+def boot_id() -> str:
     """Tell this machine, since it was started, from every other; empty without ``/proc``."""
     return _read("/proc/sys/kernel/random/boot_id").strip()
 
 
-def may_be_here(other: str) -> bool:
+def is_same_machine(other: str) -> bool:
     """Whether what another process has as `host` may be this machine."""
-    return not other or not host() or other == host()
+    return not other or not boot_id() or other == boot_id()
 
 
 UP_THERE = 512
 """Numbers from here on are hardly closed, or given out, by what a program does with its own."""
 
 
-def moved_up(fd: int) -> int:
+def move_fd_up(fd: int) -> int:
     """Give a descriptor that cannot be checked a high number, if the limits allow it."""
     import fcntl
 
@@ -288,17 +291,19 @@ def moved_up(fd: int) -> int:
     return higher
 
 
-Mark = tuple[int, int]
+FileId = tuple[int, int]
 """What a file is known by on this machine."""
 
 
-def mark(fd: int) -> Mark:
+def file_id(fd: int) -> FileId:
     """Return what the file behind a descriptor is known by."""
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
 
 
-def who_has_open(marks: Sequence[Sequence[int]]) -> Iterator[tuple[int, tuple[int, ...]]]:
+def find_processes_with_open_files(
+    marks: Sequence[Sequence[int]],
+) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Find other processes that have these files open, and under which numbers.
 
     Of processes that this one may not look at there is no word.

@@ -12,7 +12,7 @@ import time
 
 from garrison import _core, _os
 
-__all__ = ["NONE", "SLICE", "Watch", "has_ended", "wait_gone"]
+__all__ = ["NONE", "SLICE", "ProcessWatch", "has_ended", "wait_for_exit"]
 
 NONE = -1
 """No descriptor of a process."""
@@ -21,7 +21,7 @@ SLICE = 0.05
 _MISSING = frozenset({errno.ENOSYS, errno.EPERM})
 
 
-class Watch:
+class ProcessWatch:
     """A process whose end is waited for; it may be nobody's child here.
 
     Raises
@@ -87,14 +87,14 @@ def has_ended(pid: int) -> bool:
         return True
     except PermissionError:
         return False
-    seen = _os.look_at(pid)
+    seen = _os.process_status(pid)
     return seen is not None and not seen.alive
 
 
-def wait_gone(pid: int, seconds: float) -> bool:
+def wait_for_exit(pid: int, seconds: float) -> bool:
     """Wait for a process that may be nobody's child here to be dead (a zombie counts)."""
     try:
-        watch = Watch(pid)
+        watch = ProcessWatch(pid)
     except ProcessLookupError:
         return True
     try:

@@ -276,7 +276,7 @@ def test_the_server_ends_with_its_owner(context: Any) -> None:
     server = told.get(timeout=20)
     owner.kill()
     owner.join()
-    assert _processes.wait_gone(server, 5.0)
+    assert _processes.wait_for_exit(server, 5.0)
 
 
 def test_sigterm_ends_a_server_in_good_order() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import garrison
 from garrison import _os
-from garrison._processes import wait_gone
+from garrison._processes import wait_for_exit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ def run(folder: Path, text: str) -> str:
 
 
 def server_of(pool: Any) -> int:
-    supervisor = _os.look_at(pool.statistics().supervisor_pid)
+    supervisor = _os.process_status(pool.statistics().supervisor_pid)
     assert supervisor is not None
     return supervisor.parent
 
@@ -56,7 +56,7 @@ def test_killed_server_is_replaced_and_its_pools_go_on() -> None:
     with pool_of_one() as first:
         server = server_of(first)
         os.kill(server, signal.SIGKILL)
-        assert wait_gone(server, 10)
+        assert wait_for_exit(server, 10)
         assert first.apply(abs, (-1,)) == 1
         with pool_of_one() as second:
             assert second.apply(abs, (-1,)) == 1
@@ -85,7 +85,7 @@ def test_killed_supervisor_has_a_successor() -> None:
     with pool_of_one() as pool:
         supervisor = pool.statistics().supervisor_pid
         os.kill(supervisor, signal.SIGKILL)
-        assert wait_gone(supervisor, 10)
+        assert wait_for_exit(supervisor, 10)
         assert pool.apply(abs, (-1,)) == 1
         assert pool.statistics().supervisors_lost == 1
 
@@ -176,8 +176,8 @@ def test_server_ends_with_the_program(end: str, tmp_path: Path) -> None:
             {end}
     """
     server, supervisor = map(int, run(tmp_path, text).split())
-    assert wait_gone(server, 10)
-    assert wait_gone(supervisor, 10)
+    assert wait_for_exit(server, 10)
+    assert wait_for_exit(supervisor, 10)
     assert list((tmp_path / "temporary").iterdir()) == []
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import garrison
-from garrison._os import Seen
-from garrison._processes import Watch
+from garrison._os import ProcessStatus
+from garrison._processes import ProcessWatch
 from garrison.supervisor._orphans import find_descendants
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ def start_between_and_stay(path: Path, own_session: bool) -> None:
     time.sleep(600)
 
 
-def watch(path: Path) -> Watch:
-    return Watch(int(path.read_text()))
+def watch(path: Path) -> ProcessWatch:
+    return ProcessWatch(int(path.read_text()))
 
 
-def is_alive(sleeper: Watch) -> bool:
+def is_alive(sleeper: ProcessWatch) -> bool:
     return not sleeper.has_ended()
 
 
@@ -90,14 +90,14 @@ def test_what_a_late_task_has_started_ends_with_it(
         check(watch_or_none(path), path, lives=own_session)
 
 
-def watch_or_none(path: Path) -> Watch | None:
+def watch_or_none(path: Path) -> ProcessWatch | None:
     try:
         return watch(path)
     except ProcessLookupError:
         return None
 
 
-def check(sleeper: Watch | None, path: Path, *, lives: bool) -> None:
+def check(sleeper: ProcessWatch | None, path: Path, *, lives: bool) -> None:
     if lives:
         assert sleeper is not None
         assert is_alive(sleeper)
@@ -180,8 +180,8 @@ def test_a_detached_process_outlives_the_program(tmp_path: Path, how: str) -> No
 # --- Descendants of a supervisor, without a process ---------------------------------------------
 
 
-def seen(parent: int, session: int = 1, started: int = 5, state: str = "S") -> Seen:
-    return Seen(state, parent, 0, session, started)
+def seen(parent: int, session: int = 1, started: int = 5, state: str = "S") -> ProcessStatus:
+    return ProcessStatus(state, parent, 0, session, started)
 
 
 def test_who_ends_with_a_task() -> None:

@@ -186,7 +186,7 @@ def test_a_stop_is_the_whole_programs_and_charged_to_nobody(
 
 
 def is_stopped(pid: int) -> bool:
-    seen = _os.look_at(pid)
+    seen = _os.process_status(pid)
     return seen is not None and seen.stopped
 
 

@@ -40,7 +40,7 @@ if not POINTS:
 
 
 def has_waiter(lock: Mutex) -> bool:
-    return bool(memoryview(lock._place[0])[3] & 0x80)
+    return bool(memoryview(lock._location[0])[3] & 0x80)
 
 
 def over(child: Forked) -> None:

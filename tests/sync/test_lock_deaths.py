@@ -87,7 +87,7 @@ def test_who_waits_already_gets_it_well_before_any_watchdog() -> None:
     with Forked(stop_with, lock) as holder:
         until(lock.locked)
         with Forked(lock.acquire) as waiter:
-            until(lambda: memoryview(lock._place[0])[3] & 0x80)
+            until(lambda: memoryview(lock._location[0])[3] & 0x80)
             start = time.monotonic()
             holder.kill()
             assert waiter.answer() == "True"

@@ -135,7 +135,7 @@ def test_a_handle_whose_sender_is_gone() -> None:
 
 def test_a_handle_from_another_machine() -> None:
     def make() -> bytes:
-        return dumps(Lock()).replace(_os.host().encode(), b"x" * len(_os.host()))
+        return dumps(Lock()).replace(_os.boot_id().encode(), b"x" * len(_os.boot_id()))
 
     with Forked(make) as child:
         handle = literal_eval(child.answer())
@@ -150,7 +150,7 @@ def test_a_number_that_is_something_else_by_now() -> None:
 
     def send_and_forget() -> None:
         lock = Lock()
-        handle, number = dumps(lock), lock._place[0].chunk[2]
+        handle, number = dumps(lock), lock._location[0].chunk[2]
         there, here = socket.socketpair()
         os.dup2(there.fileno(), number)
         os.write(write, handle)
@@ -189,7 +189,7 @@ def test_to_another_user() -> None:
         there.write(dumps(lock))
         there.flush()
         assert b"belongs to another user" in back.readline()
-    lock._place[0].forget_exports()  # this one will never arrive
+    lock._location[0].forget_exports()  # this one will never arrive
 
 
 @WITH_METHODS

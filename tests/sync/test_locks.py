@@ -41,7 +41,7 @@ def is_held(lock: Lock | RLock) -> bool:
 
 def has_waiter(lock: Lock | RLock) -> bool:
     """Whether somebody has announced that it sleeps."""
-    return bool(memoryview(lock._place[0])[3] & 0x80)
+    return bool(memoryview(lock._location[0])[3] & 0x80)
 
 
 @KINDS

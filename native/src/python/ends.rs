@@ -240,7 +240,7 @@ impl Ends {
     /// Who has given up putting here waits for others to do it: for ever, if they are gone.
     fn look_for_orphans(&self, py: Python<'_>) -> PyResult<()> {
         if self.is_closed(Self::NO_PUT) {
-            py.import("garrison.sync._ends")?.call_method0("check_parent")?;
+            py.import("garrison.sync._pipe_ends")?.call_method0("check_parent")?;
         }
         Ok(())
     }
@@ -343,7 +343,7 @@ impl Ends {
         if error.kind() != std::io::ErrorKind::WouldBlock {
             return Err(memory_error(error, "an item of a queue; have items taken faster"));
         }
-        py.import("garrison.sync._items")?.call_method1("check_room", (64 << 20,))?;
+        py.import("garrison.sync._queue_pickling")?.call_method1("check_available", (64 << 20,))?;
         let count = self.shared().ring.count.load(Ordering::Relaxed);
         self.vault.permitted.store(count.saturating_add(GROWTH), Ordering::Relaxed);
         Ok(())

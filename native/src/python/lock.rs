@@ -353,7 +353,7 @@ impl PyLock {
 
 /// Tell the user in Python, by a warning or an error.
 fn report(slf: &Bound<'_, PyLock>, pid: Option<u32>) -> PyResult<()> {
-    let inherited = slf.py().import("garrison.sync._abandon")?.getattr("inherited")?;
+    let inherited = slf.py().import("garrison.sync._locks")?.getattr("warn_or_raise_owner_died")?;
     inherited.call1((slf, pid, slf.get().on_abandon))?;
     Ok(())
 }

@@ -219,7 +219,7 @@ impl Post {
             lent: Mutex::default(),
             retired: AtomicBool::new(false),
         });
-        py.import("garrison.sync._items")?.call_method0("sends")?;
+        py.import("garrison.sync._queue_pickling")?.call_method0("register_sender_cleanup")?;
         SENDERS.lock().expect("never poisoned").push(Arc::downgrade(&sender));
         let old = self.sender.lock().expect("never poisoned").replace(sender.clone());
         drop(old);

@@ -96,7 +96,7 @@ impl PyQueue {
         let py = slf.py();
         let travels = !item::is_plain(object, &mut LOOKS.clone());
         let written = if travels {
-            cached(py, &ENCODE, "garrison.sync._items", "encode")?.call1((object,))?
+            cached(py, &ENCODE, "garrison.sync._queue_pickling", "encode")?.call1((object,))?
         } else {
             cached(py, &DUMPS, "pickle", "dumps")?.call1((object, 5))?
         };
@@ -150,7 +150,9 @@ impl PyQueue {
         let put = ends.put(slf.py(), &mut [item], wait, &|| closed(slf));
         if !matches!(put, Ok(true)) && travels {
             // Handles in it are under way no longer.
-            slf.py().import("garrison.sync._items")?.call_method0("withdraw_last")?;
+            slf.py()
+                .import("garrison.sync._queue_pickling")?
+                .call_method0("cancel_last_exports")?;
         }
         if put? {
             Ok(())
@@ -279,9 +281,9 @@ impl PyQueue {
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let handles = slf.py().import("garrison.memory.handles")?;
-        let since = handles.getattr("exported")?;
+        let since = handles.getattr("export_count")?;
         Self::put_all(slf, items, &Wait::of(block, timeout)?).or_else(|error| {
-            handles.call_method1("withdraw", (since,))?;
+            handles.call_method1("cancel_exports", (since,))?;
             Err(error)
         })
     }
@@ -315,7 +317,8 @@ impl PyQueue {
             }
         }
         if !errors.is_empty() {
-            py.import("garrison.sync._items")?.call_method1("undecodable", (&items, errors))?;
+            py.import("garrison.sync._queue_pickling")?
+                .call_method1("raise_items_unreadable", (&items, errors))?;
         }
         Ok(items)
     }

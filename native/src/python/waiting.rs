@@ -235,7 +235,9 @@ impl WaitSession {
         if lasting && highest == Some(me) {
             let members: Vec<_> =
                 self.suspected.iter().map(|wait| shown(self.registry, wait)).collect();
-            py.import("garrison.sync._graph")?.getattr("raise_deadlock")?.call1((members,))?;
+            py.import("garrison.sync._introspection")?
+                .getattr("raise_deadlock")?
+                .call1((members,))?;
         }
         Ok(())
     }

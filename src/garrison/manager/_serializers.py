@@ -30,11 +30,11 @@ def pickle_for_manager(value: Any) -> bytes:
     Exception
         What `pickle` raises for what cannot be pickled.
     """
-    since = handles.exported
+    since = handles.export_count
     try:
         return _pickling.dumps(value, _RULES)
     except BaseException:
-        handles.withdraw(since)
+        handles.cancel_exports(since)
         raise
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from garrison._lazy import lazily
 from garrison._typing import TYPE_CHECKING
-from garrison.memory.handles import Inherited, Spot
+from garrison.memory.handles import InheritedFd, Spot
 
 if TYPE_CHECKING:
     from garrison.memory._ndarray import ndarray
     from garrison.memory._share import Shared, share
     from garrison.memory.raw import RawArray, RawValue, copy
 
-__all__ = ["Inherited", "RawArray", "RawValue", "Shared", "Spot", "copy", "ndarray", "share"]
+__all__ = ["InheritedFd", "RawArray", "RawValue", "Shared", "Spot", "copy", "ndarray", "share"]
 
 __getattr__, __dir__ = lazily(
     __name__,

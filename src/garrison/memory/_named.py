@@ -11,7 +11,7 @@ from garrison._os import PROC
 NAMED = Path("/dev/shm")  # noqa: S108 - where the system's own shm_open puts them
 
 
-def path_of(name: str) -> str:
+def shm_path(name: str) -> str:
     """Return the file behind a name of shared memory, read as ``shm_open`` reads it."""
     plain = name.lstrip("/")
     if plain in {"", ".", ".."} or "/" in plain:
@@ -19,7 +19,7 @@ def path_of(name: str) -> str:
     return f"{NAMED}/{plain}"
 
 
-def create(path: str, size: int, mode: int) -> int:
+def create_shm_file(path: str, size: int, mode: int) -> int:
     """Make a file of so many bytes that are really there; it has its name once it is whole."""
     folder = os.open(NAMED, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -6,7 +6,7 @@ import functools
 
 from garrison._pickling import register
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.memory.capacity import allocate
+from garrison.memory.capacity import allocate_block
 from garrison.memory.handles import Spot
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def ndarray(shape: Any, dtype: Any = float) -> np.ndarray[Any, Any]:
         raise ValueError(msg)
     count = functools.reduce(lambda product, size: product * int(size), sizes, 1)
     array: np.ndarray[Any, Any]
-    array = _place(allocate(max(1, count * kind.itemsize)), 0, sizes, None, kind)
+    array = _place(allocate_block(max(1, count * kind.itemsize)), 0, sizes, None, kind)
     return array
 
 

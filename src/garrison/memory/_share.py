@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 from garrison._pickling import STANDARD, Kept, Transferable, assert_transfer, dumps_apart
 from garrison._typing import Any
 from garrison.memory import _ndarray, handles
-from garrison.memory.capacity import allocate
+from garrison.memory.capacity import allocate_block
 from garrison.memory.handles import Spot
 
 __all__ = ["Shared", "share"]
@@ -79,11 +79,11 @@ def share(obj: T) -> Shared[T]:
     """
     if isinstance(obj, (bytes, bytearray)):
         return share(memoryview(obj))  # type: ignore[arg-type] # it arrives as one
-    frozen, inner = _freeze(obj)
+    frozen, inner = _serialize_frozen(obj)
     return Shared(frozen, inner)
 
 
-def _freeze(obj: object) -> tuple[Spot, list[Spot | Kept]]:
+def _serialize_frozen(obj: object) -> tuple[Spot, list[Spot | Kept]]:
     """Write an object down; return where, and where handles inside of it lead to."""
     inner: list[Spot | Kept] = []
     data, buffers = dumps_apart(obj, STANDARD, 0, _reducers(inner), frozen=True)
@@ -101,7 +101,7 @@ def _write(parts: list[memoryview]) -> Spot:
     lengths = [part.nbytes for part in parts]
     head = struct.pack(f"{len(parts) + 1}Q", len(parts), *lengths)
     offsets = _offsets(len(head), lengths)
-    spot = allocate(offsets[-1])
+    spot = allocate_block(offsets[-1])
     with memoryview(spot) as view:
         view[: len(head)] = head
         for part, offset in zip(parts, offsets, strict=False):
@@ -215,7 +215,7 @@ def _reducers(inner: list[Spot | Kept]) -> dict[Any, Any]:
     def reduce_spot(spot: Spot) -> Any:
         # Its readers are many: it is kept for them, and their number is not known.
         inner.append(spot)
-        return handles._visit, handles._address(spot)
+        return handles.open_address, handles.address_of(spot)
 
     descriptors = Kept()
     inner.append(descriptors)

@@ -1,4 +1,4 @@
-"""Shared memory for an object, or a clear error where there is none left."""
+"""Allocation of shared memory, with a clear error where none is left."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from garrison import _os
 from garrison._core import Spot
 from garrison.errors import SharedMemoryFull
 
-CHECKED = 64 << 20
-"""From this size on it is worth asking whether there is that much memory."""
+CHECK_THRESHOLD = 64 << 20
+"""Bytes from which on an allocation is compared with the memory that is available."""
+
+DEFAULT_HINT = "send smaller pieces, or write the data to a file and send its name"
 
 
-REMEDY = "send smaller pieces, or write the data to a file and send its name"
-
-
-def check_room(size: int, what: str = "bytes", remedy: str = REMEDY) -> None:
-    """Raise before the kernel has to kill somebody for memory that is not there."""
-    if size < CHECKED:
+def check_available(size: int, what: str = "bytes", remedy: str = DEFAULT_HINT) -> None:
+    """Raise if there is less memory than `size`, before the kernel would kill a process."""
+    if size < CHECK_THRESHOLD:
         return
     room = _os.available_memory()
     if size > room:
@@ -25,7 +24,7 @@ def check_room(size: int, what: str = "bytes", remedy: str = REMEDY) -> None:
         raise SharedMemoryFull(msg)
 
 
-def allocate(size: int) -> Spot:
-    """Return fresh shared memory of so many bytes, all zero."""
-    check_room(size)
+def allocate_block(size: int) -> Spot:
+    """Return a new block of `size` bytes, all zero."""
+    check_available(size)
     return Spot(size)

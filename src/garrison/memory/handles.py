@@ -1,9 +1,9 @@
-"""How a place in shared memory reaches another process.
+"""Handles: how a block of shared memory reaches another process.
 
-A forked child has it already. A child that is being spawned is handed the descriptors. For anybody
-else (a pool's worker, the reader of a queue, a stranger of the same user) the handle says which
-process has the memory open under which number, and the receiver opens that (`_descriptors`); the
-sender keeps the memory until the handle has arrived.
+A forked child has the memory already. A child being spawned receives the descriptors. For any other
+process of the same user (a pool's worker, the reader of a queue) the handle names a process and a
+descriptor number, and the receiver opens that descriptor (`_descriptors`). The sender keeps the
+memory until the handle has arrived.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from garrison._pickling import register
 from garrison._typing import Any
 from garrison.errors import SharedMemoryGone
 
-__all__ = ["Inherited", "Spot"]
+__all__ = ["InheritedFd", "Spot"]
 
 Id = tuple[int, int]
 
 
-def _reduce(spot: Spot) -> tuple[Any, ...]:
+def reduce_block(spot: Spot) -> tuple[Any, ...]:
     chunk, length, fd = spot.chunk
     family, family_fd = spot.family
     place = (spot.offset, len(spot), spot.readonly)
@@ -35,24 +35,24 @@ def _reduce(spot: Spot) -> tuple[Any, ...]:
         descriptors = (_for_child(popen, fd), _for_child(popen, family_fd))
         return _inherit, (chunk, length, family, descriptors, place)
     _export(spot)
-    return _attach, _address(spot)
+    return _receive, address_of(spot)
 
 
-exported = 0
-"""How many handles were written so far. Who may have to write something twice notes it before."""
+export_count = 0
+"""The number of handles written so far, to be passed to `cancel_exports` if pickling fails."""
 _latest: deque[tuple[int, int, weakref.ref[Spot]]] = deque(maxlen=1024)
 
 
 def _export(spot: Spot) -> None:
-    global exported  # noqa: PLW0603 - read where each task is written: an attribute is the cheapest
+    global export_count  # noqa: PLW0603 - read where each task is written: an attribute is the cheapest
     spot.export()
-    _latest.append((exported, threading.get_ident(), weakref.ref(spot)))
-    exported += 1
+    _latest.append((export_count, threading.get_ident(), weakref.ref(spot)))
+    export_count += 1
 
 
-def withdraw(since: int, until: int | None = None) -> None:
-    """Forget the handles that this thread has written between: nobody will get them."""
-    end = exported if until is None else until
+def cancel_exports(since: int, until: int | None = None) -> None:
+    """Cancel the handles that this thread has written since: no process will receive them."""
+    end = export_count if until is None else until
     if since == end:
         return
     here = threading.get_ident()
@@ -63,19 +63,19 @@ def withdraw(since: int, until: int | None = None) -> None:
             spot.arrived()
 
 
-def _address(spot: Spot) -> tuple[Any, ...]:
-    """Say where any process of this user and machine finds it, as long as this one has it."""
+def address_of(spot: Spot) -> tuple[Any, ...]:
+    """Return where a process of this user and machine finds the block, while this one keeps it."""
     chunk, length, fd = spot.chunk
     family, family_fd = spot.family
-    sender = (os.getpid(), fd, family_fd, _os.host(), _lending.address())
+    sender = (os.getpid(), fd, family_fd, _os.boot_id(), _lending.address())
     return chunk, length, family, sender, (spot.offset, len(spot), spot.readonly)
 
 
-register(Spot, _reduce)
+register(Spot, reduce_block)
 
 
-class Inherited:
-    """A descriptor that reaches a spawned process under a number of its own."""
+class InheritedFd:
+    """A descriptor that a spawned process receives under a number of its own."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -89,7 +89,7 @@ def _same(duplicate: Any) -> Any:
 
 
 def _for_child(popen: Any, fd: int) -> Any:
-    """Hand a descriptor to a child once, however many objects lie behind it: it takes no two."""
+    """Pass a descriptor to a child once, for all objects behind it."""
     handed = vars(popen).setdefault("_garrison_descriptors", {})
     if fd not in handed:
         handed[fd] = reduction.DupFd(fd)
@@ -97,13 +97,13 @@ def _for_child(popen: Any, fd: int) -> Any:
 
 
 def _inherit(chunk: Id, length: int, family: Id, descriptors: Any, place: Any) -> Spot:
-    """Rebuild a spot in a spawned child."""
+    """Rebuild a block in a spawned child."""
     offset, size, readonly = place
     spot = Spot.find(chunk, offset, size)
     if spot is None:
         fd, family_fd = (each.detach() for each in descriptors)
         if chunk in _attached:
-            msg = "this handle was rebuilt here once, and what it names is gone since"
+            msg = "this handle was used here before, and its memory is gone"
             raise SharedMemoryGone(msg)
         spot = Spot.attach((chunk, fd, length), (family, family_fd), offset, size)
         _attached.add(chunk)
@@ -115,15 +115,15 @@ _attached: set[Id] = set()
 """Chunks whose inherited descriptor is closed: its number may be another file's by now."""
 
 
-def _attach(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
-    """Rebuild a spot wherever the handle has come to."""
-    spot = _visit(chunk, length, family, sender, place)
+def _receive(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
+    """Rebuild the block of a handle that is used once."""
+    spot = open_address(chunk, length, family, sender, place)
     spot.arrived()
     return spot
 
 
-def _visit(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
-    """Rebuild a spot whose handle may be read any number of times: its sender keeps it."""
+def open_address(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
+    """Rebuild the block of an address that is used any number of times; its owner keeps it."""
     offset, size, readonly = place
     spot = Spot.find(chunk, offset, size)
     if spot is None:
@@ -131,31 +131,32 @@ def _visit(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
     return spot.part(0, size, readonly) if readonly else spot
 
 
-_OUR_OWN = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors that say nothing of the sender."""
+_LOCAL_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of this process, not of the sender."""
 
 
 def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
     pid, fd, family_fd, host, address = sender
-    if not _os.may_be_here(host):
+    if not _os.is_same_machine(host):
         msg = (
-            "this handle was made on another machine, whose memory cannot be had here; send a copy"
+            "this handle is of another machine, whose memory cannot be shared with this one; "
+            "send a copy"
         )
         raise SharedMemoryGone(msg)
     opened: list[int] = []
     try:
-        opened.append(_descriptors.open_foreign(pid, fd, address=address))
-        opened.append(_descriptors.open_foreign(pid, family_fd, address=address))
+        opened.append(_descriptors.open_fd_of_process(pid, fd, address=address))
+        opened.append(_descriptors.open_fd_of_process(pid, family_fd, address=address))
         return Spot.attach((chunk, opened[0], length), (family, opened[1]), *place[:2])
     except PermissionError as error:
         msg = f"process {pid}, which sent this handle, belongs to another user: {error}"
         raise SharedMemoryGone(msg) from error
     except OSError as error:
-        if error.errno in _OUR_OWN:
+        if error.errno in _LOCAL_ERRNOS:
             raise
-        # Also where the number is a socket's or a folder's by now.
+        # This includes a number that by now is a socket's or a directory's.
         msg = (
-            f"process {pid}, which sent this handle, is gone or has no longer what it names; "
+            f"process {pid}, which sent this handle, is gone or has dropped the memory; "
             "keep the object there until the handle has arrived"
         )
         raise SharedMemoryGone(msg) from error

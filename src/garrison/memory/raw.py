@@ -14,7 +14,7 @@ import weakref
 
 from garrison._pickling import register
 from garrison._typing import Any
-from garrison.memory.capacity import allocate
+from garrison.memory.capacity import allocate_block
 from garrison.memory.handles import Spot
 
 __all__ = ["RawArray", "RawValue", "copy"]
@@ -70,7 +70,7 @@ def RawValue(typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802 - the stan
     >>> length.value
     7.0
     """
-    value = new(ctype(typecode_or_type))
+    value = new_ctype_object(ctype(typecode_or_type))
     value.__init__(*args)
     return value
 
@@ -105,7 +105,7 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N
     [2, 3, 4]
     """
     type_, initial = array_type(ctype(typecode_or_type), size_or_initializer)
-    array = new(type_)
+    array = new_ctype_object(type_)
     if initial is not None:
         array.__init__(*initial)
     return array
@@ -124,7 +124,7 @@ def copy(obj: Any) -> Any:
     if not isinstance(obj, DATA):
         msg = f"a ctypes object is needed, not {obj!r}"
         raise TypeError(msg)
-    other = new(ordinary(type(obj)))
+    other = new_ctype_object(base_ctype(type(obj)))
     ctypes.memmove(ctypes.addressof(other), ctypes.addressof(obj), ctypes.sizeof(obj))
     return other
 
@@ -145,24 +145,24 @@ def ctype(typecode_or_type: Any) -> Any:
     if not (isinstance(typecode_or_type, type) and issubclass(typecode_or_type, DATA)):
         msg = f"a type code or a ctypes type is needed, not {typecode_or_type!r}"
         raise TypeError(msg)
-    type_ = ordinary(typecode_or_type)
-    _refuse_strange(type_)
+    type_ = base_ctype(typecode_or_type)
+    _check_ctype(type_)
     return type_
 
 
-def _refuse_strange(type_: Any) -> None:
+def _check_ctype(type_: Any) -> None:
     """Refuse addresses of Python objects, fatal elsewhere, and what loses its byte order here."""
     if issubclass(type_, ctypes.py_object):
         msg = "a py_object cannot live in shared memory: its address means nothing elsewhere"
         raise TypeError(msg)
     if issubclass(type_, ctypes.Array):
-        _refuse_strange(type_._type_)
+        _check_ctype(type_._type_)
     if getattr(type_, NATIVE, type_) is not type_ and issubclass(type_, SIMPLE):
         msg = f"{type_.__name__} of the other byte order: put it into a structure of that order"
         raise TypeError(msg)
     for base in type_.__mro__:
         for field in vars(base).get("_fields_", ()):
-            _refuse_strange(field[1])
+            _check_ctype(field[1])
 
 
 def array_type(element: Any, size_or_initializer: Any) -> tuple[Any, Any]:
@@ -189,12 +189,12 @@ def array_of(element: Any, size: int) -> Any:
     return made
 
 
-def new(type_: Any) -> Any:
+def new_ctype_object(type_: Any) -> Any:
     """Return an object of that type in fresh shared memory, all zero."""
-    return place(type_, allocate(ctypes.sizeof(type_)))
+    return view_at(type_, allocate_block(ctypes.sizeof(type_)))
 
 
-def place(type_: Any, spot: Spot) -> Any:
+def view_at(type_: Any, spot: Spot) -> Any:
     """Return the object of that type that lies there."""
     made = _shared(type_).from_buffer(spot)
     made._garrison_spot = spot
@@ -247,7 +247,7 @@ def _shared(type_: Any) -> Any:
     return found
 
 
-def ordinary(type_: Any) -> Any:
+def base_ctype(type_: Any) -> Any:
     """Return the ctypes type of a shared object's type, or the type itself."""
     return getattr(type_, "_ordinary", type_)
 
@@ -256,28 +256,28 @@ Described = Any
 """A type that can be imported, or (element, length)."""
 
 
-def describe(type_: Any) -> Described:
+def type_spec(type_: Any) -> Described:
     """Name a type so that it can be pickled: array types have no names of their own."""
     if issubclass(type_, ctypes.Array) and type_.__base__ is ctypes.Array:
-        return describe(type_._type_), type_._length_
+        return type_spec(type_._type_), type_._length_
     return type_
 
 
-def described(description: Described) -> Any:
+def from_type_spec(description: Described) -> Any:
     """Return the type that was described."""
     if isinstance(description, tuple):
         element, length = description
-        return array_of(described(element), length)
+        return array_of(from_type_spec(element), length)
     return description
 
 
 def _reduce(shared: Shared) -> tuple[Any, ...]:
-    return rebuild, (describe(shared._ordinary), shared._garrison_spot)
+    return rebuild, (type_spec(shared._ordinary), shared._garrison_spot)
 
 
 def rebuild(description: Described, spot: Spot) -> Any:
     """Return the object that another process has sent."""
-    return place(described(description), spot)
+    return view_at(from_type_spec(description), spot)
 
 
 for _each in (RawArray, RawValue, copy):

@@ -27,7 +27,7 @@ from garrison import _standard
 from garrison._typing import Any
 from garrison.errors import SharedMemoryFull
 from garrison.memory import _named
-from garrison.memory.capacity import check_room
+from garrison.memory.capacity import check_available
 
 __all__ = ["ShareableList", "SharedMemory"]
 
@@ -115,7 +115,7 @@ class SharedMemory(_theirs.SharedMemory):  # type: ignore[misc] # a standard cla
         self._buf = memoryview(self._mmap)
 
     def _create(self, name: str | None, size: int, *, track: bool) -> None:
-        check_room(size)
+        check_available(size)
         if name is not None:
             self._try_create(f"/{name}", size, track=track)
         while name is None and self._name is None:
@@ -123,14 +123,14 @@ class SharedMemory(_theirs.SharedMemory):  # type: ignore[misc] # a standard cla
                 self._try_create(_make_filename(), size, track=track)
 
     def _try_create(self, name: str, size: int, *, track: bool) -> None:
-        path = _named.path_of(name)
+        path = _named.shm_path(name)
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         if track:
             # Before it is there: else it would stay for ever if this process died in between.
             resource_tracker.register(name, _TRACKED)
         try:
-            self._fd = _named.create(path, size, self._mode)
+            self._fd = _named.create_shm_file(path, size, self._mode)
         except BaseException as error:
             if track:
                 resource_tracker.unregister(name, _TRACKED)
@@ -142,7 +142,7 @@ class SharedMemory(_theirs.SharedMemory):  # type: ignore[misc] # a standard cla
 
     def _attach(self, name: str | None) -> None:
         full = _make_filename() if name is None else f"/{name}"
-        path = _named.path_of(full)
+        path = _named.shm_path(full)
         self._fd = os.open(path, self._flags | os.O_CLOEXEC | os.O_NOFOLLOW, self._mode)
         self._name = full
 
@@ -209,7 +209,7 @@ class SharedMemory(_theirs.SharedMemory):  # type: ignore[misc] # a standard cla
         if self._name is None:
             return
         try:
-            Path(_named.path_of(self._name)).unlink()
+            Path(_named.shm_path(self._name)).unlink()
         finally:
             _forget(self._name)
 

@@ -112,7 +112,7 @@ class Definitions:
 
     def _reduce_spot(self, spot: Spot) -> Any:
         self._spots.append(spot)
-        return handles._visit, handles._address(spot)
+        return handles.open_address, handles.address_of(spot)
 
 
 def _find(key: Key, number: int, place: int) -> Any:

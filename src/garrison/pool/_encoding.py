@@ -19,7 +19,7 @@ from garrison._pickling import dumps as dumps_alone
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ResultUnpicklable, SharedMemoryFull
 from garrison.memory import handles
-from garrison.memory.capacity import CHECKED, check_room
+from garrison.memory.capacity import CHECK_THRESHOLD, check_available
 from garrison.pool import _pickling_rules
 
 if TYPE_CHECKING:
@@ -69,21 +69,21 @@ def encode(
 
     If it cannot be sent, and `where` says what it is, the error names the path to the culprit.
     """
-    since = handles.exported
+    since = handles.export_count
     try:
         data, buffers = dumps_apart(value, rules, large)
-        if buffers or len(data) > CHECKED:
-            check_room(len(data) + sum(view.nbytes for view in buffers or ()))
+        if buffers or len(data) > CHECK_THRESHOLD:
+            check_available(len(data) + sum(view.nbytes for view in buffers or ()))
     except SharedMemoryFull:
-        handles.withdraw(since)
+        handles.cancel_exports(since)
         raise
     except Exception as error:
-        handles.withdraw(since)
+        handles.cancel_exports(since)
         if not where:
             raise
         raise _pickling_rules.unpicklable(value, where, error, rules) from error
     except BaseException:
-        handles.withdraw(since)
+        handles.cancel_exports(since)
         raise
     return data, buffers
 

@@ -18,7 +18,7 @@ _ALWAYS = (
     "resource",
     "traceback",
 )
-_OF_SYNC = ("garrison.sync._graph", "garrison.sync._items", "queue")
+_OF_SYNC = ("garrison.sync._introspection", "garrison.sync._queue_pickling", "queue")
 """Loaded by their names when something is waited for, or does not fit."""
 _TRAVELLING = ("garrison.memory", "garrison.sync", "garrison.store", "garrison.manager")
 """Whose objects are sent; the pool's own side is nothing to a worker."""

@@ -222,8 +222,8 @@ class Engine:
     def _look_for_room(self, buffers: list[Any]) -> None:
         """Ask now and then whether there is memory: many tasks together may be too much as well."""
         self._unchecked += sum(view.nbytes for view in buffers)
-        if self._unchecked >= capacity.CHECKED:
-            capacity.check_room(self._unchecked)
+        if self._unchecked >= capacity.CHECK_THRESHOLD:
+            capacity.check_available(self._unchecked)
             self._unchecked = 0
 
     def await_(self, ticket: _core.Ticket, deadline: float | None) -> bool:

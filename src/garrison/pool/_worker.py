@@ -37,7 +37,7 @@ def run_worker(
     lifetime: int | None,
 ) -> None:
     """Be a worker until the pool needs it no more."""
-    stack_file = _core.Descriptor(_os.moved_up(stack_fd))
+    stack_file = _core.Descriptor(_os.move_fd_up(stack_fd))
     record_crashes(stack_file.fileno())
     faulthandler.register(STACK_SIGNAL, file=stack_file.fileno(), all_threads=False, chain=False)
     worker = _core.Worker(table, slot, owner_id)

@@ -57,9 +57,9 @@ class Codec:
 
     def _reduce_spot(self, spot: handles.Spot) -> tuple[Any, ...]:
         """Write down a place in shared memory so that anybody can find it, any number of times."""
-        address = handles._address(spot)
+        address = handles.address_of(spot)
         self._kept[address] = spot
-        return handles._visit, address
+        return handles.open_address, address
 
     @staticmethod
     def loads(data: bytes) -> Any:

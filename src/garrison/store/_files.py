@@ -11,7 +11,7 @@ from garrison._byte_locks import ByteLocks
 from garrison._core import Descriptor, memory_file
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryGone, StoreBusy
-from garrison.memory.handles import Inherited
+from garrison.memory.handles import InheritedFd
 from garrison.store._rendezvous import described, found
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ class Files:
         """Say how another process gets at them, and at what is shared besides."""
         popen: Any = context.get_spawning_popen()
         if popen is not None:
-            return _inherited, (shared, *(Inherited(each.fileno()) for each in self._files))
+            return _inherited, (shared, *(InheritedFd(each.fileno()) for each in self._files))
         marks = tuple(each.mark for each in self._files)
         numbers = tuple(each.fileno() for each in self._files)
         sender = os.getpid(), numbers, _lending.address()
-        return _foreign, (described(shared), sender, marks, _os.host())
+        return _foreign, (described(shared), sender, marks, _os.boot_id())
 
     def close(self) -> None:
         """Let go of them."""
@@ -73,9 +73,9 @@ Sender = tuple[int, tuple[int, ...], str]
 
 
 def _foreign(
-    note: Note, sender: Sender, marks: tuple[_os.Mark, ...], host: str
+    note: Note, sender: Sender, marks: tuple[_os.FileId, ...], host: str
 ) -> tuple[Files, Shared]:
-    if not _os.may_be_here(host):
+    if not _os.is_same_machine(host):
         msg = "this container lies on another machine; reach it through its manager's address"
         raise SharedMemoryGone(msg)
     files = _open_in_any(sender, marks)
@@ -86,7 +86,7 @@ def _foreign(
         raise
 
 
-def _open_in_any(sender: Sender | None, marks: tuple[_os.Mark, ...]) -> Files:
+def _open_in_any(sender: Sender | None, marks: tuple[_os.FileId, ...]) -> Files:
     """Open three files where the sender has them, or whoever else does."""
     gone = None
     if sender is not None:
@@ -94,7 +94,7 @@ def _open_in_any(sender: Sender | None, marks: tuple[_os.Mark, ...]) -> Files:
             return _open(*sender, marks)
         except OSError as error:
             gone = error
-    for other, theirs in _os.who_has_open(marks):
+    for other, theirs in _os.find_processes_with_open_files(marks):
         with contextlib.suppress(OSError):
             return _open(other, theirs, "", marks)
     if sender is None:
@@ -104,11 +104,11 @@ def _open_in_any(sender: Sender | None, marks: tuple[_os.Mark, ...]) -> Files:
     raise SharedMemoryGone(msg) from gone
 
 
-def _open(pid: int, fds: tuple[int, ...], address: str, marks: tuple[_os.Mark, ...]) -> Files:
+def _open(pid: int, fds: tuple[int, ...], address: str, marks: tuple[_os.FileId, ...]) -> Files:
     opened: list[int] = []
     try:
         for fd, mark in zip(fds, marks, strict=True):
-            opened.append(_descriptors.open_foreign(pid, fd, mark, address))
+            opened.append(_descriptors.open_fd_of_process(pid, fd, mark, address))
     except BaseException:
         for fd in opened:
             os.close(fd)
@@ -187,7 +187,7 @@ class Tenancy:
         return self._locks
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _passed_on, (Inherited(self._open().fileno()),)
+        return _passed_on, (InheritedFd(self._open().fileno()),)
 
     def close(self) -> None:
         """Let go of it, in this process."""

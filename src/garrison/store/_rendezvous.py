@@ -26,7 +26,7 @@ from garrison._core import Descriptor
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryGone, StoreBusy
 from garrison.memory import Spot
-from garrison.memory.handles import _address, _visit
+from garrison.memory.handles import address_of, open_address
 from garrison.sync import Lock
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ def fresh() -> Shared:
 def described(shared: Shared) -> Note:
     """Say where it is, as long as anybody has it."""
     lock, bells = shared
-    spot, *rest = lock._place
+    spot, *rest = lock._location
     return [_place(spot), rest, _place(bells)]
 
 
 def _place(spot: Spot) -> Note:
-    chunk, length, family, sender, place = _address(spot)
+    chunk, length, family, sender, place = address_of(spot)
     _, fd, family_fd, *_ = sender
-    return [chunk, length, family, sender, place, [_os.mark(fd), _os.mark(family_fd)]]
+    return [chunk, length, family, sender, place, [_os.file_id(fd), _os.file_id(family_fd)]]
 
 
 def found(note: Note) -> Shared:
@@ -68,18 +68,18 @@ def found(note: Note) -> Shared:
         If nobody has it any more.
     """
     lock, rest, bells = note
-    return Lock._at(_reached(*lock), *rest), _reached(*bells)
+    return Lock._from_block(_reached(*lock), *rest), _reached(*bells)
 
 
 def _reached(chunk: Any, length: int, family: Any, sender: Any, place: Any, marks: Any) -> Spot:
     where = tuple(chunk), length, tuple(family)
     try:
-        return _visit(*where, sender, place)
+        return open_address(*where, sender, place)
     except SharedMemoryGone:
         host = sender[3]
-        for pid, fds in _os.who_has_open(marks):
+        for pid, fds in _os.find_processes_with_open_files(marks):
             with contextlib.suppress(SharedMemoryGone):
-                return _visit(*where, (pid, *fds, host, ""), place)
+                return open_address(*where, (pid, *fds, host, ""), place)
         raise
 
 
@@ -165,7 +165,10 @@ class Meeting:
                 yield found(note)
 
     def _who(self) -> str:
-        pids = [pid for pid, _ in _os.who_has_open([_os.mark(self._locks.fileno())])]
+        pids = [
+            pid
+            for pid, _ in _os.find_processes_with_open_files([_os.file_id(self._locks.fileno())])
+        ]
         return f"process {', '.join(map(str, pids))}," if pids else "a process"
 
 

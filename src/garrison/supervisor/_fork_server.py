@@ -25,9 +25,9 @@ import threading
 from multiprocessing import context, popen_forkserver, resource_tracker, spawn, util
 
 from garrison import _core, _os
-from garrison._descriptors import Channel, channels
+from garrison._descriptors import DescriptorChannel, descriptor_channels
 from garrison._lending import send_fds
-from garrison._processes import NONE, SLICE, Watch, wait_gone
+from garrison._processes import NONE, SLICE, ProcessWatch, wait_for_exit
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken
 from garrison.supervisor import _identity, _syscalls
@@ -66,7 +66,7 @@ _AT_ONCE = 200
 class _ServerProcess(context.SpawnProcess):
     """Imports what is to be preloaded, then forks on request."""
 
-    def __init__(self, channel: Channel, parent: int, wanted: Preload) -> None:
+    def __init__(self, channel: DescriptorChannel, parent: int, wanted: Preload) -> None:
         super().__init__(name="PoolForkServer", daemon=False)
         self._parts = channel, parent, wanted
 
@@ -93,10 +93,10 @@ class _ServerProcess(context.SpawnProcess):
         return start.run(None)
 
 
-def _serve(channel: Channel, parent: int) -> None:
+def _serve(channel: DescriptorChannel, parent: int) -> None:
     """Fork for the program until it is gone. Its signals are blocked, as in a supervisor."""
     try:
-        watch = Watch(parent)
+        watch = ProcessWatch(parent)
     except ProcessLookupError:
         return
     # What was preloaded may have let some through, as the resource tracker does.
@@ -114,7 +114,7 @@ def _serve(channel: Channel, parent: int) -> None:
         _fork(fds, channel, watch, handler)
 
 
-def _fork(fds: list[int], channel: Channel, watch: Watch, handler: Any) -> None:
+def _fork(fds: list[int], channel: DescriptorChannel, watch: ProcessWatch, handler: Any) -> None:
     data, status, tracker, *given = fds
     try:
         pid = _syscalls.fork()
@@ -184,12 +184,12 @@ class _Server:
 
     def __init__(self, wanted: Preload) -> None:
         self.kind = _kind_of(wanted)
-        self._channel, theirs = channels()
+        self._channel, theirs = descriptor_channels()
         try:
             with _identity.uncounted():
                 self._process = _ServerProcess(theirs, os.getpid(), wanted)
             self._process.start()
-            self._watch = Watch(self._process._popen.pid)  # type: ignore[attr-defined]
+            self._watch = ProcessWatch(self._process._popen.pid)  # type: ignore[attr-defined]
         except BaseException:
             self._channel.close()
             raise
@@ -210,7 +210,7 @@ class _Server:
         """Let it end, which it does after what it was asked for, and reap it."""
         self._channel.close()
         if not self._watch.wait(END_TIMEOUT_S):
-            _os.kill_quietly(self._watch.pid, signal.SIGKILL)
+            _os.kill_if_alive(self._watch.pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             _syscalls.waitpid(self._watch.pid, 0)
         self._watch.close()
@@ -328,12 +328,12 @@ class _ServedPopen(FreshPopen):
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:  # noqa: ARG002 - the standard name
         """Return an exit code if it has ended; which one, only its server knew."""
-        if self.returncode is None and self.pid is not None and wait_gone(self.pid, 0):
+        if self.returncode is None and self.pid is not None and wait_for_exit(self.pid, 0):
             self.returncode = 255
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait for its end."""
         if self.pid is not None:
-            wait_gone(self.pid, START_TIMEOUT_S if timeout is None else timeout)
+            wait_for_exit(self.pid, START_TIMEOUT_S if timeout is None else timeout)
         return self.poll()

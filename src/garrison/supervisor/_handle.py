@@ -11,10 +11,10 @@ import threading
 from functools import partial
 
 from garrison import _core, _descriptors, _os
-from garrison._processes import Watch, wait_gone
+from garrison._processes import ProcessWatch, wait_for_exit
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken
-from garrison.memory import Inherited
+from garrison.memory import InheritedFd
 from garrison.supervisor import (
     _fresh_worker,
     _identity,
@@ -28,7 +28,7 @@ from garrison.supervisor._decisions import PoolPhase
 from garrison.supervisor._import_guard import check_not_importing
 
 if TYPE_CHECKING:
-    from garrison._descriptors import Channel
+    from garrison._descriptors import DescriptorChannel
     from garrison.supervisor._worker_slots import WorkerSpec
 
 __all__ = ["SupervisorHandle"]
@@ -50,7 +50,7 @@ HANDLER_LIMIT_S = _shutdown.HANDLER_GRACE_S + 5.0
 
 def _main(
     table: _core.Table | tuple[int, int],
-    channel: Channel,
+    channel: DescriptorChannel,
     other_end: Any,
     inherited: Any,
     parent: int,
@@ -79,8 +79,8 @@ class SupervisorHandle:
         # Held while a supervisor is started or ended. A signal handler may end the pool meanwhile.
         self._lock = threading.RLock()
         self._process: Any = None
-        self._watch: Watch | None = None
-        self._channel: Channel | None = None
+        self._watch: ProcessWatch | None = None
+        self._channel: DescriptorChannel | None = None
         self._messages: list[tuple[str, Any]] = []
         self._pid = os.getpid()
         self.replaced = 0
@@ -101,7 +101,7 @@ class SupervisorHandle:
         raise PoolBroken(msg)
 
     def _start_once(self) -> tuple[str, Any]:
-        ours, theirs = _descriptors.channels()
+        ours, theirs = _descriptors.descriptor_channels()
         process = None
         try:
             process = self._new_process(ours, theirs)
@@ -110,7 +110,7 @@ class SupervisorHandle:
             self._process, self._channel = process, ours
             with contextlib.suppress(ProcessLookupError):
                 # Not waitpid: code of the user may ignore SIGCHLD, or reap every child itself.
-                self._watch = Watch(process.pid)
+                self._watch = ProcessWatch(process.pid)
         except BaseException:
             ours.close()
             _abandon(process)
@@ -123,7 +123,7 @@ class SupervisorHandle:
             self.stop()
             raise
 
-    def _new_process(self, ours: Channel, theirs: Channel) -> Any:
+    def _new_process(self, ours: DescriptorChannel, theirs: DescriptorChannel) -> Any:
         self.spec = self.spec.replace(mask=tuple(_syscalls.blocked()))
         table_fd = self.table.fd
         if self.fork:
@@ -133,7 +133,7 @@ class SupervisorHandle:
         else:
             shape = (self.table.slots, self.table.region_len)
             family, family_fd = _core.family()
-            inherited = Inherited(table_fd), family, Inherited(family_fd)
+            inherited = InheritedFd(table_fd), family, InheritedFd(family_fd)
             spec = self.spec.replace(served=None)
             args = (shape, theirs, None, inherited, os.getpid(), spec)
             make = self._fresh_process_type()
@@ -245,8 +245,8 @@ class SupervisorHandle:
                 continue
             # A process that was given its number meanwhile has another start time.
             if info["started"] and _os.start_ticks(pid) == info["started"]:
-                _os.kill_quietly(pid, signal.SIGKILL)
-                wait_gone(pid, 10.0)
+                _os.kill_if_alive(pid, signal.SIGKILL)
+                wait_for_exit(pid, 10.0)
             with contextlib.suppress(ChildProcessError):
                 # An orphan is ours to reap if this process is init, or adopts orphans.
                 os.waitpid(pid, os.WNOHANG)
@@ -269,7 +269,7 @@ class SupervisorHandle:
         if not gone and self._is_waiting_for_handlers():
             gone = self.join(HANDLER_LIMIT_S)
         if not gone and self.pid is not None:
-            _os.kill_quietly(self.pid, signal.SIGKILL)
+            _os.kill_if_alive(self.pid, signal.SIGKILL)
             self.join(10.0)
         self._kill_orphaned_workers()
         self._close()
@@ -285,7 +285,7 @@ class SupervisorHandle:
         if process is not None:
             if wait:
                 if not self._gone(0):
-                    _os.kill_quietly(process.pid, signal.SIGKILL)
+                    _os.kill_if_alive(process.pid, signal.SIGKILL)
                 process.join(10.0)
             # Closed already, if a signal handler has ended the pool meanwhile.
             with contextlib.suppress(ValueError, AssertionError, AttributeError):
@@ -305,5 +305,5 @@ def _abandon(process: Any) -> None:
     """End a process whose start was interrupted."""
     popen = getattr(process, "_popen", None)
     if popen is not None and popen.pid is not None:
-        _os.kill_quietly(popen.pid, signal.SIGKILL)
+        _os.kill_if_alive(popen.pid, signal.SIGKILL)
         popen.wait(10.0)

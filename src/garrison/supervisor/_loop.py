@@ -30,8 +30,8 @@ from multiprocessing import process as mp_process
 from multiprocessing import util
 
 from garrison import _core, _os
-from garrison._lending import Desk
-from garrison._processes import NONE, SLICE, Watch
+from garrison._lending import DescriptorServer
+from garrison._processes import NONE, SLICE, ProcessWatch
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.supervisor import _crash_stack, _identity, _syscalls, _worker_entry
 from garrison.supervisor._decisions import (
@@ -47,7 +47,7 @@ from garrison.supervisor._shutdown import end_workers
 from garrison.supervisor._worker_slots import WorkerSlot
 
 if TYPE_CHECKING:
-    from garrison._descriptors import Channel
+    from garrison._descriptors import DescriptorChannel
     from garrison.supervisor._worker_slots import WorkerSpec
 
 __all__ = ["SupervisorLoop", "run_supervisor"]
@@ -61,7 +61,9 @@ START_RETRY_S = 0.1
 """Seconds until the next attempt to start a worker after the system had no process to give."""
 
 
-def run_supervisor(table: _core.Table, channel: Channel, parent: int, spec: WorkerSpec) -> None:
+def run_supervisor(
+    table: _core.Table, channel: DescriptorChannel, parent: int, spec: WorkerSpec
+) -> None:
     """Be the supervisor of `table`. Runs in a process of its own until the pool is over."""
     try:
         supervisor = SupervisorLoop(table, channel, parent, spec)
@@ -71,7 +73,7 @@ def run_supervisor(table: _core.Table, channel: Channel, parent: int, spec: Work
     supervisor.run()
 
 
-def _report(channel: Channel, kind: str, detail: object) -> None:
+def _report(channel: DescriptorChannel, kind: str, detail: object) -> None:
     """Tell the parent something that does not stand in the table."""
     try:
         message = pickle.dumps((kind, detail))
@@ -84,7 +86,9 @@ def _report(channel: Channel, kind: str, detail: object) -> None:
 class SupervisorLoop:
     """The state of a supervisor between two waits."""
 
-    def __init__(self, table: _core.Table, channel: Channel, parent: int, spec: WorkerSpec) -> None:
+    def __init__(
+        self, table: _core.Table, channel: DescriptorChannel, parent: int, spec: WorkerSpec
+    ) -> None:
         self.table, self.channel, self.parent, self.spec = table, channel, parent, spec
         self.table_writer = _core.Supervisor(table)
         self.start_failures = StartFailures(spec.size)
@@ -120,8 +124,8 @@ class SupervisorLoop:
             _syscalls.SIGCONT: _syscalls.set_handler(_syscalls.SIGCONT, self._on_continue),
         }
         _syscalls.block_all_but(self.handlers)
-        self.watch = Watch(self.parent)
-        self.desk = Desk()
+        self.watch = ProcessWatch(self.parent)
+        self.desk = DescriptorServer()
         gc.freeze()
 
     def _on_continue(self, *_: object) -> None:
@@ -440,27 +444,27 @@ class SupervisorLoop:
             elif not slot.stack_requested_at:
                 slot.stack_requested_at = now
                 slot.clear_stack()
-                _os.kill_quietly(slot.pid, _crash_stack.STACK_SIGNAL)
+                _os.kill_if_alive(slot.pid, _crash_stack.STACK_SIGNAL)
             elif now - slot.stack_requested_at >= STACK_DUMP_S:
                 self._kill_if_still_overdue(slot)
 
     def _program_is_stopped(self) -> bool:
-        seen = _os.look_at(self.parent)
+        seen = _os.process_status(self.parent)
         return seen is not None and seen.stopped
 
     def _kill_if_still_overdue(self, slot: WorkerSlot) -> None:
         """Stop the worker first: it may finish, and must not be killed in its next task."""
         slot.stack_requested_at = 0.0
-        _os.kill_quietly(slot.pid, signal.SIGSTOP)
+        _os.kill_if_alive(slot.pid, signal.SIGSTOP)
         with contextlib.suppress(ChildProcessError):
             options = os.WSTOPPED | os.WEXITED | os.WNOWAIT
             _syscalls.waitid(os.P_PID, slot.pid, options)
         if self.table_writer.is_late(slot.index, slot.owner_id):
             slot.killed_for_timeout = True
             self.orphans.spare_present(self._worker_pids())
-            _os.kill_quietly(slot.pid, signal.SIGKILL)
+            _os.kill_if_alive(slot.pid, signal.SIGKILL)
         else:
-            _os.kill_quietly(slot.pid, signal.SIGCONT)
+            _os.kill_if_alive(slot.pid, signal.SIGCONT)
 
     # --- The end --------------------------------------------------------------------------
 

@@ -16,14 +16,14 @@ import signal
 import time
 
 from garrison import _os
-from garrison._processes import wait_gone
+from garrison._processes import wait_for_exit
 from garrison._typing import TYPE_CHECKING
 from garrison.supervisor._syscalls import waitpid
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from garrison._os import Seen
+    from garrison._os import ProcessStatus
 
 __all__ = ["Orphans", "find_descendants"]
 
@@ -53,17 +53,17 @@ class Orphans:
             if not found:
                 return
             for pid in found:
-                _os.kill_quietly(pid, signal.SIGKILL)
+                _os.kill_if_alive(pid, signal.SIGKILL)
             for pid in found:
-                wait_gone(pid, end - time.monotonic())
+                wait_for_exit(pid, end - time.monotonic())
                 _reap(pid)
 
     def kill_daemons(self, pids: Iterable[int]) -> None:
         """Kill the daemonic children of a dead worker; a pid that is no child of ours is reused."""
         for pid in pids:
             if _os.parent_of(pid) == os.getpid():
-                _os.kill_quietly(pid, signal.SIGKILL)
-                wait_gone(pid, ORPHAN_KILL_S)
+                _os.kill_if_alive(pid, signal.SIGKILL)
+                wait_for_exit(pid, ORPHAN_KILL_S)
                 _reap(pid)
 
 
@@ -73,7 +73,7 @@ def _reap(pid: int) -> None:
 
 
 def find_descendants(
-    table: dict[int, Seen],
+    table: dict[int, ProcessStatus],
     root: int,
     workers: Collection[int],
     spared: dict[int, int],

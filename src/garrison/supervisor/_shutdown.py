@@ -8,7 +8,7 @@ import signal
 import time
 
 from garrison import _core, _os
-from garrison._processes import NONE, SLICE, Watch, wait_gone
+from garrison._processes import NONE, SLICE, ProcessWatch, wait_for_exit
 from garrison._typing import TYPE_CHECKING
 from garrison.supervisor._syscalls import waitpid
 
@@ -37,7 +37,7 @@ def end_workers(supervisor: SupervisorLoop, slots: Mapping[int, int], *, forced:
     if not forced:
         _terminate(supervisor, slots)
     for pid in slots:
-        _os.kill_quietly(pid, signal.SIGKILL)
+        _os.kill_if_alive(pid, signal.SIGKILL)
     for pid, slot in slots.items():
         with contextlib.suppress(ChildProcessError):
             _, status = waitpid(pid, 0)
@@ -51,11 +51,11 @@ def _terminate(supervisor: SupervisorLoop, pids: Collection[int]) -> None:
     """Send SIGTERM and wait; a parent that dies meanwhile ends the wait."""
     slow = {pid for pid in pids if _os.has_handler(pid, signal.SIGTERM)}
     for pid in pids:
-        _os.kill_quietly(pid, signal.SIGTERM)
-        _os.kill_quietly(pid, signal.SIGCONT)
+        _os.kill_if_alive(pid, signal.SIGTERM)
+        _os.kill_if_alive(pid, signal.SIGCONT)
     end = time.monotonic() + SIGTERM_GRACE_S
     for pid in set(pids) - slow:
-        wait_gone(pid, end - time.monotonic())
+        wait_for_exit(pid, end - time.monotonic())
     if not slow:
         return
     supervisor.tell("ending", HANDLER_GRACE_S)
@@ -64,9 +64,9 @@ def _terminate(supervisor: SupervisorLoop, pids: Collection[int]) -> None:
         _wait_gone(pid, supervisor.watch, end)
 
 
-def _wait_gone(pid: int, parent: Watch, end: float) -> None:
+def _wait_gone(pid: int, parent: ProcessWatch, end: float) -> None:
     try:
-        watch = Watch(pid)
+        watch = ProcessWatch(pid)
     except ProcessLookupError:
         return
     try:

@@ -15,7 +15,7 @@ import weakref
 from multiprocessing import process as mp_process
 
 from garrison import _core, _os
-from garrison._processes import wait_gone
+from garrison._processes import wait_for_exit
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.supervisor._identity import name_of
 
@@ -111,7 +111,7 @@ class _Popen:
 
     def _is_there(self) -> bool:
         """Whether its number is still its own."""
-        seen = _os.look_at(self.pid)
+        seen = _os.process_status(self.pid)
         if self.poll() is not None or seen is None:
             return False
         started = self._workers.table.slot(self._slot)["started"]
@@ -132,14 +132,16 @@ class _Popen:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return None
-            if wait_gone(self.pid, RUNNING_CHECK_S if left is None else min(RUNNING_CHECK_S, left)):
+            if wait_for_exit(
+                self.pid, RUNNING_CHECK_S if left is None else min(RUNNING_CHECK_S, left)
+            ):
                 # The supervisor has yet to hear of it.
                 _core.poll([], ENDED_CHECK_S * 1000)
         return self.returncode
 
     def _send_signal(self, number: int) -> None:
         if self._is_there():
-            _os.kill_quietly(self.pid, number)
+            _os.kill_if_alive(self.pid, number)
 
     def terminate(self) -> None:
         """Send SIGTERM."""

@@ -7,7 +7,7 @@ from garrison._typing import TYPE_CHECKING
 from garrison.sync._barrier import Barrier, BrokenBarrierError
 from garrison.sync._condition import Condition
 from garrison.sync._event import Event
-from garrison.sync._graph import Holder, Waiter, holders, waiters
+from garrison.sync._introspection import Holder, Waiter, holders, waiters
 from garrison.sync._locks import Lock, RLock
 from garrison.sync._queues import JoinableQueue, Queue, SimpleQueue
 from garrison.sync._semaphores import BoundedSemaphore, Semaphore

@@ -55,9 +55,9 @@ class Barrier(Transferable, _theirs.Barrier):  # type: ignore[misc] # a standard
         if action is not None and not callable(action):
             msg = f"the action of a Barrier must be callable, not {action!r}"
             raise TypeError(msg)
-        self._settle(Spot(WORD * (1 + number)), number, action, timeout)
+        self._bind_to(Spot(WORD * (1 + number)), number, action, timeout)
 
-    def _settle(
+    def _bind_to(
         self,
         spot: Spot,
         parties: int,
@@ -124,7 +124,7 @@ class Barrier(Transferable, _theirs.Barrier):  # type: ignore[misc] # a standard
 
 def _rebuild(*parts: Any) -> Barrier:
     barrier = Barrier.__new__(Barrier)
-    barrier._settle(*parts)
+    barrier._bind_to(*parts)
     return barrier
 
 

@@ -9,9 +9,9 @@ from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
-from garrison.sync._bound import bind, let_travel
-from garrison.sync._locks import Lock, Mutex, RLock
+from garrison.sync._locks import Lock, LockBase, RLock
 from garrison.sync._semaphores import Semaphore
+from garrison.sync._slots import bind_methods, register_transfer
 
 __all__ = ["Condition"]
 
@@ -82,27 +82,29 @@ class Condition(Transferable, _theirs.Condition):  # type: ignore[misc] # a stan
     def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any = None) -> None:
         if lock is None:
             lock = RLock()
-        if isinstance(lock, Mutex):
-            self._settle(Spot(_core.Condition.SIZE), lock)
+        if isinstance(lock, LockBase):
+            self._bind_to(Spot(_core.Condition.SIZE), lock)
         else:
-            self._settle_for_other(_theirs.Condition(lock, ctx=_Semaphores()))
+            self._bind_to_standard(_theirs.Condition(lock, ctx=_Semaphores()))
 
-    def _settle(self, spot: Spot, lock: Mutex) -> None:
+    def _bind_to(self, spot: Spot, lock: LockBase) -> None:
         core = _core.Condition(spot, lock._semlock)
         self._spot, self._lock, self._core = spot, lock, core
-        bind(self, Condition, acquire=lock.acquire, release=lock.release)
-        bind(self, Condition, __enter__=lock.__enter__, __exit__=lock.__exit__)
-        bind(self, Condition, wait=core.wait, notify=core.notify, notify_all=core.notify_all)
+        bind_methods(self, Condition, acquire=lock.acquire, release=lock.release)
+        bind_methods(self, Condition, __enter__=lock.__enter__, __exit__=lock.__exit__)
+        bind_methods(
+            self, Condition, wait=core.wait, notify=core.notify, notify_all=core.notify_all
+        )
 
-    def _settle_for_other(self, condition: Any) -> None:
+    def _bind_to_standard(self, condition: Any) -> None:
         """Do as the standard class does, with semaphores of garrison's, around any lock."""
         lock = condition._lock
         self._spot, self._lock = condition, lock
         self._core = _Other(condition)
-        bind(self, Condition, acquire=condition.acquire, release=condition.release)
-        bind(self, Condition, __enter__=lock.__enter__, __exit__=lock.__exit__)
-        bind(self, Condition, wait=condition.wait)
-        bind(self, Condition, notify=condition.notify, notify_all=condition.notify_all)
+        bind_methods(self, Condition, acquire=condition.acquire, release=condition.release)
+        bind_methods(self, Condition, __enter__=lock.__enter__, __exit__=lock.__exit__)
+        bind_methods(self, Condition, wait=condition.wait)
+        bind_methods(self, Condition, notify=condition.notify, notify_all=condition.notify_all)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until `predicate` is true; its last value, which is false after a timeout."""
@@ -163,11 +165,11 @@ class _Count:
 def _rebuild(spot: Any, lock: Any) -> Condition:
     condition = Condition.__new__(Condition)
     if isinstance(spot, Spot):
-        condition._settle(spot, lock)
+        condition._bind_to(spot, lock)
     else:
-        condition._settle_for_other(spot)
+        condition._bind_to_standard(spot)
     return condition
 
 
-let_travel(_core.Condition)
+register_transfer(_core.Condition)
 _standard.hide(Condition, "its words lie in shared memory, without semaphores")

@@ -6,7 +6,7 @@ from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
-from garrison.sync._bound import bind, let_travel
+from garrison.sync._slots import bind_methods, register_transfer
 
 __all__ = ["Event"]
 
@@ -41,11 +41,13 @@ class Event(Transferable, _theirs.Event):  # type: ignore[misc] # a standard cla
         def wait(self, timeout: float | None = None) -> bool: ...
 
     def __init__(self, *, ctx: Any = None) -> None:
-        self._settle(Spot(SIZE))
+        self._bind_to(Spot(SIZE))
 
-    def _settle(self, spot: Spot) -> None:
+    def _bind_to(self, spot: Spot) -> None:
         self._core = core = _core.Event(spot)
-        bind(self, Event, is_set=core.is_set, set=core.set, clear=core.clear, wait=core.wait)
+        bind_methods(
+            self, Event, is_set=core.is_set, set=core.set, clear=core.clear, wait=core.wait
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         assert_transfer(self)
@@ -57,9 +59,9 @@ class Event(Transferable, _theirs.Event):  # type: ignore[misc] # a standard cla
 
 def _rebuild(spot: Spot) -> Event:
     event = Event.__new__(Event)
-    event._settle(spot)
+    event._bind_to(spot)
     return event
 
 
-let_travel(_core.Event)
+register_transfer(_core.Event)
 _standard.hide(Event, "it is one word in shared memory, without a lock")

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TypeVar
 
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import AbandonedLock, OwnerDied
 from garrison.memory import Spot
-from garrison.sync._abandon import MODES
-from garrison.sync._bound import bind, let_travel
-from garrison.sync._graph import remember
+from garrison.sync._introspection import register_for_holders
+from garrison.sync._slots import bind_methods, register_transfer
 
 __all__ = ["Lock", "RLock"]
 
-L = TypeVar("L", bound="Mutex")
+L = TypeVar("L", bound="LockBase")
 _theirs: Any = _standard.load("synchronize")
 SIZE = 64
 """Bytes of a lock in shared memory: a cache line of its own."""
+ON_ABANDON_MODES = ("warn", "raise", "ignore")
+"""The values of `on_abandon`, in the order of their numbers in the core."""
 
 
-class Mutex(Transferable, _theirs.SemLock):  # type: ignore[misc] # a standard class
+class LockBase(Transferable, _theirs.SemLock):  # type: ignore[misc] # a standard class
     """What `Lock` and `RLock` have in common: the core's methods, bound when the lock is made."""
 
     __slots__ = (
@@ -48,70 +51,85 @@ class Mutex(Transferable, _theirs.SemLock):  # type: ignore[misc] # a standard c
     def __init__(
         self, *, ctx: Any = None, on_abandon: str = "warn", detect_deadlocks: bool = False
     ) -> None:
-        self._settle(Spot(SIZE), 0, _mode(on_abandon), detect_deadlocks)
+        self._bind_to(Spot(SIZE), 0, _mode(on_abandon), detect_deadlocks)
 
-    def _settle(self, spot: Spot, offset: int, mode: int, detects: bool) -> None:
+    def _bind_to(self, spot: Spot, offset: int, mode: int, detects: bool) -> None:
         lock = _core.Lock(spot, offset, self._recursive, mode, detects)
-        remember(lock)
+        register_for_holders(lock)
         self._semlock = lock
         acquire, release, enter, leave = lock.quick()
-        bind(self, Mutex, acquire=acquire, release=release, __enter__=enter, __exit__=leave)
-        bind(self, Mutex, recover=lock.recover, locked=lock.locked)
+        bind_methods(
+            self, LockBase, acquire=acquire, release=release, __enter__=enter, __exit__=leave
+        )
+        bind_methods(self, LockBase, recover=lock.recover, locked=lock.locked)
 
     @classmethod
-    def _at(cls: type[L], spot: Spot, offset: int, mode: int = 0, detects: bool = False) -> L:
-        """Make this process's view of a lock that lies there already."""
+    def _from_block(
+        cls: type[L], spot: Spot, offset: int, mode: int = 0, detects: bool = False
+    ) -> L:
+        """Return an object for the lock that lies in a block already."""
         lock = cls.__new__(cls)
-        lock._settle(spot, offset, mode, detects)
+        lock._bind_to(spot, offset, mode, detects)
         return lock
 
     @property
-    def _place(self) -> tuple[Spot, int, int, bool]:
+    def _location(self) -> tuple[Spot, int, int, bool]:
         spot, offset, _, mode, detects = self._semlock.place
         return spot, offset, mode, detects
 
     @property
     def abandoned(self) -> bool:
-        """Whether it was taken, here and the last time, from a process that had died holding it."""
+        """Whether this process's last acquisition took the lock from an owner that had died."""
         return self._semlock.abandoned
 
     def __reduce__(self) -> tuple[Any, ...]:
         assert_transfer(self)
-        return _rebuild, (type(self), *self._place)
+        return _rebuild, (type(self), *self._location)
 
 
 def _rebuild(kind: type[L], *place: Any) -> L:
-    return kind._at(*place)
+    return kind._from_block(*place)
 
 
-let_travel(_core.Lock, remember)
+register_transfer(_core.Lock, register_for_holders)
 
 
 def _mode(on_abandon: str) -> int:
-    if on_abandon not in MODES:
-        msg = f"on_abandon must be one of {', '.join(map(repr, MODES))}, not {on_abandon!r}"
+    if on_abandon not in ON_ABANDON_MODES:
+        modes = ", ".join(map(repr, ON_ABANDON_MODES))
+        msg = f"on_abandon must be one of {modes}, not {on_abandon!r}"
         raise ValueError(msg)
-    return MODES.index(on_abandon)
+    return ON_ABANDON_MODES.index(on_abandon)
 
 
-class Lock(Mutex, _theirs.Lock):  # type: ignore[misc] # as above
+def warn_or_raise_owner_died(lock: _core.Lock, pid: int | None, mode: int) -> None:
+    """Warn or raise, as `on_abandon` says: the lock's owner died. The core calls this."""
+    process = "a process" if pid is None else f"process {pid}"
+    text = f"{process} died while it held this {'RLock' if lock.recursive else 'Lock'}"
+    if ON_ABANDON_MODES[mode] == "raise":
+        msg = f"{text}; see to what it protects, then take it with recover()"
+        raise OwnerDied(msg, pid)
+    if ON_ABANDON_MODES[mode] == "warn":
+        warnings.warn(f"{text}: what it protects may be half-written", AbandonedLock, stacklevel=2)
+
+
+class Lock(LockBase, _theirs.Lock):  # type: ignore[misc] # as above
     """A lock between processes that survives its owner.
 
-    As `multiprocessing.Lock`: one process at a time has it, and any process may release it. Where
-    the owner dies, the next one to acquire the lock gets it, within 110 ms, and is told so.
+    As `multiprocessing.Lock`: one process at a time holds it, and any process may release it. If
+    the owner dies, the next process acquires the lock within 110 ms, and is warned.
 
     Parameters
     ----------
     on_abandon : {'warn', 'raise', 'ignore'}
-        What happens to who acquires the lock after its owner has died holding it. ``'warn'``: it
-        has the lock, `abandoned` is true and an `AbandonedLock` warning is given. ``'raise'``: it
-        does not have the lock, and `OwnerDied` is raised, now and for everybody, until somebody
-        takes it with ``recover()`` and releases it. ``'ignore'``: it has the lock.
+        What an acquisition does after the owner has died. ``'warn'``: it succeeds, `abandoned`
+        is true, and an `AbandonedLock` warning is given. ``'raise'``: it raises `OwnerDied`, in
+        every process, until one of them calls ``recover()`` and then ``release()``. ``'ignore'``:
+        it succeeds.
     detect_deadlocks : bool
-        Whether a wait that can never end, because each of some processes or threads waits for a
-        lock that the next one holds, is ended with `DeadlockError` in one of them. All the locks
-        concerned must be made with it, and be released by who took them, as in a ``with``;
-        taking one costs a microsecond more.
+        Whether a deadlock raises `DeadlockError` in one of the waiting threads. All the locks
+        involved must be made with it, and each must be released by the thread that acquired it,
+        as in a ``with``; an acquisition takes a microsecond longer.
 
     Examples
     --------
@@ -125,10 +143,10 @@ class Lock(Mutex, _theirs.Lock):  # type: ignore[misc] # as above
     __slots__ = ()
 
 
-class RLock(Mutex, _theirs.RLock):  # type: ignore[misc] # as above
-    """A lock that its owner may take again; see `Lock`.
+class RLock(LockBase, _theirs.RLock):  # type: ignore[misc] # as above
+    """A lock that its owner may acquire again; see `Lock`.
 
-    It must be released as often as it was taken, by the thread that took it.
+    The thread that acquired it must release it as many times.
     """
 
     __slots__ = ()

@@ -11,8 +11,8 @@ from collections import deque
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import Any
-from garrison.sync._ends import End, Reader, Writer
 from garrison.sync._locks import Lock
+from garrison.sync._pipe_ends import PipeEndStub, Reader, Writer
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -24,10 +24,10 @@ REGION = 1 << 36
 """Bytes of a queue's file for one process's big items: no memory, no addresses until used."""
 
 
-class Ring(_core.Queue, Transferable):
+class QueueBase(_core.Queue, Transferable):
     """What all queues have in common: `put` and `get` are the core's."""
 
-    def _make(self, maxsize: int) -> None:
+    def _create(self, maxsize: int) -> None:
         self._spot = self._found(maxsize, REGION)
         self._opid = os.getpid()
 
@@ -47,10 +47,10 @@ class Ring(_core.Queue, Transferable):
 
     # --- As the standard library's, where code looks inside ---------------------------------------
 
-    def _end(self, kind: type[End]) -> End:
+    def _end(self, kind: type[PipeEndStub]) -> PipeEndStub:
         """Return an end; the same object for as long as somebody has it."""
         known = vars(self).setdefault("_ends", weakref.WeakValueDictionary())
-        end: End | None = known.get(kind)
+        end: PipeEndStub | None = known.get(kind)
         if end is None:
             end = known[kind] = kind(self)
         return end
@@ -69,12 +69,12 @@ class Ring(_core.Queue, Transferable):
     @property
     def _rlock(self) -> Lock:
         """The lock under which items are taken."""
-        return Lock._at(self._spot, self._LOCKS[0], QUIET)
+        return Lock._from_block(self._spot, self._LOCKS[0], QUIET)
 
     @property
     def _wlock(self) -> Lock:
         """The lock under which items are put."""
-        return Lock._at(self._spot, self._LOCKS[1], QUIET)
+        return Lock._from_block(self._spot, self._LOCKS[1], QUIET)
 
 
 QUIET = 2
@@ -87,7 +87,7 @@ def raise_at_put(e: Exception, obj: object) -> None:
     raise e
 
 
-class Queue(Ring, _theirs.Queue):  # type: ignore[misc] # a standard class
+class Queue(QueueBase, _theirs.Queue):  # type: ignore[misc] # a standard class
     """A queue between processes, first in first out.
 
     As `multiprocessing.Queue`, but the items lie in shared memory and there is no thread: when
@@ -117,7 +117,7 @@ class Queue(Ring, _theirs.Queue):  # type: ignore[misc] # a standard class
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
-        self._make(_checked(maxsize))
+        self._create(_check_maxsize(maxsize))
 
     _ignore_epipe = False
     _thread = _jointhread = _close = None
@@ -134,8 +134,8 @@ class Queue(Ring, _theirs.Queue):  # type: ignore[misc] # a standard class
         return deque()
 
     @property
-    def _sem(self) -> _Room:
-        return _Room(self)
+    def _sem(self) -> _FreeSlots:
+        return _FreeSlots(self)
 
     def _terminate_broken(self) -> None:
         self.close()
@@ -155,7 +155,7 @@ class Queue(Ring, _theirs.Queue):  # type: ignore[misc] # a standard class
         """Do nothing: a process can always leave, and what it has put stays in the queue."""
 
 
-class _Room:
+class _FreeSlots:
     """What the standard library's semaphore of a queue tells: how many more items it can hold."""
 
     kind = 1
@@ -164,7 +164,7 @@ class _Room:
         self._queue, self.maxvalue = queue, queue._maxsize
 
     @property
-    def _semlock(self) -> _Room:
+    def _semlock(self) -> _FreeSlots:
         return self
 
     def get_value(self) -> int:
@@ -178,7 +178,7 @@ class _Room:
     _is_zero = locked
 
 
-class _Unfinished(_Room):
+class _UnfinishedTasks(_FreeSlots):
     """What its semaphore of unfinished tasks tells."""
 
     def get_value(self) -> int:
@@ -221,11 +221,11 @@ class JoinableQueue(Queue, _theirs.JoinableQueue):  # type: ignore[misc] # as ab
         self._join()
 
     @property
-    def _unfinished_tasks(self) -> _Unfinished:
-        return _Unfinished(self)
+    def _unfinished_tasks(self) -> _UnfinishedTasks:
+        return _UnfinishedTasks(self)
 
 
-class SimpleQueue(Ring, _theirs.SimpleQueue):  # type: ignore[misc] # as above
+class SimpleQueue(QueueBase, _theirs.SimpleQueue):  # type: ignore[misc] # as above
     """A queue without a limit; see `Queue`.
 
     Examples
@@ -238,7 +238,7 @@ class SimpleQueue(Ring, _theirs.SimpleQueue):  # type: ignore[misc] # as above
     """
 
     def __init__(self, *, ctx: Any = None) -> None:
-        self._make(0)
+        self._create(0)
 
     def empty(self) -> bool:
         """Whether there is no item in the queue."""
@@ -250,7 +250,7 @@ for _each in (Queue, JoinableQueue, SimpleQueue):
 del _each
 
 
-def _checked(maxsize: Any) -> int:
+def _check_maxsize(maxsize: Any) -> int:
     try:
         number = operator.index(maxsize)
     except TypeError:

@@ -10,9 +10,9 @@ from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
-from garrison.sync._bound import bind, let_travel
-from garrison.sync._graph import remember
+from garrison.sync._introspection import register_for_holders
 from garrison.sync._locks import KEPT, WITHOUT
+from garrison.sync._slots import bind_methods, register_transfer
 
 __all__ = ["SEM_VALUE_MAX", "BoundedSemaphore", "Semaphore"]
 
@@ -69,23 +69,25 @@ class Semaphore(Transferable, _theirs.Semaphore):  # type: ignore[misc] # a stan
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         permits = _permits(value)
-        self._settle(Spot(WORD), SEM_VALUE_MAX, 0, permits)
+        self._bind_to(Spot(WORD), SEM_VALUE_MAX, 0, permits)
 
-    def _settle(self, spot: Spot, most: int, places: int, value: int | None = None) -> None:
+    def _bind_to(self, spot: Spot, most: int, places: int, value: int | None = None) -> None:
         core = _core.Semaphore(spot, value, most, places)
         self._semlock = core
-        bind(self, Semaphore, acquire=core.acquire, release=core.release, locked=core.locked)
-        bind(self, Semaphore, __enter__=core.__enter__, __exit__=core.__exit__)
-        bind(self, Semaphore, get_value=core.get_value)
+        bind_methods(
+            self, Semaphore, acquire=core.acquire, release=core.release, locked=core.locked
+        )
+        bind_methods(self, Semaphore, __enter__=core.__enter__, __exit__=core.__exit__)
+        bind_methods(self, Semaphore, get_value=core.get_value, locked=core.locked)
 
     @property
-    def _place(self) -> tuple[Spot, int, int]:
+    def _location(self) -> tuple[Spot, int, int]:
         spot, _, most, places = self._semlock.place
         return spot, most, places
 
     def __reduce__(self) -> tuple[Any, ...]:
         assert_transfer(self)
-        return _rebuild, (type(self), *self._place)
+        return _rebuild, (type(self), *self._location)
 
 
 class BoundedSemaphore(Semaphore, _theirs.BoundedSemaphore):  # type: ignore[misc] # as above
@@ -113,21 +115,21 @@ class BoundedSemaphore(Semaphore, _theirs.BoundedSemaphore):  # type: ignore[mis
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         permits = _permits(value)
         if 0 < permits <= MOST_SIGNED:
-            self._settle(Spot(WORD * (1 + permits)), 0, permits, 0)
-            remember(self._semlock)
+            self._bind_to(Spot(WORD * (1 + permits)), 0, permits, 0)
+            register_for_holders(self._semlock)
         else:
-            self._settle(Spot(WORD), permits, 0, permits)
+            self._bind_to(Spot(WORD), permits, 0, permits)
 
 
 def _rebuild(kind: type[S], *place: Any) -> S:
     semaphore = kind.__new__(kind)
-    semaphore._settle(*place)
+    semaphore._bind_to(*place)
     if place[-1]:
-        remember(semaphore._semlock)
+        register_for_holders(semaphore._semlock)
     return semaphore
 
 
-let_travel(_core.Semaphore, remember)
+register_transfer(_core.Semaphore, register_for_holders)
 
 
 def _permits(value: Any) -> int:

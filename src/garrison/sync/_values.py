@@ -15,7 +15,7 @@ from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import Any
 from garrison.memory import Spot, raw
-from garrison.memory.capacity import allocate
+from garrison.memory.capacity import allocate_block
 from garrison.sync._locks import SIZE as LOCK_SIZE
 from garrison.sync._locks import RLock
 
@@ -178,7 +178,7 @@ def _wrapper(obj: Any) -> Any:
         return Synchronized
     if isinstance(obj, ctypes.Array):
         return SynchronizedString if obj._type_ is ctypes.c_char else SynchronizedArray
-    type_ = raw.ordinary(type(obj))
+    type_ = raw.base_ctype(type(obj))
     found = _classes.get(type_)
     if found is None:
         found = _classes[type_] = _structure_class(type_)
@@ -220,24 +220,24 @@ def _check_lock(lock: Any) -> None:
 def _allocate(type_: Any, lock: Any) -> tuple[Any, Any]:
     """Return a new object, and its lock, which is in the same place unless it was given."""
     if lock is not None and lock is not True:
-        return raw.new(type_), lock
-    return _settle(type_, allocate(LOCK_SIZE + ctypes.sizeof(type_)))
+        return raw.new_ctype_object(type_), lock
+    return _split_block(type_, allocate_block(LOCK_SIZE + ctypes.sizeof(type_)))
 
 
-def _settle(type_: Any, spot: Spot) -> tuple[Any, Any]:
+def _split_block(type_: Any, spot: Spot) -> tuple[Any, Any]:
     """Return the object and the lock that lie in one place."""
     data = spot.part(LOCK_SIZE, len(spot) - LOCK_SIZE)
-    return raw.place(type_, data), RLock._at(spot, 0)
+    return raw.view_at(type_, data), RLock._from_block(spot, 0)
 
 
 def _rebuild(description: Any, spot: Spot) -> Any:
     """Return the wrapper that another process has sent."""
-    return synchronized(*_settle(raw.described(description), spot))
+    return synchronized(*_split_block(raw.from_type_spec(description), spot))
 
 
 def _is_plain(obj: Any) -> bool:
     """Whether ctypes gives it, or its elements, out as numbers, not as objects of the type."""
-    type_ = obj._type_ if isinstance(obj, ctypes.Array) else raw.ordinary(type(obj))
+    type_ = obj._type_ if isinstance(obj, ctypes.Array) else raw.base_ctype(type(obj))
     return bool(type_.__base__ is raw.SIMPLE)
 
 
@@ -246,11 +246,11 @@ def _reduce(wrapper: SynchronizedBase) -> tuple[Any, ...]:
     assert_transfer(wrapper)
     obj, lock = wrapper._obj, wrapper._lock
     if type(lock) is RLock and isinstance(obj, raw.Shared):
-        (whole, *rest), data = lock._place, obj._garrison_spot
+        (whole, *rest), data = lock._location, obj._garrison_spot
         ends = whole.offset + LOCK_SIZE, LOCK_SIZE + len(data)
         together = whole.chunk == data.chunk and ends == (data.offset, len(whole))
         if together and rest == [0, 0, False]:
-            return _rebuild, (raw.describe(obj._ordinary), whole)
+            return _rebuild, (raw.type_spec(obj._ordinary), whole)
     return synchronized, (obj, lock)
 
 

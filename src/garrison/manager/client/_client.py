@@ -112,7 +112,7 @@ class Client:
 
     def _send_hello(self) -> None:
         answer = self.connection.ask(
-            Verb.HELLO, self._name[1], os.getpid(), _os.host(), idempotent=True
+            Verb.HELLO, self._name[1], os.getpid(), _os.boot_id(), idempotent=True
         )
         self._server = (int(answer[0]), str(answer[1]))
 
@@ -190,7 +190,7 @@ class Client:
         if pid == os.getpid() and not (ring is not None and ring.closed):
             return ring
         _ = self.client_id
-        near = isinstance(self.address, str) and _os.may_be_here(self._server[1])
+        near = isinstance(self.address, str) and _os.is_same_machine(self._server[1])
         ring = SharedMemoryCaller(self, self._server[0]) if near else None
         if ring is not None:
             self._shm_callers.add(ring)

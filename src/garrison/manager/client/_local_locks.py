@@ -14,9 +14,9 @@ from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any, ClassVar
 from garrison.manager.client import _standard_proxies as proxies
 from garrison.manager.client._proxy_attributes import ProxyAttributes
-from garrison.memory.handles import _reduce
-from garrison.sync._graph import remember
-from garrison.sync._locks import Mutex
+from garrison.memory.handles import reduce_block
+from garrison.sync._introspection import register_for_holders
+from garrison.sync._locks import LockBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +39,8 @@ class _LocalProxy(ProxyAttributes):
     """The name of the standard library's proxy type."""
     _TYPEID: ClassVar[str]
     """The name of the type for a manager: "Lock", "Event" ..."""
-    _place: Any
-    _settle: Any
+    _location: Any
+    _bind_to: Any
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -56,12 +56,12 @@ class _LocalProxy(ProxyAttributes):
         return self._TYPEID
 
     def _parts(self) -> tuple[Any, ...]:
-        parts: tuple[Any, ...] = self._place
+        parts: tuple[Any, ...] = self._location
         return parts
 
     def __reduce__(self) -> tuple[Any, ...]:
         spot, *rest = self._parts()
-        return _rebuild, (type(self), _reduce(spot), *rest)
+        return _rebuild, (type(self), reduce_block(spot), *rest)
 
     def __repr__(self) -> str:
         token = self._token
@@ -74,9 +74,9 @@ class _LocalProxy(ProxyAttributes):
 def _rebuild(kind: Any, handle: Any, *rest: Any) -> Any:
     make, arguments = handle
     near = kind.__new__(kind)
-    near._settle(make(*arguments), *rest)
+    near._bind_to(make(*arguments), *rest)
     if kind is LocalBoundedSemaphore and rest[-1]:
-        remember(near._semlock)
+        register_for_holders(near._semlock)
     return near
 
 
@@ -131,8 +131,8 @@ class LocalLock(_Acquirer, sync.Lock, managers.AcquirerProxy):  # type: ignore[m
 
     __slots__ = ()
     _TYPEID = "Lock"
-    _take = vars(Mutex)["acquire"]
-    _give = vars(Mutex)["release"]
+    _take = vars(LockBase)["acquire"]
+    _give = vars(LockBase)["release"]
 
 
 class LocalRLock(_Acquirer, sync.RLock, managers.AcquirerProxy):  # type: ignore[misc] # of threading
@@ -140,8 +140,8 @@ class LocalRLock(_Acquirer, sync.RLock, managers.AcquirerProxy):  # type: ignore
 
     __slots__ = ()
     _TYPEID = "RLock"
-    _take = vars(Mutex)["acquire"]
-    _give = vars(Mutex)["release"]
+    _take = vars(LockBase)["acquire"]
+    _give = vars(LockBase)["release"]
 
     def release(self) -> None:
         """Release it."""

@@ -39,7 +39,7 @@ def far_or_home(client: Any, *, direct: bool) -> Any:
     """
     if direct and client.has_key and isinstance(client.address, (str, tuple)):
         host, payload = client.ask(STORE, "home", idempotent=True)
-        if host and host == _os.host():
+        if host and host == _os.boot_id():
             with contextlib.suppress(SharedMemoryGone, OSError):
                 import pickle
 

@@ -13,7 +13,7 @@ import os
 import threading
 from queue import Empty
 
-from garrison._processes import Watch
+from garrison._processes import ProcessWatch
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost
 from garrison.net import Verb
@@ -28,9 +28,9 @@ SLICE = 0.2
 """Seconds between two looks at whether the server still lives."""
 
 
-def _process(server: int) -> Watch:
+def _process(server: int) -> ProcessWatch:
     try:
-        return Watch(server)
+        return ProcessWatch(server)
     except ProcessLookupError:
         msg = f"the server, process {server}, has ended; the call was not carried out"
         raise ManagerLost(msg) from None

@@ -161,7 +161,7 @@ class Dispatcher:
         if before is not None and before is not peer:
             # It has come back before its old connection was known to be gone.
             before.session.drop("its client has connected anew")
-        peer.session.reply(rid, os.getpid(), _os.host())
+        peer.session.reply(rid, os.getpid(), _os.boot_id())
 
 
 class ObjectService(RequestService):

@@ -10,7 +10,7 @@ import weakref
 from multiprocessing import process
 
 from garrison import _standard
-from garrison._processes import NONE, SLICE, Watch
+from garrison._processes import NONE, SLICE, ProcessWatch
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._auth_keys import KNOWN_KEYS
@@ -216,9 +216,9 @@ def _stop_when_parent_exits(loop: EventLoop, parent: int | None) -> Iterator[Non
         else:
             loop.call_later(SLICE, look)
 
-    watch: Watch | None = None
+    watch: ProcessWatch | None = None
     try:
-        watch = Watch(parent)
+        watch = ProcessWatch(parent)
         if watch.fileno() == NONE:
             look()
         else:

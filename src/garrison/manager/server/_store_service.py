@@ -366,7 +366,7 @@ class StorePart(RequestService):
         visit.peer.session.reply(rid, self._home.uuid)
 
     def _give_home(self, visit: Visit, rid: int) -> None:
-        visit.peer.session.reply(rid, _os.host(), pickle_for_manager(self._home))
+        visit.peer.session.reply(rid, _os.boot_id(), pickle_for_manager(self._home))
 
     @staticmethod
     def _owner(visit: Visit, rid: int) -> None:

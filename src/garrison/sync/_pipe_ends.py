@@ -13,9 +13,9 @@ from multiprocessing import reduction
 from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from garrison.sync._queues import Ring
+    from garrison.sync._queues import QueueBase
 
-__all__ = ["End", "Reader", "Writer", "check_parent"]
+__all__ = ["PipeEndStub", "Reader", "Writer", "check_parent"]
 
 
 def check_parent() -> None:
@@ -28,12 +28,12 @@ def check_parent() -> None:
         raise EOFError
 
 
-class End:
+class PipeEndStub:
     """One end; the queue itself knows whether it is closed in this process."""
 
     _puts = False
 
-    def __init__(self, queue: Ring) -> None:
+    def __init__(self, queue: QueueBase) -> None:
         self._queue = queue
 
     @property
@@ -69,7 +69,7 @@ class End:
         return f"<{type(self).__name__} of {self._queue!r}>"
 
 
-class Reader(End):
+class Reader(PipeEndStub):
     """The end where items are had: can be waited for with `multiprocessing.connection.wait`."""
 
     def fileno(self) -> int:
@@ -95,7 +95,7 @@ class Reader(End):
         return data
 
 
-class Writer(End):
+class Writer(PipeEndStub):
     """The end where items are put."""
 
     _puts = True

@@ -1,6 +1,6 @@
-"""How items that are not plain values are written down for a queue.
+"""Pickling of queue items that are not plain values.
 
-Functions and classes go by reference, as in the standard library: who will take the item is not
+Functions and classes are pickled by reference, as in the standard library: the receiver is not
 known. Writable buffers of `LARGE` bytes and more stay out of the pickle and arrive as views.
 """
 
@@ -18,26 +18,26 @@ from garrison.errors import ItemsUnreadable, ItemUnpicklable
 from garrison.memory import capacity, handles
 
 LARGE = 1 << 16
-"""Buffers below this size are cheaper inside of the pickle."""
+"""Bytes from which on a buffer is cheaper outside of the pickle."""
 
 _latest = threading.local()
 
 
 def encode(item: object) -> bytes | tuple[bytes, list[Any]]:
-    """Pickle `item`; with its large buffers beside it, if it has any."""
-    since = handles.exported
+    """Pickle `item`; return its large buffers beside the pickle, if it has any."""
+    since = handles.export_count
     try:
         return _encode(item)
     except BaseException:
-        handles.withdraw(since)
+        handles.cancel_exports(since)
         raise
     finally:
-        _latest.span = (since, handles.exported)
+        _latest.span = (since, handles.export_count)
 
 
-def withdraw_last() -> None:
-    """Forget the handles in what this thread has encoded last, which was not put after all."""
-    handles.withdraw(*_latest.span)
+def cancel_last_exports() -> None:
+    """Cancel the exports of this thread's last item, which was not put after all."""
+    handles.cancel_exports(*_latest.span)
 
 
 def _encode(item: object) -> bytes | tuple[bytes, list[memoryview]]:
@@ -46,10 +46,10 @@ def _encode(item: object) -> bytes | tuple[bytes, list[memoryview]]:
     except UNPICKLABLE as error:
         raise _refusal(item, error) from error
     if buffers is None:
-        if len(data) >= capacity.CHECKED:
-            check_room(len(data))
+        if len(data) >= capacity.CHECK_THRESHOLD:
+            check_available(len(data))
         return data
-    check_room(len(data) + sum(view.nbytes for view in buffers))
+    check_available(len(data) + sum(view.nbytes for view in buffers))
     return data, buffers
 
 
@@ -61,14 +61,14 @@ def _refusal(item: object, error: Exception) -> ItemUnpicklable:
     )
 
 
-def check_room(size: int) -> None:
-    """Raise if there is no memory for so much more in a queue."""
+def check_available(size: int) -> None:
+    """Raise if there is no memory for `size` more bytes in a queue."""
     remedy = "have items taken faster, give the queue a maxsize, or put smaller items"
-    capacity.check_room(size, "bytes more of a queue", remedy)
+    capacity.check_available(size, "bytes more of a queue", remedy)
 
 
-def undecodable(items: list[Any], errors: list[BaseException]) -> NoReturn:
-    """Raise for several items that were taken, of which some cannot be rebuilt."""
+def raise_items_unreadable(items: list[Any], errors: list[BaseException]) -> NoReturn:
+    """Raise an error that carries the other items, where some cannot be rebuilt."""
     msg = (
         f"{len(errors)} of {len(items) + len(errors)} items cannot be rebuilt here (the first: "
         f"{type(errors[0]).__name__}: {errors[0]}); the others are in .items"
@@ -77,11 +77,11 @@ def undecodable(items: list[Any], errors: list[BaseException]) -> NoReturn:
 
 
 _sends_in = 0
-"""The process whose end is watched."""
+"""The process that has registered its cleanup."""
 
 
-def sends() -> None:
-    """Note that this process has put something big: at its end it gives back what nobody needs."""
+def register_sender_cleanup() -> None:
+    """Let this process, which has put a large item, free its unused regions when it exits."""
     global _sends_in  # noqa: PLW0603 - one number for each process
     if _sends_in != os.getpid():
         _sends_in = os.getpid()

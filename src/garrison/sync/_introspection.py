@@ -1,4 +1,4 @@
-"""Who holds what, and who waits for what: read from shared memory, from outside."""
+"""The holders and the waiters of locks, read from shared memory."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from garrison.errors import DeadlockError
 __all__ = ["Holder", "Waiter", "holders", "waiters"]
 
 KINDS = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier")
-"""In the order in which the core counts them."""
+"""The kinds, in the order of their numbers in the core."""
 
 _known: weakref.WeakSet[_core.Lock | _core.Semaphore] = weakref.WeakSet()
 
 
-def remember(lock: _core.Lock | _core.Semaphore) -> None:
-    """Have `holders` ask this lock."""
+def register_for_holders(lock: _core.Lock | _core.Semaphore) -> None:
+    """Let `holders` report this lock."""
     _known.add(lock)
 
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-    """Who holds a lock.
+    """A thread that holds a lock.
 
     Attributes
     ----------
     kind : str
         ``'Lock'``, ``'RLock'`` or ``'BoundedSemaphore'``.
     object : int
-        The number by which `Waiter` names the same lock, in every process.
+        The lock's number, the same in every process and in `Waiter`.
     pid, thread : int
         The process, 0 if it is gone, and the thread (0 for a permit of a semaphore).
     seconds : float
-        For how long, to a few milliseconds; 0 for a permit.
+        How long it has been held, to a few milliseconds; 0 for a permit.
     where : str
         File, line and function, for a lock that was made with ``detect_deadlocks=True``.
     """
@@ -51,22 +51,22 @@ class Holder:
 
 @dataclasses.dataclass(frozen=True)
 class Waiter:
-    """Who waits, for longer than 100 ms.
+    """A thread that has waited for longer than 100 ms.
 
     Attributes
     ----------
     kind : str
-        What is waited for: ``'Lock'``, ``'Condition'``, ``'Event'`` ...
+        The kind of object that it waits for: ``'Lock'``, ``'Condition'``, ``'Event'`` ...
     object : int
-        Its number, as in `Holder`.
+        The object's number, as in `Holder`.
     pid, thread : int
-        The process and the thread that wait.
+        The waiting process and thread.
     seconds : float
-        For how long.
+        How long it has waited.
     where : str
         File, line and function.
     holder : int
-        The process that has it, 0 where there is no single one.
+        The process that holds the object, 0 if there is no single one.
     """
 
     kind: str
@@ -79,9 +79,9 @@ class Waiter:
 
 
 def holders() -> list[Holder]:
-    """Tell who holds the locks that this process knows.
+    """Return the holders of the locks that this process knows.
 
-    Nothing is stopped or locked for it: each line was true at its own moment.
+    No process is stopped for this: each entry was true at its own moment.
 
     Examples
     --------
@@ -94,21 +94,21 @@ def holders() -> list[Holder]:
     found: list[Holder] = []
     for lock in list(_known):
         if isinstance(lock, _core.Semaphore):
-            found += _of_semaphore(lock)
+            found += _semaphore_holders(lock)
         elif (holder := lock.holder) is not None:
             found.append(Holder("RLock" if lock.recursive else "Lock", lock.number, *holder))
     return sorted(found, key=lambda each: -each.seconds)
 
 
-def _of_semaphore(semaphore: _core.Semaphore) -> Iterable[Holder]:
+def _semaphore_holders(semaphore: _core.Semaphore) -> Iterable[Holder]:
     for pid, permits in semaphore.holders:
         yield from [Holder("BoundedSemaphore", semaphore.number, pid, 0, 0.0, "")] * permits
 
 
 def waiters() -> list[Waiter]:
-    """Tell who waits, anywhere among the processes that share locks with this one.
+    """Return the waiters in all processes that share locks with this one.
 
-    Waits show here once they have lasted for 100 ms.
+    A wait is listed once it has lasted for 100 ms.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def _waiter(
 
 
 def raise_deadlock(members: Iterable[tuple[Any, ...]]) -> NoReturn:
-    """Say who waits for whom; called by the core in the one that gives in."""
+    """Raise `DeadlockError` that names the cycle. The core calls this in one of its threads."""
     cycle = [_waiter(*each) for each in members]
     lines = [
         f"process {each.pid} (thread {each.thread}) has waited {each.seconds:.1f} s, "

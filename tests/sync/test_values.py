@@ -453,7 +453,7 @@ def test_a_pickle_is_a_handle_of_value_and_lock(lock: Any) -> None:
     other.value = 6
     assert value.value == 6
     assert type(other.get_lock()) is type(value.get_lock())
-    assert other.get_lock()._place[1:] == value.get_lock()._place[1:]
+    assert other.get_lock()._location[1:] == value.get_lock()._location[1:]
     with other.get_lock():
         assert value.get_lock().locked()
 

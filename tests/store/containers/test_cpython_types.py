@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import unittest
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
@@ -170,6 +172,15 @@ def cases() -> list[Any]:
     ]
 
 
+@pytest.fixture
+def collects_own_objects_only() -> Iterator[None]:
+    """Keep pytest's objects out of collections: some tests collect garbage at each allocation."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("collects_own_objects_only")
 @pytest.mark.parametrize(("suite", "name"), cases())
 def test_cpython(
     store: Any, suite: type[unittest.TestCase], name: str, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,6 @@
 //! A process, told from every other that had or will have its number, and whether it still lives.
 
-use crate::shm::segment::generation;
+use crate::sys::process::generation;
 use std::io::{Error, ErrorKind, Result};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! Who takes part: the processes of a family, each with a number to sign with.
 //!
 //! ```text
-//! | HeaderShared | OwnerSlot × AGENTS | WaitShared × ROWS |
+//! | HeaderShared | OwnerSlot × AGENTS | WaitRecordShared × RECORDS |
 //! ```
 //! An agent is a process that uses locks. Its number names a slot and the slot's generation, so a
 //! word that it has signed can be told from one of its successor in the slot for ever.
@@ -17,9 +17,11 @@
 
 pub use crate::owners::identity::Identity;
 use crate::owners::identity::{own_namespace, Seen};
-use crate::owners::wait_graph::{Wait, WaitShared, ROWS};
-use crate::shm::segment::{generation, Mapping, Segment, PAGE};
+use crate::owners::wait_graph::{WaitRecord, WaitRecordShared, RECORDS};
+use crate::owners::Owners;
+use crate::shm::segment::{Mapping, Segment, PAGE};
 use crate::sys::descriptor::{file_behind, LOST};
+use crate::sys::process::generation;
 use crate::testing::crash_points::crash_point;
 use std::collections::HashMap;
 use std::io::{Error, ErrorKind, Result};
@@ -33,7 +35,7 @@ const SLOT_BITS: u32 = AGENTS.trailing_zeros();
 /// Numbers leave the top bit of a word to the lock.
 const GENERATIONS: u32 = 1 << (31 - SLOT_BITS);
 const WAITS_AT: usize = PAGE + AGENTS * size_of::<OwnerSlot>();
-const LEN: usize = WAITS_AT + ROWS * size_of::<WaitShared>();
+const LEN: usize = WAITS_AT + RECORDS * size_of::<WaitRecordShared>();
 const MAGIC: u64 = u64::from_le_bytes(*b"garrison");
 
 pub type Id = [u64; 2];
@@ -384,28 +386,6 @@ impl OwnerRegistry {
         (before == after && before == agent >> SLOT_BITS).then_some(found)
     }
 
-    /// Is this agent dead beyond doubt? Without doubt means: both witnesses say so.
-    pub fn is_dead(&self, agent: u32) -> bool {
-        if agent == self.me.load(Ordering::Relaxed) as u32 && self.me().is_ok_and(|me| me == agent)
-        {
-            return false;
-        }
-        let slot = agent as usize & (AGENTS - 1);
-        let Some(identity) = self.identity(agent) else {
-            return self.agent(slot).is_some();
-        };
-        // The byte first: of those who live, it is one system call.
-        match self.byte_is_free(slot) {
-            Some(false) => false,
-            Some(true) => match identity.look() {
-                Seen::Alive => false,
-                Seen::Gone => true,
-                Seen::Unknown => self.is_witnessed(slot),
-            },
-            None => identity.look() == Seen::Gone,
-        }
-    }
-
     /// The same, for who asks often: the system is asked first whether there is such a process.
     pub fn seems_dead(&self, agent: u32) -> bool {
         let here = |identity: &Identity| identity.namespace == own_namespace();
@@ -428,8 +408,8 @@ impl OwnerRegistry {
         (asked != -1 && (!is_free || self.segment.is_open())).then_some(is_free)
     }
 
-    fn row(&self, number: usize) -> Option<&WaitShared> {
-        let size = size_of::<WaitShared>();
+    fn row(&self, number: usize) -> Option<&WaitRecordShared> {
+        let size = size_of::<WaitRecordShared>();
         if number >= self.head().rows.load(Ordering::Acquire) as usize {
             return None;
         }
@@ -437,46 +417,16 @@ impl OwnerRegistry {
         Some(unsafe { &*self.map.at(WAITS_AT + number * size, size).cast() })
     }
 
-    /// Sign for a record of a wait; nothing if there is no room for one.
-    pub fn take_row(&self) -> Option<&WaitShared> {
-        let me = self.me().ok()?;
-        let sign = |row: &WaitShared, of| {
-            row.agent.compare_exchange(of, me, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        };
-        let rows = || (0..ROWS).map_while(|number| self.row(number));
-        // Who is dead is asked only if all are in use: it is expensive.
-        rows()
-            .find(|row| sign(row, 0))
-            .or_else(|| self.more_rows().filter(|row| sign(row, 0)))
-            .or_else(|| {
-                rows().find(|row| {
-                    let of = row.agent.load(Ordering::Relaxed);
-                    of != me && self.is_dead(of) && sign(row, of)
-                })
-            })
-    }
-
     /// The first of a further page of rows.
-    fn more_rows(&self) -> Option<&WaitShared> {
+    fn more_rows(&self) -> Option<&WaitRecordShared> {
         let first = self.head().rows.load(Ordering::Acquire) as usize;
-        if first >= ROWS {
+        if first >= RECORDS {
             return None;
         }
-        let size = size_of::<WaitShared>();
+        let size = size_of::<WaitRecordShared>();
         self.segment.reserve_control(WAITS_AT + first * size, PAGE).ok()?;
         self.head().rows.fetch_max((first + PAGE / size) as u32, Ordering::Release);
         self.row(first)
-    }
-
-    /// All waits of the family that have lasted for a slice.
-    pub fn waits(&self) -> Vec<Wait> {
-        let rows = (0..ROWS).map_while(|number| self.row(number));
-        rows.filter_map(WaitShared::read).filter(|wait| !self.is_dead(wait.agent)).collect()
-    }
-
-    /// The bell to sleep on beside one's own word.
-    pub fn deaths(&self) -> &AtomicU32 {
-        &self.head().deaths
     }
 
     /// A counter for the children of one process, whose next number is `next`.
@@ -496,6 +446,61 @@ impl OwnerRegistry {
     pub fn ring_deaths(&self) {
         self.deaths().fetch_add(1, Ordering::SeqCst);
         crate::sys::futex::wake(self.deaths(), i32::MAX);
+    }
+}
+
+impl Owners for OwnerRegistry {
+    /// Without doubt means: both witnesses say so.
+    fn is_dead(&self, agent: u32) -> bool {
+        if agent == self.me.load(Ordering::Relaxed) as u32 && self.me().is_ok_and(|me| me == agent)
+        {
+            return false;
+        }
+        let slot = agent as usize & (AGENTS - 1);
+        let Some(identity) = self.identity(agent) else {
+            return self.agent(slot).is_some();
+        };
+        // The byte first: of those who live, it is one system call.
+        match self.byte_is_free(slot) {
+            Some(false) => false,
+            Some(true) => match identity.look() {
+                Seen::Alive => false,
+                Seen::Gone => true,
+                Seen::Unknown => self.is_witnessed(slot),
+            },
+            None => identity.look() == Seen::Gone,
+        }
+    }
+
+    fn take_wait_record(&self) -> Option<&WaitRecordShared> {
+        let me = self.me().ok()?;
+        let sign = |row: &WaitRecordShared, of| {
+            row.owner.compare_exchange(of, me, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        let rows = || (0..RECORDS).map_while(|number| self.row(number));
+        // Who is dead is asked only if all are in use: it is expensive.
+        rows()
+            .find(|row| sign(row, 0))
+            .or_else(|| self.more_rows().filter(|row| sign(row, 0)))
+            .or_else(|| {
+                rows().find(|row| {
+                    let of = row.owner.load(Ordering::Relaxed);
+                    of != me && self.is_dead(of) && sign(row, of)
+                })
+            })
+    }
+
+    fn waits(&self) -> Vec<WaitRecord> {
+        let rows = (0..RECORDS).map_while(|number| self.row(number));
+        rows.filter_map(WaitRecordShared::read).filter(|wait| !self.is_dead(wait.owner)).collect()
+    }
+
+    fn deaths(&self) -> &AtomicU32 {
+        &self.head().deaths
+    }
+
+    fn pid(&self, owner: u32) -> u32 {
+        self.identity(owner).map_or(0, |identity| identity.pid)
     }
 }
 
@@ -576,7 +581,7 @@ mod tests {
 
     #[test]
     fn a_process_has_one_number_and_its_child_another_which_dies_with_it() {
-        crate::shm::segment::watch_forks();
+        crate::sys::process::watch_forks();
         let registry = OwnerRegistry::home().expect("a registry");
         let me = registry.me().expect("a number");
         assert_eq!(registry.me().expect("a number"), me);

@@ -9,7 +9,7 @@ use super::finalizing::without_gil;
 use super::memory_error;
 use crate::shm::heap::{self, Head, Heap, ABANDONED, LINE, RELEASED};
 use crate::shm::region::{Region, Span};
-use crate::shm::segment::{forks, generation};
+use crate::sys::process::{forks, generation};
 use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;

@@ -2,8 +2,7 @@
 
 use super::lock::PyLock;
 use super::number::{Kind, Place};
-use super::waiting::Deadline;
-use crate::sync::lock::word;
+use crate::sys::deadline::Deadline;
 use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
@@ -33,14 +32,14 @@ impl Guarded {
             return Self::under_lock(slf, |_| Ok(work()));
         };
         let own = own.bind(slf.py());
-        let inner = &own.get().lock;
+        let inner = &own.get().lock.raw;
         let me = inner.me()?;
-        // The thread is not written down: it is asked for with the GIL, which this one keeps.
-        if word::try_take(&inner.shared().word, me) {
+        // The thread is not written down: only who has the GIL asks for it, and this one keeps it.
+        if inner.try_acquire_briefly(me) {
             crash_point("lock.taken");
             let done = work();
             crash_point("value.written");
-            inner.leave();
+            inner.release();
             return Ok(done);
         }
         Self::after_waiting(own, me, work)
@@ -48,14 +47,14 @@ impl Guarded {
 
     #[cold]
     fn after_waiting<T>(own: &Bound<'_, PyLock>, me: u32, work: impl FnOnce() -> T) -> PyResult<T> {
-        let inner = &own.get().lock;
-        if own.get().recursive && inner.is_mine(me) {
+        let inner = &own.get().lock.raw;
+        if own.get().lock.recursive && inner.is_mine(me) {
             return Ok(work());
         }
-        PyLock::take(own, &Deadline::endless())?;
+        PyLock::take(own, &Deadline::never())?;
         let done = work();
         crash_point("value.written");
-        inner.leave();
+        inner.release();
         Ok(done)
     }
 

@@ -4,8 +4,9 @@ use super::fields;
 use super::finalizing::without_gil;
 use super::noise::Noise;
 use super::socket::{self, is_passing, RECEIVE};
-use super::waiting::{Deadline, SLICE};
 use crate::net::client::{Client, End, Fate};
+use crate::sys::deadline::Deadline;
+use crate::sys::deadline::LIVENESS_CHECK_INTERVAL;
 use crate::sys::descriptor::{file_behind, File};
 use pyo3::exceptions::{PyOverflowError, PyTimeoutError};
 use pyo3::prelude::*;
@@ -87,7 +88,7 @@ impl Link {
         fields: &Bound<'py, PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<(u8, Bound<'py, PyList>)> {
-        let patience = Deadline::of_timeout(timeout)?;
+        let patience = crate::python::convert::deadline_of_timeout(timeout)?;
         let payload = self.encoded(fields)?;
         let number = {
             let mut state = self.lock();
@@ -231,7 +232,7 @@ impl Link {
     /// Wait for at most a slice, in whatever role is free.
     fn turn(&self, number: u32, patience: &Deadline) -> Turn {
         let fd = self.fd();
-        let limit = patience.left().min(SLICE);
+        let limit = patience.left().min(LIVENESS_CHECK_INTERVAL);
         let start = Instant::now();
         let mut state = self.lock();
         loop {
@@ -258,7 +259,7 @@ impl Link {
             state.reading |= reads;
             state.writing |= writes;
             let interrupted;
-            if reads && !state.client.owed() > 0 && left > SLICE / 2 {
+            if reads && !state.client.owed() > 0 && left > LIVENESS_CHECK_INTERVAL / 2 {
                 // One system call instead of two.
                 let mut scratch = state.scratch();
                 drop(state);
@@ -385,7 +386,10 @@ impl Drop for Link {
 
 /// No `recv` that waits does so for longer than a slice.
 fn limit_waits(fd: i32) -> Result<(), Error> {
-    let time = libc::timeval { tv_sec: 0, tv_usec: SLICE.as_micros() as libc::suseconds_t };
+    let time = libc::timeval {
+        tv_sec: 0,
+        tv_usec: LIVENESS_CHECK_INTERVAL.as_micros() as libc::suseconds_t,
+    };
     let size = size_of::<libc::timeval>() as libc::socklen_t;
     let (level, option) = (libc::SOL_SOCKET, libc::SO_RCVTIMEO);
     // SAFETY: points to a local of the size that is told.

@@ -5,12 +5,14 @@ mod barrier;
 mod block;
 mod cell;
 mod condition;
+mod convert;
 mod descriptor;
 mod ends;
 mod event;
 mod fields;
 mod finalizing;
 mod guarded;
+mod host;
 mod item;
 mod journal;
 mod link;
@@ -31,8 +33,6 @@ mod spot;
 mod store;
 mod supervisor;
 mod table;
-mod waiting;
-mod watch;
 mod worker;
 
 use pyo3::prelude::*;
@@ -85,7 +85,7 @@ fn crash_point(name: &str) {
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    crate::shm::segment::watch_forks();
+    crate::sys::process::watch_forks();
     finalizing::find();
     module.py().import("garrison.errors")?;
     module.py().get_type::<SharedMemoryFull>();
@@ -119,7 +119,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(descriptor::is_memory, module)?)?;
     module.add_function(wrap_pyfunction!(descriptor::is_visible, module)?)?;
     module.add_class::<spot::PySharedBlock>()?;
-    module.add_function(wrap_pyfunction!(waiting::waits, module)?)?;
+    module.add_function(wrap_pyfunction!(host::waits, module)?)?;
     module.add_class::<lock::PyLock>()?;
     module.add_class::<guarded::Guarded>()?;
     module.add_class::<cell::Cell>()?;

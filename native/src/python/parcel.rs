@@ -13,7 +13,7 @@ use super::memory_error;
 use crate::queue::file::QueueFile;
 use crate::shm::heap::{Heap, RELEASED};
 use crate::shm::region::Region;
-use crate::shm::segment::generation;
+use crate::sys::process::generation;
 use crate::testing::crash_points::crash_point;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -108,7 +108,7 @@ struct Lent {
 
 impl Lent {
     fn follow(&mut self, vault: &QueueFile) {
-        let (head, tail) = (vault.ring().head(), vault.ring().tail());
+        let (head, tail) = (vault.log().head(), vault.log().tail());
         let inside = tail.number.wrapping_sub(head.number);
         while let Some(&(place, number)) = self.in_ring.front() {
             if number.wrapping_sub(head.number) < inside {
@@ -149,7 +149,7 @@ impl Sender {
         let (mut heap, mut lent) =
             (self.heap.lock().expect("never poisoned"), self.lent.lock().expect("never poisoned"));
         lent.follow(vault);
-        let registry = vault.chunk().registry;
+        let registry = vault.arena().registry;
         let back = lent.collect(looks, |place| {
             let Ok(block) = heap.head(place) else { return false };
             // [release->collect]
@@ -244,7 +244,7 @@ impl Post {
         payload: &[u8],
         buffers: Option<&Bound<'_, PyList>>,
     ) -> PyResult<Parcel> {
-        let registry = vault.chunk().registry;
+        let registry = vault.arena().registry;
         let me = registry.me().map_err(|error| memory_error(&error, "a process's registration"))?;
         let sender = self.sender(py, vault, me)?;
         sender.sweep(vault, LOOKS);
@@ -307,7 +307,7 @@ impl Keeper for Record {
             // [look->bury] pairs with the acquire in bury()
             record.back.fetch_add(1, Ordering::AcqRel);
         }
-        let dead = self.vault.chunk().registry.seems_dead(owner);
+        let dead = self.vault.arena().registry.seems_dead(owner);
         if dead {
             self.vault.bury(self.region);
         }

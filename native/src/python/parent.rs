@@ -7,14 +7,14 @@ use super::moved::{Holder, Moved};
 use super::table::Table;
 use crate::shm::heap::Heap;
 use crate::shm::region::Region;
-use crate::shm::segment::generation;
 use crate::sys::atomic::{fence, Ordering};
-use crate::sys::futex::{self, Woken};
+use crate::sys::futex::{self, LowHalf, Woken};
+use crate::sys::process::generation;
 use crate::sys::spin::Spin;
 use crate::tasks::protocol::{
     announce_waiter, peek, withdraw, State, CLAIMED, DONE, FREE, LOST, MAIN,
 };
-use crate::tasks::table::{self, low_half, steal, CAPACITY, INLINE};
+use crate::tasks::table::{self, steal, CAPACITY, INLINE};
 use pyo3::exceptions::{PyBlockingIOError, PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -655,7 +655,7 @@ impl Ticket {
         let done = || self.ended();
         let ended = self.shared.sleep(py, limit, &done, &|left| match announce_waiter(state) {
             None => Woken::Changed,
-            Some(word) => futex::wait(low_half(state), word as u32, left),
+            Some(word) => futex::wait(&LowHalf(state), word as u32, left),
         });
         self.shared.spin.learn(start.elapsed());
         ended
@@ -762,7 +762,7 @@ impl Ticket {
             return false;
         }
         self.taken.store(true, Ordering::Relaxed);
-        futex::wake(low_half(&cell.state), i32::MAX);
+        futex::wake(&LowHalf(&cell.state), i32::MAX);
         let mut books = shared.books();
         shared.free_cell(&mut books, self.cell, peek(&cell.state));
         true

@@ -1,8 +1,8 @@
 //! `Promise`: the reply to a request that was sent with others.
 
 use super::link::{Link, LinkBroken};
-use super::waiting::Deadline;
 use crate::net::client::DONE;
+use crate::python::convert::deadline_of_timeout;
 use pyo3::exceptions::PyBaseException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -95,7 +95,7 @@ impl Promise {
         let Some(link) = &this.link else {
             return pipeline.call_method1("_repair", (slf, py.None(), timeout));
         };
-        let patience = Deadline::of_timeout(timeout)?;
+        let patience = deadline_of_timeout(timeout)?;
         loop {
             match link.get().wait_for(py, this.number, &patience) {
                 Ok(Some((DONE, fields))) => return Ok(fields.into_any()),

@@ -5,12 +5,14 @@
 //! get             take the get lock ─▶ copy out, sign ─▶ commit ─▶ leave ─▶ wake a putter ─▶ decode
 //! ```
 
-use super::ends::{Arrived, Ends, Wait};
+use super::ends::{wait_spec, Arrived, Ends, QueueCaller};
 use super::item::{self, Outgoing, PICKLE};
 use super::memory_error;
 use super::parcel::{Opened, BIG};
 use super::spot::PySharedBlock;
-use crate::queue::file::{QueueFile, QueueShared};
+use crate::queue::ends::{LocalState, WaitSpec};
+use crate::queue::file::QueueFile;
+use crate::queue::shared::QueueShared;
 use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -62,7 +64,7 @@ impl PyQueue {
     #[inline]
     fn open<'a>(slf: &'a Bound<'_, Self>, end: u8) -> PyResult<&'a Ends> {
         let ends = slf.get().ends()?;
-        if ends.is_closed(end) {
+        if ends.queue.is_closed(end) {
             return Err(closed(slf));
         }
         Ok(ends)
@@ -79,7 +81,7 @@ impl PyQueue {
             Some(item) if item.bytes().len() < BIG => Ok(item),
             Some(item) => {
                 let parcel =
-                    ends.post.pack(slf.py(), &ends.vault, item.kind, item.bytes(), None)?;
+                    ends.post.pack(slf.py(), &ends.queue.file, item.kind, item.bytes(), None)?;
                 Ok(Outgoing::parcel(parcel))
             }
             None => Self::pickle(slf, ends, object),
@@ -105,7 +107,7 @@ impl PyQueue {
             Ok(pickle) if pickle.as_bytes().len() < BIG => Outgoing::pickle(pickle),
             Ok(pickle) => Outgoing::parcel(ends.post.pack(
                 py,
-                &ends.vault,
+                &ends.queue.file,
                 PICKLE,
                 pickle.as_bytes(),
                 None,
@@ -114,7 +116,13 @@ impl PyQueue {
                 let (pickle, buffers): (Bound<'_, PyBytes>, Bound<'_, PyList>) =
                     written.extract()?;
                 let bytes = pickle.as_bytes();
-                Outgoing::parcel(ends.post.pack(py, &ends.vault, PICKLE, bytes, Some(&buffers))?)
+                Outgoing::parcel(ends.post.pack(
+                    py,
+                    &ends.queue.file,
+                    PICKLE,
+                    bytes,
+                    Some(&buffers),
+                )?)
             }
         };
         item.travels = travels;
@@ -140,14 +148,15 @@ impl PyQueue {
     }
 
     #[inline]
-    fn put_one(slf: &Bound<'_, Self>, object: &Bound<'_, PyAny>, wait: &Wait) -> PyResult<()> {
-        let ends = Self::open(slf, Ends::NO_PUT)?;
+    fn put_one(slf: &Bound<'_, Self>, object: &Bound<'_, PyAny>, wait: &WaitSpec) -> PyResult<()> {
+        let ends = Self::open(slf, LocalState::NO_PUT)?;
         let item = match Self::encode(slf, ends, object) {
             Ok(item) => item,
             Err(error) => return Self::refused(slf, object, error),
         };
         let travels = item.travels;
-        let put = ends.put(slf.py(), &mut [item], wait, &|| closed(slf));
+        let caller = QueueCaller { py: slf.py(), closed: &|| closed(slf) };
+        let put = ends.put(caller, &mut [item], wait);
         if !matches!(put, Ok(true)) && travels {
             // Handles in it are under way no longer.
             slf.py()
@@ -161,20 +170,25 @@ impl PyQueue {
         }
     }
 
-    fn put_all(slf: &Bound<'_, Self>, items: &Bound<'_, PyAny>, wait: &Wait) -> PyResult<()> {
-        let ends = Self::open(slf, Ends::NO_PUT)?;
+    fn put_all(slf: &Bound<'_, Self>, items: &Bound<'_, PyAny>, wait: &WaitSpec) -> PyResult<()> {
+        let ends = Self::open(slf, LocalState::NO_PUT)?;
         let mut written = Vec::new();
         for item in items.try_iter()? {
             written.push(Self::encode(slf, ends, &item?)?);
         }
-        let most = if ends.maxsize == 0 { i32::MAX as usize } else { ends.maxsize as usize };
+        let most = if ends.queue.maxsize() == 0 {
+            i32::MAX as usize
+        } else {
+            ends.queue.maxsize() as usize
+        };
         if written.len() > most {
             return Err(PyValueError::new_err(format!(
                 "{} items at once never fit into a queue of {most}; put them in smaller groups",
                 written.len()
             )));
         }
-        if written.is_empty() || ends.put(slf.py(), &mut written, wait, &|| closed(slf))? {
+        let caller = QueueCaller { py: slf.py(), closed: &|| closed(slf) };
+        if written.is_empty() || ends.put(caller, &mut written, wait)? {
             Ok(())
         } else {
             Err(standard(slf.py(), "Full"))
@@ -196,10 +210,11 @@ impl PyQueue {
     }
 
     #[inline]
-    fn get_one<'py>(slf: &Bound<'py, Self>, wait: &Wait) -> PyResult<Bound<'py, PyAny>> {
-        let (py, ends) = (slf.py(), Self::open(slf, Ends::NO_GET)?);
+    fn get_one<'py>(slf: &Bound<'py, Self>, wait: &WaitSpec) -> PyResult<Bound<'py, PyAny>> {
+        let (py, ends) = (slf.py(), Self::open(slf, LocalState::NO_GET)?);
         let mut found = None;
-        ends.get(py, 1, wait, &|| closed(slf), |arrived| found = Some(arrived))?;
+        let caller = QueueCaller { py, closed: &|| closed(slf) };
+        ends.get(caller, 1, wait, |arrived| found = Some(arrived))?;
         match found {
             Some(arrived) => {
                 crash_point("queue.taken");
@@ -227,18 +242,18 @@ impl PyQueue {
 
     /// Make a new queue of it.
     fn _found(&self, maxsize: u32, region_len: usize) -> PyResult<PySharedBlock> {
-        let vault = QueueFile::found(maxsize, region_len)
+        let file = QueueFile::found(maxsize, region_len)
             .map_err(|error| memory_error(&error, "a new queue"))?;
-        let spot = PySharedBlock::of(vault.spot.clone());
-        self.settle(vault)?;
+        let spot = PySharedBlock::of(file.spot.clone());
+        self.settle(file)?;
         Ok(spot)
     }
 
     /// Make the queue of it that lies there.
     fn _attach(&self, spot: PyRef<'_, PySharedBlock>) -> PyResult<()> {
-        let vault = QueueFile::attach(spot.spot.clone())
+        let file = QueueFile::attach(spot.spot.clone())
             .map_err(|error| memory_error(&error, "a look into a queue"))?;
-        self.settle(vault)
+        self.settle(file)
     }
 
     /// Put an item into the queue, or raise `queue.Full`.
@@ -249,12 +264,12 @@ impl PyQueue {
         block: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        Self::put_one(slf, obj, &Wait::of(block, timeout)?)
+        Self::put_one(slf, obj, &wait_spec(block, timeout)?)
     }
 
     /// Put an item into the queue if there is room now, or raise `queue.Full`.
     fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        Self::put_one(slf, obj, &Wait::none())
+        Self::put_one(slf, obj, &WaitSpec::immediate())
     }
 
     /// Take the next item out of the queue, or raise `queue.Empty`.
@@ -264,12 +279,12 @@ impl PyQueue {
         block: Option<&Bound<'py, PyAny>>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::get_one(slf, &Wait::of(block, timeout)?)
+        Self::get_one(slf, &wait_spec(block, timeout)?)
     }
 
     /// Take the next item out of the queue if there is one now, or raise `queue.Empty`.
     fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        Self::get_one(slf, &Wait::none())
+        Self::get_one(slf, &WaitSpec::immediate())
     }
 
     /// Put several items, all of them at once or none.
@@ -282,7 +297,7 @@ impl PyQueue {
     ) -> PyResult<()> {
         let handles = slf.py().import("garrison.memory.handles")?;
         let since = handles.getattr("export_count")?;
-        Self::put_all(slf, items, &Wait::of(block, timeout)?).or_else(|error| {
+        Self::put_all(slf, items, &wait_spec(block, timeout)?).or_else(|error| {
             handles.call_method1("cancel_exports", (since,))?;
             Err(error)
         })
@@ -296,7 +311,7 @@ impl PyQueue {
         block: Option<&Bound<'py, PyAny>>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let (py, ends) = (slf.py(), Self::open(slf, Ends::NO_GET)?);
+        let (py, ends) = (slf.py(), Self::open(slf, LocalState::NO_GET)?);
         if max_items < 1 {
             return Err(PyValueError::new_err(format!(
                 "max_items must be at least 1, not {max_items}"
@@ -304,8 +319,9 @@ impl PyQueue {
         }
         let most = u32::try_from(max_items).unwrap_or(u32::MAX);
         let mut found = Vec::new();
-        let wait = Wait::of(block, timeout)?;
-        if ends.get(py, most, &wait, &|| closed(slf), |arrived| found.push(arrived))? == 0 {
+        let wait = wait_spec(block, timeout)?;
+        let caller = QueueCaller { py, closed: &|| closed(slf) };
+        if ends.get(caller, most, &wait, |arrived| found.push(arrived))? == 0 {
             return Err(standard(py, "Empty"));
         }
         crash_point("queue.taken");
@@ -325,49 +341,53 @@ impl PyQueue {
 
     /// How many items are in the queue.
     fn qsize(&self) -> PyResult<u32> {
-        Ok(self.ends()?.vault.ring().len())
+        Ok(self.ends()?.queue.ends().log().len())
     }
 
     /// Whether there is no item in the queue.
     fn empty(&self) -> PyResult<bool> {
         let ends = self.ends()?;
-        if ends.is_used_up() {
+        if ends.queue.is_used_up() {
             // As the standard library's, which closes its reader together with its feeder.
             return Err(PyOSError::new_err("handle is closed"));
         }
-        Ok(ends.vault.ring().is_empty())
+        Ok(ends.queue.ends().log().is_empty())
     }
 
     /// Whether the queue holds `maxsize` items.
     fn full(&self) -> PyResult<bool> {
-        Ok(!self.ends()?.has_room(1))
+        Ok(!self.ends()?.queue.ends().has_room(1))
     }
 
     /// Use the queue no longer in this process.
     fn close(&self) -> PyResult<()> {
-        self.ends()?.close(Ends::CLOSED);
+        self.ends()?.queue.close(LocalState::CLOSED);
         Ok(())
     }
 
     #[getter]
     fn _closed(&self) -> PyResult<bool> {
-        Ok(self.ends()?.is_closed(0))
+        Ok(self.ends()?.queue.is_closed(0))
     }
 
     /// Put no more in this process, or take no more.
     fn _close_end(&self, putting: bool) -> PyResult<()> {
-        self.ends()?.close(if putting { Ends::NO_PUT } else { Ends::NO_GET });
+        self.ends()?.queue.close(if putting { LocalState::NO_PUT } else { LocalState::NO_GET });
         Ok(())
     }
 
     /// Whether this process can put no more, or take no more.
     fn _is_end_closed(&self, putting: bool) -> PyResult<bool> {
-        Ok(self.ends()?.is_closed(if putting { Ends::NO_PUT } else { Ends::NO_GET }))
+        Ok(self.ends()?.queue.is_closed(if putting {
+            LocalState::NO_PUT
+        } else {
+            LocalState::NO_GET
+        }))
     }
 
     /// A descriptor that is readable while there is an item; or one that is always writable.
     fn _descriptor(&self, putting: bool) -> PyResult<i32> {
-        Ok(self.ends()?.descriptor(putting)?)
+        Ok(self.ends()?.queue.descriptor(putting)?)
     }
 
     /// Wait until there is an item; False if there was none in time.
@@ -376,9 +396,11 @@ impl PyQueue {
         block: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let ends = Self::open(slf, Ends::NO_GET)?;
-        let empty = || ends.vault.ring().is_empty();
-        Ok(!empty() || (ends.wait_for_item(slf.py(), &Wait::of(block, timeout)?)? && !empty()))
+        let ends = Self::open(slf, LocalState::NO_GET)?;
+        let empty = || ends.queue.ends().log().is_empty();
+        let caller = QueueCaller { py: slf.py(), closed: &|| closed(slf) };
+        let wait = wait_spec(block, timeout)?;
+        Ok(!empty() || (ends.queue.ends().wait_for_item(caller, &wait)? && !empty()))
     }
 
     /// Where the locks of its two ends lie.
@@ -387,17 +409,17 @@ impl PyQueue {
 
     #[getter]
     fn _limit(&self) -> PyResult<u32> {
-        Ok(self.ends()?.maxsize)
+        Ok(self.ends()?.queue.maxsize())
     }
 
     /// How many items were put and not yet reported as done.
     fn _unfinished(&self) -> PyResult<u32> {
-        Ok(self.ends()?.unfinished())
+        Ok(self.ends()?.queue.ends().unfinished())
     }
 
     /// Report that one of the items that were put is dealt with.
     fn _task_done(&self) -> PyResult<()> {
-        if self.ends()?.task_done() {
+        if self.ends()?.queue.ends().task_done() {
             Ok(())
         } else {
             Err(PyValueError::new_err("task_done() called too many times"))
@@ -406,13 +428,14 @@ impl PyQueue {
 
     /// Wait until every item that was put was reported as done.
     fn _join(&self, py: Python<'_>) -> PyResult<()> {
-        self.ends()?.join(py)
+        let closed = || PyRuntimeError::new_err("closed");
+        self.ends()?.queue.ends().join(QueueCaller { py, closed: &closed })
     }
 }
 
 impl PyQueue {
-    fn settle(&self, vault: QueueFile) -> PyResult<()> {
+    fn settle(&self, file: QueueFile) -> PyResult<()> {
         let again = |_| PyRuntimeError::new_err("this queue was made already");
-        self.ends.set(Ends::new(vault)).map_err(again)
+        self.ends.set(Ends::new(file)).map_err(again)
     }
 }

@@ -75,7 +75,7 @@ unsafe extern "C" fn acquire(
     // SAFETY: called by the interpreter, with the lock that it was made for.
     unsafe {
         // Whether it would wait does not matter where there is nothing to wait for.
-        if count <= 1 && names.is_null() && of(object).take_at_once() {
+        if count <= 1 && names.is_null() && of(object).lock.try_acquire_fast() {
             return ffi::Py_NewRef(ffi::Py_True());
         }
         let method = ffi::PyObject_GetAttrString(object, ACQUIRE.0.ml_name);
@@ -91,7 +91,7 @@ unsafe extern "C" fn acquire(
 unsafe extern "C" fn enter(object: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
     // SAFETY: as above.
     unsafe {
-        if of(object).take_at_once() {
+        if of(object).lock.try_acquire_fast() {
             return ffi::Py_NewRef(ffi::Py_True());
         }
         call(object, &ENTER)
@@ -101,7 +101,7 @@ unsafe extern "C" fn enter(object: *mut PyObject, _: *mut PyObject) -> *mut PyOb
 unsafe extern "C" fn release(object: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
     // SAFETY: as above.
     unsafe {
-        if of(object).release_at_once() {
+        if of(object).lock.try_release_fast() {
             return ffi::Py_NewRef(ffi::Py_None());
         }
         call(object, &RELEASE)

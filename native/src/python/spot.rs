@@ -94,7 +94,7 @@ impl PySharedBlock {
     /// Identity of the chunk, its length, its descriptor here.
     #[getter]
     fn chunk(&self) -> PyResult<((u64, u64), usize, i32)> {
-        let chunk = &self.spot.chunk;
+        let chunk = &self.spot.arena;
         let fd = chunk.open_fd().map_err(|_| super::descriptor::lost())?;
         Ok((chunk.id.into(), chunk.len(), fd))
     }
@@ -102,7 +102,7 @@ impl PySharedBlock {
     /// Identity of the family, its descriptor here.
     #[getter]
     fn family(&self) -> PyResult<((u64, u64), i32)> {
-        let registry = self.spot.chunk.registry;
+        let registry = self.spot.arena.registry;
         let fd = registry.open_fd().map_err(|_| super::descriptor::lost())?;
         Ok((registry.id.into(), fd))
     }
@@ -119,18 +119,18 @@ impl PySharedBlock {
 
     /// Keep the memory until as many handles have arrived as were sent.
     fn export(&self) {
-        self.spot.chunk.export();
+        self.spot.arena.export();
     }
 
     /// A handle has arrived.
     fn arrived(&self) {
-        self.spot.chunk.import();
+        self.spot.arena.import();
         Arena::sweep();
     }
 
     /// Do not wait for handles that were sent and did not arrive.
     fn forget_exports(&self) {
-        self.spot.chunk.forget_exports();
+        self.spot.arena.forget_exports();
     }
 
     fn __len__(&self) -> usize {

@@ -75,7 +75,7 @@ impl PyStore {
         let size = size.max(1 << 16).next_multiple_of(1 << 16);
         let options = Options { size, in_memory, sync };
         let bells = Bells::new(bells.spot.clone());
-        let engine = Engine::new(place, hooks, lock.lock.clone(), bells, options)?;
+        let engine = Engine::new(place, hooks, lock.lock.raw.clone(), bells, options)?;
         engine.ready(py)?;
         let engine = Py::new(py, engine)?;
         Ok(Self { engine, owner: owner.into(), view: next_view(), raw: false, wait: true })

@@ -8,17 +8,14 @@
 //! small queue costs little address space. A region belongs to one process that has put something
 //! big, and is never used by another.
 
-use crate::queue::log::{
-    ask_first, QueueLog, QueueLogShared, SegmentMemory, SegmentShared, GRANULE,
-};
+use crate::queue::log::{ask_first, QueueLog, SegmentMemory, SegmentShared, GRANULE};
+use crate::queue::shared::{QueueShared, SHARED_AT};
 use crate::shm::arena::{Arena, SharedBlock};
 use crate::shm::region::Region;
 use crate::shm::segment::{Mapping, PAGE};
-use crate::sync::lock::word::LockShared;
-use crate::sys::wake_word::WakeWord;
 use crate::testing::crash_points::crash_point;
 use std::io::Result;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 const SEGMENT: usize = 256 << 10;
@@ -29,8 +26,6 @@ const WIDE: usize = 256;
 const NARROW: usize = WIDE.trailing_zeros() as usize + 1;
 const WINDOWS: usize = NARROW + SEGMENTS / WIDE - 1;
 
-/// The spot begins a cache line into the chunk, and `QueueShared` is aligned to two.
-const SHARED_AT: usize = 64;
 const ENTRIES_AT: usize = PAGE - 64;
 const ENTRIES_LEN: usize = SEGMENTS * size_of::<SegmentShared>();
 const RECORDS_AT: usize = ENTRIES_AT + ENTRIES_LEN;
@@ -47,38 +42,7 @@ const DATA: u64 = 8 << 20;
 const REGIONS: u64 = 1 << 37;
 
 /// A queue may grow by so many segments before its memory is asked for.
-pub const GROWTH: u32 = (64 << 20) / SEGMENT as u32;
-
-#[repr(C, align(128))]
-pub struct QueueShared {
-    pub put_lock: LockShared,
-    _line: [u64; 8],
-    pub get_lock: LockShared,
-    _other_line: [u64; 8],
-    pub ring: QueueLogShared,
-    /// Where those sleep who wait for an item, for room, for the end of all work.
-    pub getters: WakeWord,
-    pub putters: WakeWord,
-    pub joiners: WakeWord,
-    /// Items that were reported as done.
-    pub done: AtomicU32,
-    /// Regions given out so far.
-    pub regions: AtomicU32,
-    /// 0: no limit. Written before anybody else sees the queue, as is the next.
-    pub maxsize: AtomicU32,
-    /// Why a wake of one sleeper might wake the wrong one: `SEVERAL`, `WATCHED`.
-    pub many: AtomicU32,
-    pub region_len: AtomicU64,
-}
-
-impl QueueShared {
-    pub const PUT_LOCK: usize = SHARED_AT;
-    pub const GET_LOCK: usize = SHARED_AT + 128;
-    /// Somebody waited for room for several items.
-    pub const SEVERAL: u32 = 1;
-    /// Somebody sleeps among getters and putters who takes and puts nothing: see `watch`.
-    pub const WATCHED: u32 = 2;
-}
+const GROWTH: u32 = (64 << 20) / SEGMENT as u32;
 
 const _: () = assert!(SHARED_AT + size_of::<QueueShared>() <= ENTRIES_AT);
 const _: () = assert!(std::mem::offset_of!(QueueShared, get_lock) == 128);
@@ -107,18 +71,18 @@ pub struct QueueFile {
     far_entries: OnceLock<Arc<Mapping>>,
     records: OnceLock<Arc<Mapping>>,
     /// Up to how many segments there was memory when it was last asked for.
-    pub permitted: AtomicU32,
+    permitted: AtomicU32,
 }
 
 impl QueueFile {
     /// A new, empty queue.
     pub fn found(maxsize: u32, region_len: usize) -> Result<Self> {
         let spot = SharedBlock::allocate_sparse(CONTROL, PAGE - 64, MAPPED)?;
-        let vault = Self::attach(spot)?;
-        vault.shared().maxsize.store(maxsize, Ordering::Relaxed);
-        vault.shared().region_len.store(region_len as u64, Ordering::Relaxed);
-        vault.ring().found()?;
-        Ok(vault)
+        let file = Self::attach(spot)?;
+        file.shared().maxsize.store(maxsize, Ordering::Relaxed);
+        file.shared().region_len.store(region_len as u64, Ordering::Relaxed);
+        file.log().found()?;
+        Ok(file)
     }
 
     /// One that another process has made; the spot must be all of it.
@@ -132,9 +96,9 @@ impl QueueFile {
         let windows = (0..WINDOWS).map(|_| OnceLock::new()).collect();
         let (far_entries, records) = (OnceLock::new(), OnceLock::new());
         let permitted = AtomicU32::new(GROWTH);
-        let vault = Self { spot, windows, far_entries, records, permitted };
-        vault.window(0)?;
-        Ok(vault)
+        let file = Self { spot, windows, far_entries, records, permitted };
+        file.window(0)?;
+        Ok(file)
     }
 
     #[inline]
@@ -144,8 +108,8 @@ impl QueueFile {
     }
 
     #[inline]
-    pub fn ring(&self) -> QueueLog<'_, Self> {
-        QueueLog { shared: &self.shared().ring, store: self }
+    pub fn log(&self) -> QueueLog<'_, Self> {
+        QueueLog { shared: &self.shared().log, store: self }
     }
 
     #[inline]
@@ -160,7 +124,7 @@ impl QueueFile {
     fn map_window(&self, number: usize) -> Result<&Arc<Mapping>> {
         let (first, count) = segments(number);
         let offset = DATA + (first * SEGMENT) as u64;
-        let map = self.spot.chunk.map_range(offset, count * SEGMENT, false)?;
+        let map = self.spot.arena.map_range(offset, count * SEGMENT, false)?;
         Ok(self.windows[number].get_or_init(|| map))
     }
 
@@ -171,22 +135,13 @@ impl QueueFile {
         Ok((self.window(number)?, (segment - segments(number).0) * SEGMENT))
     }
 
-    /// Before an operation: see to it that the entries of all segments can be looked at.
-    #[inline]
-    pub fn ensure_entries(&self) -> Result<()> {
-        if self.shared().ring.count.load(Ordering::Relaxed) + MARGIN < NEAR as u32 {
-            return Ok(());
-        }
-        self.far_entries().map(|_| ())
-    }
-
     #[cold]
     fn far_entries(&self) -> Result<&Arc<Mapping>> {
         if let Some(map) = self.far_entries.get() {
             return Ok(map);
         }
         let len = PAGE + ENTRIES_LEN - MAPPED;
-        let map = self.spot.chunk.map_range(MAPPED as u64, len, false)?;
+        let map = self.spot.arena.map_range(MAPPED as u64, len, false)?;
         Ok(self.far_entries.get_or_init(|| map))
     }
 
@@ -195,7 +150,7 @@ impl QueueFile {
             return Ok(map);
         }
         let offset = (self.spot.offset + RECORDS_AT) as u64;
-        let map = self.spot.chunk.map_range(offset, RECORDS_LEN, false)?;
+        let map = self.spot.arena.map_range(offset, RECORDS_LEN, false)?;
         Ok(self.records.get_or_init(|| map))
     }
 
@@ -233,14 +188,14 @@ impl QueueFile {
     pub fn bury(&self, number: u32) {
         let Some(record) = self.record(number) else { return };
         let owner = record.owner.load(Ordering::Acquire);
-        if owner == 0 || !self.spot.chunk.registry.seems_dead(owner) {
+        if owner == 0 || !self.spot.arena.registry.seems_dead(owner) {
             return;
         }
         // Its last word on the first number was spoken before it died.
         let sent = record.sent.load(Ordering::Acquire);
         if sent == record.back.load(Ordering::Acquire) {
             if let Ok((offset, len)) = self.region_range(number) {
-                let _ = self.spot.chunk.punch_range(offset, len);
+                let _ = self.spot.arena.punch_range(offset, len);
             }
             record.owner.store(0, Ordering::Relaxed);
         }
@@ -258,12 +213,12 @@ impl QueueFile {
 
     pub fn region(&self, number: u32, private: bool) -> Result<Arc<Region>> {
         let (offset, len) = self.region_range(number)?;
-        Ok(self.spot.chunk.region(offset, len, private))
+        Ok(self.spot.arena.region(offset, len, private))
     }
 
     /// The identity of the memory behind it.
-    pub fn chunk(&self) -> &Arc<Arena> {
-        &self.spot.chunk
+    pub fn arena(&self) -> &Arc<Arena> {
+        &self.spot.arena
     }
 }
 
@@ -333,6 +288,18 @@ impl SegmentMemory for QueueFile {
         }
     }
 
+    #[inline]
+    fn ensure_entries(&self) -> Result<()> {
+        if self.shared().log.count.load(Ordering::Relaxed) + MARGIN < NEAR as u32 {
+            return Ok(());
+        }
+        self.far_entries().map(|_| ())
+    }
+
+    fn permit_growth(&self, count: u32) {
+        self.permitted.store(count.saturating_add(GROWTH), Ordering::Relaxed);
+    }
+
     fn reach(&self, point: &'static str) {
         crash_point(point);
     }
@@ -355,12 +322,12 @@ mod tests {
 
     #[test]
     fn entries_lie_side_by_side_wherever_they_are_mapped() {
-        let vault = QueueFile::found(0, 1 << 30).expect("a queue");
+        let file = QueueFile::found(0, 1 << 30).expect("a queue");
         for segment in [0, 1, NEAR - 1, NEAR, NEAR + 1, SEGMENTS - 1] {
-            vault.reserve_entry(segment as u32).expect("room");
-            vault.entry(segment as u32).next.store(segment as u32, Ordering::Relaxed);
+            file.reserve_entry(segment as u32).expect("room");
+            file.entry(segment as u32).next.store(segment as u32, Ordering::Relaxed);
         }
-        let all = vault.spot.chunk.map_range(0, PAGE + ENTRIES_LEN, false).expect("mapped");
+        let all = file.spot.arena.map_range(0, PAGE + ENTRIES_LEN, false).expect("mapped");
         for segment in [0, 1, NEAR - 1, NEAR, NEAR + 1, SEGMENTS - 1] {
             let size = size_of::<SegmentShared>();
             // SAFETY: in range, and made of atomics.

@@ -127,6 +127,10 @@ pub trait SegmentMemory {
     fn punch(&self, segment: u32);
     /// Whether a ring of so many segments may have one more.
     fn may_grow(&self, count: u32) -> Result<()>;
+    /// Before an operation: see to it that the entries of all segments can be looked at.
+    fn ensure_entries(&self) -> Result<()>;
+    /// There is memory for a log that grows beyond so many segments.
+    fn permit_growth(&self, count: u32);
     fn reach(&self, point: &'static str);
 }
 

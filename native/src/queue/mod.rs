@@ -1,9 +1,18 @@
-//! A queue: its bytes, the file they lie in, and both ends.
+//! A queue: its bytes, the file they lie in, both ends, and the handle of a process on it.
 
+pub mod ends;
 pub mod log;
+pub mod shared;
 
 #[cfg(not(loom))]
 pub mod file;
+#[cfg(not(loom))]
+mod handle;
+#[cfg(not(loom))]
+pub mod watch;
+
+#[cfg(not(loom))]
+pub use handle::Queue;
 
 #[cfg(all(test, loom))]
 mod models;

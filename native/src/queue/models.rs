@@ -1,20 +1,23 @@
 //! Every interleaving of a few processes at one small queue, tried by loom.
 //!
-//! Processes are threads here. What is modelled is the code itself: the ring, the lock word and the
-//! bell; only the futex and the loops of `python/ends.rs` are restated in [`World`]. A lost
-//! wake-up shows as a deadlock, an item that is read before it is written as a wrong item.
+//! Processes are threads here. What is explored is the code itself: both ends with their waiting, the
+//! log, the locks and the words that getters and putters sleep on. Only the segments, the registry of
+//! owners and the kernel are models. A lost wake-up shows as a deadlock, an item that is read before
+//! it is written as a wrong item.
 
+use super::ends::{Batch, EndState, Ends, LocalState, QueueHost, WaitSpec};
 use super::log::*;
-use crate::sync::lock::word::{self as lock, Look};
+use super::shared::QueueShared;
+use crate::host::{Failure, NoHost};
+use crate::sync::lock::word as lock;
 use crate::sys::atomic::{AtomicU32, Ordering};
-use crate::sys::wake_word::WakeWord;
-use crate::testing::loom::{process, Futex};
+use crate::testing::loom::{explore_shared, process, ModelOwners};
 use loom::sync::Arc;
 use std::io::Result;
 
 const GRANULES: u32 = 4;
 const SEGMENTS: usize = 4;
-/// An agent that does not live.
+/// An owner that does not live.
 const DEAD: u32 = 9;
 
 struct Toy {
@@ -52,155 +55,116 @@ impl SegmentMemory for Toy {
         Ok(())
     }
 
+    fn ensure_entries(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn permit_growth(&self, _count: u32) {}
+
     fn reach(&self, _point: &'static str) {}
 }
 
-/// A lock word, and where those sleep who wait for it.
-struct Lock {
-    word: AtomicU32,
-    futex: Futex,
+/// A program that has as much memory as it likes, and other processes.
+impl QueueHost for NoHost {
+    fn closed(self) -> Failure {
+        unreachable!("no end is closed")
+    }
+
+    fn check_memory(self, _bytes: u64) -> std::result::Result<(), Failure> {
+        Ok(())
+    }
+
+    fn check_putters(self) -> std::result::Result<(), Failure> {
+        Ok(())
+    }
 }
 
-impl Lock {
-    fn new() -> Self {
-        Self { word: AtomicU32::new(lock::FREE), futex: Futex::new() }
+/// One item, of one granule.
+struct One<'a> {
+    toy: &'a Toy,
+    item: u32,
+}
+
+impl Batch for One<'_> {
+    fn count(&self) -> u32 {
+        1
     }
 
-    // As in `Lock`.
-
-    fn take(&self, me: u32) {
-        if lock::try_take(&self.word, me) {
-            return;
-        }
-        loop {
-            match lock::look(&self.word, me, true, true, |agent| agent == DEAD) {
-                Look::Taken | Look::Inherited(_) => return,
-                Look::Orphaned(_) => unreachable!("who may inherit does"),
-                Look::Held(seen) => {
-                    self.futex.wait(|| self.word.load(Ordering::Relaxed) == seen);
-                }
-            }
-        }
+    fn granules(&self, _nth: usize) -> u32 {
+        1
     }
 
-    fn leave(&self) {
-        if lock::leave(&self.word) & lock::WAITERS != 0 {
-            self.futex.wake(1);
-        }
+    fn write(&self, _nth: usize, at: u32) -> Result<()> {
+        self.toy.memory[at as usize].store(self.item, Ordering::Relaxed);
+        Ok(())
     }
+
+    fn will_be_put(&self) {}
+
+    fn were_put(&mut self, _first: u32) {}
 }
 
 struct World {
-    shared: QueueLogShared,
+    shared: QueueShared,
     toy: Toy,
-    put_lock: Lock,
-    get_lock: Lock,
-    getters: WakeWord,
-    putters: WakeWord,
-    items_futex: Futex,
-    room_futex: Futex,
+    owners: ModelOwners,
     maxsize: u32,
 }
 
 impl World {
     fn new(maxsize: u32) -> Self {
         let world = Self {
-            shared: QueueLogShared::new(),
+            shared: QueueShared::new(maxsize),
             toy: Toy {
                 entries: (0..SEGMENTS).map(|_| SegmentShared::new()).collect(),
                 memory: (0..SEGMENTS * GRANULES as usize).map(|_| AtomicU32::new(0)).collect(),
             },
-            put_lock: Lock::new(),
-            get_lock: Lock::new(),
-            getters: WakeWord::new(),
-            putters: WakeWord::new(),
-            items_futex: Futex::new(),
-            room_futex: Futex::new(),
+            owners: ModelOwners::new(),
             maxsize,
         };
-        world.ring().found().unwrap();
+        world.log().found().unwrap();
         world
     }
 
-    fn ring(&self) -> QueueLog<'_, Toy> {
-        QueueLog { shared: &self.shared, store: &self.toy }
+    fn log(&self) -> QueueLog<'_, Toy> {
+        QueueLog { shared: &self.shared.log, store: &self.toy }
     }
 
-    // As in `Inner`.
+    /// A process's own view of the queue, for one operation.
+    fn with_ends<T>(&self, run: impl FnOnce(&Ends<'_, Toy, ModelOwners>) -> T) -> T {
+        let here = LocalState::new(self.maxsize, EndState::new(1), EndState::new(2));
+        let (shared, memory, owners) = (&self.shared, &self.toy, &self.owners);
+        run(&Ends { shared, memory, owners, here: &here })
+    }
 
     fn put(&self, me: u32, item: u32) {
-        loop {
-            self.put_lock.take(me);
-            let ring = self.ring();
-            let tail = ring.tail();
-            let inside = tail.number.wrapping_sub(ring.head().number);
-            if self.maxsize != 0 && inside >= self.maxsize {
-                self.put_lock.leave();
-                self.await_room();
-                continue;
-            }
-            let at = ring.room(tail.at, 1).unwrap();
-            self.toy.memory[at as usize].store(item, Ordering::Relaxed);
-            ring.commit_put(Position { number: tail.number + 1, at: at + 1 });
-            self.put_lock.leave();
-            self.getters.wake(false, 1, |count| self.items_futex.wake(count));
-            return;
-        }
-    }
-
-    fn await_room(&self) {
-        while self.ring().len() >= self.maxsize {
-            let count = self.putters.prepare();
-            if self.ring().len() < self.maxsize {
-                return;
-            }
-            self.room_futex.wait(|| self.putters.count.load(Ordering::Acquire) == count);
-        }
+        let mut batch = One { toy: &self.toy, item };
+        let put = self.with_ends(|ends| ends.put(NoHost, me, &mut batch, &WaitSpec::never()));
+        assert!(put.unwrap());
     }
 
     fn get(&self, me: u32) -> u32 {
-        loop {
-            while self.ring().is_empty() {
-                let count = self.getters.prepare();
-                if self.ring().is_empty() {
-                    self.items_futex.wait(|| self.getters.count.load(Ordering::Acquire) == count);
-                }
-            }
-            self.get_lock.take(me);
-            let taken = self.take_out();
-            self.get_lock.leave();
-            if let Some(item) = taken {
-                if self.maxsize != 0 {
-                    self.putters.wake(false, 1, |count| self.room_futex.wake(count));
-                }
-                return item;
-            }
-        }
+        let mut item = 0;
+        let copy = |at: u32| {
+            item = self.toy.memory[at as usize].load(Ordering::Relaxed);
+            Ok(1)
+        };
+        let taken = self.with_ends(|ends| ends.get(NoHost, me, 1, &WaitSpec::never(), copy));
+        assert_eq!(taken.unwrap(), 1);
+        item
     }
 
-    fn take_out(&self) -> Option<u32> {
-        let ring = self.ring();
-        let (mut head, tail) = (ring.head(), ring.tail());
-        if head.number == tail.number {
-            return None;
-        }
-        loop {
-            match ring.next_item(head, tail) {
-                Item::Beyond => head.at = ring.settle(head, tail),
-                Item::Here(at) => {
-                    let item = self.toy.memory[at as usize].load(Ordering::Relaxed);
-                    ring.commit_get(Position { number: head.number + 1, at: at + 1 });
-                    return Some(item);
-                }
-            }
-        }
+    fn task_done(&self) {
+        assert!(self.with_ends(|ends| ends.task_done()));
+    }
+
+    fn join(&self) {
+        self.with_ends(|ends| ends.join(NoHost)).unwrap();
     }
 }
 
 fn explore(preemptions: usize, maxsize: u32, scene: impl Fn(Arc<World>) + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
-    builder.check(move || scene(Arc::new(World::new(maxsize))));
+    explore_shared(Some(preemptions), move || World::new(maxsize), scene);
 }
 
 #[test]
@@ -221,7 +185,7 @@ fn a_segment_that_was_left_is_used_again() {
         let got: Vec<_> = (0..8).map(|_| world.get(2)).collect();
         assert_eq!(got, [1, 2, 3, 4, 5, 6, 7, 8]);
         putter.join().unwrap();
-        assert!(world.shared.count.load(Ordering::Relaxed) <= 3);
+        assert!(world.shared.log.count.load(Ordering::Relaxed) <= 3);
     });
 }
 
@@ -255,7 +219,7 @@ fn putters_wait_for_room() {
         let mut got = [world.get(3), world.get(3)];
         got.sort_unstable();
         assert_eq!(got, [1, 2]);
-        assert_eq!(world.ring().len(), 0);
+        assert_eq!(world.log().len(), 0);
         putters.into_iter().for_each(|putter| putter.join().unwrap());
     });
 }
@@ -265,11 +229,11 @@ fn never_more_than_the_limit_nor_less_than_none() {
     explore(2, 1, |world| {
         let putter = process(&world, |world| (1..=3).for_each(|item| world.put(1, item)));
         let getter = process(&world, |world| (0..3).for_each(|_| _ = world.get(2)));
-        assert!(world.ring().len() <= 1);
-        assert!(world.ring().len() <= 1);
+        assert!(world.log().len() <= 1);
+        assert!(world.log().len() <= 1);
         putter.join().unwrap();
         getter.join().unwrap();
-        assert!(world.ring().is_empty());
+        assert!(world.log().is_empty());
     });
 }
 
@@ -277,9 +241,10 @@ fn never_more_than_the_limit_nor_less_than_none() {
 #[test]
 fn a_dead_owner_of_both_locks_is_inherited_from() {
     explore(2, 0, |world| {
-        world.put_lock.word.store(DEAD | lock::WAITERS, Ordering::Relaxed);
-        world.get_lock.word.store(DEAD, Ordering::Relaxed);
-        let at = world.ring().room(0, 1).unwrap();
+        world.owners.die(DEAD);
+        world.shared.put_lock.word.store(DEAD | lock::WAITERS, Ordering::Relaxed);
+        world.shared.get_lock.word.store(DEAD, Ordering::Relaxed);
+        let at = world.log().room(0, 1).unwrap();
         world.toy.memory[at as usize].store(99, Ordering::Relaxed);
         let putters = [1, 2].map(|me| process(&world, move |world| world.put(me, me)));
         let mut got = [world.get(3), world.get(3)];
@@ -294,11 +259,27 @@ fn a_dead_owner_of_both_locks_is_inherited_from() {
 fn a_dead_getter_has_taken_nothing() {
     explore(2, 0, |world| {
         world.put(1, 7);
-        world.get_lock.word.store(DEAD, Ordering::Relaxed);
+        world.owners.die(DEAD);
+        world.shared.get_lock.word.store(DEAD, Ordering::Relaxed);
         let getters = [2, 3].map(|me| process(&world, move |world| world.get(me)));
         world.put(1, 8);
         let mut got = getters.map(|getter| getter.join().unwrap());
         got.sort_unstable();
         assert_eq!(got, [7, 8]);
+    });
+}
+
+/// Who joins is woken when the last item is reported as done.
+#[test]
+fn a_joiner_leaves_when_all_is_done() {
+    explore(2, 0, |world| {
+        world.put(1, 7);
+        let worker = process(&world, |world| {
+            world.get(2);
+            world.task_done();
+        });
+        world.join();
+        assert_eq!(world.shared.done.load(Ordering::Relaxed), 1);
+        worker.join().unwrap();
     });
 }

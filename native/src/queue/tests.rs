@@ -83,6 +83,12 @@ impl SegmentMemory for Toy {
         }
     }
 
+    fn ensure_entries(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn permit_growth(&self, _count: u32) {}
+
     fn reach(&self, _point: &'static str) {
         if let Some(left) = self.steps_left.get() {
             if left == 0 {

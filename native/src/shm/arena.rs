@@ -1,16 +1,17 @@
-//! Where shared objects lie: chunks that are filled once from the bottom up and never used again.
+//! Where shared objects lie: arenas that are filled once from the bottom up and never used again.
 //!
 //! ```text
 //! | HeaderShared | object | object | object ...      one sealed memfd each
 //! ```
-//! Only the process that made a chunk puts objects into it, and its bookkeeping is one number in
+//! Only the process that made a arena puts objects into it, and its bookkeeping is one number in
 //! its own memory. A place is never used twice, so whoever still looks at an object, in whichever
-//! process and for however long, finds that object and nothing else; the kernel frees the chunk
-//! with its last user. Large objects have a chunk to themselves.
+//! process and for however long, finds that object and nothing else; the kernel frees the arena
+//! with its last user. Large objects have a arena to themselves.
 
 use crate::owners::registry::{random_id, Id, OwnerRegistry};
 use crate::shm::region::Region;
-use crate::shm::segment::{generation, Mapping, Segment, PAGE};
+use crate::shm::segment::{Mapping, Segment, PAGE};
+use crate::sys::process::generation;
 use crate::testing::crash_points::crash_point;
 use std::collections::HashMap;
 use std::io::{Error, ErrorKind, Result};
@@ -19,9 +20,9 @@ use std::sync::{Arc, Mutex, Weak};
 
 /// Objects start on a cache line: two locks never share one.
 pub const LINE: usize = 64;
-/// A chunk for small objects.
+/// A arena for small objects.
 const SHARED: usize = 64 << 10;
-/// Objects above this size have a chunk of their own.
+/// Objects above this size have a arena of their own.
 const SMALL: usize = 8 << 10;
 const MAGIC: u64 = u64::from_le_bytes(*b"garrchnk");
 
@@ -30,7 +31,7 @@ struct HeaderShared {
     magic: AtomicU64,
     id: [AtomicU64; 2],
     family: [AtomicU64; 2],
-    /// How often a handle was written down, and read: a chunk of which more are under way than
+    /// How often a handle was written down, and read: a arena of which more are under way than
     /// have arrived is kept by its sender.
     exports: AtomicU64,
     imports: AtomicU64,
@@ -40,7 +41,7 @@ struct HeaderShared {
 
 const _: () = assert!(size_of::<HeaderShared>() == LINE);
 
-/// A chunk as this process sees it.
+/// A arena as this process sees it.
 #[derive(Debug)]
 pub struct Arena {
     pub registry: &'static OwnerRegistry,
@@ -51,7 +52,7 @@ pub struct Arena {
 }
 
 static KNOWN: Mutex<Option<HashMap<Id, Weak<Arena>>>> = Mutex::new(None);
-/// The chunk that is being filled, and how far, and by which process.
+/// The arena that is being filled, and how far, and by which process.
 static CURRENT: Mutex<Option<(Arc<Arena>, usize, u64)>> = Mutex::new(None);
 /// Chunks with handles under way, which somebody may still want to attach.
 static UNDER_WAY: Mutex<Vec<(Arc<Arena>, u64)>> = Mutex::new(Vec::new());
@@ -63,22 +64,22 @@ impl Arena {
         segment.reserve_control(0, PAGE)?;
         let map = segment.map_range(0, mapped, false)?;
         let id = random_id()?;
-        let chunk = Arc::new(Self { registry, id, segment, map, len });
-        let head = chunk.head();
+        let arena = Arc::new(Self { registry, id, segment, map, len });
+        let head = arena.head();
         head.mapped.store(if mapped == len { 0 } else { mapped as u64 }, Ordering::Relaxed);
         head.id.iter().zip(id).for_each(|(word, half)| word.store(half, Ordering::Relaxed));
-        let family = chunk.registry.id;
+        let family = arena.registry.id;
         head.family.iter().zip(family).for_each(|(word, half)| word.store(half, Ordering::Relaxed));
         head.magic.store(MAGIC, Ordering::Release);
         crash_point("chunk.created");
-        chunk.remember();
-        Ok(chunk)
+        arena.remember();
+        Ok(arena)
     }
 
     fn remember(self: &Arc<Self>) {
         let mut known = KNOWN.lock().expect("never poisoned");
         let all = known.get_or_insert_default();
-        all.retain(|_, chunk| chunk.strong_count() > 0);
+        all.retain(|_, arena| arena.strong_count() > 0);
         all.insert(self.id, Arc::downgrade(self));
     }
 
@@ -87,15 +88,15 @@ impl Arena {
         known.as_ref()?.get(&id)?.upgrade()
     }
 
-    /// The chunk behind a descriptor that was handed over, which stays the caller's.
+    /// The arena behind a descriptor that was handed over, which stays the caller's.
     pub fn attach(
         fd: i32,
         len: usize,
         id: Id,
         registry: &'static OwnerRegistry,
     ) -> Result<Arc<Self>> {
-        if let Some(chunk) = Self::known(id) {
-            return Ok(chunk);
+        if let Some(arena) = Self::known(id) {
+            return Ok(arena);
         }
         let wrong = || Error::new(ErrorKind::NotFound, "not the shared memory that was meant");
         if len < LINE {
@@ -103,8 +104,8 @@ impl Arena {
         }
         let segment = Segment::attach_sealed(fd, len)?;
         let map = Self::map(&segment, len)?;
-        let chunk = Arc::new(Self { registry, id, segment, map, len });
-        let head = chunk.head();
+        let arena = Arc::new(Self { registry, id, segment, map, len });
+        let head = arena.head();
         let written =
             |words: &[AtomicU64; 2]| [0, 1].map(|half| words[half].load(Ordering::Relaxed));
         if head.magic.load(Ordering::Acquire) != MAGIC
@@ -113,8 +114,8 @@ impl Arena {
         {
             return Err(wrong());
         }
-        chunk.remember();
-        Ok(chunk)
+        arena.remember();
+        Ok(arena)
     }
 
     /// As much of it as its users map at once.
@@ -167,14 +168,14 @@ impl Arena {
         self.segment.punch_range(offset, len)
     }
 
-    /// A handle is about to be sent: keep the chunk until it has arrived.
+    /// A handle is about to be sent: keep the arena until it has arrived.
     pub fn export(self: &Arc<Self>) {
         let mut under_way = UNDER_WAY.lock().expect("never poisoned");
         let here = generation();
         under_way
-            .retain(|(chunk, of)| *of == here && (chunk.is_under_way() || chunk.id == self.id));
+            .retain(|(arena, of)| *of == here && (arena.is_under_way() || arena.id == self.id));
         self.head().exports.fetch_add(1, Ordering::Relaxed);
-        if !under_way.iter().any(|(chunk, _)| chunk.id == self.id) {
+        if !under_way.iter().any(|(arena, _)| arena.id == self.id) {
             under_way.push((self.clone(), here));
         }
     }
@@ -184,7 +185,7 @@ impl Arena {
         let gone = {
             let mut under_way = UNDER_WAY.lock().expect("never poisoned");
             let (stay, gone): (Vec<_>, Vec<_>) =
-                under_way.drain(..).partition(|(chunk, _)| chunk.is_under_way());
+                under_way.drain(..).partition(|(arena, _)| arena.is_under_way());
             *under_way = stay;
             gone
         };
@@ -214,30 +215,30 @@ impl Arena {
         let mut under_way = UNDER_WAY.lock().expect("never poisoned");
         if !under_way.is_empty() {
             let here = generation();
-            under_way.retain(|(chunk, of)| *of == here && chunk.is_under_way());
+            under_way.retain(|(arena, of)| *of == here && arena.is_under_way());
         }
     }
 
     /// Have no longer what is only kept for handles under way.
     pub fn forget_exports(&self) {
         let mut under_way = UNDER_WAY.lock().expect("never poisoned");
-        under_way.retain(|(chunk, _)| chunk.id != self.id);
+        under_way.retain(|(arena, _)| arena.id != self.id);
     }
 }
 
-/// Descriptors of the chunk that is being filled, of which there is one as long as the process lives,
+/// Descriptors of the arena that is being filled, of which there is one as long as the process lives,
 /// and of those that wait for handles to arrive.
 pub fn kept_descriptors() -> Vec<i32> {
     let current = CURRENT.lock().expect("never poisoned");
     let under_way = UNDER_WAY.lock().expect("never poisoned");
-    let filled = current.iter().map(|(chunk, ..)| chunk.fd());
-    filled.chain(under_way.iter().map(|(chunk, _)| chunk.fd())).collect()
+    let filled = current.iter().map(|(arena, ..)| arena.fd());
+    filled.chain(under_way.iter().map(|(arena, _)| arena.fd())).collect()
 }
 
-/// A place in a chunk, which it keeps alive.
+/// A place in a arena, which it keeps alive.
 #[derive(Debug, Clone)]
 pub struct SharedBlock {
-    pub chunk: Arc<Arena>,
+    pub arena: Arc<Arena>,
     pub offset: usize,
     pub len: usize,
 }
@@ -259,59 +260,64 @@ impl SharedBlock {
         if room > SMALL {
             let all = room.checked_add(LINE).and_then(|all| all.checked_next_multiple_of(PAGE));
             let all = all.filter(|&all| all < isize::MAX as usize).ok_or_else(full)?;
-            let chunk = Arena::create(all, all)?;
-            at_length(&|| chunk.segment.reserve_control(0, all))?;
+            let arena = Arena::create(all, all)?;
+            at_length(&|| arena.segment.reserve_control(0, all))?;
             crash_point("chunk.reserved");
-            return Ok(Self { chunk, offset: LINE, len });
+            return Ok(Self { arena, offset: LINE, len });
         }
         let mut current = CURRENT.lock().expect("never poisoned");
         let fits = matches!(&*current,
-            Some((chunk, used, of)) if *of == generation() && used + room <= SHARED
-                && chunk.segment.is_open());
+            Some((arena, used, of)) if *of == generation() && used + room <= SHARED
+                && arena.segment.is_open());
         if !fits {
             *current = Some((Arena::create(SHARED, SHARED)?, LINE, generation()));
         }
-        let (chunk, used, _) = current.as_mut().expect("there is one now");
+        let (arena, used, _) = current.as_mut().expect("there is one now");
         let offset = *used;
         let (reserved, wanted) =
             (offset.next_multiple_of(PAGE), (offset + room).next_multiple_of(PAGE));
         if wanted > reserved {
-            chunk.segment.reserve_control(reserved, wanted - reserved)?;
+            arena.segment.reserve_control(reserved, wanted - reserved)?;
             crash_point("chunk.reserved");
         }
         *used += room;
         crash_point("chunk.allocated");
-        Ok(Self { chunk: chunk.clone(), offset, len })
+        Ok(Self { arena: arena.clone(), offset, len })
     }
 
-    /// The same in a chunk of its own, of which only so many bytes have memory yet, and its users
-    /// map a part; both are counted from the chunk's beginning.
+    /// The same in a arena of its own, of which only so many bytes have memory yet, and its users
+    /// map a part; both are counted from the arena's beginning.
     pub fn allocate_sparse(len: usize, reserved: usize, mapped: usize) -> Result<Self> {
-        let spot = Self { chunk: Arena::create(LINE + len, mapped)?, offset: LINE, len };
-        spot.reserve(0, reserved)?;
+        let block = Self { arena: Arena::create(LINE + len, mapped)?, offset: LINE, len };
+        block.reserve(0, reserved)?;
         crash_point("chunk.reserved");
-        Ok(spot)
+        Ok(block)
     }
 
     /// Make a part of a sparse one real.
     pub fn reserve(&self, offset: usize, len: usize) -> Result<()> {
-        self.chunk.segment.reserve_control(self.offset + offset, len)
+        self.arena.segment.reserve_control(self.offset + offset, len)
     }
 
     /// A place that a handle names; it must lie inside.
-    pub fn within(chunk: Arc<Arena>, offset: usize, len: usize) -> Result<Self> {
+    pub fn within(arena: Arc<Arena>, offset: usize, len: usize) -> Result<Self> {
         let inside = offset >= LINE && offset % 8 == 0;
-        if !inside || offset.checked_add(len).is_none_or(|end| end > chunk.len()) {
+        if !inside || offset.checked_add(len).is_none_or(|end| end > arena.len()) {
             return Err(Error::new(ErrorKind::InvalidInput, "a handle with a place outside"));
         }
-        Ok(Self { chunk, offset, len })
+        Ok(Self { arena, offset, len })
     }
 
     /// The address of `len` bytes from `offset` on (checked).
     #[inline]
     pub fn at(&self, offset: usize, len: usize) -> *mut u8 {
         assert!(offset <= self.len && len <= self.len - offset, "outside of the object");
-        self.chunk.map.at(self.offset + offset, len)
+        self.arena.map.at(self.offset + offset, len)
+    }
+
+    /// A number that tells the object at `offset` from others.
+    pub fn object_id(&self, offset: usize) -> u64 {
+        self.arena.id[0] ^ (self.offset + offset) as u64
     }
 
     /// What lies at `offset`. For types of atomics only, which any bits are a value of.
@@ -335,29 +341,29 @@ mod tests {
         let small: Vec<_> = (0..2000).map(|n| SharedBlock::allocate(n % 200).unwrap()).collect();
         for pair in small.windows(2) {
             let [a, b] = pair else { unreachable!() };
-            assert!(a.chunk.id != b.chunk.id || a.offset + a.len <= b.offset);
+            assert!(a.arena.id != b.arena.id || a.offset + a.len <= b.offset);
         }
         let large = SharedBlock::allocate(SMALL + 1).unwrap();
-        assert!(small.iter().all(|spot| spot.chunk.id != large.chunk.id));
+        assert!(small.iter().all(|block| block.arena.id != large.arena.id));
         // SAFETY: inside, and reserved.
         unsafe { assert_eq!(*large.at(SMALL, 1), 0) };
     }
 
     #[test]
     fn a_chunk_goes_with_its_last_object() {
-        let spot = SharedBlock::allocate(100_000).unwrap();
-        let id = spot.chunk.id;
+        let block = SharedBlock::allocate(100_000).unwrap();
+        let id = block.arena.id;
         assert!(Arena::known(id).is_some());
-        drop(spot);
+        drop(block);
         assert!(Arena::known(id).is_none());
     }
 
     #[test]
     fn what_is_under_way_is_kept_until_it_has_arrived() {
-        let spot = SharedBlock::allocate(100_000).unwrap();
-        let id = spot.chunk.id;
-        spot.chunk.export();
-        drop(spot);
+        let block = SharedBlock::allocate(100_000).unwrap();
+        let id = block.arena.id;
+        block.arena.export();
+        drop(block);
         let arrived = Arena::known(id).expect("kept");
         arrived.import();
         drop(arrived);

@@ -15,39 +15,10 @@ use crate::sys::anonymous::{advise, anonymous_file, is_private_memory, without_f
 use crate::sys::descriptor::{duplicate, Descriptor};
 use std::io::{Error, Result};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 pub const PAGE: usize = 4096;
 const FILE_LEN: u64 = 1 << 62;
-
-/// How often this process image was forked: objects of a parent must not act in its child.
-static GENERATION: AtomicU64 = AtomicU64::new(0);
-/// How often this process has forked: what was visible then, some child may still look at.
-static FORKS: AtomicU64 = AtomicU64::new(0);
-
-pub fn forks() -> u64 {
-    FORKS.load(Ordering::Relaxed)
-}
-
-pub fn generation() -> u64 {
-    GENERATION.load(Ordering::Relaxed)
-}
-
-/// Have every fork from now on counted in the child.
-pub fn watch_forks() {
-    extern "C" fn in_child() {
-        GENERATION.fetch_add(1, Ordering::Relaxed);
-    }
-    extern "C" fn in_parent() {
-        FORKS.fetch_add(1, Ordering::Relaxed);
-    }
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    // SAFETY: the handlers only add to atomics, which is allowed after a fork.
-    ONCE.call_once(|| unsafe {
-        libc::pthread_atfork(None, Some(in_parent), Some(in_child));
-    });
-}
 
 pub fn check(answer: libc::c_int) -> Result<()> {
     if answer == -1 {

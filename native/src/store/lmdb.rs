@@ -5,8 +5,9 @@
 
 use super::room::Room;
 use super::{Error, Result};
-use crate::shm::segment::{generation, without_file_limit};
+use crate::shm::segment::without_file_limit;
 use crate::sys::descriptor::{file_behind, File};
+use crate::sys::process::generation;
 use lmdb_master_sys as ffi;
 use std::cell::Cell as Slot;
 use std::ffi::CString;

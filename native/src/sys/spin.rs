@@ -21,7 +21,8 @@ pub struct Spin {
 impl Spin {
     pub fn new() -> Self {
         // With one processor whoever spins keeps the one it waits for from running.
-        let possible = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+        let possible =
+            !cfg!(loom) && std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
         Self { nanoseconds: AtomicU64::new(if possible { LONGEST } else { 0 }), possible }
     }
 

@@ -9,7 +9,7 @@
 use crate::shm::segment::{Mapping, Segment, PAGE};
 use crate::shm::windows::Windows;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::sys::futex;
+use crate::sys::futex::{self, LowHalf};
 use crate::sys::wake_word::WakeWord;
 use crate::tasks::protocol::{
     peek, Entries, State, TaskRing, TaskRingShared, CLAIMED, MAIN, RETRY,
@@ -410,7 +410,7 @@ impl Table {
     /// Tell the parent's threads that a task ended.
     pub fn wake_parent(&self, cell: u32, waiter: bool) {
         if waiter {
-            futex::wake(low_half(&self.cell(cell).state), i32::MAX);
+            futex::wake(&LowHalf(&self.cell(cell).state), i32::MAX);
         }
         let header = self.header();
         crate::sys::atomic::fence(Ordering::SeqCst);
@@ -449,11 +449,4 @@ impl Table {
         }
         Ok((held, forgotten))
     }
-}
-
-/// The half of a state word that a futex can be on: tag, waiter and owner.
-pub fn low_half(state: &AtomicU64) -> &std::sync::atomic::AtomicU32 {
-    let low = usize::from(cfg!(target_endian = "big"));
-    // SAFETY: two u32 lie in a u64, and both are aligned.
-    unsafe { &*(std::ptr::from_ref(state).cast::<std::sync::atomic::AtomicU32>()).add(low) }
 }

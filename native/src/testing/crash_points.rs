@@ -23,7 +23,7 @@ pub const POINTS: &[&str] = &[
     "requeue.entered",
     "lost.written",
     "lost.published",
-    // The life of a lock: `lock`, `registry`.
+    // The life of a lock: `sync`, `owners`.
     "agent.slot_taken",
     "agent.registered",
     "lock.taken",
@@ -44,11 +44,11 @@ pub const POINTS: &[&str] = &[
     "barrier.acting",
     "barrier.passed",
     "barrier.woken",
-    // The life of shared memory: `chunk`.
+    // The life of shared memory: `shm/arena`.
     "chunk.created",
     "chunk.reserved",
     "chunk.allocated",
-    // The life of an item: `ring`, `python/ends`, `python/parcel`.
+    // The life of an item: `queue`, `python/parcel`.
     "queue.big_begun",
     "queue.big_written",
     "queue.put_locked",

@@ -1,5 +1,9 @@
 //! Helpers for models: scenes, processes that are threads, and a futex.
 
+use crate::owners::wait_graph::{WaitRecord, WaitRecordShared};
+use crate::owners::Owners;
+use crate::sys::atomic::{AtomicU32, Ordering};
+use crate::sys::futex;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 use std::collections::VecDeque;
@@ -12,7 +16,10 @@ pub(crate) fn explore_shared<T: 'static>(
 ) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
-    builder.check(move || scene(Arc::new(make())));
+    builder.check(move || {
+        futex::model::boot();
+        scene(Arc::new(make()));
+    });
 }
 
 /// Another process in the same world.
@@ -61,5 +68,45 @@ impl Futex {
         queue.asleep.drain(..woken);
         self.moved.notify_all();
         woken as i32
+    }
+}
+
+/// The registry of owners: who is dead, a bit for each.
+pub(crate) struct ModelOwners {
+    dead: AtomicU32,
+    deaths: AtomicU32,
+}
+
+impl ModelOwners {
+    pub(crate) fn new() -> Self {
+        Self { dead: AtomicU32::new(0), deaths: AtomicU32::new(0) }
+    }
+
+    /// This owner is dead. Nobody rings: those who wait find out when their intervals end.
+    pub(crate) fn die(&self, owner: u32) {
+        self.dead.fetch_or(1 << owner, Ordering::AcqRel);
+        futex::model::end_intervals();
+    }
+}
+
+impl Owners for ModelOwners {
+    fn is_dead(&self, owner: u32) -> bool {
+        self.dead.load(Ordering::Acquire) & 1 << owner != 0
+    }
+
+    fn deaths(&self) -> &AtomicU32 {
+        &self.deaths
+    }
+
+    fn take_wait_record(&self) -> Option<&WaitRecordShared> {
+        None
+    }
+
+    fn waits(&self) -> Vec<WaitRecord> {
+        Vec::new()
+    }
+
+    fn pid(&self, owner: u32) -> u32 {
+        owner
     }
 }

@@ -1,9 +1,10 @@
 //! Waiting until a container has changed.
 
 use super::super::finalizing::without_gil;
-use super::super::waiting::{Deadline, SLICE};
 use super::PyStore;
+use crate::python::convert::deadline_of_timeout;
 use crate::store::bells::{Bells, GLOBAL};
+use crate::sys::deadline::LIVENESS_CHECK_INTERVAL;
 use pyo3::prelude::*;
 
 #[pymethods]
@@ -49,7 +50,7 @@ impl PyStore {
         seen: u32,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let patience = Deadline::of_timeout(timeout)?;
+        let patience = deadline_of_timeout(timeout)?;
         let engine = self.engine.get();
         loop {
             if engine.bells.read(which) != seen {
@@ -59,7 +60,7 @@ impl PyStore {
             if patience.is_over() {
                 return Ok(false);
             }
-            let limit = patience.left().min(SLICE);
+            let limit = patience.left().min(LIVENESS_CHECK_INTERVAL);
             without_gil(py, || engine.bells.sleep(which, seen, limit));
             engine.answer_for_the_dead(py)?;
         }

@@ -6,13 +6,13 @@ mod writers;
 use super::failure::Failure;
 use super::scan::Tail;
 use crate::python::finalizing::without_gil;
-use crate::python::lock::Lock;
-use crate::python::waiting::thread;
-use crate::shm::segment::generation;
 use crate::store::bells::Bells;
 use crate::store::lmdb::{Env, Options, ReadTransaction, Reading};
 use crate::store::transaction::Writing;
 use crate::store::{self, Error};
+use crate::sync::lock::RawLock;
+use crate::sys::process::generation;
+use crate::sys::process::thread_id;
 use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -26,7 +26,7 @@ pub struct Engine {
     place: Py<PyAny>,
     pub hooks: Py<PyAny>,
     pub uuid: [u8; 16],
-    pub lock: Lock,
+    pub lock: RawLock,
     pub bells: Bells,
     options: Options,
     state: Guarded,
@@ -88,7 +88,7 @@ impl Open {
 
 impl State {
     fn mine(&mut self, view: u64) -> Option<&mut Open> {
-        self.open.as_mut().filter(|open| open.view == view && open.thread == thread())
+        self.open.as_mut().filter(|open| open.view == view && open.thread == thread_id())
     }
 
     /// What a fork has left is the parent's: let go of it, and touch nothing.
@@ -117,7 +117,7 @@ impl Engine {
     pub fn new(
         place: Py<PyAny>,
         hooks: &Bound<'_, PyAny>,
-        lock: Lock,
+        lock: RawLock,
         bells: Bells,
         options: Options,
     ) -> PyResult<Self> {
@@ -397,7 +397,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         let mut state = self.state();
         state.forget_inherited();
-        if state.open.as_ref().is_some_and(|open| open.thread != thread()) {
+        if state.open.as_ref().is_some_and(|open| open.thread != thread_id()) {
             // Only its own thread could end it, so it ends with the process.
             if let (Some(open), Some(env)) = (state.open.take(), state.env.take()) {
                 open.writing.forget();

@@ -1,6 +1,12 @@
 //! A condition: seats for those that wait for a notification.
 
+#[cfg(not(loom))]
+mod handle;
+pub mod wait;
 pub mod word;
+
+#[cfg(not(loom))]
+pub use handle::Condition;
 
 #[cfg(all(test, loom))]
 mod models;

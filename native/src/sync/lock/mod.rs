@@ -1,6 +1,13 @@
-//! A lock: one word that is taken and signed in one store.
+//! A lock: its word, how it is waited for, and the handle of a process on it.
 
+pub mod wait;
 pub mod word;
+
+#[cfg(not(loom))]
+mod handle;
+#[cfg(not(loom))]
+pub use handle::{Holder, Lock, RawLock};
+pub use wait::Acquired;
 
 #[cfg(all(test, loom))]
 mod models;

@@ -1,41 +1,32 @@
 //! Every interleaving of a few processes on one lock, tried by loom.
 //!
-//! The word and its futex are modelled as the code has them; the loop of `Lock::wait` is
-//! restated in [`World::acquire`], in a few lines. A slice that ends is modelled as what it is for:
-//! a sleeper may be woken by nobody only after somebody has died ([`World::die`]), so that a wake-up
-//! which is lost among the living shows as a deadlock. Where threads are many, an exploration is
-//! bounded to so many preemptions.
+//! What is explored is the code itself: the word, the wait for it (`wait`), the session of a wait and its
+//! sleep on two words. Only the kernel and the registry of owners are models. A sleeper may be woken by
+//! nobody only after somebody has died ([`World::die`]), so that a wake-up which is lost among the living
+//! shows as a deadlock. Where threads are many, an exploration is bounded to so many preemptions.
 
+use super::wait::{Acquired, LockWords, Wait};
 use super::word::*;
-use crate::sys::atomic::{AtomicU32, Ordering};
-use crate::testing::loom::process;
+use crate::host::{Failure, Host, NoHost};
+use crate::owners::wait_session::{RateLimit, WaitTarget};
+use crate::owners::Owners;
+use crate::sys::atomic::Ordering;
+use crate::sys::deadline::Deadline;
+use crate::sys::futex;
+use crate::testing::loom::{explore_shared, process, ModelOwners};
 use loom::cell::UnsafeCell;
-use loom::sync::{Arc, Condvar, Mutex};
-use std::collections::VecDeque;
+use loom::sync::Arc;
+use std::cell::Cell;
+use std::time::Duration;
 
 /// Run a scene in every way it can go; its world is new each time.
 fn explore(preemptions: Option<usize>, scene: impl Fn(Arc<World>) + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = preemptions;
-    builder.check(move || scene(Arc::new(World::new())));
-}
-
-/// FUTEX_WAIT and FUTEX_WAKE: the kernel compares the word under the lock of its queue, and wakes
-/// in the order of arrival.
-#[derive(Default)]
-struct Queue {
-    arrived: u32,
-    asleep: VecDeque<u32>,
+    explore_shared(preemptions, World::new, scene);
 }
 
 struct World {
-    word: AtomicU32,
-    queue: Mutex<Queue>,
-    moved: Condvar,
-    /// Agents that are dead, a bit for each.
-    dead: AtomicU32,
-    /// How many deaths there were, and so how many ends of slices a sleeper may see.
-    deaths: AtomicU32,
+    lock: LockShared,
+    owners: ModelOwners,
     /// What the lock protects: loom reports whoever touches it beside the owner.
     protected: UnsafeCell<u32>,
 }
@@ -49,75 +40,72 @@ enum Until {
     Released,
 }
 
+/// A program in which a signal arrives while it sleeps for the first time.
+#[derive(Clone, Copy)]
+struct Interrupted<'a>(&'a Cell<u32>);
+
+impl Host for Interrupted<'_> {
+    type Error = Failure;
+
+    fn blocking<T>(self, run: impl FnOnce() -> T) -> T {
+        run()
+    }
+
+    fn check_signals(self) -> Result<(), Failure> {
+        self.0.set(self.0.get() + 1);
+        // Before the sleep there was none, after it there is.
+        if self.0.get() == 2 {
+            return Err(Failure::ForkedWhileWaiting);
+        }
+        Ok(())
+    }
+}
+
 impl World {
     fn new() -> Self {
-        Self {
-            word: AtomicU32::new(FREE),
-            queue: Mutex::new(Queue::default()),
-            moved: Condvar::new(),
-            dead: AtomicU32::new(0),
-            deaths: AtomicU32::new(0),
-            protected: UnsafeCell::new(0),
-        }
+        Self { lock: LockShared::new(), owners: ModelOwners::new(), protected: UnsafeCell::new(0) }
     }
 
-    fn is_dead(&self, agent: u32) -> bool {
-        self.dead.load(Ordering::Acquire) & 1 << agent != 0
+    fn words(&self) -> LockWords<'_, ModelOwners> {
+        LockWords { shared: &self.lock, owners: &self.owners }
     }
 
-    /// Sleep while the word is `seen`, or until somebody dies beyond the `known` deaths.
-    fn sleep(&self, seen: u32, known: u32) {
-        let mut queue = self.queue.lock().unwrap();
-        let unchanged = self.word.load(Ordering::Acquire) == seen;
-        if !unchanged || self.deaths.load(Ordering::Acquire) != known {
-            return;
-        }
-        let me = queue.arrived;
-        queue.arrived += 1;
-        queue.asleep.push_back(me);
-        while queue.asleep.contains(&me) {
-            queue = self.moved.wait(queue).unwrap();
-        }
-    }
-
-    fn wake(&self, count: usize) {
-        let mut queue = self.queue.lock().unwrap();
-        let woken = queue.asleep.len().min(count);
-        queue.asleep.drain(..woken);
-        self.moved.notify_all();
-    }
-
-    /// `me` is dead, and from now on known to be: every slice ends, some time later.
+    /// `me` is dead, and from now on known to be: every interval ends, some time later.
     fn die(&self, me: u32) {
-        self.dead.fetch_or(1 << me, Ordering::AcqRel);
-        self.deaths.fetch_add(1, Ordering::AcqRel);
-        self.wake(usize::MAX);
+        self.owners.die(me);
     }
 
-    // As in `Lock`.
+    fn acquire_in<H: Host>(
+        &self,
+        host: H,
+        me: u32,
+        may_inherit: bool,
+    ) -> Result<Acquired, H::Error> {
+        if self.words().try_acquire(me) {
+            return Ok(Acquired::Clean);
+        }
+        let (deadline, checks) = (Deadline::never(), RateLimit::new());
+        let target = WaitTarget::new(WaitTarget::LOCK, 1);
+        let wait = Wait { deadline: &deadline, may_inherit, target, checks: &checks };
+        self.words().acquire_slow(host, me, &wait)
+    }
 
     /// Take it; from whom, if its owner was dead. Nothing if it is not to be taken from the dead.
     fn acquire(&self, me: u32, may_inherit: bool) -> Option<u32> {
-        if try_take(&self.word, me) {
-            return Some(FREE);
-        }
-        loop {
-            let known = self.deaths.load(Ordering::Acquire);
-            match look(&self.word, me, true, may_inherit, |agent| self.is_dead(agent)) {
-                Look::Taken => return Some(FREE),
-                Look::Inherited(dead) => return Some(dead),
-                Look::Orphaned(_) => return None,
-                Look::Held(seen) => self.sleep(seen, known),
-            }
+        match self.acquire_in(NoHost, me, may_inherit).expect("no signals") {
+            Acquired::Clean => Some(FREE),
+            Acquired::FromDeadOwner(dead) => Some(dead),
+            Acquired::OwnerDead(_) => None,
+            Acquired::TimedOut => unreachable!("no deadline"),
         }
     }
 
     fn release(&self) {
-        let was = leave(&self.word);
-        assert_ne!(was, FREE, "released what nobody held");
-        if was & WAITERS != 0 {
-            self.wake(1);
-        }
+        assert!(self.words().release(), "released what nobody held");
+    }
+
+    fn owner(&self) -> u32 {
+        owner(self.lock.word.load(Ordering::Relaxed))
     }
 
     fn touch(&self) -> u32 {
@@ -139,7 +127,7 @@ impl World {
         let from = self.acquire(me, true).expect("may inherit");
         self.touch();
         if until == Until::Released {
-            leave(&self.word);
+            release(&self.lock.word);
         }
         self.die(me);
         from
@@ -154,7 +142,7 @@ fn three_exclude_each_other_and_all_have_their_turn() {
         assert_eq!(world.turn(1), FREE);
         assert_eq!(others.map(|other| other.join().unwrap()), [FREE, FREE]);
         assert_eq!(world.touch(), 4);
-        assert_eq!(owner(world.word.load(Ordering::Relaxed)), FREE);
+        assert_eq!(world.owner(), FREE);
     });
 }
 
@@ -175,7 +163,7 @@ fn an_attempt_that_overtakes_strands_no_sleeper() {
     explore(Some(3), |world| {
         let sleeper = process(&world, |world| world.turn(2));
         let attempt = process(&world, |world| {
-            if try_take(&world.word, 3) {
+            if world.words().try_acquire(3) {
                 world.touch();
                 world.release();
             }
@@ -217,10 +205,13 @@ fn who_dies_before_it_wakes_strands_nobody() {
 fn a_dead_waiter_strands_nobody() {
     explore(Some(3), |world| {
         let victim = process(&world, |world| {
-            let known = world.deaths.load(Ordering::Acquire);
-            match look(&world.word, 2, true, true, |agent| world.is_dead(agent)) {
-                Look::Held(seen) => world.sleep(seen, known),
-                Look::Taken => world.release(),
+            // It comes no further than to the end of its first sleep.
+            let (word, deaths) = (&world.lock.word, world.owners.deaths());
+            match acquire_or_mark(word, 2, true, true, |owner| world.owners.is_dead(owner)) {
+                Attempt::Held(seen) => {
+                    futex::wait_either((word, seen), (deaths, 0), Duration::MAX);
+                }
+                Attempt::Acquired => world.release(),
                 other => unreachable!("{other:?}"),
             }
             world.die(2);
@@ -229,6 +220,24 @@ fn a_dead_waiter_strands_nobody() {
         assert_eq!(world.turn(1), FREE);
         assert_eq!(waiter.join().unwrap(), FREE);
         victim.join().unwrap();
+    });
+}
+
+/// An exception ends the wait of the one that was woken: its call reaches another, with nobody dead.
+#[test]
+fn an_interrupted_waiter_strands_nobody() {
+    explore(Some(3), |world| {
+        let interrupted = process(&world, |world| {
+            let signals = Cell::new(0);
+            match world.acquire_in(Interrupted(&signals), 2, true) {
+                Ok(_) => world.release(),
+                Err(_) => assert_eq!(signals.get(), 2),
+            }
+        });
+        let waiter = process(&world, |world| world.turn(3));
+        assert_eq!(world.turn(1), FREE);
+        assert_eq!(waiter.join().unwrap(), FREE);
+        interrupted.join().unwrap();
     });
 }
 
@@ -258,28 +267,29 @@ fn what_is_disowned_keeps_the_alarm_on() {
         let other = process(&world, |world| world.turn(3));
         let mine = world.acquire(2, true);
         if mine == Some(1) {
-            disown(&world.word, 2, 1);
-            world.wake(1);
+            world.words().return_to_dead_owner(2, 1);
+            // Its wake-up says nothing of deaths: the next one looks when its interval is over.
+            futex::model::end_intervals();
             assert_eq!(other.join().unwrap(), 1, "it is told as well");
         } else {
             assert_eq!((mine, other.join().unwrap()), (Some(FREE), 1));
             world.release();
         }
-        assert_eq!(owner(world.word.load(Ordering::Relaxed)), FREE);
+        assert_eq!(world.owner(), FREE);
     });
 }
 
 /// Who may not inherit is refused as often as it asks, and changes nothing for who may.
 #[test]
 fn a_refusal_leaves_the_lock_to_who_recovers_it() {
-    explore(None, |world| {
+    explore(Some(4), |world| {
         world.turn_until(1, Until::Held);
         let refused = process(&world, |world| world.acquire(2, false));
         assert_eq!(world.acquire(3, true), Some(1));
         world.release();
         match refused.join().unwrap() {
-            None => assert_eq!(world.word.load(Ordering::Relaxed), FREE),
-            from => assert_eq!((from, owner(world.word.load(Ordering::Relaxed))), (Some(FREE), 2)),
+            None => assert_eq!(world.lock.word.load(Ordering::Relaxed), FREE),
+            from => assert_eq!((from, world.owner()), (Some(FREE), 2)),
         }
     });
 }

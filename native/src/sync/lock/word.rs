@@ -3,12 +3,12 @@
 //! ```text
 //! WAITERS  OWNER        meaning
 //!    0       0          free
-//!    0     agent        held, nobody sleeps: release needs no system call
-//!    1     agent        held, someone may sleep: release must wake one
-//!    *     dead agent   the next one inherits it and is told so
+//!    0     owner        held, nobody sleeps: release needs no system call
+//!    1     owner        held, someone may sleep: release must wake one
+//!    *     dead owner   the next one inherits it and is told so
 //! ```
-//! WAITERS is a hint that may be lost: who was woken may die before it looks, who releases may die
-//! before it wakes. So nobody sleeps longer than a slice without looking at the word, and the
+//! WAITERS is a hint that may be lost: a woken waiter may die before it looks, a releasing owner
+//! before it wakes. So nobody sleeps longer than an interval without looking at the word, and the
 //! word alone is the truth.
 
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -34,6 +34,17 @@ pub struct LockShared {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<LockShared>() == 64);
 
+#[cfg(all(test, loom))]
+impl LockShared {
+    /// In shared memory zeros are a free lock.
+    pub fn new() -> Self {
+        let zero = || AtomicU32::new(0);
+        let site = std::array::from_fn(|_| AtomicU64::new(0));
+        let (word, thread, depth, since) = (zero(), zero(), zero(), AtomicU64::new(0));
+        Self { word, thread, depth, _pad: 0, since, site }
+    }
+}
+
 #[inline]
 pub fn owner(word: u32) -> u32 {
     word & !WAITERS
@@ -41,12 +52,12 @@ pub fn owner(word: u32) -> u32 {
 
 /// What a waiter finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    Taken,
-    /// Taken from this agent, which is dead.
+pub enum Attempt {
+    Acquired,
+    /// Taken from this owner, which is dead.
     Inherited(u32),
     /// The owner is dead, and the caller did not want to inherit.
-    Orphaned(u32),
+    OwnerDead(u32),
     /// Held: the word to sleep on, which says that someone sleeps.
     Held(u32),
 }
@@ -54,36 +65,36 @@ pub enum Look {
 /// Take a free lock.
 #[inline]
 pub fn try_take(word: &AtomicU32, me: u32) -> bool {
-    // [release->take] pairs with the release in leave()
+    // [release->take] pairs with the release in release()
     word.compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed).is_ok()
 }
 
 /// Take the lock, from a dead owner as well if the caller may, or announce a sleeper.
 ///
-/// `is_dead` is asked only if `judge`: it is expensive.
-pub fn look(
+/// `is_dead` is asked only if `check_owner`: it is expensive.
+pub fn acquire_or_mark(
     word: &AtomicU32,
     me: u32,
-    judge: bool,
+    check_owner: bool,
     may_inherit: bool,
     is_dead: impl Fn(u32) -> bool,
-) -> Look {
+) -> Attempt {
     let mut seen = word.load(Ordering::Relaxed);
     loop {
         let holder = owner(seen);
-        let dead = holder != FREE && judge && is_dead(holder);
+        let dead = holder != FREE && check_owner && is_dead(holder);
         if dead && !may_inherit {
-            return Look::Orphaned(holder);
+            return Attempt::OwnerDead(holder);
         }
         let (next, found) = if holder == FREE {
             // Others may sleep, whom only the next release can wake.
-            (me | WAITERS, Look::Taken)
+            (me | WAITERS, Attempt::Acquired)
         } else if dead {
-            (me | WAITERS, Look::Inherited(holder))
+            (me | WAITERS, Attempt::Inherited(holder))
         } else if seen & WAITERS != 0 {
-            return Look::Held(seen);
+            return Attempt::Held(seen);
         } else {
-            (seen | WAITERS, Look::Held(seen | WAITERS))
+            (seen | WAITERS, Attempt::Held(seen | WAITERS))
         };
         // [release->take]; what a dead owner wrote is visible since it is dead
         match word.compare_exchange(seen, next, Ordering::Acquire, Ordering::Relaxed) {
@@ -95,13 +106,13 @@ pub fn look(
 
 /// Release it, whoever holds it; the word as it was. With WAITERS in it the caller wakes one.
 #[inline]
-pub fn leave(word: &AtomicU32) -> u32 {
+pub fn release(word: &AtomicU32) -> u32 {
     // [release->take]
     word.swap(FREE, Ordering::Release)
 }
 
 /// Give an inherited lock back to its dead owner: the alarm stays on for the next one.
-pub fn disown(word: &AtomicU32, me: u32, dead: u32) {
+pub fn return_to_dead_owner(word: &AtomicU32, me: u32, dead: u32) {
     let mut seen = word.load(Ordering::Relaxed);
     while owner(seen) == me {
         let next = dead | seen & WAITERS;

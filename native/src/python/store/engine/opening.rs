@@ -3,13 +3,13 @@
 use super::{Engine, State};
 use crate::python::finalizing::without_gil;
 use crate::python::store::failure::Raise;
-use crate::python::waiting::thread;
 use crate::shm::segment::without_file_limit;
 use crate::store::bells::MARK_AT;
 use crate::store::lmdb::{Env, InMemory, Place, READERS};
 use crate::store::records::{prefix, Meta, META};
 use crate::store::room::Room;
 use crate::store::{self, Error};
+use crate::sys::process::thread_id;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ impl Engine {
     pub fn close(&self, _py: Python<'_>) -> PyResult<()> {
         let mut state = self.state();
         state.forget_inherited();
-        if state.opening || state.open.as_ref().is_some_and(|open| open.thread != thread()) {
+        if state.opening || state.open.as_ref().is_some_and(|open| open.thread != thread_id()) {
             return Err(PyRuntimeError::new_err(
                 "another thread is using the store; let it finish",
             ));
@@ -98,7 +98,7 @@ impl Engine {
     pub(super) fn let_go(&self, state: &mut State) {
         if let Some(open) = state.open.take() {
             open.writing.abort();
-            self.lock.leave();
+            self.lock.release();
         }
         for tail in state.tails.drain(..) {
             if let Some(tail) = tail.upgrade() {

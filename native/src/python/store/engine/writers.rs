@@ -1,12 +1,12 @@
 //! One writer at a time: the lock, the transactions that the user begins, and what the dead leave.
 
 use super::{Engine, Open};
-use crate::python::lock::{Lock, Outcome};
+use crate::python::convert::deadline_of_timeout;
 use crate::python::store::failure::{Raise, StoreBusy};
-use crate::python::waiting::{thread, Deadline};
 use crate::store::bells::ALL;
-use crate::sync::lock::word::{owner, FREE};
-use crate::sys::atomic::Ordering;
+use crate::sync::lock::{Acquired, RawLock};
+use crate::sys::deadline::Deadline;
+use crate::sys::process::thread_id;
 use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -15,11 +15,11 @@ use pyo3::prelude::*;
 const GLANCES: u32 = 1000;
 
 /// The writers' lock, for as long as this lives.
-pub struct Held<'a>(pub(super) &'a Lock);
+pub struct Held<'a>(pub(super) &'a RawLock);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.release();
     }
 }
 
@@ -32,7 +32,7 @@ impl Engine {
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Held<'_>> {
         let me = self.lock.me()?;
-        if !self.lock.try_take(me) {
+        if !self.lock.try_acquire(me) {
             self.wait_for_lock(py, me, wait, timeout)?;
         }
         crash_point("store.locked");
@@ -48,7 +48,7 @@ impl Engine {
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let own = self.state().open.as_ref().map(|open| open.thread);
-        if wait && own == Some(thread()) {
+        if wait && own == Some(thread_id()) {
             return Err(PyRuntimeError::new_err(
                 "this thread has a transaction open in another view of the store, and would wait \
                  for itself",
@@ -57,14 +57,14 @@ impl Engine {
         if !wait && self.glance(me) {
             return Ok(());
         }
-        let patience = if wait { Deadline::of_timeout(timeout)? } else { Deadline::none() };
-        match self.lock.wait(py, me, &patience, true)? {
-            Outcome::Taken => Ok(()),
-            Outcome::Inherited(_) => {
+        let patience = if wait { deadline_of_timeout(timeout)? } else { Deadline::immediate() };
+        match self.lock.acquire_slow(py, me, &patience, true)? {
+            Acquired::Clean => Ok(()),
+            Acquired::FromDeadOwner(_) => {
                 self.ring_all();
                 Ok(())
             }
-            Outcome::TooLate | Outcome::Orphaned(_) => {
+            Acquired::TimedOut | Acquired::OwnerDead(_) => {
                 Err(StoreBusy::new_err("somebody else is writing to the store; try again later"))
             }
         }
@@ -74,8 +74,7 @@ impl Engine {
     fn glance(&self, me: u32) -> bool {
         (0..GLANCES).any(|_| {
             std::hint::spin_loop();
-            let word = self.lock.shared().word.load(Ordering::Relaxed);
-            owner(word) != me && self.lock.try_take(me)
+            self.lock.owner() != me && self.lock.try_acquire(me)
         })
     }
 
@@ -87,20 +86,19 @@ impl Engine {
 
     /// If the lock's owner is dead, do what it may have left undone.
     pub fn answer_for_the_dead(&self, py: Python<'_>) -> PyResult<()> {
-        let agent = owner(self.lock.shared().word.load(Ordering::Acquire));
-        if agent == FREE || !self.lock.registry().is_dead(agent) {
+        if self.lock.dead_owner().is_none() {
             return Ok(());
         }
         let me = self.lock.me()?;
-        match self.lock.wait(py, me, &Deadline::none(), true)? {
-            Outcome::Inherited(_) => {
+        match self.lock.acquire_slow(py, me, &Deadline::immediate(), true)? {
+            Acquired::FromDeadOwner(_) => {
                 self.ring_all();
-                self.lock.leave();
+                self.lock.release();
             }
-            Outcome::Taken => {
-                self.lock.leave();
+            Acquired::Clean => {
+                self.lock.release();
             }
-            Outcome::TooLate | Outcome::Orphaned(_) => {}
+            Acquired::TimedOut | Acquired::OwnerDead(_) => {}
         }
         Ok(())
     }
@@ -122,7 +120,7 @@ impl Engine {
         let writing = self.writing(py).or_raise()?;
         crash_point("store.begun");
         self.state().open =
-            Some(Open { writing, view, thread: thread(), doomed: false, failure: None });
+            Some(Open { writing, view, thread: thread_id(), doomed: false, failure: None });
         std::mem::forget(held);
         Ok(())
     }

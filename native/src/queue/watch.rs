@@ -9,11 +9,12 @@
 //! returns, so that nobody is told of an item that he has taken himself. A forked child has no
 //! such thread, and makes a pipe of its own when it asks for one.
 
-use super::waiting::SLICE;
-use crate::queue::file::{QueueFile, QueueShared};
-use crate::shm::segment::generation;
+use super::file::QueueFile;
+use super::shared::QueueShared;
 use crate::sys::atomic::Ordering;
+use crate::sys::deadline::LIVENESS_CHECK_INTERVAL;
 use crate::sys::futex;
+use crate::sys::process::generation;
 use std::io::{Error, Result};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -92,7 +93,7 @@ impl Pipe {
 
 #[derive(Debug)]
 struct Signal {
-    vault: Arc<QueueFile>,
+    file: Arc<QueueFile>,
     pipe: Pipe,
     /// Whether there is a byte in the pipe.
     up: Mutex<bool>,
@@ -109,7 +110,7 @@ impl Signal {
     /// Bring the pipe in step with the queue; whether there is an item.
     fn refresh(&self) -> bool {
         let mut up = self.up.lock().unwrap_or_else(PoisonError::into_inner);
-        let some = !self.vault.ring().is_empty();
+        let some = !self.file.log().is_empty();
         if some != *up && !self.over.load(Ordering::Relaxed) {
             if some {
                 self.pipe.fill();
@@ -122,13 +123,13 @@ impl Signal {
     }
 
     fn follow(&self) {
-        let shared = self.vault.shared();
+        let shared = self.file.shared();
         while !self.over.load(Ordering::Relaxed) {
             let up = self.refresh();
             let bell = if up { &shared.putters } else { &shared.getters };
             let count = bell.prepare();
-            if self.vault.ring().is_empty() != up && !self.over.load(Ordering::Relaxed) {
-                futex::wait(&bell.count, count, SLICE);
+            if self.file.log().is_empty() != up && !self.over.load(Ordering::Relaxed) {
+                futex::wait(&bell.count, count, LIVENESS_CHECK_INTERVAL);
             }
         }
     }
@@ -143,15 +144,15 @@ pub struct Watch {
 
 impl Watch {
     /// Start to watch; `before` is what the process that this one was forked from had.
-    pub fn new(vault: &Arc<QueueFile>, before: Option<Self>) -> Result<Self> {
+    pub fn new(file: &Arc<QueueFile>, before: Option<Self>) -> Result<Self> {
         let mut pipe = Pipe::new()?;
         if let Some(before) = before {
             pipe.replace(&before.signal.pipe);
         }
-        let (vault, over) = (vault.clone(), AtomicBool::new(false));
+        let (file, over) = (file.clone(), AtomicBool::new(false));
         // Whoever puts or takes has to wake more than one from now on.
-        vault.shared().many.fetch_or(QueueShared::WATCHED, Ordering::SeqCst);
-        let signal = Arc::new(Signal { vault, pipe, up: Mutex::new(false), over });
+        file.shared().many.fetch_or(QueueShared::WATCHED, Ordering::SeqCst);
+        let signal = Arc::new(Signal { file, pipe, up: Mutex::new(false), over });
         signal.refresh();
         let followed = signal.clone();
         let thread = thread::Builder::new().name("garrison-watch".into()).stack_size(64 << 10);
@@ -189,7 +190,7 @@ impl Drop for Watch {
             return self.signal.pipe.close();
         }
         self.signal.over.store(true, Ordering::Relaxed);
-        let shared = self.signal.vault.shared();
+        let shared = self.signal.file.shared();
         for bell in [&shared.getters, &shared.putters] {
             futex::wake(&bell.count, i32::MAX);
         }

@@ -1,22 +1,13 @@
-//! Sleeping on a word of shared memory, and waking who sleeps there.
+//! The kernel's futexes.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use super::{FutexWord, Woken};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// Why a wait ended. Every cause is a hint: the caller looks at the word again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Woken {
-    /// Someone called [`wake`], or the word was no longer `expected`.
-    Changed,
-    TimedOut,
-    /// A signal arrived; its handler may want to run.
-    Interrupted,
-}
 
 /// Sleep while `word == expected`, at most `limit` of the monotonic clock.
 ///
 /// Not `FUTEX_PRIVATE`: the word lies in memory that several processes map.
-pub fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> Woken {
+pub fn wait(word: &impl FutexWord, expected: u32, limit: Duration) -> Woken {
     let limit = libc::timespec {
         // `Duration::MAX` would become a negative time, and the wait be over at once.
         tv_sec: limit.as_secs().min(i32::MAX as u64) as libc::time_t,
@@ -24,7 +15,7 @@ pub fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> Woken {
     };
     // SAFETY: the word outlives the call, and a relative FUTEX_WAIT measures CLOCK_MONOTONIC.
     let answer = unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, &raw const limit)
+        libc::syscall(libc::SYS_futex, word.address(), libc::FUTEX_WAIT, expected, &raw const limit)
     };
     if answer == 0 {
         return Woken::Changed;
@@ -40,14 +31,19 @@ pub fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> Woken {
 ///
 /// A kernel before Linux 5.16 cannot wait for two; then `limit` bounds how long a change of the
 /// second goes unnoticed.
-pub fn wait_either(first: (&AtomicU32, u32), second: (&AtomicU32, u32), limit: Duration) -> Woken {
+pub fn wait_either(
+    first: (&impl FutexWord, u32),
+    second: (&impl FutexWord, u32),
+    limit: Duration,
+) -> Woken {
     static CAN: AtomicBool = AtomicBool::new(true);
     if !CAN.load(Ordering::Relaxed) {
         return wait(first.0, first.1, limit);
     }
-    let words = [first, second].map(|(word, expected)| Waiter {
+    let words = [(first.0.address(), first.1), (second.0.address(), second.1)];
+    let words = words.map(|(word, expected)| Waiter {
         expected: u64::from(expected),
-        address: word.as_ptr() as u64,
+        address: word as u64,
         flags: FUTEX2_SIZE_U32,
         reserved: 0,
     });
@@ -103,15 +99,16 @@ fn deadline(limit: Duration) -> libc::timespec {
 }
 
 /// Wake at most `count` sleepers; how many there were.
-pub fn wake(word: &AtomicU32, count: i32) -> i32 {
+pub fn wake(word: &impl FutexWord, count: i32) -> i32 {
     // SAFETY: the word outlives the call; FUTEX_WAKE reads nothing else.
-    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word.address(), libc::FUTEX_WAKE, count) };
     woken as i32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicU32;
 
     #[test]
     fn a_changed_word_is_not_waited_for() {

@@ -1,0 +1,63 @@
+//! What the core needs of the program around it. For a Python program that is the interpreter;
+//! tests have none.
+
+use crate::owners::wait_graph::WaiterInfo;
+
+/// The program around the core, as seen by a thread that may have to wait.
+pub trait Host: Copy {
+    /// What ends an operation early; in Python any exception.
+    type Error: From<Failure>;
+
+    /// Run something that takes a while and calls nothing of the host: other threads go on.
+    fn blocking<T>(self, run: impl FnOnce() -> T) -> T;
+
+    /// Run the handlers of signals that have arrived. An error of theirs ends the wait.
+    fn check_signals(self) -> Result<(), Self::Error>;
+
+    /// Where in the program the calling thread is, to be shown to others.
+    fn location(self) -> String {
+        String::new()
+    }
+}
+
+/// What the core itself has to refuse.
+#[derive(Debug)]
+pub enum Failure {
+    /// The system refused memory, or a descriptor, for this purpose.
+    System { error: std::io::Error, what: &'static str },
+    /// A signal handler has forked in the middle of a wait, and this is the child.
+    ForkedWhileWaiting,
+    /// These wait for each other.
+    Deadlock(Vec<WaiterInfo>),
+    /// Released more often than acquired.
+    NotHeld,
+    /// A recursive lock is held by another thread.
+    NotOwner,
+    /// The caller does not hold the condition's lock.
+    ConditionNotOwned(&'static str),
+    /// So many wait for one condition already.
+    ConditionFull(usize),
+}
+
+impl Failure {
+    /// For `map_err`: what an error of the system was about.
+    pub fn of(what: &'static str) -> impl Fn(std::io::Error) -> Self {
+        move |error| Self::System { error, what }
+    }
+}
+
+/// A program without an interpreter and without signals.
+#[derive(Debug, Clone, Copy)]
+pub struct NoHost;
+
+impl Host for NoHost {
+    type Error = Failure;
+
+    fn blocking<T>(self, run: impl FnOnce() -> T) -> T {
+        run()
+    }
+
+    fn check_signals(self) -> Result<(), Failure> {
+        Ok(())
+    }
+}

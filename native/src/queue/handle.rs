@@ -1,0 +1,140 @@
+//! A queue in shared memory, as this process sees it.
+
+use super::ends::{Batch, EndState, Ends, LocalState, QueueHost, WaitSpec};
+use super::file::QueueFile;
+use super::shared::QueueShared;
+use super::watch::Watch;
+use crate::host::Failure;
+use crate::owners::registry::OwnerRegistry;
+use crate::shm::arena::Arena;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+#[derive(Debug)]
+pub struct Queue {
+    pub file: Arc<QueueFile>,
+    here: LocalState,
+    /// Whether there is a watch, of this process or of one that it was forked from.
+    watched: AtomicBool,
+    watch: Mutex<Option<Watch>>,
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Its memory may be much: it is not kept for a handle that has arrived long ago.
+        Arena::prune_exports();
+    }
+}
+
+impl Queue {
+    pub fn new(file: QueueFile) -> Self {
+        let end = |offset| EndState::new(file.spot.object_id(offset));
+        let (put, get) = (end(QueueShared::PUT_LOCK), end(QueueShared::GET_LOCK));
+        let here = LocalState::new(file.shared().maxsize.load(Ordering::Relaxed), put, get);
+        let (watched, watch) = (AtomicBool::new(false), Mutex::default());
+        Self { file: Arc::new(file), here, watched, watch }
+    }
+
+    #[inline]
+    pub fn ends(&self) -> Ends<'_, QueueFile, OwnerRegistry> {
+        let (shared, owners) = (self.file.shared(), self.registry());
+        Ends { shared, memory: &*self.file, owners, here: &self.here }
+    }
+
+    #[inline]
+    fn registry(&self) -> &'static OwnerRegistry {
+        self.file.spot.arena.registry
+    }
+
+    /// The number that this process signs with.
+    #[inline]
+    pub fn me(&self) -> Result<u32, Failure> {
+        self.registry().me().map_err(Failure::of("a process's registration"))
+    }
+
+    pub fn maxsize(&self) -> u32 {
+        self.here.maxsize
+    }
+
+    /// Whether one of these ends is closed in this process, or the whole queue.
+    #[inline]
+    pub fn is_closed(&self, ends: u8) -> bool {
+        self.here.is_closed(ends)
+    }
+
+    /// Whether this process has put something before it closed the queue.
+    pub fn is_used_up(&self) -> bool {
+        self.is_closed(0) && self.registry().known_as() == Some(self.here.putter())
+    }
+
+    pub fn close(&self, ends: u8) {
+        self.here.close(ends);
+        if ends != LocalState::NO_PUT {
+            drop(self.watch().take());
+        }
+    }
+
+    /// Put all of them, or none: true, or false if there was no room in time.
+    #[inline]
+    pub fn put<H: QueueHost>(
+        &self,
+        host: H,
+        items: &mut impl Batch,
+        wait: &WaitSpec,
+    ) -> Result<bool, H::Error> {
+        let put = self.ends().put(host, self.me()?, items, wait)?;
+        if put {
+            self.changed();
+        }
+        Ok(put)
+    }
+
+    /// Take up to so many items, at least one; 0 if there was none in time. See [`Ends::get`].
+    #[inline]
+    pub fn get<H: QueueHost>(
+        &self,
+        host: H,
+        (me, most): (u32, u32),
+        wait: &WaitSpec,
+        copy: impl FnMut(u32) -> Result<u32, H::Error>,
+    ) -> Result<u32, H::Error> {
+        let taken = self.ends().get(host, me, most, wait, copy)?;
+        if taken > 0 {
+            self.changed();
+        }
+        Ok(taken)
+    }
+
+    fn watch(&self) -> MutexGuard<'_, Option<Watch>> {
+        // Held for moments, and with the GIL: by no other thread at a fork.
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A descriptor that is readable while there is an item; or one that is always writable.
+    pub fn descriptor(&self, putting: bool) -> std::io::Result<i32> {
+        let mut watch = self.watch();
+        let here = match watch.take() {
+            Some(here) if here.is_here() => here,
+            before => Watch::new(&self.file, before)?,
+        };
+        let number = here.descriptor(putting);
+        *watch = Some(here);
+        self.watched.store(true, Ordering::Relaxed);
+        Ok(number)
+    }
+
+    /// After an item was put or taken here.
+    #[inline]
+    fn changed(&self) {
+        if self.watched.load(Ordering::Relaxed) {
+            self.tell_watch();
+        }
+    }
+
+    #[cold]
+    fn tell_watch(&self) {
+        if let Some(watch) = &*self.watch() {
+            watch.refresh();
+        }
+    }
+}

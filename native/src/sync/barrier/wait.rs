@@ -1,0 +1,120 @@
+//! Arriving at a barrier, and waiting until its round has ended.
+
+use super::word::{Arrival, Barrier, Place, Round};
+use crate::host::Host;
+use crate::owners::wait_session::{WaitSession, WaitTarget};
+use crate::owners::Owners;
+use crate::sys::deadline::Deadline;
+use crate::sys::futex::{self, LowHalf};
+use crate::testing::crash_points::crash_point;
+
+/// A barrier's words, and those who share it.
+pub struct BarrierWords<'a, O: Owners> {
+    pub barrier: Barrier<'a>,
+    pub owners: &'a O,
+    pub target: WaitTarget,
+}
+
+impl<O: Owners> BarrierWords<'_, O> {
+    fn low(&self) -> LowHalf<'_> {
+        LowHalf(self.barrier.word)
+    }
+
+    pub fn wake_all(&self) {
+        futex::wake(&self.low(), i32::MAX);
+    }
+
+    /// Sign for a round, when there is one to sign for; nothing if the barrier is broken. A timeout
+    /// does not count yet, as with `threading.Barrier`: the round that is full is about to end.
+    pub fn arrive<H: Host>(&self, host: H) -> Result<Option<Place>, H::Error> {
+        let barrier = self.barrier;
+        let mut session = WaitSession::new(self.owners, self.target);
+        loop {
+            match barrier.arrive() {
+                Arrival::Signed(place) => {
+                    crash_point("barrier.signed");
+                    return Ok(Some(place));
+                }
+                Arrival::Broken => return Ok(None),
+                Arrival::Full(seen) => {
+                    // Those who are in watch each other; if all of them are dead, the first is.
+                    let number = barrier.places.len() - 1;
+                    let first = Place { number, round: barrier.look().round };
+                    let never = Deadline::never();
+                    if session.sleep(host, &self.low(), seen, (0, 0), &never)? {
+                        self.check_neighbour(first);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Break the round if the party next to this place is dead.
+    fn check_neighbour(&self, place: Place) {
+        if self.barrier.has_lost_neighbour(place, |owner| self.owners.is_dead(owner)) {
+            self.break_round(place);
+        }
+    }
+
+    pub fn break_round(&self, place: Place) {
+        self.barrier.break_round(place.round);
+        self.wake_all();
+    }
+
+    /// Become the one who ends the round, if this party is the last; break it if one that has signed is
+    /// dead.
+    pub fn complete(&self, place: Place) -> bool {
+        let full = self.barrier.is_full(place.round);
+        if full && self.barrier.has_lost(place.round, |owner| self.owners.is_dead(owner)) {
+            self.break_round(place);
+        }
+        let complete = full && self.barrier.complete(place);
+        if complete {
+            crash_point("barrier.acting");
+        }
+        complete
+    }
+
+    /// End the round; false if it was broken meanwhile.
+    pub fn pass(&self, place: Place) -> bool {
+        let passed = self.barrier.pass(place);
+        if passed {
+            crash_point("barrier.passed");
+            self.wake_all();
+        }
+        passed
+    }
+
+    /// Wait until the round has ended; false if it is broken.
+    pub fn wait_for_end<H: Host>(
+        &self,
+        host: H,
+        place: Place,
+        deadline: &Deadline,
+    ) -> Result<bool, H::Error> {
+        let mut session = WaitSession::new(self.owners, self.target);
+        loop {
+            let seen = match self.barrier.standing(place) {
+                Round::Passed => return Ok(true),
+                Round::Broken => return Ok(false),
+                Round::Open(seen) => seen,
+            };
+            if deadline.is_over() {
+                if self.barrier.break_round(place.round) {
+                    self.wake_all();
+                }
+                continue;
+            }
+            match session.sleep(host, &self.low(), seen, (0, 0), deadline) {
+                Ok(true) => self.check_neighbour(place),
+                Ok(false) => {}
+                Err(error) => {
+                    // An interrupted party goes as if it had not come, if it still can.
+                    self.barrier.withdraw(place);
+                    return Err(error);
+                }
+            }
+            crash_point("barrier.woken");
+        }
+    }
+}

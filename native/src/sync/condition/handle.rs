@@ -1,0 +1,125 @@
+//! A condition in shared memory, as this process sees it, without its lock.
+
+use super::word::{ConditionShared, Row, Taken};
+use crate::host::{Failure, Host};
+use crate::owners::registry::OwnerRegistry;
+use crate::owners::wait_session::WaitTarget;
+use crate::owners::Owners;
+use crate::shm::arena::SharedBlock;
+use crate::sync::lock::RawLock;
+use crate::sys::deadline::Deadline;
+use crate::testing::crash_points::crash_point;
+
+#[derive(Debug)]
+pub struct Condition {
+    block: SharedBlock,
+}
+
+impl Condition {
+    /// Bytes that one needs in shared memory.
+    pub const SIZE: usize = size_of::<ConditionShared>();
+
+    pub fn new(block: &SharedBlock) -> Self {
+        Self { block: block.clone() }
+    }
+
+    fn shared(&self) -> &ConditionShared {
+        // SAFETY: made of atomics, where every process has them.
+        unsafe { self.block.shared(0) }
+    }
+
+    fn registry(&self) -> &'static OwnerRegistry {
+        self.block.arena.registry
+    }
+
+    fn row(&self) -> Result<Row<'_>, Failure> {
+        let shared = self.shared();
+        let me = self.registry().me().map_err(Failure::of("a process's registration"))?;
+        Ok(Row { tickets: &shared.tickets, seats: &shared.seats, me })
+    }
+
+    /// How many wait at the moment.
+    pub fn waiting(&self) -> Result<usize, Failure> {
+        Ok(self.row()?.waiting())
+    }
+
+    /// Notify the `count` that have waited longest; the caller holds the lock.
+    pub fn notify(&self, lock: &RawLock, count: usize) -> Result<(), Failure> {
+        let row = self.row()?;
+        if !lock.is_mine(row.me) {
+            return Err(Failure::ConditionNotOwned("lock is not owned"));
+        }
+        row.notify(count);
+        Ok(())
+    }
+
+    /// Take a seat and release the lock, which the caller holds.
+    pub fn begin_wait<'a>(&'a self, lock: &'a RawLock) -> Result<Waiting<'a>, Failure> {
+        let row = self.row()?;
+        if !lock.is_mine(row.me) {
+            return Err(Failure::ConditionNotOwned("must acquire() condition before using wait()"));
+        }
+        let is_dead = |owner| self.registry().is_dead(owner);
+        let taken = row.sit(is_dead).ok_or(Failure::ConditionFull(self.shared().seats.len()))?;
+        crash_point("condition.seated");
+        let depth = lock.depth();
+        lock.release();
+        crash_point("condition.unlocked");
+        Ok(Waiting { condition: self, lock, row, taken, depth })
+    }
+}
+
+/// A wait that has begun: the lock is released.
+pub struct Waiting<'a> {
+    condition: &'a Condition,
+    lock: &'a RawLock,
+    row: Row<'a>,
+    taken: Taken,
+    depth: u32,
+}
+
+impl Waiting<'_> {
+    /// Wait for a notification: the seat that was granted, or nothing after the deadline.
+    pub fn wait<H: Host>(&self, host: H, deadline: &Deadline) -> Result<Option<Taken>, H::Error> {
+        let block = &self.condition.block;
+        let target = WaitTarget::new(WaitTarget::CONDITION, block.object_id(0));
+        let notified = self.row.wait(host, self.condition.registry(), target, self.taken, deadline);
+        crash_point("condition.left");
+        notified
+    }
+
+    /// After an error of the first attempt to acquire the lock again: whoever leaves the wait has the
+    /// lock, whatever has ended it. The last error.
+    pub fn reacquire<H: Host>(&self, host: H, mut error: H::Error) -> H::Error {
+        let (me, never) = (self.row.me, Deadline::never());
+        while let Err(another) = self.lock.acquire_slow(host, me, &never, true) {
+            error = another;
+        }
+        error
+    }
+
+    /// The lock is the caller's again: true if it was notified. A notification that an error keeps the
+    /// caller from using goes to the next.
+    pub fn finish<E>(
+        self,
+        interrupted: Option<E>,
+        notified: Result<Option<Taken>, E>,
+    ) -> Result<bool, E> {
+        self.lock.set_depth(self.depth);
+        match (interrupted, notified) {
+            (None, Ok(granted)) => {
+                if let Some(granted) = granted {
+                    self.row.leave(granted);
+                }
+                Ok(granted.is_some())
+            }
+            (Some(error), Ok(granted)) => {
+                if let Some(granted) = granted {
+                    self.row.pass_notification(granted);
+                }
+                Err(error)
+            }
+            (error, Err(first)) => Err(error.unwrap_or(first)),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! This process and its threads: how often it was forked, which thread is running.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How often this process image was forked: objects of a parent must not act in its child.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+/// How often this process has forked: what was visible then, some child may still look at.
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+pub fn forks() -> u64 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+pub fn generation() -> u64 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Have every fork from now on counted in the child.
+pub fn watch_forks() {
+    extern "C" fn in_child() {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    }
+    extern "C" fn in_parent() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: the handlers only add to atomics, which is allowed after a fork.
+    ONCE.call_once(|| unsafe {
+        libc::pthread_atfork(None, Some(in_parent), Some(in_child));
+    });
+}
+
+/// The calling thread's number, as the kernel counts them.
+#[inline]
+pub fn thread_id() -> u32 {
+    thread_local!(static NUMBER: Cell<(u64, u32)> = const { Cell::new((0, 0)) });
+    NUMBER.with(|cell| {
+        let (of, number) = cell.get();
+        if number != 0 && of == generation() {
+            return number;
+        }
+        // SAFETY: cannot fail.
+        let number = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
+        cell.set((generation(), number));
+        number
+    })
+}

@@ -32,7 +32,7 @@ LAYERS = [
     "sync | supervisor | net",
     "pool | store | queues | shared_memory | sharedctypes | synchronize",
     "manager",
-    "engines | managers",
+    "managers",
     "context | dummy",
     "__init__",
     "fetch",

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         TaskTimeout,
         WorkerDied,
     )
-    from garrison.manager._connect import connect
+    from garrison.manager import connect
     from garrison.memory import RawArray, RawValue, Shared, ndarray, share
     from garrison.options import Options
     from garrison.pool import Pool
@@ -175,7 +175,7 @@ _HOMES = {
         "TaskTimeout",
         "WorkerDied",
     ),
-    "manager._connect": ("connect",),
+    "manager": ("connect",),
     "memory": (
         "RawArray",
         "RawValue",

@@ -215,9 +215,9 @@ class SpawnProcess(_theirs.SpawnProcess):  # type: ignore[misc] # as above
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the standard name
-        from garrison.pool import _process_start
+        from garrison.pool import process_start
 
-        return _process_start.spawn(process_obj)
+        return process_start.spawn(process_obj)
 
 
 class ForkServerProcess(_theirs.ForkServerProcess):  # type: ignore[misc] # as above
@@ -225,9 +225,9 @@ class ForkServerProcess(_theirs.ForkServerProcess):  # type: ignore[misc] # as a
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the standard name
-        from garrison.pool import _process_start
+        from garrison.pool import process_start
 
-        return _process_start.fork_from_server(process_obj)
+        return process_start.fork_from_server(process_obj)
 
 
 class DefaultContext(_theirs.DefaultContext, BaseContext):  # type: ignore[misc] # as above

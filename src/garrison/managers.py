@@ -6,32 +6,31 @@ from garrison import _standard
 from garrison._standard import managers
 from garrison._typing import Any
 from garrison.manager import (
-    AutoProxy,
-    BaseManager,
-    BaseProxy,
-    MakeProxyType,
-    RebuildProxy,
-    RemoteError,
-    Server,
-    SyncManager,
-    Token,
-    public_methods,
-)
-from garrison.manager._shared_memory_manager import SharedMemoryManager, SharedMemoryServer
-from garrison.manager.client._standard_proxies import (
     AcquirerProxy,
     ArrayProxy,
+    AutoProxy,
     BarrierProxy,
     BaseListProxy,
+    BaseManager,
     BasePoolProxy,
+    BaseProxy,
     ConditionProxy,
     DictProxy,
     EventProxy,
     IteratorProxy,
     ListProxy,
+    MakeProxyType,
     NamespaceProxy,
     PoolProxy,
+    RebuildProxy,
+    RemoteError,
+    Server,
+    SharedMemoryManager,
+    SharedMemoryServer,
+    SyncManager,
+    Token,
     ValueProxy,
+    public_methods,
 )
 
 Array, Namespace, Value = managers.Array, managers.Namespace, managers.Value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from garrison import _standard
 from garrison.memory.raw import RawArray, RawValue, copy, typecode_to_type
-from garrison.sync._values import (
+from garrison.sync import (
     Array,
     Synchronized,
     SynchronizedArray,

@@ -8,9 +8,15 @@ import sys
 from pathlib import Path
 
 from garrison._typing import Any
-from garrison.manager._auth_keys import NO_KEY, is_loopback, read_key, write_key
-from garrison.manager._connect import SCHEME, parse_address
-from garrison.manager._sync_manager import SyncManager
+from garrison.manager import (
+    NO_KEY,
+    SCHEME,
+    SyncManager,
+    is_loopback,
+    parse_address,
+    read_key,
+    write_key,
+)
 
 __all__ = ["add_parser"]
 

@@ -7,7 +7,7 @@ import traceback
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any, NoReturn
 from garrison.errors import GarrisonError
-from garrison.pool._stdlib_names import RemoteTraceback
+from garrison.pool import RemoteTraceback
 
 if TYPE_CHECKING:
     from garrison.manager._serializers import Serializer

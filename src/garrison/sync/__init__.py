@@ -5,15 +5,29 @@ from __future__ import annotations
 from garrison._lazy import lazily
 from garrison._typing import TYPE_CHECKING
 from garrison.sync._barrier import Barrier, BrokenBarrierError
-from garrison.sync._condition import Condition
+from garrison.sync._condition import Condition, wait_for
 from garrison.sync._event import Event
-from garrison.sync._introspection import Holder, Waiter, holders, waiters
-from garrison.sync._locks import Lock, RLock
+from garrison.sync._introspection import (
+    Holder,
+    Waiter,
+    holders,
+    register_for_holders,
+    waiters,
+)
+from garrison.sync._locks import Lock, LockBase, RLock
 from garrison.sync._queues import JoinableQueue, Queue, SimpleQueue
 from garrison.sync._semaphores import BoundedSemaphore, Semaphore
 
 if TYPE_CHECKING:
-    from garrison.sync._values import Array, Value, synchronized
+    from garrison.sync._values import (
+        Array,
+        Synchronized,
+        SynchronizedArray,
+        SynchronizedBase,
+        SynchronizedString,
+        Value,
+        synchronized,
+    )
 
 __all__ = [
     "Array",
@@ -25,18 +39,39 @@ __all__ = [
     "Holder",
     "JoinableQueue",
     "Lock",
+    "LockBase",
     "Queue",
     "RLock",
     "Semaphore",
     "SimpleQueue",
+    "Synchronized",
+    "SynchronizedArray",
+    "SynchronizedBase",
+    "SynchronizedString",
     "Value",
     "Waiter",
     "holders",
+    "register_for_holders",
     "synchronized",
+    "wait_for",
     "waiters",
 ]
 
-__getattr__, __dir__ = lazily(__name__, globals(), {"_values": ("Array", "Value", "synchronized")})
+__getattr__, __dir__ = lazily(
+    __name__,
+    globals(),
+    {
+        "_values": (
+            "Array",
+            "Synchronized",
+            "SynchronizedArray",
+            "SynchronizedBase",
+            "SynchronizedString",
+            "Value",
+            "synchronized",
+        )
+    },
+)
 
 for _name in __all__:
     if _name in globals() and _name != "BrokenBarrierError":

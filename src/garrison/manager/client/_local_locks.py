@@ -15,8 +15,7 @@ from garrison._typing import TYPE_CHECKING, Any, ClassVar
 from garrison.manager.client import _standard_proxies as proxies
 from garrison.manager.client._proxy_attributes import ProxyAttributes
 from garrison.memory.handles import reduce_block
-from garrison.sync._introspection import register_for_holders
-from garrison.sync._locks import LockBase
+from garrison.sync import LockBase, register_for_holders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

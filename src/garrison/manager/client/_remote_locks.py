@@ -14,7 +14,7 @@ from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager.client import _standard_proxies as proxies
 from garrison.manager.client._remote_objects import DEFINITE_ERRORS, RemoteObject, RemoteWait
-from garrison.sync._condition import wait_for
+from garrison.sync import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -242,7 +242,7 @@ class Judge:
 
     def check_room(self, things: Things, containers: int) -> int:
         """Nothing but the containers with names is left in the store; return how many."""
-        engine = things.orders._store
+        engine = things.orders._backend
         if self._board[SERVER_GONE]:
             return containers  # a server sweeps
 
@@ -255,4 +255,4 @@ class Judge:
 
 
 def _unfinished(orders: Any) -> int:
-    return int(orders._store.head(orders._c)[4])
+    return int(orders._backend.metadata(orders._c)[4])

@@ -239,17 +239,17 @@ def test_one_that_is_cut_off_while_it_waits_goes_on(network: Network, clients: l
 
 
 def waiting(kept: Any) -> int:
-    return int(kept.thing._ask("waiting")[0])
+    return int(kept.thing._ask("waiter_count")[0])
 
 
 def begin(kept: Any) -> None:
-    kept.client.store.engine.begin()
+    kept.client.store.backend.begin()
     kept.thing["n"] = "never"
 
 
 def go_on(kept: Any) -> None:
     kept.thing["n"] = "nor this"
-    kept.client.store.engine.commit()
+    kept.client.store.backend.commit()
 
 
 def test_a_transaction_of_one_that_is_cut_off_is_undone(

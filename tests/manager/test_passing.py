@@ -45,7 +45,7 @@ def manager(request: pytest.FixtureRequest, home: Any, client: Any) -> Any:
 
 
 def containers(home: Any) -> int:
-    return int(home.store.engine.statistics()["containers"])
+    return int(home.store.backend.statistics()["containers"])
 
 
 def write(face: Any, *more: Any) -> None:
@@ -177,7 +177,7 @@ def test_freed_when_the_last_process_is_killed(home: Any) -> None:
 
 def be_at_home(kept: Any, address: Any) -> None:
     kept.client = garrison.connect(address, KEY)
-    assert kept.client.store.is_home
+    assert kept.client.store.is_local
 
 
 def test_a_forked_child_keeps_what_its_parent_lets_go_of(manager: Any, home: Any) -> None:

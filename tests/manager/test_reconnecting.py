@@ -168,7 +168,7 @@ def test_sigterm_while_requests_are_under_way(tmp_path: Path) -> None:
         jobs, door = client.Queue("jobs"), client.Lock("door")
         door.acquire()
         with thread(lambda: jobs.get(timeout=20)), thread(lambda: client.Event("e").wait()):
-            until(lambda: client.store.engine.ask("waiting")[0] == 1)
+            until(lambda: client.store.backend.ask("waiter_count")[0] == 1)
             until(lambda: client.Event("e")._ask("waiting")[0] == 1)
             os.kill(served.pid, signal.SIGTERM)
             assert served.wait() == 0

@@ -50,7 +50,7 @@ def other(home: Any) -> Iterator[Actor]:
 
 def test_a_name_is_the_same_at_home_and_from_afar(home: Any, client: Any, other: Actor) -> None:
     near, far = home.dict("stock", tea=1), client.dict("stock", tea=99)
-    assert not client.store.is_home
+    assert not client.store.is_local
     far["milk"] = {"cold": True}
     near["milk"]["cold"] = False
     other.do(afar.get, "dict", "stock")

@@ -120,7 +120,7 @@ def move(kept: Any, times: int) -> None:
 
 
 def begin_and_write(kept: Any) -> None:
-    kept.client.store.engine.begin()
+    kept.client.store.backend.begin()
     kept.thing["a"] = "never"
 
 
@@ -155,7 +155,7 @@ def test_a_broken_transaction_is_undone(client: Any) -> None:
     undone = pytest.raises(garrison.ManagerLost, match="nothing of it was done")
     with undone, client.transaction():
         far["a"] = 2
-        client.store.engine._local.own.connection._link.close("it was cut")
+        client.store.backend.transaction_connection.connection._link.close("it was cut")
         far["a"] = 3
     assert far == {"a": 1}
     with client.transaction():
@@ -169,7 +169,7 @@ def test_a_transaction_is_not_a_forked_childs(client: Any) -> None:
         far["a"] = 2
         pid = os.fork()
         if pid == 0:
-            ok = not client.store.engine.in_transaction and far["a"] == 1
+            ok = not client.store.backend.in_transaction and far["a"] == 1
             os._exit(0 if ok else 1)
         assert os.waitpid(pid, 0)[1] == 0
     assert far == {"a": 2}
@@ -249,7 +249,7 @@ def test_an_interrupted_get_takes_nothing(home: Any, client: Any, other: Actor) 
     other.do(afar.get, "Queue", "jobs")
     for method in ("get", "claim"):
         other.begin(claim) if method == "claim" else other.begin(afar.call, "get")
-        until(lambda: client.store.engine.ask("waiting")[0] == 1)
+        until(lambda: client.store.backend.ask("waiter_count")[0] == 1)
         other.interrupt()
         with pytest.raises(KeyboardInterrupt):
             other.result()

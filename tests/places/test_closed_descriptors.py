@@ -84,14 +84,14 @@ def test_the_locks_of_who_has_closed_everything_are_left_alone(tmp_path: Path) -
     source = """
     if __name__ == "__main__":
         from garrison.store import _local_store
-        home = _local_store.create()
+        home = _local_store.create_in_memory()
         d = home.make(1, a=1)
         gone, seen = mp.Event(), mp.Event()
         pid = os.fork()
         if not pid:
             gone.wait()
             d.get("a")  # opens it, and nobody else seems to have it
-            home.engine.close()
+            home.backend.close()
             seen.set()
             os._exit(0)
         logs = close_and_open()
@@ -110,7 +110,7 @@ def test_a_container_that_nobody_else_has_is_refused(tmp_path: Path) -> None:
     source = """
     if __name__ == "__main__":
         from garrison.store import _local_store
-        home = _local_store.create()
+        home = _local_store.create_in_memory()
         d = home.make(1, a=1)
         logs = close_and_open()
         d["b"] = 1  # there is room

@@ -1,1 +1,1 @@
-"""Tests of the containers: the same for every engine."""
+"""Tests of the containers: the same for every backend."""

@@ -102,14 +102,14 @@ def test_items_are_claimed_once(store: Store) -> None:
     store.list_extend(q, list(range(2000)))
 
     def work(owner: int) -> None:
-        view = store.view(owner, raw=False, wait=True)
+        view = store.session(owner, encoded=False, blocking=True)
         while True:
             try:
-                ticket, value = view.claim(q)
+                ticket, value = view.claim_first(q)
             except IndexError:
                 return
             view.list_append(done, value)
-            assert view.settle(q, ticket)
+            assert view.ack_claim(q, ticket)
 
     children = [Forked(work, owner) for owner in (11, 12, 13)]
     assert [child.join() for child in children] == [0] * 3
@@ -236,18 +236,18 @@ def test_waiting_for_another_process(store: Store) -> None:
     def echo() -> None:
         for n in range(200):
             while store.length(a) <= 2 * n:
-                seen = store.bell(a)
+                seen = store.change_count(a)
                 if store.length(a) <= 2 * n:
-                    store.wait_bell(a, seen, 10)
+                    store.wait_for_change(a, seen, 10)
             store.list_append(a, "pong")
 
     with Forked(echo) as child:
         for n in range(200):
-            seen = store.bell(a)
+            seen = store.change_count(a)
             store.list_append(a, "ping")
             while store.length(a) < 2 * n + 2:
-                seen = store.bell(a)
+                seen = store.change_count(a)
                 if store.length(a) < 2 * n + 2:
-                    assert store.wait_bell(a, seen, 10)
+                    assert store.wait_for_change(a, seen, 10)
         assert child.join() == 0
     assert store.snapshot(a) == ["ping", "pong"] * 200

@@ -52,7 +52,7 @@ def test_a_backup_is_one_state_of_a_store_that_is_written(tmp_path: Path, where:
                 found = other.dict("shared")
                 assert found.get("number") == found.get("again")
                 assert found["nested"] == {"a": [1]}
-                assert other.store.engine.audit() == []
+                assert other.store.backend.audit() == []
                 found["more"] = 1
         assert "more" not in shared
 

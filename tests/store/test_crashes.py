@@ -17,7 +17,7 @@ from garrison import _core
 from garrison.errors import ContainerGone
 from sync.forked import Forked, armed, died
 
-from .tools import DICT, LIST, MEBIBYTE, QUEUE, SET, Face, open_store
+from .tools import DICT, LIST, MEBIBYTE, QUEUE, SET, Container, open_store
 
 Store = _core.Store
 Deed = Callable[[Store, "Prepared"], Any]
@@ -45,11 +45,17 @@ class Prepared:
         store.list_extend(self.q, ["first", ["second"], "third"])
         self.loose = store.create(LIST)
         store.list_extend(self.loose, [[n] for n in range(10)])
-        self.ticket, _ = store.claim(self.q)
+        self.ticket, _ = store.claim_first(self.q)
 
     def everything(self, store: Store) -> list[Any]:
         plain = [store.snapshot(c) for c in (self.d, self.a, self.s, self.q)]
-        return [*plain, store.names(), store.owners(), store.head(self.q)[4], loose(store, self)]
+        return [
+            *plain,
+            store.names(),
+            store.owners(),
+            store.metadata(self.q)[4],
+            loose(store, self),
+        ]
 
 
 def loose(store: Store, prepared: Prepared) -> Any:
@@ -71,8 +77,8 @@ def transaction(store: Store, p: Prepared) -> None:
 
 def sweep(store: Store, p: Prepared) -> None:
     store.begin()
-    store.drop(p.loose)
-    store.sweep()
+    store.release_ref(p.loose)
+    store.collect_garbage()
     store.commit()
 
 
@@ -80,7 +86,9 @@ DEEDS: dict[str, Deed] = {
     "set": lambda store, p: store.dict_set(p.d, "old", 2),
     "set new": lambda store, p: store.dict_set(p.d, "new", 1),
     "set tree": lambda store, p: store.dict_set(p.d, "nested", {"y": {"z": [1]}}),
-    "set reference": lambda store, p: store.dict_set(p.d, "r", Face(store.uuid, LIST, p.loose)),
+    "set reference": lambda store, p: store.dict_set(
+        p.d, "r", Container(store.uuid, LIST, p.loose)
+    ),
     "large": lambda store, p: store.dict_set(p.d, "large", "x" * 3 * MEBIBYTE),
     "delete": lambda store, p: store.dict_delete(p.d, "nested"),
     "popitem": lambda store, p: store.dict_popitem(p.d),
@@ -93,10 +101,10 @@ DEEDS: dict[str, Deed] = {
     "delete in the middle": lambda store, p: store.list_delete(p.a, 8),
     "replace": lambda store, p: store.list_replace(p.a, 3, 9, [1] * 12),
     "pop": lambda store, p: store.list_pop(p.a),
-    "claim": lambda store, p: store.claim(p.q),
-    "settle": lambda store, p: store.settle(p.q, p.ticket),
-    "give back": lambda store, p: store.give_back(p.q, p.ticket),
-    "count": lambda store, p: store.count_add(p.q, 1),
+    "claim": lambda store, p: store.claim_first(p.q),
+    "ack_claim": lambda store, p: store.ack_claim(p.q, p.ticket),
+    "return claim": lambda store, p: store.return_claim(p.q, p.ticket),
+    "count": lambda store, p: store.counter_add(p.q, 1),
     "create": lambda store, p: store.named("more", DICT),
     "remove name": lambda store, p: store.remove_name("s"),
     "release owner": lambda store, p: store.release_owner(1),
@@ -115,7 +123,7 @@ def outcome_of(deed: Deed, folder: Path | None) -> list[Any]:
 
 def later(store: Store, p: Prepared) -> list[Any]:
     """Another process: it finds the lock free, and can go on."""
-    view = store.view(2, raw=False)
+    view = store.session(2, encoded=False)
     found = p.everything(view)
     view.dict_set(p.d, "later", 1)
     view.list_append(p.a, "later")
@@ -178,12 +186,12 @@ def test_who_waits_for_a_bell_hears_of_what_a_dead_one_has_committed(tmp_path: P
     for point in POINTS:
         with open_store() as store:
             prepared = Prepared(store)
-            seen = store.bell(prepared.d)
+            seen = store.change_count(prepared.d)
             with armed(point, tmp_path / point, DEEDS["set"], store, prepared) as victim:
                 died(victim, tmp_path / point)
             done = store.dict_get(prepared.d, "old") == 2
             if done:
-                assert store.wait_bell(prepared.d, seen, 20)
+                assert store.wait_for_change(prepared.d, seen, 20)
 
 
 KILLS = 40
@@ -203,7 +211,7 @@ def test_deaths_at_random(in_memory: bool, tmp_path: Path) -> None:
             store.list_append(a, n)
             store.dict_set(d, "n", n + 1)
             store.commit()
-            store.sweep(20)
+            store.collect_garbage(20)
 
     with open_store(folder=None if in_memory else tmp_path) as store:
         d, a = store.create(DICT), store.create(LIST)

@@ -45,8 +45,8 @@ def check_fills_and_recovers(store: Store, least: int) -> None:
     store.clear(d)
     again = fill(store, d)
     assert again > taken * 0.7
-    store.drop(d)
-    while store.sweep():
+    store.release_ref(d)
+    while store.collect_garbage():
         pass
     assert fill(store, store.create(DICT)) > taken * 0.7
 

@@ -244,13 +244,13 @@ def test_random_operations(seed: int, in_memory: bool, tmp_path: Path) -> None:
                 model.step()
             if step % 20 == 0:
                 model.compare()
-                while model.random.random() < 0.7 and store.sweep(50):
+                while model.random.random() < 0.7 and store.collect_garbage(50):
                     pass
         model.compare()
         assert store.audit() == []
         for c in (*model.numbers, model.deque):
-            store.drop(c)
-        while store.sweep():
+            store.release_ref(c)
+        while store.collect_garbage():
             pass
         assert store.statistics()["containers"] == 0
         assert store.audit() == []

@@ -1,4 +1,4 @@
-"""A store for tests of the engine alone: hooks without faces, a place in memory or in a folder."""
+"""A store for tests of the core alone: hooks without containers, in memory or in a folder."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ MEBIBYTE = 1 << 20
 
 
 class Link(NamedTuple):
-    """What stands here for a face: a container that was read."""
+    """What stands here for a container: a container that was read."""
 
     kind: int
     c: int
     is_ref: bool
 
 
-class Face:
+class Container:
     """An object that is stored as a reference."""
 
     def __init__(self, uuid: bytes, kind: int, c: int) -> None:
         self._identity = (uuid, kind, c)
 
-    def __container__(self) -> tuple[bytes, int, int]:
+    def __garrison_container__(self) -> tuple[bytes, int, int]:
         return self._identity
 
 
 class Hooks:
-    """What the engine asks of the layer above, without faces."""
+    """What the backend asks of the layer above, without containers."""
 
     def __init__(self, uuid: bytes) -> None:
         self.uuid = uuid

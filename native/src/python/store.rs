@@ -44,8 +44,10 @@ pub struct PyStore {
     owner: AtomicU64,
     /// Tells this view from others.
     view: u64,
-    raw: bool,
-    wait: bool,
+    /// Keys and values come and go in their encoding.
+    encoded: bool,
+    /// Wait for the writers' lock; else raise StoreBusy.
+    blocking: bool,
 }
 
 fn next_view() -> u64 {
@@ -78,14 +80,14 @@ impl PyStore {
         let engine = Engine::new(place, hooks, lock.lock.raw.clone(), bells, options)?;
         engine.ready(py)?;
         let engine = Py::new(py, engine)?;
-        Ok(Self { engine, owner: owner.into(), view: next_view(), raw: false, wait: true })
+        Ok(Self { engine, owner: owner.into(), view: next_view(), encoded: false, blocking: true })
     }
 
-    /// The same store for somebody else: a session of a server, or another owner of this process.
-    #[pyo3(signature = (owner, raw = true, wait = false))]
-    fn view(&self, py: Python<'_>, owner: u64, raw: bool, wait: bool) -> Self {
+    /// The same store under another owner: a session of a server, or another id of this process.
+    #[pyo3(signature = (owner, encoded = true, blocking = false))]
+    fn session(&self, py: Python<'_>, owner: u64, encoded: bool, blocking: bool) -> Self {
         let engine = self.engine.clone_ref(py);
-        Self { engine, owner: owner.into(), view: next_view(), raw, wait }
+        Self { engine, owner: owner.into(), view: next_view(), encoded, blocking }
     }
 
     #[getter]
@@ -104,8 +106,8 @@ impl PyStore {
     }
 
     #[getter]
-    fn raw(&self) -> bool {
-        self.raw
+    fn encoded(&self) -> bool {
+        self.encoded
     }
 
     #[getter]
@@ -116,7 +118,7 @@ impl PyStore {
     /// Begin a transaction of this thread; all its operations through this view belong to it.
     #[pyo3(signature = (timeout = None))]
     fn begin(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        self.engine.get().begin(py, self.view, self.wait, timeout)
+        self.engine.get().begin(py, self.view, self.blocking, timeout)
     }
 
     fn commit(&self, py: Python<'_>) -> PyResult<()> {
@@ -163,7 +165,7 @@ impl PyStore {
         py: Python<'_>,
         run: impl FnMut(&mut Writing) -> store::Result<T>,
     ) -> Result<T, Failure> {
-        self.engine.get().write(py, self.view, self.wait, run)
+        self.engine.get().write(py, self.view, self.blocking, run)
     }
 
     /// The same for what takes a while.
@@ -172,7 +174,7 @@ impl PyStore {
         py: Python<'_>,
         run: impl FnMut(&mut Writing) -> store::Result<T>,
     ) -> Result<T, Failure> {
-        self.engine.get().write_at_length(py, self.view, self.wait, run)
+        self.engine.get().write_at_length(py, self.view, self.blocking, run)
     }
 
     /// Whether a container has so many items that other threads should not wait for all of them.
@@ -188,7 +190,7 @@ impl PyStore {
     /// A key as it is given to a method.
     #[inline]
     fn key(&self, key: &Bound<'_, PyAny>) -> PyResult<Key> {
-        if !self.raw {
+        if !self.encoded {
             return self.encoder(key.py()).key(key);
         }
         if let Ok(value) = key.cast::<PyBytes>() {
@@ -206,7 +208,7 @@ impl PyStore {
     /// A value as it is given to a method.
     #[inline]
     fn value<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Value<'py>> {
-        if self.raw {
+        if self.encoded {
             return encoded(value);
         }
         self.encoder(value.py()).value(value)
@@ -215,7 +217,7 @@ impl PyStore {
     /// A value as a method returns it.
     #[inline]
     fn give<'py>(&self, py: Python<'py>, value: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-        if self.raw {
+        if self.encoded {
             return Ok(PyBytes::new(py, value).into_any());
         }
         if let Some(plain) = decode::plain(py, value)? {
@@ -227,7 +229,7 @@ impl PyStore {
     /// The same while a transaction is still under way: nothing of the user's runs.
     #[inline]
     fn glimpse<'py>(&self, py: Python<'py>, value: &[u8]) -> Glimpse<'py> {
-        let quick = if self.raw {
+        let quick = if self.encoded {
             Some(PyBytes::new(py, value).into_any())
         } else {
             decode::plain(py, value).ok().flatten()

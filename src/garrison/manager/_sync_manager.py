@@ -24,8 +24,15 @@ from garrison.manager.client._client import get_client
 from garrison.manager.client._pipeline import Pipeline
 from garrison.manager.server._store_server import StoreServer
 from garrison.pool import Pool
-from garrison.store import _backend, _local_store, transaction
-from garrison.store._backups import back_up
+from garrison.store import (
+    Kind,
+    ServerLock,
+    back_up,
+    claim_server_lock,
+    create_in_memory,
+    open_directory,
+    transaction,
+)
 
 if TYPE_CHECKING:
     import os
@@ -119,7 +126,7 @@ class SyncManager(BaseManager, managers.SyncManager):
             address, authkey, serializer, ctx, shutdown_timeout=shutdown_timeout, limits=limits
         )
         self._place = (path, sync, size)
-        self._tenancy: _local_store.Tenancy | None = None
+        self._server_lock: ServerLock | None = None
         self._store: Any = None
 
     # -- starting and finding ---------------------------------------------------------------------
@@ -131,19 +138,19 @@ class SyncManager(BaseManager, managers.SyncManager):
             self._authkey,
             self._serializer,
             self._limits,
-            home=self._open_store(),
-            tenancy=self._tenancy,
+            store=self._open_store(),
+            server_lock=self._server_lock,
         )
 
     def _open_store(self) -> Any:
         """Return the store, opened or made."""
         path, synced, size = self._place
         if path is None:
-            self._store = self._store or _local_store.create(size)
+            self._store = self._store or create_in_memory(size)
         else:
             # First: somebody else's is not to be touched.
-            self._tenancy = _local_store.rent(path)
-            self._store = _local_store.open_folder(path, sync=synced, size=size)
+            self._server_lock = claim_server_lock(path)
+            self._store = open_directory(path, sync=synced, size=size)
         return self._store
 
     def start(self, *args: Any, **kwds: Any) -> None:
@@ -157,14 +164,14 @@ class SyncManager(BaseManager, managers.SyncManager):
         try:
             super().start(*args, **kwds)
         finally:
-            tenancy, self._tenancy = self._tenancy, None
-            if tenancy is not None:
-                tenancy.close()  # it is the server's now, and ends with it
+            server_lock, self._server_lock = self._server_lock, None
+            if server_lock is not None:
+                server_lock.close()  # it is the server's now, and ends with it
 
     def get_server(self) -> StoreServer:
         """Return a server for this process to run: see its ``serve_forever`` and ``address``."""
         server: Any = super().get_server()
-        self._tenancy = None
+        self._server_lock = None
         return server  # type: ignore[no-any-return]
 
     def connect(self, *, direct: bool = True) -> None:
@@ -177,19 +184,19 @@ class SyncManager(BaseManager, managers.SyncManager):
             this user.
         """
         super().connect()
-        from garrison.manager.client._remote_store import far_or_home
+        from garrison.manager.client._remote_store import local_or_remote_store
 
-        self._store = far_or_home(self._lock_client, direct=direct)
+        self._store = local_or_remote_store(self._lock_client, direct=direct)
 
     @property
     def store(self) -> Any:
         """The store behind the containers."""
         if self._store is None:
             self._require_state(State.STARTED)
-        if not self._store.is_home and self._store.life.over:
-            from garrison.manager.client._remote_store import store_of
+        if not self._store.is_local and self._store.generation.is_over:
+            from garrison.manager.client._remote_store import get_remote_store
 
-            self._store = store_of(self._lock_client)
+            self._store = get_remote_store(self._lock_client)
         return self._store
 
     def __exit__(self, *_: object) -> None:
@@ -226,7 +233,7 @@ class SyncManager(BaseManager, managers.SyncManager):
         if timeout is not None and not isinstance(timeout, (int, float)):
             msg = f"timeout is a number of seconds or None, not {timeout!r}"
             raise TypeError(msg)
-        return transaction(self.store.here().engine, timeout)
+        return transaction(self.store.ensure_current_process().backend, timeout)
 
     def pipeline(self) -> Pipeline:
         """Collect what is done inside, and send it in one round trip: see `Pipeline`.
@@ -263,18 +270,18 @@ class SyncManager(BaseManager, managers.SyncManager):
         RuntimeError
             If this is inside of a transaction, or the store is on another machine.
         """
-        if not self.store.is_home:
+        if not self.store.is_local:
             raise RuntimeError(
                 "a backup is made by a program on the machine of the store, connected directly"
             )
-        back_up(self.store.here().engine, path)
+        back_up(self.store.ensure_current_process().backend, path)
 
     def collect(self) -> int:
         """Free containers that only refer to each other; return how many there were.
 
         All others are freed within seconds of their last use. Everybody's changes wait meanwhile.
         """
-        return int(self.store.here().engine.collect())
+        return int(self.store.ensure_current_process().backend.collect_cycles())
 
     # -- containers -------------------------------------------------------------------------------
 
@@ -289,37 +296,37 @@ class SyncManager(BaseManager, managers.SyncManager):
         is what it is made with, if it is new.
         """
         name, rest = _split_name(args)
-        return self._make(_backend.DICT, dict(*rest, **items), name=name)
+        return self._make(Kind.DICT, dict(*rest, **items), name=name)
 
     @_refusing
     def list(self, sequence: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
         """Return a shared list; with a name, the same one for everybody who asks for it."""
-        return self._make(_backend.LIST, sequence, name=name)
+        return self._make(Kind.LIST, sequence, name=name)
 
     @_refusing
     def set(self, iterable: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
         """Return a shared set; with a name, the same one for everybody who asks for it."""
-        return self._make(_backend.SET, iterable, name=name)
+        return self._make(Kind.SET, iterable, name=name)
 
     @_refusing
     def deque(
         self, iterable: Iterable[Any] = (), maxlen: int | None = None, *, name: str | None = None
     ) -> Any:
         """Return a shared deque; with a name, the same one for everybody who asks for it."""
-        return self._make(_backend.DEQUE, iterable, maxlen, name=name)
+        return self._make(Kind.DEQUE, iterable, maxlen, name=name)
 
     @_refusing
     def Counter(self, /, *args: Any, **counts: Any) -> Any:  # noqa: N802 - as collections.Counter
         """Return shared counters: as `collections.Counter`, or ``Counter("name", ...)``."""
         name, rest = _split_name(args)
-        return self._make(_backend.COUNTER, collections.Counter(*rest, **counts), name=name)
+        return self._make(Kind.COUNTER, collections.Counter(*rest, **counts), name=name)
 
     @_refusing
     def Namespace(  # noqa: N802 - the standard name
         self, name: str | None = None, /, **attributes: Any
     ) -> Any:
         """Return an object with shared attributes; ``Namespace("name", ...)`` is everybody's."""
-        made = self._make(_backend.NAMESPACE, name=name)
+        made = self._make(Kind.NAMESPACE, name=name)
         for attribute, value in attributes.items():
             if name is None or not hasattr(made, attribute):
                 setattr(made, attribute, value)
@@ -330,28 +337,28 @@ class SyncManager(BaseManager, managers.SyncManager):
         self, typecode: Any, value: Any = 0, lock: Any = True, *, name: str | None = None
     ) -> Any:
         """Return one shared value of any kind; its type code is only remembered."""
-        return self._make(_backend.VALUE, typecode, value, lock, name=name)
+        return self._make(Kind.VALUE, typecode, value, lock, name=name)
 
     @_refusing
     def Array(  # noqa: N802 - the standard name
         self, typecode: str, sequence: Iterable[Any], lock: Any = True, *, name: str | None = None
     ) -> Any:
         """Return a shared array of numbers of one type."""
-        return self._make(_backend.ARRAY, typecode, sequence, lock, name=name)
+        return self._make(Kind.ARRAY, typecode, sequence, lock, name=name)
 
     @_refusing
     def Queue(  # noqa: N802 - the standard name
         self, maxsize: int | str = 0, size: int = 0
     ) -> Any:
         """Return a shared queue: ``Queue(maxsize)``, or ``Queue("name", maxsize)``."""
-        return self._queue(_backend.QUEUE, maxsize, size)
+        return self._queue(Kind.QUEUE, maxsize, size)
 
     @_refusing
     def JoinableQueue(  # noqa: N802 - the standard name
         self, maxsize: int | str = 0, size: int = 0
     ) -> Any:
         """Return a shared queue whose items are counted until they are dealt with."""
-        return self._queue(_backend.JOINABLE_QUEUE, maxsize, size)
+        return self._queue(Kind.JOINABLE_QUEUE, maxsize, size)
 
     def _queue(self, kind: int, maxsize: int | str, size: int) -> Any:
         name, limit = (maxsize, size) if isinstance(maxsize, str) else (None, maxsize)
@@ -366,7 +373,7 @@ class SyncManager(BaseManager, managers.SyncManager):
         if not isinstance(name, (str, type(None))):
             msg = f"the name of a lock must be a str, not {name!r}"
             raise TypeError(msg)
-        if name is None and self.store.is_home:
+        if name is None and self.store.is_local:
             return here()
         return kind(self._lock_client, name or "", *rest)
 

@@ -1,18 +1,34 @@
-"""Containers that processes share: faces over a store."""
+"""Containers that processes share, in a store on this machine or behind a server."""
 
-from garrison.store import _json as _json
-from garrison.store._codec import Codec
-from garrison.store._factory import face, make
-from garrison.store._transaction import transaction
-from garrison.store.containers._array import Array
-from garrison.store.containers._counter import Counter
-from garrison.store.containers._deque import Deque
-from garrison.store.containers._dict import Dict
-from garrison.store.containers._list import List
-from garrison.store.containers._namespace import Namespace
-from garrison.store.containers._queue import JoinableQueue, Queue
-from garrison.store.containers._set import Set
-from garrison.store.containers._value import Value
+from __future__ import annotations
+
+from garrison._lazy import lazily
+from garrison._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from garrison.store._backend import Kind
+    from garrison.store._backups import back_up
+    from garrison.store._codec import Codec
+    from garrison.store._factory import create_container, get_container
+    from garrison.store._files import ServerLock
+    from garrison.store._local_store import (
+        LocalStore,
+        claim_server_lock,
+        create_in_memory,
+        open_directory,
+    )
+    from garrison.store._references import ReferenceCounts
+    from garrison.store._shared_store import SharedStore, StoreCodec
+    from garrison.store._transaction import PythonTransaction, transaction
+    from garrison.store.containers._array import Array
+    from garrison.store.containers._counter import Counter
+    from garrison.store.containers._deque import Deque
+    from garrison.store.containers._dict import Dict
+    from garrison.store.containers._list import List
+    from garrison.store.containers._namespace import Namespace
+    from garrison.store.containers._queue import JoinableQueue, Queue
+    from garrison.store.containers._set import Set
+    from garrison.store.containers._value import Value
 
 __all__ = [
     "Array",
@@ -21,16 +37,48 @@ __all__ = [
     "Deque",
     "Dict",
     "JoinableQueue",
+    "Kind",
     "List",
+    "LocalStore",
     "Namespace",
+    "PythonTransaction",
     "Queue",
+    "ReferenceCounts",
+    "ServerLock",
     "Set",
+    "SharedStore",
+    "StoreCodec",
     "Value",
-    "face",
-    "make",
+    "back_up",
+    "claim_server_lock",
+    "create_container",
+    "create_in_memory",
+    "get_container",
+    "open_directory",
     "transaction",
 ]
 
-for _name in __all__:
-    globals()[_name].__module__ = __name__
-del _name
+__getattr__, __dir__ = lazily(
+    __name__,
+    globals(),
+    {
+        "_backend": ("Kind",),
+        "_backups": ("back_up",),
+        "_codec": ("Codec",),
+        "_factory": ("create_container", "get_container"),
+        "_files": ("ServerLock",),
+        "_local_store": ("LocalStore", "claim_server_lock", "create_in_memory", "open_directory"),
+        "_references": ("ReferenceCounts",),
+        "_shared_store": ("SharedStore", "StoreCodec"),
+        "_transaction": ("PythonTransaction", "transaction"),
+        "containers._array": ("Array",),
+        "containers._counter": ("Counter",),
+        "containers._deque": ("Deque",),
+        "containers._dict": ("Dict",),
+        "containers._list": ("List",),
+        "containers._namespace": ("Namespace",),
+        "containers._queue": ("JoinableQueue", "Queue"),
+        "containers._set": ("Set",),
+        "containers._value": ("Value",),
+    },
+)

@@ -1,55 +1,86 @@
-"""What a store can do: the one contract of the engine at home and of the one across a network.
+"""The operations of a store, which the core's `Store` and `RemoteBackend` implement.
 
-A container is a number, `c`. Each operation is atomic; in a transaction it is a part of that.
-A kind is a number as well, and part of the format: it never changes its meaning.
+A container is a number, `c` here. Each operation is atomic; in a transaction it is a part of that.
+What a backend leaves to Python (`hooks`) is `garrison.store.Codec`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import IntEnum
 from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from garrison._typing import Any
 
-__all__ = ["NAMES", "Block", "Hooks", "Optimistic", "Scan", "Store"]
+__all__ = [
+    "KIND_NAMES",
+    "Kind",
+    "Metadata",
+    "RemoteStoreBackend",
+    "Scan",
+    "StoreBackend",
+    "TransactionBlock",
+]
 
-DICT, LIST, SET, DEQUE, NAMESPACE, VALUE, ARRAY, QUEUE, JOINABLE_QUEUE, COUNTER = range(1, 11)
-NAMES = {
-    DICT: "Dict",
-    LIST: "List",
-    SET: "Set",
-    DEQUE: "Deque",
-    NAMESPACE: "Namespace",
-    VALUE: "Value",
-    ARRAY: "Array",
-    QUEUE: "Queue",
-    JOINABLE_QUEUE: "JoinableQueue",
-    COUNTER: "Counter",
+
+class Kind(IntEnum):
+    """The kinds of containers. Their numbers are a part of the format: they never change."""
+
+    DICT = 1
+    LIST = 2
+    SET = 3
+    DEQUE = 4
+    NAMESPACE = 5
+    VALUE = 6
+    ARRAY = 7
+    QUEUE = 8
+    JOINABLE_QUEUE = 9
+    COUNTER = 10
+
+
+KIND_NAMES: dict[int, str] = {
+    Kind.DICT: "Dict",
+    Kind.LIST: "List",
+    Kind.SET: "Set",
+    Kind.DEQUE: "Deque",
+    Kind.NAMESPACE: "Namespace",
+    Kind.VALUE: "Value",
+    Kind.ARRAY: "Array",
+    Kind.QUEUE: "Queue",
+    Kind.JOINABLE_QUEUE: "JoinableQueue",
+    Kind.COUNTER: "Counter",
 }
 
 END = 2**63 - 1
 """Behind the last position of every sequence."""
 
 
-class Hooks(Protocol):
-    """What an engine leaves to Python."""
+class Metadata(NamedTuple):
+    """What a container has besides its entries.
 
-    @property
-    def uuid(self) -> bytes:
-        """16 bytes that no other store has."""
+    Parameters
+    ----------
+    kind : int
+        A `Kind`.
+    length : int
+        Its number of entries.
+    references : int
+        How many containers and owners refer to it.
+    limit : int
+        The `maxlen` of a deque, the `maxsize` of a queue; negative: none.
+    unfinished : int
+        Items of a queue that are not done.
+    typecode : bytes
+        That of a value or an array.
+    """
 
-    def dumps(self, obj: Any, /) -> bytes:
-        """Write down what is no plain value."""
-
-    def loads(self, data: bytes, /) -> Any:
-        """Rebuild it."""
-
-    def key(self, obj: Any, /) -> bytes:
-        """Return bytes that are equal for equal keys; raise TypeError for what is unhashable."""
-
-    def container(self, kind: int, c: int, is_ref: bool, /) -> Any:
-        """Return the face of a container that lies in another."""
+    kind: int
+    length: int
+    references: int
+    limit: int
+    unfinished: int
+    typecode: bytes
 
 
 class Scan(Protocol):
@@ -61,10 +92,10 @@ class Scan(Protocol):
         """Return the next `n` entries at most; none when it is over."""
 
     def close(self) -> None:
-        """Let go of the snapshot."""
+        """Drop the snapshot."""
 
 
-class Block(Protocol):
+class TransactionBlock(Protocol):
     """The operations in a ``with`` block, as one step."""
 
     def __enter__(self) -> Any: ...
@@ -78,10 +109,10 @@ class Block(Protocol):
 
 
 class Transactions(Protocol):
-    """One for each thread. An operation outside of one is one of its own."""
+    """One transaction for each thread. An operation outside of one is a transaction of its own."""
 
     def begin(self, timeout: float | None = None) -> None:
-        """Wait until nobody else writes, and begin."""
+        """Wait until no other transaction writes, and begin."""
 
     def commit(self) -> None:
         """Make all of it visible at once."""
@@ -89,10 +120,12 @@ class Transactions(Protocol):
     def abort(self) -> None:
         """Make none of it visible."""
 
-    def block(self, timeout: float | None = None, gentle: bool = False, /) -> Block:
-        """Return a block that is one step; `PythonBlock` is one for engines in Python.
+    def transaction(
+        self, timeout: float | None = None, nested_failure_ok: bool = False, /
+    ) -> TransactionBlock:
+        """Return a block that is one step; `PythonTransaction` is one for backends in Python.
 
-        A `gentle` one may fail as a part of another without the other failing.
+        With `nested_failure_ok` it may fail inside another block without failing that.
         """
 
     @property
@@ -101,7 +134,7 @@ class Transactions(Protocol):
 
 
 class Mappings(Protocol):
-    """Of dicts, sets, namespaces and counters. Keys are equal as in a dict, in order of arrival."""
+    """Dicts, sets, namespaces and counters. Keys are equal as in a dict, in order of insertion."""
 
     def dict_get(self, c: int, key: Any, /) -> Any:
         """Return a value, or raise KeyError."""
@@ -127,7 +160,7 @@ class Mappings(Protocol):
 
 
 class Sequences(Protocol):
-    """Of lists, deques, values, arrays and queues. Indexes and slices as those of a list."""
+    """Lists, deques, values, arrays and queues. Indexes and slices are those of a list."""
 
     def list_get(self, c: int, i: int, /) -> Any: ...
     def list_set(self, c: int, i: int, value: Any, /) -> None: ...
@@ -146,54 +179,58 @@ class Sequences(Protocol):
     def list_add(self, c: int, i: int, delta: Any, /) -> Any:
         """Return the new number."""
 
-    def claim(self, c: int, /) -> tuple[int, Any]:
-        """Take the first item, signed for; it comes back if its owner dies."""
+    def claim_first(self, c: int, /) -> tuple[int, Any]:
+        """Return ticket and value of the first item. It goes back if this owner dies."""
 
-    def settle(self, c: int, ticket: int, /) -> bool:
-        """Forget a claimed item; return whether it was still claimed."""
+    def ack_claim(self, c: int, ticket: int, /) -> bool:
+        """Remove a claimed item; return whether it was still claimed."""
 
-    def give_back(self, c: int, ticket: int, /) -> bool:
+    def return_claim(self, c: int, ticket: int, /) -> bool:
         """Put a claimed item back to the front; return whether it was still claimed."""
 
 
-class Store(Transactions, Mappings, Sequences, Protocol):
-    """All that the faces need."""
+class StoreBackend(Transactions, Mappings, Sequences, Protocol):
+    """All that containers need."""
 
     @property
     def uuid(self) -> bytes:
         """16 bytes that no other store has."""
 
-    def create(self, kind: int, aux: int = -1, info: bytes = b"", hold: bool = True) -> int: ...
-    def named(self, name: str, kind: int, aux: int = -1, info: bytes = b"") -> tuple[int, bool]:
+    def create(self, kind: int, limit: int = -1, typecode: bytes = b"", /) -> int:
+        """Return a new container, to which this owner has a reference."""
+
+    def named(
+        self, name: str, kind: int, limit: int = -1, typecode: bytes = b"", /
+    ) -> tuple[int, bool]:
         """Return the container of that name, and whether it was made just now."""
 
     def names(self) -> list[tuple[str, int, int]]:
         """Return all names, with kind and number."""
 
-    def head(self, c: int, /) -> tuple[int, int, int, int, int, bytes]:
-        """Return kind, length, references, aux, count and info."""
+    def metadata(self, c: int, /) -> tuple[int, int, int, int, int, bytes]:
+        """Return the fields of a `Metadata`."""
 
     def length(self, c: int, /) -> int: ...
     def clear(self, c: int, /) -> None: ...
-    def queue_shut(self, c: int, immediate: bool, /) -> None:
-        """Have a queue take no more items, and drop those that it has if `immediate`."""
+    def shut_down_queue(self, c: int, immediate: bool, /) -> None:
+        """Let a queue take no more items; drop those that it has if `immediate`."""
 
-    def count_add(self, c: int, delta: int, floor: int | None = None, /) -> int:
+    def counter_add(self, c: int, delta: int, floor: int | None = None, /) -> int:
         """Return the new count, or raise ValueError if it would be below `floor`."""
 
     def scan(self, c: int, what: str = "keys", reverse: bool = False) -> Scan: ...
     def snapshot(self, c: int, /) -> Any:
         """Return a plain object: its nested containers are plain as well."""
 
-    def bell(self, c: int, /) -> int:
+    def change_count(self, c: int, /) -> int:
         """Return a number that is another one after every change."""
 
-    def wait_bell(self, c: int, seen: int, timeout: float | None = None, /) -> bool:
-        """Wait until the bell's number is not `seen`; return whether it is so."""
+    def wait_for_change(self, c: int, seen: int, timeout: float | None = None, /) -> bool:
+        """Wait until the change count is not `seen`; return whether it is so."""
 
 
-class Optimistic(Store, Protocol):
-    """A store far away, where a step that calls Python is tried until nobody came between."""
+class RemoteStoreBackend(StoreBackend, Protocol):
+    """A backend where `update_with` is repeated until no other writer came between."""
 
     def dict_encoded(self, c: int, key: Any, /) -> bytes | None: ...
     def dict_compare_and_set(

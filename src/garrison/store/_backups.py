@@ -1,8 +1,8 @@
-"""Folders of stores as files: copies that are whole, and those that are not.
+"""Backups of stores, and the check of a directory that may be a damaged copy.
 
-A folder that was copied while its store was written has pages of several states, and LMDB does not
-notice. So each folder says which files it was made of; in a copy they are others, and then all of
-it is looked at before it is used, in a process of its own: what is damaged may kill it.
+A directory that was copied while its store was written has pages of several states, and LMDB does
+not notice. So each directory records the inodes of its files. A copy has other ones; then the store
+is audited before it is used, in a child process, since reading damaged pages may crash.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from garrison.errors import StoreCorrupt
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["back_up", "check", "settle"]
+__all__ = ["back_up", "check_copy", "record_origin"]
 
 DATA = "data.mdb"
 
@@ -31,8 +31,8 @@ def _origin(folder: Path) -> str:
     return " ".join(str(file.stat().st_ino) for file in files)
 
 
-def settle(path: str) -> None:
-    """Note which files this store lies in."""
+def record_origin(path: str) -> None:
+    """Record which files this store consists of."""
     folder = Path(path)
     mark = folder / "origin"
     if not mark.exists() or mark.read_text("ascii") != _origin(folder):
@@ -41,13 +41,13 @@ def settle(path: str) -> None:
         new.replace(mark)
 
 
-def check(path: str, audit: Callable[[], list[str]]) -> None:
-    """Look at all of a store, if it is a copy.
+def check_copy(path: str, audit: Callable[[], list[str]]) -> None:
+    """Audit a store if it is a copy.
 
     Parameters
     ----------
     path : str
-        The folder.
+        The directory.
     audit : callable
         Opens the store, and returns what is wrong with it.
 
@@ -64,7 +64,7 @@ def check(path: str, audit: Callable[[], list[str]]) -> None:
         return
     if mark.exists() and mark.read_text("ascii") == _origin(folder):
         return
-    problem = _found_apart(audit)
+    problem = _audit_in_child(audit)
     if problem:
         raise StoreCorrupt(
             f"{path} is not a whole store: {problem}. It was copied while it was written, or is "
@@ -72,14 +72,14 @@ def check(path: str, audit: Callable[[], list[str]]) -> None:
         )
 
 
-def _found_apart(audit: Callable[[], list[str]]) -> str:
-    """Return what is wrong, found by a process that may die of it."""
+def _audit_in_child(audit: Callable[[], list[str]]) -> str:
+    """Return what is wrong. The audit runs in a child process: it may crash."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads: it only reads and ends
         pid = os.fork()
     if not pid:
-        _tell(writer, audit)
+        _report(writer, audit)
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8", errors="replace") as file:
         text = file.read()
@@ -87,7 +87,7 @@ def _found_apart(audit: Callable[[], list[str]]) -> str:
     return text if not status else text or "reading it crashes"
 
 
-def _tell(writer: int, audit: Callable[[], list[str]]) -> None:
+def _report(writer: int, audit: Callable[[], list[str]]) -> None:
     status = 1
     with contextlib.suppress(BaseException):
         faulthandler.disable()
@@ -101,34 +101,34 @@ def _tell(writer: int, audit: Callable[[], list[str]]) -> None:
     os._exit(status)
 
 
-def back_up(engine: Any, path: str | os.PathLike[str]) -> None:
-    """Write the last state of a store into a new folder.
+def back_up(backend: Any, path: str | os.PathLike[str]) -> None:
+    """Write the last committed state of a store into a new directory.
 
     Raises
     ------
     FileExistsError
         If there is something at the path.
     """
-    place = Path(path).absolute()
-    place.mkdir(mode=0o700)
+    directory = Path(path).absolute()
+    directory.mkdir(mode=0o700)
     try:
-        _write(engine, place)
+        _write(backend, directory)
     except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
         raise
 
 
-def _write(engine: Any, place: Path) -> None:
+def _write(backend: Any, directory: Path) -> None:
     # Under another name until it is whole: a backup that was killed is no store.
-    part = place / "part"
+    part = directory / "part"
     part.touch(mode=0o600)
     with part.open("wb") as file:
-        engine.copy_to(file.fileno())
+        backend.copy_to(file.fileno())
         os.fsync(file.fileno())
-    part.rename(place / DATA)
-    (place / "holders").touch(mode=0o600)
-    settle(str(place))
-    for folder in (place, place.parent):
+    part.rename(directory / DATA)
+    (directory / "holders").touch(mode=0o600)
+    record_origin(str(directory))
+    for folder in (directory, directory.parent):
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(fd)

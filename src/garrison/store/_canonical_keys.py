@@ -1,6 +1,6 @@
 """Which keys are equal: bytes that are equal for objects that a dict would take for one key.
 
-The engine itself knows plain numbers, strings, bytes, tuples and frozensets. Here is the rest:
+The backend itself knows plain numbers, strings, bytes, tuples and frozensets. Here is the rest:
 
 - subclasses that compare as their base does, numbers of any type, ranges, moments in time, paths
 - members of enums, instances of dataclasses with the ``__eq__`` that was made for them
@@ -23,7 +23,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from garrison._typing import Any, ClassVar
-from garrison.store.containers._base import Face
+from garrison.store.containers._base import Container
 
 __all__ = ["canonical_key"]
 
@@ -32,7 +32,7 @@ BASES: tuple[Any, ...] = (int, float, str, bytes, tuple, frozenset)
 
 
 def canonical_key(obj: Any, plain: PlainKey) -> bytes:
-    """Return the bytes of a key; `plain` writes what the engine knows."""
+    """Return the bytes of a key; `plain` writes what the backend knows."""
     hash(obj)  # raises TypeError, as a dict does
     for base in BASES:
         if isinstance(obj, base) and _compares_as(base, type(obj)):
@@ -146,8 +146,8 @@ def _numpy(obj: Any, plain: PlainKey) -> bytes | None:
     return plain(item) if type(item) in {bool, int, float, str, bytes} else None
 
 
-def _face(obj: Face, plain: PlainKey) -> bytes:
-    return b"o" + plain(obj.__container__())
+def _face(obj: Container, plain: PlainKey) -> bytes:
+    return b"o" + plain(obj.__garrison_container__())
 
 
 _SPECIAL: list[tuple[Any, Any]] = [
@@ -155,7 +155,7 @@ _SPECIAL: list[tuple[Any, Any]] = [
     (numbers.Number, _number),
     (range, _range),
     ((dt.datetime, dt.time), _moment),
-    (Face, _face),
+    (Container, _face),
     (object, _dataclass),
     (object, _uuid),
     (object, _path),

@@ -1,4 +1,4 @@
-"""What an engine leaves to Python: how objects are written, and which keys are equal."""
+"""What an backend leaves to Python: how objects are written, and which keys are equal."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ EncodeKey = Callable[[Any, Any], tuple[bytes, bytes]]
 
 
 class Codec:
-    """The hooks of one engine.
+    """The hooks of one backend.
 
     Parameters
     ----------
     uuid : bytes
         16 bytes that no other store has.
     encode_key : callable
-        The engine's own writing of keys, for those that are equal to a plain one.
+        The backend's own writing of keys, for those that are equal to a plain one.
     container : callable
         Makes the face of a nested container from its kind, its number, and whether it is shared.
     """

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 
 from garrison._typing import Any
 from garrison.errors import WrongKind
-from garrison.store import _backend
-from garrison.store._backend import NAMES, Store
+from garrison.store import _json  # noqa: F401 - lets json write containers
+from garrison.store._backend import KIND_NAMES, Kind, StoreBackend
 from garrison.store._transaction import transaction
 from garrison.store.containers._array import Array
-from garrison.store.containers._base import Face
+from garrison.store.containers._base import Container
 from garrison.store.containers._counter import Counter
 from garrison.store.containers._deque import Deque
 from garrison.store.containers._dict import Dict
@@ -22,26 +22,28 @@ from garrison.store.containers._queue import JoinableQueue, Queue
 from garrison.store.containers._set import Set
 from garrison.store.containers._value import Value
 
-__all__ = ["FACES", "face", "make"]
+__all__ = ["CONTAINER_TYPES", "create_container", "get_container"]
 
-FACES: dict[int, type[Face]] = {
-    kind._KIND: kind
+CONTAINER_TYPES: dict[int, type[Container]] = {
+    kind._kind: kind
     for kind in (Dict, List, Set, Deque, Namespace, Value, Array, Queue, JoinableQueue, Counter)
 }
 
 
-def face(store: Store, kind: int, c: int) -> Any:
-    """Return the face of a container."""
-    return FACES[kind](store, c)
+def get_container(store: StoreBackend, kind: int, c: int) -> Any:
+    """Return the object for a container."""
+    return CONTAINER_TYPES[kind](store, c)
 
 
-def make(store: Store, kind: int, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
+def create_container(
+    store: StoreBackend, kind: int, *args: Any, name: str | None = None, **kwargs: Any
+) -> Any:
     """Return a new container with contents, or the one that has the name already.
 
     Parameters
     ----------
     store
-        The engine.
+        The backend.
     kind : int
         One of `garrison.store._backend`.
     *args, **kwargs
@@ -54,7 +56,7 @@ def make(store: Store, kind: int, *args: Any, name: str | None = None, **kwargs:
     TypeError, ValueError, OverflowError
         As the plain type, or if the name belongs to a container of another kind.
     """
-    aux, info, contents = _PLANS[kind](*args, **kwargs)
+    aux, info, contents = _CONSTRUCTORS[kind](*args, **kwargs)
     with transaction(store):
         if name is None:
             c, new = store.create(kind, aux, info), True
@@ -62,25 +64,24 @@ def make(store: Store, kind: int, *args: Any, name: str | None = None, **kwargs:
             c, new = _named(store, name, kind, aux, info)
         if new and contents:
             _fill(store, kind, c, contents)
-    return face(store, kind, c)
+    return get_container(store, kind, c)
 
 
-def _named(store: Store, name: str, kind: int, aux: int, info: bytes) -> tuple[int, bool]:
+def _named(store: StoreBackend, name: str, kind: int, aux: int, info: bytes) -> tuple[int, bool]:
     try:
         return store.named(name, kind, aux, info)
     except WrongKind:
         taken = {known: of_kind for known, of_kind, _ in store.names()}
-        msg = (
-            f"{name!r} is a {NAMES[taken[name]]} already, not a {NAMES[kind]}; choose another name"
-        )
+        found, wanted = KIND_NAMES[taken[name]], KIND_NAMES[kind]
+        msg = f"{name!r} is a {found} already, not a {wanted}; choose another name"
         raise WrongKind(msg) from None
 
 
-def _fill(store: Store, kind: int, c: int, contents: list[Any]) -> None:
-    if kind == _backend.SET:
+def _fill(store: StoreBackend, kind: int, c: int, contents: list[Any]) -> None:
+    if kind == Kind.SET:
         for member in contents:
             store.set_add(c, member)
-    elif kind in {_backend.DICT, _backend.NAMESPACE, _backend.COUNTER}:
+    elif kind in {Kind.DICT, Kind.NAMESPACE, Kind.COUNTER}:
         store.dict_update(c, contents)
     else:
         store.list_extend(c, contents)
@@ -123,15 +124,15 @@ def _counter(*args: Any, **kwargs: Any) -> Plan:
     return -1, b"", list(collections.Counter(*args, **kwargs).items())
 
 
-_PLANS: dict[int, Callable[..., Plan]] = {
-    _backend.DICT: _pairs,
-    _backend.LIST: _items,
-    _backend.SET: _items,
-    _backend.DEQUE: _deque,
-    _backend.NAMESPACE: _attributes,
-    _backend.VALUE: _value,
-    _backend.ARRAY: _array,
-    _backend.QUEUE: _queue,
-    _backend.JOINABLE_QUEUE: _queue,
-    _backend.COUNTER: _counter,
+_CONSTRUCTORS: dict[int, Callable[..., Plan]] = {
+    Kind.DICT: _pairs,
+    Kind.LIST: _items,
+    Kind.SET: _items,
+    Kind.DEQUE: _deque,
+    Kind.NAMESPACE: _attributes,
+    Kind.VALUE: _value,
+    Kind.ARRAY: _array,
+    Kind.QUEUE: _queue,
+    Kind.JOINABLE_QUEUE: _queue,
+    Kind.COUNTER: _counter,
 }

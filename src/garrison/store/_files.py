@@ -1,4 +1,4 @@
-"""Where a store lies: in three files without names, or in a folder, which one server has."""
+"""The files of a store: three without names in memory, or those of a directory."""
 
 from __future__ import annotations
 
@@ -12,82 +12,82 @@ from garrison._core import Descriptor, memory_file
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryGone, StoreBusy
 from garrison.memory.handles import InheritedFd
-from garrison.store._rendezvous import described, found
+from garrison.store._rendezvous import address_of_state, open_state
 
 if TYPE_CHECKING:
-    from garrison.store._rendezvous import Note, Shared
+    from garrison.store._rendezvous import Address, SharedState
 
-__all__ = ["Files", "Folder", "Tenancy"]
+__all__ = ["DirectoryFiles", "MemoryFiles", "ServerLock"]
 
 
-class Files:
-    """Where a store lies: three open files without names."""
+class MemoryFiles:
+    """Three open files without names: the data, LMDB's table of readers, the owners' bytes."""
 
     def __init__(self, data: int, lock: int, holders: int) -> None:
         self._files = tuple(Descriptor(fd) for fd in (data, lock, holders))
 
     @classmethod
-    def create(cls) -> Files:
-        """Make three empty files in memory."""
+    def create(cls) -> MemoryFiles:
+        """Create three empty files in memory."""
         return cls(memory_file(), memory_file(), memory_file())
 
     @property
     def holders(self) -> Descriptor:
-        """The file in which every process locks a byte."""
+        """The file in which each owner of references has a byte locked."""
         return self._files[2]
 
-    def place(self) -> tuple[int, int]:
-        """Return the descriptors of the data and of the table of readers."""
+    def location(self) -> tuple[int, int]:
+        """Return the descriptors for LMDB."""
         self.recover()
         data, lock, _ = self._files
         return data.fileno(), lock.fileno()
 
     def recover(self) -> None:
-        """Get back what the program has closed here, from any process that has it."""
+        """Open again what the program has closed, through any process that has it open."""
         if not all(each.is_ours for each in self._files):
             marks = tuple(each.mark for each in self._files)
             self._files = _open_in_any(None, marks)._files
 
-    def handle(self, shared: Shared) -> tuple[Any, ...]:
-        """Say how another process gets at them, and at what is shared besides."""
+    def reduce_args(self, state: SharedState) -> tuple[Any, ...]:
+        """Return what opens them, and the shared state, in another process."""
         popen: Any = context.get_spawning_popen()
         if popen is not None:
-            return _inherited, (shared, *(InheritedFd(each.fileno()) for each in self._files))
+            return _open_inherited, (state, *(InheritedFd(each.fileno()) for each in self._files))
         marks = tuple(each.mark for each in self._files)
         numbers = tuple(each.fileno() for each in self._files)
         sender = os.getpid(), numbers, _lending.address()
-        return _foreign, (described(shared), sender, marks, _os.boot_id())
+        return _open_foreign, (address_of_state(state), sender, marks, _os.boot_id())
 
     def close(self) -> None:
-        """Let go of them."""
+        """Close them."""
         for each in self._files:
             each.close()
 
 
-def _inherited(shared: Shared, *duplicates: Any) -> tuple[Files, Shared]:
-    return Files(*(each.detach() for each in duplicates)), shared
+def _open_inherited(state: SharedState, *duplicates: Any) -> tuple[MemoryFiles, SharedState]:
+    return MemoryFiles(*(each.detach() for each in duplicates)), state
 
 
 Sender = tuple[int, tuple[int, ...], str]
-"""A process, its numbers of the three files, and where it gives them away, if it does."""
+"""A process, its descriptors of the three files, and the socket on which it sends them, if any."""
 
 
-def _foreign(
-    note: Note, sender: Sender, marks: tuple[_os.FileId, ...], host: str
-) -> tuple[Files, Shared]:
+def _open_foreign(
+    address: Address, sender: Sender, marks: tuple[_os.FileId, ...], host: str
+) -> tuple[MemoryFiles, SharedState]:
     if not _os.is_same_machine(host):
         msg = "this container lies on another machine; reach it through its manager's address"
         raise SharedMemoryGone(msg)
     files = _open_in_any(sender, marks)
     try:
-        return files, found(note)
+        return files, open_state(address)
     except BaseException:
         files.close()
         raise
 
 
-def _open_in_any(sender: Sender | None, marks: tuple[_os.FileId, ...]) -> Files:
-    """Open three files where the sender has them, or whoever else does."""
+def _open_in_any(sender: Sender | None, marks: tuple[_os.FileId, ...]) -> MemoryFiles:
+    """Open three files through the sender, or through any other process that has them open."""
     gone = None
     if sender is not None:
         try:
@@ -104,7 +104,9 @@ def _open_in_any(sender: Sender | None, marks: tuple[_os.FileId, ...]) -> Files:
     raise SharedMemoryGone(msg) from gone
 
 
-def _open(pid: int, fds: tuple[int, ...], address: str, marks: tuple[_os.FileId, ...]) -> Files:
+def _open(
+    pid: int, fds: tuple[int, ...], address: str, marks: tuple[_os.FileId, ...]
+) -> MemoryFiles:
     opened: list[int] = []
     try:
         for fd, mark in zip(fds, marks, strict=True):
@@ -113,72 +115,78 @@ def _open(pid: int, fds: tuple[int, ...], address: str, marks: tuple[_os.FileId,
         for fd in opened:
             os.close(fd)
         raise
-    return Files(*opened)
+    return MemoryFiles(*opened)
 
 
-class Folder:
-    """Where a store lies: a folder of the user's."""
+class DirectoryFiles:
+    """The files in a directory of the user's."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.holders = _holders(path)
 
-    def place(self) -> str:
-        """Return the folder."""
+    def location(self) -> str:
+        """Return the directory for LMDB."""
         return self.path
 
     def recover(self) -> None:
-        """Open again what the program has closed here."""
+        """Open again what the program has closed."""
         if not self.holders.is_ours:
             self.holders = _holders(self.path)
 
     @classmethod
-    def at(cls, path: str) -> tuple[Folder, None]:
-        """Return the folder; what else is shared is found by a meeting."""
+    def at(cls, path: str) -> tuple[DirectoryFiles, None]:
+        """Return the directory; the shared state is found by a rendezvous."""
         return cls(path), None
 
-    def handle(self, _shared: Shared) -> tuple[Any, ...]:
-        """Say how another process gets at it."""
-        return Folder.at, (self.path,)
+    def reduce_args(self, _state: SharedState) -> tuple[Any, ...]:
+        """Return what opens it in another process."""
+        return DirectoryFiles.at, (self.path,)
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close them."""
         self.holders.close()
 
 
 def _holders(path: str) -> Descriptor:
-    """Open the file in which every process that uses a folder locks a byte."""
+    """Open the file in which each owner of references has a byte locked."""
     return Descriptor(os.open(f"{path}/holders", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-SAYING = 200
-"""Bytes at the beginning of the file of holders that say who serves the folder."""
+OWNER_TEXT_BYTES = 200
+"""Bytes at the beginning of `holders` that name the server of the directory."""
 
 
-class Tenancy:
-    """The right to serve a folder, which one server at a time has; it ends with whoever has it.
+class ServerLock:
+    """The right to serve a directory: one process at a time has it, until it ends.
 
     Raises
     ------
     StoreBusy
-        If another server has it; the message says which.
+        If another server has it; the message names that.
     """
 
     def __init__(self, path: str) -> None:
         self._locks: ByteLocks | None = ByteLocks(_holders(path))
-        # Signatures are odd, so this byte is nobody's.
+        # The ids of owners are odd: byte 0 is free for the lock.
         if not self._locks.lock(0):
-            who = os.pread(self._locks.fileno(), SAYING, 0).decode(errors="replace").strip("\0 ")
+            who = (
+                os.pread(self._locks.fileno(), OWNER_TEXT_BYTES, 0)
+                .decode(errors="replace")
+                .strip("\0 ")
+            )
             self.close()
             raise StoreBusy(
                 f"{path} is served by {who or 'another process'}: connect to that (garrison."
                 "connect), or stop it first"
             )
-        self.say(f"process {os.getpid()}")
+        self.write_owner(f"process {os.getpid()}")
 
-    def say(self, who: str) -> None:
-        """Tell others who has it."""
-        os.pwrite(self._open().fileno(), who.encode()[:SAYING].ljust(SAYING), 0)
+    def write_owner(self, text: str) -> None:
+        """Say for others which process has the lock."""
+        os.pwrite(
+            self._open().fileno(), text.encode()[:OWNER_TEXT_BYTES].ljust(OWNER_TEXT_BYTES), 0
+        )
 
     def _open(self) -> ByteLocks:
         if self._locks is None:
@@ -187,10 +195,10 @@ class Tenancy:
         return self._locks
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _passed_on, (InheritedFd(self._open().fileno()),)
+        return _receive_server_lock, (InheritedFd(self._open().fileno()),)
 
     def close(self) -> None:
-        """Let go of it, in this process."""
+        """Release it, in this process."""
         locks, self._locks = self._locks, None
         if locks is not None:
             locks.close()
@@ -199,9 +207,9 @@ class Tenancy:
         self.close()
 
 
-def _passed_on(duplicate: Any) -> Tenancy:
-    tenancy = Tenancy.__new__(Tenancy)
-    tenancy._locks = ByteLocks(Descriptor(duplicate.detach()))
-    # It has come with the description, or is this process's to take.
-    tenancy._locks.lock(0)
-    return tenancy
+def _receive_server_lock(duplicate: Any) -> ServerLock:
+    lock = ServerLock.__new__(ServerLock)
+    lock._locks = ByteLocks(Descriptor(duplicate.detach()))
+    # The lock came with the file description; without one, this process takes it.
+    lock._locks.lock(0)
+    return lock

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 
 from garrison._typing import Any
-from garrison.store.containers._base import Face
+from garrison.store.containers._base import Container
 
 _default: Any = json.JSONEncoder.default
 
 
 def _with_containers(encoder: json.JSONEncoder, value: Any) -> Any:
-    return value._getvalue() if isinstance(value, Face) else _default(encoder, value)
+    return value._getvalue() if isinstance(value, Container) else _default(encoder, value)
 
 
 _encoder: Any = json.JSONEncoder

@@ -1,8 +1,8 @@
-"""A store as the processes of one machine reach it: directly, with nobody in between.
+"""A store on this machine: each process opens its files and works on them directly.
 
-Its memory is a pair of files without names, or a folder of the user's. Every process that uses it
-opens it once, signs for the containers that it looks at, and says that it lives by a byte that it
-has locked in a third file: whose byte is free is dead, and what it had signed for is given back.
+The files are three in memory without names, or those of a directory of the user's. In the third,
+`holders`, each owner of references has a byte locked, at the place of its id, for as long as it
+lives. An owner whose byte is free is dead, and the server releases what it had.
 """
 
 from __future__ import annotations
@@ -12,274 +12,206 @@ import os
 import secrets
 import threading
 import weakref
-from collections import Counter, deque
-from multiprocessing import util
 from pathlib import Path
 
 from garrison import _os
 from garrison._byte_locks import ByteLocks
-from garrison._core import Store, encode_key
+from garrison._core import Store
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ContainerGone, StoreBusy
 from garrison.store import _backups
-from garrison.store._codec import Codec
-from garrison.store._factory import FACES, make
-from garrison.store._files import Files, Folder, Tenancy
-from garrison.store._rendezvous import Meeting, fresh
+from garrison.store._files import DirectoryFiles, MemoryFiles, ServerLock
+from garrison.store._rendezvous import Rendezvous, create_shared_state
+from garrison.store._shared_store import SharedStore, StoreCodec
 
 if TYPE_CHECKING:
-    from garrison.store._rendezvous import Shared
+    from garrison.store._rendezvous import SharedState
 
-__all__ = ["Folder", "Home", "Tenancy", "create", "open_folder", "rent"]
+__all__ = ["LocalStore", "claim_server_lock", "create_in_memory", "open_directory"]
 
-_homes: weakref.WeakValueDictionary[bytes, Home] = weakref.WeakValueDictionary()
+_open_stores: weakref.WeakValueDictionary[bytes, LocalStore] = weakref.WeakValueDictionary()
 """Those that this process has open. A file must not be opened twice: closing one would drop the
 locks of the other."""
 _opening = threading.RLock()
 os.register_at_fork(after_in_child=_opening._at_fork_reinit)  # type: ignore[attr-defined]
 
 
-class _Hooks(Codec):
-    """What the engine leaves to Python, and whose engine it is."""
+class LocalStore(SharedStore):
+    """A store whose files this process has open."""
 
-    def __init__(self, home: Home) -> None:
-        super().__init__(home.uuid, encode_key, home.container)
-        self._home = weakref.ref(home)
-
-    @property
-    def home(self) -> Home:
-        """The store of a face's engine."""
-        home = self._home()
-        if home is None:
-            raise ReferenceError("the store of this container is closed")
-        return home
-
-
-class Home:
-    """A store, open in this process: `engine` has its operations."""
-
-    is_home = True
+    is_local = True
+    backend: Store
 
     def __init__(
-        self, uuid: bytes, files: Files | Folder, shared: Shared, settings: dict[str, Any]
+        self,
+        uuid: bytes,
+        files: MemoryFiles | DirectoryFiles,
+        state: SharedState,
+        settings: dict[str, Any],
     ) -> None:
         self.uuid = uuid
         self._files = files
-        self._lock, self._bells = shared
+        self._lock, self._change_words = state
         self._settings = settings
-        self._held: Counter[int] = Counter()
-        self._dropped: deque[int] = deque()
-        self._holding = threading.RLock()
-        self._pid = os.getpid()
-        self._guests: set[int] = set()
-        self._witness, self._owner = self._sign()
-        hooks: Any = _Hooks(self)
-        self.engine = Store(
-            files.place, hooks, self._lock._semlock, self._bells, owner=self._owner, **settings
+        self._client_ids: set[int] = set()
+        self._alive_locks, self._owner = self._lock_own_id()
+        codec: Any = StoreCodec(self, self.container)
+        self.backend = Store(
+            files.location,
+            codec,
+            self._lock._semlock,
+            self._change_words,
+            owner=self._owner,
+            **settings,
         )
-        util.register_after_fork(self, Home._after_fork)
+        super().__init__()
 
-    # -- who looks at what ------------------------------------------------------------------------
+    # -- owners -----------------------------------------------------------------------------------
 
-    def _sign(self) -> tuple[ByteLocks, int]:
-        """Lock a byte that nobody else has, as long as this process lives: its signature."""
+    def _lock_own_id(self) -> tuple[ByteLocks, int]:
+        """Lock the byte of a new owner's id, for as long as this process lives."""
         self._files.recover()
-        witness = ByteLocks.of(self._files.holders)
+        locks = ByteLocks.of(self._files.holders)
         while True:
             owner = secrets.randbits(62) | 1
-            if witness.lock(owner):
-                return witness, owner
+            if locks.lock(owner):
+                return locks, owner
 
-    def sign_for_guest(self) -> int:
-        """Return a signature for a session of the server in this process."""
+    def new_client_id(self) -> int:
+        """Return an owner's id for a client of the server in this process."""
         while True:
             owner = secrets.randbits(62) | 1
-            if owner not in self._guests and self._witness.lock(owner):
-                self._guests.add(owner)
+            if owner not in self._client_ids and self._alive_locks.lock(owner):
+                self._client_ids.add(owner)
                 return owner
 
-    def forget_guest(self, owner: int) -> None:
-        """Unlock the byte of a session that is over."""
-        self._guests.discard(owner)
-        self._witness.unlock(owner)
+    def drop_client_id(self, owner: int) -> None:
+        """Unlock the byte of a client that is gone."""
+        self._client_ids.discard(owner)
+        self._alive_locks.unlock(owner)
 
     def is_alive(self, owner: int) -> bool:
-        """Whether the process or the guest that signs so still lives; asked by the server."""
-        # One's own locks are not seen.
-        ours = owner == self._owner or owner in self._guests
-        return ours or self._witness.is_locked(owner)
+        """Return whether the process or client with this id lives; for the server."""
+        # A process does not see its own locks.
+        ours = owner == self._owner or owner in self._client_ids
+        return ours or self._alive_locks.is_locked(owner)
 
-    def _after_fork(self) -> None:
-        """Sign for what was inherited: the parent may let go of it at any moment.
+    def _become_owner(self) -> None:
+        self._alive_locks.close()
+        self._client_ids.clear()
+        self._alive_locks, self._owner = self._lock_own_id()
+        self.backend.owner = self._owner
+        for container_id in self._references.keys():  # noqa: SIM118 - no dict
+            with contextlib.suppress(ContainerGone):
+                self.backend.acquire_ref(container_id)
 
-        Without that, too: the parent's signature must not outlive it here.
-        """
-        self.here()
+    # -- references -------------------------------------------------------------------------------
 
-    def here(self) -> Home:
-        """Be this process's own, if it was inherited by a fork."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._witness.close()
-            self._holding = threading.RLock()
-            self._dropped.clear()
-            self._guests.clear()
-            self._witness, self._owner = self._sign()
-            self.engine.owner = self._owner
-            for c in list(self._held):
-                with contextlib.suppress(ContainerGone):
-                    self.engine.hold(c)
-        return self
+    def _try_release_ref(self, container_id: int) -> bool:
+        if self._pid == os.getpid():
+            try:
+                session = self.backend.session(self._owner, encoded=False, blocking=False)
+                session.release_ref(container_id)
+            except StoreBusy:
+                return False
+        return True
 
-    def track(self, face: Any) -> Any:
-        """Let go of a container, for which this process has signed, when its last face is gone."""
-        self._held[face._c] += 1
-        weakref.finalize(face, self._drop, face._c).atexit = False
-        return face
+    def _transfer_owner(self) -> int:
+        return self._owner
 
-    def container(self, kind: int, c: int, is_shared: bool) -> Any:
-        """Return the face of a container that was read from another one."""
-        face: Any = FACES[kind](self.engine, c)
-        face._nested = not is_shared
-        return self._signed(face) if is_shared else face
+    def _release_transfer(self, container_id: int, sender: int) -> None:
+        session = self.backend.session(sender, encoded=False, blocking=True)
+        session.release_ref(container_id)
 
-    def _signed(self, face: Any) -> Any:
-        engine = self.here().engine
-        with self._holding:
-            if not self._held[face._c]:
-                engine.hold(face._c)
-            return self.track(face)
-
-    def make(self, kind: int, *args: Any, name: str | None = None, **kwargs: Any) -> Any:
-        """Return the face of a new container, or of the one that has the name already."""
-        face = make(self.here().engine, kind, *args, name=name, **kwargs)
-        # One that has a name needs nobody to hold it.
-        return self.track(face) if name is None else face
-
-    def _drop(self, c: int) -> None:
-        """A face is gone: runs wherever the interpreter collects it, so it must not wait."""
-        if self._pid != os.getpid():
-            return
-        self._held[c] -= 1
-        if not self._held[c]:
-            self._dropped.append(c)
-            self.flush()
-
-    def flush(self) -> None:
-        """Give back what this process does not look at any more, unless the store is busy."""
-        if not self._holding.acquire(blocking=False):
-            return
-        try:
-            quick = self.engine.view(self._owner, raw=False, wait=False)
-            while self._dropped:
-                c = self._dropped[0]
-                if not self._held[c]:
-                    quick.drop(c)
-                    del self._held[c]
-                self._dropped.popleft()
-        except (StoreBusy, IndexError):
-            pass
-        finally:
-            self._holding.release()
-
-    # -- how it travels ---------------------------------------------------------------------------
-
-    def written(self, face: Any) -> tuple[Any, ...]:
-        """Write a face down. The container is kept until somebody has received it."""
-        self.here().engine.hold(face._c)
-        return _received, (self, type(face)._KIND, face._c, self._owner)
-
-    def received(self, kind: int, c: int, sender: int) -> Any:
-        """Return the face of a container that another process has sent."""
-        face = self._signed(FACES[kind](self.here().engine, c))
-        with contextlib.suppress(ContainerGone):
-            self.engine.view(sender, raw=False, wait=True).drop(c)
-        return face
+    # -- the store itself -------------------------------------------------------------------------
 
     def __reduce__(self) -> tuple[Any, ...]:
-        make, arguments = self._files.handle((self._lock, self._bells))
-        return _arrive, (self.uuid, make, arguments, self._settings)
+        open_files, arguments = self._files.reduce_args((self._lock, self._change_words))
+        return _rebuild_store, (self.uuid, open_files, arguments, self._settings)
 
     def __del__(self) -> None:
         try:
             if self._pid == os.getpid():
-                self.engine.close()
-            self._witness.close()
+                self.backend.close()
+            self._alive_locks.close()
             self._files.close()
         except Exception:  # noqa: S110 - at the end of an interpreter this module may be empty
             pass
 
 
-def _received(home: Any, kind: int, c: int, sender: int) -> Any:
-    return home.received(kind, c, sender)
-
-
-def _arrive(uuid: bytes, make: Any, arguments: Any, settings: dict[str, Any]) -> Home:
-    """Return the store that was sent, opened if this process does not have it yet."""
+def _rebuild_store(
+    uuid: bytes, open_files: Any, arguments: Any, settings: dict[str, Any]
+) -> LocalStore:
+    """Return the store that was sent; open it if this process has not."""
     with _opening:
-        known = _homes.get(uuid)
+        known = _open_stores.get(uuid)
         if known is None:
-            files, shared = make(*arguments)
-            known = _homes[uuid] = _opened(uuid, files, shared, settings)
+            files, state = open_files(*arguments)
+            known = _open_stores[uuid] = _open(uuid, files, state, settings)
         return known
 
 
-def _opened(
-    uuid: bytes, files: Files | Folder, shared: Shared | None, settings: dict[str, Any]
-) -> Home:
-    """Open a store; a folder, together with those who have it open already."""
+def _open(
+    uuid: bytes,
+    files: MemoryFiles | DirectoryFiles,
+    state: SharedState | None,
+    settings: dict[str, Any],
+) -> LocalStore:
+    """Open a store; a directory, together with the processes that have it open."""
     try:
-        if shared is not None or isinstance(files, Files):
-            return Home(uuid, files, shared or fresh(), settings)
-        with Meeting(files.path) as meeting:
-            met = meeting.find()
-            if met is None:
-                _backups.check(files.path, lambda: _audited(uuid, files, settings))
-                met = fresh()
-            home = Home(uuid, files, met, settings)
-            _backups.settle(files.path)
-            meeting.leave_note(met)
-            return home
+        if state is not None or isinstance(files, MemoryFiles):
+            return LocalStore(uuid, files, state or create_shared_state(), settings)
+        with Rendezvous(files.path) as rendezvous:
+            state = rendezvous.find_state()
+            if state is None:
+                _backups.check_copy(files.path, lambda: _audit(uuid, files, settings))
+                state = create_shared_state()
+            store = LocalStore(uuid, files, state, settings)
+            _backups.record_origin(files.path)
+            rendezvous.publish_address(state)
+            return store
     except BaseException:
         files.close()
         raise
 
 
-def _audited(uuid: bytes, files: Folder, settings: dict[str, Any]) -> list[str]:
-    engine = Home(uuid, files, fresh(), settings).engine
-    used, size = engine.statistics()["bytes_used"], Path(files.path, "data.mdb").stat().st_size
-    return [f"{size} bytes of {used}"] if size < used else engine.audit()
+def _audit(uuid: bytes, files: DirectoryFiles, settings: dict[str, Any]) -> list[str]:
+    backend = LocalStore(uuid, files, create_shared_state(), settings).backend
+    used, size = backend.statistics()["bytes_used"], Path(files.path, "data.mdb").stat().st_size
+    return [f"{size} bytes of {used}"] if size < used else backend.audit()
 
 
-def create(size: int | None = None) -> Home:
-    """Make a store in memory; it is gone with the last process that has it."""
-    settings = {"size": size or _room(), "in_memory": True, "sync": False}
+def create_in_memory(size: int | None = None) -> LocalStore:
+    """Create a store in memory; it is gone with the last process that has it open."""
+    settings = {"size": size or _memory_size(), "in_memory": True, "sync": False}
     uuid = secrets.token_bytes(16)
-    home = _homes[uuid] = _opened(uuid, Files.create(), None, settings)
-    return home
+    store = _open_stores[uuid] = _open(uuid, MemoryFiles.create(), None, settings)
+    return store
 
 
-def rent(path: str | os.PathLike[str]) -> Tenancy:
-    """Get the right to serve a folder, which is made if need be."""
-    place = Path(path).absolute()
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Tenancy(str(place))
+def claim_server_lock(path: str | os.PathLike[str]) -> ServerLock:
+    """Get the right to serve a directory, which is made if need be."""
+    directory = Path(path).absolute()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return ServerLock(str(directory))
 
 
-def open_folder(path: str | os.PathLike[str], *, sync: bool, size: int | None = None) -> Home:
-    """Open the store in a folder."""
-    place = Path(path).absolute()
-    status = place.stat()
+def open_directory(
+    path: str | os.PathLike[str], *, sync: bool, size: int | None = None
+) -> LocalStore:
+    """Open the store in a directory."""
+    directory = Path(path).absolute()
+    status = directory.stat()
     uuid = f"{status.st_dev:x}.{status.st_ino:x}".encode().ljust(16, b"\0")[:16]
-    settings = {"size": size or _disk(place), "in_memory": False, "sync": sync}
-    return _arrive(uuid, Folder.at, (str(place),), settings)
+    settings = {"size": size or _disk_size(directory), "in_memory": False, "sync": sync}
+    return _rebuild_store(uuid, DirectoryFiles.at, (str(directory),), settings)
 
 
-def _room() -> int:
-    """Address space for a store in memory: as much as there is memory, in whole megabytes."""
+def _memory_size() -> int:
+    """Return the address space for a store in memory: as much as there is memory, in MiB."""
     return max(1 << 30, _os.total_memory() >> 20 << 20)
 
 
-def _disk(place: Path) -> int:
-    status = os.statvfs(place)
+def _disk_size(directory: Path) -> int:
+    status = os.statvfs(directory)
     return max(1 << 30, status.f_blocks * status.f_frsize >> 20 << 20)

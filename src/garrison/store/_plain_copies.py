@@ -14,7 +14,7 @@ from collections import deque
 from garrison._standard import managers
 from garrison._typing import Any
 
-__all__ = ["is_cloudpickle", "plainly", "reduced"]
+__all__ = ["is_cloudpickle", "plain_copy", "reduce_as_plain"]
 
 
 def is_cloudpickle(depth: int = 2) -> bool:
@@ -23,17 +23,17 @@ def is_cloudpickle(depth: int = 2) -> bool:
     return "cloudpickle" in name
 
 
-def plainly(face: Any, known: dict[Any, Any] | None = None) -> Any:
+def plain_copy(face: Any, known: dict[Any, Any] | None = None) -> Any:
     """Return a plain copy of a container, in which those of their own are plain as well."""
     known = {} if known is None else known
-    place = face.__container__()
+    place = face.__garrison_container__()
     if place not in known:
         known[place] = plain = face._getvalue()
         _replace(plain, known)
     return known[place]
 
 
-def reduced(plain: Any, protocol: Any) -> Any:
+def reduce_as_plain(plain: Any, protocol: Any) -> Any:
     """Return what a pickler makes a plain object from, for another object in whose place it is."""
     if type(plain) is dict:
         return dict, (), None, None, iter(plain.items())
@@ -56,8 +56,8 @@ def _replace(plain: Any, known: dict[Any, Any]) -> None:
 
 
 def _plain(value: Any, known: dict[Any, Any]) -> Any:
-    if hasattr(type(value), "__container__"):
-        return plainly(value, known)
+    if hasattr(type(value), "__garrison_container__"):
+        return plain_copy(value, known)
     if type(value) is tuple:
         return tuple(_plain(each, known) for each in value)
     _replace(value, known)

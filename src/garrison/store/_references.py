@@ -1,4 +1,4 @@
-"""Which containers a process looks at: it signs for each once, however many faces it has of it."""
+"""Counts of what this process uses of a server: one reference there, however many objects here."""
 
 from __future__ import annotations
 
@@ -11,81 +11,90 @@ from garrison._typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Held"]
+__all__ = ["ReferenceCounts"]
 
-Thing = TypeVar("Thing")
+Key = TypeVar("Key")
 
 
-class Held(Generic[Thing]):
-    """Counts faces of containers, or of what else a server keeps.
+class ReferenceCounts(Generic[Key]):
+    """Counts of the objects of this process that stand for something kept elsewhere.
 
-    A finalizer, which may run anywhere, only notes what is gone.
+    A finalizer may run anywhere, so `remove` only notes what is gone. The reference is released
+    when nobody holds the lock.
 
     Parameters
     ----------
-    hold
-        Signs for a container.
-    let_go
-        Undoes that without waiting; returns whether it could.
+    acquire
+        Takes a reference.
+    try_release
+        Releases it without waiting; returns whether it could.
     """
 
-    def __init__(self, hold: Callable[[Thing], object], let_go: Callable[[Thing], bool]) -> None:
-        self._hold = hold
-        self._let_go = let_go
-        self._faces: Counter[Thing] = Counter()
-        self._gone: deque[Thing] = deque()
+    def __init__(
+        self, acquire: Callable[[Key], object], try_release: Callable[[Key], bool]
+    ) -> None:
+        self._acquire = acquire
+        self._try_release = try_release
+        self._counts: Counter[Key] = Counter()
+        self._removed: deque[Key] = deque()
         self._lock = threading.Lock()
 
-    def all(self) -> list[Thing]:
-        """Return the containers that this process has signed for."""
-        return list(self._faces)
+    def keys(self) -> list[Key]:
+        """Return what this process has a reference to."""
+        return list(self._counts)
 
-    def has(self, c: Thing) -> None:
-        """Count a face of a container that is signed for already."""
-        with self._lock:
-            self._faces[c] += 1
-        self.flush()
+    def add_existing(self, key: Key) -> None:
+        """Count an object whose reference this process has already."""
+        self._count(key)
+        self.release_pending()
 
-    def hold(self, c: Thing) -> None:
-        """Count a face of any container, and sign for it if this is the first."""
-        self.has(c)
-        if self._faces[c] == 1:
+    def add(self, key: Key) -> None:
+        """Count an object, and acquire a reference if it is the first."""
+        if self._count(key) == 1:
             try:
-                self._hold(c)
+                self._acquire(key)
             except BaseException:
                 with self._lock:
-                    self._faces[c] -= 1
-                    if not self._faces[c]:
-                        del self._faces[c]
+                    self._uncount(key)
                 raise
+        self.release_pending()
 
-    def drop(self, c: Thing) -> None:
-        """Note that a face is gone."""
-        self._gone.append(c)
-        self.flush()
+    def remove(self, key: Key) -> None:
+        """Note that an object is gone."""
+        self._removed.append(key)
+        self.release_pending()
 
-    def flush(self) -> None:
-        """Undo signatures, unless somebody is at it or it cannot be done just now."""
+    def release_pending(self) -> None:
+        """Release what is not used any more, unless that means waiting."""
         going = True
-        while going and self._gone and self._lock.acquire(blocking=False):
+        while going and self._removed and self._lock.acquire(blocking=False):
             try:
-                going = self._undo()
+                going = self._release()
             finally:
                 self._lock.release()
 
-    def _undo(self) -> bool:
-        while self._gone:
-            c = self._gone.popleft()
-            if self._faces[c] > 1:
-                self._faces[c] -= 1
-            elif self._let_go(c):
-                del self._faces[c]
+    def reset_after_fork(self) -> None:
+        """In a forked child: forget what is gone; the parent releases it."""
+        self._lock = threading.Lock()
+        while self._removed:
+            self._uncount(self._removed.popleft())
+
+    def _count(self, key: Key) -> int:
+        with self._lock:
+            self._counts[key] += 1
+            return self._counts[key]
+
+    def _uncount(self, key: Key) -> None:
+        self._counts[key] -= 1
+        if self._counts[key] <= 0:
+            del self._counts[key]
+
+    def _release(self) -> bool:
+        while self._removed:
+            key = self._removed.popleft()
+            if self._counts[key] > 1 or self._try_release(key):
+                self._uncount(key)
             else:
-                self._gone.appendleft(c)
+                self._removed.appendleft(key)
                 return False
         return True
-
-    def forget_others(self) -> None:
-        """In a forked child: what the parent has noted is the parent's to do."""
-        self._lock = threading.Lock()
-        self._gone.clear()

@@ -1,12 +1,12 @@
-"""What the processes that use a store share besides its files: the writers' lock, and the bells.
+"""What the processes of a store share besides its files: the writers' lock and the change words.
 
-Both lie in memory, which is found through a process that has it: the one that tells of it, or any
-other. Who opens a folder has been told by nobody. So whoever has done so leaves a note there, and
-who comes later follows it::
+Both lie in shared memory, which is opened through a process that has it. A pickled store says which
+process that is. A process that opens a directory has no pickle, so each process that opened it
+publishes the address of its memory in the file `notes`, and the next one tries these addresses::
 
-    somebody lives (his byte in the file of holders is locked)?
-      no  ──▶ make a lock and bells, begin the notes anew
-      yes ──▶ follow a note
+    does a process have the store open (is its byte in `holders` locked)?
+      no  ──▶ create lock and words, delete the addresses
+      yes ──▶ open those of an address
 
 One process at a time does that.
 """
@@ -32,46 +32,46 @@ from garrison.sync import Lock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    Shared = tuple[Lock, Spot]
-    Note = list[Any]
+    SharedState = tuple[Lock, Spot]
+    Address = list[Any]
 
-__all__ = ["Meeting", "described", "found", "fresh"]
+__all__ = ["Rendezvous", "address_of_state", "create_shared_state", "open_state"]
 
-BELLS = 4096
-"""Bytes of the words that waiters sleep on."""
-
-
-def fresh() -> Shared:
-    """Make what is shared."""
-    return Lock(on_abandon="ignore"), Spot(BELLS)
+CHANGE_WORDS_BYTES = 4096
+"""Bytes of the words on which waiters sleep."""
 
 
-def described(shared: Shared) -> Note:
-    """Say where it is, as long as anybody has it."""
-    lock, bells = shared
+def create_shared_state() -> SharedState:
+    """Create a lock and change words."""
+    return Lock(on_abandon="ignore"), Spot(CHANGE_WORDS_BYTES)
+
+
+def address_of_state(state: SharedState) -> Address:
+    """Return where they are, for as long as a process has them."""
+    lock, words = state
     spot, *rest = lock._location
-    return [_place(spot), rest, _place(bells)]
+    return [_address_of_block(spot), rest, _address_of_block(words)]
 
 
-def _place(spot: Spot) -> Note:
+def _address_of_block(spot: Spot) -> Address:
     chunk, length, family, sender, place = address_of(spot)
     _, fd, family_fd, *_ = sender
     return [chunk, length, family, sender, place, [_os.file_id(fd), _os.file_id(family_fd)]]
 
 
-def found(note: Note) -> Shared:
-    """Return what was described.
+def open_state(address: Address) -> SharedState:
+    """Open the lock and change words at an address.
 
     Raises
     ------
     SharedMemoryGone
-        If nobody has it any more.
+        If no process has them any more.
     """
-    lock, rest, bells = note
-    return Lock._from_block(_reached(*lock), *rest), _reached(*bells)
+    lock, rest, words = address
+    return Lock._from_block(_open_block(*lock), *rest), _open_block(*words)
 
 
-def _reached(chunk: Any, length: int, family: Any, sender: Any, place: Any, marks: Any) -> Spot:
+def _open_block(chunk: Any, length: int, family: Any, sender: Any, place: Any, marks: Any) -> Spot:
     where = tuple(chunk), length, tuple(family)
     try:
         return open_address(*where, sender, place)
@@ -83,30 +83,30 @@ def _reached(chunk: Any, length: int, family: Any, sender: Any, place: Any, mark
         raise
 
 
-MOST = 64
-"""Notes that are kept: one for each set of numbers under which somebody has the memory."""
-DYING = 5.0
-"""Seconds that a process which was killed may take to let go of everything."""
+MAX_ADDRESSES = 64
+"""Addresses that are kept: one for each set of descriptors under which a process has the memory."""
+EXIT_GRACE_S = 5.0
+"""Seconds that a killed process may take to close its files."""
 
 
 _kept: list[ByteLocks] = []
-"""Files that must not be closed, since this process would lose its locks on others' behalf."""
+"""Files that must stay open: closing one would drop this process's locks on it."""
 
 
-class Meeting:
-    """The notes in a folder; a context in which nobody else opens it.
+class Rendezvous:
+    """The addresses in a directory; a context in which no other process opens it.
 
     Parameters
     ----------
     path : str
-        The folder.
+        The directory.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._notes = Path(path, "notes")
 
-    def __enter__(self) -> Meeting:
+    def __enter__(self) -> Rendezvous:
         self._locks = ByteLocks(
             Descriptor(os.open(f"{self._path}/holders", os.O_RDWR | os.O_CLOEXEC))
         )
@@ -120,51 +120,51 @@ class Meeting:
         else:
             self._locks.close()
 
-    def find(self) -> Shared | None:
-        """Return what others share; nothing if there are no others.
+    def find_state(self) -> SharedState | None:
+        """Return the state that other processes share; None if there are none.
 
         Raises
         ------
         StoreBusy
-            If they cannot be reached.
+            If their memory cannot be opened.
         """
-        end = time.monotonic() + DYING
+        end = time.monotonic() + EXIT_GRACE_S
         while self._locks.is_locked(1, to_the_end=True):
-            for shared in self._reachable():
-                return shared
+            for state in self._reachable():
+                return state
             if time.monotonic() > end:
                 raise StoreBusy(
-                    f"{self._path} is open in {self._who()} whose memory cannot be reached from "
+                    f"{self._path} is open in {self._users()} whose memory cannot be reached from "
                     "here: of another user, or in another container; connect to its server "
                     "(garrison.connect), or stop it first"
                 )
-            time.sleep(0.001)  # one that is dying closes its files in some order
+            time.sleep(0.001)  # a dying process closes its files in some order
         self._notes.unlink(missing_ok=True)
         return None
 
-    def leave_note(self, shared: Shared) -> None:
-        """Say where this process has what it shares."""
-        mine = json.loads(json.dumps(described(shared)))
-        notes = [note for note in self._read() if _numbers(note) != _numbers(mine)]
-        text = "".join(f"{json.dumps(note)}\n" for note in [*notes[1 - MOST :], mine])
+    def publish_address(self, state: SharedState) -> None:
+        """Publish where this process has the state."""
+        mine = json.loads(json.dumps(address_of_state(state)))
+        others = [each for each in self._read() if _without_pid(each) != _without_pid(mine)]
+        text = "".join(f"{json.dumps(each)}\n" for each in [*others[1 - MAX_ADDRESSES :], mine])
         new = self._notes.with_suffix(".new")
         with open(new, "w", opener=_privately, encoding="ascii") as file:
             file.write(text)
         new.replace(self._notes)
 
-    def _read(self) -> list[Note]:
+    def _read(self) -> list[Address]:
         try:
             return [json.loads(line) for line in self._notes.read_text("ascii").splitlines()]
         except FileNotFoundError:
             return []
 
-    def _reachable(self) -> Iterator[Shared]:
-        """Follow the notes, the last one first."""
-        for note in self._read()[::-1]:
+    def _reachable(self) -> Iterator[SharedState]:
+        """Open what the addresses lead to, the last one first."""
+        for address in self._read()[::-1]:
             with contextlib.suppress(SharedMemoryGone):
-                yield found(note)
+                yield open_state(address)
 
-    def _who(self) -> str:
+    def _users(self) -> str:
         pids = [
             pid
             for pid, _ in _os.find_processes_with_open_files([_os.file_id(self._locks.fileno())])
@@ -176,6 +176,6 @@ def _privately(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
-def _numbers(note: Note) -> Any:
-    """Return what a note says, but for the process."""
-    return [(each[0], each[3][1:4], each[4]) for each in (note[0], note[2])]
+def _without_pid(address: Address) -> Any:
+    """Return an address without the process."""
+    return [(each[0], each[3][1:4], each[4]) for each in (address[0], address[2])]

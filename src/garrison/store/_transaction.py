@@ -1,8 +1,8 @@
 """Several operations as one step.
 
-``transaction`` is what users see: it nests, and a failure inside of it is never half forgotten.
-``atomic`` is for the faces' own steps: any number of reads, then one write, so that there is
-nothing to undo if it fails in somebody's transaction.
+`transaction` is for users. It nests, and a failure of a nested block fails the outer one.
+`single_step` is for methods of containers: any number of reads, then one write. If it fails inside
+a transaction, there is nothing to undo.
 """
 
 from __future__ import annotations
@@ -10,42 +10,42 @@ from __future__ import annotations
 import threading
 
 from garrison.errors import StoreBusy, TransactionFailed
-from garrison.store._backend import Block, Store, Transactions
+from garrison.store._backend import StoreBackend, TransactionBlock, Transactions
 
-__all__ = ["PythonBlock", "atomic", "transaction"]
+__all__ = ["PythonTransaction", "single_step", "transaction"]
 
 
-def transaction(store: Store, timeout: float | None = None) -> Block:
+def transaction(store: StoreBackend, timeout: float | None = None) -> TransactionBlock:
     """Return a block whose operations on `store` are done as one step, or not at all.
 
-    Others see nothing of it before its end, and all of it afterwards; who wants to write meanwhile
-    waits. An exception, or the death of the process, undoes everything. A block inside of a block
-    is a part of the outer one, and if it fails the outer one cannot be committed any more.
+    Other processes see nothing of it before its end, and all of it afterwards. Other writers wait
+    meanwhile. An exception, or the death of the process, undoes everything. A nested block is a
+    part of the outer one; if it fails, the outer one cannot be committed any more.
 
     Parameters
     ----------
     store
-        The engine.
+        The backend.
     timeout : float, optional
-        Seconds to wait for others that write. By default as long as it takes.
+        Seconds to wait for other writers. By default as long as it takes.
 
     Raises
     ------
     TimeoutError
-        On entry, if others were writing for longer than `timeout`.
+        On entry, if other writers took longer than `timeout`.
     TransactionFailed
         At the end, if a part had failed and the exception did not leave the block.
     """
-    return store.block(timeout)
+    return store.transaction(timeout)
 
 
-def atomic(store: Store) -> Block:
+def single_step(store: StoreBackend) -> TransactionBlock:
     """Return a block for any number of reads and one write at the end, as one step."""
-    return store.block(None, True)
+    return store.transaction(None, True)
 
 
 class _Failures(threading.local):
-    """What parts of this thread's transactions have raised, by store."""
+    """What nested blocks of this thread have raised, by store."""
 
     def __init__(self) -> None:
         self.first: dict[int, BaseException] = {}
@@ -54,33 +54,33 @@ class _Failures(threading.local):
 _failures = _Failures()
 
 
-class PythonBlock:
-    """A block of operations on one store, for engines that are written in Python.
+class PythonTransaction:
+    """A block of operations on one store, for backends that are written in Python.
 
     Parameters
     ----------
     store
-        The engine.
+        The backend.
     timeout : float, optional
-        Seconds to wait for others that write.
-    gentle : bool
-        Whether it may fail as a part of another without the other failing.
+        Seconds to wait for other writers.
+    nested_failure_ok : bool
+        Whether it may fail inside another block without failing that.
     """
 
-    __slots__ = ("_entered", "_gentle", "_store", "_timeout")
+    __slots__ = ("_backend", "_entered", "_nested_failure_ok", "_timeout")
 
     def __init__(
-        self, store: Transactions, timeout: float | None = None, gentle: bool = False
+        self, store: Transactions, timeout: float | None = None, nested_failure_ok: bool = False
     ) -> None:
-        self._store = store
+        self._backend = store
         self._timeout = timeout
-        self._gentle = gentle
+        self._nested_failure_ok = nested_failure_ok
         self._entered: list[bool] = []
 
-    def __enter__(self) -> PythonBlock:
-        joined = self._store.in_transaction
+    def __enter__(self) -> PythonTransaction:
+        joined = self._backend.in_transaction
         if not joined:
-            _failures.first.pop(id(self._store), None)
+            _failures.first.pop(id(self._backend), None)
             self._begin()
         self._entered.append(joined)
         return self
@@ -89,11 +89,11 @@ class PythonBlock:
         joined = self._entered.pop()
         if not joined:
             self._end(error)
-        elif error is not None and not self._gentle:
-            _failures.first.setdefault(id(self._store), error)
+        elif error is not None and not self._nested_failure_ok:
+            _failures.first.setdefault(id(self._backend), error)
 
     def _begin(self) -> None:
-        store, timeout = self._store, self._timeout
+        store, timeout = self._backend, self._timeout
         try:
             store.begin(timeout)
         except StoreBusy as error:
@@ -106,7 +106,7 @@ class PythonBlock:
             raise
 
     def _end(self, error: BaseException | None) -> None:
-        store, failure = self._store, _failures.first.pop(id(self._store), None)
+        store, failure = self._backend, _failures.first.pop(id(self._backend), None)
         if not store.in_transaction:
             if error is None:
                 msg = "it was ended from inside, or this process was forked inside of it"

@@ -1,1 +1,1 @@
-"""What the containers are to their users: the same on every engine, and on a model of it."""
+"""What the containers are to their users: the same on every backend, and on a model of it."""

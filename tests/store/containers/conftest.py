@@ -1,4 +1,4 @@
-"""Each test of a face runs on each engine."""
+"""Each test of a container runs on each backend."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from .engines import ENGINES
+from .backends import BACKENDS
 
 
-@pytest.fixture(params=sorted(ENGINES))
+@pytest.fixture(params=sorted(BACKENDS))
 def store(request: pytest.FixtureRequest) -> Iterator[Any]:
-    with ENGINES[request.param]() as opened:
+    with BACKENDS[request.param]() as opened:
         yield opened

@@ -1,4 +1,4 @@
-"""The same calls on a plain object and on a face: the same results, the same exceptions."""
+"""The same calls on a plain object and on a container: the same results, the same exceptions."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def outcome(call: Call, subject: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return a value without faces in it."""
-    if hasattr(type(value), "__container__"):
+    """Return a value without containers in it."""
+    if hasattr(type(value), "__garrison_container__"):
         return copy.deepcopy(value)
     if type(value) in {list, tuple, set}:
         return type(value)(plain(each) for each in value)

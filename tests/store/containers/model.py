@@ -1,6 +1,6 @@
-"""The engine's contract in plain Python: one process, any number of threads, nothing on disk.
+"""The backend's contract in plain Python: one process, any number of threads, nothing on disk.
 
-It is the reference that the real engine is compared with, and the ground the faces are tested on.
+The core is compared with it, and the containers are tested on it.
 """
 
 from __future__ import annotations
@@ -133,5 +133,5 @@ class Model(Sequences):
         return True
 
 
-class FarModel(Far, Model):
+class RemoteModel(Far, Model):
     pass

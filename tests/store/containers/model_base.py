@@ -9,8 +9,8 @@ from collections import Counter
 from typing import Any, TypeVar, cast
 
 from garrison.errors import ContainerGone, StoreBusy, WrongKind
-from garrison.store import _backend
-from garrison.store._transaction import PythonBlock
+from garrison.store import Kind, PythonTransaction
+from garrison.store._backend import KIND_NAMES, Transactions
 
 from .model_codec import (
     CHILD,
@@ -27,7 +27,7 @@ from .model_codec import (
 )
 from .model_records import Record, settle_moves
 
-MAPPINGS = {_backend.DICT, _backend.SET, _backend.NAMESPACE, _backend.COUNTER}
+MAPPINGS = {Kind.DICT, Kind.SET, Kind.NAMESPACE, Kind.COUNTER}
 
 Method = TypeVar("Method", bound=Any)
 
@@ -36,7 +36,7 @@ def writes(method: Method) -> Method:
     """Make a method one atomic step: alone, or as a part of the thread's transaction."""
 
     @functools.wraps(method)
-    def atomic(self: Base, *args: Any, **kwargs: Any) -> Any:
+    def single_step(self: Base, *args: Any, **kwargs: Any) -> Any:
         if self.in_transaction:
             return method(self, *args, **kwargs)
         self.begin()
@@ -48,7 +48,7 @@ def writes(method: Method) -> Method:
         self.commit()
         return result
 
-    return cast("Method", atomic)
+    return cast("Method", single_step)
 
 
 class Base:
@@ -100,8 +100,10 @@ class Base:
         self._open = None
         self._writer.release()
 
-    def block(self, timeout: float | None = None, gentle: bool = False) -> PythonBlock:
-        return PythonBlock(cast("_backend.Transactions", self), timeout, gentle)
+    def transaction(
+        self, timeout: float | None = None, nested_failure_ok: bool = False
+    ) -> PythonTransaction:
+        return PythonTransaction(cast("Transactions", self), timeout, nested_failure_ok)
 
     def _mine(self) -> Any:
         if not self.in_transaction:
@@ -124,12 +126,12 @@ class Base:
 
     def _mapping(self, record: Record) -> dict[bytes, tuple[bytes, bytes]]:
         if record.kind not in MAPPINGS:
-            raise WrongKind(f"{_backend.NAMES[record.kind]} has no keys")
+            raise WrongKind(f"{KIND_NAMES[record.kind]} has no keys")
         return record.data  # type: ignore[no-any-return]
 
     def _sequence(self, record: Record) -> list[bytes]:
         if record.kind in MAPPINGS:
-            raise WrongKind(f"{_backend.NAMES[record.kind]} has no positions")
+            raise WrongKind(f"{KIND_NAMES[record.kind]} has no positions")
         return record.data  # type: ignore[no-any-return]
 
     # --- Values and what they lead to ---------------------------------------------------------
@@ -167,7 +169,7 @@ class Base:
                     record.refs -= 1
 
     @writes
-    def sweep(self, limit: int = 1000) -> int:
+    def collect_garbage(self, limit: int = 1000) -> int:
         """Free what nobody wants any more; until then it can still be stored somewhere."""
         unwanted = [0]
         while unwanted:
@@ -230,7 +232,7 @@ class Base:
         names = self._mine()[2]
         if name in names:
             if names[name][0] != kind:
-                raise WrongKind(f"{name!r} is a {_backend.NAMES[names[name][0]]}")
+                raise WrongKind(f"{name!r} is a {KIND_NAMES[names[name][0]]}")
             return names[name][1], False
         names[name] = (kind, self._new(kind, aux, info))
         return names[name][1], True
@@ -244,7 +246,7 @@ class Base:
         found = self._mine()[2].pop(name, None)
         return found is not None
 
-    def head(self, c: int) -> tuple[int, int, int, int, int, bytes]:
+    def metadata(self, c: int) -> tuple[int, int, int, int, int, bytes]:
         record = self._read(c)
         return (
             record.kind,
@@ -256,11 +258,11 @@ class Base:
         )
 
     @writes
-    def hold(self, c: int) -> None:
+    def acquire_ref(self, c: int) -> None:
         self._write(c).holds += 1
 
     @writes
-    def drop(self, c: int) -> None:
+    def release_ref(self, c: int) -> None:
         self._write(c).holds -= 1
 
     def length(self, c: int) -> int:
@@ -275,7 +277,7 @@ class Base:
         self._release(removed)
 
     @writes
-    def count_add(self, c: int, delta: int, floor: int | None = None) -> int:
+    def counter_add(self, c: int, delta: int, floor: int | None = None) -> int:
         count = self._read(c).count + delta
         if floor is not None and count < floor:
             raise ValueError(f"the count would be {count}, below {floor}")

@@ -1,4 +1,4 @@
-"""How the engine writes values and keys down, in plain Python."""
+"""How the backend writes values and keys down, in plain Python."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _encode(obj: Any, hooks: Any, above: tuple[int, ...]) -> bytes:
     scalar = _scalar(obj)
     if scalar is not None:
         return scalar
-    if hasattr(type(obj), "__container__"):
-        uuid, kind, c = obj.__container__()
+    if hasattr(type(obj), "__garrison_container__"):
+        uuid, kind, c = obj.__garrison_container__()
         if uuid == hooks.uuid:
             return struct.pack("<BBQ8x", REF, kind, c)
     if type(obj) in TREES:

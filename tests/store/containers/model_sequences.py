@@ -8,13 +8,13 @@ from collections import deque
 from typing import Any
 
 from garrison.errors import ShutDown
-from garrison.store import _backend
+from garrison.store import Kind
 
 from .model_base import MAPPINGS, Base, writes
 from .model_codec import decode_key, encode_value
 from .model_records import Scan, total
 
-QUEUES = {_backend.QUEUE, _backend.JOINABLE_QUEUE}
+QUEUES = {Kind.QUEUE, Kind.JOINABLE_QUEUE}
 
 
 class Sequences(Base):
@@ -60,7 +60,7 @@ class Sequences(Base):
         stored = [self._store(value) for value in values]
         record = self._write(c)
         record.count += len(stored) if record.kind in QUEUES else 0
-        most = record.aux if record.kind == _backend.DEQUE and record.aux >= 0 else None
+        most = record.aux if record.kind == Kind.DEQUE and record.aux >= 0 else None
         if left:
             record.data[:0] = stored[::-1]
             removed = [] if most is None else record.data[most:]
@@ -118,7 +118,7 @@ class Sequences(Base):
             raise ShutDown
 
     @writes
-    def queue_shut(self, c: int, immediate: bool) -> None:
+    def shut_down_queue(self, c: int, immediate: bool) -> None:
         record = self._write(c)
         record.is_shut = True
         if immediate:
@@ -129,7 +129,7 @@ class Sequences(Base):
     # --- Claimed items ------------------------------------------------------------------------
 
     @writes
-    def claim(self, c: int) -> tuple[int, Any]:
+    def claim_first(self, c: int) -> tuple[int, Any]:
         self._check_shut(c)
         data, place = self._place(c, 0, "pop from empty list")
         ticket, encoded = next(self._tickets), data.pop(place)
@@ -137,7 +137,7 @@ class Sequences(Base):
         return ticket, self._load(encoded)
 
     @writes
-    def settle(self, c: int, ticket: int) -> bool:
+    def ack_claim(self, c: int, ticket: int) -> bool:
         record = self._write(c)
         encoded = record.claims.pop(ticket, None)
         record.count -= encoded is not None and record.count > 0
@@ -145,7 +145,7 @@ class Sequences(Base):
         return encoded is not None
 
     @writes
-    def give_back(self, c: int, ticket: int) -> bool:
+    def return_claim(self, c: int, ticket: int) -> bool:
         record = self._write(c)
         encoded = record.claims.pop(ticket, None)
         if encoded is not None:
@@ -156,7 +156,7 @@ class Sequences(Base):
         """Give back what was claimed; here all owners are one."""
         for c, record in list(self._records.items()):
             for ticket in sorted(record.claims, reverse=True):
-                self.give_back(c, ticket)
+                self.return_claim(c, ticket)
 
     # --- Whole containers ---------------------------------------------------------------------
 
@@ -179,23 +179,23 @@ class Sequences(Base):
 
     def snapshot(self, c: int) -> Any:
         record = self._read(c)
-        if record.kind == _backend.SET:
+        if record.kind == Kind.SET:
             return {self._load_key(entry) for entry in record.data.items()}
         if record.kind in MAPPINGS:
             entries = record.data.items()
             return {self._load_key(entry): self._deep(entry[1][1]) for entry in entries}
         items = [self._deep(encoded) for encoded in record.data]
-        if record.kind == _backend.DEQUE:
+        if record.kind == Kind.DEQUE:
             return deque(items, None if record.aux < 0 else record.aux)
         return items
 
     # --- Waiting ------------------------------------------------------------------------------
 
-    def bell(self, c: int) -> int:
+    def change_count(self, c: int) -> int:
         with self._rung:
             return self._bells[c]
 
-    def wait_bell(self, c: int, seen: int, timeout: float | None = None) -> bool:
+    def wait_for_change(self, c: int, seen: int, timeout: float | None = None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._rung:
             while self._bells[c] == seen:

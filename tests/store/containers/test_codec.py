@@ -12,12 +12,12 @@ import pytest
 
 import garrison
 from garrison.errors import ItemUnpicklable, ValueUnreadable
-from garrison.store import _backend, make
+from garrison.store import Kind, create_container
 
 
 @pytest.fixture
 def items(store: Any) -> Any:
-    return make(store, _backend.LIST)
+    return create_container(store, Kind.LIST)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_what_cannot_be_rebuilt_is_told_and_stays(items: Any) -> None:
 
 
 def test_an_item_that_cannot_be_rebuilt_does_not_look_like_an_empty_queue(store: Any) -> None:
-    queue = make(store, _backend.QUEUE)
+    queue = create_container(store, Kind.QUEUE)
     queue.put(Fragile(IndexError))
     with pytest.raises(ValueUnreadable):
         queue.get(timeout=10)

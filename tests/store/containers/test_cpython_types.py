@@ -1,4 +1,4 @@
-"""CPython's own tests of dict, list, set, deque and Counter, run on the faces."""
+"""CPython's own tests of dict, list, set, deque and Counter, run on the containers."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ test_collections: Any = pytest.importorskip("test.test_collections")
 
 
 class Made:
-    """A face that makes its container itself, as the plain type does."""
+    """A container that makes its container itself, as the plain type does."""
 
     store: ClassVar[Any] = None
-    _KIND: ClassVar[int]
+    _kind: ClassVar[int]
 
     def __init__(self, iterable: Any = ()) -> None:
         values = list(iterable)
         self._begin()
-        self._store.list_extend(self._c, values)
+        self._backend.list_extend(self._container_id, values)
 
     def __reduce__(self) -> Any:
-        return _again, (type(self), self._store, self._c)
+        return _again, (type(self), self._backend, self._container_id)
 
     def __repr__(self) -> str:
         return str(self)
 
     def _begin(self, aux: int = -1) -> None:
-        if not hasattr(self, "_c"):
-            self._store = self.store
-            self._c = self.store.create(self._KIND, aux)
-        self._store.clear(self._c)
+        if not hasattr(self, "_container_id"):
+            self._backend = self.store
+            self._container_id = self.store.create(self._kind, aux)
+        self._backend.clear(self._container_id)
 
 
 def _again(kind: Any, store: Any, c: int) -> Any:
     made = kind.__new__(kind)
-    made._store, made._c = store, c
+    made._backend, made._container_id = store, c
     return made
 
 
@@ -116,7 +116,7 @@ VALUE = "what is stored is a copy: of an object only its equality is left, not i
 LOCAL = "an object of a local class cannot be a key between processes"
 SNAPSHOT = "an iterator walks over a snapshot, and does not keep the container"
 PLAIN = "it is about the plain type itself: its size, its iterators' classes, its subclasses"
-PICKLE = "what a face is pickled as is plain, and is no part of itself"
+PICKLE = "what a container is pickled as is plain, and is no part of itself"
 
 EXCLUDED = {
     "DictTests.test_copy": COPY,

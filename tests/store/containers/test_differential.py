@@ -1,4 +1,4 @@
-"""Random calls on plain objects and on faces, with the same outcome."""
+"""Random calls on plain objects and on containers, with the same outcome."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from garrison.store import _backend, make
+from garrison.store import Kind, create_container
 
 from . import differential
 
@@ -142,13 +142,13 @@ def of_deques(chance: random.Random) -> tuple[str, differential.Call]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_list(store: Any, seed: int) -> None:
-    differential.run(make(store, _backend.LIST), [], of_lists, seed, ROUNDS)
+    differential.run(create_container(store, Kind.LIST), [], of_lists, seed, ROUNDS)
 
 
 @pytest.mark.parametrize("maxlen", [None, 0, 1, 4])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_deque(store: Any, seed: int, maxlen: int | None) -> None:
-    subject, twin = make(store, _backend.DEQUE, (), maxlen), deque[Any]((), maxlen)
+    subject, twin = create_container(store, Kind.DEQUE, (), maxlen), deque[Any]((), maxlen)
     differential.run(subject, twin, of_deques, seed, ROUNDS)
 
 
@@ -260,12 +260,14 @@ def of_counters(chance: random.Random) -> tuple[str, differential.Call]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_dict(store: Any, seed: int) -> None:
-    differential.run(make(store, _backend.DICT), {}, of_plain_dicts, seed, ROUNDS)
+    differential.run(create_container(store, Kind.DICT), {}, of_plain_dicts, seed, ROUNDS)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_counter(store: Any, seed: int) -> None:
-    differential.run(make(store, _backend.COUNTER), Counter[Any](), of_counters, seed, ROUNDS)
+    differential.run(
+        create_container(store, Kind.COUNTER), Counter[Any](), of_counters, seed, ROUNDS
+    )
 
 
 # --- Sets -------------------------------------------------------------------------------------
@@ -327,4 +329,4 @@ def _operation(function: Any, other: Any, *, turned: bool = False) -> differenti
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_set(store: Any, seed: int) -> None:
-    differential.run(make(store, _backend.SET), set(), of_sets, seed, ROUNDS)
+    differential.run(create_container(store, Kind.SET), set(), of_sets, seed, ROUNDS)

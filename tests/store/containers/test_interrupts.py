@@ -14,7 +14,7 @@ import pytest
 
 import garrison.store
 from garrison import _core
-from garrison.store import _backend, make, transaction
+from garrison.store import Kind, create_container, transaction
 
 SOURCE = os.fspath(Path(garrison.store.__file__).parent)
 
@@ -55,14 +55,14 @@ class Interrupt:
 
 def check_is_closed(store: Any) -> None:
     if store.in_transaction and not isinstance(store, _core.Store):
-        store.abort()  # an engine in Python cannot do better at the first line of an exit
+        store.abort()  # an backend in Python cannot do better at the first line of an exit
     assert not store.in_transaction
 
 
 def in_a_transaction(items: Any) -> None:
-    with transaction(items._store):
+    with transaction(items._backend):
         items.append(0)
-        with transaction(items._store):
+        with transaction(items._backend):
             items.reverse()
 
 
@@ -86,10 +86,10 @@ STEPS: list[Callable[[Any], None]] = [
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_is_done_or_not(store: Any, step: Callable[[Any], None]) -> None:
-    before, after = [3, 1, 2], make(store, _backend.LIST, [3, 1, 2])
+    before, after = [3, 1, 2], create_container(store, Kind.LIST, [3, 1, 2])
     step(after)
     for line in range(1, 1000):
-        items = make(store, _backend.LIST, before)
+        items = create_container(store, Kind.LIST, before)
         interrupt = Interrupt(line)
         try:
             with interrupt:
@@ -103,9 +103,9 @@ def test_a_step_is_done_or_not(store: Any, step: Callable[[Any], None]) -> None:
     assert items == after
 
 
-@pytest.mark.parametrize("kind", [_backend.QUEUE, _backend.JOINABLE_QUEUE])
+@pytest.mark.parametrize("kind", [Kind.QUEUE, Kind.JOINABLE_QUEUE])
 def test_a_claimed_item_is_never_lost(store: Any, kind: int) -> None:
-    queue = make(store, kind)
+    queue = create_container(store, kind)
     for line in range(1, 1000):
         queue.put("item")
         interrupt, began = Interrupt(line), False

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from garrison.store import _backend, make
+from garrison.store import Kind, create_container
 
 
 class Color(enum.Enum):
@@ -122,7 +122,7 @@ KEYS: list[Any] = [
 
 
 def test_pairs_are_equal_as_in_a_dict(store: Any) -> None:
-    d = make(store, _backend.DICT)
+    d = create_container(store, Kind.DICT)
     wrong = []
     for a, b in itertools.product(KEYS, KEYS):
         if {type(a), type(b)} == {Decimal, np.int64}:
@@ -136,7 +136,7 @@ def test_pairs_are_equal_as_in_a_dict(store: Any) -> None:
 
 def test_keys_come_back_as_they_were_first(store: Any) -> None:
     plain: dict[Any, int] = {}
-    d, members = make(store, _backend.DICT), make(store, _backend.SET)
+    d, members = create_container(store, Kind.DICT), create_container(store, Kind.SET)
     for n, key in enumerate(KEYS):
         plain[key] = n
         d[key] = n
@@ -150,12 +150,12 @@ def test_keys_come_back_as_they_were_first(store: Any) -> None:
 
 
 def test_an_equality_of_a_class_s_own_is_not_known(store: Any) -> None:
-    members = make(store, _backend.SET, [Loud("a"), Loud("A"), Loud("a")])
+    members = create_container(store, Kind.SET, [Loud("a"), Loud("A"), Loud("a")])
     assert [str(each) for each in members] == ["a", "A"]
 
 
 def test_nan_is_one_key(store: Any) -> None:
-    members = make(store, _backend.SET, [math.nan, float("nan"), Decimal("nan")])
+    members = create_container(store, Kind.SET, [math.nan, float("nan"), Decimal("nan")])
     assert len(members) == 1
 
 
@@ -163,7 +163,7 @@ def test_nan_is_one_key(store: Any) -> None:
     "key", [[], {}, set(), bytearray(), ([],), (1, ({},)), Point(1, []), Pair(1, [])]
 )
 def test_what_is_unhashable_is_refused(store: Any, key: Any) -> None:
-    d = make(store, _backend.DICT)
+    d = create_container(store, Kind.DICT)
     with pytest.raises(TypeError) as caught:
         hash(key)
     match = str(caught.value)
@@ -179,7 +179,7 @@ def test_what_cannot_be_written_is_refused(store: Any) -> None:
     class Local:
         pass
 
-    d = make(store, _backend.DICT)
+    d = create_container(store, Kind.DICT)
     for key in (lambda: 1, Local(), (1, Local())):
         with pytest.raises(TypeError, match="as a key between processes"):
             d[key] = 1
@@ -188,7 +188,7 @@ def test_what_cannot_be_written_is_refused(store: Any) -> None:
 
 def test_a_hash_that_raises_is_heard(store: Any) -> None:
     with pytest.raises(ZeroDivisionError):
-        make(store, _backend.DICT)[Bad()]
+        create_container(store, Kind.DICT)[Bad()]
 
 
 class Bad:
@@ -197,8 +197,8 @@ class Bad:
 
 
 def test_faces_that_are_hashable_can_be_keys(store: Any) -> None:
-    queue, other = make(store, _backend.QUEUE), make(store, _backend.QUEUE)
-    members = make(store, _backend.SET, [queue, queue, (queue, 1)])
+    queue, other = create_container(store, Kind.QUEUE), create_container(store, Kind.QUEUE)
+    members = create_container(store, Kind.SET, [queue, queue, (queue, 1)])
     assert len(members) == 2
     assert queue in members
     assert other not in members
@@ -210,7 +210,7 @@ def letters() -> Iterator[str]:
 
 def test_sets_in_objects_are_in_one_order(store: Any) -> None:
     names = [name for name, _ in zip(letters(), range(20), strict=False)]
-    members = make(store, _backend.SET)
+    members = create_container(store, Kind.SET)
     for _ in range(5):
         random.Random(1).shuffle(names)
         members.add(Plain(frozenset(names)))

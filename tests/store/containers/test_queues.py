@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from garrison.errors import ClaimLost, ShutDown
-from garrison.store import _backend, make, transaction
+from garrison.store import Kind, create_container, transaction
 
-KINDS = [_backend.QUEUE, _backend.JOINABLE_QUEUE]
+KINDS = [Kind.QUEUE, Kind.JOINABLE_QUEUE]
 
 
 @pytest.fixture(params=KINDS)
 def items(request: pytest.FixtureRequest, store: Any) -> Any:
-    return make(store, request.param)
+    return create_container(store, request.param)
 
 
 @pytest.fixture(params=KINDS)
 def small(request: pytest.FixtureRequest, store: Any) -> Any:
-    return make(store, request.param, 2)
+    return create_container(store, request.param, 2)
 
 
 def test_first_in_first_out(items: Any) -> None:
@@ -148,7 +148,7 @@ def test_how_it_is_shown(items: Any, small: Any) -> None:
 
 
 def test_join_waits_for_every_item(store: Any) -> None:
-    jobs = make(store, _backend.JOINABLE_QUEUE)
+    jobs = create_container(store, Kind.JOINABLE_QUEUE)
     jobs.join()
     jobs.put_many([1, 2])
     with pytest.raises(TimeoutError):
@@ -165,7 +165,7 @@ def test_join_waits_for_every_item(store: Any) -> None:
 
 
 def test_a_claim_that_fails_is_not_done(store: Any) -> None:
-    jobs = make(store, _backend.JOINABLE_QUEUE)
+    jobs = create_container(store, Kind.JOINABLE_QUEUE)
     jobs.put(1)
     with pytest.raises(ZeroDivisionError), jobs.claim():
         1 / 0  # noqa: B018

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from garrison.errors import DeadlockError, TransactionFailed
-from garrison.store import _backend, make, transaction
+from garrison.store import Kind, create_container, transaction
 
 
 @pytest.fixture
 def both(store: Any) -> tuple[Any, Any]:
-    return make(store, _backend.DICT, {"a": 1}), make(store, _backend.LIST, [1])
+    return create_container(store, Kind.DICT, {"a": 1}), create_container(store, Kind.LIST, [1])
 
 
 def test_all_of_it_or_nothing(store: Any, both: Any) -> None:
@@ -119,7 +119,7 @@ def test_it_can_be_used_again(store: Any, both: Any) -> None:
 
 
 def test_queues_take_part(store: Any) -> None:
-    queue, done = make(store, _backend.QUEUE, 1), make(store, _backend.LIST)
+    queue, done = create_container(store, Kind.QUEUE, 1), create_container(store, Kind.LIST)
     queue.put("job")
     with pytest.raises(ZeroDivisionError), transaction(store):  # noqa: PT012 - the block is it
         done.append(queue.get())

@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from garrison.store import Dict, _backend, make
+from garrison.store import Dict, Kind, create_container
 
-from .engines import ENGINES
+from .backends import BACKENDS
 
 # --- Namespace --------------------------------------------------------------------------------
 
 
 def test_attributes(store: Any) -> None:
-    space = make(store, _backend.NAMESPACE, x=1)
+    space = create_container(store, Kind.NAMESPACE, x=1)
     space.get, space.KIND, space.store = 2, 3, {}
     space.store["y"] = 4
     assert (space.x, space.get, space.KIND, space.store) == (1, 2, 3, {"y": 4})
@@ -35,7 +35,7 @@ def test_attributes(store: Any) -> None:
 
 
 def test_missing_attributes(store: Any) -> None:
-    space = make(store, _backend.NAMESPACE)
+    space = create_container(store, Kind.NAMESPACE)
     calls: list[Any] = [lambda: space.x, lambda: delattr(space, "x"), lambda: space._x]
     for call in calls:
         with pytest.raises(AttributeError, match=r"'Namespace' object has no attribute '_?x'"):
@@ -44,14 +44,14 @@ def test_missing_attributes(store: Any) -> None:
     assert space._x == 1
     del space._x
     assert getattr(space, "x", 7) == 7
-    assert vars(copy.deepcopy(make(store, _backend.NAMESPACE, a=[1]))) == {"a": [1]}
+    assert vars(copy.deepcopy(create_container(store, Kind.NAMESPACE, a=[1]))) == {"a": [1]}
 
 
 # --- Value ------------------------------------------------------------------------------------
 
 
 def test_a_value(store: Any) -> None:
-    v = make(store, _backend.VALUE, "d", 0.0)
+    v = create_container(store, Kind.VALUE, "d", 0.0)
     assert (v.value, v.get(), v.typecode) == (0.0, 0.0, "d")
     v.value = 3.14
     assert v.get() == 3.14
@@ -63,7 +63,7 @@ def test_a_value(store: Any) -> None:
 
 
 def test_atomic_steps_of_a_value(store: Any) -> None:
-    v = make(store, _backend.VALUE, "i", 5)
+    v = create_container(store, Kind.VALUE, "i", 5)
     assert (v.add(), v.add(2), v.add(-3)) == (5, 6, 8)
     assert (v.add(0.5), v.value) == (5, 5.5)
     assert (v.exchange(7), v.value) == (5.5, 7)
@@ -75,16 +75,16 @@ def test_atomic_steps_of_a_value(store: Any) -> None:
 
 
 def test_a_float_is_exactly_what_it_was_before(store: Any) -> None:
-    v = make(store, _backend.VALUE, "d", 0.1)
+    v = create_container(store, Kind.VALUE, "d", 0.1)
     assert (v.add(1e17), v.value) == (0.1, 0.1 + 1e17)
-    assert make(store, _backend.VALUE, "d", 0.1).add(1) == 0.1
+    assert create_container(store, Kind.VALUE, "d", 0.1).add(1) == 0.1
 
 
 # --- Array ------------------------------------------------------------------------------------
 
 
 def test_an_array(store: Any) -> None:
-    numbers = make(store, _backend.ARRAY, "i", range(5))
+    numbers = create_container(store, Kind.ARRAY, "i", range(5))
     numbers[0] = 7
     numbers[-1] += 1
     assert (len(numbers), list(numbers), list(reversed(numbers))) == (
@@ -127,25 +127,25 @@ def test_an_array(store: Any) -> None:
     ],
 )
 def test_what_an_array_refuses(store: Any, error: Any, text: str | None, call: Any) -> None:
-    numbers = make(store, _backend.ARRAY, "i", [1, 2, 3])
+    numbers = create_container(store, Kind.ARRAY, "i", [1, 2, 3])
     with pytest.raises(error, match=text):
         call(numbers)
     assert numbers.tolist() == [1, 2, 3]
 
 
 def test_an_array_rounds_as_c_does(store: Any) -> None:
-    numbers = make(store, _backend.ARRAY, "f", [0.1])
+    numbers = create_container(store, Kind.ARRAY, "f", [0.1])
     numbers[0] = 0.1
     assert numbers[0] == array("f", [0.1])[0] != 0.1
     with pytest.raises(ValueError, match="typecode"):
-        make(store, _backend.ARRAY, "?", [])
+        create_container(store, Kind.ARRAY, "?", [])
 
 
 # --- Dict -------------------------------------------------------------------------------------
 
 
 def test_add(store: Any) -> None:
-    d = make(store, _backend.DICT, {"a": 1, "text": "x"})
+    d = create_container(store, Kind.DICT, {"a": 1, "text": "x"})
     assert (d.add("a"), d.add("a", 1.5), d.add("b", 2, 10), d) == (
         2,
         3.5,
@@ -160,7 +160,7 @@ def test_add(store: Any) -> None:
 
 
 def test_update_with(store: Any) -> None:
-    d = make(store, _backend.DICT, {"a": 1, "list": [1]})
+    d = create_container(store, Kind.DICT, {"a": 1, "list": [1]})
     assert d.update_with("a", lambda n: n + 1) == 2
     assert d.update_with("b", lambda n: n + 1, default=10) == 11
     assert d.update_with("none", lambda n: n, None) is None
@@ -173,10 +173,13 @@ def test_update_with(store: Any) -> None:
         d.update_with("missing", str)
 
 
-@pytest.mark.parametrize("engine", ["far", "far-model"])
-def test_a_step_that_somebody_came_between_is_done_again(engine: str) -> None:
-    with ENGINES[engine]() as store:
-        d, items = make(store, _backend.DICT, {"n": 1}), make(store, _backend.LIST, [1])
+@pytest.mark.parametrize("backend", ["remote", "remote-model"])
+def test_a_step_that_somebody_came_between_is_done_again(backend: str) -> None:
+    with BACKENDS[backend]() as store:
+        d, items = (
+            create_container(store, Kind.DICT, {"n": 1}),
+            create_container(store, Kind.LIST, [1]),
+        )
         updates: list[Any] = [partial(d.update_with, "n"), partial(items.update_with, 0)]
         for update in updates:
             calls: list[int] = []
@@ -193,8 +196,14 @@ def test_a_step_that_somebody_came_between_is_done_again(engine: str) -> None:
 
 
 def test_atomic_steps_of_many_threads(store: Any) -> None:
-    d, items = make(store, _backend.DICT, {"n": 0, "m": 0}), make(store, _backend.LIST, [0])
-    counts, members = make(store, _backend.COUNTER), make(store, _backend.SET)
+    d, items = (
+        create_container(store, Kind.DICT, {"n": 0, "m": 0}),
+        create_container(store, Kind.LIST, [0]),
+    )
+    counts, members = (
+        create_container(store, Kind.COUNTER),
+        create_container(store, Kind.SET),
+    )
 
     def work() -> None:
         for n in range(20):
@@ -214,19 +223,19 @@ def test_atomic_steps_of_many_threads(store: Any) -> None:
 
 
 def test_iteration_is_over_a_snapshot(store: Any) -> None:
-    d = make(store, _backend.DICT, {n: n for n in range(600)})
+    d = create_container(store, Kind.DICT, {n: n for n in range(600)})
     for key in d:
         del d[key]
         d[f"new {key}"] = key
     assert len(d) == 600
-    items = make(store, _backend.DEQUE, range(600))
+    items = create_container(store, Kind.DEQUE, range(600))
     for n in items:
         items.append(n)
     assert len(items) == 1200
 
 
 def test_order_is_that_of_arrival(store: Any) -> None:
-    d = make(store, _backend.DICT, {"b": 1, "a": 2})
+    d = create_container(store, Kind.DICT, {"b": 1, "a": 2})
     d["b"] = 3
     d[1], d[True], d[0] = "one", "true", "zero"
     assert list(d.items()) == [("b", 3), ("a", 2), (1, "true"), (0, "zero")]
@@ -237,19 +246,19 @@ def test_order_is_that_of_arrival(store: Any) -> None:
 
 
 def test_mappings_of_all_sorts_are_taken(store: Any) -> None:
-    d = make(store, _backend.DICT, OrderedDict(a=1), b=2)
+    d = create_container(store, Kind.DICT, OrderedDict(a=1), b=2)
     d.update(UserDict(c=3))
-    d.update(make(store, _backend.DICT, {"d": 4}))
+    d.update(create_container(store, Kind.DICT, {"d": 4}))
     d |= iter([("e", 5)])
     assert d == UserDict(a=1, b=2, c=3, d=4, e=5) == d
     assert d | d == {**d}
-    assert make(store, _backend.DICT, {"a": 0}) | d == {**d}
+    assert create_container(store, Kind.DICT, {"a": 0}) | d == {**d}
     with pytest.raises(TypeError):
         d | [("a", 1)]
 
 
 def test_keys_values_and_items_are_lists_as_those_of_a_manager(store: Any) -> None:
-    d = make(store, _backend.DICT, {"a": 1, "b": 2})
+    d = create_container(store, Kind.DICT, {"a": 1, "b": 2})
     keys = d.keys()
     d["c"] = 3
     assert (keys, repr(keys), keys == {"a", "b"}) == (["a", "b"], "['a', 'b']", True)
@@ -272,24 +281,24 @@ def test_keys_values_and_items_are_lists_as_those_of_a_manager(store: Any) -> No
 
 def test_they_are_of_the_abstract_types(store: Any) -> None:
     for kind, abstract in (
-        (_backend.DICT, MutableMapping),
-        (_backend.COUNTER, MutableMapping),
-        (_backend.LIST, MutableSequence),
-        (_backend.DEQUE, MutableSequence),
-        (_backend.SET, MutableSet),
+        (Kind.DICT, MutableMapping),
+        (Kind.COUNTER, MutableMapping),
+        (Kind.LIST, MutableSequence),
+        (Kind.DEQUE, MutableSequence),
+        (Kind.SET, MutableSet),
     ):
-        face = make(store, kind)
-        assert isinstance(face, abstract)
-        assert all(hasattr(face, name) for name in abstract.__dict__ if name[:1] != "_")
-        assert (face.__hash__ is None) == (kind not in (_backend.DICT, _backend.LIST))
-    assert isinstance(make(store, _backend.ARRAY, "i"), Sequence)
+        container = create_container(store, kind)
+        assert isinstance(container, abstract)
+        assert all(hasattr(container, name) for name in abstract.__dict__ if name[:1] != "_")
+        assert (container.__hash__ is None) == (kind not in (Kind.DICT, Kind.LIST))
+    assert isinstance(create_container(store, Kind.ARRAY, "i"), Sequence)
 
 
 # --- List -------------------------------------------------------------------------------------
 
 
 def test_atomic_steps_of_a_list(store: Any) -> None:
-    items = make(store, _backend.LIST, [1, 2.5, "x"])
+    items = create_container(store, Kind.LIST, [1, 2.5, "x"])
     assert (items.add(0), items.add(-2, 0.5)) == (2, 3.0)
     assert items.update_with(2, str.upper) == "X"
     calls: list[Any] = [lambda: items.add(9), lambda: items.update_with(9, str)]
@@ -300,7 +309,7 @@ def test_atomic_steps_of_a_list(store: Any) -> None:
 
 
 def test_a_sort_that_fails_changes_nothing(store: Any) -> None:
-    items = make(store, _backend.LIST, [3, "x", 1])
+    items = create_container(store, Kind.LIST, [3, "x", 1])
     with pytest.raises(TypeError):
         items.sort()
     assert items == [3, "x", 1]
@@ -309,14 +318,14 @@ def test_a_sort_that_fails_changes_nothing(store: Any) -> None:
 
 
 def test_a_failed_extend_changes_nothing(store: Any) -> None:
-    items = make(store, _backend.LIST, [1])
+    items = create_container(store, Kind.LIST, [1])
     with pytest.raises(ZeroDivisionError):
         items.extend(1 / n for n in (1, 0))
     assert items == [1]
 
 
 def test_floats_of_all_sorts(store: Any) -> None:
-    items = make(store, _backend.LIST, [math.inf, -0.0, math.nan])
+    items = create_container(store, Kind.LIST, [math.inf, -0.0, math.nan])
     assert (items[0], math.copysign(1, items[1]), math.isnan(items[2])) == (math.inf, -1, True)
 
 
@@ -324,16 +333,16 @@ def test_floats_of_all_sorts(store: Any) -> None:
 
 
 def test_a_name_is_the_same_for_everyone_who_asks(store: Any) -> None:
-    stock = make(store, _backend.DICT, {"tea": 5}, name="stock")
-    again = make(store, _backend.DICT, {"tea": 99}, name="stock")
+    stock = create_container(store, Kind.DICT, {"tea": 5}, name="stock")
+    again = create_container(store, Kind.DICT, {"tea": 99}, name="stock")
     assert isinstance(again, Dict)
     assert again == stock == {"tea": 5}
     with pytest.raises(TypeError):
-        make(store, _backend.LIST, name="stock")
+        create_container(store, Kind.LIST, name="stock")
 
 
 def test_the_arguments_are_checked_before_anything_is_made(store: Any) -> None:
-    for kind, args in ((_backend.DICT, [5]), (_backend.LIST, [5]), (_backend.DEQUE, [[], -1])):
+    for kind, args in ((Kind.DICT, [5]), (Kind.LIST, [5]), (Kind.DEQUE, [[], -1])):
         with pytest.raises((TypeError, ValueError)):
-            make(store, kind, *args, name="broken")
+            create_container(store, kind, *args, name="broken")
     assert store.names() == []

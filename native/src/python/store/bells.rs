@@ -10,13 +10,13 @@ use pyo3::prelude::*;
 #[pymethods]
 impl PyStore {
     /// A number that changes whenever the container has changed.
-    fn bell(&self, c: u64) -> u32 {
+    fn change_count(&self, c: u64) -> u32 {
         self.engine.get().bells.read(Bells::of(c))
     }
 
     /// Sleep until the bell has rung; False if it has not in that time.
     #[pyo3(signature = (c, seen, timeout = None))]
-    fn wait_bell(
+    fn wait_for_change(
         &self,
         py: Python<'_>,
         c: u64,
@@ -27,12 +27,12 @@ impl PyStore {
     }
 
     /// A number that changes with every commit.
-    fn bell_global(&self) -> u32 {
+    fn global_change_count(&self) -> u32 {
         self.engine.get().bells.read(GLOBAL)
     }
 
     #[pyo3(signature = (seen, timeout = None))]
-    fn wait_global(
+    fn wait_for_any_change(
         &self,
         py: Python<'_>,
         seen: u32,

@@ -16,7 +16,7 @@ pub struct StoreBlock {
     store: Py<PyStore>,
     timeout: Option<Py<PyAny>>,
     /// Whether it may fail as a part of another without the other failing: it has then done nothing.
-    gentle: bool,
+    nested_failure_ok: bool,
     /// For each time that it was entered, whether as a part of another.
     entered: Vec<bool>,
 }
@@ -24,9 +24,13 @@ pub struct StoreBlock {
 #[pymethods]
 impl PyStore {
     /// Return a block whose operations are one step.
-    #[pyo3(signature = (timeout = None, gentle = false))]
-    fn block(slf: Py<Self>, timeout: Option<Py<PyAny>>, gentle: bool) -> StoreBlock {
-        StoreBlock { store: slf, timeout, gentle, entered: Vec::new() }
+    #[pyo3(signature = (timeout = None, nested_failure_ok = false))]
+    fn transaction(
+        slf: Py<Self>,
+        timeout: Option<Py<PyAny>>,
+        nested_failure_ok: bool,
+    ) -> StoreBlock {
+        StoreBlock { store: slf, timeout, nested_failure_ok, entered: Vec::new() }
     }
 }
 
@@ -58,7 +62,7 @@ impl StoreBlock {
         if !joined {
             return self.end(py, error);
         }
-        if let Some(error) = error.filter(|_| !self.gentle) {
+        if let Some(error) = error.filter(|_| !self.nested_failure_ok) {
             let store = self.store.get();
             store.engine.get().note_failure(store.view, error);
         }
@@ -74,7 +78,7 @@ impl StoreBlock {
 impl StoreBlock {
     fn begin(&self, py: Python<'_>) -> PyResult<()> {
         let (store, timeout) = (self.store.get(), self.timeout.as_ref().map(|each| each.bind(py)));
-        let begun = store.engine.get().begin(py, store.view, store.wait, timeout);
+        let begun = store.engine.get().begin(py, store.view, store.blocking, timeout);
         match (begun, timeout) {
             (Err(error), Some(seconds)) if error.is_instance_of::<StoreBusy>(py) => {
                 let text = format!("others were writing to the store for {seconds} s");

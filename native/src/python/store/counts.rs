@@ -12,7 +12,7 @@ use pyo3::types::PyDict;
 impl PyStore {
     /// Add to the number in a container's head; the sum, which must not fall below the floor.
     #[pyo3(signature = (c, delta, floor = None))]
-    fn count_add(&self, py: Python<'_>, c: u64, delta: i64, floor: Option<i64>) -> PyResult<i64> {
+    fn counter_add(&self, py: Python<'_>, c: u64, delta: i64, floor: Option<i64>) -> PyResult<i64> {
         self.write(py, |writing| {
             let mut head = writing.head(c)?;
             let sum = head.count.checked_add(delta);

@@ -190,7 +190,7 @@ impl<'a, 'py> Encoder<'a, 'py> {
 
     /// A reference, if the object is a face of a container of this store.
     fn face(&self, object: &Bound<'py, PyAny>) -> PyResult<Option<Vec<u8>>> {
-        let Some(method) = object.get_type().getattr_opt("__container__")? else {
+        let Some(method) = object.get_type().getattr_opt("__garrison_container__")? else {
             return Ok(None);
         };
         let (uuid, kind, number): (Bound<'py, PyBytes>, u8, u64) =

@@ -59,7 +59,7 @@ impl PyStore {
 
     /// (kind, length, references, aux, count, info)
     #[allow(clippy::type_complexity)]
-    fn head<'py>(
+    fn metadata<'py>(
         &self,
         py: Python<'py>,
         c: u64,
@@ -72,12 +72,12 @@ impl PyStore {
         .or_raise()
     }
 
-    fn hold(&self, py: Python<'_>, c: u64) -> PyResult<()> {
+    fn acquire_ref(&self, py: Python<'_>, c: u64) -> PyResult<()> {
         let owner = self.owner();
         self.write(py, |writing| holds::hold(writing, c, owner)).or_raise()
     }
 
-    fn drop(&self, py: Python<'_>, c: u64) -> PyResult<()> {
+    fn release_ref(&self, py: Python<'_>, c: u64) -> PyResult<()> {
         let owner = self.owner();
         self.write(py, |writing| holds::drop(writing, c, owner)).or_raise()
     }
@@ -110,14 +110,19 @@ impl PyStore {
     }
 
     /// The containers that nobody wants.
-    fn graves(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
+    fn garbage(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
         self.read(py, holds::graves).or_raise()
     }
 
     /// Free what nobody wants, all or some of it, so many records; how many containers are left to
     /// be freed.
     #[pyo3(signature = (limit = 1000, among = None))]
-    fn sweep(&self, py: Python<'_>, mut limit: u64, among: Option<Vec<u64>>) -> PyResult<u64> {
+    fn collect_garbage(
+        &self,
+        py: Python<'_>,
+        mut limit: u64,
+        among: Option<Vec<u64>>,
+    ) -> PyResult<u64> {
         loop {
             match self.write_at_length(py, |writing| holds::sweep(writing, limit, among.as_deref()))
             {
@@ -131,7 +136,7 @@ impl PyStore {
     }
 
     /// Find containers that only refer to each other, for the next sweep; how many there are.
-    fn collect(&self, py: Python<'_>) -> PyResult<u64> {
+    fn collect_cycles(&self, py: Python<'_>) -> PyResult<u64> {
         self.write_at_length(py, holds::collect).or_raise()
     }
 

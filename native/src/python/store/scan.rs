@@ -206,7 +206,7 @@ impl PyStore {
             .or_raise()?;
         let state = State { place, ready, tail, generation: generation(), live: None };
         let engine = self.engine.clone_ref(py);
-        Ok(Scan { engine, view: self.view, raw: self.raw, state: Walk(RefCell::new(state)) })
+        Ok(Scan { engine, view: self.view, raw: self.encoded, state: Walk(RefCell::new(state)) })
     }
 }
 

@@ -64,7 +64,7 @@ impl PyStore {
     }
 
     /// Have a queue take no more items, and drop those that it has if `immediate`.
-    fn queue_shut(&self, py: Python<'_>, c: u64, immediate: bool) -> PyResult<()> {
+    fn shut_down_queue(&self, py: Python<'_>, c: u64, immediate: bool) -> PyResult<()> {
         self.write_at_length(py, |writing| sequence::shut(writing, c, immediate)).or_raise()
     }
 
@@ -125,7 +125,7 @@ impl PyStore {
     }
 
     /// Take the first item and sign for it: a ticket, and the item.
-    fn claim<'py>(&self, py: Python<'py>, c: u64) -> PyResult<(u64, Bound<'py, PyAny>)> {
+    fn claim_first<'py>(&self, py: Python<'py>, c: u64) -> PyResult<(u64, Bound<'py, PyAny>)> {
         let owner = self.owner();
         let (ticket, value) =
             self.write(py, |writing| claims::claim(writing, c, owner)).or_raise()?;
@@ -133,12 +133,12 @@ impl PyStore {
     }
 
     /// A claimed item is dealt with; False if nobody has this ticket.
-    fn settle(&self, py: Python<'_>, c: u64, ticket: u64) -> PyResult<bool> {
+    fn ack_claim(&self, py: Python<'_>, c: u64, ticket: u64) -> PyResult<bool> {
         self.write(py, |writing| claims::settle(writing, c, ticket)).or_raise()
     }
 
     /// A claimed item goes back to the front; False if nobody has this ticket.
-    fn give_back(&self, py: Python<'_>, c: u64, ticket: u64) -> PyResult<bool> {
+    fn return_claim(&self, py: Python<'_>, c: u64, ticket: u64) -> PyResult<bool> {
         self.write(py, |writing| claims::give_back(writing, c, ticket)).or_raise()
     }
 }

@@ -1,96 +1,83 @@
-"""How a store's operations are written for a server, and its answers are read."""
+"""Encodes the arguments of a store's operations for a server, and decodes its answers."""
 
 from __future__ import annotations
 
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.manager._store_operations import Arg, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from garrison.manager._store_operations import Operation
 
-__all__ = ["MISSING", "Coding", "Plan", "nothing"]
+__all__ = ["MISSING", "OperationCodec", "ValueCodec"]
 
 MISSING: Any = object()
 
-_DEFAULTS: dict[str, tuple[Any, ...]] = {
-    "create": (-1, b""),
-    "named": (-1, b""),
-    "dict_popitem": (True,),
-    "dict_add": (None,),
-    "list_extend": (False,),
-    "list_pop": (-1,),
-    "count_add": (None,),
-}
 
+class OperationCodec:
+    """Encodes the arguments of one operation, and decodes its result."""
 
-class Plan:
-    """How one engine writes an operation's arguments and reads its answer."""
+    __slots__ = ("count", "decode", "defaults", "encoders", "has_key", "has_result", "idempotent")
 
-    __slots__ = ("begin", "count", "defaults", "has_key", "idempotent", "name", "read", "writers")
-
-    def __init__(self, name: str, operation: Operation, coding: Coding) -> None:
-        self.name = name
-        self.begin = 0 if operation.anywhere else 1
-        self.count = len(operation.takes) + self.begin
-        self.defaults = _DEFAULTS.get(name, ())
-        self.writers = [coding.writers.get(letter) for letter in operation.takes]
-        self.has_key = operation.takes[:1] == "k"
+    def __init__(self, operation: Operation, values: ValueCodec) -> None:
+        first = 0 if operation.no_container else 1
+        self.count = first + len(operation.args)
+        self.defaults = operation.defaults
+        self.encoders = [
+            (place, values.encoders[arg])
+            for place, arg in enumerate(operation.args, first)
+            if arg in values.encoders
+        ]
+        self.has_key = operation.args[:1] == (Arg.KEY,)
+        self.has_result = operation.result is not Result.NONE
         self.idempotent = operation.idempotent
-        self.read = coding.readers.get(operation.gives, _plain)
+        self.decode = values.decoders[operation.result]
 
-    def write(self, args: tuple[Any, ...]) -> list[Any]:
-        """Return the arguments as they are sent."""
+    def encode(self, args: tuple[Any, ...]) -> list[Any]:
+        """Return the arguments, defaults included, as they are sent."""
         missing = self.count - len(args)
-        written = [*args, *self.defaults[len(self.defaults) - missing :]] if missing else [*args]
-        for place, writer in enumerate(self.writers, self.begin):
-            if writer is not None:
-                written[place] = writer(written[place])
-        return written
+        encoded = [*args, *self.defaults[len(self.defaults) - missing :]] if missing else [*args]
+        for place, encode in self.encoders:
+            encoded[place] = encode(encoded[place])
+        return encoded
 
 
-class Coding:
-    """How arguments are written and answers are read, by the letters of the table."""
+class ValueCodec:
+    """Encoders for each kind of argument, decoders for each kind of result."""
 
     def __init__(self, hooks: Any) -> None:
-        encode, decode = _core.encode_value, _core.decode_value
+        encode_value, decode_value = _core.encode_value, _core.decode_value
 
-        def key(value: Any) -> list[bytes]:
-            return list(_core.encode_key(value, hooks))
+        def key(obj: Any) -> list[bytes]:
+            return list(_core.encode_key(obj, hooks))
 
-        def written(value: Any) -> bytes:
-            return encode(value, hooks)
+        def encode(obj: Any) -> bytes:
+            return encode_value(obj, hooks)
 
-        def read(data: bytes) -> Any:
-            return decode(data, hooks)
+        def decode(data: bytes) -> Any:
+            return decode_value(data, hooks)
 
-        def read_pair(pair: list[Any]) -> tuple[Any, Any]:
+        def decode_pair(pair: list[Any]) -> tuple[Any, Any]:
             key, value = pair  # a set has no values
-            return read(key), None if value is None else read(value)
+            return decode(key), None if value is None else decode(value)
 
-        self.value, self.pair = read, read_pair
-        self.writers: dict[str, Callable[[Any], Any]] = {
-            "k": key,
-            "v": written,
-            "w": lambda value: None if value is None else written(value),
-            "V": lambda values: [written(each) for each in values],
-            "P": lambda pairs: [[key(k), written(v)] for k, v in pairs],
+        self.decode, self.decode_pair = decode, decode_pair
+        self.encoders: dict[Arg, Callable[[Any], Any]] = {
+            Arg.KEY: key,
+            Arg.VALUE: encode,
+            Arg.OPTIONAL_VALUE: lambda value: None if value is None else encode(value),
+            Arg.VALUES: lambda values: [encode(each) for each in values],
+            Arg.PAIRS: lambda pairs: [[key(k), encode(v)] for k, v in pairs],
         }
-        self.readers: dict[str, Callable[[Any], Any]] = {
-            "-": nothing,
-            "v": read,
-            "V": lambda values: [read(each) for each in values],
-            "p": self.pair,
-            "n": lambda entries: [tuple(each) for each in entries],
-            "d": dict,
-            "c": lambda pair: (pair[0], read(pair[1])),
+        self.decoders: dict[Result, Callable[[Any], Any]] = {
+            Result.NONE: lambda _: None,
+            Result.VALUE: decode,
+            Result.VALUES: lambda values: [decode(each) for each in values],
+            Result.PAIR: decode_pair,
+            Result.CLAIM: lambda claim: (claim[0], decode(claim[1])),
+            Result.TUPLES: lambda entries: [tuple(each) for each in entries],
+            Result.DICT: dict,
+            Result.PLAIN: lambda answer: tuple(answer) if type(answer) is list else answer,
         }
-
-
-def nothing(_: Any) -> None:
-    """Read the answer of what has no result."""
-
-
-def _plain(answer: Any) -> Any:
-    return tuple(answer) if type(answer) is list else answer

@@ -1,24 +1,33 @@
 """Many operations in one round trip.
 
-In a pipeline a face does not wait: what an operation gives is a promise, kept when the pipeline is
-sent. An operation whose result is needed at once sends what was collected, and waits.
+In a pipeline a container does not wait: an operation returns a `PipelinedResult`, which has its
+value when the pipeline was sent. An operation whose result is needed at once sends what was
+collected, and waits.
 """
 
 from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._store_operations import OPERATIONS
+from garrison.manager.client._operation_codec import MISSING
+from garrison.net import RemoteFailure, Verb
 
-__all__ = ["AtOnce", "Pipeline", "Promise"]
+if TYPE_CHECKING:
+    from garrison.manager.client._operation_codec import OperationCodec
+    from garrison.manager.client._remote_backend import RemoteBackend
+
+__all__ = ["OperationBatch", "Pipeline", "PipelinedResult"]
 
 T = TypeVar("T")
 _PENDING: Any = object()
+FLUSH_EVERY = 64
+"""Operations of a pipeline that are sent at once, while more are collected."""
 
 
-class Promise(Generic[T]):
-    """A result that comes when the pipeline is sent."""
+class PipelinedResult(Generic[T]):
+    """A result that is there when the pipeline was sent."""
 
     __slots__ = ("_error", "_value")
 
@@ -54,26 +63,26 @@ class Promise(Generic[T]):
 
 
 class Pipeline:
-    """Collects operations: call it with a container to get a face that does not wait.
+    """Collects operations: call it with a container to get one that does not wait.
 
-    An operation without a result that fails raises at the end of the block; one with a result
-    raises where its promise is asked.
+    An operation without a result that fails raises at the end of the block. One with a result
+    raises where its `value` is asked for.
     """
 
     def __init__(self) -> None:
         self._batches: dict[int, Any] = {}
 
     def __call__(self, container: Any) -> Any:
-        """Return a face of a container whose operations are collected."""
-        engine = container._store
-        batch = self._batches.get(id(engine))
+        """Return a container whose operations are collected."""
+        backend = container._backend
+        batch = self._batches.get(id(backend))
         if batch is None:
-            make = getattr(engine, "batch", None)
-            batch = self._batches[id(engine)] = make() if make else AtOnce(engine)
-        return type(container)(_Collector(self, engine, batch), container._c)
+            make = getattr(backend, "batch", None)
+            batch = self._batches[id(backend)] = make() if make else _ImmediateBatch(backend)
+        return type(container)(_PipelinedBackend(self, backend, batch), container._container_id)
 
     def send(self) -> None:
-        """Send what was collected, and keep the promises."""
+        """Send what was collected, and wait for the results."""
         for batch in self._batches.values():
             batch.finish()
 
@@ -84,40 +93,105 @@ class Pipeline:
         self.send()
 
 
-class AtOnce:
-    """Does each operation when it is added: at home there is nothing to wait for."""
+class OperationBatch:
+    """Operations on one remote store: sent as they come, answered at the end."""
 
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
+    def __init__(self, backend: RemoteBackend) -> None:
+        self._backend = backend
+        self._codecs = backend.codecs
+        self._pending: list[tuple[PipelinedResult[Any], Any, OperationCodec, Any]] = []
+        self._requests: Any = None
 
-    def add(self, name: str, args: tuple[Any, ...]) -> Promise[Any]:
-        """Do an operation, and return the promise of its result, kept."""
-        promise: Promise[Any] = Promise()
-        try:
-            promise._value = getattr(self._engine, name)(*args)
-        except Exception as error:
-            promise._error = error
-        return promise
+    def add(self, name: str, args: tuple[Any, ...]) -> PipelinedResult[Any]:
+        """Send an operation together with others, and return its result to come."""
+        default = MISSING
+        if name == "dict_get_or":
+            name, args, default = "dict_get", args[:2], args[2]
+        codec = self._codecs[name]
+        fields = codec.encode(args)
+        if self._requests is None or self._sent_in is not self._backend.transaction_connection:
+            self._choose_connection()
+        request = self._requests.ask(
+            Verb.STORE, name, *fields, idempotent=self._again or codec.idempotent
+        )
+        result: PipelinedResult[Any] = PipelinedResult()
+        key = args[1] if codec.has_key else MISSING
+        self._pending.append((result, request, codec, (key, default)))
+        if not len(self._pending) % FLUSH_EVERY:
+            self._requests.flush()
+        return result
+
+    def _choose_connection(self) -> None:
+        """Send on this thread's connection from now on: a transaction has its own."""
+        if self._requests is not None:
+            self._requests.flush()
+        connection, self._again, check = self._backend.route()
+        self._sent_in = self._backend.transaction_connection
+        self._requests = connection.batch(check)
 
     def finish(self) -> None:
-        """Have done everything."""
+        """Wait for all answers; raise the first failure of an operation without a result."""
+        pending, requests = self._pending, self._requests
+        self._pending, self._requests = [], None
+        if requests is None:
+            return
+        requests.flush()
+        failed = None
+        for result, request, codec, about in pending:
+            try:
+                (answer,) = request.get()
+            except Exception as error:
+                self._fail(result, error, *about)
+                if not codec.has_result:
+                    failed = failed or result._error
+            else:
+                result._value = codec.decode(answer)
+        if failed is not None:
+            raise failed
+
+    def _fail(self, result: PipelinedResult[Any], error: Exception, key: Any, default: Any) -> None:
+        if isinstance(error, RemoteFailure):
+            error = self._backend.error(error, key)
+        if isinstance(error, KeyError) and default is not MISSING:
+            result._value = default
+        else:
+            result._error = error
 
 
-class _Collector:
-    """Stands for an engine in a pipeline."""
+class _ImmediateBatch:
+    """Runs each operation when it is added: a local store has no round trips to save."""
 
-    def __init__(self, pipeline: Pipeline, engine: Any, batch: Any) -> None:
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    def add(self, name: str, args: tuple[Any, ...]) -> PipelinedResult[Any]:
+        """Run an operation, and return its result."""
+        result: PipelinedResult[Any] = PipelinedResult()
+        try:
+            result._value = getattr(self._backend, name)(*args)
+        except Exception as error:
+            result._error = error
+        return result
+
+    def finish(self) -> None:
+        """Return: everything is done."""
+
+
+class _PipelinedBackend:
+    """Stands for a backend in a pipeline."""
+
+    def __init__(self, pipeline: Pipeline, backend: Any, batch: Any) -> None:
         self._pipeline = pipeline
-        self._engine = engine
+        self._backend = backend
         self._batch = batch
 
     def __getattr__(self, name: str) -> Any:
-        # Not in the table: the default stays here.
+        # `dict_get_or` is not in the table: the client puts the default in.
         operation = OPERATIONS.get("dict_get" if name == "dict_get_or" else name)
-        found = getattr(self._engine, name)
+        found = getattr(self._backend, name)
         if operation is None or not callable(found):
             return found
-        if operation.promised:
+        if operation.pipelined:
             add = self._batch.add
             collect: Any = lambda *args: add(name, args)  # noqa: E731
         else:

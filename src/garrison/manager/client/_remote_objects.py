@@ -15,16 +15,16 @@ from garrison.manager._remote_errors import RemoteError
 from garrison.manager.client._client import get_client
 from garrison.manager.client._proxy_attributes import ProxyAttributes
 from garrison.net import LEASE_EXPIRED, NOT_OWNER, UNKNOWN, WRONG_KIND, RemoteFailure, Verb
-from garrison.store._references import Held
+from garrison.store import ReferenceCounts
 
 __all__ = ["DEFINITE_ERRORS", "RemoteObject", "RemoteWait"]
 
 _marks = itertools.count(1)
-_used: weakref.WeakKeyDictionary[Any, Held[str]] = weakref.WeakKeyDictionary()
+_used: weakref.WeakKeyDictionary[Any, ReferenceCounts[str]] = weakref.WeakKeyDictionary()
 """For each server, the names of the locks that this process uses."""
 
 
-def _users_of(client: Any) -> Held[str]:
+def _users_of(client: Any) -> ReferenceCounts[str]:
     found = _used.get(client)
     if found is None:
         server = weakref.ref(client)
@@ -35,13 +35,13 @@ def _users_of(client: Any) -> Held[str]:
                 there.connection.send_oneway(Verb.LEASE, "close", name)
             return True
 
-        found = _used[client] = Held(lambda _: None, close)
+        found = _used[client] = ReferenceCounts(lambda _: None, close)
     return found
 
 
 def _after_fork() -> None:
-    for held in list(_used.values()):
-        held.forget_others()
+    for names in list(_used.values()):
+        names.reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -70,8 +70,8 @@ class RemoteObject(ProxyAttributes):
         self._opened_by = b""
         self._ensure_opened()
         users = _users_of(client)
-        users.has(self._name)
-        weakref.finalize(self, users.drop, self._name).atexit = False
+        users.add_existing(self._name)
+        weakref.finalize(self, users.remove, self._name).atexit = False
         if self._is_anonymous:
             util.register_after_fork(self, RemoteObject._ensure_opened)
 

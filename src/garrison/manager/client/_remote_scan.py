@@ -1,4 +1,4 @@
-"""An iteration over a store on another machine."""
+"""Iteration over a container of a store on another machine."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from garrison.net import RemoteFailure, Verb, format_address
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from garrison.manager.client._remote_backend import FarEngine
+    from garrison.manager.client._remote_backend import RemoteBackend
 
-__all__ = ["FarScan"]
+__all__ = ["RemoteScan"]
 
-STORE = Verb.STORE
 BATCH = 512
-"""Entries of an iteration that come in one answer."""
+"""Entries that come in one answer."""
 
 
-class FarScan:
-    """An iteration over a state of a container, which the server keeps."""
+class RemoteScan:
+    """The entries of a container as they were when the scan began; the server keeps that state."""
 
-    def __init__(self, engine: FarEngine, c: int, what: str, reverse: bool) -> None:
-        coding = engine.coding
-        self._decode: Callable[[Any], Any] = coding.pair if what == "items" else coding.value
-        # What goes on must go on there: the state is kept for one connection.
-        self._connection, _, self._check = engine.way()
-        self._error = engine.error
-        self._links = 0
-        self._number, first = self._ask("scan", c, what, reverse, BATCH, idempotent=True)
-        self._links = self._connection.generation
+    def __init__(self, backend: RemoteBackend, container_id: int, what: str, reverse: bool) -> None:
+        values = backend.values
+        self._decode: Callable[[Any], Any]
+        self._decode = values.decode_pair if what == "items" else values.decode
+        # The server keeps the state for one connection.
+        self._connection, _, self._check = backend.route()
+        self._error = backend.error
+        self._generation = 0
+        self._number, first = self._ask("scan", container_id, what, reverse, BATCH, idempotent=True)
+        self._generation = self._connection.generation
         self._ahead = deque(first)
         self._over = len(first) < BATCH
 
     def _ask(self, name: str, *fields: Any, idempotent: bool = False) -> Any:
         try:
             return self._connection.ask(
-                STORE, name, *fields, idempotent=idempotent, check=self._check_way
+                Verb.STORE, name, *fields, idempotent=idempotent, check=self._check_connection
             )
-        except RemoteFailure as refusal:
-            raise self._error(refusal) from None
+        except RemoteFailure as failure:
+            raise self._error(failure) from None
 
-    def _check_way(self) -> None:
+    def _check_connection(self) -> None:
         self._check()
-        if self._links and self._connection.generation != self._links:
+        if self._generation and self._connection.generation != self._generation:
             where = format_address(self._connection.address)
             raise ManagerLost(
                 f"the connection to {where} was lost in the middle of an iteration: begin it again"
@@ -61,14 +61,14 @@ class FarScan:
         return [self._decode(self._ahead.popleft()) for _ in range(taken)]
 
     def close(self) -> None:
-        """Let the server forget it. It does not wait, so that a finalizer may do it."""
+        """Let the server drop the state. This does not wait: a finalizer calls it."""
         if not self._over:
             self._over = True
             self._ahead.clear()
-            if self._connection.generation == self._links:
-                self._connection.send_oneway(STORE, "scan_close", self._number)
+            if self._connection.generation == self._generation:
+                self._connection.send_oneway(Verb.STORE, "scan_close", self._number)
 
-    def __iter__(self) -> FarScan:
+    def __iter__(self) -> RemoteScan:
         return self
 
     def __next__(self) -> Any:

@@ -11,9 +11,9 @@ import pickle
 from garrison._typing import Any
 from garrison.errors import ValueUnreadable
 
-__all__ = ["loads_plain"]
+__all__ = ["loads_plain_types"]
 
-_HARMLESS = {
+_ALLOWED_TYPES = {
     ("builtins", name)
     for name in ("bytearray", "complex", "frozenset", "range", "set", "slice", "tuple")
 } | {
@@ -31,9 +31,9 @@ _HARMLESS = {
 }
 
 
-class _Plain(pickle.Unpickler):
+class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _HARMLESS:
+        if (module, name) in _ALLOWED_TYPES:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(
             f"it is or has a {module}.{name}, and a server without a key may have got that from "
@@ -41,7 +41,7 @@ class _Plain(pickle.Unpickler):
         )
 
 
-def loads_plain(data: bytes) -> Any:
+def loads_plain_types(data: bytes) -> Any:
     """Rebuild a value of plain types.
 
     Raises
@@ -50,7 +50,7 @@ def loads_plain(data: bytes) -> Any:
         If it is or has anything else.
     """
     try:
-        return _Plain(io.BytesIO(data)).load()
+        return _RestrictedUnpickler(io.BytesIO(data)).load()
     except Exception as error:
         msg = f"a stored value is not rebuilt: {error}"
         raise ValueUnreadable(msg) from error

@@ -1,6 +1,6 @@
-"""Sessions that wait for a container to change, by whomever.
+"""Sessions that wait for a container to change.
 
-One thread waits for changes by processes of this machine, and only while somebody waits here.
+One thread waits for changes by other processes of this machine, while there are such sessions.
 """
 
 from __future__ import annotations
@@ -16,81 +16,88 @@ if TYPE_CHECKING:
     from garrison.manager.server._dispatch import ClientSession
     from garrison.net import EventLoop, Timer
 
-__all__ = ["Bells"]
+__all__ = ["ChangeWaiters"]
 
-SLICE = 0.5
-"""Seconds that the thread waits at a time: for so long it may outlive the server."""
+LIVENESS_CHECK_INTERVAL_S = 0.5
+"""Seconds that the thread waits at a time, and so outlives the server at most."""
 
 
 @dataclass(eq=False)
-class _Wait:
+class _PendingWait:
     peer: ClientSession
-    rid: int
-    c: int
+    request_id: int
+    container_id: int
     seen: int
     timer: Timer | None = None
 
 
-class Bells:
-    """Answers to those who wait for a container's bell to ring."""
+class ChangeWaiters:
+    """Answers the sessions that wait for a container's change count to change."""
 
-    def __init__(self, loop: EventLoop, engine: Any) -> None:
+    def __init__(self, loop: EventLoop, backend: Any) -> None:
         self._loop = loop
-        self._engine = engine
-        self._waits: dict[int, list[_Wait]] = {}
+        self._backend = backend
+        self._waits: dict[int, list[_PendingWait]] = {}
         self._watcher: threading.Thread | None = None
         self._wanted = threading.Event()
         self._over = False
 
-    def wait(self, peer: ClientSession, rid: int, c: int, seen: int, timeout: float | None) -> None:
-        """Reply when the bell's number is not `seen` any more, or when the time is over."""
-        if self._engine.bell(c) != seen:
-            peer.session.reply(rid, True)
+    def wait(
+        self,
+        peer: ClientSession,
+        request_id: int,
+        container_id: int,
+        seen: int,
+        timeout: float | None,
+    ) -> None:
+        """Reply when the change count is not `seen` any more, or when the time is over."""
+        if self._backend.change_count(container_id) != seen:
+            peer.session.reply(request_id, True)
             return
-        wait = _Wait(peer, rid, c, seen)
-        self._waits.setdefault(c, []).append(wait)
+        wait = _PendingWait(peer, request_id, container_id, seen)
+        self._waits.setdefault(container_id, []).append(wait)
         if timeout is not None:
             wait.timer = self._loop.call_later(max(0.0, timeout), self._answer, wait, False)
         self._watch()
 
-    def _answer(self, wait: _Wait, changed: bool) -> None:
-        waits = self._waits.get(wait.c, [])
+    def _answer(self, wait: _PendingWait, changed: bool) -> None:
+        waits = self._waits.get(wait.container_id, [])
         if wait not in waits:
             return
         waits.remove(wait)
         if wait.timer is not None:
             wait.timer.cancel()
         if not waits:
-            del self._waits[wait.c]
+            del self._waits[wait.container_id]
         if not self._waits:
             self._wanted.clear()
         if wait.peer.alive:
-            wait.peer.session.reply(wait.rid, changed)
+            wait.peer.session.reply(wait.request_id, changed)
 
-    def look(self) -> None:
-        """Answer to those who wait for a change that has come."""
-        for c, waits in list(self._waits.items()):
-            now = self._engine.bell(c)
+    def notify_changed(self) -> None:
+        """Answer the sessions whose container has changed."""
+        for container_id, waits in list(self._waits.items()):
+            now = self._backend.change_count(container_id)
             for wait in [each for each in waits if each.seen != now]:
                 self._answer(wait, True)
 
-    def _all(self) -> list[_Wait]:
+    def _all(self) -> list[_PendingWait]:
         return [each for waits in self._waits.values() for each in waits]
 
     @property
     def count(self) -> int:
-        """How many wait."""
+        """How many sessions wait."""
         return len(self._all())
 
     def answer_all(self) -> None:
-        """Let all go on: the server stops."""
+        """Answer all of them: the server stops."""
         for wait in self._all():
             self._answer(wait, True)
 
-    def forget(self, peer: ClientSession, rid: int | None = None) -> None:
-        """Let go of the waits of a session, or of one of them."""
+    def forget(self, peer: ClientSession, request_id: int | None = None) -> None:
+        """Drop the waits of a session, or one of them."""
         for wait in self._all():
-            if wait.peer is peer and rid in {None, wait.rid}:
+            if wait.peer is peer and request_id in {None, wait.request_id}:
                 self._answer(wait, False)
 
     # -- the thread -------------------------------------------------------------------------------
@@ -99,16 +106,16 @@ class Bells:
         self._wanted.set()
         if self._watcher is None:
             self._watcher = threading.Thread(
-                target=self._watch_home, name="garrison bells", daemon=True
+                target=self._watch_store, name="garrison changes", daemon=True
             )
             self._watcher.start()
 
-    def _watch_home(self) -> None:
+    def _watch_store(self) -> None:
         while self._wanted.wait() and not self._over:
             with contextlib.suppress(StoreCorrupt):
-                seen = self._engine.bell_global()
-                self._loop.call_soon_threadsafe(self.look)
-                self._engine.wait_global(seen, SLICE)
+                seen = self._backend.global_change_count()
+                self._loop.call_soon_threadsafe(self.notify_changed)
+                self._backend.wait_for_any_change(seen, LIVENESS_CHECK_INTERVAL_S)
 
     def close(self) -> None:
         """Let the thread end."""

@@ -1,4 +1,4 @@
-"""Who has signed for what in a server's store: clients, on whatever connection, and the dead."""
+"""The owners of references in a server's store: remote clients, and processes that have died."""
 
 from __future__ import annotations
 
@@ -12,107 +12,108 @@ from garrison.errors import ContainerGone, StoreBusy
 
 if TYPE_CHECKING:
     from garrison.net import EventLoop
-    from garrison.store._local_store import Home
+    from garrison.store import LocalStore
 
-__all__ = ["RETRY", "Guest", "Guests"]
+__all__ = ["RETRY_S", "StoreClient", "StoreClients"]
 
-EVERY = 1.0
-"""Seconds between two looks at who has died."""
-RETRY = 0.002
+CHECK_INTERVAL_S = 1.0
+"""Seconds between two checks which owners have died."""
+RETRY_S = 0.002
 """Seconds until a busy store is tried again."""
-SWEPT = 1000
-"""Records of what nobody wants that are freed at one look."""
+COLLECT_BATCH = 1000
+"""Records of garbage that are freed in one step."""
 
 
 @dataclass(eq=False)
-class Guest:
-    """A client: what it holds it holds under one signature, on however many connections."""
+class StoreClient:
+    """A client: one owner of references, on any number of connections."""
 
     owner: int
-    visits: set[Any] = field(default_factory=set)
+    sessions: set[Any] = field(default_factory=set)
     is_new: bool = True
-    """Whether it has not held anything yet."""
+    """Whether it has had no reference yet."""
 
-    def resume(self, view: Any, held: list[int]) -> None:
-        """Hold what a client had before this server was started, or had forgotten it."""
+    def resume(self, backend: Any, container_ids: list[int]) -> None:
+        """Take the references that a client had before the server was started or had dropped it."""
         if self.is_new:
-            for c in held:
+            for container_id in container_ids:
                 with contextlib.suppress(ContainerGone):
-                    view.hold(c)
+                    backend.acquire_ref(container_id)
         self.is_new = False
 
 
-class Guests:
-    """The clients of a store, by name, and the processes of this machine, by signature."""
+class StoreClients:
+    """The clients of a store by name, and the processes of this machine by owner's id."""
 
-    def __init__(self, loop: EventLoop, home: Home) -> None:
+    def __init__(self, loop: EventLoop, store: LocalStore) -> None:
         self._loop = loop
-        self._home = home
-        self._by_name: dict[bytes, Guest] = {}
+        self._store = store
+        self._by_name: dict[bytes, StoreClient] = {}
         self._dead: dict[int, float] = {}
-        self._graves: set[int] = set()
-        self._condemned: set[int] = set()
-        loop.call_later(EVERY, self._tidy)
+        self._garbage: set[int] = set()
+        self._to_collect: set[int] = set()
+        loop.call_later(CHECK_INTERVAL_S, self._reap_dead_clients)
 
-    def come(self, name: bytes, visit: Any) -> tuple[bytes, Guest]:
-        """Count a connection of a client; one without a name is a client of its own."""
+    def connected(self, name: bytes, session: Any) -> tuple[bytes, StoreClient]:
+        """Add a connection to its client; one without a name is a client of its own."""
         name = name or os.urandom(16)
-        guest = self._by_name.get(name)
-        if guest is None:
-            guest = self._by_name[name] = Guest(self._home.sign_for_guest())
-        guest.visits.add(visit)
-        return name, guest
+        client = self._by_name.get(name)
+        if client is None:
+            client = self._by_name[name] = StoreClient(self._store.new_client_id())
+        client.sessions.add(session)
+        return name, client
 
-    def leave(self, name: bytes, guest: Guest, visit: Any) -> None:
-        """A connection is gone; what its client holds is kept for a while after the last one."""
-        guest.visits.discard(visit)
-        if not guest.visits:
-            self._loop.call_later(self._loop.limits.reconnect_grace_s, self._forget, name, guest)
+    def disconnected(self, name: bytes, client: StoreClient, session: Any) -> None:
+        """Remove a connection; after the last one the references are kept for a while."""
+        client.sessions.discard(session)
+        if not client.sessions:
+            self._loop.call_later(self._loop.limits.reconnect_grace_s, self._forget, name, client)
 
-    def _forget(self, name: bytes, guest: Guest) -> None:
-        if guest.visits or self._by_name.get(name) is not guest:
+    def _forget(self, name: bytes, client: StoreClient) -> None:
+        if client.sessions or self._by_name.get(name) is not client:
             return
         try:
-            self._home.engine.view(guest.owner, raw=True, wait=False).release_owner(guest.owner)
+            backend = self._store.backend.session(client.owner, encoded=True, blocking=False)
+            backend.release_owner(client.owner)
         except StoreBusy:
-            self._loop.call_later(RETRY, self._forget, name, guest)
+            self._loop.call_later(RETRY_S, self._forget, name, client)
         else:
             del self._by_name[name]
-            self._home.forget_guest(guest.owner)
+            self._store.drop_client_id(client.owner)
 
-    def _tidy(self) -> None:
-        """Give back what the dead have claimed, then what they held; free what nobody holds."""
-        self._loop.call_later(EVERY, self._tidy)
-        view = self._home.engine.view(0, raw=True, wait=False)
+    def _reap_dead_clients(self) -> None:
+        """Return the claims of dead owners, later release their references; collect garbage."""
+        self._loop.call_later(CHECK_INTERVAL_S, self._reap_dead_clients)
+        backend = self._store.backend.session(0, encoded=True, blocking=False)
         with contextlib.suppress(StoreBusy):
-            for owner in view.owners():
-                self._look_at(view, owner)
-            graves = set(view.graves())
-            # What is buried is kept from one look to the next: a forked child needs a moment to
-            # say that it has it.
-            is_sweeping = bool(self._condemned)
-            self._condemned |= graves & self._graves
-            self._graves = graves
-            if not is_sweeping:
-                self._sweep()
+            for owner in backend.owners():
+                self._check_owner(backend, owner)
+            garbage = set(backend.garbage())
+            # Garbage is kept from one check to the next: a forked child needs a moment to take its
+            # references.
+            is_collecting = bool(self._to_collect)
+            self._to_collect |= garbage & self._garbage
+            self._garbage = garbage
+            if not is_collecting:
+                self._collect_garbage()
 
-    def _sweep(self) -> None:
+    def _collect_garbage(self) -> None:
         """Free containers, a little at a time: clients are served in between."""
-        if not self._condemned:
+        if not self._to_collect:
             return
-        view = self._home.engine.view(0, raw=True, wait=False)
+        backend = self._store.backend.session(0, encoded=True, blocking=False)
         with contextlib.suppress(StoreBusy):
-            view.sweep(SWEPT, list(self._condemned))
-            self._condemned &= set(view.graves())
-        self._loop.call_later(RETRY, self._sweep)
+            backend.collect_garbage(COLLECT_BATCH, list(self._to_collect))
+            self._to_collect &= set(backend.garbage())
+        self._loop.call_later(RETRY_S, self._collect_garbage)
 
-    def _look_at(self, view: Any, owner: int) -> None:
+    def _check_owner(self, backend: Any, owner: int) -> None:
         now = time.monotonic()
-        if self._home.is_alive(owner):
+        if self._store.is_alive(owner):
             self._dead.pop(owner, None)
         elif owner not in self._dead:
-            view.release_claims(owner)
+            backend.release_claims(owner)
             self._dead[owner] = now
         elif now - self._dead[owner] > self._loop.limits.reconnect_grace_s:
-            view.release_owner(owner)
+            backend.release_owner(owner)
             del self._dead[owner]

@@ -7,14 +7,14 @@ import os
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager.server._lock_service import LockService
 from garrison.manager.server._server import Server
-from garrison.manager.server._store_service import StorePart
+from garrison.manager.server._store_service import StoreService
 from garrison.net import format_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from garrison.net import EventLoop
-    from garrison.store._local_store import Home, Tenancy
+    from garrison.store import LocalStore, ServerLock
 
 __all__ = ["StoreServer"]
 
@@ -23,26 +23,28 @@ class StoreServer(Server):
     """A server that has a store."""
 
     def __init__(
-        self, *args: Any, home: Home, tenancy: Tenancy | None = None, **options: Any
+        self, *args: Any, store: LocalStore, server_lock: ServerLock | None = None, **options: Any
     ) -> None:
         super().__init__(*args, **options)
-        self.home = home
-        self._tenancy = tenancy
+        self.store = store
+        self._server_lock = server_lock
 
     def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until it is over."""
         try:
             super().run(parent, ready)
         finally:
-            if self._tenancy is not None:
-                self._tenancy.close()
+            if self._server_lock is not None:
+                self._server_lock.close()
 
     def _extra_services(self, loop: EventLoop) -> tuple[Any, ...]:
-        self.home.here()
-        if self._tenancy is not None:
-            self._tenancy.say(f"process {os.getpid()} at {format_address(self.address)}")
-        return StorePart(loop, self.home), LockService(loop, self._first_number())
+        self.store.ensure_current_process()
+        if self._server_lock is not None:
+            self._server_lock.write_owner(
+                f"process {os.getpid()} at {format_address(self.address)}"
+            )
+        return StoreService(loop, self.store), LockService(loop, self._first_fence())
 
-    def _first_number(self) -> int:
-        """Begin beyond all numbers that a server of this store has given to loans."""
-        return (self.home.engine.new_owner() << 40) + 1
+    def _first_fence(self) -> int:
+        """Return a fence above all that servers of this store have given out."""
+        return (self.store.backend.new_owner() << 40) + 1

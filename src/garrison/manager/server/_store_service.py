@@ -1,7 +1,8 @@
-"""The part of a server that serves its store to sessions from afar, and keeps it tidy.
+"""The service of a server's store: operations, transactions and iterations for remote clients.
 
-Keys and values come and go as they are encoded: nothing of what they contain is looked at here.
-What comes together in one turn is one transaction; who is late waits in line, the loop never does.
+Keys and values are passed on as they are encoded; the server decodes none of them. Requests that
+arrive together are one transaction. While another process writes, sessions queue up; the event loop
+never waits.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ContainerGone, StoreBusy, TransactionFailed, WrongKind
 from garrison.manager._serializers import pickle_for_manager
 from garrison.manager._store_operations import OPERATIONS
-from garrison.manager.server._change_waiters import Bells
+from garrison.manager.server._change_waiters import ChangeWaiters
 from garrison.manager.server._dispatch import RequestService
-from garrison.manager.server._store_clients import RETRY, Guests
-from garrison.manager.server._store_session import ENDED, NONE, OPEN, READ, Visit, listed, told
+from garrison.manager.server._store_clients import RETRY_S, StoreClients
+from garrison.manager.server._store_session import ENDED, NONE, OPEN, StoreSession, to_wire
 from garrison.net import Verb
 
 if TYPE_CHECKING:
@@ -27,398 +28,399 @@ if TYPE_CHECKING:
 
     from garrison.manager.server._dispatch import ClientSession
     from garrison.net import EventLoop
-    from garrison.store._local_store import Home
+    from garrison.store import LocalStore
 
-__all__ = ["StorePart"]
+__all__ = ["StoreService"]
 
 log = logging.getLogger("garrison.manager")
 
-SCANS = 64
+MAX_SCANS = 64
 """Iterations that a session may have open; each keeps a state of the store."""
-HOLDING = {"create", "hold", "drop"}
-"""What a client does under the signature that all its connections have in common."""
-TOLD = {"drop", "scan_close"}
-"""What is done though nobody waits for an answer."""
+ONE_WAY = {"scan_close", *(name for name, each in OPERATIONS.items() if each.one_way)}
+"""Requests that are carried out even if no client waits for a reply."""
 
 
-class StorePart(RequestService):
+class StoreService(RequestService):
     """A store's operations, for sessions."""
 
     collects = True
 
-    def __init__(self, loop: EventLoop, home: Home) -> None:
+    def __init__(self, loop: EventLoop, store: LocalStore) -> None:
         self._loop = loop
-        self._home = home
-        self._engine = home.engine
-        self._visits: dict[Any, Visit] = {}
-        self._busy: deque[Visit] = deque()
-        self._retrying = False
-        self._bells = Bells(loop, home.engine)
-        self._guests = Guests(loop, home)
+        self._store = store
+        self._backend = store.backend
+        self._sessions: dict[Any, StoreSession] = {}
+        self._queued: deque[StoreSession] = deque()
+        self._retry_is_due = False
+        self._waiters = ChangeWaiters(loop, store.backend)
+        self._clients = StoreClients(loop, store)
         self.verbs = {Verb.STORE: self._request}
-        self._special = {
+        self._handlers = {
             "uuid": self._uuid,
-            "home": self._give_home,
+            "local_store": self._pickle_store,
             "begin": self._begin,
             "commit": self._commit,
             "abort": self._abort,
             "scan": self._scan,
             "scan_next": self._scan_next,
             "scan_close": self._scan_close,
-            "wait_bell": self._wait_bell,
-            "waiting": self._waiting,
-            "received": self._received,
+            "wait_for_change": self._wait_for_change,
+            "waiter_count": self._waiter_count,
+            "release_transfer": self._release_transfer,
             "resume": self._resume,
             "owner": self._owner,
         }
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def _visit(self, peer: ClientSession) -> Visit:
-        visit = self._visits.get(peer.session)
-        if visit is None:
-            owner = self._home.sign_for_guest()
-            view = self._engine.view(owner, raw=True, wait=False)
-            visit = self._visits[peer.session] = Visit(peer, owner, view)
-            visit.name, visit.guest = self._guests.come(peer.name, visit)
-        return visit
+    def _session(self, peer: ClientSession) -> StoreSession:
+        session = self._sessions.get(peer.session)
+        if session is None:
+            owner = self._store.new_client_id()
+            backend = self._backend.session(owner, encoded=True, blocking=False)
+            session = self._sessions[peer.session] = StoreSession(peer, owner, backend)
+            session.client_name, session.client = self._clients.connected(peer.name, session)
+        return session
 
-    def _request(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
-        visit = self._visit(peer)
-        if visit.batch is not None and args[0] in OPERATIONS:
-            visit.batch.append((rid, args))
+    def _request(self, peer: ClientSession, request_id: int, args: list[Any]) -> None:
+        session = self._session(peer)
+        if session.batch is not None and args[0] in OPERATIONS:
+            session.batch.append((request_id, args))
             return
         self.flush(peer)
-        visit.waiting.append((rid, args))
-        if len(visit.waiting) == 1:
-            self._work(visit)
+        session.waiting.append((request_id, args))
+        if len(session.waiting) == 1:
+            self._run_pending(session)
 
     def batch_begin(self, peer: ClientSession) -> None:
-        """Collect what comes now."""
-        visit = self._visits.get(peer.session)
-        if visit is not None and not visit.waiting:
-            visit.batch = []
+        """Collect the requests that come now."""
+        session = self._sessions.get(peer.session)
+        if session is not None and not session.waiting:
+            session.batch = []
 
     def flush(self, peer: ClientSession) -> None:
-        """Do what was collected."""
-        visit = self._visits.get(peer.session)
-        if visit is None or not visit.batch:
+        """Carry out what was collected."""
+        session = self._sessions.get(peer.session)
+        if session is None or not session.batch:
             return
-        batch, visit.batch = visit.batch, []
-        visit.waiting.extend(batch)
-        if not self._together(visit, batch):
-            self._work(visit)
+        batch, session.batch = session.batch, []
+        session.waiting.extend(batch)
+        if not self._run_batch_in_one_transaction(session, batch):
+            self._run_pending(session)
 
     def batch_end(self, peer: ClientSession) -> None:
-        """Do what was collected, and collect no more."""
+        """Carry out what was collected; collect no more."""
         self.flush(peer)
-        visit = self._visits.get(peer.session)
-        if visit is not None:
-            visit.batch = None
+        session = self._sessions.get(peer.session)
+        if session is not None:
+            session.batch = None
 
-    def _together(self, visit: Visit, batch: list[Any]) -> bool:
-        """Do several operations in one transaction, if that is worth it and possible."""
-        if len(batch) == 1 or visit.transaction:
+    def _run_batch_in_one_transaction(self, session: StoreSession, batch: list[Any]) -> bool:
+        """Return whether several operations were carried out in one transaction."""
+        if len(batch) == 1 or session.transaction:
             return False
         if not any(OPERATIONS[args[0]].writes for _, args in batch):
             return False
         try:
-            visit.view.begin(0)
+            session.backend.begin(0)
         except (StoreBusy, TimeoutError):
             return False
         try:
-            answers = [self._answer(visit, rid, args) for rid, args in batch]
-            visit.view.commit()
+            answers = [self._run_operation(session, request_id, args) for request_id, args in batch]
+            session.backend.commit()
         except BaseException as error:
             with contextlib.suppress(Exception):
-                visit.view.abort()
+                session.backend.abort()
             if isinstance(error, Exception):
-                return False  # each by itself: the fault is one's, the others are done
+                return False  # each by itself: one has failed, and the others must not
             raise
-        visit.waiting.clear()
-        for (rid, _), answer in zip(batch, answers, strict=True):
-            self._send(visit, rid, answer)
-        self._bells.look()
+        session.waiting.clear()
+        for (request_id, _), answer in zip(batch, answers, strict=True):
+            self._send(session, request_id, answer)
+        self._waiters.notify_changed()
         return True
 
-    def _work(self, visit: Visit) -> None:
-        """Do what a session waits for, as far as that goes now."""
-        while visit.waiting and visit.peer.alive and not visit.peer.session.closing:
-            rid, args = visit.waiting[0]
+    def _run_pending(self, session: StoreSession) -> None:
+        """Carry out what a session waits for, until the store is busy."""
+        while session.waiting and session.peer.alive and not session.peer.session.closing:
+            request_id, args = session.waiting[0]
             try:
-                special: Any = self._special.get(args[0])
-                if special is not None:
-                    special(visit, rid, *args[1:])
+                handle: Any = self._handlers.get(args[0])
+                if handle is not None:
+                    handle(session, request_id, *args[1:])
                 else:
-                    self._send(visit, rid, self._answer(visit, rid, args))
+                    self._send(session, request_id, self._run_operation(session, request_id, args))
             except StoreBusy:
-                self._later(visit)
+                self._retry_when_free(session)
                 return
             except Exception as error:
-                visit.peer.session.fail(rid, *told(error))
-            visit.waiting.popleft()
-        self._bells.look()
+                session.fail(request_id, error)
+            session.waiting.popleft()
+        self._waiters.notify_changed()
 
-    def _answer(self, visit: Visit, rid: int, args: list[Any]) -> Any:
-        call, count, readers = visit.calls.get(args[0]) or self._learn(visit, args[0])
-        if len(args) != count:
-            raise ValueError(f"{args[0]} takes {count - 1} arguments, not {len(args) - 1}")
-        self._touch(visit)
+    def _run_operation(self, session: StoreSession, request_id: int, args: list[Any]) -> Any:
+        name, *values = args
+        call = session.calls.get(name) or session.call(name)
+        call.check(name, values)
+        self._note_activity(session)
         try:
-            for place, read in readers:
-                args[place] = read(args[place])
-            if args[0] in HOLDING:
-                with self._signing_as_guest(visit):
-                    return call(*args[1:])
-            answer = call(*args[1:])
+            if call.operation.for_client:
+                with self._as_client(session):
+                    return call.run(values)
+            answer = call.run(values)
         except (KeyError, IndexError, ContainerGone, WrongKind, TypeError, ValueError) as error:
             return error
-        if args[0] == "claim":
-            visit.claims.append((rid, args[1], answer[0]))
+        if name == "claim_first":
+            session.claims.append((request_id, values[0], answer[0]))
         return answer
 
-    @staticmethod
-    def _learn(visit: Visit, name: str) -> tuple[Any, int, list[Any]]:
-        """Prepare an operation for a session: the call, how many arguments, how to read some."""
-        operation = OPERATIONS.get(name)
-        if operation is None:
-            raise ValueError(f"there is no operation {name!r}")
-        first = 1 if operation.anywhere else 2
-        readers = [
-            (place, READ[letter])
-            for place, letter in enumerate(operation.takes, first)
-            if letter in READ
-        ]
-        known = (getattr(visit.view, name), first + len(operation.takes), readers)
-        visit.calls[name] = known
-        return known
-
     @contextlib.contextmanager
-    def _signing_as_guest(self, visit: Visit) -> Iterator[None]:
-        visit.guest.is_new = False
-        visit.view.owner = visit.guest.owner
+    def _as_client(self, session: StoreSession) -> Iterator[None]:
+        """Work on the references of the client, which all its connections share."""
+        session.client.is_new = False
+        session.backend.owner = session.client.owner
         try:
             yield
         finally:
-            visit.view.owner = visit.owner
+            session.backend.owner = session.owner
 
     @staticmethod
-    def _send(visit: Visit, rid: int, answer: Any) -> None:
+    def _send(session: StoreSession, request_id: int, answer: Any) -> None:
         if isinstance(answer, BaseException):
-            visit.peer.session.fail(rid, *told(answer))
+            session.fail(request_id, answer)
         else:
-            visit.peer.session.reply(rid, listed(answer))
+            session.reply(request_id, to_wire(answer))
 
-    # -- waiting in line --------------------------------------------------------------------------
+    # -- while the store is busy ------------------------------------------------------------------
 
-    def _later(self, visit: Visit) -> None:
-        if visit not in self._busy:
-            self._busy.append(visit)
-        if not self._retrying:
-            self._retrying = True
-            self._loop.call_later(RETRY, self._retry)
+    def _retry_when_free(self, session: StoreSession) -> None:
+        if session not in self._queued:
+            self._queued.append(session)
+        if not self._retry_is_due:
+            self._retry_is_due = True
+            self._loop.call_later(RETRY_S, self._retry)
 
     def _retry(self) -> None:
-        self._retrying = False
-        busy, self._busy = self._busy, deque()
-        while busy and not self._busy:
-            self._work(busy.popleft())
-        # Whoever comes first still waits, and so do all behind.
-        self._busy.extend(each for each in busy if each not in self._busy)
+        self._retry_is_due = False
+        queued, self._queued = self._queued, deque()
+        while queued and not self._queued:
+            self._run_pending(queued.popleft())
+        # The first one still waits, and so do those behind it.
+        self._queued.extend(each for each in queued if each not in self._queued)
 
-    def cancelled(self, peer: ClientSession, rid: int) -> None:
-        """Do not do what nobody waits for any more, unless it is just told; undo a claim."""
-        visit = self._visits.get(peer.session)
-        if visit is None:
+    def cancelled(self, peer: ClientSession, request_id: int) -> None:
+        """Drop a request whose client does not wait any more; return what it had claimed."""
+        session = self._sessions.get(peer.session)
+        if session is None:
             return
-        self._bells.forget(peer, rid)
-        for entry in [each for each in visit.waiting if each[0] == rid]:
-            if entry[1][0] not in TOLD:
-                visit.waiting.remove(entry)
-        for claim in [each for each in visit.claims if each[0] == rid]:
-            visit.claims.remove(claim)
-            self._take_back(visit, *claim[1:])
+        self._waiters.forget(peer, request_id)
+        for entry in [each for each in session.waiting if each[0] == request_id]:
+            if entry[1][0] not in ONE_WAY:
+                session.waiting.remove(entry)
+        for claim in [each for each in session.claims if each[0] == request_id]:
+            session.claims.remove(claim)
+            self._return_claim(session, *claim[1:])
 
-    def _take_back(self, visit: Visit, c: int, ticket: int) -> None:
+    def _return_claim(self, session: StoreSession, container_id: int, ticket: int) -> None:
         try:
-            visit.view.give_back(c, ticket)
+            session.backend.return_claim(container_id, ticket)
         except StoreBusy:
-            self._loop.call_later(RETRY, self._take_back, visit, c, ticket)
+            self._loop.call_later(RETRY_S, self._return_claim, session, container_id, ticket)
         except ContainerGone:
             pass
         else:
-            self._bells.look()
+            self._waiters.notify_changed()
 
     # -- transactions -----------------------------------------------------------------------------
 
-    def _begin(self, visit: Visit, rid: int, name: bytes, timeout: float | None) -> None:
-        if name != visit.name:
-            self._guests.leave(visit.name, visit.guest, visit)
-            visit.name, visit.guest = self._guests.come(bytes(name), visit)
+    def _begin(
+        self, session: StoreSession, request_id: int, name: bytes, timeout: float | None
+    ) -> None:
+        if name != session.client_name:
+            self._clients.disconnected(session.client_name, session.client, session)
+            session.client_name, session.client = self._clients.connected(bytes(name), session)
         try:
-            visit.view.begin(0)
+            session.backend.begin(0)
         except (StoreBusy, TimeoutError):
             if timeout is not None and timeout <= 0:
                 raise TimeoutError(f"another transaction has lasted for {timeout} s") from None
-            if timeout is not None and visit.late != rid:
-                visit.late = rid
-                self._loop.call_later(timeout, self._too_late, visit, rid, timeout)
+            if timeout is not None and session.begin_with_timeout != request_id:
+                session.begin_with_timeout = request_id
+                self._loop.call_later(timeout, self._begin_timed_out, session, request_id, timeout)
             raise StoreBusy from None
-        visit.late = 0
-        visit.transaction = OPEN
-        self._touch(visit)
-        if not visit.is_watched:
-            visit.is_watched = True
-            self._loop.call_later(self._loop.limits.idle_transaction_s, self._check_idle, visit)
-        visit.peer.session.reply(rid)
+        session.begin_with_timeout = 0
+        session.transaction = OPEN
+        self._note_activity(session)
+        if not session.idle_timer_runs:
+            session.idle_timer_runs = True
+            self._loop.call_later(self._loop.limits.idle_transaction_s, self._check_idle, session)
+        session.reply(request_id)
 
-    def _too_late(self, visit: Visit, rid: int, timeout: float) -> None:
-        if visit.waiting and visit.waiting[0][0] == rid == visit.late:
-            visit.late = 0
-            visit.waiting.popleft()
+    def _begin_timed_out(self, session: StoreSession, request_id: int, timeout: float) -> None:
+        if session.waiting and session.waiting[0][0] == request_id == session.begin_with_timeout:
+            session.begin_with_timeout = 0
+            session.waiting.popleft()
             text = f"another transaction has lasted for {timeout} s"
-            visit.peer.session.fail(rid, "TimeoutError", text)
-            self._work(visit)
+            session.peer.session.fail(request_id, "TimeoutError", text)
+            self._run_pending(session)
 
-    def _commit(self, visit: Visit, rid: int) -> None:
-        self._touch(visit)
-        visit.transaction = NONE
-        visit.view.commit()
-        visit.peer.session.reply(rid)
+    def _commit(self, session: StoreSession, request_id: int) -> None:
+        self._note_activity(session)
+        session.transaction = NONE
+        session.backend.commit()
+        session.reply(request_id)
         self._retry_soon()
 
-    def _abort(self, visit: Visit, rid: int) -> None:
-        if visit.transaction == OPEN:
-            self._end(visit)
-        visit.transaction = NONE
-        visit.peer.session.reply(rid)
+    def _abort(self, session: StoreSession, request_id: int) -> None:
+        if session.transaction == OPEN:
+            self._abort_now(session)
+        session.transaction = NONE
+        session.reply(request_id)
 
-    def _end(self, visit: Visit) -> None:
-        visit.transaction = ENDED
-        visit.view.abort()
+    def _abort_now(self, session: StoreSession) -> None:
+        session.transaction = ENDED
+        session.backend.abort()
         self._retry_soon()
 
-    def _touch(self, visit: Visit) -> None:
-        """Note that a session does something; not in a transaction that is undone."""
-        if visit.transaction == ENDED:
+    def _note_activity(self, session: StoreSession) -> None:
+        """Restart the clock of an idle transaction; raise if it was aborted."""
+        if session.transaction == ENDED:
             raise TransactionFailed(
                 "this transaction was undone: nothing was done in it for "
                 f"{self._loop.limits.idle_transaction_s:g} s, and others wait for its end"
             )
-        visit.touched = time.monotonic()
+        session.active_at = time.monotonic()
 
-    def _check_idle(self, visit: Visit) -> None:
-        if visit.transaction != OPEN or not visit.peer.alive:
-            visit.is_watched = False
+    def _check_idle(self, session: StoreSession) -> None:
+        if session.transaction != OPEN or not session.peer.alive:
+            session.idle_timer_runs = False
             return
-        left = visit.touched + self._loop.limits.idle_transaction_s - time.monotonic()
+        left = session.active_at + self._loop.limits.idle_transaction_s - time.monotonic()
         if left > 0:
-            self._loop.call_later(left, self._check_idle, visit)
+            self._loop.call_later(left, self._check_idle, session)
         else:
-            visit.is_watched = False
-            log.warning("a transaction of %s was idle, and is undone", visit.peer.session.peer)
-            self._end(visit)
+            session.idle_timer_runs = False
+            log.warning("a transaction of %s was idle, and is undone", session.peer.session.peer)
+            self._abort_now(session)
 
     def _retry_soon(self) -> None:
-        if self._busy and not self._retrying:
-            self._retrying = True
+        if self._queued and not self._retry_is_due:
+            self._retry_is_due = True
             self._loop.call_later(0, self._retry)
 
     # -- iterations -------------------------------------------------------------------------------
 
-    def _scan(self, visit: Visit, rid: int, c: int, what: str, reverse: bool, count: int) -> None:
-        scan = visit.view.scan(c, what, reverse)
+    def _scan(
+        self,
+        session: StoreSession,
+        request_id: int,
+        container_id: int,
+        what: str,
+        reverse: bool,
+        count: int,
+    ) -> None:
+        scan = session.backend.scan(container_id, what, reverse)
         first = scan.next(count)
         number = 0
         if len(first) == count:
-            if len(visit.scans) >= SCANS:
-                raise ValueError(f"{SCANS} iterations are open; finish some, or copy()")
-            visit.last_scan = number = visit.last_scan + 1
-            visit.scans[number] = scan
+            if len(session.scans) >= MAX_SCANS:
+                raise ValueError(f"{MAX_SCANS} iterations are open; finish some, or copy()")
+            session.last_scan = number = session.last_scan + 1
+            session.scans[number] = scan
         else:
             scan.close()
-        visit.peer.session.reply(rid, number, listed(first))
+        session.reply(request_id, number, to_wire(first))
 
-    def _scan_next(self, visit: Visit, rid: int, number: int, count: int) -> None:
-        scan = visit.scans.get(number)
+    def _scan_next(self, session: StoreSession, request_id: int, number: int, count: int) -> None:
+        scan = session.scans.get(number)
         if scan is None:
             raise LookupError("this iteration is closed")
         entries = scan.next(count)
         if len(entries) < count:
-            visit.scans.pop(number).close()
-        visit.peer.session.reply(rid, listed(entries))
+            session.scans.pop(number).close()
+        session.reply(request_id, to_wire(entries))
 
-    def _scan_close(self, visit: Visit, rid: int, number: int) -> None:
-        scan = visit.scans.pop(number, None)
+    def _scan_close(self, session: StoreSession, request_id: int, number: int) -> None:
+        scan = session.scans.pop(number, None)
         if scan is not None:
             scan.close()
-        visit.peer.session.reply(rid)
+        session.reply(request_id)
 
     # -- the rest ---------------------------------------------------------------------------------
 
-    def _wait_bell(self, visit: Visit, rid: int, c: int, seen: int, timeout: float | None) -> None:
-        self._bells.wait(visit.peer, rid, c, seen, timeout)
+    def _wait_for_change(
+        self,
+        session: StoreSession,
+        request_id: int,
+        container_id: int,
+        seen: int,
+        timeout: float | None,
+    ) -> None:
+        self._waiters.wait(session.peer, request_id, container_id, seen, timeout)
 
-    def _waiting(self, visit: Visit, rid: int) -> None:
-        visit.peer.session.reply(rid, self._bells.count)
+    def _waiter_count(self, session: StoreSession, request_id: int) -> None:
+        session.reply(request_id, self._waiters.count)
 
-    def _uuid(self, visit: Visit, rid: int) -> None:
-        visit.peer.session.reply(rid, self._home.uuid)
+    def _uuid(self, session: StoreSession, request_id: int) -> None:
+        session.reply(request_id, self._store.uuid)
 
-    def _give_home(self, visit: Visit, rid: int) -> None:
-        visit.peer.session.reply(rid, _os.boot_id(), pickle_for_manager(self._home))
+    def _pickle_store(self, session: StoreSession, request_id: int) -> None:
+        session.reply(request_id, _os.boot_id(), pickle_for_manager(self._store))
 
     @staticmethod
-    def _owner(visit: Visit, rid: int) -> None:
-        visit.peer.session.reply(rid, visit.guest.owner)
+    def _owner(session: StoreSession, request_id: int) -> None:
+        session.reply(request_id, session.client.owner)
 
-    def _received(self, visit: Visit, rid: int, c: int, sender: int) -> None:
-        """End what keeps a container for whoever receives it; he has signed for it himself."""
-        visit.view.owner = sender
+    @staticmethod
+    def _release_transfer(
+        session: StoreSession, request_id: int, container_id: int, sender: int
+    ) -> None:
+        """Release the sender's reference; the receiver has its own by now."""
+        session.backend.owner = sender
         try:
-            visit.view.drop(c)
+            session.backend.release_ref(container_id)
         finally:
-            visit.view.owner = visit.owner
-        visit.peer.session.reply(rid)
+            session.backend.owner = session.owner
+        session.reply(request_id)
 
-    def _resume(self, visit: Visit, rid: int, held: list[int]) -> None:
-        view, guest = visit.view, visit.guest
-        if guest.is_new:
-            view.begin(0)
+    def _resume(self, session: StoreSession, request_id: int, container_ids: list[int]) -> None:
+        backend, client = session.backend, session.client
+        if client.is_new:
+            backend.begin(0)
             try:
-                with self._signing_as_guest(visit):
-                    guest.is_new = True
-                    guest.resume(view, held)
+                with self._as_client(session):
+                    client.is_new = True
+                    client.resume(backend, container_ids)
             finally:
-                view.commit()
-        visit.peer.session.reply(rid)
+                backend.commit()
+        session.reply(request_id)
 
     def closed(self, peer: ClientSession) -> None:
-        """Take back what a session had: its transaction and claims now, its holds after a while."""
-        visit = self._visits.pop(peer.session, None)
-        if visit is None:
+        """Abort its transaction, return its claims; its client keeps the references for a while."""
+        session = self._sessions.pop(peer.session, None)
+        if session is None:
             return
-        self._bells.forget(peer)
-        for scan in visit.scans.values():
+        self._waiters.forget(peer)
+        for scan in session.scans.values():
             scan.close()
-        if visit.transaction == OPEN:
-            self._end(visit)
-        self._give_back(visit.owner)
-        self._guests.leave(visit.name, visit.guest, visit)
+        if session.transaction == OPEN:
+            self._abort_now(session)
+        self._release_claims(session.owner)
+        self._clients.disconnected(session.client_name, session.client, session)
 
-    def _give_back(self, owner: int) -> None:
+    def _release_claims(self, owner: int) -> None:
         try:
-            self._engine.view(owner, raw=True, wait=False).release_claims(owner)
+            self._backend.session(owner, encoded=True, blocking=False).release_claims(owner)
         except StoreBusy:
-            self._loop.call_later(RETRY, self._give_back, owner)
+            self._loop.call_later(RETRY_S, self._release_claims, owner)
         else:
-            self._home.forget_guest(owner)
-            self._bells.look()
+            self._store.drop_client_id(owner)
+            self._waiters.notify_changed()
 
     def stopping(self) -> None:
-        """Let those go on who only wait."""
-        self._bells.answer_all()
+        """Answer all that wait for a change."""
+        self._waiters.answer_all()
 
     def ended(self) -> None:
         """The server has ended."""
-        self._bells.close()
+        self._waiters.close()

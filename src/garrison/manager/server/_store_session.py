@@ -1,4 +1,4 @@
-"""What a session has of a store, and how answers and mistakes are told to it."""
+"""What one client's connection has of a store, and how answers and errors are sent to it."""
 
 from __future__ import annotations
 
@@ -7,74 +7,118 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import ContainerGone, ShutDown, StoreFull, TransactionFailed, WrongKind
 from garrison.manager._remote_errors import REMOTE
-from garrison.manager.server._store_clients import Guest
+from garrison.manager._store_operations import ERRORS, OPERATIONS, Arg
+from garrison.manager.server._store_clients import StoreClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from garrison.manager._store_operations import Operation
     from garrison.manager.server._dispatch import ClientSession
 
-__all__ = ["ENDED", "NONE", "OPEN", "READ", "Visit", "listed", "told"]
+__all__ = ["ENDED", "NONE", "OPEN", "ServerCall", "StoreSession", "encode_error", "to_wire"]
 
 log = logging.getLogger("garrison.manager")
 
-CLAIMS = 64
-"""Claims that are remembered, in case that nobody has heard of them."""
+MAX_REMEMBERED_CLAIMS = 64
+"""Claims that are remembered, in case that their answer never arrives."""
 NONE, OPEN, ENDED = range(3)
-"""A session's transaction: ended is one that the server has undone and the client does not know."""
+"""States of a transaction. ENDED: the server has aborted it and the client does not know yet."""
+
+_DECODERS: dict[Arg, Callable[[Any], Any]] = {
+    Arg.KEY: tuple,
+    Arg.PAIRS: lambda pairs: [(tuple(key), value) for key, value in pairs],
+}
+"""Decoders of arguments that are not passed on as they came."""
+
+
+class ServerCall:
+    """An operation of the table, bound to the backend of one session."""
+
+    __slots__ = ("_decoders", "_method", "count", "operation")
+
+    def __init__(self, backend: Any, name: str) -> None:
+        operation = OPERATIONS.get(name)
+        if operation is None:
+            raise ValueError(f"there is no operation {name!r}")
+        self.operation: Operation = operation
+        first = 0 if operation.no_container else 1
+        self.count = first + len(operation.args)
+        self._method = getattr(backend, name)
+        self._decoders = [
+            (place, _DECODERS[arg])
+            for place, arg in enumerate(operation.args, first)
+            if arg in _DECODERS
+        ]
+
+    def check(self, name: str, args: list[Any]) -> None:
+        """Raise if the number of arguments is wrong."""
+        if len(args) != self.count:
+            raise ValueError(f"{name} takes {self.count} arguments, not {len(args)}")
+
+    def run(self, args: list[Any]) -> Any:
+        """Decode the arguments and call the method."""
+        for place, decode in self._decoders:
+            args[place] = decode(args[place])
+        return self._method(*args)
 
 
 @dataclass(eq=False)
-class Visit:
-    """What a session has of the store."""
+class StoreSession:
+    """What one connection has of the store."""
 
     peer: ClientSession
     owner: int
-    view: Any
-    name: bytes = b""
-    guest: Guest = field(default_factory=lambda: Guest(0))
+    backend: Any
+    client_name: bytes = b""
+    client: StoreClient = field(default_factory=lambda: StoreClient(0))
     waiting: deque[tuple[int, list[Any]]] = field(default_factory=deque)
+    """Requests that are not done yet: id, then name and arguments."""
     batch: list[tuple[int, list[Any]]] | None = None
-    calls: dict[str, tuple[Any, int, list[Any]]] = field(default_factory=dict)
+    """Requests that came together; None if none are collected."""
+    calls: dict[str, ServerCall] = field(default_factory=dict)
     scans: dict[int, Any] = field(default_factory=dict)
     last_scan: int = 0
-    claims: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=CLAIMS))
-    """Number of the request, container, ticket."""
+    claims: deque[tuple[int, int, int]] = field(
+        default_factory=lambda: deque(maxlen=MAX_REMEMBERED_CLAIMS)
+    )
+    """Request, container, ticket."""
     transaction: int = NONE
-    touched: float = 0.0
-    is_watched: bool = False
-    late: int = 0
-    """The request to begin a transaction that has a time limit running."""
+    active_at: float = 0.0
+    idle_timer_runs: bool = False
+    begin_with_timeout: int = 0
+    """The request to begin a transaction whose timeout is running."""
+
+    def call(self, name: str) -> ServerCall:
+        """Return an operation for this session."""
+        found = self.calls.get(name)
+        if found is None:
+            found = self.calls[name] = ServerCall(self.backend, name)
+        return found
+
+    def reply(self, request_id: int, *values: Any) -> None:
+        """Send an answer."""
+        self.peer.session.reply(request_id, *values)
+
+    def fail(self, request_id: int, error: BaseException) -> None:
+        """Send an error."""
+        self.peer.session.fail(request_id, *encode_error(error))
 
 
-READ: dict[str, Callable[[Any], Any]] = {
-    "k": tuple,
-    "P": lambda pairs: [(tuple(key), value) for key, value in pairs],
-}
-"""How arguments are read that are not as they came, by their letters in the table."""
-
-
-def listed(value: Any) -> Any:
-    """Return an answer as it is sent."""
+def to_wire(value: Any) -> Any:
+    """Return an answer as it is sent: of lists."""
     if isinstance(value, dict):
         value = list(value.items())
     if isinstance(value, (tuple, list)):
-        return [listed(each) for each in value]
+        return [to_wire(each) for each in value]
     return value
 
 
-_TOLD: tuple[type[Exception], ...] = (
-    *(KeyError, IndexError, ContainerGone, WrongKind, StoreFull, TransactionFailed),
-    *(TimeoutError, TypeError, ValueError, LookupError, ShutDown),
-)
-
-
-def told(error: BaseException) -> tuple[str, str, bytes]:
-    """Return kind and text of what went wrong; the client has the same kinds."""
-    for kind in _TOLD:
+def encode_error(error: BaseException) -> tuple[str, str, bytes]:
+    """Return kind and text of an error; the client knows the same kinds."""
+    for name, kind in ERRORS.items():
         if isinstance(error, kind):
-            return kind.__name__, str(error.args[0] if error.args else ""), b""
+            return name, str(error.args[0] if error.args else ""), b""
     log.error("an operation has failed", exc_info=error)
     return REMOTE, f"{type(error).__name__}: {error}", b""

@@ -9,17 +9,16 @@ from collections.abc import Callable, Sequence
 
 from garrison._standard import managers
 from garrison._typing import Any
-from garrison.store import _backend
-from garrison.store._backend import END
-from garrison.store._transaction import atomic
-from garrison.store.containers._base import Face, Shown
-from garrison.store.containers._list import List, clamp, update_at
-from garrison.store.containers._sequence import SequenceFace
+from garrison.store._backend import END, Kind
+from garrison.store._transaction import single_step
+from garrison.store.containers._base import Container, ContainerRepr
+from garrison.store.containers._list import List, clamp_slice_bound, update_item
+from garrison.store.containers._sequence import SequenceContainer
 
 __all__ = ["Array"]
 
 
-class Array(SequenceFace, managers.ArrayProxy):
+class Array(SequenceContainer, managers.ArrayProxy):
     """An `array.array` of fixed length in shared memory: as `multiprocessing.managers.Array`.
 
     Numbers have to fit its typecode, and are rounded as in C. Slices are plain arrays.
@@ -27,18 +26,19 @@ class Array(SequenceFace, managers.ArrayProxy):
     Parameters
     ----------
     store
-        The engine.
+        The backend.
     c : int
         The container's number.
     """
 
     __slots__ = ("_code", "_range")
-    _KIND = _backend.ARRAY
-    _PROXY = "ArrayProxy"
-    _TYPEID = "Array"
+    __module__ = "garrison.store"
+    _kind = Kind.ARRAY.value
+    _proxy_name = "ArrayProxy"
+    _typeid = "Array"
     _code: str
     _range: tuple[Any, float, float]
-    __hash__ = Face.__hash__
+    __hash__ = Container.__hash__
 
     @property
     def typecode(self) -> str:
@@ -46,7 +46,7 @@ class Array(SequenceFace, managers.ArrayProxy):
         try:
             return self._code
         except AttributeError:
-            self._code = self._store.head(self._c)[5].decode()
+            self._code = self._metadata.typecode.decode()
             return self._code
 
     __iter__ = List.__iter__
@@ -57,23 +57,23 @@ class Array(SequenceFace, managers.ArrayProxy):
     def __getitem__(self, index: Any) -> Any:
         if type(index) is int:
             try:
-                return self._store.list_get(self._c, index)
+                return self._backend.list_get(self._container_id, index)
             except (IndexError, OverflowError):
                 raise IndexError("array index out of range") from None
         if type(index) is not slice:
-            return self._at(self._store.list_get, index)
+            return self._at(self._backend.list_get, index)
         if index.step is not None:
             return self._plain()[index]
-        start = 0 if index.start is None else clamp(index.start)
-        stop = END if index.stop is None else clamp(index.stop)
-        return array(self.typecode, self._store.list_slice(self._c, start, stop))
+        start = 0 if index.start is None else clamp_slice_bound(index.start)
+        stop = END if index.stop is None else clamp_slice_bound(index.stop)
+        return array(self.typecode, self._backend.list_slice(self._container_id, start, stop))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if type(index) is slice:
             self._replace(index, array(self.typecode, value))
         else:
             fitting = value if self._fits(value) else array(self.typecode, (value,))[0]
-            self._at(self._store.list_set, index, fitting, what="array assignment index")
+            self._at(self._backend.list_set, index, fitting, what="array assignment index")
 
     def _fits(self, value: Any) -> bool:
         """Whether a value is what an array would make of it, as far as that is told quickly."""
@@ -94,7 +94,7 @@ class Array(SequenceFace, managers.ArrayProxy):
         what: str = "array index",
     ) -> Any:
         try:
-            return operation(self._c, operator.index(index), *value)
+            return operation(self._container_id, operator.index(index), *value)
         except TypeError:
             if hasattr(index, "__index__"):
                 raise
@@ -103,7 +103,7 @@ class Array(SequenceFace, managers.ArrayProxy):
             raise IndexError(f"{what} out of range") from None
 
     def _replace(self, index: slice, values: array[Any]) -> None:
-        with atomic(self._store):
+        with single_step(self._backend):
             whole = self._plain()
             here = range(*index.indices(len(whole)))
             if len(here) != len(values):
@@ -111,7 +111,7 @@ class Array(SequenceFace, managers.ArrayProxy):
                 raise ValueError(msg)
             for place, value in zip(here, values, strict=True):
                 whole[place] = value
-            self._store.list_replace(self._c, 0, END, whole.tolist())
+            self._backend.list_replace(self._container_id, 0, END, whole.tolist())
 
     def index(self, value: Any, *bounds: Any) -> int:
         """Return where the first is that is equal.
@@ -129,7 +129,7 @@ class Array(SequenceFace, managers.ArrayProxy):
 
     def tolist(self) -> list[Any]:
         """Return the items as a plain list."""
-        return self._store.list_slice(self._c, 0, END)
+        return self._backend.list_slice(self._container_id, 0, END)
 
     def tobytes(self) -> bytes:
         """Return the items as they lie in memory in C."""
@@ -145,7 +145,7 @@ class Array(SequenceFace, managers.ArrayProxy):
         OverflowError
             If the sum does not fit the typecode; the item stays what it was.
         """
-        with atomic(self._store):
+        with single_step(self._backend):
             before = self[index]
             self[index] = before + amount
         return before
@@ -153,7 +153,7 @@ class Array(SequenceFace, managers.ArrayProxy):
     def update_with(self, index: Any, fn: Callable[[Any], Any]) -> Any:
         """Replace an item by what `fn` makes of it, and return that; see `List.update_with`."""
         place = operator.index(index)
-        return update_at(self, place, lambda old: array(self.typecode, (fn(old),))[0])
+        return update_item(self, place, lambda old: array(self.typecode, (fn(old),))[0])
 
     def copy(self) -> array[Any]:
         """Return a plain `array.array`."""
@@ -166,7 +166,7 @@ class Array(SequenceFace, managers.ArrayProxy):
         return self._plain()
 
     def __eq__(self, other: object) -> bool:
-        if self._is(other):
+        if self._same_container(other):
             return True
         if not isinstance(other, (array, Array)):
             return NotImplemented
@@ -192,7 +192,7 @@ class Array(SequenceFace, managers.ArrayProxy):
             self._plain() >= _plain(other) if isinstance(other, (array, Array)) else NotImplemented
         )
 
-    def _parts(self, shown: Shown) -> str:
+    def _repr_items(self, shown: ContainerRepr) -> str:
         entries = shown.entries(self)
         return f"array({self.typecode!r}, [{entries}])" if entries else f"array({self.typecode!r})"
 

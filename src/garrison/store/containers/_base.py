@@ -1,4 +1,4 @@
-"""What all faces have in common: where the data is, and how it looks when shown."""
+"""What all containers have in common: where their data is, and how `repr` shows it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from garrison import _standard
 from garrison._pickling import register
 from garrison._standard import managers
 from garrison._typing import Any, ClassVar
-from garrison.store._backend import NAMES, Store
-from garrison.store._plain_copies import is_cloudpickle, plainly, reduced
+from garrison.store._backend import KIND_NAMES, Metadata, StoreBackend
+from garrison.store._plain_copies import is_cloudpickle, plain_copy, reduce_as_plain
 
-__all__ = ["MISSING", "Face"]
+__all__ = ["MISSING", "Container"]
 
-MOST_ENTRIES = 10_000
-"""Entries that are shown at most, over all levels."""
-MOST_TEXT = 10_000
-"""Characters of one value that are shown at most."""
+MAX_ENTRIES_SHOWN = 10_000
+"""Entries that `repr` shows at most, over all levels."""
+MAX_TEXT_SHOWN = 10_000
+"""Characters of one value that `repr` shows at most."""
 
 
 class _Missing:
@@ -31,56 +31,73 @@ class _Missing:
 MISSING: Any = _Missing()
 
 
-class Face(managers.BaseProxy):
+class Container(managers.BaseProxy):
     """A container in a store, as this process uses it.
 
-    Any number of faces may show the same container, in any process; they have nothing of it but
-    its number. Two faces of one container are equal. To programs they are the proxies that a
-    manager of the standard library would give them.
+    An object has the number of its container and nothing else, so any number of them, in any
+    process, stand for one container. They are equal then. To programs they are the proxies of a
+    manager of the standard library.
     """
 
-    __slots__ = ("_c", "_keeper", "_store")
+    __slots__ = ("_backend", "_container_id", "_keep_alive")
 
-    _keeper: object
-    """What must live as long as this does."""
+    _keep_alive: object
+    """The store, which lives as long as this does."""
     _nested = False
-    """Whether a plain container was stored here: to programs it is still the plain one."""
-    _KIND: ClassVar[int]
-    _PROXY: ClassVar[str]
+    """Whether a plain container was stored here: to programs it still is that."""
+    _kind: ClassVar[int]
+    _proxy_name: ClassVar[str]
     """The name of the proxy's type, and that of the object's, as `repr` shows them."""
-    _TYPEID: ClassVar[str]
-    _CYCLE: ClassVar[str] = "[...]"
-    """What is shown of it inside of itself."""
+    _typeid: ClassVar[str]
+    _recursive_repr: ClassVar[str] = "[...]"
+    """What `repr` shows of it inside itself."""
 
-    def __init__(self, store: Store, c: int) -> None:
-        self._store = store
-        self._c = c
+    def __init__(self, store: StoreBackend, c: int) -> None:
+        self._backend = store
+        self._container_id = c
 
-    def __container__(self) -> tuple[bytes, int, int]:
-        return self._store.uuid, self._KIND, self._c
+    @property
+    def _metadata(self) -> Metadata:
+        return Metadata._make(self._backend.metadata(self._container_id))
+
+    def __garrison_container__(self) -> tuple[bytes, int, int]:
+        return self._backend.uuid, self._kind, self._container_id
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        register(cls, Face._handle)
+        register(cls, Container._reduce_for_transfer)
 
-    def _handle(self) -> tuple[Any, ...]:
+    def _reduce_for_transfer(self) -> tuple[Any, ...]:
         """Return what leads to the same container in another process."""
-        hooks: Any = getattr(self._store, "hooks", None)
-        home = getattr(hooks, "home", None)
-        return (type(self), (self._store, self._c)) if home is None else home.written(self)
+        store = self._shared_store()
+        if store is None:
+            return type(self), (self._backend, self._container_id)
+        reduced: tuple[Any, ...] = store.reduce_container(self)
+        return reduced
+
+    def _shared_store(self) -> Any:
+        hooks: Any = getattr(self._backend, "hooks", None)
+        return getattr(hooks, "store", None)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self._handle() if is_cloudpickle() else reduced(plainly(self), protocol)
+        return (
+            self._reduce_for_transfer()
+            if is_cloudpickle()
+            else reduce_as_plain(plain_copy(self), protocol)
+        )
 
     def __eq__(self, other: object) -> bool:
-        return self._is(other) if isinstance(other, Face) else NotImplemented
+        return self._same_container(other) if isinstance(other, Container) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self.__container__())
+        return hash(self.__garrison_container__())
 
-    def _is(self, other: object) -> bool:
-        """Whether both are faces of one container."""
-        return isinstance(other, Face) and self.__container__() == other.__container__()
+    def _same_container(self, other: object) -> bool:
+        """Whether both stand for one container."""
+        return (
+            isinstance(other, Container)
+            and self.__garrison_container__() == other.__garrison_container__()
+        )
 
     def __copy__(self) -> Any:
         return self
@@ -95,15 +112,15 @@ class Face(managers.BaseProxy):
 
     @property
     def _id(self) -> str:
-        return f"{self._c:x}"
+        return f"{self._container_id:x}"
 
     @property
     def _token(self) -> managers.Token:
-        home: Any = getattr(getattr(self._store, "hooks", None), "home", None)
-        return managers.Token(self._TYPEID, getattr(home, "address", None), self._id)
+        address = getattr(self._shared_store(), "address", None)
+        return managers.Token(self._typeid, address, self._id)
 
     def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 - the standard signature
-        """Call a method of the container: of the face itself, since nothing of it is elsewhere."""
+        """Call a method of this object: no server has another one."""
         if methodname in _FALLBACKS:
             return _FALLBACKS[methodname](self._getvalue(), *args, **kwds)
         method = None if methodname == "_callmethod" else getattr(self, methodname, None)
@@ -115,11 +132,11 @@ class Face(managers.BaseProxy):
 
     def _plain(self) -> Any:
         """Return a plain object with the same contents; nested containers stay live."""
-        return self._store.snapshot(self._c)
+        return self._backend.snapshot(self._container_id)
 
     def _getvalue(self) -> Any:
-        """Return a plain copy; what is nested is plain as well, but for containers of their own."""
-        return self._store.snapshot(self._c)
+        """Return a plain copy; nested containers are plain as well, shared ones stay shared."""
+        return self._backend.snapshot(self._container_id)
 
     def _connect(self) -> None:
         """Nothing has to be connected."""
@@ -129,23 +146,23 @@ class Face(managers.BaseProxy):
     def __repr__(self) -> str:
         if self._nested:
             return str(self)
-        return f"<{self._PROXY} object, typeid {self._TYPEID!r} at {id(self):#x}>"
+        return f"<{self._proxy_name} object, typeid {self._typeid!r} at {id(self):#x}>"
 
     def __str__(self) -> str:
-        return _shown.text(self)
+        return _repr.text(self)
 
-    def _parts(self, shown: Shown) -> str:  # noqa: ARG002 - others show their entries
+    def _repr_items(self, text: ContainerRepr) -> str:  # noqa: ARG002 - others show their entries
         """Return what `str` shows."""
-        return f"<{NAMES[self._KIND]} {self._c}>"
+        return f"<{KIND_NAMES[self._kind]} {self._container_id}>"
 
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
 
-_standard.hide(Face, "nothing of it lives in a server")
+_standard.hide(Container, "nothing of it lives in a server")
 
 
-class Shown(threading.local):
-    """The text of a container in the making: of all nested ones at most so much."""
+class ContainerRepr(threading.local):
+    """Makes the text of a container; limits the entries over all nested ones."""
 
     def __init__(self) -> None:
         self._left = 0
@@ -153,23 +170,23 @@ class Shown(threading.local):
 
     def text(self, value: Any) -> str:
         """Return the repr of a value, cut where it gets too long."""
-        if not isinstance(value, Face):
+        if not isinstance(value, Container):
             text = repr(value)
-            return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}..."
-        place = value.__container__()
+            return text if len(text) <= MAX_TEXT_SHOWN else f"{text[:MAX_TEXT_SHOWN]}..."
+        place = value.__garrison_container__()
         if place in self._above:
-            return value._CYCLE
+            return value._recursive_repr
         if not self._above:
-            self._left = MOST_ENTRIES
+            self._left = MAX_ENTRIES_SHOWN
         self._above.append(place)
         try:
-            return value._parts(self)
+            return value._repr_items(self)
         finally:
             self._above.pop()
 
-    def entries(self, face: Face, what: str = "values", pair: str = "{}: {}") -> str:
-        """Return the entries of a face, as many as there is room for."""
-        found = face._store.scan(face._c, what)
+    def entries(self, container: Container, what: str = "values", pair: str = "{}: {}") -> str:
+        """Return the entries of a container, as many as there is room for."""
+        found = container._backend.scan(container._container_id, what)
         shown = []
         for entry in found:
             if self._left <= 0:
@@ -181,13 +198,13 @@ class Shown(threading.local):
             shown.append((pair if what == "items" else "{}").format(*parts))
         return ", ".join(shown)
 
-    def attributes(self, face: Face) -> str:
+    def attributes(self, container: Container) -> str:
         """Return the entries of a namespace, by name."""
-        pairs = sorted(face._store.scan(face._c, "items"))
+        pairs = sorted(container._backend.scan(container._container_id, "items"))
         return ", ".join(f"{name}={self.text(value)}" for name, value in pairs)
 
 
-_shown = Shown()
+_repr = ContainerRepr()
 
 _FALLBACKS: dict[str, Any] = {"#GETVALUE": lambda value: value, "__str__": str, "__repr__": repr}
 """What every proxy answers of the object itself."""

@@ -8,9 +8,9 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from garrison._typing import Any, ClassVar, NoReturn
-from garrison.store import _backend
-from garrison.store._transaction import atomic, transaction
-from garrison.store.containers._base import Shown
+from garrison.store._backend import Kind
+from garrison.store._transaction import single_step, transaction
+from garrison.store.containers._base import ContainerRepr
 from garrison.store.containers._dict import Dict
 
 __all__ = ["Counter"]
@@ -26,27 +26,28 @@ class Counter(Dict):
     Parameters
     ----------
     store
-        The engine.
+        The backend.
     c : int
         The container's number.
     """
 
     __slots__ = ()
-    _KIND = _backend.COUNTER
-    _PROXY = "AutoProxy[Counter]"
-    _TYPEID = "Counter"
+    __module__ = "garrison.store"
+    _kind = Kind.COUNTER.value
+    _proxy_name = "AutoProxy[Counter]"
+    _typeid = "Counter"
     __hash__: ClassVar[None] = None  # type: ignore[assignment,misc]
 
     def __getitem__(self, key: Any) -> Any:
-        return self._store.dict_get_or(self._c, key, 0)
+        return self._backend.dict_get_or(self._container_id, key, 0)
 
     def __delitem__(self, key: Any) -> None:
         with contextlib.suppress(KeyError):
-            self._store.dict_delete(self._c, key)
+            self._backend.dict_delete(self._container_id, key)
 
     def add(self, key: Any, delta: Any = 1, initial: Any = 0) -> Any:
         """Add to a count, and return the new one; a missing key has `initial`."""
-        return self._store.dict_add(self._c, key, delta, initial)
+        return self._backend.dict_add(self._container_id, key, delta, initial)
 
     # --- All of them --------------------------------------------------------------------------
 
@@ -59,8 +60,8 @@ class Counter(Dict):
         self._count(_counted(other, kwargs), operator.sub)
 
     def _count(self, counts: Plain, join: Callable[[Any, Any], Any]) -> None:
-        store, c = self._store, self._c
-        with atomic(store):
+        store, c = self._backend, self._container_id
+        with single_step(store):
             pairs = []
             for key, count in counts.items():
                 found = store.dict_get_or(c, key, None)
@@ -94,7 +95,7 @@ class Counter(Dict):
         return collections.Counter(super()._plain())
 
     def _getvalue(self) -> Plain:
-        return collections.Counter(self._store.snapshot(self._c))
+        return collections.Counter(self._backend.snapshot(self._container_id))
 
     # --- Operators: what they return is plain -------------------------------------------------
 
@@ -144,7 +145,7 @@ class Counter(Dict):
         if not isinstance(other, PLAIN):
             return NotImplemented
         theirs = _plain(other)
-        store, c = self._store, self._c
+        store, c = self._backend, self._container_id
         with transaction(store):
             mine = self._plain()
             new = operation(mine, theirs)
@@ -155,7 +156,7 @@ class Counter(Dict):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, PLAIN):
-            return self._is(other) or self._plain() == _plain(other)
+            return self._same_container(other) or self._plain() == _plain(other)
         return super().__eq__(other)
 
     def __lt__(self, other: Any) -> bool:
@@ -170,7 +171,7 @@ class Counter(Dict):
     def __ge__(self, other: Any) -> bool:
         return self._plain() >= _plain(other) if isinstance(other, PLAIN) else NotImplemented
 
-    def _parts(self, shown: Shown) -> str:
+    def _repr_items(self, shown: ContainerRepr) -> str:
         return f"Counter({{{shown.entries(self, 'items')}}})"
 
     def __repr__(self) -> str:

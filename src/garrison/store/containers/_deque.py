@@ -7,17 +7,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, MutableSequence
 
 from garrison._typing import Any, ClassVar
-from garrison.store import _backend
-from garrison.store._backend import END
-from garrison.store._transaction import atomic
-from garrison.store.containers._base import Shown
-from garrison.store.containers._list import repeat, sized, update_at
-from garrison.store.containers._sequence import SequenceFace
+from garrison.store._backend import END, Kind
+from garrison.store._transaction import single_step
+from garrison.store.containers._base import ContainerRepr
+from garrison.store.containers._list import check_index, repeat_in_place, update_item
+from garrison.store.containers._sequence import SequenceContainer
 
 __all__ = ["Deque"]
 
 
-class Deque(SequenceFace):
+class Deque(SequenceContainer):
     """A `collections.deque` in shared memory; nested containers are live.
 
     Every method is one atomic step. Iteration walks over a snapshot.
@@ -25,37 +24,38 @@ class Deque(SequenceFace):
     Parameters
     ----------
     store
-        The engine.
+        The backend.
     c : int
         The container's number.
     """
 
-    __slots__ = ("_most",)
-    _KIND = _backend.DEQUE
-    _PROXY = "AutoProxy[deque]"
-    _TYPEID = "deque"
-    _most: int
+    __slots__ = ("_limit",)
+    __module__ = "garrison.store"
+    _kind = Kind.DEQUE.value
+    _proxy_name = "AutoProxy[deque]"
+    _typeid = "deque"
+    _limit: int
     __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     @property
     def maxlen(self) -> int | None:
         """How many items there are at most; None: any number."""
         try:
-            most = self._most
+            most = self._limit
         except AttributeError:
-            most = self._most = self._store.head(self._c)[3]
+            most = self._limit = self._metadata.limit
         return None if most < 0 else most
 
     # --- One item -----------------------------------------------------------------------------
 
     def __getitem__(self, index: Any) -> Any:
-        return self._at(self._store.list_get, index)
+        return self._at(self._backend.list_get, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._at(self._store.list_set, index, value)
+        self._at(self._backend.list_set, index, value)
 
     def __delitem__(self, index: Any) -> None:
-        self._at(self._store.list_delete, index)
+        self._at(self._backend.list_delete, index)
 
     def _at(self, operation: Callable[..., Any], index: Any, *value: Any) -> Any:
         try:
@@ -64,7 +64,7 @@ class Deque(SequenceFace):
             msg = f"sequence index must be integer, not '{type(index).__name__}'"
             raise TypeError(msg) from None
         try:
-            return operation(self._c, place, *value)
+            return operation(self._container_id, place, *value)
         except OverflowError:
             raise IndexError("cannot fit 'int' into an index-sized integer") from None
         except IndexError:
@@ -72,11 +72,11 @@ class Deque(SequenceFace):
 
     def append(self, value: Any, /) -> None:
         """Put a value at the end; if the deque is full, the first one goes."""
-        self._store.list_append(self._c, value)
+        self._backend.list_append(self._container_id, value)
 
     def appendleft(self, value: Any, /) -> None:
         """Put a value at the front; if the deque is full, the last one goes."""
-        self._store.list_appendleft(self._c, value)
+        self._backend.list_appendleft(self._container_id, value)
 
     def pop(self) -> Any:
         """Remove and return the last value; a nested container comes as a plain copy.
@@ -94,7 +94,7 @@ class Deque(SequenceFace):
 
     def _take(self, index: int) -> Any:
         try:
-            return self._store.list_pop(self._c, index)
+            return self._backend.list_pop(self._container_id, index)
         except IndexError:
             raise IndexError("pop from an empty deque") from None
 
@@ -106,14 +106,14 @@ class Deque(SequenceFace):
         IndexError
             If the deque is full.
         """
-        place = sized(index)
+        place = check_index(index)
         if self.maxlen is None:
-            self._store.list_insert(self._c, place, value)
+            self._backend.list_insert(self._container_id, place, value)
             return
-        with atomic(self._store):
+        with single_step(self._backend):
             if len(self) >= self.maxlen:
                 raise IndexError("deque already at its maximum size")
-            self._store.list_insert(self._c, place, value)
+            self._backend.list_insert(self._container_id, place, value)
 
     def remove(self, value: Any, /) -> None:
         """Remove the first that is equal.
@@ -123,58 +123,58 @@ class Deque(SequenceFace):
         ValueError
             If there is none.
         """
-        with atomic(self._store):
+        with single_step(self._backend):
             for place, each in enumerate(self):
                 if each is value or each == value:
-                    self._store.list_delete(self._c, place)
+                    self._backend.list_delete(self._container_id, place)
                     return
         deque[Any]().remove(value)  # raises, in the words of this Python
 
     def add(self, index: Any, delta: Any = 1) -> Any:
         """Add to a number, and return the sum; see `List.add`."""
-        return self._at(self._store.list_add, index, delta)
+        return self._at(self._backend.list_add, index, delta)
 
     def update_with(self, index: Any, fn: Callable[[Any], Any]) -> Any:
         """Replace a value by what `fn` makes of it, and return that; see `List.update_with`."""
-        return update_at(self, operator.index(index), fn)
+        return update_item(self, operator.index(index), fn)
 
     # --- All of them --------------------------------------------------------------------------
 
     def extendleft(self, iterable: Iterable[Any], /) -> None:
         """Put all values at the front, one before the other, at once."""
-        self._store.list_extend(self._c, list(iterable), True)
+        self._backend.list_extend(self._container_id, list(iterable), True)
 
     def rotate(self, n: Any = 1, /) -> None:
         """Move `n` values from the end to the front, or with a negative `n` the other way."""
         steps = operator.index(n)
-        with atomic(self._store):
+        with single_step(self._backend):
             values = self._plain()
             values.rotate(steps)
             self._rewrite(values)
 
     def reverse(self) -> None:
         """Turn the order around."""
-        with atomic(self._store):
+        with single_step(self._backend):
             values = self._plain()
             values.reverse()
             self._rewrite(values)
 
     def clear(self) -> None:
         """Remove everything."""
-        self._store.clear(self._c)
+        self._backend.clear(self._container_id)
 
     def copy(self) -> deque[Any]:
         """Return a plain deque; nested containers are plain as well."""
         return self._getvalue()
 
     def _plain(self) -> deque[Any]:
-        return deque(self._store.list_slice(self._c, 0, END), self.maxlen)
+        return deque(self._backend.list_slice(self._container_id, 0, END), self.maxlen)
 
     def _rewrite(self, values: Iterable[Any]) -> None:
-        self._store.list_replace(self._c, 0, END, list(values))
+        self._backend.list_replace(self._container_id, 0, END, list(values))
 
     def _getvalue(self) -> deque[Any]:
-        return deque(self._store.snapshot(self._c), self.maxlen)
+        return deque(self._backend.snapshot(self._container_id), self.maxlen)
 
     # --- Operators ----------------------------------------------------------------------------
 
@@ -197,10 +197,10 @@ class Deque(SequenceFace):
     __rmul__ = __mul__
 
     def __imul__(self, times: int) -> Any:
-        return repeat(self, times)
+        return repeat_in_place(self, times)
 
     def __eq__(self, other: object) -> bool:
-        if self._is(other):
+        if self._same_container(other):
             return True
         if not isinstance(other, PLAIN):
             return NotImplemented
@@ -218,7 +218,7 @@ class Deque(SequenceFace):
     def __ge__(self, other: Any) -> bool:
         return self._plain() >= _plain(other) if isinstance(other, PLAIN) else NotImplemented
 
-    def _parts(self, shown: Shown) -> str:
+    def _repr_items(self, shown: ContainerRepr) -> str:
         most = "" if self.maxlen is None else f", maxlen={self.maxlen}"
         return f"deque([{shown.entries(self)}]{most})"
 

@@ -7,16 +7,15 @@ from typing import cast
 
 from garrison._standard import managers
 from garrison._typing import Any
-from garrison.store import _backend
-from garrison.store._backend import Optimistic, Scan, Store
-from garrison.store._transaction import atomic
-from garrison.store.containers._base import MISSING, Face, Shown
+from garrison.store._backend import Kind, RemoteStoreBackend, Scan, StoreBackend
+from garrison.store._transaction import single_step
+from garrison.store.containers._base import MISSING, Container, ContainerRepr
 from garrison.store.containers._views import Items, Keys
 
 __all__ = ["Dict"]
 
 
-class Dict(Face, managers.DictProxy):
+class Dict(Container, managers.DictProxy):
     """A dict in shared memory; nested containers are live.
 
     Every method is one atomic step, in-place operators too. Iteration, and each view, walks over a
@@ -27,7 +26,7 @@ class Dict(Face, managers.DictProxy):
     Parameters
     ----------
     store
-        The engine.
+        The backend.
     c : int
         The container's number.
 
@@ -38,33 +37,34 @@ class Dict(Face, managers.DictProxy):
     """
 
     __slots__ = ()
-    _KIND = _backend.DICT
-    _PROXY = "DictProxy"
-    _TYPEID = "dict"
-    _CYCLE = "{...}"
-    __hash__ = Face.__hash__
+    __module__ = "garrison.store"
+    _kind = Kind.DICT.value
+    _proxy_name = "DictProxy"
+    _typeid = "dict"
+    _recursive_repr = "{...}"
+    __hash__ = Container.__hash__
 
     # --- One key ------------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> Any:
-        return self._store.dict_get(self._c, key)
+        return self._backend.dict_get(self._container_id, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._store.dict_set(self._c, key, value)
+        self._backend.dict_set(self._container_id, key, value)
 
     def __delitem__(self, key: Any) -> None:
-        self._store.dict_delete(self._c, key)
+        self._backend.dict_delete(self._container_id, key)
 
     def __contains__(self, key: object) -> bool:
-        return self._store.dict_contains(self._c, key)
+        return self._backend.dict_contains(self._container_id, key)
 
     def get(self, key: Any, default: Any = None, /) -> Any:
         """Return the value of a key, or `default`."""
-        return self._store.dict_get_or(self._c, key, default)
+        return self._backend.dict_get_or(self._container_id, key, default)
 
     def setdefault(self, key: Any, default: Any = None, /) -> Any:
         """Return the value of a key, which is `default` from now on if there was none."""
-        return self._store.dict_setdefault(self._c, key, default)
+        return self._backend.dict_setdefault(self._container_id, key, default)
 
     def pop(self, key: Any, default: Any = MISSING, /) -> Any:
         """Remove a key and return its value; a nested container comes as a plain copy.
@@ -75,7 +75,7 @@ class Dict(Face, managers.DictProxy):
             If there is no such key and no default.
         """
         try:
-            return self._store.dict_pop(self._c, key)
+            return self._backend.dict_pop(self._container_id, key)
         except KeyError:
             if default is MISSING:
                 raise
@@ -90,7 +90,7 @@ class Dict(Face, managers.DictProxy):
             If the dict is empty.
         """
         try:
-            return self._store.dict_popitem(self._c, last)
+            return self._backend.dict_popitem(self._container_id, last)
         except KeyError:
             raise KeyError("popitem(): dictionary is empty") from None
 
@@ -113,7 +113,7 @@ class Dict(Face, managers.DictProxy):
         TypeError
             If one of the two is no number.
         """
-        return self._store.dict_add(self._c, key, delta, initial)
+        return self._backend.dict_add(self._container_id, key, delta, initial)
 
     def update_with(self, key: Any, fn: Callable[[Any], Any], default: Any = MISSING) -> Any:
         """Replace a value by what `fn` makes of it, and return that, as one step.
@@ -135,37 +135,37 @@ class Dict(Face, managers.DictProxy):
         KeyError
             If there is no such key and no default.
         """
-        store, c = self._store, self._c
+        store, c = self._backend, self._container_id
         if getattr(store, "optimistic", False) and not store.in_transaction:
-            return _update_far(cast("Optimistic", store), c, key, fn, default)
-        return _update_here(store, c, key, fn, default)
+            return _update_optimistically(cast("RemoteStoreBackend", store), c, key, fn, default)
+        return _update_in_transaction(store, c, key, fn, default)
 
     # --- All of them --------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return self._store.length(self._c)
+        return self._backend.length(self._container_id)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._store.scan(self._c, "keys"))
+        return iter(self._backend.scan(self._container_id, "keys"))
 
     def __reversed__(self) -> Iterator[Any]:
-        return iter(list(self._store.scan(self._c, "keys", reverse=True)))
+        return iter(list(self._backend.scan(self._container_id, "keys", reverse=True)))
 
     def keys(self) -> Keys:
         """Return a list of the keys, which knows the operators of sets as well."""
-        return Keys(self._store.scan(self._c, "keys"))
+        return Keys(self._backend.scan(self._container_id, "keys"))
 
     def values(self) -> list[Any]:
         """Return a list of the values."""
-        return list(self._store.scan(self._c, "values"))
+        return list(self._backend.scan(self._container_id, "values"))
 
     def items(self) -> Items:
         """Return a list of the pairs, which knows the operators of sets as well."""
-        return Items(self._store.scan(self._c, "items"))
+        return Items(self._backend.scan(self._container_id, "items"))
 
     def clear(self) -> None:
         """Remove everything."""
-        self._store.clear(self._c)
+        self._backend.clear(self._container_id)
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Take over the pairs of a mapping, an iterable or keywords, all of them at once."""
@@ -173,7 +173,7 @@ class Dict(Face, managers.DictProxy):
             pairs = list(other.items())
         else:
             pairs = list(dict(other, **kwargs).items())
-        self._store.dict_update(self._c, pairs)
+        self._backend.dict_update(self._container_id, pairs)
 
     def copy(self) -> dict[Any, Any]:
         """Return a plain dict; nested containers are plain as well."""
@@ -191,7 +191,7 @@ class Dict(Face, managers.DictProxy):
     # --- Operators ----------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
-        if self._is(other):
+        if self._same_container(other):
             return True
         if not isinstance(other, Mapping):
             return NotImplemented
@@ -207,7 +207,7 @@ class Dict(Face, managers.DictProxy):
         self.update(other)
         return self
 
-    def _parts(self, shown: Shown) -> str:
+    def _repr_items(self, shown: ContainerRepr) -> str:
         return f"{{{shown.entries(self, 'items')}}}"
 
 
@@ -217,33 +217,37 @@ MutableMapping.register(Dict)
 
 
 def _items(face: Dict) -> Scan:
-    return face._store.scan(face._c, "items")
+    return face._backend.scan(face._container_id, "items")
 
 
 def _plain(mapping: Any) -> dict[Any, Any]:
     return dict(_items(mapping)) if isinstance(mapping, Dict) else dict(mapping)
 
 
-def _update_here(store: Store, c: int, key: Any, fn: Callable[[Any], Any], default: Any) -> Any:
-    with atomic(store):
+def _update_in_transaction(
+    store: StoreBackend, c: int, key: Any, fn: Callable[[Any], Any], default: Any
+) -> Any:
+    with single_step(store):
         old = store.dict_get_or(c, key, default)
         if old is MISSING:
             raise KeyError(key)
         new = fn(old)
-        if new is not old or not isinstance(new, Face):
+        if new is not old or not isinstance(new, Container):
             store.dict_set(c, key, new)
     return new
 
 
-def _update_far(store: Optimistic, c: int, key: Any, fn: Callable[[Any], Any], default: Any) -> Any:
-    """As `_update_here`, but nobody has to wait: again if somebody else came first."""
+def _update_optimistically(
+    store: RemoteStoreBackend, c: int, key: Any, fn: Callable[[Any], Any], default: Any
+) -> Any:
+    """As `_update_in_transaction`, but nobody has to wait: again if somebody else came first."""
     while True:
         found = store.dict_encoded(c, key)
         if found is None and default is MISSING:
             raise KeyError(key)
         old = default if found is None else store.decode(found)
-        if isinstance(old, Face):  # whose contents may change, and it is still the same
-            return _update_here(store, c, key, fn, default)
+        if isinstance(old, Container):  # whose contents may change, and it is still the same
+            return _update_in_transaction(store, c, key, fn, default)
         new = fn(old)
         if store.dict_compare_and_set(c, key, found, store.encode(new)):
             return new

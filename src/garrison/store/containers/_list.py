@@ -8,16 +8,15 @@ from typing import cast
 
 from garrison._standard import managers
 from garrison._typing import Any, NoReturn
-from garrison.store import _backend
-from garrison.store._backend import END, Optimistic, Store
-from garrison.store._transaction import atomic
-from garrison.store.containers._base import Face, Shown
-from garrison.store.containers._sequence import SequenceFace
+from garrison.store._backend import END, Kind, RemoteStoreBackend, StoreBackend
+from garrison.store._transaction import single_step
+from garrison.store.containers._base import Container, ContainerRepr
+from garrison.store.containers._sequence import SequenceContainer
 
 __all__ = ["List"]
 
 
-class List(SequenceFace, managers.ListProxy):
+class List(SequenceContainer, managers.ListProxy):
     """A list in shared memory; nested containers are live.
 
     Every method is one atomic step, in-place operators and `sort` too. Iteration sees what becomes
@@ -28,22 +27,23 @@ class List(SequenceFace, managers.ListProxy):
     Parameters
     ----------
     store
-        The engine.
+        The backend.
     c : int
         The container's number.
     """
 
     __slots__ = ()
-    _KIND = _backend.LIST
-    _PROXY = "ListProxy"
-    _TYPEID = "list"
-    __hash__ = Face.__hash__
+    __module__ = "garrison.store"
+    _kind = Kind.LIST.value
+    _proxy_name = "ListProxy"
+    _typeid = "list"
+    __hash__ = Container.__hash__
 
     def __iter__(self) -> Iterator[Any]:
         # As a plain one: what is changed meanwhile is seen. Over a network each look would be a
         # request, so there it is one state that is walked over.
-        walk: Any = getattr(self._store, "walk", None)
-        return self._scan() if walk is None else iter(walk(self._c))
+        walk: Any = getattr(self._backend, "walk", None)
+        return self._scan() if walk is None else iter(walk(self._container_id))
 
     # --- One item -----------------------------------------------------------------------------
 
@@ -51,35 +51,35 @@ class List(SequenceFace, managers.ListProxy):
         if type(index) is slice:
             return _cut(self, index)
         try:
-            return self._store.list_get(self._c, index)
+            return self._backend.list_get(self._container_id, index)
         except (TypeError, OverflowError) as error:
-            return self._store.list_get(self._c, _position(index, error))
+            return self._backend.list_get(self._container_id, _position(index, error))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         if type(index) is slice:
             _replace(self, index, value)
             return
         try:
-            self._store.list_set(self._c, index, value)
+            self._backend.list_set(self._container_id, index, value)
         except (TypeError, OverflowError) as error:
-            self._store.list_set(self._c, _position(index, error), value)
+            self._backend.list_set(self._container_id, _position(index, error), value)
 
     def __delitem__(self, index: Any) -> None:
         if type(index) is slice:
             _delete(self, index)
             return
         try:
-            self._store.list_delete(self._c, index)
+            self._backend.list_delete(self._container_id, index)
         except (TypeError, OverflowError) as error:
-            self._store.list_delete(self._c, _position(index, error))
+            self._backend.list_delete(self._container_id, _position(index, error))
 
     def append(self, value: Any) -> None:
         """Put a value at the end."""
-        self._store.list_append(self._c, value)
+        self._backend.list_append(self._container_id, value)
 
     def insert(self, index: Any, value: Any, /) -> None:
         """Put a value before the one at `index`."""
-        self._store.list_insert(self._c, sized(index), value)
+        self._backend.list_insert(self._container_id, check_index(index), value)
 
     def pop(self, index: Any = -1, /) -> Any:
         """Remove and return a value; a nested container comes as a plain copy.
@@ -89,7 +89,7 @@ class List(SequenceFace, managers.ListProxy):
         IndexError
             If there is none.
         """
-        return self._store.list_pop(self._c, sized(index))
+        return self._backend.list_pop(self._container_id, check_index(index))
 
     def remove(self, value: Any, /) -> None:
         """Remove the first that is equal.
@@ -99,10 +99,10 @@ class List(SequenceFace, managers.ListProxy):
         ValueError
             If there is none.
         """
-        with atomic(self._store):
+        with single_step(self._backend):
             for place, each in enumerate(self._scan()):
                 if each is value or each == value:
-                    self._store.list_delete(self._c, place)
+                    self._backend.list_delete(self._container_id, place)
                     return
         list[Any]().remove(value)  # raises, in the words of this Python
 
@@ -116,7 +116,7 @@ class List(SequenceFace, managers.ListProxy):
         TypeError
             If one of the two is neither `int` nor `float`.
         """
-        return self._store.list_add(self._c, operator.index(index), delta)
+        return self._backend.list_add(self._container_id, operator.index(index), delta)
 
     def update_with(self, index: Any, fn: Callable[[Any], Any]) -> Any:
         """Replace a value by what `fn` makes of it, and return that, as one step.
@@ -129,22 +129,22 @@ class List(SequenceFace, managers.ListProxy):
         IndexError
             If there is no such index.
         """
-        return update_at(self, operator.index(index), fn)
+        return update_item(self, operator.index(index), fn)
 
     # --- All of them --------------------------------------------------------------------------
 
     def clear(self) -> None:
         """Remove everything."""
-        self._store.clear(self._c)
+        self._backend.clear(self._container_id)
 
     def reverse(self) -> None:
         """Turn the order around."""
-        with atomic(self._store):
+        with single_step(self._backend):
             self._rewrite(self._plain()[::-1])
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
         """Sort, stable, as one step: others that write wait until it is done."""
-        with atomic(self._store):
+        with single_step(self._backend):
             self._rewrite(sorted(self._plain(), key=key, reverse=reverse))
 
     def copy(self) -> list[Any]:
@@ -153,10 +153,10 @@ class List(SequenceFace, managers.ListProxy):
         return plain
 
     def _plain(self) -> list[Any]:
-        return self._store.list_slice(self._c, 0, END)
+        return self._backend.list_slice(self._container_id, 0, END)
 
     def _rewrite(self, values: list[Any]) -> None:
-        self._store.list_replace(self._c, 0, END, values)
+        self._backend.list_replace(self._container_id, 0, END, values)
 
     # --- Operators ----------------------------------------------------------------------------
 
@@ -176,10 +176,10 @@ class List(SequenceFace, managers.ListProxy):
     __rmul__ = __mul__
 
     def __imul__(self, times: int) -> Any:
-        return repeat(self, times)
+        return repeat_in_place(self, times)
 
     def __eq__(self, other: object) -> bool:
-        if self._is(other):
+        if self._same_container(other):
             return True
         if not isinstance(other, (list, List)):
             return NotImplemented
@@ -197,7 +197,7 @@ class List(SequenceFace, managers.ListProxy):
     def __ge__(self, other: Any) -> bool:
         return self._plain() >= _plain(other) if isinstance(other, (list, List)) else NotImplemented
 
-    def _parts(self, shown: Shown) -> str:
+    def _repr_items(self, shown: ContainerRepr) -> str:
         return f"[{shown.entries(self)}]"
 
 
@@ -217,7 +217,7 @@ def _plain(other: Any, needed: str = "") -> list[Any]:
 
 
 def _position(index: Any, error: Exception) -> int:
-    """Return what the engine could not take as an index; raise what a list raises."""
+    """Return what the backend could not take as an index; raise what a list raises."""
     if type(index) is int:
         if not -END <= index <= END:
             _too_big()
@@ -240,14 +240,14 @@ def _too_big() -> NoReturn:
 
 def _cut(face: List, index: slice) -> list[Any]:
     if index.step is None:
-        start = 0 if index.start is None else clamp(index.start)
-        stop = END if index.stop is None else clamp(index.stop)
-        return face._store.list_slice(face._c, start, stop)
+        start = 0 if index.start is None else clamp_slice_bound(index.start)
+        stop = END if index.stop is None else clamp_slice_bound(index.stop)
+        return face._backend.list_slice(face._container_id, start, stop)
     return face._plain()[index]
 
 
-def clamp(bound: Any) -> int:
-    """Return a bound of a slice as the engine can take it."""
+def clamp_slice_bound(bound: Any) -> int:
+    """Return a bound of a slice as the backend can take it."""
     try:
         number = operator.index(bound)
     except TypeError:
@@ -261,11 +261,11 @@ def _replace(face: List, index: slice, values: Any) -> None:
     new = list(values) if _iterable(values) else values
     if index.step is None or index.step == 1:
         [][:] = new
-        with atomic(face._store):
+        with single_step(face._backend):
             start, stop, _ = index.indices(len(face))
-            face._store.list_replace(face._c, start, max(start, stop), new)
+            face._backend.list_replace(face._container_id, start, max(start, stop), new)
         return
-    with atomic(face._store):
+    with single_step(face._backend):
         whole = face._plain()
         whole[index] = new
         face._rewrite(whole)
@@ -280,10 +280,10 @@ def _iterable(values: Any) -> bool:
 
 
 def _delete(face: List, index: slice) -> None:
-    with atomic(face._store):
+    with single_step(face._backend):
         if index.step is None or index.step == 1:
             start, stop, _ = index.indices(len(face))
-            face._store.list_replace(face._c, start, max(start, stop), [])
+            face._backend.list_replace(face._container_id, start, max(start, stop), [])
             return
         whole = face._plain()
         del whole[index]
@@ -293,7 +293,7 @@ def _delete(face: List, index: slice) -> None:
 # --- Shared with other sequences --------------------------------------------------------------
 
 
-def sized(index: Any) -> int:
+def check_index(index: Any) -> int:
     """Return an index to insert at; far beyond the ends is an error even so, as in a list."""
     place = operator.index(index)
     if not -END <= place <= END:
@@ -301,7 +301,7 @@ def sized(index: Any) -> int:
     return place
 
 
-def repeat(face: Any, times: Any) -> Any:
+def repeat_in_place(face: Any, times: Any) -> Any:
     """Do ``face *= times``: its values that often, one after the other."""
     if not hasattr(times, "__index__"):
         return NotImplemented
@@ -309,36 +309,40 @@ def repeat(face: Any, times: Any) -> Any:
     if count <= 0:
         face.clear()
     elif count > 1:
-        with atomic(face._store):
-            values = face._store.list_slice(face._c, 0, END)
-            face._store.list_extend(face._c, values * (count - 1))
+        with single_step(face._backend):
+            values = face._backend.list_slice(face._container_id, 0, END)
+            face._backend.list_extend(face._container_id, values * (count - 1))
     return face
 
 
-def update_at(face: Any, index: int, fn: Callable[[Any], Any]) -> Any:
+def update_item(face: Any, index: int, fn: Callable[[Any], Any]) -> Any:
     """Replace one value by what `fn` makes of it; return that."""
-    store, c = face._store, face._c
+    store, c = face._backend, face._container_id
     if getattr(store, "optimistic", False) and not store.in_transaction:
-        return _update_far(store, c, index, fn)
-    return _update_here(store, c, index, fn)
+        return _update_optimistically(store, c, index, fn)
+    return _update_in_transaction(store, c, index, fn)
 
 
-def _update_here(store: Store, c: int, index: int, fn: Callable[[Any], Any]) -> Any:
-    with atomic(store):
+def _update_in_transaction(
+    store: StoreBackend, c: int, index: int, fn: Callable[[Any], Any]
+) -> Any:
+    with single_step(store):
         old = store.list_get(c, index)
         new = fn(old)
-        if new is not old or not isinstance(new, Face):
+        if new is not old or not isinstance(new, Container):
             store.list_set(c, index, new)
     return new
 
 
-def _update_far(store: Optimistic, c: int, index: int, fn: Callable[[Any], Any]) -> Any:
-    """As `_update_here`, but nobody has to wait: again if somebody else came first."""
+def _update_optimistically(
+    store: RemoteStoreBackend, c: int, index: int, fn: Callable[[Any], Any]
+) -> Any:
+    """As `_update_in_transaction`, but nobody has to wait: again if somebody else came first."""
     while True:
         found = store.list_encoded(c, index)
         old = store.decode(found)
-        if isinstance(old, Face):  # whose contents may change, and it is still the same
-            return _update_here(store, c, index, fn)
+        if isinstance(old, Container):  # whose contents may change, and it is still the same
+            return _update_in_transaction(store, c, index, fn)
         new = fn(old)
         if store.list_compare_and_set(c, index, found, store.encode(new)):
             return new

@@ -6,36 +6,36 @@ from collections.abc import Callable
 
 from garrison._standard import managers
 from garrison._typing import Any
-from garrison.store import _backend
-from garrison.store._backend import Store
-from garrison.store.containers._base import Face, Shown
+from garrison.store._backend import Kind, StoreBackend
+from garrison.store.containers._base import Container, ContainerRepr
 
 __all__ = ["Namespace"]
 
 
-class Namespace(Face, managers.NamespaceProxy):
+class Namespace(Container, managers.NamespaceProxy):
     """An object whose attributes are shared; names that begin with an underscore are not.
 
     Parameters
     ----------
     store
-        The engine.
+        The backend.
     c : int
         The container's number.
     """
 
     __slots__ = ()
-    _KIND = _backend.NAMESPACE
-    _PROXY = "NamespaceProxy"
-    _TYPEID = "Namespace"
-    _CYCLE = "Namespace(...)"
+    __module__ = "garrison.store"
+    _kind = Kind.NAMESPACE.value
+    _proxy_name = "NamespaceProxy"
+    _typeid = "Namespace"
+    _recursive_repr = "Namespace(...)"
 
     # All that the face itself has begins with an underscore.
     def __getattribute__(self, name: str) -> Any:
         if name[:1] == "_":
             return _own(self, name)
         try:
-            return _store(self).dict_get(_c(self), name)
+            return _backend_of(self).dict_get(_id_of(self), name)
         except KeyError:
             raise _no_attribute(name) from None
 
@@ -43,32 +43,32 @@ class Namespace(Face, managers.NamespaceProxy):
         if name[:1] == "_":
             object.__setattr__(self, name, value)
         else:
-            self._store.dict_set(self._c, name, value)
+            self._backend.dict_set(self._container_id, name, value)
 
     def __delattr__(self, name: str) -> None:
         if name[:1] == "_":
             object.__delattr__(self, name)
             return
         try:
-            self._store.dict_delete(self._c, name)
+            self._backend.dict_delete(self._container_id, name)
         except KeyError:
             raise _no_attribute(name) from None
 
     def __dir__(self) -> list[str]:
-        return [*object.__dir__(self), *self._store.scan(self._c, "keys")]
+        return [*object.__dir__(self), *self._backend.scan(self._container_id, "keys")]
 
     def _getvalue(self) -> managers.Namespace:
         plain = managers.Namespace()
-        vars(plain).update(self._store.snapshot(self._c))
+        vars(plain).update(self._backend.snapshot(self._container_id))
         return plain
 
-    def _parts(self, shown: Shown) -> str:
+    def _repr_items(self, shown: ContainerRepr) -> str:
         return f"Namespace({shown.attributes(self)})"
 
 
 _own = object.__getattribute__
-_store: Callable[[Face], Store] = vars(Face)["_store"].__get__
-_c: Callable[[Face], int] = vars(Face)["_c"].__get__
+_backend_of: Callable[[Container], StoreBackend] = vars(Container)["_backend"].__get__
+_id_of: Callable[[Container], int] = vars(Container)["_container_id"].__get__
 
 
 def _no_attribute(name: str) -> AttributeError:

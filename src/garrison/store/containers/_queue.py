@@ -18,16 +18,16 @@ from typing import TypeVar
 
 from garrison._typing import Any
 from garrison.errors import ClaimLost, DeadlockError, GarrisonError, ManagerLost
-from garrison.store import _backend
-from garrison.store._transaction import atomic, transaction
-from garrison.store.containers._base import Face, Shown
+from garrison.store._backend import Kind
+from garrison.store._transaction import single_step, transaction
+from garrison.store.containers._base import Container, ContainerRepr
 
 __all__ = ["JoinableQueue", "Queue"]
 
 Result = TypeVar("Result")
 
 
-class Queue(Face):
+class Queue(Container):
     """A queue in a store, first in first out: as `queue.Queue`, between processes.
 
     What was put is in the queue, whatever becomes of the process that has put it. `claim` takes an
@@ -37,36 +37,39 @@ class Queue(Face):
     Parameters
     ----------
     store
-        The engine.
+        The backend.
     c : int
         The container's number.
     """
 
-    __slots__ = ("_most",)
+    __slots__ = ("_limit",)
     _exposed_ = (
         *("empty", "full", "get", "get_nowait", "join", "put", "put_nowait", "qsize", "shutdown"),
         "task_done",
     )
-    _KIND = _backend.QUEUE
-    _PROXY = "AutoProxy[Queue]"
-    _TYPEID = "Queue"
-    _most: int
+    __module__ = "garrison.store"
+    _kind = Kind.QUEUE.value
+    _proxy_name = "AutoProxy[Queue]"
+    _typeid = "Queue"
+    _limit: int
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self._handle()  # as a proxy of the standard library: it is not for keeping
+        return (
+            self._reduce_for_transfer()
+        )  # as a proxy of the standard library: it is not for keeping
 
     @property
     def maxsize(self) -> int:
         """How many items the queue can hold; 0: any number."""
         try:
-            return self._most
+            return self._limit
         except AttributeError:
-            self._most = max(self._store.head(self._c)[3], 0)
-            return self._most
+            self._limit = max(self._metadata.limit, 0)
+            return self._limit
 
     def qsize(self) -> int:
         """Return how many items can be taken just now."""
-        return self._store.length(self._c)
+        return self._backend.length(self._container_id)
 
     def empty(self) -> bool:
         """Return whether there is nothing to get just now."""
@@ -131,14 +134,14 @@ class Queue(Face):
         if not self.maxsize:
             self._append(items)
             return
-        with atomic(self._store):
+        with single_step(self._backend):
             if self.qsize() + len(items) > self.maxsize:
                 self._append([])  # raises if the queue was shut down
-                raise _NotYet
+                raise _WouldBlock
             self._append(items)
 
     def _append(self, items: list[Any]) -> None:
-        self._store.list_extend(self._c, items)
+        self._backend.list_extend(self._container_id, items)
 
     # --- Get ----------------------------------------------------------------------------------
 
@@ -165,7 +168,7 @@ class Queue(Face):
         """
         if timeout is None:
             try:
-                return self._store.list_pop(self._c, 0)
+                return self._backend.list_pop(self._container_id, 0)
             except IndexError:
                 pass
         return self._wait("get", self._get, queue.Empty, block, timeout)
@@ -185,14 +188,14 @@ class Queue(Face):
 
     def _get(self) -> Any:
         try:
-            return self._store.list_pop(self._c, 0)
+            return self._backend.list_pop(self._container_id, 0)
         except IndexError:
-            raise _NotYet from None
+            raise _WouldBlock from None
 
     def _get_many(self, most: int) -> list[Any]:
-        with transaction(self._store):
+        with transaction(self._backend):
             count = min(self.qsize(), most)
-            items = [self._store.list_pop(self._c, 0) for _ in range(count)]
+            items = [self._backend.list_pop(self._container_id, 0) for _ in range(count)]
         return items or [self._get()]
 
     # --- Done -----------------------------------------------------------------------------------
@@ -206,7 +209,7 @@ class Queue(Face):
             If it is called more often than items were put.
         """
         try:
-            self._store.count_add(self._c, -1, 0)
+            self._backend.counter_add(self._container_id, -1, 0)
         except ValueError:
             raise ValueError("task_done() called too many times") from None
 
@@ -221,8 +224,8 @@ class Queue(Face):
         self._wait("join", self._joined, TimeoutError, block=True, timeout=timeout)
 
     def _joined(self) -> None:
-        if self._store.head(self._c)[4]:
-            raise _NotYet
+        if self._metadata.unfinished:
+            raise _WouldBlock
 
     def shutdown(self, immediate: bool = False) -> None:
         """Take no more items: `put` raises `ShutDown` from now on, and `get` when nothing is left.
@@ -234,7 +237,7 @@ class Queue(Face):
         immediate : bool
             Whether to drop the items that are in the queue; they count as done.
         """
-        self._store.queue_shut(self._c, immediate)
+        self._backend.shut_down_queue(self._container_id, immediate)
 
     # --- Claim --------------------------------------------------------------------------------
 
@@ -259,12 +262,12 @@ class Queue(Face):
             self._wait("claim", take, queue.Empty, block, timeout)
             yield claimed[0][1]
             settling = True
-            settled = self._settle(claimed[0][0])
+            settled = self._ack(claimed[0][0])
         except BaseException as error:
             # Of a connection that is gone, what was claimed comes back by itself.
             if not (settling and isinstance(error, ManagerLost)):
                 for ticket, _ in claimed:
-                    self._store.give_back(self._c, ticket)
+                    self._backend.return_claim(self._container_id, ticket)
             raise
         if not settled:
             msg = f"{self} took a claimed item back before its block ended; it will come again"
@@ -273,12 +276,12 @@ class Queue(Face):
     def _claim(self, claimed: list[tuple[int, Any]]) -> None:
         try:
             # In one call: a signal's handler that raises cannot come between item and list.
-            claimed.extend(map(self._store.claim, (self._c,)))
+            claimed.extend(map(self._backend.claim_first, (self._container_id,)))
         except IndexError:
-            raise _NotYet from None
+            raise _WouldBlock from None
 
-    def _settle(self, ticket: int) -> bool:
-        return self._store.settle(self._c, ticket)
+    def _ack(self, ticket: int) -> bool:
+        return self._backend.ack_claim(self._container_id, ticket)
 
     # --- Waiting ------------------------------------------------------------------------------
 
@@ -295,16 +298,16 @@ class Queue(Face):
             raise ValueError("'timeout' must be a non-negative number")
         try:
             return attempt()
-        except _NotYet:
+        except _WouldBlock:
             if not block or timeout == 0:
                 raise late from None
         self._check_may_wait(name)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            seen = self._store.bell(self._c)
+            seen = self._backend.change_count(self._container_id)
             try:
                 return attempt()
-            except _NotYet:
+            except _WouldBlock:
                 pass
             # Outside of the handler: what interrupts the wait has nothing to do with it.
             if not self._sleep(seen, deadline):
@@ -315,18 +318,18 @@ class Queue(Face):
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             return False
-        self._store.wait_bell(self._c, seen, left)
+        self._backend.wait_for_change(self._container_id, seen, left)
         return True
 
     def _check_may_wait(self, name: str) -> None:
-        if self._store.in_transaction:
+        if self._backend.in_transaction:
             msg = (
                 f"{name}() would wait for ever: inside of a transaction of ours nobody else can "
                 f"change {self}; call it with block=False, or before the transaction"
             )
             raise DeadlockError(msg)
 
-    def _parts(self, shown: Shown) -> str:  # noqa: ARG002
+    def _repr_items(self, shown: ContainerRepr) -> str:  # noqa: ARG002
         limit = f" of {self.maxsize}" if self.maxsize else ""
         return f"<{type(self).__name__} with {self.qsize()}{limit} items>"
 
@@ -335,10 +338,11 @@ class JoinableQueue(Queue):
     """The same, under the name that `multiprocessing` has for it."""
 
     __slots__ = ()
-    _KIND = _backend.JOINABLE_QUEUE
-    _PROXY = "AutoProxy[JoinableQueue]"
-    _TYPEID = "JoinableQueue"
+    __module__ = "garrison.store"
+    _kind = Kind.JOINABLE_QUEUE.value
+    _proxy_name = "AutoProxy[JoinableQueue]"
+    _typeid = "JoinableQueue"
 
 
-class _NotYet(GarrisonError):
+class _WouldBlock(GarrisonError):
     pass

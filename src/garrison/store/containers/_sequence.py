@@ -6,28 +6,28 @@ from collections.abc import Iterable, Iterator
 
 from garrison._typing import Any
 from garrison.store._backend import END
-from garrison.store.containers._base import Face
+from garrison.store.containers._base import Container
 
-__all__ = ["SequenceFace"]
+__all__ = ["SequenceContainer"]
 
 
-class SequenceFace(Face):
+class SequenceContainer(Container):
     """Values in a row; iteration walks over a snapshot."""
 
     __slots__ = ()
 
     def __len__(self) -> int:
-        return self._store.length(self._c)
+        return self._backend.length(self._container_id)
 
     def __iter__(self) -> Iterator[Any]:
         return self._scan()
 
     def _scan(self) -> Iterator[Any]:
         """Walk over the values as they are now."""
-        return iter(self._store.scan(self._c, "values"))
+        return iter(self._backend.scan(self._container_id, "values"))
 
     def __reversed__(self) -> Iterator[Any]:
-        return iter(self._store.scan(self._c, "values", reverse=True))
+        return iter(self._backend.scan(self._container_id, "values", reverse=True))
 
     def __contains__(self, value: object) -> bool:
         return any(each is value or each == value for each in self._scan())
@@ -50,4 +50,4 @@ class SequenceFace(Face):
 
     def extend(self, iterable: Iterable[Any], /) -> None:
         """Put all values at the end, at once."""
-        self._store.list_extend(self._c, list(iterable))
+        self._backend.list_extend(self._container_id, list(iterable))

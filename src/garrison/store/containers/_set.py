@@ -7,16 +7,16 @@ from collections.abc import Set as AbstractSet
 
 from garrison._standard import managers
 from garrison._typing import Any, ClassVar
-from garrison.store import _backend
+from garrison.store._backend import Kind
 from garrison.store._transaction import transaction
-from garrison.store.containers._base import Face, Shown
+from garrison.store.containers._base import Container, ContainerRepr
 
 __all__ = ["Set"]
 
 _SetProxy: Any = getattr(managers, "SetProxy", managers.BaseProxy)  # since Python 3.14
 
 
-class Set(Face, _SetProxy):  # type: ignore[misc] # of newer Pythons
+class Set(Container, _SetProxy):  # type: ignore[misc] # of newer Pythons
     """A set in shared memory.
 
     Every method is one atomic step, in-place operators too. Iteration walks over a snapshot, in the
@@ -25,29 +25,30 @@ class Set(Face, _SetProxy):  # type: ignore[misc] # of newer Pythons
     Parameters
     ----------
     store
-        The engine.
+        The backend.
     c : int
         The container's number.
     """
 
     __slots__ = ()
-    _KIND = _backend.SET
-    _PROXY = "SetProxy"
-    _TYPEID = "set"
-    _CYCLE = "{...}"
+    __module__ = "garrison.store"
+    _kind = Kind.SET.value
+    _proxy_name = "SetProxy"
+    _typeid = "set"
+    _recursive_repr = "{...}"
     __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     # --- One member ---------------------------------------------------------------------------
 
     def __contains__(self, member: object) -> bool:
         try:
-            return self._store.dict_contains(self._c, member)
+            return self._backend.dict_contains(self._container_id, member)
         except TypeError:
-            return self._store.dict_contains(self._c, _frozen(member))
+            return self._backend.dict_contains(self._container_id, _frozen(member))
 
     def add(self, member: Any, /) -> None:
         """Add a member."""
-        self._store.set_add(self._c, member)
+        self._backend.set_add(self._container_id, member)
 
     def discard(self, member: Any, /) -> None:
         """Remove a member if it is there."""
@@ -66,9 +67,9 @@ class Set(Face, _SetProxy):  # type: ignore[misc] # of newer Pythons
 
     def _discard(self, member: Any) -> bool:
         try:
-            return self._store.set_discard(self._c, member)
+            return self._backend.set_discard(self._container_id, member)
         except TypeError:
-            return self._store.set_discard(self._c, _frozen(member))
+            return self._backend.set_discard(self._container_id, _frozen(member))
 
     def pop(self) -> Any:
         """Remove and return the oldest member.
@@ -79,57 +80,57 @@ class Set(Face, _SetProxy):  # type: ignore[misc] # of newer Pythons
             If the set is empty.
         """
         try:
-            return self._store.dict_popitem(self._c, False)[0]
+            return self._backend.dict_popitem(self._container_id, False)[0]
         except KeyError:
             raise KeyError("pop from an empty set") from None
 
     # --- All of them --------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return self._store.length(self._c)
+        return self._backend.length(self._container_id)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._store.scan(self._c, "keys"))
+        return iter(self._backend.scan(self._container_id, "keys"))
 
     def clear(self) -> None:
         """Remove everything."""
-        self._store.clear(self._c)
+        self._backend.clear(self._container_id)
 
     def copy(self) -> set[Any]:
         """Return a plain set."""
         return self._plain()
 
     def _plain(self) -> set[Any]:
-        return set(self._store.scan(self._c, "keys"))
+        return set(self._backend.scan(self._container_id, "keys"))
 
     def update(self, *others: Iterable[Any]) -> None:
         """Add all members of all others, at once."""
         members = [member for other in others for member in other]
-        with transaction(self._store):
+        with transaction(self._backend):
             self._change(members, ())
 
     def difference_update(self, *others: Iterable[Any]) -> None:
         """Remove all members of all others, at once."""
         members = set().union(*others)
-        with transaction(self._store):
+        with transaction(self._backend):
             self._change((), members)
 
     def intersection_update(self, *others: Iterable[Any]) -> None:
         """Keep what is in all others too."""
         plain = [_plain(other) for other in others]
-        with transaction(self._store):
+        with transaction(self._backend):
             mine = self._plain()
             self._change((), mine - mine.intersection(*plain))
 
     def symmetric_difference_update(self, other: Iterable[Any], /) -> None:
         """Add what is in the other only, remove what is in both."""
         theirs = set(other)
-        with transaction(self._store):
+        with transaction(self._backend):
             mine = self._plain()
             self._change(theirs - mine, theirs & mine)
 
     def _change(self, new: Iterable[Any], gone: Iterable[Any]) -> None:
-        store, c = self._store, self._c
+        store, c = self._backend, self._container_id
         for member in new:
             store.set_add(c, member)
         for member in gone:
@@ -213,7 +214,7 @@ class Set(Face, _SetProxy):  # type: ignore[misc] # of newer Pythons
         return self
 
     def __eq__(self, other: object) -> bool:
-        if self._is(other):
+        if self._same_container(other):
             return True
         return self._plain() == _plain(other) if isinstance(other, AbstractSet) else NotImplemented
 
@@ -229,7 +230,7 @@ class Set(Face, _SetProxy):  # type: ignore[misc] # of newer Pythons
     def __ge__(self, other: Any) -> bool:
         return self._plain() >= _plain(other) if isinstance(other, AbstractSet) else NotImplemented
 
-    def _parts(self, shown: Shown) -> str:
+    def _repr_items(self, shown: ContainerRepr) -> str:
         entries = shown.entries(self, "keys")
         return f"{{{entries}}}" if entries else "set()"
 
@@ -244,5 +245,5 @@ def _plain(other: Iterable[Any]) -> set[Any]:
 def _frozen(member: Any) -> frozenset[Any]:
     """Return a set as what can be a member, as sets do where they look for one."""
     if not isinstance(member, (set, Set)):
-        raise  # noqa: PLE0704 - what the engine said
+        raise  # noqa: PLE0704 - what the backend said
     return frozenset(member)

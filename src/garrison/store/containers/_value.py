@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from garrison._standard import managers
 from garrison._typing import Any
-from garrison.store import _backend
-from garrison.store._transaction import atomic
-from garrison.store.containers._base import Face, Shown
-from garrison.store.containers._list import update_at
+from garrison.store._backend import Kind
+from garrison.store._transaction import single_step
+from garrison.store.containers._base import Container, ContainerRepr
+from garrison.store.containers._list import update_item
 
 __all__ = ["Value"]
 
@@ -17,40 +17,41 @@ WHOLE = frozenset("bBhHiIlLqQ")
 """Typecodes of whole numbers."""
 
 
-class Value(Face, managers.ValueProxy):
+class Value(Container, managers.ValueProxy):
     """One value in shared memory; as `multiprocessing.managers.Value` it can be any object.
 
     Parameters
     ----------
     store
-        The engine.
+        The backend.
     c : int
         The container's number.
     """
 
     __slots__ = ("_code",)
-    _KIND = _backend.VALUE
-    _PROXY = "ValueProxy"
-    _TYPEID = "Value"
-    _CYCLE = "Value(...)"
+    __module__ = "garrison.store"
+    _kind = Kind.VALUE.value
+    _proxy_name = "ValueProxy"
+    _typeid = "Value"
+    _recursive_repr = "Value(...)"
     _code: str
 
     def get(self) -> Any:
         """Return the value."""
-        return self._store.list_get(self._c, 0)
+        return self._backend.list_get(self._container_id, 0)
 
     def set(self, value: Any) -> None:
         """Replace the value."""
-        self._store.list_set(self._c, 0, value)
+        self._backend.list_set(self._container_id, 0, value)
 
     @property
     def value(self) -> Any:
         """The value. ``v.value += 1`` is two steps: use `add`."""
-        return self._store.list_get(self._c, 0)
+        return self._backend.list_get(self._container_id, 0)
 
     @value.setter
     def value(self, value: Any) -> None:
-        self._store.list_set(self._c, 0, value)
+        self._backend.list_set(self._container_id, 0, value)
 
     @property
     def typecode(self) -> str:
@@ -58,7 +59,7 @@ class Value(Face, managers.ValueProxy):
         try:
             return self._code
         except AttributeError:
-            self._code = self._store.head(self._c)[5].decode()
+            self._code = self._metadata.typecode.decode()
             return self._code
 
     def add(self, amount: Any = 1) -> Any:
@@ -70,23 +71,23 @@ class Value(Face, managers.ValueProxy):
             If one of the two is neither `int` nor `float`.
         """
         if type(amount) is int and self.typecode in WHOLE:
-            new = self._store.list_add(self._c, 0, amount)
+            new = self._backend.list_add(self._container_id, 0, amount)
             return new - amount
-        with atomic(self._store):
+        with single_step(self._backend):
             before = self.get()
-            self._store.list_add(self._c, 0, amount)
+            self._backend.list_add(self._container_id, 0, amount)
         return before
 
     def exchange(self, value: Any) -> Any:
         """Replace the value, and return what it was before."""
-        with atomic(self._store):
+        with single_step(self._backend):
             before = self.get()
             self.set(value)
         return before
 
     def compare_exchange(self, expected: Any, desired: Any) -> bool:
         """Replace the value if it is equal to `expected`; return whether it was."""
-        with atomic(self._store):
+        with single_step(self._backend):
             if self.get() != expected:
                 return False
             self.set(desired)
@@ -98,11 +99,11 @@ class Value(Face, managers.ValueProxy):
         Others that write wait meanwhile, so `fn` should be short. Across a network it is called
         again if somebody else came first.
         """
-        return update_at(self, 0, fn)
+        return update_item(self, 0, fn)
 
     def _getvalue(self) -> managers.Value:
-        (value,) = self._store.snapshot(self._c)
+        (value,) = self._backend.snapshot(self._container_id)
         return managers.Value(self.typecode, value)
 
-    def _parts(self, shown: Shown) -> str:
+    def _repr_items(self, shown: ContainerRepr) -> str:
         return f"Value({self.typecode!r}, {shown.entries(self)})"

@@ -1,4 +1,4 @@
-"""What the engine does, one operation after the other."""
+"""What the backend does, one operation after the other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .tools import (
     QUEUE,
     SET,
     WORDS,
-    Face,
+    Container,
     Hooks,
     Link,
     folder_place,
@@ -257,7 +257,7 @@ def test_plain_containers_become_children(store: Store) -> None:
     assert store.snapshot(d) == {"a": value}
     assert list(store.scan(child.c))[1] == (1, True)
     assert store.dict_pop(d, "a") == value
-    while store.sweep():
+    while store.collect_garbage():
         pass
     with pytest.raises(ContainerGone):
         store.length(child.c)
@@ -281,28 +281,28 @@ def test_a_container_in_itself_or_too_deep_cannot_be_stored(store: Store) -> Non
 def test_references_keep_what_they_refer_to(store: Store) -> None:
     d, other = store.create(DICT), store.create(LIST)
     store.list_append(other, "here")
-    store.dict_set(d, "ref", Face(store.uuid, LIST, other))
+    store.dict_set(d, "ref", Container(store.uuid, LIST, other))
     assert store.dict_get(d, "ref") == Link(LIST, other, True)
-    assert store.head(other)[2] == 1
-    store.drop(other)
-    assert store.sweep() == 0
+    assert store.metadata(other)[2] == 1
+    store.release_ref(other)
+    assert store.collect_garbage() == 0
     assert store.list_get(other, 0) == "here"
     assert store.snapshot(d) == {"ref": Link(LIST, other, True)}
     store.dict_set(d, "ref", None)
-    store.sweep()
+    store.collect_garbage()
     with pytest.raises(ContainerGone):
         store.length(other)
     with pytest.raises(ValueError, match="does not exist"):
-        store.dict_set(d, "ref", Face(store.uuid, LIST, other))
+        store.dict_set(d, "ref", Container(store.uuid, LIST, other))
 
 
 def test_a_child_put_where_it_is_stays_a_child(store: Store) -> None:
     d = store.create(DICT)
     store.dict_set(d, "a", [1])
     child = store.dict_get(d, "a")
-    store.dict_set(d, "a", Face(store.uuid, LIST, child.c))
+    store.dict_set(d, "a", Container(store.uuid, LIST, child.c))
     assert store.dict_get(d, "a") == child
-    assert store.head(child.c)[2] == 0
+    assert store.metadata(child.c)[2] == 0
 
 
 def test_names(store: Store) -> None:
@@ -314,7 +314,7 @@ def test_names(store: Store) -> None:
     assert store.names() == [("stock", DICT, c)]
     assert store.remove_name("stock")
     assert not store.remove_name("stock")
-    store.sweep()
+    store.collect_garbage()
     with pytest.raises(ContainerGone):
         store.length(c)
     with pytest.raises(ValueError, match="480"):
@@ -323,13 +323,13 @@ def test_names(store: Store) -> None:
 
 def test_info_and_count(store: Store) -> None:
     c = store.create(QUEUE, 5, b"typecode")
-    assert store.head(c) == (QUEUE, 0, 0, 5, 0, b"typecode")
-    assert store.count_add(c, 3) == 3
+    assert store.metadata(c) == (QUEUE, 0, 0, 5, 0, b"typecode")
+    assert store.counter_add(c, 3) == 3
     store.list_append(c, 1)
-    assert store.head(c) == (QUEUE, 1, 0, 5, 4, b"typecode")
-    assert store.count_add(c, -4, 0) == 0
+    assert store.metadata(c) == (QUEUE, 1, 0, 5, 4, b"typecode")
+    assert store.counter_add(c, -4, 0) == 0
     with pytest.raises(ValueError, match="range"):
-        store.count_add(c, -1, 0)
+        store.counter_add(c, -1, 0)
 
 
 def test_a_transaction_is_all_or_nothing(store: Store) -> None:
@@ -365,7 +365,7 @@ def test_an_error_that_changed_nothing_leaves_the_transaction(store: Store) -> N
         store.dict_delete(d, 2)
     store.commit()
     assert store.snapshot(d) == {1: 1}
-    gone = Face(store.uuid, LIST, 999)
+    gone = Container(store.uuid, LIST, 999)
     store.begin()
     with pytest.raises(ValueError, match="does not exist"):
         store.dict_update(d, [(5, 5), (6, gone)])
@@ -390,14 +390,14 @@ def test_writes_of_another_thread_wait(store: Store) -> None:
 
 def test_a_view_that_does_not_wait_is_refused(store: Store) -> None:
     d = store.create(DICT)
-    view = store.view(7)
+    view = store.session(7)
     store.begin()
     with pytest.raises(StoreBusy):
         view.dict_set(d, b"\x06k", b"\x00")
     with pytest.raises(StoreBusy):
         view.begin()
     with pytest.raises(RuntimeError, match="wait for itself"):
-        store.view(8, wait=True).dict_set(d, b"\x06k", b"\x00")
+        store.session(8, blocking=True).dict_set(d, b"\x06k", b"\x00")
     assert view.length(d) == 0
     store.commit()
     view.dict_set(d, b"\x06k", b"\x00")
@@ -406,8 +406,8 @@ def test_a_view_that_does_not_wait_is_refused(store: Store) -> None:
 
 def test_a_raw_view_gives_and_takes_encodings(store: Store) -> None:
     d = store.create(DICT)
-    view = store.view(7)
-    assert (view.raw, view.owner) == (True, 7)
+    view = store.session(7)
+    assert (view.encoded, view.owner) == (True, 7)
     value = {"a": [1, (2,), {3}], (4, 5): None, True: 1.0}
     tree = _core.encode_value(value, HOOKS)
     view.dict_set(d, _core.encode_key((1, True), HOOKS), tree)
@@ -448,7 +448,7 @@ def test_a_raw_view_gives_and_takes_encodings(store: Store) -> None:
 )
 def test_malformed_values_are_refused(store: Store, value: bytes) -> None:
     d, a = store.create(DICT), store.create(LIST)
-    view = store.view(7)
+    view = store.session(7)
     before = store.statistics()["containers"]
     for operation in (
         lambda: view.dict_set(d, b"\x06k", value),
@@ -467,7 +467,7 @@ def test_malformed_values_are_refused(store: Store, value: bytes) -> None:
 def test_malformed_keys_are_refused(store: Store, key: Any) -> None:
     d = store.create(DICT)
     with pytest.raises(ValueError, match="malformed"):
-        store.view(7).dict_set(d, key, b"\x00")
+        store.session(7).dict_set(d, key, b"\x00")
 
 
 def test_a_walk_sees_what_was_there(store: Store) -> None:
@@ -491,63 +491,63 @@ def test_a_walk_sees_what_was_there(store: Store) -> None:
 def test_claims(store: Store) -> None:
     q = store.create(QUEUE)
     store.list_extend(q, [1, [2], 3, 4])
-    other = store.view(9, raw=False)
-    first, value = store.claim(q)
-    second, nested = other.claim(q)
-    third, last = other.claim(q)
+    other = store.session(9, encoded=False)
+    first, value = store.claim_first(q)
+    second, nested = other.claim_first(q)
+    third, last = other.claim_first(q)
     assert (value, nested, last) == (1, [2], 3)
     assert first < second < third
     assert store.length(q) == 1
-    assert store.settle(q, first)
-    assert not store.settle(q, first)
+    assert store.ack_claim(q, first)
+    assert not store.ack_claim(q, first)
     assert 9 in store.owners()
     store.release_owner(9)
     assert store.owners() == [1]
     assert store.snapshot(q) == [[2], 3, 4]
-    ticket, _ = store.claim(q)
-    assert store.give_back(q, ticket)
-    assert not store.give_back(q, ticket)
+    ticket, _ = store.claim_first(q)
+    assert store.return_claim(q, ticket)
+    assert not store.return_claim(q, ticket)
     assert store.snapshot(q) == [[2], 3, 4]
     while store.length(q):
-        store.settle(q, store.claim(q)[0])
+        store.ack_claim(q, store.claim_first(q)[0])
     with pytest.raises(IndexError):
-        store.claim(q)
-    store.sweep()
+        store.claim_first(q)
+    store.collect_garbage()
     assert store.statistics()["containers"] == 1
 
 
 def test_holds(store: Store) -> None:
     owner = store.new_owner()
-    view = store.view(owner, raw=False)
+    view = store.session(owner, encoded=False)
     c = view.create(DICT)
-    store.hold(c)
-    store.hold(c)
-    view.drop(c)
-    store.drop(c)
-    assert store.sweep() == 0
+    store.acquire_ref(c)
+    store.acquire_ref(c)
+    view.release_ref(c)
+    store.release_ref(c)
+    assert store.collect_garbage() == 0
     assert store.length(c) == 0
-    store.drop(c)
-    store.hold(c)  # it was not yet swept
-    store.sweep()
+    store.release_ref(c)
+    store.acquire_ref(c)  # it was not yet swept
+    store.collect_garbage()
     assert store.length(c) == 0
     store.release_owner(1)
-    store.sweep()
+    store.collect_garbage()
     with pytest.raises(ContainerGone):
-        store.hold(c)
+        store.acquire_ref(c)
     assert store.new_owner() > owner
 
 
 def test_rings_are_collected(store: Store) -> None:
     a, b = store.create(LIST), store.create(LIST)
-    store.list_append(a, Face(store.uuid, LIST, b))
-    store.list_append(b, [Face(store.uuid, LIST, a)])
+    store.list_append(a, Container(store.uuid, LIST, b))
+    store.list_append(b, [Container(store.uuid, LIST, a)])
     kept = store.create(DICT)
-    store.drop(a)
-    store.drop(b)
-    store.sweep()
+    store.release_ref(a)
+    store.release_ref(b)
+    store.collect_garbage()
     assert store.statistics()["containers"] == 4
-    assert store.collect() == 3
-    while store.sweep(1):
+    assert store.collect_cycles() == 3
+    while store.collect_garbage(1):
         pass
     assert store.statistics()["containers"] == 1
     assert store.length(kept) == 0
@@ -556,9 +556,9 @@ def test_rings_are_collected(store: Store) -> None:
 def test_sweeping_in_small_steps(store: Store) -> None:
     d = store.create(DICT)
     store.dict_update(d, [(n, [n, {n}]) for n in range(100)])
-    store.drop(d)
+    store.release_ref(d)
     rounds = 0
-    while store.sweep(7):
+    while store.collect_garbage(7):
         rounds += 1
         assert rounds < 1000
     assert rounds > 10
@@ -567,15 +567,15 @@ def test_sweeping_in_small_steps(store: Store) -> None:
 
 def test_bells(store: Store) -> None:
     d = store.create(DICT)
-    seen = store.bell(d)
-    assert not store.wait_bell(d, seen, 0.01)
+    seen = store.change_count(d)
+    assert not store.wait_for_change(d, seen, 0.01)
     store.dict_set(d, 1, 1)
-    assert store.wait_bell(d, seen, 10)
-    seen, everything = store.bell(d), store.bell_global()
+    assert store.wait_for_change(d, seen, 10)
+    seen, everything = store.change_count(d), store.global_change_count()
     thread = threading.Timer(0.05, store.dict_set, (d, 1, 2))
     thread.start()
-    assert store.wait_bell(d, seen, 10)
-    assert store.wait_global(everything, 10)
+    assert store.wait_for_change(d, seen, 10)
+    assert store.wait_for_any_change(everything, 10)
     thread.join()
 
 
@@ -642,7 +642,7 @@ def test_a_process_opens_a_store_once(tmp_path: Path) -> None:
 def test_mutated_encodings_are_taken_or_refused(store: Store) -> None:
     chance = random.Random(3)
     d, a = store.create(DICT), store.create(LIST)
-    view = store.view(7)
+    view = store.session(7)
     seeds = [_core.encode_value(value, HOOKS) for value in [*VALUES[:18], {"a": [1, {2, (3,)}]}]]
     seeds += [b"\x09\x02\x00\x00\x00i\x01", b"\x11\x02" + a.to_bytes(8, "little") + bytes(8)]
     refused = 0
@@ -670,5 +670,5 @@ def test_mutated_encodings_are_taken_or_refused(store: Store) -> None:
     assert store.audit() == []
     for value in view.scan(a):
         assert value
-    while store.sweep():
+    while store.collect_garbage():
         pass

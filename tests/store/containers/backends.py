@@ -1,4 +1,4 @@
-"""The engines that the same tests are run on."""
+"""The backends that the same tests are run on."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from weakref import WeakValueDictionary
 
 import garrison
 from garrison import _core
-from garrison.store import Codec, face
+from garrison.store import Codec, get_container
 
 from ..tools import MEBIBYTE, WORDS, Memory  # noqa: TID252 - tests/store is a package of its own
-from .model import FarModel, Model
+from .model import Model, RemoteModel
 from .model_codec import encode_key
 
 _opened: WeakValueDictionary[bytes, Any] = WeakValueDictionary()
-"""The stores of this process, as faces that come out of a pickle find them."""
+"""The stores of this process, as containers that come out of a pickle find them."""
 
 
 @contextmanager
 def _hooks(encode_key: Any) -> Iterator[Codec]:
     def container(kind: int, c: int, _is_ref: bool) -> Any:
-        return face(_opened[codec.uuid], kind, c)
+        return get_container(_opened[codec.uuid], kind, c)
 
     codec = Codec(os.urandom(16), encode_key, container)
     with contextlib.closing(codec):
@@ -64,7 +64,7 @@ def lmdb() -> Iterator[Any]:
 
 
 @contextmanager
-def far() -> Iterator[Any]:
+def remote() -> Iterator[Any]:
     """Serve a store in another process, and reach it over TCP."""
     key = os.urandom(32)
     fork: Any = garrison.get_context("fork")
@@ -72,27 +72,27 @@ def far() -> Iterator[Any]:
         place = ("127.0.0.1", 0)
         server = stack.enter_context(fork.Manager(place, key=key, size=64 * MEBIBYTE))
         client = stack.enter_context(garrison.connect(server.address, key=key, direct=False))
-        engine = client.store.engine
-        stack.enter_context(contextlib.closing(engine.hooks))
-        stack.enter_context(_upkeep(engine, server.store.engine))
-        yield engine
+        backend = client.store.backend
+        stack.enter_context(contextlib.closing(backend.hooks))
+        stack.enter_context(_upkeep(backend, server.store.backend))
+        yield backend
 
 
 @contextmanager
-def _upkeep(engine: Any, near: Any) -> Iterator[None]:
+def _upkeep(backend: Any, near: Any) -> Iterator[None]:
     """Let the tests do what only the server does."""
-    engine.sweep = near.sweep
-    engine.release_owner = lambda _: [near.release_claims(each) for each in near.owners()]
+    backend.collect_garbage = near.collect_garbage
+    backend.release_owner = lambda _: [near.release_claims(each) for each in near.owners()]
     try:
         yield
     finally:
-        del engine.sweep, engine.release_owner
+        del backend.collect_garbage, backend.release_owner
 
 
-ENGINES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+BACKENDS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "model": model,
-    "far": far,
-    "far-model": functools.partial(model, FarModel),
+    "remote": remote,
+    "remote-model": functools.partial(model, RemoteModel),
     "lmdb": lmdb,
 }
 
@@ -106,5 +106,5 @@ def _reduce(store: Any) -> Any:
 
 
 copyreg.pickle(Model, _reduce)
-copyreg.pickle(FarModel, _reduce)
+copyreg.pickle(RemoteModel, _reduce)
 copyreg.pickle(_core.Store, _reduce)

@@ -246,7 +246,7 @@ def forget() -> None:
 
 def allocated(pool: Pool) -> int:
     """Bytes of the parent's heap: arguments under way, and the pickles of functions."""
-    return pool._engine.parent.allocated
+    return pool._backend.parent.allocated
 
 
 def test_an_argument_that_a_worker_keeps_stays_valid() -> None:

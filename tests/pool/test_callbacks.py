@@ -72,7 +72,8 @@ def test_callbacks_come_in_the_order_of_the_ends_though_the_thread_is_late(tmp_p
         ]
         for n in (2, 0, 1):
             doors[n].push()
-            results[n].inner.wait()
+            inner: Any = results[n]
+            inner.inner.wait()
         late.set()
         pool.close()
         pool.join()
@@ -125,7 +126,7 @@ def test_what_a_callback_raises_is_shown_and_nothing_is_lost(
 
 def test_get_inside_of_a_callback() -> None:
     found: list[int] = []
-    results: list[AsyncResult] = []
+    results: list[AsyncResult[Any]] = []
     ready = threading.Event()
 
     def look(_: int) -> None:
@@ -206,7 +207,7 @@ def test_the_thread_ends_with_the_last_callback() -> None:
         assert threading.active_count() == before
         for _ in range(3):
             pool.apply_async(tasks.square, (3,), callback=lambda _: None).get()
-            pool._herald.join()
+            pool._callbacks.join()
             assert threading.active_count() == before
 
 

@@ -184,7 +184,7 @@ def test_what_a_function_captures_is_not_shared_among_items() -> None:
 
 
 def test_more_classes_than_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_definitions, "LIMIT", 2)
+    monkeypatch.setattr(_definitions, "MAX_DEFINITIONS", 2)
     with Pool(1) as pool:
         for _ in range(5):
             point = make_point()

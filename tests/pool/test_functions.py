@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from garrison import ArgumentUnpicklable, Pool
-from garrison.pool._function_registry import Registry
+from garrison.pool._function_registry import FunctionRegistry
 
 from . import tasks
 
@@ -218,8 +218,12 @@ def test_types_and_builtins(context: Any) -> None:
 
 def test_many_functions_do_not_pile_up() -> None:
     with Pool(1) as pool:
-        pending = [pool.apply_async(lambda n=n: n) for n in range(2 * Registry.LIMIT)]
-        assert [result.get() for result in pending] == list(range(2 * Registry.LIMIT))
+        pending = [
+            pool.apply_async(lambda n=n: n) for n in range(2 * FunctionRegistry.MAX_FUNCTIONS)
+        ]
+        assert [result.get() for result in pending] == list(
+            range(2 * FunctionRegistry.MAX_FUNCTIONS)
+        )
         # The first ones were forgotten, and are learned again.
         assert pool.apply(lambda n=0: n) == 0
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import garrison
-from garrison.pool._function_registry import Known
+from garrison.pool._function_registry import WorkerImports
 
 from .test_main import END, as_file, as_option, assert_ran_once, run
 
@@ -151,15 +151,15 @@ def test_what_workers_are_taken_to_find(registered: bool, tmp_path: Path) -> Non
     assert spec.loader is not None
     module: types.ModuleType = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    before = Known(fork=True)
+    before = WorkerImports(fork=True)
     if registered:
         sys.modules["plugin_of_a_test"] = module
     try:
-        assert not Known(fork=False).has(module.function)
+        assert not WorkerImports(fork=False).has(module.function)
         assert not before.has(module.function)
-        assert Known(fork=True).has(module.function) is registered
-        assert Known(fork=False).has(garrison.errors.WorkerDied)
-        assert Known(fork=False).has(Path)
+        assert WorkerImports(fork=True).has(module.function) is registered
+        assert WorkerImports(fork=False).has(garrison.errors.WorkerDied)
+        assert WorkerImports(fork=False).has(Path)
     finally:
         sys.modules.pop("plugin_of_a_test", None)
 

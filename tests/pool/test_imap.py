@@ -48,7 +48,7 @@ def test_an_endless_input_is_read_with_a_bound(name: str) -> None:
     source = Source(itertools.count())
     with Pool(2) as pool:
         results = getattr(pool, name)(tasks.square, source)
-        bound = _imap_reader.UNREAD + _imap_stream.LARGEST_BATCH
+        bound = _imap_reader.MAX_UNREAD + _imap_stream.MAX_BATCH_ITEMS
         for handed_out in range(1, 5001):
             next(results)
             assert source.taken <= handed_out + bound
@@ -368,7 +368,7 @@ def test_an_endless_input_ends_with_its_iterator(tmp_path: Path, name: str) -> N
         pool.join()
     marks = sorted(map(int, tally.marks()))
     assert marks == list(range(len(marks)))
-    assert len(marks) <= source.taken <= _imap_reader.UNREAD
+    assert len(marks) <= source.taken <= _imap_reader.MAX_UNREAD
 
 
 @BOTH

@@ -283,7 +283,7 @@ def test_iterators_that_are_left_in_the_middle_stay_nowhere() -> None:
             assert any(pool.imap(bool, iter([1] * 2000)))
         pool.close()
         pool.join()
-        assert not pool._unfed
+        assert not pool._pending_readers
 
 
 def test_a_forgotten_pool_takes_its_reader_along() -> None:
@@ -299,7 +299,7 @@ def test_a_forgotten_pool_takes_its_reader_along() -> None:
 
 def test_a_supervisor_that_reads_nothing_blocks_nobody() -> None:
     with Pool(1, timeout=3600) as pool:
-        supervisor, pid = pool._engine.supervisor, pool.statistics().supervisor_pid
+        supervisor, pid = pool._backend.supervisor, pool.statistics().supervisor_pid
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         try:

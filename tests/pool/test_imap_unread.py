@@ -104,7 +104,7 @@ def test_a_sized_input_runs_to_its_end_though_its_iterator_is_gone(
         until(lambda: tally.total == 1000)
         pool.close()
         pool.join()
-        assert not pool._unfed
+        assert not pool._pending_readers
     assert tally.total == 1000
 
 
@@ -113,10 +113,10 @@ def test_a_sized_input_runs_to_its_end_though_its_iterator_is_gone(
 def test_any_other_input_is_read_up_to_a_bound(
     monkeypatch: pytest.MonkeyPatch, name: str, kind: Any
 ) -> None:
-    monkeypatch.setattr(_imap_reader, "UNREAD", 1000)
+    monkeypatch.setattr(_imap_reader, "MAX_UNREAD", 1000)
     taken = itertools.count()
     source = (next(taken) for _ in itertools.repeat(None))
-    most = 1000 + _imap_stream.LARGEST_BATCH
+    most = 1000 + _imap_stream.MAX_BATCH_ITEMS
     with kind(2) as pool:
         results = getattr(pool, name)(tasks.identity, source)
         until(lambda: sum(batch.left for batch in tuple(results.stream._batches)) >= 1000)
@@ -143,7 +143,7 @@ def test_65536_results_of_a_generator_come_though_unread(name: str) -> None:
 
 
 def test_large_results_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_imap_reader, "UNREAD_BYTES", 1_000_000)
+    monkeypatch.setattr(_imap_reader, "MAX_UNREAD_BYTES", 1_000_000)
     with Pool(2) as pool:
         results = pool.imap(bytes, itertools.repeat(100_000), chunksize=2)
         stream = results.stream
@@ -216,7 +216,7 @@ def test_the_input_may_change_after_the_call(name: str, make: Callable[[Any], An
 def test_two_threads_share_an_unread_iterator() -> None:
     with Pool(2) as pool:
         results = pool.imap_unordered(tasks.identity, range(20_000))
-        until(lambda: results.stream.fed)
+        until(lambda: results.stream.is_fully_submitted)
         found: list[list[int]] = [[], []]
         threads = [threading.Thread(target=each.extend, args=(results,)) for each in found]
         for thread in threads:
@@ -230,7 +230,11 @@ def test_two_threads_share_an_unread_iterator() -> None:
 def test_the_results_are_read_after_the_end_of_the_pool(name: str) -> None:
     with Pool(2) as pool:
         results = getattr(pool, name)(tasks.square, range(3000))
-        until(lambda: results.stream.fed and all(b.ended for b in results.stream._batches))
+        until(
+            lambda: (
+                results.stream.is_fully_submitted and all(b.ended for b in results.stream._batches)
+            )
+        )
     assert sorted(results) == [n * n for n in range(3000)]
 
 

@@ -22,33 +22,33 @@ from .tasks import Door, Tally
 @pytest.mark.parametrize("processes", [1, 2, 16])
 def test_guided_chunks_get_smaller_and_cover_all(processes: int) -> None:
     for items in (1, 2, 7, 100, 1001, 200_000):
-        sizes = list(_chunking.guided(items, processes))
+        sizes = list(_chunking.guided_sizes(items, processes))
         assert sum(sizes) == items
         assert sizes == sorted(sizes, reverse=True)
         assert sizes[-1] == 1
-        assert sizes[0] <= max(1, items // (_chunking.PER_PROCESS * processes))
-    assert list(_chunking.guided(0, processes)) == []
+        assert sizes[0] <= max(1, items // (_chunking.CHUNKS_PER_WORKER * processes))
+    assert list(_chunking.guided_sizes(0, processes)) == []
 
 
 def test_few_items_are_chunks_of_their_own() -> None:
-    assert list(_chunking.guided(30, 2)) == [1] * 30
+    assert list(_chunking.guided_sizes(30, 2)) == [1] * 30
 
 
 def test_the_last_chunks_are_small_whatever_the_first_were() -> None:
-    sizes = list(_chunking.guided(10_000, 2))
+    sizes = list(_chunking.guided_sizes(10_000, 2))
     assert sum(sizes[-8:]) == 8
     assert len(sizes) < 200
 
 
 def test_even_chunks_are_the_standard_librarys() -> None:
-    sizes = [_chunking.even(items, 2) for items in (0, 1, 7, 8, 9, 100)]
+    sizes = [_chunking.equal_size(items, 2) for items in (0, 1, 7, 8, 9, 100)]
     assert sizes == [0, 1, 1, 1, 2, 13]
 
 
 def test_slices_cut_as_the_sizes_say() -> None:
-    assert list(_chunking.slices([1, 2, 3, 4, 5], iter([2, 1, 9, 9]))) == [[1, 2], [3], [4, 5]]
-    assert list(_chunking.slices([], iter([2]))) == []
-    assert list(_chunking.slices([1, 2, 3], itertools.repeat(2))) == [[1, 2], [3]]
+    assert list(_chunking.chunks([1, 2, 3, 4, 5], iter([2, 1, 9, 9]))) == [[1, 2], [3], [4, 5]]
+    assert list(_chunking.chunks([], iter([2]))) == []
+    assert list(_chunking.chunks([1, 2, 3], itertools.repeat(2))) == [[1, 2], [3]]
 
 
 # --- Inputs -----------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_the_items_beside_the_failed_one_are_worked_on(tmp_path: Path) -> None:
 @pytest.fixture
 def small_window(monkeypatch: pytest.MonkeyPatch) -> int:
     size = 300_000
-    monkeypatch.setattr(MapResult, "WINDOW", size)
+    monkeypatch.setattr(MapResult, "MAX_BYTES_IN_FLIGHT", size)
     return size
 
 
@@ -190,7 +190,7 @@ def test_a_map_beyond_the_window(small_window: int) -> None:
     with Pool(2) as pool:
         assert pool.map(tasks.identity, items, chunksize=1) == items
         assert pool.map(total_length, items) == [50_000] * 100
-        assert pool._engine.parent.allocated < small_window
+        assert pool._backend.parent.allocated < small_window
 
 
 def test_no_more_than_the_window_is_under_way(small_window: int, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_no_more_than_the_window_is_under_way(small_window: int, tmp_path: Path)
         result = pool.map_async(total_length, [b"x" * 50_000] * 100, chunksize=1)
         assert not result.ready()
         assert pool.statistics().in_flight < 10
-        assert pool._engine.parent.allocated < 2 * small_window
+        assert pool._backend.parent.allocated < 2 * small_window
         door.push()
         assert result.get() == [50_000] * 100
 

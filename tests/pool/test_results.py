@@ -281,7 +281,8 @@ def test_any_value_may_be_a_result(value: Any) -> None:
 
 def test_get_twice_gives_the_same_object() -> None:
     with Pool(1) as pool:
-        for result in (pool.apply_async(list, ("ab",)), pool.map_async(str, range(3))):
+        results: list[Any] = [pool.apply_async(list, ("ab",)), pool.map_async(str, range(3))]
+        for result in results:
             assert result.get() is result.get()
         failed = pool.apply_async(tasks.fail, (LookupError(),))
         errors = []
@@ -373,7 +374,7 @@ def test_a_dropped_result_frees_its_cell() -> None:
             pool.apply(tasks.square, (3,))
             # Cells of this round at the most: a submission gives those of the last one back.
             assert pool.statistics().in_flight <= 110
-        assert pool._engine.parent.allocated < 1 << 16
+        assert pool._backend.parent.allocated < 1 << 16
 
 
 def test_a_result_may_be_read_after_the_pool() -> None:

@@ -49,7 +49,7 @@ def test_results_of_all_kinds_are_fetched_from_where_they_are() -> None:
                 results[kind].get()
         del results, small
         pool.apply(tasks.square, (3,))
-        assert pool._engine.parent.allocated < 1 << 16
+        assert pool._backend.parent.allocated < 1 << 16
 
 
 @pytest.mark.watchdog(120)

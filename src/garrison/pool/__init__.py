@@ -1,4 +1,4 @@
-"""The pool: `Pool`, `ThreadPool`, what their methods return, and the standard library's names.
+"""Pools: `Pool`, `ThreadPool`, what their methods return, and the standard library's names.
 
 Each is loaded when it is first used: workers have no use for the pool's own side.
 """
@@ -11,7 +11,7 @@ from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
-    from garrison.pool._pool import Pool, Statistics
+    from garrison.pool._pool import Pool, Statistics, ThreadPool
     from garrison.pool._results import ApplyResult, AsyncResult, MapResult
     from garrison.pool._stdlib_names import (
         CLOSE,
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         mapstar,
         starmapstar,
     )
-    from garrison.pool._thread_backend import ThreadPool
 
 __all__ = [
     "CLOSE",
@@ -46,7 +45,7 @@ __all__ = [
 
 _HOMES = {
     "_imap": ("IMapIterator", "IMapUnorderedIterator"),
-    "_pool": ("Pool", "Statistics"),
+    "_pool": ("Pool", "Statistics", "ThreadPool"),
     "_results": ("ApplyResult", "AsyncResult", "MapResult"),
     "_stdlib_names": (
         "CLOSE",
@@ -58,7 +57,6 @@ _HOMES = {
         "mapstar",
         "starmapstar",
     ),
-    "_thread_backend": ("ThreadPool",),
 }
 _load, _own_names = lazily(__name__, globals(), _HOMES)
 _load_standard, _standard_names = _library.mirror(__name__, globals(), complete=True)

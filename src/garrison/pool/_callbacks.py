@@ -1,6 +1,6 @@
-"""The one thread of a pool, and only where somebody asked for it.
+"""The thread of a pool that calls callbacks; it starts when the first callback is asked for.
 
-It calls callbacks, and submits the rest of a `map_async` that is larger than the window.
+It also submits the rest of a `map_async` that has more chunks than may be in flight.
 """
 
 from __future__ import annotations
@@ -11,28 +11,27 @@ import os
 import sys
 import threading
 
-from garrison._typing import TYPE_CHECKING
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
-from garrison.pool._results import Announced, MapResult
+from garrison.pool._results import CallbackResult
 from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
-    from garrison import _core
-    from garrison.pool._process_backend import Engine
+    from garrison.pool._backend import Backend
     from garrison.pool._results import AsyncResult
 
-__all__ = ["Herald"]
+__all__ = ["CallbackThread"]
 
-AT_ONCE = 512
+MAX_WATCHED = 512
 """Results waited for at the same time: tasks start in order, so the first ones end first."""
 
 
-class Herald:
+class CallbackThread:
     """Waits for results in the background. Its thread starts with the first of them."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._pending: list[AsyncResult] = []
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._pending: list[AsyncResult[Any]] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
@@ -42,16 +41,16 @@ class Herald:
         """Whether every callback has been called."""
         return not self._pending
 
-    def announce(self, result: AsyncResult) -> None:
+    def watch(self, result: AsyncResult[Any]) -> None:
         """Watch a result until it is there."""
         with self._lock:
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="garrison-herald", daemon=True)
+                thread = threading.Thread(target=self._run, name="garrison-callbacks", daemon=True)
                 # It waits for the lock and finds the result; if it cannot start, nothing is kept.
                 thread.start()
                 self._thread = thread
             self._pending.append(result)
-        self._engine.nudge()
+        self._backend.interrupt_waits()
 
     def join(self, seconds: float | None = None) -> None:
         """Wait for the thread, which ends when nothing is pending."""
@@ -65,30 +64,28 @@ class Herald:
                 if not self._pending:
                     self._thread = None
                     return
-                watched = self._pending[:AT_ONCE]
-            tickets = [ticket for ticket in map(_ticket, watched) if ticket is not None]
+                watched = self._pending[:MAX_WATCHED]
+            waiting_for = [result._next_task() for result in watched]
+            tasks = [task for task in waiting_for if task is not None]
             try:
-                if len(tickets) == len(watched):
-                    self._engine.wait_some(tickets, LIVENESS_CHECK_INTERVAL_S)
+                if len(tasks) == len(watched):
+                    self._backend.wait_any_for(tasks, LIVENESS_CHECK_INTERVAL_S)
             except GarrisonError as error:
                 self._fail_all(error)
                 continue
             for result in _in_order_of_ends(watched):
-                self._look(result)
+                self._poll(result)
 
-    def _look(self, result: AsyncResult) -> None:
-        inner = result.inner if isinstance(result, Announced) else result
+    def _poll(self, result: AsyncResult[Any]) -> None:
         try:
-            over = inner.step() if isinstance(inner, MapResult) else inner.ready()
-            if over and isinstance(result, Announced):
-                result.deliver()
+            over = result._poll()
         except GarrisonError as error:
             over = True
-            if isinstance(result, Announced):
-                result.fail(error)
+            if isinstance(result, CallbackResult):
+                result.set_error(error)
         except BaseException:
             over = True
-            _show(sys.exc_info())
+            _report_exception(sys.exc_info())
         if over:
             with self._lock, contextlib.suppress(ValueError):
                 self._pending.remove(result)
@@ -97,34 +94,26 @@ class Herald:
         with self._lock:
             pending, self._pending = self._pending, []
         for result in pending:
-            if isinstance(result, Announced) and not result.inner.ready():
-                result.fail(error)
-            elif isinstance(result, Announced):
-                self._look(result)
+            if not isinstance(result, CallbackResult):
+                continue
+            if result.inner.ready():
+                self._poll(result)
+            else:
+                result.set_error(error)
 
 
-def _ticket(result: AsyncResult) -> _core.Ticket | None:
-    """The task to wait for next; None if there is something to do already."""
-    inner = result.inner if isinstance(result, Announced) else result
-    if isinstance(inner, MapResult):
-        head = inner.in_flight[0] if inner.in_flight else None
-        return head[0] if head else None
-    ticket: _core.Ticket = inner._ticket
-    return ticket
-
-
-def _in_order_of_ends(results: list[AsyncResult]) -> list[AsyncResult]:
+def _in_order_of_ends(results: list[AsyncResult[Any]]) -> list[AsyncResult[Any]]:
     """Those with something to do, in the order in which their tasks ended."""
-    tickets = ((result, _ticket(result)) for result in results)
+    tasks = ((result, result._next_task()) for result in results)
     ended = [
-        (0 if ticket is None else ticket.ended_at, result)
-        for result, ticket in tickets
-        if ticket is None or ticket.ended()
+        (0 if task is None else task.ended_at, result)
+        for result, task in tasks
+        if task is None or task.ended()
     ]
     return [result for _, result in sorted(ended, key=operator.itemgetter(0))]
 
 
-def _show(info: tuple[object, ...]) -> None:
+def _report_exception(info: tuple[object, ...]) -> None:
     kind, value, traceback = info
     args = threading.ExceptHookArgs((kind, value, traceback, threading.current_thread()))
     if kind is SystemExit:

@@ -7,34 +7,34 @@ from garrison._typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["guided", "slices"]
+__all__ = ["chunks", "guided_sizes"]
 
-PER_PROCESS = 16
-"""Chunks that each process gets at the least, if there are as many items."""
-REST = 4
-"""A chunk is at most this part (1/REST) of what is left for each process."""
+CHUNKS_PER_WORKER = 16
+"""Chunks that each worker gets at least, if there are enough items."""
+PARTS_OF_REST = 4
+"""A chunk has at most 1/4 of what is left for each worker."""
 
 
-def guided(items: int, processes: int) -> Iterator[int]:
+def guided_sizes(items: int, processes: int) -> Iterator[int]:
     """Sizes of chunks: large at first, single items at the end, so that all end together.
 
     Guided self-scheduling (Polychronopoulos and Kuck, 1987), with a bound on the first chunks so
     that an input with all its work at the beginning is divided too.
     """
-    largest = max(1, items // (PER_PROCESS * processes))
+    largest = max(1, items // (CHUNKS_PER_WORKER * processes))
     while items > 0:
-        size = max(1, min(largest, items // (REST * processes)))
+        size = max(1, min(largest, items // (PARTS_OF_REST * processes)))
         yield size
         items -= size
 
 
-def even(items: int, processes: int) -> int:
+def equal_size(items: int, processes: int) -> int:
     """Return the standard library's chunk size: a quarter of each process's share."""
     size, rest = divmod(items, processes * 4)
     return size + 1 if rest else size
 
 
-def slices(items: list[Any], sizes: Iterator[int]) -> Iterator[list[Any]]:
+def chunks(items: list[Any], sizes: Iterator[int]) -> Iterator[list[Any]]:
     """Cut a list into pieces of these sizes."""
     start = 0
     for size in sizes:

@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Definitions", "begin", "reference_of"]
 
-LIMIT = 512
-"""Definitions of a pool; what comes later travels within each message."""
-BYTES = 16 << 20
-"""What they may take together."""
-MANY = 200
-"""Parts that are looked at; what has more is pickled to find out."""
+MAX_DEFINITIONS = 512
+"""Of one pool; later ones travel within each message."""
+MAX_BYTES = 16 << 20
+"""Size of all their pickles."""
+MAX_PARTS = 200
+"""Parts that are compared; an object with more is pickled to find out whether it has changed."""
 
 _counter = itertools.count()
 _pools: weakref.WeakValueDictionary[Key, Definitions] = weakref.WeakValueDictionary()
 
 
 class Definition:
-    """One of the parent's classes or functions, as workers know it."""
+    """A class or function of the parent, with the number by which workers ask for it."""
 
     __slots__ = ("call", "marks", "number", "obj", "place")
 
@@ -71,7 +71,7 @@ class Definitions:
         self._numbers: dict[bytes, tuple[int, int]] = {}
         self._objects: list[Any] = []
         self._bytes = 0
-        # What definitions lead to in shared memory: any number of workers may look there.
+        # Shared memory that definitions refer to: any number of workers may open it.
         self._spots: list[Spot] = []
         self._descriptors = Kept()
         self.call = 0
@@ -79,10 +79,14 @@ class Definitions:
         _pools[self._key] = self
 
     def reference(self, obj: Any) -> Any:
-        """Return how a message refers to a class or function; None if it has to be in there."""
+        """Return how a message refers to a class or function; None if it must contain it."""
         known = self._found.get(id(obj))
         if known is None or known.obj is not obj or self._has_changed(known):
-            if len(self._objects) >= LIMIT or self._bytes >= BYTES or not _is_stateless(obj):
+            if (
+                len(self._objects) >= MAX_DEFINITIONS
+                or self._bytes >= MAX_BYTES
+                or not _is_stateless(obj)
+            ):
                 return None
             known = self._define(obj)
         return _find, (self._key, known.number, known.place)
@@ -150,7 +154,7 @@ def reference_of(obj: Any) -> Any:
     return _references.get(obj)
 
 
-# --- What something is made of ----------------------------------------------------------------
+# --- The parts of a class or function ---------------------------------------------------------
 
 _CODE = (types.FunctionType, type)
 _OWN = frozenset({"_abc_impl", "_field_defaults"})
@@ -158,7 +162,7 @@ _OWN = frozenset({"_abc_impl", "_field_defaults"})
 
 
 @functools.cache
-def _steady_types() -> tuple[type, ...]:
+def _immutable_types() -> tuple[type, ...]:
     """Types whose objects do not change. Late: a worker has no other use for `re`."""
     import re
 
@@ -178,12 +182,12 @@ _STANDARD = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - a prefix
 """Where code is that puts nothing of the program into what it captures."""
 
 
-class _Unseen(GarrisonError):
-    """Something may change without being another object."""
+class _MutablePartError(GarrisonError):
+    """A part may change without becoming another object."""
 
 
 def _is_stateless(obj: Any) -> bool:
-    """Whether nothing but code is in it: what else it holds may be elsewhere in the message."""
+    """Whether it is nothing but code: its state might also be elsewhere in the message."""
     if isinstance(obj, type):
         return True
     return not (obj.__closure__ or obj.__defaults__ or obj.__kwdefaults__ or vars(obj))
@@ -201,9 +205,9 @@ def _marks(obj: Any, has: Callable[[Any], bool]) -> tuple[int, ...] | None:
                     seen.add(id(part))
                     if not has(part):
                         waiting.append(part)
-                if len(marks) > MANY:
+                if len(marks) > MAX_PARTS:
                     return None
-    except _Unseen:
+    except _MutablePartError:
         return None
     return tuple(marks)
 
@@ -216,7 +220,7 @@ def _parts(obj: Any) -> Iterator[Any]:
             if own and not isinstance(value, _CODE):
                 yield value
             else:
-                yield from _steady(value)
+                yield from _parts_of_value(value)
         return
     yield obj.__code__
     standard = obj.__code__.co_filename.startswith(_STANDARD)
@@ -224,29 +228,29 @@ def _parts(obj: Any) -> Iterator[Any]:
         if standard and not isinstance(cell.cell_contents, _CODE):
             yield cell.cell_contents  # which `repr` is under way, for instance
         else:
-            yield from _steady(cell.cell_contents)
+            yield from _parts_of_value(cell.cell_contents)
     for value in (*(obj.__defaults__ or ()), *(obj.__kwdefaults__ or {}).values()):
-        yield from _steady(value)
+        yield from _parts_of_value(value)
     for name in _names(obj.__code__):
         if name in obj.__globals__:
-            yield from _steady(obj.__globals__[name])
+            yield from _parts_of_value(obj.__globals__[name])
 
 
-def _steady(value: Any) -> Iterator[Any]:
-    """Yield what must be looked at of a value; raise if that does not tell whether it changes."""
-    if isinstance(value, _steady_types()):
+def _parts_of_value(value: Any) -> Iterator[Any]:
+    """Yield the parts to compare of a value; raise if they do not tell whether it has changed."""
+    if isinstance(value, _immutable_types()):
         yield value
     elif isinstance(value, (staticmethod, classmethod)):
-        yield from _steady(value.__func__)
+        yield from _parts_of_value(value.__func__)
     elif isinstance(value, property):
         yield from (each for each in (value.fget, value.fset, value.fdel) if each is not None)
     elif isinstance(value, tuple):
         for each in value:
-            yield from _steady(each)
+            yield from _parts_of_value(each)
     elif type(value).__module__ == "dataclasses":
         yield value
     else:
-        raise _Unseen
+        raise _MutablePartError
 
 
 @functools.lru_cache(maxsize=1024)

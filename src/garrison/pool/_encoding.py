@@ -1,7 +1,7 @@
-"""How calls, results and exceptions are written into cells.
+"""How calls, results and exceptions are encoded for the cells of the task table.
 
-Small things are one pickle. Writable buffers from `LARGE` bytes on (numpy arrays and whatever else
-speaks pickle protocol 5) stay out of it: they are copied once, into shared memory, and arrive as
+A small value is one pickle. Writable buffers from `LARGE` bytes on (numpy arrays and whatever else
+supports pickle protocol 5) stay out of it: they are copied once, into shared memory, and arrive as
 views.
 
 An exception has a header that always decodes (its type's name, text and traceback) before a payload
@@ -10,6 +10,7 @@ that may not.
 
 from __future__ import annotations
 
+import enum
 import pickle
 import sys
 
@@ -29,30 +30,41 @@ if TYPE_CHECKING:
 
     Encoded = tuple[bytes, "list[Any] | None"]
 
-# Kinds of a cell: what the payload is and how the function is applied to it.
-CALL = 0
-"""(args, kwds)"""
-MAP = 1
-"""A list of items; each is the function's one argument."""
-STARMAP = 2
-"""A list of argument tuples."""
-ARGS = 8
-"""args: a call without keywords, the usual one."""
-EACH = 4
-"""Pickled items one after the other (see `_core.pack`), each with an outcome of its own. One that
-is alone may have buffers."""
-LIST = 16
-"""Added to EACH: the items are one pickle, of scalars that nobody can change or tell apart."""
 
-# Outcomes of a cell.
-OK = 0
-ERROR = 1
-LOST = _core.OUTCOME_LOST
-"""The supervisor's word: the payload is a dict of facts."""
-ITEMS = _core.OUTCOME_EACH
-"""Each item has an outcome of its own, see `native/src/python/journal.rs`."""
-NO_ROOM = 3
-"""The result did not fit into shared memory; the payload is a text that fits into a cell."""
+class PayloadKind(enum.IntEnum):
+    """What the payload of a task is, and how the function is applied to it."""
+
+    CALL = 0
+    """(args, kwds)"""
+    ARGS = 1
+    """args: a call without keywords, the usual one."""
+    ITEMS = 2
+    """A list of items; each is the function's one argument."""
+    STAR_ITEMS = 3
+    """A list of argument tuples."""
+    PICKLED_ITEMS = 4
+    """Pickled items one after the other (see `_core.pack`), each with an outcome of its own. An
+    item that is alone may have buffers."""
+    SCALAR_ITEMS = 5
+    """A list of immutable scalars, each with an outcome of its own."""
+
+
+class Outcome(enum.IntEnum):
+    """What the result of a task is. The core has the same numbers."""
+
+    OK = 0
+    """The pickled result."""
+    ERROR = 1
+    """An exception, as `encode_error` writes it."""
+    MEMORY_FULL = 3
+    """The result did not fit into shared memory; the payload is a text that fits into a cell."""
+    ITEMS = _core.OUTCOME_EACH
+    """Each item has an outcome of its own."""
+    LOST = _core.OUTCOME_LOST
+    """The supervisor reports the worker's end; the payload is a dict of the error's attributes."""
+
+
+_OK, _ERROR = Outcome.OK, Outcome.ERROR  # a global is found faster than a member
 
 SCALARS = frozenset({int, float, complex, bool, type(None), str, bytes})
 
@@ -93,16 +105,16 @@ def encode_result(
 ) -> tuple[int, bytes, list[memoryview] | None]:
     """Outcome, payload and buffers of a call that returned `value`."""
     try:
-        return (OK, *encode(value, _pickling_rules.RESULTS, large=large))
+        return (_OK, *encode(value, _pickling_rules.RESULTS, large=large))
     except SharedMemoryFull as error:
-        return ERROR, encode_error(error), None
+        return _ERROR, encode_error(error), None
     except Exception as error:
         from garrison.pool._stdlib_names import MaybeEncodingError
 
-        return ERROR, encode_error(MaybeEncodingError(error, value)), None
+        return _ERROR, encode_error(MaybeEncodingError(error, value)), None
 
 
-class Raise:
+class ItemError:
     """One item's exception within a chunk's results, ready to be raised."""
 
     __slots__ = ("error",)
@@ -111,22 +123,22 @@ class Raise:
         self.error = error
 
 
-def encode_each(value: object) -> tuple[bool, bytes]:
-    """Write down one of several results: whether it could be, and the pickle or the error."""
+def encode_result_fallback(value: object) -> tuple[bool, bytes]:
+    """Encode one of several results that the core could not: success, and the pickle or error."""
     outcome, data, _ = encode_result(value, large=sys.maxsize)
-    return outcome == OK, data
+    return outcome == _OK, data
 
 
-def decode_each(entries: Iterable[tuple[bool, bytes]]) -> list[Any]:
-    """Rebuild results of which each has an outcome of its own; failed ones are `Raise`."""
-    return [_value_or_raise(data) if ok else Raise(decode_error(data)) for ok, data in entries]
+def decode_items(entries: Iterable[tuple[bool, bytes]]) -> list[Any]:
+    """Rebuild results of which each has an outcome of its own; a failure is an `ItemError`."""
+    return [_value_or_raise(data) if ok else ItemError(decode_error(data)) for ok, data in entries]
 
 
 def _value_or_raise(data: bytes) -> Any:
     try:
         return loads(data)
     except Exception as failure:
-        return Raise(_undecodable(failure))
+        return ItemError(_undecodable(failure))
 
 
 # --- Exceptions -------------------------------------------------------------------------------
@@ -236,7 +248,7 @@ def _loads_linked(pickled: bytes | None) -> Any:
 
 
 def _with_remote_traceback(error: BaseException, remote: str) -> BaseException:
-    """Hang the worker's traceback at the far end of the chain of causes: it hides nothing."""
+    """Append the worker's traceback to the chain of causes, where it hides none of them."""
     last = error
     seen = {id(last)}
     while last.__cause__ is not None and id(last.__cause__) not in seen:

@@ -1,7 +1,7 @@
-"""Globals of functions by value, in the parent: which of them go along, and as what.
+"""Globals of functions by value, in the parent: which of them are sent, and how.
 
-Each global is a pickle of its own with a digest, so that a worker takes over what is new, and keeps
-what its tasks have changed. A function among them brings its own globals, and so on.
+Each global is a pickle of its own with a digest, so that a worker takes over new values only, and
+keeps what its tasks have changed. A function among them brings its own globals, and so on.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ from garrison.pool._worker_namespaces import MODULE, NONE, OWN, names_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from garrison.pool._function_registry import Known
+    from garrison.pool._function_registry import WorkerImports
     from garrison.pool._worker_namespaces import Entry, Key
 
-__all__ = ["Bundle", "Globals", "Spaces", "source_of"]
+__all__ = ["GlobalsBundle", "NamespaceStandIn", "SharedNamespaces", "source_of"]
 
 _SCALARS = frozenset({int, float, complex, bool, type(None), str, bytes})
-_SHORT = 100
-"""Characters of a text that is its own digest."""
+_MAX_LITERAL = 100
+"""Characters of a text that serves as its own digest."""
 _MAINS = ("__main__", "__mp_main__")
 
 
-class Globals(dict):  # type: ignore[type-arg]
-    """Stands for a namespace in a pickle."""
+class NamespaceStandIn(dict):  # type: ignore[type-arg]
+    """Takes the place of a namespace in a pickle."""
 
     def __init__(self, key: Key, names: dict[str, Any]) -> None:
         super().__init__()
         self.key = key
-        # Numbers only: a pool does not keep what the program lets go.
-        self._then = {name: id(value) for name, value in names.items()}
+        # Only the ids: a pool does not keep objects alive that the program drops.
+        self._initial_ids = {name: id(value) for name, value in names.items()}
 
-    def is_old(self, name: str, value: Any) -> bool:
-        """Whether a global is the object that it was at first."""
-        return self._then.get(name) == id(value)
+    def is_unchanged(self, name: str, value: Any) -> bool:
+        """Whether a global is still the object that it was at first."""
+        return self._initial_ids.get(name) == id(value)
 
     def __reduce__(self) -> tuple[Callable[[Key], Any], tuple[Key]]:
         return names_of, (self.key,)
 
 
-class Spaces:
-    """The namespaces of functions by value that stay together in a worker."""
+class SharedNamespaces:
+    """The namespaces that functions by value share in a worker."""
 
-    def __init__(self, known: Known) -> None:
-        self._known = known
-        self._found: dict[int, tuple[Callable[[], Any], Globals | None]] = {}
+    def __init__(self, imports: WorkerImports) -> None:
+        self._imports = imports
+        self._found: dict[int, tuple[Callable[[], Any], NamespaceStandIn | None]] = {}
 
-    def of(self, names: dict[str, Any]) -> Globals | None:
-        """Return what stands for a namespace, or None: then each function gets a copy of its own.
+    def of(self, names: dict[str, Any]) -> NamespaceStandIn | None:
+        """Return the stand-in of a namespace, or None: then each function gets a copy of its own.
 
         That is so for lambdas of modules that a worker imports only if it must.
         """
@@ -65,22 +65,22 @@ class Spaces:
             found = self._found[id(names)] = _reference(names), self._new(names)
         return found[1]
 
-    def _new(self, names: dict[str, Any]) -> Globals | None:
+    def _new(self, names: dict[str, Any]) -> NamespaceStandIn | None:
         name = names.get("__name__")
         if not isinstance(name, str) or "__builtins__" not in names:
             return None
-        if self._known.main is not None and self._known.main.owns(names):
-            return Globals(("__main__", OWN, 0), names)
+        if self._imports.main is not None and self._imports.main.owns(names):
+            return NamespaceStandIn(("__main__", OWN, 0), names)
         module = sys.modules.get(name)
         if module is None or vars(module) is not names:
-            return Globals((name, NONE, len(self._found) + 1), names)
-        if name in self._known.shared and (name in _MAINS or self._known.finds(name)):
-            return Globals((name, MODULE, 0), names)
-        return None if self._known.finds(name) else Globals((name, NONE, 0), names)
+            return NamespaceStandIn((name, NONE, len(self._found) + 1), names)
+        if name in self._imports.shared and (name in _MAINS or self._imports.finds(name)):
+            return NamespaceStandIn((name, MODULE, 0), names)
+        return None if self._imports.finds(name) else NamespaceStandIn((name, NONE, 0), names)
 
 
 def _reference(names: dict[str, Any]) -> Callable[[], Any]:
-    """Refer to a namespace without keeping its module: what it holds is to end with the program."""
+    """Refer to a namespace without keeping its module alive after the program's end."""
     module = sys.modules.get(names.get("__name__") or "")
     if module is None or vars(module) is not names:
         return lambda: names
@@ -88,24 +88,26 @@ def _reference(names: dict[str, Any]) -> Callable[[], Any]:
     return lambda: vars(alive) if (alive := weak()) is not None else None
 
 
-class Bundle:
-    """What goes along with the functions by value of one message."""
+class GlobalsBundle:
+    """The globals that are sent with the functions by value of one message."""
 
-    def __init__(self, known: Known, dumps: Callable[[object, Bundle], bytes]) -> None:
-        self._known, self._dumps = known, dumps
-        self._wanted: deque[tuple[Globals, str, Any]] = deque()
-        self._taken: set[tuple[Key, str]] = set()
+    def __init__(
+        self, imports: WorkerImports, dumps: Callable[[object, GlobalsBundle], bytes]
+    ) -> None:
+        self._imports, self._dumps = imports, dumps
+        self._queue: deque[tuple[NamespaceStandIn, str, Any]] = deque()
+        self._included: set[tuple[Key, str]] = set()
         self._gathering = False
 
-    def entries(self, names: Globals, values: dict[str, Any]) -> list[Entry]:
+    def entries(self, names: NamespaceStandIn, values: dict[str, Any]) -> list[Entry]:
         """Return the globals that a function needs, with all that these need, in loading order.
 
-        Empty within the pickle of a global: what is needed there goes with the outer function.
+        Empty within the pickle of a global: what it needs is sent with the outer function.
         """
         for name, value in values.items():
-            if (names.key, name) not in self._taken and self._goes(names, name):
-                self._taken.add((names.key, name))
-                self._wanted.append((names, name, value))
+            if (names.key, name) not in self._included and self._is_sent(names, name):
+                self._included.add((names.key, name))
+                self._queue.append((names, name, value))
         if self._gathering:
             return []
         self._gathering = True
@@ -114,42 +116,42 @@ class Bundle:
         finally:
             self._gathering = False
 
-    def _goes(self, names: Globals, name: str) -> bool:
-        return names.key[1] != OWN or self._known.main is None or not self._known.main.has(name)
+    def _is_sent(self, names: NamespaceStandIn, name: str) -> bool:
+        return names.key[1] != OWN or self._imports.main is None or not self._imports.main.has(name)
 
     def _gather(self) -> list[Entry]:
         code: list[Entry] = []
         rest: list[Entry] = []
-        while self._wanted:
-            names, name, value = self._wanted.popleft()
+        while self._queue:
+            names, name, value = self._queue.popleft()
             is_code = isinstance(value, (types.FunctionType, type, types.ModuleType))
-            old = names.is_old(name, value)
-            (code if is_code else rest).append((names.key, name, *self._describe(value), old))
-        # What a value is made of may be needed to load it: it was found later.
+            unchanged = names.is_unchanged(name, value)
+            (code if is_code else rest).append((names.key, name, *self._describe(value), unchanged))
+        # What a value refers to is needed to load it, and was found later.
         return [*code[::-1], *rest[::-1]]
 
     def _describe(self, value: Any) -> tuple[object, Any]:
-        """Return a digest and what is sent: the value itself if it needs no pickle of its own."""
+        """Return a digest and the pickle, or the value itself if it needs no pickle of its own."""
         kind = type(value)
-        if kind in _SCALARS and (kind not in {str, bytes} or len(value) < _SHORT):
+        if kind in _SCALARS and (kind not in {str, bytes} or len(value) < _MAX_LITERAL):
             return (kind.__name__, value), value
-        if kind is types.ModuleType and self._known.finds(value.__name__):
+        if kind is types.ModuleType and self._imports.finds(value.__name__):
             return ("module", value.__name__), value
-        if kind in {types.FunctionType, type} and self._known.has(value):
+        if kind in {types.FunctionType, type} and self._imports.has(value):
             return ("name", value.__module__, value.__qualname__), value
         pickled = self._dumps(value, self)
-        self._known.shipped.bytes += len(pickled)
+        self._imports.globals_pickled.bytes += len(pickled)
         return blake2b(pickled, digest_size=16).digest(), pickled
 
 
-class Shipped(threading.local):
+class BytesPickled(threading.local):
     """How many bytes of globals this thread has pickled so far."""
 
     bytes = 0
 
 
 def source_of(function: types.FunctionType) -> tuple[str, list[str] | None]:
-    """Return a function's file, and the lines of what was typed, in a cell, and is in no file."""
+    """Return a function's file, and its source if there is no such file (a notebook's cell)."""
     filename = function.__code__.co_filename
     if os.path.exists(filename):  # noqa: PTH110 - most often
         return filename, None

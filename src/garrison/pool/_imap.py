@@ -8,14 +8,15 @@ import weakref
 from typing import Generic, TypeVar
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool import _encoding
-from garrison.pool._imap_stream import Stream, UnorderedStream
+from garrison.pool._encoding import ItemError
+from garrison.pool._imap_stream import ResultStream, UnorderedResultStream
 from garrison.pool._stdlib_names import StandardIterator, StandardUnorderedIterator, hide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from garrison.options import Options
+    from garrison.pool._pool import BasePool
     from garrison.pool._progress import Bar
 
 __all__ = ["IMapIterator", "IMapUnorderedIterator"]
@@ -26,16 +27,16 @@ T = TypeVar("T")
 class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a standard class
     """Results in the order of the input."""
 
-    _kind: type[Stream] = Stream
+    _kind: type[ResultStream] = ResultStream
     _standard: Any = StandardIterator
 
     def __new__(cls, pool: Any, *arguments: Any) -> Any:
-        """Make one of these; of a pool alone the standard one, which methods of programs fill."""
+        """Make an iterator; of a pool alone a standard one, which methods of programs fill."""
         return super().__new__(cls) if arguments else cls._standard(pool)
 
     def __init__(
         self,
-        pool: Any,
+        pool: BasePool,
         function: Callable[..., T],
         iterable: Iterable[Any],
         chunksize: int,
@@ -43,14 +44,14 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
     ) -> None:
         self._pool = pool
         self.stream = self._kind(pool, function, iterable, chunksize, options)
-        self._room = options.buffersize
+        self._readahead_limit = options.buffersize
         self._bar: Bar | None = None
-        self.stream.feeder.start()
+        self.stream.reader.start()
 
     def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
-        """Want no more. No finalizer, which would keep what the stream's errors lead to: this.
+        """Want no more results. Not a finalizer, which would keep what the stream's errors lead to.
 
-        Nothing at the end of an interpreter: the modules may be empty already, the pool is gone.
+        Do nothing at the end of an interpreter: the modules may be empty, and the pool is gone.
         """
         stream = getattr(self, "stream", None)
         if stream is not None and not _is_ending():
@@ -63,7 +64,7 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
         try:
             value = self.stream.results.popleft()
         except IndexError:
-            # Waited for outside of this block: its error is nobody's context.
+            # Waited for outside of this block: this error is to be no context of another.
             pass
         else:
             try:
@@ -97,11 +98,11 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
             del value
 
     def _hand_out(self, value: Any) -> T:
-        if self._room is not None:
+        if self._readahead_limit is not None:
             self.stream.drop_read()
         if self._bar is not None:
             self._bar.advance()
-        if type(value) is _encoding.Raise:
+        if type(value) is ItemError:
             try:
                 raise value.error
             finally:
@@ -119,10 +120,10 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
     @property
     def _length(self) -> int | None:
         """The number of items; None until the input has come to its end."""
-        feeder = self.stream.feeder
-        return feeder.submitted if feeder.exhausted else None
+        reader = self.stream.reader
+        return reader.submitted if reader.exhausted else None
 
-    def show(self, bar: Bar) -> None:
+    def set_progress_bar(self, bar: Bar) -> None:
         """Report results that were handed out to a progress bar."""
         self._bar = bar
         # An iterator that is left in the middle must give the terminal back.
@@ -132,7 +133,7 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
 class IMapUnorderedIterator(IMapIterator[T], StandardUnorderedIterator):  # type: ignore[misc] # as above
     """Results in the order in which they arrive."""
 
-    _kind = UnorderedStream
+    _kind = UnorderedResultStream
     _standard = StandardUnorderedIterator
 
 

@@ -1,8 +1,8 @@
-"""The thread that moves `imap` iterators on while nobody reads them.
+"""The thread that advances `imap` iterators while nobody reads them.
 
-A consumer that reads does all that is to be done in its own thread; this one then only looks now
-and then whether that is still so. It begins with the first iterator that is not fed at once, and
-ends when there has been none for a while, or with the pool.
+A consumer that reads does all the work in its own thread; this thread then only checks now and then
+whether somebody still reads. It starts with the first iterator whose input is not submitted at
+once, and ends when there has been none for a while, or with the pool.
 """
 
 from __future__ import annotations
@@ -11,37 +11,38 @@ import os
 import threading
 import time
 
-from garrison._typing import TYPE_CHECKING, Any
+from garrison._typing import TYPE_CHECKING
 from garrison.errors import GarrisonError
 
 if TYPE_CHECKING:
-    from garrison.pool._imap_stream import Stream
+    from garrison.pool._backend import Backend
+    from garrison.pool._imap_stream import ResultStream
 
 __all__ = ["Advancer"]
 
-LAG = 0.05
-"""Seconds without a look at an iterator, after which it counts as unread."""
-LONGEST = 0.1
-"""Seconds between two looks while nothing happens at all."""
-LINGER = 10
-"""So often the thread looks in vain for another iterator: to start one, or to wake it, costs more
-than a small `imap`."""
+UNREAD_AFTER_S = 0.05
+"""An iterator that nobody has looked at for so long counts as unread."""
+IDLE_CHECK_S = 0.1
+"""Between two checks while nothing happens at all."""
+IDLE_CHECKS = 10
+"""Checks for another iterator before the thread ends: to start a thread costs more than a small
+`imap`."""
 
 
 class Advancer:
     """Advances the iterators of one pool."""
 
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
-        self._streams: list[Stream] = []
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._streams: list[ResultStream] = []
         self._marks: dict[int, tuple[int, int]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopped = False
         self._pid = os.getpid()
 
-    def add(self, stream: Stream) -> None:
-        """Look after an iterator until all of its input is worked on."""
+    def add(self, stream: ResultStream) -> None:
+        """Advance an iterator until all of its input is submitted."""
         with self._changed:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="garrison-advancer", daemon=True)
@@ -51,13 +52,13 @@ class Advancer:
             self._streams.append(stream)
 
     def stop(self) -> None:
-        """Have the thread leave, and all that read an input: the pool has ended."""
+        """End this thread and the threads that read an input: the pool has ended."""
         self._stopped = True
         if os.getpid() == self._pid:
             with self._changed:
-                self._abandon_all()
+                self._cancel_all()
                 self._changed.notify_all()
-            self._engine.nudge()
+            self._backend.interrupt_waits()
 
     def join(self, seconds: float | None = None) -> None:
         """Wait for the thread to leave, after `stop`."""
@@ -66,36 +67,36 @@ class Advancer:
             thread.join(seconds)
 
     def _run(self) -> None:
-        pause = LAG
+        pause = UNREAD_AFTER_S
         while streams := self._wait_for_streams():
             try:
-                busy = self._look_at(streams)
+                busy = self._advance_unread(streams)
             except GarrisonError:
-                # The pool has ended: those who read will be told.
+                # The pool has ended: those that read get the error.
                 busy = False
                 with self._changed:
-                    self._abandon_all()
-            pause = LAG if busy else min(2 * pause, LONGEST)
+                    self._cancel_all()
+            pause = UNREAD_AFTER_S if busy else min(2 * pause, IDLE_CHECK_S)
             if not busy:
                 self._rest(pause)
 
-    def _wait_for_streams(self) -> list[Stream]:
-        """Return the streams that are not fed; none if it is time to leave."""
+    def _wait_for_streams(self) -> list[ResultStream]:
+        """Return the streams with input left to submit; none if it is time to leave."""
         with self._changed:
-            for _ in range(LINGER):
-                self._streams = [stream for stream in self._streams if not stream.fed]
+            for _ in range(IDLE_CHECKS):
+                self._streams = [each for each in self._streams if not each.is_fully_submitted]
                 if self._streams or self._stopped:
                     break
-                self._changed.wait(LONGEST)
+                self._changed.wait(IDLE_CHECK_S)
             if self._stopped:
-                self._abandon_all()
+                self._cancel_all()
             if not self._streams:
                 self._thread = None
             return list(self._streams)
 
-    def _abandon_all(self) -> None:
+    def _cancel_all(self) -> None:
         for stream in self._streams:
-            stream.abandon()
+            stream.cancel()
         self._streams = []
 
     def _rest(self, seconds: float) -> None:
@@ -103,30 +104,30 @@ class Advancer:
             if not self._stopped:
                 self._changed.wait(seconds)
 
-    def _look_at(self, streams: list[Stream]) -> bool:
-        """Advance those that nobody has read since the last look; whether there is more to do."""
+    def _advance_unread(self, streams: list[ResultStream]) -> bool:
+        """Advance those that nobody has read since the last check; whether there is more to do."""
         marks = {id(stream): stream.mark for stream in streams}
         before, self._marks = self._marks, marks
         unread = [stream for stream in streams if before.get(id(stream)) == marks[id(stream)]]
         if not unread:
-            # Somebody reads: look again before long.
-            self._rest(LAG)
+            # Somebody reads: check again before long.
+            self._rest(UNREAD_AFTER_S)
             return True
         done = [stream.advance() for stream in unread]
         if any(done):
-            # Whoever waits for any of all results has more to wait for.
-            self._engine.nudge()
+            # There are new tasks: a wait for any of them has to begin anew.
+            self._backend.interrupt_waits()
             return True
         return self._await_any(unread)
 
-    def _await_any(self, unread: list[Stream]) -> bool:
+    def _await_any(self, unread: list[ResultStream]) -> bool:
         """Wait a moment for the end of a task; whether there is anything to wait for."""
-        tickets = [ticket for stream in unread for ticket in stream.tickets()]
-        hesitant = [stream for stream in unread if stream.hesitates]
-        if not tickets and not hesitant:
+        tasks = [task for stream in unread for task in stream.tasks()]
+        delaying = [stream for stream in unread if stream.delays_results]
+        if not tasks and not delaying:
             return False
-        deadline = time.monotonic() + (LAG if hesitant else LONGEST)
-        if not self._engine.await_any(tickets, deadline, self._engine.nudges):
-            for stream in hesitant:
-                stream.separate()
+        deadline = time.monotonic() + (UNREAD_AFTER_S if delaying else IDLE_CHECK_S)
+        if not self._backend.wait_any(tasks, deadline, self._backend.interrupts):
+            for stream in delaying:
+                stream.split_batches()
         return True

@@ -5,33 +5,33 @@ from __future__ import annotations
 from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool import _encoding
+from garrison.pool._encoding import ItemError
 
 if TYPE_CHECKING:
-    from garrison import _core
+    from garrison.pool._backend import Backend, TaskHandle
 
-__all__ = ["Batch", "Whole"]
+__all__ = ["Batch", "CellOutcome"]
 
-AT_ONCE = 256
+DECODED_TOGETHER = 256
 """Results that are rebuilt together."""
-LARGEST = 4096
-"""Results that are kept in one batch."""
+MAX_RESULTS = 4096
+"""Results of one batch."""
 
 
-class Whole:
-    """One outcome as it was taken from a cell: of its only item, or of all that it stands for."""
+class CellOutcome:
+    """The outcome of a whole cell: of its only item, or of all items of a chunk."""
 
-    __slots__ = ("_taken", "_value")
+    __slots__ = ("_raw", "_value")
 
-    def __init__(self, taken: tuple[Any, ...] | None, value: Any = None) -> None:
-        self._taken, self._value = taken, value
+    def __init__(self, raw: Any | None, value: Any = None) -> None:
+        self._raw, self._value = raw, value
 
-    def decode(self, engine: Any) -> Any:
-        """Rebuild the result, or a `Raise`."""
-        if self._taken is not None:
-            success, value, _ = engine.decode(self._taken)
-            self._value = value if success else _encoding.Raise(value)
-            self._taken = None
+    def decode(self, backend: Backend) -> Any:
+        """Rebuild the result, or an `ItemError`."""
+        if self._raw is not None:
+            success, value, _ = backend.decode(self._raw)
+            self._value = value if success else ItemError(value)
+            self._raw = None
         return self._value
 
 
@@ -41,30 +41,30 @@ _NOTHING: tuple[int, deque[Any]] = (0, deque())
 class Batch:
     """Items that share a cell, then their results."""
 
-    __slots__ = ("_read", "count", "entries", "items", "known", "size", "ticket", "turn")
+    __slots__ = ("_read", "count", "entries", "items", "size", "skipped", "taken_order", "task")
 
-    def __init__(self, items: list[Any], count: int, ticket: _core.Ticket | None = None) -> None:
+    def __init__(self, items: list[Any], count: int, task: TaskHandle | None = None) -> None:
         self.items = items
-        """What can be submitted again; nothing if the batch is one item."""
+        """What may have to be submitted again; empty if the batch is one item."""
         self.count = count
         """Results that are still to come out of it; set when it is taken."""
-        self.ticket: Any = ticket
-        self.known = 0
-        """Results of the cell's first items, which another batch has taken over."""
+        self.task: Any = task
+        self.skipped = 0
+        """Results of the cell's first items, which are in another batch."""
         self.entries: list[Any] | None = None
         """What was taken from the cell, item by item."""
         self.size = 0
         """Bytes of it."""
-        self.turn = 0
-        """Its place among those that were taken."""
+        self.taken_order = 0
+        """Its place among the batches that were taken."""
         self._read = _NOTHING
         """How many entries were rebuilt, and those results that were not handed out."""
 
     @classmethod
     def failed(cls, error: BaseException, count: int = 1) -> Batch:
-        """Return a batch whose items all have this outcome already."""
+        """Return a batch of items that have all failed with this error."""
         batch = cls([], count)
-        batch.entries = [Whole(None, _encoding.Raise(error))] * count
+        batch.entries = [CellOutcome(None, ItemError(error))] * count
         return batch
 
     @classmethod
@@ -72,7 +72,8 @@ class Batch:
         """Return one batch with the results of both, of which none was handed out."""
         batch = cls([], first.count + second.count)
         batch.entries = [*(first.entries or ()), *(second.entries or ())]
-        batch.size, batch.turn = first.size + second.size, second.turn
+        batch.size = first.size + second.size
+        batch.taken_order = second.taken_order
         return batch
 
     @property
@@ -83,12 +84,12 @@ class Batch:
     @property
     def ended(self) -> bool:
         """Whether the results are there."""
-        ticket = self.ticket
-        return ticket is None or ticket.ended()
+        task = self.task
+        return task is None or task.ended()
 
     @property
-    def settled(self) -> bool:
-        """Whether nothing of it can have to be submitted again."""
+    def is_final(self) -> bool:
+        """Whether none of its items may have to be submitted again."""
         return self.entries is not None or not self.items
 
     @property
@@ -102,12 +103,13 @@ class Batch:
         read, values = self._read
         return self.count - read + len(values)
 
-    def close(self, entries: list[Any], size: int, turn: int) -> None:
+    def close(self, entries: list[Any], size: int, taken_order: int) -> None:
         """Keep what was taken from the cell, and let go of the cell."""
-        self.items, self.count, self.size, self.turn = [], len(entries), size, turn
+        self.items, self.count, self.size = [], len(entries), size
+        self.taken_order = taken_order
         self.entries = entries
         # Last: other threads ask whether it has ended.
-        self.ticket = None
+        self.task = None
 
     @property
     def has_more(self) -> bool:
@@ -115,24 +117,24 @@ class Batch:
         read, values = self._read
         return self.entries is not None and (read < self.count or bool(values))
 
-    def results(self, engine: Any) -> deque[Any]:
+    def results(self, backend: Backend) -> deque[Any]:
         """Rebuild the next results, of which there are some: code of the user runs."""
         read, values = self._read
         if values or self.entries is None:
             return values
-        some = self.entries[read : read + AT_ONCE]
+        some = self.entries[read : read + DECODED_TOGETHER]
         # One store: an interrupt loses nothing and doubles nothing.
-        self._read = (read + len(some), deque(_decoded(engine, some)))
+        self._read = (read + len(some), deque(_decoded(backend, some)))
         return self._read[1]
 
 
-def _decoded(engine: Any, entries: list[Any]) -> list[Any]:
-    if len(entries) == 1 and type(entries[0]) is Whole:
-        return [entries[0].decode(engine)]
-    if not any(type(entry) is Whole for entry in entries):
-        values: list[Any] = engine.decode_entries(entries)
+def _decoded(backend: Backend, entries: list[Any]) -> list[Any]:
+    if len(entries) == 1 and type(entries[0]) is CellOutcome:
+        return [entries[0].decode(backend)]
+    if not any(type(entry) is CellOutcome for entry in entries):
+        values: list[Any] = backend.decode_items(entries)
         return values
     return [
-        entry.decode(engine) if type(entry) is Whole else engine.decode_entries([entry])[0]
+        entry.decode(backend) if type(entry) is CellOutcome else backend.decode_items([entry])[0]
         for entry in entries
     ]

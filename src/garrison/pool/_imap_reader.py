@@ -1,12 +1,12 @@
 """The input's side of `imap`: reads it, pickles it, and puts it under way.
 
-A list and its like are read by the iterator, whoever of its threads comes by: reading them cannot
-block. Any other input (a generator, a queue that is fed from the results) has a thread of its own.
+A list and its like are read by any thread that uses the iterator, since that cannot block. Any
+other input (a generator, a queue that is fed from the results) has a thread of its own.
 
-With ``chunksize=1`` several small items share a cell: as many as take about `stream.BATCH_TIME`.
-Each is pickled when it is read, and has its own outcome, so nobody can tell.
+With ``chunksize=1`` several small items share a cell: as many as take about `BATCH_TIME_NS`. Each
+is pickled when it is read, and has its own outcome, so the caller sees no difference.
 
-No code of the user runs, and nobody waits, under the feeder's lock.
+Under the reader's lock no code of the user runs, and nothing waits.
 """
 
 from __future__ import annotations
@@ -21,107 +21,120 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool import _encoding
+from garrison.pool._encoding import ItemError
 from garrison.pool._imap_batch import Batch
 from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
     from garrison.options import Options
+    from garrison.pool._backend import Backend
 
-__all__ = ["Feeder"]
+__all__ = ["InputReader"]
 
-LARGEST_BYTES = 64 << 10
+MAX_BATCH_BYTES = 64 << 10
 """Bytes of items that share a cell."""
-SLOW = 50_000
-"""Nanoseconds an item: an input slower than this is submitted item by item."""
-PULL = 16
-"""Items between two looks at the clock."""
-AHEAD = 4
-"""Cells under way for each process."""
-UNREAD = 1 << 16
-"""Results that are kept unread of an input that may be endless."""
-UNREAD_BYTES = 256 << 20
+SLOW_ITEM_NS = 50_000
+"""An input that takes longer for an item is submitted item by item."""
+ITEMS_PER_CLOCK_CHECK = 16
+"""Items that are read between two looks at the clock."""
+CELLS_AHEAD_PER_WORKER = 4
+"""Cells that are waiting or at work, for each worker."""
+MAX_UNREAD = 1 << 16
+"""Results that nobody has read, of an input that may be endless; then no more is read."""
+MAX_UNREAD_BYTES = 256 << 20
 _CHANGING = (list, dict, set, deque, bytearray)
-_PRESENT = (list, tuple, range, str, bytes, bytearray, dict, set, frozenset, deque, array.array)
+_NONBLOCKING_TYPES = (
+    list,
+    tuple,
+    range,
+    str,
+    bytes,
+    bytearray,
+    dict,
+    set,
+    frozenset,
+    deque,
+    array.array,
+)
 
 
-def _is_present(iterable: Iterable[Any]) -> bool:
-    """Whether reading cannot block. Having a length is no proof of that."""
+def _reads_without_blocking(iterable: Iterable[Any]) -> bool:
+    """Whether reading cannot block. To have a length is no proof of that."""
     numpy = sys.modules.get("numpy")
     kind = type(iterable)
-    return kind in _PRESENT or (numpy is not None and kind is numpy.ndarray)
+    return kind in _NONBLOCKING_TYPES or (numpy is not None and kind is numpy.ndarray)
 
 
-def _is_sized(iterable: Iterable[Any]) -> bool:
-    """Whether it has an end: all of it is worked on, however many results are unread."""
+def _has_end(iterable: Iterable[Any]) -> bool:
+    """Whether it has an end: all of it is submitted, however many results are unread."""
     return hasattr(iterable, "__len__") and not hasattr(iterable, "__next__")
 
 
-class Feeder:
-    """Puts items under way, as far as a few cells for each process.
+class InputReader:
+    """Submits items, a few cells ahead for each worker.
 
-    Only the feeder appends to `batches`, only the stream changes what is there.
+    Only the reader appends to `batches`; only the stream changes what is there.
     """
 
     def __init__(
         self,
-        engine: Any,
+        backend: Backend,
         function: Callable[..., Any],
         iterable: Iterable[Any],
         chunksize: int,
         options: Options,
         on_end: Callable[[], None],
     ) -> None:
-        self.engine = engine
-        self._function = engine.announce(function, options)
+        self._backend = backend
+        self._function = backend.register(function, options)
         # As it is at the call: the caller may change it afterwards, or while results come.
         self._source = iter(list(iterable) if type(iterable) in _CHANGING else iterable)
-        self.background = not _is_present(iterable)
-        self.bounded = not _is_sized(iterable)
+        self.in_thread = not _reads_without_blocking(iterable)
+        self.bounded = not _has_end(iterable)
         """Whether results that nobody reads hold it up."""
         # Not the pool itself: its end is what ends the thread.
         self._options, self._on_end = options, weakref.WeakMethod(on_end)
         self._single = chunksize == 1
-        self.adaptive = self._single and engine.shares_cells
+        self.adaptive = self._single and backend.batches_items
         self.size = chunksize
-        self._ahead = AHEAD * engine.processes
-        self.room = options.buffersize
+        self._ahead = CELLS_AHEAD_PER_WORKER * backend.parallelism
+        self.readahead_limit = options.buffersize
         self._reading = True
         self.error: BaseException | None = None
         self.batches: list[Batch] = []
         self.submitted = 0
-        """Items that were put under way."""
-        self._pulled: deque[Any] = deque()
-        """Read, but not under way: the source may block in the middle of a batch."""
+        """Items that were submitted."""
+        self._unsubmitted: deque[Any] = deque()
+        """Items that were read: the source may block in the middle of a batch."""
         self._slow = False
-        self._abandoned = False
+        self._cancelled = False
         self._pid = os.getpid()
         self._changed = threading.Condition()
 
     def start(self) -> None:
         """Begin to read."""
-        if self.background:
+        if self.in_thread:
             thread = threading.Thread(target=self._read, name="garrison-reader", daemon=True)
             thread.start()
         else:
-            self.feed()
-            self.make_room()
+            self.read_ahead()
+            self.resume_reading()
 
     def _read(self) -> None:
         try:
             while self.reading:
-                self.feed()
+                self.read_ahead()
                 # The consumer may wait for the first of all its tasks: this is one more.
-                self.engine.nudge()
+                self._backend.interrupt_waits()
                 with self._changed:
-                    self._changed.wait_for(lambda: self._abandoned or self.has_room())
+                    self._changed.wait_for(lambda: self._cancelled or self.may_read_more())
         except BaseException as error:
             self._end(error)
 
     @property
     def reading(self) -> bool:
         """Whether there is more of the input to come."""
-        return self._reading and not self._abandoned
+        return self._reading and not self._cancelled
 
     @property
     def exhausted(self) -> bool:
@@ -129,18 +142,18 @@ class Feeder:
         return not self._reading
 
     @property
-    def waiting(self) -> bool:
-        """Whether items wait for others to share a cell with."""
-        return bool(self._pulled)
+    def has_unsubmitted(self) -> bool:
+        """Whether items that were read wait for others to share a cell with."""
+        return bool(self._unsubmitted)
 
-    def abandon(self) -> None:
-        """Read no more: nobody wants the results, or nobody works on them."""
-        self._abandoned = True
+    def cancel(self) -> None:
+        """Read no more: the results are not wanted, or the pool has ended."""
+        self._cancelled = True
         self._tell_reader()
 
-    def unbound(self) -> None:
+    def lift_limits(self) -> None:
         """Read to the end, however many results are unread."""
-        self.bounded, self.room = False, None
+        self.bounded, self.readahead_limit = False, None
         self._tell_reader()
 
     def _tell_reader(self) -> None:
@@ -149,47 +162,50 @@ class Feeder:
             with self._changed:
                 self._changed.notify_all()
 
-    def has_room(self) -> bool:
-        """Whether more may be put under way."""
+    def may_read_more(self) -> bool:
+        """Whether more may be submitted."""
         batches = tuple(self.batches)
-        if len(batches) >= self._ahead and self._under_way(batches) >= self._ahead:
+        if len(batches) >= self._ahead and self._unfinished(batches) >= self._ahead:
             return False
-        if self.room is not None and self._unread(batches) + len(self._pulled) >= self.room:
+        if (
+            self.readahead_limit is not None
+            and self._unread(batches) + len(self._unsubmitted) >= self.readahead_limit
+        ):
             return False
         if not self.bounded:
             return True
         size = sum(batch.size for batch in batches)
-        return self._unread(batches) < UNREAD and size < UNREAD_BYTES
+        return self._unread(batches) < MAX_UNREAD and size < MAX_UNREAD_BYTES
 
     @staticmethod
-    def _under_way(batches: tuple[Batch, ...]) -> int:
-        tickets = [batch.ticket for batch in batches]
-        return len([1 for ticket in tickets if ticket is not None and not ticket.ended()])
+    def _unfinished(batches: tuple[Batch, ...]) -> int:
+        tasks = [batch.task for batch in batches]
+        return len([1 for task in tasks if task is not None and not task.ended()])
 
     @staticmethod
     def _unread(batches: tuple[Batch, ...]) -> int:
         return sum(batch.left for batch in batches)
 
-    def may_feed_here(self) -> bool:
-        """Whether the caller itself is to read on."""
-        return not self.background and self.reading and self.has_room()
+    def may_read_here(self) -> bool:
+        """Whether the calling thread is to read on."""
+        return not self.in_thread and self.reading and self.may_read_more()
 
-    def make_room(self) -> None:
-        """Go on reading after a result was handed out, as far as that keeps nobody waiting."""
-        if self.background:
+    def resume_reading(self) -> None:
+        """Go on reading after a result was handed out, as far as that takes little time."""
+        if self.in_thread:
             self._tell_reader()
             return
-        # No further: each look at the room costs as much as there are batches, and only results
-        # that are taken tell how many items should share a cell.
-        while not self._slow and len(self.batches) < self._ahead and self.may_feed_here():
-            self.feed()
+        # No further: the check costs time for each batch, and only results that are taken tell how
+        # many items should share a cell.
+        while not self._slow and len(self.batches) < self._ahead and self.may_read_here():
+            self.read_ahead()
 
     # --- Reading --------------------------------------------------------------------------
 
-    def feed(self) -> None:
-        """Read a batch and put it under way."""
+    def read_ahead(self) -> None:
+        """Read a batch and submit it."""
         try:
-            more = self._pull()
+            more = self._read_batch()
         except BaseException as error:
             if threading.current_thread() is threading.main_thread() and not isinstance(
                 error, Exception
@@ -197,7 +213,7 @@ class Feeder:
                 # Ctrl-C in the caller's own thread: the input goes on with the next call.
                 raise
             if not self._single:
-                self._pulled.clear()
+                self._unsubmitted.clear()
             self.flush()
             self._end(error)
             return
@@ -214,92 +230,94 @@ class Feeder:
         if on_end is not None:
             on_end()
 
-    def _pull(self) -> bool:
+    def _read_batch(self) -> bool:
         """Read until a batch is full, or the input has become slow; False if it has ended."""
         limit = 1 if self._slow and self.adaptive else self.size
-        if self.room is not None:
-            limit = max(1, min(limit, self.room - self._unread(tuple(self.batches))))
-        start, pulled, size = time.perf_counter_ns(), 0, 0
+        if self.readahead_limit is not None:
+            limit = max(1, min(limit, self.readahead_limit - self._unread(tuple(self.batches))))
+        start, count, size = time.perf_counter_ns(), 0, 0
         for value in self._source:
             item = self._encode(value)
-            self._pulled.append(item)
-            pulled += 1
+            self._unsubmitted.append(item)
+            count += 1
             # The consumer may have lowered the size meanwhile: it does not wait for full batches.
-            if pulled >= limit or pulled >= self.size:
+            if count >= limit or count >= self.size:
                 break
             if not self.adaptive:
                 continue
             size += _size(item)
-            if size >= LARGEST_BYTES or (not pulled % PULL and self._is_slow(start, pulled)):
+            if size >= MAX_BATCH_BYTES:
+                break
+            if not count % ITEMS_PER_CLOCK_CHECK and self._is_slow(start, count):
                 break
         else:
             return False
-        self._slow = self._is_slow(start, pulled)
+        self._slow = self._is_slow(start, count)
         return True
 
     def _encode(self, value: Any) -> Any:
-        """Fix an item: the source may change it as soon as it is asked for the next one."""
+        """Encode an item at once: the source may change it when it is asked for the next one."""
         try:
-            return self.engine.encode_item(value, alone=self._single)
+            return self._backend.encode_item(value, alone=self._single)
         except Exception as error:
-            return _encoding.Raise(error)
+            return ItemError(error)
 
     @staticmethod
-    def _is_slow(start: int, pulled: int) -> bool:
-        return time.perf_counter_ns() - start > SLOW * pulled
+    def _is_slow(start: int, count: int) -> bool:
+        return time.perf_counter_ns() - start > SLOW_ITEM_NS * count
 
-    # --- Putting under way ----------------------------------------------------------------
+    # --- Submitting -----------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Put under way what was read."""
+        """Submit what was read."""
         with self._changed:
-            items = [self._pulled.popleft() for _ in range(len(self._pulled))]
+            items = [self._unsubmitted.popleft() for _ in range(len(self._unsubmitted))]
             self.batches += self.submit(items)
             self.submitted += len(items)
             self._changed.notify_all()
 
-    def hurry(self) -> None:
-        """Let nothing wait for a full batch: the source may block in the middle of it."""
+    def flush_now(self) -> None:
+        """Submit what waits for a full batch: the source may block in the middle of it."""
         self.size = 1
-        if self.background:
+        if self.in_thread:
             self.flush()
 
     def submit(self, items: list[Any]) -> list[Batch]:
-        """Put items into cells, in their order; what cannot be sent is an error in its place."""
+        """Submit items in their order; one that cannot be sent is an error in its place."""
         batches: list[Batch] = []
         together: list[Any] = []
         for item in items:
-            if type(item) is not _encoding.Raise and not _has_buffers(item):
+            if type(item) is not ItemError and not _has_buffers(item):
                 together.append(item)
                 continue
-            batches += self._submit_together(together)
+            batches += self._submit_batch(together)
             together = []
-            if type(item) is _encoding.Raise:
+            if type(item) is ItemError:
                 batches.append(Batch.failed(item.error))
             else:
-                batches += self._submit_together([item])
-        return batches + self._submit_together(together)
+                batches += self._submit_batch([item])
+        return batches + self._submit_batch(together)
 
-    def _submit_together(self, items: list[Any]) -> list[Batch]:
-        if not items or (self.background and self._abandoned):
+    def _submit_batch(self, items: list[Any]) -> list[Batch]:
+        if not items or (self.in_thread and self._cancelled):
             return []
         try:
-            ticket = self.engine.submit_items(self._function, items, self._options)
+            task = self._backend.submit_items(self._function, items, self._options)
         except Exception as error:
             if len(items) == 1 or not self.adaptive:
                 return [Batch.failed(error, len(items))]
         else:
-            return [Batch(items if len(items) > 1 else [], len(items), ticket)]
-        return [batch for item in items for batch in self._submit_together([item])]
+            return [Batch(items if len(items) > 1 else [], len(items), task)]
+        return [batch for item in items for batch in self._submit_batch([item])]
 
     def wait(self, deadline: float | None, enough: Callable[[], bool]) -> bool:
-        """Wait until something is under way, the input has ended, or this is enough.
+        """Wait until something is submitted, the input has ended, or `enough` is true.
 
         False at the deadline.
         """
         with self._changed:
-            while self._reading and not self._is_under_way() and not enough():
-                self.engine.check()
+            while self._reading and not self._has_tasks() and not enough():
+                self._backend.check()
                 interval = LIVENESS_CHECK_INTERVAL_S
                 left = interval if deadline is None else min(interval, deadline - time.monotonic())
                 if left <= 0:
@@ -313,7 +331,7 @@ class Feeder:
             missing = sum(batch.count for batch in tuple(self.batches) if not batch.ended)
             return self.submitted - missing
 
-    def _is_under_way(self) -> bool:
+    def _has_tasks(self) -> bool:
         return any(not batch.taken for batch in tuple(self.batches))
 
 
@@ -324,5 +342,5 @@ def _has_buffers(item: Any) -> bool:
 def _size(item: Any) -> int:
     if type(item) is tuple:
         data, buffers = item
-        return LARGEST_BYTES if buffers else len(data)
+        return MAX_BATCH_BYTES if buffers else len(data)
     return len(item) if type(item) in (str, bytes) else 0

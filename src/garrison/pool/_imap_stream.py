@@ -1,17 +1,18 @@
-"""An `imap` under way: what is submitted, what has come back, and what follows from it.
+"""An `imap` at work: what is submitted, what has come back, and what follows from it.
 
 ::
 
-    source ──▶ Feeder ──▶ batches under way ──▶ Stream ──▶ IMapIterator ──▶ results
-                                                  ▲
-                                      Advancer, while nobody reads
+    source ──▶ InputReader ──▶ batches ──▶ ResultStream ──▶ IMapIterator ──▶ results
+                                                ▲
+                                  Advancer, while nobody reads
 
 The iterator's consumer moves the stream, in `next`. While nobody does, or while the consumer waits
-for one result, the pool's `Advancer` does: it takes what has ended out of the cells, and feeds on.
+for one result, the pool's `Advancer` does: it takes what has ended out of the cells, and submits
+more.
 
 A batch stays in the list of batches until its last result is handed out, and what is changed in
-the list is changed by one store: whatever exception flies through here (Ctrl-C, code of the user
-while a result is rebuilt), the next call goes on from there.
+the list is changed by one store: after any exception (Ctrl-C, code of the user while a result is
+rebuilt) the next call goes on from there.
 """
 
 from __future__ import annotations
@@ -24,45 +25,49 @@ from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _imap_batch
-from garrison.pool._imap_batch import Batch, Whole
-from garrison.pool._imap_reader import Feeder
+from garrison.pool._imap_batch import Batch, CellOutcome
+from garrison.pool._imap_reader import InputReader
 from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from garrison.options import Options
+    from garrison.pool._backend import TaskHandle
+    from garrison.pool._pool import BasePool
 
-__all__ = ["NOTHING", "Stream", "UnorderedStream"]
+__all__ = ["NOTHING", "ResultStream", "UnorderedResultStream"]
 
-BATCH_TIME = 150_000
-"""Nanoseconds of work that may share a cell: long against a cell's cost, short against a person's
-or a core's patience at the end of the input."""
+BATCH_TIME_NS = 150_000
+"""Work that may share a cell: long against the cost of a cell, short enough that at the end of the
+input no worker is idle while another has several items left."""
 BATCH_WAIT_S = 0.002
-"""Seconds that items wait for company: for their neighbours in a cell, or for a full batch."""
-LARGEST_BATCH = 256
-AT_ONCE = 64
-"""Batches that are read in a row while nobody else can come by."""
+"""Time that items wait for their neighbours in a cell, or for a full batch."""
+MAX_BATCH_ITEMS = 256
+BATCHES_AT_ONCE = 64
+"""Batches that are read in a row while the lock is held."""
 NOTHING: Any = object()
 
 
-class Stream:
+class ResultStream:
     """Results in the order of the input."""
 
     def __init__(
         self,
-        pool: Any,
+        pool: BasePool,
         function: Callable[..., Any],
         iterable: Iterable[Any],
         chunksize: int,
         options: Options,
     ) -> None:
-        self._engine = engine = pool._engine
-        self.feeder = Feeder(engine, function, iterable, chunksize, options, pool._close_if_fed)
-        self._batches = self.feeder.batches
-        self._on_settled = weakref.WeakMethod(pool._note_settled)
+        self._backend = backend = pool._backend
+        self.reader = InputReader(
+            backend, function, iterable, chunksize, options, pool._close_when_submitted
+        )
+        self._batches = self.reader.batches
+        self._on_progress = weakref.WeakMethod(pool._on_reader_progress)
         self._lock = threading.RLock()
-        self._turn = 0
+        self._taken_order = 0
         self._dropped = False
         self._current: Batch | None = None
         self.results: deque[Any] = deque()
@@ -73,7 +78,7 @@ class Stream:
     # --- For the consumer -----------------------------------------------------------------
 
     def next(self, deadline: float | None) -> Any:
-        """Wait for the next result, or its `Raise`; TimeoutError at the deadline."""
+        """Wait for the next result (or `ItemError`); TimeoutError at the deadline."""
         self.calls += 1
         while True:
             self._acquire(deadline)
@@ -83,7 +88,7 @@ class Stream:
                 self._lock.release()
             if value is not NOTHING:
                 return value
-            self._wait_or_separate(deadline, self._is_there)
+            self._wait_or_split(deadline, self._is_there)
             if deadline is not None and time.monotonic() >= deadline and not self._is_there():
                 raise multiprocessing.TimeoutError
 
@@ -93,8 +98,8 @@ class Stream:
             raise multiprocessing.TimeoutError
 
     def _next_there(self) -> Any:
-        """Take the next result, if nothing must be waited for."""
-        feeder = self.feeder
+        """Take the next result, or `NOTHING` if it must be waited for."""
+        reader = self.reader
         while True:
             try:
                 return self.results.popleft()
@@ -106,31 +111,31 @@ class Stream:
                 if batch.entries is None:
                     self._take(batch)
                 self._current = batch
-            elif feeder.exhausted and not self._batches:
+            elif reader.exhausted and not self._batches:
                 self._finish()
-            elif feeder.may_feed_here():
-                feeder.feed()
+            elif reader.may_read_here():
+                reader.read_ahead()
             else:
                 return NOTHING
 
     def _go_on_with(self, batch: Batch) -> None:
-        """Go on to the next results of the current batch; let go of it after the last."""
+        """Go on to the next results of the current batch; drop it after the last."""
         if batch.has_more:
-            self.results = batch.results(self._engine)
+            self.results = batch.results(self._backend)
             return
         if batch in self._batches:
             self._batches.remove(batch)
         self._current = None
-        self.feeder.make_room()
+        self.reader.resume_reading()
 
     def drop_read(self) -> None:
-        """Make room as soon as the last result of a batch was handed out."""
+        """Drop the current batch as soon as its last result was handed out."""
         with self._lock:
             if self._current is not None and not self._current.left:
                 self._go_on_with(self._current)
 
     def _finish(self) -> None:
-        error, self.feeder.error = self.feeder.error, None
+        error, self.reader.error = self.reader.error, None
         if error is not None:
             raise error
         raise StopIteration
@@ -145,55 +150,66 @@ class Stream:
     # --- Results out of their cells -------------------------------------------------------
 
     def _take(self, batch: Batch) -> None:
-        """Take what is in a cell; items that it has no outcome for go again."""
-        engine, ticket = self._engine, batch.ticket
-        lost = ticket.lost()
-        salvaged = ticket.salvage() if lost else []
-        index = ticket.call()[2] if lost else 0
+        """Take what is in a cell; items that it has no outcome for are submitted again."""
+        backend, task = self._backend, batch.task
+        lost = task.lost()
+        finished = backend.finished_items(task) if lost else []
+        failed = backend.failed_item(task) if lost else 0
         try:
-            taken = engine.take(ticket)
+            raw = backend.take_raw(task)
         except RuntimeError:
             # It was withdrawn, and an interrupt came before its items were submitted again.
-            self._replace(batch, self.feeder.submit(batch.items))
+            self._replace(batch, self.reader.submit(batch.items))
             return
-        entries: list[Any]
-        if not lost:
-            found = engine.entries(taken)
-            charged = found is None
-            entries = (found or [])[batch.known :][: batch.count]
-            self._adapt(taken, len(found or [None]))
-            done = batch.count if charged else len(entries)
+        if lost:
+            entries, done = self._entries_of_lost(batch, finished, failed)
         else:
-            entries = salvaged[batch.known :][: batch.count]
-            # Between two items nobody was at work: the death is nobody's, and all others go again.
-            charged = len(salvaged) <= index or not batch.items
-            done = min(batch.count, len(entries) + charged)
-            self.feeder.size = 1 if self.feeder.adaptive else self.feeder.size
-        if charged:
-            entries += [Whole(taken)] * (done - len(entries))
+            entries, done = self._entries_of(batch, raw)
+        entries += [CellOutcome(raw)] * (done - len(entries))
         shared = bool(batch.items)
         if done < len(batch.items):
             place = self._batches.index(batch) + 1
-            self._batches[place:place] = self.feeder.submit(batch.items[done:])
-        self._turn += 1
-        batch.close(entries, engine.size(taken) if self.feeder.bounded else 0, self._turn)
-        if shared and (on_settled := self._on_settled()) is not None:
-            on_settled()
+            self._batches[place:place] = self.reader.submit(batch.items[done:])
+        self._taken_order += 1
+        size = backend.raw_size(raw) if self.reader.bounded else 0
+        batch.close(entries, size, self._taken_order)
+        if shared and (on_progress := self._on_progress()) is not None:
+            on_progress()
 
-    def _adapt(self, taken: tuple[Any, ...], items: int) -> None:
-        """Let as many items share a cell as take about `BATCH_TIME`, growing step by step."""
-        feeder = self.feeder
-        if feeder.adaptive:
-            each = max(1, self._engine.duration(taken) // items)
-            wanted = max(1, min(BATCH_TIME // each, LARGEST_BATCH))
-            feeder.size = min(wanted, 2 * feeder.size)
+    def _entries_of(self, batch: Batch, raw: Any) -> tuple[list[Any], int]:
+        """Return the items' outcomes, and to how many items the cell gives one."""
+        found = self._backend.split_items(raw)
+        self._adapt(raw, len(found or [None]))
+        if found is None:
+            return [], batch.count
+        entries = found[batch.skipped :][: batch.count]
+        return entries, len(entries)
+
+    def _entries_of_lost(
+        self, batch: Batch, finished: list[Any], failed: int
+    ) -> tuple[list[Any], int]:
+        """Return the same of a task whose worker went away."""
+        entries = finished[batch.skipped :][: batch.count]
+        # A death between two items is charged to none of them: all others are submitted again.
+        charged = len(finished) <= failed or not batch.items
+        if self.reader.adaptive:
+            self.reader.size = 1
+        return entries, min(batch.count, len(entries) + charged)
+
+    def _adapt(self, raw: Any, items: int) -> None:
+        """Let as many items share a cell as take about `BATCH_TIME_NS`, growing step by step."""
+        reader = self.reader
+        if reader.adaptive:
+            each = max(1, self._backend.duration(raw) // items)
+            wanted = max(1, min(BATCH_TIME_NS // each, MAX_BATCH_ITEMS))
+            reader.size = min(wanted, 2 * reader.size)
 
     def _merge(self, batch: Batch) -> None:
-        """Hang results on those before them, so that a long list of batches does not grow."""
+        """Join results with those before them, so that the list of batches stays short."""
         before = self._before(batch)
         if before is None or before is self._current or not before.untouched:
             return
-        if before.count + batch.count <= _imap_batch.LARGEST:
+        if before.count + batch.count <= _imap_batch.MAX_RESULTS:
             places = (self._batches.index(before), self._batches.index(batch))
             first, last = min(places), max(places)
             between = self._batches[first + 1 : last]
@@ -207,72 +223,74 @@ class Stream:
 
     # --- Waiting --------------------------------------------------------------------------
 
-    def _shared(self) -> list[Batch]:
+    def _shared_batches(self) -> list[Batch]:
         return [batch for batch in tuple(self._batches) if len(batch.items) > 1 and not batch.ended]
 
     @property
-    def hesitates(self) -> bool:
-        """Whether something waits for its neighbours, in a cell or before it."""
-        return self.feeder.adaptive and (self.feeder.waiting or bool(self._shared()))
+    def delays_results(self) -> bool:
+        """Whether items wait for their neighbours, in a cell or before it."""
+        return self.reader.adaptive and (
+            self.reader.has_unsubmitted or bool(self._shared_batches())
+        )
 
-    def _wait_or_separate(self, deadline: float | None, enough: Callable[[], bool]) -> None:
-        """Wait for a result; if none comes soon, see that nothing waits for a neighbour."""
-        feeder = self.feeder
-        if not feeder.adaptive:
+    def _wait_or_split(self, deadline: float | None, enough: Callable[[], bool]) -> None:
+        """Wait for a result; if none comes soon, split the batches."""
+        reader = self.reader
+        if not reader.adaptive:
             self._wait(deadline, enough)
             return
         soon = deadline
-        if (feeder.background and feeder.size > 1) or self._shared():
+        if (reader.in_thread and reader.size > 1) or self._shared_batches():
             soon = time.monotonic() + BATCH_WAIT_S
             soon = soon if deadline is None else min(soon, deadline)
         if not self._wait(soon, enough):
-            self.separate()
+            self.split_batches()
 
-    def separate(self) -> None:
-        """Let no item wait for its neighbours any longer."""
+    def split_batches(self) -> None:
+        """Give each item a cell of its own, so that none waits for its neighbours."""
         with self._lock:
-            self.feeder.hurry()
+            self.reader.flush_now()
             for batch in self._ended():
                 self._take(batch)
-            shared = self._shared()
+            shared = self._shared_batches()
             # First of all what no worker has begun, so that all goes on in the order of the input.
-            back = [batch for batch in shared if batch.ticket.withdraw()]
+            withdrawn = [batch for batch in shared if batch.task.withdraw()]
             for batch in shared:
-                whole = batch in back
-                self._replace(batch, self._singly(batch.items) if whole else self._rest_of(batch))
+                again = batch in withdrawn
+                pieces = self._submit_singly(batch.items) if again else self._split(batch)
+                self._replace(batch, pieces)
 
-    def _singly(self, items: list[Any]) -> list[Batch]:
-        return [piece for item in items for piece in self.feeder.submit([item])]
+    def _submit_singly(self, items: list[Any]) -> list[Batch]:
+        return [piece for item in items for piece in self.reader.submit([item])]
 
     def _replace(self, batch: Batch, pieces: list[Batch]) -> None:
         place = self._batches.index(batch)
         self._batches[place : place + 1] = pieces
 
-    def _rest_of(self, batch: Batch) -> list[Batch]:
-        """Leave a batch its slow item: what is done before it, and the rest in cells of its own."""
-        ticket = batch.ticket
-        if ticket.ended():
+    def _split(self, batch: Batch) -> list[Batch]:
+        """Leave a batch its slow item only: before it what is done, after it cells of their own."""
+        task = batch.task
+        if task.ended():
             return [batch]
         # What is there of it already: items that it has no outcome for in the end go again.
-        kept = ticket.steal() - batch.known
-        pieces = [batch, *self._singly(batch.items[kept:])]
-        done = ticket.salvage()[batch.known :][:kept]
+        kept = self._backend.recall_items(task) - batch.skipped
+        pieces = [batch, *self._submit_singly(batch.items[kept:])]
+        done = self._backend.finished_items(task)[batch.skipped :][:kept]
         if done:
-            self._turn += 1
+            self._taken_order += 1
             before = Batch([], len(done))
-            before.close(done, 0, self._turn)
+            before.close(done, 0, self._taken_order)
             pieces.insert(0, before)
         batch.items, batch.count = batch.items[len(done) : kept], kept - len(done)
-        batch.known += len(done)
+        batch.skipped += len(done)
         return pieces
 
     def _wait(self, deadline: float | None, enough: Callable[[], bool]) -> bool:
         batch = self._first_untaken()
-        ticket = None if batch is None else batch.ticket
-        if ticket is None:
-            return batch is not None or self.feeder.wait(deadline, enough)
-        arrived: bool = self._engine.await_(ticket, deadline)
-        return arrived
+        task = None if batch is None else batch.task
+        if task is None:
+            return batch is not None or self.reader.wait(deadline, enough)
+        return self._backend.wait(task, deadline)
 
     def _first_untaken(self) -> Batch | None:
         return next((batch for batch in tuple(self._batches) if not batch.taken), None)
@@ -280,26 +298,26 @@ class Stream:
     # --- Without a consumer ---------------------------------------------------------------
 
     @property
-    def fed(self) -> bool:
+    def is_fully_submitted(self) -> bool:
         """Whether nothing will be submitted any more."""
-        return not self.feeder.reading and all(batch.settled for batch in tuple(self._batches))
+        return not self.reader.reading and all(batch.is_final for batch in tuple(self._batches))
 
     @property
     def mark(self) -> tuple[int, int]:
-        """What changes as long as somebody reads."""
+        """Numbers that change as long as somebody reads."""
         return self.calls, len(self.results)
 
     def arrived(self) -> int:
         """Return the number of results that have come, read or unread."""
         with self._lock:
-            return self.feeder.arrived()
+            return self.reader.arrived()
 
-    def tickets(self) -> list[Any]:
-        """Return what is under way."""
-        return [ticket for batch in tuple(self._batches) if (ticket := batch.ticket) is not None]
+    def tasks(self) -> list[TaskHandle]:
+        """Return the tasks whose results are not taken."""
+        return [task for batch in tuple(self._batches) if (task := batch.task) is not None]
 
     def advance(self) -> bool:
-        """Take what has ended and feed on, without waiting; whether anything was done."""
+        """Take what has ended and submit more, without waiting; whether anything was done."""
         done = False
         with self._lock:
             for batch in self._ended():
@@ -308,16 +326,16 @@ class Stream:
                     self._merge(batch)
                 done = True
             if self._dropped:
-                # Nobody will ask for them.
+                # They are not wanted any more.
                 for batch in [batch for batch in tuple(self._batches) if batch.taken]:
                     self._batches.remove(batch)
-            for _ in range(AT_ONCE):
-                if not self.feeder.may_feed_here():
+            for _ in range(BATCHES_AT_ONCE):
+                if not self.reader.may_read_here():
                     break
-                self.feeder.feed()
+                self.reader.read_ahead()
                 done = True
-        if self.feeder.background and done:
-            self.feeder.make_room()
+        if self.reader.in_thread and done:
+            self.reader.resume_reading()
         return done
 
     def _ended(self) -> list[Batch]:
@@ -325,46 +343,46 @@ class Stream:
         ended = [batch for batch in tuple(self._batches) if not batch.taken and batch.ended]
         return sorted(ended, key=_ended_at)
 
-    def pump(self) -> None:
+    def submit_all(self) -> None:
         """Read all of the input and keep the results: the pool is being joined."""
-        self.feeder.unbound()
+        self.reader.lift_limits()
         while True:
             while self.advance():
                 pass
-            if not self.feeder.reading and self._first_untaken() is None:
+            if not self.reader.reading and self._first_untaken() is None:
                 return
             # Results that are there are the consumer's: they are not enough here.
-            self._wait_or_separate(time.monotonic() + LIVENESS_CHECK_INTERVAL_S, lambda: False)
+            self._wait_or_split(time.monotonic() + LIVENESS_CHECK_INTERVAL_S, lambda: False)
 
     def drop(self) -> None:
-        """Nobody will read any more. What has an end, or was never looked at, is worked on."""
+        """Want no more results. A finite input, or one never read, is worked on all the same."""
         self._dropped = True
-        if self.feeder.bounded and self.calls:
-            self.feeder.abandon()
+        if self.reader.bounded and self.calls:
+            self.reader.cancel()
         else:
-            self.feeder.unbound()
+            self.reader.lift_limits()
 
-    def abandon(self) -> None:
-        """Read no more of the input: nobody works on it."""
-        self.feeder.abandon()
+    def cancel(self) -> None:
+        """Read no more of the input: the pool has ended."""
+        self.reader.cancel()
 
 
 def _ended_at(batch: Batch) -> int:
-    ended_at: int = batch.ticket.ended_at
-    return ended_at
+    task: TaskHandle = batch.task
+    return task.ended_at
 
 
-class UnorderedStream(Stream):
+class UnorderedResultStream(ResultStream):
     """Results in the order in which they arrive."""
 
     def _first_ended(self) -> Batch | None:
         taken: Batch | None = None
         ended: list[Batch] = []
         for batch in tuple(self._batches):
-            ticket = batch.ticket
-            if ticket is None:
-                taken = batch if taken is None or batch.turn < taken.turn else taken
-            elif taken is None and ticket.ended():
+            task = batch.task
+            if task is None:
+                taken = batch if taken is None or batch.taken_order < taken.taken_order else taken
+            elif taken is None and task.ended():
                 ended.append(batch)
         if taken is not None or not ended:
             return taken
@@ -377,12 +395,11 @@ class UnorderedStream(Stream):
 
     def _before(self, batch: Batch) -> Batch | None:
         taken = [each for each in tuple(self._batches) if each.taken and each is not batch]
-        return max(taken, key=lambda each: each.turn, default=None)
+        return max(taken, key=lambda each: each.taken_order, default=None)
 
     def _wait(self, deadline: float | None, enough: Callable[[], bool]) -> bool:
-        nudges = self._engine.nudges
-        tickets = self.tickets()
-        if not tickets:
-            return self.feeder.wait(deadline, enough)
-        arrived: bool = self._engine.await_any(tickets, deadline, nudges)
-        return arrived
+        interrupts = self._backend.interrupts
+        tasks = self.tasks()
+        if not tasks:
+            return self.reader.wait(deadline, enough)
+        return self._backend.wait_any(tasks, deadline, interrupts)

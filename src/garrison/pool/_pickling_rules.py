@@ -1,7 +1,8 @@
-"""What travels to and from workers by value, with ``__main__`` kept in one piece.
+"""What is pickled by value for workers, and by workers, with ``__main__`` kept in one piece.
 
-Functions by value share their namespace in a worker, as they do at home: a global that an
-initializer sets is seen by the task that reads it. See `_globals` and `_namespaces`.
+Functions by value share their namespace in a worker, as they do in the parent: a global that an
+initializer sets is seen by the task that reads it. See `_function_globals` and
+`_worker_namespaces`.
 """
 
 from __future__ import annotations
@@ -14,33 +15,46 @@ from garrison._pickling import ByValue
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ArgumentUnpicklable
 from garrison.pool._definitions import reference_of
-from garrison.pool._function_globals import Bundle, Globals, source_of
+from garrison.pool._function_globals import GlobalsBundle, NamespaceStandIn, source_of
 from garrison.pool._worker_namespaces import receive, set_source
 
 if TYPE_CHECKING:
     from garrison._core import Rules
     from garrison.pool._definitions import Definitions
-    from garrison.pool._function_registry import Known
+    from garrison.pool._function_registry import WorkerImports
     from garrison.pool._worker_namespaces import Entry
 
-__all__ = ["RESULTS", "dumps_to_workers", "rules_of", "unpicklable"]
+__all__ = [
+    "MAX_CACHED_FUNCTION",
+    "PLAIN_TYPES",
+    "RESULTS",
+    "dumps_to_workers",
+    "rules_of",
+    "unpicklable",
+]
+
+PLAIN_TYPES = (types.FunctionType, types.BuiltinFunctionType, type)
+"""Types of functions without a state: a worker unpickles them once."""
+MAX_CACHED_FUNCTION = 1 << 20
+"""Bytes of a pickled function that a worker keeps loaded, without its globals; a larger one is
+loaded for each cell."""
 
 
 class _ToWorkers(ByValue):
-    """By reference what the workers can import, by value the rest."""
+    """By reference what the workers can import, by value everything else."""
 
     def __init__(
         self,
-        known: Known,
+        imports: WorkerImports,
         names: dict[Any, Any],
-        bundle: Bundle | None,
+        bundle: GlobalsBundle | None,
         definitions: Definitions | None,
     ) -> None:
-        super().__init__(known.has, names)
-        self._known = known
+        super().__init__(imports.has, names)
+        self._imports = imports
         self._definitions = definitions
         self._inside = bundle is not None
-        self._bundle = bundle or Bundle(known, partial(_dumps_part, known))
+        self._bundle = bundle or GlobalsBundle(imports, partial(_dumps_part, imports))
 
     def _class(self, cls: type) -> Any:
         found = self._definitions.reference(cls) if self._definitions is not None else None
@@ -51,32 +65,34 @@ class _ToWorkers(ByValue):
         return found or self._whole_function(function)
 
     def _whole_function(self, function: types.FunctionType) -> Any:
-        names = self._known.spaces.of(function.__globals__)
+        names = self._imports.namespaces.of(function.__globals__)
         if names is not None:
-            # All functions of such a namespace find their globals in the worker's one.
+            # All functions of such a namespace have one dict of globals in a worker.
             self.helper().globals_ref[id(function.__globals__)] = names
         reduced = super()._function(function)
         if reduced[5].__name__ != "_function_setstate":
-            return reduced  # not cloudpickle's
+            return reduced  # not one of cloudpickle's
         entries = self._entries(names, reduced[2][1]) if names is not None else []
         state = reduced[2], entries, source_of(function)
         return (*reduced[:2], state, None, None, _set_state)
 
-    def _entries(self, names: Globals, slots: dict[str, Any]) -> list[Entry]:
+    def _entries(self, names: NamespaceStandIn, slots: dict[str, Any]) -> list[Entry]:
         values, slots["__globals__"] = slots["__globals__"], {}
         return self._bundle.entries(names, values)
 
 
 def rules_of(
-    known: Known, bundle: Bundle | None = None, definitions: Definitions | None = None
+    imports: WorkerImports,
+    bundle: GlobalsBundle | None = None,
+    definitions: Definitions | None = None,
 ) -> Rules:
     """Return the rules for what is sent to workers."""
-    return _pickling.make_rules(lambda names: _ToWorkers(known, names, bundle, definitions))
+    return _pickling.make_rules(lambda names: _ToWorkers(imports, names, bundle, definitions))
 
 
-def _dumps_part(known: Known, value: object, bundle: Bundle) -> bytes:
+def _dumps_part(imports: WorkerImports, value: object, bundle: GlobalsBundle) -> bytes:
     """Pickle a global of a function."""
-    return _pickling.dumps(value, rules_of(known, bundle), known.descriptors.first())
+    return _pickling.dumps(value, rules_of(imports, bundle), imports.descriptors.first())
 
 
 def dumps_to_workers(
@@ -90,7 +106,7 @@ def dumps_to_workers(
 
 
 class _FromWorker(ByValue):
-    """Classes by value; functions must be importable, as elsewhere, but for a class's own."""
+    """Classes by value; functions must be importable, except methods of such classes."""
 
     def __init__(self, names: dict[Any, Any]) -> None:
         super().__init__(_pickling.found_by_name, names)
@@ -115,7 +131,7 @@ RESULTS = _pickling.make_rules(_FromWorker)
 
 
 def _set_state(function: types.FunctionType, state: tuple[Any, ...]) -> None:
-    """As cloudpickle's, with globals that are taken over only if they are new."""
+    """Set a function's state as cloudpickle does, but replace globals only by new ones."""
     from cloudpickle.cloudpickle import _function_setstate
 
     own, entries, source = state
@@ -125,7 +141,7 @@ def _set_state(function: types.FunctionType, state: tuple[Any, ...]) -> None:
 
 
 def unpicklable(value: object, where: str, error: Exception, rules: Rules) -> Exception:
-    """Say what cannot be sent, with the path to it. A user's own exception stays what it is."""
+    """Return an error that names the path to what cannot be sent; a user's error gets a note."""
     path, culprit = _pickling.find_culprit(value, where, rules)
     if not isinstance(error, _pickling.UNPICKLABLE):
         if hasattr(error, "add_note"):

@@ -1,4 +1,4 @@
-"""`Pool`: the whole surface of `multiprocessing.Pool`, and options."""
+"""`Pool` and `ThreadPool`: their life, from the start of their workers to the end."""
 
 from __future__ import annotations
 
@@ -10,40 +10,51 @@ import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from functools import partial
-from inspect import isgenerator
-from itertools import repeat
 from multiprocessing import util
 from typing import TypeVar
 
 from garrison import _os, _standard
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import PoolClosed, PoolTerminated, SharedMemoryFull
+from garrison.errors import PoolClosed, PoolTerminated
 from garrison.options import Options, whole
-from garrison.pool import _chunking, _encoding
-from garrison.pool._callbacks import Herald
-from garrison.pool._function_registry import NotCallable
-from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
+from garrison.pool._callbacks import CallbackThread
 from garrison.pool._imap_advancer import Advancer
-from garrison.pool._process_backend import Engine
+from garrison.pool._process_backend import ProcessBackend
 from garrison.pool._progress import Bar
-from garrison.pool._results import Announced, AnnouncedMap, AsyncResult, Chunk, MapResult
 from garrison.pool._seeds import Seeds
-from garrison.pool._stdlib_names import CLOSE, RUN, TERMINATE, Insides, StandardPool, hide
+from garrison.pool._stdlib_names import (
+    CLOSE,
+    RUN,
+    TERMINATE,
+    Insides,
+    StandardPool,
+    StandardThreadPool,
+    hide,
+)
+from garrison.pool._task_methods import PoolWithOptions, TaskMethods, raise_not_callable
 from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
     from types import TracebackType
 
-__all__ = ["Pool", "Statistics"]
+    from garrison.pool._backend import Backend
+    from garrison.pool._imap_stream import ResultStream
+    from garrison.pool._results import MapResult
+    from garrison.pool._thread_backend import ThreadBackend
 
-T = TypeVar("T")
+__all__ = ["Pool", "Statistics", "ThreadPool"]
+
 P = TypeVar("P", bound="BasePool")
-Callback = Callable[[Any], object] | None
+
+CALLBACK_GRACE_S = 1.0
+"""Time that a callback has to return at the end of the program."""
+MAX_PROCESSES = 4096
+"""Workers of one pool: more are a mistake, or a cluster."""
+_ENDED = {CLOSE: "closed", TERMINATE: "terminated"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,359 +73,41 @@ class Statistics:
     worker_pids: tuple[int, ...]
 
 
-class TaskMethods:
-    """The methods that take tasks: the same for a pool and for a view of it with other options."""
-
-    _home: Any
-    _engine: Any
-    _options: Options
-
-    # --- One call -------------------------------------------------------------------------
-
-    def apply(
-        self,
-        func: Callable[..., T],
-        args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] = {},
-    ) -> T:
-        """Call ``func(*args, **kwds)`` in a worker and return its result.
-
-        Examples
-        --------
-        >>> from garrison import Pool
-        >>> with Pool(2) as pool:
-        ...     pool.apply(pow, (2, 10))
-        1024
-        """
-        result: T = self.apply_async(func, args, kwds).get()
-        return result
-
-    def apply_async(
-        self,
-        func: Callable[..., T],
-        args: Iterable[Any] = (),
-        kwds: Mapping[str, Any] = {},
-        callback: Callback = None,
-        error_callback: Callback = None,
-    ) -> AsyncResult:
-        """Have ``func(*args, **kwds)`` called in a worker; the result comes with ``get()``.
-
-        `callback` gets the result, `error_callback` the exception, in a thread of the pool.
-        """
-        home = self._home
-        if home._state != RUN:
-            home._check_running()
-        if not callable(func):
-            func = NotCallable(func)
-        engine, options = self._engine, self._options
-        try:
-            if kwds:
-                ticket = engine.submit(func, _encoding.CALL, (args, kwds), options)
-            else:
-                ticket = engine.submit(func, _encoding.ARGS, args, options)
-            result = AsyncResult(home, engine, ticket)
-        except Exception as error:
-            # What cannot be sent is the outcome of the call, as with the standard library.
-            home._check_process()
-            if isinstance(error, SharedMemoryFull):
-                raise
-            result = AsyncResult(home, engine, None, (False, error))
-        if callback is None and error_callback is None:
-            return result
-        return self._announced(result, callback, error_callback)
-
-    def _announced(
-        self, result: AsyncResult, callback: Callback, error_callback: Callback
-    ) -> AsyncResult:
-        for each in (callback, error_callback):
-            if each is not None and not callable(each):
-                _not_callable(each, "a callback")
-        kind = AnnouncedMap if isinstance(result, MapResult) else Announced
-        return kind(result, self._home._herald, callback, error_callback)
-
-    # --- Many calls, all results ----------------------------------------------------------
-
-    def map(
-        self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int | None = None
-    ) -> list[T]:
-        """Apply `func` to each element and return the list of results, in order.
-
-        Examples
-        --------
-        >>> from garrison import Pool
-        >>> with Pool(2) as pool:
-        ...     pool.map(abs, [-1, 2, -3])
-        [1, 2, 3]
-        """
-        return _finish(self._many(func, iterable, _encoding.MAP, chunksize))
-
-    def starmap(
-        self,
-        func: Callable[..., T],
-        iterable: Iterable[Iterable[Any]],
-        chunksize: int | None = None,
-    ) -> list[T]:
-        """Like `map`, but the elements are tuples of arguments.
-
-        Examples
-        --------
-        >>> from garrison import Pool
-        >>> with Pool(2) as pool:
-        ...     pool.starmap(pow, [(2, 3), (3, 2)])
-        [8, 9]
-        """
-        return _finish(self._many(func, iterable, _encoding.STARMAP, chunksize))
-
-    def map_async(
-        self,
-        func: Callable[[Any], T],
-        iterable: Iterable[Any],
-        chunksize: int | None = None,
-        callback: Callback = None,
-        error_callback: Callback = None,
-    ) -> AsyncResult:
-        """Like `map`, but return an `AsyncResult` at once."""
-        result = self._many(func, iterable, _encoding.MAP, chunksize)
-        return self._background(result, callback, error_callback)
-
-    def starmap_async(
-        self,
-        func: Callable[..., T],
-        iterable: Iterable[Iterable[Any]],
-        chunksize: int | None = None,
-        callback: Callback = None,
-        error_callback: Callback = None,
-    ) -> AsyncResult:
-        """Like `starmap`, but return an `AsyncResult` at once."""
-        result = self._many(func, iterable, _encoding.STARMAP, chunksize)
-        return self._background(result, callback, error_callback)
-
-    def _background(
-        self, result: MapResult, callback: Callback, error_callback: Callback
-    ) -> AsyncResult:
-        if callback is not None or error_callback is not None:
-            return self._announced(result, callback, error_callback)
-        if not result.fed:
-            # Nobody may be waiting, so somebody must submit the rest.
-            self._home._herald.announce(result)
-        return result
-
-    def _many(
-        self,
-        func: Callable[..., Any],
-        iterable: Iterable[Any],
-        kind: int,
-        chunksize: int | None,
-    ) -> MapResult:
-        home = self._home
-        home._check_running()
-        if not callable(func):
-            func = NotCallable(func)
-        items, error = _all_of(iterable)
-        if kind == _encoding.STARMAP:
-            items = [tuple(item) if isgenerator(item) else item for item in items]
-        sizes: Iterator[int] = iter(())
-        chunks: Iterator[Chunk] = iter(())
-        if chunksize is not None:
-            sizes = repeat(whole("chunksize", chunksize, least=1))
-        try:
-            sent = self._engine.announce(func, self._options)
-            sizes = self._sizes(len(items), sent) if chunksize is None else sizes
-            chunks = _Chunks(
-                self._engine, sent, kind, _chunking.slices(items, sizes), self._options
-            )
-        except Exception as failure:
-            home._check_process()
-            error = error or failure
-        told = chunksize or _chunking.even(len(items), self._engine.processes)
-        result = MapResult(home, self._engine, chunks, error, len(items), told)
-        if self._options.progress:
-            result.show(self._home._new_bar(func, len(items)))
-        home._keep(result)
-        return result
-
-    def _sizes(self, items: int, sent: Any) -> Iterator[int]:
-        if self._home._lifetime is not None or sent.size > HEAVY:
-            # A chunk counts as one task of a worker's lifetime, and a heavy function that has a
-            # state is unpickled for each: as many chunks as in the standard library.
-            return repeat(max(1, _chunking.even(items, self._engine.processes)))
-        return _chunking.guided(items, self._engine.processes)
-
-    # --- Many calls, results as they come -------------------------------------------------
-
-    def imap(
-        self,
-        func: Callable[[Any], T],
-        iterable: Iterable[Any],
-        chunksize: int = 1,
-        buffersize: int | None = None,
-    ) -> IMapIterator[T]:
-        """Yield the results in the order of the input; it may be endless.
-
-        Parameters
-        ----------
-        func, iterable : callable, iterable
-            As for `map`. What has a length and is no iterator is worked on to its end though nobody
-            reads the results.
-        chunksize : int
-            Items that a worker gets at once.
-        buffersize : int, optional
-            How many items may be read ahead of the results that were handed out. Without it, of an
-            input without a length, as many as give 65,536 unread results or 256 MB of them.
-
-        Notes
-        -----
-        A list and its like are taken as they are at the call. An input that may block is read by a
-        thread; one without a length is read no further once the iterator was dropped in the middle.
-
-        Examples
-        --------
-        >>> from itertools import count, islice
-        >>> from garrison import Pool
-        >>> with Pool(2) as pool:
-        ...     list(islice(pool.imap(abs, count(-2)), 4))
-        [2, 1, 0, 1]
-        """
-        results: IMapIterator[T] = self._imap(IMapIterator, func, iterable, chunksize, buffersize)
-        return results
-
-    def imap_unordered(
-        self,
-        func: Callable[[Any], T],
-        iterable: Iterable[Any],
-        chunksize: int = 1,
-        buffersize: int | None = None,
-    ) -> IMapUnorderedIterator[T]:
-        """Like `imap`, but yield each result as soon as it is there."""
-        kind = IMapUnorderedIterator
-        results: IMapUnorderedIterator[T]
-        results = self._imap(kind, func, iterable, chunksize, buffersize)
-        return results
-
-    def _imap(
-        self,
-        kind: Any,
-        func: Callable[[Any], T],
-        iterable: Iterable[Any],
-        chunksize: int,
-        buffersize: int | None,
-    ) -> Any:
-        home = self._home
-        home._check_running()
-        if not callable(func):
-            func = NotCallable(func)
-        chunksize = whole("chunksize", chunksize, least=1)
-        options = self._options
-        if buffersize is not None:
-            options = options.replace(buffersize=buffersize)
-        home._check_process()
-        results = kind(home, func, iterable, chunksize, options)
-        if options.progress:
-            total = len(iterable) if isinstance(iterable, Sized) else None
-            results.show(home._new_bar(func, total))
-        if not results.stream.fed:
-            home._keep(results.stream)
-            home._advancer.add(results.stream)
-        return results
-
-
-class _Chunks:
-    """Chunks of a map, each submitted when it is asked for.
-
-    One that cannot be sent raises; the next one follows all the same.
-    """
-
-    def __init__(
-        self, engine: Any, sent: Any, kind: int, pieces: Iterator[list[Any]], options: Options
-    ) -> None:
-        self._engine, self._sent, self._kind = engine, sent, kind
-        self._pieces, self._options = pieces, options
-
-    def __iter__(self) -> _Chunks:
-        return self
-
-    def __next__(self) -> Chunk:
-        piece = next(self._pieces)
-        size = len(piece)
-        ticket = self._engine.submit_known(self._sent, self._kind, piece, self._options, size)
-        return ticket, size, ticket.size
-
-
-def _all_of(iterable: Iterable[Any]) -> tuple[list[Any], Exception | None]:
-    """All items, as they are now; what a sized input raises is an error of the result."""
-    items: list[Any] = []
-    try:
-        items.extend(iterable)
-    except Exception as error:
-        if not hasattr(iterable, "__len__"):
-            raise
-        return items, error
-    return items, None
-
-
-def _finish(result: MapResult) -> list[Any]:
-    try:
-        return result.get()
-    except BaseException:
-        # Ctrl-C, say: nobody else knows this result, so nobody needs what has not begun.
-        result.withdraw()
-        raise
-
-
-def _not_callable(value: object, what: str) -> None:
-    msg = f"{what} must be callable, not {value!r}"
-    raise TypeError(msg)
-
-
-class View(TaskMethods):
-    """A pool with other options; made by `Pool.options`."""
-
-    def __init__(self, pool: BasePool, options: Options) -> None:
-        self._home, self._engine, self._options = pool, pool._engine, options
-
-    def options(self, **changes: Any) -> View:
-        """Return a view with these options changed too."""
-        return View(self._home, self._options.replace(**changes))
-
-    def __repr__(self) -> str:
-        return f"<{self._home!r} with {self._options!r}>"
-
-
 class BasePool(TaskMethods, Insides):
-    """What pools of processes and of threads have in common: their life."""
+    """The life of a pool, of whatever backend."""
 
-    _lifetime: int | None = None
+    _maxtasks: int | None = None
 
-    def __init__(self, engine: Any, options: Options) -> None:
-        self._engine = engine
+    def __init__(self, backend: Backend, options: Options) -> None:
+        self._backend = backend
         self._options = options
-        self._herald = Herald(engine)
-        self._advancer = Advancer(engine)
-        self._unfed: list[Any] = []
-        self._fed = False
-        self._feeding = threading.RLock()
+        self._callbacks = CallbackThread(backend)
+        self._advancer = Advancer(backend)
+        self._pending_readers: list[ResultStream | MapResult[Any]] = []
+        self._backend_closed = False
+        self._readers_lock = threading.RLock()
         self._bars: weakref.WeakSet[Bar] = weakref.WeakSet()
         self._pid = os.getpid()
         self._state = RUN
-        helpers = (self._herald, self._advancer)
-        # Before anything is started: whatever interrupts the start, somebody ends it.
-        # At the priority of the standard library's pools, before any child is waited for.
-        args = (engine, helpers, self._pid)
+        helpers = (self._callbacks, self._advancer)
+        # Before anything is started, so that it is ended whatever interrupts the start. At the
+        # priority of the standard library's pools, before any child is waited for.
+        args = (backend, helpers, self._pid)
         self._finalizer = util.Finalize(self, _stop_at_exit, args, exitpriority=15)
         try:
-            engine.start()
+            backend.start()
         except BaseException:
             self._state = TERMINATE
-            _stop(engine, self._pid)
+            _stop(backend, self._pid)
             self._finalizer.cancel()
             raise
 
     @property
-    def _home(self) -> BasePool:  # not an attribute: that were a cycle
+    def _pool_ref(self) -> BasePool:  # not an attribute: that were a cycle
         return self
 
-    def options(self, **changes: Any) -> View:
-        """Return a view of this pool whose tasks have other options.
+    def options(self, **changes: Any) -> PoolWithOptions:
+        """Return this pool with other options for tasks.
 
         Examples
         --------
@@ -423,7 +116,7 @@ class BasePool(TaskMethods, Insides):
         ...     pool.options(timeout=30, retries=2).map(abs, [-1, -2])
         [1, 2]
         """
-        return View(self, self._options.replace(**changes))
+        return PoolWithOptions(self, self._options.replace(**changes))
 
     def _check_running(self) -> None:
         if self._state != RUN:
@@ -445,33 +138,38 @@ class BasePool(TaskMethods, Insides):
         self._check_process()
         if self._state == RUN:
             self._state = CLOSE
-            self._close_if_fed()
+            self._close_when_submitted()
 
-    def _keep(self, feeder: Any) -> None:
-        """Note what will become tasks, even if nobody keeps its result."""
-        if feeder.fed:
+    def _track_reader(self, reader: ResultStream | MapResult[Any]) -> None:
+        """Keep a result whose input is not submitted yet, even if the caller drops it."""
+        if reader.is_fully_submitted:
             return
-        with self._feeding:
-            self._unfed = [*(each for each in self._unfed if not each.fed), feeder]
+        with self._readers_lock:
+            self._pending_readers = [
+                *(each for each in self._pending_readers if not each.is_fully_submitted),
+                reader,
+            ]
 
     def _new_bar(self, function: Callable[..., Any], total: int | None) -> Bar:
         bar = Bar(function, total)
         self._bars.add(bar)
         return bar
 
-    def _note_settled(self) -> None:
-        """Some task of an iterator will not have to be submitted again."""
+    def _on_reader_progress(self) -> None:
+        """Note that some tasks of an iterator will not have to be submitted again."""
         if self._state == CLOSE:
-            self._close_if_fed()
+            self._close_when_submitted()
 
-    def _close_if_fed(self) -> None:
-        """Let the workers leave once nothing is left that could become a task."""
-        with self._feeding:
-            self._unfed = [feeder for feeder in self._unfed if not feeder.fed]
-            if self._state != CLOSE or self._fed or self._unfed:
+    def _close_when_submitted(self) -> None:
+        """Let the workers leave once there will be no further task."""
+        with self._readers_lock:
+            self._pending_readers = [
+                reader for reader in self._pending_readers if not reader.is_fully_submitted
+            ]
+            if self._state != CLOSE or self._backend_closed or self._pending_readers:
                 return
-        self._engine.close()
-        self._fed = True
+        self._backend.close()
+        self._backend_closed = True
 
     def terminate(self) -> None:
         """End all workers now. Results that have not come yet never will: `PoolTerminated`."""
@@ -483,9 +181,9 @@ class BasePool(TaskMethods, Insides):
         for bar in list(self._bars):
             bar.close()
         # Not the finalizer, which runs once: if an interrupt ends this call, the next must work.
-        _stop(self._engine, self._pid)
+        _stop(self._backend, self._pid)
         self._finalizer.cancel()
-        self._herald.join()
+        self._callbacks.join()
         self._advancer.join()
 
     def join(self) -> None:
@@ -500,21 +198,21 @@ class BasePool(TaskMethods, Insides):
         if self._state == RUN:
             msg = "Pool is still running: call close() or terminate() before join()"
             raise ValueError(msg)
-        with self._feeding:
-            feeders = list(self._unfed)
-        for feeder in feeders:
+        with self._readers_lock:
+            readers = list(self._pending_readers)
+        for reader in readers:
             if self._state == CLOSE:
                 # Another thread may terminate the pool meanwhile; then it is over as well.
                 with contextlib.suppress(PoolTerminated):
-                    feeder.pump()
-        self._close_if_fed()
-        while not self._engine.join(LIVENESS_CHECK_INTERVAL_S):
+                    reader.submit_all()
+        self._close_when_submitted()
+        while not self._backend.join(LIVENESS_CHECK_INTERVAL_S):
             pass
-        self._herald.join()
+        self._callbacks.join()
         self._advancer.stop()
         self._advancer.join()
         if self._state == CLOSE:
-            _stop(self._engine, self._pid)
+            _stop(self._backend, self._pid)
             self._finalizer.cancel()
 
     def __enter__(self: P) -> P:
@@ -548,25 +246,20 @@ class BasePool(TaskMethods, Insides):
         raise NotImplementedError(msg)
 
 
-FAREWELL = 1.0
-"""Seconds that a callback has to return at the end of the program."""
-_ENDED = {CLOSE: "closed", TERMINATE: "terminated"}
-
-
-def _stop(engine: Engine, pid: int) -> None:
+def _stop(backend: Backend, pid: int) -> None:
     if os.getpid() == pid:
-        engine.stop()
+        backend.stop()
 
 
-def _stop_at_exit(engine: Engine, helpers: tuple[Herald, Advancer], pid: int) -> None:
-    _stop(engine, pid)
+def _stop_at_exit(backend: Backend, helpers: tuple[CallbackThread, Advancer], pid: int) -> None:
+    _stop(backend, pid)
     if os.getpid() == pid:
         # No thread should be inside of the core when the interpreter goes away.
-        herald, advancer = helpers
-        engine.nudge()
+        callbacks, advancer = helpers
+        backend.interrupt_waits()
         advancer.stop()
-        herald.join(FAREWELL)
-        advancer.join(FAREWELL)
+        callbacks.join(CALLBACK_GRACE_S)
+        advancer.join(CALLBACK_GRACE_S)
 
 
 class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
@@ -595,7 +288,7 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
     [1, 4, 9, 16, 25, 36, 49, 64, 81, 100]
     """
 
-    _engine: Engine
+    _backend: ProcessBackend
 
     def __init__(
         self,
@@ -609,15 +302,15 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
         wanted = Options().replace(**options)
         if processes is None:
             processes = _os.usable_cpus()
-        processes = whole("Number of processes", processes, least=1, most=MOST)
+        processes = whole("Number of processes", processes, least=1, most=MAX_PROCESSES)
         if maxtasksperchild is not None:
-            maxtasksperchild = _lifetime(maxtasksperchild)
+            maxtasksperchild = _check_maxtasks(maxtasksperchild)
         if initializer is not None and not callable(initializer):
-            _not_callable(initializer, "initializer")
+            raise_not_callable(initializer, "initializer")
         if context is None:
             context = _standard.current_context()
         self._ctx = context
-        self._lifetime = maxtasksperchild
+        self._maxtasks = maxtasksperchild
         start = self._initializer, self._initargs = (initializer, tuple(initargs))
         self._processes = processes
         if "numpy" in sys.modules:
@@ -626,8 +319,8 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
         make = partial(self.Process, context)
         seeds = Seeds(wanted.seed, inherited=context.get_start_method() != "spawn")
         self.seed = seeds.seed
-        engine = Engine(processes, context, make, start, maxtasksperchild, seeds)
-        super().__init__(engine, wanted)
+        backend = ProcessBackend(processes, context, make, start, maxtasksperchild, seeds)
+        super().__init__(backend, wanted)
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: N802 - as the original
@@ -636,27 +329,27 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
 
     @property
     def _pool(self) -> list[BaseProcess]:
-        return self._engine.workers.all()
+        return self._backend.workers.all()
 
     def _repopulate_pool(self) -> None:
         """Do nothing: the supervisor replaces workers by itself."""
 
     def statistics(self) -> Statistics:
         """What the pool does at the moment, as one frozen record."""
-        engine = self._engine
-        slots = [engine.table.slot(slot) for slot in range(self._processes)]
-        there = engine.supervisor.pid is not None
+        backend = self._backend
+        slots = [backend.table.slot(slot) for slot in range(self._processes)]
+        there = backend.supervisor.pid is not None
         alive = [slot for slot in slots if there and slot["pid"] and not slot["over"]]
         return Statistics(
             workers=len(alive),
             busy=sum(slot["cell"] is not None for slot in alive),
-            queued=engine.table.waiting,
-            in_flight=engine.parent.in_use,
-            completed=engine.parent.completed,
-            deaths=engine.table.losses,
-            retried=engine.table.retried,
-            supervisor_pid=engine.supervisor.pid,
-            supervisors_lost=engine.supervisor.replaced,
+            queued=backend.table.waiting,
+            in_flight=backend.parent.in_use,
+            completed=backend.parent.completed,
+            deaths=backend.table.losses,
+            retried=backend.table.retried,
+            supervisor_pid=backend.supervisor.pid,
+            supervisors_lost=backend.supervisor.replaced,
             worker_pids=tuple(slot["pid"] for slot in alive),
         )
 
@@ -672,21 +365,72 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
         return f"<{type(self).__qualname__} {text}>"
 
 
-HEAVY = 1 << 16
-"""Bytes of a pickled function from which on it is not sent more often than need be."""
-MOST = 4096
-"""Workers of one pool: beyond this it is a mistake, or a cluster."""
-
-
-def _lifetime(value: Any) -> int:
+def _check_maxtasks(value: Any) -> int:
     if not isinstance(value, int) or value <= 0:
         msg = f"maxtasksperchild must be a positive int or None, not {value!r}"
         raise ValueError(msg)
     return value
 
 
-hide(Pool)
+class ThreadPool(BasePool, StandardThreadPool):  # type: ignore[misc] # a standard class
+    """A pool of threads with the methods of `Pool`.
+
+    Parameters
+    ----------
+    processes : int, optional
+        Number of threads.
+    initializer, initargs
+        Called in each thread before its first task.
+    **options
+        The fields of `Options`, except `timeout`: a thread cannot be ended from outside.
+
+    Examples
+    --------
+    >>> from garrison.pool import ThreadPool
+    >>> with ThreadPool(2) as pool:
+    ...     pool.map(str, range(3))
+    ['0', '1', '2']
+    """
+
+    _backend: ThreadBackend
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        **options: Any,
+    ) -> None:
+        wanted = Options().replace(**options)
+        if wanted.timeout is not None:
+            msg = "a ThreadPool cannot end a task at its timeout; use Pool, or get(timeout=...)"
+            raise ValueError(msg)
+        if processes is None:
+            processes = _os.usable_cpus()
+        processes = whole("Number of processes", processes, least=1)
+        if initializer is not None and not callable(initializer):
+            raise_not_callable(initializer, "initializer")
+        self._ctx, self._processes = _standard.current_context(), processes
+        self._initializer, self._initargs = initializer, tuple(initargs)
+        # Late: a pool of processes has no use for it.
+        from garrison.pool._thread_backend import ThreadBackend
+
+        backend = ThreadBackend(processes, initializer, self._initargs)
+        super().__init__(backend, wanted)
+
+    @property
+    def _pool(self) -> list[threading.Thread]:
+        return self._backend.threads
+
+    def _repopulate_pool(self) -> None:
+        """Do nothing: threads do not die."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__qualname__} {self._backend.parallelism} threads>"
 
 
-for _public in (Pool, Statistics):
+hide(Pool, ThreadPool)
+
+
+for _public in (Pool, Statistics, ThreadPool):
     _public.__module__ = "garrison.pool"

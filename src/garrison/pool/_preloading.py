@@ -1,6 +1,6 @@
-"""What workers have imported before an initializer runs.
+"""Modules that workers import before an initializer runs.
 
-It may change the root or the user, and then nothing can be imported any more.
+The initializer may change the root directory or the user, and then imports may fail.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _ALWAYS = (
     "traceback",
 )
 _OF_SYNC = ("garrison.sync._introspection", "garrison.sync._queue_pickling", "queue")
-"""Loaded by their names when something is waited for, or does not fit."""
-_TRAVELLING = ("garrison.memory", "garrison.sync", "garrison.store", "garrison.manager")
-"""Whose objects are sent; the pool's own side is nothing to a worker."""
+"""Loaded by their names when a wait takes long, or an item does not fit."""
+_OF_ARGUMENTS = ("garrison.memory", "garrison.sync", "garrison.store", "garrison.manager")
+"""Packages with objects that tasks are given."""
 
 
 def modules() -> tuple[str, ...]:
-    """Return what a worker may need: for functions by value, and of garrison what is used here."""
-    used = [name for name in sys.modules if name.startswith(_TRAVELLING)]
+    """Return what functions by value need, and the packages of garrison that this process uses."""
+    used = [name for name in sys.modules if name.startswith(_OF_ARGUMENTS)]
     late = _OF_SYNC if "garrison.sync" in used else ()
     return (*_ALWAYS, *used, *late)

@@ -2,11 +2,11 @@
 
 ::
 
-    submit   function → number, value → bytes, both into a cell; a worker takes it from there
-    await_   spin, then sleep on the cell's word; look at the supervisor now and then
-    outcome  read the cell, free it, rebuild the value or the exception
+    submit   function → number, value → bytes, both into a cell, from which a worker takes it
+    wait     spin, then sleep on the cell's word; look at the supervisor now and then
+    result   read the cell, free it, rebuild the value or the exception
 
-No thread of its own, no lock around user code: what a call needs, the call does.
+There is no thread of its own and no lock around code of the user: each call does its own work.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolTerminated, SharedMemoryFull, TaskTimeout, WorkerDied
 from garrison.memory import capacity
 from garrison.pool import _encoding, _function_registry, _preloading, _safe_repr, _worker
+from garrison.pool._encoding import Outcome, PayloadKind
 from garrison.supervisor import (
     LIVENESS_CHECK_INTERVAL_S,
     PoolPhase,
@@ -46,30 +47,37 @@ if TYPE_CHECKING:
     from garrison.pool._seeds import Seeds
     from garrison.supervisor import Preload
 
-__all__ = ["Engine"]
+    Call = tuple[int, int, int, Any]
+    """Function, kind, index of the item at work, payload."""
+    RawResult = tuple[Call | None, int, Any, list[Any] | None, int, int]
+    """The call if the task was lost, then what `_core.Ticket.take` returns."""
 
-FOREVER = 1 << 62
-"""Nanoseconds: longer than any machine runs."""
+__all__ = ["ProcessBackend"]
+
+MAX_TIMEOUT_NS = 1 << 62
 _LEFT = "the workers have left before this task was begun: the pool was closed"
 _SIZED = (str, bytes)
-NAP = 0.005
-"""Seconds between two looks for a free cell."""
-SHORT = 60
+_OK, _MEMORY_FULL, _ITEMS = Outcome.OK, Outcome.MEMORY_FULL, Outcome.ITEMS
+FREE_CELL_CHECK_S = 0.005
+"""Between two looks for a free cell."""
+MAX_REPR = 60
 """Characters of an argument's repr in a message."""
+_NAME_PREFIX = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}
 
 
-class Announced:
+class RegisteredFunction:
     """A function that the workers know by a number."""
 
-    __slots__ = ("function", "number", "plan", "size")
+    __slots__ = ("function", "number", "retry_policy", "size")
 
     def __init__(
-        self, function: Callable[..., Any], plan: tuple[Any, ...], number: int, size: int
+        self, function: Callable[..., Any], retry_policy: tuple[Any, ...], number: int, size: int
     ) -> None:
-        self.function, self.plan, self.number, self.size = function, plan, number, size
+        self.function, self.retry_policy = function, retry_policy
+        self.number, self.size = number, size
 
 
-class Engine:
+class ProcessBackend:
     """Runs tasks in processes of this machine."""
 
     def __init__(
@@ -83,36 +91,47 @@ class Engine:
     ) -> None:
         method = context.get_start_method()
         fork = method not in ("spawn", "forkserver")
-        self.processes = processes
-        self.shares_cells = lifetime is None
-        """Whether small items may go to a worker together, each as a task of its own."""
-        self._unchecked = 0
-        self._shortest = FOREVER
+        self.parallelism = processes
+        self.batches_items = lifetime is None
+        self._bytes_since_memory_check = 0
+        self._shortest_timeout = MAX_TIMEOUT_NS
         # The supervisor has a slot of its own: its heap lives and dies like a worker's.
         self.table = _core.Table(processes + 1, _os.region_size())
         self.parent = _core.Parent(self.table)
-        self.registry = _function_registry.Registry(self.parent, fork=fork)
+        self.registry = _function_registry.FunctionRegistry(self.parent, fork=fork)
         args = (self._start_args(start, fork=fork), seeds, lifetime)
-        name = f"{_PREFIX.get(method, 'Fork')}PoolWorker"
-        if fork:
-            spec = WorkerSpec(processes, make, _worker.run_worker, args, name)
-        else:
-            process = partial(_daemonic, make, target=work_in_slot, args=(_worker.run_worker, args))
-            template = WorkerTemplate(
-                method, process, self.registry.dumps_at_start, preparation_data
-            )
-            spec = WorkerSpec(
-                processes, template, _worker.run_worker, (), name, served=_preload(method)
-            )
+        spec = self._worker_spec(method, make, args)
         if start[0] is not None:
             spec = spec.replace(preload=_preloading.modules())
-        me: Any = current_process()
-        spec = spec.replace(identity=me._identity, counter=shared_counter())
         self.supervisor = SupervisorHandle(self.table, spec, fork=fork)
         kind: Any = context.Process  # type: ignore[attr-defined]
-        self.workers = WorkerProcesses(
-            self.supervisor, kind if isinstance(kind, type) else BaseProcess
-        )
+        kind = kind if isinstance(kind, type) else BaseProcess
+        self.workers = WorkerProcesses(self.supervisor, kind)
+
+    def _start_args(
+        self, start: tuple[Callable[..., object] | None, Iterable[Any]], *, fork: bool
+    ) -> _worker.Start:
+        initializer, initargs = start
+        if initializer is None:
+            return None, tuple(initargs), None
+        namespace = self.registry.imports.namespace_of(initializer, fork=fork)
+        pickled = initializer if fork else self.registry.pickled(initializer)
+        return pickled, tuple(initargs), namespace
+
+    def _worker_spec(
+        self, method: str, make: Callable[..., BaseProcess], args: tuple[Any, ...]
+    ) -> WorkerSpec:
+        name = f"{_NAME_PREFIX.get(method, 'Fork')}PoolWorker"
+        work, size = _worker.run_worker, self.parallelism
+        if method in ("spawn", "forkserver"):
+            process = partial(_daemonic, make, target=work_in_slot, args=(work, args))
+            dumps = self.registry.dumps_at_start
+            template = WorkerTemplate(method, process, dumps, preparation_data)
+            spec = WorkerSpec(size, template, work, (), name, served=_preload(method))
+        else:
+            spec = WorkerSpec(size, make, work, args, name)
+        me: Any = current_process()
+        return spec.replace(identity=me._identity, counter=shared_counter())
 
     @property
     def waiting(self) -> int:
@@ -122,47 +141,33 @@ class Engine:
     @property
     def busy(self) -> int:
         """Workers that are in a task."""
-        return sum(self.table.slot(slot)["cell"] is not None for slot in range(self.processes))
+        slots = map(self.table.slot, range(self.parallelism))
+        return sum(slot["cell"] is not None for slot in slots)
 
     def start(self) -> None:
         """Start the supervisor and the workers."""
         self.supervisor.start()
         list_among_children(self.workers)
 
-    def _start_args(
-        self, start: tuple[Callable[..., object] | None, Iterable[Any]], *, fork: bool
-    ) -> _worker.Start:
-        initializer, initargs = start
-        home = None if initializer is None else self.registry.known.home(initializer, fork=fork)
-        if initializer is None or fork:
-            return initializer, tuple(initargs), home
-        return self.registry.pickled(initializer), tuple(initargs), home
-
     # --- Tasks ----------------------------------------------------------------------------
+
+    def register(self, function: Callable[..., Any], options: Options) -> RegisteredFunction:
+        """Make a function known to the workers, for any number of tasks."""
+        retry_policy = (options.retries, options.retry_on) if options.retry_on else ()
+        number = self.registry.number(function, retry_policy)
+        return RegisteredFunction(function, retry_policy, number, self.registry.size(number))
 
     def submit(
         self,
-        function: Callable[..., Any],
-        kind: int,
+        function: RegisteredFunction,
+        kind: PayloadKind,
         value: Any,
         options: Options,
         items: int = 1,
     ) -> _core.Ticket:
-        """Put a task into the table; raises if its function or value cannot be sent."""
-        return self.submit_known(self.announce(function, options), kind, value, options, items)
-
-    def announce(self, function: Callable[..., Any], options: Options) -> Announced:
-        """Make a function known to the workers, for any number of tasks."""
-        plan = (options.retries, options.retry_on) if options.retry_on else ()
-        number = self.registry.number(function, plan)
-        return Announced(function, plan, number, self.registry.size(number))
-
-    def submit_known(
-        self, known: Announced, kind: int, value: Any, options: Options, items: int
-    ) -> _core.Ticket:
-        """Put a task into the table, of a function that was announced."""
+        """Put a task into the table."""
         data, buffers = _encoding.encode(value, self.registry.rules, "the arguments")
-        return self._submit_encoded(known, kind, data, buffers, options, items)
+        return self._submit_encoded(function, kind, data, buffers, options, items)
 
     def encode_item(self, value: Any, *, alone: bool) -> Any:
         """Make an item that stays as it is: a scalar, or (pickle, buffers if it goes alone)."""
@@ -172,105 +177,98 @@ class Engine:
         large = _encoding.LARGE if alone else sys.maxsize
         return _encoding.encode(value, self.registry.rules, "the arguments", large=large)
 
-    def submit_items(self, known: Announced, items: list[Any], options: Options) -> _core.Ticket:
+    def submit_items(
+        self, function: RegisteredFunction, items: list[Any], options: Options
+    ) -> _core.Ticket:
         """Put items into one cell, each with an outcome of its own."""
-        kind = _encoding.MAP | _encoding.EACH
         pickled = [item for item in items if type(item) is tuple]
-        buffers = None
         if not pickled:
-            data, kind = _encoding.dumps(items, 5), kind | _encoding.LIST
+            kind, data, buffers = PayloadKind.SCALAR_ITEMS, _encoding.dumps(items, 5), None
         else:
-            buffers = pickled[0][1]
+            kind, buffers = PayloadKind.PICKLED_ITEMS, pickled[0][1]
             if len(pickled) < len(items):
                 pickled = [
                     item if type(item) is tuple else _encoding.encode(item) for item in items
                 ]
             data = _core.pack([data for data, _ in pickled])
-        return self._submit_encoded(known, kind, data, buffers, options, len(items))
+        return self._submit_encoded(function, kind, data, buffers, options, len(items))
 
     def _submit_encoded(
         self,
-        known: Announced,
-        kind: int,
+        function: RegisteredFunction,
+        kind: PayloadKind,
         data: bytes,
         buffers: list[Any] | None,
         options: Options,
         items: int,
     ) -> _core.Ticket:
         if buffers:
-            self._look_for_room(buffers)
-        limit = 0 if options.timeout is None else max(1, min(int(options.timeout * 1e9), FOREVER))
+            self._check_memory(buffers)
+        limit = 0 if options.timeout is None else _nanoseconds(options.timeout)
         while True:
             try:
-                ticket = self.parent.submit(
-                    known.number, kind, data, buffers, items, options.retries, limit
+                task = self.parent.submit(
+                    function.number, kind, data, buffers, items, options.retries, limit
                 )
             except KeyError:
                 # Other functions have pushed this one out meanwhile.
-                known.number = self.registry.number(known.function, known.plan)
+                function.number = self.registry.number(function.function, function.retry_policy)
                 continue
             except BlockingIOError:
                 # A million tasks are waiting or at work: the next one waits here.
-                self.wait_some([], NAP)
+                self.wait_any_for([], FREE_CELL_CHECK_S)
                 continue
-            if limit and (limit < self._shortest or self.table.dozing):
+            if limit and (limit < self._shortest_timeout or self.table.dozing):
                 # The supervisor sleeps as long as the shortest timeout so far allows.
-                self._shortest = min(limit, self._shortest)
+                self._shortest_timeout = min(limit, self._shortest_timeout)
                 self.supervisor.wake()
-            return ticket
+            return task
 
-    def _look_for_room(self, buffers: list[Any]) -> None:
-        """Ask now and then whether there is memory: many tasks together may be too much as well."""
-        self._unchecked += sum(view.nbytes for view in buffers)
-        if self._unchecked >= capacity.CHECK_THRESHOLD:
-            capacity.check_available(self._unchecked)
-            self._unchecked = 0
+    def _check_memory(self, buffers: list[Any]) -> None:
+        """Ask now and then whether there is memory: many tasks together may need too much."""
+        self._bytes_since_memory_check += sum(view.nbytes for view in buffers)
+        if self._bytes_since_memory_check >= capacity.CHECK_THRESHOLD:
+            capacity.check_available(self._bytes_since_memory_check)
+            self._bytes_since_memory_check = 0
 
-    def await_(self, ticket: _core.Ticket, deadline: float | None) -> bool:
+    # --- Waiting --------------------------------------------------------------------------
+
+    def wait(self, task: _core.Ticket, deadline: float | None) -> bool:
         """Wait for a task's end; False at the deadline. Raises if it can never come."""
         while True:
-            left = (
-                LIVENESS_CHECK_INTERVAL_S
-                if deadline is None
-                else min(LIVENESS_CHECK_INTERVAL_S, deadline - time.monotonic())
-            )
-            if ticket.wait(left):
+            if task.wait(_seconds_to_sleep(deadline)):
                 return True
             self.check()
-            if self.table.finished and not ticket.ended():
+            if self.table.finished and not task.ended():
                 raise PoolTerminated(_LEFT)
             if deadline is not None and time.monotonic() >= deadline:
-                return ticket.ended()
+                return task.ended()
 
-    def await_any(self, tickets: list[_core.Ticket], deadline: float | None, nudges: int) -> bool:
-        """Wait for the end of one of these tasks, or a nudge since then; False at the deadline."""
+    def wait_any(self, tasks: list[_core.Ticket], deadline: float | None, interrupts: int) -> bool:
+        """Wait for the end of one of these tasks, or another interrupt; False at the deadline."""
         while True:
-            left = (
-                LIVENESS_CHECK_INTERVAL_S
-                if deadline is None
-                else min(LIVENESS_CHECK_INTERVAL_S, deadline - time.monotonic())
-            )
-            ended = self.parent.wait_any(tickets, left, nudges) is not None
-            if ended or self.parent.nudges != nudges:
+            left = _seconds_to_sleep(deadline)
+            ended = self.parent.wait_any(tasks, left, interrupts) is not None
+            if ended or self.parent.nudges != interrupts:
                 return True
             self.check()
-            if self.table.finished and not any(ticket.ended() for ticket in tickets):
+            if self.table.finished and not any(task.ended() for task in tasks):
                 raise PoolTerminated(_LEFT)
             if deadline is not None and time.monotonic() >= deadline:
                 return False
 
-    @property
-    def nudges(self) -> int:
-        """How often `nudge` was called: to be read before one decides what to wait for."""
-        return self.parent.nudges
-
-    def wait_some(self, tickets: list[_core.Ticket], seconds: float) -> None:
-        """Wait until one of these has ended, something new has come, or time is over."""
-        if self.parent.wait_any(tickets, seconds, self.parent.nudges) is None:
+    def wait_any_for(self, tasks: list[_core.Ticket], seconds: float) -> None:
+        """Wait until one of these tasks has ended, an interrupt comes, or time is over."""
+        if self.parent.wait_any(tasks, seconds, self.parent.nudges) is None:
             self.check()
 
-    def nudge(self) -> None:
-        """Have `wait_some` and `await_any` come back."""
+    @property
+    def interrupts(self) -> int:
+        """Calls of `interrupt_waits` so far: to be read before one decides what to wait for."""
+        return self.parent.nudges
+
+    def interrupt_waits(self) -> None:
+        """Have `wait_any` and `wait_any_for` return."""
         self.parent.nudge()
 
     def check(self) -> None:
@@ -280,82 +278,85 @@ class Engine:
             raise PoolTerminated(msg)
         self.supervisor.check()
 
-    def outcome(self, ticket: _core.Ticket) -> tuple[bool, Any, int]:
+    # --- Results --------------------------------------------------------------------------
+
+    def result(self, task: _core.Ticket) -> tuple[bool, Any, int]:
         """Take an ended task's result: (success, value or exception, nanoseconds)."""
-        return self.decode(self.take(ticket))
+        return self.decode(self.take_raw(task))
 
-    def take(self, ticket: _core.Ticket) -> tuple[Any, ...]:
+    def take_raw(self, task: _core.Ticket) -> RawResult:
         """Take an ended task's result as it is: no code of the user runs."""
-        call = ticket.call() if ticket.lost() else None
-        return call, *ticket.take()
+        call = task.call() if task.lost() else None
+        return call, *task.take()
 
-    def decode(self, taken: tuple[Any, ...]) -> tuple[bool, Any, int]:
+    def decode(self, raw: RawResult) -> tuple[bool, Any, int]:
         """Rebuild what was taken: (success, value or exception, nanoseconds)."""
-        call, outcome, payload, buffers, duration, _ = taken
-        if outcome == _encoding.OK:
+        call, outcome, payload, buffers, duration, _ = raw
+        if outcome == _OK:
             try:
                 return True, _encoding.decode_value(payload, buffers), duration
             except Exception as error:
                 return False, error, duration
-        if outcome == _encoding.NO_ROOM:
+        if outcome == _MEMORY_FULL:
             return False, SharedMemoryFull(bytes(payload).decode()), duration
         if call is None:
             return False, _encoding.decode_error(payload), duration
-        return False, self._loss(call, pickle.loads(payload)), duration
+        return False, self._error_for_lost_task(call, pickle.loads(payload)), duration
 
     @staticmethod
-    def entries(taken: tuple[Any, ...]) -> list[tuple[bool, bytes]] | None:
-        """Each item's outcome, still pickled; None if the cell has one outcome."""
-        _, outcome, payload, *_ = taken
-        return _core.split(payload) if outcome == _encoding.ITEMS else None
+    def split_items(raw: RawResult) -> list[tuple[bool, bytes]] | None:
+        """Return each item's outcome, still pickled; None if the cell has one outcome."""
+        _, outcome, payload, *_ = raw
+        return _core.split(payload) if outcome == _ITEMS else None
 
     @staticmethod
-    def size(taken: tuple[Any, ...]) -> int:
+    def decode_items(encoded: list[tuple[bool, bytes]]) -> list[Any]:
+        """Rebuild results of items; a failed one is an `ItemError`."""
+        return _encoding.decode_items(encoded)
+
+    @staticmethod
+    def raw_size(raw: RawResult) -> int:
         """Bytes of what was taken."""
-        _, _, payload, buffers, *_ = taken
+        _, _, payload, buffers, *_ = raw
         return len(payload) + sum(len(memoryview(each).cast("B")) for each in buffers or ())
 
     @staticmethod
-    def duration(taken: tuple[Any, ...]) -> int:
+    def duration(raw: RawResult) -> int:
         """Nanoseconds that the task took."""
-        duration: int = taken[4]
-        return duration
+        return raw[4]
 
     @staticmethod
-    def decode_entries(entries: list[tuple[bool, bytes]]) -> list[Any]:
-        """Rebuild each item's result; failures are `_encoding.Raise`."""
-        return _encoding.decode_each(entries)
+    def finished_items(task: _core.Ticket) -> list[tuple[bool, bytes]]:
+        """Return the pickled results that are there of a task that is running or lost."""
+        return task.salvage()
+
+    @staticmethod
+    def failed_item(task: _core.Ticket) -> int:
+        """Return the index of the item at which a lost task's worker went away."""
+        return task.call()[2]
+
+    @staticmethod
+    def recall_items(task: _core.Ticket) -> int:
+        """Take back the items that the worker has not begun; return how many stay."""
+        return task.steal()
 
     # --- What happened to a task ----------------------------------------------------------
 
-    def _loss(self, call: tuple[Any, ...], facts: dict[str, Any]) -> BaseException:
-        task = self.describe(call)
-        return TaskTimeout(task, facts) if facts["late"] else WorkerDied(task, facts)
+    def _error_for_lost_task(self, call: Call, exit_info: dict[str, Any]) -> BaseException:
+        task = self.describe_task(call)
+        return TaskTimeout(task, exit_info) if exit_info["late"] else WorkerDied(task, exit_info)
 
-    def describe(self, call: tuple[Any, ...]) -> str:
+    def describe_task(self, call: Call) -> str:
         """Return the function and a short repr of the arguments that it was working on."""
         number, kind, index, payload = call
         name = self.registry.name(number)
         try:
-            if kind & _encoding.EACH and not kind & _encoding.LIST:
-                payload = _core.split(payload)[index][1]
-            value = _safe_repr.load(payload)
-            value = value[index] if kind & _encoding.LIST else value
+            args, kwds = _arguments_for_repr(kind, index, payload)
         except Exception:
-            one = kind in {_encoding.CALL, _encoding.ARGS}
+            one = kind in {PayloadKind.CALL, PayloadKind.ARGS}
             return f"{name}(...)" if one else f"{name}(item {index})"
-        if kind == _encoding.CALL:
-            args, kwds = value
-        elif kind == _encoding.ARGS:
-            args, kwds = value, {}
-        elif kind & _encoding.EACH:
-            args, kwds = (value,), {}
-        elif kind & _encoding.STARMAP:
-            args, kwds = value[index], {}
-        else:
-            args, kwds = (value[index],), {}
-        texts = [_short(arg) for arg in args]
-        texts += [f"{key}={_short(arg)}" for key, arg in kwds.items()]
+        texts = [_short_repr(arg) for arg in args]
+        texts += [f"{key}={_short_repr(arg)}" for key, arg in kwds.items()]
         return f"{name}({', '.join(texts)})"
 
     # --- The end --------------------------------------------------------------------------
@@ -379,26 +380,40 @@ class Engine:
         self.supervisor.stop()
 
 
-def _until(deadline: float | None) -> float:
-    """Seconds to sleep before the next look at the supervisor and the clock."""
+def _nanoseconds(timeout: float) -> int:
+    return max(1, min(int(timeout * 1e9), MAX_TIMEOUT_NS))
+
+
+def _seconds_to_sleep(deadline: float | None) -> float:
+    """Seconds until the next look at the supervisor and the clock."""
     if deadline is None:
         return LIVENESS_CHECK_INTERVAL_S
     return min(LIVENESS_CHECK_INTERVAL_S, deadline - time.monotonic())
 
 
-def _short(value: object) -> str:
+def _arguments_for_repr(kind: int, index: int, payload: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the arguments of the call that a task was in, as objects that only have a repr."""
+    if kind == PayloadKind.PICKLED_ITEMS:
+        return (_safe_repr.unpickle_for_repr(_core.split(payload)[index][1]),), {}
+    value = _safe_repr.unpickle_for_repr(payload)
+    if kind == PayloadKind.CALL:
+        args, kwds = value
+        return args, kwds
+    if kind == PayloadKind.ARGS:
+        return value, {}
+    return value[index] if kind == PayloadKind.STAR_ITEMS else (value[index],), {}
+
+
+def _short_repr(value: object) -> str:
     try:
         text = repr(value)
     except Exception:
         text = f"<{type(value).__qualname__}>"
-    return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
-
-
-_PREFIX = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}
+    return text if len(text) <= MAX_REPR else f"{text[: MAX_REPR - 3]}..."
 
 
 def _daemonic(make: Callable[..., BaseProcess], **kwds: Any) -> BaseProcess:
-    """Make the process object that stands for all workers: each gets a number of its own."""
+    """Make the process object from which all workers come: each gets a number of its own."""
     with uncounted():
         process = make(**kwds)
     process.daemon = True
@@ -406,13 +421,13 @@ def _daemonic(make: Callable[..., BaseProcess], **kwds: Any) -> BaseProcess:
 
 
 def _preload(method: str) -> Preload | None:
-    """Modules of `set_forkserver_preload` and, for supervisors, of ours."""
+    """What the fork server imports: the program's `set_forkserver_preload`, and for supervisors."""
     if method != "forkserver":
         return None
     forkserver: Any = importlib.import_module("multiprocessing.forkserver")
     names = tuple(forkserver._forkserver._preload_modules)
     ours: tuple[str, ...] = (_worker.__name__, "garrison.supervisor._handle")
     if "cloudpickle" in sys.modules:
-        # Some worker may need as much. Without it, the first pool is there sooner.
+        # A worker may need as much. Without it, the first pool is there sooner.
         ours += _preloading.modules()
     return names, main_path() if "__main__" in names else None, ours

@@ -17,7 +17,7 @@ class Bar:
     """Counts items on stderr: `total` of them, or an open end."""
 
     def __init__(self, function: Callable[..., Any], total: int | None) -> None:
-        # rich takes 60 ms to import: only who wants a bar pays for it.
+        # Late: rich takes 60 ms to import.
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -43,9 +43,9 @@ class Bar:
         self._progress.start()
 
     def advance(self, items: int = 1) -> None:
-        """So many more items are done."""
+        """Add `items` to those that are done."""
         self._progress.advance(self._task, items)
 
     def close(self) -> None:
-        """Leave the bar as it is and give the terminal back."""
+        """Leave the bar on the terminal as it is, and stop drawing it."""
         self._progress.stop()

@@ -8,51 +8,60 @@ import os
 import threading
 import time
 from collections import deque
+from typing import TypeVar
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
 from garrison.pool._stdlib_names import StandardMapResult, StandardResult, hide
 
 if TYPE_CHECKING:
+    import multiprocessing.pool
     from collections.abc import Callable, Iterator
 
-    from garrison import _core
-    from garrison.pool._callbacks import Herald
-    from garrison.pool._process_backend import Engine
+    from garrison.pool._backend import Backend, TaskHandle
+    from garrison.pool._callbacks import CallbackThread
     from garrison.pool._progress import Bar
 
     Callback = Callable[[Any], object] | None
 
 __all__ = ["AsyncResult", "MapResult"]
 
-Chunk = tuple[Any, int, int]
-"""A ticket, the items that it stands for, the bytes of their arguments."""
+R = TypeVar("R")
+
+if TYPE_CHECKING:
+    _Result = multiprocessing.pool.ApplyResult
+    _ListResult = multiprocessing.pool.MapResult
+else:
+    _Result, _ListResult = StandardResult, StandardMapResult
+
+Chunk = tuple["TaskHandle", int, int]
+"""A task, the number of its items, the bytes of their arguments."""
 
 _decoded = threading.Condition()
 """For the rare case that several threads want the same result at once."""
 os.register_at_fork(after_in_child=_decoded._at_fork_reinit)  # type: ignore[attr-defined]
 
 
-class AsyncResult(StandardResult):  # type: ignore[misc] # a standard class
+class AsyncResult(_Result[R]):
     """The result of `Pool.apply_async`, perhaps still to come."""
 
-    __slots__ = ("_engine", "_outcome", "_pool", "_ticket")
+    __slots__ = ("_backend", "_outcome", "_pool", "_task")
 
-    _ticket: Any
+    _task: Any
 
     def __init__(
         self,
         pool: object,
-        engine: Engine,
-        ticket: _core.Ticket | None,
+        backend: Backend,
+        task: TaskHandle | None,
         outcome: tuple[bool, Any] | None = None,
     ) -> None:
-        self._pool, self._engine, self._ticket = pool, engine, ticket
+        self._pool, self._backend, self._task = pool, backend, task
         self._outcome = outcome
 
     def ready(self) -> bool:
         """Whether the call has completed."""
-        return self._outcome is not None or self._ticket.ended()
+        return self._outcome is not None or self._task.ended()
 
     def successful(self) -> bool:
         """Whether the call completed without an exception.
@@ -65,17 +74,17 @@ class AsyncResult(StandardResult):  # type: ignore[misc] # a standard class
         if not self.ready():
             msg = f"{self!r} not ready"
             raise ValueError(msg)
-        return self._settle()[0]
+        return self._resolve()[0]
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the result is there or can never come, or `timeout` seconds have passed."""
         if self._outcome is None:
             deadline = None if timeout is None else time.monotonic() + timeout
-            # What has become of the pool is for `get` to say.
+            # If the pool is broken, `get` says so.
             with contextlib.suppress(GarrisonError):
-                self._engine.await_(self._ticket, deadline)
+                self._backend.wait(self._task, deadline)
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> R:
         """Return the result when it arrives, or raise what the call raised.
 
         Raises
@@ -87,36 +96,37 @@ class AsyncResult(StandardResult):  # type: ignore[misc] # a standard class
         """
         outcome = self._outcome
         if outcome is None:
-            if not self._ticket.ended():
+            if not self._task.ended():
                 deadline = None if timeout is None else time.monotonic() + timeout
-                if not self._engine.await_(self._ticket, deadline):
+                if not self._backend.wait(self._task, deadline):
                     raise multiprocessing.TimeoutError
-            outcome = self._settle()
+            outcome = self._resolve()
         success, value = outcome
         if success:
-            return value
+            result: R = value
+            return result
         try:
             raise value
         finally:
             # The exception's frames refer to this one: no cycle, no surprise for `gc`.
             del value, self
 
-    def _settle(self) -> tuple[bool, Any]:
+    def _resolve(self) -> tuple[bool, Any]:
         """Decode the ended task, once."""
         outcome = self._outcome
         if outcome is not None:
             return outcome
         try:
-            success, value, *_ = self._engine.outcome(self._ticket)
+            success, value, *_ = self._backend.result(self._task)
         except RuntimeError:
-            return self._settled_elsewhere()
+            return self._wait_until_resolved()
         outcome = self._outcome = (success, value)
         if _waiting:
             with _decoded:
                 _decoded.notify_all()
         return outcome
 
-    def _settled_elsewhere(self) -> tuple[bool, Any]:
+    def _wait_until_resolved(self) -> tuple[bool, Any]:
         with _decoded:
             _waiting.append(self)
             try:
@@ -128,15 +138,26 @@ class AsyncResult(StandardResult):  # type: ignore[misc] # a standard class
             raise RuntimeError(msg)
         return self._outcome
 
+    # --- For the thread of callbacks ------------------------------------------------------------
+
+    def _next_task(self) -> TaskHandle | None:
+        """Return the task to wait for next; None if there is something to do already."""
+        task: TaskHandle | None = self._task
+        return task
+
+    def _poll(self) -> bool:
+        """Do what can be done without waiting; True when the whole result is there."""
+        return self.ready()
+
     # --- What code that looks into a standard result finds there --------------------------------
 
     @property
     def _success(self) -> bool:
-        return self.ready() and self._settle()[0]
+        return self.ready() and self._resolve()[0]
 
     @property
     def _value(self) -> Any:
-        return self._settle()[1] if self.ready() else None
+        return self._resolve()[1] if self.ready() else None
 
     @property
     def _event(self) -> _Ready:
@@ -150,7 +171,7 @@ class AsyncResult(StandardResult):  # type: ignore[misc] # a standard class
 class _Ready:
     """What ``_event`` of a standard result tells."""
 
-    def __init__(self, result: AsyncResult) -> None:
+    def __init__(self, result: AsyncResult[Any]) -> None:
         self.is_set = result.ready
         self._wait = result.wait
 
@@ -160,73 +181,72 @@ class _Ready:
         return self.is_set()
 
 
-_waiting: deque[AsyncResult] = deque()
+_waiting: deque[AsyncResult[Any]] = deque()
 
 
-class MapResult(AsyncResult, StandardMapResult):  # type: ignore[misc] # as above
+class MapResult(AsyncResult["list[R]"], _ListResult[R]):
     """The result of `Pool.map_async` and `Pool.starmap_async`: a list, perhaps still to come.
 
-    Chunks are submitted as long as few bytes are under way; the rest follow as results come.
+    Chunks are submitted as long as few bytes are in flight; the rest follow as results come.
     """
 
     __slots__ = (
         "_bar",
+        "_bytes_in_flight",
         "_chunks",
         "_chunksize",
         "_error",
-        "_feeding",
         "_items_left",
         "_lock",
+        "_submitting",
         "_values",
-        "_window",
         "in_flight",
     )
 
-    WINDOW = 256 << 20
-    """Bytes under way; what a single worker needs to be busy may be more."""
-    CELLS = 1 << 16
-    """Chunks under way."""
+    MAX_BYTES_IN_FLIGHT = 256 << 20
+    """A few chunks are in flight even if they have more, so that no worker is idle."""
+    MAX_CHUNKS_IN_FLIGHT = 1 << 16
 
     def __init__(
         self,
         pool: object,
-        engine: Engine,
+        backend: Backend,
         chunks: Iterator[Chunk],
         error: BaseException | None,
         items: int,
         chunksize: int,
     ) -> None:
-        self._pool, self._engine, self._ticket = pool, engine, None
+        self._pool, self._backend, self._task = pool, backend, None
         self._outcome = None
         self._values: list[Any] = []
         self._error = error
         """What `get` will raise, once all chunks have ended."""
         self._chunks = chunks
-        self._feeding = True
+        self._submitting = True
         self._items_left, self._chunksize = items, chunksize
-        self._window = 0
+        self._bytes_in_flight = 0
         self._lock = threading.RLock()
         self._bar: Bar | None = None
         self.in_flight: deque[Chunk] = deque()
-        self._feed()
+        self._submit_chunks()
 
-    def _feed(self) -> None:
-        """Submit chunks while the window is open; what cannot be sent is an error of the result."""
-        least = 2 * self._engine.processes
-        while self._feeding and len(self.in_flight) < self.CELLS:
-            if self._window >= self.WINDOW and len(self.in_flight) >= least:
+    def _submit_chunks(self) -> None:
+        """Submit chunks up to the limits; what cannot be sent is an error of the result."""
+        least = 2 * self._backend.parallelism
+        while self._submitting and len(self.in_flight) < self.MAX_CHUNKS_IN_FLIGHT:
+            if self._bytes_in_flight >= self.MAX_BYTES_IN_FLIGHT and len(self.in_flight) >= least:
                 return
             try:
                 chunk = next(self._chunks)
             except StopIteration:
-                self._feeding = False
+                self._submitting = False
                 return
             except Exception as error:
                 # As with the standard library, the other chunks are worked on all the same.
                 self._error = self._error or error
                 continue
             self.in_flight.append(chunk)
-            self._window += chunk[2]
+            self._bytes_in_flight += chunk[2]
 
     @property
     def _number_left(self) -> int:
@@ -234,20 +254,20 @@ class MapResult(AsyncResult, StandardMapResult):  # type: ignore[misc] # as abov
         with self._lock:
             if self._outcome is not None:
                 return 0
-            ended = sum(items for ticket, items, _ in self.in_flight if ticket.ended())
+            ended = sum(items for task, items, _ in self.in_flight if task.ended())
             left = self._items_left - ended
         return -(-left // self._chunksize) if left else 0
 
     @property
-    def fed(self) -> bool:
+    def is_fully_submitted(self) -> bool:
         """Whether all of the input has been submitted."""
-        return not self._feeding
+        return not self._submitting
 
     def ready(self) -> bool:
         """Whether all calls have completed."""
         if self._outcome is not None:
             return True
-        return not self._feeding and all(ticket.ended() for ticket, _, _ in list(self.in_flight))
+        return not self._submitting and all(task.ended() for task, _, _ in list(self.in_flight))
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until all results are there or can never come, or `timeout` seconds have passed."""
@@ -255,14 +275,14 @@ class MapResult(AsyncResult, StandardMapResult):  # type: ignore[misc] # as abov
         with contextlib.suppress(GarrisonError):
             self._collect(deadline)
 
-    def get(self, timeout: float | None = None) -> list[Any]:
+    def get(self, timeout: float | None = None) -> list[R]:
         """Return the list of results when all have arrived, or raise the first error."""
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._collect(deadline):
             raise multiprocessing.TimeoutError
-        success, value = self._settle()
+        success, value = self._resolve()
         if success:
-            result: list[Any] = value
+            result: list[R] = value
             return result
         try:
             raise value
@@ -273,21 +293,21 @@ class MapResult(AsyncResult, StandardMapResult):  # type: ignore[misc] # as abov
         """Read chunk after chunk, and submit the next ones; False at the deadline."""
         while self._outcome is None:
             head = self.in_flight[0] if self.in_flight else None
-            if head is not None and not self._engine.await_(head[0], deadline):
+            if head is not None and not self._backend.wait(head[0], deadline):
                 return False
-            self.step()
+            self.collect_ready()
         return True
 
-    def step(self) -> bool:
+    def collect_ready(self) -> bool:
         """Read the first chunk if it has ended; True when the whole result is there."""
         with self._lock:
             while self._outcome is None and self.in_flight and self.in_flight[0][0].ended():
-                ticket, items, size = self.in_flight.popleft()
-                self._window -= size
+                task, items, size = self.in_flight.popleft()
+                self._bytes_in_flight -= size
                 self._items_left -= items
-                self._take(ticket, items)
-                self._feed()
-            if self._outcome is None and not self.in_flight and not self._feeding:
+                self._add(task, items)
+                self._submit_chunks()
+            if self._outcome is None and not self.in_flight and not self._submitting:
                 failed = self._error is not None
                 self._outcome = (not failed, self._error if failed else self._values)
                 self._values = []
@@ -295,14 +315,20 @@ class MapResult(AsyncResult, StandardMapResult):  # type: ignore[misc] # as abov
                     self._bar.close()
             return self._outcome is not None
 
-    def pump(self) -> None:
-        """Submit all of the input: the pool is being joined."""
-        while self._feeding:
-            self._engine.await_(self.in_flight[0][0], None)
-            self.step()
+    _poll = collect_ready
 
-    def _take(self, ticket: _core.Ticket, items: int) -> None:
-        success, value, *_ = self._engine.outcome(ticket)
+    def _next_task(self) -> TaskHandle | None:
+        head = self.in_flight[0] if self.in_flight else None
+        return head[0] if head else None
+
+    def submit_all(self) -> None:
+        """Submit all of the input: the pool is being joined."""
+        while self._submitting:
+            self._backend.wait(self.in_flight[0][0], None)
+            self.collect_ready()
+
+    def _add(self, task: TaskHandle, items: int) -> None:
+        success, value, *_ = self._backend.result(task)
         if success:
             self._values.extend(value)
         elif self._error is None:
@@ -310,54 +336,54 @@ class MapResult(AsyncResult, StandardMapResult):  # type: ignore[misc] # as abov
         if self._bar is not None:
             self._bar.advance(items)
 
-    def show(self, bar: Bar) -> None:
+    def set_progress_bar(self, bar: Bar) -> None:
         """Report completed items to a progress bar."""
         self._bar = bar
 
-    def withdraw(self) -> None:
-        """Take back what no worker has begun: nobody will ask for it any more."""
-        self._feeding = False
-        for ticket, _, _ in self.in_flight:
-            ticket.withdraw()
+    def cancel_unstarted(self) -> None:
+        """Take back what no worker has begun: the result is no longer wanted."""
+        self._submitting = False
+        for task, _, _ in self.in_flight:
+            task.withdraw()
         if self._bar is not None:
             self._bar.close()
 
-    def _settle(self) -> tuple[bool, Any]:
+    def _resolve(self) -> tuple[bool, Any]:
         self._collect(None)
         assert self._outcome is not None  # noqa: S101 - what _collect is for
         return self._outcome
 
 
-class Announced(AsyncResult):
-    """A result with callbacks: it is ready once the herald's thread has called them."""
+class CallbackResult(AsyncResult[R]):
+    """A result with callbacks: it is ready once the thread for callbacks has called them."""
 
     __slots__ = ("_callback", "_done", "_error_callback", "_inner", "_lost", "_thread")
 
     def __init__(
         self,
-        inner: AsyncResult,
-        herald: Herald,
+        inner: AsyncResult[R],
+        callbacks: CallbackThread,
         callback: Callback,
         error_callback: Callback,
     ) -> None:
-        self._pool, self._engine = inner._pool, inner._engine
+        self._pool, self._backend = inner._pool, inner._backend
         self._inner = inner
-        self._ticket = self._outcome = None
+        self._task = self._outcome = None
         self._callback, self._error_callback = callback, error_callback
         self._done = threading.Event()
         self._lost = False
         self._thread: int | None = None
-        herald.announce(self)
+        callbacks.watch(self)
 
     @property
-    def inner(self) -> AsyncResult:
+    def inner(self) -> AsyncResult[R]:
         """The result itself."""
         return self._inner
 
-    def deliver(self) -> None:
-        """Call back. Runs in the herald's thread; what a callback raises is shown, not lost."""
+    def run_callbacks(self) -> None:
+        """Call back. Runs in the thread for callbacks, which shows what a callback raises."""
         self._thread = threading.get_ident()
-        self._outcome = outcome = self._inner._settle()
+        self._outcome = outcome = self._inner._resolve()
         callback = self._callback if outcome[0] else self._error_callback
         self._callback = self._error_callback = None
         try:
@@ -366,8 +392,17 @@ class Announced(AsyncResult):
         finally:
             self._done.set()
 
-    def fail(self, error: BaseException) -> None:
-        """There will be no result: nobody waits any longer, and `get` says why."""
+    def _poll(self) -> bool:
+        over = self._inner._poll()
+        if over:
+            self.run_callbacks()
+        return over
+
+    def _next_task(self) -> TaskHandle | None:
+        return self._inner._next_task()
+
+    def set_error(self, error: BaseException) -> None:
+        """Note that there will be no result: waits end, and `get` raises `error`."""
         self._outcome, self._lost = (False, error), True
         self._done.set()
 
@@ -383,26 +418,27 @@ class Announced(AsyncResult):
         if not self._is_over():
             self._done.wait(timeout)
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> R:
         """Return the result after it was called back, or raise what the call raised."""
         self.wait(timeout)
         if not self._is_over():
             raise multiprocessing.TimeoutError
-        success, value = self._settle()
+        success, value = self._resolve()
         if success:
-            return value
+            result: R = value
+            return result
         try:
             raise value
         finally:
             del value, self
 
-    def _settle(self) -> tuple[bool, Any]:
+    def _resolve(self) -> tuple[bool, Any]:
         assert self._outcome is not None  # noqa: S101 - the caller has waited
         return self._outcome
 
 
-class AnnouncedMap(Announced, StandardMapResult):  # type: ignore[misc] # as above
-    """The same of many calls."""
+class CallbackMapResult(CallbackResult["list[R]"], _ListResult[R]):
+    """A `CallbackResult` of many calls."""
 
     __slots__ = ()
 
@@ -417,7 +453,7 @@ class AnnouncedMap(Announced, StandardMapResult):  # type: ignore[misc] # as abo
         return int(inner._chunksize)
 
 
-hide(AsyncResult, MapResult, Announced, AnnouncedMap)
+hide(AsyncResult, MapResult, CallbackResult, CallbackMapResult)
 
 
 for _public in (AsyncResult, MapResult):

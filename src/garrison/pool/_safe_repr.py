@@ -1,7 +1,7 @@
-"""What a pickle is about, for a message: read without running any code that it names.
+"""Unpickling for a message, without running any code that the pickle names.
 
-The arguments of a task that has killed its worker may kill whoever unpickles them. So every class
-and function in them is replaced by a stand-in that only has a repr.
+The arguments of a task that has killed its worker may kill any process that unpickles them. So each
+class and function in them is replaced by a placeholder that only has a repr.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import pickle
 
 from garrison._typing import Any
 
-__all__ = ["load"]
+__all__ = ["unpickle_for_repr"]
 
 
-class _Portrait:
-    """Stands for an object that was never made."""
+class _PlaceholderObject:
+    """A placeholder for an object that was never made."""
 
     _name = "?"
 
@@ -23,22 +23,22 @@ class _Portrait:
         self._args, self._kwds = args, kwds
 
     def __setstate__(self, state: Any) -> None:
-        """Take any state for what it is: nothing that matters here."""
+        """Accept any state, and ignore it."""
 
     def append(self, item: Any) -> None:
-        """Be a list, if need be."""
+        """Accept what is appended to a list, and ignore it."""
 
     def extend(self, items: Any) -> None:
-        """Be a list, if need be."""
+        """Accept what is appended to a list, and ignore it."""
 
     def add(self, item: Any) -> None:
-        """Be a set, if need be."""
+        """Accept what is added to a set, and ignore it."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Be a dict, if need be."""
+        """Accept an item of a dict, and ignore it."""
 
-    def __call__(self, *args: Any, **kwds: Any) -> _Portrait:
-        """Be a function that returned something."""
+    def __call__(self, *args: Any, **kwds: Any) -> _PlaceholderObject:
+        """Return a placeholder for what a function would return."""
         return type(self)(*args, **kwds)
 
     def __repr__(self) -> str:
@@ -47,8 +47,8 @@ class _Portrait:
         return f"{self._name}({', '.join(parts)})"
 
 
-class _Name(type):
-    """A stand-in that was not called shows its name only."""
+class _PlaceholderName(type):
+    """The type of placeholders that were not called: they show their name only."""
 
     _name: str
 
@@ -59,16 +59,16 @@ class _Name(type):
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         shown = name if module in ("builtins", "__main__") else f"{module}.{name}"
-        return _Name("Portrait", (_Portrait,), {"_name": shown})
+        return _PlaceholderName("Placeholder", (_PlaceholderObject,), {"_name": shown})
 
 
-def load(data: Any) -> Any:
-    """Read a pickle.
+def unpickle_for_repr(data: Any) -> Any:
+    """Unpickle, with a placeholder for each object that is not of a builtin type.
 
     Examples
     --------
     >>> import pickle
-    >>> load(pickle.dumps([1, range(3)]))
+    >>> unpickle_for_repr(pickle.dumps([1, range(3)]))
     [1, range(0, 3, 1)]
     """
     return _Unpickler(io.BytesIO(data)).load()

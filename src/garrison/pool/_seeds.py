@@ -1,4 +1,4 @@
-"""Random numbers of workers: none repeats another's, and a run of a seeded program can be repeated.
+"""Random numbers of workers: no two workers repeat each other, and a seeded program is repeatable.
 
 A forked worker has a copy of numpy's global generator; in the standard library all workers repeat
 each other's numbers. Here each gets a seed of its own, made from the pool's seed. (`random` seeds
@@ -18,14 +18,14 @@ from _blake2 import blake2b  # hashlib would load OpenSSL
 
 from garrison._typing import Any
 
-__all__ = ["Seeds", "seed_late_numpy", "seed_worker", "settle"]
+__all__ = ["Seeds", "keep_numpy_state", "seed_late_numpy", "seed_worker"]
 
 _pools = itertools.count()
 _pending: list[bytes] = []
 
 
 class Seeds:
-    """What the workers of a pool make their seeds from.
+    """The seed of a pool, from which its workers make theirs.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ def seed_late_numpy() -> None:
         _seed_numpy(_pending.pop())
 
 
-def settle() -> None:
-    """Leave numpy as it is from now on: the initializer has had its chance to seed it."""
+def keep_numpy_state() -> None:
+    """Leave numpy's state alone from now on: the initializer may have seeded it."""
     if "numpy" in sys.modules:
         _pending.clear()
 

@@ -1,4 +1,4 @@
-"""What pools have of `multiprocessing.pool`: its names, its classes, and what code finds inside."""
+"""The names and classes of `multiprocessing.pool`, and the insides of a standard pool."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ResultUnpicklable
 
 if TYPE_CHECKING:
+    from garrison.pool._backend import Backend
     from garrison.pool._task_queue import Cache, TaskQueue
 
 _pool: Any = _standard.load("pool")
@@ -57,26 +58,26 @@ def hide(*classes: type) -> None:
 
 
 class Insides:
-    """Mixed into pools: what code that looks into a standard pool finds there."""
+    """Mixed into pools: private attributes of a standard pool that programs look at."""
 
-    _engine: Any
+    _backend: Backend
     _initializer: Callable[..., object] | None
     _initargs: tuple[Any, ...]
-    _lifetime: int | None
+    _maxtasks: int | None
 
     @property
     def _cache(self) -> Cache:
-        """The tasks whose result is still to come."""
+        """The tasks that have no result yet."""
         from garrison.pool._task_queue import Cache
 
-        return Cache(lambda: self._engine.waiting + self._engine.busy, self._own_results())
+        return Cache(lambda: self._backend.waiting + self._backend.busy, self._own_results())
 
     @property
     def _taskqueue(self) -> TaskQueue:
         """The tasks that no worker has begun."""
         from garrison.pool._task_queue import TaskQueue
 
-        return TaskQueue(self, lambda: self._engine.waiting, self._own_results())
+        return TaskQueue(self, lambda: self._backend.waiting, self._own_results())
 
     def _own_results(self) -> dict[Any, Any]:
         results: dict[Any, Any] = vars(self).setdefault("_results", {})
@@ -84,4 +85,4 @@ class Insides:
 
     @property
     def _maxtasksperchild(self) -> int | None:
-        return self._lifetime
+        return self._maxtasks

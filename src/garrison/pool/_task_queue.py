@@ -32,7 +32,7 @@ class _Count:
 
 
 class Cache(_Count):
-    """The tasks whose result is still to come."""
+    """The tasks that have no result yet."""
 
     def __len__(self) -> int:
         return max(self._count(), len(self._results))
@@ -67,12 +67,12 @@ class TaskQueue(_Count):
         return not len(self)
 
     def put(self, batch: tuple[Iterable[Task], Callable[[int], object] | None]) -> None:
-        """Have tasks run whose results the program has made itself.
+        """Run tasks for which the program has made the results itself.
 
         Parameters
         ----------
         batch : tuple
-            The tasks, and what is told how many they were, or None.
+            The tasks, and a function that is called with their number, or None.
         """
         tasks, set_length = batch
         sent: deque[tuple[Any, int]] = deque()
@@ -99,7 +99,7 @@ def _call(call: tuple[Callable[..., Any], Iterable[Any], dict[str, Any]]) -> Any
 
 
 def _deliver(outcomes: Iterator[Any], sent: deque[tuple[Any, int]], results: Results) -> None:
-    """Give each result to the object that the program has made for it."""
+    """Hand each result to the object that the program has made for it."""
     while True:
         try:
             outcome = True, next(outcomes)

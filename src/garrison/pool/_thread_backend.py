@@ -1,4 +1,4 @@
-"""`ThreadPool`: the same faces over threads of this process. Nothing is pickled."""
+"""Threads of this process as the backend of a pool. Nothing is pickled."""
 
 from __future__ import annotations
 
@@ -6,46 +6,50 @@ import threading
 import time
 from collections import deque
 
-from garrison import _os, _standard
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken, PoolTerminated
-from garrison.options import Options, whole
-from garrison.pool import _encoding
-from garrison.pool._pool import BasePool, _not_callable
-from garrison.pool._stdlib_names import StandardThreadPool, hide
+from garrison.pool._encoding import ItemError, PayloadKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-__all__ = ["ThreadPool"]
+    from garrison.options import Options
+
+    Result = tuple[bool, Any, int]
+    """Success, value or exception, nanoseconds."""
+
+__all__ = ["ThreadBackend"]
 
 
-class _Ticket:
+class _Task:
     """A task of a thread pool, and its result."""
 
-    __slots__ = ("_engine", "ended_at", "items", "job", "result", "state")
+    __slots__ = ("_backend", "ended_at", "items", "job", "result", "state")
 
     size = 0
     WAITING, RUNNING, ENDED = range(3)
 
-    def __init__(self, engine: ThreadEngine, job: tuple[Any, ...], items: int) -> None:
-        self._engine, self.job, self.items = engine, job, items
+    def __init__(self, backend: ThreadBackend, job: tuple[Any, ...], items: int) -> None:
+        self._backend, self.job, self.items = backend, job, items
         self.state = self.WAITING
         self.ended_at = 0
-        self.result: tuple[bool, Any, int] | None = None
+        self.result: Result | None = None
 
     def ended(self) -> bool:
+        """Whether it has a result."""
         return self.state == self.ENDED
 
     def lost(self) -> bool:
+        """Whether its worker went away: a thread does not."""
         return False
 
     def withdraw(self) -> bool:
-        return self._engine.withdraw(self)
+        """Take it back, if no thread has begun it; whether that was so."""
+        return self._backend.withdraw(self)
 
 
-class Known:
-    """A function of which several tasks will be submitted."""
+class _RegisteredFunction:
+    """A function: threads need no other form of it."""
 
     __slots__ = ("function",)
 
@@ -55,21 +59,21 @@ class Known:
         self.function = function
 
 
-class ThreadEngine:
+class ThreadBackend:
     """Runs tasks in threads."""
 
-    shares_cells = False
+    batches_items = False
 
     def __init__(
         self, threads: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
     ) -> None:
-        self.processes = threads
+        self.parallelism = threads
         self._start = (initializer, initargs)
         # Reentrant: a signal handler may call the pool while this thread is inside of it.
         self._changed = threading.Condition(threading.RLock())
-        self._queue: deque[_Ticket] = deque()
+        self._queue: deque[_Task] = deque()
         self._closing = self._terminating = False
-        self.nudges = self._running = 0
+        self.interrupts = self._running = 0
         self._broken: BaseException | None = None
         self.threads = [
             threading.Thread(target=self._work, name=f"garrison-thread-{n + 1}", daemon=True)
@@ -91,37 +95,26 @@ class ThreadEngine:
         for thread in self.threads:
             thread.start()
 
+    @staticmethod
+    def register(function: Callable[..., Any], options: Options) -> _RegisteredFunction:
+        """Return the function as `submit` takes it."""
+        del options
+        return _RegisteredFunction(function)
+
     def submit(
         self,
-        function: Callable[..., Any],
-        kind: int,
+        function: _RegisteredFunction,
+        kind: PayloadKind,
         value: Any,
         options: Options,
         items: int = 1,
-    ) -> _Ticket:
+    ) -> _Task:
         """Queue a task."""
-        ticket = _Ticket(self, (function, kind, value, options), items)
+        task = _Task(self, (function.function, kind, value, options), items)
         with self._changed:
-            self._queue.append(ticket)
+            self._queue.append(task)
             self._changed.notify_all()
-        return ticket
-
-    @staticmethod
-    def announce(function: Callable[..., Any], options: Options) -> Known:
-        """Return the function as `submit_known` takes it."""
-        del options
-        return Known(function)
-
-    def submit_known(
-        self,
-        known: Known,
-        kind: int,
-        value: Any,
-        options: Options,
-        items: int,
-    ) -> _Ticket:
-        """Queue a task of a function that was announced."""
-        return self.submit(known.function, kind, value, options, items)
+        return task
 
     @staticmethod
     def encode_item(value: Any, *, alone: bool) -> tuple[Any, None]:
@@ -130,19 +123,18 @@ class ThreadEngine:
         return value, None
 
     def submit_items(
-        self, known: Known, items: list[tuple[Any, None]], options: Options
-    ) -> _Ticket:
+        self, function: _RegisteredFunction, items: list[tuple[Any, None]], options: Options
+    ) -> _Task:
         """Queue a task for items of which each has an outcome of its own."""
         values = [value for value, _ in items]
-        kind = _encoding.MAP | _encoding.EACH
-        return self.submit(known.function, kind, values, options, len(values))
+        return self.submit(function, PayloadKind.PICKLED_ITEMS, values, options, len(values))
 
-    def withdraw(self, ticket: _Ticket) -> bool:
+    def withdraw(self, task: _Task) -> bool:
         """Take back a task that no thread has begun."""
         with self._changed:
-            if ticket.state != _Ticket.WAITING:
+            if task.state != _Task.WAITING:
                 return False
-            self._queue.remove(ticket)
+            self._queue.remove(task)
             return True
 
     # --- In the threads -------------------------------------------------------------------
@@ -157,47 +149,47 @@ class ThreadEngine:
                 self._broken = error
                 self._changed.notify_all()
             return
-        while (ticket := self._next()) is not None:
-            result = _run(*ticket.job)
+        while (task := self._next()) is not None:
+            result = _run(*task.job)
             with self._changed:
                 self._running -= 1
-                ticket.ended_at = time.monotonic_ns()
-                ticket.result, ticket.job, ticket.state = result, (), _Ticket.ENDED
+                task.ended_at = time.monotonic_ns()
+                task.result, task.job, task.state = result, (), _Task.ENDED
                 self._changed.notify_all()
-            del ticket, result
+            del task, result
 
-    def _next(self) -> _Ticket | None:
+    def _next(self) -> _Task | None:
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing or self._terminating)
             if self._terminating or not self._queue:
                 return None
-            ticket = self._queue.popleft()
-            ticket.state = _Ticket.RUNNING
+            task = self._queue.popleft()
+            task.state = _Task.RUNNING
             self._running += 1
-            return ticket
+            return task
 
     # --- Waiting --------------------------------------------------------------------------
 
-    def await_(self, ticket: _Ticket, deadline: float | None) -> bool:
+    def wait(self, task: _Task, deadline: float | None) -> bool:
         """Wait for a task's end; False at the deadline."""
-        return self._wait_for(ticket.ended, deadline)
+        return self._wait_for(task.ended, deadline)
 
-    def await_any(self, tickets: list[_Ticket], deadline: float | None, nudges: int) -> bool:
-        """Wait for the end of one of these tasks, or a nudge since then; False at the deadline."""
+    def wait_any(self, tasks: list[_Task], deadline: float | None, interrupts: int) -> bool:
+        """Wait for the end of one of these tasks, or another interrupt; False at the deadline."""
 
         def over() -> bool:
-            return self.nudges != nudges or any(ticket.ended() for ticket in tickets)
+            return self.interrupts != interrupts or any(task.ended() for task in tasks)
 
         return self._wait_for(over, deadline)
 
-    def wait_some(self, tickets: list[_Ticket], seconds: float) -> None:
-        """Wait until one of these has ended, something new has come, or time is over."""
-        self.await_any(tickets, time.monotonic() + seconds, self.nudges)
+    def wait_any_for(self, tasks: list[_Task], seconds: float) -> None:
+        """Wait until one of these tasks has ended, an interrupt comes, or time is over."""
+        self.wait_any(tasks, time.monotonic() + seconds, self.interrupts)
 
-    def nudge(self) -> None:
-        """Have `wait_some` and `await_any` come back."""
+    def interrupt_waits(self) -> None:
+        """Have `wait_any` and `wait_any_for` return."""
         with self._changed:
-            self.nudges += 1
+            self.interrupts += 1
             self._changed.notify_all()
 
     def _wait_for(self, done: Callable[[], bool], deadline: float | None) -> bool:
@@ -219,37 +211,61 @@ class ThreadEngine:
             msg = f"the initializer failed: {self._broken!r}"
             raise PoolBroken(msg) from self._broken
 
+    # --- Results --------------------------------------------------------------------------
+
     @staticmethod
-    def take(ticket: _Ticket) -> tuple[bool, Any, int]:
+    def take_raw(task: _Task) -> Result:
         """Take an ended task's result: (success, value or exception, nanoseconds)."""
-        result, ticket.result = ticket.result, None
+        result, task.result = task.result, None
         if result is None:
             msg = "there is no result to take"
             raise RuntimeError(msg)
         return result
 
-    outcome = take
+    result = take_raw
 
     @staticmethod
-    def size(taken: tuple[bool, Any, int]) -> int:
+    def decode(raw: Result) -> Result:
+        """Return what was taken: nothing is pickled here."""
+        return raw
+
+    @staticmethod
+    def split_items(raw: Result) -> list[Any] | None:
+        """Return each item's result; None if the task as a whole has failed."""
+        return raw[1] if raw[0] else None
+
+    @staticmethod
+    def decode_items(encoded: list[Any]) -> list[Any]:
+        """Return the results: nothing is pickled here."""
+        return encoded
+
+    @staticmethod
+    def raw_size(raw: Result) -> int:
         """Nothing: what is in memory already does not count."""
-        del taken
+        del raw
         return 0
 
     @staticmethod
-    def decode(taken: tuple[bool, Any, int]) -> tuple[bool, Any, int]:
-        """Return what was taken: nothing is pickled here."""
-        return taken
+    def duration(raw: Result) -> int:
+        """Nanoseconds that the task took."""
+        return raw[2]
 
     @staticmethod
-    def entries(taken: tuple[bool, Any, int]) -> list[Any] | None:
-        """Each item's outcome; None if the task as a whole has failed."""
-        return taken[1] if taken[0] else None
+    def finished_items(task: _Task) -> list[Any]:
+        """Nothing: the results of a thread's items come together."""
+        del task
+        return []
 
     @staticmethod
-    def decode_entries(entries: list[Any]) -> list[Any]:
-        """Return them: nothing is pickled here."""
-        return entries
+    def failed_item(task: _Task) -> int:
+        """Return the first item: no task of a thread is lost."""
+        del task
+        return 0
+
+    @staticmethod
+    def recall_items(task: _Task) -> int:
+        """Return the number of items: all of them stay with their thread."""
+        return task.items
 
     # --- The end --------------------------------------------------------------------------
 
@@ -283,28 +299,25 @@ class ThreadEngine:
             self._changed.notify_all()
 
 
-def _run(
-    function: Callable[..., Any],
-    kind: int,
-    value: Any,
-    options: Options,
-) -> tuple[bool, Any, int]:
+def _run(function: Callable[..., Any], kind: int, value: Any, options: Options) -> Result:
     start = time.perf_counter_ns()
     try:
-        result: Any
-        if kind == _encoding.ARGS:
-            result = _call(function, value, {}, options)
-        elif kind == _encoding.CALL:
-            result = _call(function, value[0], value[1], options)
-        elif kind & _encoding.EACH:
-            result = [_each(function, item, options) for item in value]
-        elif kind == _encoding.STARMAP:
-            result = [_call(function, item, {}, options) for item in value]
-        else:
-            result = [_call(function, (item,), {}, options) for item in value]
+        result = _apply(function, kind, value, options)
     except BaseException as error:
         return False, error, time.perf_counter_ns() - start
     return True, result, time.perf_counter_ns() - start
+
+
+def _apply(function: Callable[..., Any], kind: int, value: Any, options: Options) -> Any:
+    if kind == PayloadKind.ARGS:
+        return _call(function, value, {}, options)
+    if kind == PayloadKind.CALL:
+        return _call(function, value[0], value[1], options)
+    if kind == PayloadKind.PICKLED_ITEMS:
+        return [_call_or_error(function, item, options) for item in value]
+    if kind == PayloadKind.STAR_ITEMS:
+        return [_call(function, item, {}, options) for item in value]
+    return [_call(function, (item,), {}, options) for item in value]
 
 
 def _call(function: Callable[..., Any], args: Any, kwds: Any, options: Options) -> Any:
@@ -316,67 +329,8 @@ def _call(function: Callable[..., Any], args: Any, kwds: Any, options: Options) 
     return function(*args, **kwds)
 
 
-def _each(function: Callable[..., Any], item: Any, options: Options) -> Any:
+def _call_or_error(function: Callable[..., Any], item: Any, options: Options) -> Any:
     try:
         return _call(function, (item,), {}, options)
     except BaseException as error:
-        return _encoding.Raise(error)
-
-
-class ThreadPool(BasePool, StandardThreadPool):  # type: ignore[misc] # a standard class
-    """A pool of threads with the faces of `Pool`.
-
-    Parameters
-    ----------
-    processes : int, optional
-        Number of threads.
-    initializer, initargs
-        Called in each thread before its first task.
-    **options
-        The fields of `Options`, except `timeout`: a thread cannot be ended from outside.
-
-    Examples
-    --------
-    >>> from garrison.pool import ThreadPool
-    >>> with ThreadPool(2) as pool:
-    ...     pool.map(str, range(3))
-    ['0', '1', '2']
-    """
-
-    def __init__(
-        self,
-        processes: int | None = None,
-        initializer: Callable[..., object] | None = None,
-        initargs: Iterable[Any] = (),
-        **options: Any,
-    ) -> None:
-        wanted = Options().replace(**options)
-        if wanted.timeout is not None:
-            msg = "a ThreadPool cannot end a task at its timeout; use Pool, or get(timeout=...)"
-            raise ValueError(msg)
-        if processes is None:
-            processes = _os.usable_cpus()
-        processes = whole("Number of processes", processes, least=1)
-        if initializer is not None and not callable(initializer):
-            _not_callable(initializer, "initializer")
-        self._ctx, self._processes = _standard.current_context(), processes
-        self._initializer, self._initargs = initializer, tuple(initargs)
-        engine = ThreadEngine(processes, initializer, self._initargs)
-        super().__init__(engine, wanted)
-
-    @property
-    def _pool(self) -> list[threading.Thread]:
-        threads: list[threading.Thread] = self._engine.threads
-        return threads
-
-    def _repopulate_pool(self) -> None:
-        """Do nothing: threads do not die."""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__qualname__} {self._engine.processes} threads>"
-
-
-hide(ThreadPool)
-
-
-ThreadPool.__module__ = "garrison.pool"
+        return ItemError(error)

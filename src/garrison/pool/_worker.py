@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import pickle
 import sys
 from functools import partial
 
 from garrison import _core, _os
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool import _definitions, _encoding, _function_registry, _seeds, _worker_namespaces
+from garrison.pool import _definitions, _encoding, _pickling_rules, _seeds, _worker_namespaces
+from garrison.pool._encoding import Outcome, PayloadKind
 from garrison.supervisor import STACK_SIGNAL, allow_children, record_crashes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Start = tuple[Any, tuple[Any, ...], _worker_namespaces.Home | None]
-    """Initializer (or its pickle), its arguments, where its globals are."""
+    Start = tuple[Any, tuple[Any, ...], _worker_namespaces.NamespaceRef | None]
+    """Initializer (or its pickle), its arguments, the namespace of its globals."""
 
 CRASH_POINTS = bool(_core.CRASH_POINTS)
+# Globals are found faster than members.
+_CALL, _ARGS = PayloadKind.CALL, PayloadKind.ARGS
+_STAR_ITEMS, _PICKLED_ITEMS = PayloadKind.STAR_ITEMS, PayloadKind.PICKLED_ITEMS
+_ERROR, _ITEMS = Outcome.ERROR, Outcome.ITEMS
 INITIALIZER_FAILED = 1
-REMEMBERED = 256
-"""Functions that a worker keeps; one that comes again later is loaded again."""
-CELL = 140
-"""Bytes that fit into a cell for sure."""
+"""Exit code."""
+MAX_CACHED_FUNCTIONS = 256
+"""Functions that a worker keeps loaded."""
+MAX_INLINE_RESULT = 140
+"""Bytes that always fit into a cell."""
 
 
 def run_worker(
@@ -34,7 +41,7 @@ def run_worker(
     stack_fd: int,
     start: Start,
     seeds: _seeds.Seeds,
-    lifetime: int | None,
+    maxtasks: int | None,
 ) -> None:
     """Be a worker until the pool needs it no more."""
     stack_file = _core.Descriptor(_os.move_fd_up(stack_fd))
@@ -45,26 +52,24 @@ def run_worker(
     allow_children(worker.set_children)
     _core.crash_point("worker.started")
     _definitions.begin(worker)
-    _worker_namespaces.remember_module("__main__")
+    _worker_namespaces.snapshot_module("__main__")
     _seeds.seed_worker(seeds, number)
     _initialize(start, stack_file)
     worker.initialized()
-    _serve(worker, lifetime)
+    _serve(worker, maxtasks)
 
 
 def _initialize(start: Start, stack_file: _core.Descriptor) -> None:
     """Run the user's initializer. Its failure ends this worker, and is reported in full."""
     try:
-        pickled, initargs, home = start
+        pickled, initargs, namespace = start
         if pickled is not None:
-            if home is not None:
-                _worker_namespaces.begin(home)
-            _worker_namespaces.touch()
-            initializer = (
-                pickled if callable(pickled) else _function_registry.load_function(pickled)
-            )
+            if namespace is not None:
+                _worker_namespaces.begin(namespace)
+            _worker_namespaces.note_user_code()
+            initializer = pickled if callable(pickled) else pickle.loads(pickled)
             initializer(*initargs)
-            _seeds.settle()
+            _seeds.keep_numpy_state()
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -77,23 +82,23 @@ def _initialize(start: Start, stack_file: _core.Descriptor) -> None:
         sys.exit(INITIALIZER_FAILED)
 
 
-def _serve(worker: _core.Worker, lifetime: int | None) -> None:
+def _serve(worker: _core.Worker, maxtasks: int | None) -> None:
     """Serve until the pool is over. Ctrl-C ends a task, and never a worker between two tasks."""
     functions: dict[int, Callable[..., Any]] = {}
     while True:
         try:
             if worker.busy:
-                # It came between a task's claim and its result.
+                # Ctrl-C came between a task's claim and its result.
                 interrupted = _encoding.encode_error(KeyboardInterrupt())
-                worker.publish(_encoding.ERROR, interrupted, None)
-            _serve_on(worker, functions, lifetime)
+                worker.publish(_ERROR, interrupted, None)
+            _serve_on(worker, functions, maxtasks)
         except KeyboardInterrupt:
             continue
         return
 
 
 def _serve_on(
-    worker: _core.Worker, functions: dict[int, Callable[..., Any]], lifetime: int | None
+    worker: _core.Worker, functions: dict[int, Callable[..., Any]], maxtasks: int | None
 ) -> None:
     take, publish = worker.take, worker.publish
     while (task := take()) is not None:
@@ -104,20 +109,20 @@ def _serve_on(
         try:
             publish(outcome, payload, buffers)
         except Exception as error:
-            # Its traceback would not fit either: only what a cell holds can be sent now.
-            publish(_encoding.NO_ROOM, str(error).encode()[:CELL], None)
+            # Its traceback would not fit either: only as much as a cell holds can be sent now.
+            publish(Outcome.MEMORY_FULL, str(error).encode()[:MAX_INLINE_RESULT], None)
         del payload, buffers
-        if lifetime is not None and worker.taken >= lifetime:
+        if maxtasks is not None and worker.taken >= maxtasks:
             worker.retire()
             return
 
 
-Outcome = tuple[int, bytes, "list[Any] | None"]
+Result = tuple[int, bytes, "list[Any] | None"]
 
 
 def _run(
     worker: _core.Worker, functions: dict[int, Callable[..., Any]], task: tuple[Any, ...]
-) -> Outcome:
+) -> Result:
     number, kind, payload, buffers = task
     try:
         function = functions.get(number)
@@ -125,30 +130,29 @@ def _run(
             function = _load(worker, functions, number)
         if type(function) is _Retrying:
             return function.run(worker, kind, payload, buffers)
-        if kind & _encoding.EACH:
+        if kind >= _PICKLED_ITEMS:
             load = partial(_encoding.loads, buffers=buffers) if buffers else _encoding.loads
             return _map_each(worker, function, *_items(kind, payload, load))
         arguments = _encoding.loads(payload, buffers=buffers)
         del payload, buffers, task
-        if kind == _encoding.ARGS:
+        if kind == _ARGS:
             return _encoding.encode_result(function(*arguments))
-        if kind == _encoding.CALL:
+        if kind == _CALL:
             args, kwds = arguments
             return _encoding.encode_result(function(*args, **kwds))
-        star = bool(kind & _encoding.STARMAP)
-        return _encoding.encode_result(worker.map(function, arguments, star))
+        return _encoding.encode_result(worker.map(function, arguments, kind == _STAR_ITEMS))
     except SystemExit:
         # The task asked its process to leave, and so it does: the supervisor tells the parent.
         raise
     except BaseException as error:
-        return _encoding.ERROR, _encoding.encode_error(error), None
+        return _ERROR, _encoding.encode_error(error), None
 
 
 def _items(
     kind: int, payload: Any, load: Callable[[Any], Any]
 ) -> tuple[list[Any], Callable[[Any], Any] | None]:
     """Take a shared cell apart: its items, and how each is rebuilt if it is still pickled."""
-    if kind & _encoding.LIST:
+    if kind == PayloadKind.SCALAR_ITEMS:
         return load(payload), None
     return [data for _, data in _core.split(payload)], load
 
@@ -158,15 +162,20 @@ def _map_each(
     function: Callable[..., Any],
     items: list[Any],
     load: Callable[[Any], Any] | None,
-) -> Outcome:
+) -> Result:
     if len(items) == 1:
-        # Nothing of others to keep, and a large result may go out of band.
+        # A large result may go out of band, as no other item shares the cell.
         arguments = [load(items.pop())] if load else items
         return _encoding.encode_result(worker.map(function, arguments, False)[0])
     worker.map_each(
-        function, items, load, _encoding.dumps, _encoding.encode_error, _encoding.encode_each
+        function,
+        items,
+        load,
+        _encoding.dumps,
+        _encoding.encode_error,
+        _encoding.encode_result_fallback,
     )
-    return _encoding.ITEMS, b"", None
+    return _ITEMS, b"", None
 
 
 def _load(
@@ -179,22 +188,25 @@ def _load(
     """
     pickled = worker.function()
     received, made = _worker_namespaces.received, _worker_namespaces.made
-    loaded = _function_registry.load_function(pickled)
+    loaded = pickle.loads(pickled)
     if _worker_namespaces.made == made:
-        _worker_namespaces.touch()
+        _worker_namespaces.note_user_code()
     own_size = len(pickled) - (_worker_namespaces.received - received)
     _seeds.seed_late_numpy()
     function: Callable[..., Any] = _Retrying(*loaded) if isinstance(loaded, tuple) else loaded
     plain = loaded[0] if isinstance(loaded, tuple) else loaded
-    if type(plain) in _function_registry.PLAIN and own_size <= _function_registry.LARGEST_KEPT:
-        if len(functions) >= REMEMBERED:
+    if (
+        type(plain) in _pickling_rules.PLAIN_TYPES
+        and own_size <= _pickling_rules.MAX_CACHED_FUNCTION
+    ):
+        if len(functions) >= MAX_CACHED_FUNCTIONS:
             functions.clear()
         functions[number] = function
     return function
 
 
 class _Retrying:
-    """A function that is called again after certain exceptions, each time with fresh arguments."""
+    """A function that is called again after some exceptions, each time with fresh arguments."""
 
     def __init__(
         self, function: Callable[..., Any], retries: int, retry_on: tuple[type[BaseException], ...]
@@ -202,26 +214,26 @@ class _Retrying:
         self.function, self.retries, self.retry_on = function, retries, retry_on
 
     def __call__(self, *args: Any, **kwds: Any) -> Any:
-        """Be a function, for those who only ask whether it is one."""
+        """Be callable, for code that checks it."""
         return self.function(*args, **kwds)
 
     def run(
         self, worker: _core.Worker, kind: int, payload: Any, buffers: list[Any] | None
-    ) -> Outcome:
+    ) -> Result:
         """Run the present task."""
 
         def load(data: Any) -> Any:
-            # A private copy: what one attempt writes into an array, the next must not see.
+            # A private copy: the next attempt must not see what this one writes into an array.
             copies = [memoryview(bytearray(view)) for view in buffers or ()]
             return _encoding.loads(data, buffers=copies)
 
         def arguments() -> Any:
             return load(payload)
 
-        if kind in {_encoding.CALL, _encoding.ARGS}:
+        if kind in {_CALL, _ARGS}:
             return _encoding.encode_result(self._attempts(worker, kind, arguments(), arguments))
-        if kind & _encoding.EACH:
-            return self._each(worker, *_items(kind, payload, load))
+        if kind >= _PICKLED_ITEMS:
+            return self._run_items(worker, *_items(kind, payload, load))
         first = arguments()
 
         def item(index: int) -> Any:
@@ -229,14 +241,14 @@ class _Retrying:
 
         return _encoding.encode_result(worker.map(item, list(range(len(first))), False))
 
-    def _each(
+    def _run_items(
         self, worker: _core.Worker, items: list[Any], load: Callable[[Any], Any] | None
-    ) -> Outcome:
+    ) -> Result:
         def again(item: Any) -> Any:
             return load(item) if load else item
 
         def attempts(item: Any) -> Any:
-            return self._attempts(worker, _encoding.MAP, again(item), lambda: again(item))
+            return self._attempts(worker, PayloadKind.ITEMS, again(item), lambda: again(item))
 
         return _map_each(worker, attempts, items, None)
 
@@ -252,9 +264,9 @@ class _Retrying:
         return self._call(kind, value)
 
     def _call(self, kind: int, value: Any) -> Any:
-        if kind == _encoding.CALL:
+        if kind == _CALL:
             args, kwds = value
             return self.function(*args, **kwds)
-        if kind == _encoding.ARGS or kind & _encoding.STARMAP:
+        if kind in {_ARGS, _STAR_ITEMS}:
             return self.function(*value)
         return self.function(value)

@@ -1,8 +1,8 @@
 """Globals of functions by value, in a worker.
 
-All functions by value that share a namespace in the parent share one here. What comes from the
-parent comes once, and again when it has changed there; what a task or an initializer has changed
-here stays changed.
+All functions by value that share a namespace in the parent share one here. A global comes from the
+parent once, and again when it has changed there; what a task or an initializer has changed here
+stays changed.
 """
 
 from __future__ import annotations
@@ -19,99 +19,103 @@ from garrison._typing import Any
 
 __all__ = [
     "Entry",
-    "Home",
     "Key",
+    "NamespaceRef",
     "begin",
     "names_of",
+    "note_user_code",
     "receive",
-    "remember_module",
     "set_source",
-    "touch",
+    "snapshot_module",
 ]
 
 OWN, MODULE, NONE = range(3)
-"""What a namespace has to do with the worker's module of that name: it is the module's own, begins
-as the module is, or there is no such module."""
+"""How a namespace relates to the worker's module of that name: it is the module's own, it begins as
+a copy of it, or there is no such module."""
 Key = tuple[str, int, int]
 """A module's name, one of OWN, MODULE and NONE, and a number that tells apart those of one name."""
-Home = tuple[Key, "dict[str, Any] | None"]
-"""A namespace, and what it is here if this process has a copy of the parent's memory."""
+NamespaceRef = tuple[Key, "dict[str, Any] | None"]
+"""A namespace, and its dict if this process has a copy of the parent's memory."""
 Entry = tuple[Key, str, object, Any, bool]
-"""Namespace, name, digest, the value, pickled if the digest is bytes, and whether it is the object
-that it was when the workers began."""
+"""Namespace, name, digest, the value (pickled if the digest is bytes), and whether it is still the
+object that it was when the workers began."""
 
 
 class Namespace:
     """A namespace as functions by value see it in this worker.
 
-    One that begins as a module is has a dict of its own: functions by reference keep seeing the
-    module itself, whatever lambdas have passed through this worker. Names that the module here does
-    not have, it gets: results that are instances of a class of a ``__main__`` without a guard are
-    pickled by that name.
+    A namespace that begins as a copy of a module has a dict of its own, so functions by reference
+    keep seeing the module itself, whatever lambdas this worker has run. The module gets the names
+    that it does not have: results that are instances of a class of a ``__main__`` without a guard
+    are pickled by that name.
     """
 
     def __init__(self, names: dict[str, Any], real: dict[str, Any] | None = None) -> None:
         self.names = names
         self._real = real
         self._seen = dict(names) if real is not None else {}
-        self._shipped: dict[str, Any] = dict(self._seen)
+        self._from_parent: dict[str, Any] = dict(self._seen)
         self._digests: dict[str, object] = {}
         self._added: set[str] = set()
 
     def refresh(self) -> None:
-        """Take over what this process has set in the module since the last look."""
+        """Take over what this process has set in the module since the last call."""
         for name, value in list((self._real or {}).items()):
             if self._seen.get(name, self) is not value:
                 self.names[name] = self._seen[name] = value
 
-    def receive(self, name: str, digest: object, load: Callable[[], Any], *, old: bool) -> None:
-        """Take over the parent's value if it is new, but no first one for what was set here."""
+    def receive(
+        self, name: str, digest: object, load: Callable[[], Any], *, unchanged: bool
+    ) -> None:
+        """Take over the parent's value if it is new, unless this process had set the name first."""
         if name not in self._digests:
             self._digests[name] = digest
-            if self._is_set_here(name, old=old):
+            if self._is_set_here(name, unchanged=unchanged):
                 return
         elif self._digests[name] == digest:
             return
         value = load()
         self._digests[name] = digest
-        self.names[name] = self._shipped[name] = value
+        self.names[name] = self._from_parent[name] = value
         if self._real is not None and (name not in self._real or name in self._added):
             self._added.add(name)
             self._real[name] = self._seen[name] = value
 
-    def _is_set_here(self, name: str, *, old: bool) -> bool:
+    def _is_set_here(self, name: str, *, unchanged: bool) -> bool:
         """Whether code in this process has set a name, or may have changed what it is."""
         if name not in self.names:
             return False
-        return (old and _touched) or self.names[name] is not self._shipped.get(name, self)
+        return (unchanged and _user_code_ran) or self.names[name] is not self._from_parent.get(
+            name, self
+        )
 
 
-_touched = False
+_user_code_ran = False
 
 
-def touch() -> None:
-    """Note that code of the user is about to run here that has a module's own globals."""
-    global _touched  # noqa: PLW0603 - one per process
-    _touched = True
+def note_user_code() -> None:
+    """Note that code of the user is about to run here with a module's own globals."""
+    global _user_code_ran  # noqa: PLW0603 - one per process
+    _user_code_ran = True
 
 
 _before: dict[str, dict[str, Any]] = {}
 _namespaces: dict[Key, Namespace] = {}
 
 
-def remember_module(module: str) -> None:
-    """Note what a module holds before any code of the user has run in this worker."""
+def snapshot_module(module: str) -> None:
+    """Copy a module's names before any code of the user runs in this worker."""
     if module == "__main__" and sys.modules[module].__name__ == "__mp_main__":
         # Functions by value have the module itself; and it ends when the interpreter ends.
         return
     _before[module] = dict(_module_names(module))
 
 
-def begin(home: Home) -> None:
-    """Note what is there of a namespace before the initializer runs, that its functions share."""
-    key, names = home
+def begin(namespace: NamespaceRef) -> None:
+    """Copy a namespace before the initializer runs, whose globals functions by value share."""
+    key, names = namespace
     if key[1] == MODULE:
-        remember_module(key[0])
+        snapshot_module(key[0])
     elif names is not None:
         _namespaces[key] = Namespace(names)
 
@@ -139,16 +143,16 @@ def _new_namespace(module: str, kind: int, _number: int) -> Namespace:
 
 
 def _own_names(names: dict[str, Any]) -> dict[str, Any]:
-    """Find the namespace that the functions of an imported main module live in.
+    """Find the namespace of the functions of an imported main module.
 
     The standard library runs the module's code in a namespace, and then copies that.
     """
     for value in names.values():
         for each in (value, *(vars(value).values() if isinstance(value, type) else ())):
             if isinstance(each, types.FunctionType) and each.__module__ == "__mp_main__":
-                lives_in = each.__globals__
-                if lives_in.get("__name__") == "__mp_main__":
-                    return lives_in
+                namespace = each.__globals__
+                if namespace.get("__name__") == "__mp_main__":
+                    return namespace
     return names
 
 
@@ -157,14 +161,14 @@ received = 0
 
 
 def receive(entries: Iterable[Entry]) -> None:
-    """Take over globals that came with a function."""
+    """Take over globals that were sent with a function."""
     global received  # noqa: PLW0603 - a counter
-    for key, name, digest, value, old in entries:
+    for key, name, digest, value, unchanged in entries:
         names_of(key)
         load = pickle.loads if isinstance(digest, bytes) else _as_it_is
         if isinstance(digest, bytes):
             received += len(value)
-        _namespaces[key].receive(name, digest, partial(load, value), old=old)
+        _namespaces[key].receive(name, digest, partial(load, value), unchanged=unchanged)
 
 
 def _as_it_is(value: Any) -> Any:
@@ -186,7 +190,7 @@ def set_source(function: types.FunctionType, filename: str, lines: list[str] | N
     import linecache
 
     if filename not in linecache.cache:
-        # Without a time of change nobody looks for the file.
+        # Without a time of change, linecache does not look for the file.
         linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
 
 

@@ -1,4 +1,4 @@
-"""Processes whose main module stays here: what it defines goes to them by value.
+"""Starting a `Process` whose main module stays here: definitions of ``__main__`` go by value.
 
 Where the standard library would import the main module, and that module expects it, a process is
 the standard library's from beginning to end.
@@ -46,7 +46,7 @@ class _SpawnPopen(FreshPopen):
 
     def _dumps(self, value: object) -> bytes:
         return _function_registry.dumps_at_start(
-            value, _function_registry.Known(fork=False), "the process"
+            value, _function_registry.WorkerImports(fork=False), "the process"
         )
 
 
@@ -54,12 +54,12 @@ class _ForkServerPopen(popen_forkserver.Popen):
     def _launch(self, process_obj: BaseProcess) -> None:
         own: Any = self
         server: Any = forkserver
-        known = _function_registry.Known(fork=False)
+        imports = _function_registry.WorkerImports(fork=False)
         message = pickle_for(
             self,
             preparation_data(process_obj.name),
             process_obj,
-            lambda value: _function_registry.dumps_at_start(value, known, "the process"),
+            lambda value: _function_registry.dumps_at_start(value, imports, "the process"),
         )
         _start_server(server)
         self.sentinel, write = server.connect_to_new_process(own._fds)

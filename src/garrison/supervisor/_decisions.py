@@ -15,7 +15,7 @@ MAX_REFUSALS = 30
 
 
 class PoolPhase(enum.IntEnum):
-    """The life of a pool, as its task table has it (`native/src/table.rs`). It never goes back."""
+    """The life of a pool, as in `native/src/tasks/table.rs`. A phase never comes back."""
 
     RUNNING = 0
     CLOSING = 1

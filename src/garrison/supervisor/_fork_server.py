@@ -2,13 +2,14 @@
 
 ::
 
-    program    request: descriptors, and where to say the number ──▶ server   fork ──▶ supervisor
-    program  ◀── its number ─────────────────────────────────────── server
+    program    request: descriptors, one of them for the pid ──────▶ server   fork ──▶ supervisor
+    program  ◀── pid ────────────────────────────────────────────── server
     program    preparation data, process object ──────────────────────────────────────▶ supervisor
 
-One for a program, as in the standard library, with what it asked for by `set_forkserver_preload`
-imported once. That of the standard library listens on a socket in a temporary folder, which stays
-behind if the program is killed; this one has a socket without a name. It ends with the program.
+A program has one fork server, as in the standard library, which imports the modules of
+`set_forkserver_preload` once. The standard library's server listens on a socket in a temporary
+folder, which stays behind if the program is killed; this one has a socket without a name. It ends
+with the program.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["Preload", "ServedSupervisor", "stop"]
 
 Preload = tuple[tuple[str, ...], "str | None", tuple[str, ...]]
-"""Modules of the program's, the path of its main module, modules of ours."""
+"""Modules of the program, the path of its main module, modules of garrison."""
 
 ATTEMPTS = 3
 """Servers that may die in a row before they have forked."""
@@ -119,7 +120,7 @@ def _fork(fds: list[int], channel: DescriptorChannel, watch: ProcessWatch, handl
     try:
         pid = _syscalls.fork()
     except OSError:
-        pid = None  # the program hears of it, since nothing is written
+        pid = None  # the program notices, since nothing is written
     if pid == 0:
         channel.close()
         watch.close()
@@ -207,7 +208,7 @@ class _Server:
         return True
 
     def close(self) -> None:
-        """Let it end, which it does after what it was asked for, and reap it."""
+        """Let it end after the requests that it has, and reap it."""
         self._channel.close()
         if not self._watch.wait(END_TIMEOUT_S):
             _os.kill_if_alive(self._watch.pid, signal.SIGKILL)
@@ -306,7 +307,7 @@ class _ServedPopen(FreshPopen):
             os.close(status)
 
     def hand_over(self) -> None:
-        """Learn its number and send it the rest. May be interrupted: then it ends by itself."""
+        """Read its pid and send it the rest. After an interrupt here it ends by itself."""
         own: Any = self
         for _ in range(ATTEMPTS):
             if _os.is_readable(self.sentinel, START_TIMEOUT_S):
@@ -327,7 +328,7 @@ class _ServedPopen(FreshPopen):
             file.write(message)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:  # noqa: ARG002 - the standard name
-        """Return an exit code if it has ended; which one, only its server knew."""
+        """Return an exit code if it has ended; the true one was known to its server only."""
         if self.returncode is None and self.pid is not None and wait_for_exit(self.pid, 0):
             self.returncode = 255
         return self.returncode

@@ -42,8 +42,8 @@ SUCCESSOR_ATTEMPTS = 20
 START_TIMEOUT_S = 120.0
 """Within this time a supervisor must have started its workers, or it counts as dead."""
 LIVENESS_CHECK_INTERVAL_S = 0.1
-"""Between two looks at the supervisor while waiting for a task. Nobody can wake the parent when the
-supervisor and all its workers are killed at once, so it must look by itself."""
+"""Between two looks at the supervisor while waiting for a task. If the supervisor and all its
+workers are killed at once, no process is left to wake the parent, so it must look by itself."""
 HANDLER_LIMIT_S = _shutdown.HANDLER_GRACE_S + 5.0
 """Time that a supervisor has after it said that it waits for workers with a handler of SIGTERM."""
 
@@ -302,7 +302,7 @@ class SupervisorHandle:
 
 
 def _abandon(process: Any) -> None:
-    """End a process whose start was interrupted."""
+    """End a process after its start was interrupted."""
     popen = getattr(process, "_popen", None)
     if popen is not None and popen.pid is not None:
         _os.kill_if_alive(popen.pid, signal.SIGKILL)

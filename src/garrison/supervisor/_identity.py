@@ -1,8 +1,8 @@
-"""What `current_process()` says in a worker: the same as the standard library would.
+"""The names and identities of workers: the same as in the standard library.
 
-Names and identities go on over all pools and processes of a program. So the counter that
-`multiprocessing` keeps for them becomes one that lies in shared memory once a program has a pool:
-the supervisor, which starts replacements, draws from it too.
+Their numbers run on over all pools and processes of a program. So once a program has a pool, the
+counter of `multiprocessing` becomes one in shared memory, and the supervisor, which starts
+replacements, draws from it too.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SharedCount:
         if self._own is None and self._pid == os.getpid():
             return draw(self.key)
         if self._own is None:
-            # A process that `os.fork` has made counts on for itself.
+            # A process that `os.fork` has made goes on with a counter of its own.
             self._own = itertools.count(draw(self.key))
         return next(self._own)
 
@@ -56,7 +56,7 @@ class SharedCount:
 
 
 def shared_counter() -> Counter:
-    """Return where the numbers of this process's children are drawn."""
+    """Return the counter of this process's children."""
     with _lock:
         counter = _mp._process_counter
         if not (isinstance(counter, SharedCount) and counter.is_ours):
@@ -69,7 +69,7 @@ os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-d
 
 @contextlib.contextmanager
 def uncounted() -> Iterator[None]:
-    """Make process objects that are none of the program's children, and take no number."""
+    """Make process objects that take no number, as they are no children of the program."""
     shared_counter()
     _silent.on = True
     try:
@@ -89,10 +89,10 @@ def name_of(prefix: str, identity: tuple[int, ...]) -> str:
 
 
 def allow_children(note: Callable[[list[int]], None]) -> None:
-    """Let this daemonic process have children, and note those that are to end with it.
+    """Let this daemonic process have children, and report those that are to end with it.
 
-    The standard library forbids them by an assertion in `start`, since nobody would end them. Here
-    the supervisor does. `daemon` stays True for all who ask, such as joblib.
+    The standard library forbids them by an assertion in `start`, since no process would end them.
+    Here the supervisor does. `daemon` stays True for code that asks, such as joblib.
     """
     start = mp_process.BaseProcess.start
 

@@ -1,8 +1,9 @@
-"""No process is started by a module that a worker is only importing.
+"""A module that a worker only imports must not start processes.
 
-A worker imports what its tasks' functions and arguments come from. A module that makes a pool as it
-is imported, whose workers would import it in turn, would multiply without an end. The standard
-library refuses that, and so does this. What a task or an initializer does itself is its own affair.
+A worker imports the modules of its tasks' functions and arguments. If such a module makes a pool
+while it is imported, the workers of that pool import it in turn, and there would be processes
+without an end. The standard library refuses that, and so does this module. Tasks and initializers
+may start processes.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ __all__ = ["check_not_importing", "mark_as_worker"]
 _worker_file: str | None = None
 _IMPORT = "<frozen importlib._bootstrap>"
 _PASSED_THROUGH = ("cloudpickle", "garrison.")
-"""Packages whose code may stand between a worker and an import."""
+"""Packages with frames between a worker's own and an import."""
 
 
 def mark_as_worker(work: CodeType) -> None:
-    """Note that this process is a worker, whose own frames are those of a file."""
+    """Note that this process is a worker; its own frames are those of this code's file."""
     global _worker_file  # noqa: PLW0603 - one per process, set once
     _worker_file = work.co_filename
 
@@ -48,7 +49,7 @@ def check_not_importing() -> None:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Whether the first frame of others, as seen from the worker's own, is an import's."""
+    """Whether the first frame after the worker's own ones is an import."""
     inner: list[FrameType] = []
     while frame is not None and frame.f_code.co_filename != _worker_file:
         inner.append(frame)

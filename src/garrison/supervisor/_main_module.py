@@ -1,9 +1,9 @@
 """How ``__main__`` reaches a process that does not have this one's memory.
 
-Imported, as ``__mp_main__``, where the standard library would import it and the script expects
-that: it looks at ``__name__``, as in ``if __name__ == "__main__"``. A script that never does would
-run again in each worker; like a notebook, a prompt, ``-c`` or standard input it stays where it is,
-and what it defines goes by value.
+The other process imports it, as ``__mp_main__``, where the standard library would do that and the
+script expects it: it tests ``__name__``, as in ``if __name__ == "__main__"``. A script without such
+a test would run again in each worker. Like a notebook, a prompt, ``-c`` or standard input it is not
+imported, and its definitions go by value.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 The standard library's `Process` does the work of a start (flushing, after-fork hooks, handing
 descriptors over, exit codes), with its own command line. Three things differ here:
 
-* a daemonic process may have a supervisor too, so that a pool inside any process works;
-* the supervisor is not one of ``active_children()``: the pool ends it, not the interpreter's exit;
-* a fresh interpreter does not import ``__main__``, nor anything else of the program: workers do.
+* a daemonic process may have a supervisor too, so that a pool works inside any process;
+* the supervisor is not among ``active_children()``: the pool ends it, not the interpreter's exit;
+* a fresh interpreter imports neither ``__main__`` nor anything else of the program: workers do.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def start_hidden(own: Any) -> None:
 def _run(own: BaseProcess) -> int:
     """As `BaseProcess._bootstrap`, without what only code of the user needs.
 
-    None of that ever runs in a supervisor: after-fork hooks and exit functions are for its workers.
-    Each page that is written to here costs a copy.
+    Code of the user never runs in a supervisor: after-fork hooks and exit functions are for its
+    workers. Each page that is written to here costs a copy.
     """
     try:
         own.run()
@@ -106,7 +106,7 @@ class SpawnedSupervisor(context.SpawnProcess):
 
 
 class FreshPopen(popen_spawn_posix.Popen):
-    """A child in a new interpreter. Subclasses say otherwise what it gets."""
+    """A child in a new interpreter. Subclasses override what it is given."""
 
     method = "spawn"
 
@@ -150,7 +150,7 @@ def pickle_for(
     process_obj: BaseProcess,
     dumps: Callable[[object], bytes],
 ) -> bytes:
-    """Pickle before anything starts: what cannot be pickled must leave nothing behind."""
+    """Pickle before anything starts, so that a failure leaves nothing behind."""
     context.set_spawning_popen(popen)
     try:
         return dumps(preparation) + dumps(process_obj)

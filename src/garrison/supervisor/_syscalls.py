@@ -1,7 +1,7 @@
-"""System calls as the kernel has them, past whatever has patched Python's modules (gevent, say).
+"""Signals, `fork` and `waitpid` as the kernel has them, even if gevent has patched the modules.
 
-A supervisor must not run an event loop's `fork` or `waitpid`, nor a signal handler of the program.
-So it blocks every signal but two, and its workers get the program's mask back.
+A supervisor must run neither an event loop's `fork` or `waitpid` nor a signal handler of the
+program. So it blocks every signal but two, and its workers get the program's mask back.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ _holds_interrupt = False
 
 
 def hold_interrupt() -> None:
-    """Keep a Ctrl-C that comes now for the next `quiet_interrupt`."""
+    """Hold back a Ctrl-C until the next `quiet_interrupt`."""
     global _holds_interrupt  # noqa: PLW0603 - one mask per thread, and workers have one
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, (SIGINT,))
     _holds_interrupt = SIGINT not in before
@@ -103,7 +103,7 @@ def hold_interrupt() -> None:
 
 @contextlib.contextmanager
 def quiet_interrupt() -> Iterator[None]:
-    """End this process without a word if Ctrl-C comes where no task runs."""
+    """End this process silently if Ctrl-C comes while no task runs."""
     global _holds_interrupt  # noqa: PLW0603 - see above
     try:
         if _holds_interrupt:
@@ -122,7 +122,7 @@ _patched_fork: Any = None
 
 @contextlib.contextmanager
 def plain_fork() -> Iterator[None]:
-    """Have the kernel's fork in `os`, also in a child that is made meanwhile."""
+    """Put the kernel's fork into `os`, also in a child that is forked meanwhile."""
     global _patched_fork  # noqa: PLW0603 - as `os.fork` itself
     if os.fork is posix.fork:
         yield
@@ -136,7 +136,7 @@ def plain_fork() -> Iterator[None]:
 
 
 def restore_fork() -> None:
-    """Give `os` the fork back that it had in the program."""
+    """Put the fork that `os` had in the program back."""
     global _patched_fork
     if _patched_fork is not None:
         os.fork, _patched_fork = _patched_fork, None

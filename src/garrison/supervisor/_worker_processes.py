@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["WorkerProcess", "WorkerProcesses", "list_among_children"]
 
 UNKNOWN = 255
-"""The exit code of a worker whose end is no longer recorded, as with the standard fork server."""
+"""The exit code of a worker that ended long ago, as with the standard fork server."""
 RUNNING_CHECK_S = 1.0
 """Between two looks at the table while a process runs."""
 ENDED_CHECK_S = 0.01

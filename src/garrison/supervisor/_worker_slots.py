@@ -1,4 +1,4 @@
-"""What the supervisor knows of its workers: how they are made, and who is in which slot."""
+"""How a supervisor makes its workers, and its record of the worker in each slot."""
 
 from __future__ import annotations
 

@@ -1,0 +1,192 @@
+"""The contract between a pool and what runs its tasks.
+
+`ProcessBackend` and `ThreadBackend` implement it. Pools, results and the iterators of `imap` use
+nothing else of a backend, so a third one (a cluster, say) is a class with these methods, and a pool
+that is given an instance of it.
+
+What one method returns for another to take (a registered function, a task, an encoded item, a raw
+result) is the backend's own: its users keep it, and hand it back to the same backend.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from garrison._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from garrison.options import Options
+    from garrison.pool._encoding import PayloadKind
+
+__all__ = ["Backend", "RegisteredFunction", "TaskHandle"]
+
+
+class RegisteredFunction(Protocol):
+    """A function that the workers can be asked to run."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are unpickled again for each task; 0 if the workers keep the function."""
+
+
+class TaskHandle(Protocol):
+    """A task that was submitted."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its arguments."""
+
+    @property
+    def ended_at(self) -> int:
+        """When it ended: nanoseconds of a monotonic clock, to tell which task ended first."""
+
+    def ended(self) -> bool:
+        """Whether it has a result, or will never have one."""
+
+    def lost(self) -> bool:
+        """Whether its worker went away before the end: the result is `WorkerDied` or the like."""
+
+    def withdraw(self) -> bool:
+        """Take it back, if no worker has begun it; whether that was so."""
+
+
+class Backend(Protocol):
+    """Runs tasks somewhere else: submitted in one thread, waited for in any."""
+
+    @property
+    def parallelism(self) -> int:
+        """Tasks that run at the same time."""
+
+    @property
+    def batches_items(self) -> bool:
+        """Whether `imap` may put several small items into one task, each with its own result."""
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that no worker has begun."""
+
+    @property
+    def busy(self) -> int:
+        """Workers that are in a task."""
+
+    @property
+    def interrupts(self) -> int:
+        """Calls of `interrupt_waits` so far: to be read before one decides what to wait for."""
+
+    # --- Tasks ----------------------------------------------------------------------------
+
+    def register(self, function: Callable[..., Any], options: Options) -> RegisteredFunction:
+        """Make a function known to the workers, for any number of tasks.
+
+        Raises
+        ------
+        Exception
+            If it cannot be sent.
+        """
+
+    def submit(
+        self, function: Any, kind: PayloadKind, value: Any, options: Options, items: int = 1
+    ) -> TaskHandle:
+        """Submit a task of a registered function.
+
+        Parameters
+        ----------
+        function : RegisteredFunction
+            What `register` returned.
+        kind, value : PayloadKind, object
+            How the function is applied, and to what.
+        options : Options
+            Timeout and retries.
+        items : int
+            Number of items in `value`.
+
+        Raises
+        ------
+        Exception
+            If the value cannot be sent.
+        """
+
+    def encode_item(self, value: Any, *, alone: bool) -> Any:
+        """Return an item as `submit_items` takes it; later changes of `value` do not count."""
+
+    def submit_items(self, function: Any, items: list[Any], options: Options) -> TaskHandle:
+        """Submit one task for several encoded items, each with a result of its own."""
+
+    # --- Waiting --------------------------------------------------------------------------
+
+    def wait(self, task: Any, deadline: float | None) -> bool:
+        """Wait for a task's end; False at the deadline (of `time.monotonic`).
+
+        Raises
+        ------
+        GarrisonError
+            If it can never come.
+        """
+
+    def wait_any(self, tasks: list[Any], deadline: float | None, interrupts: int) -> bool:
+        """Wait for the end of one of these tasks, or another interrupt; False at the deadline."""
+
+    def wait_any_for(self, tasks: list[Any], seconds: float) -> None:
+        """Wait until one of these tasks has ended, an interrupt comes, or time is over."""
+
+    def interrupt_waits(self) -> None:
+        """Have `wait_any` and `wait_any_for` return."""
+
+    def check(self) -> None:
+        """Raise if no task will ever end any more."""
+
+    # --- Results --------------------------------------------------------------------------
+
+    def result(self, task: Any) -> tuple[bool, Any, int]:
+        """Take an ended task's result: (success, value or exception, nanoseconds).
+
+        Raises
+        ------
+        RuntimeError
+            If it was taken already, or is being taken by another thread.
+        """
+
+    def take_raw(self, task: Any) -> Any:
+        """Take an ended task's result as it is: no code of the user runs. Raises as `result`."""
+
+    def decode(self, raw: Any) -> tuple[bool, Any, int]:
+        """Rebuild what was taken: (success, value or exception, nanoseconds)."""
+
+    def split_items(self, raw: Any) -> list[Any] | None:
+        """Return each item's result, still encoded; None if the task as a whole has one."""
+
+    def decode_items(self, encoded: list[Any]) -> list[Any]:
+        """Rebuild results of items; a failed one is an `ItemError`."""
+
+    def raw_size(self, raw: Any) -> int:
+        """Bytes of what was taken."""
+
+    def duration(self, raw: Any) -> int:
+        """Nanoseconds that the task took."""
+
+    # --- Tasks of several items, where `batches_items` ---------------------------------------
+
+    def finished_items(self, task: Any) -> list[Any]:
+        """Return the encoded results that are there of a task that is running or lost."""
+
+    def failed_item(self, task: Any) -> int:
+        """Return the index of the item at which a lost task's worker went away."""
+
+    def recall_items(self, task: Any) -> int:
+        """Take back the items that the worker has not begun; return how many stay."""
+
+    # --- Life -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the workers."""
+
+    def close(self) -> None:
+        """Have the workers leave when there is no more work."""
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the workers to leave; True when they have."""
+
+    def stop(self) -> None:
+        """End the workers now, as far as that is possible."""

@@ -1,0 +1,376 @@
+"""The methods of pools that take tasks: `apply`, `map`, `imap` and their relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sized
+from inspect import isgenerator
+from itertools import repeat
+from typing import TypeVar
+
+from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import SharedMemoryFull
+from garrison.options import Options, whole
+from garrison.pool import _chunking
+from garrison.pool._encoding import PayloadKind
+from garrison.pool._function_registry import NotCallable
+from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
+from garrison.pool._results import (
+    AsyncResult,
+    CallbackMapResult,
+    CallbackResult,
+    Chunk,
+    MapResult,
+)
+from garrison.pool._stdlib_names import RUN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from garrison.pool._backend import Backend, RegisteredFunction
+    from garrison.pool._pool import BasePool
+
+__all__ = ["PoolWithOptions", "TaskMethods", "raise_not_callable"]
+
+T = TypeVar("T")
+Callback = Callable[[Any], object] | None
+
+LARGE_FUNCTION = 1 << 16
+"""Bytes of a pickled function from which on it is sent as rarely as possible."""
+_CALL, _ARGS = PayloadKind.CALL, PayloadKind.ARGS  # a global is found faster than a member
+
+
+class TaskMethods:
+    """The methods that take tasks: of a pool, and of a pool with other options."""
+
+    _backend: Backend
+    _options: Options
+
+    if TYPE_CHECKING:
+
+        @property
+        def _pool_ref(self) -> BasePool: ...
+
+    # --- One call -------------------------------------------------------------------------
+
+    def apply(
+        self,
+        func: Callable[..., T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+    ) -> T:
+        """Call ``func(*args, **kwds)`` in a worker and return its result.
+
+        Examples
+        --------
+        >>> from garrison import Pool
+        >>> with Pool(2) as pool:
+        ...     pool.apply(pow, (2, 10))
+        1024
+        """
+        return self.apply_async(func, args, kwds).get()
+
+    def apply_async(
+        self,
+        func: Callable[..., T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = {},
+        callback: Callback = None,
+        error_callback: Callback = None,
+    ) -> AsyncResult[T]:
+        """Have ``func(*args, **kwds)`` called in a worker; the result comes with ``get()``.
+
+        `callback` gets the result, `error_callback` the exception, in a thread of the pool.
+        """
+        pool = self._pool_ref
+        if pool._state != RUN:
+            pool._check_running()
+        if not callable(func):
+            func = NotCallable(func)
+        backend, options = self._backend, self._options
+        result: AsyncResult[T]
+        try:
+            function = backend.register(func, options)
+            if kwds:
+                task = backend.submit(function, _CALL, (args, kwds), options)
+            else:
+                task = backend.submit(function, _ARGS, args, options)
+            result = AsyncResult(pool, backend, task)
+        except Exception as error:
+            # An error of sending is the result of the call, as with the standard library.
+            pool._check_process()
+            if isinstance(error, SharedMemoryFull):
+                raise
+            result = AsyncResult(pool, backend, None, (False, error))
+        if callback is None and error_callback is None:
+            return result
+        return self._with_callbacks(result, callback, error_callback)
+
+    def _with_callbacks(
+        self, result: AsyncResult[T], callback: Callback, error_callback: Callback
+    ) -> AsyncResult[T]:
+        for each in (callback, error_callback):
+            if each is not None and not callable(each):
+                raise_not_callable(each, "a callback")
+        kind: Any = CallbackMapResult if isinstance(result, MapResult) else CallbackResult
+        watched: AsyncResult[T]
+        watched = kind(result, self._pool_ref._callbacks, callback, error_callback)
+        return watched
+
+    # --- Many calls, all results ----------------------------------------------------------
+
+    def map(
+        self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[T]:
+        """Apply `func` to each element and return the list of results, in order.
+
+        Examples
+        --------
+        >>> from garrison import Pool
+        >>> with Pool(2) as pool:
+        ...     pool.map(abs, [-1, 2, -3])
+        [1, 2, 3]
+        """
+        return _get_or_cancel(self._many(func, iterable, PayloadKind.ITEMS, chunksize))
+
+    def starmap(
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+    ) -> list[T]:
+        """Like `map`, but the elements are tuples of arguments.
+
+        Examples
+        --------
+        >>> from garrison import Pool
+        >>> with Pool(2) as pool:
+        ...     pool.starmap(pow, [(2, 3), (3, 2)])
+        [8, 9]
+        """
+        return _get_or_cancel(self._many(func, iterable, PayloadKind.STAR_ITEMS, chunksize))
+
+    def map_async(
+        self,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callback = None,
+        error_callback: Callback = None,
+    ) -> AsyncResult[list[T]]:
+        """Like `map`, but return an `AsyncResult` at once."""
+        result = self._many(func, iterable, PayloadKind.ITEMS, chunksize)
+        return self._background(result, callback, error_callback)
+
+    def starmap_async(
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callback = None,
+        error_callback: Callback = None,
+    ) -> AsyncResult[list[T]]:
+        """Like `starmap`, but return an `AsyncResult` at once."""
+        result = self._many(func, iterable, PayloadKind.STAR_ITEMS, chunksize)
+        return self._background(result, callback, error_callback)
+
+    def _background(
+        self, result: MapResult[T], callback: Callback, error_callback: Callback
+    ) -> AsyncResult[list[T]]:
+        if callback is not None or error_callback is not None:
+            return self._with_callbacks(result, callback, error_callback)
+        if not result.is_fully_submitted:
+            # No thread may be waiting for it, so the pool's thread must submit the rest.
+            self._pool_ref._callbacks.watch(result)
+        return result
+
+    def _many(
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Any],
+        kind: PayloadKind,
+        chunksize: int | None,
+    ) -> MapResult[T]:
+        pool = self._pool_ref
+        pool._check_running()
+        if not callable(func):
+            func = NotCallable(func)
+        items, error = _read_all(iterable)
+        if kind == PayloadKind.STAR_ITEMS:
+            items = [tuple(item) if isgenerator(item) else item for item in items]
+        if chunksize is not None:
+            chunksize = whole("chunksize", chunksize, least=1)
+        chunks: Iterator[Chunk] = iter(())
+        try:
+            chunks = self._chunks(func, kind, items, chunksize)
+        except Exception as failure:
+            pool._check_process()
+            error = error or failure
+        shown_size = chunksize or _chunking.equal_size(len(items), self._backend.parallelism)
+        result: MapResult[T]
+        result = MapResult(pool, self._backend, chunks, error, len(items), shown_size)
+        if self._options.progress:
+            result.set_progress_bar(pool._new_bar(func, len(items)))
+        pool._track_reader(result)
+        return result
+
+    def _chunks(
+        self, func: Callable[..., Any], kind: PayloadKind, items: list[Any], chunksize: int | None
+    ) -> Iterator[Chunk]:
+        """Return an iterator that submits a chunk at each step."""
+        function = self._backend.register(func, self._options)
+        sizes = self._sizes(len(items), function) if chunksize is None else repeat(chunksize)
+        chunks = _chunking.chunks(items, sizes)
+        return _ChunkSubmitter(self._backend, function, kind, chunks, self._options)
+
+    def _sizes(self, items: int, function: RegisteredFunction) -> Iterator[int]:
+        if self._pool_ref._maxtasks is not None or function.size > LARGE_FUNCTION:
+            # A chunk counts as one task of a worker's lifetime, and a large function that has a
+            # state is unpickled for each: as many chunks as in the standard library.
+            return repeat(max(1, _chunking.equal_size(items, self._backend.parallelism)))
+        return _chunking.guided_sizes(items, self._backend.parallelism)
+
+    # --- Many calls, results as they come -------------------------------------------------
+
+    def imap(
+        self,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> IMapIterator[T]:
+        """Yield the results in the order of the input; it may be endless.
+
+        Parameters
+        ----------
+        func, iterable : callable, iterable
+            As for `map`. An input that has a length and is no iterator is worked on to its end,
+            even if the results are not read.
+        chunksize : int
+            Items that a worker gets at once.
+        buffersize : int, optional
+            How many items may be read ahead of the results that were handed out. Without it, of an
+            input without a length, as many as give 65,536 unread results or 256 MB of them.
+
+        Notes
+        -----
+        A list and its like are taken as they are at the call. An input that may block is read by a
+        thread; one without a length is read no further once the iterator was dropped in the middle.
+
+        Examples
+        --------
+        >>> from itertools import count, islice
+        >>> from garrison import Pool
+        >>> with Pool(2) as pool:
+        ...     list(islice(pool.imap(abs, count(-2)), 4))
+        [2, 1, 0, 1]
+        """
+        results: IMapIterator[T] = self._imap(IMapIterator, func, iterable, chunksize, buffersize)
+        return results
+
+    def imap_unordered(
+        self,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> IMapUnorderedIterator[T]:
+        """Like `imap`, but yield each result as soon as it is there."""
+        kind = IMapUnorderedIterator
+        results: IMapUnorderedIterator[T]
+        results = self._imap(kind, func, iterable, chunksize, buffersize)
+        return results
+
+    def _imap(
+        self,
+        kind: Any,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int,
+        buffersize: int | None,
+    ) -> Any:
+        pool = self._pool_ref
+        pool._check_running()
+        if not callable(func):
+            func = NotCallable(func)
+        chunksize = whole("chunksize", chunksize, least=1)
+        options = self._options
+        if buffersize is not None:
+            options = options.replace(buffersize=buffersize)
+        pool._check_process()
+        results = kind(pool, func, iterable, chunksize, options)
+        if options.progress:
+            total = len(iterable) if isinstance(iterable, Sized) else None
+            results.set_progress_bar(pool._new_bar(func, total))
+        if not results.stream.is_fully_submitted:
+            pool._track_reader(results.stream)
+            pool._advancer.add(results.stream)
+        return results
+
+
+class _ChunkSubmitter:
+    """Chunks of a map, each submitted when the iterator is asked for it.
+
+    A chunk that cannot be sent raises; the next one follows all the same.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        function: RegisteredFunction,
+        kind: PayloadKind,
+        chunks: Iterator[list[Any]],
+        options: Options,
+    ) -> None:
+        self._backend, self._function, self._kind = backend, function, kind
+        self._chunks, self._options = chunks, options
+
+    def __iter__(self) -> _ChunkSubmitter:
+        return self
+
+    def __next__(self) -> Chunk:
+        chunk = next(self._chunks)
+        items = len(chunk)
+        task = self._backend.submit(self._function, self._kind, chunk, self._options, items)
+        return task, items, task.size
+
+
+def _read_all(iterable: Iterable[Any]) -> tuple[list[Any], Exception | None]:
+    """Return all items, and the error of a sized input that fails: the result is to have it."""
+    items: list[Any] = []
+    try:
+        items.extend(iterable)
+    except Exception as error:
+        if not hasattr(iterable, "__len__"):
+            raise
+        return items, error
+    return items, None
+
+
+def _get_or_cancel(result: MapResult[T]) -> list[T]:
+    try:
+        return result.get()
+    except BaseException:
+        # Ctrl-C, say: no other code has this result, so what has not begun is not needed.
+        result.cancel_unstarted()
+        raise
+
+
+def raise_not_callable(value: object, what: str) -> None:
+    msg = f"{what} must be callable, not {value!r}"
+    raise TypeError(msg)
+
+
+class PoolWithOptions(TaskMethods):
+    """A pool with other options; made by `Pool.options`."""
+
+    _pool_ref: BasePool
+
+    def __init__(self, pool: BasePool, options: Options) -> None:
+        self._pool_ref, self._backend, self._options = pool, pool._backend, options
+
+    def options(self, **changes: Any) -> PoolWithOptions:
+        """Return a view with these options changed too."""
+        return PoolWithOptions(self._pool_ref, self._options.replace(**changes))
+
+    def __repr__(self) -> str:
+        return f"<{self._pool_ref!r} with {self._options!r}>"

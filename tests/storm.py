@@ -32,6 +32,8 @@ from footprint import Footprint, put_mark
 PATIENCE = 60.0
 RETRIES = 100
 SUPERVISOR_SHARE = 1 / 20
+SURVIVABLE = 3
+"""Deaths before the first task, in a row, at which the smallest pools break."""
 PACE = {"fork": 0.01, "forkserver": 0.04, "spawn": 0.1}
 SMALLEST, LARGEST = 100_000, 5_000_000
 NOISE_KIB = 64 << 10
@@ -78,6 +80,7 @@ class Killer(threading.Thread):
         self._pool, self._rng, self._left, self._pace, self._mark = pool, rng, kills, pace, mark
         self.kills: Counter[str] = Counter()
         self.done = threading.Event()
+        self._completed, self._in_a_row = 0, 0
 
     def run(self) -> None:
         try:
@@ -95,6 +98,8 @@ class Killer(threading.Thread):
     def _kill_one(self) -> bool:
         victim = "supervisor" if self._rng.random() < SUPERVISOR_SHARE else "worker"
         number = self._rng.random()
+        if victim == "worker" and not self._may_kill_worker():
+            return False
         try:
             pids = self._pids(victim)
             killed = bool(pids) and self._kill(pids[int(number * len(pids))])
@@ -102,6 +107,14 @@ class Killer(threading.Thread):
             return False
         self.kills[victim] += killed
         return killed
+
+    def _may_kill_worker(self) -> bool:
+        """Whether workers get on: a pool may break if several in a row die before a task."""
+        completed = self._pool.statistics().completed
+        if completed != self._completed:
+            self._completed, self._in_a_row = completed, 0
+        self._in_a_row += 1
+        return self._in_a_row < SURVIVABLE
 
     def _pids(self, victim: str) -> list[int]:
         if victim == "supervisor":

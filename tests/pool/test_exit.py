@@ -91,6 +91,9 @@ def test_an_exit_handler_that_comes_too_late_gets_an_error() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.skipif(
+    (3, 12) <= sys.version_info < (3, 12, 2), reason="no process can be forked in exit handlers"
+)
 def test_an_exit_handler_may_make_a_pool() -> None:
     done = run("""
         import atexit, garrison

@@ -29,6 +29,8 @@ def _fork() -> Iterator[None]:
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name: str) -> None:
     module = importlib.import_module(name)
+    for each in getattr(module, "__all__", ()):
+        getattr(module, each)  # loads it, where names are loaded when they are first used
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
 
 

@@ -133,7 +133,7 @@ def _path(obj: Any, plain: PlainKey) -> bytes | None:
     kind: Any = next((each for each in named if each.__module__.startswith("pathlib")), None)
     if kind is None or not _compares_as(kind, type(obj)):
         return None
-    # Its state tells how it was written; it is equal to others by what it means.
+    # Two paths are equal by their meaning, which the pickled state does not show.
     is_windows = any(each.__name__ == "PureWindowsPath" for each in type(obj).__mro__)
     text = str(obj)
     return b"p" + plain((is_windows, text.lower() if is_windows else text))
@@ -195,7 +195,7 @@ def _sorting(plain: PlainKey) -> Any:
     def save_sorted(self: Any, members: Any) -> None:
         self.save_tuple(tuple(sorted(plain(member) for member in members)))
 
-    class Pickler(pickle._Pickler):  # the one in Python can be told so
+    class Pickler(pickle._Pickler):  # only the one in Python can be extended
         dispatch: ClassVar[Any] = {
             **pickle._Pickler.dispatch,
             set: save_sorted,

@@ -1,4 +1,4 @@
-"""What an backend leaves to Python: how objects are written, and which keys are equal."""
+"""What a backend leaves to Python: pickling, and which keys are equal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Codec:
     encode_key : callable
         The backend's own writing of keys, for those that are equal to a plain one.
     container : callable
-        Makes the face of a nested container from its kind, its number, and whether it is shared.
+        Makes the object for a nested container from its kind, its number, and whether it is shared.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class Codec:
         self.uuid = uuid
         self.container = container
         self._encode_key = encode_key
-        # What stored objects lead to in shared memory: who finds them needs us to have it open.
-        self._kept: dict[Any, handles.Spot] = {}
+        # Shared memory that stored objects refer to. Readers open it through this process.
+        self._referenced_blocks: dict[Any, handles.Spot] = {}
         self._descriptors = _pickling.Kept()
 
     def dumps(self, obj: Any) -> bytes:
@@ -56,9 +56,9 @@ class Codec:
             raise ItemUnpicklable(msg) from error
 
     def _reduce_spot(self, spot: handles.Spot) -> tuple[Any, ...]:
-        """Write down a place in shared memory so that anybody can find it, any number of times."""
+        """Return an address of shared memory that can be opened any number of times."""
         address = handles.address_of(spot)
-        self._kept[address] = spot
+        self._referenced_blocks[address] = spot
         return handles.open_address, address
 
     @staticmethod
@@ -91,7 +91,7 @@ class Codec:
 
     def close(self) -> None:
         """Let go of the shared memory that stored objects lead to."""
-        self._kept.clear()
+        self._referenced_blocks.clear()
         self._descriptors = _pickling.Kept()
 
     def _plain_key(self, obj: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""How containers come into being: with their contents, or with a name, in one step."""
+"""Creates containers, with contents or with a name, in one step."""
 
 from __future__ import annotations
 
@@ -49,27 +49,29 @@ def create_container(
     *args, **kwargs
         What the plain type is made from.
     name : str, optional
-        Under which all find it. The arguments count for the first who asks.
+        The name of the container. The arguments are used if it is new.
 
     Raises
     ------
     TypeError, ValueError, OverflowError
         As the plain type, or if the name belongs to a container of another kind.
     """
-    aux, info, contents = _CONSTRUCTORS[kind](*args, **kwargs)
+    limit, typecode, contents = _CONSTRUCTORS[kind](*args, **kwargs)
     with transaction(store):
         if name is None:
-            c, new = store.create(kind, aux, info), True
+            c, new = store.create(kind, limit, typecode), True
         else:
-            c, new = _named(store, name, kind, aux, info)
+            c, new = _named(store, name, kind, limit, typecode)
         if new and contents:
             _fill(store, kind, c, contents)
     return get_container(store, kind, c)
 
 
-def _named(store: StoreBackend, name: str, kind: int, aux: int, info: bytes) -> tuple[int, bool]:
+def _named(
+    store: StoreBackend, name: str, kind: int, limit: int, typecode: bytes
+) -> tuple[int, bool]:
     try:
-        return store.named(name, kind, aux, info)
+        return store.named(name, kind, limit, typecode)
     except WrongKind:
         taken = {known: of_kind for known, of_kind, _ in store.names()}
         found, wanted = KIND_NAMES[taken[name]], KIND_NAMES[kind]
@@ -87,44 +89,44 @@ def _fill(store: StoreBackend, kind: int, c: int, contents: list[Any]) -> None:
         store.list_extend(c, contents)
 
 
-Plan = tuple[int, bytes, list[Any]]
+Contents = tuple[int, bytes, list[Any]]
 """Limit, typecode, contents."""
 
 
-def _pairs(*args: Any, **kwargs: Any) -> Plan:
+def _pairs(*args: Any, **kwargs: Any) -> Contents:
     return -1, b"", list(dict(*args, **kwargs).items())
 
 
-def _items(iterable: Iterable[Any] = (), /) -> Plan:
+def _items(iterable: Iterable[Any] = (), /) -> Contents:
     return -1, b"", list(iterable)
 
 
-def _deque(iterable: Iterable[Any] = (), maxlen: int | None = None) -> Plan:
+def _deque(iterable: Iterable[Any] = (), maxlen: int | None = None) -> Contents:
     limit = collections.deque(maxlen=maxlen).maxlen  # checks it
     return -1 if limit is None else limit, b"", list(iterable)
 
 
-def _attributes(**kwargs: Any) -> Plan:
+def _attributes(**kwargs: Any) -> Contents:
     return -1, b"", list(kwargs.items())
 
 
-def _value(typecode: str, value: Any, lock: Any = True) -> Plan:  # noqa: ARG001 - the standard one
+def _value(typecode: str, value: Any, lock: Any = True) -> Contents:  # noqa: ARG001 - the standard one
     return -1, str(typecode).encode(), [value]
 
 
-def _array(typecode: str, sequence: Any = (), lock: Any = True) -> Plan:  # noqa: ARG001 - as above
+def _array(typecode: str, sequence: Any = (), lock: Any = True) -> Contents:  # noqa: ARG001 - as above
     return -1, typecode.encode(), array(typecode, sequence).tolist()
 
 
-def _queue(maxsize: int = 0) -> Plan:
+def _queue(maxsize: int = 0) -> Contents:
     return maxsize, b"", []
 
 
-def _counter(*args: Any, **kwargs: Any) -> Plan:
+def _counter(*args: Any, **kwargs: Any) -> Contents:
     return -1, b"", list(collections.Counter(*args, **kwargs).items())
 
 
-_CONSTRUCTORS: dict[int, Callable[..., Plan]] = {
+_CONSTRUCTORS: dict[int, Callable[..., Contents]] = {
     Kind.DICT: _pairs,
     Kind.LIST: _items,
     Kind.SET: _items,

@@ -170,14 +170,14 @@ class ServerLock:
         self._locks: ByteLocks | None = ByteLocks(_holders(path))
         # The ids of owners are odd: byte 0 is free for the lock.
         if not self._locks.lock(0):
-            who = (
+            owner = (
                 os.pread(self._locks.fileno(), OWNER_TEXT_BYTES, 0)
                 .decode(errors="replace")
                 .strip("\0 ")
             )
             self.close()
             raise StoreBusy(
-                f"{path} is served by {who or 'another process'}: connect to that (garrison."
+                f"{path} is served by {owner or 'another process'}: connect to that (garrison."
                 "connect), or stop it first"
             )
         self.write_owner(f"process {os.getpid()}")

@@ -1,7 +1,7 @@
 """`json` writes a shared container as the plain one that it stands for.
 
-Programs write the results in a manager's dict to a file; what is nested there is shared as well,
-and no `dict` or `list`. Encoders ask `JSONEncoder.default` about whatever they do not know.
+Programs write the results in a manager's dict to a file; nested containers there are shared as
+well, and no `dict` or `list`. Encoders ask `JSONEncoder.default` for each object of another type.
 """
 
 from __future__ import annotations

@@ -23,12 +23,12 @@ def is_cloudpickle(depth: int = 2) -> bool:
     return "cloudpickle" in name
 
 
-def plain_copy(face: Any, known: dict[Any, Any] | None = None) -> Any:
+def plain_copy(container: Any, known: dict[Any, Any] | None = None) -> Any:
     """Return a plain copy of a container, in which those of their own are plain as well."""
     known = {} if known is None else known
-    place = face.__garrison_container__()
+    place = container.__garrison_container__()
     if place not in known:
-        known[place] = plain = face._getvalue()
+        known[place] = plain = container._getvalue()
         _replace(plain, known)
     return known[place]
 
@@ -44,7 +44,7 @@ def reduce_as_plain(plain: Any, protocol: Any) -> Any:
 
 
 def _replace(plain: Any, known: dict[Any, Any]) -> None:
-    """Put plain copies into the place of containers in an object that is nobody else's yet."""
+    """Replace containers in an object by plain copies; no one else has the object yet."""
     if isinstance(plain, dict):
         for key, value in plain.items():
             plain[key] = _plain(value, known)

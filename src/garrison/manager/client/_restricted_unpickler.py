@@ -1,6 +1,6 @@
-"""Pickles that anybody may have written: plain values only, nothing is called.
+"""Unpickles plain values only, and calls nothing: for pickles from an unknown source.
 
-A server without a key serves every program of its machine, so what comes from it may be by anybody.
+A server without a key serves every program of its machine, and passes on what any of them stored.
 """
 
 from __future__ import annotations

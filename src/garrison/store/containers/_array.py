@@ -12,23 +12,25 @@ from garrison._typing import Any
 from garrison.store._backend import END, Kind
 from garrison.store._transaction import single_step
 from garrison.store.containers._base import Container, ContainerRepr
-from garrison.store.containers._list import List, clamp_slice_bound, update_item
-from garrison.store.containers._sequence import SequenceContainer
+from garrison.store.containers._list import List
+from garrison.store.containers._sequence import SequenceContainer, clamp_slice_bound, update_item
 
 __all__ = ["Array"]
 
 
 class Array(SequenceContainer, managers.ArrayProxy):
-    """An `array.array` of fixed length in shared memory: as `multiprocessing.managers.Array`.
+    """An `array.array` of fixed length that processes share: ``manager.Array()``.
 
     Numbers have to fit its typecode, and are rounded as in C. Slices are plain arrays.
 
-    Parameters
-    ----------
-    store
-        The backend.
-    c : int
-        The container's number.
+    Examples
+    --------
+    >>> import garrison
+    >>> with garrison.Manager() as manager:
+    ...     sums = manager.Array("d", [0.5, 1.5])
+    ...     sums[0] += 1
+    ...     print(sums)
+    array('d', [1.5, 1.5])
     """
 
     __slots__ = ("_code", "_range")
@@ -76,7 +78,7 @@ class Array(SequenceContainer, managers.ArrayProxy):
             self._at(self._backend.list_set, index, fitting, what="array assignment index")
 
     def _fits(self, value: Any) -> bool:
-        """Whether a value is what an array would make of it, as far as that is told quickly."""
+        """Whether a value stays as it is in an array; False also if that is not quickly known."""
         try:
             kind, least, most = self._range
         except AttributeError:
@@ -165,37 +167,12 @@ class Array(SequenceContainer, managers.ArrayProxy):
     def _getvalue(self) -> array[Any]:
         return self._plain()
 
-    def __eq__(self, other: object) -> bool:
-        if self._same_container(other):
-            return True
-        if not isinstance(other, (array, Array)):
-            return NotImplemented
-        return len(self) == len(other) and self._plain() == _plain(other)
-
-    def __lt__(self, other: Any) -> bool:
-        return (
-            self._plain() < _plain(other) if isinstance(other, (array, Array)) else NotImplemented
-        )
-
-    def __le__(self, other: Any) -> bool:
-        return (
-            self._plain() <= _plain(other) if isinstance(other, (array, Array)) else NotImplemented
-        )
-
-    def __gt__(self, other: Any) -> bool:
-        return (
-            self._plain() > _plain(other) if isinstance(other, (array, Array)) else NotImplemented
-        )
-
-    def __ge__(self, other: Any) -> bool:
-        return (
-            self._plain() >= _plain(other) if isinstance(other, (array, Array)) else NotImplemented
-        )
-
     def _repr_items(self, shown: ContainerRepr) -> str:
         entries = shown.entries(self)
         return f"array({self.typecode!r}, [{entries}])" if entries else f"array({self.typecode!r})"
 
+
+Array._comparable = (array, Array)
 
 Sequence.register(Array)
 
@@ -208,7 +185,3 @@ def _range(typecode: str) -> tuple[type, float, float]:
     if typecode in "BHILQ":
         return int, 0, 2**bits - 1
     return (float, -math.inf, math.inf) if typecode == "d" else (bool, 1, 0)
-
-
-def _plain(other: Any) -> array[Any]:
-    return other._plain() if isinstance(other, Array) else other

@@ -19,16 +19,19 @@ Plain = collections.Counter[Any]
 
 
 class Counter(Dict):
-    """A `collections.Counter` in shared memory.
+    """A `collections.Counter` that processes share: ``manager.Counter()``.
 
     Every method is one atomic step. ``c[key] += 1`` is two: use ``c.add(key)``.
 
-    Parameters
-    ----------
-    store
-        The backend.
-    c : int
-        The container's number.
+    Examples
+    --------
+    >>> import garrison
+    >>> with garrison.Manager() as manager:
+    ...     words = manager.Counter("to be or not to be".split())
+    ...     words.add("be")
+    ...     print(words.most_common(2))
+    3
+    [('be', 3), ('to', 2)]
     """
 
     __slots__ = ()

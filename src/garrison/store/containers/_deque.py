@@ -6,27 +6,28 @@ import operator
 from collections import deque
 from collections.abc import Callable, Iterable, MutableSequence
 
-from garrison._typing import Any, ClassVar
+from garrison._typing import Any
 from garrison.store._backend import END, Kind
 from garrison.store._transaction import single_step
 from garrison.store.containers._base import ContainerRepr
-from garrison.store.containers._list import check_index, repeat_in_place, update_item
-from garrison.store.containers._sequence import SequenceContainer
+from garrison.store.containers._sequence import GrowingSequence, check_index
 
 __all__ = ["Deque"]
 
 
-class Deque(SequenceContainer):
-    """A `collections.deque` in shared memory; nested containers are live.
+class Deque(GrowingSequence):
+    """A `collections.deque` that processes share: ``manager.deque()``.
 
     Every method is one atomic step. Iteration walks over a snapshot.
 
-    Parameters
-    ----------
-    store
-        The backend.
-    c : int
-        The container's number.
+    Examples
+    --------
+    >>> import garrison
+    >>> with garrison.Manager() as manager:
+    ...     last = manager.deque(maxlen=2)
+    ...     last.extend([1, 2, 3])
+    ...     print(last)
+    deque([2, 3], maxlen=2)
     """
 
     __slots__ = ("_limit",)
@@ -35,7 +36,7 @@ class Deque(SequenceContainer):
     _proxy_name = "AutoProxy[deque]"
     _typeid = "deque"
     _limit: int
-    __hash__: ClassVar[None] = None  # type: ignore[assignment]
+    _plain_type = deque
 
     @property
     def maxlen(self) -> int | None:
@@ -69,10 +70,6 @@ class Deque(SequenceContainer):
             raise IndexError("cannot fit 'int' into an index-sized integer") from None
         except IndexError:
             raise IndexError("deque index out of range") from None
-
-    def append(self, value: Any, /) -> None:
-        """Put a value at the end; if the deque is full, the first one goes."""
-        self._backend.list_append(self._container_id, value)
 
     def appendleft(self, value: Any, /) -> None:
         """Put a value at the front; if the deque is full, the last one goes."""
@@ -115,28 +112,9 @@ class Deque(SequenceContainer):
                 raise IndexError("deque already at its maximum size")
             self._backend.list_insert(self._container_id, place, value)
 
-    def remove(self, value: Any, /) -> None:
-        """Remove the first that is equal.
-
-        Raises
-        ------
-        ValueError
-            If there is none.
-        """
-        with single_step(self._backend):
-            for place, each in enumerate(self):
-                if each is value or each == value:
-                    self._backend.list_delete(self._container_id, place)
-                    return
-        deque[Any]().remove(value)  # raises, in the words of this Python
-
     def add(self, index: Any, delta: Any = 1) -> Any:
         """Add to a number, and return the sum; see `List.add`."""
         return self._at(self._backend.list_add, index, delta)
-
-    def update_with(self, index: Any, fn: Callable[[Any], Any]) -> Any:
-        """Replace a value by what `fn` makes of it, and return that; see `List.update_with`."""
-        return update_item(self, operator.index(index), fn)
 
     # --- All of them --------------------------------------------------------------------------
 
@@ -152,26 +130,12 @@ class Deque(SequenceContainer):
             values.rotate(steps)
             self._rewrite(values)
 
-    def reverse(self) -> None:
-        """Turn the order around."""
-        with single_step(self._backend):
-            values = self._plain()
-            values.reverse()
-            self._rewrite(values)
-
-    def clear(self) -> None:
-        """Remove everything."""
-        self._backend.clear(self._container_id)
-
     def copy(self) -> deque[Any]:
         """Return a plain deque; nested containers are plain as well."""
         return self._getvalue()
 
     def _plain(self) -> deque[Any]:
         return deque(self._backend.list_slice(self._container_id, 0, END), self.maxlen)
-
-    def _rewrite(self, values: Iterable[Any]) -> None:
-        self._backend.list_replace(self._container_id, 0, END, list(values))
 
     def _getvalue(self) -> deque[Any]:
         return deque(self._backend.snapshot(self._container_id), self.maxlen)
@@ -187,37 +151,6 @@ class Deque(SequenceContainer):
     def __radd__(self, other: Any) -> deque[Any]:
         return other + self._plain() if isinstance(other, deque) else NotImplemented
 
-    def __iadd__(self, other: Any) -> Any:
-        self.extend(other)
-        return self
-
-    def __mul__(self, times: int) -> deque[Any]:
-        return self._plain() * times
-
-    __rmul__ = __mul__
-
-    def __imul__(self, times: int) -> Any:
-        return repeat_in_place(self, times)
-
-    def __eq__(self, other: object) -> bool:
-        if self._same_container(other):
-            return True
-        if not isinstance(other, PLAIN):
-            return NotImplemented
-        return len(self) == len(other) and self._plain() == _plain(other)
-
-    def __lt__(self, other: Any) -> bool:
-        return self._plain() < _plain(other) if isinstance(other, PLAIN) else NotImplemented
-
-    def __le__(self, other: Any) -> bool:
-        return self._plain() <= _plain(other) if isinstance(other, PLAIN) else NotImplemented
-
-    def __gt__(self, other: Any) -> bool:
-        return self._plain() > _plain(other) if isinstance(other, PLAIN) else NotImplemented
-
-    def __ge__(self, other: Any) -> bool:
-        return self._plain() >= _plain(other) if isinstance(other, PLAIN) else NotImplemented
-
     def _repr_items(self, shown: ContainerRepr) -> str:
         most = "" if self.maxlen is None else f", maxlen={self.maxlen}"
         return f"deque([{shown.entries(self)}]{most})"
@@ -227,6 +160,7 @@ class Deque(SequenceContainer):
 
 
 PLAIN = (deque, Deque)
+Deque._comparable = PLAIN
 
 MutableSequence.register(Deque)
 

@@ -16,19 +16,23 @@ __all__ = ["Dict"]
 
 
 class Dict(Container, managers.DictProxy):
-    """A dict in shared memory; nested containers are live.
+    """A dict that processes share: ``manager.dict()``. Nested containers are shared too.
 
-    Every method is one atomic step, in-place operators too. Iteration, and each view, walks over a
-    snapshot, so it is never disturbed. Keys are equal as in a dict (``1``, ``1.0`` and ``True`` are
+    Every method is one atomic step, in-place operators too. Iteration walks over a snapshot,
+    so no change disturbs it. Keys are equal as in a dict (``1``, ``1.0`` and ``True`` are
     one key) and keep their order. A dict, list, set or deque that is stored becomes a container of
     its own: ``d["a"] = {}`` and then ``d["a"]["b"] = 1`` is not lost. What `pop` returns is plain.
 
-    Parameters
-    ----------
-    store
-        The backend.
-    c : int
-        The container's number.
+    Examples
+    --------
+    >>> import garrison
+    >>> with garrison.Manager() as manager:
+    ...     stock = manager.dict(apples=3, by_city={})
+    ...     stock.add("apples", 2)
+    ...     stock["by_city"]["Oslo"] = 1
+    ...     print(stock)
+    5
+    {'apples': 5, 'by_city': {'Oslo': 1}}
 
     Notes
     -----
@@ -116,10 +120,10 @@ class Dict(Container, managers.DictProxy):
         return self._backend.dict_add(self._container_id, key, delta, initial)
 
     def update_with(self, key: Any, fn: Callable[[Any], Any], default: Any = MISSING) -> Any:
-        """Replace a value by what `fn` makes of it, and return that, as one step.
+        """Replace a value by what `fn` returns for it, as one step; return the new value.
 
-        Others that write wait meanwhile, so `fn` should be short. Across a network it is called
-        again if somebody else came first.
+        Other writers wait meanwhile, so `fn` should be short. Over a network `fn` is called again
+        if another writer came first.
 
         Parameters
         ----------
@@ -216,8 +220,8 @@ PLAIN = (dict, Dict)
 MutableMapping.register(Dict)
 
 
-def _items(face: Dict) -> Scan:
-    return face._backend.scan(face._container_id, "items")
+def _items(container: Dict) -> Scan:
+    return container._backend.scan(container._container_id, "items")
 
 
 def _plain(mapping: Any) -> dict[Any, Any]:
@@ -240,13 +244,13 @@ def _update_in_transaction(
 def _update_optimistically(
     store: RemoteStoreBackend, c: int, key: Any, fn: Callable[[Any], Any], default: Any
 ) -> Any:
-    """As `_update_in_transaction`, but nobody has to wait: again if somebody else came first."""
+    """As `_update_in_transaction`, without a transaction: repeated if another writer came first."""
     while True:
         found = store.dict_encoded(c, key)
         if found is None and default is MISSING:
             raise KeyError(key)
         old = default if found is None else store.decode(found)
-        if isinstance(old, Container):  # whose contents may change, and it is still the same
+        if isinstance(old, Container):  # its contents may change while it stays the same value
             return _update_in_transaction(store, c, key, fn, default)
         new = fn(old)
         if store.dict_compare_and_set(c, key, found, store.encode(new)):

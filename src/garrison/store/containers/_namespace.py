@@ -15,12 +15,14 @@ __all__ = ["Namespace"]
 class Namespace(Container, managers.NamespaceProxy):
     """An object whose attributes are shared; names that begin with an underscore are not.
 
-    Parameters
-    ----------
-    store
-        The backend.
-    c : int
-        The container's number.
+    Examples
+    --------
+    >>> import garrison
+    >>> with garrison.Manager() as manager:
+    ...     config = manager.Namespace(debug=True)
+    ...     config.level = 3
+    ...     print(config)
+    Namespace(debug=True, level=3)
     """
 
     __slots__ = ()
@@ -30,7 +32,7 @@ class Namespace(Container, managers.NamespaceProxy):
     _typeid = "Namespace"
     _recursive_repr = "Namespace(...)"
 
-    # All that the face itself has begins with an underscore.
+    # All attributes of the object itself begin with an underscore.
     def __getattribute__(self, name: str) -> Any:
         if name[:1] == "_":
             return _own(self, name)

@@ -1,10 +1,10 @@
 """`Queue` and `JoinableQueue`: items that one process puts and another gets.
 
-A get is a look, and where there is nothing, a look again at every ring of the queue's bell::
+`get` tries. If the queue is empty, it sleeps until the queue has changed, and tries again::
 
-    read the bell ──▶ try ──▶ done
-         ▲             │ nothing there
-         └── ring ◀── sleep while the bell is still what was read
+    read the change count ──▶ try ──▶ done
+              ▲                │ empty
+              └── changed ◀── sleep while the count is what was read
 """
 
 from __future__ import annotations
@@ -28,18 +28,21 @@ Result = TypeVar("Result")
 
 
 class Queue(Container):
-    """A queue in a store, first in first out: as `queue.Queue`, between processes.
+    """A `queue.Queue` that processes share: ``manager.Queue()``.
 
-    What was put is in the queue, whatever becomes of the process that has put it. `claim` takes an
-    item so that it comes back if its taker fails or dies. A put or a get inside of a transaction is
+    An item that was put stays in the queue, also if the process that put it dies. `claim` takes an
+    item so that it comes back if the process fails or dies. A put or a get inside a transaction is
     a part of it.
 
-    Parameters
-    ----------
-    store
-        The backend.
-    c : int
-        The container's number.
+    Examples
+    --------
+    >>> import garrison
+    >>> with garrison.Manager() as manager:
+    ...     orders = manager.Queue()
+    ...     orders.put("tea")
+    ...     with orders.claim() as order:  # goes back if this block fails
+    ...         print(order, orders.qsize())
+    tea 0
     """
 
     __slots__ = ("_limit",)
@@ -201,7 +204,7 @@ class Queue(Container):
     # --- Done -----------------------------------------------------------------------------------
 
     def task_done(self) -> None:
-        """Report that an item that was taken with `get` is dealt with.
+        """Report that an item that was taken with `get` is done.
 
         Raises
         ------
@@ -230,7 +233,7 @@ class Queue(Container):
     def shutdown(self, immediate: bool = False) -> None:
         """Take no more items: `put` raises `ShutDown` from now on, and `get` when nothing is left.
 
-        As `queue.Queue.shutdown` of Python 3.13, in every Python. Whoever waits is told.
+        As `queue.Queue.shutdown` of Python 3.13, in every Python. Waiting processes wake up.
 
         Parameters
         ----------
@@ -245,7 +248,7 @@ class Queue(Container):
     def claim(self, block: bool = True, timeout: float | None = None) -> Iterator[Any]:
         """Take the first item for the length of a block.
 
-        At its end the item is settled, and done. If the block is left by an exception, or its
+        At its end the item is removed, and done. If the block is left by an exception, or its
         process dies, or a remote one's connection breaks, it is back at the front of the queue.
 
         Raises
@@ -257,25 +260,25 @@ class Queue(Container):
         """
         claimed: list[tuple[int, Any]] = []
         take = functools.partial(self._claim, claimed)
-        settling = False
+        acking = False
         try:
             self._wait("claim", take, queue.Empty, block, timeout)
             yield claimed[0][1]
-            settling = True
-            settled = self._ack(claimed[0][0])
+            acking = True
+            acked = self._ack(claimed[0][0])
         except BaseException as error:
-            # Of a connection that is gone, what was claimed comes back by itself.
-            if not (settling and isinstance(error, ManagerLost)):
+            # If the connection is gone, the server returns the claim.
+            if not (acking and isinstance(error, ManagerLost)):
                 for ticket, _ in claimed:
                     self._backend.return_claim(self._container_id, ticket)
             raise
-        if not settled:
+        if not acked:
             msg = f"{self} took a claimed item back before its block ended; it will come again"
             raise ClaimLost(msg)
 
     def _claim(self, claimed: list[tuple[int, Any]]) -> None:
         try:
-            # In one call: a signal's handler that raises cannot come between item and list.
+            # In one call: a signal handler cannot raise between the claim and the list.
             claimed.extend(map(self._backend.claim_first, (self._container_id,)))
         except IndexError:
             raise _WouldBlock from None
@@ -289,7 +292,7 @@ class Queue(Container):
         self,
         name: str,
         attempt: Callable[[], Result],
-        late: type[Exception],
+        timeout_error: type[Exception],
         block: bool,
         timeout: float | None,
     ) -> Result:
@@ -300,7 +303,7 @@ class Queue(Container):
             return attempt()
         except _WouldBlock:
             if not block or timeout == 0:
-                raise late from None
+                raise timeout_error from None
         self._check_may_wait(name)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -309,9 +312,9 @@ class Queue(Container):
                 return attempt()
             except _WouldBlock:
                 pass
-            # Outside of the handler: what interrupts the wait has nothing to do with it.
+            # Outside of the handler: an interrupt of the wait is not raised "during" it.
             if not self._sleep(seen, deadline):
-                raise late
+                raise timeout_error
 
     def _sleep(self, seen: int, deadline: float | None) -> bool:
         """Sleep until something changes; return whether there is time left."""
@@ -324,8 +327,8 @@ class Queue(Container):
     def _check_may_wait(self, name: str) -> None:
         if self._backend.in_transaction:
             msg = (
-                f"{name}() would wait for ever: inside of a transaction of ours nobody else can "
-                f"change {self}; call it with block=False, or before the transaction"
+                f"{name}() would wait for ever: inside of a transaction of ours no other process "
+                f"can change {self}; call it with block=False, or before the transaction"
             )
             raise DeadlockError(msg)
 
@@ -335,7 +338,7 @@ class Queue(Container):
 
 
 class JoinableQueue(Queue):
-    """The same, under the name that `multiprocessing` has for it."""
+    """A `Queue` under the name that `multiprocessing` has for one with `join`."""
 
     __slots__ = ()
     __module__ = "garrison.store"

@@ -17,17 +17,19 @@ _SetProxy: Any = getattr(managers, "SetProxy", managers.BaseProxy)  # since Pyth
 
 
 class Set(Container, _SetProxy):  # type: ignore[misc] # of newer Pythons
-    """A set in shared memory.
+    """A set that processes share: ``manager.set()``.
 
-    Every method is one atomic step, in-place operators too. Iteration walks over a snapshot, in the
-    order of arrival. Members are equal as in a set.
+    Every method is one atomic step, in-place operators too. Iteration walks over a snapshot, in
+    order of insertion. Members are equal as in a set.
 
-    Parameters
-    ----------
-    store
-        The backend.
-    c : int
-        The container's number.
+    Examples
+    --------
+    >>> import garrison
+    >>> with garrison.Manager() as manager:
+    ...     seen = manager.set("ab")
+    ...     seen.add("c")
+    ...     print(sorted(seen), "a" in seen)
+    ['a', 'b', 'c'] True
     """
 
     __slots__ = ()

@@ -9,7 +9,7 @@ from garrison._typing import Any
 from garrison.store._backend import Kind
 from garrison.store._transaction import single_step
 from garrison.store.containers._base import Container, ContainerRepr
-from garrison.store.containers._list import update_item
+from garrison.store.containers._sequence import update_item
 
 __all__ = ["Value"]
 
@@ -18,14 +18,16 @@ WHOLE = frozenset("bBhHiIlLqQ")
 
 
 class Value(Container, managers.ValueProxy):
-    """One value in shared memory; as `multiprocessing.managers.Value` it can be any object.
+    """One value that processes share: ``manager.Value()``. As in the standard library, any object.
 
-    Parameters
-    ----------
-    store
-        The backend.
-    c : int
-        The container's number.
+    Examples
+    --------
+    >>> import garrison
+    >>> with garrison.Manager() as manager:
+    ...     total = manager.Value("i", 1)
+    ...     before = total.add(2)
+    ...     print(before, total.value)
+    1 3
     """
 
     __slots__ = ("_code",)
@@ -94,10 +96,10 @@ class Value(Container, managers.ValueProxy):
         return True
 
     def update_with(self, fn: Callable[[Any], Any]) -> Any:
-        """Replace the value by what `fn` makes of it, and return that, as one step.
+        """Replace the value by what `fn` returns for it, as one step; return the new value.
 
-        Others that write wait meanwhile, so `fn` should be short. Across a network it is called
-        again if somebody else came first.
+        Other writers wait meanwhile, so `fn` should be short. Over a network `fn` is called again
+        if another writer came first.
         """
         return update_item(self, 0, fn)
 

@@ -50,24 +50,24 @@ def _again(kind: Any, store: Any, c: int) -> Any:
     return made
 
 
-class MadeDict(Made, Dict):
+class MadeDict(Made, Dict):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pairs = dict(*args, **kwargs)
         self._begin()
         self.update(pairs)
 
 
-class MadeList(Made, List):
+class MadeList(Made, List):  # type: ignore[type-arg]
     pass
 
 
-class MadeSet(Made, Set):
+class MadeSet(Made, Set):  # type: ignore[type-arg]
     def __init__(self, iterable: Any = ()) -> None:
         self._begin()
         self.update(iterable)
 
 
-class MadeDeque(Made, Deque):
+class MadeDeque(Made, Deque):  # type: ignore[type-arg]
     def __init__(self, iterable: Any = (), maxlen: int | None = None) -> None:
         if maxlen is not None and maxlen < 0:
             raise ValueError("maxlen must be non-negative")
@@ -75,7 +75,7 @@ class MadeDeque(Made, Deque):
         self.extend(iterable)
 
 
-class MadeCounter(Made, Counter):
+class MadeCounter(Made, Counter):  # type: ignore[type-arg]
     def __init__(self, iterable: Any = None, /, **kwargs: Any) -> None:
         self._begin()
         self.update(iterable, **kwargs)

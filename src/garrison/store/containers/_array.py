@@ -18,7 +18,7 @@ from garrison.store.containers._sequence import SequenceContainer, clamp_slice_b
 __all__ = ["Array"]
 
 
-class Array(SequenceContainer, managers.ArrayProxy):
+class Array(SequenceContainer[Any], managers.ArrayProxy):
     """An `array.array` of fixed length that processes share: ``manager.Array()``.
 
     Numbers have to fit its typecode, and are rounded as in C. Slices are plain arrays.

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from garrison._typing import Any, ClassVar, NoReturn
 from garrison.store._backend import Kind
@@ -18,7 +19,10 @@ __all__ = ["Counter"]
 Plain = collections.Counter[Any]
 
 
-class Counter(Dict):
+K = TypeVar("K")
+
+
+class Counter(Dict[K, int]):
     """A `collections.Counter` that processes share: ``manager.Counter()``.
 
     Every method is one atomic step. ``c[key] += 1`` is two: use ``c.add(key)``.

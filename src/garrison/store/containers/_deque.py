@@ -5,8 +5,9 @@ from __future__ import annotations
 import operator
 from collections import deque
 from collections.abc import Callable, Iterable, MutableSequence
+from typing import TypeVar
 
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.store._backend import END, Kind
 from garrison.store._transaction import single_step
 from garrison.store.containers._base import ContainerRepr
@@ -15,7 +16,10 @@ from garrison.store.containers._sequence import GrowingSequence, check_index
 __all__ = ["Deque"]
 
 
-class Deque(GrowingSequence):
+T = TypeVar("T")
+
+
+class Deque(GrowingSequence[T]):
     """A `collections.deque` that processes share: ``manager.deque()``.
 
     Every method is one atomic step. Iteration walks over a snapshot.
@@ -49,13 +53,14 @@ class Deque(GrowingSequence):
 
     # --- One item -----------------------------------------------------------------------------
 
-    def __getitem__(self, index: Any) -> Any:
-        return self._at(self._backend.list_get, index)
+    def __getitem__(self, index: int) -> T:  # type: ignore[override]
+        value: T = self._at(self._backend.list_get, index)
+        return value
 
-    def __setitem__(self, index: Any, value: Any) -> None:
+    def __setitem__(self, index: int, value: T) -> None:  # type: ignore[override]
         self._at(self._backend.list_set, index, value)
 
-    def __delitem__(self, index: Any) -> None:
+    def __delitem__(self, index: int) -> None:  # type: ignore[override]
         self._at(self._backend.list_delete, index)
 
     def _at(self, operation: Callable[..., Any], index: Any, *value: Any) -> Any:
@@ -71,11 +76,11 @@ class Deque(GrowingSequence):
         except IndexError:
             raise IndexError("deque index out of range") from None
 
-    def appendleft(self, value: Any, /) -> None:
+    def appendleft(self, value: T, /) -> None:
         """Put a value at the front; if the deque is full, the last one goes."""
         self._backend.list_appendleft(self._container_id, value)
 
-    def pop(self) -> Any:
+    def pop(self) -> T:  # type: ignore[override]
         """Remove and return the last value; a nested container comes as a plain copy.
 
         Raises
@@ -85,17 +90,17 @@ class Deque(GrowingSequence):
         """
         return self._take(-1)
 
-    def popleft(self) -> Any:
+    def popleft(self) -> T:
         """Remove and return the first value; see `pop`."""
         return self._take(0)
 
-    def _take(self, index: int) -> Any:
+    def _take(self, index: int) -> T:
         try:
-            return self._backend.list_pop(self._container_id, index)
+            return self._backend.list_pop(self._container_id, index)  # type: ignore[no-any-return]
         except IndexError:
             raise IndexError("pop from an empty deque") from None
 
-    def insert(self, index: Any, value: Any, /) -> None:
+    def insert(self, index: int, value: T, /) -> None:
         """Put a value before the one at `index`.
 
         Raises
@@ -118,7 +123,7 @@ class Deque(GrowingSequence):
 
     # --- All of them --------------------------------------------------------------------------
 
-    def extendleft(self, iterable: Iterable[Any], /) -> None:
+    def extendleft(self, iterable: Iterable[T], /) -> None:
         """Put all values at the front, one before the other, at once."""
         self._backend.list_extend(self._container_id, list(iterable), True)
 
@@ -130,14 +135,14 @@ class Deque(GrowingSequence):
             values.rotate(steps)
             self._rewrite(values)
 
-    def copy(self) -> deque[Any]:
+    def copy(self) -> deque[T]:
         """Return a plain deque; nested containers are plain as well."""
         return self._getvalue()
 
-    def _plain(self) -> deque[Any]:
+    def _plain(self) -> deque[T]:
         return deque(self._backend.list_slice(self._container_id, 0, END), self.maxlen)
 
-    def _getvalue(self) -> deque[Any]:
+    def _getvalue(self) -> deque[T]:
         return deque(self._backend.snapshot(self._container_id), self.maxlen)
 
     # --- Operators ----------------------------------------------------------------------------
@@ -162,8 +167,9 @@ class Deque(GrowingSequence):
 PLAIN = (deque, Deque)
 Deque._comparable = PLAIN
 
-MutableSequence.register(Deque)
+if not TYPE_CHECKING:
+    MutableSequence.register(Deque)
 
 
-def _plain(other: deque[Any] | Deque) -> deque[Any]:
+def _plain(other: deque[Any] | Deque[Any]) -> deque[Any]:
     return other._plain() if isinstance(other, Deque) else other

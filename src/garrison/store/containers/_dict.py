@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from typing import cast
+from typing import TypeVar, cast, overload
 
 from garrison._standard import managers
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.store._backend import Kind, RemoteStoreBackend, Scan, StoreBackend
 from garrison.store._transaction import single_step
-from garrison.store.containers._base import MISSING, Container, ContainerRepr
+from garrison.store.containers._base import MISSING, Container, ContainerRepr, TypedBase
 from garrison.store.containers._views import Items, Keys
 
 __all__ = ["Dict"]
 
 
-class Dict(Container, managers.DictProxy):
+K = TypeVar("K")
+V = TypeVar("V")
+D = TypeVar("D")
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping as MappingBase
+else:
+    MappingBase = TypedBase(managers.DictProxy)
+
+
+class Dict(Container, MappingBase[K, V]):
     """A dict that processes share: ``manager.dict()``. Nested containers are shared too.
 
     Every method is one atomic step, in-place operators too. Iteration walks over a snapshot,
@@ -50,26 +60,38 @@ class Dict(Container, managers.DictProxy):
 
     # --- One key ------------------------------------------------------------------------------
 
-    def __getitem__(self, key: Any) -> Any:
-        return self._backend.dict_get(self._container_id, key)
+    def __getitem__(self, key: K) -> V:
+        return self._backend.dict_get(self._container_id, key)  # type: ignore[no-any-return]
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: K, value: V) -> None:
         self._backend.dict_set(self._container_id, key, value)
 
-    def __delitem__(self, key: Any) -> None:
+    def __delitem__(self, key: K) -> None:
         self._backend.dict_delete(self._container_id, key)
 
     def __contains__(self, key: object) -> bool:
         return self._backend.dict_contains(self._container_id, key)
 
+    @overload
+    def get(self, key: K, /) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V | D, /) -> V | D: ...
     def get(self, key: Any, default: Any = None, /) -> Any:
         """Return the value of a key, or `default`."""
         return self._backend.dict_get_or(self._container_id, key, default)
 
+    @overload
+    def setdefault(self, key: K, /) -> V | None: ...
+    @overload
+    def setdefault(self, key: K, default: V, /) -> V: ...
     def setdefault(self, key: Any, default: Any = None, /) -> Any:
         """Return the value of a key, which is `default` from now on if there was none."""
         return self._backend.dict_setdefault(self._container_id, key, default)
 
+    @overload
+    def pop(self, key: K, /) -> V: ...
+    @overload
+    def pop(self, key: K, default: V | D, /) -> V | D: ...
     def pop(self, key: Any, default: Any = MISSING, /) -> Any:
         """Remove a key and return its value; a nested container comes as a plain copy.
 
@@ -85,7 +107,7 @@ class Dict(Container, managers.DictProxy):
                 raise
             return default
 
-    def popitem(self, *, last: bool = True) -> tuple[Any, Any]:
+    def popitem(self, *, last: bool = True) -> tuple[K, V]:
         """Remove and return the newest pair, or the oldest with ``last=False``.
 
         Raises
@@ -119,7 +141,7 @@ class Dict(Container, managers.DictProxy):
         """
         return self._backend.dict_add(self._container_id, key, delta, initial)
 
-    def update_with(self, key: Any, fn: Callable[[Any], Any], default: Any = MISSING) -> Any:
+    def update_with(self, key: K, fn: Callable[[V], V], default: V = MISSING) -> V:
         """Replace a value by what `fn` returns for it, as one step; return the new value.
 
         Other writers wait meanwhile, so `fn` should be short. Over a network `fn` is called again
@@ -141,29 +163,31 @@ class Dict(Container, managers.DictProxy):
         """
         store, c = self._backend, self._container_id
         if getattr(store, "optimistic", False) and not store.in_transaction:
-            return _update_optimistically(cast("RemoteStoreBackend", store), c, key, fn, default)
-        return _update_in_transaction(store, c, key, fn, default)
+            new = _update_optimistically(cast("RemoteStoreBackend", store), c, key, fn, default)
+        else:
+            new = _update_in_transaction(store, c, key, fn, default)
+        return cast("V", new)
 
     # --- All of them --------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return self._backend.length(self._container_id)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[K]:
         return iter(self._backend.scan(self._container_id, "keys"))
 
-    def __reversed__(self) -> Iterator[Any]:
+    def __reversed__(self) -> Iterator[K]:
         return iter(list(self._backend.scan(self._container_id, "keys", reverse=True)))
 
-    def keys(self) -> Keys:
+    def keys(self) -> Keys[K]:  # type: ignore[override]
         """Return a list of the keys, which knows the operators of sets as well."""
         return Keys(self._backend.scan(self._container_id, "keys"))
 
-    def values(self) -> list[Any]:
+    def values(self) -> list[V]:  # type: ignore[override]
         """Return a list of the values."""
         return list(self._backend.scan(self._container_id, "values"))
 
-    def items(self) -> Items:
+    def items(self) -> Items[tuple[K, V]]:  # type: ignore[override]
         """Return a list of the pairs, which knows the operators of sets as well."""
         return Items(self._backend.scan(self._container_id, "items"))
 
@@ -179,12 +203,12 @@ class Dict(Container, managers.DictProxy):
             pairs = list(dict(other, **kwargs).items())
         self._backend.dict_update(self._container_id, pairs)
 
-    def copy(self) -> dict[Any, Any]:
+    def copy(self) -> dict[K, V]:
         """Return a plain dict; nested containers are plain as well."""
-        plain: dict[Any, Any] = self._getvalue()
+        plain: dict[K, V] = self._getvalue()
         return plain
 
-    def _plain(self) -> dict[Any, Any]:
+    def _plain(self) -> dict[K, V]:
         return dict(_items(self))
 
     @staticmethod
@@ -217,10 +241,11 @@ class Dict(Container, managers.DictProxy):
 
 PLAIN = (dict, Dict)
 
-MutableMapping.register(Dict)
+if not TYPE_CHECKING:
+    MutableMapping.register(Dict)
 
 
-def _items(container: Dict) -> Scan:
+def _items(container: Dict[Any, Any]) -> Scan:
     return container._backend.scan(container._container_id, "items")
 
 

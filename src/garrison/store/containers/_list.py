@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, MutableSequence
-from typing import cast
+from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from typing import TypeVar, cast, overload
 
 from garrison._standard import managers
-from garrison._typing import Any, NoReturn
+from garrison._typing import TYPE_CHECKING, Any, NoReturn
 from garrison.store._backend import END, Kind
 from garrison.store._transaction import single_step
 from garrison.store.containers._base import Container, ContainerRepr
@@ -16,7 +16,10 @@ from garrison.store.containers._sequence import GrowingSequence, check_index, cl
 __all__ = ["List"]
 
 
-class List(GrowingSequence, managers.ListProxy):
+T = TypeVar("T")
+
+
+class List(GrowingSequence[T], managers.ListProxy):
     """A list that processes share: ``manager.list()``. Nested containers are shared too.
 
     Every method is one atomic step, in-place operators and `sort` too. Iteration shows
@@ -43,7 +46,7 @@ class List(GrowingSequence, managers.ListProxy):
     _plain_type = list
     __hash__ = Container.__hash__
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[T]:
         # As a plain list, it shows changes made meanwhile. Over a network each look would be a
         # request, so there it walks over one state.
         walk: Any = getattr(self._backend, "walk", None)
@@ -51,6 +54,10 @@ class List(GrowingSequence, managers.ListProxy):
 
     # --- One item -----------------------------------------------------------------------------
 
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
     def __getitem__(self, index: Any) -> Any:
         if type(index) is slice:
             return _cut(self, index)
@@ -59,6 +66,10 @@ class List(GrowingSequence, managers.ListProxy):
         except (TypeError, OverflowError) as error:
             return self._backend.list_get(self._container_id, _position(index, error))
 
+    @overload
+    def __setitem__(self, index: int, value: T) -> None: ...
+    @overload
+    def __setitem__(self, index: slice, value: Iterable[T]) -> None: ...
     def __setitem__(self, index: Any, value: Any) -> None:
         if type(index) is slice:
             _replace(self, index, value)
@@ -77,11 +88,11 @@ class List(GrowingSequence, managers.ListProxy):
         except (TypeError, OverflowError) as error:
             self._backend.list_delete(self._container_id, _position(index, error))
 
-    def insert(self, index: Any, value: Any, /) -> None:
+    def insert(self, index: int, value: T, /) -> None:
         """Put a value before the one at `index`."""
         self._backend.list_insert(self._container_id, check_index(index), value)
 
-    def pop(self, index: Any = -1, /) -> Any:
+    def pop(self, index: int = -1, /) -> T:
         """Remove and return a value; a nested container comes as a plain copy.
 
         Raises
@@ -89,7 +100,8 @@ class List(GrowingSequence, managers.ListProxy):
         IndexError
             If there is none.
         """
-        return self._backend.list_pop(self._container_id, check_index(index))
+        value: T = self._backend.list_pop(self._container_id, check_index(index))
+        return value
 
     def add(self, index: Any, delta: Any = 1) -> Any:
         """Add to a number, and return the sum.
@@ -110,12 +122,12 @@ class List(GrowingSequence, managers.ListProxy):
         with single_step(self._backend):
             self._rewrite(sorted(self._plain(), key=key, reverse=reverse))
 
-    def copy(self) -> list[Any]:
+    def copy(self) -> list[T]:
         """Return a plain list; nested containers are plain as well."""
-        plain: list[Any] = self._getvalue()
+        plain: list[T] = self._getvalue()
         return plain
 
-    def _plain(self) -> list[Any]:
+    def _plain(self) -> list[T]:
         return self._backend.list_slice(self._container_id, 0, END)
 
     # --- Operators ----------------------------------------------------------------------------
@@ -132,7 +144,8 @@ class List(GrowingSequence, managers.ListProxy):
 
 List._comparable = (list, List)
 
-MutableSequence.register(List)
+if not TYPE_CHECKING:
+    MutableSequence.register(List)
 
 
 def _plain(other: Any, needed: str = "") -> list[Any]:
@@ -169,7 +182,7 @@ def _too_big() -> NoReturn:
 # --- Slices -----------------------------------------------------------------------------------
 
 
-def _cut(container: List, index: slice) -> list[Any]:
+def _cut(container: List[Any], index: slice) -> list[Any]:
     if index.step is None:
         start = 0 if index.start is None else clamp_slice_bound(index.start)
         stop = END if index.stop is None else clamp_slice_bound(index.stop)
@@ -177,7 +190,7 @@ def _cut(container: List, index: slice) -> list[Any]:
     return container._plain()[index]
 
 
-def _replace(container: List, index: slice, values: Any) -> None:
+def _replace(container: List[Any], index: slice, values: Any) -> None:
     # The plain list raises for what is no iterable, in the words of this Python.
     new = list(values) if _iterable(values) else values
     if index.step is None or index.step == 1:
@@ -200,7 +213,7 @@ def _iterable(values: Any) -> bool:
     return True
 
 
-def _delete(container: List, index: slice) -> None:
+def _delete(container: List[Any], index: slice) -> None:
     with single_step(container._backend):
         if index.step is None or index.step == 1:
             start, stop, _ = index.indices(len(container))

@@ -16,18 +16,25 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ClaimLost, DeadlockError, GarrisonError, ManagerLost
 from garrison.store._backend import Kind
 from garrison.store._transaction import single_step, transaction
-from garrison.store.containers._base import Container, ContainerRepr
+from garrison.store.containers._base import Container, ContainerRepr, TypedBase
 
 __all__ = ["JoinableQueue", "Queue"]
 
+T = TypeVar("T")
 Result = TypeVar("Result")
 
 
-class Queue(Container):
+if TYPE_CHECKING:
+    from typing import Generic as ItemBase
+else:
+    ItemBase = TypedBase(object)
+
+
+class Queue(Container, ItemBase[T]):
     """A `queue.Queue` that processes share: ``manager.Queue()``.
 
     An item that was put stays in the queue, also if the process that put it dies. `claim` takes an
@@ -84,7 +91,7 @@ class Queue(Container):
 
     # --- Put ----------------------------------------------------------------------------------
 
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+    def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
         """Put an item at the end.
 
         Parameters
@@ -112,12 +119,12 @@ class Queue(Container):
         else:
             self._wait("put", lambda: self._put([item]), queue.Full, block, timeout)
 
-    def put_nowait(self, item: Any) -> None:
+    def put_nowait(self, item: T) -> None:
         """Put an item at the end, or raise `queue.Full` at once."""
         self.put(item, block=False)
 
     def put_many(
-        self, items: Iterable[Any], block: bool = True, timeout: float | None = None
+        self, items: Iterable[T], block: bool = True, timeout: float | None = None
     ) -> None:
         """Put several items at the end, all of them at once; see `put`.
 
@@ -148,7 +155,7 @@ class Queue(Container):
 
     # --- Get ----------------------------------------------------------------------------------
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+    def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Take the first item.
 
         Parameters
@@ -171,27 +178,25 @@ class Queue(Container):
         """
         if timeout is None:
             try:
-                return self._backend.list_pop(self._container_id, 0)
+                return self._backend.list_pop(self._container_id, 0)  # type: ignore[no-any-return]
             except IndexError:
                 pass
         return self._wait("get", self._get, queue.Empty, block, timeout)
 
-    def get_nowait(self) -> Any:
+    def get_nowait(self) -> T:
         """Take the first item, or raise `queue.Empty` at once."""
         return self.get(block=False)
 
-    def get_many(
-        self, max_items: int, block: bool = True, timeout: float | None = None
-    ) -> list[Any]:
+    def get_many(self, max_items: int, block: bool = True, timeout: float | None = None) -> list[T]:
         """Take the first item as `get` does, and with it what is there, up to `max_items`."""
         if max_items < 1:
             raise ValueError(f"max_items must be at least 1, not {max_items}")
         attempt = functools.partial(self._get_many, max_items)
         return self._wait("get_many", attempt, queue.Empty, block, timeout)
 
-    def _get(self) -> Any:
+    def _get(self) -> T:
         try:
-            return self._backend.list_pop(self._container_id, 0)
+            return self._backend.list_pop(self._container_id, 0)  # type: ignore[no-any-return]
         except IndexError:
             raise _WouldBlock from None
 
@@ -245,7 +250,7 @@ class Queue(Container):
     # --- Claim --------------------------------------------------------------------------------
 
     @contextmanager
-    def claim(self, block: bool = True, timeout: float | None = None) -> Iterator[Any]:
+    def claim(self, block: bool = True, timeout: float | None = None) -> Iterator[T]:
         """Take the first item for the length of a block.
 
         At its end the item is removed, and done. If the block is left by an exception, or its
@@ -337,7 +342,7 @@ class Queue(Container):
         return f"<{type(self).__name__} with {self.qsize()}{limit} items>"
 
 
-class JoinableQueue(Queue):
+class JoinableQueue(Queue[T]):
     """A `Queue` under the name that `multiprocessing` has for one with `join`."""
 
     __slots__ = ()

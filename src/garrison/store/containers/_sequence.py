@@ -6,10 +6,10 @@ import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from garrison._typing import Any, ClassVar
+from garrison._typing import TYPE_CHECKING, Any, ClassVar
 from garrison.store._backend import END, RemoteStoreBackend, StoreBackend
 from garrison.store._transaction import single_step
-from garrison.store.containers._base import Container
+from garrison.store.containers._base import Container, TypedBase
 
 __all__ = [
     "GrowingSequence",
@@ -19,10 +19,19 @@ __all__ = [
     "update_item",
 ]
 
-Self = TypeVar("Self", bound="GrowingSequence")
+Self = TypeVar("Self", bound="GrowingSequence[Any]")
 
 
-class SequenceContainer(Container):  # noqa: PLW1641 - each kind decides whether it is hashable
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from collections.abc import MutableSequence as MutableSequenceBase
+    from collections.abc import Sequence as SequenceBase
+else:
+    SequenceBase = MutableSequenceBase = TypedBase(object)
+
+
+class SequenceContainer(Container, SequenceBase[T]):  # noqa: PLW1641 - each kind decides whether it is hashable
     """Values in a row; iteration walks over a snapshot."""
 
     __slots__ = ()
@@ -32,14 +41,14 @@ class SequenceContainer(Container):  # noqa: PLW1641 - each kind decides whether
     def __len__(self) -> int:
         return self._backend.length(self._container_id)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[T]:
         return self._scan()
 
     def _scan(self) -> Iterator[Any]:
         """Walk over the values as they are now."""
         return iter(self._backend.scan(self._container_id, "values"))
 
-    def __reversed__(self) -> Iterator[Any]:
+    def __reversed__(self) -> Iterator[T]:
         return iter(self._backend.scan(self._container_id, "values", reverse=True))
 
     def __contains__(self, value: object) -> bool:
@@ -88,21 +97,21 @@ class SequenceContainer(Container):  # noqa: PLW1641 - each kind decides whether
         return operation(self._plain(), _plain(other))
 
 
-class GrowingSequence(SequenceContainer):
+class GrowingSequence(SequenceContainer[T], MutableSequenceBase[T]):
     """A sequence whose length changes: a list or a deque."""
 
     __slots__ = ()
     _plain_type: ClassVar[Any]
 
-    def append(self, value: Any, /) -> None:
+    def append(self, value: T, /) -> None:
         """Put a value at the end."""
         self._backend.list_append(self._container_id, value)
 
-    def extend(self, iterable: Iterable[Any], /) -> None:
+    def extend(self, iterable: Iterable[T], /) -> None:
         """Put all values at the end, at once."""
         self._backend.list_extend(self._container_id, list(iterable))
 
-    def remove(self, value: Any, /) -> None:
+    def remove(self, value: T, /) -> None:
         """Remove the first value that is equal.
 
         Raises
@@ -117,7 +126,7 @@ class GrowingSequence(SequenceContainer):
                     return
         self._plain_type().remove(value)  # raises, in the words of this Python
 
-    def update_with(self, index: Any, fn: Callable[[Any], Any]) -> Any:
+    def update_with(self, index: int, fn: Callable[[T], T]) -> T:
         """Replace a value by what `fn` returns for it, as one step.
 
         Other writers wait meanwhile, so `fn` should be short. Over a network `fn` is called again
@@ -140,7 +149,8 @@ class GrowingSequence(SequenceContainer):
         IndexError
             If there is no such index.
         """
-        return update_item(self, operator.index(index), fn)
+        new: T = update_item(self, operator.index(index), fn)
+        return new
 
     def clear(self) -> None:
         """Remove everything."""

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableSet
 from collections.abc import Set as AbstractSet
+from typing import TypeVar
 
 from garrison._standard import managers
-from garrison._typing import Any, ClassVar
+from garrison._typing import TYPE_CHECKING, Any, ClassVar
 from garrison.store._backend import Kind
 from garrison.store._transaction import transaction
-from garrison.store.containers._base import Container, ContainerRepr
+from garrison.store.containers._base import Container, ContainerRepr, TypedBase
 
 __all__ = ["Set"]
 
-_SetProxy: Any = getattr(managers, "SetProxy", managers.BaseProxy)  # since Python 3.14
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from collections.abc import MutableSet as SetBase
+else:
+    SetBase = TypedBase(getattr(managers, "SetProxy", managers.BaseProxy))  # since Python 3.14
 
 
-class Set(Container, _SetProxy):  # type: ignore[misc] # of newer Pythons
+class Set(Container, SetBase[T]):
     """A set that processes share: ``manager.set()``.
 
     Every method is one atomic step, in-place operators too. Iteration walks over a snapshot, in
@@ -48,15 +54,15 @@ class Set(Container, _SetProxy):  # type: ignore[misc] # of newer Pythons
         except TypeError:
             return self._backend.dict_contains(self._container_id, _frozen(member))
 
-    def add(self, member: Any, /) -> None:
+    def add(self, member: T, /) -> None:
         """Add a member."""
         self._backend.set_add(self._container_id, member)
 
-    def discard(self, member: Any, /) -> None:
+    def discard(self, member: T, /) -> None:
         """Remove a member if it is there."""
         self._discard(member)
 
-    def remove(self, member: Any, /) -> None:
+    def remove(self, member: T, /) -> None:
         """Remove a member.
 
         Raises
@@ -73,7 +79,7 @@ class Set(Container, _SetProxy):  # type: ignore[misc] # of newer Pythons
         except TypeError:
             return self._backend.set_discard(self._container_id, _frozen(member))
 
-    def pop(self) -> Any:
+    def pop(self) -> T:
         """Remove and return the oldest member.
 
         Raises
@@ -82,7 +88,7 @@ class Set(Container, _SetProxy):  # type: ignore[misc] # of newer Pythons
             If the set is empty.
         """
         try:
-            return self._backend.dict_popitem(self._container_id, False)[0]
+            return self._backend.dict_popitem(self._container_id, False)[0]  # type: ignore[no-any-return]
         except KeyError:
             raise KeyError("pop from an empty set") from None
 
@@ -91,21 +97,21 @@ class Set(Container, _SetProxy):  # type: ignore[misc] # of newer Pythons
     def __len__(self) -> int:
         return self._backend.length(self._container_id)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[T]:
         return iter(self._backend.scan(self._container_id, "keys"))
 
     def clear(self) -> None:
         """Remove everything."""
         self._backend.clear(self._container_id)
 
-    def copy(self) -> set[Any]:
+    def copy(self) -> set[T]:
         """Return a plain set."""
         return self._plain()
 
-    def _plain(self) -> set[Any]:
+    def _plain(self) -> set[T]:
         return set(self._backend.scan(self._container_id, "keys"))
 
-    def update(self, *others: Iterable[Any]) -> None:
+    def update(self, *others: Iterable[T]) -> None:
         """Add all members of all others, at once."""
         members = [member for other in others for member in other]
         with transaction(self._backend):
@@ -237,7 +243,8 @@ class Set(Container, _SetProxy):  # type: ignore[misc] # of newer Pythons
         return f"{{{entries}}}" if entries else "set()"
 
 
-MutableSet.register(Set)
+if not TYPE_CHECKING:
+    MutableSet.register(Set)
 
 
 def _plain(other: Iterable[Any]) -> set[Any]:

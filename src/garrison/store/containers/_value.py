@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 from garrison._standard import managers
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.store._backend import Kind
 from garrison.store._transaction import single_step
-from garrison.store.containers._base import Container, ContainerRepr
+from garrison.store.containers._base import Container, ContainerRepr, TypedBase
 from garrison.store.containers._sequence import update_item
 
 __all__ = ["Value"]
@@ -17,7 +18,15 @@ WHOLE = frozenset("bBhHiIlLqQ")
 """Typecodes of whole numbers."""
 
 
-class Value(Container, managers.ValueProxy):
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from typing import Generic as ValueBase
+else:
+    ValueBase = TypedBase(managers.ValueProxy)
+
+
+class Value(Container, ValueBase[T]):
     """One value that processes share: ``manager.Value()``. As in the standard library, any object.
 
     Examples
@@ -38,21 +47,21 @@ class Value(Container, managers.ValueProxy):
     _recursive_repr = "Value(...)"
     _code: str
 
-    def get(self) -> Any:
+    def get(self) -> T:
         """Return the value."""
-        return self._backend.list_get(self._container_id, 0)
+        return self._backend.list_get(self._container_id, 0)  # type: ignore[no-any-return]
 
-    def set(self, value: Any) -> None:
+    def set(self, value: T) -> None:
         """Replace the value."""
         self._backend.list_set(self._container_id, 0, value)
 
     @property
-    def value(self) -> Any:
+    def value(self) -> T:
         """The value. ``v.value += 1`` is two steps: use `add`."""
-        return self._backend.list_get(self._container_id, 0)
+        return self._backend.list_get(self._container_id, 0)  # type: ignore[no-any-return]
 
     @value.setter
-    def value(self, value: Any) -> None:
+    def value(self, value: T) -> None:
         self._backend.list_set(self._container_id, 0, value)
 
     @property
@@ -80,14 +89,14 @@ class Value(Container, managers.ValueProxy):
             self._backend.list_add(self._container_id, 0, amount)
         return before
 
-    def exchange(self, value: Any) -> Any:
+    def exchange(self, value: T) -> T:
         """Replace the value, and return what it was before."""
         with single_step(self._backend):
             before = self.get()
             self.set(value)
         return before
 
-    def compare_exchange(self, expected: Any, desired: Any) -> bool:
+    def compare_exchange(self, expected: T, desired: T) -> bool:
         """Replace the value if it is equal to `expected`; return whether it was."""
         with single_step(self._backend):
             if self.get() != expected:
@@ -95,13 +104,13 @@ class Value(Container, managers.ValueProxy):
             self.set(desired)
         return True
 
-    def update_with(self, fn: Callable[[Any], Any]) -> Any:
+    def update_with(self, fn: Callable[[T], T]) -> T:
         """Replace the value by what `fn` returns for it, as one step; return the new value.
 
         Other writers wait meanwhile, so `fn` should be short. Over a network `fn` is called again
         if another writer came first.
         """
-        return update_item(self, 0, fn)
+        return cast("T", update_item(self, 0, fn))
 
     def _getvalue(self) -> managers.Value:
         (value,) = self._backend.snapshot(self._container_id)

@@ -7,13 +7,17 @@ those of a dict have, are there as well.
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from typing import TypeVar
 
 from garrison._typing import Any, ClassVar
 
 __all__ = ["Items", "Keys"]
 
 
-class SetLike(list[Any]):
+T = TypeVar("T")
+
+
+class SetLike(list[T]):
     """A list without duplicates. Set operations need hashable entries, as those of a dict do."""
 
     __slots__ = ()
@@ -66,13 +70,13 @@ class SetLike(list[Any]):
         return set(self).isdisjoint(other)
 
 
-class Keys(SetLike):
+class Keys(SetLike[T]):
     """The keys of a mapping."""
 
     __slots__ = ()
 
 
-class Items(SetLike):
+class Items(SetLike[T]):
     """The pairs of a mapping."""
 
     __slots__ = ()

@@ -204,7 +204,7 @@ class ForkProcess(_theirs.ForkProcess):  # type: ignore[misc] # as above
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the standard name
-        importing = sys.modules.get("garrison.supervisor._import_guard")
+        importing = sys.modules.get("garrison.supervisor.import_guard")
         if importing is not None:
             importing.check_not_importing()
         return _theirs.ForkProcess._Popen(process_obj)

@@ -40,7 +40,9 @@ def assert_same(method: str, text: str, folder: Path, *flags: str) -> str:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_state_of_main(method: str, tmp_path: Path) -> None:
+def test_globals_of_main_in_a_worker_are_as_in_the_standard_library(
+    method: str, tmp_path: Path
+) -> None:
     text = """
         STATE, LOCK, LOG = {}, threading.Lock(), open(os.devnull)
         def init(value):
@@ -61,7 +63,7 @@ def test_state_of_main(method: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_classes_of_main(method: str, tmp_path: Path) -> None:
+def test_classes_of_main_come_back_as_themselves(method: str, tmp_path: Path) -> None:
     text = """
         import dataclasses, enum, typing, collections
         @dataclasses.dataclass
@@ -102,7 +104,7 @@ def test_classes_of_main(method: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_a_worker_sees(method: str, tmp_path: Path) -> None:
+def test_a_worker_sees_the_settings_that_a_standard_one_sees(method: str, tmp_path: Path) -> None:
     text = """
         import logging, warnings, random
         logging.basicConfig(level=logging.DEBUG, format="%(message)s in main")
@@ -143,7 +145,7 @@ def test_what_a_worker_sees(method: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_how_a_worker_ends(method: str, tmp_path: Path) -> None:
+def test_a_worker_ends_as_a_standard_one(method: str, tmp_path: Path) -> None:
     text = """
         import atexit
         from multiprocessing import util

@@ -30,7 +30,7 @@ def scale(n: int) -> int:
 # --- By value ---------------------------------------------------------------------------------
 
 
-def test_lambdas_and_closures(context: Any) -> None:
+def test_lambdas_and_closures_run_in_workers(context: Any) -> None:
     offset = 10
 
     def shifted(n: int) -> int:
@@ -85,7 +85,7 @@ def test_a_lambda_sees_a_global_as_it_is_at_the_call(monkeypatch: pytest.MonkeyP
         assert pool.apply(function, (3,)) == 21
 
 
-def test_recursion() -> None:
+def test_local_functions_that_call_themselves_or_each_other() -> None:
     def factorial(n: int) -> int:
         return n * factorial(n - 1) if n else 1
 
@@ -101,7 +101,7 @@ def test_recursion() -> None:
         assert pool.map(is_odd, range(4)) == [False, True, False, True]
 
 
-def test_partials(context: Any) -> None:
+def test_partials_run_in_workers(context: Any) -> None:
     with context.Pool(1) as pool:
         assert pool.map(functools.partial(pow, 2), range(4)) == [1, 2, 4, 8]
         assert pool.map(functools.partial(lambda a, b: a - b, b=1), range(3)) == [-1, 0, 1]
@@ -170,7 +170,7 @@ def remember(value: int) -> list[int]:
 _seen: list[int] = []
 
 
-def test_a_worker_remembers(context: Any) -> None:
+def test_a_worker_keeps_what_a_function_has_set(context: Any) -> None:
     with context.Pool(1) as pool:
         assert [pool.apply(remember, (n,)) for n in range(3)] == [[0], [0, 1], [0, 1, 2]]
     assert _seen == []
@@ -192,7 +192,7 @@ class Counter:
         return -n
 
 
-def test_methods(context: Any) -> None:
+def test_methods_run_in_workers(context: Any) -> None:
     with context.Pool(1) as pool:
         assert pool.map(Counter.negative, [1, 2]) == [-1, -2]
         assert pool.apply(Counter.name) == "Counter"
@@ -208,7 +208,7 @@ def test_a_bound_method_is_pickled_at_each_use() -> None:
             assert pool.apply(counter.plus, (10,)) == 10 + n
 
 
-def test_types_and_builtins(context: Any) -> None:
+def test_types_and_builtins_run_in_workers(context: Any) -> None:
     with context.Pool(1) as pool:
         assert pool.map(float, (1, 2)) == [1.0, 2.0]
         assert pool.map(len, ["a", "bc"]) == [1, 2]

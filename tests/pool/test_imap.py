@@ -57,7 +57,9 @@ def test_an_endless_input_is_read_with_a_bound(name: str) -> None:
 @BOTH
 @pytest.mark.parametrize("buffersize", [1, 3, 64])
 @pytest.mark.parametrize("chunksize", [1, 2])
-def test_buffersize_is_exact(name: str, buffersize: int, chunksize: int) -> None:
+def test_no_more_items_are_read_ahead_than_buffersize(
+    name: str, buffersize: int, chunksize: int
+) -> None:
     source = Source(range(500))
     with Pool(2) as pool:
         results = getattr(pool, name)(tasks.square, source, chunksize, buffersize)
@@ -129,7 +131,9 @@ def test_an_input_is_read_while_nobody_calls_next(tmp_path: Path, name: str) -> 
 
 @BOTH
 @pytest.mark.parametrize("end", ["exhausted", "dropped", "terminated"])
-def test_the_reader_ends(name: str, end: str) -> None:
+def test_the_reading_thread_ends_with_the_input_the_iterator_or_the_pool(
+    name: str, end: str
+) -> None:
     pool = Pool(2)
     results = getattr(pool, name)(tasks.square, Source(range(3000)))
     next(results)
@@ -163,7 +167,7 @@ def test_an_input_that_raises_what_is_no_exception(name: str, error: type[BaseEx
 # --- What comes out ---------------------------------------------------------------------------
 
 
-def test_all_results_once(context: Any) -> None:
+def test_each_result_comes_once_whatever_the_chunksize(context: Any) -> None:
     with context.Pool(2) as pool:
         for chunksize in (1, 7, 1000):
             assert list(pool.imap(tasks.square, range(500), chunksize)) == [
@@ -174,7 +178,7 @@ def test_all_results_once(context: Any) -> None:
 
 
 @BOTH
-def test_an_empty_input(name: str) -> None:
+def test_imap_of_an_empty_input_ends_at_once(name: str) -> None:
     with Pool(1) as pool:
         results = getattr(pool, name)(tasks.square, [])
         for _ in range(3):
@@ -324,7 +328,7 @@ def test_threads_share_an_iterator(name: str) -> None:
     assert sorted(itertools.chain(*found)) == [n * n for n in range(2000)]
 
 
-def test_two_iterators_in_turns() -> None:
+def test_two_endless_iterators_are_read_in_turns() -> None:
     with Pool(2) as pool:
         squares = pool.imap(tasks.square, itertools.count())
         same = pool.imap(tasks.identity, itertools.count())

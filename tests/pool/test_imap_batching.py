@@ -77,7 +77,7 @@ def test_each_item_counts_for_maxtasksperchild(name: str, limit: int) -> None:
     assert max(pids.count(pid) for pid in set(pids)) <= limit
 
 
-def test_mixed_items() -> None:
+def test_items_of_all_kinds_share_cells() -> None:
     items: list[Any] = [1, "a", b"b", None, True, 2.5, 1j, (1, 2), [3], {"x": 4}, "long" * 10_000]
     items *= 100
     with Pool(2) as pool:
@@ -131,7 +131,7 @@ def meet_at_the_end(item: tuple[int, Door, Door]) -> int:
 
 
 @BOTH
-def test_join_takes_cells_apart(tmp_path: Path, name: str) -> None:
+def test_join_splits_cells_of_items_that_wait_for_each_other(tmp_path: Path, name: str) -> None:
     here, there = Door(tmp_path, "here"), Door(tmp_path, "there")
     pool = Pool(2)
     results = getattr(pool, name)(meet_at_the_end, [(n, here, there) for n in range(MANY)])

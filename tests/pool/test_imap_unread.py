@@ -82,7 +82,9 @@ def test_a_sized_input_runs_to_its_end(
 
 
 @BOTH
-def test_under_each_start_method(tmp_path: Path, name: str, context: Any) -> None:
+def test_unread_results_are_computed_under_each_start_method(
+    tmp_path: Path, name: str, context: Any
+) -> None:
     tally = Tally(tmp_path)
     with context.Pool(2) as pool:
         results = getattr(pool, name)(Noting(tally), range(1000))

@@ -97,7 +97,7 @@ def test_repr_and_statistics(tmp_path: Path) -> None:
     assert repr(pool) == "<Pool terminated>"
 
 
-def test_statistics_are_a_record() -> None:
+def test_statistics_are_frozen_and_name_other_processes() -> None:
     with Pool(1) as pool:
         now = pool.statistics()
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -142,7 +142,7 @@ ORDERS = [
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("kind", [Pool, ThreadPool])
-def test_the_end_in_every_order(order: str, kind: Callable[[int], Any]) -> None:
+def test_close_terminate_and_join_in_every_order(order: str, kind: Callable[[int], Any]) -> None:
     pool = kind(2)
     result = pool.apply_async(tasks.square, (3,))
     for step in order.split():
@@ -417,7 +417,7 @@ def square_in_an_inner_pool(n: int) -> list[int]:
         return pool.map(tasks.square, range(n))
 
 
-def test_a_pool_in_a_thread() -> None:
+def test_threads_of_a_program_have_pools_of_their_own() -> None:
     found: list[list[int]] = []
     run_at_once([lambda: found.append(square_in_an_inner_pool(4))] * 3)
     assert found == [[0, 1, 4, 9]] * 3

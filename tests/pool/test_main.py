@@ -189,7 +189,7 @@ def test_a_program_without_a_guard(way: Way, method: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_a_program_with_a_guard(method: str, tmp_path: Path) -> None:
+def test_a_guarded_program_runs_once(method: str, tmp_path: Path) -> None:
     # What stands outside of the guard runs in each worker, as everywhere.
     begin, end = 'print("begins")\n', END
     body = textwrap.indent(begin + USE.replace("METHOD", method) + end, "    ")

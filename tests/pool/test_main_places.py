@@ -150,7 +150,9 @@ PLACES: list[Callable[[Path], list[str]]] = [
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_main_module(place: Callable[[Path], list[str]], tmp_path: Path) -> None:
+def test_a_main_module_is_found_wherever_it_is(
+    place: Callable[[Path], list[str]], tmp_path: Path
+) -> None:
     done = subprocess.run(
         [sys.executable, *place(tmp_path)],
         cwd=tmp_path,

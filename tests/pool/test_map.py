@@ -97,7 +97,7 @@ def test_starmap_takes_any_iterables_of_arguments() -> None:
 
 
 @pytest.mark.parametrize("name", ["map", "starmap"])
-def test_an_empty_input(name: str) -> None:
+def test_map_of_an_empty_input_is_ready_at_once(name: str) -> None:
     with Pool(1) as pool:
         assert getattr(pool, name)(pow, []) == []
         result = getattr(pool, f"{name}_async")(pow, iter(()))
@@ -185,7 +185,7 @@ def total_length(text: bytes) -> int:
     return len(text)
 
 
-def test_a_map_beyond_the_window(small_window: int) -> None:
+def test_a_map_with_more_bytes_than_may_be_in_flight(small_window: int) -> None:
     items = [bytes([n % 256]) * 50_000 for n in range(100)]
     with Pool(2) as pool:
         assert pool.map(tasks.identity, items, chunksize=1) == items
@@ -193,7 +193,7 @@ def test_a_map_beyond_the_window(small_window: int) -> None:
         assert pool._backend.parent.allocated < small_window
 
 
-def test_no_more_than_the_window_is_under_way(small_window: int, tmp_path: Path) -> None:
+def test_no_more_bytes_than_the_limit_are_in_flight(small_window: int, tmp_path: Path) -> None:
     door = Door(tmp_path, "door")
     with Pool(1) as pool:
         pool.apply_async(tasks.meet, (door, False))
@@ -206,7 +206,9 @@ def test_no_more_than_the_window_is_under_way(small_window: int, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("small_window")
-def test_a_map_beyond_the_window_needs_nobody_who_waits(tmp_path: Path) -> None:
+def test_a_map_with_more_bytes_than_may_be_in_flight_needs_no_waiting_thread(
+    tmp_path: Path,
+) -> None:
     tally = Tally(tmp_path)
     with Pool(2) as pool:
         pool.map_async(lambda text: tally.add(), [b"x" * 50_000] * 100, chunksize=1)
@@ -216,7 +218,7 @@ def test_a_map_beyond_the_window_needs_nobody_who_waits(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_window")
-def test_a_map_beyond_the_window_is_called_back(tmp_path: Path) -> None:
+def test_a_map_with_more_bytes_than_may_be_in_flight_is_called_back(tmp_path: Path) -> None:
     door = Door(tmp_path, "called")
     with Pool(2) as pool:
         items = [b"x" * 50_000] * 100
@@ -242,7 +244,7 @@ def test_wait_with_a_timeout_submits_as_well(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_window")
-def test_an_error_beyond_the_window_is_found() -> None:
+def test_an_error_in_a_later_chunk_than_may_be_in_flight_is_found() -> None:
     items: list[Any] = [b"x" * 50_000] * 60 + [3] + [b"x" * 50_000] * 60
     with Pool(2) as pool:
         with pytest.raises(TypeError, match="object of type 'int' has no len"):

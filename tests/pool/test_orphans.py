@@ -189,7 +189,7 @@ def seen(parent: int, session: int = 1, started: int = 5, state: str = "S") -> P
     return ProcessStatus(state, parent, 0, session, started)
 
 
-def test_who_ends_with_a_task() -> None:
+def test_descendants_in_the_workers_session_are_found() -> None:
     table = {
         10: seen(2),  # adopted
         11: seen(10),  # below it

@@ -43,7 +43,7 @@ def read_all(terminal: int) -> str:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_bar_on_a_terminal(name: str) -> None:
+def test_a_terminal_shows_a_progress_bar(name: str) -> None:
     ours, theirs = os.openpty()
     command = [sys.executable, "-c", PROGRAM.format(call=CALLS[name])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=TERMINAL) as process:
@@ -72,7 +72,7 @@ def test_an_input_without_a_length_has_an_open_end() -> None:
 
 
 @pytest.mark.parametrize("name", ["map", "imap"])
-def test_nothing_elsewhere(name: str) -> None:
+def test_no_progress_bar_is_shown_without_a_terminal(name: str) -> None:
     program = PROGRAM.format(call=CALLS[name])
     done = subprocess.run(
         [sys.executable, "-c", program], env=PLAIN, capture_output=True, text=True, check=False

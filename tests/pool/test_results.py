@@ -51,7 +51,7 @@ def test_type_arguments_and_attributes_arrive(context: Any) -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="notes came with Python 3.11")
-def test_notes_arrive() -> None:
+def test_notes_of_an_exception_arrive() -> None:
     def fail() -> NoReturn:
         error: Any = LookupError("x")
         error.add_note("first")

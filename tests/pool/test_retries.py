@@ -159,20 +159,20 @@ def loss(function: Any, *args: Any, **kwds: Any) -> WorkerDied:
 
 
 @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (15, "SIGTERM"), (6, "SIGABRT")])
-def test_the_signal_is_told(number: int, name: str) -> None:
+def test_worker_died_names_the_signal(number: int, name: str) -> None:
     error = loss(tasks.die, number)
     assert (error.signal, error.exitcode, error.out_of_memory) == (number, -number, False)
     told = f"worker {error.pid} was killed by {name} while running pool.tasks.die({number})"
     assert str(error).startswith(told)
 
 
-def test_the_exit_code_is_told() -> None:
+def test_worker_died_names_the_exit_code() -> None:
     error = loss(sys.exit, 3)
     assert (error.signal, error.exitcode) == (None, 3)
     assert str(error) == f"worker {error.pid} left with exit code 3 while running sys.exit(3)"
 
 
-def test_the_stack_of_a_crash_is_told(context: Any) -> None:
+def test_worker_died_has_the_stack_of_a_crash(context: Any) -> None:
     with context.Pool(1) as pool, pytest.raises(WorkerDied) as caught:
         pool.apply(tasks.crash)
     assert caught.value.signal == signal.SIGSEGV
@@ -194,7 +194,9 @@ def take_anything_and_die(*args: object, **kwds: object) -> None:
         ((Path("a"),), {}, "pathlib.PosixPath('a')"),
     ],
 )
-def test_the_task_is_told(args: tuple[Any, ...], kwds: dict[str, Any], text: str) -> None:
+def test_worker_died_names_the_task_and_its_arguments(
+    args: tuple[Any, ...], kwds: dict[str, Any], text: str
+) -> None:
     error = loss(take_anything_and_die, *args, **kwds)
     assert error.task == f"pool.test_retries.take_anything_and_die({text})"
 
@@ -204,7 +206,7 @@ def die_at_two(n: int, more: int = 0) -> None:
         tasks.die()
 
 
-def test_the_item_of_a_chunk_is_told() -> None:
+def test_worker_died_names_the_item_of_a_chunk() -> None:
     with Pool(1) as pool:
         with pytest.raises(WorkerDied, match=r"while running pool.test_retries.die_at_two\(2\)"):
             pool.map(die_at_two, range(5), chunksize=5)
@@ -214,7 +216,7 @@ def test_the_item_of_a_chunk_is_told() -> None:
             list(pool.imap(die_at_two, range(5), chunksize=5))
 
 
-def test_a_lambda_is_told() -> None:
+def test_worker_died_names_a_lambda() -> None:
     error = loss(lambda: tasks.die())  # noqa: PLW0108 - a lambda is what this is about
     assert "<lambda>()" in error.task
 

@@ -14,7 +14,7 @@ from garrison.pool import ThreadPool
 from . import tasks
 
 
-def test_all_methods() -> None:
+def test_all_methods_of_a_thread_pool() -> None:
     with ThreadPool(3) as pool:
         assert pool.apply(pow, (2,), {"exp": 3}) == 8
         assert pool.map(tasks.square, range(100)) == [n * n for n in range(100)]

@@ -13,7 +13,7 @@ import pytest
 
 import garrison
 from garrison import Pool, TaskTimeout
-from garrison.supervisor import _crash_stack, _loop
+from garrison.supervisor import _crash_stack, _timeouts
 
 from . import tasks
 from .tasks import Door, Tally
@@ -142,7 +142,7 @@ def end_when_the_stack_is_asked_for() -> int:
 
 def test_a_task_that_ends_at_the_last_moment_survives(monkeypatch: pytest.MonkeyPatch) -> None:
     # The moment between "it is late" and "stop it", made long.
-    monkeypatch.setattr(_loop, "STACK_DUMP_S", LONG)
+    monkeypatch.setattr(_timeouts, "STACK_DUMP_S", LONG)
     with FORK.Pool(1) as pool:
         survivor = pool.options(timeout=SOON).apply(end_when_the_stack_is_asked_for)
         assert pool.apply(tasks.own_pid) == survivor

@@ -89,11 +89,11 @@ def test_what_was_late_is_never_tried_again() -> None:
         (Exit(7, -9, out_of_memory=True), 9, "killed because memory ran out"),
     ],
 )
-def test_an_end_in_words(end: Exit, number: int | None, text: str) -> None:
+def test_text_of_an_exit(end: Exit, number: int | None, text: str) -> None:
     assert (end.signal, end.text) == (number, text)
 
 
-def test_an_end_as_facts() -> None:
+def test_exit_info_has_the_attributes_of_the_error() -> None:
     facts = Exit(7, -9, stack="here", note="as well").exit_info
     assert facts == {
         "pid": 7,
@@ -107,12 +107,12 @@ def test_an_end_as_facts() -> None:
 
 
 @pytest.mark.parametrize(("workers", "limit"), [(1, 3), (2, 3), (3, 3), (8, 8)])
-def test_so_many_failed_starts_in_a_row_are_hopeless(workers: int, limit: int) -> None:
+def test_the_pool_breaks_after_that_many_failed_starts_in_a_row(workers: int, limit: int) -> None:
     starts = StartFailures(workers)
     assert [starts.failed() for _ in range(limit)] == [False] * (limit - 1) + [True]
 
 
-def test_one_success_is_hope() -> None:
+def test_one_successful_start_resets_the_failures() -> None:
     starts = StartFailures(2)
     for _ in range(10):
         assert not starts.failed()
@@ -127,7 +127,7 @@ def test_a_pool_that_still_has_workers_waits_for_a_process() -> None:
     assert alone == [False] * (MAX_REFUSALS - 1) + [True]
 
 
-def test_workers_that_came_in_between_are_hope() -> None:
+def test_other_workers_reset_the_refusals() -> None:
     starts = StartFailures(2)
     for change in (starts.succeeded, lambda: starts.refused(others=True)):
         assert not any(starts.refused(others=False) for _ in range(MAX_REFUSALS - 1))

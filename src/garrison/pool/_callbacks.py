@@ -1,11 +1,13 @@
-"""The thread of a pool that calls callbacks; it starts when the first callback is asked for.
+"""Results with callbacks, and the thread of a pool that calls them.
 
-It also submits the rest of a `map_async` that has more chunks than may be in flight.
+The thread starts when the first callback is asked for. It also submits the rest of a `map_async`
+that has more chunks than may be in flight.
 """
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import operator
 import os
 import sys
@@ -13,17 +15,123 @@ import threading
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
-from garrison.pool._results import CallbackResult
+from garrison.pool._results import AsyncResult, ListResult, R
+from garrison.pool._stdlib_names import hide
 from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
-    from garrison.pool._backend import Backend
-    from garrison.pool._results import AsyncResult
+    from collections.abc import Callable
 
-__all__ = ["CallbackThread"]
+    from garrison.pool._backend import Backend, TaskHandle
+
+    Callback = Callable[[Any], object] | None
+
+__all__ = ["CallbackMapResult", "CallbackResult", "CallbackThread"]
 
 MAX_WATCHED = 512
 """Results waited for at the same time: tasks start in order, so the first ones end first."""
+
+
+class CallbackResult(AsyncResult[R]):
+    """A result with callbacks: it is ready once the thread for callbacks has called them."""
+
+    __slots__ = ("_callback", "_done", "_error_callback", "_inner", "_lost", "_thread")
+
+    def __init__(
+        self,
+        inner: AsyncResult[R],
+        callbacks: CallbackThread,
+        callback: Callback,
+        error_callback: Callback,
+    ) -> None:
+        self._pool, self._backend = inner._pool, inner._backend
+        self._inner = inner
+        self._task = self._outcome = None
+        self._callback, self._error_callback = callback, error_callback
+        self._done = threading.Event()
+        self._lost = False
+        self._thread: int | None = None
+        callbacks.watch(self)
+
+    @property
+    def inner(self) -> AsyncResult[R]:
+        """The result itself."""
+        return self._inner
+
+    def run_callbacks(self) -> None:
+        """Call back. Runs in the thread for callbacks, which shows what a callback raises."""
+        self._thread = threading.get_ident()
+        self._outcome = outcome = self._inner._resolve()
+        callback = self._callback if outcome[0] else self._error_callback
+        self._callback = self._error_callback = None
+        try:
+            if callback is not None:
+                callback(outcome[1])
+        finally:
+            self._done.set()
+
+    def _poll(self) -> bool:
+        over = self._inner._poll()
+        if over:
+            self.run_callbacks()
+        return over
+
+    def _next_task(self) -> TaskHandle | None:
+        return self._inner._next_task()
+
+    def set_error(self, error: BaseException) -> None:
+        """Note that there will be no result: waits end, and `get` raises `error`."""
+        self._outcome, self._lost = (False, error), True
+        self._done.set()
+
+    def ready(self) -> bool:
+        """Whether the call has completed and was called back."""
+        return not self._lost and self._is_over()
+
+    def _is_over(self) -> bool:
+        return self._done.is_set() or self._thread == threading.get_ident()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it was called back or never will be, or `timeout` seconds have passed."""
+        if not self._is_over():
+            self._done.wait(timeout)
+
+    def get(self, timeout: float | None = None) -> R:
+        """Return the result after it was called back, or raise what the call raised."""
+        self.wait(timeout)
+        if not self._is_over():
+            raise multiprocessing.TimeoutError
+        success, value = self._resolve()
+        if success:
+            result: R = value
+            return result
+        try:
+            raise value
+        finally:
+            del value, self
+
+    def _resolve(self) -> tuple[bool, Any]:
+        assert self._outcome is not None  # noqa: S101 - the caller has waited
+        return self._outcome
+
+
+class CallbackMapResult(CallbackResult["list[R]"], ListResult[R]):
+    """A `CallbackResult` of many calls."""
+
+    __slots__ = ()
+
+    @property
+    def _number_left(self) -> int:
+        inner: Any = self._inner
+        return int(inner._number_left)
+
+    @property
+    def _chunksize(self) -> int:
+        inner: Any = self._inner
+        return int(inner._chunksize)
+
+
+hide(CallbackResult, CallbackMapResult)
 
 
 class CallbackThread:

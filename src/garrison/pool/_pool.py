@@ -59,7 +59,7 @@ _ENDED = {CLOSE: "closed", TERMINATE: "terminated"}
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """What a pool does at the moment."""
+    """What a pool does at the moment: a result of `Pool.statistics`."""
 
     workers: int
     busy: int
@@ -134,7 +134,13 @@ class BasePool(TaskMethods, Insides):
     # --- The end --------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Take no more tasks; the workers leave when all that were given are done."""
+        """Take no more tasks; the workers leave when all submitted tasks are done.
+
+        Raises
+        ------
+        garrison.PoolClosed
+            In a process that is not the one which made the pool.
+        """
         self._check_process()
         if self._state == RUN:
             self._state = CLOSE
@@ -172,7 +178,7 @@ class BasePool(TaskMethods, Insides):
         self._backend_closed = True
 
     def terminate(self) -> None:
-        """End all workers now. Results that have not come yet never will: `PoolTerminated`."""
+        """End all workers now. Waits for missing results end with `PoolTerminated`."""
         if self._pid != os.getpid():
             return
         self._state = TERMINATE
@@ -335,7 +341,15 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
         """Do nothing: the supervisor replaces workers by itself."""
 
     def statistics(self) -> Statistics:
-        """What the pool does at the moment, as one frozen record."""
+        """What the pool does at the moment, as one frozen record.
+
+        Examples
+        --------
+        >>> from garrison import Pool
+        >>> with Pool(2) as pool:
+        ...     pool.statistics().workers
+        2
+        """
         backend = self._backend
         slots = [backend.table.slot(slot) for slot in range(self._processes)]
         there = backend.supervisor.pid is not None

@@ -22,7 +22,7 @@ from garrison import _core, _os
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolTerminated, SharedMemoryFull, TaskTimeout, WorkerDied
 from garrison.memory import capacity
-from garrison.pool import _encoding, _function_registry, _preloading, _safe_repr, _worker
+from garrison.pool import _encoding, _function_registry, _preloading, _worker
 from garrison.pool._encoding import Outcome, PayloadKind
 from garrison.supervisor import (
     LIVENESS_CHECK_INTERVAL_S,
@@ -60,8 +60,6 @@ _SIZED = (str, bytes)
 _OK, _MEMORY_FULL, _ITEMS = Outcome.OK, Outcome.MEMORY_FULL, Outcome.ITEMS
 FREE_CELL_CHECK_S = 0.005
 """Between two looks for a free cell."""
-MAX_REPR = 60
-"""Characters of an argument's repr in a message."""
 _NAME_PREFIX = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}
 
 
@@ -348,16 +346,11 @@ class ProcessBackend:
 
     def describe_task(self, call: Call) -> str:
         """Return the function and a short repr of the arguments that it was working on."""
+        # Late: tasks are lost rarely.
+        from garrison.pool._safe_repr import describe_call
+
         number, kind, index, payload = call
-        name = self.registry.name(number)
-        try:
-            args, kwds = _arguments_for_repr(kind, index, payload)
-        except Exception:
-            one = kind in {PayloadKind.CALL, PayloadKind.ARGS}
-            return f"{name}(...)" if one else f"{name}(item {index})"
-        texts = [_short_repr(arg) for arg in args]
-        texts += [f"{key}={_short_repr(arg)}" for key, arg in kwds.items()]
-        return f"{name}({', '.join(texts)})"
+        return describe_call(self.registry.name(number), kind, index, payload)
 
     # --- The end --------------------------------------------------------------------------
 
@@ -389,27 +382,6 @@ def _seconds_to_sleep(deadline: float | None) -> float:
     if deadline is None:
         return LIVENESS_CHECK_INTERVAL_S
     return min(LIVENESS_CHECK_INTERVAL_S, deadline - time.monotonic())
-
-
-def _arguments_for_repr(kind: int, index: int, payload: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the arguments of the call that a task was in, as objects that only have a repr."""
-    if kind == PayloadKind.PICKLED_ITEMS:
-        return (_safe_repr.unpickle_for_repr(_core.split(payload)[index][1]),), {}
-    value = _safe_repr.unpickle_for_repr(payload)
-    if kind == PayloadKind.CALL:
-        args, kwds = value
-        return args, kwds
-    if kind == PayloadKind.ARGS:
-        return value, {}
-    return value[index] if kind == PayloadKind.STAR_ITEMS else (value[index],), {}
-
-
-def _short_repr(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"<{type(value).__qualname__}>"
-    return text if len(text) <= MAX_REPR else f"{text[: MAX_REPR - 3]}..."
 
 
 def _daemonic(make: Callable[..., BaseProcess], **kwds: Any) -> BaseProcess:

@@ -16,23 +16,20 @@ from garrison.pool._stdlib_names import StandardMapResult, StandardResult, hide
 
 if TYPE_CHECKING:
     import multiprocessing.pool
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from garrison.pool._backend import Backend, TaskHandle
-    from garrison.pool._callbacks import CallbackThread
     from garrison.pool._progress import Bar
 
-    Callback = Callable[[Any], object] | None
-
-__all__ = ["AsyncResult", "MapResult"]
+__all__ = ["AsyncResult", "ListResult", "MapResult", "R"]
 
 R = TypeVar("R")
 
 if TYPE_CHECKING:
     _Result = multiprocessing.pool.ApplyResult
-    _ListResult = multiprocessing.pool.MapResult
+    ListResult = multiprocessing.pool.MapResult
 else:
-    _Result, _ListResult = StandardResult, StandardMapResult
+    _Result, ListResult = StandardResult, StandardMapResult
 
 Chunk = tuple["TaskHandle", int, int]
 """A task, the number of its items, the bytes of their arguments."""
@@ -184,7 +181,7 @@ class _Ready:
 _waiting: deque[AsyncResult[Any]] = deque()
 
 
-class MapResult(AsyncResult["list[R]"], _ListResult[R]):
+class MapResult(AsyncResult["list[R]"], ListResult[R]):
     """The result of `Pool.map_async` and `Pool.starmap_async`: a list, perhaps still to come.
 
     Chunks are submitted as long as few bytes are in flight; the rest follow as results come.
@@ -354,106 +351,7 @@ class MapResult(AsyncResult["list[R]"], _ListResult[R]):
         return self._outcome
 
 
-class CallbackResult(AsyncResult[R]):
-    """A result with callbacks: it is ready once the thread for callbacks has called them."""
-
-    __slots__ = ("_callback", "_done", "_error_callback", "_inner", "_lost", "_thread")
-
-    def __init__(
-        self,
-        inner: AsyncResult[R],
-        callbacks: CallbackThread,
-        callback: Callback,
-        error_callback: Callback,
-    ) -> None:
-        self._pool, self._backend = inner._pool, inner._backend
-        self._inner = inner
-        self._task = self._outcome = None
-        self._callback, self._error_callback = callback, error_callback
-        self._done = threading.Event()
-        self._lost = False
-        self._thread: int | None = None
-        callbacks.watch(self)
-
-    @property
-    def inner(self) -> AsyncResult[R]:
-        """The result itself."""
-        return self._inner
-
-    def run_callbacks(self) -> None:
-        """Call back. Runs in the thread for callbacks, which shows what a callback raises."""
-        self._thread = threading.get_ident()
-        self._outcome = outcome = self._inner._resolve()
-        callback = self._callback if outcome[0] else self._error_callback
-        self._callback = self._error_callback = None
-        try:
-            if callback is not None:
-                callback(outcome[1])
-        finally:
-            self._done.set()
-
-    def _poll(self) -> bool:
-        over = self._inner._poll()
-        if over:
-            self.run_callbacks()
-        return over
-
-    def _next_task(self) -> TaskHandle | None:
-        return self._inner._next_task()
-
-    def set_error(self, error: BaseException) -> None:
-        """Note that there will be no result: waits end, and `get` raises `error`."""
-        self._outcome, self._lost = (False, error), True
-        self._done.set()
-
-    def ready(self) -> bool:
-        """Whether the call has completed and was called back."""
-        return not self._lost and self._is_over()
-
-    def _is_over(self) -> bool:
-        return self._done.is_set() or self._thread == threading.get_ident()
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until it was called back or never will be, or `timeout` seconds have passed."""
-        if not self._is_over():
-            self._done.wait(timeout)
-
-    def get(self, timeout: float | None = None) -> R:
-        """Return the result after it was called back, or raise what the call raised."""
-        self.wait(timeout)
-        if not self._is_over():
-            raise multiprocessing.TimeoutError
-        success, value = self._resolve()
-        if success:
-            result: R = value
-            return result
-        try:
-            raise value
-        finally:
-            del value, self
-
-    def _resolve(self) -> tuple[bool, Any]:
-        assert self._outcome is not None  # noqa: S101 - the caller has waited
-        return self._outcome
-
-
-class CallbackMapResult(CallbackResult["list[R]"], _ListResult[R]):
-    """A `CallbackResult` of many calls."""
-
-    __slots__ = ()
-
-    @property
-    def _number_left(self) -> int:
-        inner: Any = self._inner
-        return int(inner._number_left)
-
-    @property
-    def _chunksize(self) -> int:
-        inner: Any = self._inner
-        return int(inner._chunksize)
-
-
-hide(AsyncResult, MapResult, CallbackResult, CallbackMapResult)
+hide(AsyncResult, MapResult)
 
 
 for _public in (AsyncResult, MapResult):

@@ -9,9 +9,14 @@ from __future__ import annotations
 import io
 import pickle
 
+from garrison import _core
 from garrison._typing import Any
+from garrison.pool._encoding import PayloadKind
 
-__all__ = ["unpickle_for_repr"]
+__all__ = ["describe_call", "unpickle_for_repr"]
+
+MAX_REPR = 60
+"""Characters of an argument's repr in a message."""
 
 
 class _PlaceholderObject:
@@ -72,3 +77,48 @@ def unpickle_for_repr(data: Any) -> Any:
     [1, range(0, 3, 1)]
     """
     return _Unpickler(io.BytesIO(data)).load()
+
+
+def describe_call(name: str, kind: int, index: int, payload: Any) -> str:
+    """Return the function's name and a short repr of the arguments of the item at work.
+
+    Parameters
+    ----------
+    name : str
+        The function's name.
+    kind : int
+        The `PayloadKind`.
+    index : int
+        Which item of a payload of several.
+    payload : bytes-like
+        As it is in the cell.
+    """
+    try:
+        args, kwds = _arguments(kind, index, payload)
+    except Exception:
+        one = kind in {PayloadKind.CALL, PayloadKind.ARGS}
+        return f"{name}(...)" if one else f"{name}(item {index})"
+    texts = [_short_repr(arg) for arg in args]
+    texts += [f"{key}={_short_repr(arg)}" for key, arg in kwds.items()]
+    return f"{name}({', '.join(texts)})"
+
+
+def _arguments(kind: int, index: int, payload: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the arguments of the call that a task was in, as objects that only have a repr."""
+    if kind == PayloadKind.PICKLED_ITEMS:
+        return (unpickle_for_repr(_core.split(payload)[index][1]),), {}
+    value = unpickle_for_repr(payload)
+    if kind == PayloadKind.CALL:
+        args, kwds = value
+        return args, kwds
+    if kind == PayloadKind.ARGS:
+        return value, {}
+    return value[index] if kind == PayloadKind.STAR_ITEMS else (value[index],), {}
+
+
+def _short_repr(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__qualname__}>"
+    return text if len(text) <= MAX_REPR else f"{text[: MAX_REPR - 3]}..."

@@ -11,13 +11,12 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryFull
 from garrison.options import Options, whole
 from garrison.pool import _chunking
+from garrison.pool._callbacks import CallbackMapResult, CallbackResult
 from garrison.pool._encoding import PayloadKind
 from garrison.pool._function_registry import NotCallable
 from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
 from garrison.pool._results import (
     AsyncResult,
-    CallbackMapResult,
-    CallbackResult,
     Chunk,
     MapResult,
 )
@@ -60,6 +59,15 @@ class TaskMethods:
     ) -> T:
         """Call ``func(*args, **kwds)`` in a worker and return its result.
 
+        Raises
+        ------
+        Exception
+            What the call raised.
+        garrison.WorkerDied
+            If the worker went away during the call.
+        garrison.PoolClosed
+            If the pool takes no more tasks.
+
         Examples
         --------
         >>> from garrison import Pool
@@ -77,9 +85,24 @@ class TaskMethods:
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult[T]:
-        """Have ``func(*args, **kwds)`` called in a worker; the result comes with ``get()``.
+        """Have ``func(*args, **kwds)`` called in a worker; return its `AsyncResult` at once.
 
-        `callback` gets the result, `error_callback` the exception, in a thread of the pool.
+        Parameters
+        ----------
+        func, args, kwds
+            The call.
+        callback : callable, optional
+            Called with the result, in a thread of the pool.
+        error_callback : callable, optional
+            Called with the exception if the call fails, in the same thread.
+
+        Examples
+        --------
+        >>> from garrison import Pool
+        >>> with Pool(2) as pool:
+        ...     result = pool.apply_async(pow, (2, 10))
+        ...     result.get(timeout=60)
+        1024
         """
         pool = self._pool_ref
         if pool._state != RUN:
@@ -123,6 +146,23 @@ class TaskMethods:
     ) -> list[T]:
         """Apply `func` to each element and return the list of results, in order.
 
+        Parameters
+        ----------
+        func : callable
+            Called with one element at a time.
+        iterable : iterable
+            All of it is read first.
+        chunksize : int, optional
+            Elements that a worker gets at once. Without it, chunks are large at first and small at
+            the end, so that all workers end together.
+
+        Raises
+        ------
+        Exception
+            What the call for the first failed element raised, once all chunks have ended.
+        garrison.WorkerDied
+            If a worker went away during a call that has no retries left.
+
         Examples
         --------
         >>> from garrison import Pool
@@ -157,7 +197,15 @@ class TaskMethods:
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult[list[T]]:
-        """Like `map`, but return an `AsyncResult` at once."""
+        """Like `map`, but return an `AsyncResult` at once; callbacks as for `apply_async`.
+
+        Examples
+        --------
+        >>> from garrison import Pool
+        >>> with Pool(2) as pool:
+        ...     pool.map_async(abs, [-1, 2, -3]).get()
+        [1, 2, 3]
+        """
         result = self._many(func, iterable, PayloadKind.ITEMS, chunksize)
         return self._background(result, callback, error_callback)
 
@@ -169,7 +217,7 @@ class TaskMethods:
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult[list[T]]:
-        """Like `starmap`, but return an `AsyncResult` at once."""
+        """Like `starmap`, but return an `AsyncResult` at once; callbacks as for `apply_async`."""
         result = self._many(func, iterable, PayloadKind.STAR_ITEMS, chunksize)
         return self._background(result, callback, error_callback)
 
@@ -274,7 +322,15 @@ class TaskMethods:
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> IMapUnorderedIterator[T]:
-        """Like `imap`, but yield each result as soon as it is there."""
+        """Like `imap`, but yield each result as soon as it is there.
+
+        Examples
+        --------
+        >>> from garrison import Pool
+        >>> with Pool(2) as pool:
+        ...     sorted(pool.imap_unordered(abs, [-1, 2, -3]))
+        [1, 2, 3]
+        """
         kind = IMapUnorderedIterator
         results: IMapUnorderedIterator[T]
         results = self._imap(kind, func, iterable, chunksize, buffersize)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from garrison.supervisor._fresh_worker import WorkerTemplate
     from garrison.supervisor._handle import LIVENESS_CHECK_INTERVAL_S, SupervisorHandle
     from garrison.supervisor._identity import allow_children, shared_counter, uncounted
-    from garrison.supervisor._import_guard import check_not_importing
     from garrison.supervisor._main_module import (
         imported_main,
         is_importable,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from garrison.supervisor._worker_entry import work_in_slot
     from garrison.supervisor._worker_processes import WorkerProcesses, list_among_children
     from garrison.supervisor._worker_slots import WorkerSpec
+    from garrison.supervisor.import_guard import check_not_importing
 
 __all__ = [
     "LIVENESS_CHECK_INTERVAL_S",
@@ -58,7 +58,7 @@ _HOMES = {
     "_fresh_worker": ("WorkerTemplate",),
     "_handle": ("LIVENESS_CHECK_INTERVAL_S", "SupervisorHandle"),
     "_identity": ("allow_children", "shared_counter", "uncounted"),
-    "_import_guard": ("check_not_importing",),
+    "import_guard": ("check_not_importing",),
     "_main_module": ("imported_main", "is_importable", "main_path", "preparation_data"),
     "_start": ("FreshPopen", "pickle_for"),
     "_worker_entry": ("work_in_slot",),

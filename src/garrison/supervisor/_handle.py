@@ -25,7 +25,7 @@ from garrison.supervisor import (
     _worker_entry,
 )
 from garrison.supervisor._decisions import PoolPhase
-from garrison.supervisor._import_guard import check_not_importing
+from garrison.supervisor.import_guard import check_not_importing
 
 if TYPE_CHECKING:
     from garrison._descriptors import DescriptorChannel

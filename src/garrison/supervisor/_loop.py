@@ -44,7 +44,8 @@ from garrison.supervisor._decisions import (
 from garrison.supervisor._fresh_worker import Forked, PickledWorker
 from garrison.supervisor._orphans import Orphans
 from garrison.supervisor._shutdown import end_workers
-from garrison.supervisor._worker_slots import WorkerSlot
+from garrison.supervisor._timeouts import Timeouts
+from garrison.supervisor._worker_slots import WorkerSlot, pids_of
 
 if TYPE_CHECKING:
     from garrison._descriptors import DescriptorChannel
@@ -52,10 +53,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SupervisorLoop", "run_supervisor"]
 
-STACK_DUMP_S = 0.05
-"""Seconds that a late worker has to write its stack."""
-STOPPED_CHECK_S = 0.5
-"""Seconds between two looks at a late task whose program is stopped as a whole."""
 MAX_STACK_BYTES = 64 << 10
 START_RETRY_S = 0.1
 """Seconds until the next attempt to start a worker after the system had no process to give."""
@@ -97,12 +94,10 @@ class SupervisorLoop:
         self.oom_kills = 0
         self.completed = 0
         self.completed_before = 0
-        self.claims = 0
         self.parent_gone = False
         self.orphans = Orphans()
-        self.woken_at = time.monotonic()
+        self.timeouts = Timeouts(table, self.table_writer, self.slots, parent, self.orphans)
         self.start_again_at = 0.0
-        self.continued = self.paused = False
         self._prepare()
 
     # --- Setting up -----------------------------------------------------------------------
@@ -121,15 +116,14 @@ class SupervisorLoop:
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
         self.handlers = {
             _syscalls.SIGCHLD: _syscalls.set_handler(_syscalls.SIGCHLD, lambda *_: None),
-            _syscalls.SIGCONT: _syscalls.set_handler(_syscalls.SIGCONT, self._on_continue),
+            _syscalls.SIGCONT: _syscalls.set_handler(
+                _syscalls.SIGCONT, self.timeouts.note_continued
+            ),
         }
         _syscalls.block_all_but(self.handlers)
         self.watch = ProcessWatch(self.parent)
         self.desk = DescriptorServer()
         gc.freeze()
-
-    def _on_continue(self, *_: object) -> None:
-        self.continued = True
 
     def run(self) -> None:
         """Keep the workers at work until the pool is over."""
@@ -146,9 +140,9 @@ class SupervisorLoop:
         self.oom_kills = _os.oom_kills()
         while not self._is_finished():
             self._wait_for_event()
-            self._excuse_own_pause()
+            self.timeouts.excuse_own_pause()
             self._reap()
-            self._kill_overdue()
+            self.timeouts.kill_overdue()
             self._replace_missing()
         self._finish()
 
@@ -288,20 +282,6 @@ class SupervisorLoop:
         """Whether a process belongs to this pool: its members may have each other's memory."""
         return pid in {os.getpid(), self.parent} or any(slot.pid == pid for slot in self.slots)
 
-    def _excuse_own_pause(self) -> None:
-        """Charge no task with the time for which this process may have been stopped."""
-        now = time.monotonic()
-        if self.continued:
-            self.continued = False
-            for slot in self.slots:
-                if slot.occupied and not slot.stopped:
-                    self._postpone_deadline(slot, now - self.woken_at)
-        self.woken_at = now
-
-    def _postpone_deadline(self, slot: WorkerSlot, seconds: float) -> None:
-        self.table_writer.put_off(slot.index, int(seconds * 1e9))
-        slot.stack_requested_at = 0.0
-
     def _read_parent_messages(self) -> None:
         """Read the parent's wake-up bytes. What they are about stands in the table."""
         try:
@@ -316,25 +296,9 @@ class SupervisorLoop:
         """Milliseconds until something must be looked at; None if nothing is due by itself."""
         until_start = max(0.0, self.start_again_at - time.monotonic()) * 1000
         if any(not slot.occupied for slot in self.slots) and self._is_wanted():
-            overdue = self._ms_until_overdue() if until_start else None
+            overdue = self.timeouts.ms_until_overdue() if until_start else None
             return until_start if overdue is None else min(until_start, overdue)
-        return self._ms_until_overdue()
-
-    def _ms_until_overdue(self) -> float | None:
-        if any(slot.stack_requested_at for slot in self.slots):
-            return STACK_DUMP_S * 1000 / 2
-        if self.paused:
-            return STOPPED_CHECK_S * 1000
-        earliest, shortest = self.table_writer.deadlines()
-        if not shortest:
-            return None
-        if not earliest:
-            # A task that starts while we sleep cannot be due before its own timeout is over. One
-            # that was claimed just now may not have written its deadline down yet.
-            claims, self.claims = self.claims, self.table_writer.claims()
-            return shortest / 1e6 if self.table.waiting or claims != self.claims else None
-        left = earliest - time.monotonic_ns()
-        return max(0.0, min(left, shortest) / 1e6) + 1
+        return self.timeouts.ms_until_overdue()
 
     # --- Deaths ---------------------------------------------------------------------------
 
@@ -361,7 +325,7 @@ class SupervisorLoop:
     def _on_stop_or_continue(self, slot: WorkerSlot, *, stopped: bool) -> None:
         now = time.monotonic()
         if slot.stopped and not stopped:
-            self._postpone_deadline(slot, now - slot.stopped_at)
+            self.timeouts.postpone(slot, now - slot.stopped_at)
         slot.stopped_at = now if stopped else 0.0
         self.table_writer.set_stopped(sum(each.stopped for each in self.slots))
 
@@ -389,14 +353,11 @@ class SupervisorLoop:
             self._break_pool_if(self.start_failures.failed(), message)
 
     def _kill_children(self, slot: WorkerSlot, *, was_killed_in_task: bool) -> None:
-        workers = self._worker_pids()
+        workers = pids_of(self.slots)
         if was_killed_in_task:
             self.orphans.kill_started_by(workers, [slot.pid])
         self.orphans.kill_daemons(self.table.children(slot.index))
         self.orphans.spare_present(workers)
-
-    def _worker_pids(self) -> set[int]:
-        return {slot.pid for slot in self.slots if slot.occupied}
 
     def _note_successful_starts(self) -> None:
         """Reset the failures after a worker got past its initializer, or a task was done."""
@@ -428,43 +389,6 @@ class SupervisorLoop:
         else:
             exit_info = {**reason.exit_info, "timeout": task["timeout"] / 1e9}
             self.table_writer.lose(cell, pickle.dumps(exit_info))
-
-    # --- Deadlines ------------------------------------------------------------------------
-
-    def _kill_overdue(self) -> None:
-        now = time.monotonic()
-        self.paused = False
-        for slot in self.slots:
-            if not slot.occupied or slot.killed_for_timeout:
-                continue
-            if not self.table_writer.is_late(slot.index, slot.owner_id):
-                slot.stack_requested_at = 0.0
-            elif slot.stopped and self._program_is_stopped():
-                self.paused = True
-            elif not slot.stack_requested_at:
-                slot.stack_requested_at = now
-                slot.clear_stack()
-                _os.kill_if_alive(slot.pid, _crash_stack.STACK_SIGNAL)
-            elif now - slot.stack_requested_at >= STACK_DUMP_S:
-                self._kill_if_still_overdue(slot)
-
-    def _program_is_stopped(self) -> bool:
-        seen = _os.process_status(self.parent)
-        return seen is not None and seen.stopped
-
-    def _kill_if_still_overdue(self, slot: WorkerSlot) -> None:
-        """Stop the worker first: it may finish, and must not be killed in its next task."""
-        slot.stack_requested_at = 0.0
-        _os.kill_if_alive(slot.pid, signal.SIGSTOP)
-        with contextlib.suppress(ChildProcessError):
-            options = os.WSTOPPED | os.WEXITED | os.WNOWAIT
-            _syscalls.waitid(os.P_PID, slot.pid, options)
-        if self.table_writer.is_late(slot.index, slot.owner_id):
-            slot.killed_for_timeout = True
-            self.orphans.spare_present(self._worker_pids())
-            _os.kill_if_alive(slot.pid, signal.SIGKILL)
-        else:
-            _os.kill_if_alive(slot.pid, signal.SIGCONT)
 
     # --- The end --------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from multiprocessing import process as mp_process
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.supervisor import _syscalls
-from garrison.supervisor._import_guard import mark_as_worker
+from garrison.supervisor.import_guard import mark_as_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from garrison.supervisor._fork_server import Preload
     from garrison.supervisor._fresh_worker import PickledWorker, WorkerTemplate
 
-__all__ = ["WorkerSlot", "WorkerSpec"]
+__all__ = ["WorkerSlot", "WorkerSpec", "pids_of"]
 
 
 class WorkerSpec:
@@ -104,3 +104,8 @@ class WorkerSlot:
     def read_stack(self, size: int) -> str:
         """Return what the worker has written: its stack, or why it could not start."""
         return os.pread(self.stack_fd, size, 0).decode(errors="replace").strip()
+
+
+def pids_of(slots: list[WorkerSlot]) -> set[int]:
+    """Return the process numbers of all workers."""
+    return {slot.pid for slot in slots if slot.occupied}

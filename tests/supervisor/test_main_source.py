@@ -28,12 +28,12 @@ UNGUARDED = [
 
 
 @pytest.mark.parametrize("source", GUARDED)
-def test_a_guard_is_found(source: str) -> None:
+def test_a_guard_of_main_is_recognized(source: str) -> None:
     assert Source(source).is_guarded
 
 
 @pytest.mark.parametrize("source", UNGUARDED)
-def test_what_is_no_guard(source: str) -> None:
+def test_other_uses_of_name_are_no_guard(source: str) -> None:
     assert not Source(source).is_guarded
 
 

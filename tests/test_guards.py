@@ -130,3 +130,58 @@ def test_the_core_waits_for_no_other_thread_to_fill_a_static() -> None:
     sources = sorted((HERE.parent / "native" / "src").rglob("*.rs"))
     assert sources
     assert [path.name for path in sources if once.search(path.read_text("utf-8"))] == []
+
+
+PYTHON_FACE = HERE.parent / "native" / "src" / "python"
+
+# What of the Python face is more than converting arguments and results: (writes to atomics, lines
+# with `unsafe`). Calls of CPython's API are unsafe by nature; all else here is to become less.
+MORE_THAN_CONVERTING = {
+    "array.rs": (1, 7),  # buffers of the C API; the iterator's own counter
+    "block.rs": (0, 8),  # buffers of the C API
+    "cell.rs": (0, 3),  # buffers of the C API
+    "descriptor.rs": (0, 3),
+    "finalizing.rs": (1, 7),  # the GIL while the interpreter goes away
+    "guarded.rs": (0, 8),  # buffers of the C API
+    "item.rs": (0, 5),  # objects by their exact types
+    "link.rs": (1, 4),  # a client's socket
+    "mod.rs": (0, 1),
+    "number.rs": (0, 3),  # numbers of the C API
+    "process.rs": (0, 3),
+    "quick.rs": (0, 14),  # C functions of our own
+    "socket.rs": (0, 2),
+    "spot.rs": (0, 3),  # buffers of the C API
+    "store.rs": (2, 0),
+    "store/decode.rs": (0, 2),
+    "store/encode.rs": (0, 3),
+    "store/engine.rs": (0, 1),
+    "store/engine/opening.rs": (0, 1),
+    "store/scan.rs": (0, 4),
+}
+
+
+def test_the_python_face_of_the_core_only_converts() -> None:
+    """No atomic write and no `unsafe` but these; a file that has fewer now is written down so."""
+    write = re.compile(r"\.(?:store|swap|compare_exchange\w*|fetch_\w+)\(")
+    found = {}
+    for path in sorted(PYTHON_FACE.rglob("*.rs")):
+        lines = path.read_text("utf-8").splitlines()
+        code = [line for line in lines if not line.lstrip().startswith("//")]
+        writes = sum(bool(write.search(line)) for line in code)
+        unsafe = sum(bool(re.search(r"\bunsafe\b", line)) for line in code)
+        if writes or unsafe:
+            found[path.relative_to(PYTHON_FACE).as_posix()] = (writes, unsafe)
+    assert found == MORE_THAN_CONVERTING
+
+
+def test_functions_of_the_core_have_at_most_60_lines() -> None:
+    begin = re.compile(r"( *)(?:pub(?:\(\w+\))? )?(?:unsafe )?(?:extern \"C\" )?fn (\w+)")
+    too_long = []
+    for path in sorted(PYTHON_FACE.parent.rglob("*.rs")):
+        lines = path.read_text("utf-8").splitlines()
+        for number, line in enumerate(lines):
+            if (found := begin.match(line)) and not line.endswith((";", "}")):
+                end = lines.index(f"{found[1]}}}", number)
+                if end - number >= 60:
+                    too_long.append(f"{path.name}::{found[2]} has {end - number + 1} lines")
+    assert too_long == []

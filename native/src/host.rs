@@ -2,6 +2,7 @@
 //! tests have none.
 
 use crate::owners::wait_graph::WaiterInfo;
+use std::borrow::Cow;
 
 /// The program around the core, as seen by a thread that may have to wait.
 pub trait Host: Copy {
@@ -24,7 +25,9 @@ pub trait Host: Copy {
 #[derive(Debug)]
 pub enum Failure {
     /// The system refused memory, or a descriptor, for this purpose.
-    System { error: std::io::Error, what: &'static str },
+    System { error: std::io::Error, what: Cow<'static, str> },
+    /// The system refused something else.
+    Io(std::io::Error),
     /// A signal handler has forked in the middle of a wait, and this is the child.
     ForkedWhileWaiting,
     /// These wait for each other.
@@ -37,12 +40,30 @@ pub enum Failure {
     ConditionNotOwned(&'static str),
     /// So many wait for one condition already.
     ConditionFull(usize),
+    /// An item of so many bytes does not fit beside others.
+    ItemTooLarge(&'static str),
+    /// What should be items one after the other is not.
+    Torn(&'static str),
+    /// As many tasks as there can be are waiting or at work.
+    TableFull(usize),
+    /// The workers do not know this function.
+    UnknownFunction(u32),
+    /// The pool is of the process that this one was forked from.
+    OtherProcess,
+    /// The call does not fit the state of a task or a worker.
+    WrongState(&'static str),
 }
 
 impl Failure {
     /// For `map_err`: what an error of the system was about.
-    pub fn of(what: &'static str) -> impl Fn(std::io::Error) -> Self {
-        move |error| Self::System { error, what }
+    pub fn of(what: impl Into<Cow<'static, str>>) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| Self::System { error, what: what.into() }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
     }
 }
 

@@ -13,7 +13,7 @@ from garrison import Pool, WorkerDied
 from . import tasks
 
 MANY = 1 << 16
-"""Cells from which on results are moved out: see `native/src/python/parent.rs`."""
+"""Cells from which on results are moved out: see `native/src/tasks/parent_state.rs`."""
 
 
 def result_of_a_kind(kind: str) -> Any:

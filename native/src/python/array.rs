@@ -2,7 +2,8 @@
 
 use super::cell::atomic;
 use super::guarded::{forward_buffer, Guarded, Layout};
-use super::number::{Kind, Place};
+use super::number::PyNumber;
+use crate::sync::c_number::{NumberAt, NumberKind};
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -58,14 +59,14 @@ impl Cells {
     }
 
     /// What atomic operations on one element need.
-    fn element(&self, index: &Bound<'_, PyAny>, adding: bool) -> PyResult<(Kind, Place)> {
+    fn element(&self, index: &Bound<'_, PyAny>, adding: bool) -> PyResult<(NumberKind, NumberAt)> {
         let kind = atomic(self.layout.kind, adding)?;
         Ok((kind, self.layout.at(kind, self.index(index)?)))
     }
 
     fn read_slice<'py>(
         slf: &Bound<'py, Self>,
-        kind: Kind,
+        kind: NumberKind,
         slice: &Bound<'py, PySlice>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
@@ -83,7 +84,7 @@ impl Cells {
 
     fn write_slice(
         slf: &Bound<'_, Self>,
-        kind: Kind,
+        kind: NumberKind,
         slice: &Bound<'_, PySlice>,
         values: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
@@ -127,7 +128,7 @@ impl Cells {
 struct Source(Box<ffi::Py_buffer>);
 
 impl Source {
-    fn of(values: &Bound<'_, PyAny>, kind: Kind, len: usize) -> Option<Self> {
+    fn of(values: &Bound<'_, PyAny>, kind: NumberKind, len: usize) -> Option<Self> {
         // SAFETY: a live object; the view is a fresh one, filled by this call or not used.
         unsafe {
             if ffi::PyObject_CheckBuffer(values.as_ptr()) == 0 {
@@ -143,7 +144,7 @@ impl Source {
             let source = Self(view);
             let format =
                 if source.0.format.is_null() { c"B" } else { CStr::from_ptr(source.0.format) };
-            let same = Kind::of(format.to_bytes(), source.0.itemsize as usize) == Some(kind);
+            let same = NumberKind::of(format.to_bytes(), source.0.itemsize as usize) == Some(kind);
             let all = source.0.len as usize == len * kind.size();
             (same && all && source.0.ndim == 1).then_some(source)
         }
@@ -230,7 +231,7 @@ impl Cells {
         amount: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (kind, place) = self.element(index, true)?;
-        kind.to_python(index.py(), kind.add(place, kind.to_bits(amount)?))
+        kind.to_python(index.py(), kind.atomic_add(place, kind.to_bits(amount)?))
     }
 
     /// Replace an element atomically, without the lock; return the value before.
@@ -240,7 +241,7 @@ impl Cells {
         value: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (kind, place) = self.element(index, false)?;
-        kind.to_python(index.py(), kind.exchange(place, kind.to_bits(value)?))
+        kind.to_python(index.py(), kind.atomic_exchange(place, kind.to_bits(value)?))
     }
 
     /// Replace an element atomically if it is what is expected; return whether it was.
@@ -251,19 +252,19 @@ impl Cells {
         desired: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
         let (kind, place) = self.element(index, false)?;
-        Ok(kind.compare_exchange(place, kind.to_bits(expected)?, kind.to_bits(desired)?))
+        Ok(kind.atomic_compare_exchange(place, kind.to_bits(expected)?, kind.to_bits(desired)?))
     }
 
     /// Read an element atomically, without the lock.
     fn load<'py>(&self, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let (kind, place) = self.element(index, false)?;
-        kind.to_python(index.py(), kind.load(place))
+        kind.to_python(index.py(), kind.atomic_load(place))
     }
 
     /// Write an element atomically, without the lock.
     fn store(&self, index: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let (kind, place) = self.element(index, false)?;
-        kind.store(place, kind.to_bits(value)?);
+        kind.atomic_store(place, kind.to_bits(value)?);
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! `Synchronized`: one number in shared memory, under its lock or lock-free.
 
 use super::guarded::{forward_buffer, Guarded, Layout};
-use super::number::Kind;
+use super::number::PyNumber;
+use crate::sync::c_number::NumberKind;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -32,7 +33,7 @@ pub struct Cell {
 }
 
 /// The kind of what atomic operations are to be done on.
-pub fn atomic(kind: Option<Kind>, adding: bool) -> PyResult<Kind> {
+pub fn atomic(kind: Option<NumberKind>, adding: bool) -> PyResult<NumberKind> {
     kind.filter(|kind| !adding || kind.is_number()).ok_or_else(|| {
         PyTypeError::new_err(
             "atomic operations are for integers, floats and (all but add) bools; \
@@ -81,14 +82,14 @@ impl Cell {
     fn add<'py>(&self, amount: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let kind = atomic(self.layout.kind, true)?;
         let bits = kind.to_bits(amount)?;
-        kind.to_python(amount.py(), kind.add(self.layout.place, bits))
+        kind.to_python(amount.py(), kind.atomic_add(self.layout.place, bits))
     }
 
     /// Replace atomically, without the lock; return the value before.
     fn exchange<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let kind = atomic(self.layout.kind, false)?;
         let bits = kind.to_bits(value)?;
-        kind.to_python(value.py(), kind.exchange(self.layout.place, bits))
+        kind.to_python(value.py(), kind.atomic_exchange(self.layout.place, bits))
     }
 
     /// Replace atomically if it is what is expected; return whether it was.
@@ -99,19 +100,19 @@ impl Cell {
     ) -> PyResult<bool> {
         let kind = atomic(self.layout.kind, false)?;
         let (expected, desired) = (kind.to_bits(expected)?, kind.to_bits(desired)?);
-        Ok(kind.compare_exchange(self.layout.place, expected, desired))
+        Ok(kind.atomic_compare_exchange(self.layout.place, expected, desired))
     }
 
     /// Read atomically, without the lock.
     fn load<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let kind = atomic(self.layout.kind, false)?;
-        kind.to_python(py, kind.load(self.layout.place))
+        kind.to_python(py, kind.atomic_load(self.layout.place))
     }
 
     /// Write atomically, without the lock.
     fn store(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let kind = atomic(self.layout.kind, false)?;
-        kind.store(self.layout.place, kind.to_bits(value)?);
+        kind.atomic_store(self.layout.place, kind.to_bits(value)?);
         Ok(())
     }
 

@@ -1,15 +1,14 @@
 //! A queue's ends as Python uses them: what is put was written down before, what is taken is rebuilt.
 
 use super::convert::{deadline, AnyBool};
-use super::item::{self, Head, Outgoing, PARCEL, PICKLE};
-use super::memory_error;
-use super::parcel::{Address, Post, Received};
+use super::{block, item};
 use crate::host::Host;
-use crate::queue::ends::{Batch, QueueHost, WaitSpec};
-use crate::queue::file::QueueFile;
-use crate::queue::log::GRANULE;
-use crate::queue::Queue;
+use crate::queue::ends::{QueueHost, WaitSpec};
+use crate::queue::item::PICKLE;
+use crate::queue::large_items::ReceivedBlock;
+use crate::queue::{Queue, TakenItem};
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 /// `block` and `timeout` as they were given.
 #[inline]
@@ -29,7 +28,7 @@ pub fn wait_spec(
 pub enum Arrived<'py> {
     Value(Bound<'py, PyAny>),
     Pickle(Bound<'py, PyAny>),
-    Parcel(Received),
+    Large(ReceivedBlock),
 }
 
 /// The interpreter, and how the queue in question says that it is closed.
@@ -72,111 +71,52 @@ impl QueueHost for QueueCaller<'_, '_> {
     fn check_putters(self) -> PyResult<()> {
         self.py.import("garrison.sync._pipe_ends")?.call_method0("check_parent").map(|_| ())
     }
+
+    fn register_sender(self) -> PyResult<()> {
+        let module = self.py.import("garrison.sync._queue_pickling")?;
+        module.call_method0("register_sender_cleanup").map(|_| ())
+    }
 }
 
-/// Items that were written down.
-struct Written<'a, 'py> {
-    file: &'a QueueFile,
-    items: &'a mut [Outgoing<'py>],
-}
-
-impl Batch for Written<'_, '_> {
-    #[inline]
-    fn count(&self) -> u32 {
-        self.items.len() as u32
-    }
-
-    #[inline]
-    fn granules(&self, nth: usize) -> u32 {
-        self.items[nth].granules()
-    }
-
-    #[inline]
-    fn write(&self, nth: usize, at: u32) -> std::io::Result<()> {
-        let item = &self.items[nth];
-        let to = self.file.at(at, item.granules() as usize * GRANULE)?;
-        // SAFETY: in range (checked), and the caller has found memory that nobody else writes to.
-        unsafe { item.write(to) };
+/// Take up to so many items, at least one; 0 if there was none in time.
+#[inline]
+pub fn get<'py>(
+    queue: &Queue,
+    caller: QueueCaller<'_, 'py>,
+    most: u32,
+    wait: &WaitSpec,
+    mut each: impl FnMut(Arrived<'py>),
+) -> PyResult<u32> {
+    queue.get(caller, most, wait, |taken| {
+        each(match taken {
+            TakenItem::Small(PICKLE, bytes) => {
+                Arrived::Pickle(item::rebuild(caller.py, PICKLE, bytes)?)
+            }
+            TakenItem::Small(kind, bytes) => Arrived::Value(item::rebuild(caller.py, kind, bytes)?),
+            TakenItem::Large(received) => Arrived::Large(received),
+        });
         Ok(())
-    }
-
-    #[inline]
-    fn will_be_put(&self) {
-        let parcels = self.items.iter().filter_map(|item| item.parcel.as_ref());
-        parcels.for_each(|parcel| parcel.is_being_put(self.file));
-    }
-
-    #[inline]
-    fn were_put(&mut self, first: u32) {
-        let numbers = (0..).map(|nth| first.wrapping_add(nth));
-        for (item, number) in self.items.iter_mut().zip(numbers) {
-            if let Some(parcel) = &mut item.parcel {
-                parcel.was_put(number);
-            }
-        }
-    }
+    })
 }
 
-/// A queue, and its big items.
-pub struct Ends {
-    pub queue: Queue,
-    pub post: Post,
+/// What a large item holds.
+pub enum Opened<'py> {
+    Value(Bound<'py, PyAny>),
+    Pickle(Bound<'py, PyAny>, Option<Bound<'py, PyList>>),
 }
 
-impl Ends {
-    pub fn new(file: QueueFile) -> Self {
-        Self { queue: Queue::new(file), post: Post::default() }
-    }
+/// Look at a large item, after it was taken.
+pub fn open<'py>(py: Python<'py>, received: ReceivedBlock) -> PyResult<Opened<'py>> {
+    let (kind, (len, buffers)) = (received.kind(), received.extent());
+    let (payload, buffers) = block::read(py, &received.into_ref(), len, buffers)?;
+    Ok(match kind {
+        PICKLE => Opened::Pickle(payload.into_any(), buffers),
+        kind => Opened::Value(item::rebuild(py, kind, payload.get().bytes())?),
+    })
+}
 
-    /// Put all of them, or none: true, or false if there was no room in time.
-    #[inline]
-    pub fn put(
-        &self,
-        caller: QueueCaller<'_, '_>,
-        items: &mut [Outgoing<'_>],
-        wait: &WaitSpec,
-    ) -> PyResult<bool> {
-        let mut items = Written { file: &self.queue.file, items };
-        self.queue.put(caller, &mut items, wait)
-    }
-
-    /// Take up to so many items, at least one; 0 if there was none in time.
-    #[inline]
-    pub fn get<'py>(
-        &self,
-        caller: QueueCaller<'_, 'py>,
-        most: u32,
-        wait: &WaitSpec,
-        mut each: impl FnMut(Arrived<'py>),
-    ) -> PyResult<u32> {
-        let me = self.queue.me()?;
-        self.queue.get(caller, (me, most), wait, |at| {
-            let (arrived, granules) = self.copy_out(caller.py, at, me)?;
-            each(arrived);
-            Ok(granules)
-        })
-    }
-
-    #[inline]
-    fn copy_out<'py>(&self, py: Python<'py>, at: u32, me: u32) -> PyResult<(Arrived<'py>, u32)> {
-        let raised = |error| memory_error(&error, "a look into a queue");
-        let file = &self.queue.file;
-        let from = file.at(at, GRANULE).map_err(raised)?;
-        // SAFETY: an item begins here, and the owner of the get lock alone may move past it.
-        let head = unsafe { Head::read(from) };
-        let granules = item::granules(head.len);
-        file.at(at, granules as usize * GRANULE).map_err(raised)?;
-        // SAFETY: as above, and in range (checked).
-        let bytes = unsafe { item::body(from, head.len) };
-        let arrived = match head.kind {
-            PARCEL => {
-                // SAFETY: that is what a parcel's bytes are.
-                let address = unsafe { Address::from_bytes(bytes) };
-                Arrived::Parcel(self.post.sign(file, address, me).map_err(raised)?)
-            }
-            PICKLE => Arrived::Pickle(item::rebuild(py, PICKLE, bytes)?),
-            kind => Arrived::Value(item::rebuild(py, kind, bytes)?),
-        };
-        Ok((arrived, granules))
-    }
+/// This process ends: nobody will collect what comes back.
+#[pyfunction]
+pub fn retire_senders() {
+    crate::queue::large_items::retire_senders();
 }

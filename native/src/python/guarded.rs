@@ -1,7 +1,7 @@
 //! What synchronized objects have in common: a ctypes object, and the lock it is used under.
 
 use super::lock::PyLock;
-use super::number::{Kind, Place};
+use crate::sync::c_number::{NumberAt, NumberKind};
 use crate::sys::deadline::Deadline;
 use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::PyBufferError;
@@ -180,8 +180,8 @@ impl Guarded {
 /// Where the numbers of a ctypes object lie, how many, and what they are; its memory does not move.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
-    pub place: Place,
-    pub kind: Option<Kind>,
+    pub place: NumberAt,
+    pub kind: Option<NumberKind>,
     pub len: usize,
 }
 
@@ -198,12 +198,12 @@ impl Layout {
         let aligned = (view.buf as usize).checked_rem(size) == Some(0);
         let kind = if plain && aligned && view.ndim == dimensions && !view.format.is_null() {
             // SAFETY: a C string, until the view is released.
-            Kind::of(unsafe { CStr::from_ptr(view.format) }.to_bytes(), size)
+            NumberKind::of(unsafe { CStr::from_ptr(view.format) }.to_bytes(), size)
         } else {
             None
         };
         let len = (view.len as usize).checked_div(size).unwrap_or(0);
-        let place = Place(view.buf.cast());
+        let place = NumberAt(view.buf.cast());
         // SAFETY: filled above.
         unsafe { ffi::PyBuffer_Release(&raw mut view) };
         Ok(Self { place, kind, len })
@@ -211,10 +211,10 @@ impl Layout {
 
     /// The place of one element (in range, as the caller has checked).
     #[inline]
-    pub fn at(&self, kind: Kind, index: usize) -> Place {
+    pub fn at(&self, kind: NumberKind, index: usize) -> NumberAt {
         debug_assert!(index < self.len);
         // SAFETY: inside of the object.
-        Place(unsafe { self.place.0.add(index * kind.size()) })
+        NumberAt(unsafe { self.place.0.add(index * kind.size()) })
     }
 
     /// Give out a view of the whole object, which the view keeps.

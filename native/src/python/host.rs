@@ -6,7 +6,9 @@ use crate::host::{Failure, Host};
 use crate::owners::registry::OwnerRegistry;
 use crate::owners::wait_graph::WaiterInfo;
 use crate::owners::Owners;
-use pyo3::exceptions::{PyAssertionError, PyRuntimeError};
+use pyo3::exceptions::{
+    PyAssertionError, PyBlockingIOError, PyKeyError, PyRuntimeError, PyValueError,
+};
 use pyo3::prelude::*;
 
 impl Host for Python<'_> {
@@ -41,7 +43,8 @@ impl From<Failure> for PyErr {
     #[cold]
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::System { error, what } => memory_error(&error, what),
+            Failure::System { error, what } => memory_error(&error, &what),
+            Failure::Io(error) => error.into(),
             Failure::ForkedWhileWaiting => {
                 PyRuntimeError::new_err("forked by a signal handler in the middle of a wait")
             }
@@ -50,6 +53,16 @@ impl From<Failure> for PyErr {
             Failure::NotOwner => {
                 PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
             }
+            Failure::ItemTooLarge(text) | Failure::Torn(text) => PyValueError::new_err(text),
+            Failure::TableFull(most) => {
+                PyBlockingIOError::new_err(format!("{most} tasks are waiting or at work"))
+            }
+            Failure::UnknownFunction(number) => PyKeyError::new_err(number),
+            Failure::OtherProcess => PyValueError::new_err(
+                "this pool belongs to another process (this one was forked from it); make a pool of \
+                 your own here",
+            ),
+            Failure::WrongState(text) => PyRuntimeError::new_err(text),
             Failure::ConditionNotOwned(text) => PyAssertionError::new_err(text),
             Failure::ConditionFull(most) => PyRuntimeError::new_err(format!(
                 "{most} waiters already: more cannot wait for one Condition"

@@ -17,10 +17,8 @@ mod item;
 mod journal;
 mod link;
 mod lock;
-mod moved;
 mod noise;
 mod number;
-mod parcel;
 mod parent;
 mod process;
 mod promise;
@@ -96,7 +94,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CRASH_POINTS", points.to_vec())?;
     module.add("CAPACITY", crate::tasks::table::CAPACITY)?;
     module.add_function(wrap_pyfunction!(crash_point, module)?)?;
-    module.add("OUTCOME_LOST", parent::OUTCOME_LOST)?;
+    module.add("OUTCOME_LOST", crate::tasks::table::OUTCOME_LOST)?;
     module.add_function(wrap_pyfunction!(process::die_with_parent, module)?)?;
     module.add_function(wrap_pyfunction!(process::adopt_orphans, module)?)?;
     module.add_function(wrap_pyfunction!(process::poll, module)?)?;
@@ -105,7 +103,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(process::next_number, module)?)?;
     module.add_function(wrap_pyfunction!(journal::split, module)?)?;
     module.add_function(wrap_pyfunction!(journal::pack, module)?)?;
-    module.add("OUTCOME_EACH", worker::OUTCOME_EACH)?;
+    module.add("OUTCOME_EACH", crate::tasks::table::OUTCOME_EACH)?;
     module.add_function(wrap_pyfunction!(spot::family, module)?)?;
     module.add_function(wrap_pyfunction!(spot::join_family, module)?)?;
     module.add_function(wrap_pyfunction!(spot::ring_deaths, module)?)?;
@@ -128,7 +126,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<event::PyEvent>()?;
     module.add_class::<condition::PyCondition>()?;
     module.add_class::<barrier::PyBarrier>()?;
-    module.add_function(wrap_pyfunction!(parcel::retire_senders, module)?)?;
+    module.add_function(wrap_pyfunction!(ends::retire_senders, module)?)?;
     module.add_class::<queue::PyQueue>()?;
     module.add_class::<noise::Noise>()?;
     module.add_class::<link::Link>()?;

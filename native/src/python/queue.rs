@@ -5,14 +5,18 @@
 //! get             take the get lock ─▶ copy out, sign ─▶ commit ─▶ leave ─▶ wake a putter ─▶ decode
 //! ```
 
-use super::ends::{wait_spec, Arrived, Ends, QueueCaller};
-use super::item::{self, Outgoing, PICKLE};
+use super::block::PinnedBuffers;
+use super::ends::{self, wait_spec, Arrived, Opened, QueueCaller};
+use super::item::{self, Outgoing};
 use super::memory_error;
-use super::parcel::{Opened, BIG};
+
 use super::spot::PySharedBlock;
 use crate::queue::ends::{LocalState, WaitSpec};
 use crate::queue::file::QueueFile;
+use crate::queue::item::PICKLE;
+use crate::queue::large_items::BIG;
 use crate::queue::shared::QueueShared;
+use crate::queue::Queue;
 use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -52,45 +56,41 @@ fn standard(py: Python<'_>, name: &str) -> PyErr {
 /// A queue between processes.
 #[pyclass(frozen, subclass, weakref, name = "Queue", module = "garrison._core")]
 pub struct PyQueue {
-    ends: OnceLock<Ends>,
+    queue: OnceLock<Queue>,
 }
 
 impl PyQueue {
     #[inline]
-    fn ends(&self) -> PyResult<&Ends> {
-        self.ends.get().ok_or_else(|| PyRuntimeError::new_err("Queue.__init__ was not called"))
+    fn queue(&self) -> PyResult<&Queue> {
+        self.queue.get().ok_or_else(|| PyRuntimeError::new_err("Queue.__init__ was not called"))
     }
 
     #[inline]
-    fn open<'a>(slf: &'a Bound<'_, Self>, end: u8) -> PyResult<&'a Ends> {
-        let ends = slf.get().ends()?;
-        if ends.queue.is_closed(end) {
+    fn open<'a>(slf: &'a Bound<'_, Self>, end: u8) -> PyResult<&'a Queue> {
+        let queue = slf.get().queue()?;
+        if queue.is_closed(end) {
             return Err(closed(slf));
         }
-        Ok(ends)
+        Ok(queue)
     }
 
     /// Write an item down; nothing if a hook of the user's class has dealt with an error.
     #[inline]
     fn encode<'py>(
         slf: &Bound<'py, Self>,
-        ends: &Ends,
+        queue: &Queue,
         object: &Bound<'py, PyAny>,
     ) -> PyResult<Outgoing<'py>> {
-        match Outgoing::plain(object)? {
+        match item::plain(object) {
             Some(item) if item.bytes().len() < BIG => Ok(item),
-            Some(item) => {
-                let parcel =
-                    ends.post.pack(slf.py(), &ends.queue.file, item.kind, item.bytes(), None)?;
-                Ok(Outgoing::parcel(parcel))
-            }
-            None => Self::pickle(slf, ends, object),
+            Some(item) => Self::pack(slf, queue, item.kind, item.bytes(), None),
+            None => Self::pickle(slf, queue, object),
         }
     }
 
     fn pickle<'py>(
         slf: &Bound<'py, Self>,
-        ends: &Ends,
+        queue: &Queue,
         object: &Bound<'py, PyAny>,
     ) -> PyResult<Outgoing<'py>> {
         static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -104,29 +104,31 @@ impl PyQueue {
         };
         // A pickle alone, or with its buffers.
         let mut item = match written.cast::<PyBytes>() {
-            Ok(pickle) if pickle.as_bytes().len() < BIG => Outgoing::pickle(pickle),
-            Ok(pickle) => Outgoing::parcel(ends.post.pack(
-                py,
-                &ends.queue.file,
-                PICKLE,
-                pickle.as_bytes(),
-                None,
-            )?),
+            Ok(pickle) if pickle.as_bytes().len() < BIG => item::pickle(pickle),
+            Ok(pickle) => Self::pack(slf, queue, PICKLE, pickle.as_bytes(), None)?,
             Err(_) => {
                 let (pickle, buffers): (Bound<'_, PyBytes>, Bound<'_, PyList>) =
                     written.extract()?;
-                let bytes = pickle.as_bytes();
-                Outgoing::parcel(ends.post.pack(
-                    py,
-                    &ends.queue.file,
-                    PICKLE,
-                    bytes,
-                    Some(&buffers),
-                )?)
+                Self::pack(slf, queue, PICKLE, pickle.as_bytes(), Some(&buffers))?
             }
         };
         item.travels = travels;
         Ok(item)
+    }
+
+    /// Write a large item down in this process's region of the queue.
+    fn pack<'py>(
+        slf: &Bound<'py, Self>,
+        queue: &Queue,
+        kind: u8,
+        payload: &[u8],
+        buffers: Option<&Bound<'py, PyList>>,
+    ) -> PyResult<Outgoing<'py>> {
+        let caller = QueueCaller { py: slf.py(), closed: &|| closed(slf) };
+        let large = queue.large.pack(caller, &queue.file, (kind, payload.len()), |heap| {
+            Ok(PinnedBuffers::of(buffers)?.write_with(slf.py(), heap, payload)?)
+        })?;
+        Ok(Outgoing::large(large))
     }
 
     fn decode<'py>(py: Python<'py>, arrived: Arrived<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -135,7 +137,7 @@ impl PyQueue {
         match arrived {
             Arrived::Value(value) => Ok(value),
             Arrived::Pickle(pickle) => loads()?.call1((pickle,)),
-            Arrived::Parcel(parcel) => match parcel.open(py)? {
+            Arrived::Large(received) => match ends::open(py, received)? {
                 Opened::Value(value) => Ok(value),
                 Opened::Pickle(pickle, None) => loads()?.call1((pickle,)),
                 Opened::Pickle(pickle, Some(buffers)) => {
@@ -149,14 +151,14 @@ impl PyQueue {
 
     #[inline]
     fn put_one(slf: &Bound<'_, Self>, object: &Bound<'_, PyAny>, wait: &WaitSpec) -> PyResult<()> {
-        let ends = Self::open(slf, LocalState::NO_PUT)?;
-        let item = match Self::encode(slf, ends, object) {
+        let queue = Self::open(slf, LocalState::NO_PUT)?;
+        let item = match Self::encode(slf, queue, object) {
             Ok(item) => item,
             Err(error) => return Self::refused(slf, object, error),
         };
         let travels = item.travels;
         let caller = QueueCaller { py: slf.py(), closed: &|| closed(slf) };
-        let put = ends.put(caller, &mut [item], wait);
+        let put = queue.put(caller, &mut [item], wait);
         if !matches!(put, Ok(true)) && travels {
             // Handles in it are under way no longer.
             slf.py()
@@ -171,16 +173,12 @@ impl PyQueue {
     }
 
     fn put_all(slf: &Bound<'_, Self>, items: &Bound<'_, PyAny>, wait: &WaitSpec) -> PyResult<()> {
-        let ends = Self::open(slf, LocalState::NO_PUT)?;
+        let queue = Self::open(slf, LocalState::NO_PUT)?;
         let mut written = Vec::new();
         for item in items.try_iter()? {
-            written.push(Self::encode(slf, ends, &item?)?);
+            written.push(Self::encode(slf, queue, &item?)?);
         }
-        let most = if ends.queue.maxsize() == 0 {
-            i32::MAX as usize
-        } else {
-            ends.queue.maxsize() as usize
-        };
+        let most = if queue.maxsize() == 0 { i32::MAX as usize } else { queue.maxsize() as usize };
         if written.len() > most {
             return Err(PyValueError::new_err(format!(
                 "{} items at once never fit into a queue of {most}; put them in smaller groups",
@@ -188,7 +186,7 @@ impl PyQueue {
             )));
         }
         let caller = QueueCaller { py: slf.py(), closed: &|| closed(slf) };
-        if written.is_empty() || ends.put(caller, &mut written, wait)? {
+        if written.is_empty() || queue.put(caller, &mut written, wait)? {
             Ok(())
         } else {
             Err(standard(slf.py(), "Full"))
@@ -211,10 +209,10 @@ impl PyQueue {
 
     #[inline]
     fn get_one<'py>(slf: &Bound<'py, Self>, wait: &WaitSpec) -> PyResult<Bound<'py, PyAny>> {
-        let (py, ends) = (slf.py(), Self::open(slf, LocalState::NO_GET)?);
+        let (py, queue) = (slf.py(), Self::open(slf, LocalState::NO_GET)?);
         let mut found = None;
         let caller = QueueCaller { py, closed: &|| closed(slf) };
-        ends.get(caller, 1, wait, |arrived| found = Some(arrived))?;
+        ends::get(queue, caller, 1, wait, |arrived| found = Some(arrived))?;
         match found {
             Some(arrived) => {
                 crash_point("queue.taken");
@@ -237,7 +235,7 @@ impl PyQueue {
     #[new]
     #[pyo3(signature = (*_args, **_options))]
     fn new(_args: &Bound<'_, PyTuple>, _options: Option<&Bound<'_, PyDict>>) -> Self {
-        Self { ends: OnceLock::new() }
+        Self { queue: OnceLock::new() }
     }
 
     /// Make a new queue of it.
@@ -311,7 +309,7 @@ impl PyQueue {
         block: Option<&Bound<'py, PyAny>>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let (py, ends) = (slf.py(), Self::open(slf, LocalState::NO_GET)?);
+        let (py, queue) = (slf.py(), Self::open(slf, LocalState::NO_GET)?);
         if max_items < 1 {
             return Err(PyValueError::new_err(format!(
                 "max_items must be at least 1, not {max_items}"
@@ -321,7 +319,7 @@ impl PyQueue {
         let mut found = Vec::new();
         let wait = wait_spec(block, timeout)?;
         let caller = QueueCaller { py, closed: &|| closed(slf) };
-        if ends.get(caller, most, &wait, |arrived| found.push(arrived))? == 0 {
+        if ends::get(queue, caller, most, &wait, |arrived| found.push(arrived))? == 0 {
             return Err(standard(py, "Empty"));
         }
         crash_point("queue.taken");
@@ -341,53 +339,49 @@ impl PyQueue {
 
     /// How many items are in the queue.
     fn qsize(&self) -> PyResult<u32> {
-        Ok(self.ends()?.queue.ends().log().len())
+        Ok(self.queue()?.ends().log().len())
     }
 
     /// Whether there is no item in the queue.
     fn empty(&self) -> PyResult<bool> {
-        let ends = self.ends()?;
-        if ends.queue.is_used_up() {
+        let queue = self.queue()?;
+        if queue.is_used_up() {
             // As the standard library's, which closes its reader together with its feeder.
             return Err(PyOSError::new_err("handle is closed"));
         }
-        Ok(ends.queue.ends().log().is_empty())
+        Ok(queue.ends().log().is_empty())
     }
 
     /// Whether the queue holds `maxsize` items.
     fn full(&self) -> PyResult<bool> {
-        Ok(!self.ends()?.queue.ends().has_room(1))
+        Ok(!self.queue()?.ends().has_room(1))
     }
 
     /// Use the queue no longer in this process.
     fn close(&self) -> PyResult<()> {
-        self.ends()?.queue.close(LocalState::CLOSED);
+        self.queue()?.close(LocalState::CLOSED);
         Ok(())
     }
 
     #[getter]
     fn _closed(&self) -> PyResult<bool> {
-        Ok(self.ends()?.queue.is_closed(0))
+        Ok(self.queue()?.is_closed(0))
     }
 
     /// Put no more in this process, or take no more.
     fn _close_end(&self, putting: bool) -> PyResult<()> {
-        self.ends()?.queue.close(if putting { LocalState::NO_PUT } else { LocalState::NO_GET });
+        self.queue()?.close(if putting { LocalState::NO_PUT } else { LocalState::NO_GET });
         Ok(())
     }
 
     /// Whether this process can put no more, or take no more.
     fn _is_end_closed(&self, putting: bool) -> PyResult<bool> {
-        Ok(self.ends()?.queue.is_closed(if putting {
-            LocalState::NO_PUT
-        } else {
-            LocalState::NO_GET
-        }))
+        Ok(self.queue()?.is_closed(if putting { LocalState::NO_PUT } else { LocalState::NO_GET }))
     }
 
     /// A descriptor that is readable while there is an item; or one that is always writable.
     fn _descriptor(&self, putting: bool) -> PyResult<i32> {
-        Ok(self.ends()?.queue.descriptor(putting)?)
+        Ok(self.queue()?.descriptor(putting)?)
     }
 
     /// Wait until there is an item; False if there was none in time.
@@ -396,11 +390,11 @@ impl PyQueue {
         block: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let ends = Self::open(slf, LocalState::NO_GET)?;
-        let empty = || ends.queue.ends().log().is_empty();
+        let queue = Self::open(slf, LocalState::NO_GET)?;
+        let empty = || queue.ends().log().is_empty();
         let caller = QueueCaller { py: slf.py(), closed: &|| closed(slf) };
         let wait = wait_spec(block, timeout)?;
-        Ok(!empty() || (ends.queue.ends().wait_for_item(caller, &wait)? && !empty()))
+        Ok(!empty() || (queue.ends().wait_for_item(caller, &wait)? && !empty()))
     }
 
     /// Where the locks of its two ends lie.
@@ -409,17 +403,17 @@ impl PyQueue {
 
     #[getter]
     fn _limit(&self) -> PyResult<u32> {
-        Ok(self.ends()?.queue.maxsize())
+        Ok(self.queue()?.maxsize())
     }
 
     /// How many items were put and not yet reported as done.
     fn _unfinished(&self) -> PyResult<u32> {
-        Ok(self.ends()?.queue.ends().unfinished())
+        Ok(self.queue()?.ends().unfinished())
     }
 
     /// Report that one of the items that were put is dealt with.
     fn _task_done(&self) -> PyResult<()> {
-        if self.ends()?.queue.ends().task_done() {
+        if self.queue()?.ends().task_done() {
             Ok(())
         } else {
             Err(PyValueError::new_err("task_done() called too many times"))
@@ -429,13 +423,13 @@ impl PyQueue {
     /// Wait until every item that was put was reported as done.
     fn _join(&self, py: Python<'_>) -> PyResult<()> {
         let closed = || PyRuntimeError::new_err("closed");
-        self.ends()?.queue.ends().join(QueueCaller { py, closed: &closed })
+        self.queue()?.ends().join(QueueCaller { py, closed: &closed })
     }
 }
 
 impl PyQueue {
     fn settle(&self, file: QueueFile) -> PyResult<()> {
         let again = |_| PyRuntimeError::new_err("this queue was made already");
-        self.ends.set(Ends::new(file)).map_err(again)
+        self.queue.set(Queue::new(file)).map_err(again)
     }
 }

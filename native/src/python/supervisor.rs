@@ -1,46 +1,18 @@
-//! The supervisor: writes down who lives where, and what a dead worker's tasks have come to.
+//! The supervisor as Python has it.
 
-use super::block;
 use super::table::Table;
-use crate::shm::heap::{self, Head, Heap};
 use crate::sys::atomic::Ordering;
-use crate::tasks::protocol::{end, peek, CLAIMED, LOST, MAX_WHO, RETRY};
-use crate::tasks::table::{self, INLINE, RESULT_INLINE};
-use crate::testing::crash_points::crash_point;
-use pyo3::exceptions::PyRuntimeError;
+use crate::tasks::{supervisor, table};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::sync::{Arc, Mutex};
 
 /// A cell and who has signed for it.
 type Claim = (u32, u32);
 
-/// The pickled arguments of a task, copied, if they are small enough for a message.
-pub fn args(table: &table::Table, number: u32, region: u32) -> Option<Vec<u8>> {
-    const LARGEST: usize = 1 << 20;
-    let cell = table.cell(number);
-    let len = cell.args_len.load(Ordering::Relaxed) as usize;
-    let at = cell.args_at.load(Ordering::Relaxed) as usize;
-    let buffers = cell.args_buffers.load(Ordering::Relaxed) as usize;
-    if at == 0 {
-        return Some(cell.args[..len.min(INLINE)].to_vec());
-    }
-    if len > LARGEST || buffers > 0 {
-        return None;
-    }
-    let region = table.segment.others_region(region).ok()?;
-    let head = Head::of(&region, at - 1).ok()?;
-    let bytes = heap::bytes(&region, at - 1, &head).ok()?;
-    // SAFETY: in range (checked); the task is over, so nobody writes there.
-    Some(unsafe { std::slice::from_raw_parts(bytes.at(0, len), len) }.to_vec())
-}
-
 /// Supervisor(table): the side that outlives workers.
 #[pyclass(frozen, module = "garrison._core")]
 pub struct Supervisor {
-    table: Arc<table::Table>,
-    heap: Mutex<Heap>,
-    who: u32,
+    inner: supervisor::Supervisor,
 }
 
 #[pymethods]
@@ -48,72 +20,48 @@ impl Supervisor {
     /// Enlists itself in the last slot: its heap lives and dies like a worker's.
     #[new]
     fn new(table: &Table) -> PyResult<Self> {
-        let table = table.shared.clone();
-        let own_slot = table.slots - 1;
-        let who = enlist(&table, own_slot)?;
-        // SAFETY: cannot fail.
-        let pid = unsafe { libc::getpid() };
-        table.slot(own_slot).pid.store(pid as u32, Ordering::Release);
-        let region = table.segment.own_region(who)?;
-        table.warm()?;
-        crash_point("supervisor.started");
-        Ok(Self { table, heap: Mutex::new(Heap::new(region)), who })
+        Ok(Self { inner: supervisor::Supervisor::new(table.shared.clone())? })
     }
 
     #[getter]
     fn who(&self) -> u32 {
-        self.who
+        self.inner.who()
     }
 
     /// A new incarnation for a slot, before its process exists: `number` is in its name.
     #[pyo3(signature = (slot, number=0))]
     fn enlist(&self, slot: usize, number: u32) -> PyResult<u32> {
-        let who = enlist(&self.table, slot)?;
-        self.table.slot(slot).number.store(number, Ordering::Release);
-        Ok(who)
+        Ok(self.inner.enlist(slot, number)?)
     }
 
     fn set_pid(&self, slot: usize, pid: u32) {
-        self.table.slot(slot).pid.store(pid, Ordering::Release);
+        self.inner.set_pid(slot, pid);
     }
 
     /// The incarnation in this slot is dead. After its tasks were answered for.
     #[pyo3(signature = (slot, *, lost=true, exitcode=-libc::SIGKILL))]
     fn bury(&self, slot: usize, lost: bool, exitcode: i32) {
-        let place = self.table.slot(slot);
-        let header = self.table.header();
-        let who = place.incarnation.load(Ordering::Relaxed);
-        table::note_exit(header, who, exitcode);
-        place.over.store(1, Ordering::Release);
-        let _ = header.idle.spinner.compare_exchange(who, 0, Ordering::SeqCst, Ordering::SeqCst);
-        header.losses.fetch_add(u32::from(lost), Ordering::Relaxed);
-        header.deaths.fetch_add(1, Ordering::AcqRel);
-        if self.table.has_work() {
-            // Its wake-up call may have died with it.
-            self.table.wake_all_workers();
-        }
+        self.inner.free_slot(slot, lost, exitcode);
     }
 
     /// How the worker in this slot has ended, at the end of the pool.
     fn note_exit(&self, slot: usize, exitcode: i32) {
-        let who = self.table.slot(slot).incarnation.load(Ordering::Relaxed);
-        table::note_exit(self.table.header(), who, exitcode);
+        self.inner.note_exit(slot, exitcode);
     }
 
     /// The cells that an incarnation has signed for.
     fn held_by(&self, who: u32) -> PyResult<Vec<u32>> {
-        Ok(self.table.held_by(who)?.into_iter().map(|(cell, _)| cell).collect())
+        Ok(self.inner.held_by(who)?)
     }
 
     /// What a dead supervisor left behind: cells of dead workers, and requeued ones in no ring.
     fn stranded(&self) -> PyResult<(Vec<Claim>, Vec<u32>)> {
-        let (held, forgotten) = self.table.stranded()?;
-        Ok((held.into_iter().map(|(cell, state)| (cell, state.who)).collect(), forgotten))
+        Ok(self.inner.stranded()?)
     }
 
     /// A task as far as a decision needs it: function, kind, index, items, retries and deaths.
     fn task<'py>(&self, py: Python<'py>, number: u32) -> PyResult<Bound<'py, PyDict>> {
-        let cell = self.table.cell(number);
+        let cell = self.inner.table().cell(number);
         let info = PyDict::new(py);
         info.set_item("function", cell.function.load(Ordering::Relaxed))?;
         info.set_item("kind", cell.kind.load(Ordering::Relaxed))?;
@@ -129,133 +77,56 @@ impl Supervisor {
 
     /// CLAIMED by a dead worker → READY again; so many deaths are now charged to its present item.
     fn requeue(&self, number: u32, attempts: u32) -> PyResult<()> {
-        let cell = self.table.cell(number);
-        cell.charged.store(table::item(cell), Ordering::Relaxed);
-        cell.attempts.store(attempts, Ordering::Relaxed);
-        cell.fatalities.fetch_add(1, Ordering::Relaxed);
-        table::rewind(cell);
-        cell.journal_at.store(0, Ordering::Relaxed);
-        cell.journal_items.store(0, Ordering::Relaxed);
-        // Before anybody can take it: its result must not come before the count.
-        self.table.header().retried.fetch_add(1, Ordering::Relaxed);
-        self.enter_again(number)
+        Ok(self.inner.requeue(number, attempts)?)
     }
 
     /// Put a cell into the ring of second attempts.
     fn enter_again(&self, number: u32) -> PyResult<()> {
-        let published = self.table.publish(RETRY, number);
-        crash_point("requeue.entered");
-        published.map_err(|error| super::memory_error(&error, "a retry"))
+        Ok(self.inner.enter_again(number)?)
     }
 
     /// CLAIMED by a dead worker → LOST, with the reason.
     fn lose(&self, py: Python<'_>, number: u32, reason: &[u8]) -> PyResult<()> {
-        let cell = self.table.cell(number);
-        let state = peek(&cell.state);
-        if state.tag != CLAIMED {
-            return Err(PyRuntimeError::new_err("only a claimed task can be lost"));
-        }
-        if reason.len() <= RESULT_INLINE {
-            // SAFETY: the worker that had signed for the cell is dead; this process is its heir.
-            unsafe {
-                let to = (&raw mut (*self.table.cell_ptr(number)).result).cast::<u8>();
-                to.copy_from_nonoverlapping(reason.as_ptr(), reason.len());
-            }
-            cell.result_at.store(0, Ordering::Relaxed);
-        } else {
-            self.heap.lock().expect("never poisoned").sweep(|_| false);
-            let written = block::write(py, &self.heap, reason, None)?;
-            self.heap.lock().expect("never poisoned").lend(written.place);
-            cell.result_at.store(written.place as u64 + 1, Ordering::Relaxed);
-            cell.result_region.store(self.who, Ordering::Relaxed);
-            cell.result_buffers.store(0, Ordering::Relaxed);
-        }
-        cell.result_len.store(reason.len() as u64, Ordering::Relaxed);
-        crash_point("lost.written");
-        cell.ended_at.store(crate::sys::clock::now(), Ordering::Relaxed);
-        let waiter = end(&cell.state, state, LOST);
-        crash_point("lost.published");
-        self.table.wake_parent(number, waiter);
-        Ok(())
+        Ok(self.inner.lose(py, number, reason)?)
     }
 
     /// Is this worker past its deadline in the very task it had then?
     fn is_late(&self, slot: usize, who: u32) -> bool {
-        let place = self.table.slot(slot);
-        let deadline = place.deadline.load(Ordering::Acquire);
-        let Some(cell) = place.cell.load(Ordering::Acquire).checked_sub(1) else { return false };
-        let state = peek(&self.table.cell(cell).state);
-        let holds = state.tag == CLAIMED && state.who == who;
-        holds && deadline != 0 && deadline <= crate::sys::clock::now()
+        self.inner.is_late(slot, who)
     }
 
     /// The worker in this slot was stopped: give its task so many nanoseconds more.
     fn put_off(&self, slot: usize, nanoseconds: u64) {
-        let deadline = &self.table.slot(slot).deadline;
-        let seen = deadline.load(Ordering::Acquire);
-        if seen != 0 {
-            let later = seen.saturating_add(nanoseconds);
-            // If the worker has gone on meanwhile, it has written a new one.
-            let _ = deadline.compare_exchange(seen, later, Ordering::AcqRel, Ordering::Relaxed);
-        }
+        self.inner.put_off(slot, nanoseconds);
     }
 
     /// (the earliest deadline of all workers or 0, the shortest timeout ever asked for or 0), in ns.
     fn deadlines(&self) -> (u64, u64) {
-        let all = (0..self.table.slots)
-            .map(|slot| self.table.slot(slot).deadline.load(Ordering::Acquire));
-        let earliest = all.filter(|&deadline| deadline != 0).min().unwrap_or(0);
-        (earliest, self.table.header().shortest_timeout.load(Ordering::SeqCst))
+        self.inner.deadlines()
     }
 
     /// How many tasks were ever claimed: unchanged means that none has begun in between.
     fn claims(&self) -> u64 {
-        let rings = &self.table.header().rings;
-        rings.iter().map(|ring| ring.head.load(Ordering::SeqCst)).sum()
+        self.inner.claims()
     }
 
     /// Say whether a task with a deadline must wake this process.
     fn doze(&self, dozing: bool) {
-        self.table.header().dozing.store(u32::from(dozing), Ordering::SeqCst);
+        self.inner.doze(dozing);
     }
 
     /// Workers that a signal has stopped.
     fn set_stopped(&self, count: u32) {
-        self.table.header().stopped.store(count, Ordering::SeqCst);
-        self.table.wake_all_workers();
+        self.inner.set_stopped(count);
     }
 
     /// No worker can live: the pool is broken.
     fn give_up(&self) {
-        self.table.header().broken.store(table::BROKEN, Ordering::SeqCst);
+        self.inner.give_up();
     }
 
     /// All work is done: this process leaves, and needs no successor.
     fn finish(&self) {
-        self.table.header().broken.store(table::FINISHED, Ordering::SeqCst);
+        self.inner.finish();
     }
-}
-
-fn enlist(table: &table::Table, number: usize) -> PyResult<u32> {
-    let header = table.header();
-    let who = header.incarnations.load(Ordering::Acquire).max(1);
-    if who >= MAX_WHO {
-        return Err(PyRuntimeError::new_err(
-            "this pool has replaced 16 million workers; make a new one",
-        ));
-    }
-    let slot = table.slot(number);
-    slot.pid.store(0, Ordering::Relaxed);
-    slot.retiring.store(0, Ordering::Relaxed);
-    slot.cell.store(0, Ordering::Relaxed);
-    slot.initialized.store(0, Ordering::Relaxed);
-    slot.tasks.store(0, Ordering::Relaxed);
-    slot.deadline.store(0, Ordering::Relaxed);
-    slot.started.store(0, Ordering::Relaxed);
-    slot.children.iter().for_each(|child| child.store(0, Ordering::Relaxed));
-    slot.over.store(0, Ordering::Relaxed);
-    slot.incarnation.store(who, Ordering::Release);
-    // After the slot: whoever counts incarnations must find each of them alive or over.
-    header.incarnations.store(who + 1, Ordering::Release);
-    Ok(who)
 }

@@ -89,8 +89,7 @@ impl Table {
 
     /// Move on to a later phase and have every worker look.
     fn enter(&self, phase: u32) {
-        self.shared.header().phase.fetch_max(phase, Ordering::SeqCst);
-        self.shared.wake_all_workers();
+        self.shared.enter(phase);
     }
 
     fn ring_all(&self) {

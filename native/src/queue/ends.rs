@@ -38,6 +38,9 @@ pub trait QueueHost: Host {
 
     /// Fail if no other process is left that could put something.
     fn check_putters(self) -> Result<(), Self::Error>;
+
+    /// This process puts large items: their region is to be retired at its end.
+    fn register_sender(self) -> Result<(), Self::Error>;
 }
 
 /// Items that are written down already, to be put at once.
@@ -326,7 +329,7 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
     fn grow_or_fail<H: QueueHost>(&self, host: H, error: std::io::Error) -> Result<(), H::Error> {
         if error.kind() != std::io::ErrorKind::WouldBlock {
             let what = "an item of a queue; have items taken faster";
-            return Err(Failure::System { error, what }.into());
+            return Err(Failure::of(what)(error).into());
         }
         host.check_memory(GROWTH)?;
         self.memory.permit_growth(self.shared.log.count.load(Ordering::Relaxed));

@@ -8,6 +8,7 @@
 //! small queue costs little address space. A region belongs to one process that has put something
 //! big, and is never used by another.
 
+use crate::queue::item::{self, granules, ItemHeader};
 use crate::queue::log::{ask_first, QueueLog, SegmentMemory, SegmentShared, GRANULE};
 use crate::queue::shared::{QueueShared, SHARED_AT};
 use crate::shm::arena::{Arena, SharedBlock};
@@ -162,7 +163,19 @@ impl QueueFile {
         Ok(map.at(start + byte % SEGMENT, len))
     }
 
-    /// A region for big items: `owner`'s as long as it lives, and then nobody's.
+    /// The item at a granule, for the owner of the get lock: its kind, its bytes, and its granules.
+    #[inline]
+    pub(super) fn item(&self, at: u32) -> Result<(u8, &[u8], u32)> {
+        let from = self.at(at, GRANULE)?;
+        // SAFETY: an item begins here, and the owner of the get lock alone may move past it.
+        let head = unsafe { ItemHeader::read(from) };
+        let granules = granules(head.len);
+        self.at(at, granules as usize * GRANULE)?;
+        // SAFETY: as above, and in range (checked).
+        Ok((head.kind, unsafe { item::body(from, head.len) }, granules))
+    }
+
+    /// A region for large items: `owner`'s as long as it lives, and then nobody's.
     pub fn new_region(&self, owner: u32) -> Result<(u32, Arc<Region>)> {
         self.spot.reserve(RECORDS_AT, RECORDS_LEN)?;
         self.records()?;
@@ -185,7 +198,7 @@ impl QueueFile {
     }
 
     /// Give back the memory of a region whose owner is dead, if nobody needs any of it.
-    pub fn bury(&self, number: u32) {
+    pub fn free_region(&self, number: u32) {
         let Some(record) = self.record(number) else { return };
         let owner = record.owner.load(Ordering::Acquire);
         if owner == 0 || !self.spot.arena.registry.seems_dead(owner) {

@@ -2,6 +2,9 @@
 
 use super::ends::{Batch, EndState, Ends, LocalState, QueueHost, WaitSpec};
 use super::file::QueueFile;
+use super::item::{EncodedItem, LARGE};
+use super::large_items::{BlockAddress, LargeItems, ReceivedBlock};
+use super::log::GRANULE;
 use super::shared::QueueShared;
 use super::watch::Watch;
 use crate::host::Failure;
@@ -10,9 +13,9 @@ use crate::shm::arena::Arena;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-#[derive(Debug)]
 pub struct Queue {
     pub file: Arc<QueueFile>,
+    pub large: LargeItems,
     here: LocalState,
     /// Whether there is a watch, of this process or of one that it was forked from.
     watched: AtomicBool,
@@ -32,7 +35,7 @@ impl Queue {
         let (put, get) = (end(QueueShared::PUT_LOCK), end(QueueShared::GET_LOCK));
         let here = LocalState::new(file.shared().maxsize.load(Ordering::Relaxed), put, get);
         let (watched, watch) = (AtomicBool::new(false), Mutex::default());
-        Self { file: Arc::new(file), here, watched, watch }
+        Self { file: Arc::new(file), large: LargeItems::default(), here, watched, watch }
     }
 
     #[inline]
@@ -76,33 +79,52 @@ impl Queue {
 
     /// Put all of them, or none: true, or false if there was no room in time.
     #[inline]
-    pub fn put<H: QueueHost>(
+    pub fn put<H: QueueHost, K>(
         &self,
         host: H,
-        items: &mut impl Batch,
+        items: &mut [EncodedItem<K>],
         wait: &WaitSpec,
     ) -> Result<bool, H::Error> {
-        let put = self.ends().put(host, self.me()?, items, wait)?;
+        let mut items = Encoded { file: &self.file, items };
+        let put = self.ends().put(host, self.me()?, &mut items, wait)?;
         if put {
             self.changed();
         }
         Ok(put)
     }
 
-    /// Take up to so many items, at least one; 0 if there was none in time. See [`Ends::get`].
+    /// Take up to so many items, at least one; 0 if there was none in time. `each` is called under the
+    /// lock: it copies the item, and calls no code of the user.
     #[inline]
     pub fn get<H: QueueHost>(
         &self,
         host: H,
-        (me, most): (u32, u32),
+        most: u32,
         wait: &WaitSpec,
-        copy: impl FnMut(u32) -> Result<u32, H::Error>,
+        mut each: impl FnMut(TakenItem<'_>) -> Result<(), H::Error>,
     ) -> Result<u32, H::Error> {
-        let taken = self.ends().get(host, me, most, wait, copy)?;
+        let me = self.me()?;
+        let taken = self.ends().get(host, me, most, wait, |at| {
+            let (kind, bytes, granules) =
+                self.file.item(at).map_err(Failure::of("a look into a queue"))?;
+            each(self.taken(kind, bytes, me)?)?;
+            Ok(granules)
+        })?;
         if taken > 0 {
             self.changed();
         }
         Ok(taken)
+    }
+
+    #[inline]
+    fn taken<'a>(&self, kind: u8, bytes: &'a [u8], me: u32) -> Result<TakenItem<'a>, Failure> {
+        if kind != LARGE {
+            return Ok(TakenItem::Small(kind, bytes));
+        }
+        // SAFETY: that is what the bytes of a large item are.
+        let address = unsafe { BlockAddress::from_bytes(bytes) };
+        let received = self.large.sign(&self.file, address, me);
+        Ok(TakenItem::Large(received.map_err(Failure::of("a look into a queue"))?))
     }
 
     fn watch(&self) -> MutexGuard<'_, Option<Watch>> {
@@ -135,6 +157,56 @@ impl Queue {
     fn tell_watch(&self) {
         if let Some(watch) = &*self.watch() {
             watch.refresh();
+        }
+    }
+}
+
+/// An item under the lock of the queue's front.
+pub enum TakenItem<'a> {
+    /// Its kind and its bytes.
+    Small(u8, &'a [u8]),
+    Large(ReceivedBlock),
+}
+
+/// Items that were written down.
+struct Encoded<'a, K> {
+    file: &'a QueueFile,
+    items: &'a mut [EncodedItem<K>],
+}
+
+impl<K> Batch for Encoded<'_, K> {
+    #[inline]
+    fn count(&self) -> u32 {
+        self.items.len() as u32
+    }
+
+    #[inline]
+    fn granules(&self, nth: usize) -> u32 {
+        self.items[nth].granules()
+    }
+
+    #[inline]
+    fn write(&self, nth: usize, at: u32) -> std::io::Result<()> {
+        let item = &self.items[nth];
+        let to = self.file.at(at, item.granules() as usize * GRANULE)?;
+        // SAFETY: in range (checked), and the caller has found memory that nobody else writes to.
+        unsafe { item.write(to) };
+        Ok(())
+    }
+
+    #[inline]
+    fn will_be_put(&self) {
+        let large = self.items.iter().filter_map(|item| item.large.as_ref());
+        large.for_each(|large| large.is_being_put(self.file));
+    }
+
+    #[inline]
+    fn were_put(&mut self, first: u32) {
+        let numbers = (0..).map(|nth| first.wrapping_add(nth));
+        for (item, number) in self.items.iter_mut().zip(numbers) {
+            if let Some(large) = &mut item.large {
+                large.was_put(number);
+            }
         }
     }
 }

@@ -9,10 +9,14 @@ pub mod file;
 #[cfg(not(loom))]
 mod handle;
 #[cfg(not(loom))]
+pub mod item;
+#[cfg(not(loom))]
+pub mod large_items;
+#[cfg(not(loom))]
 pub mod watch;
 
 #[cfg(not(loom))]
-pub use handle::Queue;
+pub use handle::{Queue, TakenItem};
 
 #[cfg(all(test, loom))]
 mod models;

@@ -77,6 +77,10 @@ impl QueueHost for NoHost {
     fn check_putters(self) -> std::result::Result<(), Failure> {
         Ok(())
     }
+
+    fn register_sender(self) -> std::result::Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// One item, of one granule.

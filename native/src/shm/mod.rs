@@ -2,6 +2,7 @@
 
 pub mod arena;
 pub mod heap;
+pub mod payload;
 pub mod region;
 pub mod segment;
 pub mod windows;

@@ -48,6 +48,12 @@ impl Span {
         self.map.at(self.at + offset, len)
     }
 
+    /// All of them, as long as nobody writes to them.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped as long as this lives.
+        unsafe { std::slice::from_raw_parts(self.at(0, self.len()), self.len()) }
+    }
+
     /// Forget what was written privately into its pages.
     pub fn discard(&self) {
         self.map.discard(self.at, self.len.next_multiple_of(PAGE));

@@ -143,10 +143,10 @@ impl<E: Entries> TaskRing<'_, E> {
         let mut place = self.shared.head.load(Ordering::Acquire);
         while tail - place >= self.entries.count() {
             let cell = self.entry(place).load(Ordering::Relaxed);
-            if peek(state_of(cell)).waits_at(self.number, place as u32) {
+            if load_state(state_of(cell)).waits_at(self.number, place as u32) {
                 return false;
             }
-            place = self.help(place);
+            place = self.advance_head(place);
         }
         true
     }
@@ -155,7 +155,7 @@ impl<E: Entries> TaskRing<'_, E> {
     /// and nothing is done, if the task was taken back in the meantime.
     ///
     /// The state goes first: a producer that dies before the entry leaves a READY cell which no
-    /// ring holds, and that is what [`TaskRing::has_forgotten`] finds again. The other way round an entry
+    /// ring holds, and that is what [`TaskRing::is_unlisted`] finds again. The other way round an entry
     /// would be skipped as stale.
     pub fn push(&self, cell: u32, state: &AtomicU64) -> bool {
         let place = self.shared.tail.load(Ordering::Relaxed);
@@ -165,7 +165,7 @@ impl<E: Entries> TaskRing<'_, E> {
         let mut word = state.load(Ordering::Relaxed);
         loop {
             let seen = State::unpack(word);
-            if !self.may_take_in(seen) {
+            if !self.accepts(seen) {
                 return false;
             }
             let next = State { waiter: seen.waiter, ..ready }.pack();
@@ -186,7 +186,7 @@ impl<E: Entries> TaskRing<'_, E> {
 
     /// The parent enters what is its own; the supervisor what a dead worker had, or its predecessor
     /// has marked and not entered.
-    fn may_take_in(&self, seen: State) -> bool {
+    fn accepts(&self, seen: State) -> bool {
         match self.number {
             MAIN => seen.tag == FREE,
             _ => seen.tag == CLAIMED || (seen.tag == READY && seen.ring == self.number),
@@ -195,13 +195,13 @@ impl<E: Entries> TaskRing<'_, E> {
 
     /// Is this cell READY for this ring, and yet in none of its entries? Then a producer has died
     /// between the two. Claimants may be at work meanwhile, another producer may not.
-    pub fn has_forgotten(&self, cell: u32, state: &AtomicU64) -> bool {
-        let seen = peek(state);
+    pub fn is_unlisted(&self, cell: u32, state: &AtomicU64) -> bool {
+        let seen = load_state(state);
         if !seen.waits_at(self.number, seen.ticket) || self.holds(cell, seen.ticket) {
             return false;
         }
         // A claim changes the state before anyone moves `head` past its place: was it that?
-        peek(state).waits_at(self.number, seen.ticket)
+        load_state(state).waits_at(self.number, seen.ticket)
     }
 
     /// Does this place lie before us, with this cell in it?
@@ -228,7 +228,7 @@ impl<E: Entries> TaskRing<'_, E> {
             }
             let cell = self.entry(place).load(Ordering::Relaxed);
             let taken = claim_cell(state_of(cell), self.number, place as u32, who);
-            let head = self.help(place);
+            let head = self.advance_head(place);
             if let Some(state) = taken {
                 return Some((cell, state));
             }
@@ -237,7 +237,7 @@ impl<E: Entries> TaskRing<'_, E> {
     }
 
     /// Move `head` over a place that is claimed or withdrawn; where it is then.
-    fn help(&self, place: u64) -> u64 {
+    fn advance_head(&self, place: u64) -> u64 {
         let (from, to) = (place, place + 1);
         match self.shared.head.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => to,
@@ -267,13 +267,13 @@ pub(super) fn claim_cell(state: &AtomicU64, ring: u32, ticket: u32, who: u32) ->
 }
 
 /// CLAIMED → DONE or LOST. True if somebody may sleep on the word.
-pub fn end(state: &AtomicU64, claimed: State, tag: u32) -> bool {
+pub fn finish(state: &AtomicU64, claimed: State, tag: u32) -> bool {
     let ended = State { tag, waiter: false, ..claimed };
-    // [result->read] pairs with the acquire in peek()
+    // [result->read] pairs with the acquire in load_state()
     State::unpack(state.swap(ended.pack(), Ordering::AcqRel)).waiter
 }
 
-pub fn peek(state: &AtomicU64) -> State {
+pub fn load_state(state: &AtomicU64) -> State {
     // [result->read]
     State::unpack(state.load(Ordering::Acquire))
 }

@@ -12,7 +12,7 @@ use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::futex::{self, LowHalf};
 use crate::sys::wake_word::WakeWord;
 use crate::tasks::protocol::{
-    peek, Entries, State, TaskRing, TaskRingShared, CLAIMED, MAIN, RETRY,
+    load_state, Entries, State, TaskRing, TaskRingShared, CLAIMED, MAIN, RETRY,
 };
 use std::io::{Error, Result};
 use std::sync::Arc;
@@ -36,6 +36,15 @@ const CELLS: usize = 1 << 10;
 const ENTRIES: usize = 1 << 16;
 
 /// What the pool as a whole is told. One writer for each word, in brackets.
+/// The parent's region; everyone else's carries the number of their incarnation.
+pub const PARENT_REGION: u32 = 0;
+/// The outcome of a task for which there was no room, with a message.
+pub const OUTCOME_NO_ROOM: u32 = 3;
+/// The outcome of a task whose items have an outcome each.
+pub const OUTCOME_EACH: u32 = 4;
+/// The outcome of a task whose worker died; all other outcomes are the worker's word.
+pub const OUTCOME_LOST: u32 = 255;
+
 #[repr(C, align(128))]
 pub struct HeaderShared {
     /// [parent] RUNNING, CLOSING (leave when there is no work), TERMINATING.
@@ -401,6 +410,12 @@ impl Table {
         header.idle.wake(enough, count, |count| futex::wake(&header.idle.count, count));
     }
 
+    /// Move on to a later phase and have every worker look.
+    pub fn enter(&self, phase: u32) {
+        self.header().phase.fetch_max(phase, Ordering::SeqCst);
+        self.wake_all_workers();
+    }
+
     /// Wake every idle worker, whatever the flags say.
     pub fn wake_all_workers(&self) {
         let idle = &self.header().idle;
@@ -431,7 +446,8 @@ impl Table {
 
     /// Cells signed for by `who`.
     pub fn held_by(&self, who: u32) -> Result<Held> {
-        let states = (0..self.ensure_cells()?).map(|cell| (cell, peek(&self.cell(cell).state)));
+        let states =
+            (0..self.ensure_cells()?).map(|cell| (cell, load_state(&self.cell(cell).state)));
         Ok(states.filter(|(_, state)| state.tag == CLAIMED && state.who == who).collect())
     }
 
@@ -440,10 +456,10 @@ impl Table {
         let cells = self.ensure_cells()?;
         let (mut held, mut forgotten) = (Vec::new(), Vec::new());
         for cell in 0..cells {
-            let state = peek(&self.cell(cell).state);
+            let state = load_state(&self.cell(cell).state);
             if state.tag == CLAIMED && self.slot_of(state.who).is_none() {
                 held.push((cell, state));
-            } else if self.ring(RETRY).has_forgotten(cell, &self.cell(cell).state) {
+            } else if self.ring(RETRY).is_unlisted(cell, &self.cell(cell).state) {
                 forgotten.push(cell);
             }
         }

@@ -48,7 +48,7 @@ pub const POINTS: &[&str] = &[
     "chunk.created",
     "chunk.reserved",
     "chunk.allocated",
-    // The life of an item: `queue`, `python/parcel`.
+    // The life of an item: `queue`.
     "queue.big_begun",
     "queue.big_written",
     "queue.put_locked",

@@ -27,7 +27,7 @@ fn a_signature_is_the_claimants() {
         assert!(mine.is_some() != theirs.is_some());
         let signed = State::new(CLAIMED, MAIN, who, 0);
         assert_eq!(mine.or(theirs), Some((0, signed)));
-        assert_eq!(peek(world.cell(0)), signed);
+        assert_eq!(load_state(world.cell(0)), signed);
     });
 }
 
@@ -77,7 +77,7 @@ fn who_dies_with_a_claim_blocks_nobody() {
         world.push(MAIN, 1);
         let mut claimed = vec![claimant.join().unwrap()];
         if victim.join().unwrap() {
-            assert_eq!(peek(world.cell(0)).who, 1, "the signature tells who had it");
+            assert_eq!(load_state(world.cell(0)).who, 1, "the signature tells who had it");
             claimed.push(vec![0]);
         }
         assert_each_once(&world, claimed, &[0, 1]);
@@ -156,7 +156,7 @@ fn what_a_ring_holds_is_not_forgotten() {
             world.push(RETRY, cell);
         }
         let claimant = process(&world, |world| claim_all(world, 1));
-        let forgotten = [0, 1].map(|cell| world.ring(RETRY).has_forgotten(cell, world.cell(cell)));
+        let forgotten = [0, 1].map(|cell| world.ring(RETRY).is_unlisted(cell, world.cell(cell)));
         assert_eq!(forgotten, [false, false]);
         assert_each_once(&world, vec![claimant.join().unwrap()], &[0, 1]);
     });
@@ -169,11 +169,11 @@ fn taking_back_what_was_forgotten() {
     explore(None, |world| {
         world.cell(0).store(State::new(READY, RETRY, 0, 0).pack(), Ordering::Relaxed);
         let successor = process(&world, |world| {
-            world.ring(RETRY).has_forgotten(0, world.cell(0)) && world.push(RETRY, 0)
+            world.ring(RETRY).is_unlisted(0, world.cell(0)) && world.push(RETRY, 0)
         });
         let withdrawn = withdraw(world.cell(0));
         if withdrawn {
-            let state = peek(world.cell(0));
+            let state = load_state(world.cell(0));
             assert_eq!(state.tag, FREE, "the cell is the parent's alone");
             assert!(world.push(MAIN, 0));
         }

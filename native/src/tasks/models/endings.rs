@@ -15,7 +15,7 @@ fn no_sleeper_is_missed() {
         let sleepers = [(); 2].map(|()| process(&world, World::await_end));
         world.end(state, DONE);
         assert_eq!(sleepers.map(|sleeper| sleeper.join().unwrap()), [(), ()]);
-        assert_eq!(peek(world.cell(0)), State { tag: DONE, ..state });
+        assert_eq!(load_state(world.cell(0)), State { tag: DONE, ..state });
     });
 }
 
@@ -64,7 +64,7 @@ fn the_waiter_bit_survives_every_hand() {
         assert!(parent.join().unwrap());
         assert!(supervisor.join().unwrap());
         let (_, state) = claimed.or_else(|| world.claim(2)).expect("entered by now");
-        assert!(end(world.cell(0), state, DONE), "somebody may sleep");
+        assert!(finish(world.cell(0), state, DONE), "somebody may sleep");
     });
 }
 

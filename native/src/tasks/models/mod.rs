@@ -142,7 +142,7 @@ impl World {
 
     fn await_end(&self) {
         let state = self.cell(0);
-        while !peek(state).ended() {
+        while !load_state(state).ended() {
             if let Some(word) = announce_waiter(state) {
                 let low = word as u32;
                 self.cell_futex.wait(|| state.load(Ordering::Acquire) as u32 == low);
@@ -151,7 +151,7 @@ impl World {
     }
 
     fn end(&self, claimed: State, tag: u32) {
-        if end(self.cell(0), claimed, tag) {
+        if finish(self.cell(0), claimed, tag) {
             self.cell_futex.wake(i32::MAX);
         }
     }

@@ -1,12 +1,10 @@
 //! Results that were moved out of their cells, so that any number of them can wait to be read.
 
-use super::block::{self, Lease};
+use super::protocol::State;
+use super::table::CellShared;
+use crate::shm::payload::{BlockRef, Found};
 use crate::shm::region::Region;
 use crate::sys::atomic::Ordering;
-use crate::tasks::protocol::State;
-use crate::tasks::table::CellShared;
-use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -16,12 +14,12 @@ const COPIED: usize = 1 << 16;
 #[derive(Debug)]
 enum Payload {
     Copied(Vec<u8>),
-    Leased { lease: Arc<Lease>, len: usize, buffers: u32 },
+    InBlock { block: Arc<BlockRef>, len: usize, buffers: u32 },
 }
 
 /// A task's result in private memory of the parent.
 #[derive(Debug)]
-pub struct Moved {
+pub struct MovedResult {
     pub outcome: u32,
     pub who: u32,
     pub duration: u64,
@@ -29,7 +27,7 @@ pub struct Moved {
     payload: Payload,
 }
 
-impl Moved {
+impl MovedResult {
     /// The result of a cell that is DONE; `region` finds the heap it lies in.
     pub fn of(
         cell: &CellShared,
@@ -39,17 +37,17 @@ impl Moved {
         let len = cell.result_len.load(Ordering::Relaxed) as usize;
         let at = cell.result_at.load(Ordering::Relaxed);
         let payload = if at == 0 {
-            // SAFETY: the caller's peek() has made the worker's bytes visible; it writes no more.
+            // SAFETY: the caller's look at the state has made the worker's bytes visible; it writes no more.
             let bytes = unsafe { std::slice::from_raw_parts(cell.result.as_ptr(), len) };
             Payload::Copied(bytes.to_vec())
         } else {
             let region = region(cell.result_region.load(Ordering::Relaxed))?;
-            let lease = Lease::new(&region, at as usize - 1, 0)?;
+            let block = BlockRef::new(&region, at as usize - 1, 0)?;
             let buffers = cell.result_buffers.load(Ordering::Relaxed);
             if buffers == 0 && len <= COPIED {
-                Payload::Copied(lease.payload(len).to_vec())
+                Payload::Copied(block.bytes(0, len).to_vec())
             } else {
-                Payload::Leased { lease, len, buffers }
+                Payload::InBlock { block, len, buffers }
             }
         };
         Ok(Self {
@@ -61,30 +59,25 @@ impl Moved {
         })
     }
 
-    /// The payload and its buffers, as `Ticket.take` gives them.
-    pub fn payload<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyList>>)> {
+    pub fn payload(&self) -> Found<'_> {
         match &self.payload {
-            Payload::Copied(bytes) => Ok((PyBytes::new(py, bytes).into_any(), None)),
-            Payload::Leased { lease, len, buffers } => {
-                let (payload, buffers) = block::read(py, lease, *len, *buffers)?;
-                Ok((payload.into_any(), buffers))
+            Payload::Copied(bytes) => Found::Inline(bytes),
+            Payload::InBlock { block, len, buffers } => {
+                Found::InBlock { block: block.clone(), len: *len, buffers: *buffers }
             }
         }
     }
 }
 
-/// What a ticket and the parent's books share: where the result is.
+/// What a ticket and the parent's state share: where the result is.
 #[derive(Debug, Default)]
 pub struct Holder {
     has: AtomicBool,
-    result: Mutex<Option<Moved>>,
+    result: Mutex<Option<MovedResult>>,
 }
 
 impl Holder {
-    pub fn keep(&self, result: Moved) {
+    pub fn keep(&self, result: MovedResult) {
         *self.result.lock().expect("never poisoned") = Some(result);
         // [move->look] the cell is another task's from now on
         self.has.store(true, Ordering::Release);
@@ -101,7 +94,7 @@ impl Holder {
         self.result.lock().expect("never poisoned").as_ref().map(|result| result.ended_at)
     }
 
-    pub fn take(&self) -> Option<Moved> {
+    pub fn take(&self) -> Option<MovedResult> {
         self.result.lock().expect("never poisoned").take()
     }
 }

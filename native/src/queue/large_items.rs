@@ -1,27 +1,25 @@
-//! Big items: written once into a region of their sender's, read there by whoever gets them.
+//! Large items: written once into a region of their sender's, read there by whoever gets them.
 //!
 //! ```text
 //! block     IN_USE ─▶ RELEASED     by whoever got it: its sender uses the memory again
 //!              └────▶ ABANDONED    by a sender that leaves: then the release gives the memory back
 //! ```
 //! The receiver signs the block before it commits that it has taken the item. So a sender knows of
-//! every block that is not in the ring whom to ask for it, and a dead receiver's is free.
+//! every block that is not in the log whom to ask for it, and a dead receiver's is free.
 
-use super::block::{self, Keeper, Look};
-use super::item;
-use super::memory_error;
-use crate::queue::file::QueueFile;
+use super::ends::QueueHost;
+use super::file::QueueFile;
+use crate::host::Failure;
 use crate::shm::heap::{Heap, RELEASED};
+use crate::shm::payload::{BlockRef, MappedBlock, OnRelease, WrittenBlock};
 use crate::shm::region::Region;
 use crate::sys::process::generation;
 use crate::testing::crash_points::crash_point;
-use pyo3::prelude::*;
-use pyo3::types::PyList;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-/// Items from this size on are parcels.
+/// Items from this size on are large.
 pub const BIG: usize = 1 << 16;
 /// Blocks that are looked at, for each that is written, whether they are back.
 const LOOKS: usize = 8;
@@ -29,10 +27,10 @@ const LOOKS: usize = 8;
 /// Regions that stay mapped here although nobody looks at them: mapping one again costs page faults.
 const MAPPED: usize = 64;
 
-/// Where a parcel lies, as it stands in the ring.
+/// Where a large item lies, as it stands in the log.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-pub struct Address {
+pub struct BlockAddress {
     region: u32,
     buffers: u32,
     place: u64,
@@ -40,7 +38,7 @@ pub struct Address {
     kind: u64,
 }
 
-impl Address {
+impl BlockAddress {
     pub fn as_bytes(&self) -> &[u8] {
         // SAFETY: numbers without gaps between them.
         unsafe { std::slice::from_raw_parts(std::ptr::from_ref(self).cast(), size_of::<Self>()) }
@@ -56,16 +54,16 @@ impl Address {
 }
 
 /// A block that was written and not yet put; dropped, it is free again.
-pub struct Parcel {
-    pub address: Address,
-    sender: Arc<Sender>,
+pub struct LargeItem {
+    pub address: BlockAddress,
+    sender: Arc<SenderRegion>,
     put: bool,
 }
 
-impl Parcel {
+impl LargeItem {
     /// It will be in the ring at once: count it.
-    pub fn is_being_put(&self, vault: &QueueFile) {
-        if let Some(record) = vault.record(self.address.region) {
+    pub fn is_being_put(&self, file: &QueueFile) {
+        if let Some(record) = file.record(self.address.region) {
             record.sent.fetch_add(1, Ordering::AcqRel);
         }
     }
@@ -73,12 +71,12 @@ impl Parcel {
     /// It is in the ring under this number.
     pub fn was_put(&mut self, number: u32) {
         self.put = true;
-        let mut lent = self.sender.lent.lock().expect("never poisoned");
-        lent.in_ring.push_back((self.address.place as usize, number));
+        let mut outstanding = self.sender.outstanding.lock().expect("never poisoned");
+        outstanding.in_ring.push_back((self.address.place as usize, number));
     }
 }
 
-impl Drop for Parcel {
+impl Drop for LargeItem {
     fn drop(&mut self) {
         if !self.put && self.sender.generation == generation() {
             self.sender.heap.lock().expect("never poisoned").free(self.address.place as usize);
@@ -87,17 +85,17 @@ impl Drop for Parcel {
 }
 
 /// This process's region of one queue.
-pub struct Sender {
+pub struct SenderRegion {
     generation: u64,
     region: u32,
     heap: Mutex<Heap>,
-    lent: Mutex<Lent>,
+    outstanding: Mutex<OutstandingBlocks>,
     retired: AtomicBool,
 }
 
 /// Blocks that were put, and did not come back yet.
 #[derive(Default)]
-struct Lent {
+struct OutstandingBlocks {
     /// Place and item number, as they are in the ring.
     in_ring: VecDeque<(usize, u32)>,
     /// Places of what was taken since.
@@ -106,9 +104,9 @@ struct Lent {
     cursor: usize,
 }
 
-impl Lent {
-    fn follow(&mut self, vault: &QueueFile) {
-        let (head, tail) = (vault.log().head(), vault.log().tail());
+impl OutstandingBlocks {
+    fn follow(&mut self, file: &QueueFile) {
+        let (head, tail) = (file.log().head(), file.log().tail());
         let inside = tail.number.wrapping_sub(head.number);
         while let Some(&(place, number)) = self.in_ring.front() {
             if number.wrapping_sub(head.number) < inside {
@@ -137,20 +135,22 @@ impl Lent {
 }
 
 /// All senders of this process, to be retired when it ends.
-static SENDERS: Mutex<Vec<Weak<Sender>>> = Mutex::new(Vec::new());
+static SENDERS: Mutex<Vec<Weak<SenderRegion>>> = Mutex::new(Vec::new());
 
-impl Sender {
+impl SenderRegion {
     fn is_of_this_process(&self) -> bool {
         self.generation == generation() && !self.retired.load(Ordering::Relaxed)
     }
 
     /// Take back what came back, and what those held who are dead.
-    fn sweep(&self, vault: &QueueFile, looks: usize) {
-        let (mut heap, mut lent) =
-            (self.heap.lock().expect("never poisoned"), self.lent.lock().expect("never poisoned"));
-        lent.follow(vault);
-        let registry = vault.arena().registry;
-        let back = lent.collect(looks, |place| {
+    fn sweep(&self, file: &QueueFile, looks: usize) {
+        let (mut heap, mut outstanding) = (
+            self.heap.lock().expect("never poisoned"),
+            self.outstanding.lock().expect("never poisoned"),
+        );
+        outstanding.follow(file);
+        let registry = file.arena().registry;
+        let back = outstanding.collect(looks, |place| {
             let Ok(block) = heap.head(place) else { return false };
             // [release->collect]
             if block.state.load(Ordering::Acquire) == RELEASED {
@@ -159,7 +159,7 @@ impl Sender {
             let dead = registry.seems_dead(block.holder.load(Ordering::Relaxed));
             // Released just before it died: then it has counted that, or nobody does.
             if dead && block.state.swap(RELEASED, Ordering::AcqRel) != RELEASED {
-                if let Some(record) = vault.record(self.region) {
+                if let Some(record) = file.record(self.region) {
                     record.back.fetch_add(1, Ordering::AcqRel);
                 }
             }
@@ -168,27 +168,26 @@ impl Sender {
         back.into_iter().for_each(|place| heap.free(place));
     }
 
-    /// Leave: what is lent is the receivers' to give back, the rest goes back now.
+    /// Leave: what is outstanding is the receivers' to give back, the rest goes back now.
     fn retire(&self) {
         if self.generation != generation() || self.retired.swap(true, Ordering::Relaxed) {
             return;
         }
         let mut heap = self.heap.lock().expect("never poisoned");
-        let lent = std::mem::take(&mut *self.lent.lock().expect("never poisoned"));
-        let places = lent.in_ring.iter().map(|&(place, _)| place).chain(lent.taken);
+        let outstanding = std::mem::take(&mut *self.outstanding.lock().expect("never poisoned"));
+        let places = outstanding.in_ring.iter().map(|&(place, _)| place).chain(outstanding.taken);
         places.for_each(|place| heap.abandon(place));
         heap.trim_all();
     }
 }
 
-impl Drop for Sender {
+impl Drop for SenderRegion {
     fn drop(&mut self) {
         self.retire();
     }
 }
 
 /// This process ends: nobody will collect what comes back.
-#[pyfunction]
 pub fn retire_senders() {
     let senders = std::mem::take(&mut *SENDERS.lock().expect("never poisoned"));
     senders.iter().filter_map(Weak::upgrade).for_each(|sender| sender.retire());
@@ -196,30 +195,34 @@ pub fn retire_senders() {
 
 /// Both ends of the parcels of one queue, in one process.
 #[derive(Default)]
-pub struct Post {
-    sender: Mutex<Option<Arc<Sender>>>,
+pub struct LargeItems {
+    sender: Mutex<Option<Arc<SenderRegion>>>,
     regions: Mutex<HashMap<u32, Arc<Region>>>,
     /// The region that is looked at next.
     cursor: AtomicU32,
 }
 
-impl Post {
-    fn sender(&self, py: Python<'_>, vault: &QueueFile, me: u32) -> PyResult<Arc<Sender>> {
+impl LargeItems {
+    fn sender<H: QueueHost>(
+        &self,
+        host: H,
+        file: &QueueFile,
+        me: u32,
+    ) -> Result<Arc<SenderRegion>, H::Error> {
         if let Some(sender) = &*self.sender.lock().expect("never poisoned") {
             if sender.is_of_this_process() {
                 return Ok(sender.clone());
             }
         }
-        let full = |error| memory_error(&error, "a region of a queue");
-        let (region, own) = vault.new_region(me).map_err(full)?;
-        let sender = Arc::new(Sender {
+        let (region, own) = file.new_region(me).map_err(Failure::of("a region of a queue"))?;
+        let sender = Arc::new(SenderRegion {
             generation: generation(),
             region,
             heap: Mutex::new(Heap::new(own)),
-            lent: Mutex::default(),
+            outstanding: Mutex::default(),
             retired: AtomicBool::new(false),
         });
-        py.import("garrison.sync._queue_pickling")?.call_method0("register_sender_cleanup")?;
+        host.register_sender()?;
         SENDERS.lock().expect("never poisoned").push(Arc::downgrade(&sender));
         let old = self.sender.lock().expect("never poisoned").replace(sender.clone());
         drop(old);
@@ -227,60 +230,58 @@ impl Post {
     }
 
     /// Look whether the next region is that of somebody dead.
-    fn look_at_another(&self, vault: &QueueFile) {
-        let count = vault.shared().regions.load(Ordering::Relaxed);
+    fn look_at_another(&self, file: &QueueFile) {
+        let count = file.shared().regions.load(Ordering::Relaxed);
         let next = self.cursor.fetch_add(1, Ordering::Relaxed);
         if count > 1 {
-            vault.bury(next % count);
+            file.free_region(next % count);
         }
     }
 
-    /// Write a payload of some kind, and its buffers, into a block of one's own.
-    pub fn pack(
+    /// Have a payload of some kind and so many bytes written into a block of one's own.
+    pub fn pack<H: QueueHost>(
         &self,
-        py: Python<'_>,
-        vault: &QueueFile,
-        kind: u8,
-        payload: &[u8],
-        buffers: Option<&Bound<'_, PyList>>,
-    ) -> PyResult<Parcel> {
-        let registry = vault.arena().registry;
-        let me = registry.me().map_err(|error| memory_error(&error, "a process's registration"))?;
-        let sender = self.sender(py, vault, me)?;
-        sender.sweep(vault, LOOKS);
-        self.look_at_another(vault);
+        host: H,
+        file: &QueueFile,
+        (kind, len): (u8, usize),
+        write: impl Fn(&Mutex<Heap>) -> Result<WrittenBlock, H::Error>,
+    ) -> Result<LargeItem, H::Error> {
+        let me = file.arena().registry.me().map_err(Failure::of("a process's registration"))?;
+        let sender = self.sender(host, file, me)?;
+        sender.sweep(file, LOOKS);
+        self.look_at_another(file);
         crash_point("queue.big_begun");
-        let written = block::write(py, &sender.heap, payload, buffers).or_else(|_| {
-            sender.sweep(vault, usize::MAX);
-            block::write(py, &sender.heap, payload, buffers)
+        let written = write(&sender.heap).or_else(|_| {
+            sender.sweep(file, usize::MAX);
+            write(&sender.heap)
         })?;
-        let head = sender.heap.lock().expect("never poisoned").head(written.place)?;
-        head.owner.store(me, Ordering::Relaxed);
+        let head = sender.heap.lock().expect("never poisoned").head(written.place);
+        head.map_err(Failure::from)?.owner.store(me, Ordering::Relaxed);
         crash_point("queue.big_written");
-        let address = Address {
+        let address = BlockAddress {
             region: sender.region,
             buffers: written.buffers,
             place: written.place as u64,
-            len: payload.len() as u64,
+            len: len as u64,
             kind: u64::from(kind),
         };
-        Ok(Parcel { address, sender, put: false })
+        Ok(LargeItem { address, sender, put: false })
     }
 
-    /// Sign for a parcel, before the item is taken: without address space for it, it stays.
+    /// Sign for a large item, before the item is taken: without address space for it, it stays.
     pub fn sign(
         &self,
-        vault: &Arc<QueueFile>,
-        address: Address,
+        file: &Arc<QueueFile>,
+        address: BlockAddress,
         me: u32,
-    ) -> std::io::Result<Received> {
-        let look = Look::at(&self.region(vault, address.region)?, address.place as usize)?;
-        look.sign(me);
-        let keeper = Arc::new(Record { vault: vault.clone(), region: address.region });
-        Ok(Received { address, look, keeper })
+    ) -> std::io::Result<ReceivedBlock> {
+        let block = MappedBlock::at(&self.region(file, address.region)?, address.place as usize)?;
+        block.sign(me);
+        let on_release = Arc::new(Record { file: file.clone(), region: address.region });
+        Ok(ReceivedBlock { address, block, on_release })
     }
 
-    fn region(&self, vault: &QueueFile, number: u32) -> std::io::Result<Arc<Region>> {
+    fn region(&self, file: &QueueFile, number: u32) -> std::io::Result<Arc<Region>> {
         let mut regions = self.regions.lock().expect("never poisoned");
         if let Some(region) = regions.get(&number) {
             return Ok(region.clone());
@@ -288,7 +289,7 @@ impl Post {
         if regions.len() >= MAPPED {
             regions.retain(|_, region| Arc::strong_count(region) > 1);
         }
-        let region = vault.region(number, true)?;
+        let region = file.region(number, true)?;
         regions.insert(number, region.clone());
         Ok(region)
     }
@@ -297,44 +298,44 @@ impl Post {
 /// Counts what comes back of a region.
 #[derive(Debug)]
 struct Record {
-    vault: Arc<QueueFile>,
+    file: Arc<QueueFile>,
     region: u32,
 }
 
-impl Keeper for Record {
+impl OnRelease for Record {
     fn released(&self, owner: u32) -> bool {
-        if let Some(record) = self.vault.record(self.region) {
+        if let Some(record) = self.file.record(self.region) {
             // [look->bury] pairs with the acquire in bury()
             record.back.fetch_add(1, Ordering::AcqRel);
         }
-        let dead = self.vault.arena().registry.seems_dead(owner);
+        let dead = self.file.arena().registry.seems_dead(owner);
         if dead {
-            self.vault.bury(self.region);
+            self.file.free_region(self.region);
         }
         dead
     }
 }
 
-/// A parcel that was signed for.
-pub struct Received {
-    address: Address,
-    look: Look,
-    keeper: Arc<dyn Keeper>,
+/// A large item that was signed for.
+pub struct ReceivedBlock {
+    address: BlockAddress,
+    block: MappedBlock,
+    on_release: Arc<dyn OnRelease>,
 }
 
-impl Received {
-    /// Look at it, after its item was taken.
-    pub fn open<'py>(self, py: Python<'py>) -> PyResult<Opened<'py>> {
-        let (len, lease) = (self.address.len as usize, self.look.lease(Some(self.keeper)));
-        let (payload, buffers) = block::read(py, &lease, len, self.address.buffers)?;
-        Ok(match self.address.kind as u8 {
-            item::PICKLE => Opened::Pickle(payload.into_any(), buffers),
-            kind => Opened::Value(item::rebuild(py, kind, payload.get().bytes())?),
-        })
+impl ReceivedBlock {
+    /// The kind of its payload.
+    pub fn kind(&self) -> u8 {
+        self.address.kind as u8
     }
-}
 
-pub enum Opened<'py> {
-    Value(Bound<'py, PyAny>),
-    Pickle(Bound<'py, PyAny>, Option<Bound<'py, PyList>>),
+    /// Its payload's length, and how many buffers it has.
+    pub fn extent(&self) -> (usize, u32) {
+        (self.address.len as usize, self.address.buffers)
+    }
+
+    /// Look at it, after its item was taken.
+    pub fn into_ref(self) -> Arc<BlockRef> {
+        self.block.into_ref(Some(self.on_release))
+    }
 }

@@ -1,0 +1,210 @@
+//! The right to one task's result.
+
+use super::item_results::{self, Recovered};
+use super::moved::Holder;
+use super::parent::ParentHandle;
+use super::protocol::{announce_waiter, load_state, withdraw, State, DONE, LOST};
+use super::supervisor;
+use super::table::{self, steal, CellShared, OUTCOME_LOST, PARENT_REGION};
+use crate::host::{Failure, Host};
+use crate::shm::payload::{BlockRef, Found};
+use crate::sys::atomic::{fence, Ordering};
+use crate::sys::futex::{self, LowHalf, Woken};
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::time::Instant;
+
+const NOTHING: Failure = Failure::WrongState("there is no result to take");
+
+/// The right to one task's result.
+pub struct TaskHandle {
+    pub(super) parent: Arc<ParentHandle>,
+    /// Its cell, unless the holder has the result.
+    pub(super) cell: u32,
+    pub(super) holder: Arc<Holder>,
+    pub(super) size: u64,
+    pub(super) items: u32,
+    pub(super) taken: AtomicBool,
+}
+
+/// A result that was taken.
+pub struct Taken<T> {
+    pub outcome: u32,
+    pub result: T,
+    pub duration: u64,
+    pub who: u32,
+}
+
+/// What was asked for: for messages.
+pub struct Call {
+    pub function: u32,
+    pub kind: u32,
+    pub index: u32,
+    /// The pickled arguments, if they are small enough for a message.
+    pub payload: Option<Vec<u8>>,
+}
+
+impl TaskHandle {
+    fn cell(&self) -> &CellShared {
+        self.parent.table().cell(self.cell)
+    }
+
+    /// Is the cell still this handle's?
+    fn has_cell(&self) -> bool {
+        !self.taken.load(Ordering::Relaxed) && !self.holder.has()
+    }
+
+    /// Is the result there (or the loss known)?
+    pub fn ended(&self) -> bool {
+        // A cell that was given away meanwhile was DONE: whatever it holds now, that is true.
+        !self.has_cell() || load_state(&self.cell().state).ended() || self.holder.has()
+    }
+
+    /// When the task ended, in nanoseconds; 0 while it has not.
+    pub fn ended_at(&self) -> u64 {
+        if let Some(ended_at) = self.holder.ended_at() {
+            return ended_at;
+        }
+        let cell = self.cell();
+        if self.has_cell() && load_state(&cell.state).ended() {
+            cell.ended_at.load(Ordering::Relaxed)
+        } else {
+            0
+        }
+    }
+
+    /// Wait at most `limit` seconds; true if the task has ended. Signal handlers run meanwhile.
+    pub fn wait<H: Host>(&self, host: H, limit: f64) -> Result<bool, H::Error> {
+        if self.ended() {
+            return Ok(true);
+        }
+        self.parent.check_process()?;
+        let state = &self.cell().state;
+        let start = Instant::now();
+        let done = || self.ended();
+        let ended = self.parent.sleep(host, limit, &done, &|left| match announce_waiter(state) {
+            None => Woken::Changed,
+            Some(word) => futex::wait(&LowHalf(state), word as u32, left),
+        });
+        self.parent.learn(start.elapsed());
+        ended
+    }
+
+    /// The result, once, as `read` reads it; the cell is free after it.
+    pub fn take<T, E: From<Failure>>(
+        &self,
+        read: impl FnOnce(Found<'_>) -> Result<T, E>,
+    ) -> Result<Taken<T>, E> {
+        // A forked child may look, but must not free its parent's cell.
+        self.parent.check_process()?;
+        if self.holder.has() {
+            let moved = self.holder.take().ok_or(NOTHING)?;
+            self.taken.store(true, Ordering::Relaxed);
+            let result = read(moved.payload())?;
+            let (outcome, duration, who) = (moved.outcome, moved.duration, moved.who);
+            return Ok(Taken { outcome, result, duration, who });
+        }
+        let cell = self.cell();
+        let state = load_state(&cell.state);
+        if !state.ended() || self.taken.load(Ordering::Relaxed) {
+            return Err(NOTHING.into());
+        }
+        let told = cell.outcome.load(Ordering::Relaxed);
+        let outcome = if state.tag == LOST { OUTCOME_LOST } else { told };
+        let duration = cell.duration.load(Ordering::Relaxed);
+        let result = read(self.found(cell)?)?;
+        self.taken.store(true, Ordering::Relaxed);
+        self.parent.free(self.cell, state);
+        Ok(Taken { outcome, result, duration, who: state.who })
+    }
+
+    /// Where the result of a task that has ended lies.
+    fn found<'a>(&self, cell: &'a CellShared) -> Result<Found<'a>, Failure> {
+        let len = cell.result_len.load(Ordering::Relaxed) as usize;
+        let at = cell.result_at.load(Ordering::Relaxed);
+        if at == 0 {
+            // SAFETY: the acquire in load_state() has made the worker's bytes visible; it writes no more.
+            let bytes = unsafe { std::slice::from_raw_parts(cell.result.as_ptr(), len) };
+            return Ok(Found::Inline(bytes));
+        }
+        // Without address space for it nothing is done, and it can be taken later.
+        let region = self.parent.region_of(cell.result_region.load(Ordering::Relaxed))?;
+        let block = BlockRef::new(&region, at as usize - 1, 0)
+            .map_err(|error| Failure::of(format!("a result of {len} bytes"))(error))?;
+        Ok(Found::InBlock { block, len, buffers: cell.result_buffers.load(Ordering::Relaxed) })
+    }
+
+    /// Bytes of the task's arguments.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Has the worker died with it?
+    pub fn is_lost(&self) -> bool {
+        self.has_cell() && load_state(&self.cell().state).tag == LOST
+    }
+
+    /// What was asked for. Before the result is taken.
+    pub fn call(&self) -> Call {
+        let cell = self.cell();
+        Call {
+            function: cell.function.load(Ordering::Relaxed),
+            kind: cell.kind.load(Ordering::Relaxed),
+            index: table::item(cell),
+            payload: supervisor::args(self.parent.table(), self.cell, PARENT_REGION),
+        }
+    }
+
+    /// Results of a shared cell's first items that are complete, whether the worker is still at
+    /// work or has died, as `read` reads them. Nothing any more once the task is done.
+    pub fn recover<T: Default, E: From<Failure>>(
+        &self,
+        read: impl FnOnce(Option<&Recovered>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.parent.check_process()?;
+        let cell = self.cell();
+        let before = load_state(&cell.state);
+        if !self.has_cell() || cell.journal_at.load(Ordering::Acquire) == 0 {
+            return Ok(T::default());
+        }
+        let region = self.parent.region_of(cell.journal_region.load(Ordering::Acquire))?;
+        let found = match item_results::recover(&region, cell) {
+            Ok(found) => read(found.as_ref()),
+            Err(error) => Err(error.into()),
+        };
+        fence(Ordering::Acquire);
+        let after = load_state(&cell.state);
+        let same = State { waiter: false, ..before } == State { waiter: false, ..after };
+        if !same || after.tag == DONE {
+            return Ok(T::default());
+        }
+        found
+    }
+
+    /// Take the items back that the worker has not begun: the number of those that stay its own.
+    pub fn steal(&self) -> Result<u32, Failure> {
+        self.parent.check_process()?;
+        Ok(if self.has_cell() { steal(self.cell()) } else { self.items })
+    }
+
+    /// Take a task back that no worker has claimed. False if it is too late for that.
+    pub fn withdraw(&self) -> bool {
+        let cell = self.cell();
+        let is_ours = self.parent.check_process().is_ok() && self.has_cell();
+        if !is_ours || !withdraw(&cell.state) {
+            return false;
+        }
+        self.taken.store(true, Ordering::Relaxed);
+        futex::wake(&LowHalf(&cell.state), i32::MAX);
+        self.parent.free(self.cell, load_state(&cell.state));
+        true
+    }
+}
+
+impl Drop for TaskHandle {
+    fn drop(&mut self) {
+        if self.parent.check_process().is_ok() && self.has_cell() {
+            self.parent.drop_handle(self.cell);
+        }
+    }
+}

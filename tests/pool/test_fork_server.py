@@ -172,7 +172,7 @@ def test_server_ends_with_the_program(end: str, tmp_path: Path) -> None:
             pool = context.Pool(1)
             pool.apply(abs, (-1,))
             supervisor = pool.statistics().supervisor_pid
-            print(garrison._os.look_at(supervisor).parent, supervisor, flush=True)
+            print(garrison._os.process_status(supervisor).parent, supervisor, flush=True)
             {end}
     """
     server, supervisor = map(int, run(tmp_path, text).split())

@@ -84,12 +84,26 @@ class AsyncResult(_Result[R]):
     def get(self, timeout: float | None = None) -> R:
         """Return the result when it arrives, or raise what the call raised.
 
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait; without it, as long as it takes. The task goes on after a timeout.
+
         Raises
         ------
         multiprocessing.TimeoutError
-            If it does not arrive within `timeout` seconds.
+            If the result does not arrive within `timeout` seconds.
         garrison.WorkerDied
             If the process that ran the call went away.
+        garrison.PoolTerminated
+            If the pool was terminated before the task was over.
+
+        Examples
+        --------
+        >>> from garrison import Pool
+        >>> with Pool(1) as pool:
+        ...     pool.apply_async(abs, (-1,)).get(timeout=60)
+        1
         """
         outcome = self._outcome
         if outcome is None:

@@ -30,22 +30,22 @@ CONTAINER_TYPES: dict[int, type[Container]] = {
 }
 
 
-def get_container(store: StoreBackend, kind: int, c: int) -> Any:
+def get_container(backend: StoreBackend, kind: int, c: int) -> Any:
     """Return the object for a container."""
-    return CONTAINER_TYPES[kind](store, c)
+    return CONTAINER_TYPES[kind](backend, c)
 
 
 def create_container(
-    store: StoreBackend, kind: int, *args: Any, name: str | None = None, **kwargs: Any
+    backend: StoreBackend, kind: int, *args: Any, name: str | None = None, **kwargs: Any
 ) -> Any:
     """Return a new container with contents, or the one that has the name already.
 
     Parameters
     ----------
-    store
+    backend
         The backend.
     kind : int
-        One of `garrison.store._backend`.
+        A `Kind`.
     *args, **kwargs
         What the plain type is made from.
     name : str, optional
@@ -57,36 +57,36 @@ def create_container(
         As the plain type, or if the name belongs to a container of another kind.
     """
     limit, typecode, contents = _CONSTRUCTORS[kind](*args, **kwargs)
-    with transaction(store):
+    with transaction(backend):
         if name is None:
-            c, new = store.create(kind, limit, typecode), True
+            c, new = backend.create(kind, limit, typecode), True
         else:
-            c, new = _named(store, name, kind, limit, typecode)
+            c, new = _named(backend, name, kind, limit, typecode)
         if new and contents:
-            _fill(store, kind, c, contents)
-    return get_container(store, kind, c)
+            _fill(backend, kind, c, contents)
+    return get_container(backend, kind, c)
 
 
 def _named(
-    store: StoreBackend, name: str, kind: int, limit: int, typecode: bytes
+    backend: StoreBackend, name: str, kind: int, limit: int, typecode: bytes
 ) -> tuple[int, bool]:
     try:
-        return store.named(name, kind, limit, typecode)
+        return backend.named(name, kind, limit, typecode)
     except WrongKind:
-        taken = {known: of_kind for known, of_kind, _ in store.names()}
+        taken = {known: of_kind for known, of_kind, _ in backend.names()}
         found, wanted = KIND_NAMES[taken[name]], KIND_NAMES[kind]
         msg = f"{name!r} is a {found} already, not a {wanted}; choose another name"
         raise WrongKind(msg) from None
 
 
-def _fill(store: StoreBackend, kind: int, c: int, contents: list[Any]) -> None:
+def _fill(backend: StoreBackend, kind: int, c: int, contents: list[Any]) -> None:
     if kind == Kind.SET:
         for member in contents:
-            store.set_add(c, member)
+            backend.set_add(c, member)
     elif kind in {Kind.DICT, Kind.NAMESPACE, Kind.COUNTER}:
-        store.dict_update(c, contents)
+        backend.dict_update(c, contents)
     else:
-        store.list_extend(c, contents)
+        backend.list_extend(c, contents)
 
 
 Contents = tuple[int, bytes, list[Any]]

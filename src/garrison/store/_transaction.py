@@ -15,8 +15,8 @@ from garrison.store._backend import StoreBackend, TransactionBlock, Transactions
 __all__ = ["PythonTransaction", "single_step", "transaction"]
 
 
-def transaction(store: StoreBackend, timeout: float | None = None) -> TransactionBlock:
-    """Return a block whose operations on `store` are done as one step, or not at all.
+def transaction(backend: StoreBackend, timeout: float | None = None) -> TransactionBlock:
+    """Return a block whose operations on `backend` are done as one step, or not at all.
 
     Other processes see nothing of it before its end, and all of it afterwards. Other writers wait
     meanwhile. An exception, or the death of the process, undoes everything. A nested block is a
@@ -24,7 +24,7 @@ def transaction(store: StoreBackend, timeout: float | None = None) -> Transactio
 
     Parameters
     ----------
-    store
+    backend
         The backend.
     timeout : float, optional
         Seconds to wait for other writers. By default as long as it takes.
@@ -36,12 +36,12 @@ def transaction(store: StoreBackend, timeout: float | None = None) -> Transactio
     TransactionFailed
         At the end, if a part had failed and the exception did not leave the block.
     """
-    return store.transaction(timeout)
+    return backend.transaction(timeout)
 
 
-def single_step(store: StoreBackend) -> TransactionBlock:
+def single_step(backend: StoreBackend) -> TransactionBlock:
     """Return a block for any number of reads and one write at the end, as one step."""
-    return store.transaction(None, True)
+    return backend.transaction(None, True)
 
 
 class _Failures(threading.local):
@@ -59,7 +59,7 @@ class PythonTransaction:
 
     Parameters
     ----------
-    store
+    backend
         The backend.
     timeout : float, optional
         Seconds to wait for other writers.
@@ -70,9 +70,9 @@ class PythonTransaction:
     __slots__ = ("_backend", "_entered", "_nested_failure_ok", "_timeout")
 
     def __init__(
-        self, store: Transactions, timeout: float | None = None, nested_failure_ok: bool = False
+        self, backend: Transactions, timeout: float | None = None, nested_failure_ok: bool = False
     ) -> None:
-        self._backend = store
+        self._backend = backend
         self._timeout = timeout
         self._nested_failure_ok = nested_failure_ok
         self._entered: list[bool] = []
@@ -93,28 +93,28 @@ class PythonTransaction:
             _failures.first.setdefault(id(self._backend), error)
 
     def _begin(self) -> None:
-        store, timeout = self._backend, self._timeout
+        backend, timeout = self._backend, self._timeout
         try:
-            store.begin(timeout)
+            backend.begin(timeout)
         except StoreBusy as error:
             if timeout is None:
                 raise
             raise TimeoutError(f"others were writing to the store for {timeout} s") from error
         except BaseException:
-            if store.in_transaction:  # what a signal's handler has raised on the way back
-                store.abort()
+            if backend.in_transaction:  # what a signal's handler has raised on the way back
+                backend.abort()
             raise
 
     def _end(self, error: BaseException | None) -> None:
-        store, failure = self._backend, _failures.first.pop(id(self._backend), None)
-        if not store.in_transaction:
+        backend, failure = self._backend, _failures.first.pop(id(self._backend), None)
+        if not backend.in_transaction:
             if error is None:
                 msg = "it was ended from inside, or this process was forked inside of it"
                 raise _failed(msg) from failure
         elif error is None and failure is None:
-            _commit(store)
+            _commit(backend)
         else:
-            store.abort()
+            backend.abort()
             if error is None:
                 msg = (
                     f"a part of it had failed ({type(failure).__name__}: {failure}) and the "
@@ -127,12 +127,12 @@ class PythonTransaction:
         return f"<Transaction {'open' if self._entered else 'closed'}>"
 
 
-def _commit(store: Transactions) -> None:
+def _commit(backend: Transactions) -> None:
     try:
-        store.commit()
+        backend.commit()
     finally:
-        if store.in_transaction:
-            store.abort()
+        if backend.in_transaction:
+            backend.abort()
 
 
 def _failed(why: str) -> TransactionFailed:

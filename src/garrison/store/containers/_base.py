@@ -66,9 +66,9 @@ class Container(managers.BaseProxy):
     _recursive_repr: ClassVar[str] = "[...]"
     """What `repr` shows of it inside itself."""
 
-    def __init__(self, store: StoreBackend, c: int) -> None:
-        self._backend = store
-        self._container_id = c
+    def __init__(self, backend: StoreBackend, container_id: int) -> None:
+        self._backend = backend
+        self._container_id = container_id
 
     @property
     def _metadata(self) -> Metadata:

@@ -67,14 +67,14 @@ class Counter(Dict[K, int]):
         self._count(_counted(other, kwargs), operator.sub)
 
     def _count(self, counts: Plain, join: Callable[[Any, Any], Any]) -> None:
-        store, c = self._backend, self._container_id
-        with single_step(store):
+        backend, c = self._backend, self._container_id
+        with single_step(backend):
             pairs = []
             for key, count in counts.items():
-                found = store.dict_get_or(c, key, None)
+                found = backend.dict_get_or(c, key, None)
                 is_new = found is None and join is operator.add  # then of any type, as in a Counter
                 pairs.append((key, count if is_new else join(found or 0, count)))
-            store.dict_update(c, pairs)
+            backend.dict_update(c, pairs)
 
     def most_common(self, n: int | None = None) -> list[tuple[Any, Any]]:
         """Return the `n` keys with the highest counts, or all, with these."""
@@ -152,13 +152,13 @@ class Counter(Dict[K, int]):
         if not isinstance(other, PLAIN):
             return NotImplemented
         theirs = _plain(other)
-        store, c = self._backend, self._container_id
-        with transaction(store):
+        backend, c = self._backend, self._container_id
+        with transaction(backend):
             mine = self._plain()
             new = operation(mine, theirs)
             for key in mine.keys() - new.keys():
-                store.dict_delete(c, key)
-            store.dict_update(c, [item for item in new.items() if mine.get(item[0]) != item[1]])
+                backend.dict_delete(c, key)
+            backend.dict_update(c, [item for item in new.items() if mine.get(item[0]) != item[1]])
         return self
 
     def __eq__(self, other: object) -> bool:

@@ -161,11 +161,11 @@ class Dict(Container, MappingBase[K, V]):
         KeyError
             If there is no such key and no default.
         """
-        store, c = self._backend, self._container_id
-        if getattr(store, "optimistic", False) and not store.in_transaction:
-            new = _update_optimistically(cast("RemoteStoreBackend", store), c, key, fn, default)
+        backend, c = self._backend, self._container_id
+        if getattr(backend, "optimistic", False) and not backend.in_transaction:
+            new = _update_optimistically(cast("RemoteStoreBackend", backend), c, key, fn, default)
         else:
-            new = _update_in_transaction(store, c, key, fn, default)
+            new = _update_in_transaction(backend, c, key, fn, default)
         return cast("V", new)
 
     # --- All of them --------------------------------------------------------------------------
@@ -254,29 +254,29 @@ def _plain(mapping: Any) -> dict[Any, Any]:
 
 
 def _update_in_transaction(
-    store: StoreBackend, c: int, key: Any, fn: Callable[[Any], Any], default: Any
+    backend: StoreBackend, c: int, key: Any, fn: Callable[[Any], Any], default: Any
 ) -> Any:
-    with single_step(store):
-        old = store.dict_get_or(c, key, default)
+    with single_step(backend):
+        old = backend.dict_get_or(c, key, default)
         if old is MISSING:
             raise KeyError(key)
         new = fn(old)
         if new is not old or not isinstance(new, Container):
-            store.dict_set(c, key, new)
+            backend.dict_set(c, key, new)
     return new
 
 
 def _update_optimistically(
-    store: RemoteStoreBackend, c: int, key: Any, fn: Callable[[Any], Any], default: Any
+    backend: RemoteStoreBackend, c: int, key: Any, fn: Callable[[Any], Any], default: Any
 ) -> Any:
     """As `_update_in_transaction`, without a transaction: repeated if another writer came first."""
     while True:
-        found = store.dict_encoded(c, key)
+        found = backend.dict_encoded(c, key)
         if found is None and default is MISSING:
             raise KeyError(key)
-        old = default if found is None else store.decode(found)
+        old = default if found is None else backend.decode(found)
         if isinstance(old, Container):  # its contents may change while it stays the same value
-            return _update_in_transaction(store, c, key, fn, default)
+            return _update_in_transaction(backend, c, key, fn, default)
         new = fn(old)
-        if store.dict_compare_and_set(c, key, found, store.encode(new)):
+        if backend.dict_compare_and_set(c, key, found, backend.encode(new)):
             return new

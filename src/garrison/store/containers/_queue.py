@@ -117,7 +117,7 @@ class Queue(Container, ItemBase[T]):
         if timeout is None and not self.maxsize:
             self._append([item])
         else:
-            self._wait("put", lambda: self._put([item]), queue.Full, block, timeout)
+            self._retry_until("put", lambda: self._put([item]), queue.Full, block, timeout)
 
     def put_nowait(self, item: T) -> None:
         """Put an item at the end, or raise `queue.Full` at once."""
@@ -137,7 +137,7 @@ class Queue(Container, ItemBase[T]):
         if 0 < self.maxsize < len(listed):
             msg = f"{len(listed)} items do not fit into a queue with maxsize {self.maxsize}"
             raise ValueError(msg)
-        self._wait("put_many", lambda: self._put(listed), queue.Full, block, timeout)
+        self._retry_until("put_many", lambda: self._put(listed), queue.Full, block, timeout)
 
     def _put(self, items: list[Any]) -> None:
         """Put the items if there is room for all, else raise IndexError."""
@@ -181,7 +181,7 @@ class Queue(Container, ItemBase[T]):
                 return self._backend.list_pop(self._container_id, 0)  # type: ignore[no-any-return]
             except IndexError:
                 pass
-        return self._wait("get", self._get, queue.Empty, block, timeout)
+        return self._retry_until("get", self._get, queue.Empty, block, timeout)
 
     def get_nowait(self) -> T:
         """Take the first item, or raise `queue.Empty` at once."""
@@ -192,7 +192,7 @@ class Queue(Container, ItemBase[T]):
         if max_items < 1:
             raise ValueError(f"max_items must be at least 1, not {max_items}")
         attempt = functools.partial(self._get_many, max_items)
-        return self._wait("get_many", attempt, queue.Empty, block, timeout)
+        return self._retry_until("get_many", attempt, queue.Empty, block, timeout)
 
     def _get(self) -> T:
         try:
@@ -229,7 +229,7 @@ class Queue(Container, ItemBase[T]):
         TimeoutError
             If that takes longer than `timeout` seconds.
         """
-        self._wait("join", self._joined, TimeoutError, block=True, timeout=timeout)
+        self._retry_until("join", self._joined, TimeoutError, block=True, timeout=timeout)
 
     def _joined(self) -> None:
         if self._metadata.unfinished:
@@ -267,7 +267,7 @@ class Queue(Container, ItemBase[T]):
         take = functools.partial(self._claim, claimed)
         acking = False
         try:
-            self._wait("claim", take, queue.Empty, block, timeout)
+            self._retry_until("claim", take, queue.Empty, block, timeout)
             yield claimed[0][1]
             acking = True
             acked = self._ack(claimed[0][0])
@@ -293,7 +293,7 @@ class Queue(Container, ItemBase[T]):
 
     # --- Waiting ------------------------------------------------------------------------------
 
-    def _wait(
+    def _retry_until(
         self,
         name: str,
         attempt: Callable[[], Result],

@@ -138,11 +138,11 @@ class Set(Container, SetBase[T]):
             self._change(theirs - mine, theirs & mine)
 
     def _change(self, new: Iterable[Any], gone: Iterable[Any]) -> None:
-        store, c = self._backend, self._container_id
+        backend, c = self._backend, self._container_id
         for member in new:
-            store.set_add(c, member)
+            backend.set_add(c, member)
         for member in gone:
-            store.set_discard(c, member)
+            backend.set_discard(c, member)
 
     def union(self, *others: Iterable[Any]) -> set[Any]:
         """Return a plain set of all members of all."""

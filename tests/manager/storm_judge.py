@@ -255,4 +255,4 @@ class Judge:
 
 
 def _unfinished(orders: Any) -> int:
-    return int(orders._backend.metadata(orders._c)[4])
+    return int(orders._backend.metadata(orders._container_id)[4])

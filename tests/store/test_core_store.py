@@ -630,7 +630,7 @@ def test_a_process_opens_a_store_once(tmp_path: Path) -> None:
                 folder_place(tmp_path),
                 HOOKS,
                 WORDS.lock,
-                WORDS.bells,
+                WORDS.change_words,
                 size=1 << 26,
                 in_memory=False,
                 sync=False,

@@ -17,7 +17,7 @@ with Lock():
     pass
 
 DICT, LIST, SET, DEQUE, NAMESPACE, VALUE, ARRAY, QUEUE, JOINABLE_QUEUE, COUNTER = range(1, 11)
-BELLS = 4096
+CHANGE_WORDS_BYTES = 4096
 MEBIBYTE = 1 << 20
 
 
@@ -82,19 +82,19 @@ def folder_place(folder: Path) -> Callable[[], str]:
 
 
 class Words:
-    """The writers' lock and the bells, for one store after the other: no test is the first user."""
+    """The writers' lock and the change words, for one store after the other: no test is the first user."""
 
     def __init__(self) -> None:
         spot = _core.Spot(1 << 18)
-        self.bells = spot.part(0, BELLS)
-        self.lock = _core.Lock(spot, BELLS, False, 2)
+        self.change_words = spot.part(0, CHANGE_WORDS_BYTES)
+        self.lock = _core.Lock(spot, CHANGE_WORDS_BYTES, False, 2)
         self._busy = False
 
     @contextlib.contextmanager
     def lent(self) -> Iterator[Words]:
         assert not self._busy, "one store at a time"
         self._busy = True
-        memoryview(self.bells)[:] = bytes(BELLS)
+        memoryview(self.change_words)[:] = bytes(CHANGE_WORDS_BYTES)
         try:
             yield self
         finally:
@@ -120,7 +120,7 @@ def open_store(
                 folder_place(folder) if folder else memory.place,
                 Hooks(b"u" * 16),
                 words.lock,
-                words.bells,
+                words.change_words,
                 size=size,
                 in_memory=folder is None if in_memory is None else in_memory,
                 sync=sync,

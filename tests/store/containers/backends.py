@@ -51,7 +51,7 @@ def lmdb() -> Iterator[Any]:
                 memory.place,
                 hooks,
                 words.lock,
-                words.bells,
+                words.change_words,
                 size=64 * MEBIBYTE,
                 in_memory=True,
                 sync=False,

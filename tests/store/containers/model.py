@@ -13,7 +13,7 @@ from .model_records import total
 from .model_sequences import Sequences
 
 
-class Far:
+class Optimistic:
     """What a store across a network has besides."""
 
     optimistic = True
@@ -133,5 +133,5 @@ class Model(Sequences):
         return True
 
 
-class RemoteModel(Far, Model):
+class RemoteModel(Optimistic, Model):
     pass

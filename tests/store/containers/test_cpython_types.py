@@ -193,7 +193,7 @@ def test_cpython(
     monkeypatch.setattr(test_deque, "BIG", 1000)
     monkeypatch.setattr(test_collections, "Counter", MadeCounter)
     if sys.version_info >= (3, 14):
-        # As deep as the C stack is there. Faces are limited as Python's calls are.
+        # As deep as the C stack is there. Containers are limited as Python's calls are.
         monkeypatch.setattr(support, "exceeds_recursion_limit", lambda: 2 * sys.getrecursionlimit())
     result = unittest.TestResult()
     suite(name).run(result)

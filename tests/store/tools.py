@@ -82,7 +82,7 @@ def folder_place(folder: Path) -> Callable[[], str]:
 
 
 class Words:
-    """The writers' lock and the change words, for one store after the other: no test is the first user."""
+    """The writers' lock and the change words; one pair for all tests, one store after the other."""
 
     def __init__(self) -> None:
         spot = _core.Spot(1 << 18)

@@ -43,11 +43,13 @@ impl Semaphore {
         made
     }
 
+    #[inline]
     fn word(&self) -> &AtomicU32 {
         // SAFETY: an atomic, where every process has it.
         unsafe { self.block.shared(0) }
     }
 
+    #[inline]
     fn place_words(&self) -> &[AtomicU32] {
         if self.places == 0 {
             return &[];
@@ -57,6 +59,7 @@ impl Semaphore {
         unsafe { std::slice::from_raw_parts(start.cast(), self.places) }
     }
 
+    #[inline]
     fn words(&self) -> SemaphoreWords<'_, OwnerRegistry> {
         SemaphoreWords {
             word: self.word(),
@@ -69,14 +72,17 @@ impl Semaphore {
         }
     }
 
+    #[inline]
     fn registry(&self) -> &'static OwnerRegistry {
         self.block.arena.registry
     }
 
+    #[inline]
     fn me(&self) -> Result<u32, Failure> {
         self.registry().me().map_err(Failure::of("a process's registration"))
     }
 
+    #[inline]
     fn is_counted(&self) -> bool {
         self.most > 0
     }
@@ -91,11 +97,13 @@ impl Semaphore {
     }
 
     /// Take a permit, waiting until the deadline; false if none could be had.
+    #[inline]
     pub fn acquire<H: Host>(&self, host: H, deadline: &Deadline) -> Result<bool, H::Error> {
         let me = if self.is_counted() { 0 } else { self.me()? };
         self.words().acquire(host, me, deadline)
     }
 
+    #[inline]
     pub fn release(&self) -> Result<(), Failure> {
         let me = if self.is_counted() { 0 } else { self.me()? };
         self.words().release(me).then_some(()).ok_or(Failure::NotHeld)

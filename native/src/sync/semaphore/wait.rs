@@ -27,11 +27,13 @@ pub struct SemaphoreWords<'a, O: Owners> {
 }
 
 impl<O: Owners> SemaphoreWords<'_, O> {
+    #[inline]
     pub fn is_counted(&self) -> bool {
         self.most > 0
     }
 
     /// Take a permit if there is one.
+    #[inline]
     pub fn try_acquire(&self, me: u32, check_holders: bool) -> bool {
         if self.is_counted() {
             return word::try_take(self.word);
@@ -68,6 +70,7 @@ impl<O: Owners> SemaphoreWords<'_, O> {
     }
 
     /// Take a permit, waiting until the deadline; false if none could be had.
+    #[inline]
     pub fn acquire<H: Host>(
         &self,
         host: H,
@@ -77,6 +80,16 @@ impl<O: Owners> SemaphoreWords<'_, O> {
         if self.try_acquire(me, false) {
             return Ok(true);
         }
+        self.acquire_slow(host, me, deadline)
+    }
+
+    #[cold]
+    fn acquire_slow<H: Host>(
+        &self,
+        host: H,
+        me: u32,
+        deadline: &Deadline,
+    ) -> Result<bool, H::Error> {
         let mut session = WaitSession::new(self.owners, self.target);
         let mut check_holders = false;
         loop {
@@ -89,6 +102,7 @@ impl<O: Owners> SemaphoreWords<'_, O> {
     }
 
     /// Give a permit back; false if all are there.
+    #[inline]
     pub fn release(&self, me: u32) -> bool {
         let wake = || futex::wake(self.word, 1);
         if self.is_counted() {

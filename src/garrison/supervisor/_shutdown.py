@@ -61,10 +61,11 @@ def _terminate(supervisor: SupervisorLoop, pids: Collection[int]) -> None:
     supervisor.tell("ending", HANDLER_GRACE_S)
     end = time.monotonic() + HANDLER_GRACE_S
     for pid in slow:
-        _wait_gone(pid, supervisor.watch, end)
+        _wait_for_exit(pid, supervisor.watch, end)
 
 
-def _wait_gone(pid: int, parent: ProcessWatch, end: float) -> None:
+def _wait_for_exit(pid: int, parent: ProcessWatch, end: float) -> None:
+    """Wait for the end of a worker, or of the parent, until `end` at most."""
     try:
         watch = ProcessWatch(pid)
     except ProcessLookupError:

@@ -33,7 +33,7 @@ def until(true: Callable[[], Any], seconds: float = PATIENCE) -> None:
 
 def until_waiting(lent: Any, count: int = 1) -> None:
     """Wait until so many wait for something that is lent."""
-    until(lambda: lent._ask("waiter_count")[0] == count)
+    until(lambda: lent._ask("waiting")[0] == count)
 
 
 class Served:

@@ -103,6 +103,8 @@ LIMITS: dict[str, tuple[int, Callable[[], None]]] = {
 )
 def tight_limit(subject: Subject, flag: str) -> None:
     kind, restrict = LIMITS[flag]
+    with subject.pool():
+        pass  # imports what it needs: an import without memory is a MemoryError of Python's own
     before = resource.getrlimit(kind)
     restrict()
     try:

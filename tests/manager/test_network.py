@@ -239,7 +239,7 @@ def test_one_that_is_cut_off_while_it_waits_goes_on(network: Network, clients: l
 
 
 def waiting(kept: Any) -> int:
-    return int(kept.thing._ask("waiter_count")[0])
+    return int(kept.thing._ask("waiting")[0])
 
 
 def begin(kept: Any) -> None:

@@ -191,7 +191,7 @@ def take_anything_and_die(*args: object, **kwds: object) -> None:
         ((1, "two"), {}, "1, 'two'"),
         ((1,), {"key": [2]}, "1, key=[2]"),
         ((b"x" * 1000,), {}, "b'" + "x" * 55 + "..."),
-        ((Path("a"),), {}, "pathlib.PosixPath('a')"),
+        ((Path("a"),), {}, f"{type(Path()).__module__}.PosixPath('a')"),
     ],
 )
 def test_worker_died_names_the_task_and_its_arguments(

@@ -85,7 +85,7 @@ def test_workers_of_another_root_or_user(how: str, method: str, tmp_path: Path) 
 def test_a_program_that_gives_up_its_rights_and_then_makes_a_pool(tmp_path: Path) -> None:
     source = """
     if __name__ == "__main__":
-        import logging, platform, uuid, cloudpickle, garrison.manager, garrison.sharedctypes
+        import logging, platform, uuid, cloudpickle, garrison.managers, garrison.sharedctypes
         os.setgroups([]); os.setgid(65534); os.setuid(65534)
         ctx = mp.get_context("fork")
         lock, value, queue = ctx.Lock(), ctx.Value("i", 1), ctx.Queue()

@@ -104,8 +104,12 @@ def serve(peer: str, sock: socket.socket) -> None:
         importlib.import_module("uvloop").install()
 
     async def main() -> None:
-        server = await asyncio.get_running_loop().create_server(Peer, sock=sock, backlog=4096)
-        await server.serve_forever()
+        # As many are accepted before anything is read: with more, a client that authenticates at
+        # once would be dropped for newer connections.
+        server = await asyncio.get_running_loop().create_server(Peer, sock=sock, backlog=128)
+        await server.start_serving()
+        sock.listen(4096)
+        await asyncio.Event().wait()
 
     asyncio.run(main())
 

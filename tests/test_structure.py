@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from test_layers import LAYERS, SOURCE
+from test_layers import LAYERS, SOURCE, imported_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 MAX_LINES = 40
 """Lines of a Python function, without its docstring."""
 
 
-def parsed(root: Path) -> Iterator[tuple[str, ast.Module]]:
-    """Yield each module's dotted name, and its syntax tree."""
+@functools.cache
+def parsed(root: Path) -> dict[str, ast.Module]:
+    """Return each module's syntax tree, by its dotted name."""
+    trees = {}
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        yield name, ast.parse(path.read_text(encoding="utf-8"))
+        trees[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return trees
+
+
+def module_of(target: str, modules: Container[str]) -> str:
+    """Return the module in which an imported name is, or nothing."""
+    while target and target not in modules:
+        target = target.rpartition(".")[0]
+    return target
 
 
 def imports(tree: ast.AST, *, at_run_time: bool = False) -> Iterator[tuple[int, str]]:
     """Yield line and dotted name of each import, or only of those when the module is loaded."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from ((node.lineno, name) for name in imported_names(node, []))
         elif not (at_run_time and is_left_out(node)):
             yield from imports(node, at_run_time=at_run_time)
 
@@ -48,16 +57,15 @@ def is_left_out(node: ast.AST) -> bool:
 
 def private_imports(root: Path) -> list[str]:
     """List the imports of another package's private modules."""
-    modules = {name for name, _ in parsed(root)}
+    modules = parsed(root)
     found = []
-    for name, tree in parsed(root):
+    for name, tree in modules.items():
         package = name.split(".")[1:2]
         for line, target in imports(tree):
-            parts = target.split(".")
-            while parts and ".".join(parts) not in modules:
-                parts.pop()  # what remains is the module
+            module = module_of(target, modules)
+            parts = module.split(".")
             if parts[1:2] != package and any(part.startswith("_") for part in parts[2:]):
-                found.append(f"{name}:{line}: {'.'.join(parts)}")
+                found.append(f"{name}:{line}: {module}")
     return found
 
 
@@ -70,17 +78,12 @@ def test_no_package_imports_a_private_module_of_another() -> None:
 
 def loads(root: Path) -> dict[str, set[str]]:
     """Return, for each module, those that it loads while it is loaded itself."""
-    modules = {name for name, _ in parsed(root)}
+    modules = parsed(root)
     graph: dict[str, set[str]] = {}
-    for name, tree in parsed(root):
-        graph[name] = set()
-        for _, target in imports(tree, at_run_time=True):
-            parts = target.split(".")
-            while parts and ".".join(parts) not in modules:
-                parts.pop()
-            # A package that is loaded on the way to its own module is no circle.
-            if parts and ".".join(parts) != name and not name.startswith(".".join([*parts, ""])):
-                graph[name].add(".".join(parts))
+    for name, tree in modules.items():
+        targets = {module_of(each, modules) for _, each in imports(tree, at_run_time=True)}
+        # A package that is loaded on the way to its own module is no circle.
+        graph[name] = {each for each in targets if each and not f"{name}.".startswith(f"{each}.")}
     return graph
 
 
@@ -113,7 +116,7 @@ def long_functions(root: Path) -> list[str]:
     """List the functions of more than `MAX_LINES` lines."""
     return [
         f"{name}.{node.name}: {length} lines"
-        for name, tree in parsed(root)
+        for name, tree in parsed(root).items()
         for node in ast.walk(tree)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         and (length := lines_of_code(node)) > MAX_LINES

@@ -50,7 +50,7 @@ os.register_at_fork(after_in_child=_after_fork)
 def _rebuild(kind: type[RemoteObject], place: tuple[Any, ...], *rest: Any) -> RemoteObject:
     address, *key = place
     if key:
-        (KNOWN_KEYS[address],) = key
+        KNOWN_KEYS[address] = key[0]
     return kind(get_client(address, None, local=False), *rest)
 
 

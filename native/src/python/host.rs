@@ -1,5 +1,6 @@
 //! The interpreter as the core sees it, and the core's failures as exceptions.
 
+use super::errors::NotHeld;
 use super::finalizing::without_gil;
 use super::memory_error;
 use crate::host::{Failure, Host};
@@ -49,7 +50,7 @@ impl From<Failure> for PyErr {
                 PyRuntimeError::new_err("forked by a signal handler in the middle of a wait")
             }
             Failure::Deadlock(members) => Python::attach(|py| deadlock(py, members)),
-            Failure::NotHeld => Python::attach(not_held),
+            Failure::NotHeld => NotHeld::new_err("semaphore or lock released too many times"),
             Failure::NotOwner => {
                 PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
             }
@@ -77,15 +78,6 @@ fn deadlock(py: Python<'_>, members: Vec<WaiterInfo>) -> PyErr {
         .import("garrison.sync._introspection")
         .and_then(|graph| graph.getattr("raise_deadlock")?.call1((members,)));
     raised.err().unwrap_or_else(|| PyRuntimeError::new_err("a cycle of waits"))
-}
-
-fn not_held(py: Python<'_>) -> PyErr {
-    const TEXT: &str = "semaphore or lock released too many times";
-    let kind = py.import("garrison.errors").and_then(|errors| errors.getattr("NotHeld"));
-    match kind.and_then(|kind| kind.call1((TEXT,))) {
-        Ok(error) => PyErr::from_value(error),
-        Err(error) => error,
-    }
 }
 
 /// (pid, thread, kind, object, seconds, pid of the holder, its thread, where)

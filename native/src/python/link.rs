@@ -1,5 +1,6 @@
 //! `Link`: a client's socket. Whoever waits first reads and writes for all, without the GIL.
 
+use super::errors::LinkBroken;
 use super::fields;
 use super::finalizing::without_gil;
 use super::noise::Noise;
@@ -21,8 +22,6 @@ const QUEUED: usize = 1 << 16;
 const GONE: i32 = -1;
 /// A server that was heard so short a time ago is there.
 const FRESH: Duration = Duration::from_millis(2);
-
-pyo3::import_exception!(garrison.errors, LinkBroken);
 
 /// A connection of a client, after its handshake.
 #[pyclass(frozen, weakref, module = "garrison._core")]

@@ -8,6 +8,7 @@ mod condition;
 mod convert;
 mod descriptor;
 mod ends;
+mod errors;
 mod event;
 mod fields;
 mod finalizing;
@@ -36,7 +37,7 @@ mod worker;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-pyo3::import_exception!(garrison.errors, SharedMemoryFull);
+pub use errors::SharedMemoryFull;
 
 /// The limit on address space or data that this process has, in a few words.
 fn limits() -> Option<String> {
@@ -85,10 +86,7 @@ fn crash_point(name: &str) {
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     crate::sys::process::watch_forks();
     finalizing::find();
-    module.py().import("garrison.errors")?;
-    module.py().get_type::<SharedMemoryFull>();
-    module.py().get_type::<noise::ChannelError>();
-    module.py().get_type::<link::LinkBroken>();
+    errors::load(module.py())?;
     let points: &[&str] =
         if cfg!(feature = "crash-points") { crate::testing::crash_points::POINTS } else { &[] };
     module.add("CRASH_POINTS", points.to_vec())?;

@@ -1,5 +1,6 @@
 //! `Noise`: both ends of an encrypted connection, without any socket.
 
+use super::errors::ChannelError;
 use super::fields::{self, Unread};
 use super::socket::{self, RECEIVE};
 use crate::net::channel::Channel;
@@ -20,8 +21,6 @@ const PAYLOAD: usize = 256;
 const SENT_AT_ONCE: usize = 1 << 20;
 
 thread_local!(static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
-
-pyo3::import_exception!(garrison.errors, ChannelError);
 
 pub fn channel_error(fault: &Fault) -> PyErr {
     ChannelError::new_err(fault.to_string())

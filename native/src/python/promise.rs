@@ -1,6 +1,7 @@
 //! `Promise`: the reply to a request that was sent with others.
 
-use super::link::{Link, LinkBroken};
+use super::errors::LinkBroken;
+use super::link::Link;
 use crate::net::client::DONE;
 use crate::python::convert::deadline_of_timeout;
 use pyo3::exceptions::PyBaseException;

@@ -7,6 +7,7 @@
 
 use super::block::PinnedBuffers;
 use super::ends::{self, wait_spec, Arrived, Opened, QueueCaller};
+use super::errors::QueueClosed;
 use super::item::{self, Outgoing};
 use super::memory_error;
 
@@ -225,9 +226,10 @@ impl PyQueue {
 
 #[cold]
 fn closed(slf: &Bound<'_, PyQueue>) -> PyErr {
-    let kind = slf.py().import("garrison.errors").and_then(|errors| errors.getattr("QueueClosed"));
-    let made = kind.and_then(|kind| kind.call1((format!("Queue {} is closed", slf.repr()?),)));
-    made.map_or_else(|error| error, PyErr::from_value)
+    slf.repr().map_or_else(
+        |error| error,
+        |shown| QueueClosed::new_err(format!("Queue {shown} is closed")),
+    )
 }
 
 #[pymethods]

@@ -269,7 +269,6 @@ fn checked_kind(kind: u8) -> Result<u8, Failure> {
 }
 
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    failure::find(module.py());
     functions::add_to(module)?;
     module.add_class::<scan::Scan>()?;
     module.add_class::<block::StoreBlock>()?;

@@ -3,12 +3,10 @@
 //! No Python runs between the last line of the block and the end of its transaction: a signal
 //! handler that raises just then cannot leave it open.
 
-use super::failure::StoreBusy;
+use super::super::errors::{StoreBusy, TransactionFailed};
 use super::PyStore;
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
 
 /// A block of operations on one store. Inside of another one it is a part of that.
 #[pyclass(module = "garrison._core")]
@@ -122,13 +120,11 @@ impl StoreBlock {
         text: &str,
         cause: Option<PyErr>,
     ) -> PyResult<()> {
-        static FAILED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         if known {
             return Ok(());
         }
-        let kind = FAILED.import(py, "garrison.errors", "TransactionFailed")?;
-        let text = format!("nothing of this transaction was done: {text}");
-        let failed = PyErr::from_value(kind.call1((text,))?);
+        let failed =
+            TransactionFailed::new_err(format!("nothing of this transaction was done: {text}"));
         failed.set_cause(py, cause);
         Err(failed)
     }

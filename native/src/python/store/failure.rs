@@ -1,29 +1,13 @@
 //! What can go wrong in a store, as Python's exceptions.
 
+use crate::python::errors::{
+    ContainerGone, ShutDown, StoreCorrupt, StoreFull, StoreVersion, WrongKind,
+};
 use crate::store::{kind, Error};
 use pyo3::exceptions::{
     PyIndexError, PyKeyError, PyMemoryError, PyOSError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
-
-pyo3::import_exception!(garrison.errors, StoreFull);
-pyo3::import_exception!(garrison.errors, StoreBusy);
-pyo3::import_exception!(garrison.errors, StoreCorrupt);
-pyo3::import_exception!(garrison.errors, StoreVersion);
-pyo3::import_exception!(garrison.errors, ContainerGone);
-pyo3::import_exception!(garrison.errors, WrongKind);
-
-/// Have Python's classes at hand: nothing can be imported once memory has run out.
-pub fn find(py: Python<'_>) {
-    py.get_type::<StoreFull>();
-    py.get_type::<StoreBusy>();
-    py.get_type::<StoreCorrupt>();
-    py.get_type::<StoreVersion>();
-    py.get_type::<ContainerGone>();
-    py.get_type::<WrongKind>();
-}
 
 /// Of the store, or of Python.
 pub enum Failure {
@@ -67,15 +51,6 @@ fn name_of(kind: u8) -> &'static str {
     }
 }
 
-/// `queue.ShutDown`, which Python has since 3.13.
-fn shut_down(py: Python<'_>) -> PyErr {
-    static KIND: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    match KIND.import(py, "garrison.errors", "ShutDown") {
-        Ok(kind) => PyErr::from_type(kind.clone(), ()),
-        Err(error) => error,
-    }
-}
-
 #[cold]
 fn raised(error: Error) -> PyErr {
     match error {
@@ -95,7 +70,7 @@ fn raised(error: Error) -> PyErr {
         Error::Empty(text) => PyKeyError::new_err(text),
         Error::Value(text) => PyValueError::new_err(text),
         Error::Type(text) => PyTypeError::new_err(text),
-        Error::Shut => Python::attach(shut_down),
+        Error::Shut => ShutDown::new_err(()),
         Error::Memory => PyMemoryError::new_err("no memory for a copy of the value"),
         Error::System(libc::EBADF) => crate::python::descriptor::lost(),
         Error::System(code) => {

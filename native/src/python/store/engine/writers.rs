@@ -2,7 +2,8 @@
 
 use super::{Engine, Open};
 use crate::python::convert::deadline_of_timeout;
-use crate::python::store::failure::{Raise, StoreBusy};
+use crate::python::errors::StoreBusy;
+use crate::python::store::failure::Raise;
 use crate::store::bells::ALL;
 use crate::sync::lock::{Acquired, RawLock};
 use crate::sys::deadline::Deadline;

@@ -11,6 +11,7 @@ import contextlib
 import os
 import posix
 import sys
+from multiprocessing import resource_tracker
 
 from garrison._typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ SIGCHLD, SIGCONT, SIGINT, SIGPIPE = (
     int(number) for number in (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGINT, _signal.SIGPIPE)
 )
 SIG_DFL = int(_signal.SIG_DFL)
-fork, waitpid, waitid = posix.fork, posix.waitpid, posix.waitid
+waitpid, waitid = posix.waitpid, posix.waitid
 _EVERY = tuple(_signal.valid_signals())
 
 
@@ -115,6 +116,27 @@ def quiet_interrupt() -> Iterator[None]:
         unblock((SIGINT,))
         os.kill(os.getpid(), SIGINT)
         raise
+
+
+class _NoIntent:
+    """Before 3.14.10 each child keeps the resource tracker."""
+
+    preserve_fd = False
+
+
+_intent: Any = getattr(resource_tracker, "_fork_intent", _NoIntent)
+
+
+def fork() -> int:
+    """Fork a process that keeps the program's resource tracker, as a `Process` does.
+
+    With a tracker of its own it would have what it makes removed at its end.
+    """
+    _intent.preserve_fd = True
+    try:
+        return posix.fork()
+    finally:
+        _intent.preserve_fd = False
 
 
 _patched_fork: Any = None

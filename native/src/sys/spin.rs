@@ -3,6 +3,7 @@
 //! A futex wake of an idle core takes 20-60 us, a small task 1-2 us. So a wait that ended quickly
 //! earns the next one a spin; one that took long halves it, down to none.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,10 @@ const WORTH_IT: u64 = 120_000;
 const SHORTEST: u64 = 2_000;
 const CHECKS_PER_LOOK: u32 = 32;
 
+/// With one processor a spinning thread keeps the one it waits for from running. Asked once, also
+/// for the processes that are forked later: the answer takes fourteen system calls.
+static SEVERAL_PROCESSORS: OnceLock<bool> = OnceLock::new();
+
 #[derive(Debug)]
 pub struct Spin {
     nanoseconds: AtomicU64,
@@ -20,9 +25,9 @@ pub struct Spin {
 
 impl Spin {
     pub fn new() -> Self {
-        // With one processor whoever spins keeps the one it waits for from running.
-        let possible =
-            !cfg!(loom) && std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+        let possible = *SEVERAL_PROCESSORS.get_or_init(|| {
+            !cfg!(loom) && std::thread::available_parallelism().is_ok_and(|n| n.get() > 1)
+        });
         Self { nanoseconds: AtomicU64::new(if possible { LONGEST } else { 0 }), possible }
     }
 

@@ -12,7 +12,6 @@ import importlib
 import itertools
 import os
 import pickle
-import random
 import sys
 from _blake2 import blake2b  # hashlib would load OpenSSL
 
@@ -56,7 +55,9 @@ def seed_worker(seeds: Seeds, number: int) -> None:
     if not seeds.chosen and not seeds.inherited:
         return
     digest = blake2b(f"{seeds.seed}/{number}".encode(), digest_size=32).digest()
-    random.seed(digest)
+    if seeds.chosen or "random" in sys.modules:
+        # It takes a millisecond to import, and seeds itself for a program that has not chosen.
+        importlib.import_module("random").seed(digest)
     if "numpy" in sys.modules:
         _seed_numpy(digest)
     elif seeds.chosen:

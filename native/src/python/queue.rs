@@ -393,10 +393,10 @@ impl PyQueue {
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let queue = Self::open(slf, LocalState::NO_GET)?;
-        let empty = || queue.ends().log().is_empty();
         let caller = QueueCaller { py: slf.py(), closed: &|| closed(slf) };
         let wait = wait_spec(block, timeout)?;
-        Ok(!empty() || (queue.ends().wait_for_item(caller, &wait)? && !empty()))
+        let ends = queue.ends();
+        Ok(!ends.log().is_empty() || ends.poll(caller, &wait)?)
     }
 
     /// Where the locks of its two ends lie.

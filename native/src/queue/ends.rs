@@ -248,6 +248,21 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
         items: &mut impl Batch,
         wait: &WaitSpec,
     ) -> Result<bool, H::Error> {
+        let put = self.put_items(host, me, items, wait);
+        if !matches!(put, Ok(true)) {
+            self.pass_room_on();
+        }
+        put
+    }
+
+    #[inline]
+    fn put_items<H: QueueHost>(
+        &self,
+        host: H,
+        me: u32,
+        items: &mut impl Batch,
+        wait: &WaitSpec,
+    ) -> Result<bool, H::Error> {
         let count = items.count();
         let lock = (&self.shared.put_lock, &self.here.put);
         loop {
@@ -294,6 +309,14 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
         let count = if watched { i32::MAX } else { wakes(count) };
         shared.getters.wake(false, count, |count| futex::wake(&shared.getters.count, count));
         crash_point("queue.put_woken");
+    }
+
+    /// A putter leaves without having put anything. The wake-up may have come to it: another needs it.
+    #[cold]
+    fn pass_room_on(&self) {
+        if self.here.maxsize != 0 && self.has_room(1) {
+            self.wake_putters(1);
+        }
     }
 
     #[cold]
@@ -387,6 +410,22 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
         me: u32,
         most: u32,
         wait: &WaitSpec,
+        copy: impl FnMut(u32) -> Result<u32, H::Error>,
+    ) -> Result<u32, H::Error> {
+        let taken = self.take_items(host, me, most, wait, copy);
+        if !matches!(taken, Ok(1..)) {
+            self.pass_item_on();
+        }
+        taken
+    }
+
+    #[inline]
+    fn take_items<H: QueueHost>(
+        &self,
+        host: H,
+        me: u32,
+        most: u32,
+        wait: &WaitSpec,
         mut copy: impl FnMut(u32) -> Result<u32, H::Error>,
     ) -> Result<u32, H::Error> {
         let lock = (&self.shared.get_lock, &self.here.get);
@@ -422,9 +461,25 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
         }
     }
 
+    /// A getter leaves without having taken anything. The wake-up may have come to it: another needs it.
+    #[cold]
+    fn pass_item_on(&self) {
+        if !self.log().is_empty() {
+            self.wake_getters(1);
+        }
+    }
+
+    /// Wait until there is an item, and leave it there; false if there was none in time.
+    #[cold]
+    pub fn poll<H: QueueHost>(&self, host: H, wait: &WaitSpec) -> Result<bool, H::Error> {
+        let waited = self.wait_for_item(host, wait);
+        self.pass_item_on();
+        Ok(waited? && !self.log().is_empty())
+    }
+
     /// Wait until there is an item, or this end is closed here; false if there was none in time.
     #[cold]
-    pub fn wait_for_item<H: QueueHost>(&self, host: H, wait: &WaitSpec) -> Result<bool, H::Error> {
+    fn wait_for_item<H: QueueHost>(&self, host: H, wait: &WaitSpec) -> Result<bool, H::Error> {
         let some = || !self.log().is_empty() || self.here.is_closed(LocalState::NO_GET);
         self.wait_until(host, &self.shared.getters, &self.here.get.spin, wait, some)
     }

@@ -8,7 +8,7 @@
 use super::ends::{Batch, EndState, Ends, LocalState, QueueHost, WaitSpec};
 use super::log::*;
 use super::shared::QueueShared;
-use crate::host::{Failure, NoHost};
+use crate::host::{Failure, Host, NoHost};
 use crate::sync::lock::word as lock;
 use crate::sys::atomic::{AtomicU32, Ordering};
 use crate::testing::loom::{explore_shared, process, ModelOwners};
@@ -83,6 +83,40 @@ impl QueueHost for NoHost {
     }
 }
 
+/// A program whose signal handlers raise whenever they are run.
+#[derive(Clone, Copy)]
+struct Interrupted;
+
+impl Host for Interrupted {
+    type Error = Failure;
+
+    fn blocking<T>(self, run: impl FnOnce() -> T) -> T {
+        run()
+    }
+
+    fn check_signals(self) -> std::result::Result<(), Failure> {
+        Err(std::io::Error::from(std::io::ErrorKind::Interrupted).into())
+    }
+}
+
+impl QueueHost for Interrupted {
+    fn closed(self) -> Failure {
+        NoHost.closed()
+    }
+
+    fn check_memory(self, _bytes: u64) -> std::result::Result<(), Failure> {
+        Ok(())
+    }
+
+    fn check_putters(self) -> std::result::Result<(), Failure> {
+        Ok(())
+    }
+
+    fn register_sender(self) -> std::result::Result<(), Failure> {
+        Ok(())
+    }
+}
+
 /// One item, of one granule.
 struct One<'a> {
     toy: &'a Toy,
@@ -142,20 +176,35 @@ impl World {
     }
 
     fn put(&self, me: u32, item: u32) {
+        self.put_from(NoHost, me, item).unwrap();
+    }
+
+    fn put_from<H>(&self, host: H, me: u32, item: u32) -> std::result::Result<(), Failure>
+    where
+        H: QueueHost<Error = Failure>,
+    {
         let mut batch = One { toy: &self.toy, item };
-        let put = self.with_ends(|ends| ends.put(NoHost, me, &mut batch, &WaitSpec::never()));
-        assert!(put.unwrap());
+        let put = self.with_ends(|ends| ends.put(host, me, &mut batch, &WaitSpec::never()))?;
+        assert!(put);
+        Ok(())
     }
 
     fn get(&self, me: u32) -> u32 {
+        self.get_from(NoHost, me).unwrap()
+    }
+
+    fn get_from<H>(&self, host: H, me: u32) -> std::result::Result<u32, Failure>
+    where
+        H: QueueHost<Error = Failure>,
+    {
         let mut item = 0;
         let copy = |at: u32| {
             item = self.toy.memory[at as usize].load(Ordering::Relaxed);
             Ok(1)
         };
-        let taken = self.with_ends(|ends| ends.get(NoHost, me, 1, &WaitSpec::never(), copy));
-        assert_eq!(taken.unwrap(), 1);
-        item
+        let taken = self.with_ends(|ends| ends.get(host, me, 1, &WaitSpec::never(), copy))?;
+        assert_eq!(taken, 1);
+        Ok(item)
     }
 
     fn task_done(&self) {
@@ -225,6 +274,42 @@ fn putters_wait_for_room() {
         assert_eq!(got, [1, 2]);
         assert_eq!(world.log().len(), 0);
         putters.into_iter().for_each(|putter| putter.join().unwrap());
+    });
+}
+
+/// The wake-up of an item may come to a getter that a signal handler ends: the other one gets it.
+#[test]
+fn an_interrupted_getter_passes_its_wake_up_on() {
+    explore(2, 0, |world| {
+        let interrupted = process(&world, |world| {
+            if let Ok(item) = world.get_from(Interrupted, 1) {
+                world.put(1, item);
+            }
+        });
+        let getter = process(&world, |world| world.get(2));
+        world.put(3, 10);
+        assert_eq!(getter.join().unwrap(), 10);
+        // It may sleep still.
+        world.put(3, 11);
+        interrupted.join().unwrap();
+    });
+}
+
+/// The same with the room that an item leaves.
+#[test]
+fn an_interrupted_putter_passes_its_wake_up_on() {
+    explore(2, 1, |world| {
+        world.put(3, 10);
+        let interrupted = process(&world, |world| {
+            if world.put_from(Interrupted, 1, 11).is_ok() {
+                world.get(1);
+            }
+        });
+        let putter = process(&world, |world| world.put(2, 12));
+        world.get(3);
+        putter.join().unwrap();
+        world.get(3);
+        interrupted.join().unwrap();
     });
 }
 

@@ -49,7 +49,7 @@ class Peer(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.handshake = ServerHandshake(KEY, LIMITS, os.urandom(16))
-        self.noise: Any = None
+        self.secure_channel: Any = None
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -72,14 +72,16 @@ class Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            messages = self.noise.feed(data) if self.noise else self.authenticate(data)
+            messages = (
+                self.secure_channel.feed(data) if self.secure_channel else self.authenticate(data)
+            )
         except (ChannelError, AuthenticationError):
             self.drop()
             return
         for rid, verb, fields in messages:
             if rid and verb < HELLO:
-                self.noise.put(rid, DONE, fields)
-        if self.noise and (reply := self.noise.take()):
+                self.secure_channel.put(rid, DONE, fields)
+        if self.secure_channel and (reply := self.secure_channel.take()):
             self.transport.write(reply)
 
     def authenticate(self, data: bytes) -> list[Any]:
@@ -87,7 +89,7 @@ class Peer(asyncio.Protocol):
         if self.handshake.outgoing:
             self.transport.write(self.handshake.take())
         if self.handshake.established:
-            self.noise = self.handshake.noise
+            self.secure_channel = self.handshake.secure_channel
             self.timer.cancel()
             del self.unauthenticated[self]
         return messages

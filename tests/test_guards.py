@@ -144,12 +144,10 @@ MORE_THAN_CONVERTING = {
     "finalizing.rs": (1, 7),  # the GIL while the interpreter goes away
     "guarded.rs": (0, 8),  # buffers of the C API
     "item.rs": (0, 5),  # objects by their exact types
-    "link.rs": (1, 4),  # a client's socket
     "mod.rs": (0, 1),
     "number.rs": (0, 3),  # numbers of the C API
     "process.rs": (0, 3),
     "quick.rs": (0, 14),  # C functions of our own
-    "socket.rs": (0, 2),
     "spot.rs": (0, 3),  # buffers of the C API
     "store.rs": (2, 0),
     "store/decode.rs": (0, 2),

@@ -101,7 +101,9 @@ class Fuzzer:
         client, server = established()
         sender, receiver = (client, server) if chance.random() < 0.7 else (server, client)
         for _ in range(chance.randrange(1, 4)):
-            if not self.feed(chance, receiver, sender.noise.seal(frames(chance, self.corpus))):
+            if not self.feed(
+                chance, receiver, sender.secure_channel.seal(frames(chance, self.corpus))
+            ):
                 return
 
     def outside(self, chance: random.Random) -> None:
@@ -122,9 +124,9 @@ class Fuzzer:
             else:
                 peer.shake_hands()
                 for _ in range(chance.randrange(1, 4)):
-                    peer.send(peer.channel.noise.seal(frames(chance, self.corpus)))
+                    peer.send(peer.channel.secure_channel.seal(frames(chance, self.corpus)))
                     peer.turns()
-                    assert not peer.session.open or peer.session._noise.kept <= KEPT
+                    assert not peer.session.open or peer.session._secure_channel.buffered <= KEPT
                 if chance.random() < 0.5:
                     peer.send(mutated(chance, self.corpus[0], self.corpus))
             peer.turns()
@@ -150,7 +152,7 @@ class Fuzzer:
                     assert isinstance(fields, list)
                     self.accepted += 1
                 assert len(channel._buffer) <= len(piece) + 600
-                assert channel.noise is None or channel.noise.kept <= KEPT
+                assert channel.secure_channel is None or channel.secure_channel.buffered <= KEPT
         except ALLOWED:
             self.refused += 1
             return False

@@ -163,10 +163,10 @@ def test_a_client_must_say_who_it_is_first() -> None:
     forward = ServerHandshake(KEY, LIMITS, EPOCH)
     other = ClientHandshake(KEY, LIMITS)
     forward.receive(other.take())
-    other.noise.read_handshake(forward.take()[GREETING.size :])
-    other.noise.put(1, 9, ())
+    other.secure_channel.read_handshake(forward.take()[GREETING.size :])
+    other.secure_channel.put(1, 9, ())
     with pytest.raises(ChannelError, match="does not begin with who it is"):
-        forward.receive(other.noise.take())
+        forward.receive(other.secure_channel.take())
 
 
 def test_too_much_of_a_hello_is_refused_at_home() -> None:
@@ -199,9 +199,9 @@ def test_what_is_malformed_after_the_handshake_is_a_channel_error() -> None:
 def test_limits_hold_for_who_is_known() -> None:
     client, server = ends()
     shake_hands(client, server)
-    client.noise.seal(b"")
+    client.secure_channel.seal(b"")
     with pytest.raises(ChannelError, match="a frame of 1048577 bytes"):
-        server.receive(client.noise.seal(struct.pack(">IIB", (1 << 20) + 1, 1, 1)))
+        server.receive(client.secure_channel.seal(struct.pack(">IIB", (1 << 20) + 1, 1, 1)))
 
 
 def test_keys() -> None:

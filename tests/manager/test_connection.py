@@ -18,7 +18,7 @@ import pytest
 
 from garrison.errors import ChannelError, GarrisonError, ManagerLost
 from garrison.net._address import format_address, parse_address
-from garrison.net._connection import Connection, Promise, RemoteFailure
+from garrison.net._connection import Connection, PendingReply, RemoteFailure
 from garrison.net._event_loop import EventLoop
 from garrison.net._limits import Limits
 
@@ -153,7 +153,7 @@ def test_a_pipeline_is_sent_together_and_served_in_order() -> None:
         with connection.batch() as pipeline:
             promises = [pipeline.ask(COUNT) for _ in range(1000)]
             bad = pipeline.ask(FAIL)
-        assert [promise.get() for promise in promises] == [[n] for n in range(1, 1001)]
+        assert [reply.get() for reply in promises] == [[n] for n in range(1, 1001)]
         for _ in range(2):
             with pytest.raises(RemoteFailure, match="no such thing"):
                 bad.get()
@@ -185,7 +185,7 @@ def test_a_pipeline_of_large_requests_and_replies_cannot_lock_up() -> None:
         value = os.urandom(1 << 20)
         with connection.batch() as pipeline:
             promises = [pipeline.ask(ECHO, value) for _ in range(40)]
-        assert all(promise.get() == [value] for promise in promises)
+        assert all(reply.get() == [value] for reply in promises)
 
 
 # --- Threads -------------------------------------------------------------------------------------
@@ -468,8 +468,8 @@ def test_an_idle_client_notices_the_end_of_the_server_before_it_asks() -> None:
             time.sleep(0.01)  # a link that was heard just now is not looked at
             assert connection.ask(COUNT) == [1]
             with connection.batch() as pipeline:
-                promise = pipeline.ask(COUNT)
-            assert promise.get() == [2]
+                reply = pipeline.ask(COUNT)
+            assert reply.get() == [2]
             server.end()
             server.start()
         assert connection.generation >= 4
@@ -517,9 +517,9 @@ def drop_all(server: Serving) -> None:
 def test_promises_survive_a_break_if_they_may() -> None:
     with Server() as server, Connection(server.address, KEY) as connection:
         with connection.batch() as pipeline:
-            safe: Promise = pipeline.ask(MUTE, idempotent=True)
-            unsafe: Promise = pipeline.ask(MUTE)
-            echo: Promise = pipeline.ask(ECHO, 1)
+            safe: PendingReply = pipeline.ask(MUTE, idempotent=True)
+            unsafe: PendingReply = pipeline.ask(MUTE)
+            echo: PendingReply = pipeline.ask(ECHO, 1)
         assert echo.get() == [1]
         server.end()
         with pytest.raises(ManagerLost, match="may or may not"):
@@ -561,9 +561,9 @@ def test_a_server_that_stops_finishes_what_it_has_taken() -> None:
         assert server.end(signal.SIGTERM) == 0
         # Each was done and answered, or certainly was not done.
         done = 0
-        for number, promise in enumerate(promises, 1):
+        for number, reply in enumerate(promises, 1):
             try:
-                assert promise.get() == [number]
+                assert reply.get() == [number]
                 done += 1
             except ManagerLost as lost:
                 assert "not carried out" in str(lost)  # noqa: PT017 - one of two outcomes

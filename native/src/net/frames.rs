@@ -1,6 +1,6 @@
 //! Frames: whole ones out of a stream of bytes, and messages out of their parts.
 
-use super::{shrink, Fault, Limits};
+use super::{release_buffer, Limits, ProtocolError};
 use std::collections::HashMap;
 
 pub const HEAD: usize = 9;
@@ -54,12 +54,12 @@ impl Frames {
     }
 
     /// Bytes that are kept here.
-    pub fn kept(&self) -> usize {
+    pub fn buffered(&self) -> usize {
         self.plain.len() + self.held
     }
 
     /// Hand over every whole message: its number, its verb, its payload.
-    pub fn drain<E: From<Fault>>(
+    pub fn drain<E: From<ProtocolError>>(
         &mut self,
         mut take: impl FnMut(u32, u8, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -76,20 +76,22 @@ impl Frames {
         let used = plain.len() - rest.len();
         plain.drain(..used);
         if self.parts.is_empty() {
-            shrink(&mut plain);
+            release_buffer(&mut plain);
         }
         self.plain = plain;
         Ok(())
     }
 
-    fn split<'a>(&self, data: &'a [u8]) -> Result<Option<(Frame<'a>, &'a [u8])>, Fault> {
+    fn split<'a>(&self, data: &'a [u8]) -> Result<Option<(Frame<'a>, &'a [u8])>, ProtocolError> {
         let Some((head, behind)) = data.split_first_chunk::<HEAD>() else {
             return Ok(None);
         };
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
         if length > self.limits.frame {
             let most = self.limits.frame;
-            return Err(Fault::of(format!("a frame of {length} bytes, and {most} are the limit")));
+            return Err(ProtocolError::of(format!(
+                "a frame of {length} bytes, and {most} are the limit"
+            )));
         }
         if behind.len() < length {
             return Ok(None);
@@ -105,20 +107,24 @@ impl Frames {
     }
 
     /// Keep a part; the whole message with its last one.
-    fn joined(&mut self, frame: &Frame<'_>) -> Result<Option<(u8, Vec<u8>)>, Fault> {
+    fn joined(&mut self, frame: &Frame<'_>) -> Result<Option<(u8, Vec<u8>)>, ProtocolError> {
         let verb = frame.verb & !MORE;
         if self.parts.len() >= UNFINISHED && !self.parts.contains_key(&frame.number) {
-            return Err(Fault::of(format!("more than {UNFINISHED} messages begun at once")));
+            return Err(ProtocolError::of(format!(
+                "more than {UNFINISHED} messages begun at once"
+            )));
         }
         self.held += frame.payload.len();
         if self.held > self.limits.message {
             let most = self.limits.message;
-            return Err(Fault::of(format!("messages of more than {most} bytes, the limit")));
+            return Err(ProtocolError::of(format!(
+                "messages of more than {most} bytes, the limit"
+            )));
         }
         let (begun_as, message) =
             self.parts.entry(frame.number).or_insert_with(|| (verb, Vec::new()));
         if *begun_as != verb {
-            return Err(Fault::new("a message that goes on with another verb"));
+            return Err(ProtocolError::new("a message that goes on with another verb"));
         }
         message.extend_from_slice(frame.payload);
         if frame.verb & MORE != 0 {

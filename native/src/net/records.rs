@@ -1,6 +1,6 @@
-//! Records: bytes in, sealed pieces out, and back. The length is of the ciphertext.
+//! RecordCodec: bytes in, sealed pieces out, and back. The length is of the ciphertext.
 
-use super::Fault;
+use super::ProtocolError;
 use snow::TransportState;
 
 const HEAD: usize = 2;
@@ -10,33 +10,33 @@ pub const MOST: usize = 65_535 - TAG;
 
 /// One end of a connection after the handshake.
 #[derive(Debug)]
-pub struct Records {
+pub struct RecordCodec {
     state: TransportState,
     /// The beginning of a record whose end has not come yet.
     partial: Vec<u8>,
 }
 
-impl Records {
+impl RecordCodec {
     pub fn new(state: TransportState) -> Self {
         Self { state, partial: Vec::new() }
     }
 
     /// Append `plain` to `out`, in as many records as it takes.
-    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
         out.reserve(plain.len() + plain.len().div_ceil(MOST) * (HEAD + TAG));
         for piece in plain.chunks(MOST) {
             let (head, length) = (out.len(), piece.len() + TAG);
             out.resize(head + HEAD + length, 0);
             out[head..head + HEAD].copy_from_slice(&(length as u16).to_be_bytes());
-            self.state
-                .write_message(piece, &mut out[head + HEAD..])
-                .map_err(|_| Fault::new("no more records can be sealed on this connection"))?;
+            self.state.write_message(piece, &mut out[head + HEAD..]).map_err(|_| {
+                ProtocolError::new("no more records can be sealed on this connection")
+            })?;
         }
         Ok(())
     }
 
     /// Take in what came and append to `out` what the complete records among it hold.
-    pub fn open(&mut self, mut data: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub fn open(&mut self, mut data: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
         while !self.partial.is_empty() {
             let missing = missing(&self.partial)?;
             let (piece, rest) = data.split_at(missing.min(data.len()));
@@ -60,7 +60,7 @@ impl Records {
         Ok(())
     }
 
-    fn open_one(&mut self, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn open_one(&mut self, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
         let start = out.len();
         // Room for the tag as well: the cipher works in place.
         out.resize(start + sealed.len(), 0);
@@ -68,7 +68,7 @@ impl Records {
         out.truncate(start + *opened.as_ref().unwrap_or(&0));
         match opened {
             Ok(_) => Ok(()),
-            Err(_) => Err(Fault::new("a record that was not sealed by the other side")),
+            Err(_) => Err(ProtocolError::new("a record that was not sealed by the other side")),
         }
     }
 
@@ -83,13 +83,15 @@ fn length(data: &[u8]) -> usize {
 }
 
 /// Bytes that the record needs beyond `data`; until its length is there, the bytes of that.
-fn missing(data: &[u8]) -> Result<usize, Fault> {
+fn missing(data: &[u8]) -> Result<usize, ProtocolError> {
     if data.len() < HEAD {
         return Ok(HEAD - data.len());
     }
     let length = length(data);
     if length <= TAG {
-        return Err(Fault::of(format!("a record of {length} bytes, which cannot hold anything")));
+        return Err(ProtocolError::of(format!(
+            "a record of {length} bytes, which cannot hold anything"
+        )));
     }
     Ok((HEAD + length).saturating_sub(data.len()))
 }

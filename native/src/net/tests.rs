@@ -1,7 +1,7 @@
 use super::channel::Channel;
-use super::fields::{self, Reader, Token};
 use super::frames::{self, Frames, MORE, PART};
-use super::{Fault, Limits};
+use super::msgpack::{self, Reader, Token};
+use super::{Limits, ProtocolError};
 use snow::Builder;
 
 const LIMITS: Limits = Limits { frame: 1 << 21, message: 1 << 23 };
@@ -37,11 +37,11 @@ fn send(channel: &mut Channel, number: u32, payload: &[u8]) -> Vec<u8> {
     }
 }
 
-fn received(channel: &mut Channel, data: &[u8]) -> Result<Vec<(u32, u8, Vec<u8>)>, Fault> {
+fn received(channel: &mut Channel, data: &[u8]) -> Result<Vec<(u32, u8, Vec<u8>)>, ProtocolError> {
     let mut messages = Vec::new();
     channel.feed(data, |number, verb, payload| {
         messages.push((number, verb, payload.to_vec()));
-        Ok::<(), Fault>(())
+        Ok::<(), ProtocolError>(())
     })?;
     Ok(messages)
 }
@@ -61,7 +61,7 @@ fn messages_arrive_whole_however_they_are_cut() {
                 messages.extend(received(&mut other, piece).unwrap());
             }
             assert!(messages == [(9, 3, payload.clone())], "{size} in steps of {step}");
-            assert_eq!(other.kept(), 0);
+            assert_eq!(other.buffered(), 0);
         }
     }
 }
@@ -96,36 +96,36 @@ fn parts_of_several_messages_may_lie_between_each_other() {
     stream
         .drain(|number, verb, payload| {
             messages.push((number, verb, String::from_utf8(payload.to_vec()).unwrap()));
-            Ok::<(), Fault>(())
+            Ok::<(), ProtocolError>(())
         })
         .unwrap();
     let found: Vec<_> = messages.iter().map(|(n, v, text)| (*n, *v, text.as_str())).collect();
     assert_eq!(found, [(3, 2, "e"), (1, 0, "ab"), (2, 1, "cd")]);
-    assert_eq!(stream.kept(), 0);
+    assert_eq!(stream.buffered(), 0);
 }
 
-fn fault_of(limits: Limits, sent: &[(usize, u32, u8)]) -> Option<String> {
+fn error_of(limits: Limits, sent: &[(usize, u32, u8)]) -> Option<String> {
     let mut stream = Frames::new(limits);
     for &(size, number, verb) in sent {
         frames::head(&mut stream.plain, size, number, verb);
         stream.plain.resize(stream.plain.len() + size, 0);
     }
-    stream.drain(|_, _, _| Ok::<(), Fault>(())).err().map(|fault| fault.to_string())
+    stream.drain(|_, _, _| Ok::<(), ProtocolError>(())).err().map(|error| error.to_string())
 }
 
 #[test]
 fn limits_are_kept() {
     let limits = Limits { frame: 100, message: 250 };
-    assert_eq!(fault_of(limits, &[(100, 1, 0)]), None);
-    assert_eq!(fault_of(limits, &[(100, 1, MORE), (100, 1, MORE), (50, 1, 0)]), None);
-    let fault = fault_of(limits, &[(101, 1, 0)]);
-    assert_eq!(fault.as_deref(), Some("a frame of 101 bytes, and 100 are the limit"));
-    let fault = fault_of(limits, &[(100, 1, MORE), (100, 2, MORE), (51, 1, 0)]);
-    assert_eq!(fault.as_deref(), Some("messages of more than 250 bytes, the limit"));
-    let fault = fault_of(limits, &[(1, 1, MORE), (1, 1, 5)]);
-    assert_eq!(fault.as_deref(), Some("a message that goes on with another verb"));
+    assert_eq!(error_of(limits, &[(100, 1, 0)]), None);
+    assert_eq!(error_of(limits, &[(100, 1, MORE), (100, 1, MORE), (50, 1, 0)]), None);
+    let error = error_of(limits, &[(101, 1, 0)]);
+    assert_eq!(error.as_deref(), Some("a frame of 101 bytes, and 100 are the limit"));
+    let error = error_of(limits, &[(100, 1, MORE), (100, 2, MORE), (51, 1, 0)]);
+    assert_eq!(error.as_deref(), Some("messages of more than 250 bytes, the limit"));
+    let error = error_of(limits, &[(1, 1, MORE), (1, 1, 5)]);
+    assert_eq!(error.as_deref(), Some("a message that goes on with another verb"));
     let many: Vec<_> = (0..300).map(|number| (0, number, MORE)).collect();
-    assert_eq!(fault_of(limits, &many).as_deref(), Some("more than 256 messages begun at once"));
+    assert_eq!(error_of(limits, &many).as_deref(), Some("more than 256 messages begun at once"));
 }
 
 #[test]
@@ -135,15 +135,15 @@ fn numbers_and_lengths_come_back() {
         .chain([-129, -32_769, i64::MIN])
     {
         let mut out = Vec::new();
-        fields::put_int(&mut out, number);
+        msgpack::put_int(&mut out, number);
         assert_eq!(Reader::new(&out).token(), Ok(Token::Int(number)));
     }
     for length in [0, 15, 16, 31, 32, 255, 256, 65_535, 65_536] {
         let (mut text, mut bytes, mut list) = (Vec::new(), Vec::new(), Vec::new());
         let content = "x".repeat(length);
-        assert!(fields::put_text(&mut text, &content));
-        assert!(fields::put_bytes(&mut bytes, content.as_bytes()));
-        assert!(fields::put_list(&mut list, length));
+        assert!(msgpack::put_text(&mut text, &content));
+        assert!(msgpack::put_bytes(&mut bytes, content.as_bytes()));
+        assert!(msgpack::put_list(&mut list, length));
         list.resize(list.len() + length, 0);
         assert_eq!(Reader::new(&text).token(), Ok(Token::Text(&content)));
         assert_eq!(Reader::new(&bytes).token(), Ok(Token::Bytes(content.as_bytes())));
@@ -152,7 +152,7 @@ fn numbers_and_lengths_come_back() {
 }
 
 #[test]
-fn any_bytes_are_tokens_or_a_fault() {
+fn any_bytes_are_tokens_or_an_error() {
     let mut state = 1_u64;
     for _ in 0..200_000 {
         let bytes: [u8; 24] = std::array::from_fn(|_| {

@@ -65,7 +65,7 @@ pub fn poll(
 /// Send what goes at once over a socket; false if nothing did. Never raises SIGPIPE.
 #[pyfunction]
 pub fn send_quietly(fd: i32, data: &[u8]) -> bool {
-    super::socket::send(fd, data).is_ok()
+    crate::net::socket::send(fd, data).is_ok()
 }
 
 /// A counter for the children of this process, shared with whoever starts some: (family, counter).

@@ -20,12 +20,12 @@ from garrison.errors import ChannelError, LinkBroken, ManagerLost
 from garrison.net._address import connect, format_address, parse_address
 from garrison.net._handshake import DONE, ClientHandshake
 from garrison.net._limits import Limits
-from garrison.net._request_batch import Promise, RemoteFailure, RequestBatch
+from garrison.net._request_batch import PendingReply, RemoteFailure, RequestBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Connection", "Promise", "RemoteFailure", "RequestBatch"]
+__all__ = ["Connection", "PendingReply", "RemoteFailure", "RequestBatch"]
 
 log = logging.getLogger("garrison.manager")
 
@@ -87,8 +87,8 @@ class Connection:
         self._limits = limits or Limits()
         self._hello = hello
         self._name_of = name_of or (lambda verb: f"request {verb}")
-        self._link: _core.Link | None = None
-        self._restoring: tuple[int, _core.Link] | None = None
+        self._link: _core.ClientSocket | None = None
+        self._restoring: tuple[int, _core.ClientSocket] | None = None
         self._closed = ""
         self._is_first = lazy
         self._making = threading.RLock()
@@ -200,7 +200,7 @@ class Connection:
         link = self._link
         if link is None or link.broken:
             return False
-        _core.Promise(link, verb, fields, False, None)
+        _core.PendingReply(link, verb, fields, False, None)
         link.flush()
         return True
 
@@ -223,7 +223,7 @@ class Connection:
         with self._making:
             self._link = self._open_link(time.monotonic() + self.timeout)
 
-    def _ensure_link(self, deadline: float, verb: int) -> _core.Link:
+    def _ensure_link(self, deadline: float, verb: int) -> _core.ClientSocket:
         """Return an open link; connect if there is none."""
         if self._restoring is not None and self._restoring[0] == threading.get_ident():
             return self._restoring[1]  # a hook asks
@@ -239,7 +239,7 @@ class Connection:
         finally:
             self._making.release()
 
-    def _reconnect(self, deadline: float, verb: int) -> _core.Link:
+    def _reconnect(self, deadline: float, verb: int) -> _core.ClientSocket:
         begin = time.monotonic()
         pause = FIRST_PAUSE
         problem = self._link.broken if self._link is not None else "there is no connection"
@@ -260,7 +260,7 @@ class Connection:
         reason = self._closed or f"no connection could be made for {tried}: {problem}"
         raise self._manager_lost(verb, reason, "it was not carried out")
 
-    def _run_reconnect_hooks(self, link: _core.Link, begin: float) -> None:
+    def _run_reconnect_hooks(self, link: _core.ClientSocket, begin: float) -> None:
         is_first, self._is_first = self._is_first, False
         if not is_first:
             seconds = time.monotonic() - begin
@@ -274,14 +274,14 @@ class Connection:
             self._restoring = None
         self._link = link
 
-    def _open_link(self, deadline: float) -> _core.Link:
+    def _open_link(self, deadline: float) -> _core.ClientSocket:
         sock = connect(
             self.address, deadline, self._limits.keepalive_idle_s, self._limits.peer_timeout_s
         )
         try:
             channel = ClientHandshake(self._key, self._limits, self._hello)
             self._shake_hands(sock, channel, deadline)
-            link = _core.Link(channel.noise, sock.fileno())
+            link = _core.ClientSocket(channel.secure_channel, sock.fileno())
             sock.detach()
         except BaseException:
             sock.close()

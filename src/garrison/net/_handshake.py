@@ -73,13 +73,13 @@ def derive_psk(key: bytes) -> bytes:
 class Handshake:
     """The part that both ends share."""
 
-    __slots__ = ("_buffer", "_limits", "_psk", "established", "noise", "outgoing")
+    __slots__ = ("_buffer", "_limits", "_psk", "established", "outgoing", "secure_channel")
 
     def __init__(self, key: bytes, limits: Limits) -> None:
         self._psk = derive_psk(bytes(key))
         self._limits = limits
         self._buffer = b""
-        self.noise: Any = None
+        self.secure_channel: Any = None
         self.established = False
         self.outgoing = b""
         """Handshake bytes to be sent."""
@@ -95,29 +95,31 @@ class Handshake:
             If the other side has another key.
         """
         if self.established:
-            messages: list[Message] = self.noise.feed(data)
+            messages: list[Message] = self.secure_channel.feed(data)
             return messages
         self._buffer += data
         return self._step()
 
     def put(self, number: int, verb: int, fields: Any) -> None:
         """Queue a message."""
-        self.noise.put(number, verb, fields)
+        self.secure_channel.put(number, verb, fields)
 
     def take(self) -> bytes:
         """Return the bytes to be sent, perhaps none."""
         if self.outgoing:
             data, self.outgoing = self.outgoing, b""
             return data
-        return self.noise.take() if self.established else b""
+        return self.secure_channel.take() if self.established else b""
 
     def _step(self) -> list[Message]:
         raise NotImplementedError
 
-    def _fresh_noise(self, *, initiator: bool) -> Any:
+    def _new_secure_channel(self, *, initiator: bool) -> Any:
         limits = self._limits
         prologue = MAGIC + VERSION.to_bytes(2, "big")
-        return _core.Noise(initiator, self._psk, prologue, limits.max_frame, limits.max_message)
+        return _core.SecureChannel(
+            initiator, self._psk, prologue, limits.max_frame, limits.max_message
+        )
 
     def _parse_hello(self) -> tuple[int, int, bytes] | None:
         """Take version, status and handshake of a complete greeting off the buffer."""
@@ -146,8 +148,8 @@ class ClientHandshake(Handshake):
         self._hello = hello
         self.epoch = b""
         """Identifies the run of the server; a restarted server has another."""
-        self.noise = self._fresh_noise(initiator=True)
-        self.outgoing = _hello_bytes(WELCOME, self.noise.write_handshake())
+        self.secure_channel = self._new_secure_channel(initiator=True)
+        self.outgoing = _hello_bytes(WELCOME, self.secure_channel.write_handshake())
 
     def _step(self) -> list[Message]:
         greeting = self._parse_hello()
@@ -162,18 +164,18 @@ class ClientHandshake(Handshake):
         if status != WELCOME:
             raise ChannelError(f"a greeting of a kind that does not exist ({status})")
         try:
-            self.epoch = self.noise.read_handshake(handshake)
+            self.epoch = self.secure_channel.read_handshake(handshake)
         except ChannelError:
             raise AuthenticationError("the server did not prove that it has the key") from None
         if len(self.epoch) != EPOCH:
             raise ChannelError("the server sent no valid epoch")
         self.established = True
-        self.noise.put(0, HELLO, list(self._hello))
-        self.outgoing = self.noise.take()
+        self.secure_channel.put(0, HELLO, list(self._hello))
+        self.outgoing = self.secure_channel.take()
         if len(self.outgoing) > FIRST_FRAME:
             raise ValueError(f"hello must fit into {FIRST_FRAME} bytes, not {self._hello!r}")
         rest, self._buffer = self._buffer, b""
-        messages: list[Message] = self.noise.feed(rest)
+        messages: list[Message] = self.secure_channel.feed(rest)
         return messages
 
 
@@ -189,7 +191,7 @@ class ServerHandshake(Handshake):
         """The fields of the client's HELLO."""
 
     def _step(self) -> list[Message]:
-        if self.noise is None and not self._answer():
+        if self.secure_channel is None and not self._answer():
             return []
         return self._first_record()
 
@@ -205,14 +207,14 @@ class ServerHandshake(Handshake):
         if version != VERSION:
             self.outgoing = reject_bytes(WRONG_VERSION)
         _check_version(version, "the client")
-        noise = self._fresh_noise(initiator=False)
+        channel = self._new_secure_channel(initiator=False)
         try:
-            noise.read_handshake(handshake)
+            channel.read_handshake(handshake)
         except ChannelError:
             self.outgoing = reject_bytes(WRONG_KEY)
             raise AuthenticationError("the client has another key") from None
-        self.outgoing = _hello_bytes(WELCOME, noise.write_handshake(self._epoch))
-        self.noise = noise
+        self.outgoing = _hello_bytes(WELCOME, channel.write_handshake(self._epoch))
+        self.secure_channel = channel
         return True
 
     def _first_record(self) -> list[Message]:
@@ -225,7 +227,7 @@ class ServerHandshake(Handshake):
         if len(buffer) < 2 + length:
             return []
         self._buffer = b""
-        messages: list[Message] = self.noise.feed(buffer)
+        messages: list[Message] = self.secure_channel.feed(buffer)
         if not messages or messages[0][:2] != (0, HELLO):
             raise ChannelError("the client does not begin with who it is")
         self.hello = messages[0][2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from garrison._core import Promise
+from garrison._core import PendingReply
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from garrison.errors import LinkBroken
     from garrison.net._connection import Connection
 
-__all__ = ["Promise", "RemoteFailure", "RequestBatch"]
+__all__ = ["PendingReply", "RemoteFailure", "RequestBatch"]
 
 
 class RemoteFailure(GarrisonError):
@@ -57,15 +57,15 @@ class RequestBatch:
     def __exit__(self, *_: object) -> None:
         self.flush()
 
-    def ask(self, verb: int, *fields: Any, idempotent: bool = False) -> Promise:
+    def ask(self, verb: int, *fields: Any, idempotent: bool = False) -> PendingReply:
         """Queue a request, as `Connection.ask`; ``get()`` of what is returned waits for the reply.
 
-        If the returned promise is discarded, so is the reply, or the failure.
+        If the returned reply is discarded, so is the reply, or the failure.
         """
         link = self.connection._link
         if self._check is not None:
             self._check()  # after reading the link: see `Connection.ask`
-        return Promise(link, verb, fields, idempotent, self)
+        return PendingReply(link, verb, fields, idempotent, self)
 
     def flush(self) -> None:
         """Send the queued requests."""
@@ -77,14 +77,14 @@ class RequestBatch:
         return RemoteFailure(*fields)
 
     def _repair(
-        self, promise: Promise, broken: LinkBroken | None, timeout: float | None
+        self, reply: PendingReply, broken: LinkBroken | None, timeout: float | None
     ) -> list[Any] | Exception:
         """Repeat a request alone, if that is allowed."""
-        connection, verb, idempotent = self.connection, promise.verb, promise.idempotent
+        connection, verb, idempotent = self.connection, reply.verb, reply.idempotent
         try:
             if broken is not None:
                 connection._raise_if_unsafe_to_retry(broken, verb, idempotent)
-            return connection._ask_again(verb, promise.fields, timeout, idempotent, self._check)
+            return connection._ask_again(verb, reply.fields, timeout, idempotent, self._check)
         except TimeoutError:
             raise
         except Exception as error:  # such as a check's

@@ -71,8 +71,8 @@ class Session:
         "_inbox",
         "_loop",
         "_mask",
-        "_noise",
         "_queued",
+        "_secure_channel",
         "_sock",
         "accepted_at",
         "authenticated",
@@ -89,7 +89,7 @@ class Session:
         self._loop = loop
         self._sock = sock
         self._handshake = ServerHandshake(loop.key, loop.limits, loop.epoch)
-        self._noise: Any = None
+        self._secure_channel: Any = None
         self._inbox: deque[Message] = deque()
         self._mask = IN
         self._queued = False
@@ -125,14 +125,14 @@ class Session:
     @property
     def bytes_to_send(self) -> int:
         """Bytes not sent yet."""
-        return self._noise.pending if self._noise is not None else 0
+        return self._secure_channel.pending if self._secure_channel is not None else 0
 
     # --- For the request handler ------------------------------------------------------------
 
     def reply(self, rid: int, *fields: Any) -> None:
         """Send the reply of a request."""
         if rid in self.in_progress:
-            self._noise.put(rid, DONE, fields)
+            self._secure_channel.put(rid, DONE, fields)
             self._reply_queued(rid)
 
     def fail(self, rid: int, kind: str, text: str, data: bytes = b"") -> None:
@@ -140,7 +140,7 @@ class Session:
         if rid in self.in_progress:
             # A message may contain a file name that is no valid UTF-8.
             text = text.encode("utf-8", "backslashreplace").decode()
-            self._noise.put(rid, REFUSED, (kind, text, data))
+            self._secure_channel.put(rid, REFUSED, (kind, text, data))
             self._reply_queued(rid)
 
     def _reply_queued(self, rid: int) -> None:
@@ -163,9 +163,9 @@ class Session:
             self.flush()
 
     def _read(self) -> None:
-        noise = self._noise
+        channel = self._secure_channel
         try:
-            messages = self._authenticate() if noise is None else noise.receive(self.fd)
+            messages = self._authenticate() if channel is None else channel.receive(self.fd)
         except EOFError:
             self.drop(
                 "" if self.authenticated else "it closed before it had proved that it has the key"
@@ -197,7 +197,7 @@ class Session:
         if channel.outgoing:
             self._sock.send(channel.take(), socket.MSG_NOSIGNAL)
         if channel.established:
-            self._noise = channel.noise
+            self._secure_channel = channel.secure_channel
             self.authenticated = True
             self._loop.on_authenticated(self)
         return messages
@@ -213,13 +213,13 @@ class Session:
         """Serve the requests received so far, up to one turn's worth."""
         inbox = self._inbox
         count = min(len(inbox), self._loop.limits.requests_per_turn)
-        if self._noise.pending <= self._loop.limits.send_buffer_high:
+        if self._secure_channel.pending <= self._loop.limits.send_buffer_high:
             self._serve([inbox.popleft() for _ in range(count)])
         if self.fd >= 0:
             self.update_interest()
 
     def _serve(self, messages: list[Message]) -> None:
-        service, in_progress, noise = self._loop.service, self.in_progress, self._noise
+        service, in_progress, channel = self._loop.service, self.in_progress, self._secure_channel
         most = self._loop.limits.send_buffer_high
         service.batch_begin(self)
         for at, (rid, verb, args) in enumerate(messages):
@@ -235,7 +235,7 @@ class Session:
                 self.fail(rid, type(error).__name__, str(error))
             if self.fd < 0:
                 break
-            if noise.pending > most:
+            if channel.pending > most:
                 # Its unsent replies come first.
                 self._inbox.extendleft(reversed(messages[at + 1 :]))
                 break
@@ -259,15 +259,15 @@ class Session:
         self._queued = False
         if self.fd < 0:
             return
-        noise = self._noise
+        channel = self._secure_channel
         try:
-            self.bytes_sent += noise.send(self.fd)
+            self.bytes_sent += channel.send(self.fd)
         except OSError as error:
             self._fail("writing", error)
             return
-        if noise.excess > self._loop.limits.send_buffer_max:
-            self.drop(f"it does not take its replies: {noise.pending} bytes wait")
-        elif noise.pending or self._mask != IN or self._inbox or self.closing:
+        if channel.excess > self._loop.limits.send_buffer_max:
+            self.drop(f"it does not take its replies: {channel.pending} bytes wait")
+        elif channel.pending or self._mask != IN or self._inbox or self.closing:
             self.update_interest()
 
     def update_interest(self) -> None:
@@ -305,7 +305,7 @@ class Session:
     def send_goodbye(self, text: str, *, for_good: bool) -> None:
         """Send the goodbye, and close once it is sent."""
         self._inbox.clear()
-        self._noise.put(0, BYE, (text, for_good, list(self.in_progress)))
+        self._secure_channel.put(0, BYE, (text, for_good, list(self.in_progress)))
         self.in_progress.clear()
         self.closing = True
         self.flush()

@@ -1,7 +1,7 @@
 //! Fields between Python's objects and msgpack.
 
-use crate::net::fields::{self, Reader, Token, DEPTH};
-use crate::net::Fault;
+use crate::net::msgpack::{self, Reader, Token, DEPTH};
+use crate::net::ProtocolError;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -16,19 +16,19 @@ pub fn write(object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
 
 fn write_at(object: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: u32) -> PyResult<()> {
     let fits = if let Ok(bytes) = object.cast_exact::<PyBytes>() {
-        fields::put_bytes(out, bytes.as_bytes())
+        msgpack::put_bytes(out, bytes.as_bytes())
     } else if let Ok(text) = object.cast_exact::<PyString>() {
-        fields::put_text(out, text.to_str()?)
+        msgpack::put_text(out, text.to_str()?)
     } else if let Ok(number) = object.cast_exact::<PyInt>() {
         write_int(number, out)?
     } else if object.is_none() {
-        fields::put_nil(out);
+        msgpack::put_nil(out);
         true
     } else if let Ok(value) = object.cast_exact::<PyBool>() {
-        fields::put_bool(out, value.is_true());
+        msgpack::put_bool(out, value.is_true());
         true
     } else if let Ok(number) = object.cast_exact::<PyFloat>() {
-        fields::put_float(out, number.value());
+        msgpack::put_float(out, number.value());
         true
     } else if let Ok(tuple) = object.cast_exact::<PyTuple>() {
         write_list(tuple.len(), tuple.iter(), out, depth)?
@@ -47,7 +47,7 @@ fn write_at(object: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: u32) -> PyResul
 #[cold]
 fn write_other(object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
     if let Ok(number) = object.cast::<PyFloat>() {
-        fields::put_float(out, number.value());
+        msgpack::put_float(out, number.value());
         return Ok(());
     }
     if let Ok(number) = object.cast::<PyInt>() {
@@ -55,7 +55,7 @@ fn write_other(object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
         return Ok(());
     }
     if let Ok(text) = object.extract::<PyBackedStr>() {
-        let _ = fields::put_text(out, &text);
+        let _ = msgpack::put_text(out, &text);
         return Ok(());
     }
     if object.is_instance_of::<PyByteArray>() || object.is_instance_of::<PyMemoryView>() {
@@ -70,12 +70,12 @@ fn write_other(object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
 
 fn write_int(number: &Bound<'_, PyInt>, out: &mut Vec<u8>) -> PyResult<bool> {
     if let Ok(value) = number.extract::<i64>() {
-        fields::put_int(out, value);
+        msgpack::put_int(out, value);
     } else {
         let value: u64 = number.extract().map_err(|_| {
             PyOverflowError::new_err("an integer field has at most 64 bits; send it as bytes")
         })?;
-        fields::put_big(out, value);
+        msgpack::put_big(out, value);
     }
     Ok(true)
 }
@@ -89,36 +89,18 @@ fn write_list<'py>(
     if depth == 0 {
         return Err(PyValueError::new_err(format!("fields nest more than {DEPTH} lists deep")));
     }
-    let fits = fields::put_list(out, length);
+    let fits = msgpack::put_list(out, length);
     for item in items {
         write_at(&item, out, depth - 1)?;
     }
     Ok(fits)
 }
 
-/// What can be wrong with a payload: the other side's fault, or ours.
-pub enum Unread {
-    Fault(Fault),
-    Python(PyErr),
-}
-
-impl From<Fault> for Unread {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl From<PyErr> for Unread {
-    fn from(error: PyErr) -> Self {
-        Self::Python(error)
-    }
-}
-
 /// Rebuild the fields of one message.
-pub fn read<'py>(py: Python<'py>, payload: &[u8]) -> Result<Bound<'py, PyList>, Unread> {
+pub fn read<'py>(py: Python<'py>, payload: &[u8]) -> PyResult<Bound<'py, PyList>> {
     let mut reader = Reader::new(payload);
     let Token::List(length) = reader.token()? else {
-        return Err(Fault::new("fields that are no list").into());
+        return Err(ProtocolError::new("fields that are no list").into());
     };
     let fields = read_list(py, &mut reader, length, DEPTH)?;
     reader.end()?;
@@ -130,22 +112,24 @@ fn read_list<'py>(
     reader: &mut Reader<'_>,
     length: usize,
     depth: u32,
-) -> Result<Bound<'py, PyList>, Unread> {
+) -> PyResult<Bound<'py, PyList>> {
     if depth == 0 {
-        return Err(Fault::of(format!("fields that nest more than {DEPTH} lists deep")).into());
+        return Err(
+            ProtocolError::of(format!("fields that nest more than {DEPTH} lists deep")).into()
+        );
     }
     let mut items = Vec::with_capacity(length.min(1024));
     for _ in 0..length {
         items.push(match reader.token()? {
             Token::Nil => py.None().into_bound(py),
             Token::Bool(value) => PyBool::new(py, value).to_owned().into_any(),
-            Token::Int(value) => value.into_pyobject(py).map_err(PyErr::from)?.into_any(),
-            Token::Big(value) => value.into_pyobject(py).map_err(PyErr::from)?.into_any(),
+            Token::Int(value) => value.into_pyobject(py)?.into_any(),
+            Token::Big(value) => value.into_pyobject(py)?.into_any(),
             Token::Float(value) => PyFloat::new(py, value).into_any(),
             Token::Text(text) => PyString::new(py, text).into_any(),
             Token::Bytes(bytes) => PyBytes::new(py, bytes).into_any(),
             Token::List(length) => read_list(py, reader, length, depth - 1)?.into_any(),
         });
     }
-    Ok(PyList::new(py, items)?)
+    PyList::new(py, items)
 }

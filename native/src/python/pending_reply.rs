@@ -1,8 +1,8 @@
-//! `Promise`: the reply to a request that was sent with others.
+//! `PendingReply`: the reply to a request that was sent with others.
 
+use super::client_socket::PyClientSocket;
 use super::errors::LinkBroken;
-use super::link::Link;
-use crate::net::client::DONE;
+use crate::net::client_protocol::DONE;
 use crate::python::convert::deadline_of_timeout;
 use pyo3::exceptions::PyBaseException;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -14,11 +14,11 @@ use std::sync::OnceLock;
 ///
 /// Examples
 /// --------
-/// ``promise.get()``
+/// ``reply.get()``
 #[pyclass(frozen, module = "garrison._core")]
-pub struct Promise {
+pub struct PendingReply {
     /// None if there was no connection when it was asked.
-    link: Option<Py<Link>>,
+    link: Option<Py<PyClientSocket>>,
     number: u32,
     #[pyo3(get)]
     verb: u8,
@@ -33,8 +33,8 @@ pub struct Promise {
 }
 
 #[pymethods]
-impl Promise {
-    /// What is raised here has a traceback, with frames that hold this promise.
+impl PendingReply {
+    /// What is raised here has a traceback, with frames that hold this reply.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.link)?;
         visit.call(&self.fields)?;
@@ -44,14 +44,14 @@ impl Promise {
 
     #[new]
     fn new(
-        link: Option<Bound<'_, Link>>,
+        link: Option<Bound<'_, PyClientSocket>>,
         verb: u8,
         fields: Bound<'_, PyTuple>,
         idempotent: bool,
         pipeline: Py<PyAny>,
     ) -> PyResult<Self> {
         let number = match &link {
-            Some(link) => link.get().put(verb, fields.as_any())?,
+            Some(link) => link.get().put(verb, fields.as_any(), false)?,
             None => 0,
         };
         let (link, outcome) = (link.map(Bound::unbind), OnceLock::new());
@@ -76,7 +76,7 @@ impl Promise {
         };
         let outcome = outcome.bind(py).clone();
         match outcome.cast_into::<PyBaseException>() {
-            // Another one each time: what is raised holds its frames, which hold this promise.
+            // Another one each time: what is raised holds its frames, which hold this reply.
             Ok(error) => {
                 let args = error.getattr("args")?.cast_into::<PyTuple>()?;
                 Err(PyErr::from_value(error.get_type().call1(args)?))
@@ -86,7 +86,7 @@ impl Promise {
     }
 }
 
-impl Promise {
+impl PendingReply {
     fn find<'py>(
         slf: &Bound<'py, Self>,
         timeout: Option<&Bound<'py, PyAny>>,
@@ -96,9 +96,9 @@ impl Promise {
         let Some(link) = &this.link else {
             return pipeline.call_method1("_repair", (slf, py.None(), timeout));
         };
-        let patience = deadline_of_timeout(timeout)?;
+        let deadline = deadline_of_timeout(timeout)?;
         loop {
-            match link.get().wait_for(py, this.number, &patience) {
+            match link.get().wait(py, this.number, &deadline) {
                 Ok(Some((DONE, fields))) => return Ok(fields.into_any()),
                 Ok(Some((_, fields))) => return pipeline.call_method1("_refused", (fields,)),
                 // Another thread has just taken it, and is about to say so.
@@ -115,11 +115,11 @@ impl Promise {
     }
 }
 
-impl Drop for Promise {
+impl Drop for PendingReply {
     fn drop(&mut self) {
         if let Some(link) = &self.link {
             if self.outcome.get().is_none() {
-                link.get().ignore(self.number);
+                link.get().0.ignore(self.number);
             }
         }
     }

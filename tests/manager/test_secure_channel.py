@@ -1,4 +1,4 @@
-"""`_core.Noise`: the handshake, records, frames and fields, without any socket."""
+"""`_core.SecureChannel`: the handshake, records, frames and fields, without any socket."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import Any
 import msgpack
 import pytest
 
-from garrison._core import Noise
+from garrison._core import SecureChannel
 from garrison.errors import ChannelError
 
 PSK = bytes(range(32))
 PROLOGUE = b"a protocol, version 1"
 
 
-def pair(**limits: int) -> tuple[Noise, Noise]:
+def pair(**limits: int) -> tuple[SecureChannel, SecureChannel]:
     """Return both ends after their handshake."""
-    client, server = Noise(True, PSK, PROLOGUE, **limits), Noise(False, PSK, PROLOGUE, **limits)
+    client, server = (
+        SecureChannel(True, PSK, PROLOGUE, **limits),
+        SecureChannel(False, PSK, PROLOGUE, **limits),
+    )
     assert server.read_handshake(client.write_handshake(b"who")) == b"who"
     assert client.read_handshake(server.write_handshake(b"an epoch")) == b"an epoch"
     assert client.finished
@@ -39,7 +42,7 @@ def frame(fields: bytes, number: int = 1, verb: int = 1) -> bytes:
 def test_another_key_or_prologue_is_refused_by_the_first_message(
     psk: bytes, prologue: bytes
 ) -> None:
-    client, server = Noise(True, PSK, PROLOGUE), Noise(False, psk, prologue)
+    client, server = SecureChannel(True, PSK, PROLOGUE), SecureChannel(False, psk, prologue)
     with pytest.raises(ChannelError, match="another key"):
         server.read_handshake(client.write_handshake())
     assert not server.finished
@@ -48,8 +51,8 @@ def test_another_key_or_prologue_is_refused_by_the_first_message(
 
 
 def test_an_answer_by_someone_without_the_key_is_refused() -> None:
-    client, impostor = Noise(True, PSK, PROLOGUE), Noise(False, bytes(32), PROLOGUE)
-    other = Noise(True, bytes(32), PROLOGUE)
+    client, impostor = SecureChannel(True, PSK, PROLOGUE), SecureChannel(False, bytes(32), PROLOGUE)
+    other = SecureChannel(True, bytes(32), PROLOGUE)
     impostor.read_handshake(other.write_handshake())
     client.write_handshake()
     with pytest.raises(ChannelError, match="another key"):
@@ -58,7 +61,7 @@ def test_an_answer_by_someone_without_the_key_is_refused() -> None:
 
 def test_every_changed_byte_of_a_handshake_is_noticed() -> None:
     for at in range(48):
-        client, server = Noise(True, PSK, PROLOGUE), Noise(False, PSK, PROLOGUE)
+        client, server = SecureChannel(True, PSK, PROLOGUE), SecureChannel(False, PSK, PROLOGUE)
         message = bytearray(client.write_handshake())
         message[at] ^= 1
         with pytest.raises(ChannelError):
@@ -66,13 +69,13 @@ def test_every_changed_byte_of_a_handshake_is_noticed() -> None:
 
 
 def test_a_recorded_handshake_is_of_no_use_to_who_replays_it() -> None:
-    client, server = Noise(True, PSK, PROLOGUE), Noise(False, PSK, PROLOGUE)
+    client, server = SecureChannel(True, PSK, PROLOGUE), SecureChannel(False, PSK, PROLOGUE)
     first = client.write_handshake()
     server.read_handshake(first)
     client.read_handshake(server.write_handshake())
     client.put(1, 1, ("secret",))
     record = client.take()
-    again = Noise(False, PSK, PROLOGUE)
+    again = SecureChannel(False, PSK, PROLOGUE)
     again.read_handshake(first)
     again.write_handshake()
     with pytest.raises(ChannelError, match="not sealed by the other side"):
@@ -87,11 +90,11 @@ def test_two_connections_with_one_key_share_nothing() -> None:
 @pytest.mark.parametrize("size", [0, 1, 47, 49, 400, 70_000])
 def test_a_handshake_of_another_length_is_refused(size: int) -> None:
     with pytest.raises(ChannelError):
-        Noise(False, PSK, PROLOGUE).read_handshake(bytes(size))
+        SecureChannel(False, PSK, PROLOGUE).read_handshake(bytes(size))
 
 
 def test_calls_in_another_order_are_refused() -> None:
-    client = Noise(True, PSK, PROLOGUE)
+    client = SecureChannel(True, PSK, PROLOGUE)
     for call in (lambda: client.seal(b"x"), lambda: client.put(1, 1, ()), client.take):
         with pytest.raises(ChannelError, match="handshake is not over"):
             call()
@@ -99,7 +102,7 @@ def test_calls_in_another_order_are_refused() -> None:
     with pytest.raises(ChannelError, match="handshake is over"):
         client.write_handshake()
     with pytest.raises(ValueError, match="32 bytes"):
-        Noise(True, b"short", PROLOGUE)
+        SecureChannel(True, b"short", PROLOGUE)
 
 
 # --- Records -------------------------------------------------------------------------------------
@@ -126,7 +129,7 @@ def test_one_byte_at_a_time() -> None:
     client.put(8, 3, ())
     messages = [message for byte in client.take() for message in server.feed(bytes([byte]))]
     assert messages == [(7, 3, ["key", 1]), (8, 3, [])]
-    assert server.kept == 0
+    assert server.buffered == 0
 
 
 def test_records_cannot_be_changed_dropped_reordered_repeated_or_sent_back() -> None:
@@ -177,7 +180,7 @@ def test_large_messages_come_in_parts_and_arrive_whole(size: int) -> None:
     while data := client.take():
         messages += server.feed(data)
     assert messages == [(1, 9, ["before", value]), (2, 9, ["after"])]
-    assert server.kept == 0
+    assert server.buffered == 0
 
 
 def test_a_message_beyond_the_limit_is_refused_where_it_is_made() -> None:
@@ -200,13 +203,13 @@ def test_parts_beyond_the_limit_are_refused() -> None:
         server.feed(client.seal(frame(bytes(1 << 20), verb=0x81)))
     with pytest.raises(ChannelError, match="more than 4194304 bytes, the limit"):
         server.feed(client.seal(frame(b"x", verb=0x81)))
-    assert server.kept == 0
+    assert server.buffered == 0
 
 
 def test_memory_for_a_frame_grows_only_as_it_comes() -> None:
     client, server = pair()
     server.feed(client.seal((200 << 20).to_bytes(4, "big") + bytes(5)))
-    assert server.kept == 9
+    assert server.buffered == 9
 
 
 # --- Fields --------------------------------------------------------------------------------------

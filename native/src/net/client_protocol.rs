@@ -2,8 +2,8 @@
 //! system calls: whoever waits first reads for all.
 
 use super::channel::Channel;
-use super::fields::{Reader, Token};
-use super::{frames, Fault};
+use super::msgpack::{Reader, Token};
+use super::{frames, ProtocolError};
 use std::collections::hash_map::{Entry, HashMap};
 
 /// A reply's status for what the service has done, and for what it has refused.
@@ -40,14 +40,14 @@ pub struct End {
 }
 
 #[derive(Debug)]
-pub struct Client {
+pub struct ClientProtocol {
     channel: Channel,
     next: u32,
     slots: HashMap<u32, Slot>,
     end: Option<End>,
 }
 
-impl Client {
+impl ClientProtocol {
     pub fn new(channel: Channel) -> Self {
         Self { channel, next: 1, slots: HashMap::new(), end: None }
     }
@@ -84,7 +84,7 @@ impl Client {
     }
 
     /// Nobody waits for this reply any more.
-    pub fn forget(&mut self, number: u32) {
+    pub fn cancel(&mut self, number: u32) {
         if let Some(Slot::Waiting(_)) = self.slots.remove(&number) {
             self.put(number, CANCEL, &[0x90]);
         }
@@ -101,7 +101,7 @@ impl Client {
     }
 
     /// Bytes to be sent now; none if there is nothing.
-    pub fn to_send(&mut self) -> Result<&[u8], Fault> {
+    pub fn to_send(&mut self) -> Result<&[u8], ProtocolError> {
         self.channel.to_send()
     }
 
@@ -110,8 +110,8 @@ impl Client {
     }
 
     /// Bytes that are not sent yet.
-    pub fn owed(&self) -> usize {
-        self.channel.owed()
+    pub fn unsent(&self) -> usize {
+        self.channel.unsent()
     }
 
     /// The reply, if it is here.
@@ -140,7 +140,7 @@ impl Client {
     }
 
     /// Take in what came.
-    pub fn feed(&mut self, data: &[u8]) -> Result<(), Fault> {
+    pub fn feed(&mut self, data: &[u8]) -> Result<(), ProtocolError> {
         let Self { channel, slots, end, .. } = self;
         channel.feed(data, |number, status, payload| match status {
             DONE | REFUSED => {
@@ -153,22 +153,24 @@ impl Client {
                 end.get_or_insert(farewell(payload)?);
                 Ok(())
             }
-            _ => Err(Fault::of(format!("a reply of a kind that does not exist ({status})"))),
+            _ => {
+                Err(ProtocolError::of(format!("a reply of a kind that does not exist ({status})")))
+            }
         })
     }
 }
 
-fn farewell(payload: &[u8]) -> Result<End, Fault> {
+fn farewell(payload: &[u8]) -> Result<End, ProtocolError> {
     let mut reader = Reader::new(payload);
     let shape = (reader.token()?, reader.token()?, reader.token()?, reader.token()?);
     let (Token::List(3), Token::Text(reason), Token::Bool(for_good), Token::List(count)) = shape
     else {
-        return Err(Fault::new("a farewell that cannot be read"));
+        return Err(ProtocolError::new("a farewell that cannot be read"));
     };
     let mut begun = Vec::new();
     for _ in 0..count {
         let Token::Int(number) = reader.token()? else {
-            return Err(Fault::new("a farewell that cannot be read"));
+            return Err(ProtocolError::new("a farewell that cannot be read"));
         };
         begun.push(number as u32);
     }

@@ -1,6 +1,6 @@
 //! Fields in msgpack, as far as they are used here: no maps, no extensions.
 
-use super::Fault;
+use super::ProtocolError;
 
 /// How deep lists may lie in lists.
 pub const DEPTH: u32 = 16;
@@ -37,14 +37,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Nothing may be left behind the last value.
-    pub fn end(&self) -> Result<(), Fault> {
+    pub fn end(&self) -> Result<(), ProtocolError> {
         match self.rest.len() {
             0 => Ok(()),
-            left => Err(Fault::of(format!("{left} bytes behind the last field"))),
+            left => Err(ProtocolError::of(format!("{left} bytes behind the last field"))),
         }
     }
 
-    pub fn token(&mut self) -> Result<Token<'a>, Fault> {
+    pub fn token(&mut self) -> Result<Token<'a>, ProtocolError> {
         let [tag] = self.array()?;
         Ok(match tag {
             0x00..=0x7f => Token::Int(i64::from(tag)),
@@ -80,29 +80,29 @@ impl<'a> Reader<'a> {
             }
             0xe0..=0xff => Token::Int(i64::from(tag as i8)),
             0x80..=0x8f | 0xc1 | 0xc7..=0xc9 | 0xd4..=0xd8 | 0xde | 0xdf => {
-                return Err(Fault::of(format!(
+                return Err(ProtocolError::of(format!(
                     "a field of a kind that is not allowed ({tag:#04x})"
                 )))
             }
         })
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Fault> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], ProtocolError> {
         if length > self.rest.len() {
-            return Err(Fault::new("a field that is longer than its message"));
+            return Err(ProtocolError::new("a field that is longer than its message"));
         }
         let (taken, rest) = self.rest.split_at(length);
         self.rest = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ProtocolError> {
         let taken = self.take(N)?;
         Ok(taken.try_into().expect("as long as asked for"))
     }
 
     /// A length in one, two or four bytes.
-    fn length(&mut self, width: u8) -> Result<usize, Fault> {
+    fn length(&mut self, width: u8) -> Result<usize, ProtocolError> {
         Ok(match width {
             0 => usize::from(u8::from_be_bytes(self.array()?)),
             1 => usize::from(u16::from_be_bytes(self.array()?)),
@@ -110,19 +110,23 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn text(&mut self, length: usize) -> Result<Token<'a>, Fault> {
+    fn text(&mut self, length: usize) -> Result<Token<'a>, ProtocolError> {
         let bytes = self.take(length)?;
-        std::str::from_utf8(bytes).map(Token::Text).map_err(|_| Fault::new("text that is no UTF-8"))
+        std::str::from_utf8(bytes)
+            .map(Token::Text)
+            .map_err(|_| ProtocolError::new("text that is no UTF-8"))
     }
 
-    fn list(&mut self, length: usize) -> Result<Token<'a>, Fault> {
+    fn list(&mut self, length: usize) -> Result<Token<'a>, ProtocolError> {
         self.lists += 1;
         self.values = self.values.saturating_add(length);
         if length > self.rest.len() {
-            return Err(Fault::new("a list that is longer than its message"));
+            return Err(ProtocolError::new("a list that is longer than its message"));
         }
         if self.lists > LISTS || self.values > VALUES {
-            return Err(Fault::of(format!("more than {LISTS} lists or {VALUES} values at once")));
+            return Err(ProtocolError::of(format!(
+                "more than {LISTS} lists or {VALUES} values at once"
+            )));
         }
         Ok(Token::List(length))
     }

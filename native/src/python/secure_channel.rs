@@ -1,0 +1,137 @@
+//! `SecureChannel`: both ends of an encrypted connection.
+
+use super::errors::ChannelError;
+use super::msgpack;
+use crate::net::secure_channel::{Received, SecureChannel};
+use crate::net::{Limits, MessageTooLong, ProtocolError};
+use pyo3::exceptions::{PyEOFError, PyOverflowError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+impl From<ProtocolError> for PyErr {
+    fn from(error: ProtocolError) -> Self {
+        ChannelError::new_err(error.to_string())
+    }
+}
+
+impl From<MessageTooLong> for PyErr {
+    fn from(error: MessageTooLong) -> Self {
+        PyOverflowError::new_err(error.to_string())
+    }
+}
+
+/// One end of a connection: its handshake, then records, then frames.
+#[pyclass(name = "SecureChannel", module = "garrison._core")]
+pub struct PySecureChannel(pub SecureChannel);
+
+#[pymethods]
+impl PySecureChannel {
+    #[new]
+    #[pyo3(signature = (initiator, psk, prologue, max_frame=1 << 28, max_message=1 << 32))]
+    fn new(
+        initiator: bool,
+        psk: &[u8],
+        prologue: &[u8],
+        max_frame: usize,
+        max_message: usize,
+    ) -> PyResult<Self> {
+        let psk = psk.try_into().map_err(|_| PyValueError::new_err("psk must have 32 bytes"))?;
+        let limits = Limits { frame: max_frame, message: max_message };
+        let made = SecureChannel::new(initiator, psk, prologue, limits);
+        made.map(Self).map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    /// The next message of the handshake.
+    #[pyo3(signature = (payload=b"".as_slice()))]
+    fn write_handshake<'py>(
+        &mut self,
+        py: Python<'py>,
+        payload: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let mut message = [0; SecureChannel::MAX_HANDSHAKE];
+        let length = self.0.write_handshake(payload, &mut message)?;
+        Ok(PyBytes::new(py, &message[..length]))
+    }
+
+    /// Read the other side's; its payload.
+    fn read_handshake<'py>(
+        &mut self,
+        py: Python<'py>,
+        message: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let mut payload = [0; SecureChannel::MAX_HANDSHAKE];
+        let length = self.0.read_handshake(message, &mut payload)?;
+        Ok(PyBytes::new(py, &payload[..length]))
+    }
+
+    #[getter]
+    fn finished(&self) -> bool {
+        self.0.is_open()
+    }
+
+    /// Seal bytes, without frames.
+    fn seal<'py>(&mut self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.seal(data)?))
+    }
+
+    /// The bytes in the complete records of what came, without frames.
+    fn open<'py>(&mut self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.open(data)?))
+    }
+
+    /// Queue a frame.
+    fn put(&mut self, number: u32, verb: u8, fields: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.0.put(number, verb, |out| msgpack::write(fields, out))
+    }
+
+    /// Sealed bytes of the queued frames, some at a time; none if there are none.
+    fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(self.0.take(|data| PyBytes::new(py, data))?)
+    }
+
+    /// Send what goes without waiting; how many bytes went.
+    fn send(&mut self, fd: i32) -> PyResult<usize> {
+        self.0.send(fd)
+    }
+
+    /// Bytes that are queued and not sent yet.
+    #[getter]
+    fn pending(&self) -> usize {
+        self.0.unsent()
+    }
+
+    /// The same, less the largest message.
+    #[getter]
+    fn excess(&self) -> usize {
+        self.0.excess()
+    }
+
+    /// Bytes of messages that have arrived in part.
+    #[getter]
+    fn buffered(&self) -> usize {
+        self.0.buffered()
+    }
+
+    /// Take in what came; the messages that it completes, as (number, verb, fields).
+    fn feed<'py>(&mut self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyList>> {
+        let messages = PyList::empty(py);
+        self.0.feed(data, append_to(&messages))?;
+        Ok(messages)
+    }
+
+    /// Receive once and feed that; None if there was nothing to receive.
+    fn receive<'py>(&mut self, py: Python<'py>, fd: i32) -> PyResult<Option<Bound<'py, PyList>>> {
+        let messages = PyList::empty(py);
+        match self.0.receive(fd, append_to(&messages))? {
+            Received::Bytes => Ok(Some(messages)),
+            Received::Nothing => Ok(None),
+            Received::End => Err(PyEOFError::new_err("the other side has closed the connection")),
+        }
+    }
+}
+
+fn append_to<'a>(
+    messages: &'a Bound<'_, PyList>,
+) -> impl FnMut(u32, u8, &[u8]) -> PyResult<()> + 'a {
+    |number, verb, payload| messages.append((number, verb, msgpack::read(messages.py(), payload)?))
+}

@@ -205,7 +205,13 @@ impl PyQueue {
         let value = error.value(py);
         let cause = value.getattr("__cause__")?;
         let told = if cause.is_none() { value.as_any() } else { &cause };
-        hook.call1((told, object)).map(|_| ())
+        hook.call1((told, object))?;
+        if py.version_info() < (3, 11) {
+            // Its frames know their callers there, and would keep alive whatever those refer to:
+            // of an executor, the thread that puts.
+            told.setattr("__traceback__", py.None())?;
+        }
+        Ok(())
     }
 
     #[inline]

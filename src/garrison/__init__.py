@@ -45,7 +45,18 @@ if TYPE_CHECKING:
         set_forkserver_preload,
     )
 
+    from garrison import connection as connection
+    from garrison import context as context
+    from garrison import dummy as dummy
     from garrison import errors, memory, pool, sync
+    from garrison import managers as managers
+    from garrison import options as options
+    from garrison import process as process
+    from garrison import queues as queues
+    from garrison import shared_memory as shared_memory
+    from garrison import sharedctypes as sharedctypes
+    from garrison import synchronize as synchronize
+    from garrison import util as util
     from garrison.errors import (
         AbandonedLock,
         ArgumentUnpicklable,
@@ -200,22 +211,26 @@ _HOMES = {
         "Value",
     ),
 }
-_load, __dir__ = lazily(__name__, globals(), _HOMES)
+_load, _own_names = lazily(__name__, globals(), _HOMES)
 
 # The rest of the standard names are the default context's, as in the standard library.
 for _name in dir(_default_context):
     if not _name.startswith("_") and all(_name not in names for names in _HOMES.values()):
         globals()[_name] = getattr(_default_context, _name)
-# What the package has besides is no public name of it.
-del _name, TYPE_CHECKING
 
 # As the standard library does; its children do the same with the main module that they import.
 if "__main__" in sys.modules:
     sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
 
+if not TYPE_CHECKING:
+    __dir__ = _own_names
 
-def __getattr__(name: str) -> Any:
-    """Load what is first used now: a class of garrison's, or a module."""
-    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
-        return importlib.import_module(f"{__name__}.{name}")
-    return _load(name)
+    def __getattr__(name: str) -> Any:
+        """Load what is first used now: a class of garrison's, or a module."""
+        if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+            return importlib.import_module(f"{__name__}.{name}")
+        return _load(name)
+
+
+# What the package has besides is no public name of it.
+del _name, TYPE_CHECKING

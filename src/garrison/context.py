@@ -279,4 +279,5 @@ _concrete_contexts: dict[str, Any] = {
 }
 _default_context: Any = DefaultContext()
 
-__getattr__, __dir__ = _standard.mirror(__name__, globals())
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = _standard.mirror(__name__, globals())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from garrison import _standard
 from garrison._standard import managers
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager import (
     AcquirerProxy,
     ArrayProxy,
@@ -72,4 +72,5 @@ for _name in __all__:
         _each.__module__ = __name__
 del _name, _each, managers
 
-__getattr__, __dir__ = _standard.mirror(__name__, globals())
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = _standard.mirror(__name__, globals())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from garrison import _standard
+from garrison._typing import TYPE_CHECKING
 from garrison.memory.raw import RawArray, RawValue, copy, typecode_to_type
 from garrison.sync import (
     Array,
@@ -28,4 +29,5 @@ __all__ = [
     "typecode_to_type",
 ]
 
-__getattr__, __dir__ = _standard.mirror(__name__, globals())
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = _standard.mirror(__name__, globals())

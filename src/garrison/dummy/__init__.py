@@ -32,4 +32,5 @@ def Manager() -> ModuleType:  # noqa: N802 - the standard name
     return sys.modules[__name__]
 
 
-__getattr__, __dir__ = _standard.mirror(__name__, globals())
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = _standard.mirror(__name__, globals())

@@ -72,33 +72,31 @@ __all__ = [
     "write_key",
 ]
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    globals(),
-    {
-        "_auth_keys": ("NO_KEY", "is_loopback", "read_key", "write_key"),
-        "_base": ("BaseManager",),
-        "_connect": ("SCHEME", "connect", "parse_address"),
-        "_remote_errors": ("RemoteError",),
-        "_shared_memory_manager": ("SharedMemoryManager", "SharedMemoryServer"),
-        "_sync_manager": ("SyncManager",),
-        "client._proxy": ("AutoProxy", "BaseProxy", "MakeProxyType", "RebuildProxy", "Token"),
-        "client._standard_proxies": (
-            "AcquirerProxy",
-            "ArrayProxy",
-            "BarrierProxy",
-            "BaseListProxy",
-            "BasePoolProxy",
-            "ConditionProxy",
-            "DictProxy",
-            "EventProxy",
-            "IteratorProxy",
-            "ListProxy",
-            "NamespaceProxy",
-            "PoolProxy",
-            "ValueProxy",
-        ),
-        "server._object_table": ("public_methods",),
-        "server._server": ("Server",),
-    },
-)
+_HOMES = {
+    "_auth_keys": ("NO_KEY", "is_loopback", "read_key", "write_key"),
+    "_base": ("BaseManager",),
+    "_connect": ("SCHEME", "connect", "parse_address"),
+    "_remote_errors": ("RemoteError",),
+    "_shared_memory_manager": ("SharedMemoryManager", "SharedMemoryServer"),
+    "_sync_manager": ("SyncManager",),
+    "client._proxy": ("AutoProxy", "BaseProxy", "MakeProxyType", "RebuildProxy", "Token"),
+    "client._standard_proxies": (
+        "AcquirerProxy",
+        "ArrayProxy",
+        "BarrierProxy",
+        "BaseListProxy",
+        "BasePoolProxy",
+        "ConditionProxy",
+        "DictProxy",
+        "EventProxy",
+        "IteratorProxy",
+        "ListProxy",
+        "NamespaceProxy",
+        "PoolProxy",
+        "ValueProxy",
+    ),
+    "server._object_table": ("public_methods",),
+    "server._server": ("Server",),
+}
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, globals(), _HOMES)

@@ -13,12 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["InheritedFd", "RawArray", "RawValue", "Shared", "Spot", "copy", "ndarray", "share"]
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    globals(),
-    {
-        "_ndarray": ("ndarray",),
-        "raw": ("RawArray", "RawValue", "copy"),
-        "_share": ("Shared", "share"),
-    },
-)
+_HOMES = {
+    "_ndarray": ("ndarray",),
+    "raw": ("RawArray", "RawValue", "copy"),
+    "_share": ("Shared", "share"),
+}
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, globals(), _HOMES)

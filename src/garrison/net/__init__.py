@@ -31,17 +31,15 @@ __all__ = [
     "format_address",
 ]
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    globals(),
-    {
-        "_address": ("format_address",),
-        "_connection": ("Connection",),
-        "_event_loop": ("EventLoop", "Timer"),
-        "_limits": ("Limits",),
-        "_listener": ("Listener",),
-        "_protocol": ("LEASE_EXPIRED", "NOT_OWNER", "UNKNOWN", "WRONG_KIND", "Verb"),
-        "_request_batch": ("RemoteFailure",),
-        "_session": ("Session",),
-    },
-)
+_HOMES = {
+    "_address": ("format_address",),
+    "_connection": ("Connection",),
+    "_event_loop": ("EventLoop", "Timer"),
+    "_limits": ("Limits",),
+    "_listener": ("Listener",),
+    "_protocol": ("LEASE_EXPIRED", "NOT_OWNER", "UNKNOWN", "WRONG_KIND", "Verb"),
+    "_request_batch": ("RemoteFailure",),
+    "_session": ("Session",),
+}
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, globals(), _HOMES)

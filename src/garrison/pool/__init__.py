@@ -60,16 +60,18 @@ _HOMES = {
 }
 _load, _own_names = lazily(__name__, globals(), _HOMES)
 _load_standard, _standard_names = _library.mirror(__name__, globals(), complete=True)
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Load what is first used now."""
+        try:
+            return _load(name)
+        except AttributeError:
+            return _load_standard(name)
+
+    def __dir__() -> list[str]:
+        return sorted({*_own_names(), *_standard_names()})
+
+
 del TYPE_CHECKING
-
-
-def __getattr__(name: str) -> Any:
-    """Load what is first used now."""
-    try:
-        return _load(name)
-    except AttributeError:
-        return _load_standard(name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*_own_names(), *_standard_names()})

@@ -58,27 +58,30 @@ __all__ = [
     "transaction",
 ]
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    globals(),
-    {
-        "_backend": ("Kind",),
-        "_backups": ("back_up",),
-        "_codec": ("Codec",),
-        "_factory": ("create_container", "get_container"),
-        "_files": ("ServerLock",),
-        "_local_store": ("LocalStore", "claim_server_lock", "create_in_memory", "open_directory"),
-        "_references": ("ReferenceCounts",),
-        "_shared_store": ("SharedStore", "StoreCodec"),
-        "_transaction": ("PythonTransaction", "transaction"),
-        "containers._array": ("Array",),
-        "containers._counter": ("Counter",),
-        "containers._deque": ("Deque",),
-        "containers._dict": ("Dict",),
-        "containers._list": ("List",),
-        "containers._namespace": ("Namespace",),
-        "containers._queue": ("JoinableQueue", "Queue"),
-        "containers._set": ("Set",),
-        "containers._value": ("Value",),
-    },
-)
+_HOMES = {
+    "_backend": ("Kind",),
+    "_backups": ("back_up",),
+    "_codec": ("Codec",),
+    "_factory": ("create_container", "get_container"),
+    "_files": ("ServerLock",),
+    "_local_store": (
+        "LocalStore",
+        "claim_server_lock",
+        "create_in_memory",
+        "open_directory",
+    ),
+    "_references": ("ReferenceCounts",),
+    "_shared_store": ("SharedStore", "StoreCodec"),
+    "_transaction": ("PythonTransaction", "transaction"),
+    "containers._array": ("Array",),
+    "containers._counter": ("Counter",),
+    "containers._deque": ("Deque",),
+    "containers._dict": ("Dict",),
+    "containers._list": ("List",),
+    "containers._namespace": ("Namespace",),
+    "containers._queue": ("JoinableQueue", "Queue"),
+    "containers._set": ("Set",),
+    "containers._value": ("Value",),
+}
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, globals(), _HOMES)

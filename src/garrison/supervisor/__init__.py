@@ -65,4 +65,5 @@ _HOMES = {
     "_worker_processes": ("WorkerProcesses", "list_among_children"),
     "_worker_slots": ("WorkerSpec",),
 }
-__getattr__, __dir__ = lazily(__name__, globals(), _HOMES)
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, globals(), _HOMES)

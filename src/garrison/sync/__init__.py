@@ -57,21 +57,19 @@ __all__ = [
     "waiters",
 ]
 
-__getattr__, __dir__ = lazily(
-    __name__,
-    globals(),
-    {
-        "_values": (
-            "Array",
-            "Synchronized",
-            "SynchronizedArray",
-            "SynchronizedBase",
-            "SynchronizedString",
-            "Value",
-            "synchronized",
-        )
-    },
-)
+_HOMES = {
+    "_values": (
+        "Array",
+        "Synchronized",
+        "SynchronizedArray",
+        "SynchronizedBase",
+        "SynchronizedString",
+        "Value",
+        "synchronized",
+    )
+}
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, globals(), _HOMES)
 
 for _name in __all__:
     if _name in globals() and _name != "BrokenBarrierError":

@@ -101,7 +101,7 @@ class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that tak
 
         return RLock(ctx=self.get_context(), **options)
 
-    def Queue(self, maxsize: int = 0) -> sync.Queue:  # noqa: N802 - the standard name
+    def Queue(self, maxsize: int = 0) -> sync.Queue[Any]:  # noqa: N802 - the standard name
         """Return a queue between processes."""
         from garrison.sync import Queue
 
@@ -109,13 +109,13 @@ class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that tak
 
     def JoinableQueue(  # noqa: N802 - the standard name
         self, maxsize: int = 0
-    ) -> sync.JoinableQueue:
+    ) -> sync.JoinableQueue[Any]:
         """Return a queue that can be waited for until all its items are dealt with."""
         from garrison.sync import JoinableQueue
 
         return JoinableQueue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self) -> sync.SimpleQueue:  # noqa: N802 - the standard name
+    def SimpleQueue(self) -> sync.SimpleQueue[Any]:  # noqa: N802 - the standard name
         """Return a queue with three methods."""
         from garrison.sync import SimpleQueue
 

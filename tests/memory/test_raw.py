@@ -53,13 +53,13 @@ def test_values_are_initialised_as_ctypes_does_it() -> None:
     ("call", "error", "message"),
     [
         (lambda: RawValue("z"), TypeError, "no type code 'z'"),
-        (lambda: RawValue(5), TypeError, "not 5"),
+        (lambda: RawValue(5), TypeError, "not 5"),  # type: ignore[call-overload]
         (lambda: RawValue(int), TypeError, "ctypes type is needed"),
         (lambda: RawArray("i", -1), ValueError, "must not be negative: -1"),
         (lambda: RawArray("i", 1 << 62), OverflowError, "too large"),
         (lambda: RawArray("i", 1 << 80), OverflowError, "too large"),
         (lambda: RawArray("q", 1 << 50), SharedMemoryFull, "do not fit"),
-        (lambda: RawArray("i", 2.5), TypeError, "len"),
+        (lambda: RawArray("i", 2.5), TypeError, "len"),  # type: ignore[call-overload]
         (lambda: RawValue(ctypes.py_object), TypeError, "py_object"),
         (lambda: RawArray(ctypes.py_object * 2, 2), TypeError, "py_object"),
         (lambda: shared_copy(5), TypeError, "not 5"),

@@ -117,7 +117,7 @@ def test_characters_bools_and_strings() -> None:
     assert Value("u", "ü").value == "ü"
     flag = Value(ctypes.c_bool, 5)
     assert flag.value is True
-    flag.value = []
+    flag.value = []  # type: ignore[assignment] # as ctypes takes it
     assert (flag.value, flag.exchange(True), flag.load()) == (False, False, True)
     word = Array("c", 6)
     word.value = b"tea"
@@ -232,7 +232,7 @@ def test_sizes(size: int) -> None:
     ("call", "error"),
     [
         (lambda: Array("i", -1), ValueError),
-        (lambda: Array("i", 2.5), TypeError),
+        (lambda: Array("i", 2.5), TypeError),  # type: ignore[call-overload]
         (lambda: Array("z", 1), TypeError),
         (lambda: Array("q", 1 << 58), MemoryError),
         (lambda: Value("zz"), TypeError),
@@ -242,7 +242,7 @@ def test_sizes(size: int) -> None:
         (lambda: synchronized(5), TypeError),
         (lambda: Value(jobs.Point, 1).add, AttributeError),
         (lambda: Value("c").add(1), TypeError),
-        (lambda: Value(ctypes.c_bool).add(1), TypeError),
+        (lambda: Value(ctypes.c_bool).add(1), TypeError),  # type: ignore[arg-type]
     ],
 )
 def test_bad_input_is_refused(call: Any, error: type[Exception]) -> None:
@@ -386,7 +386,8 @@ def test_death_in_an_access(point: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [*RANGES, "f", "d"])
 def test_atomic_operations(code: str) -> None:
     value, numbers = Value(code, 5), Array(code, [0, 5])
-    for target, place in ((value, ()), (numbers, (1,))):
+    targets: Any = ((value, ()), (numbers, (1,)))
+    for target, place in targets:
         assert target.add(*place, 3) == 5
         assert target.exchange(*place, 9) == 8
         assert not target.compare_exchange(*place, 8, 1)

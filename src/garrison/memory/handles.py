@@ -38,7 +38,7 @@ def reduce_block(spot: Spot) -> tuple[Any, ...]:
     return _receive, address_of(spot)
 
 
-export_count = 0
+export_count: int = 0
 """The number of handles written so far, to be passed to `cancel_exports` if pickling fails."""
 _latest: deque[tuple[int, int, weakref.ref[Spot]]] = deque(maxlen=1024)
 

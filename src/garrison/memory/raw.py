@@ -13,9 +13,18 @@ import sys
 import weakref
 
 from garrison._pickling import register
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any, TypeAlias
 from garrison.memory.capacity import allocate_block
 from garrison.memory.handles import Spot
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from ctypes import _SimpleCData
+    from typing import Literal, TypeVar, overload
+
+    C = TypeVar("C")
+    IntCode: TypeAlias = Literal["b", "B", "h", "H", "i", "I", "l", "L", "q", "Q"]
+    FloatCode: TypeAlias = Literal["f", "d"]
 
 __all__ = ["RawArray", "RawValue", "copy"]
 
@@ -37,6 +46,14 @@ typecode_to_type: dict[str, Any] = {
 }
 SIMPLE: Any = ctypes.c_int.__base__
 NATIVE = "__ctype_le__" if sys.byteorder == "little" else "__ctype_be__"
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def RawValue(typecode_or_type: type[C], *args: Any) -> C: ...
+    @overload
+    def RawValue(typecode_or_type: str, *args: Any) -> Any: ...
 
 
 def RawValue(typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802 - the standard name
@@ -75,6 +92,16 @@ def RawValue(typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802 - the stan
     return value
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def RawArray(
+        typecode_or_type: type[_SimpleCData[Any]], size_or_initializer: int | Collection[Any]
+    ) -> ctypes.Array[Any]: ...
+    @overload
+    def RawArray(typecode_or_type: Any, size_or_initializer: int | Collection[Any]) -> Any: ...
+
+
 def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N802
     """Return a ctypes array in shared memory.
 
@@ -111,7 +138,7 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N
     return array
 
 
-def copy(obj: Any) -> Any:
+def copy(obj: C) -> C:
     """Return a copy in shared memory of a ctypes object, wherever that is.
 
     Examples
@@ -126,7 +153,7 @@ def copy(obj: Any) -> Any:
         raise TypeError(msg)
     other = new_ctype_object(base_ctype(type(obj)))
     ctypes.memmove(ctypes.addressof(other), ctypes.addressof(obj), ctypes.sizeof(obj))
-    return other
+    return other  # type: ignore[no-any-return] # of the same type
 
 
 DATA: Any = SIMPLE.__base__

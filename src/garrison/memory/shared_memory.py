@@ -262,7 +262,7 @@ class ShareableList(_theirs.ShareableList):  # type: ignore[misc] # as above
         if name is None or sequence is not None:
             self._write(list(sequence or ()), name)
         else:
-            self.shm = SharedMemory(name)
+            self.shm: SharedMemory = SharedMemory(name)
             self._length = self._checked_length()
 
     def _write(self, items: list[Any], name: str | None) -> None:

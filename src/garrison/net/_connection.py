@@ -25,6 +25,8 @@ from garrison.net._request_batch import PendingReply, RemoteFailure, RequestBatc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from garrison.net._address import Address
+
 __all__ = ["Connection", "PendingReply", "RemoteFailure", "RequestBatch"]
 
 log = logging.getLogger("garrison.manager")
@@ -74,11 +76,11 @@ class Connection:
         name_of: Callable[[int], str] | None = None,
         lazy: bool = False,
     ) -> None:
-        self.address = parse_address(address)
+        self.address: Address = parse_address(address)
         self.timeout = timeout
-        self.server_epoch = b""
+        self.server_epoch: bytes = b""
         """Identifies the run of the server; a restarted server has another."""
-        self.generation = 0
+        self.generation: int = 0
         """How many times this process has connected."""
         self.on_reconnect: list[Callable[[Connection], Any]] = []
         """Called after each reconnection, and after a forked child's first connection; their

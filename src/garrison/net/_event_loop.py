@@ -54,7 +54,7 @@ class Timer:
     __slots__ = ("_call", "when")
 
     def __init__(self, when: float, call: Callable[[], Any]) -> None:
-        self.when = when
+        self.when: float = when
         self._call: Callable[[], Any] | None = call
 
     def cancel(self) -> None:
@@ -127,16 +127,16 @@ class EventLoop:
 
     def __init__(self, service: RequestHandler, key: bytes, limits: Limits | None = None) -> None:
         self.service = service
-        self.key = bytes(key)
-        self.limits = limits or Limits()
-        self.epoch = os.urandom(16)
+        self.key: bytes = bytes(key)
+        self.limits: Limits = limits or Limits()
+        self.epoch: bytes = os.urandom(16)
         """Identifies this run of the server; a restarted server has another."""
         self.sessions: dict[Session, None] = {}
         """The authenticated connections."""
         self.pending_flush: list[Session] = []
         self.pending_requests: dict[Session, None] = {}
-        self.stopping = False
-        self.log = RateLimitedLog(self.call_later)
+        self.stopping: bool = False
+        self.log: RateLimitedLog = RateLimitedLog(self.call_later)
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
@@ -145,7 +145,7 @@ class EventLoop:
         self._stalled_since: dict[Session, tuple[int, float]] = {}
         self._goodbye = ("the server has stopped", False)
         self._epoll = select.epoll()
-        self.acceptor = Acceptor(self)
+        self.acceptor: Acceptor = Acceptor(self)
         self._waker = _Waker()
         self.register(self._waker.fd, self._waker.on_event)
 

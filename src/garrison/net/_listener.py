@@ -31,7 +31,7 @@ class Listener:
         if address is None:
             address = f"\0garrison-{secrets.token_hex(16)}"
         address = parse_address(address)
-        self.socket = listen(address, limits or Limits())
+        self.socket: socket.socket = listen(address, limits or Limits())
         self.address: Any = self.socket.getsockname()
         if isinstance(self.address, bytes):
             self.address = self.address.decode()

@@ -30,7 +30,9 @@ class RemoteFailure(GarrisonError):
 
     def __init__(self, kind: str, text: str, data: bytes = b"") -> None:
         super().__init__(kind, text, data)
-        self.kind, self.text, self.data = kind, text, data
+        self.kind: str = kind
+        self.text: str = text
+        self.data: bytes = data
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}"
@@ -48,7 +50,7 @@ class RequestBatch:
     __slots__ = ("_check", "connection")
 
     def __init__(self, connection: Connection, check: Callable[[], object] | None = None) -> None:
-        self.connection = connection
+        self.connection: Connection = connection
         self._check = check
 
     def __enter__(self) -> RequestBatch:

@@ -93,17 +93,17 @@ class Session:
         self._inbox: deque[Message] = deque()
         self._mask = IN
         self._queued = False
-        self.fd = sock.fileno()
-        self.peer = peer
+        self.fd: int = sock.fileno()
+        self.peer: str = peer
         self.local: bool = sock.family == socket.AF_UNIX
-        self.accepted_at = now
-        self.authenticated = False
+        self.accepted_at: float = now
+        self.authenticated: bool = False
         """Whether the peer has proved the key."""
-        self.closing = False
+        self.closing: bool = False
         """Whether the goodbye was sent."""
         self.in_progress: set[int] = set()
         """Numbers of the requests without a reply."""
-        self.bytes_sent = 0
+        self.bytes_sent: int = 0
         """Bytes sent so far."""
         self.data: Any = None
         """For the request handler."""

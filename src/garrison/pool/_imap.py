@@ -43,7 +43,7 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
         options: Options,
     ) -> None:
         self._pool = pool
-        self.stream = self._kind(pool, function, iterable, chunksize, options)
+        self.stream: ResultStream = self._kind(pool, function, iterable, chunksize, options)
         self._readahead_limit = options.buffersize
         self._bar: Bar | None = None
         self.stream.reader.start()

@@ -89,20 +89,20 @@ class InputReader:
         self._function = backend.register(function, options)
         # As it is at the call: the caller may change it afterwards, or while results come.
         self._source = iter(list(iterable) if type(iterable) in _CHANGING else iterable)
-        self.in_thread = not _reads_without_blocking(iterable)
-        self.bounded = not _has_end(iterable)
+        self.in_thread: bool = not _reads_without_blocking(iterable)
+        self.bounded: bool = not _has_end(iterable)
         """Whether results that nobody reads hold it up."""
         # Not the pool itself: its end is what ends the thread.
         self._options, self._on_end = options, weakref.WeakMethod(on_end)
         self._single = chunksize == 1
-        self.adaptive = self._single and backend.batches_items
-        self.size = chunksize
+        self.adaptive: bool = self._single and backend.batches_items
+        self.size: int = chunksize
         self._ahead = CELLS_AHEAD_PER_WORKER * backend.parallelism
         self.readahead_limit = options.buffersize
         self._reading = True
         self.error: BaseException | None = None
         self.batches: list[Batch] = []
-        self.submitted = 0
+        self.submitted: int = 0
         """Items that were submitted."""
         self._unsubmitted: deque[Any] = deque()
         """Items that were read: the source may block in the middle of a batch."""

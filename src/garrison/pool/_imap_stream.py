@@ -61,7 +61,7 @@ class ResultStream:
         options: Options,
     ) -> None:
         self._backend = backend = pool._backend
-        self.reader = InputReader(
+        self.reader: InputReader = InputReader(
             backend, function, iterable, chunksize, options, pool._close_when_submitted
         )
         self._batches = self.reader.batches
@@ -72,7 +72,7 @@ class ResultStream:
         self._current: Batch | None = None
         self.results: deque[Any] = deque()
         """The results of `_current`, the batch that is being handed out."""
-        self.calls = 0
+        self.calls: int = 0
         """How often a consumer had to look further than `results`."""
 
     # --- For the consumer -----------------------------------------------------------------

@@ -324,7 +324,7 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
             importlib.import_module("numpy.random")
         make = partial(self.Process, context)
         seeds = Seeds(wanted.seed, inherited=context.get_start_method() != "spawn")
-        self.seed = seeds.seed
+        self.seed: int = seeds.seed
         backend = ProcessBackend(processes, context, make, start, maxtasksperchild, seeds)
         super().__init__(backend, wanted)
 

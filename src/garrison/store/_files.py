@@ -123,7 +123,7 @@ class DirectoryFiles:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.holders = _holders(path)
+        self.holders: Descriptor = _holders(path)
 
     def location(self) -> str:
         """Return the directory for LMDB."""

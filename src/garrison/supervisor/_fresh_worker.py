@@ -79,7 +79,9 @@ class PickledWorker:
     """A `WorkerTemplate` in the supervisor."""
 
     def __init__(self, method: str, preparation: bytes, process: bytes) -> None:
-        self.method, self.preparation, self.process = method, preparation, process
+        self.method: str = method
+        self.preparation: bytes = preparation
+        self.process: bytes = process
 
     def run(
         self,

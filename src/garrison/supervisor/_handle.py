@@ -75,7 +75,9 @@ class SupervisorHandle:
     """A supervisor process, or its successor. Safe to use from several threads."""
 
     def __init__(self, table: _core.Table, spec: WorkerSpec, *, fork: bool) -> None:
-        self.table, self.spec, self.fork = table, spec, fork
+        self.table: _core.Table = table
+        self.spec: WorkerSpec = spec
+        self.fork: bool = fork
         # Held while a supervisor is started or ended. A signal handler may end the pool meanwhile.
         self._lock = threading.RLock()
         self._process: Any = None
@@ -83,7 +85,7 @@ class SupervisorHandle:
         self._channel: DescriptorChannel | None = None
         self._messages: list[tuple[str, Any]] = []
         self._pid = os.getpid()
-        self.replaced = 0
+        self.replaced: int = 0
         self._failures = 0
 
     def start(self, attempts: int = ATTEMPTS) -> None:

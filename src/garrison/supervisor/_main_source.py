@@ -18,7 +18,7 @@ class Source:
 
     def __init__(self, text: str) -> None:
         tree = ast.parse(text)
-        self.is_guarded = any(map(_is_guard, _run_at_import(tree.body)))
+        self.is_guarded: bool = any(map(_is_guard, _run_at_import(tree.body)))
         self._lines: list[tuple[int, int]] = []
         self._only_here: set[str] = set()
         self._there: set[str] | None = None

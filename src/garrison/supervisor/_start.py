@@ -129,7 +129,7 @@ class FreshPopen(popen_spawn_posix.Popen):
             fds = [*own._fds, tracker, data_read, child_dies_write]
             # Not earlier: to start a resource tracker unblocks some.
             with _syscalls.block_signals():
-                self.pid = launch(spawn.get_executable(), command, fds)
+                self.pid: int = launch(spawn.get_executable(), command, fds)
             self.sentinel = child_dies_read
         except BaseException:
             os.close(data_write)
@@ -138,7 +138,7 @@ class FreshPopen(popen_spawn_posix.Popen):
         finally:
             os.close(data_read)
             os.close(child_dies_write)
-        self.finalizer = util.Finalize(self, close_fds, (data_write, child_dies_read))
+        self.finalizer: Any = util.Finalize(self, close_fds, (data_write, child_dies_read))
         no_signal = _syscalls.block_signals((_syscalls.SIGPIPE,))
         with no_signal, os.fdopen(data_write, "wb", closefd=False) as file:
             file.write(message)

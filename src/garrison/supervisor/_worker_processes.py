@@ -39,7 +39,8 @@ class WorkerProcesses:
     """The workers of one pool."""
 
     def __init__(self, supervisor: SupervisorHandle, kind: type) -> None:
-        self.supervisor, self.table = supervisor, supervisor.table
+        self.supervisor: SupervisorHandle = supervisor
+        self.table: _core.Table = supervisor.table
         self._type = _worker_process_type(kind)
         self._made: dict[int, Any] = {}
 

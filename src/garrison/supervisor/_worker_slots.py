@@ -56,8 +56,12 @@ class WorkerSpec:
         name: str = "PoolWorker",
         served: Preload | None = None,
     ) -> None:
-        self.size, self.workers, self.work, self.args = size, workers, work, args
-        self.name, self.served = name, served
+        self.size: int = size
+        self.workers: Callable[..., Any] | WorkerTemplate | PickledWorker = workers
+        self.work: Callable[..., None] = work
+        self.args: tuple[Any, ...] = args
+        self.name: str = name
+        self.served: Preload | None = served
 
     def replace(self, **changes: Any) -> WorkerSpec:
         """Return a copy with other attributes."""

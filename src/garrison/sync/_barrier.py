@@ -8,17 +8,21 @@ from threading import BrokenBarrierError
 
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
+
+if TYPE_CHECKING:
+    from multiprocessing import synchronize as _theirs
+else:
+    _theirs = _standard.load("synchronize")
 
 __all__ = ["Barrier", "BrokenBarrierError"]
 
 WORD = 8
 MOST = 1 << 16
-_theirs: Any = _standard.load("synchronize")
 
 
-class Barrier(Transferable, _theirs.Barrier):  # type: ignore[misc] # a standard class
+class Barrier(Transferable, _theirs.Barrier):
     """A point that processes pass together, when all of them have come.
 
     As `multiprocessing.Barrier`. If a process dies while it waits at the barrier, the barrier

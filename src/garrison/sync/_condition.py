@@ -13,9 +13,12 @@ from garrison.sync._locks import Lock, LockBase, RLock
 from garrison.sync._semaphores import Semaphore
 from garrison.sync._slots import bind_methods, register_transfer
 
-__all__ = ["Condition"]
+if TYPE_CHECKING:
+    from multiprocessing import synchronize as _theirs
+else:
+    _theirs = _standard.load("synchronize")
 
-_theirs: Any = _standard.load("synchronize")
+__all__ = ["Condition"]
 
 
 def wait_for(
@@ -33,7 +36,7 @@ def wait_for(
     return result
 
 
-class Condition(Transferable, _theirs.Condition):  # type: ignore[misc] # a standard class
+class Condition(Transferable, _theirs.Condition):
     """A lock, and a place to wait until another process has changed what it protects.
 
     As `multiprocessing.Condition`: `wait` lets go of the lock and has it again when it returns, and

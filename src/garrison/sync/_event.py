@@ -8,13 +8,17 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
 from garrison.sync._slots import bind_methods, register_transfer
 
+if TYPE_CHECKING:
+    from multiprocessing import synchronize as _theirs
+else:
+    _theirs = _standard.load("synchronize")
+
 __all__ = ["Event"]
 
 SIZE = 4
-_theirs: Any = _standard.load("synchronize")
 
 
-class Event(Transferable, _theirs.Event):  # type: ignore[misc] # a standard class
+class Event(Transferable, _theirs.Event):
     """A flag that processes wait for.
 
     As `multiprocessing.Event`. It is one word in shared memory: setting it takes no lock, so that a

@@ -13,17 +13,21 @@ from garrison.memory import Spot
 from garrison.sync._introspection import register_for_holders
 from garrison.sync._slots import bind_methods, register_transfer
 
+if TYPE_CHECKING:
+    from multiprocessing import synchronize as _theirs
+else:
+    _theirs = _standard.load("synchronize")
+
 __all__ = ["Lock", "RLock"]
 
 L = TypeVar("L", bound="LockBase")
-_theirs: Any = _standard.load("synchronize")
 SIZE = 64
 """Bytes of a lock in shared memory: a cache line of its own."""
 ON_ABANDON_MODES = ("warn", "raise", "ignore")
 """The values of `on_abandon`, in the order of their numbers in the core."""
 
 
-class LockBase(Transferable, _theirs.SemLock):  # type: ignore[misc] # a standard class
+class LockBase(Transferable, _theirs.SemLock):
     """What `Lock` and `RLock` have in common: the core's methods, bound when the lock is made."""
 
     __slots__ = (
@@ -113,7 +117,7 @@ def warn_or_raise_owner_died(lock: _core.Lock, pid: int | None, mode: int) -> No
         warnings.warn(f"{text}: what it protects may be half-written", AbandonedLock, stacklevel=2)
 
 
-class Lock(LockBase, _theirs.Lock):  # type: ignore[misc] # as above
+class Lock(LockBase, _theirs.Lock):
     """A lock between processes that survives its owner.
 
     As `multiprocessing.Lock`: one process at a time holds it, and any process may release it. If
@@ -143,7 +147,7 @@ class Lock(LockBase, _theirs.Lock):  # type: ignore[misc] # as above
     __slots__ = ()
 
 
-class RLock(LockBase, _theirs.RLock):  # type: ignore[misc] # as above
+class RLock(LockBase, _theirs.RLock):
     """A lock that its owner may acquire again; see `Lock`.
 
     The thread that acquired it must release it as many times.

@@ -10,13 +10,29 @@ from collections import deque
 
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any, TypedBase
 from garrison.sync._locks import Lock
 from garrison.sync._pipe_ends import PipeEndStub, Reader, Writer
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
-_theirs: Any = _standard.load("queues")
+if TYPE_CHECKING:
+    from multiprocessing import queues
+
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)
+    CoreQueue = _core.Queue
+    StandardQueue = queues.Queue
+    StandardJoinableQueue = queues.JoinableQueue
+    StandardSimpleQueue = queues.SimpleQueue
+else:
+    T = None
+    _theirs = _standard.load("queues")
+    CoreQueue = TypedBase(_core.Queue)
+    StandardQueue = TypedBase(_theirs.Queue)
+    StandardJoinableQueue = TypedBase(_theirs.JoinableQueue)
+    StandardSimpleQueue = TypedBase(_theirs.SimpleQueue)
 
 MOST = 2**31 - 1
 """Items that a queue can be limited to, as in the standard library."""
@@ -24,7 +40,7 @@ REGION = 1 << 36
 """Bytes of a queue's file for one process's big items: no memory, no addresses until used."""
 
 
-class QueueBase(_core.Queue, Transferable):
+class QueueBase(CoreQueue[T], Transferable):
     """What all queues have in common: `put` and `get` are the core's."""
 
     def _create(self, maxsize: int) -> None:
@@ -87,7 +103,7 @@ def raise_at_put(e: Exception, obj: object) -> None:
     raise e
 
 
-class Queue(QueueBase, _theirs.Queue):  # type: ignore[misc] # a standard class
+class Queue(QueueBase[T], StandardQueue[T]):
     """A queue between processes, first in first out.
 
     As `multiprocessing.Queue`, but the items lie in shared memory and there is no thread: when
@@ -192,7 +208,7 @@ class _UnfinishedTasks(_FreeSlots):
     _is_zero = locked
 
 
-class JoinableQueue(Queue, _theirs.JoinableQueue):  # type: ignore[misc] # as above
+class JoinableQueue(Queue[T], StandardJoinableQueue[T]):
     """A queue whose items are reported as done; see `Queue`.
 
     Examples
@@ -225,7 +241,7 @@ class JoinableQueue(Queue, _theirs.JoinableQueue):  # type: ignore[misc] # as ab
         return _UnfinishedTasks(self)
 
 
-class SimpleQueue(QueueBase, _theirs.SimpleQueue):  # type: ignore[misc] # as above
+class SimpleQueue(QueueBase[T], StandardSimpleQueue[T]):
     """A queue without a limit; see `Queue`.
 
     Examples

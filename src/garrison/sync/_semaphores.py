@@ -14,10 +14,14 @@ from garrison.sync._introspection import register_for_holders
 from garrison.sync._locks import KEPT, WITHOUT
 from garrison.sync._slots import bind_methods, register_transfer
 
+if TYPE_CHECKING:
+    from multiprocessing import synchronize as _theirs
+else:
+    _theirs = _standard.load("synchronize")
+
 __all__ = ["SEM_VALUE_MAX", "BoundedSemaphore", "Semaphore"]
 
 S = TypeVar("S", bound="Semaphore")
-_theirs: Any = _standard.load("synchronize")
 SEM_VALUE_MAX = (1 << 31) - 1
 """The most permits of a semaphore, as in the standard library."""
 MOST_SIGNED = 1 << 16
@@ -25,7 +29,7 @@ MOST_SIGNED = 1 << 16
 WORD = 4
 
 
-class Semaphore(Transferable, _theirs.Semaphore):  # type: ignore[misc] # a standard class
+class Semaphore(Transferable, _theirs.Semaphore):
     """A number of permits that processes take and give.
 
     As `multiprocessing.Semaphore`: whoever releases need not have acquired, so that a semaphore
@@ -90,7 +94,7 @@ class Semaphore(Transferable, _theirs.Semaphore):  # type: ignore[misc] # a stan
         return _rebuild, (type(self), *self._location)
 
 
-class BoundedSemaphore(Semaphore, _theirs.BoundedSemaphore):  # type: ignore[misc] # as above
+class BoundedSemaphore(Semaphore, _theirs.BoundedSemaphore):
     """A number of permits on loan: no more can come back than there were.
 
     As `multiprocessing.BoundedSemaphore`. A permit whose holder has died is free again, within 110

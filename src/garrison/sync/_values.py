@@ -13,7 +13,7 @@ import weakref
 
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any, TypedBase
 from garrison.memory import Spot, raw
 from garrison.memory.capacity import allocate_block
 from garrison.sync._locks import SIZE as LOCK_SIZE
@@ -21,7 +21,59 @@ from garrison.sync._locks import RLock
 
 __all__ = ["Array", "Value", "synchronized"]
 
-_theirs: Any = _standard.load("sharedctypes")
+if TYPE_CHECKING:
+    from _ctypes import _CData
+    from collections.abc import Collection
+    from ctypes import _SimpleCData
+    from multiprocessing import sharedctypes as _theirs
+    from typing import Literal, overload
+
+    from typing_extensions import TypeVar
+
+    from garrison.memory.raw import FloatCode, IntCode
+
+    T = TypeVar("T", default=Any)
+    CT = TypeVar("CT", bound=_CData, default=Any)
+    C = TypeVar("C")
+    CoreNumber = _core.Synchronized
+    CoreArray = _core.SynchronizedArray
+    StandardBase = _theirs.SynchronizedBase
+    StandardNumber = _theirs.Synchronized
+    StandardArray = _theirs.SynchronizedArray
+    StandardString = _theirs.SynchronizedString
+else:
+    T = CT = None
+    _theirs = _standard.load("sharedctypes")
+    CoreNumber = TypedBase(_core.Synchronized)
+    CoreArray = TypedBase(_core.SynchronizedArray)
+    StandardBase = TypedBase(_theirs.SynchronizedBase)
+    StandardNumber = TypedBase(_theirs.Synchronized)
+    StandardArray = TypedBase(_theirs.SynchronizedArray)
+    StandardString = _theirs.SynchronizedString
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def Value(
+        typecode_or_type: type[C], *args: Any, lock: Literal[False], ctx: Any = None
+    ) -> C: ...
+    @overload
+    def Value(typecode_or_type: str, *args: Any, lock: Literal[False], ctx: Any = None) -> Any: ...
+    @overload
+    def Value(
+        typecode_or_type: IntCode, *args: int, lock: Any = True, ctx: Any = None
+    ) -> Synchronized[int]: ...
+    @overload
+    def Value(
+        typecode_or_type: FloatCode, *args: float, lock: Any = True, ctx: Any = None
+    ) -> Synchronized[float]: ...
+    @overload
+    def Value(
+        typecode_or_type: type[_SimpleCData[C]], *args: Any, lock: Any = True, ctx: Any = None
+    ) -> Synchronized[C]: ...
+    @overload
+    def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any: ...
 
 
 def Value(  # noqa: N802 - the standard name
@@ -82,6 +134,58 @@ def Value(  # noqa: N802 - the standard name
     else:
         obj.__init__(*args)
     return wrapper
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def Array(
+        typecode_or_type: Any,
+        size_or_initializer: int | Collection[Any],
+        *,
+        lock: Literal[False],
+        ctx: Any = None,
+    ) -> Any: ...
+    @overload
+    def Array(
+        typecode_or_type: IntCode,
+        size_or_initializer: int | Collection[int],
+        *,
+        lock: Any = True,
+        ctx: Any = None,
+    ) -> SynchronizedArray[int]: ...
+    @overload
+    def Array(
+        typecode_or_type: FloatCode,
+        size_or_initializer: int | Collection[float],
+        *,
+        lock: Any = True,
+        ctx: Any = None,
+    ) -> SynchronizedArray[float]: ...
+    @overload
+    def Array(
+        typecode_or_type: Literal["c"] | type[ctypes.c_char],
+        size_or_initializer: int | Collection[Any],
+        *,
+        lock: Any = True,
+        ctx: Any = None,
+    ) -> SynchronizedString: ...
+    @overload
+    def Array(
+        typecode_or_type: type[_SimpleCData[C]],
+        size_or_initializer: int | Collection[Any],
+        *,
+        lock: Any = True,
+        ctx: Any = None,
+    ) -> SynchronizedArray[C]: ...
+    @overload
+    def Array(
+        typecode_or_type: Any,
+        size_or_initializer: int | Collection[Any],
+        *,
+        lock: Any = True,
+        ctx: Any = None,
+    ) -> SynchronizedArray[Any]: ...
 
 
 def Array(  # noqa: N802 - the standard name
@@ -254,7 +358,7 @@ def _reduce(wrapper: SynchronizedBase) -> tuple[Any, ...]:
     return synchronized, (obj, lock)
 
 
-class SynchronizedBase(_core.SynchronizedBase, Transferable, _theirs.SynchronizedBase):  # type: ignore[misc] # a standard class
+class SynchronizedBase(_core.SynchronizedBase, Transferable, StandardBase[CT]):
     """A ctypes object in shared memory, and the lock under which it is used.
 
     ``with`` takes the lock, as do ``acquire`` and ``release``; ``get_obj()`` gives the ctypes
@@ -265,16 +369,67 @@ class SynchronizedBase(_core.SynchronizedBase, Transferable, _theirs.Synchronize
         """Do nothing: the core has made it."""
 
 
-class Synchronized(_core.Synchronized, SynchronizedBase, _theirs.Synchronized):  # type: ignore[misc] # as above
-    __doc__ = _core.Synchronized.__doc__
+if TYPE_CHECKING:
+    NumberBase = SynchronizedBase[_SimpleCData[T]]
+    ArrayBase = SynchronizedBase[ctypes.Array[_SimpleCData[T]]]
+else:
+    NumberBase = ArrayBase = TypedBase(SynchronizedBase)
 
 
-class SynchronizedArray(_core.SynchronizedArray, SynchronizedBase, _theirs.SynchronizedArray):  # type: ignore[misc] # as above
-    __doc__ = _core.SynchronizedArray.__doc__
+class Synchronized(CoreNumber[T], NumberBase[T], StandardNumber[T]):
+    """A value in shared memory, as `Value` returns it.
+
+    Attributes
+    ----------
+    value
+        Read and written under the lock.
+
+    Notes
+    -----
+    ``add``, ``exchange``, ``compare_exchange``, ``load`` and ``store`` are single steps, for
+    integers and floats. They neither take the lock nor wait for it: who holds it sees the value
+    change meanwhile. Use them alone, or the lock alone. A sum that is out of the type's range
+    wraps around.
+
+    Examples
+    --------
+    >>> from garrison import Value
+    >>> hits = Value("i", 40)
+    >>> hits.add(1)  # the value before
+    40
+    >>> hits.compare_exchange(41, 0)
+    True
+    """
 
 
-class SynchronizedString(SynchronizedArray, _theirs.SynchronizedString):  # type: ignore[misc] # as above
-    """An array of characters in shared memory.
+class SynchronizedArray(CoreArray[T], ArrayBase[T], StandardArray[T]):
+    """An array in shared memory, as `Array` returns it.
+
+    Notes
+    -----
+    ``add(index, amount)``, ``exchange(index, value)``, ``compare_exchange(index, expected,
+    desired)``, ``load(index)`` and ``store(index, value)`` are those of `Synchronized`, for one
+    element.
+
+    Examples
+    --------
+    >>> from garrison import Array
+    >>> counts = Array("i", 3)
+    >>> counts.add(2, 5)  # the value before
+    0
+    >>> list(counts)
+    [0, 0, 5]
+    """
+
+
+if TYPE_CHECKING:
+    BytesBase = SynchronizedArray[bytes]
+else:
+    BytesBase = SynchronizedArray
+
+
+class SynchronizedString(BytesBase, StandardString):
+    r"""An array of characters in shared memory.
 
     Attributes
     ----------
@@ -282,10 +437,18 @@ class SynchronizedString(SynchronizedArray, _theirs.SynchronizedString):  # type
         What is before the first zero byte.
     raw : bytes
         All bytes.
+
+    Examples
+    --------
+    >>> from garrison import Array
+    >>> name = Array("c", 8)
+    >>> name.value = b"tea"
+    >>> name.raw
+    b'tea\x00\x00\x00\x00\x00'
     """
 
-    value = _locked_property("value")
-    raw = _locked_property("raw")
+    value: bytes = _locked_property("value")
+    raw: bytes = _locked_property("raw")
 
 
 _wrappers: Any = (SynchronizedBase, Synchronized, SynchronizedArray, SynchronizedString)

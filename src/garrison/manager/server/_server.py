@@ -83,19 +83,19 @@ class Server(managers.Server):
             msg = f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes"
             raise TypeError(msg)
         self.registry: Any = dict(registry)
-        self.authkey = process.AuthenticationString(authkey)  # type: ignore[attr-defined]
+        self.authkey: bytes = process.AuthenticationString(authkey)  # type: ignore[attr-defined]
         self._prepare()
         self._serializer = serializer
         self._limits = limits or Limits()
         if not isinstance(address, Listener):
             address = Listener(address, self._limits)
         self.listener = address
-        self.address = self.listener.address
+        self.address: Any = self.listener.address
 
     def _prepare(self) -> None:
-        self.objects = ObjectTable(self.registry)
+        self.objects: ObjectTable = ObjectTable(self.registry)
         self._loop: EventLoop | None = None
-        self.stop_event = StopEvent(self._stop)
+        self.stop_event: StopEvent = StopEvent(self._stop)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what a spawned server makes anew."""

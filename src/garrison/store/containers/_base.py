@@ -13,26 +13,12 @@ from garrison._typing import Any, ClassVar
 from garrison.store._backend import KIND_NAMES, Metadata, StoreBackend
 from garrison.store._plain_copies import is_cloudpickle, plain_copy, reduce_as_plain
 
-__all__ = ["MISSING", "Container", "ContainerRepr", "TypedBase"]
+__all__ = ["MISSING", "Container", "ContainerRepr"]
 
 MAX_ENTRIES_SHOWN = 10_000
 """Entries that `repr` shows at most, over all levels."""
 MAX_TEXT_SHOWN = 10_000
 """Characters of one value that `repr` shows at most."""
-
-
-class TypedBase:
-    """A base class under a subscript: its type parameters are for type checkers only.
-
-    ``class Dict(Container, TypedBase(DictProxy)[K, V])`` is a subclass of `DictProxy`. Type
-    checkers are shown an abstract class of `collections.abc` in its place.
-    """
-
-    def __init__(self, base: type) -> None:
-        self._base = base
-
-    def __getitem__(self, _: Any) -> type:
-        return self._base
 
 
 class _Missing:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from typing import TypeVar, cast, overload
 
 from garrison._standard import managers
-from garrison._typing import TYPE_CHECKING, Any
+from garrison._typing import TYPE_CHECKING, Any, TypedBase
 from garrison.store._backend import Kind, RemoteStoreBackend, Scan, StoreBackend
 from garrison.store._transaction import single_step
-from garrison.store.containers._base import MISSING, Container, ContainerRepr, TypedBase
+from garrison.store.containers._base import MISSING, Container, ContainerRepr
 from garrison.store.containers._views import Items, Keys
 
 __all__ = ["Dict"]

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from garrison._typing import TYPE_CHECKING, Any
+from garrison._typing import TYPE_CHECKING, Any, TypedBase
 from garrison.errors import ClaimLost, DeadlockError, GarrisonError, ManagerLost
 from garrison.store._backend import Kind
 from garrison.store._transaction import single_step, transaction
-from garrison.store.containers._base import Container, ContainerRepr, TypedBase
+from garrison.store.containers._base import Container, ContainerRepr
 
 __all__ = ["JoinableQueue", "Queue"]
 

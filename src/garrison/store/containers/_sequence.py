@@ -6,10 +6,10 @@ import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from garrison._typing import TYPE_CHECKING, Any, ClassVar
+from garrison._typing import TYPE_CHECKING, Any, ClassVar, TypedBase
 from garrison.store._backend import END, RemoteStoreBackend, StoreBackend
 from garrison.store._transaction import single_step
-from garrison.store.containers._base import Container, TypedBase
+from garrison.store.containers._base import Container
 
 __all__ = [
     "GrowingSequence",

@@ -7,10 +7,10 @@ from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
 from garrison._standard import managers
-from garrison._typing import TYPE_CHECKING, Any, ClassVar
+from garrison._typing import TYPE_CHECKING, Any, ClassVar, TypedBase
 from garrison.store._backend import Kind
 from garrison.store._transaction import transaction
-from garrison.store.containers._base import Container, ContainerRepr, TypedBase
+from garrison.store.containers._base import Container, ContainerRepr
 
 __all__ = ["Set"]
 

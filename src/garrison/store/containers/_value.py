@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from garrison._standard import managers
-from garrison._typing import TYPE_CHECKING, Any
+from garrison._typing import TYPE_CHECKING, Any, TypedBase
 from garrison.store._backend import Kind
 from garrison.store._transaction import single_step
-from garrison.store.containers._base import Container, ContainerRepr, TypedBase
+from garrison.store.containers._base import Container, ContainerRepr
 from garrison.store.containers._sequence import update_item
 
 __all__ = ["Value"]

@@ -41,12 +41,12 @@ def test_a_bad_value_is_an_error_where_the_pool_or_the_view_is_made() -> None:
     with pytest.raises(ValueError, match="not -1"):
         garrison.Pool(1, retries=-1)
     with pytest.raises(TypeError, match="unknown option 'tiemout'"):
-        garrison.Pool(1, tiemout=1)
+        garrison.Pool(1, tiemout=1)  # type: ignore[call-arg]
     with garrison.Pool(1) as pool:
         with pytest.raises(ValueError, match="not -1"):
             pool.options(retries=-1)
         with pytest.raises(TypeError, match="unknown option 'tiemout'"):
-            pool.options(tiemout=1)
+            pool.options(tiemout=1)  # type: ignore[call-arg]
         assert pool.apply(abs, (-1,)) == 1
 
 

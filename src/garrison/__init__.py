@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         AuthenticationError,
         BufferTooShort,
         Pipe,
-        Process,
         ProcessError,
         TimeoutError,  # noqa: A004 - the standard name
         active_children,
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from garrison import sharedctypes as sharedctypes
     from garrison import synchronize as synchronize
     from garrison import util as util
+    from garrison.context import Process
     from garrison.errors import (
         AbandonedLock,
         ArgumentUnpicklable,

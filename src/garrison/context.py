@@ -6,26 +6,72 @@ import multiprocessing.context
 import sys
 
 from garrison import _standard
-from garrison._typing import TYPE_CHECKING, Any
+from garrison._typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    import ctypes
+    import multiprocessing.context as _theirs
+    from collections.abc import Callable, Collection, Iterable
+    from ctypes import _SimpleCData
+    from multiprocessing import synchronize
+    from multiprocessing.context import (
+        AuthenticationError,
+        BufferTooShort,
+        ProcessError,
+        TimeoutError,  # noqa: A004 - the standard name
+        assert_spawning,
+        get_spawning_popen,
+        set_spawning_popen,
+    )
+    from multiprocessing.process import BaseProcess
+    from typing import Literal, TypeVar, overload
+
+    from typing_extensions import Unpack
 
     from garrison import sync
-    from garrison.manager import SyncManager
+    from garrison.manager import ManagerOptions, SyncManager
+    from garrison.memory import FloatCode, IntCode
+    from garrison.options import OptionValues
     from garrison.pool import Pool
+    from garrison.sync import LockOptions
 
-__all__: list[str] = []
-_theirs: Any = multiprocessing.context
+    C = TypeVar("C")
+    __all__ = [
+        "AuthenticationError",
+        "BufferTooShort",
+        "ProcessError",
+        "TimeoutError",
+        "assert_spawning",
+        "get_spawning_popen",
+        "set_spawning_popen",
+    ]
+else:
+    __all__: list[str] = []
+    _theirs = multiprocessing.context
+_insides: Any = multiprocessing.context
 
 
-class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that take more
+class BaseContext(_theirs.BaseContext):
     """What garrison has of its own, with a context's start method.
 
     Each method imports what it needs: a program waits for nothing that it does not use.
     """
 
-    def get_context(self, method: str | None = None) -> Any:
+    if TYPE_CHECKING:
+        Process: ClassVar[type[BaseProcess]]
+
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override] # contexts of garrison's
+        def get_context(self, method: Literal["fork"]) -> ForkContext: ...
+        @overload
+        def get_context(self, method: Literal["spawn"]) -> SpawnContext: ...
+        @overload
+        def get_context(self, method: Literal["forkserver"]) -> ForkServerContext: ...
+        @overload
+        def get_context(self, method: str | None = None) -> BaseContext: ...
+
+    def get_context(self, method: str | None = None) -> BaseContext:
         """Return the context for another start method.
 
         Raises
@@ -36,7 +82,8 @@ class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that tak
         if method is None:
             return self
         _theirs.BaseContext.get_context(self, method)  # raises for what this system has not
-        return _concrete_contexts[method]
+        context: BaseContext = _concrete_contexts[method]
+        return context
 
     def freeze_support(self) -> None:
         """Be a process of a frozen program, if this is one; else return at once.
@@ -53,7 +100,7 @@ class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that tak
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
-        **options: Any,
+        **options: Unpack[OptionValues],
     ) -> Pool:
         """Return a pool of processes."""
         from garrison.pool import Pool
@@ -61,8 +108,8 @@ class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that tak
         chosen: Any = self.get_context()
         return Pool(processes, initializer, initargs, maxtasksperchild, chosen, **options)
 
-    def Manager(  # noqa: N802 - the standard name
-        self, address: Any = None, **options: Any
+    def Manager(  # type: ignore[override] # noqa: N802 - the standard name takes less
+        self, address: Any = None, **options: Unpack[ManagerOptions]
     ) -> SyncManager:
         """Return a manager whose server has been started.
 
@@ -89,13 +136,13 @@ class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that tak
         manager.start()
         return manager
 
-    def Lock(self, **options: Any) -> sync.Lock:  # noqa: N802 - the standard name
+    def Lock(self, **options: Unpack[LockOptions]) -> sync.Lock:  # noqa: N802 - the standard name
         """Return a lock between processes."""
         from garrison.sync import Lock
 
         return Lock(ctx=self.get_context(), **options)
 
-    def RLock(self, **options: Any) -> sync.RLock:  # noqa: N802 - the standard name
+    def RLock(self, **options: Unpack[LockOptions]) -> sync.RLock:  # noqa: N802 - the standard name
         """Return a lock that its owner may take again."""
         from garrison.sync import RLock
 
@@ -121,6 +168,27 @@ class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that tak
 
         return SimpleQueue(ctx=self.get_context())
 
+    if TYPE_CHECKING:
+
+        @overload  # type: ignore[override] # more exact types
+        def Value(self, typecode_or_type: type[C], *args: Any, lock: Literal[False]) -> C: ...
+        @overload
+        def Value(self, typecode_or_type: str, *args: Any, lock: Literal[False]) -> Any: ...
+        @overload
+        def Value(
+            self, typecode_or_type: IntCode, *args: int, lock: Any = True
+        ) -> sync.Synchronized[int]: ...
+        @overload
+        def Value(
+            self, typecode_or_type: FloatCode, *args: float, lock: Any = True
+        ) -> sync.Synchronized[float]: ...
+        @overload
+        def Value(
+            self, typecode_or_type: type[_SimpleCData[C]], *args: Any, lock: Any = True
+        ) -> sync.Synchronized[C]: ...
+        @overload
+        def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any: ...
+
     def Value(  # noqa: N802 - the standard name
         self, typecode_or_type: Any, *args: Any, lock: Any = True
     ) -> Any:
@@ -128,6 +196,57 @@ class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that tak
         from garrison.sync import Value
 
         return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    if TYPE_CHECKING:
+
+        @overload
+        def Array(
+            self,
+            typecode_or_type: Any,
+            size_or_initializer: int | Collection[Any],
+            *,
+            lock: Literal[False],
+        ) -> Any: ...
+        @overload
+        def Array(
+            self,
+            typecode_or_type: IntCode,
+            size_or_initializer: int | Collection[int],
+            *,
+            lock: Any = True,
+        ) -> sync.SynchronizedArray[int]: ...
+        @overload
+        def Array(
+            self,
+            typecode_or_type: FloatCode,
+            size_or_initializer: int | Collection[float],
+            *,
+            lock: Any = True,
+        ) -> sync.SynchronizedArray[float]: ...
+        @overload
+        def Array(
+            self,
+            typecode_or_type: Literal["c"] | type[ctypes.c_char],
+            size_or_initializer: int | Collection[Any],
+            *,
+            lock: Any = True,
+        ) -> sync.SynchronizedString: ...
+        @overload
+        def Array(
+            self,
+            typecode_or_type: type[_SimpleCData[C]],
+            size_or_initializer: int | Collection[Any],
+            *,
+            lock: Any = True,
+        ) -> sync.SynchronizedArray[C]: ...
+        @overload
+        def Array(
+            self,
+            typecode_or_type: Any,
+            size_or_initializer: int | Collection[Any],
+            *,
+            lock: Any = True,
+        ) -> sync.SynchronizedArray[Any]: ...
 
     def Array(  # noqa: N802 - the standard name
         self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True
@@ -137,11 +256,31 @@ class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that tak
 
         return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
+    if TYPE_CHECKING:
+
+        @overload
+        def RawValue(self, typecode_or_type: type[C], *args: Any) -> C: ...
+        @overload
+        def RawValue(self, typecode_or_type: str, *args: Any) -> Any: ...
+
     def RawValue(self, typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802 - the standard name
         """Return a C object in shared memory, without a lock."""
         from garrison.memory import RawValue
 
         return RawValue(typecode_or_type, *args)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def RawArray(
+            self,
+            typecode_or_type: type[_SimpleCData[Any]],
+            size_or_initializer: int | Collection[Any],
+        ) -> ctypes.Array[Any]: ...
+        @overload
+        def RawArray(
+            self, typecode_or_type: Any, size_or_initializer: int | Collection[Any]
+        ) -> Any: ...
 
     def RawArray(  # noqa: N802 - the standard name
         self, typecode_or_type: Any, size_or_initializer: Any
@@ -152,7 +291,7 @@ class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that tak
         return RawArray(typecode_or_type, size_or_initializer)
 
     def Condition(  # noqa: N802 - the standard name
-        self, lock: sync.Lock | sync.RLock | None = None
+        self, lock: synchronize.Lock | synchronize.RLock | None = None
     ) -> sync.Condition:
         """Return a lock with a place to wait for a change."""
         from garrison.sync import Condition
@@ -191,7 +330,7 @@ class BaseContext(_theirs.BaseContext):  # type: ignore[misc] # methods that tak
         return Barrier(parties, action, timeout, ctx=self.get_context())
 
 
-class Process(_theirs.Process):  # type: ignore[misc] # as above
+class Process(_theirs.Process):
     """A process, by the default start method."""
 
     @staticmethod
@@ -199,7 +338,11 @@ class Process(_theirs.Process):  # type: ignore[misc] # as above
         return _default_context.get_context().Process._Popen(process_obj)
 
 
-class ForkProcess(_theirs.ForkProcess):  # type: ignore[misc] # as above
+if TYPE_CHECKING:
+    DefaultProcess = Process
+
+
+class ForkProcess(_theirs.ForkProcess):
     """A process that is a copy of this one."""
 
     @staticmethod
@@ -210,7 +353,7 @@ class ForkProcess(_theirs.ForkProcess):  # type: ignore[misc] # as above
         return _theirs.ForkProcess._Popen(process_obj)
 
 
-class SpawnProcess(_theirs.SpawnProcess):  # type: ignore[misc] # as above
+class SpawnProcess(_theirs.SpawnProcess):
     """A process in a fresh interpreter."""
 
     @staticmethod
@@ -220,7 +363,7 @@ class SpawnProcess(_theirs.SpawnProcess):  # type: ignore[misc] # as above
         return process_start.spawn(process_obj)
 
 
-class ForkServerProcess(_theirs.ForkServerProcess):  # type: ignore[misc] # as above
+class ForkServerProcess(_theirs.ForkServerProcess):
     """A process that is forked from a fresh interpreter."""
 
     @staticmethod
@@ -230,10 +373,10 @@ class ForkServerProcess(_theirs.ForkServerProcess):  # type: ignore[misc] # as a
         return process_start.fork_from_server(process_obj)
 
 
-class DefaultContext(_theirs.DefaultContext, BaseContext):  # type: ignore[misc] # as above
+class DefaultContext(_theirs.DefaultContext, BaseContext):
     """The context of the package's functions: its start method is multiprocessing's too."""
 
-    Process = Process
+    Process: ClassVar[type[DefaultProcess]] = Process
 
     def __init__(self) -> None:
         """Do nothing: what there is to know, the standard library's default context knows."""
@@ -241,35 +384,35 @@ class DefaultContext(_theirs.DefaultContext, BaseContext):  # type: ignore[misc]
     @property
     def _default_context(self) -> Any:
         # Asked for late: from 3.14 on that library looks at the system to find it.
-        return _concrete_contexts[_theirs._default_context._default_context._name]
+        return _concrete_contexts[_insides._default_context._default_context._name]
 
     @property
     def _actual_context(self) -> Any:
-        theirs = _theirs._default_context._actual_context
+        theirs = _insides._default_context._actual_context
         return None if theirs is None else _concrete_contexts[theirs._name]
 
     @_actual_context.setter
     def _actual_context(self, context: Any) -> None:
-        theirs = None if context is None else _theirs._concrete_contexts[context._name]
-        _theirs._default_context._actual_context = theirs
+        theirs = None if context is None else _insides._concrete_contexts[context._name]
+        _insides._default_context._actual_context = theirs
 
 
-class ForkContext(BaseContext, _theirs.ForkContext):  # type: ignore[misc] # as above
+class ForkContext(BaseContext, _theirs.ForkContext):
     """Start processes by forking this one."""
 
-    Process = ForkProcess
+    Process: ClassVar[type[ForkProcess]] = ForkProcess
 
 
-class SpawnContext(BaseContext, _theirs.SpawnContext):  # type: ignore[misc] # as above
+class SpawnContext(BaseContext, _theirs.SpawnContext):
     """Start processes in fresh interpreters."""
 
-    Process = SpawnProcess
+    Process: ClassVar[type[SpawnProcess]] = SpawnProcess
 
 
-class ForkServerContext(BaseContext, _theirs.ForkServerContext):  # type: ignore[misc] # as above
+class ForkServerContext(BaseContext, _theirs.ForkServerContext):
     """Start processes by forking a fresh interpreter."""
 
-    Process = ForkServerProcess
+    Process: ClassVar[type[ForkServerProcess]] = ForkServerProcess
 
 
 _concrete_contexts: dict[str, Any] = {

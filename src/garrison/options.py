@@ -6,7 +6,29 @@ import dataclasses
 import math
 import operator
 
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    from typing_extensions import Unpack
+
+    class OptionValues(TypedDict, total=False):
+        """The fields of `Options` as keyword arguments, as an editor lists them."""
+
+        timeout: float | None
+        """Seconds that each call of the function may take."""
+        retries: int
+        """How often a task is tried again after its worker died."""
+        retry_on: type[BaseException] | tuple[type[BaseException], ...]
+        """Exceptions of the function that are worth another attempt."""
+        progress: bool
+        """Show a progress bar."""
+        buffersize: int | None
+        """Items that `imap` may take from its input ahead of the results."""
+        seed: int | None
+        """What the workers' own seeds are made from."""
+
 
 __all__ = ["Options"]
 
@@ -62,7 +84,7 @@ class Options:
         if self.seed is not None:
             put(self, "seed", whole("seed", self.seed))
 
-    def replace(self, **changes: Any) -> Options:
+    def replace(self, **changes: Unpack[OptionValues]) -> Options:
         """Return these options with some changed; an unknown name is an error that lists all."""
         known = [field.name for field in dataclasses.fields(self)]
         for name in changes:

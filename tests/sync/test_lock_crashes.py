@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -25,6 +26,9 @@ from garrison.errors import AbandonedLock, OwnerDied
 from garrison.memory import Spot
 from garrison.sync import Lock, RLock
 from sync.forked import Forked, armed, died, until
+
+if TYPE_CHECKING:
+    from garrison.sync import OnAbandon
 
 Mutex = Lock | RLock
 POINTS = [
@@ -150,7 +154,7 @@ class Operation:
     act: Callable[[Mutex], None]
     around: Callable[..., contextlib.AbstractContextManager[Forked]]
     kind: type[Mutex] = Lock
-    mode: str = "ignore"
+    mode: OnAbandon = "ignore"
     points: frozenset[str] = PLAIN
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from garrison.manager._connect import SCHEME, connect, parse_address
     from garrison.manager._remote_errors import RemoteError
     from garrison.manager._shared_memory_manager import SharedMemoryManager, SharedMemoryServer
+    from garrison.manager._sync_manager import ManagerOptions as ManagerOptions
     from garrison.manager._sync_manager import SyncManager
     from garrison.manager.client._proxy import (
         AutoProxy,

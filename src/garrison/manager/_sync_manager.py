@@ -38,9 +38,29 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
-    from typing import TypeVar
+    from typing import TypedDict, TypeVar
 
     from garrison.net import Limits
+
+    class ManagerOptions(TypedDict, total=False):
+        """What ``garrison.Manager`` takes besides an address, as an editor lists it."""
+
+        authkey: bytes | None
+        """The key that clients must know."""
+        serializer: str
+        """How arguments and results are written: ``'pickle'`` or ``'xmlrpclib'``."""
+        shutdown_timeout: float
+        """Seconds that the server has to end before it is terminated."""
+        limits: Limits | None
+        """How much the server takes from its clients."""
+        key: bytes | str | os.PathLike[str] | None
+        """The same as `authkey`; a path is that of a file which has it."""
+        path: str | os.PathLike[str] | None
+        """A folder in which the containers are kept."""
+        sync: bool
+        """With a `path`: whether what was written has reached the disk at the return."""
+        size: int | None
+        """Bytes that the containers may take, at most."""
 
     M = TypeVar("M", bound=Callable[..., Any])
 

@@ -9,6 +9,8 @@ from garrison.memory.handles import InheritedFd, Spot
 if TYPE_CHECKING:
     from garrison.memory._ndarray import ndarray
     from garrison.memory._share import Shared, share
+    from garrison.memory.raw import FloatCode as FloatCode
+    from garrison.memory.raw import IntCode as IntCode
     from garrison.memory.raw import RawArray, RawValue, copy
 
 __all__ = ["InheritedFd", "RawArray", "RawValue", "Shared", "Spot", "copy", "ndarray", "share"]

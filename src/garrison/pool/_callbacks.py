@@ -15,8 +15,8 @@ import threading
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
-from garrison.pool._results import AsyncResult, ListResult, R
-from garrison.pool._stdlib_names import hide
+from garrison.pool._results import AsyncResult, R
+from garrison.pool._stdlib_names import StandardMapResult, hide
 from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class CallbackResult(AsyncResult[R]):
         return self._outcome
 
 
-class CallbackMapResult(CallbackResult["list[R]"], ListResult[R]):
+class CallbackMapResult(CallbackResult["list[R]"], StandardMapResult[R]):
     """A `CallbackResult` of many calls."""
 
     __slots__ = ()

@@ -7,7 +7,7 @@ import time
 import weakref
 from typing import Generic, TypeVar
 
-from garrison._typing import TYPE_CHECKING, Any
+from garrison._typing import TYPE_CHECKING, Any, TypedBase
 from garrison.pool._encoding import ItemError
 from garrison.pool._imap_stream import ResultStream, UnorderedResultStream
 from garrison.pool._stdlib_names import StandardIterator, StandardUnorderedIterator, hide
@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["IMapIterator", "IMapUnorderedIterator"]
 
 T = TypeVar("T")
+if TYPE_CHECKING:
+    IteratorBase = StandardIterator
+    UnorderedBase = StandardUnorderedIterator
+else:
+    IteratorBase = TypedBase(StandardIterator)
+    UnorderedBase = TypedBase(StandardUnorderedIterator)
 
 
-class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a standard class
+class IMapIterator(IteratorBase[T], Generic[T]):
     """Results in the order of the input."""
 
     _kind: type[ResultStream] = ResultStream
@@ -60,7 +66,7 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
     def __iter__(self) -> IMapIterator[T]:
         return self
 
-    def __next__(self) -> T:
+    def __next__(self) -> T:  # type: ignore[override] # the next method takes a timeout
         try:
             value = self.stream.results.popleft()
         except IndexError:
@@ -130,7 +136,7 @@ class IMapIterator(StandardIterator, Generic[T]):  # type: ignore[misc] # a stan
         weakref.finalize(self, bar.close)
 
 
-class IMapUnorderedIterator(IMapIterator[T], StandardUnorderedIterator):  # type: ignore[misc] # as above
+class IMapUnorderedIterator(IMapIterator[T], UnorderedBase[T]):
     """Results in the order in which they arrive."""
 
     _kind = UnorderedResultStream

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from types import TracebackType
 
+    from typing_extensions import Unpack
+
+    from garrison.options import OptionValues
     from garrison.pool._backend import Backend
     from garrison.pool._imap_stream import ResultStream
     from garrison.pool._results import MapResult
@@ -106,7 +109,7 @@ class BasePool(TaskMethods, Insides):
     def _pool_ref(self) -> BasePool:  # not an attribute: that were a cycle
         return self
 
-    def options(self, **changes: Any) -> PoolWithOptions:
+    def options(self, **changes: Unpack[OptionValues]) -> PoolWithOptions:
         """Return this pool with other options for tasks.
 
         Examples
@@ -268,7 +271,7 @@ def _stop_at_exit(backend: Backend, helpers: tuple[CallbackThread, Advancer], pi
         advancer.join(CALLBACK_GRACE_S)
 
 
-class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
+class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
     """A pool of processes that no loss can break.
 
     Parameters
@@ -303,7 +306,7 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # a standard class
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: BaseContext | None = None,
-        **options: Any,
+        **options: Unpack[OptionValues],
     ) -> None:
         wanted = Options().replace(**options)
         if processes is None:
@@ -386,7 +389,7 @@ def _check_maxtasks(value: Any) -> int:
     return value
 
 
-class ThreadPool(BasePool, StandardThreadPool):  # type: ignore[misc] # a standard class
+class ThreadPool(BasePool, StandardThreadPool):  # type: ignore[misc] # as above
     """A pool of threads with the methods of `Pool`.
 
     Parameters
@@ -413,7 +416,7 @@ class ThreadPool(BasePool, StandardThreadPool):  # type: ignore[misc] # a standa
         processes: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
-        **options: Any,
+        **options: Unpack[OptionValues],
     ) -> None:
         wanted = Options().replace(**options)
         if wanted.timeout is not None:

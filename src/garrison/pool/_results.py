@@ -15,21 +15,14 @@ from garrison.errors import GarrisonError
 from garrison.pool._stdlib_names import StandardMapResult, StandardResult, hide
 
 if TYPE_CHECKING:
-    import multiprocessing.pool
     from collections.abc import Iterator
 
     from garrison.pool._backend import Backend, TaskHandle
     from garrison.pool._progress import Bar
 
-__all__ = ["AsyncResult", "ListResult", "MapResult", "R"]
+__all__ = ["AsyncResult", "MapResult", "R"]
 
 R = TypeVar("R")
-
-if TYPE_CHECKING:
-    _Result = multiprocessing.pool.ApplyResult
-    ListResult = multiprocessing.pool.MapResult
-else:
-    _Result, ListResult = StandardResult, StandardMapResult
 
 Chunk = tuple["TaskHandle", int, int]
 """A task, the number of its items, the bytes of their arguments."""
@@ -39,7 +32,7 @@ _decoded = threading.Condition()
 os.register_at_fork(after_in_child=_decoded._at_fork_reinit)  # type: ignore[attr-defined]
 
 
-class AsyncResult(_Result[R]):
+class AsyncResult(StandardResult[R]):
     """The result of `Pool.apply_async`, perhaps still to come."""
 
     __slots__ = ("_backend", "_outcome", "_pool", "_task")
@@ -195,7 +188,7 @@ class _Ready:
 _waiting: deque[AsyncResult[Any]] = deque()
 
 
-class MapResult(AsyncResult["list[R]"], ListResult[R]):
+class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
     """The result of `Pool.map_async` and `Pool.starmap_async`: a list, perhaps still to come.
 
     Chunks are submitted as long as few bytes are in flight; the rest follow as results come.

@@ -23,12 +23,20 @@ ExceptionWithTraceback: Any = _pool.ExceptionWithTraceback
 mapstar: Any = _pool.mapstar
 starmapstar: Any = _pool.starmapstar
 
-StandardPool: Any = _pool.Pool
-StandardThreadPool: Any = _pool.ThreadPool
-StandardResult: Any = _pool.ApplyResult
-StandardMapResult: Any = _pool.MapResult
-StandardIterator: Any = _pool.IMapIterator
-StandardUnorderedIterator: Any = _pool.IMapUnorderedIterator
+if TYPE_CHECKING:
+    import multiprocessing.pool
+
+    StandardPool = multiprocessing.pool.Pool
+    StandardThreadPool = multiprocessing.pool.ThreadPool
+    StandardResult = multiprocessing.pool.ApplyResult
+    StandardMapResult = multiprocessing.pool.MapResult
+    StandardIterator = multiprocessing.pool.IMapIterator
+    StandardUnorderedIterator = multiprocessing.pool.IMapUnorderedIterator
+else:
+    StandardPool, StandardThreadPool = _pool.Pool, _pool.ThreadPool
+    StandardResult, StandardMapResult = _pool.ApplyResult, _pool.MapResult
+    StandardIterator = _pool.IMapIterator
+    StandardUnorderedIterator = _pool.IMapUnorderedIterator
 
 
 class ExceptionUnpicklable(ResultUnpicklable, MaybeEncodingError):  # type: ignore[misc, valid-type]

@@ -25,6 +25,9 @@ from garrison.pool._stdlib_names import RUN
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from typing_extensions import Unpack
+
+    from garrison.options import OptionValues
     from garrison.pool._backend import Backend, RegisteredFunction
     from garrison.pool._pool import BasePool
 
@@ -424,7 +427,7 @@ class PoolWithOptions(TaskMethods):
     def __init__(self, pool: BasePool, options: Options) -> None:
         self._pool_ref, self._backend, self._options = pool, pool._backend, options
 
-    def options(self, **changes: Any) -> PoolWithOptions:
+    def options(self, **changes: Unpack[OptionValues]) -> PoolWithOptions:
         """Return a view with these options changed too."""
         return PoolWithOptions(self._pool_ref, self._options.replace(**changes))
 

@@ -19,6 +19,8 @@ from garrison.sync._queues import JoinableQueue, Queue, SimpleQueue
 from garrison.sync._semaphores import BoundedSemaphore, Semaphore
 
 if TYPE_CHECKING:
+    from garrison.sync._locks import LockOptions as LockOptions
+    from garrison.sync._locks import OnAbandon as OnAbandon
     from garrison.sync._values import (
         Array,
         Synchronized,

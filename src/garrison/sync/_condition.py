@@ -9,7 +9,7 @@ from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import Spot
-from garrison.sync._locks import Lock, LockBase, RLock
+from garrison.sync._locks import LockBase, RLock
 from garrison.sync._semaphores import Semaphore
 from garrison.sync._slots import bind_methods, register_transfer
 
@@ -82,13 +82,16 @@ class Condition(Transferable, _theirs.Condition):
 
     _core: Any
 
-    def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any = None) -> None:
+    def __init__(
+        self, lock: _theirs.Lock | _theirs.RLock | None = None, *, ctx: Any = None
+    ) -> None:
         if lock is None:
             lock = RLock()
         if isinstance(lock, LockBase):
             self._bind_to(Spot(_core.Condition.SIZE), lock)
         else:
-            self._bind_to_standard(_theirs.Condition(lock, ctx=_Semaphores()))
+            parts: Any = _Semaphores()
+            self._bind_to_standard(_theirs.Condition(lock, ctx=parts))
 
     def _bind_to(self, spot: Spot, lock: LockBase) -> None:
         core = _core.Condition(spot, lock._semlock)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
-from garrison._typing import TYPE_CHECKING, Any
+from garrison._typing import TYPE_CHECKING, Any, TypeAlias
 from garrison.errors import AbandonedLock, OwnerDied
 from garrison.memory import Spot
 from garrison.sync._introspection import register_for_holders
@@ -15,6 +15,18 @@ from garrison.sync._slots import bind_methods, register_transfer
 
 if TYPE_CHECKING:
     from multiprocessing import synchronize as _theirs
+    from typing import Literal, TypedDict
+
+    OnAbandon: TypeAlias = Literal["warn", "raise", "ignore"]
+
+    class LockOptions(TypedDict, total=False):
+        """What `Lock` and `RLock` can do beyond the standard library's, as an editor lists it."""
+
+        on_abandon: OnAbandon
+        """What an acquisition does after the owner has died."""
+        detect_deadlocks: bool
+        """Whether a deadlock raises `DeadlockError` in one of the waiting threads."""
+
 else:
     _theirs = _standard.load("synchronize")
 
@@ -53,7 +65,7 @@ class LockBase(Transferable, _theirs.SemLock):
     _semlock: _core.Lock
 
     def __init__(
-        self, *, ctx: Any = None, on_abandon: str = "warn", detect_deadlocks: bool = False
+        self, *, ctx: Any = None, on_abandon: OnAbandon = "warn", detect_deadlocks: bool = False
     ) -> None:
         self._bind_to(Spot(SIZE), 0, _mode(on_abandon), detect_deadlocks)
 

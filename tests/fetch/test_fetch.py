@@ -37,7 +37,7 @@ def test_the_six_sites_of_the_tutorial(fetch: Runner, server: SiteServer) -> Non
     assert server.total() == 6
 
 
-def test_the_report_says_all(fetch: Runner, server: SiteServer) -> None:
+def test_report_has_all_fields(fetch: Runner, server: SiteServer) -> None:
     good, bad = server.url("/redirected"), server.url("/status/404")
     ended = fetch(["# two", good, bad])
     name = page_name(good)
@@ -64,7 +64,9 @@ def test_the_report_says_all(fetch: Runner, server: SiteServer) -> None:
     assert list(ended.pages()) == [name]
 
 
-def test_from_standard_input_with_repeats(fetch: Runner, server: SiteServer) -> None:
+def test_repeated_sites_of_standard_input_are_fetched_once(
+    fetch: Runner, server: SiteServer
+) -> None:
     ended = fetch(
         f"\n# a list\na.com\nA.com/ # again\n\n{server.url('/x')}\n",
         "--connect-to",
@@ -89,7 +91,7 @@ def test_from_standard_input_with_repeats(fetch: Runner, server: SiteServer) -> 
         ("/../../etc/passwd", page_body("127.0.0.1", "/etc/passwd")),
     ],
 )
-def test_pages_that_come(fetch: Runner, server: SiteServer, path: str, body: bytes) -> None:
+def test_page_is_saved(fetch: Runner, server: SiteServer, path: str, body: bytes) -> None:
     ended = fetch([server.url(path)])
     assert ended.code == 0, ended.err
     assert ended.pages() == {page_name(server.url(path)): body}
@@ -115,7 +117,7 @@ def test_pages_that_come(fetch: Runner, server: SiteServer, path: str, body: byt
         ("/bomb", ["--max-bytes", "100k"], "more than --max-bytes 100000"),
     ],
 )
-def test_pages_that_do_not_come(
+def test_failed_page_is_reported(
     fetch: Runner, server: SiteServer, path: str, options: list[str], reason: str
 ) -> None:
     bad, good = server.url(path), server.url("/plain")
@@ -127,14 +129,14 @@ def test_pages_that_do_not_come(
     assert "1 fetched, 1 failed" in ended.err
 
 
-def test_how_often_it_is_tried(fetch: Runner, server: SiteServer) -> None:
+def test_site_is_tried_as_often_as_its_failure_allows(fetch: Runner, server: SiteServer) -> None:
     urls = [server.url(path) for path in ("/status/503", "/truncated", "/status/404")]
     ended = fetch(urls, "--retries", "1")
     assert [ended.report()[url]["attempts"] for url in urls] == [2, 2, 1]
     assert [server.hits[f"/{path}"] for path in ("status/503", "truncated")] == [2, 2]
 
 
-def test_a_host_that_no_one_serves(fetch: Runner, server: SiteServer) -> None:
+def test_unreachable_host_is_reported(fetch: Runner, server: SiteServer) -> None:
     ended = fetch(["a.com"], "--retries", "0", "--connect-to", "::127.0.0.1:1")
     assert ended.code == 1
     reason = ended.report()["a.com"]["reason"]
@@ -143,7 +145,7 @@ def test_a_host_that_no_one_serves(fetch: Runner, server: SiteServer) -> None:
     assert ended.pages() == {}
 
 
-def test_connections_are_used_again(fetch: Runner, server: SiteServer) -> None:
+def test_connections_are_reused(fetch: Runner, server: SiteServer) -> None:
     urls = [server.url(f"/page/{number}") for number in range(60)]
     ended = fetch(urls, "-j", "2", "--per-worker", "3")
     assert ended.code == 0, ended.err
@@ -152,7 +154,7 @@ def test_connections_are_used_again(fetch: Runner, server: SiteServer) -> None:
     assert server.connections <= 6
 
 
-def test_a_slow_site_holds_up_no_other(fetch: Runner, server: SiteServer) -> None:
+def test_slow_site_does_not_delay_others(fetch: Runner, server: SiteServer) -> None:
     quick = [server.url(f"/page/{number}") for number in range(40)]
     process = fetch.start([server.url("/held"), *quick], "-j", "1", "--per-worker", "2")
     for number in range(40):
@@ -186,7 +188,7 @@ def test_a_page_replaces_the_one_of_an_earlier_run(fetch: Runner, server: SiteSe
     assert fetch([url]).pages() == {page.name: page_body("127.0.0.1", "/plain")}
 
 
-def test_a_page_that_cannot_be_saved(fetch: Runner, server: SiteServer) -> None:
+def test_unwritable_page_is_reported(fetch: Runner, server: SiteServer) -> None:
     good, bad = server.url("/plain"), server.url("/other")
     (fetch.folder / "pages" / page_name(bad)).mkdir(parents=True)
     ended = fetch([good, bad])
@@ -195,19 +197,19 @@ def test_a_page_that_cannot_be_saved(fetch: Runner, server: SiteServer) -> None:
     assert ended.report()[good]["ok"]
 
 
-def test_a_proxy_from_the_environment(fetch: Runner, server: SiteServer) -> None:
+def test_proxy_of_the_environment_is_used(fetch: Runner, server: SiteServer) -> None:
     proxy = {"http_proxy": f"http://127.0.0.1:{server.port}"}
     ended = fetch(["http://some.where/x"], env=proxy)
     assert ended.code == 0, ended.err
     assert server.hits["some.wherehttp://some.where/x"] == 1
 
 
-def test_as_a_crawler_that_says_its_name(fetch: Runner, server: SiteServer) -> None:
+def test_user_agent_names_the_crawler(fetch: Runner, server: SiteServer) -> None:
     assert fetch([server.url("/")]).code == 0
     assert "garrison/" in server.agents[0]
 
 
-def test_a_reader_who_has_seen_enough(fetch: Runner, server: SiteServer) -> None:
+def test_closed_standard_output_ends_the_run(fetch: Runner, server: SiteServer) -> None:
     reader, writer = os.pipe()
     process = fetch.start([server.url("/held")], stdout=writer)
     os.close(writer)

@@ -6,13 +6,15 @@ import shutil
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pycurl
 import pytest
+
+from waiting import wait_until
 
 from .runner import Runner
 from .site_server import SiteServer, page_body
@@ -52,7 +54,7 @@ def to(plain: SiteServer, secure: SiteServer) -> list[str]:
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "CURL_CA_BUNDLE"])
-def test_https_comes_first(
+def test_bare_host_is_fetched_over_https_first(
     fetch: Runner, server: SiteServer, secure: SiteServer, certificate: Path, variable: str
 ) -> None:
     ended = fetch([HOST], *to(server, secure), env={variable: f"{certificate}.crt"})
@@ -91,20 +93,14 @@ def http2_port(certificate: Path, tmp_path: Path) -> Iterator[int]:
     options = ["-a", "127.0.0.1", "-d", str(tmp_path), str(port)]
     files = [str(certificate), f"{certificate}.crt"]
     with subprocess.Popen([command, *options, *files], stdout=subprocess.DEVNULL) as process:
-        _wait_until_it_listens(port)
+        wait_until(partial(_listens, port))
         yield port
         process.kill()
 
 
-def _wait_until_it_listens(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline
-        else:
-            return
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_http_2_where_the_server_has_it(fetch: Runner, certificate: Path, http2_port: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from garrison.fetch._pages import Folder, FolderInUse, Part
+from garrison.fetch._pages import DirectoryInUse, PageDirectory, PartFile
 
 NAME = ".garrison-0123abcd-0-1.part"
 
@@ -35,8 +35,10 @@ def folder_fd(
 
 
 @pytest.mark.parametrize("chunks", [[], [b""], [b"ab", b"c"], [b"x" * 700_000] * 5])
-def test_a_whole_part(folder_fd: int, tmp_path: Path, chunks: list[bytes]) -> None:
-    part = Part(folder_fd, NAME, 10**9)
+def test_complete_part_becomes_the_page(
+    folder_fd: int, tmp_path: Path, chunks: list[bytes]
+) -> None:
+    part = PartFile(folder_fd, NAME, 10**9)
     assert all(part.add(chunk) for chunk in chunks)
     assert part.finish() == NAME
     assert (tmp_path / NAME).read_bytes() == b"".join(chunks)
@@ -44,45 +46,45 @@ def test_a_whole_part(folder_fd: int, tmp_path: Path, chunks: list[bytes]) -> No
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])
-def test_a_part_thrown_away(folder_fd: int, tmp_path: Path, size: int) -> None:
-    part = Part(folder_fd, NAME, 10**9)
+def test_discarded_part_is_removed(folder_fd: int, tmp_path: Path, size: int) -> None:
+    part = PartFile(folder_fd, NAME, 10**9)
     part.add(b"x" * size)
     part.discard()
     assert os.listdir(tmp_path) == []
 
 
-def test_a_part_that_gets_too_long(folder_fd: int) -> None:
-    part = Part(folder_fd, NAME, 10)
+def test_part_beyond_the_limit_is_refused(folder_fd: int) -> None:
+    part = PartFile(folder_fd, NAME, 10)
     assert part.add(b"x" * 10)
     assert not part.add(b"x")
     part.discard()
 
 
-def test_a_part_is_as_readable_as_any_new_file(folder_fd: int, tmp_path: Path) -> None:
-    part = Part(folder_fd, NAME, 10)
+def test_page_has_the_mode_of_a_new_file(folder_fd: int, tmp_path: Path) -> None:
+    part = PartFile(folder_fd, NAME, 10)
     part.finish()
     (tmp_path / "other").touch()
     assert (tmp_path / NAME).stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
-def test_parts_are_swept_and_nothing_else(tmp_path: Path) -> None:
+def test_only_stale_parts_are_removed(tmp_path: Path) -> None:
     others = ["page.html", ".garrison-notes", ".garrison-0123abcd-0-1.part.txt", "x.part"]
     for name in [*others, NAME]:
         (tmp_path / name).touch()
-    with closing(Folder(str(tmp_path))):
+    with closing(PageDirectory(str(tmp_path))):
         assert sorted(os.listdir(tmp_path)) == sorted(others)
         (tmp_path / NAME).touch()
     assert sorted(os.listdir(tmp_path)) == sorted(others)
 
 
-def test_one_run_has_the_folder(tmp_path: Path) -> None:
-    with closing(Folder(str(tmp_path))), pytest.raises(FolderInUse):
-        Folder(str(tmp_path))
-    Folder(str(tmp_path)).close()
+def test_one_run_at_a_time_has_the_directory(tmp_path: Path) -> None:
+    with closing(PageDirectory(str(tmp_path))), pytest.raises(DirectoryInUse):
+        PageDirectory(str(tmp_path))
+    PageDirectory(str(tmp_path)).close()
 
 
-def test_a_folder_is_made(tmp_path: Path) -> None:
-    with closing(Folder(str(tmp_path / "a" / "b"))) as folder:
+def test_missing_directory_is_made(tmp_path: Path) -> None:
+    with closing(PageDirectory(str(tmp_path / "a" / "b"))) as folder:
         (tmp_path / "a" / "b" / NAME).write_bytes(b"page")
         folder.commit(NAME, "page.html")
         assert (folder.size("page.html"), folder.size("other.html")) == (4, None)

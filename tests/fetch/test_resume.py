@@ -21,7 +21,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 @pytest.mark.parametrize("to_the_group", [True, False], ids=["group", "parent"])
 @pytest.mark.parametrize("signum", SIGNALS)
-def test_a_signal_in_the_middle(
+def test_signal_ends_a_run_in_order(
     fetch: Runner, server: SiteServer, signum: int, to_the_group: bool
 ) -> None:
     quick = [server.url(f"/page/{number}") for number in range(20)]
@@ -115,7 +115,7 @@ def test_resume_spoils_no_other_file(fetch: Runner, server: SiteServer, line: st
     assert server.total() == 0
 
 
-def test_a_process_killed_in_the_middle(fetch: Runner, server: SiteServer) -> None:
+def test_sites_of_a_killed_process_are_fetched_by_others(fetch: Runner, server: SiteServer) -> None:
     quick = [server.url(f"/page/{number}") for number in range(10)]
     urls = [server.url("/half-held"), *quick]
     process = fetch.start(urls, "-j", "2", "--per-worker", "4")
@@ -130,7 +130,7 @@ def test_a_process_killed_in_the_middle(fetch: Runner, server: SiteServer) -> No
     assert "its process was killed by SIGKILL" in ended.err
 
 
-def test_every_process_killed_again_and_again(fetch: Runner, server: SiteServer) -> None:
+def test_run_survives_kills_of_every_process(fetch: Runner, server: SiteServer) -> None:
     urls = [server.url(f"/held/{number}") for number in range(6)]
     process = fetch.start(urls, "-j", "3", "--per-worker", "2")
     for number in range(6):

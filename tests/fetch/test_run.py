@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from garrison.errors import WorkerDied
-from garrison.fetch._channel import Hub
-from garrison.fetch._crew import Crew
-from garrison.fetch._ledger import Ledger
+from garrison.fetch._channel import LaneServer
+from garrison.fetch._lane_tasks import LaneTasks
 from garrison.fetch._messages import Settings
-from garrison.fetch._pages import Folder
+from garrison.fetch._pages import PageDirectory
+from garrison.fetch._progress import LineProgress
 from garrison.fetch._report import Report
 from garrison.fetch._run import Output, Run
+from garrison.fetch._site_queue import SiteQueue
 from garrison.fetch._sites import parse_site
-from garrison.fetch._view import LinesView
 
 SETTINGS = Settings(folder="", run="", agent="")
 
@@ -46,11 +46,11 @@ def test_processes_that_never_live_end_in_failed_sites(tmp_path: Path, capsys: A
     sites = {number: parse_site(f"{number}.com") for number in range(3)}
     names = [f"{number}.html" for number in range(3)]
     pool = DeadlyPool()
-    with closing(Hub()) as hub, closing(Folder(str(tmp_path))) as folder:
+    with closing(LaneServer()) as server, closing(PageDirectory(str(tmp_path))) as folder:
         output = Output(folder, names, Report(None, []))
-        crew = Crew(pool, 2, hub.address, SETTINGS)
-        run = Run(crew, hub, Ledger(sites, SETTINGS, 2), output, LinesView(3))
-        run.go()
+        lanes = LaneTasks(pool, 2, server.address, SETTINGS)
+        run = Run(lanes, server, SiteQueue(sites, SETTINGS, 2), output, LineProgress(3))
+        run.run()
     assert 10 <= pool.hired <= 14
     assert sorted(page.outcome.site for page in run.pages) == [0, 1, 2]
     assert {page.fetched for page in run.pages} == {False}

@@ -12,14 +12,14 @@ def keys(text: str) -> list[str]:
     return [site.key for site in sites]
 
 
-def test_comments_blank_lines_and_repeats() -> None:
+def test_comments_blank_lines_and_repeats_are_skipped() -> None:
     text = "# mine\n\n  www.qq.com  \nwww.163.com # news\nWWW.QQ.com\r\nwww.qq.com/\n"
     sites, repeats = parse_sites(text.encode(), "x")
     assert [(site.text, site.line) for site in sites] == [("www.qq.com", 3), ("www.163.com", 4)]
     assert repeats == 2
 
 
-def test_a_byte_order_mark_is_no_site() -> None:
+def test_byte_order_mark_is_skipped() -> None:
     assert [site.key for site in parse_sites(b"\xef\xbb\xbfwww.qq.com", "x")[0]] == ["www.qq.com"]
 
 
@@ -45,7 +45,7 @@ def test_a_bare_host_is_tried_over_https_and_then_http() -> None:
         ("http://user:word@example.com/", "http://user:word@example.com/"),
     ],
 )
-def test_one_spelling_for_a_url(text: str, url: str) -> None:
+def test_urls_are_normalized(text: str, url: str) -> None:
     site = parse_site(text)
     assert site.url(site.schemes[0]) == site.key == url
 
@@ -84,7 +84,7 @@ def test_a_password_is_not_shown() -> None:
         (f"example.com/{'x' * 8000}", "longer than 8000"),
     ],
 )
-def test_what_is_no_site(text: str, what: str) -> None:
+def test_line_that_is_no_site_is_refused(text: str, what: str) -> None:
     with pytest.raises(ValueError, match=what):
         parse_site(text)
 

@@ -54,7 +54,7 @@ def plain(text: str) -> str:
     return ESCAPES.sub("", text).replace("\r\n", "\n")
 
 
-def test_a_bar_and_then_a_table(fetch: Runner, server: SiteServer) -> None:
+def test_terminal_shows_a_bar_and_then_a_table(fetch: Runner, server: SiteServer) -> None:
     terminal = Terminal()
     urls = [server.url(path) for path in ("/plain", "/status/404", "/held")]
     process = terminal.start(fetch, urls)
@@ -72,7 +72,7 @@ def test_a_bar_and_then_a_table(fetch: Runner, server: SiteServer) -> None:
     assert "2 fetched, 1 failed" in shown
 
 
-def test_of_a_long_list_only_what_failed_is_in_the_table(fetch: Runner, server: SiteServer) -> None:
+def test_table_of_a_long_list_has_failed_sites_only(fetch: Runner, server: SiteServer) -> None:
     terminal = Terminal()
     urls = [server.url(f"/page/{number}") for number in range(100)]
     process = terminal.start(fetch, [*urls, server.url("/status/410")])
@@ -85,7 +85,7 @@ def test_of_a_long_list_only_what_failed_is_in_the_table(fetch: Runner, server: 
 
 
 @pytest.mark.parametrize("width", [20, 80, 200])
-def test_a_site_is_no_markup(fetch: Runner, server: SiteServer, width: int) -> None:
+def test_site_is_not_interpreted_as_markup(fetch: Runner, server: SiteServer, width: int) -> None:
     terminal = Terminal(width)
     urls = [server.url("/[red]x[/b]"), server.url("/status/404?[/x]")]
     process = terminal.start(fetch, urls)
@@ -106,7 +106,7 @@ def test_the_cursor_is_back_after_an_interrupt(fetch: Runner, server: SiteServer
     assert "--resume goes on" in text
 
 
-def test_a_terminal_that_goes_away(fetch: Runner, server: SiteServer) -> None:
+def test_closed_terminal_ends_the_run_in_order(fetch: Runner, server: SiteServer) -> None:
     terminal = Terminal()
     process = terminal.start(fetch, [server.url("/plain"), server.url("/held")])
     server.wait_for("/held")

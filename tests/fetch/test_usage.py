@@ -38,7 +38,7 @@ from .site_server import SiteServer
         (["--report", "pages/www.qq.com.html"], "a page will have that name"),
     ],
 )
-def test_bad_options(fetch: Runner, options: list[str], message: str) -> None:
+def test_bad_options_are_refused(fetch: Runner, options: list[str], message: str) -> None:
     ended = fetch(["www.qq.com"], *options, report=False)
     assert ended.code == 2
     assert message in ended.err
@@ -56,7 +56,9 @@ def test_bad_options(fetch: Runner, options: list[str], message: str) -> None:
         (b"a b\n" * 50, "and 40 more lines"),
     ],
 )
-def test_bad_files(fetch: Runner, server: SiteServer, sites: bytes, message: str) -> None:
+def test_bad_lines_of_a_file_are_named(
+    fetch: Runner, server: SiteServer, sites: bytes, message: str
+) -> None:
     ended = fetch(sites, report=False)
     assert ended.code == 2
     assert message in ended.err
@@ -98,7 +100,7 @@ def test_without_libcurl_it_says_what_to_install(fetch: Runner) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["fetch"], ["march"]])
-def test_no_such_command(arguments: list[str]) -> None:
+def test_unknown_command_is_refused(arguments: list[str]) -> None:
     command = (sys.executable, "-m", "garrison", *arguments)
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     assert ended.returncode == 2

@@ -25,7 +25,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     Parameters
     ----------
     commands
-        What ``parser.add_subparsers()`` gave.
+        The result of ``parser.add_subparsers()``.
     """
     parser = commands.add_parser(
         "fetch",
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     Parameters
     ----------
     arguments
-        What the parser of `add_parser` made of the command line.
+        The command line, parsed by the parser of `add_parser`.
     """
     # Late, for --help needs no libcurl.
     try:

@@ -1,8 +1,7 @@
-"""One connection for each lane: jobs go out on it, outcomes come back.
+"""A connection to each lane: the parent sends jobs, the lane sends outcomes.
 
-A connection is also a lane's signature: what was sent on it and not answered is what
-the lane holds, and its end, however it came about, is the lane's end. Sequenced
-packets keep one message one message, so a killed lane leaves no half of one behind.
+The lane holds the jobs that were sent and not answered. The end of the connection is the end of
+the lane. Sequenced packets are whole or absent, so a killed lane leaves no partial message.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from dataclasses import dataclass
 
 from garrison.fetch._messages import Job, Outcome
 
-# A packet has to fit the socket's buffer: 16 messages of 8,000 characters do.
+# A packet must fit the socket's buffer: 16 messages of 8,000 characters do.
 _LARGEST = 1 << 18
 _AT_ONCE = 16
 _CREDENTIALS = struct.Struct("3i")
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """A lane has come."""
+class LaneConnected:
+    """A lane has connected."""
 
     lane: int
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class LaneResults:
     """A lane has finished transfers."""
 
     lane: int
@@ -39,17 +38,17 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """A lane has gone: sent away, or dead."""
+class LaneGone:
+    """A lane has ended: stopped, or dead."""
 
     lane: int
 
 
-Event = Joined | Said | Left
+Event = LaneConnected | LaneResults | LaneGone
 
 
-class Hub:
-    """The parent's end: it listens, and waits for all lanes at once."""
+class LaneServer:
+    """The parent's end: accepts lanes, and waits for all of them at once."""
 
     def __init__(self) -> None:
         # An abstract address leaves no file behind; the peer's user is checked instead.
@@ -57,105 +56,109 @@ class Hub:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(self.address)
         self._listener.listen()
-        self._bell, self._rope = socket.socketpair()
-        self._rope.setblocking(False)
-        self._lines: dict[int, socket.socket] = {}
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_writer.setblocking(False)
+        self._connections: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ)
 
     def close(self) -> None:
-        """Hang up on everyone."""
+        """Close all connections."""
         self._selector.close()
-        for line in (self._listener, self._bell, self._rope, *self._lines.values()):
-            line.close()
+        for connection in (
+            self._listener,
+            self._wake_reader,
+            self._wake_writer,
+            *self._connections.values(),
+        ):
+            connection.close()
 
     @property
     def lanes(self) -> list[int]:
-        """The numbers of the lanes that are there."""
-        return list(self._lines)
+        """The numbers of the connected lanes."""
+        return list(self._connections)
 
-    def ring(self) -> None:
-        """End a `wait` that is going on; a signal handler may call it."""
+    def wake(self) -> None:
+        """End a `wait` in progress; a signal handler may call it."""
         try:
-            self._rope.send(b"!")
+            self._wake_writer.send(b"!")
         except BlockingIOError:
-            return  # it rings already
+            return  # it is awake already
 
     def wait(self, seconds: float | None) -> list[Event]:
-        """Wait for something to happen, and return what did."""
+        """Wait for events, and return them."""
         events: list[Event] = []
         for key, _ in self._selector.select(seconds):
             if key.fileobj is self._listener:
-                events.extend(self._admit())
-            elif key.fileobj is self._bell:
-                self._bell.recv(64)
+                events.extend(self._accept())
+            elif key.fileobj is self._wake_reader:
+                self._wake_reader.recv(64)
             else:
-                events.append(self._hear(key.data))
+                events.append(self._receive(key.data))
         return events
 
     def send(self, lane: int, jobs: list[Job]) -> None:
-        """Hand jobs to a lane; to one that has just died, they are lost with it."""
+        """Send jobs to a lane. If it has just died, they are lost with it."""
         for first in range(0, len(jobs), _AT_ONCE):
-            self._post(lane, [tuple(job) for job in jobs[first : first + _AT_ONCE]])
+            self._send(lane, [tuple(job) for job in jobs[first : first + _AT_ONCE]])
 
-    def dismiss(self, lane: int) -> None:
-        """Send a lane away; what it has in hand is dropped."""
-        self._post(lane, None)
+    def stop_lane(self, lane: int) -> None:
+        """Stop a lane; it drops its running transfers."""
+        self._send(lane, None)
 
-    def _post(self, lane: int, message: object) -> None:
+    def _send(self, lane: int, message: object) -> None:
         try:
-            self._lines[lane].send(pickle.dumps(message, 5))
+            self._connections[lane].send(pickle.dumps(message, 5))
         except (BrokenPipeError, ConnectionResetError):
-            return  # `wait` tells that it left
+            return  # `wait` reports its end
 
-    def _admit(self) -> list[Event]:
-        line, _ = self._listener.accept()
-        line.settimeout(5)
+    def _accept(self) -> list[Event]:
+        connection, _ = self._listener.accept()
+        connection.settimeout(5)
         try:
-            lane = _introduction(line)
+            lane = _read_lane_number(connection)
         except (OSError, ValueError):
-            line.close()
+            connection.close()
             return []
-        line.settimeout(None)
-        self._lines[lane] = line
-        self._selector.register(line, selectors.EVENT_READ, lane)
-        return [Joined(lane)]
+        connection.settimeout(None)
+        self._connections[lane] = connection
+        self._selector.register(connection, selectors.EVENT_READ, lane)
+        return [LaneConnected(lane)]
 
-    def _hear(self, lane: int) -> Event:
-        line = self._lines[lane]
+    def _receive(self, lane: int) -> Event:
+        connection = self._connections[lane]
         try:
-            message = line.recv(_LARGEST)
+            message = connection.recv(_LARGEST)
         except ConnectionResetError:
             message = b""
         if message:
-            return Said(lane, [Outcome(*fields) for fields in pickle.loads(message)])
-        self._selector.unregister(line)
-        self._lines.pop(lane).close()
-        return Left(lane)
+            return LaneResults(lane, [Outcome(*fields) for fields in pickle.loads(message)])
+        self._selector.unregister(connection)
+        self._connections.pop(lane).close()
+        return LaneGone(lane)
 
 
-def _introduction(line: socket.socket) -> int:
-    """Return the number that a new lane gives."""
-    _refuse_strangers(line)
-    return int(line.recv(32))
+def _read_lane_number(connection: socket.socket) -> int:
+    _check_same_user(connection)
+    return int(connection.recv(32))
 
 
-def _refuse_strangers(line: socket.socket) -> None:
-    """Talk to processes of this user only; the kernel says whose the other end is."""
-    credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+def _check_same_user(connection: socket.socket) -> None:
+    """Refuse a peer of another user, as the kernel reports it."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, user, _ = _CREDENTIALS.unpack(credentials)
     if user != os.geteuid():
         raise PermissionError(f"the other end belongs to user {user}")
 
 
-class Line:
-    """The lane's end.
+class LaneClient:
+    """The lane's end of the connection.
 
     Parameters
     ----------
     address
-        The hub's address.
+        The address of the `LaneServer`.
     lane
         The lane's number.
     """
@@ -163,11 +166,11 @@ class Line:
     def __init__(self, address: str, lane: int) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.connect(address)
-        _refuse_strangers(self._socket)
+        _check_same_user(self._socket)
         self._socket.send(str(lane).encode())
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
     def fileno(self) -> int:
@@ -175,7 +178,7 @@ class Line:
         return self._socket.fileno()
 
     def receive(self) -> list[Job] | None:
-        """Return the next jobs; None when the lane has to go."""
+        """Return the next jobs; None when the lane has to end."""
         try:
             message = self._socket.recv(_LARGEST)
         except ConnectionResetError:
@@ -184,7 +187,7 @@ class Line:
         return None if jobs is None else [Job(*fields) for fields in jobs]
 
     def send(self, outcomes: list[Outcome]) -> None:
-        """Tell how transfers ended."""
+        """Send the outcomes of transfers."""
         for first in range(0, len(outcomes), _AT_ONCE):
             some = [tuple(outcome) for outcome in outcomes[first : first + _AT_ONCE]]
             self._socket.send(pickle.dumps(some, 5))

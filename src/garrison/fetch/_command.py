@@ -10,24 +10,24 @@ from contextlib import ExitStack, closing
 
 from garrison import __version__
 from garrison.errors import GarrisonError
-from garrison.fetch._channel import Hub
-from garrison.fetch._crew import Crew
+from garrison.fetch._channel import LaneServer
 from garrison.fetch._interrupts import Interrupted, Interrupts
-from garrison.fetch._ledger import Ledger, Page
+from garrison.fetch._lane_tasks import LaneTasks
 from garrison.fetch._messages import Settings
 from garrison.fetch._names import page_name
-from garrison.fetch._pages import Folder, FolderInUse
+from garrison.fetch._pages import DirectoryInUse, PageDirectory
+from garrison.fetch._progress import make_progress_view, print_table, say
 from garrison.fetch._report import (
     Record,
     Report,
     ReportError,
-    kept_page,
+    earlier_page,
     read_records,
     record_of,
 )
 from garrison.fetch._run import Output, Run
+from garrison.fetch._site_queue import Page, SiteQueue
 from garrison.fetch._sites import Site, SitesError, read_sites
-from garrison.fetch._view import make_view, print_table, say
 from garrison.pool import Pool
 
 _ALL_FETCHED, _SOME_FAILED, _UNUSABLE, _AFTER_SIGNAL = 0, 1, 2, 128
@@ -44,7 +44,7 @@ def run_fetch(arguments: argparse.Namespace) -> int:
     Parameters
     ----------
     arguments
-        What the command line says (`options.add_arguments`).
+        The parsed command line (`_options.add_arguments`).
 
     Returns
     -------
@@ -123,13 +123,13 @@ def _transfer(
     jobs = min(arguments.jobs, len(todo))
     with (
         Pool(jobs) as pool,
-        closing(Hub()) as hub,
-        closing(make_view(len(todo))) as view,
+        closing(LaneServer()) as server,
+        closing(make_progress_view(len(todo))) as view,
     ):
-        crew = Crew(pool, jobs, hub.address, settings)
-        run = Run(crew, hub, Ledger(todo, settings, jobs), output, view)
+        lanes = LaneTasks(pool, jobs, server.address, settings)
+        run = Run(lanes, server, SiteQueue(todo, settings, jobs), output, view)
         with interrupts.stopping(run.stop):
-            run.go()
+            run.run()
     pool.join()
     return run.pages, run.stopped_by
 
@@ -147,10 +147,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     )
 
 
-def _folder(path: str) -> Folder:
+def _folder(path: str) -> PageDirectory:
     try:
-        return Folder(path)
-    except FolderInUse as error:
+        return PageDirectory(path)
+    except DirectoryInUse as error:
         raise UnusableError(f"{path}: another garrison fetch is writing there") from error
     except OSError as error:
         raise UnusableError(f"no pages can be saved in {_what(error, path)}") from error
@@ -173,14 +173,16 @@ def _report(path: str | None, records: list[Record]) -> Report:
         raise UnusableError(f"no report can be written to {path}: {error.strerror}") from error
 
 
-def _kept(sites: list[Site], names: list[str], folder: Folder, report: str | None) -> list[Page]:
+def _kept(
+    sites: list[Site], names: list[str], folder: PageDirectory, report: str | None
+) -> list[Page]:
     """Return the pages that need no fetching: those that are there and not reported as failed."""
     records, failed = _earlier(report)
     kept = []
     for index, (site, name) in enumerate(zip(sites, names, strict=True)):
         size = None if name in failed else folder.size(name)
         if size is not None:
-            kept.append(kept_page(site, index, size, records.get(name)))
+            kept.append(earlier_page(site, index, size, records.get(name)))
     if kept:
         say(f"garrison fetch: {len(kept)} of {len(sites)} pages are there already")
     return kept
@@ -196,10 +198,10 @@ def _earlier(report: str | None) -> tuple[dict[str, Record], set[str]]:
 
 
 def _say_summary(pages: list[Page], total: int, seconds: float) -> None:
-    fetched = sum(page.fetched and not page.kept for page in pages)
-    kept = sum(page.kept for page in pages)
+    fetched = sum(page.fetched and not page.from_earlier_run for page in pages)
+    kept = sum(page.from_earlier_run for page in pages)
     failed = len(pages) - fetched - kept
-    size = sum(page.outcome.size for page in pages if not page.kept)
+    size = sum(page.outcome.size for page in pages if not page.from_earlier_run)
     parts = [f"{fetched} fetched", f"{failed} failed", *([f"{kept} kept"] if kept else [])]
     say(f"garrison fetch: {', '.join(parts)}; {size:,} bytes in {seconds:.2f} s")
     if len(pages) < total:
@@ -213,7 +215,7 @@ def _status(pages: list[Page], signum: int | None) -> int:
 
 
 def _what(error: OSError, path: str = "") -> str:
-    """Say what went wrong with a file: its path, then the system's words."""
+    """Describe an error of a file: its path, then the system's text."""
     path = str(error.filename or path)
     words = error.strerror or str(error)
     return f"{path}: {words}" if path else words

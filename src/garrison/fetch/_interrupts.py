@@ -1,4 +1,4 @@
-"""Ctrl-C and its kin: a run ends in good order, everything else at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: a run ends in order, anything else at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Interrupts:
         }
 
     def close(self) -> None:
-        """Give the signals back to who had them."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

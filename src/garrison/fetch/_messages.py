@@ -1,4 +1,4 @@
-"""What travels between the parent and its lanes, and what a lane is told once."""
+"""The messages between the parent and its lanes, and a lane's settings."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class Outcome(NamedTuple):
     site
         The site's index in the parent's list.
     part
-        The temporary file that holds the whole page; empty when there is none.
+        The temporary file with the complete page; empty when there is none.
     url
         The last URL asked for, after redirects.
     status, type, size, seconds, http, redirects
-        As libcurl tells them; ``status`` is 0 when no server answered.
+        As libcurl reports them; ``status`` is 0 when no server answered.
     code
         libcurl's error number; 0 when the transfer itself went well.
     reason
         Why there is no page, in words; empty when there is one.
     linked
-        Whether the connection, with TLS, ever came about.
+        Whether the connection, with TLS, was established.
     retry_after
         The seconds that the server asks to wait before the next try, or 0.
     """

@@ -8,7 +8,7 @@ key                                    name
 ====================================== ============================================
 
 A plain name never holds a ``~`` and every other one does, so the two kinds do not
-meet. A hash tells keys apart that look alike, also where case does not count.
+meet. A hash distinguishes similar keys, also where case does not count.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""The folder of pages: parts, which are being written, and pages, which are whole.
+"""The directory of pages: parts, which are being written, and pages, which are complete.
 
-A lane writes a part to a file without a name, which goes when the lane does, and
-gives it one, ``.garrison-RUN-LANE-N.part``, when it is whole. The parent turns that
-into the page's name in one rename and then writes the report's line. So a page under
-its name is whole whoever is killed; parts that no one came to rename are swept away at
-the end of the run or at the start of the next.
+A lane writes a part to an unnamed file, which vanishes if the lane dies. When the part is
+complete, the lane names it ``.garrison-RUN-LANE-N.part``. The parent renames it to the page's
+name, then writes the report's line. So a named page is complete whichever process is killed.
+Parts that were not renamed are removed at the end of the run or at the start of the next.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ _SPILL = 1 << 20
 _NO_UNNAMED = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT}
 
 
-class FolderInUse(GarrisonError, OSError):
+class DirectoryInUse(GarrisonError, OSError):
     """Another run is writing into this folder."""
 
 
-class Folder:
-    """The parent's side: one run at a time commits and sweeps here.
+class PageDirectory:
+    """The parent's side: one run at a time renames and removes parts here.
 
     Parameters
     ----------
@@ -37,7 +36,7 @@ class Folder:
 
     Raises
     ------
-    FolderInUse
+    DirectoryInUse
         When another run has it.
     OSError
         When it cannot be made or written to.
@@ -55,7 +54,7 @@ class Folder:
         self.sweep()
 
     def close(self) -> None:
-        """Sweep, and let the next run in."""
+        """Remove parts, and unlock the directory."""
         self.sweep()
         os.close(self._fd)
 
@@ -65,11 +64,11 @@ class Folder:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise FolderInUse(
+            raise DirectoryInUse(
                 error.errno, "another garrison fetch is writing there", self.path
             ) from error
         except OSError:
-            # Some network file systems lock no folders: then it is the user's care.
+            # Some network file systems lock no directories: then the user must take care.
             return
 
     def file(self, name: str) -> str:
@@ -77,7 +76,7 @@ class Folder:
         return os.path.join(self.path, name)  # noqa: PTH118  # as the user wrote the folder
 
     def commit(self, part: str, name: str) -> None:
-        """Let a whole part appear as a page."""
+        """Rename a complete part to its page."""
         os.rename(part, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def size(self, name: str) -> int | None:
@@ -94,7 +93,7 @@ class Folder:
                 os.unlink(name, dir_fd=self._fd)
 
 
-class Part:
+class PartFile:
     """The lane's side: one page while it comes in; in memory while it is small.
 
     Parameters
@@ -120,7 +119,7 @@ class Part:
         self._named = False
 
     def add(self, data: bytes) -> bool:
-        """Take the next bytes; False when the page has got too long."""
+        """Append bytes; False when the page exceeds the limit."""
         self.size += len(data)
         if self.size > self._limit:
             return False
@@ -131,7 +130,7 @@ class Part:
         return True
 
     def finish(self) -> str:
-        """Write what is still held, and return the name of the whole part."""
+        """Write the buffered bytes, and return the name of the complete part."""
         self._spill()
         if not self._named:
             os.link(f"/proc/self/fd/{self._fd}", self.name, dst_dir_fd=self._folder_fd)
@@ -140,7 +139,7 @@ class Part:
         return self.name
 
     def discard(self) -> None:
-        """Forget the page, and what is written of it."""
+        """Drop the page, and remove its file."""
         self._chunks.clear()
         self._close()
         if self._named:

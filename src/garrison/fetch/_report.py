@@ -8,15 +8,15 @@ from pathlib import Path
 
 from garrison._typing import Any
 from garrison.errors import GarrisonError
-from garrison.fetch._ledger import Page
 from garrison.fetch._messages import Outcome
+from garrison.fetch._site_queue import Page
 from garrison.fetch._sites import Site
 
 Record = dict[str, Any]
 
 
 class ReportError(GarrisonError):
-    """The file cannot be gone on with: a line in it is no line of a report."""
+    """The file is no report: a line in it is no line of a report."""
 
 
 def record_of(page: Page, name: str, file: str) -> Record:
@@ -25,7 +25,7 @@ def record_of(page: Page, name: str, file: str) -> Record:
     Parameters
     ----------
     page
-        What became of a site.
+        The outcome of a site.
     name, file
         The name of its page, and its path.
     """
@@ -39,7 +39,7 @@ def record_of(page: Page, name: str, file: str) -> Record:
         "type": outcome.type or None,
         "bytes": outcome.size,
         "seconds": round(outcome.seconds, 6),
-        "attempts": page.tries,
+        "attempts": page.attempts,
         "redirects": outcome.redirects,
         "http": outcome.http or None,
         "page": name,
@@ -48,7 +48,7 @@ def record_of(page: Page, name: str, file: str) -> Record:
     }
 
 
-def kept_page(site: Site, index: int, size: int, record: Record | None) -> Page:
+def earlier_page(site: Site, index: int, size: int, record: Record | None) -> Page:
     """Return the page of a site that an earlier run fetched; its record may be lost."""
     record = record or {}
     outcome = Outcome(
@@ -66,11 +66,11 @@ def kept_page(site: Site, index: int, size: int, record: Record | None) -> Page:
         linked=True,
         retry_after=0,
     )
-    return Page(site, outcome, record.get("attempts") or 0, kept=True)
+    return Page(site, outcome, record.get("attempts") or 0, from_earlier_run=True)
 
 
 def read_records(path: str) -> tuple[dict[str, Record], set[str]]:
-    """Read an earlier report, for going on with it.
+    """Read an earlier report, to resume its run.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class Report:
     Parameters
     ----------
     path
-        The file; what it held before is replaced, in one step. Without one, nothing is kept.
+        The file; its old contents are replaced in one step. None: no report.
     records
         Its first lines.
     """

@@ -1,12 +1,12 @@
-"""One run: a pool with a lane in each process, fed from here until every site is done.
+"""One run: a pool with a lane in each process, which gets sites until every site is done.
 
 ::
 
-    hire lanes ─▶ wait: a lane joined, said something, left; a site is due; a signal
+    start lanes ─▶ wait: a lane connects, sends results, ends; a site is due; a signal
                    │
-                   ├─ joined, said: settle its outcomes, commit pages, report, feed it
-                   ├─ left: its sites wait again, another lane is hired in its place
-                   └─ all done, or a signal: send the lanes away, hear them out
+                   ├─ results: record the outcomes, rename pages, report, assign sites
+                   ├─ end of a lane: its sites wait again, another lane is started
+                   └─ all done, or a signal: stop the lanes, collect their last results
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from garrison.fetch._channel import Event, Hub, Left, Said
-from garrison.fetch._crew import Crew, fate
-from garrison.fetch._ledger import Ledger, Page
+from garrison.fetch._channel import Event, LaneGone, LaneResults, LaneServer
+from garrison.fetch._lane_tasks import LaneTasks, why_lane_ended
 from garrison.fetch._messages import Outcome
-from garrison.fetch._pages import Folder
+from garrison.fetch._pages import PageDirectory
+from garrison.fetch._progress import ProgressView
 from garrison.fetch._report import Record, Report, record_of
-from garrison.fetch._view import View
+from garrison.fetch._site_queue import Page, SiteQueue
 
-_SECONDS_TO_LEAVE = 3.0
-_CHECK_SECONDS = 0.5
-_MOST_SILENT_DEATHS = 10
+_LANE_STOP_TIMEOUT_S = 3.0
+_LIVENESS_CHECK_INTERVAL_S = 0.5
+_MAX_SILENT_DEATHS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,46 +34,53 @@ class Output:
     Attributes
     ----------
     folder
-        The folder of pages.
+        The directory of pages.
     names
         The name of each site's page.
     report
-        Who is told of each site.
+        The report of finished sites.
     """
 
-    folder: Folder
+    folder: PageDirectory
     names: list[str]
     report: Report
 
 
 class Run:
-    """A run, from the first lane hired to the last one gone.
+    """A run, from the start of the first lane to the end of the last.
 
     Parameters
     ----------
-    crew
-        Who hires lanes.
-    hub
-        Where they join.
-    ledger
+    lanes
+        The lanes.
+    server
+        The server to which they connect.
+    queue
         The sites.
     output
         Where results go.
     view
-        What a person sees of it.
+        The progress display.
     """
 
-    def __init__(self, crew: Crew, hub: Hub, ledger: Ledger, output: Output, view: View) -> None:
-        self._crew = crew
-        self._hub = hub
-        self._ledger = ledger
+    def __init__(
+        self,
+        lanes: LaneTasks,
+        server: LaneServer,
+        queue: SiteQueue,
+        output: Output,
+        view: ProgressView,
+    ) -> None:
+        self._lanes = lanes
+        self._server = server
+        self._queue = queue
         self._output = output
         self._view = view
         self._records: list[Record] = []
         self._silent_deaths = 0
         self.pages: list[Page] = []
         self._signals: list[int] = []
-        self._leaving = False
+        self._stopping = False
 
     @property
     def stopped_by(self) -> int | None:
@@ -83,40 +90,40 @@ class Run:
     def stop(self, signum: int) -> None:
         """Stop before the end, because of a signal; signal handlers may call it."""
         self._signals.append(signum)
-        self._hub.ring()
+        self._server.wake()
 
-    def go(self) -> None:
+    def run(self) -> None:
         """Fetch everything, or as much as a signal allows."""
-        self._crew.hire(self._ledger.left)
-        while self._ledger.left and not self._signals:
-            self._step()
-            self._feed()
-        self._send_away()
+        self._lanes.start(self._queue.remaining)
+        while self._queue.remaining and not self._signals:
+            self._run_once()
+            self._assign_sites()
+        self._stop_lanes()
 
-    def _step(self) -> None:
-        for event in self._hub.wait(self._patience()):
+    def _run_once(self) -> None:
+        for event in self._server.wait(self._timeout()):
             self._handle(event)
-        for lane in self._crew.vanished(self._hub.lanes):
-            self._bury(lane)
+        for lane in self._lanes.ended_unconnected(self._server.lanes):
+            self._drop_lane(lane)
         self._flush()
 
-    def _patience(self) -> float | None:
-        waits = [self._ledger.pause(time.monotonic()), self._view.tick]
-        if self._crew.awaited(self._hub.lanes):
-            waits.append(_CHECK_SECONDS)
+    def _timeout(self) -> float | None:
+        waits = [self._queue.seconds_until_retry(time.monotonic()), self._view.tick]
+        if self._lanes.any_unconnected(self._server.lanes):
+            waits.append(_LIVENESS_CHECK_INTERVAL_S)
         return min((seconds for seconds in waits if seconds is not None), default=None)
 
     def _handle(self, event: Event) -> None:
-        if isinstance(event, Said):
+        if isinstance(event, LaneResults):
             self._silent_deaths = 0
             for outcome in event.outcomes:
-                self._settle(event.lane, outcome)
-        elif isinstance(event, Left):
-            self._bury(event.lane)
-        elif self._leaving:
-            self._hub.dismiss(event.lane)
+                self._record(event.lane, outcome)
+        elif isinstance(event, LaneGone):
+            self._drop_lane(event.lane)
+        elif self._stopping:
+            self._server.stop_lane(event.lane)
 
-    def _settle(self, lane: int, outcome: Outcome) -> None:
+    def _record(self, lane: int, outcome: Outcome) -> None:
         if outcome.part:
             try:
                 self._output.folder.commit(outcome.part, self._output.names[outcome.site])
@@ -124,11 +131,11 @@ class Run:
                 outcome = outcome._replace(
                     part="", size=0, reason=f"cannot be saved: {error.strerror}"
                 )
-        page = self._ledger.settle(lane, outcome, time.monotonic())
+        page = self._queue.record(lane, outcome, time.monotonic())
         if page is not None:
-            self._done(page)
+            self._finish_site(page)
 
-    def _done(self, page: Page) -> None:
+    def _finish_site(self, page: Page) -> None:
         name = self._output.names[page.outcome.site]
         file = self._output.folder.file(name)
         self.pages.append(page)
@@ -140,48 +147,48 @@ class Run:
         self._records.clear()
         self._view.refresh()
 
-    def _bury(self, lane: int) -> None:
-        """Take back what a lane held, and hire another, unless it was sent away."""
-        if not self._crew.has(lane):
+    def _drop_lane(self, lane: int) -> None:
+        """Return the sites of an ended lane, and start another, unless it was stopped."""
+        if not self._lanes.has(lane):
             return
-        task = self._crew.forget(lane)
-        if self._leaving:
+        task = self._lanes.remove(lane)
+        if self._stopping:
             return
-        held = self._ledger.held(lane)
-        why = fate(task)
+        held = self._queue.count_held(lane)
+        why = why_lane_ended(task)
         self._silent_deaths += 1
-        self._view.note(_obituary(why, held))
-        given_up = self._ledger.lose(lane, why)
-        if self._silent_deaths > _MOST_SILENT_DEATHS:
-            given_up += self._ledger.abandon(f"no process stays alive; of the last, {why}")
+        self._view.note(_lane_lost_message(why, held))
+        given_up = self._queue.record_lane_death(lane, why)
+        if self._silent_deaths > _MAX_SILENT_DEATHS:
+            given_up += self._queue.give_up_waiting(f"no process stays alive; of the last, {why}")
         for page in given_up:
-            self._done(page)
-        self._crew.hire(self._ledger.left)
+            self._finish_site(page)
+        self._lanes.start(self._queue.remaining)
 
-    def _feed(self) -> None:
-        self._ledger.wake(time.monotonic())
-        for lane in filter(self._crew.has, self._hub.lanes):
-            if not self._ledger.ready:
+    def _assign_sites(self) -> None:
+        self._queue.release_due(time.monotonic())
+        for lane in filter(self._lanes.has, self._server.lanes):
+            if not self._queue.ready:
                 return
-            jobs = self._ledger.take(lane)
+            jobs = self._queue.take_jobs(lane)
             if jobs:
-                self._hub.send(lane, jobs)
+                self._server.send(lane, jobs)
 
-    def _send_away(self) -> None:
-        """Send the lanes away, and hear what they still say; a second signal cuts it short."""
-        self._leaving = True
+    def _stop_lanes(self) -> None:
+        """Stop the lanes, and collect their last results; a second signal cuts it short."""
+        self._stopping = True
         signals = len(self._signals)
-        for lane in self._hub.lanes:
-            self._hub.dismiss(lane)
-        until = time.monotonic() + _SECONDS_TO_LEAVE
-        while self._crew.lanes and time.monotonic() < until:
-            for event in self._hub.wait(max(0.0, until - time.monotonic())):
+        for lane in self._server.lanes:
+            self._server.stop_lane(lane)
+        until = time.monotonic() + _LANE_STOP_TIMEOUT_S
+        while self._lanes.running and time.monotonic() < until:
+            for event in self._server.wait(max(0.0, until - time.monotonic())):
                 self._handle(event)
             if len(self._signals) > signals:
                 break
         self._flush()
 
 
-def _obituary(why: str, held: int) -> str:
+def _lane_lost_message(why: str, held: int) -> str:
     tried_again = f"{held} site{'s' * (held != 1)} that it was fetching will be tried again"
     return f"one lane is lost, for {why}; {tried_again if held else 'it had no site'}"

@@ -28,12 +28,12 @@ _URL_SAFE = "%/:=&?~#+!$,;'@()*[]"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One site: as its line says it, and what is asked for.
+    """One site of the list, and its URL.
 
     Attributes
     ----------
     text
-        What stands in the file, without a password.
+        The text in the file, without a password.
     line
         The number of its first line, from 1.
     schemes
@@ -115,7 +115,7 @@ def parse_sites(raw: bytes, source: str) -> tuple[list[Site], int]:
 
 
 def parse_site(text: str, line: int = 0) -> Site:
-    """Parse one site; a `ValueError` says what is wrong with it."""
+    """Parse one site; raise a `ValueError` with the reason if it is none."""
     if any(character <= " " or character == "\x7f" for character in text):
         raise ValueError("a site has no spaces or control characters in it")
     if len(text) > LONGEST_LINE:
@@ -131,7 +131,7 @@ def parse_site(text: str, line: int = 0) -> Site:
 
 
 def without_password(url: str) -> str:
-    """Hide the password of a URL, for everything that is shown or kept."""
+    """Hide the password of a URL."""
     return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://[^/?#@:]*):[^/?#]*@", r"\1:***@", url)
 
 

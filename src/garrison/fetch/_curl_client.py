@@ -1,7 +1,7 @@
 """Transfers with libcurl: many at once in one thread, connections used again.
 
-libcurl says which sockets it waits for and until when; one epoll waits for them and
-for the lane's own line. An easy handle is set up once and serves many transfers.
+libcurl names the sockets it waits for, and its deadline; one epoll waits for them and for
+the lane's own connection. An easy handle is set up once and serves many transfers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import pycurl
 
 from garrison.fetch._messages import Job, Outcome, Settings
-from garrison.fetch._pages import Part
+from garrison.fetch._pages import PartFile
 from garrison.fetch._sites import LONGEST_LINE, without_password
 
 _READ_BUFFER = 1 << 17
@@ -56,7 +56,7 @@ def trusted_certificates() -> str | None:
     return next((bundle for bundle in _BUNDLES if Path(bundle).is_file()), None)
 
 
-class Engine:
+class CurlClient:
     """All transfers of one lane.
 
     Parameters
@@ -72,7 +72,7 @@ class Engine:
     def __init__(self, settings: Settings, lane: int, line: int) -> None:
         self._settings = settings
         self._prefix = f".garrison-{settings.run}-{lane}"
-        self._made = 0
+        self._number_of_parts = 0
         self._folder = os.open(settings.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._line = line
         self._epoll = select.epoll()
@@ -88,28 +88,28 @@ class Engine:
     def start(self, job: Job) -> None:
         """Begin a transfer."""
         transfer = self._idle.pop() if self._idle else Transfer(self._settings)
-        self._made += 1
-        name = f"{self._prefix}-{self._made}.part"
-        transfer.begin(job, Part(self._folder, name, self._settings.max_bytes))
+        self._number_of_parts += 1
+        name = f"{self._prefix}-{self._number_of_parts}.part"
+        transfer.begin(job, PartFile(self._folder, name, self._settings.max_bytes))
         self._running[transfer.easy] = transfer
         self._multi.add_handle(transfer.easy)
 
     def wait(self) -> bool:
         """Wait and work until something has happened; True when the line is readable."""
         readable = False
-        patience = self._patience()
-        for fd, events in self._epoll.poll(patience):
+        timeout = self._seconds_left()
+        for fd, events in self._epoll.poll(timeout):
             if fd == self._line:
                 readable = True
             else:
                 self._multi.socket_action(fd, _to_curl(events))
-        if self._patience() == 0:
+        if self._seconds_left() == 0:
             self._deadline = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         return readable
 
     def collect(self) -> list[Outcome]:
-        """Return how the transfers ended that have ended."""
+        """Return the outcomes of finished transfers."""
         outcomes: list[Outcome] = []
         more = 1
         while more:
@@ -119,7 +119,7 @@ class Engine:
         return outcomes
 
     def close(self) -> None:
-        """Break off what is running, leaving no part of it behind."""
+        """Cancel running transfers, and remove their parts."""
         for easy, transfer in self._running.items():
             self._multi.remove_handle(easy)
             transfer.part.discard()
@@ -152,7 +152,7 @@ class Engine:
         """Wait no longer than libcurl asks; libcurl calls this."""
         self._deadline = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
-    def _patience(self) -> float | None:
+    def _seconds_left(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
 
@@ -162,12 +162,12 @@ class Transfer:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.easy = pycurl.Curl()
-        self.part: Part
+        self.part: PartFile
         self._job: Job
         self._fault = ""
         _set_up(self.easy, settings, self._take)
 
-    def begin(self, job: Job, part: Part) -> None:
+    def begin(self, job: Job, part: PartFile) -> None:
         """Get ready for a job; its page goes into ``part``."""
         self._job = job
         self.part = part
@@ -178,7 +178,7 @@ class Transfer:
         self.easy.setopt(pycurl.COOKIELIST, "ALL")
 
     def end(self, code: int, text: str) -> Outcome:
-        """Tell how it ended, and leave a whole part or none."""
+        """Return the outcome, and leave a complete part or none."""
         status = self.easy.getinfo(pycurl.RESPONSE_CODE)
         reason = self._reason(code, text, status)
         name = ""
@@ -223,7 +223,7 @@ class Transfer:
         return f"more than --max-bytes {self._settings.max_bytes}"
 
     def _reason(self, code: int, text: str, status: int) -> str:
-        """Say in words why there is no page; nothing when there is one."""
+        """Return why there is no page; empty when there is one."""
         if status >= _FIRST_ERROR_STATUS:
             return _named(status)
         if self._fault:
@@ -278,6 +278,6 @@ def _named(status: int) -> str:
 
 
 def _retry_after(easy: pycurl.Curl) -> int:
-    # Only libcurl 7.66 and later tell it.
+    # Since libcurl 7.66.
     option = getattr(pycurl, "RETRY_AFTER", None)
     return int(easy.getinfo(option)) if option is not None else 0

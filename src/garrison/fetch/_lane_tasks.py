@@ -1,16 +1,16 @@
-"""The lanes as tasks of the pool: hiring them, and asking what became of one."""
+"""The lanes as tasks of the pool: starts them, and tells why one has ended."""
 
 from __future__ import annotations
 
 from garrison._typing import Any
 from garrison.errors import WorkerDied, _signal_name
-from garrison.fetch._lane import run_lane
+from garrison.fetch._lane_worker import run_lane
 from garrison.fetch._messages import Settings
 
 _SECONDS_TO_LEARN_WHY = 1.0
 
 
-class Crew:
+class LaneTasks:
     """Keeps one lane in each process of a pool.
 
     Parameters
@@ -20,9 +20,9 @@ class Crew:
     size
         How many processes it has.
     address
-        Where lanes join.
+        The address of the `LaneServer`.
     settings
-        What they are told.
+        The settings of their transfers.
     """
 
     def __init__(self, pool: Any, size: int, address: str, settings: Settings) -> None:
@@ -30,47 +30,49 @@ class Crew:
         self._size = size
         self._address = address
         self._settings = settings
-        self._hired = 0
+        self._started = 0
         self._tasks: dict[int, Any] = {}
 
     @property
-    def lanes(self) -> list[int]:
-        """The lanes that have not left."""
+    def running(self) -> list[int]:
+        """The lanes that have not ended."""
         return list(self._tasks)
 
     def has(self, lane: int) -> bool:
-        """Tell whether a lane has not left."""
+        """Whether a lane has not ended."""
         return lane in self._tasks
 
-    def hire(self, sites: int) -> None:
-        """Have a lane in every process, but no more lanes than sites."""
+    def start(self, sites: int) -> None:
+        """Start a lane in every process, but no more lanes than sites."""
         while len(self._tasks) < min(self._size, sites):
-            arguments = (self._address, self._hired, self._settings)
-            self._tasks[self._hired] = self._pool.apply_async(run_lane, arguments)
-            self._hired += 1
+            arguments = (self._address, self._started, self._settings)
+            self._tasks[self._started] = self._pool.apply_async(run_lane, arguments)
+            self._started += 1
 
-    def awaited(self, joined: list[int]) -> bool:
-        """Tell whether a lane has not joined yet."""
-        return len(joined) < len(self._tasks)
+    def any_unconnected(self, connected: list[int]) -> bool:
+        """Whether a lane has not connected yet."""
+        return len(connected) < len(self._tasks)
 
-    def vanished(self, joined: list[int]) -> list[int]:
-        """Return the lanes that ended without ever joining."""
-        if not self.awaited(joined):
+    def ended_unconnected(self, connected: list[int]) -> list[int]:
+        """Return the lanes that ended before they connected."""
+        if not self.any_unconnected(connected):
             return []
-        return [lane for lane, task in self._tasks.items() if lane not in joined and task.ready()]
+        return [
+            lane for lane, task in self._tasks.items() if lane not in connected and task.ready()
+        ]
 
-    def forget(self, lane: int) -> Any:
-        """Take a lane that has left off the list; return its task."""
+    def remove(self, lane: int) -> Any:
+        """Remove an ended lane; return its task."""
         return self._tasks.pop(lane)
 
 
-def fate(task: Any) -> str:
-    """Say why a lane has left that nobody sent away.
+def why_lane_ended(task: Any) -> str:
+    """Return why a lane has ended that was not stopped.
 
     Parameters
     ----------
     task
-        The lane's task, as `Crew.forget` gave it.
+        The lane's task, as `LaneTasks.remove` gave it.
     """
     task.wait(_SECONDS_TO_LEARN_WHY)
     if not task.ready():
@@ -78,13 +80,13 @@ def fate(task: Any) -> str:
     try:
         task.get()
     except WorkerDied as death:
-        return _cause(death)
+        return _death_text(death)
     except Exception as error:
         return f"its process failed: {type(error).__name__}: {error}".partition("\n")[0]
     return "its process left"
 
 
-def _cause(death: WorkerDied) -> str:
+def _death_text(death: WorkerDied) -> str:
     if death.out_of_memory:
         return "its process was killed because memory ran out"
     if death.signal is not None:

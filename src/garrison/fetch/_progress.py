@@ -1,8 +1,7 @@
-"""What a person sees: progress on standard error, the table on standard output.
+"""Progress on standard error, the table on standard output.
 
-On a terminal a bar and a table fitted to its width; elsewhere plain lines and
-tab-separated columns, which nothing cuts or folds. What a server sends is shown
-without its control characters, so that it cannot write to the terminal.
+On a terminal: a bar, and a table fitted to its width. Elsewhere: plain lines and tab-separated
+columns. Text from servers is shown without control characters, which could control the terminal.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from garrison._typing import TYPE_CHECKING
-from garrison.fetch._ledger import Page
+from garrison.fetch._site_queue import Page
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -25,8 +24,8 @@ _MOST_ROWS = 100
 _REFRESH_SECONDS = 0.1
 
 
-class View(Protocol):
-    """Shows how far a run is."""
+class ProgressView(Protocol):
+    """Shows the progress of a run."""
 
     @property
     def tick(self) -> float | None:
@@ -36,7 +35,7 @@ class View(Protocol):
         """Show that a site is done."""
 
     def note(self, text: str) -> None:
-        """Say something besides."""
+        """Show another message."""
 
     def refresh(self) -> None:
         """Bring the screen up to date."""
@@ -45,20 +44,20 @@ class View(Protocol):
         """Leave the screen clean."""
 
 
-def make_view(total: int) -> View:
+def make_progress_view(total: int) -> ProgressView:
     """Return the view that suits standard error."""
     if sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", None):
-        return BarView(total)
-    return LinesView(total)
+        return BarProgress(total)
+    return LineProgress(total)
 
 
 def printable(text: str) -> str:
-    """Replace what a terminal would obey rather than show."""
+    """Replace the characters that would control a terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def say(text: str) -> None:
-    """Write a line to standard error, if there is anyone to read it."""
+    """Write a line to standard error, unless that is closed."""
     with suppress(OSError, ValueError):
         sys.stderr.write(f"{text}\n")
 
@@ -67,14 +66,14 @@ def page_line(page: Page, file: str) -> str:
     """Return one plain line about a page."""
     outcome = page.outcome
     site = printable(page.site.text)
-    if page.kept:
+    if page.from_earlier_run:
         return f"{site}: kept {file}"
     if not page.fetched:
         return f"{site}: failed: {printable(outcome.reason)}"
     return f"{site}: {outcome.status}, {outcome.size:,} bytes in {outcome.seconds:.2f} s -> {file}"
 
 
-class LinesView:
+class LineProgress:
     """Plain lines, one for each site."""
 
     def __init__(self, total: int) -> None:
@@ -94,7 +93,7 @@ class LinesView:
         self._lines.append(f"[{self._done}/{self._total}] {page_line(page, file)}")
 
     def note(self, text: str) -> None:
-        """Say something besides."""
+        """Show another message."""
         self._lines.append(text)
 
     def refresh(self) -> None:
@@ -110,7 +109,7 @@ class LinesView:
             self._written = time.monotonic()
 
 
-class BarView:
+class BarProgress:
     """A progress bar; failures and notes scroll by above it."""
 
     tick: float | None = _REFRESH_SECONDS
@@ -125,7 +124,7 @@ class BarView:
 
     def page(self, page: Page, file: str) -> None:
         """Show that a site is done."""
-        self._bytes += 0 if page.kept else page.outcome.size
+        self._bytes += 0 if page.from_earlier_run else page.outcome.size
         self._failed += not page.fetched
         failed = f"{self._failed} failed" if self._failed else ""
         self._bar.update(self._task, advance=1, amount=_amount(self._bytes), failed=failed)
@@ -133,7 +132,7 @@ class BarView:
             self.note(page_line(page, file))
 
     def note(self, text: str) -> None:
-        """Say something above the bar."""
+        """Show a message above the bar."""
         with suppress(OSError):
             self._bar.console.print(
                 text, style="yellow", markup=False, highlight=False, soft_wrap=True
@@ -175,7 +174,7 @@ def print_table(pages: Sequence[Page], files: Sequence[str]) -> None:
     Parameters
     ----------
     pages
-        What became of the sites, in their order.
+        The outcomes of the sites, in their order.
     files
         The path of each site's page.
     """
@@ -186,14 +185,14 @@ def print_table(pages: Sequence[Page], files: Sequence[str]) -> None:
             _print_tabs(pages, files)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has seen enough. Nothing may be flushed into the pipe at exit either.
+        # The reader is gone. Nothing may be flushed into the pipe at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _cells(page: Page, file: str) -> tuple[str, ...]:
     outcome = page.outcome
     last = file if page.fetched else f"failed: {outcome.reason}"
-    status = str(outcome.status or ("kept" if page.kept else "-"))
+    status = str(outcome.status or ("kept" if page.from_earlier_run else "-"))
     cells = (page.site.text, outcome.url or "-", status, outcome.type or "-", str(outcome.size))
     return tuple(printable(cell) for cell in (*cells, f"{outcome.seconds:.3f}", last))
 

@@ -1,7 +1,7 @@
 """A lane: the one long task that each process of the pool has.
 
 A task for each site would let a process have one transfer at a time, and a task for
-each short list would make all of it wait for its slowest site. So a lane asks for a
+each short list would make all of it wait for its slowest site. So a lane gets a
 site whenever it has room for one, and its transfers never wait for each other.
 """
 
@@ -12,8 +12,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from garrison.fetch._channel import Line
-from garrison.fetch._engine import Engine
+from garrison.fetch._channel import LaneClient
+from garrison.fetch._curl_client import CurlClient
 from garrison.fetch._messages import Outcome, Settings
 
 # A connection, its successor after a redirect, a look-up, a part on disk.
@@ -22,12 +22,12 @@ _OTHER_DESCRIPTORS = 256
 
 
 def run_lane(address: str, lane: int, settings: Settings) -> int:
-    """Fetch what comes along the line until sent away.
+    """Run the jobs that the parent sends, until it stops the lane.
 
     Parameters
     ----------
     address
-        The hub's address.
+        The address of the `LaneServer`.
     lane
         The lane's number.
     settings
@@ -41,18 +41,18 @@ def run_lane(address: str, lane: int, settings: Settings) -> int:
     _allow_descriptors(_DESCRIPTORS_FOR_ONE * settings.per_worker + _OTHER_DESCRIPTORS)
     ended = 0
     with (
-        _parent_decides_about_interrupts(),
-        closing(Line(address, lane)) as line,
-        closing(Engine(settings, lane, line.fileno())) as engine,
+        _ignore_interrupts(),
+        closing(LaneClient(address, lane)) as client,
+        closing(CurlClient(settings, lane, client.fileno())) as curl,
     ):
         staying = True
         while staying:
-            readable = engine.wait()
-            outcomes = engine.collect()
+            readable = curl.wait()
+            outcomes = curl.collect()
             ended += len(outcomes)
-            staying = _tell(line, outcomes)
+            staying = _send_outcomes(client, outcomes)
             if readable and staying:
-                staying = _start(line, engine)
+                staying = _start_jobs(client, curl)
     return ended
 
 
@@ -64,27 +64,27 @@ def _allow_descriptors(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def _tell(line: Line, outcomes: list[Outcome]) -> bool:
-    """Send outcomes; False when nobody is there to hear them."""
+def _send_outcomes(client: LaneClient, outcomes: list[Outcome]) -> bool:
+    """Send outcomes; False when the parent is gone."""
     try:
         if outcomes:
-            line.send(outcomes)
+            client.send(outcomes)
     except (BrokenPipeError, ConnectionResetError):
         return False
     return True
 
 
-def _start(line: Line, engine: Engine) -> bool:
-    """Start what the line brings; False when it says to go."""
-    jobs = line.receive()
+def _start_jobs(client: LaneClient, curl: CurlClient) -> bool:
+    """Start the jobs that have arrived; False when the lane has to end."""
+    jobs = client.receive()
     for job in jobs or ():
-        engine.start(job)
+        curl.start(job)
     return jobs is not None
 
 
 @contextmanager
-def _parent_decides_about_interrupts() -> Iterator[None]:
-    """Leave Ctrl-C to the parent: it wants to hear of the transfers that have ended."""
+def _ignore_interrupts() -> Iterator[None]:
+    """Leave Ctrl-C to the parent, which still collects the finished transfers."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

@@ -19,13 +19,13 @@ __all__ = [
 ]
 
 NO_KEY = b""
-"""What a server that anybody on this machine may use has for a key."""
+"""The key of a server that any process of this machine may use."""
 KNOWN_KEYS: dict[Any, bytes] = {}
-"""The key of each server that this process has met, by address; some proxies arrive without."""
+"""The key of each server this process has used, by address; some proxies are sent without it."""
 
 
 def read_key(key: bytes | str | os.PathLike[str]) -> bytes:
-    """Return a key as bytes: as it is given, or what a file has but for white space around it.
+    """Return a key as bytes: as given, or the contents of a file without white space around it.
 
     Raises
     ------
@@ -56,12 +56,12 @@ def write_key(path: Path) -> bytes:
 
 
 def require_key_for_network(address: Any, key: bytes | None) -> None:
-    """See that an address that other computers reach has a key.
+    """Raise if other computers reach the address and there is no key.
 
     Raises
     ------
     ValueError
-        If it has none.
+        If there is none.
     """
     if not key and not is_loopback(address):
         msg = (

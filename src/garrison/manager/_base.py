@@ -1,4 +1,4 @@
-"""`BaseManager`: starts a server, or finds one, and gives proxies of what it registers."""
+"""`BaseManager`: starts a server, or finds one, and makes proxies of registered types."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["BaseManager", "State"]
 
 
 class State:
-    """What has become of a manager; shared with its finalizer."""
+    """The state of a manager, shared with its finalizer."""
 
     __slots__ = ("value",)
     INITIAL = 0
@@ -50,8 +50,8 @@ class BaseManager(managers.BaseManager):
         Where the server listens: ``(host, port)`` or the path of a socket; by default a socket
         that only processes of this machine find.
     authkey : bytes, optional
-        What a client must know; everything that is sent is encrypted with a key made of it. By
-        default the key that this process and its children have in common.
+        The key of the server. All traffic is encrypted with a key derived from it. By default
+        the key that this process shares with its children.
     serializer : {'pickle', 'xmlrpclib'}
         How arguments and results are written.
     ctx : context, optional
@@ -59,7 +59,7 @@ class BaseManager(managers.BaseManager):
     shutdown_timeout : float
         Seconds that the server has to end before it is terminated.
     limits : Limits, optional
-        How much the server takes from its clients, and how long both wait for each other.
+        How much the server accepts from its clients, and how long both wait for each other.
 
     Examples
     --------
@@ -131,7 +131,7 @@ class BaseManager(managers.BaseManager):
         AuthenticationError
             If it has another key.
         OSError
-            If there is nobody, or no server of garrison's.
+            If there is no server of garrison's.
         """
         KNOWN_KEYS[self._address] = bytes(self._authkey)
         self._client_ref = self._client  # kept as long as this manager is
@@ -148,7 +148,8 @@ class BaseManager(managers.BaseManager):
     ) -> None:
         """Start the server process.
 
-        It is found from now on, if not ready yet; with an `initializer`, it is.
+        Clients can connect from now on, though the server may not be ready yet. With an
+        `initializer`, it is ready.
 
         Raises
         ------
@@ -201,15 +202,15 @@ class BaseManager(managers.BaseManager):
                 reader.recv()
 
     def _make_server(self, place: Any) -> Any:
-        """Return a server for an address, or for a listener that another process is to have."""
+        """Return a server for an address, or for a listener that another process will use."""
         return self._Server(self._registry, place, self._authkey, self._serializer, self._limits)
 
     @staticmethod
     def _run_server(
         server: Server, parent: int, writer: Any, initializer: Any, initargs: tuple[Any, ...]
     ) -> None:
-        """Be the server process."""
-        # A Ctrl-C in the terminal is for the program; the server ends when the program does.
+        """Run in the server process."""
+        # Ctrl-C is for the program; the server ends with it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         if initializer is not None:
@@ -219,7 +220,7 @@ class BaseManager(managers.BaseManager):
         server.serve_forever(parent=parent)
 
     def shutdown(self) -> None:
-        """End the server process; there is none before `start`."""
+        """End the server process. Only after `start`."""
         raise ProcessError("this manager has not started a server")
 
     @staticmethod
@@ -267,17 +268,17 @@ class BaseManager(managers.BaseManager):
     # -- objects ----------------------------------------------------------------------------------
 
     def _create(self, typeid: str, /, *args: Any, **kwds: Any) -> tuple[_proxy.Token, Any]:
-        """Make an object; return which it is, and its methods. This process holds it."""
+        """Make an object; return its token and its methods. This process holds a reference."""
         self._require_state(State.STARTED)
         made = self._client.create(typeid, args, kwds)
         return _proxy.Token(typeid, self._address, made.ident), made.exposed
 
     def _debug_info(self) -> str:
-        """Describe the objects that somebody holds."""
+        """Describe the objects in use."""
         return str(self._client.ask(Verb.DEBUG, idempotent=True)[0])
 
     def _number_of_objects(self) -> int:
-        """Return how many objects somebody holds."""
+        """Return the number of objects in use."""
         return int(self._client.ask(Verb.COUNT, idempotent=True)[0])
 
     @classmethod
@@ -290,16 +291,16 @@ class BaseManager(managers.BaseManager):
         method_to_typeid: Mapping[str, str] | None = None,
         create_method: bool = True,
     ) -> None:
-        """Let managers of this class make objects of a type.
+        """Register a type, so that managers of this class can make its objects.
 
         Parameters
         ----------
         typeid : str
-            The type's name; the method that makes one has it.
+            The type's name, and that of the method which makes an object.
         callable : callable, optional
             Makes the object, in the server. A manager that only connects needs none.
         proxytype : type, optional
-            Makes the proxy; by default it has a method for each that the object shows.
+            Makes the proxy; by default it has each exposed method of the object.
         exposed : iterable of str, optional
             What proxies may call; by default the methods without a leading underscore.
         method_to_typeid : mapping, optional

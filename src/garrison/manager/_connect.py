@@ -49,15 +49,15 @@ def connect(
     direct: bool = True,
     limits: Limits | None = None,
 ) -> SyncManager:
-    """Find a manager that somebody else has started, on this machine or another.
+    """Connect to a running manager, on this machine or another.
 
     Parameters
     ----------
     address : str or tuple
         ``"garrison://host:port"``, ``(host, port)``, or the path of a socket.
     key : bytes, str or path-like, optional
-        The key that the server was started with; a path is that of a file which has it. A server
-        without a key is on this machine only.
+        The server's key; a path names a file with the key. A server without a key serves its own
+        machine only.
     direct : bool
         Whether to reach containers in memory, if the server is on this machine and of this user.
         A server without a key is never reached so.
@@ -67,8 +67,8 @@ def connect(
     Returns
     -------
     SyncManager
-        Its ``dict("name")`` and so on are the same for everybody who asks for that name. As a
-        context manager it hangs up at the end of the block.
+        Its ``dict("name")`` and so on return one container for all that use that name. As a
+        context manager it disconnects at the end of the block.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def connect(
 
 
 def _without_key(place: Any, direct: bool, limits: Limits | None) -> SyncManager:
-    """Try the key that processes of one program have in common, then none."""
+    """Try the key that the processes of one program share, then none."""
     manager = SyncManager(place, limits=limits)
     try:
         manager.connect(direct=direct)

@@ -1,4 +1,4 @@
-"""Exceptions on their way from a server to who asked: what it was, and where it was raised."""
+"""Exceptions sent from a server to a client: the exception and its traceback."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ __all__ = [
 ]
 
 RAISED = "raised"
-"""A method of the user's has raised; the data are its exception, if that can be written."""
+"""A method of the user has raised; the data are its exception, if that can be pickled."""
 REMOTE = "remote"
-"""The server could not do it; there is a text only."""
+"""The server failed; there is a text only."""
 
 CREATE_FAILED = "unmade"
-"""What makes an object has raised; the data are its exception, if that can be written."""
+"""The constructor of an object has raised; the data are its exception, if it can be pickled."""
 
 Outcome = tuple[Any, ...]
-"""The fields of a reply, or those of a refusal."""
+"""The fields of a reply, or those of a failure."""
 
 
 class RemoteError(managers.RemoteError, GarrisonError):
-    """The server could not do what it was asked for; the text is its traceback."""
+    """A request failed in the server; the text is the traceback from there."""
 
 
 class NotMade(RemoteError, TypeError, ValueError):
-    """An object cannot be made from what was given."""
+    """An object cannot be made from these arguments."""
 
 
 def encode_exception(error: BaseException, chosen: Serializer) -> tuple[str, str, bytes]:
-    """Return kind, text and data of an exception that a user's method has raised."""
+    """Return kind, text and data of an exception of a user's method."""
     text = "".join(traceback.format_exception(error))
     try:
         data = chosen.dumps(error)
@@ -54,12 +54,12 @@ def encode_exception(error: BaseException, chosen: Serializer) -> tuple[str, str
 
 
 def raise_failure(refusal: RemoteFailure, chosen: Serializer) -> NoReturn:
-    """Raise here what was raised there, with the traceback from there as its cause."""
+    """Raise the exception of a server, with the traceback from there as its cause."""
     raise_decoded((refusal.kind, refusal.text, refusal.data), chosen)
 
 
 def raise_decoded(outcome: Outcome, chosen: Serializer) -> NoReturn:
-    """Raise what an outcome tells of."""
+    """Raise the exception of an outcome."""
     kind, text, data = outcome
     error = decode_exception(kind, text, data, chosen)
     try:
@@ -70,7 +70,7 @@ def raise_decoded(outcome: Outcome, chosen: Serializer) -> NoReturn:
 
 
 def decode_exception(kind: str, text: str, data: bytes, chosen: Serializer) -> BaseException:
-    """Return the exception that was raised there."""
+    """Return the exception that was raised in the server."""
     told = RemoteError(text if text.endswith("\n") else f"{text}\n")
     if kind not in {RAISED, CREATE_FAILED} or not data:
         return told
@@ -86,5 +86,5 @@ def decode_exception(kind: str, text: str, data: bytes, chosen: Serializer) -> B
 
 
 def is_failure(outcome: Outcome) -> bool:
-    """Whether an outcome is (kind, text, data) of a refusal."""
+    """Whether an outcome is (kind, text, data) of a failure."""
     return len(outcome) == 3 and type(outcome[0]) is str and type(outcome[2]) is bytes  # noqa: PLR2004

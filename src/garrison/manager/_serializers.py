@@ -1,4 +1,4 @@
-"""How arguments and results of registered types are written."""
+"""How arguments and results of registered types are pickled."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Serializer(NamedTuple):
 
 
 def pickle_for_manager(value: Any) -> bytes:
-    """Pickle a value in one pass: by value what has no name in a module.
+    """Pickle a value in one pass; objects without a name in a module go by value.
 
     Raises
     ------
     Exception
-        What `pickle` raises for what cannot be pickled.
+        The error of `pickle`, if the value cannot be pickled.
     """
     since = handles.export_count
     try:

@@ -18,7 +18,7 @@ __all__ = ["SharedMemoryManager", "SharedMemoryServer"]
 
 
 class _TrackedBlocks:
-    """The names of the blocks that a manager has made; lives in the server."""
+    """The names of the blocks that a manager has made; it is an object of the server."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -44,7 +44,7 @@ class _TrackedBlocks:
 
 
 _all: list[_TrackedBlocks] = []
-"""Those of this server."""
+"""The blocks of this server."""
 
 
 def _unlink(name: str) -> None:
@@ -55,7 +55,7 @@ def _unlink(name: str) -> None:
 
 
 class SharedMemoryServer(Server, managers.SharedMemoryServer):
-    """A server that removes, when it ends, the blocks it knows of."""
+    """A server that removes its blocks when it ends."""
 
     def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until it is over."""
@@ -100,7 +100,7 @@ class SharedMemoryManager(BaseManager, managers.SharedMemoryManager):
         BaseManager.__init__(self, *args, **kwds)
 
     def __del__(self) -> None:
-        """Nothing is to be said of it."""
+        """Do nothing: the standard library's method logs."""
 
     def get_server(self) -> SharedMemoryServer:
         """Return a server for this process to run: see its ``serve_forever`` and ``address``."""
@@ -111,7 +111,7 @@ class SharedMemoryManager(BaseManager, managers.SharedMemoryManager):
 
     def start(self, *args: Any, **kwds: Any) -> None:
         """Start the server process; see `BaseManager.start`."""
-        # The process that removes blocks nobody has removed must be the same one for both.
+        # Both processes must use the same resource tracker, which removes leftover blocks.
         resource_tracker.ensure_running()
         super().start(*args, **kwds)
         self._segments: Any = self._Segments()  # type: ignore[attr-defined]

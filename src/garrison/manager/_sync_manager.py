@@ -1,7 +1,7 @@
 """`SyncManager`: containers and locks for the processes of one machine, and of others.
 
-At home, where the server's memory can be reached, containers are reached in it directly; from
-elsewhere they are reached through the server. The faces are the same.
+On the server's machine containers are used in shared memory; from another machine, through the
+server. The classes of containers are the same.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ __all__ = ["SyncManager"]
 
 
 def _refusing(make: M) -> M:
-    """Have bad input be a RemoteError as well: programs expect that from what servers make."""
+    """Raise bad input as a RemoteError too, which programs expect of a server's objects."""
 
     @functools.wraps(make)
     def refusing(*args: Any, **kwds: Any) -> Any:
@@ -84,7 +84,7 @@ def _refusing(make: M) -> M:
 
 
 def _is_bad_input(error: Exception) -> bool:
-    """Whether it is of a builtin kind itself: others, a program's own among them, say more."""
+    """Whether the exception is of a builtin class itself, not of a more specific one."""
     if type(error) is OSError:
         return error.errno == errno.EINVAL
     return type(error) in {TypeError, ValueError, OverflowError}
@@ -99,16 +99,16 @@ class SyncManager(BaseManager, managers.SyncManager):
     Parameters
     ----------
     address, authkey, serializer, ctx, shutdown_timeout, limits
-        As for `BaseManager`. An address that other computers reach needs a key.
+        As for `BaseManager`. An address that other computers can reach needs a key.
     key : bytes, str or path-like, optional
         The same as `authkey`; a path is that of a file which has it.
     path : path-like, optional
-        A folder in which the containers are kept across restarts of everything.
+        A directory for the containers, which then survive all processes.
     sync : bool
-        With a `path`: whether what was written has reached the disk when the operation returns, so
-        that it survives a power cut. It costs a wait for the disk each time.
+        With a `path`: whether an operation returns once its data are on the disk, so that they
+        survive a power failure. Each write then waits for the disk.
     size : int, optional
-        How many bytes the containers may take, at most; by default as much as there is memory, or
+        The most bytes that the containers may take; by default the size of the memory, or of the
         disk behind `path`.
 
     Examples
@@ -168,7 +168,7 @@ class SyncManager(BaseManager, managers.SyncManager):
         if path is None:
             self._store = self._store or create_in_memory(size)
         else:
-            # First: somebody else's is not to be touched.
+            # First: the directory of another server must not be touched.
             self._server_lock = claim_server_lock(path)
             self._store = open_directory(path, sync=synced, size=size)
         return self._store
@@ -179,14 +179,14 @@ class SyncManager(BaseManager, managers.SyncManager):
         Raises
         ------
         StoreBusy
-            If another server has the folder.
+            If another server serves the directory.
         """
         try:
             super().start(*args, **kwds)
         finally:
             server_lock, self._server_lock = self._server_lock, None
             if server_lock is not None:
-                server_lock.close()  # it is the server's now, and ends with it
+                server_lock.close()  # the server holds it now, until it ends
 
     def get_server(self) -> StoreServer:
         """Return a server for this process to run: see its ``serve_forever`` and ``address``."""
@@ -226,24 +226,24 @@ class SyncManager(BaseManager, managers.SyncManager):
             self.shutdown()
 
     def close(self) -> None:
-        """Hang up, if this manager has connected to a server: it is of no use after that.
+        """Disconnect a manager that has connected to a server; it cannot be used again.
 
-        What else uses the server keeps its connection.
+        Containers and proxies keep their connection.
         """
         if self._process is None:
             self._state.value = State.SHUTDOWN
             self._store = self._client_ref = None
 
     def transaction(self, timeout: float | None = None) -> AbstractContextManager[None]:
-        """Make what is done inside, with any of this manager's containers, one step.
+        """Make all operations inside, on any of this manager's containers, one step.
 
-        Others see all of it or nothing; an exception undoes it, and so does the death of this
-        process. Others' changes wait meanwhile.
+        Others see all of it or nothing. An exception undoes it, and so does the death of this
+        process. Other writers wait meanwhile.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds to wait for others' transactions, at most.
+            Seconds to wait for other transactions, at most.
 
         Raises
         ------
@@ -256,7 +256,7 @@ class SyncManager(BaseManager, managers.SyncManager):
         return transaction(self.store.ensure_current_process().backend, timeout)
 
     def pipeline(self) -> Pipeline:
-        """Collect what is done inside, and send it in one round trip: see `Pipeline`.
+        """Collect the operations inside, and send them in one round trip: see `Pipeline`.
 
         Examples
         --------
@@ -273,15 +273,14 @@ class SyncManager(BaseManager, managers.SyncManager):
         return Pipeline()
 
     def backup(self, path: str | os.PathLike[str]) -> None:
-        """Write all containers as they are now into a new folder, while they are used.
+        """Write the present state of all containers to a new directory, while they are used.
 
-        It is a store as any other: ``Manager(path=...)`` opens it. Registered objects and what is
-        in locks are no part of it.
+        ``Manager(path=...)`` opens it. Registered objects and the states of locks are not included.
 
         Parameters
         ----------
         path : path-like
-            A folder that does not exist yet.
+            A directory that does not exist yet.
 
         Raises
         ------
@@ -297,9 +296,9 @@ class SyncManager(BaseManager, managers.SyncManager):
         back_up(self.store.ensure_current_process().backend, path)
 
     def collect(self) -> int:
-        """Free containers that only refer to each other; return how many there were.
+        """Free containers that only refer to each other; return their number.
 
-        All others are freed within seconds of their last use. Everybody's changes wait meanwhile.
+        All others are freed within seconds of their last use. Writers wait meanwhile.
         """
         return int(self.store.ensure_current_process().backend.collect_cycles())
 
@@ -312,27 +311,26 @@ class SyncManager(BaseManager, managers.SyncManager):
     def dict(self, /, *args: Any, **items: Any) -> Any:
         """Return a shared dict: ``dict(...)`` as the plain one, or ``dict("name", ...)``.
 
-        With a name, it is the same one for everybody who asks for that name; what else is given
-        is what it is made with, if it is new.
+        A name always returns the same dict. The other arguments are the contents of a new one.
         """
         name, rest = _split_name(args)
         return self._make(Kind.DICT, dict(*rest, **items), name=name)
 
     @_refusing
     def list(self, sequence: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
-        """Return a shared list; with a name, the same one for everybody who asks for it."""
+        """Return a shared list; a name always returns the same one."""
         return self._make(Kind.LIST, sequence, name=name)
 
     @_refusing
     def set(self, iterable: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
-        """Return a shared set; with a name, the same one for everybody who asks for it."""
+        """Return a shared set; a name always returns the same one."""
         return self._make(Kind.SET, iterable, name=name)
 
     @_refusing
     def deque(
         self, iterable: Iterable[Any] = (), maxlen: int | None = None, *, name: str | None = None
     ) -> Any:
-        """Return a shared deque; with a name, the same one for everybody who asks for it."""
+        """Return a shared deque; a name always returns the same one."""
         return self._make(Kind.DEQUE, iterable, maxlen, name=name)
 
     @_refusing
@@ -345,7 +343,7 @@ class SyncManager(BaseManager, managers.SyncManager):
     def Namespace(  # noqa: N802 - the standard name
         self, name: str | None = None, /, **attributes: Any
     ) -> Any:
-        """Return an object with shared attributes; ``Namespace("name", ...)`` is everybody's."""
+        """Return an object with shared attributes; ``Namespace("name", ...)`` names it."""
         made = self._make(Kind.NAMESPACE, name=name)
         for attribute, value in attributes.items():
             if name is None or not hasattr(made, attribute):
@@ -356,7 +354,7 @@ class SyncManager(BaseManager, managers.SyncManager):
     def Value(  # noqa: N802 - the standard name
         self, typecode: Any, value: Any = 0, lock: Any = True, *, name: str | None = None
     ) -> Any:
-        """Return one shared value of any kind; its type code is only remembered."""
+        """Return one shared value of any type; the type code is stored, not checked."""
         return self._make(Kind.VALUE, typecode, value, lock, name=name)
 
     @_refusing
@@ -377,7 +375,7 @@ class SyncManager(BaseManager, managers.SyncManager):
     def JoinableQueue(  # noqa: N802 - the standard name
         self, maxsize: int | str = 0, size: int = 0
     ) -> Any:
-        """Return a shared queue whose items are counted until they are dealt with."""
+        """Return a shared queue that counts unfinished items."""
         return self._queue(Kind.JOINABLE_QUEUE, maxsize, size)
 
     def _queue(self, kind: int, maxsize: int | str, size: int) -> Any:
@@ -389,7 +387,7 @@ class SyncManager(BaseManager, managers.SyncManager):
     def _local_or_remote(
         self, here: Callable[[], Any], kind: Any, name: str | None, *rest: Any
     ) -> Any:
-        """Return a lock of this machine's, or for a name or from afar one that the server lends."""
+        """Return a lock in shared memory; with a name or remotely, one of the server."""
         if not isinstance(name, (str, type(None))):
             msg = f"the name of a lock must be a str, not {name!r}"
             raise TypeError(msg)
@@ -399,7 +397,7 @@ class SyncManager(BaseManager, managers.SyncManager):
 
     @property
     def _lock_client(self) -> Any:
-        """The way to the server, also where that is in this process."""
+        """The client of the server, also of one in this process."""
         self._require_state(State.STARTED)
         key = bytes(self._authkey)
         found = get_client(self._address, key, self._serializer, self._limits, local=False)
@@ -408,21 +406,21 @@ class SyncManager(BaseManager, managers.SyncManager):
 
     @_refusing
     def Lock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
-        """Return a lock; with a name, the same one for everybody who asks for it."""
+        """Return a lock; a name always returns the same one."""
         return self._local_or_remote(
             lambda: near.LocalLock(on_abandon="ignore"), far.RemoteLock, name
         )
 
     @_refusing
     def RLock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
-        """Return a lock that its owner may take again."""
+        """Return a lock that its owner may acquire again."""
         return self._local_or_remote(
             lambda: near.LocalRLock(on_abandon="ignore"), far.RemoteRLock, name
         )
 
     @_refusing
     def Semaphore(self, value: int | str = 1, permits: int = 1) -> Any:  # noqa: N802 - the standard name
-        """Return permits: ``Semaphore(value)``, or ``Semaphore("name", value)``."""
+        """Return a semaphore: ``Semaphore(value)``, or ``Semaphore("name", value)``."""
         name, number = (value, permits) if isinstance(value, str) else (None, value)
         return self._local_or_remote(
             lambda: near.LocalSemaphore(number), far.RemoteSemaphore, name, number
@@ -432,14 +430,14 @@ class SyncManager(BaseManager, managers.SyncManager):
     def BoundedSemaphore(  # noqa: N802 - the standard name
         self, value: int | str = 1, permits: int = 1
     ) -> Any:
-        """Return permits of which no more can be given back than were taken."""
+        """Return a semaphore that refuses more releases than acquisitions."""
         name, number = (value, permits) if isinstance(value, str) else (None, value)
         bounded = lambda: near.LocalBoundedSemaphore(number)  # noqa: E731
         return self._local_or_remote(bounded, far.RemoteBoundedSemaphore, name, number)
 
     @_refusing
     def Condition(self, lock: Any = None) -> Any:  # noqa: N802 - the standard name
-        """Return a lock with a place to wait for a change: ``Condition("name")`` is everybody's."""
+        """Return a condition variable; ``Condition("name")`` names it."""
         if isinstance(lock, (far.RemoteLock, far.RemoteRLock)):
             return far.RemoteCondition(self._lock_client, lock=lock)
         name = lock if isinstance(lock, str) else None
@@ -447,7 +445,7 @@ class SyncManager(BaseManager, managers.SyncManager):
 
     @_refusing
     def Event(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
-        """Return a flag; with a name, the same one for everybody who asks for it."""
+        """Return an event; a name always returns the same one."""
         return self._local_or_remote(near.LocalEvent, far.RemoteEvent, name)
 
     @_refusing
@@ -459,7 +457,7 @@ class SyncManager(BaseManager, managers.SyncManager):
         *,
         name: str | None = None,
     ) -> Any:
-        """Return a point that a number of parties pass together."""
+        """Return a barrier, which a number of parties pass together."""
         barrier = lambda: near.LocalBarrier(parties, action, timeout)  # noqa: E731
         return self._local_or_remote(
             barrier, far.RemoteBarrier, name, parties, None, action, timeout
@@ -467,7 +465,7 @@ class SyncManager(BaseManager, managers.SyncManager):
 
 
 def _split_name(args: tuple[Any, ...]) -> tuple[str | None, tuple[Any, ...]]:
-    """Part a name, which comes first, from the rest."""
+    """Separate a name, the first argument, from the rest."""
     if args and isinstance(args[0], str):
         return args[0], args[1:]
     return None, args
@@ -493,7 +491,7 @@ _PLAIN: dict[str, tuple[Any, Any]] = {
     "Array": (managers.Array, proxies.ArrayProxy),
     "Namespace": (managers.Namespace, proxies.NamespaceProxy),
 }
-"""What the methods above make in shared memory; as types of `method_to_typeid`, plain objects."""
+"""The types that the methods above make; in `method_to_typeid` they are plain objects."""
 for _typeid, (_callable, _proxytype) in _PLAIN.items():
     SyncManager.register(_typeid, _callable, _proxytype, create_method=False)
 del _typeid, _callable, _proxytype

@@ -1,4 +1,4 @@
-"""What the server and its clients both know of an object, and the servers of this process."""
+"""The types that servers and clients share, and the servers of this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["IN_PROCESS_CLIENTS", "ObjectRef"]
 
 
 class ObjectRef(NamedTuple):
-    """What a process must know to reach an object of a server."""
+    """Identifies an object of a server."""
 
     typeid: str
     ident: str
@@ -19,6 +19,6 @@ class ObjectRef(NamedTuple):
 
 
 IN_PROCESS_CLIENTS: dict[Any, Any] = {}
-"""For each server that runs in this process, by its address: the client that needs no socket."""
+"""The client, without a socket, of each server that runs in this process, by address."""
 
 os.register_at_fork(after_in_child=IN_PROCESS_CLIENTS.clear)

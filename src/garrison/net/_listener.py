@@ -1,4 +1,4 @@
-"""The socket at which a server is found; bound by who starts the server, so it is found at once."""
+"""A server's listening socket, bound before the server process starts: clients connect at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Listener:
     ----------
     address : tuple, str or None
         ``(host, port)``, or the path of a socket in the file system, or an abstract one (which
-        begins with a NUL character); by default an abstract one that nobody else has.
+        begins with a NUL character); by default a unique abstract one.
     """
 
     def __init__(self, address: Any = None, limits: Limits | None = None) -> None:
@@ -39,15 +39,15 @@ class Listener:
             self._path = (address, os.getpid())
 
     def detach(self) -> socket.socket:
-        """Return the socket alone; whoever has it removes the path."""
+        """Return the socket; its new owner removes the path."""
         return self.socket
 
     def close(self) -> None:
-        """Listen no more here."""
+        """Stop listening in this process."""
         self.socket.close()
 
     def unlink(self) -> None:
-        """Remove the path, if there is one; only once nobody serves there."""
+        """Remove the path, if there is one; only after the server has ended."""
         if self._path is not None:
             path, pid = self._path
             if pid == os.getpid():

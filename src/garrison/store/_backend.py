@@ -1,7 +1,7 @@
 """The operations of a store, which the core's `Store` and `RemoteBackend` implement.
 
 A container is a number, `c` here. Each operation is atomic; in a transaction it is a part of that.
-What a backend leaves to Python (`hooks`) is `garrison.store.Codec`.
+A backend calls `garrison.store.Codec` (`hooks`) for all that needs Python.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ END = 2**63 - 1
 
 
 class Metadata(NamedTuple):
-    """What a container has besides its entries.
+    """The metadata of a container.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Metadata(NamedTuple):
     limit : int
         The `maxlen` of a deque, the `maxsize` of a queue; negative: none.
     unfinished : int
-        Items of a queue that are not done.
+        Unfinished items of a queue.
     typecode : bytes
         That of a value or an array.
     """
@@ -118,7 +118,7 @@ class Transactions(Protocol):
         """Make all of it visible at once."""
 
     def abort(self) -> None:
-        """Make none of it visible."""
+        """Undo all of it."""
 
     def transaction(
         self, timeout: float | None = None, nested_failure_ok: bool = False, /
@@ -194,7 +194,7 @@ class StoreBackend(Transactions, Mappings, Sequences, Protocol):
 
     @property
     def uuid(self) -> bytes:
-        """16 bytes that no other store has."""
+        """The store's id: 16 random bytes."""
 
     def create(self, kind: int, limit: int = -1, typecode: bytes = b"", /) -> int:
         """Return a new container, to which this owner has a reference."""
@@ -230,7 +230,7 @@ class StoreBackend(Transactions, Mappings, Sequences, Protocol):
 
 
 class RemoteStoreBackend(StoreBackend, Protocol):
-    """A backend where `update_with` is repeated until no other writer came between."""
+    """A backend where `update_with` is repeated until no other writer interferes."""
 
     def dict_encoded(self, c: int, key: Any, /) -> bytes | None: ...
     def dict_compare_and_set(

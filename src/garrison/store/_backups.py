@@ -54,7 +54,7 @@ def check_copy(path: str, audit: Callable[[], list[str]]) -> None:
     Raises
     ------
     StoreCorrupt
-        If it is not whole.
+        If it is damaged.
     """
     folder = Path(path)
     mark = folder / "origin"
@@ -119,7 +119,7 @@ def back_up(backend: Any, path: str | os.PathLike[str]) -> None:
 
 
 def _write(backend: Any, directory: Path) -> None:
-    # Under another name until it is whole: a backup that was killed is no store.
+    # Under another name until it is complete: an interrupted backup is no store.
     part = directory / "part"
     part.touch(mode=0o600)
     with part.open("wb") as file:

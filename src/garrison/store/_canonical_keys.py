@@ -1,13 +1,13 @@
-"""Which keys are equal: bytes that are equal for objects that a dict would take for one key.
+"""Canonical bytes of keys: equal for objects that are one key in a dict.
 
-The backend itself knows plain numbers, strings, bytes, tuples and frozensets. Here is the rest:
+The backend itself encodes plain numbers, strings, bytes, tuples and frozensets. Here is the rest:
 
 - subclasses that compare as their base does, numbers of any type, ranges, moments in time, paths
-- members of enums, instances of dataclasses with the ``__eq__`` that was made for them
+- members of enums, instances of dataclasses with their generated ``__eq__``
 - any other hashable object by its pickle, without a memo: equal states give equal bytes
 
-What no encoding can know is an ``__eq__`` of a class's own (two objects with different states are
-different keys), and identity (two objects with the same state are one key). NaN is equal to itself.
+No encoding can use the ``__eq__`` of a class (objects with different states are different keys), or
+identity (objects with the same state are one key). NaN is equal to itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BASES: tuple[Any, ...] = (int, float, str, bytes, tuple, frozenset)
 
 
 def canonical_key(obj: Any, plain: PlainKey) -> bytes:
-    """Return the bytes of a key; `plain` writes what the backend knows."""
+    """Return the bytes of a key; `plain` encodes the types of the backend."""
     hash(obj)  # raises TypeError, as a dict does
     for base in BASES:
         if isinstance(obj, base) and _compares_as(base, type(obj)):
@@ -87,7 +87,7 @@ def _decimal(number: Any, plain: PlainKey) -> bytes | None:
     return _rational(Fraction(*number.as_integer_ratio()), plain)
 
 
-# --- Other objects that say what makes them equal ---------------------------------------------
+# --- Other objects with a known equality ------------------------------------------------------
 
 
 def _enum(obj: Any, plain: PlainKey) -> bytes | None:
@@ -184,7 +184,7 @@ SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
 def _pickled(obj: Any, pickler: Any) -> bytes:
     file = io.BytesIO()
     writer = pickler(file, 5)
-    writer.fast = True  # what is in there twice is written twice, whether it is one object or two
+    writer.fast = True  # without a memo: an object that occurs twice is written twice
     writer.dump(obj)
     return file.getvalue()
 

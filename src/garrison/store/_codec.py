@@ -1,4 +1,4 @@
-"""What a backend leaves to Python: pickling, and which keys are equal."""
+"""The hooks of a backend in Python: pickling, and canonical keys."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Codec:
     Parameters
     ----------
     uuid : bytes
-        16 bytes that no other store has.
+        The store's id.
     encode_key : callable
-        The backend's own writing of keys, for those that are equal to a plain one.
+        The backend's own encoding of keys, for those that are equal to a plain one.
     container : callable
         Makes the object for a nested container from its kind, its number, and whether it is shared.
     """
@@ -41,12 +41,12 @@ class Codec:
         self._descriptors = _pickling.Kept()
 
     def dumps(self, obj: Any) -> bytes:
-        """Write down any object: by reference what can be imported, by value the rest.
+        """Pickle an object: importable classes and functions by reference, others by value.
 
         Raises
         ------
         ItemUnpicklable
-            If that is not possible.
+            If it cannot be pickled.
         """
         try:
             first = {**self._descriptors.first(), handles.Spot: self._reduce_spot}
@@ -85,12 +85,12 @@ class Codec:
         Raises
         ------
         TypeError
-            If the object is unhashable, or has no writing of its own.
+            If the object is unhashable, or cannot be encoded.
         """
         return canonical_key(obj, self._plain_key)
 
     def close(self) -> None:
-        """Let go of the shared memory that stored objects lead to."""
+        """Close the shared memory that stored objects refer to."""
         self._referenced_blocks.clear()
         self._descriptors = _pickling.Kept()
 

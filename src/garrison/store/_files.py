@@ -43,13 +43,13 @@ class MemoryFiles:
         return data.fileno(), lock.fileno()
 
     def recover(self) -> None:
-        """Open again what the program has closed, through any process that has it open."""
+        """Reopen files that the program has closed, through any process that has them open."""
         if not all(each.is_ours for each in self._files):
             marks = tuple(each.mark for each in self._files)
             self._files = _open_in_any(None, marks)._files
 
     def reduce_args(self, state: SharedState) -> tuple[Any, ...]:
-        """Return what opens them, and the shared state, in another process."""
+        """Return the arguments that open them, and the shared state, in another process."""
         popen: Any = context.get_spawning_popen()
         if popen is not None:
             return _open_inherited, (state, *(InheritedFd(each.fileno()) for each in self._files))
@@ -119,7 +119,7 @@ def _open(
 
 
 class DirectoryFiles:
-    """The files in a directory of the user's."""
+    """The files in a directory of the user."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -130,7 +130,7 @@ class DirectoryFiles:
         return self.path
 
     def recover(self) -> None:
-        """Open again what the program has closed."""
+        """Reopen files that the program has closed."""
         if not self.holders.is_ours:
             self.holders = _holders(self.path)
 
@@ -140,7 +140,7 @@ class DirectoryFiles:
         return cls(path), None
 
     def reduce_args(self, _state: SharedState) -> tuple[Any, ...]:
-        """Return what opens it in another process."""
+        """Return the arguments that open it in another process."""
         return DirectoryFiles.at, (self.path,)
 
     def close(self) -> None:
@@ -163,7 +163,7 @@ class ServerLock:
     Raises
     ------
     StoreBusy
-        If another server has it; the message names that.
+        If another server has it; the message names the server.
     """
 
     def __init__(self, path: str) -> None:
@@ -183,7 +183,7 @@ class ServerLock:
         self.write_owner(f"process {os.getpid()}")
 
     def write_owner(self, text: str) -> None:
-        """Say for others which process has the lock."""
+        """Write down which process has the lock."""
         os.pwrite(
             self._open().fileno(), text.encode()[:OWNER_TEXT_BYTES].ljust(OWNER_TEXT_BYTES), 0
         )

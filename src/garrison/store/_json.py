@@ -1,4 +1,4 @@
-"""`json` writes a shared container as the plain one that it stands for.
+"""`json` writes a shared container as the plain one.
 
 Programs write the results in a manager's dict to a file; nested containers there are shared as
 well, and no `dict` or `list`. Encoders ask `JSONEncoder.default` for each object of another type.

@@ -1,8 +1,8 @@
 """A store on this machine: each process opens its files and works on them directly.
 
-The files are three in memory without names, or those of a directory of the user's. In the third,
-`holders`, each owner of references has a byte locked, at the place of its id, for as long as it
-lives. An owner whose byte is free is dead, and the server releases what it had.
+There are three files, unnamed ones in memory or those of a directory. In the third, `holders`, each
+owner of references has the byte at its id locked as long as it lives. An owner whose byte is free
+is dead, and the server releases its references.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["LocalStore", "claim_server_lock", "create_in_memory", "open_directory"]
 
 _open_stores: weakref.WeakValueDictionary[bytes, LocalStore] = weakref.WeakValueDictionary()
-"""Those that this process has open. A file must not be opened twice: closing one would drop the
-locks of the other."""
+"""The stores that this process has open. A file must not be opened twice: closing one descriptor
+would drop the locks of the other."""
 _opening = threading.RLock()
 os.register_at_fork(after_in_child=_opening._at_fork_reinit)  # type: ignore[attr-defined]
 
@@ -69,7 +69,7 @@ class LocalStore(SharedStore):
     # -- owners -----------------------------------------------------------------------------------
 
     def _lock_own_id(self) -> tuple[ByteLocks, int]:
-        """Lock the byte of a new owner's id, for as long as this process lives."""
+        """Lock the byte of a new owner's id, as long as this process lives."""
         self._files.recover()
         locks = ByteLocks.of(self._files.holders)
         while True:
@@ -182,7 +182,7 @@ def _audit(uuid: bytes, files: DirectoryFiles, settings: dict[str, Any]) -> list
 
 
 def create_in_memory(size: int | None = None) -> LocalStore:
-    """Create a store in memory; it is gone with the last process that has it open."""
+    """Create a store in memory; it ends with the last process that has it open."""
     settings = {"size": size or _memory_size(), "in_memory": True, "sync": False}
     uuid = secrets.token_bytes(16)
     store = _open_stores[uuid] = _open(uuid, MemoryFiles.create(), None, settings)

@@ -1,9 +1,9 @@
-"""Shared containers as plain data: what a pickle that is not for another process has of them.
+"""Shared containers as plain data, for pickles that are not sent to another process.
 
-A file is read when the manager is gone, so plain pickles hold data all the way down. Transfers
-(arguments, results, items of queues, values of managers) have reducers of their own: see
-`garrison._pickling`. Pickles of cloudpickle are made for other processes too, by libraries that
-have no such reducers, and are not for keeping, as its documentation says: they hold handles.
+A file may be read when the manager is gone, so a plain pickle has plain data at all levels.
+Transfers (arguments, results, items of queues, values of managers) have reducers of their own: see
+`garrison._pickling`. Pickles of cloudpickle have handles: they are for other processes, and not for
+files, as its documentation says.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ __all__ = ["is_cloudpickle", "plain_copy", "reduce_as_plain"]
 
 
 def is_cloudpickle(depth: int = 2) -> bool:
-    """Whether the caller's caller is a pickler of cloudpickle, or of a copy that a library has."""
+    """Whether the caller's caller is a pickler of cloudpickle, or of a library's copy of it."""
     name: str = sys._getframe(depth).f_globals.get("__name__", "")
     return "cloudpickle" in name
 
 
 def plain_copy(container: Any, known: dict[Any, Any] | None = None) -> Any:
-    """Return a plain copy of a container, in which those of their own are plain as well."""
+    """Return a plain copy of a container; nested containers are plain as well."""
     known = {} if known is None else known
     place = container.__garrison_container__()
     if place not in known:
@@ -34,7 +34,7 @@ def plain_copy(container: Any, known: dict[Any, Any] | None = None) -> Any:
 
 
 def reduce_as_plain(plain: Any, protocol: Any) -> Any:
-    """Return what a pickler makes a plain object from, for another object in whose place it is."""
+    """Return the reduction of a plain object, as that of another object."""
     if type(plain) is dict:
         return dict, (), None, None, iter(plain.items())
     if type(plain) is list:
@@ -44,7 +44,7 @@ def reduce_as_plain(plain: Any, protocol: Any) -> Any:
 
 
 def _replace(plain: Any, known: dict[Any, Any]) -> None:
-    """Replace containers in an object by plain copies; no one else has the object yet."""
+    """Replace containers in a new object by plain copies."""
     if isinstance(plain, dict):
         for key, value in plain.items():
             plain[key] = _plain(value, known)

@@ -1,4 +1,4 @@
-"""Counts of what this process uses of a server: one reference there, however many objects here."""
+"""Reference counts of this process: one reference in the server for any number of objects here."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Key = TypeVar("Key")
 
 
 class ReferenceCounts(Generic[Key]):
-    """Counts of the objects of this process that stand for something kept elsewhere.
+    """Counts the objects of this process by the remote object that they refer to.
 
-    A finalizer may run anywhere, so `remove` only notes what is gone. The reference is released
-    when nobody holds the lock.
+    A finalizer may run anywhere, so `remove` only notes the object. The reference is released
+    when the lock is free.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class ReferenceCounts(Generic[Key]):
         self._lock = threading.Lock()
 
     def keys(self) -> list[Key]:
-        """Return what this process has a reference to."""
+        """Return the objects to which this process has a reference."""
         return list(self._counts)
 
     def add_existing(self, key: Key) -> None:
@@ -60,12 +60,12 @@ class ReferenceCounts(Generic[Key]):
         self.release_pending()
 
     def remove(self, key: Key) -> None:
-        """Note that an object is gone."""
+        """Note that an object was finalized."""
         self._removed.append(key)
         self.release_pending()
 
     def release_pending(self) -> None:
-        """Release what is not used any more, unless that means waiting."""
+        """Release unused references, unless that would block."""
         going = True
         while going and self._removed and self._lock.acquire(blocking=False):
             try:
@@ -74,7 +74,7 @@ class ReferenceCounts(Generic[Key]):
                 self._lock.release()
 
     def reset_after_fork(self) -> None:
-        """In a forked child: forget what is gone; the parent releases it."""
+        """In a forked child: forget pending releases; they are the parent's."""
         self._lock = threading.Lock()
         while self._removed:
             self._uncount(self._removed.popleft())

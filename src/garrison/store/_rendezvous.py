@@ -1,7 +1,7 @@
-"""What the processes of a store share besides its files: the writers' lock and the change words.
+"""The state that processes of a store share besides its files: writers' lock and change words.
 
-Both lie in shared memory, which is opened through a process that has it. A pickled store says which
-process that is. A process that opens a directory has no pickle, so each process that opened it
+Both are in shared memory, which is opened through a process that has it open. A pickled store names
+that process. A process that opens a directory has no pickle. So each process that has opened it
 publishes the address of its memory in the file `notes`, and the next one tries these addresses::
 
     does a process have the store open (is its byte in `holders` locked)?
@@ -47,7 +47,7 @@ def create_shared_state() -> SharedState:
 
 
 def address_of_state(state: SharedState) -> Address:
-    """Return where they are, for as long as a process has them."""
+    """Return their address, valid as long as a process has them open."""
     lock, words = state
     spot, *rest = lock._location
     return [_address_of_block(spot), rest, _address_of_block(words)]
@@ -65,7 +65,7 @@ def open_state(address: Address) -> SharedState:
     Raises
     ------
     SharedMemoryGone
-        If no process has them any more.
+        If no process has them open.
     """
     lock, rest, words = address
     return Lock._from_block(_open_block(*lock), *rest), _open_block(*words)
@@ -84,7 +84,7 @@ def _open_block(chunk: Any, length: int, family: Any, sender: Any, place: Any, m
 
 
 MAX_ADDRESSES = 64
-"""Addresses that are kept: one for each set of descriptors under which a process has the memory."""
+"""The most addresses in the file: one for each set of descriptors of the memory in a process."""
 EXIT_GRACE_S = 5.0
 """Seconds that a killed process may take to close its files."""
 
@@ -159,7 +159,7 @@ class Rendezvous:
             return []
 
     def _reachable(self) -> Iterator[SharedState]:
-        """Open what the addresses lead to, the last one first."""
+        """Open one of the addresses, the last one first."""
         for address in self._read()[::-1]:
             with contextlib.suppress(SharedMemoryGone):
                 yield open_state(address)

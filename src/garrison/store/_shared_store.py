@@ -1,8 +1,8 @@
-"""What `LocalStore` and `RemoteStore` have in common: containers, and the references to them.
+"""The base of `LocalStore` and `RemoteStore`: containers, and the references to them.
 
 A container lives as long as a name, another container or an owner refers to it. A process is an
-owner: it has one reference to each container that it uses, and gives it back when its last object
-for it is gone. While a container travels, the sender has another one, which the receiver releases.
+owner: it has one reference to each container that it uses, and releases it with its last object of
+the container. For a transfer the sender takes another one, which the receiver releases.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class SharedStore(ABC):
     is_local: ClassVar[bool]
     uuid: bytes
     backend: Any
-    """A `StoreBackend`, with what its server and its owners need besides."""
+    """A `StoreBackend`, with the methods for its server and its owners."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -70,7 +70,7 @@ class SharedStore(ABC):
     # -- processes --------------------------------------------------------------------------------
 
     def ensure_current_process(self) -> Self:
-        """Become an owner of one's own if the store was inherited by a fork."""
+        """Become a separate owner if the store was inherited by a fork."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._references.reset_after_fork()
@@ -78,12 +78,12 @@ class SharedStore(ABC):
         return self
 
     def _after_fork(self) -> None:
-        """Take references to what was inherited: the parent may give up its own at any moment."""
+        """Take references to inherited containers: the parent may release its own at any moment."""
         self.ensure_current_process()
 
     @abstractmethod
     def _become_owner(self) -> None:
-        """In a forked child: get an owner's id, and references to what was inherited."""
+        """In a forked child: get an owner's id, and references to inherited containers."""
 
     # -- references -------------------------------------------------------------------------------
 
@@ -96,7 +96,7 @@ class SharedStore(ABC):
 
     @abstractmethod
     def _transfer_owner(self) -> int:
-        """Return under which id this process has references to what it sends."""
+        """Return the owner's id of this process's references for transfers."""
 
     @abstractmethod
     def _release_transfer(self, container_id: int, sender: int) -> None:
@@ -153,7 +153,7 @@ class SharedStore(ABC):
     # -- transfer ---------------------------------------------------------------------------------
 
     def reduce_container(self, container: Any) -> tuple[Any, ...]:
-        """Return what leads to a container in another process, and keep it until it is there."""
+        """Return the arguments that open a container elsewhere; keep it until it is opened."""
         self.ensure_current_process()
         container_id = container._container_id
         self.backend.acquire_ref(container_id)

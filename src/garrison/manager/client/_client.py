@@ -1,4 +1,4 @@
-"""A process's way to the objects of a server: one for each address, or none if it is the server."""
+"""The client of a server's objects: one for each server that a process uses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Client", "get_client"]
 
 _clients: weakref.WeakValueDictionary[tuple[Any, ...], Client] = weakref.WeakValueDictionary()
-"""Each as long as a manager, a proxy or a container uses it."""
+"""Each lives as long as a manager, a proxy or a container uses it."""
 _making = threading.Lock()
 
 
@@ -49,9 +49,9 @@ def get_client(
     *,
     local: bool = True,
 ) -> Any:
-    """Return this process's way to the server at an address.
+    """Return this process's client of the server at an address.
 
-    In the server itself that is none at all, if it may be `local`.
+    In the server's own process it calls the objects directly, unless `local` is false.
     """
     if local and address in IN_PROCESS_CLIENTS:
         return IN_PROCESS_CLIENTS[address]
@@ -97,12 +97,12 @@ class Client:
 
     @property
     def is_connected(self) -> bool:
-        """Whether this process has ever asked the server anything."""
+        """Whether this process has ever connected to the server."""
         return self._connection is not None
 
     @property
     def client_id(self) -> bytes:
-        """Under which this process holds objects there; a forked child has another."""
+        """The name under which this process holds references; a forked child has another."""
         pid, name = self._name
         if pid != os.getpid():
             name = secrets.token_bytes(16)
@@ -117,7 +117,7 @@ class Client:
         self._server = (int(answer[0]), str(answer[1]))
 
     def ask(self, verb: int, *fields: Any, idempotent: bool = False) -> list[Any]:
-        """Ask the server for something."""
+        """Send a request; return the fields of its reply."""
         _ = self.client_id
         try:
             return self.connection.ask(verb, *fields, idempotent=idempotent)
@@ -126,7 +126,7 @@ class Client:
 
     def open_extra_connection(self) -> Connection:
         """Return one more connection to the same server."""
-        # Not now: the server, which is known to be one, may just be started again.
+        # Connects later: the server may just be restarting.
         patience = self.connection.timeout
         made = Connection(self.address, self._key, timeout=patience, limits=self._limits, lazy=True)
         self._extra_connections.add(made)
@@ -134,25 +134,25 @@ class Client:
 
     @property
     def has_key(self) -> bool:
-        """Whether the server has shown that it is not just anybody."""
+        """Whether the server has proved that it has a key."""
         return bool(self._key)
 
     def credentials(self) -> tuple[bytes, ...]:
-        """Return what a child that is being spawned needs to reach the same server."""
+        """Return the arguments with which a spawned child makes the same client."""
         return (self._key,) if context.get_spawning_popen() is not None else ()
 
     def connect(self) -> None:
-        """See whether the server is there, and has the same key."""
+        """Raise unless the server is reachable and has the same key."""
         _ = self.client_id
         self._send_hello()
 
     def shutdown(self) -> None:
-        """Tell the server to end; one that is gone has ended."""
+        """Stop the server; a lost one has ended already."""
         with contextlib.suppress(ManagerLost, OSError, EOFError):
             self.connection.ask(Verb.SHUTDOWN)
 
     def close(self) -> None:
-        """Hang up."""
+        """Disconnect."""
         for place in [place for place, each in list(_clients.items()) if each is self]:
             del _clients[place]
         for ring in list(self._shm_callers):
@@ -165,7 +165,7 @@ class Client:
     # -- objects ----------------------------------------------------------------------------------
 
     def create(self, typeid: str, args: Any, kwds: Any) -> ObjectRef:
-        """Make an object; this process holds it."""
+        """Make an object; this process holds a reference."""
         payload = self._serializer.dumps((args, kwds))
         ident, exposed = self.ask(Verb.CREATE, typeid, payload, threading.get_ident())
         return ObjectRef(typeid, ident, tuple(exposed))
@@ -173,7 +173,7 @@ class Client:
     def call(
         self, ident: str, method: str, args: Any, kwds: Any
     ) -> tuple[Any, ObjectRef | None, Any]:
-        """Call a method: its result, or what was made of it and what makes a proxy of that."""
+        """Call a method; return its result, or a reference to it and its proxy type."""
         payload = self._serializer.dumps((args, kwds)) if args or kwds else b""
         ring = self._shm_caller()
         if ring is None:
@@ -185,7 +185,7 @@ class Client:
         return self._answer(answer)
 
     def _shm_caller(self) -> SharedMemoryCaller | None:
-        """Return this thread's way to the server through memory, if they share any."""
+        """Return this thread's calls through shared memory, if the server is on this machine."""
         ring, pid = getattr(self._local, "ring", (None, 0))
         if pid == os.getpid() and not (ring is not None and ring.closed):
             return ring
@@ -198,7 +198,7 @@ class Client:
         return ring
 
     def serialize(self, value: Any) -> bytes:
-        """Write something for the server."""
+        """Pickle a value for the server."""
         return self._serializer.dumps(value)
 
     def _answer(self, answer: Any) -> tuple[Any, ObjectRef | None, Any]:
@@ -209,31 +209,31 @@ class Client:
         return None, ObjectRef(typeid, ident, tuple(exposed)), proxytype
 
     def acquire_ref(self, ident: str) -> None:
-        """Keep an object for one more proxy."""
+        """Add a reference to an object."""
         self.ask(Verb.ACQUIRE_REF, ident)
 
     def release_ref(self, ident: str) -> None:
-        """A proxy is gone. A forked child that has asked nothing yet holds nothing."""
+        """Release a reference. A forked child that has not connected holds none."""
         if self._name[0] == os.getpid() and self._connection is not None:
             self._connection.send_oneway(Verb.RELEASE_REFS, [ident])
 
     def begin_transfer(self, ident: str) -> bytes:
-        """Keep an object until somebody has received what is being written about it."""
+        """Keep an object until the receiver of a pickled proxy has confirmed."""
         self.ask(Verb.BEGIN_TRANSFER, ident)
         return self.client_id
 
     def confirm_transfer(self, ident: str, sender: bytes) -> None:
-        """Keep an object that another process has sent."""
+        """Add a reference to an object that another process has sent."""
         self.ask(Verb.CONFIRM_TRANSFER, ident, sender)
 
     def methods(self, ident: str) -> tuple[str, ...]:
-        """Return the names of what can be called."""
+        """Return the names of the exposed methods."""
         (exposed,) = self.ask(Verb.METHODS, ident, idempotent=True)
         return tuple(exposed)
 
 
 def _hello_hook(client: weakref.ref[Client]) -> Callable[[Connection], None]:
-    """Return what says who this is on a new connection; it does not keep the client alive."""
+    """Return a hook that sends the client's name on a new connection; it holds no reference."""
 
     def greet(_: Connection) -> None:
         found = client()

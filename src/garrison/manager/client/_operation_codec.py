@@ -1,4 +1,4 @@
-"""Encodes the arguments of a store's operations for a server, and decodes its answers."""
+"""Encodes the arguments of a store's operations, and decodes the server's replies."""
 
 from __future__ import annotations
 

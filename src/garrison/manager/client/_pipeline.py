@@ -1,8 +1,7 @@
 """Many operations in one round trip.
 
-In a pipeline a container does not wait: an operation returns a `PipelinedResult`, which has its
-value when the pipeline was sent. An operation whose result is needed at once sends what was
-collected, and waits.
+In a pipeline an operation returns a `PipelinedResult` at once; it has its value once the pipeline
+was sent. An operation whose result is needed at once sends the collected ones, and waits.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ FLUSH_EVERY = 64
 
 
 class PipelinedResult(Generic[T]):
-    """A result that is there when the pipeline was sent."""
+    """A result that is available once the pipeline was sent."""
 
     __slots__ = ("_error", "_value")
 
@@ -82,7 +81,7 @@ class Pipeline:
         return type(container)(_PipelinedBackend(self, backend, batch), container._container_id)
 
     def send(self) -> None:
-        """Send what was collected, and wait for the results."""
+        """Send the collected operations, and wait for the results."""
         for batch in self._batches.values():
             batch.finish()
 
@@ -103,7 +102,7 @@ class OperationBatch:
         self._requests: Any = None
 
     def add(self, name: str, args: tuple[Any, ...]) -> PipelinedResult[Any]:
-        """Send an operation together with others, and return its result to come."""
+        """Send an operation together with others, and return its future result."""
         default = MISSING
         if name == "dict_get_or":
             name, args, default = "dict_get", args[:2], args[2]

@@ -1,4 +1,4 @@
-"""Proxies: what stands, in any process, for an object that lives in a server."""
+"""Proxies: they represent, in any process, an object of a server."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Token = managers.Token
 
 
 class BaseProxy(managers.BaseProxy, metaclass=ABCMeta):
-    """Stands for an object in a server; methods are called there.
+    """Represents an object of a server; methods are called there.
 
-    As in `multiprocessing.managers`. The object lives until its last proxy is gone, in whatever
-    order processes drop it, send it to each other and die.
+    As in `multiprocessing.managers`. The object lives until its last proxy is gone, also if
+    processes send proxies to each other and die.
 
     Examples
     --------
@@ -72,25 +72,25 @@ class BaseProxy(managers.BaseProxy, metaclass=ABCMeta):
         self._watch()
 
     def _connect(self) -> None:
-        """Be sure that the server is there; the connection is the process's."""
+        """Raise unless the server is reachable. All proxies share the process's connection."""
         self._attached_client()
 
     def _incref(self) -> None:
-        """Keep the object for one more proxy."""
+        """Add a reference to the object."""
         self._attached_client().acquire_ref(self._id)
 
     def _watch(self) -> None:
-        """Give the object back when this proxy is gone; hold it anew in a forked child."""
+        """Release the reference with this proxy; a forked child takes its own."""
         self._held_as = self._client.client_id
         gone = weakref.finalize(self, self._client.release_ref, self._id)
-        gone.atexit = False  # the server takes back what a process held when it ends
+        gone.atexit = False  # the server releases the references of an ended process
         util.register_after_fork(self, BaseProxy._after_fork)
 
     def _after_fork(self) -> None:
         self._attached_client()
 
     def _attached_client(self) -> Any:
-        """Return this process's way to the server, holding the object there under its name."""
+        """Return this process's client, which holds a reference to the object."""
         client = self._client
         if client.client_id != self._held_as:
             self._held_as = client.client_id
@@ -103,11 +103,11 @@ class BaseProxy(managers.BaseProxy, metaclass=ABCMeta):
         Raises
         ------
         RemoteError
-            If the object has no such method to show, or its exception cannot be rebuilt here.
+            If the object has no such exposed method, or its exception cannot be unpickled here.
         ManagerLost
             If the server is gone; the call may or may not have happened.
         Exception
-            What the method raised, with the traceback from the server as its ``__cause__``.
+            The exception of the method, with the traceback from the server as its ``__cause__``.
         """
         result, made, proxytype = self._attached_client().call(self._id, methodname, args, kwds)
         return result if made is None else self._proxy_of(made, proxytype)
@@ -159,7 +159,7 @@ _standard.hide(BaseProxy, "the process has one connection to a server", ("_mutex
 def RebuildProxy(  # noqa: N802 - the standard name
     func: Callable[..., Any], token: managers.Token, serializer: str, kwds: dict[str, Any]
 ) -> Any:
-    """Make the proxy that a pickle tells of."""
+    """Rebuild a pickled proxy."""
     sender = kwds.pop("sender", None)
     client = get_client(token.address, kwds.get("authkey"), serializer)
     if sender is None:
@@ -173,7 +173,7 @@ _adapted: dict[Any, Any] = {managers.BaseProxy: BaseProxy}
 
 
 def adapted(proxytype: Any) -> Any:
-    """Return what makes proxies of garrison's where `proxytype` makes the standard library's."""
+    """Return garrison's proxy type for a proxy type of the standard library."""
     if proxytype is managers.AutoProxy:
         return AutoProxy
     if not isinstance(proxytype, type) or not issubclass(proxytype, managers.BaseProxy):
@@ -191,7 +191,7 @@ def MakeProxyType(  # noqa: N802 - the standard name
     exposed: Iterable[str],
     _cache: dict[Any, Any] = {},  # noqa: B006 - the standard signature
 ) -> Any:
-    """Return a proxy type whose methods are those named."""
+    """Return a proxy type with these methods."""
     names = tuple(exposed)
     if (name, names) not in _cache:
         methods: dict[str, Any] = {method: _forwarding(method) for method in names}
@@ -216,7 +216,7 @@ def AutoProxy(  # noqa: N802 - the standard name
     incref: bool = True,
     manager_owned: bool = False,
 ) -> Any:
-    """Return a proxy with a method for each that the object shows."""
+    """Return a proxy with the exposed methods of the object."""
     if exposed is None:
         exposed = get_client(token.address, authkey, serializer).methods(token.id)
     made = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)

@@ -24,9 +24,9 @@ __all__ = ["RemoteStore", "get_remote_store", "local_or_remote_store"]
 
 
 def local_or_remote_store(client: Any, *, direct: bool) -> Any:
-    """Return a server's store: opened here if it is on this machine and may be, else remote.
+    """Return a server's store: opened here if it is on this machine and permitted, else remote.
 
-    What a server without a key sends is never unpickled: any program may be that server.
+    Data of a server without a key are never unpickled: any program may be that server.
     """
     if direct and client.has_key and isinstance(client.address, (str, tuple)):
         host, payload = client.ask(Verb.STORE, "local_store", idempotent=True)

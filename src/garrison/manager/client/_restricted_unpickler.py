@@ -1,6 +1,7 @@
 """Unpickles plain values only, and calls nothing: for pickles from an unknown source.
 
-A server without a key serves every program of its machine, and passes on what any of them stored.
+A server without a key serves every program of its machine, and returns values that any of them
+stored.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Calls of a server's objects through shared memory, for the processes of its machine.
 
-A thread that calls gets a pair of queues in shared memory and, in the server, a thread of its own
-that waits at the other end. A call is an item put and an item taken; nobody passes a socket, an
-event loop or another thread. The session remains: when its connection is gone, so is the server's
-thread, and when the server is gone, whoever waits for it is told.
+Each calling thread has a pair of queues in shared memory, and in the server a thread at the other
+end. A call is one item put and one item taken, without a socket, an event loop or another thread.
+The session's connection remains: when it ends, so does the server's thread; when the server ends,
+waiting callers raise `ManagerLost`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["SharedMemoryCaller"]
 
 SLICE = 0.2
-"""Seconds between two looks at whether the server still lives."""
+"""Seconds between two checks whether the server is alive."""
 
 
 def _process(server: int) -> ProcessWatch:
@@ -41,7 +41,7 @@ class SharedMemoryCaller:
 
     def __init__(self, client: Client, server: int) -> None:
         self._pid = os.getpid()
-        self.closed = True  # until it is whole
+        self.closed = True  # until it is complete
         self._calls: Queue = Queue()
         self._answers: Queue = Queue()
         self._numbers = itertools.count(1)
@@ -56,7 +56,7 @@ class SharedMemoryCaller:
         )
 
     def call(self, ident: str, method: str, payload: bytes) -> tuple[Any, ...]:
-        """Have a method called; return the fields of the answer.
+        """Call a method; return the fields of the reply.
 
         Raises
         ------
@@ -72,7 +72,7 @@ class SharedMemoryCaller:
             self._awaited.discard(number)
 
     def _answer(self, number: int) -> tuple[Any, ...]:
-        # A signal handler's call, in the middle of another, may have taken the other's answer.
+        # A signal handler's call, within another, may have taken the other's reply.
         while number not in self._early:
             try:
                 answered, *fields = self._answers.get(timeout=SLICE)
@@ -91,7 +91,7 @@ class SharedMemoryCaller:
             raise ManagerLost(msg)
 
     def close(self) -> None:
-        """Let the server's thread end. In a forked child the ring is the parent's."""
+        """End the server's thread. In a forked child the queues are the parent's."""
         if not self.closed and self._pid == os.getpid():
             self.closed = True
             self._calls.put(None)

@@ -1,8 +1,7 @@
 """Proxy types for the plain objects that managers are often registered with.
 
-The standard library's classes with garrison's way to the server, and with the methods that newer
-Pythons give them. The shared containers of `SyncManager` are their instances as well, though
-nothing of them lives in a server.
+The standard library's classes with garrison's client, and with the methods of newer Pythons. The
+shared containers of `SyncManager` are instances of them, though they are no objects of a server.
 """
 
 from __future__ import annotations
@@ -30,39 +29,39 @@ __all__ = [
 
 
 class IteratorProxy(managers.IteratorProxy, BaseProxy):
-    """Stands for an iterator."""
+    """An iterator."""
 
 
 class AcquirerProxy(managers.AcquirerProxy, BaseProxy):
-    """Stands for a lock or a semaphore."""
+    """A lock or a semaphore."""
 
     _exposed_: Any = ("acquire", "release", "locked")
 
     def locked(self) -> Any:
-        """Whether somebody has it."""
+        """Whether it is held."""
         return self._callmethod("locked")
 
 
 class ConditionProxy(managers.ConditionProxy, AcquirerProxy):
-    """Stands for a condition."""
+    """A condition."""
 
     _exposed_ = ("acquire", "release", "locked", "wait", "notify", "notify_all")
 
 
 class EventProxy(managers.EventProxy, BaseProxy):
-    """Stands for an event."""
+    """An event."""
 
 
 class BarrierProxy(managers.BarrierProxy, BaseProxy):
-    """Stands for a barrier."""
+    """A barrier."""
 
 
 class NamespaceProxy(managers.NamespaceProxy, BaseProxy):
-    """Stands for an object with attributes; those that begin with an underscore are the proxy's."""
+    """An object with attributes; those that begin with an underscore are the proxy's."""
 
 
 class ValueProxy(managers.ValueProxy, BaseProxy):
-    """Stands for an object with a value."""
+    """An object with a value."""
 
 
 _DICT = (
@@ -86,7 +85,7 @@ BasePoolProxy: Any = MakeProxyType("PoolProxy", _POOL)
 
 
 class DictProxy(managers.DictProxy, _BaseDict):  # type: ignore[misc] # made above
-    """Stands for a plain dict; what it holds is copied."""
+    """A plain dict; its items are copied."""
 
     _exposed_ = _DICT
     _method_to_typeid_: ClassVar = {"__iter__": "Iterator"}
@@ -97,7 +96,7 @@ class DictProxy(managers.DictProxy, _BaseDict):  # type: ignore[misc] # made abo
 
 
 class ListProxy(managers.ListProxy, BaseListProxy):  # type: ignore[misc] # made above
-    """Stands for a plain list; what it holds is copied."""
+    """A plain list; its items are copied."""
 
     _exposed_ = _LIST
 
@@ -107,11 +106,11 @@ class ListProxy(managers.ListProxy, BaseListProxy):  # type: ignore[misc] # made
 
 
 class PoolProxy(managers.PoolProxy, BasePoolProxy):  # type: ignore[misc] # made above
-    """Stands for a pool."""
+    """A pool."""
 
 
 class ArrayProxy(managers.ArrayProxy, BaseProxy):
-    """Stands for an array."""
+    """An array."""
 
 
 _FACES = {

@@ -1,1 +1,1 @@
-"""The server: objects, a store and locks, and what each connected process has of them."""
+"""The server: objects, a store and locks, and the references of its clients."""

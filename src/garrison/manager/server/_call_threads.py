@@ -1,8 +1,8 @@
 """Threads that run the methods of a server's objects: one for each thread of a client that calls.
 
-A method may wait for ever, and may ask which thread it runs in (as an `RLock` does), so a caller's
-thread is its own as long as it keeps calling; one that has been idle for a minute is let go. Who is
-only connected has none.
+A method may wait for ever, and may depend on its thread (as an `RLock` does). So each calling
+thread has its own thread here, which ends after an idle minute. A client that does not call has
+none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IDLE = 60.0
 
 
 class CallThreads:
-    """The threads of a server, by who calls."""
+    """The threads of a server, by caller."""
 
     def __init__(self, idle: float = IDLE) -> None:
         self._idle = idle
@@ -31,7 +31,7 @@ class CallThreads:
         self._lock = threading.Lock()
 
     def run(self, caller: Hashable, job: Job) -> None:
-        """Let `caller`'s thread do `job` when it has done those before it."""
+        """Queue a job for the thread of a caller."""
         with self._lock:
             jobs = self._jobs.get(caller)
             if jobs is None:
@@ -53,7 +53,7 @@ class CallThreads:
 
     def _leave(self, caller: Hashable, jobs: queue.SimpleQueue[Job | None]) -> bool:
         with self._lock:
-            # A job may have come since, from who still finds this thread in the table.
+            # A job may have been queued since.
             if not jobs.empty():
                 return False
             if self._jobs.get(caller) is jobs:
@@ -61,7 +61,7 @@ class CallThreads:
             return True
 
     def end(self, belongs: Callable[[Hashable], bool]) -> None:
-        """Let go of the threads of callers that are gone, once they have done what they had."""
+        """End the threads of these callers, once their queued jobs are done."""
         with self._lock:
             for caller in [each for each in self._jobs if belongs(each)]:
                 self._jobs.pop(caller).put(None)

@@ -1,7 +1,7 @@
-"""What a server does for its sessions: the objects of registered types.
+"""Dispatches the requests of sessions, and serves the objects of registered types.
 
-The loop's thread decides and never waits; methods run in threads of `_callers`, and their outcomes
-come back to the loop.
+The loop's thread never waits: methods run in threads of `CallThreads`, whose outcomes return to the
+loop.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ __all__ = ["ClientSession", "Dispatcher", "RequestService"]
 log = logging.getLogger("garrison.manager")
 
 GRACE = 1.0
-"""Seconds that an object lives without a proxy: a forked child needs a moment to say it has one."""
+"""Seconds that an object lives without a proxy: a forked child needs time to take its reference."""
 
 
 @dataclass
 class ClientSession:
-    """What a server knows of one session."""
+    """One session, and its client."""
 
     session: Session
     name: bytes = b""
@@ -54,36 +54,36 @@ class ClientSession:
 
 
 class RequestService:
-    """Something that a service can do: verbs, and what is done when a session ends."""
+    """Handles some verbs, and the end of sessions."""
 
     verbs: dict[int, Callable[[ClientSession, int, list[Any]], None]]
     wants_batches = False
-    """Whether it wants to know which requests came together."""
+    """Whether it handles requests that arrived together as a batch."""
 
     def batch_begin(self, peer: ClientSession) -> None:
-        """Several requests come together."""
+        """Begin a batch of requests."""
 
     def flush(self, peer: ClientSession) -> None:
-        """Do what was collected of them, before something else is done."""
+        """Carry out the collected requests, before another service's request."""
 
     def batch_end(self, peer: ClientSession) -> None:
-        """Do the last of them."""
+        """End the batch: carry out its last requests."""
 
     def closed(self, peer: ClientSession) -> None:
-        """Take back what a session had."""
+        """Release the resources of an ended session."""
 
     def cancelled(self, peer: ClientSession, rid: int) -> None:
-        """Nobody waits for a reply any more; or nobody has heard it, if it was given."""
+        """The client has cancelled a request; a reply that was sent already was not read."""
 
     def stopping(self) -> None:
-        """Let those go on who wait for others: the server stops."""
+        """Answer requests that wait for other clients: the server stops."""
 
     def ended(self) -> None:
         """The server has ended."""
 
 
 class Dispatcher:
-    """Gives each request to the part that knows its verb."""
+    """Passes each request to the service of its verb."""
 
     def __init__(self) -> None:
         self._parts: list[RequestService] = []
@@ -92,18 +92,18 @@ class Dispatcher:
         self.peers: dict[bytes, ClientSession] = {}
 
     def add(self, part: RequestService) -> None:
-        """Do what a part can do as well."""
+        """Add a service."""
         self._parts.append(part)
         self._verbs.update(part.verbs)
         if part.wants_batches:
             self._collecting = part
 
     def opened(self, session: Session) -> None:
-        """Greet a client that has shown that it has the key."""
+        """Add a session that has proved the key."""
         session.data = ClientSession(session)
 
     def request(self, session: Session, rid: int, verb: int, args: list[Any]) -> None:
-        """Do what a client asks for, or begin to."""
+        """Carry out a request, or begin to."""
         peer = session.data
         do = self._verbs.get(verb)
         if verb != Verb.STORE:
@@ -121,7 +121,7 @@ class Dispatcher:
             session.fail(rid, REMOTE, traceback.format_exc())
 
     def closed(self, session: Session) -> None:
-        """A client is gone."""
+        """A session has ended."""
         peer = session.data
         peer.alive = False
         name: bytes = peer.name
@@ -131,26 +131,26 @@ class Dispatcher:
             part.closed(peer)
 
     def cancelled(self, session: Session, rid: int) -> None:
-        """Nobody waits for a reply any more."""
+        """The client has cancelled a request."""
         for part in self._parts:
             part.cancelled(session.data, rid)
 
     def stopping(self) -> None:
-        """Let those go on who wait for others."""
+        """Answer requests that wait for other clients."""
         for part in self._parts:
             part.stopping()
 
     def ended(self) -> None:
-        """Let go of everything."""
+        """End all services."""
         for part in self._parts:
             part.ended()
 
     def batch_begin(self, session: Session) -> None:
-        """Several requests of a session come together."""
+        """Begin a batch of requests."""
         self._collecting.batch_begin(session.data)
 
     def batch_end(self, session: Session) -> None:
-        """They have been done."""
+        """End the batch."""
         self._collecting.batch_end(session.data)
 
     def _hello(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
@@ -159,7 +159,7 @@ class Dispatcher:
         before = self.peers.get(peer.name)
         self.peers[peer.name] = peer
         if before is not None and before is not peer:
-            # It has come back before its old connection was known to be gone.
+            # It has reconnected before the end of its old connection was noticed.
             before.session.drop("its client has connected anew")
         peer.session.reply(rid, os.getpid(), _os.boot_id())
 
@@ -202,7 +202,7 @@ class ObjectService(RequestService):
             args, kwds = self._serializer.loads(payload)
             made = self.objects.create(peer.name, typeid, args, kwds)
         except BaseException as error:
-            # As in the standard library, where only what a method raises arrives as it is.
+            # As in the standard library: only exceptions of methods are sent as they are.
             _, text, data = encode_exception(error, self._serializer)
             return CREATE_FAILED, text, data
         return (made.ident, list(made.exposed))
@@ -237,7 +237,7 @@ class ObjectService(RequestService):
             return REMOTE, f"Unserializable message: {traceback.format_exc()}", b""
 
     def _proxytype_bytes(self, typeid: str) -> bytes:
-        """Write down what makes proxies of a type, for a process that has no manager."""
+        """Pickle the proxy type of a type, for a process that has no manager."""
         with contextlib.suppress(Exception):
             return self._serializer.dumps(self.objects.proxytype(typeid))
         return b""
@@ -281,7 +281,7 @@ class ObjectService(RequestService):
         peer.session.reply(rid)
 
     def closed(self, peer: ClientSession) -> None:
-        """Take back what a client held, unless it comes back."""
+        """Release the references of a client, unless it reconnects."""
         stop_call_threads(peer)
         self.callers.end(lambda caller: caller[0] is peer.session)  # type: ignore[index]
         away = self._loop.limits.reconnect_grace_s
@@ -302,7 +302,7 @@ class ObjectService(RequestService):
             self._loop.call_later(GRACE, self._collect)
 
     def _collect(self) -> None:
-        """Dispose of what nobody has held for a while."""
+        """Drop the objects that had no reference for a while."""
         self._collecting = False
         self.objects.remove_unreferenced(self._unreferenced)
         if self.objects.unreferenced():

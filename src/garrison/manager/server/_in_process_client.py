@@ -24,10 +24,10 @@ class InProcessClient:
         self.shutdown = stop
 
     def connect(self) -> None:
-        """Be there already."""
+        """Do nothing: the server is in this process."""
 
     def ask(self, verb: int, *_: Any, **__: Any) -> list[Any]:
-        """Answer what a manager asks of its own server."""
+        """Carry out a request of a manager to its own server."""
         return [len(self._objects) if verb == Verb.COUNT else self._objects.debug_info()]
 
     def create(self, typeid: str, args: Any, kwds: Any) -> ObjectRef:
@@ -44,23 +44,23 @@ class InProcessClient:
         return result, None, None
 
     def acquire_ref(self, ident: str) -> None:
-        """Keep an object for one more proxy."""
+        """Add a reference to an object."""
         self._objects.acquire_ref(self.client_id, ident)
 
     def release_ref(self, ident: str) -> None:
-        """A proxy is gone."""
+        """Release a reference."""
         self._objects.release_ref(self.client_id, ident)
 
     def begin_transfer(self, ident: str) -> bytes:
-        """Keep an object until somebody has received what is being written about it."""
+        """Keep an object until the receiver of a pickled proxy has confirmed."""
         self._objects.acquire_ref((self.client_id, "sent"), ident)
         return self.client_id
 
     def confirm_transfer(self, ident: str, sender: bytes) -> None:
-        """Keep an object that another process has sent."""
+        """Add a reference to an object that another process has sent."""
         self._objects.acquire_ref(self.client_id, ident)
         self._objects.release_ref((sender, "sent"), ident)
 
     def methods(self, ident: str) -> tuple[str, ...]:
-        """Return the names of what can be called."""
+        """Return the names of the exposed methods."""
         return tuple(sorted(self._objects.find(ident).exposed))

@@ -1,4 +1,4 @@
-"""The objects that live in a server: made, called, kept as long as somebody has a proxy of them.
+"""The objects of a server, with their references.
 
 No I/O: holders are names of sessions, arguments and results are Python objects.
 """
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class RegisteredType(NamedTuple):
-    """What a manager class knows of one of its types, in the standard library's order."""
+    """A registered type, in the standard library's order of fields."""
 
     callable: Callable[..., Any] | None
     exposed: tuple[str, ...] | None
@@ -39,7 +39,7 @@ class RegisteredType(NamedTuple):
 
 @dataclass
 class ObjectEntry:
-    """One object, and who holds it: a name for each session, and one for each pickle under way."""
+    """One object and its references by holder: sessions, and pickles in transfer."""
 
     object: Any
     typeid: str
@@ -49,7 +49,7 @@ class ObjectEntry:
 
 
 def all_methods(instance: object) -> list[str]:
-    """Return the names of what can be called on an object."""
+    """Return the names of the exposed methods of an object."""
     return [name for name in dir(instance) if callable(getattr(instance, name, None))]
 
 
@@ -76,7 +76,7 @@ class ObjectTable:
         self._lock = threading.Lock()
 
     def create(self, holder: Hashable, typeid: str, args: Any, kwds: Any) -> ObjectRef:
-        """Make an object of a registered type, and let `holder` hold it."""
+        """Make an object of a registered type, with a reference of `holder`."""
         try:
             known = self._registry[typeid]
         except KeyError:
@@ -95,7 +95,7 @@ class ObjectTable:
         exposed = public_methods(made) if known.exposed is None else list(known.exposed)
         types = known.method_to_typeid or {}
         with self._lock:
-            # The same object, made available twice, is one object.
+            # An object that is registered twice is one object.
             ident = self._known.get(id(made))
             if ident is None:
                 ident = f"{next(self._numbers):x}"
@@ -115,7 +115,7 @@ class ObjectTable:
             raise ObjectGone(msg) from None
 
     def call(self, holder: Hashable, ident: str, method: str, args: Any, kwds: Any) -> Any:
-        """Call an exposed method; the result may be an `ObjectRef`, which the holder then holds."""
+        """Call an exposed method; if its result is an `ObjectRef`, the holder gets a reference."""
         entry = self.find(ident)
         if method not in entry.exposed:
             return self._fall_back(entry, method, args, kwds)
@@ -135,18 +135,18 @@ class ObjectTable:
         return fallback(entry.object, *args, **kwds)
 
     def proxytype(self, typeid: str) -> Any:
-        """Return what makes proxies of a type."""
+        """Return the proxy type of a type."""
         return self._registry[typeid].proxytype
 
     # -- who holds what ---------------------------------------------------------------------------
 
     def acquire_ref(self, holder: Hashable, ident: str) -> None:
-        """Keep an object for one more proxy of `holder`."""
+        """Add a reference of `holder`."""
         with self._lock:
             self.find(ident).holders[holder] += 1
 
     def release_ref(self, holder: Hashable, ident: str) -> None:
-        """Take back one `hold`; whether that was the last, `condemned` tells."""
+        """Release one reference of `holder`."""
         with self._lock:
             entry = self._entries.get(ident)
             if entry is None or entry.holders[holder] <= 0:
@@ -156,18 +156,18 @@ class ObjectTable:
                 del entry.holders[holder]
 
     def release_all(self, holder: Hashable) -> None:
-        """Take back all that somebody holds."""
+        """Release all references of `holder`."""
         with self._lock:
             for entry in self._entries.values():
                 entry.holders.pop(holder, None)
 
     def unreferenced(self) -> set[str]:
-        """Return the objects that nobody holds."""
+        """Return the objects without references."""
         with self._lock:
             return {ident for ident, entry in self._entries.items() if not entry.holders}
 
     def remove_unreferenced(self, condemned: set[str]) -> None:
-        """Let go of those among them that are still held by nobody."""
+        """Drop those of these objects that still have no reference."""
         gone = []
         with self._lock:
             for ident in condemned:
@@ -175,7 +175,7 @@ class ObjectTable:
                 if entry is not None and not entry.holders:
                     gone.append(self._entries.pop(ident))
                     self._known.pop(id(entry.object), None)
-        # Outside of the lock: what they contain may be proxies, whose end comes back here.
+        # Outside of the lock: they may contain proxies, whose end calls this table.
         gone.clear()
 
     def __len__(self) -> int:
@@ -183,7 +183,7 @@ class ObjectTable:
             return sum(1 for entry in self._entries.values() if entry.holders)
 
     def debug_info(self) -> str:
-        """Describe what is held, a line or two each."""
+        """Describe the objects in use, a line or two each."""
         with self._lock:
             held = [(ident, each) for ident, each in self._entries.items() if each.holders]
         return "\n".join(
@@ -193,8 +193,8 @@ class ObjectTable:
 
 
 class ObjectGone(GarrisonError, LookupError):
-    """An object that nobody had a proxy of any more."""
+    """The object was dropped: no proxy of it was left."""
 
 
 class NotExposed(GarrisonError, AttributeError):
-    """A method that the type does not show to its users."""
+    """A method that the type does not expose."""

@@ -1,4 +1,4 @@
-"""`Server`: a listener, a loop, and what it does for those who come."""
+"""`Server`: a listener, an event loop, and its services."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Server"]
 
 HERE = b"server"
-"""Holds what the server's own process has."""
+"""The holder of the references of the server's own process."""
 DRAIN = 5.0
-"""Seconds that a server that was told to stop works on what it had taken."""
+"""Seconds that a stopping server works on accepted requests."""
 
 
 class StopEvent(threading.Event):
@@ -59,7 +59,7 @@ class Server(managers.Server):
     listener
         The socket.
     registry
-        What it can make.
+        The registered types.
     stop_event
         Set it to end the server.
 
@@ -98,7 +98,7 @@ class Server(managers.Server):
         self.stop_event: StopEvent = StopEvent(self._stop)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what a spawned server makes anew."""
+        """Leave out the state that a spawned server makes anew."""
         made = {"objects", "_loop", "stop_event"}
         return {name: value for name, value in vars(self).items() if name not in made}
 
@@ -107,12 +107,12 @@ class Server(managers.Server):
         self._prepare()
 
     def serve_forever(self, *, parent: int | None = None) -> None:
-        """Serve until somebody says `shutdown`, or this process is told to stop; then exit.
+        """Serve until `shutdown` or a signal; then exit.
 
         Parameters
         ----------
         parent : int, optional
-            The process without which nobody needs this server.
+            The process with which this server ends.
         """
         process.current_process()._manager_server = self  # type: ignore[attr-defined]
         try:
@@ -124,13 +124,13 @@ class Server(managers.Server):
         sys.exit(0)
 
     def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
-        """Serve until it is over; `ready` is called when a signal would end it in good order."""
+        """Serve until the end; `ready` is called once a signal would end it in order."""
         service = Dispatcher()
         self._loop = loop = EventLoop(service, bytes(self.authkey), self._limits)
         if self.stop_event.is_set():
             self._stop()
         try:
-            # Who is told to stop while it opens its store is to finish that first.
+            # A signal during the opening of the store takes effect after it.
             with _stop_when_parent_exits(loop, parent), _stopped_by_signals(loop, parent):
                 self._install_services(loop, service)
                 ready()
@@ -142,9 +142,9 @@ class Server(managers.Server):
             IN_PROCESS_CLIENTS.pop(self.address, None)
 
     def _install_services(self, loop: EventLoop, service: Dispatcher) -> None:
-        """Give a loop all that this server does."""
+        """Give the loop the services of this server."""
         loop.add_listener(self.listener.socket)
-        # Whoever has no key must not have anything of his unpickled.
+        # Data of clients without a key must not be unpickled.
         if self.authkey:
             chosen = find_serializer(self._serializer)
             service.add(ObjectService(loop, service, self.objects, chosen))
@@ -155,7 +155,7 @@ class Server(managers.Server):
         KNOWN_KEYS[self.address] = bytes(self.authkey)
 
     def _extra_services(self, loop: EventLoop) -> tuple[Any, ...]:  # noqa: ARG002 - for those who have more
-        """Return what else this server does."""
+        """Return the services of a subclass."""
         return ()
 
     def _stop(self) -> None:
@@ -166,16 +166,16 @@ class Server(managers.Server):
     # -- what the standard library's class does for a connection, which is None here --------------
 
     def create(self, c: Any, typeid: str, /, *args: Any, **kwds: Any) -> tuple[str, Any]:  # noqa: ARG002
-        """Make an object; return its number and the names of its methods."""
+        """Make an object; return its id and the names of its methods."""
         made = self.objects.create(HERE, typeid, args, kwds)
         return made.ident, made.exposed
 
     def get_methods(self, c: Any, token: Any) -> tuple[str, ...]:  # noqa: ARG002
-        """Return the names of what can be called."""
+        """Return the names of the exposed methods."""
         return tuple(sorted(self.objects.find(token.id).exposed))
 
     def incref(self, c: Any, ident: str) -> None:  # noqa: ARG002
-        """Keep an object."""
+        """Add a reference."""
         self.objects.acquire_ref(HERE, ident)
 
     def decref(self, c: Any, ident: str) -> None:  # noqa: ARG002
@@ -183,11 +183,11 @@ class Server(managers.Server):
         self.objects.release_ref(HERE, ident)
 
     def number_of_objects(self, c: Any) -> int:  # noqa: ARG002
-        """Return how many objects somebody holds."""
+        """Return the number of objects in use."""
         return len(self.objects)
 
     def debug_info(self, c: Any) -> str:  # noqa: ARG002
-        """Describe the objects that somebody holds."""
+        """Describe the objects in use."""
         return self.objects.debug_info()
 
     def shutdown(self, c: Any) -> None:  # noqa: ARG002
@@ -234,11 +234,11 @@ def _stop_when_parent_exits(loop: EventLoop, parent: int | None) -> Iterator[Non
 
 @contextlib.contextmanager
 def _stopped_by_signals(loop: EventLoop, parent: int | None) -> Iterator[None]:
-    """Let SIGTERM, and Ctrl-C where it is not ignored, end a loop in good order."""
+    """Let SIGTERM, and Ctrl-C unless ignored, end a loop in order."""
     before: dict[signal.Signals, Any] = {}
 
     def stop(*_: object) -> None:
-        # What a program has started for itself nobody starts again.
+        # A server that a program runs itself is not restarted.
         loop.stop(DRAIN, for_good=parent is not None)
 
     if threading.current_thread() is threading.main_thread():

@@ -1,4 +1,4 @@
-"""A server that has a store, and lends locks."""
+"""A server with a store and locks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["StoreServer"]
 
 
 class StoreServer(Server):
-    """A server that has a store."""
+    """A server with a store."""
 
     def __init__(
         self, *args: Any, store: LocalStore, server_lock: ServerLock | None = None, **options: Any
@@ -46,5 +46,5 @@ class StoreServer(Server):
         return StoreService(loop, self.store), LockService(loop, self._first_fence())
 
     def _first_fence(self) -> int:
-        """Return a fence above all that servers of this store have given out."""
+        """Return a fence larger than all that servers of this store have granted."""
         return (self.store.backend.new_owner() << 40) + 1

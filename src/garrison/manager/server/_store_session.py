@@ -1,4 +1,4 @@
-"""What one client's connection has of a store, and how answers and errors are sent to it."""
+"""The state of one connection in a store, and how replies and errors are sent to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["ENDED", "NONE", "OPEN", "ServerCall", "StoreSession", "encode_error"
 log = logging.getLogger("garrison.manager")
 
 MAX_REMEMBERED_CLAIMS = 64
-"""Claims that are remembered, in case that their answer never arrives."""
+"""Claims that are remembered, in case their reply does not arrive."""
 NONE, OPEN, ENDED = range(3)
 """States of a transaction. ENDED: the server has aborted it and the client does not know yet."""
 
@@ -30,7 +30,7 @@ _DECODERS: dict[Arg, Callable[[Any], Any]] = {
     Arg.KEY: tuple,
     Arg.PAIRS: lambda pairs: [(tuple(key), value) for key, value in pairs],
 }
-"""Decoders of arguments that are not passed on as they came."""
+"""Decoders of arguments that are not passed on as received."""
 
 
 class ServerCall:
@@ -66,7 +66,7 @@ class ServerCall:
 
 @dataclass(eq=False)
 class StoreSession:
-    """What one connection has of the store."""
+    """The state of one connection."""
 
     peer: ClientSession
     owner: int
@@ -107,7 +107,7 @@ class StoreSession:
 
 
 def to_wire(value: Any) -> Any:
-    """Return an answer as it is sent: of lists."""
+    """Return a result as it is sent: as lists."""
     if isinstance(value, dict):
         value = list(value.items())
     if isinstance(value, (tuple, list)):

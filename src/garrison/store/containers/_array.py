@@ -116,7 +116,7 @@ class Array(SequenceContainer[Any], managers.ArrayProxy):
             self._backend.list_replace(self._container_id, 0, END, whole.tolist())
 
     def index(self, value: Any, *bounds: Any) -> int:
-        """Return where the first is that is equal.
+        """Return the index of the first equal item.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class Array(SequenceContainer[Any], managers.ArrayProxy):
         return self._plain().index(value, *bounds)
 
     def count(self, value: Any) -> int:
-        """Return how many are equal."""
+        """Return the number of equal items."""
         return self._plain().count(value)
 
     def tolist(self) -> list[Any]:
@@ -134,7 +134,7 @@ class Array(SequenceContainer[Any], managers.ArrayProxy):
         return self._backend.list_slice(self._container_id, 0, END)
 
     def tobytes(self) -> bytes:
-        """Return the items as they lie in memory in C."""
+        """Return the bytes of the items, as in C."""
         return self._plain().tobytes()
 
     def add(self, index: Any, amount: Any = 1) -> Any:
@@ -153,7 +153,7 @@ class Array(SequenceContainer[Any], managers.ArrayProxy):
         return before
 
     def update_with(self, index: Any, fn: Callable[[Any], Any]) -> Any:
-        """Replace an item by what `fn` makes of it, and return that; see `List.update_with`."""
+        """Replace an item by the result of `fn`, and return that; see `List.update_with`."""
         place = operator.index(index)
         return update_item(self, place, lambda old: array(self.typecode, (fn(old),))[0])
 
@@ -178,7 +178,7 @@ Sequence.register(Array)
 
 
 def _range(typecode: str) -> tuple[type, float, float]:
-    """Return the type of items, and between what they keep their value."""
+    """Return the type of items, and the range of values."""
     bits = 8 * array(typecode).itemsize
     if typecode in "bhilq":
         return int, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1

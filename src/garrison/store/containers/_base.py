@@ -1,4 +1,4 @@
-"""What all containers have in common: where their data is, and how `repr` shows it."""
+"""The base class of all containers, and their `repr`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_TEXT_SHOWN = 10_000
 
 
 class _Missing:
-    """Says that an argument was not given."""
+    """The default of an argument that was not given."""
 
     def __repr__(self) -> str:
         return "<not given>"
@@ -34,15 +34,14 @@ MISSING: Any = _Missing()
 class Container(managers.BaseProxy):
     """A container in a store, as this process uses it.
 
-    An object has the number of its container and nothing else, so any number of them, in any
-    process, stand for one container. They are equal then. To programs they are the proxies of a
-    manager of the standard library.
+    An object has only the number of its container. Any number of objects, in any process, may
+    refer to one container, and are equal then. Programs see the proxies of a standard manager.
     """
 
     __slots__ = ("_backend", "_container_id", "_keep_alive")
 
     _keep_alive: object
-    """The store, which lives as long as this does."""
+    """The store, which lives as long as this object."""
     _nested = False
     """Whether a plain container was stored here: to programs it still is that."""
     _kind: ClassVar[int]
@@ -68,7 +67,7 @@ class Container(managers.BaseProxy):
         register(cls, Container._reduce_for_transfer)
 
     def _reduce_for_transfer(self) -> tuple[Any, ...]:
-        """Return what leads to the same container in another process."""
+        """Return the arguments that refer to the same container in another process."""
         store = self._shared_store()
         if store is None:
             return type(self), (self._backend, self._container_id)
@@ -93,7 +92,7 @@ class Container(managers.BaseProxy):
         return hash(self.__garrison_container__())
 
     def _same_container(self, other: object) -> bool:
-        """Whether both stand for one container."""
+        """Whether both refer to one container."""
         return (
             isinstance(other, Container)
             and self.__garrison_container__() == other.__garrison_container__()
@@ -105,7 +104,7 @@ class Container(managers.BaseProxy):
     def __deepcopy__(self, memo: Any) -> Any:
         return self._getvalue()
 
-    # -- what a proxy of the standard library has --------------------------------------------------
+    # -- methods of a proxy of the standard library ------------------------------------------------
 
     _serializer = "pickle"
     _manager = _authkey = None
@@ -207,7 +206,7 @@ class ContainerRepr(threading.local):
 _repr = ContainerRepr()
 
 _FALLBACKS: dict[str, Any] = {"#GETVALUE": lambda value: value, "__str__": str, "__repr__": repr}
-"""What every proxy answers of the object itself."""
+"""The attributes that every proxy forwards."""
 
 
 def position(index: Any, what: str) -> int:

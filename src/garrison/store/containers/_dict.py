@@ -46,8 +46,7 @@ class Dict(Container, MappingBase[K, V]):
 
     Notes
     -----
-    Keys that are objects of a class of yours are equal if their pickles are: what their ``__eq__``
-    says is known to Python only.
+    Keys of your own classes are equal if their pickles are: their ``__eq__`` is not called.
     """
 
     __slots__ = ()
@@ -180,7 +179,7 @@ class Dict(Container, MappingBase[K, V]):
         return iter(list(self._backend.scan(self._container_id, "keys", reverse=True)))
 
     def keys(self) -> Keys[K]:  # type: ignore[override]
-        """Return a list of the keys, which knows the operators of sets as well."""
+        """Return a list of the keys, with the operators of sets."""
         return Keys(self._backend.scan(self._container_id, "keys"))
 
     def values(self) -> list[V]:  # type: ignore[override]
@@ -188,7 +187,7 @@ class Dict(Container, MappingBase[K, V]):
         return list(self._backend.scan(self._container_id, "values"))
 
     def items(self) -> Items[tuple[K, V]]:  # type: ignore[override]
-        """Return a list of the pairs, which knows the operators of sets as well."""
+        """Return a list of the pairs, with the operators of sets."""
         return Items(self._backend.scan(self._container_id, "items"))
 
     def clear(self) -> None:
@@ -196,7 +195,7 @@ class Dict(Container, MappingBase[K, V]):
         self._backend.clear(self._container_id)
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
-        """Take over the pairs of a mapping, an iterable or keywords, all of them at once."""
+        """Set the pairs of a mapping, an iterable or keywords, all at once."""
         if type(other) is dict and not kwargs:
             pairs = list(other.items())
         else:

@@ -47,8 +47,8 @@ class List(GrowingSequence[T], managers.ListProxy):
     __hash__ = Container.__hash__
 
     def __iter__(self) -> Iterator[T]:
-        # As a plain list, it shows changes made meanwhile. Over a network each look would be a
-        # request, so there it walks over one state.
+        # As a plain list, it shows changes made meanwhile. Over a network each item would be a
+        # request, so there it iterates over a snapshot.
         walk: Any = getattr(self._backend, "walk", None)
         return self._scan() if walk is None else iter(walk(self._container_id))
 
@@ -161,7 +161,7 @@ def _plain(other: Any, needed: str = "") -> list[Any]:
 
 
 def _position(index: Any, error: Exception) -> int:
-    """Return an index that the backend did not take; raise what a list raises."""
+    """Return an index that the backend did not take; raise the error of a list."""
     if type(index) is int:
         if not -END <= index <= END:
             _too_big()

@@ -64,13 +64,11 @@ class Queue(Container, ItemBase[T]):
     _limit: int
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return (
-            self._reduce_for_transfer()
-        )  # as a proxy of the standard library: it is not for keeping
+        return self._reduce_for_transfer()  # as a proxy of the standard library
 
     @property
     def maxsize(self) -> int:
-        """How many items the queue can hold; 0: any number."""
+        """The most items in the queue; 0: any number."""
         try:
             return self._limit
         except AttributeError:
@@ -78,15 +76,15 @@ class Queue(Container, ItemBase[T]):
             return self._limit
 
     def qsize(self) -> int:
-        """Return how many items can be taken just now."""
+        """Return the number of items in the queue now."""
         return self._backend.length(self._container_id)
 
     def empty(self) -> bool:
-        """Return whether there is nothing to get just now."""
+        """Return whether the queue is empty now."""
         return not self.qsize()
 
     def full(self) -> bool:
-        """Return whether there is no room just now."""
+        """Return whether the queue is full now."""
         return 0 < self.maxsize <= self.qsize()
 
     # --- Put ----------------------------------------------------------------------------------
@@ -188,7 +186,7 @@ class Queue(Container, ItemBase[T]):
         return self.get(block=False)
 
     def get_many(self, max_items: int, block: bool = True, timeout: float | None = None) -> list[T]:
-        """Take the first item as `get` does, and with it what is there, up to `max_items`."""
+        """Take the first item as `get` does, and further items up to `max_items` in all."""
         if max_items < 1:
             raise ValueError(f"max_items must be at least 1, not {max_items}")
         attempt = functools.partial(self._get_many, max_items)

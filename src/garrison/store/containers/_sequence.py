@@ -1,4 +1,4 @@
-"""What lists, deques and arrays have in common: values in a row."""
+"""The base classes of lists, deques and arrays."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ else:
 
 
 class SequenceContainer(Container, SequenceBase[T]):  # noqa: PLW1641 - each kind decides whether it is hashable
-    """Values in a row; iteration walks over a snapshot."""
+    """A sequence of values; iteration is over a snapshot."""
 
     __slots__ = ()
     _comparable: ClassVar[tuple[type, ...]]
-    """The types to which it compares: the plain one, and its own."""
+    """The types that it is compared with: the plain one, and its own."""
 
     def __len__(self) -> int:
         return self._backend.length(self._container_id)
@@ -45,7 +45,7 @@ class SequenceContainer(Container, SequenceBase[T]):  # noqa: PLW1641 - each kin
         return self._scan()
 
     def _scan(self) -> Iterator[Any]:
-        """Walk over the values as they are now."""
+        """Iterate over a snapshot of the values."""
         return iter(self._backend.scan(self._container_id, "values"))
 
     def __reversed__(self) -> Iterator[T]:
@@ -66,7 +66,7 @@ class SequenceContainer(Container, SequenceBase[T]):  # noqa: PLW1641 - each kin
         return found
 
     def count(self, value: Any, /) -> int:
-        """Return how many values are equal."""
+        """Return the number of equal values."""
         number: int = self._plain().count(value)
         return number
 

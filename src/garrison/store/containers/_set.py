@@ -124,14 +124,14 @@ class Set(Container, SetBase[T]):
             self._change((), members)
 
     def intersection_update(self, *others: Iterable[Any]) -> None:
-        """Keep what is in all others too."""
+        """Keep the members that are in all others too."""
         plain = [_plain(other) for other in others]
         with transaction(self._backend):
             mine = self._plain()
             self._change((), mine - mine.intersection(*plain))
 
     def symmetric_difference_update(self, other: Iterable[Any], /) -> None:
-        """Add what is in the other only, remove what is in both."""
+        """Add the members of the other only, remove those of both."""
         theirs = set(other)
         with transaction(self._backend):
             mine = self._plain()
@@ -149,19 +149,19 @@ class Set(Container, SetBase[T]):
         return self._plain().union(*others)
 
     def intersection(self, *others: Iterable[Any]) -> set[Any]:
-        """Return a plain set of what is in all."""
+        """Return a plain set of the members of all."""
         return self._plain().intersection(*others)
 
     def difference(self, *others: Iterable[Any]) -> set[Any]:
-        """Return a plain set of what is in none of the others."""
+        """Return a plain set of the members that are in none of the others."""
         return self._plain().difference(*others)
 
     def symmetric_difference(self, other: Iterable[Any], /) -> set[Any]:
-        """Return a plain set of what is in one of the two only."""
+        """Return a plain set of the members of one of the two only."""
         return self._plain().symmetric_difference(other)
 
     def isdisjoint(self, other: Iterable[Any], /) -> bool:
-        """Return whether nothing is in both."""
+        """Return whether the two have no member in common."""
         return self._plain().isdisjoint(other)
 
     def issubset(self, other: Iterable[Any], /) -> bool:
@@ -252,7 +252,7 @@ def _plain(other: Iterable[Any]) -> set[Any]:
 
 
 def _frozen(member: Any) -> frozenset[Any]:
-    """Return a set as what can be a member, as sets do where they look for one."""
+    """Return a set as a frozenset, as sets do when they look for a member."""
     if not isinstance(member, (set, Set)):
         raise  # noqa: PLE0704 - what the backend said
     return frozenset(member)

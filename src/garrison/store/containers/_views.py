@@ -1,7 +1,6 @@
 """`keys()` and `items()` of a shared mapping.
 
-They are lists, as those of a manager of the standard library are; the operators of sets, which
-those of a dict have, are there as well.
+They are lists, as those of a standard manager, with the set operators of a dict's views.
 """
 
 from __future__ import annotations

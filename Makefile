@@ -83,11 +83,11 @@ third-party: $(THIRD)/.built
 	$(THIRD)/bin/python -m pytest tests/third_party
 
 storm: $(TEST)/.built $(TEST)/.test-tools
-	$(TEST)/bin/python tests/storm.py --kills $(KILLS) $(if $(SEED),--seed $(SEED))
-	cd tests && ../$(TEST)/bin/python -m manager.storm --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+	cd tests && ../$(TEST)/bin/python -m storms.pool --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+	cd tests && ../$(TEST)/bin/python -m storms.manager --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 fuzz: $(TEST)/.built $(TEST)/.test-tools
-	$(TEST)/bin/python tests/manager/fuzz_wire.py $(if $(SEED),--seed $(SEED)) \
+	cd tests && ../$(TEST)/bin/python -m net.fuzz $(if $(SEED),--seed $(SEED)) \
 		$(if $(COUNT),--count $(COUNT),--seconds $(SECONDS))
 
 smoke: $(USER)/.built

@@ -27,7 +27,7 @@ NEEDS = ("pytest>=8.3", "numpy>=1.26", "psutil>=6.0", "msgpack>=1.0", "pycurl>=7
 NEEDS_OF = {"3.10": ("exceptiongroup>=1.2", "tomli>=2", "typing-extensions>=4.6")}
 """What pytest needs there besides: pip looks at conditions with the Python that runs it."""
 
-QUICK = ("tests/programs", "tests/test_namespace.py", "tests/kinds")
+QUICK = ("tests/programs", "tests/test_namespace.py", "tests/drop_in")
 """What runs without --all, which adds the rest of the suite and CPython's own tests."""
 
 

@@ -8,13 +8,13 @@ import importlib
 import os
 import signal
 import sys
-import time
 from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from footprint import Footprint, put_mark
+from waiting import becomes_true
 from watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -65,23 +65,22 @@ def _test_leaves_nothing(request: pytest.FixtureRequest, _watchdog: Watchdog) ->
 
 
 @contextlib.contextmanager
-def leaves_nothing(patience: float = SECONDS_TO_GO) -> Iterator[None]:
+def leaves_nothing(seconds: float = SECONDS_TO_GO) -> Iterator[None]:
     """Fail if the block leaves a process, thread, descriptor or memfd mapping behind."""
     before = Footprint(_MARK)
     yield
     _stop_stdlib_helpers()
-    leaks = _leaks_since(before, patience)
+    leaks = _leaks_since(before, seconds)
     if leaks:
         pytest.fail("left behind:\n  " + "\n  ".join(leaks), pytrace=False)
 
 
-def _leaks_since(before: Footprint, patience: float) -> list[str]:
+def _leaks_since(before: Footprint, seconds: float) -> list[str]:
     leaks = Footprint(_MARK).taken_since(before)
     if leaks:
         gc.collect()  # what only a cycle still holds is garbage, not a leak
-    deadline = time.monotonic() + patience
-    while leaks and time.monotonic() < deadline:
-        time.sleep(0.01)  # a killed process takes a moment to be gone
+    if leaks:  # a killed process takes a moment to be gone
+        becomes_true(lambda: not Footprint(_MARK).taken_since(before), seconds)
         leaks = Footprint(_MARK).taken_since(before)
     return leaks
 

@@ -75,11 +75,11 @@ def an_orphan() -> Iterator[None]:
         (an_orphan, "process"),
     ],
 )
-def test_a_leak_is_seen(
+def test_leak_is_reported(
     leak: Callable[[], contextlib.AbstractContextManager[None]], kind: str
 ) -> None:
     complaint = pytest.raises(pytest.fail.Exception, match=f"(?s)left behind:.*\n  {kind}")
-    with contextlib.ExitStack() as until_the_end, complaint, leaves_nothing(patience=0):
+    with contextlib.ExitStack() as until_the_end, complaint, leaves_nothing(seconds=0):
         until_the_end.enter_context(leak())
 
 

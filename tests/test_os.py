@@ -189,7 +189,7 @@ ROOMS = {
 
 
 @pytest.mark.parametrize("case", ROOMS)
-def test_memory_that_is_left(tree: Tree, case: str) -> None:
+def test_available_memory_respects_control_groups(tree: Tree, case: str) -> None:
     files, expected = ROOMS[case]
     tree(files)
     assert _os.available_memory() == expected
@@ -203,7 +203,7 @@ def test_kills_for_want_of_memory_are_counted(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("memory", [GIB // 2, 3 * GIB, 64 * GIB, 6144 * GIB])
-def test_a_heap_may_hold_all_of_the_memory(monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
+def test_heap_is_two_to_four_times_the_memory(monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
     monkeypatch.setattr(_os, "total_memory", lambda: memory)
     assert 2 * memory <= _os.region_size() <= max(4 * memory, 1 << 31)
 

@@ -18,7 +18,8 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from . import crash_points
+from crashes import pool_cases
+
 from .registry import Row, all_rows
 from .subject import Broken, Missing, Subject
 from .system import TOKEN, show_stacks
@@ -66,7 +67,7 @@ def _run_row(subject: Subject, name: str, report: Path) -> None:
 
 
 def _find(name: str) -> Row:
-    return (crash_points.rows() if name.startswith("crash_point[") else all_rows())[name]
+    return (pool_cases.rows() if name.startswith("crash_point[") else all_rows())[name]
 
 
 def _outcome(error: BaseException) -> tuple[str, str]:

@@ -22,10 +22,10 @@ of its own, under a watchdog that dumps all stacks. Afterwards no process, no te
 file in `/dev/shm` may be left. *Hangs* means neither a result nor an error within 8 s.
 
 garrison passes every row under every start method. `pytest tests/failures -k NAME` runs the row
-NAME: `test_garrison` puts it to garrison, `test_record` compares the column *standard library* with
-what the scenario says of it. That column was observed once, with Python {python} on {system}:
-`python -m tests.failures.record` observes it again. Rows in which the standard library is fine,
-too, are kept: they are promises that garrison must not break either.
+NAME: `test_scenario_passes` runs it on garrison, `test_recorded_outcome_is_documented` compares the
+column *standard library* with the scenario's description. That column was observed once, with
+Python {python} on {system}: `python -m tests.failures.record` observes it again. Rows in which the
+standard library is fine are kept: garrison must not break them either.
 
 A number after gh- is that of an issue or a pull request of CPython, others name their project.
 

@@ -9,10 +9,12 @@ import signal
 import threading
 from itertools import count
 
+from waiting import becomes_true
+
 from . import tasks
 from .registry import row
 from .subject import PATIENCE, Subject, check, same
-from .system import descriptors, mappings, meminfo_kib, until
+from .system import descriptors, mappings, meminfo_kib
 from .victims import Victim, nothing_left
 
 CYCLES = {"fork": 50, "spawn": 8, "forkserver": 8}
@@ -61,7 +63,7 @@ def many_pools(subject: Subject) -> None:
     before = _held()
     for _ in range(CYCLES[subject.method]):
         _make_and_end(subject)
-    until(lambda: _held() == before, PATIENCE)
+    becomes_true(lambda: _held() == before, PATIENCE)
     same(_held(), before)
 
 
@@ -105,7 +107,7 @@ def tree_killed(subject: Subject) -> None:
             victim.ready()
             os.killpg(victim.process.pid, signal.SIGKILL)
             nothing_left(1.0)
-    until(lambda: meminfo_kib("Shmem") < before + NOISE_KIB, PATIENCE)
+    becomes_true(lambda: meminfo_kib("Shmem") < before + NOISE_KIB, PATIENCE)
     check(meminfo_kib("Shmem") < before + NOISE_KIB, "shared memory is left")
 
 

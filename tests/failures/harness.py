@@ -12,8 +12,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from waiting import becomes_true
+
 from .registry import Row
-from .system import TOKEN, describe, kill, marked, show_stacks, until
+from .system import TOKEN, describe, kill, marked, show_stacks
 
 ROOT = Path(__file__).resolve().parents[len(__package__.split("."))]
 LEFT_AFTER = 1.0
@@ -116,12 +118,12 @@ def _outcome(room: _Room, status: int | None) -> Outcome:
 
 
 def _leftovers(room: _Room) -> Outcome:
-    until(lambda: not marked(room.token), LEFT_AFTER)
+    becomes_true(lambda: not marked(room.token), LEFT_AFTER)
     if processes := marked(room.token):
         return Outcome("wrong", f"left behind: {'; '.join(map(describe, processes))}")
     if files := sorted(path.name for path in room.temporary.iterdir()):
         return Outcome("wrong", f"left behind in TMPDIR: {files}")
-    until(lambda: not _new_shared_files(room), LEFT_AFTER)
+    becomes_true(lambda: not _new_shared_files(room), LEFT_AFTER)
     if shared := sorted(_new_shared_files(room)):
         return Outcome("wrong", f"left behind in /dev/shm: {shared}".replace(room.token, "TOKEN"))
     return Outcome("ok")
@@ -173,4 +175,4 @@ def _kill(token: str) -> None:
             kill(pid)
         return not found
 
-    until(kill_all, 5.0)
+    becomes_true(kill_all, 5.0)

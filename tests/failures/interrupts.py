@@ -17,10 +17,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from waiting import becomes_true
+
 from . import tasks
 from .registry import row
 from .subject import PATIENCE, Subject, check
-from .system import descendants_of, describe, helpers, until
+from .system import descendants_of, describe, helpers
 from .victims import Victim, nothing_left
 
 LINES = {"fork": 30, "spawn": 6, "forkserver": 6}
@@ -134,7 +136,7 @@ def _interrupt(subject: Subject, call: str, line: int) -> None:
             one.join()
     pool = made = one = None
     gc.collect()
-    until(lambda: not _new_children(before), PATIENCE)
+    becomes_true(lambda: not _new_children(before), PATIENCE)
     left = [describe(pid) for pid in _new_children(before)]
     check(not left, f"interrupted at {tracer.where}: {left}")
 

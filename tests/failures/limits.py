@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from waiting import becomes_true
+
 from . import tasks
 from .payloads import Submission
 from .registry import row
 from .seccomp import refuse_fallocate
 from .subject import Missing, Subject, check, same
-from .system import TOKEN, until
+from .system import TOKEN
 from .victims import Victim
 
 MEGABYTE = 1 << 20
@@ -129,7 +131,7 @@ def control_group(controller: str, limits: dict[str, tuple[str, int]]) -> Iterat
         _write_limits(folder, limits)
         yield folder
     finally:
-        until(lambda: not (folder / "cgroup.procs").read_text(), 2.0)
+        becomes_true(lambda: not (folder / "cgroup.procs").read_text(), 2.0)
         folder.rmdir()
 
 

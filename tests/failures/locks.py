@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from waiting import becomes_true
+
 from .registry import row
 from .subject import PATIENCE, Hangs, Subject, check, same
-from .system import all_gone, descriptors, state_of, until
+from .system import all_gone, descriptors, state_of
 
 WAITING = 0.3
 """Seconds after which a process that has said that it is about to wait does so."""
@@ -31,7 +33,7 @@ def _die(process: Any) -> None:
 
 
 def _asleep(process: Any) -> None:
-    check(until(lambda: state_of(process.pid) == "S", PATIENCE), "the child does not wait")
+    check(becomes_true(lambda: state_of(process.pid) == "S", PATIENCE), "the child does not wait")
 
 
 def _in_time(function: Callable[..., Any], *args: Any) -> Any:
@@ -83,7 +85,7 @@ def lock_holder_stopped(subject: Subject, kind: str) -> None:
     lock = getattr(subject.module.get_context(subject.method), kind)()
     process = _held_by_a_child(subject, lock)
     os.kill(process.pid, signal.SIGSTOP)
-    until(lambda: state_of(process.pid) == "T", PATIENCE)
+    becomes_true(lambda: state_of(process.pid) == "T", PATIENCE)
     check(not lock.acquire(True, WAITING), "a stopped process has lost its lock")
     _die(process)
 
@@ -92,7 +94,7 @@ def lock_holder_stopped(subject: Subject, kind: str) -> None:
 def lock_holder_killed_with_memory(subject: Subject) -> None:
     lock = subject.module.get_context(subject.method).Lock()
     process = _child(subject, hold_with_memory, lock)
-    until(lambda: not _free(lock), PATIENCE)
+    becomes_true(lambda: not _free(lock), PATIENCE)
     _die(process)
     _got(lock.acquire(True, PATIENCE))
 
@@ -165,7 +167,7 @@ def wait_at_barrier(barrier: Any) -> None:
 def barrier_waiter_killed(subject: Subject) -> None:
     barrier = subject.module.get_context(subject.method).Barrier(3)
     victim = _child(subject, wait_at_barrier, barrier)
-    until(lambda: barrier.n_waiting == 1, PATIENCE)
+    becomes_true(lambda: barrier.n_waiting == 1, PATIENCE)
     _asleep(victim)
     _die(victim)
 

@@ -21,13 +21,14 @@ from multiprocessing import AuthenticationError
 from pathlib import Path
 from typing import Any
 
+from waiting import becomes_true
+
 from . import registered
 from .locks import _child, _die, _got, _held_by_a_child, _in_time
 from .namespaces import unshared
 from .registry import row
 from .seccomp import refuse_fallocate
 from .subject import PATIENCE, Hangs, Lost, Subject, Wrong, check, same
-from .system import until
 from .victims import Victim, nothing_left
 
 KEY = b"a key that is long enough for anybody"
@@ -240,7 +241,7 @@ def nested_proxies_freed(subject: Subject) -> None:
             shelf.put(inner)
         del shelf, inner
         gc.collect()
-        until(lambda: manager._number_of_objects() == before, PATIENCE)
+        becomes_true(lambda: manager._number_of_objects() == before, PATIENCE)
         same(manager._number_of_objects(), before)
 
 

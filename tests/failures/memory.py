@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from waiting import becomes_true
+
 from .registry import row
 from .seccomp import refuse_fallocate
 from .subject import PATIENCE, Subject, Wrong, check, same
-from .system import meminfo_kib, until
+from .system import meminfo_kib
 from .victims import Victim, nothing_left
 
 MEGABYTE = 1 << 20
@@ -105,7 +107,7 @@ def tree_killed_with_arrays(subject: Subject) -> None:
                 os.killpg(victim.process.pid, signal.SIGKILL)
                 nothing_left(1.0)
     allowed = before + KILLS * 20 * 1024 // 2
-    until(lambda: meminfo_kib("Shmem") < allowed, PATIENCE)
+    becomes_true(lambda: meminfo_kib("Shmem") < allowed, PATIENCE)
     check(meminfo_kib("Shmem") < allowed, "shared memory is left")
 
 

@@ -9,10 +9,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from waiting import becomes_true
+
 from . import tasks
 from .registry import row
 from .subject import Missing, Subject, check, same
-from .system import descendants_of, describe, state_of, until
+from .system import descendants_of, describe, state_of
 from .victims import Victim
 
 OWN_PID_MAX = (6, 14)
@@ -55,7 +57,7 @@ def be_process_one(subject: Subject) -> None:
     with subject.pool() as pool:
         for _ in range(5):
             same(subject.value(pool.apply_async(leave_an_orphan)), 0)
-        gone = until(lambda: not _zombies(), 2.0)
+        gone = becomes_true(lambda: not _zombies(), 2.0)
         check(gone, f"zombies: {[describe(pid) for pid in _zombies()]}")
         if subject.is_garrison:
             subject.death(pool.apply_async(tasks.die, ("SIGKILL",)))

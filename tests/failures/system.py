@@ -7,7 +7,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 TOKEN = "GARRISON_SCENARIO"
@@ -37,16 +37,6 @@ def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
         os.kill(pid, number)
     except ProcessLookupError:
         return False
-    return True
-
-
-def until(condition: Callable[[], object], seconds: float) -> bool:
-    """Ask again and again, where the system offers no event to wait for."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.005)
     return True
 
 

@@ -18,12 +18,12 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def together(request: pytest.FixtureRequest) -> Together:
-    params = chosen(request, "test_garrison")
+    params = chosen(request, "test_scenario_passes")
     return Together((param["row"].name, param["method"]) for param in params)
 
 
 @pytest.mark.parametrize(("row", "method"), CASES)
-def test_garrison(together: Together, row: Row, method: str) -> None:
+def test_scenario_passes(together: Together, row: Row, method: str) -> None:
     outcome = together.outcome(row, method)
     if outcome.kind == "missing":
         pytest.skip(outcome.text)
@@ -31,14 +31,14 @@ def test_garrison(together: Together, row: Row, method: str) -> None:
 
 
 @pytest.mark.parametrize(("row", "method"), CASES)
-def test_record(row: Row, method: str) -> None:
+def test_recorded_outcome_is_documented(row: Row, method: str) -> None:
     seen = record.load()["rows"][row.name][method]
     assert (seen == "ok") == row.stdlib_is_fine(method), seen
 
 
-def test_record_has_no_other_rows() -> None:
+def test_record_has_the_rows_of_the_registry() -> None:
     assert list(record.load()["rows"]) == list(ROWS)
 
 
-def test_page_is_current() -> None:
+def test_failures_page_is_current() -> None:
     assert document.PAGE.read_text(encoding="utf-8") == document.page(record.load())

@@ -14,9 +14,11 @@ import sys
 from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 
+from waiting import becomes_true
+
 from .harness import command
 from .subject import BROKEN, PATIENCE, Hangs, Subject, Wrong, check
-from .system import TOKEN, describe, marked, until
+from .system import TOKEN, describe, marked
 
 FAILED = "failed:"
 """What a victim says, and then in which way, when its function raises."""
@@ -128,6 +130,6 @@ class Victim:
 def nothing_left(seconds: float, besides: Collection[int] = ()) -> None:
     """Check that of all marked processes only this one and `besides` are left after a time."""
     token = os.environ[TOKEN]
-    until(lambda: not set(marked(token)) - set(besides), seconds)
+    becomes_true(lambda: not set(marked(token)) - set(besides), seconds)
     left = set(marked(token)) - set(besides)
     check(not left, f"{seconds:g} s later: {'; '.join(map(describe, left))}")

@@ -1,5 +1,4 @@
-"""What garrison's Manager promises, from the bytes on the wire up.
+"""Managers: their objects, containers and locks, in this process and in others.
 
-Servers run in a thread of the test (`wire_tools.serving`) or in a process of their own
-(`wire_tools.Server`); who waits for something waits for that, never for the clock.
+`remote` runs servers and clients in processes of their own.
 """

@@ -39,13 +39,15 @@ def manager() -> Iterator[Any]:
         ("Event", (1,), TypeError),
     ],
 )
-def test_bad_input(manager: Any, name: str, arguments: tuple[Any, ...], kind: type) -> None:
+def test_bad_input_raises_remote_error_and_the_plain_error(
+    manager: Any, name: str, arguments: tuple[Any, ...], kind: type
+) -> None:
     for expected in (RemoteError, kind):
         with pytest.raises(expected, match=f"cannot make this {name}: "):
             getattr(manager, name)(*arguments)
 
 
-def test_what_a_program_raises_while_it_is_asked_stays_what_it_is(manager: Any) -> None:
+def test_exception_of_the_users_iterable_is_raised_unchanged(manager: Any) -> None:
     class OddError(ValueError):
         pass
 

@@ -9,7 +9,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing import AuthenticationError, ProcessError
 from typing import Any
 
@@ -19,8 +19,9 @@ import garrison
 from garrison import _processes
 from garrison.errors import ManagerLost
 from garrison.manager import BaseManager, RemoteError
+from waiting import wait_until
 
-from . import things
+from . import registered
 
 METHODS = ("fork", "spawn", "forkserver")
 
@@ -32,21 +33,12 @@ def context(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def manager(context: Any) -> Iterator[Any]:
-    with things.Manager(ctx=context) as started:
+    with registered.Manager(ctx=context) as started:
         yield started
     vars(started).clear()  # pytest keeps it for a while
 
 
-def eventually(true: Callable[[], bool], seconds: float = 10.0) -> bool:
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def test_calls(manager: Any) -> None:
+def test_methods_are_called_and_return(manager: Any) -> None:
     tally = manager.Tally(5)
     assert tally.add() == 6
     assert tally.add(number=4) == 10
@@ -54,7 +46,7 @@ def test_calls(manager: Any) -> None:
     assert tally.give(b"x" * (3 << 20)) == b"x" * (3 << 20)
 
 
-def test_a_method_that_is_not_shown(manager: Any) -> None:
+def test_unexposed_method_is_refused(manager: Any) -> None:
     tally = manager.Tally()
     assert not hasattr(tally, "_hidden")
     with pytest.raises(RemoteError, match="not in exposed"):
@@ -72,7 +64,7 @@ def test_an_exception_arrives_with_its_traceback(manager: Any) -> None:
         tally.fail_oddly()
 
 
-def test_what_cannot_be_pickled(manager: Any) -> None:
+def test_unpicklable_result_is_a_remote_error(manager: Any) -> None:
     tally = manager.Tally()
     with pytest.raises(RemoteError, match="Unserializable"):
         tally.lock()
@@ -86,24 +78,24 @@ def test_an_unknown_type(manager: Any) -> None:
         manager._create("Nothing")
 
 
-def test_proxies_of_results(manager: Any) -> None:
+def test_results_with_a_typeid_are_proxies(manager: Any) -> None:
     child = manager.Tally().child()
     assert child.add(1) == 101
     assert child.child().add(2) == 102
 
 
-def test_a_proxy_in_a_child(manager: Any, context: Any) -> None:
+def test_proxy_is_used_in_a_child(manager: Any, context: Any) -> None:
     tally = manager.Tally()
-    child = context.Process(target=things.add_to, args=(tally, 10))
+    child = context.Process(target=registered.add_to, args=(tally, 10))
     child.start()
     child.join()
     assert child.exitcode == 0
     assert tally.add(0) == 10
 
 
-def test_iterating_in_a_child(manager: Any, context: Any) -> None:
+def test_iterator_proxy_is_used_in_a_child(manager: Any, context: Any) -> None:
     results = context.Queue()
-    child = context.Process(target=things.iterate, args=(manager.numbers(), results))
+    child = context.Process(target=registered.iterate, args=(manager.numbers(), results))
     child.start()
     assert results.get(timeout=20) == [0, 1, 2, 3, 4]
     child.join()
@@ -111,13 +103,13 @@ def test_iterating_in_a_child(manager: Any, context: Any) -> None:
 
 def test_a_result_proxy_in_a_child_needs_no_manager(manager: Any, context: Any) -> None:
     tallies, done = context.Queue(), context.Queue()
-    child = context.Process(target=things.take_and_add, args=(tallies, done))
+    child = context.Process(target=registered.take_and_add, args=(tallies, done))
     child.start()
     tallies.put(manager.Tally(1).child())  # let go of here as soon as it is written
     gc.collect()
     assert done.get(timeout=20) == 107
     child.join()
-    assert eventually(lambda: manager._number_of_objects() == 0)
+    wait_until(lambda: manager._number_of_objects() == 0)
 
 
 def test_threads_of_a_client_do_not_wait_for_each_other(manager: Any) -> None:
@@ -140,7 +132,7 @@ def test_a_thread_has_its_own_thread_in_the_server(manager: Any) -> None:
     assert others.get() not in mine
 
 
-def test_freed_with_the_last_proxy(manager: Any) -> None:
+def test_object_is_freed_with_its_last_proxy(manager: Any) -> None:
     tally = manager.Tally()
     shelf = manager.Shelf()
     shelf.put("tally", tally)
@@ -149,12 +141,12 @@ def test_freed_with_the_last_proxy(manager: Any) -> None:
     assert manager._number_of_objects() == 2
     assert shelf.get("tally").add(3) == 3
     shelf.clear()
-    assert eventually(lambda: manager._number_of_objects() == 1)
+    wait_until(lambda: manager._number_of_objects() == 1)
     del shelf
     assert manager._number_of_objects() == 0
 
 
-def test_freed_when_a_client_is_killed(manager: Any, context: Any) -> None:
+def test_object_is_freed_when_its_last_client_is_killed(manager: Any, context: Any) -> None:
     tally = manager.Tally()
     child = context.Process(target=hold_for_ever, args=(tally,))
     child.start()
@@ -165,7 +157,7 @@ def test_freed_when_a_client_is_killed(manager: Any, context: Any) -> None:
     assert manager._number_of_objects() == 1
     child.kill()
     child.join()
-    assert eventually(lambda: manager._number_of_objects() == 0)
+    wait_until(lambda: manager._number_of_objects() == 0)
 
 
 def hold_for_ever(tally: Any) -> None:
@@ -173,7 +165,7 @@ def hold_for_ever(tally: Any) -> None:
     signal.pause()
 
 
-def test_the_same_object_is_one_object(manager: Any) -> None:
+def test_singleton_is_one_object_for_all_proxies(manager: Any) -> None:
     first, second = manager.the_tally(), manager.the_tally()
     assert first.add(1) == 1001
     assert second.add(1) == 1002
@@ -181,44 +173,44 @@ def test_the_same_object_is_one_object(manager: Any) -> None:
 
 
 @pytest.mark.parametrize("address", [None, ("127.0.0.1", 0)])
-def test_by_address(context: Any, address: Any) -> None:
+def test_manager_is_reached_by_its_address(context: Any, address: Any) -> None:
     key = os.urandom(32)
-    with things.Manager(address, key, ctx=context) as manager:
+    with registered.Manager(address, key, ctx=context) as manager:
         tally = manager.the_tally()
-        child = context.Process(target=things.visit, args=(manager.address, key))
+        child = context.Process(target=registered.visit, args=(manager.address, key))
         child.start()
         child.join()
         assert child.exitcode == 0
         assert tally.add(0) == 1005
 
 
-def test_a_wrong_key() -> None:
-    with things.Manager(("127.0.0.1", 0), b"the right key, long enough") as manager:
-        wrong = things.Client(manager.address, b"a wrong key, long enough")
+def test_wrong_key_is_refused() -> None:
+    with registered.Manager(("127.0.0.1", 0), b"the right key, long enough") as manager:
+        wrong = registered.Client(manager.address, b"a wrong key, long enough")
         with pytest.raises(AuthenticationError, match="key"):
             wrong.connect()
         assert manager.Tally().add() == 1
 
 
-def test_an_address_that_is_taken() -> None:
-    with things.Manager(("127.0.0.1", 0)) as manager:
-        second = things.Manager(manager.address)
+def test_address_in_use_is_an_error() -> None:
+    with registered.Manager(("127.0.0.1", 0)) as manager:
+        second = registered.Manager(manager.address)
         with pytest.raises(OSError, match=str(manager.address[1])):
             second.start()
 
 
 def test_an_open_address_needs_a_key() -> None:
     with pytest.raises(ValueError, match=r"key=.*127\.0\.0\.1"):
-        things.Manager(("0.0.0.0", 0)).start()  # noqa: S104 - it is refused
+        registered.Manager(("0.0.0.0", 0)).start()  # noqa: S104 - it is refused
 
 
-def test_nobody_there() -> None:
+def test_address_without_a_server_is_an_error() -> None:
     with pytest.raises(OSError, match=r".*"):
-        things.Client(("127.0.0.1", 9), b"key").connect()
+        registered.Client(("127.0.0.1", 9), b"key").connect()
 
 
-def test_states() -> None:
-    manager = things.Manager()
+def test_manager_refuses_calls_in_the_wrong_state() -> None:
+    manager = registered.Manager()
     manager.start()
     with pytest.raises(ProcessError, match="Already started"):
         manager.start()
@@ -228,8 +220,8 @@ def test_states() -> None:
     manager.join()
 
 
-def test_an_initializer() -> None:
-    manager = things.Manager()
+def test_initializer_runs_in_the_server() -> None:
+    manager = registered.Manager()
     with pytest.raises(TypeError, match="callable"):
         manager.start(1)  # type: ignore[arg-type]
     seen = garrison.Value("i", 0)
@@ -242,8 +234,8 @@ def set_to_seven(value: Any) -> None:
     value.value = 7
 
 
-def test_an_initializer_that_fails(capfd: pytest.CaptureFixture[str]) -> None:
-    manager = things.Manager()
+def test_failed_initializer_is_an_error_of_start(capfd: pytest.CaptureFixture[str]) -> None:
+    manager = registered.Manager()
     with pytest.raises(EOFError):
         manager.start(fail)
     manager._process.join()
@@ -254,7 +246,7 @@ def fail() -> None:
     raise RuntimeError("on purpose")
 
 
-def test_the_server_is_killed(manager: Any) -> None:
+def test_killed_server_raises_manager_lost(manager: Any) -> None:
     tally = manager.Tally()
     tally.add()
     os.kill(manager._process.pid, signal.SIGKILL)
@@ -263,7 +255,7 @@ def test_the_server_is_killed(manager: Any) -> None:
         tally.add()
 
 
-def test_the_server_is_killed_by_a_call(manager: Any) -> None:
+def test_server_killed_by_a_call_raises_manager_lost(manager: Any) -> None:
     tally = manager.Tally()
     with pytest.raises(ManagerLost, match="may or may not"):
         tally.die()
@@ -271,7 +263,7 @@ def test_the_server_is_killed_by_a_call(manager: Any) -> None:
 
 def test_the_server_ends_with_its_owner(context: Any) -> None:
     told = context.Queue()
-    owner = context.Process(target=things.own_a_manager, args=(told,))
+    owner = context.Process(target=registered.own_a_manager, args=(told,))
     owner.start()
     server = told.get(timeout=20)
     owner.kill()
@@ -279,8 +271,8 @@ def test_the_server_ends_with_its_owner(context: Any) -> None:
     assert _processes.wait_for_exit(server, 5.0)
 
 
-def test_sigterm_ends_a_server_in_good_order() -> None:
-    manager: Any = things.Manager()
+def test_sigterm_ends_a_server_in_order() -> None:
+    manager: Any = registered.Manager()
     manager.start()
     manager.Tally().add()
     os.kill(manager._process.pid, signal.SIGTERM)
@@ -289,7 +281,7 @@ def test_sigterm_ends_a_server_in_good_order() -> None:
     manager.shutdown()
 
 
-def test_two_threads_and_a_fork(manager: Any) -> None:
+def test_proxies_work_in_threads_and_after_a_fork(manager: Any) -> None:
     tally = manager.Tally()
     stop = threading.Event()
 
@@ -301,7 +293,7 @@ def test_two_threads_and_a_fork(manager: Any) -> None:
     thread.start()
     fork = multiprocessing.get_context("fork")
     for _ in range(5):
-        child = fork.Process(target=things.add_to, args=(tally, 3))
+        child = fork.Process(target=registered.add_to, args=(tally, 3))
         child.start()
         child.join()
         assert child.exitcode == 0
@@ -310,9 +302,9 @@ def test_two_threads_and_a_fork(manager: Any) -> None:
     assert tally.add(0) == 15
 
 
-def test_xmlrpc() -> None:
+def test_xmlrpc_serializer_is_supported() -> None:
     key = os.urandom(32)
-    with things.Manager(("127.0.0.1", 0), key, serializer="xmlrpclib") as manager:
+    with registered.Manager(("127.0.0.1", 0), key, serializer="xmlrpclib") as manager:
         tally = manager.Tally()
         assert tally.give((1, "two", None, b"three")) == [1, "two", None, b"three"]
         with pytest.raises(TypeError, match="marshal"):
@@ -321,12 +313,12 @@ def test_xmlrpc() -> None:
         BaseManager(serializer="json")
 
 
-def test_get_server_in_this_process() -> None:
+def test_get_server_serves_in_this_process() -> None:
     key = os.urandom(32)
-    server = things.Manager(("127.0.0.1", 0), key).get_server()
+    server = registered.Manager(("127.0.0.1", 0), key).get_server()
     served = threading.Thread(target=server.run)
     served.start()
-    client: Any = things.Client(server.address, key)
+    client: Any = registered.Client(server.address, key)
     client.connect()
     tally = client.the_tally()
     before = tally.add(0)

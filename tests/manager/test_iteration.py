@@ -17,7 +17,7 @@ def manager() -> Any:
 
 
 @pytest.mark.parametrize("length", [3, 1000])
-def test_a_list_is_walked_over_by_index(manager: Any, length: int) -> None:
+def test_list_is_iterated_by_index(manager: Any, length: int) -> None:
     items = manager.list(range(length))
     walk = iter(items)
     items[0] = "changed"
@@ -47,14 +47,14 @@ def test_a_loop_in_a_transaction_sees_what_it_appends(manager: Any) -> None:
     assert items == [1, 2, 10, 20]
 
 
-def test_an_array_is_walked_over_by_index(manager: Any) -> None:
+def test_array_is_iterated_by_index(manager: Any) -> None:
     numbers = manager.Array("i", [1, 2, 3])
     walk = iter(numbers)
     numbers[1] = 7
     assert list(walk) == [1, 7, 3]
 
 
-def test_a_dict_may_change_while_it_is_walked_over(manager: Any) -> None:
+def test_dict_may_change_during_iteration(manager: Any) -> None:
     shared = manager.dict({number: number for number in range(1000)})
     for key in shared:
         del shared[key]

@@ -36,172 +36,172 @@ def lock(**options: Any) -> LockState:
 class Asked(Waiter):
     """Keeps its answers."""
 
-    def __init__(self, borrower: Any) -> None:
+    def __init__(self, client: Any) -> None:
         self.answers: list[Any] = []
-        super().__init__(borrower, self.answers.append)
+        super().__init__(client, self.answers.append)
 
 
-def asked(loan: Any, borrower: Any, *more: Any) -> Asked:
-    waiter = Asked(borrower)
-    (loan.acquire if isinstance(loan, LockState) else loan.wait)(waiter, *more)
+def asked(state: Any, client: Any, *more: Any) -> Asked:
+    waiter = Asked(client)
+    (state.acquire if isinstance(state, LockState) else state.wait)(waiter, *more)
     return waiter
 
 
-def test_a_lock_is_used_by_one_after_the_other() -> None:
-    loan = lock()
-    first, second, third = (asked(loan, each) for each in (ANN, BOB, EVE))
-    assert (first.answers, second.answers, loan.n_waiting, loan.value) == ([1], [], 2, 0)
-    loan.release(ANN, 1)
+def test_lock_is_granted_in_order_of_requests() -> None:
+    state = lock()
+    first, second, third = (asked(state, each) for each in (ANN, BOB, EVE))
+    assert (first.answers, second.answers, state.n_waiting, state.value) == ([1], [], 2, 0)
+    state.release(ANN, 1)
     assert (second.answers, third.answers) == ([2], [])
-    loan.release(BOB, 2)
-    loan.release(EVE, 3)
-    assert (third.answers, loan.is_initial) == ([3], True)
+    state.release(BOB, 2)
+    state.release(EVE, 3)
+    assert (third.answers, state.is_initial) == ([3], True)
 
 
 def test_a_lock_may_be_released_by_another() -> None:
-    loan = lock()
-    asked(loan, ANN)
-    loan.release(BOB)
-    assert loan.is_initial
+    state = lock()
+    asked(state, ANN)
+    state.release(BOB)
+    assert state.is_initial
     with pytest.raises(NotOwner, match="too many"):
-        loan.release(BOB)
+        state.release(BOB)
 
 
-def test_a_loan_that_is_over_is_not_released() -> None:
-    loan = lock()
-    asked(loan, ANN)
-    loan.forget("ann")
-    assert asked(loan, BOB).answers == [2]
+def test_expired_lease_is_not_released() -> None:
+    state = lock()
+    asked(state, ANN)
+    state.forget("ann")
+    assert asked(state, BOB).answers == [2]
     with pytest.raises(LeaseExpired, match="lease 1 has expired"):
-        loan.release(("ann again", 1), 1)
-    assert loan.value == 0
+        state.release(("ann again", 1), 1)
+    assert state.value == 0
 
 
-def test_who_waits_no_longer_is_passed_over() -> None:
-    loan = lock()
-    asked(loan, ANN)
-    tired, patient = asked(loan, BOB), asked(loan, EVE)
-    loan.leave(tired)
+def test_cancelled_waiter_is_passed_over() -> None:
+    state = lock()
+    asked(state, ANN)
+    tired, patient = asked(state, BOB), asked(state, EVE)
+    state.leave(tired)
     assert tired.answers == [0]
-    loan.release(ANN, 1)
+    state.release(ANN, 1)
     assert (tired.answers, patient.answers) == ([0], [2])
 
 
 def test_a_session_that_is_gone_is_passed_over() -> None:
-    loan = lock()
-    asked(loan, ANN)
-    gone, patient = asked(loan, BOB), asked(loan, EVE)
-    loan.forget("bob")
-    loan.forget("ann")
+    state = lock()
+    asked(state, ANN)
+    gone, patient = asked(state, BOB), asked(state, EVE)
+    state.forget("bob")
+    state.forget("ann")
     assert (gone.answers, patient.answers) == ([], [2])
 
 
-def test_an_rlock_is_its_borrowers() -> None:
-    loan = lock(recursive=True)
-    assert [asked(loan, ANN).answers for _ in range(2)] == [[1], [1]]
-    waiting = asked(loan, BOB)
+def test_rlock_belongs_to_its_owner() -> None:
+    state = lock(recursive=True)
+    assert [asked(state, ANN).answers for _ in range(2)] == [[1], [1]]
+    waiting = asked(state, BOB)
     with pytest.raises(NotOwner, match="not acquired"):
-        loan.release(("ann", 2), 1)
-    loan.release(ANN, 1)
+        state.release(("ann", 2), 1)
+    state.release(ANN, 1)
     assert waiting.answers == []
-    loan.release(ANN, 1)
+    state.release(ANN, 1)
     assert waiting.answers == [2]
-    loan.forget("bob")
-    assert loan.is_initial
+    state.forget("bob")
+    assert state.is_initial
 
 
-def test_permits() -> None:
-    loan = lock(permits=2, bounded=False, exclusive=False)
-    waiters = [asked(loan, each) for each in (ANN, ANN, BOB)]
+def test_semaphore_grants_its_permits() -> None:
+    state = lock(permits=2, bounded=False, exclusive=False)
+    waiters = [asked(state, each) for each in (ANN, ANN, BOB)]
     assert [each.answers for each in waiters] == [[1], [2], []]
-    loan.forget("ann")
+    state.forget("ann")
     assert waiters[2].answers == [3]
-    assert loan.value == 1
+    assert state.value == 1
     with pytest.raises(LeaseExpired):
-        loan.release(("ann again", 1), 2, since=4)
-    loan.release(BOB, 3)
-    loan.release(BOB)
-    assert loan.value == 3
+        state.release(("ann again", 1), 2, since=4)
+    state.release(BOB, 3)
+    state.release(BOB)
+    assert state.value == 3
 
 
-def test_bounded_permits() -> None:
-    loan = lock(permits=2, exclusive=False)
-    asked(loan, ANN)
-    loan.release(BOB)
+def test_bounded_semaphore_refuses_extra_releases() -> None:
+    state = lock(permits=2, exclusive=False)
+    asked(state, ANN)
+    state.release(BOB)
     with pytest.raises(NotOwner, match="too many"):
-        loan.release(BOB)
+        state.release(BOB)
 
 
-def test_an_event() -> None:
-    loan = EventState()
-    early, tired, gone = asked(loan, ANN), asked(loan, BOB), asked(loan, EVE)
-    loan.leave(tired)
-    loan.forget("eve")
-    loan.set()
-    late = asked(loan, BOB)
+def test_event_wakes_all_waiters() -> None:
+    state = EventState()
+    early, tired, gone = asked(state, ANN), asked(state, BOB), asked(state, EVE)
+    state.leave(tired)
+    state.forget("eve")
+    state.set()
+    late = asked(state, BOB)
     assert [each.answers for each in (early, tired, gone, late)] == [[True], [False], [], [True]]
-    loan.clear()
-    assert asked(loan, ANN).answers == []
+    state.clear()
+    assert asked(state, ANN).answers == []
 
 
-def test_a_condition() -> None:
-    loan = ConditionState(lock(recursive=True))
+def test_condition_notifies_in_order() -> None:
+    state = ConditionState(lock(recursive=True))
     for each in (ANN, ANN):  # twice: a wait gives all of it up
-        asked(loan.lock, each)
-    first = asked(loan, ANN, 1)
-    asked(loan.lock, BOB)
-    second = asked(loan, BOB, 2)
-    asked(loan.lock, EVE)
-    loan.notify(EVE, 1, 3)
+        asked(state.lock, each)
+    first = asked(state, ANN, 1)
+    asked(state.lock, BOB)
+    second = asked(state, BOB, 2)
+    asked(state.lock, EVE)
+    state.notify(EVE, 1, 3)
     assert (first.answers, second.answers) == ([], [])
-    loan.lock.release(EVE, 3)
+    state.lock.release(EVE, 3)
     assert (first.answers, second.answers) == ([4], [])
-    assert loan.lock.depth(ANN) == 2
-    loan.leave(second)
+    assert state.lock.depth(ANN) == 2
+    state.leave(second)
     assert second.answers == []
-    loan.forget("ann")
+    state.forget("ann")
     assert second.answers == [-5]
-    loan.lock.release(BOB, 5)
-    assert loan.is_initial
+    state.lock.release(BOB, 5)
+    assert state.is_initial
 
 
-def test_a_condition_without_its_lock() -> None:
-    loan = ConditionState(lock(recursive=True))
-    for attempt in (lambda: asked(loan, ANN), lambda: loan.notify(ANN, 1)):
+def test_condition_requires_its_lock() -> None:
+    state = ConditionState(lock(recursive=True))
+    for attempt in (lambda: asked(state, ANN), lambda: state.notify(ANN, 1)):
         with pytest.raises(NotOwner, match="un-acquired"):
             attempt()
-    asked(loan.lock, ANN)
-    loan.forget("ann")
+    asked(state.lock, ANN)
+    state.forget("ann")
     with pytest.raises(LeaseExpired):
-        asked(loan, ("ann again", 1), 1)
+        asked(state, ("ann again", 1), 1)
 
 
-def test_a_barrier() -> None:
-    loan = BarrierState(2)
+def test_barrier_opens_with_its_last_party() -> None:
+    state = BarrierState(2)
     for _ in range(2):
-        waiters = [asked(loan, each) for each in (ANN, BOB)]
+        waiters = [asked(state, each) for each in (ANN, BOB)]
         assert [each.answers for each in waiters] == [[[0, False]], [[1, False]]]
-    early = asked(loan, ANN)
-    loan.reset()
-    assert (early.answers, loan.is_initial) == ([BROKEN], True)
-    early = asked(loan, ANN)
-    loan.leave(early)
-    assert early.answers == asked(loan, BOB).answers == [BROKEN]
+    early = asked(state, ANN)
+    state.reset()
+    assert (early.answers, state.is_initial) == ([BROKEN], True)
+    early = asked(state, ANN)
+    state.leave(early)
+    assert early.answers == asked(state, BOB).answers == [BROKEN]
 
 
-def test_a_barrier_whose_action_comes_first() -> None:
-    loan = BarrierState(3)
-    waiters = [asked(loan, ANN), asked(loan, BOB, True), asked(loan, EVE, True)]
+def test_barrier_action_runs_before_the_parties_go_on() -> None:
+    state = BarrierState(3)
+    waiters = [asked(state, ANN), asked(state, BOB, True), asked(state, EVE, True)]
     assert [each.answers for each in waiters] == [[], [[1, True]], []]
-    early = asked(loan, ("next", 1))  # of the next round
-    assert not loan.acted(EVE)
-    assert loan.acted(BOB)
+    early = asked(state, ("next", 1))  # of the next round
+    assert not state.acted(EVE)
+    assert state.acted(BOB)
     assert [each.answers for each in waiters] == [[[0, False]], [[1, True]], [[2, False]]]
     assert early.answers == []
 
 
 @pytest.mark.parametrize("gone", ["ann", "bob"])
-def test_a_barrier_breaks_when_somebody_dies(gone: str) -> None:
+def test_barrier_breaks_when_a_session_ends(gone: str) -> None:
     acting = BarrierState(2)
     first, second = asked(acting, ANN, True), asked(acting, BOB)
     acting.forget(gone)

@@ -37,7 +37,7 @@ def use(thing: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_they_are_proxies_to_programs(manager: Any, name: str) -> None:
+def test_locks_of_a_manager_are_proxies(manager: Any, name: str) -> None:
     thing = getattr(manager, name)()
     for module in (standard, managers):
         assert isinstance(thing, getattr(module, KINDS[name]))
@@ -69,7 +69,7 @@ def test_acquire_takes_the_arguments_of_threading(manager: Any, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ACQUIRERS[::2])
-def test_what_is_taken_is_not_had_twice(manager: Any, name: str) -> None:
+def test_acquired_lock_is_not_acquired_again(manager: Any, name: str) -> None:
     lock = getattr(manager, name)()
     with lock:
         for arguments in ((False,), (True, 0.01)):
@@ -78,7 +78,7 @@ def test_what_is_taken_is_not_had_twice(manager: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_another_process_may_release_it(manager: Any, method: str) -> None:
+def test_lock_is_released_by_another_process(manager: Any, method: str) -> None:
     lock = manager.Lock()
     lock.acquire()
     process = garrison.get_context(method).Process(target=release, args=(lock,))
@@ -87,7 +87,7 @@ def test_another_process_may_release_it(manager: Any, method: str) -> None:
     assert (process.exitcode, lock.acquire(blocking=False)) == (0, True)
 
 
-def test_who_does_not_hold_it_is_told_as_by_threading(manager: Any) -> None:
+def test_release_without_holding_raises_as_in_threading(manager: Any) -> None:
     condition = manager.Condition()
     wrong: list[Any] = [manager.Lock().release, manager.RLock().release, condition.release]
     wrong += [condition.wait, condition.notify, condition.notify_all]
@@ -98,13 +98,13 @@ def test_who_does_not_hold_it_is_told_as_by_threading(manager: Any) -> None:
         manager.BoundedSemaphore().release()
 
 
-def test_workers_take_them(manager: Any) -> None:
+def test_workers_acquire_locks_of_a_manager(manager: Any) -> None:
     with garrison.get_context("spawn").Pool(1) as pool:
         for name in (*ACQUIRERS, "Condition"):
             assert pool.apply(use, (getattr(manager, name)(),))
 
 
-def test_a_condition_of_a_lock(manager: Any) -> None:
+def test_condition_uses_the_given_lock(manager: Any) -> None:
     condition = manager.Condition(manager.Lock())
     with condition:
         assert condition.acquire(blocking=False) is False
@@ -112,7 +112,7 @@ def test_a_condition_of_a_lock(manager: Any) -> None:
         assert condition.wait_for(lambda: "now", timeout=1) == "now"
 
 
-def test_a_barrier(manager: Any) -> None:
+def test_barrier_lets_all_parties_pass(manager: Any) -> None:
     barrier = manager.Barrier(1)
     assert isinstance(barrier, standard.BarrierProxy)
     assert (barrier.parties, barrier.n_waiting, barrier.broken, barrier.wait()) == (1, 0, False, 0)

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ import pytest
 
 from garrison.errors import LeaseLost, ManagerLost
 from garrison.net._limits import Limits
+from waiting import wait_until
 
-from . import afar
-from .afar import Actor, Served, until
+from . import processes
+from .processes import RemoteProcess, ServerProcess
 
 IMPATIENT = Limits(
     keepalive_idle_s=1.0, peer_timeout_s=2.0, idle_transaction_s=30.0, reconnect_grace_s=30.0
@@ -113,8 +115,8 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture
-def served(network: Network, tmp_path: Path) -> Iterator[Served]:
-    with Served(
+def server(network: Network, tmp_path: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(
         tmp_path / "store",
         address=("0.0.0.0", PORT),  # noqa: S104 - of its own namespace
         limits=IMPATIENT,
@@ -124,170 +126,176 @@ def served(network: Network, tmp_path: Path) -> Iterator[Served]:
 
 
 @pytest.fixture
-def clients(network: Network, served: Served) -> Iterator[list[Actor]]:
+def clients(network: Network, server: ServerProcess) -> Iterator[list[RemoteProcess]]:
     with contextlib.ExitStack() as stack:
-        actors = []
+        started = []
         for number in range(2):
             network.heal(number)
-            actor = stack.enter_context(Actor(lambda number=number: network.enter(str(number))))  # type: ignore[misc]
-            actor.do(afar.connect_fast, (f"10.99.{number}.1", PORT), IMPATIENT)
-            actors.append(actor)
-        yield actors
+            process = stack.enter_context(RemoteProcess(partial(network.enter, str(number))))
+            process.do(processes.connect_fast, (f"10.99.{number}.1", PORT), IMPATIENT)
+            started.append(process)
+        yield started
     for number in range(2):
         network.heal(number)
 
 
-def get_both(clients: list[Actor], kind: str, *args: Any) -> None:
+def get_both(clients: list[RemoteProcess], kind: str, *args: Any) -> None:
     for each in clients:
-        each.do(afar.get, kind, *args)
+        each.do(processes.get, kind, *args)
 
 
-def set_while(kept: Any, path: str) -> int:
+def set_while(state: Any, path: str) -> int:
     """Set one after the other until told to stop; idempotent, so a break is not seen."""
     number = 0
     while not Path(path).exists():
-        kept.thing[number] = number
+        state.thing[number] = number
         number += 1
     return number
 
 
-def test_they_share_what_the_server_has(clients: list[Actor]) -> None:
+def test_clients_share_the_servers_containers(clients: list[RemoteProcess]) -> None:
     get_both(clients, "dict", "stock")
-    clients[0].do(afar.call, "__setitem__", "tea", 1)
-    assert clients[1].do(afar.call, "get", "tea") == 1
+    clients[0].do(processes.call, "__setitem__", "tea", 1)
+    assert clients[1].do(processes.call, "get", "tea") == 1
 
 
 @pytest.mark.parametrize("seconds", [0.5, 4.0])
-def test_operations_go_on_after_a_break(
-    network: Network, clients: list[Actor], tmp_path: Path, seconds: float
+def test_operations_continue_after_the_network_heals(
+    network: Network, clients: list[RemoteProcess], tmp_path: Path, seconds: float
 ) -> None:
     get_both(clients, "dict", "stock")
     stop = tmp_path / "stop"
     clients[0].begin(set_while, str(stop))
-    until(lambda: clients[1].do(afar.call, "__len__") > 100)
+    wait_until(lambda: clients[1].do(processes.call, "__len__") > 100)
     network.cut(0)
     # A break lasts; shorter or longer than either side waits for the other.
     time.sleep(seconds)
-    count = clients[1].do(afar.call, "__len__")
+    count = clients[1].do(processes.call, "__len__")
     assert not clients[0].has_answered()
     network.heal(0)
-    until(lambda: clients[1].do(afar.call, "__len__") > count + 100)
+    wait_until(lambda: clients[1].do(processes.call, "__len__") > count + 100)
     stop.touch()
     done = clients[0].result()
-    assert clients[1].do(afar.call, "__len__") == done
+    assert clients[1].do(processes.call, "__len__") == done
 
 
-def append_until_lost(kept: Any) -> tuple[int, str]:
+def append_until_lost(state: Any) -> tuple[int, str]:
     sure = 0
     try:
         while True:
-            kept.thing.append(sure)
+            state.thing.append(sure)
             sure += 1
     except ManagerLost as error:
         return sure, str(error)
 
 
-def test_what_may_have_been_done_is_said_to_be_unknown(
-    network: Network, clients: list[Actor]
+def test_interrupted_append_has_an_unknown_outcome(
+    network: Network, clients: list[RemoteProcess]
 ) -> None:
     for each in clients:
         each.do(get_list, "items")
     clients[0].begin(append_until_lost)
-    until(lambda: clients[1].do(afar.call, "__len__") > 100)
+    wait_until(lambda: clients[1].do(processes.call, "__len__") > 100)
     network.cut(0)
     sure, text = clients[0].result()
     network.heal(0)
     assert "may or may not have been carried out" in text
-    items = clients[1].do(afar.call, "__getitem__", slice(None))
+    items = clients[1].do(processes.call, "__getitem__", slice(None))
     assert items in [list(range(sure)), list(range(sure + 1))]
-    clients[0].do(afar.call, "append", "again")
-    assert clients[1].do(afar.call, "pop") == "again"
+    clients[0].do(processes.call, "append", "again")
+    assert clients[1].do(processes.call, "pop") == "again"
 
 
-def get_list(kept: Any, name: str) -> None:
-    kept.thing = kept.client.list(name=name)
+def get_list(state: Any, name: str) -> None:
+    state.thing = state.client.list(name=name)
 
 
-def test_a_lease_of_one_that_is_cut_off_comes_back(network: Network, clients: list[Actor]) -> None:
+def test_lease_of_an_unreachable_client_expires(
+    network: Network, clients: list[RemoteProcess]
+) -> None:
     get_both(clients, "Lock", "door")
     cut_off, other = clients
-    assert cut_off.do(afar.call, "acquire")
+    assert cut_off.do(processes.call, "acquire")
     network.cut(0)
     # At most as long as the server waits for a silent client, and then some.
-    assert other.do(afar.call, "acquire", True, 15.0)
-    assert other.do(afar.look, "fence") > cut_off.do(afar.look, "fence")
+    assert other.do(processes.call, "acquire", True, 15.0)
+    assert other.do(processes.get_attribute, "fence") > cut_off.do(processes.get_attribute, "fence")
     network.heal(0)
     with pytest.raises(LeaseLost, match="has expired"):
-        cut_off.do(afar.call, "release")
-    assert not cut_off.do(afar.call, "acquire", False)
-    other.do(afar.call, "release")
-    assert cut_off.do(afar.call, "acquire", True, 15.0)
+        cut_off.do(processes.call, "release")
+    assert not cut_off.do(processes.call, "acquire", False)
+    other.do(processes.call, "release")
+    assert cut_off.do(processes.call, "acquire", True, 15.0)
 
 
-def test_one_that_is_cut_off_while_it_waits_goes_on(network: Network, clients: list[Actor]) -> None:
+def test_unreachable_waiter_waits_again_after_the_network_heals(
+    network: Network, clients: list[RemoteProcess]
+) -> None:
     get_both(clients, "Lock", "door")
     holder, waiter = clients
-    assert holder.do(afar.call, "acquire")
-    waiter.begin(afar.call, "acquire")
-    until(lambda: holder.do(waiting) == 1)
+    assert holder.do(processes.call, "acquire")
+    waiter.begin(processes.call, "acquire")
+    wait_until(lambda: holder.do(waiting) == 1)
     network.cut(1)
-    until(lambda: holder.do(waiting) == 0)
+    wait_until(lambda: holder.do(waiting) == 0)
     network.heal(1)
-    until(lambda: holder.do(waiting) == 1)
-    holder.do(afar.call, "release")
+    wait_until(lambda: holder.do(waiting) == 1)
+    holder.do(processes.call, "release")
     assert waiter.result() is True
 
 
-def waiting(kept: Any) -> int:
-    return int(kept.thing._ask("waiting")[0])
+def waiting(state: Any) -> int:
+    return int(state.thing._ask("waiting")[0])
 
 
-def begin(kept: Any) -> None:
-    kept.client.store.backend.begin()
-    kept.thing["n"] = "never"
+def begin(state: Any) -> None:
+    state.client.store.backend.begin()
+    state.thing["n"] = "never"
 
 
-def go_on(kept: Any) -> None:
-    kept.thing["n"] = "nor this"
-    kept.client.store.backend.commit()
+def go_on(state: Any) -> None:
+    state.thing["n"] = "nor this"
+    state.client.store.backend.commit()
 
 
-def test_a_transaction_of_one_that_is_cut_off_is_undone(
-    network: Network, clients: list[Actor]
+def test_transaction_of_an_unreachable_client_is_undone(
+    network: Network, clients: list[RemoteProcess]
 ) -> None:
     get_both(clients, "dict", "stock")
     cut_off, other = clients
     cut_off.do(begin)
-    other.begin(afar.call, "__setitem__", "n", 1)
+    other.begin(processes.call, "__setitem__", "n", 1)
     network.cut(0)
     other.result()
     network.heal(0)
     with pytest.raises(ManagerLost, match="nothing of it was done"):
         cut_off.do(go_on)
-    assert other.do(afar.call, "get", "n") == 1
+    assert other.do(processes.call, "get", "n") == 1
 
 
-def claim(kept: Any) -> Any:
-    kept.claimed = kept.thing.claim()
-    return kept.claimed.__enter__()
+def claim(state: Any) -> Any:
+    state.claimed = state.thing.claim()
+    return state.claimed.__enter__()
 
 
-def test_a_claim_of_one_that_is_cut_off_comes_back(network: Network, clients: list[Actor]) -> None:
+def test_claim_of_an_unreachable_client_is_returned(
+    network: Network, clients: list[RemoteProcess]
+) -> None:
     get_both(clients, "Queue", "jobs")
     cut_off, other = clients
-    other.do(afar.call, "put", "job")
+    other.do(processes.call, "put", "job")
     assert cut_off.do(claim) == "job"
     network.cut(0)
-    assert other.do(afar.call, "get", True, 15.0) == "job"
+    assert other.do(processes.call, "get", True, 15.0) == "job"
 
 
-def test_the_server_is_restarted_while_a_client_is_cut_off(
-    network: Network, served: Served, clients: list[Actor]
+def test_server_restarts_while_a_client_is_unreachable(
+    network: Network, server: ServerProcess, clients: list[RemoteProcess]
 ) -> None:
     get_both(clients, "dict", "stock")
-    clients[0].do(afar.call, "__setitem__", "n", 1)
+    clients[0].do(processes.call, "__setitem__", "n", 1)
     network.cut(0)
-    served.restart()
-    clients[1].do(afar.call, "__setitem__", "n", 2)
+    server.restart()
+    clients[1].do(processes.call, "__setitem__", "n", 2)
     network.heal(0)
-    assert clients[0].do(afar.call, "get", "n") == 2
+    assert clients[0].do(processes.call, "get", "n") == 2

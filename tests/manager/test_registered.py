@@ -129,7 +129,9 @@ every_method = pytest.mark.parametrize("manager", ["fork", "spawn", "forkserver"
 
 @pytest.mark.parametrize("prefix", ["", "std_"])
 @every_method
-def test_whatever_a_method_raises_arrives_and_the_server_goes_on(manager: Any, prefix: str) -> None:
+def test_exception_of_any_kind_is_raised_in_the_client_and_the_server_goes_on(
+    manager: Any, prefix: str
+) -> None:
     job = getattr(manager, f"{prefix}Job")()
     raised = {
         "leave": SystemExit,

@@ -19,8 +19,8 @@ import garrison
 from garrison.errors import StoreBusy
 from garrison.manager import RemoteError, SyncManager
 
-from . import things
-from .afar import KEY, Served
+from . import registered
+from .processes import KEY, ServerProcess
 
 METHODS = ["fork", "spawn", "forkserver"]
 
@@ -60,7 +60,7 @@ def key_file(tmp_path: Path) -> Path:
     return tmp_path / "the.key"
 
 
-def test_it_says_how_to_connect(key_file: Path) -> None:
+def test_serve_prints_how_to_connect(key_file: Path) -> None:
     with Program("--key-file", key_file) as program:
         assert f'key=Path("{key_file}")' in program.said
         with eval(program.said, {"garrison": garrison, "Path": Path}) as client:  # noqa: S307
@@ -71,7 +71,7 @@ def test_it_says_how_to_connect(key_file: Path) -> None:
             garrison.connect(program.address, b"wrong")
 
 
-def test_a_key_is_made_for_this_user_only(key_file: Path) -> None:
+def test_generated_key_file_is_private(key_file: Path) -> None:
     with Program("--key-file", key_file) as program:
         status, written = program.end()
     assert (status, stat.S_IMODE(key_file.stat().st_mode)) == (0, 0o600)
@@ -89,7 +89,7 @@ def test_a_key_is_made_for_this_user_only(key_file: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_good_order(tmp_path: Path, how: signal.Signals) -> None:
+def test_signal_ends_the_server_in_order(tmp_path: Path, how: signal.Signals) -> None:
     program = Program("--path", tmp_path / "store")
     with program, garrison.connect(program.address) as client:
         client.dict("stock", tea=1)
@@ -97,7 +97,9 @@ def test_a_signal_ends_it_in_good_order(tmp_path: Path, how: signal.Signals) -> 
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_what_is_kept_in_a_folder(tmp_path: Path, key_file: Path, how: signal.Signals) -> None:
+def test_containers_in_a_directory_outlive_the_server(
+    tmp_path: Path, key_file: Path, how: signal.Signals
+) -> None:
     for turn in range(3):
         with Program("--path", tmp_path / "store", "--key-file", key_file, "--sync") as program:
             with garrison.connect(program.address, key_file, direct=bool(turn % 2)) as client:
@@ -107,7 +109,7 @@ def test_what_is_kept_in_a_folder(tmp_path: Path, key_file: Path, how: signal.Si
             program.end(how)
 
 
-def test_a_program_without_a_key(tmp_path: Path) -> None:
+def test_keyless_server_serves_this_machine_only(tmp_path: Path) -> None:
     with Program() as program:
         assert "key=" not in program.said
         with garrison.connect(program.address) as client:
@@ -123,9 +125,9 @@ def test_a_program_without_a_key(tmp_path: Path) -> None:
             assert "--key-file" in written
 
 
-def test_a_bad_address(tmp_path: Path) -> None:
-    with Served() as served:
-        taken = f"127.0.0.1:{served.address[1]}"
+def test_bad_address_is_an_error_of_the_command(tmp_path: Path) -> None:
+    with ServerProcess() as server:
+        taken = f"127.0.0.1:{server.address[1]}"
         for address, text in ((taken, "in use"), ("nonsense:x", "garrison://host:port")):
             with Program("--address", address) as program:
                 status, written = program.end()
@@ -136,7 +138,7 @@ def test_a_bad_address(tmp_path: Path) -> None:
 # -- one server for a folder ----------------------------------------------------------------------
 
 
-def test_a_second_program_is_told_who_has_the_folder(tmp_path: Path) -> None:
+def test_second_server_is_told_which_process_serves_the_directory(tmp_path: Path) -> None:
     with Program("--path", tmp_path) as first:
         with Program("--path", tmp_path) as second:
             status, written = second.end()
@@ -154,7 +156,7 @@ def context(request: pytest.FixtureRequest) -> Any:
     return garrison.get_context(request.param)
 
 
-def test_a_folder_has_one_manager(tmp_path: Path, context: Any) -> None:
+def test_directory_has_one_manager(tmp_path: Path, context: Any) -> None:
     with context.Manager(path=tmp_path) as manager:
         manager.dict("stock", tea=1)
         manager.Lock("door")  # the server answers, so it has said who it is
@@ -173,21 +175,21 @@ def test_a_folder_has_one_manager(tmp_path: Path, context: Any) -> None:
     vars(manager).clear()
 
 
-def test_a_manager_that_cannot_start_lets_go_of_the_folder(tmp_path: Path) -> None:
-    with Served() as served, pytest.raises(OSError, match="in use"):
-        garrison.Manager(served.address, key=KEY, path=tmp_path)
+def test_manager_that_cannot_start_releases_the_directory(tmp_path: Path) -> None:
+    with ServerProcess() as server, pytest.raises(OSError, match="in use"):
+        garrison.Manager(server.address, key=KEY, path=tmp_path)
     with garrison.Manager(path=tmp_path) as manager:
         assert manager.list([1]) == [1]
     vars(manager).clear()
 
 
-def test_a_server_in_this_process_has_the_folder(tmp_path: Path) -> None:
+def test_server_in_this_process_claims_the_directory(tmp_path: Path) -> None:
     server = SyncManager(("127.0.0.1", 0), KEY, path=tmp_path).get_server()
     with pytest.raises(StoreBusy, match=f"served by process {os.getpid()}"):
         SyncManager(("127.0.0.1", 0), KEY, path=tmp_path).get_server()
     server.listener.close()
     del server
-    with Served(tmp_path) as served, served.connect() as client:
+    with ServerProcess(tmp_path) as running, running.connect() as client:
         assert client.dict() == {}
 
 
@@ -198,21 +200,21 @@ class Registered(SyncManager):
     Tally: Any
 
 
-Registered.register("Tally", things.Tally)
+Registered.register("Tally", registered.Tally)
 
 
 @pytest.fixture
-def registered() -> Iterator[Any]:
+def local_manager() -> Iterator[Any]:
     with Registered(("127.0.0.1", 0), KEY) as manager:
         yield manager
     vars(manager).clear()
 
 
-def test_registered_classes_next_to_containers(registered: Any) -> None:
-    client = Registered(registered.address, KEY)
+def test_registered_classes_next_to_containers(local_manager: Any) -> None:
+    client = Registered(local_manager.address, KEY)
     client.connect(direct=False)
     tally, stock = client.Tally(5), client.dict("stock")
     stock["n"] = tally.add(2)
-    assert registered.dict("stock") == {"n": 7}
+    assert local_manager.dict("stock") == {"n": 7}
     del tally
     client.close()

@@ -51,7 +51,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_the_end_of_a_client_is_no_news(tmp_path: Path, method: str) -> None:
+def test_end_of_a_client_is_not_logged(tmp_path: Path, method: str) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM, "ascii")
     done = subprocess.run(
@@ -61,7 +61,7 @@ def test_the_end_of_a_client_is_no_news(tmp_path: Path, method: str) -> None:
     assert done.stderr == ""
 
 
-def test_ctrl_c_in_the_terminal_ends_the_program_alone() -> None:
+def test_ctrl_c_ends_the_program_and_not_its_server() -> None:
     program = (
         "import garrison, time\n"
         "manager = garrison.Manager(); shared = manager.dict()\n"

@@ -21,7 +21,7 @@ np = pytest.importorskip("numpy")
 
 @pytest.mark.parametrize("shape", [0, 7, (), (3,), (2, 3), (2, 0, 5), np.int64(4), [2, 2]])
 @pytest.mark.parametrize("dtype", [float, "i1", ">u4", "c16", "U5", [("a", "i4"), ("b", "f8")]])
-def test_it_is_what_zeros_gives(shape: Any, dtype: Any) -> None:
+def test_new_array_equals_numpy_zeros(shape: Any, dtype: Any) -> None:
     array, expected = ndarray(shape, dtype), np.zeros(shape, dtype)
     assert (array.shape, array.dtype) == (expected.shape, expected.dtype)
     assert (array == expected).all()
@@ -98,7 +98,7 @@ def test_processes_and_tasks_write_to_it(context: Any) -> None:
     assert table.tolist() == [[5, 0, 0, 0], [6, 6, 6, 6], [0, 0, 0, 7]]
 
 
-def test_a_large_one_that_was_sent_goes_with_its_last_user() -> None:
+def test_large_sent_array_is_freed_with_its_last_user() -> None:
     with Pool(1) as pool:
         for _ in range(3):
             # Written twice, since the function travels by value.

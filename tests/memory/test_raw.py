@@ -114,7 +114,7 @@ def test_copies_of_copy_are_private_and_those_of_shared_copy_are_shared() -> Non
     assert shared_copy(jobs.Point(1, 2.0)).y == 2.0
 
 
-def test_a_process_gets_it_as_an_argument(context: Any) -> None:
+def test_raw_value_is_an_argument_of_a_process(context: Any) -> None:
     numbers, point = RawArray("i", 3), RawValue(jobs.Point, 1)
     for job, args in ((jobs.put, (numbers, 1, 7)), (jobs.move, (point,))):
         process = context.Process(target=job, args=args)
@@ -125,7 +125,7 @@ def test_a_process_gets_it_as_an_argument(context: Any) -> None:
     assert (point.x, point.name) == (2, b"move")
 
 
-def test_tasks_of_a_pool_get_it(context: Any) -> None:
+def test_raw_value_is_sent_to_tasks(context: Any) -> None:
     numbers = RawArray("i", 4)
     with context.Pool(2) as pool:
         pool.starmap(jobs.put, [(numbers, n, n * n) for n in range(4)])
@@ -133,7 +133,7 @@ def test_tasks_of_a_pool_get_it(context: Any) -> None:
     assert numbers[:] == [0, 1, 4, 9]
 
 
-def test_it_goes_through_a_queue(context: Any) -> None:
+def test_raw_value_is_sent_through_a_queue(context: Any) -> None:
     queue = context.Queue()
     process = context.Process(target=jobs.drain, args=(queue,))
     process.start()
@@ -146,7 +146,7 @@ def test_it_goes_through_a_queue(context: Any) -> None:
     assert [holder[0] for holder in holders] == [7, 7, 7]
 
 
-def test_a_view_keeps_the_memory(tmp_path: Path) -> None:
+def test_memoryview_keeps_the_memory(tmp_path: Path) -> None:
     views = []
     for n in range(20):
         numbers = RawArray("q", [n] * 5000)
@@ -160,7 +160,9 @@ def test_a_view_keeps_the_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("point", ["chunk.created", "chunk.reserved", "chunk.allocated"])
 @pytest.mark.parametrize("size", [8, 100_000])
-def test_death_in_an_allocation_touches_nobody_else(point: str, size: int, tmp_path: Path) -> None:
+def test_death_in_an_allocation_harms_no_other_process(
+    point: str, size: int, tmp_path: Path
+) -> None:
     if not garrison._core.CRASH_POINTS:
         pytest.skip("a build with the feature crash-points")
     before = RawArray("B", b"x" * size)

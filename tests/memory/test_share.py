@@ -57,7 +57,7 @@ def test_bytes_arrive_as_a_readonly_view(data: Any) -> None:
     assert (bytes(view), view.readonly) == (bytes(data), True)
 
 
-def test_inside_of_others_bytes_are_bytes_and_memory_views_are_views() -> None:
+def test_nested_bytes_are_copied_and_nested_memoryviews_are_views() -> None:
     seen = share({"b": b"x" * 100_000, "v": memoryview(b"y" * 100_000)}).get()
     assert type(seen["b"]) is bytes
     assert type(seen["v"]) is memoryview
@@ -115,7 +115,7 @@ def test_handles_inside_lead_to_living_memory_and_arrays_are_frozen() -> None:
     assert share([inner]).get()[0].get().sum() == 10
 
 
-def test_what_cannot_be_pickled_is_refused_and_nothing_is_left() -> None:
+def test_unpicklable_object_is_refused_and_leaves_nothing() -> None:
     for bad in (lambda: 0, [memoryview(b"x" * 100_000), lambda: 0]):
         with pytest.raises((pickle.PicklingError, AttributeError)) as caught:
             share(bad)
@@ -131,7 +131,7 @@ def test_a_full_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         share(np.zeros(20_000_000))
 
 
-def test_close_is_final_and_views_stay() -> None:
+def test_views_outlive_close() -> None:
     with share(np.ones(100_000)) as shared:
         view = shared.get()
         assert repr(shared) == f"<Shared {shared.nbytes:,} bytes>"
@@ -144,7 +144,7 @@ def test_close_is_final_and_views_stay() -> None:
     assert view.sum() == 100_000
 
 
-def test_a_handle_under_way_keeps_the_memory_until_close() -> None:
+def test_handle_in_transfer_keeps_the_memory_until_close() -> None:
     shared = share(np.ones(100_000))
     pickled = dumps(shared)
     del shared
@@ -157,7 +157,7 @@ def test_a_handle_under_way_keeps_the_memory_until_close() -> None:
         pickle.loads(late)
 
 
-def test_processes_and_tasks_read_it(context: Any) -> None:
+def test_processes_and_tasks_read_shared_objects(context: Any) -> None:
     shared = share(np.ones(100_000))
     with context.Pool(2) as pool:
         assert pool.map(jobs.total, [shared] * 20) == [100_000.0] * 20
@@ -178,7 +178,7 @@ def test_an_unrelated_process_that_is_given_the_handle_reads_it() -> None:
     assert ran.stdout == b"1000.0\n"
 
 
-def test_one_copy_in_all(context: Any) -> None:
+def test_share_makes_one_copy_in_all(context: Any) -> None:
     size = 40_000_000
     shared = share(np.ones(size // 8))
     with context.Pool(2) as pool:

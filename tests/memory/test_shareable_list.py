@@ -88,7 +88,7 @@ def test_bad_input_is_refused_and_changes_nothing() -> None:
         ShareableList(name="garrison-is-not-there")
 
 
-def test_what_is_no_list_is_not_read() -> None:
+def test_other_blocks_are_not_read_as_lists() -> None:
     memory = SharedMemory(create=True, size=8)
     with pytest.raises(ValueError, match="is no ShareableList"):
         ShareableList(name=memory.name)
@@ -96,7 +96,7 @@ def test_what_is_no_list_is_not_read() -> None:
     memory.unlink()
 
 
-def test_an_empty_one_and_a_copy() -> None:
+def test_empty_lists_and_copies() -> None:
     with listed() as empty:
         assert (list(empty), len(empty), empty.format) == ([], 0, "")
     with listed(["howdy", b"HoWdY", -273.154, 100, None, True]) as items:
@@ -107,7 +107,7 @@ def test_an_empty_one_and_a_copy() -> None:
             assert repr(other).startswith("ShareableList(['other', b'HoWdY', ")
 
 
-def test_a_process_writes_to_it(context: Any) -> None:
+def test_process_writes_to_a_shareable_list(context: Any) -> None:
     with listed([1, 2]) as items:
         process = context.Process(target=jobs.put, args=(items, 1, 7))
         process.start()

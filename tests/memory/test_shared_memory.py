@@ -37,7 +37,7 @@ def run(code: str, *args: str, check: bool = False) -> subprocess.CompletedProce
     return subprocess.run(command, capture_output=True, text=True, check=check)
 
 
-def test_by_name_and_by_pickle() -> None:
+def test_block_is_attached_by_name_and_by_pickle() -> None:
     with block(5000) as one:
         one.buf[:4] = b"data"
         assert (one.size, len(one.buf)) == (5000, 5000)
@@ -123,7 +123,7 @@ def test_an_unrelated_process_may_unlink() -> None:
 
 
 @pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), signal.SIGKILL)"])
-def test_what_its_program_forgot_is_removed_at_its_end(end: str) -> None:
+def test_forgotten_block_is_removed_at_exit(end: str) -> None:
     ran = run(f"print(SharedMemory(create=True, size=9).name, flush=True)\n{end}")
     name = ran.stdout.strip()
     assert ran.returncode == (-signal.SIGKILL if end else 0)
@@ -133,7 +133,7 @@ def test_what_its_program_forgot_is_removed_at_its_end(end: str) -> None:
         SharedMemory(name)
 
 
-def test_what_is_not_tracked_stays() -> None:
+def test_untracked_block_stays() -> None:
     ran = run("print(SharedMemory(create=True, size=9, track=False).name)", check=True)
     kept = SharedMemory(ran.stdout.strip())
     assert (kept.size, ran.stderr) == (9, "")
@@ -175,12 +175,12 @@ def test_a_full_folder_is_an_error_at_creation(monkeypatch: pytest.MonkeyPatch) 
     assert os.listdir("/dev/shm") == before
 
 
-def test_the_memory_is_reserved() -> None:
+def test_memory_is_reserved_at_creation() -> None:
     with block(1 << 20) as one:
         assert Path(f"/dev/shm/{one.name}").stat().st_blocks * 512 >= 1 << 20
 
 
-def test_a_process_gets_it_as_an_argument(context: Any) -> None:
+def test_shared_memory_is_an_argument_of_a_process(context: Any) -> None:
     with block() as one:
         process = context.Process(target=jobs.put, args=(_Writer(one), 3, 7))
         process.start()

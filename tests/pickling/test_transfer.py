@@ -35,7 +35,7 @@ def rebuilt(text: str) -> str:
     return text
 
 
-def test_a_transfer_pickles_it_and_subclasses_extend_their_state() -> None:
+def test_transfer_pickles_subclasses_with_their_state() -> None:
     received = pickle.loads(ForkingPickler.dumps(Extended(5)))
     assert (received.number, received.more) == (5, True)
 

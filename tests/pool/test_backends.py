@@ -59,7 +59,7 @@ def test_methods_have_the_signature_of_the_contract(kind: type, name: str) -> No
 
 
 @pytest.mark.parametrize(("kind", "function", "value", "expected"), CALLS)
-def test_a_task_of_each_kind(
+def test_task_of_each_kind_returns(
     pools: Any, kind: PayloadKind, function: Any, value: Any, expected: Any
 ) -> None:
     with pools(2) as pool:
@@ -171,7 +171,7 @@ def test_a_task_as_a_whole_has_no_results_of_items(pools: Any) -> None:
         assert backend.split_items(backend.take_raw(task)) is None
 
 
-def test_ends_are_in_order(pools: Any) -> None:
+def test_ends_of_tasks_are_reported_in_order(pools: Any) -> None:
     with pools(2) as pool:
         backend = backend_of(pool)
         ends = []
@@ -192,7 +192,7 @@ def test_what_was_submitted_before_close_is_done(pools: Any) -> None:
         assert [backend.result(task)[1] for task in submitted] == list(range(10))
 
 
-def test_nothing_is_waited_for_after_stop(pools: Any) -> None:
+def test_stop_ends_all_waits(pools: Any) -> None:
     event = garrison.Event()
     with pools(1) as pool:
         backend = backend_of(pool)

@@ -60,7 +60,7 @@ def is_writeable(values: Any) -> bool:
 
 
 @pytest.mark.parametrize("kind", ARRAYS)
-def test_an_array_goes_and_comes_back(kind: str) -> None:
+def test_array_is_sent_and_returned(kind: str) -> None:
     values = ARRAYS[kind]()
     with Pool(1) as pool:
         back = pool.apply(tasks.identity, (values,))
@@ -90,7 +90,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_other_big_values_go_and_come_back(kind: str) -> None:
+def test_other_big_values_are_sent_and_returned(kind: str) -> None:
     value = OTHERS[kind]()
     with Pool(1) as pool:
         back = pool.apply(tasks.identity, (value,))
@@ -265,7 +265,7 @@ def test_an_argument_that_a_worker_keeps_stays_valid() -> None:
         assert allocated(pool) - before < 8 * BIG
 
 
-def test_arguments_are_given_back() -> None:
+def test_memory_of_arguments_is_freed() -> None:
     with Pool(1) as pool:
         pool.map(tasks.identity, [1, 2])
         before = allocated(pool)
@@ -280,7 +280,7 @@ def test_arguments_are_given_back() -> None:
         assert pool.statistics().in_flight == 0
 
 
-def test_arguments_of_a_lost_task_are_given_back() -> None:
+def test_memory_of_arguments_of_a_lost_task_is_freed() -> None:
     with Pool(1) as pool:
         pool.apply(tasks.identity, (1,))
         with pytest.raises(garrison.WorkerDied):

@@ -105,7 +105,7 @@ def test_an_exit_handler_may_make_a_pool() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "[1, 2]\n", "")
 
 
-def test_a_del_may_end_its_pool() -> None:
+def test_del_may_terminate_its_pool() -> None:
     done = run("""
         import garrison
         class Owner:

@@ -139,7 +139,7 @@ def check(): return node.check() and type(node) is Node, len(Node.made)
 
 
 @pytest.mark.parametrize("registered", [True, False])
-def test_what_workers_are_taken_to_find(registered: bool, tmp_path: Path) -> None:
+def test_importable_names_are_sent_by_reference(registered: bool, tmp_path: Path) -> None:
     import importlib.util
     import sys
 

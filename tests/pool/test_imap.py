@@ -150,7 +150,9 @@ def test_the_reading_thread_ends_with_the_input_the_iterator_or_the_pool(
 
 @BOTH
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_an_input_that_raises_what_is_no_exception(name: str, error: type[BaseException]) -> None:
+def test_input_that_raises_a_base_exception_ends_the_iterator(
+    name: str, error: type[BaseException]
+) -> None:
     def items() -> Iterator[int]:
         yield 3
         raise error
@@ -195,7 +197,7 @@ def raise_for_odd(n: int) -> int:
 
 
 @pytest.mark.parametrize("chunksize", [1, 4])
-def test_exceptions_come_item_by_item(chunksize: int) -> None:
+def test_exceptions_are_raised_item_by_item(chunksize: int) -> None:
     with Pool(2) as pool:
         results = pool.imap(raise_for_odd, range(10), chunksize)
         for n in range(10):
@@ -229,7 +231,7 @@ def test_exceptions_have_no_context_of_ours(name: str) -> None:
 
 @BOTH
 @pytest.mark.parametrize("position", [0, 3, 100])
-def test_an_input_that_raises_midway(name: str, position: int) -> None:
+def test_input_that_raises_midway_ends_the_iterator(name: str, position: int) -> None:
     with Pool(2) as pool:
         results = getattr(pool, name)(tasks.square, raising_at(position))
         found = [next(results) for _ in range(position)]
@@ -269,7 +271,7 @@ def wait_or_not(door: Door | None) -> str:
     return "slow"
 
 
-def test_unordered_hands_out_the_first_that_is_there(tmp_path: Path) -> None:
+def test_imap_unordered_returns_the_first_result(tmp_path: Path) -> None:
     door = Door(tmp_path, "door")
     with Pool(2) as pool:
         results = pool.imap_unordered(wait_or_not, [door, None, None, None])
@@ -278,7 +280,7 @@ def test_unordered_hands_out_the_first_that_is_there(tmp_path: Path) -> None:
         assert next(results) == "slow"
 
 
-def test_ordered_keeps_the_order(tmp_path: Path) -> None:
+def test_imap_keeps_the_order(tmp_path: Path) -> None:
     door = Door(tmp_path, "door")
     with Pool(2) as pool:
         results = pool.imap(wait_or_not, [door, None, None, None])
@@ -316,7 +318,7 @@ def test_quick_items_do_not_wait_for_a_slow_neighbour(tmp_path: Path, name: str)
 
 
 @BOTH
-def test_threads_share_an_iterator(name: str) -> None:
+def test_threads_share_an_imap_iterator(name: str) -> None:
     with Pool(2) as pool:
         results = getattr(pool, name)(tasks.square, range(2000))
         found: list[list[int]] = [[] for _ in range(4)]
@@ -349,7 +351,7 @@ def test_a_result_of_an_imap_inside_an_imap() -> None:
 @BOTH
 @pytest.mark.parametrize("chunksize", [1, 3])
 @pytest.mark.parametrize("kind", [range, Source], ids=["sized", "unsized"])
-def test_an_input_is_worked_on_whoever_looks_on(
+def test_input_is_processed_without_a_reader(
     tmp_path: Path, name: str, chunksize: int, kind: Any
 ) -> None:
     tally = Tally(tmp_path)
@@ -392,7 +394,7 @@ def test_results_may_be_read_after_close() -> None:
         pool.join()
 
 
-def test_terminate_ends_the_wait() -> None:
+def test_terminate_ends_next() -> None:
     with Pool(1) as pool:
         results = pool.imap(tasks.forever, range(3))
     with pytest.raises(garrison.PoolTerminated):

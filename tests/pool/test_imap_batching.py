@@ -145,7 +145,7 @@ def big_at(item: tuple[int, int]) -> int | bytes:
     return b"x" * (3 << 20) if number == wanted else number
 
 
-def test_a_result_without_room_is_its_own_misfortune(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_without_memory_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_os, "region_size", lambda: 4 << 20)
     with Pool(2) as pool:
         values, errors = drain(pool.imap(big_at, [(n, 2500) for n in range(MANY)]))
@@ -231,7 +231,7 @@ class Interrupting:
 
 @BOTH
 @pytest.mark.parametrize("buffersize", [None, 1, 4])
-def test_an_interrupt_loses_nothing(name: str, buffersize: int | None) -> None:
+def test_interrupt_loses_no_item(name: str, buffersize: int | None) -> None:
     Interrupting.interrupted = False
     with Pool(2) as pool:
         results = getattr(pool, name)(Interrupting, range(50), buffersize=buffersize)
@@ -277,7 +277,7 @@ def test_an_input_with_a_length_may_block_all_the_same(name: str) -> None:
 # --- What stays -----------------------------------------------------------------------------------
 
 
-def test_iterators_that_are_left_in_the_middle_stay_nowhere() -> None:
+def test_abandoned_iterators_are_freed() -> None:
     with Pool(2) as pool:
         for _ in range(50):
             assert any(pool.imap(bool, iter([1] * 2000)))
@@ -286,7 +286,7 @@ def test_iterators_that_are_left_in_the_middle_stay_nowhere() -> None:
         assert not pool._pending_readers
 
 
-def test_a_forgotten_pool_takes_its_reader_along() -> None:
+def test_reader_thread_ends_with_a_dropped_pool() -> None:
     with warnings.catch_warnings():
         # Shown, not recorded: a record would keep the pool.
         warnings.simplefilter("ignore", ResourceWarning)
@@ -297,7 +297,7 @@ def test_a_forgotten_pool_takes_its_reader_along() -> None:
             thread.join()
 
 
-def test_a_supervisor_that_reads_nothing_blocks_nobody() -> None:
+def test_stopped_supervisor_blocks_no_caller() -> None:
     with Pool(1, timeout=3600) as pool:
         supervisor, pid = pool._backend.supervisor, pool.statistics().supervisor_pid
         assert pid is not None

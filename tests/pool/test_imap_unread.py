@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,18 +19,13 @@ import pytest
 import garrison
 from garrison import Pool
 from garrison.pool import ThreadPool, _imap_reader, _imap_stream
+from waiting import wait_until
 
 from . import tasks
 from .tasks import Door, Tally
 
 BOTH = pytest.mark.parametrize("name", ["imap", "imap_unordered"])
 KINDS = pytest.mark.parametrize("kind", [Pool, ThreadPool])
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for what others do, where no event tells; the watchdog ends it."""
-    while not condition():
-        time.sleep(0.005)
 
 
 class Noting:
@@ -76,7 +70,7 @@ def test_a_sized_input_runs_to_its_end(
     tally = Tally(tmp_path)
     with kind(2) as pool:
         results = getattr(pool, name)(Noting(tally), items, chunksize)
-        until(lambda: tally.total == 300)
+        wait_until(lambda: tally.total == 300)
         assert sorted(map(abs, results)) == list(range(300))
     assert tally.total == 300
 
@@ -88,7 +82,7 @@ def test_unread_results_are_computed_under_each_start_method(
     tally = Tally(tmp_path)
     with context.Pool(2) as pool:
         results = getattr(pool, name)(Noting(tally), range(1000))
-        until(lambda: tally.total == 1000)
+        wait_until(lambda: tally.total == 1000)
         assert sorted(results) == list(range(1000))
 
 
@@ -103,7 +97,7 @@ def test_a_sized_input_runs_to_its_end_though_its_iterator_is_gone(
         for _ in range(read):
             next(results)
         del results
-        until(lambda: tally.total == 1000)
+        wait_until(lambda: tally.total == 1000)
         pool.close()
         pool.join()
         assert not pool._pending_readers
@@ -121,9 +115,9 @@ def test_any_other_input_is_read_up_to_a_bound(
     most = 1000 + _imap_stream.MAX_BATCH_ITEMS
     with kind(2) as pool:
         results = getattr(pool, name)(tasks.identity, source)
-        until(lambda: sum(batch.left for batch in tuple(results.stream._batches)) >= 1000)
+        wait_until(lambda: sum(batch.left for batch in tuple(results.stream._batches)) >= 1000)
         # Once more than that is unread nothing is read, however long nobody comes.
-        until(lambda: all(batch.taken for batch in tuple(results.stream._batches)))
+        wait_until(lambda: all(batch.taken for batch in tuple(results.stream._batches)))
         assert next(taken) <= most
         for _ in range(5000):
             next(results)
@@ -149,8 +143,8 @@ def test_large_results_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -
     with Pool(2) as pool:
         results = pool.imap(bytes, itertools.repeat(100_000), chunksize=2)
         stream = results.stream
-        until(lambda: sum(batch.size for batch in tuple(stream._batches)) >= 1_000_000)
-        until(lambda: all(batch.taken for batch in tuple(stream._batches)))
+        wait_until(lambda: sum(batch.size for batch in tuple(stream._batches)) >= 1_000_000)
+        wait_until(lambda: all(batch.taken for batch in tuple(stream._batches)))
         # What was under way at that moment comes on top.
         assert sum(batch.size for batch in tuple(stream._batches)) <= 1_000_000 + 9 * 202_000
         assert [len(next(results)) for _ in range(50)] == [100_000] * 50
@@ -160,7 +154,7 @@ def test_a_buffersize_holds_up_a_sized_input(tmp_path: Path) -> None:
     tally = Tally(tmp_path)
     with Pool(2) as pool:
         results = pool.imap(Noting(tally), range(100), buffersize=5)
-        until(lambda: tally.total == 5)
+        wait_until(lambda: tally.total == 5)
         assert all(batch.ended for batch in results.stream._batches) or tally.total == 5
         assert list(results) == list(range(100))
 
@@ -196,7 +190,7 @@ def test_results_come_in_the_order_of_their_ends_though_unread(tmp_path: Path, k
         for place, n in enumerate((0, 2, 3, 1), 1):
             if n:
                 doors[n].push()
-            until(partial(has_ended, results, place))
+            wait_until(partial(has_ended, results, place))
         assert list(results) == [0, 2, 3, 1]
 
 
@@ -218,7 +212,7 @@ def test_the_input_may_change_after_the_call(name: str, make: Callable[[Any], An
 def test_two_threads_share_an_unread_iterator() -> None:
     with Pool(2) as pool:
         results = pool.imap_unordered(tasks.identity, range(20_000))
-        until(lambda: results.stream.is_fully_submitted)
+        wait_until(lambda: results.stream.is_fully_submitted)
         found: list[list[int]] = [[], []]
         threads = [threading.Thread(target=each.extend, args=(results,)) for each in found]
         for thread in threads:
@@ -232,7 +226,7 @@ def test_two_threads_share_an_unread_iterator() -> None:
 def test_the_results_are_read_after_the_end_of_the_pool(name: str) -> None:
     with Pool(2) as pool:
         results = getattr(pool, name)(tasks.square, range(3000))
-        until(
+        wait_until(
             lambda: (
                 results.stream.is_fully_submitted and all(b.ended for b in results.stream._batches)
             )

@@ -78,7 +78,7 @@ def plain(value: Any) -> Any:
 
 @pytest.mark.parametrize("kind", [Pool, ThreadPool])
 @pytest.mark.parametrize("name", INPUTS)
-def test_anything_that_can_be_iterated(kind: Any, name: str) -> None:
+def test_any_iterable_is_an_input(kind: Any, name: str) -> None:
     items, expected = INPUTS[name]
     with kind(2) as pool:
         for chunksize in (None, 1, 2):
@@ -89,7 +89,7 @@ def test_anything_that_can_be_iterated(kind: Any, name: str) -> None:
         assert sorted(pool.imap_unordered(plain, items)) == sorted(expected)
 
 
-def test_the_callers_list_is_the_callers_again(tmp_path: Path) -> None:
+def test_list_may_change_after_the_call(tmp_path: Path) -> None:
     door = Door(tmp_path, "door")
     with Pool(1) as pool:
         pool.apply_async(door.wait)
@@ -163,7 +163,7 @@ def unsendable() -> Any:
     return LOCK
 
 
-def test_what_cannot_be_sent_is_an_error_of_the_result(context: Any) -> None:
+def test_unpicklable_input_is_an_error_of_the_result(context: Any) -> None:
     errors: list[BaseException] = []
     with context.Pool(1) as pool:
         calls = [

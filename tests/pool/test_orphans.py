@@ -66,7 +66,7 @@ def end(path: Path) -> None:
 
 
 @pytest.mark.parametrize("own_session", [False, True])
-def test_what_a_killed_task_has_started_ends_with_it(
+def test_children_of_a_killed_task_are_killed(
     context: Any, tmp_path: Path, own_session: bool
 ) -> None:
     path = tmp_path / "pid"
@@ -80,7 +80,7 @@ def test_what_a_killed_task_has_started_ends_with_it(
 
 @pytest.mark.parametrize("start", [start_and_stay, start_between_and_stay])
 @pytest.mark.parametrize("own_session", [False, True])
-def test_what_a_late_task_has_started_ends_with_it(
+def test_children_of_a_timed_out_task_are_killed(
     context: Any, tmp_path: Path, start: Callable[..., None], own_session: bool
 ) -> None:
     path = tmp_path / "pid"
@@ -113,7 +113,7 @@ def check(sleeper: ProcessWatch | None, path: Path, *, lives: bool) -> None:
 
 
 @pytest.mark.parametrize("how", ["close", "terminate", "recycle"])
-def test_what_an_earlier_task_has_started_lives_on(context: Any, tmp_path: Path, how: str) -> None:
+def test_children_of_an_earlier_task_live_on(context: Any, tmp_path: Path, how: str) -> None:
     path = tmp_path / "pid"
     lifetime = 1 if how == "recycle" else None
     with context.Pool(1, maxtasksperchild=lifetime) as pool:
@@ -130,7 +130,7 @@ def test_what_an_earlier_task_has_started_lives_on(context: Any, tmp_path: Path,
     sleeper.close()
 
 
-def test_a_terminated_pools_tasks_take_along_their_own(context: Any, tmp_path: Path) -> None:
+def test_children_of_tasks_are_killed_by_terminate(context: Any, tmp_path: Path) -> None:
     earlier, present = tmp_path / "earlier", tmp_path / "present"
     os.mkfifo(tmp_path / "ready")
     with context.Pool(1) as other, context.Pool(2) as pool:

@@ -268,7 +268,7 @@ def test_a_result_that_cannot_be_sent_costs_only_itself(chunksize: int) -> None:
 
 
 @pytest.mark.parametrize("value", [None, NotImplemented, Ellipsis, (), KeyError(3), LookupError])
-def test_any_value_may_be_a_result(value: Any) -> None:
+def test_result_of_any_value(value: Any) -> None:
     with Pool(1) as pool:
         back = pool.apply(tasks.identity, (value,))
         assert back == value or repr(back) == repr(value)
@@ -295,7 +295,7 @@ def test_get_twice_gives_the_same_object() -> None:
         assert not failed.successful()
 
 
-def test_before_and_after_the_end_of_a_task(tmp_path: Path) -> None:
+def test_ready_and_successful_before_and_after_the_end(tmp_path: Path) -> None:
     here, go = Door(tmp_path, "here"), Door(tmp_path, "go")
     with Pool(1) as pool:
         result = pool.apply_async(tasks.push_and_wait, (here, go))
@@ -387,7 +387,7 @@ def test_a_result_may_be_read_after_the_pool() -> None:
     assert many.get() == [n * n for n in range(100)]
 
 
-def test_a_pending_result_after_terminate() -> None:
+def test_pending_result_is_an_error_after_terminate() -> None:
     with Pool(1) as pool:
         running = pool.apply_async(tasks.forever)
         waiting = pool.map_async(tasks.square, range(100))
@@ -399,7 +399,7 @@ def test_a_pending_result_after_terminate() -> None:
 
 
 @pytest.mark.parametrize("kind", [Pool, ThreadPool])
-def test_nobody_waits_for_a_terminated_pool(kind: Any, tmp_path: Path) -> None:
+def test_terminate_ends_waits_for_results(kind: Any, tmp_path: Path) -> None:
     called: list[object] = []
     here, go = Door(tmp_path, "here"), Door(tmp_path, "go")
     pool = kind(1)
@@ -433,7 +433,7 @@ def test_nobody_waits_for_a_terminated_pool(kind: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [Pool, ThreadPool])
 @pytest.mark.parametrize("end", ["close", "terminate", "with", "forgotten"])
 @pytest.mark.filterwarnings("ignore:unclosed running")
-def test_results_that_were_there_stay_there(kind: Any, end: str) -> None:
+def test_ready_results_outlive_terminate(kind: Any, end: str) -> None:
     pool = kind(2)
     results = [
         pool.apply_async(tasks.square, (3,)),

@@ -94,7 +94,7 @@ def test_without_retries_no_item_of_an_imap_runs_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [ConnectionError(1), ConnectionResetError(2), TimeoutError(3)])
-def test_chosen_exceptions_are_worth_another_attempt(tmp_path: Path, error: Exception) -> None:
+def test_chosen_exceptions_are_retried(tmp_path: Path, error: Exception) -> None:
     retry_on = (ConnectionError, TimeoutError)
     with Pool(1, retries=2, retry_on=retry_on) as pool:
         assert pool.apply(tasks.raise_at_first, (Tally(tmp_path), 2, error)) == 3
@@ -110,7 +110,7 @@ def test_after_the_last_attempt_the_exception_arrives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("retry_on", [(), ConnectionError])
-def test_other_exceptions_are_not(tmp_path: Path, retry_on: Any) -> None:
+def test_other_exceptions_are_not_retried(tmp_path: Path, retry_on: Any) -> None:
     tally = Tally(tmp_path)
     with Pool(1, retries=2, retry_on=retry_on) as pool, pytest.raises(LookupError):
         pool.apply(tasks.raise_at_first, (tally, 99, LookupError()))

@@ -116,7 +116,9 @@ def handle_term(path: str) -> None:
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_a_handler_of_sigterm_has_its_time(context: Any, tmp_path: Path, busy: bool) -> None:
+def test_sigterm_handler_of_a_worker_runs_to_its_end(
+    context: Any, tmp_path: Path, busy: bool
+) -> None:
     path = tmp_path / "left"
     with context.Pool(1, handle_term, (str(path),)) as pool:
         if busy:

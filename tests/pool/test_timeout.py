@@ -122,7 +122,7 @@ def test_waiting_for_a_worker_is_no_part_of_the_timeout() -> None:
         assert [result.get() for result in results] == [None] * 3
 
 
-def test_an_idle_supervisor_hears_of_the_first_timeout() -> None:
+def test_idle_supervisor_is_woken_by_the_first_timeout() -> None:
     with FORK.Pool(2) as pool:
         # Without any deadline to keep it sleeps until somebody speaks to it.
         assert pool.map(tasks.square, range(10)) == [n * n for n in range(10)]
@@ -160,7 +160,7 @@ def defend(handled: bool) -> None:
 
 
 @pytest.mark.parametrize("handled", [True, False])
-def test_a_late_task_cannot_defend_itself(handled: bool) -> None:
+def test_late_task_cannot_catch_its_end(handled: bool) -> None:
     with FORK.Pool(2) as pool:
         with pytest.raises(TaskTimeout):
             pool.options(timeout=SOON).apply(defend, (handled,))

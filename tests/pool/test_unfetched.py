@@ -29,7 +29,7 @@ def result_of_a_kind(kind: str) -> Any:
 
 
 @pytest.mark.watchdog(120)
-def test_results_of_all_kinds_are_fetched_from_where_they_are() -> None:
+def test_unfetched_results_of_all_kinds_are_kept() -> None:
     kinds = ["array", "list", "long", "error", "death"]
     with Pool(2) as pool:
         results = {kind: pool.apply_async(result_of_a_kind, (kind,)) for kind in kinds}
@@ -53,7 +53,7 @@ def test_results_of_all_kinds_are_fetched_from_where_they_are() -> None:
 
 
 @pytest.mark.watchdog(120)
-def test_threads_that_wait_for_a_result_get_it_wherever_it_is() -> None:
+def test_waiting_threads_get_a_result_moved_to_private_memory() -> None:
     with Pool(2) as pool:
         results = [pool.apply_async(tasks.square, (n,)) for n in range(2 * MANY)]
         found: list[int] = []

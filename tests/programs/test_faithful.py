@@ -62,7 +62,9 @@ def _run(text: str, method: str, folder: Path) -> tuple[int, str, str]:
 
 @pytest.mark.watchdog(2 * SECONDS + 10)
 @pytest.mark.parametrize(("program", "method"), _cases())
-def test_program_prints_the_same(program: Path, method: str, tmp_path: Path) -> None:
+def test_program_prints_the_same_as_with_multiprocessing(
+    program: Path, method: str, tmp_path: Path
+) -> None:
     text = program.read_text(encoding="utf-8")
     wanted = _run(text, method, tmp_path / "standard")
     assert wanted[0] >= 0, f"the standard library itself fails:\n{wanted[2]}"

@@ -171,7 +171,7 @@ def test_a_transaction_is_not_inherited(store: Store) -> None:
     assert list(store.scan(d)) == ["parent", "more", "late", "child"]
 
 
-def test_a_child_may_forget_all_about_it(store: Store) -> None:
+def test_forked_child_may_drop_the_store(store: Store) -> None:
     global_walk = store.scan(store.create(LIST))
     d = store.create(DICT)
     store.dict_set(d, 1, 1)
@@ -230,7 +230,7 @@ def test_dead_readers_do_not_keep_pages(tmp_path: Path) -> None:
         assert store.statistics()["bytes_used"] < 8 * MEBIBYTE
 
 
-def test_waiting_for_another_process(store: Store) -> None:
+def test_waiter_is_woken_by_another_process(store: Store) -> None:
     a = store.create(LIST)
 
     def echo() -> None:

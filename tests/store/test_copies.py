@@ -57,7 +57,7 @@ def test_a_backup_is_one_state_of_a_store_that_is_written(tmp_path: Path, where:
         assert "more" not in shared
 
 
-def test_a_backup_takes_no_place_that_is_taken(tmp_path: Path) -> None:
+def test_backup_overwrites_nothing(tmp_path: Path) -> None:
     with garrison.Manager() as manager:
         with pytest.raises(FileExistsError):
             manager.backup(tmp_path)
@@ -66,7 +66,7 @@ def test_a_backup_takes_no_place_that_is_taken(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_was_copied_while_it_was_written_is_refused(tmp_path: Path) -> None:
+def test_directory_copied_during_writes_is_refused(tmp_path: Path) -> None:
     path, copy = tmp_path / "store", tmp_path / "copy"
     with garrison.Manager(path=path) as manager:
         shared = manager.dict("shared")
@@ -92,9 +92,7 @@ def assert_opens(path: Path, length: int) -> None:
 
 
 @pytest.mark.parametrize("how", [shutil.copytree, Path.rename])
-def test_a_folder_that_nobody_wrote_meanwhile_may_be_copied_and_moved(
-    tmp_path: Path, how: Any
-) -> None:
+def test_idle_directory_may_be_copied_and_moved(tmp_path: Path, how: Any) -> None:
     with garrison.Manager(path=tmp_path / "store") as manager:
         fill(manager.dict("shared"), 0)
     gc.collect()

@@ -132,7 +132,7 @@ def test_a_dict_keeps_the_order_of_insertion(store: Store) -> None:
         store.dict_popitem(d)
 
 
-def test_adding(store: Store) -> None:
+def test_dict_add_adds_to_a_number(store: Store) -> None:
     d = store.create(DICT)
     assert store.dict_add(d, "n", 5, 0) == 5
     assert store.dict_add(d, "n", -7) == -2
@@ -148,7 +148,7 @@ def test_adding(store: Store) -> None:
         store.dict_add(d, "n", "1")
 
 
-def test_compare_and_set(store: Store) -> None:
+def test_compare_and_set_replaces_the_expected_value(store: Store) -> None:
     d = store.create(DICT)
     one, two = (_core.encode_value(n, HOOKS) for n in (1, 2))
     assert store.dict_compare_and_set(d, "k", None, one)
@@ -161,7 +161,7 @@ def test_compare_and_set(store: Store) -> None:
     assert store.length(d) == 0
 
 
-def test_sets(store: Store) -> None:
+def test_set_operations(store: Store) -> None:
     s = store.create(SET)
     assert [store.set_add(s, key) for key in (1, "a", 1.0)] == [True, True, False]
     assert store.dict_contains(s, 1)
@@ -196,7 +196,7 @@ def test_operations_of_another_kind_are_refused(store: Store) -> None:
         store.dict_set(0, 1, 1)
 
 
-def test_lists(store: Store) -> None:
+def test_list_operations(store: Store) -> None:
     a = store.create(LIST)
     model: list[Any] = []
     store.list_extend(a, list(range(10)))
@@ -296,7 +296,7 @@ def test_references_keep_what_they_refer_to(store: Store) -> None:
         store.dict_set(d, "ref", Container(store.uuid, LIST, other))
 
 
-def test_a_child_put_where_it_is_stays_a_child(store: Store) -> None:
+def test_child_stored_where_it_is_stays_a_child(store: Store) -> None:
     d = store.create(DICT)
     store.dict_set(d, "a", [1])
     child = store.dict_get(d, "a")
@@ -305,7 +305,7 @@ def test_a_child_put_where_it_is_stays_a_child(store: Store) -> None:
     assert store.metadata(child.c)[2] == 0
 
 
-def test_names(store: Store) -> None:
+def test_names_are_bound_and_removed(store: Store) -> None:
     c, created = store.named("stock", DICT)
     assert created
     assert store.named("stock", DICT) == (c, False)
@@ -321,7 +321,7 @@ def test_names(store: Store) -> None:
         store.named("x" * 481, DICT)
 
 
-def test_info_and_count(store: Store) -> None:
+def test_metadata_and_counter(store: Store) -> None:
     c = store.create(QUEUE, 5, b"typecode")
     assert store.metadata(c) == (QUEUE, 0, 0, 5, 0, b"typecode")
     assert store.counter_add(c, 3) == 3
@@ -388,7 +388,7 @@ def test_writes_of_another_thread_wait(store: Store) -> None:
     assert store.dict_get(d, "k") == 2
 
 
-def test_a_view_that_does_not_wait_is_refused(store: Store) -> None:
+def test_nonblocking_session_is_refused_a_taken_lock(store: Store) -> None:
     d = store.create(DICT)
     view = store.session(7)
     store.begin()
@@ -404,7 +404,7 @@ def test_a_view_that_does_not_wait_is_refused(store: Store) -> None:
     assert store.snapshot(d) == {"k": None}
 
 
-def test_a_raw_view_gives_and_takes_encodings(store: Store) -> None:
+def test_encoded_session_gives_and_takes_encodings(store: Store) -> None:
     d = store.create(DICT)
     view = store.session(7)
     assert (view.encoded, view.owner) == (True, 7)
@@ -470,7 +470,7 @@ def test_malformed_keys_are_refused(store: Store, key: Any) -> None:
         store.session(7).dict_set(d, key, b"\x00")
 
 
-def test_a_walk_sees_what_was_there(store: Store) -> None:
+def test_scan_sees_a_snapshot(store: Store) -> None:
     d, a = store.create(DICT), store.create(LIST)
     store.dict_update(d, [(n, -n) for n in range(1000)])
     store.list_extend(a, list(range(1000)))
@@ -488,7 +488,7 @@ def test_a_walk_sees_what_was_there(store: Store) -> None:
     assert unfinished.next(1) == []
 
 
-def test_claims(store: Store) -> None:
+def test_claims_are_acknowledged_and_returned(store: Store) -> None:
     q = store.create(QUEUE)
     store.list_extend(q, [1, [2], 3, 4])
     other = store.session(9, encoded=False)
@@ -516,7 +516,7 @@ def test_claims(store: Store) -> None:
     assert store.statistics()["containers"] == 1
 
 
-def test_holds(store: Store) -> None:
+def test_references_keep_a_container(store: Store) -> None:
     owner = store.new_owner()
     view = store.session(owner, encoded=False)
     c = view.create(DICT)
@@ -537,7 +537,7 @@ def test_holds(store: Store) -> None:
     assert store.new_owner() > owner
 
 
-def test_rings_are_collected(store: Store) -> None:
+def test_cycles_are_collected(store: Store) -> None:
     a, b = store.create(LIST), store.create(LIST)
     store.list_append(a, Container(store.uuid, LIST, b))
     store.list_append(b, [Container(store.uuid, LIST, a)])
@@ -553,7 +553,7 @@ def test_rings_are_collected(store: Store) -> None:
     assert store.length(kept) == 0
 
 
-def test_sweeping_in_small_steps(store: Store) -> None:
+def test_garbage_is_collected_in_small_steps(store: Store) -> None:
     d = store.create(DICT)
     store.dict_update(d, [(n, [n, {n}]) for n in range(100)])
     store.release_ref(d)
@@ -565,7 +565,7 @@ def test_sweeping_in_small_steps(store: Store) -> None:
     assert store.statistics()["containers"] == 0
 
 
-def test_bells(store: Store) -> None:
+def test_change_counts_wake_waiters(store: Store) -> None:
     d = store.create(DICT)
     seen = store.change_count(d)
     assert not store.wait_for_change(d, seen, 0.01)
@@ -579,7 +579,7 @@ def test_bells(store: Store) -> None:
     thread.join()
 
 
-def test_a_store_in_a_folder_stays(tmp_path: Path) -> None:
+def test_store_in_a_directory_persists(tmp_path: Path) -> None:
     with open_store(folder=tmp_path) as store:
         c, _ = store.named("kept", DICT)
         store.dict_set(c, "k", [1, 2])
@@ -602,13 +602,13 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
+def test_directory_without_a_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(os.urandom(1 << 16))
     with pytest.raises(OSError), open_store(folder=tmp_path):  # noqa: PT011
         pass
 
 
-def test_a_closed_store_says_so(store: Store) -> None:
+def test_closed_store_refuses_operations(store: Store) -> None:
     d = store.create(DICT)
     store.list_extend(a := store.create(LIST), list(range(1000)))
     walk = store.scan(a)

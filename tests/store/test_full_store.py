@@ -52,7 +52,7 @@ def check_fills_and_recovers(store: Store, least: int) -> None:
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_a_store_that_has_reached_its_size(in_memory: bool, tmp_path: Path) -> None:
+def test_store_at_its_size_limit_raises_store_full(in_memory: bool, tmp_path: Path) -> None:
     with open_store(MEBIBYTE * 4, None if in_memory else tmp_path) as store:
         check_fills_and_recovers(store, 1800)
         assert store.statistics()["bytes_used"] <= MEBIBYTE * 4
@@ -91,7 +91,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_no_memory_for_more(small_disk: Path, in_memory: bool) -> None:
+def test_write_without_memory_raises_and_changes_nothing(small_disk: Path, in_memory: bool) -> None:
     with open_store(MEBIBYTE * 64, small_disk, in_memory=in_memory) as store:
         check_fills_and_recovers(store, 3500)
         if in_memory:
@@ -106,7 +106,7 @@ def fill_with_large(store: Store) -> None:
         store.list_append(a, b"x" * 500_000)
 
 
-def test_no_memory_to_begin_with(small_disk: Path) -> None:
+def test_store_without_memory_is_not_made(small_disk: Path) -> None:
     filler = small_disk / "filler"
     with pytest.raises(OSError, match="space"):
         filler.write_bytes(bytes(MEBIBYTE * 9))
@@ -122,7 +122,7 @@ def in_child(task: Callable[[], Any]) -> None:
         assert child.join() == 0
 
 
-def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
+def test_limit_on_file_sizes_is_an_error(tmp_path: Path) -> None:
     def limited() -> None:
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (MEBIBYTE, hard))
@@ -140,7 +140,7 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
         assert store.snapshot(store.named("d", DICT)[0]) == {"again": 1}
 
 
-def test_what_is_reserved_follows_what_is_used() -> None:
+def test_reserved_memory_follows_used_memory() -> None:
     with open_store(1 << 34) as store:
         first = store.statistics()
         assert first["size"] == 1 << 34
@@ -150,7 +150,7 @@ def test_what_is_reserved_follows_what_is_used() -> None:
         assert 20 * MEBIBYTE < grown["bytes_used"] <= grown["bytes_reserved"] < 64 * MEBIBYTE
 
 
-def test_a_store_grows_through_every_size() -> None:
+def test_store_grows_through_every_size() -> None:
     with open_store(1 << 34) as store:
         a = store.create(LIST)
         for _ in range(200):

@@ -234,7 +234,9 @@ def same(one: Any, other: Any) -> bool:
 @pytest.mark.watchdog(120.0)
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_random_operations(seed: int, in_memory: bool, tmp_path: Path) -> None:
+def test_random_operations_agree_with_plain_objects(
+    seed: int, in_memory: bool, tmp_path: Path
+) -> None:
     with open_store(folder=None if in_memory else tmp_path) as store:
         model = Model(store, seed)
         for step in range(STEPS):

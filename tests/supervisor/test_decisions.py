@@ -72,7 +72,7 @@ def test_without_retries_no_item_is_tried_again() -> None:
     assert deaths_survived(new_task(0, items=10), [0, 1, 2]) == 0
 
 
-def test_what_was_late_is_never_tried_again() -> None:
+def test_timed_out_task_is_never_retried() -> None:
     assert not decide_retry(new_task(retries=5), LATE)[0]
     assert not decide_retry(new_task(retries=5, items=10), LATE)[0]
 

@@ -61,7 +61,7 @@ if __name__ in ("__main__", "__mp_main__"):
 """
 
 
-def test_names_that_the_import_binds() -> None:
+def test_import_binds_the_names_of_the_source() -> None:
     main = Source(SOURCE)
     for name in ("os", "c", "f", "file", "z", "w", "q", "error", "there", "both"):
         assert main.binds(name), name

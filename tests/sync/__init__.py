@@ -1,4 +1,1 @@
-"""What garrison's pool promises beyond CPython's own tests, topic by topic.
-
-Functions that workers import are in `tasks`; processes meet at a `tasks.Door`, never by the clock.
-"""
+"""Locks, their relatives, queues and shared values, in threads and processes."""

@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import sys
-import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -106,11 +105,3 @@ def died(child: Forked, token: Path) -> bool:
     assert code in {0, -signal.SIGKILL}
     assert (code == -signal.SIGKILL) == token.exists()
     return token.exists()
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for what others do with words in shared memory, where no event tells."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.001)

@@ -17,7 +17,8 @@ import pytest
 
 from garrison._pickling import dumps
 from garrison.sync import Barrier, BrokenBarrierError, Semaphore
-from sync.forked import Forked, armed, died, until
+from sync.forked import Forked, armed, died
+from waiting import wait_until
 
 
 def pass_it(barrier: Barrier, timeout: float = 20.0) -> str:
@@ -31,11 +32,11 @@ def pass_it(barrier: Barrier, timeout: float = 20.0) -> str:
 def waiting(barrier: Barrier, count: int) -> Iterator[list[Forked]]:
     with contextlib.ExitStack() as stack:
         children = [stack.enter_context(Forked(pass_it, barrier)) for _ in range(count)]
-        until(lambda: barrier.n_waiting == count)
+        wait_until(lambda: barrier.n_waiting == count)
         yield children
 
 
-def test_all_pass_together_again_and_again() -> None:
+def test_parties_pass_together_in_each_round() -> None:
     barrier, rounds = Barrier(3), 300
 
     def run() -> list[int]:
@@ -48,7 +49,7 @@ def test_all_pass_together_again_and_again() -> None:
     assert (barrier.n_waiting, barrier.broken, barrier.parties) == (0, False, 3)
 
 
-def test_the_action_runs_once_in_each_round_before_anybody_goes_on() -> None:
+def test_action_runs_once_in_each_round_before_the_parties_go_on() -> None:
     rounds = Semaphore(0)
     barrier = Barrier(2, action=rounds.release)
 
@@ -65,7 +66,7 @@ def test_the_action_runs_once_in_each_round_before_anybody_goes_on() -> None:
     assert rounds.get_value() == 50
 
 
-def test_an_action_that_raises_breaks_it() -> None:
+def test_action_that_raises_breaks_the_barrier() -> None:
     def action() -> None:
         raise LookupError("no")
 
@@ -77,10 +78,10 @@ def test_an_action_that_raises_breaks_it() -> None:
     assert barrier.broken
 
 
-def test_a_timeout_breaks_it_for_all_and_reset_mends_it() -> None:
+def test_timeout_breaks_the_barrier_for_all_and_reset_repairs_it() -> None:
     barrier = Barrier(3, timeout=0.01)
     with Forked(pass_it, barrier, 20.0) as child:
-        until(lambda: barrier.n_waiting == 1)
+        wait_until(lambda: barrier.n_waiting == 1)
         with pytest.raises(BrokenBarrierError, match=r"reset\(\) mends it"):
             barrier.wait()
         assert child.answer() == "'broken'"
@@ -96,7 +97,7 @@ def test_a_timeout_breaks_it_for_all_and_reset_mends_it() -> None:
 
 
 @pytest.mark.parametrize("call", ["abort", "reset"])
-def test_abort_and_reset_while_somebody_waits(call: str) -> None:
+def test_abort_and_reset_break_waiting_parties(call: str) -> None:
     barrier = Barrier(3)
     with waiting(barrier, 2) as children:
         getattr(barrier, call)()
@@ -108,7 +109,7 @@ def test_abort_and_reset_while_somebody_waits(call: str) -> None:
         assert "'broken'" not in [child.answer() for child in children]
 
 
-def test_a_reset_of_a_whole_empty_barrier_does_nothing() -> None:
+def test_reset_of_an_unused_barrier_does_nothing() -> None:
     barrier = Barrier(1)
     for _ in range(3):
         barrier.reset()
@@ -126,7 +127,7 @@ def test_threads_are_parties_too() -> None:
     assert sorted(seen) == [0, 1, 2, 3]
 
 
-def test_a_handle_names_the_same_barrier() -> None:
+def test_pickled_barrier_is_the_same_barrier() -> None:
     barrier = Barrier(2)
     with waiting(barrier, 1) as [child]:
         pickle.loads(dumps(barrier)).wait()
@@ -148,7 +149,7 @@ def test_bad_arguments_are_named(arguments: Any, error: type[Exception]) -> None
         Barrier(*arguments)
 
 
-def test_a_party_that_is_killed_breaks_it() -> None:
+def test_killed_party_breaks_the_barrier() -> None:
     barrier = Barrier(3)
     with waiting(barrier, 2) as [first, second]:
         first.kill()
@@ -158,7 +159,9 @@ def test_a_party_that_is_killed_breaks_it() -> None:
 
 @pytest.mark.parametrize("reaped", [True, False], ids=["reaped", "zombie"])
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_party_that_died_before_the_last_came_breaks_it(number: int, *, reaped: bool) -> None:
+def test_party_that_died_before_the_last_arrived_breaks_the_barrier(
+    number: int, *, reaped: bool
+) -> None:
     acted: list[int] = []
     barrier = Barrier(3, lambda: acted.append(1))
     with waiting(barrier, 2) as children:
@@ -178,7 +181,7 @@ def test_a_party_that_died_before_the_last_came_breaks_it(number: int, *, reaped
     assert not acted
 
 
-def test_any_dead_party_is_noticed_while_none_comes() -> None:
+def test_dead_party_is_noticed_while_others_wait() -> None:
     barrier = Barrier(7)
     with waiting(barrier, 6) as children:
         for victim in (children[2], children[3]):
@@ -187,7 +190,7 @@ def test_any_dead_party_is_noticed_while_none_comes() -> None:
         assert [child.answer() for child in rest] == ["'broken'"] * 4
 
 
-def test_a_party_that_left_after_the_round_is_no_dead_party() -> None:
+def test_party_that_exits_after_the_round_breaks_nothing() -> None:
     barrier = Barrier(2)
     for _ in range(3):
         with waiting(barrier, 1) as [child]:
@@ -196,7 +199,7 @@ def test_a_party_that_left_after_the_round_is_no_dead_party() -> None:
     assert not barrier.broken
 
 
-def test_a_party_that_is_stopped_does_not() -> None:
+def test_stopped_party_does_not_break_the_barrier() -> None:
     barrier = Barrier(3)
     with waiting(barrier, 2) as [first, second]:
         os.kill(first.pid, signal.SIGSTOP)
@@ -206,7 +209,7 @@ def test_a_party_that_is_stopped_does_not() -> None:
         assert first.answer() != "'broken'"
 
 
-def test_an_interrupted_party_goes_as_if_it_had_not_come() -> None:
+def test_interrupted_party_is_not_counted() -> None:
     barrier = Barrier(2)
 
     def interrupted() -> str:
@@ -220,7 +223,7 @@ def test_an_interrupted_party_goes_as_if_it_had_not_come() -> None:
             return "interrupted"
 
     with Forked(interrupted) as child:
-        until(lambda: barrier.n_waiting == 1)
+        wait_until(lambda: barrier.n_waiting == 1)
         os.kill(child.pid, signal.SIGUSR1)
         assert child.answer() == "'interrupted'"
     assert (barrier.n_waiting, barrier.broken) == (0, False)
@@ -233,7 +236,7 @@ POINTS = ["barrier.signed", "barrier.woken", "barrier.acting", "barrier.passed"]
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_death_at_a_barrier(point: str, tmp_path: Path) -> None:
+def test_barrier_survives_a_death_at_each_point(point: str, tmp_path: Path) -> None:
     barrier, token = Barrier(2), tmp_path / "token"
     last = point in {"barrier.acting", "barrier.passed"}
     with contextlib.ExitStack() as stack:
@@ -241,7 +244,7 @@ def test_death_at_a_barrier(point: str, tmp_path: Path) -> None:
             [other] = stack.enter_context(waiting(barrier, 1))
         victim = stack.enter_context(armed(point, token, pass_it, barrier))
         if not last:
-            until(lambda: barrier.n_waiting == 1 or victim.is_over())
+            wait_until(lambda: barrier.n_waiting == 1 or victim.is_over())
             other = stack.enter_context(Forked(pass_it, barrier))
         assert died(victim, token)
         # Whoever signs is counted: without it nobody passes, and with it all do.

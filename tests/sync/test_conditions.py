@@ -19,7 +19,8 @@ import pytest
 from garrison._pickling import dumps
 from garrison.errors import AbandonedLock
 from garrison.sync import Condition, Lock, RLock
-from sync.forked import Forked, arm, armed, died, until
+from sync.forked import Forked, arm, armed, died
+from waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings(f"ignore::{AbandonedLock.__module__}.AbandonedLock")
 
@@ -30,7 +31,7 @@ def wait(condition: Condition, timeout: float | None = None) -> bool:
 
 
 def seated(condition: Condition, count: int) -> None:
-    until(lambda: condition._core.waiting == count)
+    wait_until(lambda: condition._core.waiting == count)
 
 
 def notify(condition: Condition, count: int = 1) -> None:
@@ -51,7 +52,7 @@ def waiting(condition: Condition, count: int) -> Iterator[list[Forked]]:
 
 
 @pytest.mark.parametrize("lock", [None, Lock, RLock])
-def test_those_who_waited_longest_are_woken_first(lock: Any) -> None:
+def test_longest_waiters_are_woken_first(lock: Any) -> None:
     condition = Condition(lock and lock())
     with waiting(condition, 4) as children:
         notify(condition, 2)
@@ -64,13 +65,13 @@ def test_those_who_waited_longest_are_woken_first(lock: Any) -> None:
     assert condition._core.waiting == 0
 
 
-def test_notifying_nobody_is_not_kept_for_later() -> None:
+def test_notify_without_waiters_is_not_kept() -> None:
     condition = Condition()
     notify(condition, 5)
     assert not wait(condition, 0.01)
 
 
-def test_who_comes_later_cannot_take_what_was_given_before() -> None:
+def test_later_waiter_does_not_take_an_earlier_notification() -> None:
     condition = Condition()
     with waiting(condition, 1) as [first]:
         with condition:
@@ -80,7 +81,7 @@ def test_who_comes_later_cannot_take_what_was_given_before() -> None:
         assert first.answer() == "True"
 
 
-def test_a_wait_that_times_out_leaves_no_seat_behind() -> None:
+def test_timed_out_wait_frees_its_slot() -> None:
     condition = Condition()
     for _ in range(600):
         assert not wait(condition, 0)
@@ -90,7 +91,7 @@ def test_a_wait_that_times_out_leaves_no_seat_behind() -> None:
         assert child.answer() == "True"
 
 
-def test_wait_for() -> None:
+def test_wait_for_waits_for_its_predicate() -> None:
     condition, words = Condition(), Condition()
     with condition:
         assert condition.wait_for(lambda: 7) == 7
@@ -113,13 +114,13 @@ def test_wait_for() -> None:
     with Forked(until_notified_twice) as child:
         seated(words, 1)
         notify(words)
-        until(lambda: child.is_over() or words._core.waiting == 1)
+        wait_until(lambda: child.is_over() or words._core.waiting == 1)
         seated(words, 1)
         notify(words)
         assert child.answer() == "3"
 
 
-def test_the_lock_must_be_held() -> None:
+def test_wait_and_notify_require_the_lock() -> None:
     condition = Condition()
     for call in (condition.wait, condition.notify, condition.notify_all):
         with pytest.raises(AssertionError):
@@ -132,7 +133,7 @@ def test_the_lock_must_be_held() -> None:
         Condition(threading.Lock()).wait()  # type: ignore[arg-type]
 
 
-def test_a_recursive_lock_is_let_go_of_wholly_and_taken_back_as_often() -> None:
+def test_wait_releases_an_rlock_fully_and_restores_its_depth() -> None:
     condition = Condition()
 
     def thrice() -> int:
@@ -150,7 +151,7 @@ def test_a_recursive_lock_is_let_go_of_wholly_and_taken_back_as_often() -> None:
     condition.release()
 
 
-def test_a_handle_names_the_same_condition() -> None:
+def test_pickled_condition_is_the_same_condition() -> None:
     condition = Condition()
     same = pickle.loads(dumps(condition))
     with waiting(condition, 1) as [child]:
@@ -158,7 +159,7 @@ def test_a_handle_names_the_same_condition() -> None:
         assert child.answer() == "True"
 
 
-def test_an_interrupted_wait_has_the_lock_and_hands_its_notification_on() -> None:
+def test_interrupted_wait_holds_the_lock_and_passes_its_notification_on() -> None:
     condition = Condition()
 
     def interrupted() -> str:
@@ -184,7 +185,7 @@ def test_an_interrupted_wait_has_the_lock_and_hands_its_notification_on() -> Non
             assert second.answer() == "True"
 
 
-def test_too_many_waiters_are_an_error_and_not_a_hang() -> None:
+def test_too_many_waiters_are_an_error() -> None:
     condition = Condition()
     threads = [threading.Thread(target=wait, args=(condition,)) for _ in range(256)]
     for thread in threads:
@@ -198,7 +199,7 @@ def test_too_many_waiters_are_an_error_and_not_a_hang() -> None:
         thread.join()
 
 
-def test_seats_of_the_dead_can_be_had_again() -> None:
+def test_slots_of_dead_waiters_are_reused() -> None:
     condition = Condition()
 
     def fill() -> None:
@@ -213,7 +214,7 @@ def test_seats_of_the_dead_can_be_had_again() -> None:
     assert condition._core.waiting == 0
 
 
-def test_a_waiter_that_is_killed_is_passed_over() -> None:
+def test_killed_waiter_is_passed_over() -> None:
     condition = Condition()
     with waiting(condition, 3) as children:
         children[0].kill()
@@ -222,7 +223,7 @@ def test_a_waiter_that_is_killed_is_passed_over() -> None:
         assert children[2].answer() == "True"
 
 
-def test_a_waiter_that_is_killed_after_it_was_notified_leaves_it_to_the_next() -> None:
+def test_notification_of_a_killed_waiter_goes_to_the_next() -> None:
     condition = Condition()
     with waiting(condition, 2) as [first, second]:
         with condition:
@@ -233,7 +234,9 @@ def test_a_waiter_that_is_killed_after_it_was_notified_leaves_it_to_the_next() -
 
 
 @pytest.mark.parametrize("blocked", [False, True])
-def test_a_waiter_that_dies_before_it_has_the_lock_again(blocked: bool, tmp_path: Path) -> None:
+def test_waiter_that_dies_before_it_reacquires_blocks_no_other(
+    blocked: bool, tmp_path: Path
+) -> None:
     condition = Condition()
     point = "lock.marked" if blocked else "condition.left"
     with armed(point, tmp_path / "token", wait, condition) as first:
@@ -250,7 +253,7 @@ WAITER_DIES += ["condition.left", "lock.taken"]
 
 
 @pytest.mark.parametrize("point", WAITER_DIES)
-def test_death_in_wait(point: str, tmp_path: Path) -> None:
+def test_condition_survives_a_death_in_wait(point: str, tmp_path: Path) -> None:
     condition, before = Condition(), point in WAITER_DIES[:3]
     # It dies as it takes the lock again, not for the first time.
     again = point == "lock.taken"
@@ -258,7 +261,7 @@ def test_death_in_wait(point: str, tmp_path: Path) -> None:
     arguments = (condition, tmp_path / "token") if again else (condition,)
     make = Forked if again else functools.partial(armed, point, tmp_path / "token")
     with make(run, *arguments) as victim:
-        until(lambda: victim.is_over() or condition._core.waiting == 1)
+        wait_until(lambda: victim.is_over() or condition._core.waiting == 1)
         with Forked(wait, condition) as second:
             seated(condition, 2)
             if not before:
@@ -280,7 +283,9 @@ def wait_armed(condition: Condition, token: Path) -> bool:
 
 
 @pytest.mark.parametrize("again", ["condition.woken", "condition.left", "lock.inherited"])
-def test_death_in_notify_and_again_in_the_one_that_was_notified(again: str, tmp_path: Path) -> None:
+def test_condition_survives_deaths_in_notify_and_in_the_notified_waiter(
+    again: str, tmp_path: Path
+) -> None:
     condition = Condition()
     with armed(again, tmp_path / "waiter", wait, condition) as first:
         seated(condition, 1)
@@ -294,7 +299,7 @@ def test_death_in_notify_and_again_in_the_one_that_was_notified(again: str, tmp_
 
 
 @pytest.mark.parametrize(("count", "woken"), [(-1, 0), (0, 0), (1.0, 1), (10**30, 2)])
-def test_any_number_can_be_notified(count: Any, woken: int) -> None:
+def test_notify_takes_any_number(count: Any, woken: int) -> None:
     condition = Condition()
     with waiting(condition, 2):
         notify(condition, count)

@@ -12,7 +12,8 @@ import pytest
 
 from garrison._pickling import dumps
 from garrison.sync import Event, waiters
-from sync.forked import Forked, armed, died, until
+from sync.forked import Forked, armed, died
+from waiting import wait_until
 
 
 def test_set_clear_wait() -> None:
@@ -31,17 +32,17 @@ def test_set_clear_wait() -> None:
     assert not event.wait(0)
 
 
-def test_who_waits_is_through_even_if_it_is_cleared_at_once() -> None:
+def test_waiters_are_woken_even_if_the_event_is_cleared_at_once() -> None:
     event = Event()
     with Forked(event.wait) as one, Forked(event.wait) as two:
-        until(lambda: {one.pid, two.pid} <= {each.pid for each in waiters()})
+        wait_until(lambda: {one.pid, two.pid} <= {each.pid for each in waiters()})
         event.set()
         event.clear()
         assert (one.answer(), two.answer()) == ("True", "True")
     assert not event.is_set()
 
 
-def test_threads_wait_too() -> None:
+def test_threads_wait_for_an_event() -> None:
     event, seen = Event(), []
     threads = [threading.Thread(target=lambda: seen.append(event.wait())) for _ in range(3)]
     for thread in threads:
@@ -53,7 +54,7 @@ def test_threads_wait_too() -> None:
     assert seen == [True] * 3
 
 
-def test_a_handle_names_the_same_event() -> None:
+def test_pickled_event_is_the_same_event() -> None:
     event = Event()
     pickle.loads(dumps(event)).set()
     assert event.is_set()
@@ -112,16 +113,16 @@ def test_a_handler_that_raises_ends_the_wait() -> None:
         assert child.answer() == "'interrupted'"
 
 
-def test_death_between_setting_and_waking(tmp_path: Path) -> None:
+def test_event_survives_a_death_between_setting_and_waking(tmp_path: Path) -> None:
     event = Event()
     with Forked(event.wait) as waiter:
-        until(lambda: waiter.pid in {each.pid for each in waiters()})
+        wait_until(lambda: waiter.pid in {each.pid for each in waiters()})
         with armed("event.set", tmp_path / "token", event.set) as victim:
             assert died(victim, tmp_path / "token")
         assert waiter.answer() == "True"
     assert event.is_set()
 
 
-def test_nan_is_no_timeout() -> None:
+def test_nan_is_refused_as_a_timeout() -> None:
     with pytest.raises(ValueError, match="nan"):
         Event().wait(float("nan"))

@@ -17,7 +17,8 @@ import pytest
 
 from garrison.errors import AbandonedLock, OwnerDied
 from garrison.sync import Lock, RLock
-from sync.forked import Forked, until
+from sync.forked import Forked
+from waiting import wait_until
 
 KINDS = pytest.mark.parametrize("kind", [Lock, RLock])
 
@@ -58,7 +59,7 @@ def is_free(lock: Lock | RLock) -> bool:
 
 
 @KINDS
-def test_the_next_one_has_it_and_is_warned_once(kind: type[Lock | RLock]) -> None:
+def test_next_owner_inherits_the_lock_and_is_warned_once(kind: type[Lock | RLock]) -> None:
     lock = kind()
     pid = abandon(lock)
     with pytest.warns(
@@ -75,19 +76,21 @@ def test_the_next_one_has_it_and_is_warned_once(kind: type[Lock | RLock]) -> Non
 
 @KINDS
 @pytest.mark.parametrize("timeout", [0, 5, None])
-def test_any_attempt_will_do(kind: type[Lock | RLock], timeout: float | None) -> None:
+def test_dead_owners_lock_is_acquired_with_any_timeout(
+    kind: type[Lock | RLock], timeout: float | None
+) -> None:
     lock = kind(on_abandon="ignore")
     abandon(lock)
     assert lock.acquire(timeout=timeout)
     assert lock.abandoned
 
 
-def test_who_waits_already_gets_it_well_before_any_watchdog() -> None:
+def test_waiter_inherits_the_lock_of_a_dead_owner() -> None:
     lock = Lock(on_abandon="ignore")
     with Forked(stop_with, lock) as holder:
-        until(lock.locked)
+        wait_until(lock.locked)
         with Forked(lock.acquire) as waiter:
-            until(lambda: memoryview(lock._location[0])[3] & 0x80)
+            wait_until(lambda: memoryview(lock._location[0])[3] & 0x80)
             start = time.monotonic()
             holder.kill()
             assert waiter.answer() == "True"
@@ -96,7 +99,7 @@ def test_who_waits_already_gets_it_well_before_any_watchdog() -> None:
             assert lock.acquire(), "the waiter has died with it in turn"
 
 
-def test_where_warnings_are_errors_the_alarm_stays_on() -> None:
+def test_lock_stays_abandoned_if_the_warning_is_an_error() -> None:
     lock = Lock()
     pid = abandon(lock)
     with warnings.catch_warnings():
@@ -111,7 +114,7 @@ def test_where_warnings_are_errors_the_alarm_stays_on() -> None:
 
 
 @KINDS
-def test_raise_refuses_it_to_all_until_somebody_recovers_it(kind: type[Lock | RLock]) -> None:
+def test_on_abandon_raise_refuses_the_lock_until_it_is_recovered(kind: type[Lock | RLock]) -> None:
     lock = kind(on_abandon="raise")
     pid = abandon(lock)
 
@@ -137,7 +140,7 @@ def _numbers(text: str) -> list[str]:
     return "".join(letter if letter.isdigit() else " " for letter in text).split()
 
 
-def test_who_recovers_and_dies_leaves_the_alarm_on() -> None:
+def test_death_after_recover_abandons_the_lock_again() -> None:
     lock = Lock(on_abandon="raise")
     abandon(lock)
 
@@ -152,7 +155,7 @@ def test_who_recovers_and_dies_leaves_the_alarm_on() -> None:
     assert lock.recover()
 
 
-def test_recover_takes_a_lock_that_nobody_has_left_behind_too() -> None:
+def test_recover_acquires_a_free_lock() -> None:
     lock = Lock(on_abandon="raise")
     assert lock.recover()
     assert not lock.abandoned
@@ -162,7 +165,7 @@ def test_recover_takes_a_lock_that_nobody_has_left_behind_too() -> None:
 
 
 @KINDS
-def test_a_depth_is_not_inherited(kind: type[Lock | RLock]) -> None:
+def test_rlock_depth_is_not_inherited(kind: type[Lock | RLock]) -> None:
     lock = RLock(on_abandon="ignore")
     abandon(lock, lock, lock)
     assert lock.acquire()
@@ -172,13 +175,13 @@ def test_a_depth_is_not_inherited(kind: type[Lock | RLock]) -> None:
         assert child.answer() == "True"
 
 
-def test_all_that_one_process_held_comes_back() -> None:
+def test_all_locks_of_a_dead_process_are_inherited() -> None:
     locks = [Lock(on_abandon="ignore") for _ in range(200)]
     abandon(*locks)
     assert all(lock.acquire(timeout=0) for lock in locks)
 
 
-def test_a_thread_of_the_next_process_inherits_once() -> None:
+def test_one_thread_inherits_the_lock() -> None:
     lock, inherited = Lock(on_abandon="ignore"), []
     abandon(lock)
 
@@ -195,10 +198,10 @@ def test_a_thread_of_the_next_process_inherits_once() -> None:
 
 
 @KINDS
-def test_a_stopped_holder_keeps_it(kind: type[Lock | RLock]) -> None:
+def test_stopped_holder_keeps_the_lock(kind: type[Lock | RLock]) -> None:
     lock = kind()
     with Forked(stop_with, lock) as holder:
-        until(lock.locked)
+        wait_until(lock.locked)
         assert not lock.acquire(timeout=0.35)
         assert not lock.acquire(False)
         os.kill(holder.pid, signal.SIGCONT)
@@ -207,7 +210,7 @@ def test_a_stopped_holder_keeps_it(kind: type[Lock | RLock]) -> None:
         assert lock.acquire()
 
 
-def test_a_holder_that_closed_all_descriptors_keeps_it() -> None:
+def test_holder_that_closed_all_descriptors_keeps_the_lock() -> None:
     lock, end = Lock(on_abandon="ignore"), Lock()
     end.acquire()
 
@@ -218,7 +221,7 @@ def test_a_holder_that_closed_all_descriptors_keeps_it() -> None:
         lock.release()
 
     with Forked(hold) as holder:
-        until(lock.locked)
+        wait_until(lock.locked)
         assert not lock.acquire(timeout=0.35)
         with Forked(lambda: Lock().acquire() and lock.acquire(timeout=0.25)) as other:
             assert other.answer() == "False", "nor is its number given to anybody else"

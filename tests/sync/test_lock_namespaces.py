@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from garrison.sync import Lock
-from sync.forked import Forked, until
+from sync.forked import Forked
+from waiting import wait_until
 
 NEWTIME, NEWNS, NEWUSER, NEWPID = 0x80, 0x20000, 0x10000000, 0x20000000
 PRIVATE = 0x4000 | 1 << 18  # MS_REC | MS_PRIVATE
@@ -75,7 +76,7 @@ def wait(lock: Lock) -> tuple[bool, bool]:
 def test_a_holder_in_another_pid_namespace_keeps_its_lock_until_it_dies() -> None:
     lock = Lock(on_abandon="ignore")
     with in_namespace(NEWPID, hold, lock) as outer:
-        until(lambda: lock.locked() or outer.is_over())
+        wait_until(lambda: lock.locked() or outer.is_over())
         if outer.is_over():
             answer(outer)
         assert (lock._semlock.holder or [0])[0] == 1
@@ -91,7 +92,7 @@ def _only_child(pid: int) -> int:
 
 
 @pytest.mark.parametrize("flags", [NEWPID, NEWTIME, NEWPID | NEWTIME])
-def test_who_looks_from_another_namespace_takes_nothing_from_the_living(flags: int) -> None:
+def test_waiter_in_another_namespace_takes_no_lock_of_the_living(flags: int) -> None:
     lock = Lock()
     with lock:
         with in_namespace(flags, wait, lock) as child:
@@ -101,10 +102,10 @@ def test_who_looks_from_another_namespace_takes_nothing_from_the_living(flags: i
         assert answer(child) == "(True, True)"
 
 
-def test_two_that_are_process_1_of_two_namespaces() -> None:
+def test_two_processes_with_pid_1_exclude_each_other() -> None:
     lock = Lock(on_abandon="ignore")
     with in_namespace(NEWPID, hold, lock) as first:
-        until(lambda: lock.locked() or first.is_over())
+        wait_until(lambda: lock.locked() or first.is_over())
         with in_namespace(NEWPID, wait, lock) as second:
             assert answer(second) == "(False, True)"
         os.kill(_only_child(first.pid), signal.SIGKILL)
@@ -112,7 +113,7 @@ def test_two_that_are_process_1_of_two_namespaces() -> None:
             assert answer(third) == "(True, True)"
 
 
-def test_a_pid_that_is_used_again_does_not_keep_a_dead_holder_alive() -> None:
+def test_reused_pid_does_not_keep_a_dead_holder_alive() -> None:
     lock = Lock(on_abandon="ignore")
 
     def reuse() -> str:
@@ -124,7 +125,7 @@ def test_a_pid_that_is_used_again_does_not_keep_a_dead_holder_alive() -> None:
         with Forked(lock.acquire) as holder:
             holder.join()
         dead = time.clock_gettime(time.CLOCK_BOOTTIME)
-        until(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > dead + 2 * TICK)
+        wait_until(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > dead + 2 * TICK)
         try:
             Path("/proc/sys/kernel/ns_last_pid").write_text(f"{holder.pid - 1}", encoding="ascii")
         except OSError as error:

@@ -20,7 +20,8 @@ import pytest
 
 from garrison.memory import Spot
 from garrison.sync import BoundedSemaphore, Condition, Lock, RLock, Semaphore
-from sync.forked import Forked, until
+from sync.forked import Forked
+from waiting import wait_until
 
 HUGE = 10**300
 KINDS = pytest.mark.parametrize("kind", [Lock, RLock])
@@ -45,7 +46,7 @@ def has_waiter(lock: Lock | RLock) -> bool:
 
 
 @KINDS
-def test_taken_and_released(kind: type[Lock | RLock]) -> None:
+def test_lock_is_acquired_and_released(kind: type[Lock | RLock]) -> None:
     lock = kind()
     assert not lock.locked()
     assert lock.acquire() is True
@@ -63,7 +64,7 @@ def test_taken_and_released(kind: type[Lock | RLock]) -> None:
     "arguments",
     [(False,), (0,), (None,), (True, 0), (True, -1), (True, -math.inf), (1, 0.001), (False, HUGE)],
 )
-def test_an_attempt_that_fails(arguments: Any) -> None:
+def test_nonblocking_acquire_of_a_held_lock_fails(arguments: Any) -> None:
     lock = Lock()
     with lock:
         assert lock.acquire(*arguments) is False
@@ -81,11 +82,11 @@ def test_an_attempt_that_fails(arguments: Any) -> None:
         {"block": 5},
     ],
 )
-def test_an_attempt_that_waits(options: Any) -> None:
+def test_acquire_with_a_timeout_waits(options: Any) -> None:
     lock = Lock()
     lock.acquire()
     with Forked(lambda: lock.acquire(**options)) as child:
-        until(lambda: has_waiter(lock))
+        wait_until(lambda: has_waiter(lock))
         assert not child.is_over()
         lock.release()
         assert child.answer() == "True"
@@ -102,7 +103,7 @@ def test_a_wait_with_a_timeout_takes_as_long() -> None:
 @pytest.mark.parametrize(
     ("timeout", "error"), [(math.nan, ValueError), ("1", TypeError), (10**400, OverflowError)]
 )
-def test_a_timeout_that_is_none(timeout: Any, error: type[Exception]) -> None:
+def test_invalid_timeouts_are_refused(timeout: Any, error: type[Exception]) -> None:
     for lock in (Lock(), Semaphore(), BoundedSemaphore()):
         with lock, pytest.raises(error):
             lock.acquire(timeout=timeout)
@@ -111,7 +112,7 @@ def test_a_timeout_that_is_none(timeout: Any, error: type[Exception]) -> None:
         assert not lock.locked()
 
 
-def test_what_is_not_held_cannot_be_released() -> None:
+def test_unheld_lock_cannot_be_released() -> None:
     lock, recursive = Lock(), RLock()
     with pytest.raises(ValueError, match="released too many times"):
         lock.release()
@@ -152,7 +153,7 @@ def test_a_lock_may_be_released_by_any_process_an_rlock_by_its_owner() -> None:
         assert refused == ["refused"]
 
 
-def test_recursion_counts() -> None:
+def test_rlock_counts_recursion() -> None:
     lock = RLock()
     for _ in range(5):
         assert lock.acquire()
@@ -165,7 +166,7 @@ def test_recursion_counts() -> None:
     assert not is_held(lock)
 
 
-def test_another_thread_waits() -> None:
+def test_another_thread_waits_for_the_lock() -> None:
     for kind in (Lock, RLock):
         lock: Lock | RLock = kind()
         order: list[str] = []
@@ -177,7 +178,7 @@ def test_another_thread_waits() -> None:
 
         thread = threading.Thread(target=take)
         thread.start()
-        until(functools.partial(has_waiter, lock))
+        wait_until(functools.partial(has_waiter, lock))
         order.append("released")
         lock.release()
         thread.join()
@@ -216,7 +217,7 @@ def test_processes_and_threads_exclude_each_other() -> None:
         (RLock, "<RLock(None, 0)>", "<RLock({}, 1)>", "<RLock({}, nonzero)>"),
     ],
 )
-def test_it_says_of_itself_what_the_standard_one_says(
+def test_repr_is_that_of_the_standard_lock(
     kind: type[Lock | RLock], free: str, here: str, elsewhere: str
 ) -> None:
     lock = kind()
@@ -248,7 +249,7 @@ def test_a_forked_child_does_not_hold_what_its_parent_holds() -> None:
     assert not is_held(recursive)
 
 
-def test_a_child_of_a_child_has_a_signature_of_its_own() -> None:
+def test_grandchild_is_an_owner_of_its_own() -> None:
     lock = RLock()
 
     def descend(depth: int) -> list[str]:
@@ -273,7 +274,7 @@ def test_fork_while_another_thread_holds_or_waits() -> None:
     threads = [threading.Thread(target=hold), threading.Thread(target=wanted.acquire)]
     for thread in threads:
         thread.start()
-    until(lambda: held.locked() and has_waiter(wanted))
+    wait_until(lambda: held.locked() and has_waiter(wanted))
 
     def use() -> list[bool]:
         new = Lock()
@@ -319,7 +320,7 @@ def test_a_signal_handler_runs_while_its_process_waits(kind: type[Lock | RLock])
         return lock.acquire()
 
     with Forked(wait) as child:
-        until(lambda: has_waiter(lock))
+        wait_until(lambda: has_waiter(lock))
         os.kill(child.pid, signal.SIGUSR1)
         assert seen.acquire()
         assert not child.is_over()
@@ -344,7 +345,7 @@ def test_a_signal_handler_may_use_the_lock_that_is_waited_for() -> None:
         return [*inner, lock.acquire(), *inner]
 
     with Forked(wait) as child:
-        until(lambda: has_waiter(lock))
+        wait_until(lambda: has_waiter(lock))
         os.kill(child.pid, signal.SIGUSR1)
         assert child.answer() == "[True, False, True]"
 
@@ -363,7 +364,7 @@ def test_a_signal_that_another_thread_has_received_is_handled_while_waiting() ->
         return lock.acquire()
 
     with Forked(wait) as child:
-        until(lambda: has_waiter(lock))
+        wait_until(lambda: has_waiter(lock))
         os.kill(child.pid, signal.SIGUSR1)
         assert seen.acquire()
         lock.release()
@@ -384,8 +385,8 @@ def test_an_interrupted_wait_leaves_the_lock_to_others(kind: type[Lock | RLock])
         return "taken"
 
     with Forked(wait) as interrupted, Forked(lock.acquire) as other:
-        until(lambda: has_waiter(lock))
-        until(lambda: _sleeps(interrupted.pid))
+        wait_until(lambda: has_waiter(lock))
+        wait_until(lambda: _sleeps(interrupted.pid))
         os.kill(interrupted.pid, signal.SIGINT)
         assert interrupted.answer() == "'interrupted, False'"
         assert is_held(lock)
@@ -397,7 +398,7 @@ def _sleeps(pid: int) -> bool:
     return "futex" in Path(f"/proc/{pid}/wchan").read_text(encoding="ascii")
 
 
-def test_many_come_and_go_in_a_process_with_few_descriptors() -> None:
+def test_locks_are_made_and_dropped_with_few_descriptors() -> None:
     def use() -> tuple[int, int]:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
@@ -422,7 +423,7 @@ def _occupied() -> tuple[int, int]:
     return len(os.listdir("/proc/self/fd")), maps.count("/memfd:garrison")
 
 
-def test_with_no_descriptor_left_there_is_an_error_and_no_harm() -> None:
+def test_lock_without_a_free_descriptor_is_an_error() -> None:
     lock = Lock()
 
     def use() -> list[str]:

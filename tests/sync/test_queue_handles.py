@@ -41,7 +41,7 @@ def beside_what_is_read_only(channel: Any, item: Any) -> None:
 
 
 @pytest.mark.parametrize("use", [full, full_of_many, unpicklable, beside_what_is_read_only])
-def test_nothing_is_kept_for_it(use: Callable[[Any, Any], None]) -> None:
+def test_failed_put_of_a_handle_keeps_nothing(use: Callable[[Any, Any], None]) -> None:
     channel = Queue(1)
     channel.put(0)
     kept = len(_core.kept_descriptors())
@@ -55,7 +55,7 @@ def test_nothing_is_kept_for_it(use: Callable[[Any, Any], None]) -> None:
     assert len(_core.kept_descriptors()) <= kept + 1
 
 
-def test_a_pickle_that_is_read_twice_counts_once() -> None:
+def test_handle_that_is_unpickled_twice_counts_once() -> None:
     import pickle
 
     first, second = garrison.RawArray("b", LARGE), Queue()

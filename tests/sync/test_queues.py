@@ -71,7 +71,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: f"{type(value).__name__}")
-def test_a_value_comes_out_as_it_went_in(value: object) -> None:
+def test_values_are_returned_as_put(value: object) -> None:
     queue = Queue()
     queue.put(value)
     found = queue.get()
@@ -88,7 +88,7 @@ def test_first_in_first_out() -> None:
     assert queue.empty()
 
 
-def test_what_is_changed_after_put_is_not_changed_in_the_queue() -> None:
+def test_change_after_put_does_not_change_the_item() -> None:
     queue = Queue()
     small, array = [1], np.zeros(BIG)
     queue.put(small)
@@ -111,7 +111,7 @@ def test_big_arrays_arrive_as_views_of_their_own(writable: bool) -> None:
     assert (second["b"] == np.arange(0, 1_000_000, 2)).all()
 
 
-def test_memory_of_big_items_is_used_again() -> None:
+def test_memory_of_big_items_is_reused() -> None:
     queue, array = Queue(), np.zeros(500_000)
     in_use = []
     for turn in range(40):
@@ -133,7 +133,7 @@ def test_a_view_outlives_its_queue() -> None:
     assert array.sum() == 100_000
 
 
-def test_a_flood_gives_its_memory_back() -> None:
+def test_drained_queue_frees_its_memory() -> None:
     queue = Queue()
     for _ in range(4000):
         queue.put(b"x" * 10_000)
@@ -144,7 +144,7 @@ def test_a_flood_gives_its_memory_back() -> None:
     assert queue.empty()
 
 
-def test_an_endless_flow_stays_small() -> None:
+def test_memory_stays_small_while_items_flow() -> None:
     queue = Queue()
     for turn in range(100_000):
         queue.put(turn)
@@ -189,13 +189,13 @@ def test_empty_after_the_timeout_and_not_before() -> None:
     ("maxsize", "error"),
     [("3", TypeError), (2.0, TypeError), (None, TypeError), (2**31, OverflowError)],
 )
-def test_bad_maxsize(maxsize: Any, error: type[Exception]) -> None:
+def test_bad_maxsize_is_refused(maxsize: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="maxsize"):
         Queue(maxsize)
 
 
 @pytest.mark.parametrize("maxsize", [0, -1, False])
-def test_no_limit(maxsize: int) -> None:
+def test_queue_without_maxsize_is_unlimited(maxsize: int) -> None:
     queue = Queue(maxsize)
     queue.put_many(range(1000))
     assert not queue.full()
@@ -203,7 +203,7 @@ def test_no_limit(maxsize: int) -> None:
 
 
 @pytest.mark.parametrize("timeout", ["1", object(), float("nan")])
-def test_bad_timeouts(timeout: Any) -> None:
+def test_bad_timeouts_are_refused(timeout: Any) -> None:
     queue = Queue()
     queue.put(1)
     with pytest.raises((TypeError, ValueError)):
@@ -214,7 +214,7 @@ def test_bad_timeouts(timeout: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [Queue, JoinableQueue])
-def test_closed(kind: Any) -> None:
+def test_closed_queue_refuses_calls(kind: Any) -> None:
     queue = kind()
     queue.put(1)
     with pytest.raises(AssertionError, match="not closed"):
@@ -245,7 +245,7 @@ def test_closing_wakes_a_thread_that_waits() -> None:
     assert len(raised) == 1
 
 
-def test_simple_queue() -> None:
+def test_simple_queue_has_its_methods() -> None:
     queue = SimpleQueue()
     assert queue.empty()
     queue.put("x")
@@ -256,7 +256,7 @@ def test_simple_queue() -> None:
     assert queue._writer.closed
 
 
-def test_what_it_shows() -> None:
+def test_repr_shows_state() -> None:
     queue = Queue(5)
     queue.put(1)
     assert repr(queue) == "<Queue with 1 of 5 items>"
@@ -265,7 +265,7 @@ def test_what_it_shows() -> None:
     assert weakref.ref(queue)() is queue
 
 
-def test_a_subclass_may_have_its_own_way() -> None:
+def test_subclass_may_override_methods() -> None:
     class Doubling(Queue):
         def __init__(self, extra: str) -> None:
             super().__init__(maxsize=7)
@@ -299,7 +299,7 @@ def put_times(queue: Any, item: object, times: int) -> None:
         queue.put(item)
 
 
-def test_memory_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_memory_is_an_error_of_put(monkeypatch: pytest.MonkeyPatch) -> None:
     queue, item = Queue(), b"x" * 50_000
     queue.put_many([item] * 1200)  # close to what a queue may take without asking
     monkeypatch.setattr(_os, "available_memory", lambda: 1 << 20)
@@ -338,7 +338,7 @@ class RaisesWhenRebuilt:
 
 
 @pytest.mark.parametrize("item", [lambda: 1, threading.Lock(), RaisesWhenPickled(AttributeError)])
-def test_what_cannot_be_pickled_raises_at_put_and_nothing_changes(item: object) -> None:
+def test_unpicklable_item_is_an_error_of_put(item: object) -> None:
     queue = Queue(3)
     queue.put(1)
     with pytest.raises(ItemUnpicklable, match="cannot be put into a queue") as caught:
@@ -353,14 +353,14 @@ def test_what_cannot_be_pickled_raises_at_put_and_nothing_changes(item: object) 
     assert queue.get_many(5) == [1, 2]
 
 
-def test_what_else_a_reduction_raises_is_raised_at_put() -> None:
+def test_exception_of_a_reduction_is_raised_by_put() -> None:
     queue = Queue()
     with pytest.raises(ZeroDivisionError):
         queue.put(RaisesWhenPickled(ZeroDivisionError))
     assert queue.empty()
 
 
-def test_the_hook_of_the_standard_library() -> None:
+def test_on_queue_feeder_error_is_called() -> None:
     told = []
 
     class Safe(Queue):
@@ -378,7 +378,7 @@ def test_the_hook_of_the_standard_library() -> None:
     assert queue.empty()
 
 
-def test_what_cannot_be_rebuilt_is_taken_and_raises_in_get() -> None:
+def test_item_that_cannot_be_unpickled_is_taken_and_raised_by_get() -> None:
     queue = Queue()
     queue.put(RaisesWhenRebuilt())
     queue.put(2)
@@ -412,7 +412,7 @@ class Nested:
 # --- Several at once -----------------------------------------------------------------------------
 
 
-def test_many_at_once() -> None:
+def test_put_many_and_get_many() -> None:
     queue = Queue()
     queue.put_many(VALUES)
     queue.put_many([])
@@ -425,7 +425,7 @@ def test_many_at_once() -> None:
         queue.get_many(1, timeout=0.01)
 
 
-def test_many_more_than_a_segment_holds() -> None:
+def test_put_many_takes_more_than_a_segment_holds() -> None:
     queue = Queue()
     queue.put_many(range(100_000))
     found = []
@@ -434,7 +434,7 @@ def test_many_more_than_a_segment_holds() -> None:
     assert found == list(range(100_000))
 
 
-def test_many_are_put_all_or_none() -> None:
+def test_put_many_is_all_or_nothing() -> None:
     queue = Queue(5)
     queue.put_many([1, 2, 3])
     with pytest.raises(standard.Full):
@@ -450,7 +450,7 @@ def test_many_are_put_all_or_none() -> None:
         queue.put_many(5)  # type: ignore[arg-type]
 
 
-def test_many_wait_until_there_is_room_for_all() -> None:
+def test_put_many_waits_until_there_is_room_for_all() -> None:
     queue = Queue(4)
     queue.put_many(range(3))
     thread = threading.Thread(target=queue.put_many, args=([10, 11, 12],))

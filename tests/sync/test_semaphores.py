@@ -12,11 +12,12 @@ import pytest
 
 from garrison._pickling import dumps
 from garrison.sync import BoundedSemaphore, Event, Semaphore, holders, waiters
-from sync.forked import Forked, armed, died, until
+from sync.forked import Forked, armed, died
+from waiting import wait_until
 
 
 @pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
-def test_permits_are_counted(kind: type[Semaphore]) -> None:
+def test_semaphore_counts_permits(kind: type[Semaphore]) -> None:
     semaphore = kind(2)
     assert [semaphore.acquire(False) for _ in range(3)] == [True, True, False]
     assert semaphore.get_value() == 0
@@ -29,7 +30,7 @@ def test_permits_are_counted(kind: type[Semaphore]) -> None:
     assert semaphore.get_value() == 1
 
 
-def test_a_plain_semaphore_is_a_signal_as_well() -> None:
+def test_semaphore_may_be_released_before_it_is_acquired() -> None:
     semaphore = Semaphore(0)
     with Forked(semaphore.acquire) as child:
         semaphore.release()
@@ -39,7 +40,7 @@ def test_a_plain_semaphore_is_a_signal_as_well() -> None:
     assert semaphore.get_value() == 2
 
 
-def test_a_bounded_one_takes_back_no_more_than_it_gave() -> None:
+def test_bounded_semaphore_refuses_extra_releases() -> None:
     semaphore = BoundedSemaphore(2)
     with pytest.raises(ValueError, match="released too many times"):
         semaphore.release()
@@ -49,7 +50,7 @@ def test_a_bounded_one_takes_back_no_more_than_it_gave() -> None:
         semaphore.release()
 
 
-def test_any_process_may_give_a_permit_back() -> None:
+def test_any_process_may_release_a_permit() -> None:
     semaphore = BoundedSemaphore(2)
     semaphore.acquire()
     semaphore.acquire()
@@ -58,7 +59,7 @@ def test_any_process_may_give_a_permit_back() -> None:
     assert semaphore.get_value() == 1
 
 
-def test_one_of_many_permits_is_not_signed_for_and_works_all_the_same() -> None:
+def test_semaphore_of_a_million_permits_works() -> None:
     semaphore = BoundedSemaphore(1 << 20)
     assert semaphore.get_value() == 1 << 20
     with pytest.raises(ValueError, match="released too many times"):
@@ -67,7 +68,7 @@ def test_one_of_many_permits_is_not_signed_for_and_works_all_the_same() -> None:
     semaphore.release()
 
 
-def test_no_permits_at_all() -> None:
+def test_semaphore_of_0_permits_blocks() -> None:
     semaphore = BoundedSemaphore(0)
     assert not semaphore.acquire(False)
     with pytest.raises(ValueError, match="released too many times"):
@@ -84,14 +85,14 @@ def test_bad_values_are_named(kind: type[Semaphore], value: Any, error: type[Exc
         kind(value)
 
 
-def test_the_most_permits_cannot_be_exceeded() -> None:
+def test_maximum_of_permits_cannot_be_exceeded() -> None:
     semaphore = Semaphore((1 << 31) - 1)
     with pytest.raises(ValueError, match="released too many times"):
         semaphore.release()
 
 
 @pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
-def test_a_handle_names_the_same_permits(kind: type[Semaphore]) -> None:
+def test_pickled_semaphore_is_the_same_semaphore(kind: type[Semaphore]) -> None:
     semaphore = kind(3)
     same = pickle.loads(dumps(semaphore))
     same.acquire()
@@ -101,7 +102,7 @@ def test_a_handle_names_the_same_permits(kind: type[Semaphore]) -> None:
     assert same.get_value() == 3
 
 
-def test_permits_of_a_dead_process_come_back() -> None:
+def test_permits_of_a_dead_process_are_returned() -> None:
     semaphore = BoundedSemaphore(3)
 
     def take_two_and_die() -> None:
@@ -117,7 +118,7 @@ def test_permits_of_a_dead_process_come_back() -> None:
     assert not semaphore.acquire(False)
 
 
-def test_permits_that_are_handed_over_belong_to_nobody() -> None:
+def test_permit_released_by_another_process_is_returned_once() -> None:
     # As in a bounded buffer: who puts takes a permit, who gets gives it back.
     semaphore = BoundedSemaphore(2)
 
@@ -136,7 +137,7 @@ def test_permits_that_are_handed_over_belong_to_nobody() -> None:
     assert semaphore.get_value() == 2
 
 
-def test_permits_of_a_stopped_process_do_not() -> None:
+def test_permits_of_a_stopped_process_are_kept() -> None:
     semaphore = BoundedSemaphore(1)
 
     def take_and_stop() -> None:
@@ -145,21 +146,21 @@ def test_permits_of_a_stopped_process_do_not() -> None:
         semaphore.release()
 
     with Forked(take_and_stop):
-        until(lambda: semaphore.get_value() == 0)
+        wait_until(lambda: semaphore.get_value() == 0)
         assert not semaphore.acquire(timeout=0.25)
 
 
-def test_a_sleeper_that_is_killed_is_in_nobodys_way() -> None:
+def test_killed_waiter_of_a_semaphore_blocks_no_other() -> None:
     semaphore = Semaphore(0)
     with Forked(semaphore.acquire) as first, Forked(semaphore.acquire) as second:
-        until(lambda: {first.pid, second.pid} <= {each.pid for each in waiters()})
+        wait_until(lambda: {first.pid, second.pid} <= {each.pid for each in waiters()})
         first.kill()
         semaphore.release()
         assert second.answer() == "True"
     assert semaphore.get_value() == 0
 
 
-def test_processes_and_threads_never_have_more_than_there_are() -> None:
+def test_permits_are_never_exceeded_by_processes_and_threads() -> None:
     semaphore, inside, rounds = BoundedSemaphore(2), Semaphore(0), 200
 
     def work() -> int:
@@ -186,7 +187,7 @@ GIVEN = ["semaphore.unsigned", "semaphore.given"]
 
 
 @pytest.mark.parametrize("point", SIGNED)
-def test_death_in_acquire(point: str, tmp_path: Path) -> None:
+def test_semaphore_survives_a_death_in_acquire(point: str, tmp_path: Path) -> None:
     semaphore = BoundedSemaphore(1)
     with armed(point, tmp_path / "first", semaphore.acquire) as first:
         assert died(first, tmp_path / "first")
@@ -200,7 +201,9 @@ def test_death_in_acquire(point: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("point", GIVEN)
 @pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
-def test_death_in_release(kind: type[Semaphore], point: str, tmp_path: Path) -> None:
+def test_semaphore_survives_a_death_in_release(
+    kind: type[Semaphore], point: str, tmp_path: Path
+) -> None:
     semaphore, wanted = kind(1), Event()
 
     def take_and_give() -> None:
@@ -209,9 +212,9 @@ def test_death_in_release(kind: type[Semaphore], point: str, tmp_path: Path) -> 
         semaphore.release()
 
     with armed(point, tmp_path / "token", take_and_give) as victim:
-        until(semaphore.locked)
+        wait_until(semaphore.locked)
         with Forked(semaphore.acquire) as waiter:
-            until(lambda: waiter.pid in {each.pid for each in waiters()})
+            wait_until(lambda: waiter.pid in {each.pid for each in waiters()})
             wanted.set()
             reached = died(victim, tmp_path / "token")
             assert reached == (point != "semaphore.unsigned" or kind is BoundedSemaphore)

@@ -31,7 +31,8 @@ from garrison.sharedctypes import (
 )
 from garrison.sync import Array, Lock, RLock, Value, synchronized
 from memory import jobs
-from sync.forked import Forked, armed, died, until
+from sync.forked import Forked, armed, died
+from waiting import wait_until
 
 np = pytest.importorskip("numpy")
 
@@ -77,7 +78,7 @@ def test_integers_hold_their_range_and_wrap_around_as_those_of_ctypes(code: str)
 
 
 @pytest.mark.parametrize("bad", [1.5, "1", b"1", None, [1]])
-def test_what_is_no_integer_is_refused(bad: Any) -> None:
+def test_non_integers_are_refused(bad: Any) -> None:
     value, numbers = Value("i", 5), Array("i", [1, 2])
     for write in (
         lambda: setattr(value, "value", bad),
@@ -91,7 +92,7 @@ def test_what_is_no_integer_is_refused(bad: Any) -> None:
     assert (value.value, numbers[:]) == (5, [1, 2])
 
 
-def test_floats() -> None:
+def test_float_values_are_stored_and_checked() -> None:
     for code in "fd":
         value = Value(code, 2)
         for number in (0.5, -3, float("inf"), np.float32(1.5)):
@@ -112,7 +113,7 @@ def test_numpy_integers_are_integers() -> None:
     assert (value.value, value.add(np.uint8(1)), type(value.value)) == (7, 7, int)
 
 
-def test_characters_bools_and_strings() -> None:
+def test_characters_bools_and_strings_are_stored() -> None:
     assert Value("c", b"x").value == b"x"
     assert Value("u", "ü").value == "ü"
     flag = Value(ctypes.c_bool, 5)
@@ -132,7 +133,7 @@ def test_characters_bools_and_strings() -> None:
     assert (text[:], len(text)) == ("téa", 3)
 
 
-def test_structures_have_their_fields() -> None:
+def test_fields_of_structures_are_shared() -> None:
     point = Value(jobs.Point, 1, 2.5)
     point.x += 2
     assert (point.x, point.y, point.name) == (3, 2.5, b"")
@@ -143,7 +144,7 @@ def test_structures_have_their_fields() -> None:
     assert [each.x for each in points] == [1, 7]
 
 
-def test_the_rest_of_ctypes() -> None:
+def test_other_ctypes_are_stored() -> None:
     class Celsius(ctypes.c_double):
         pass
 
@@ -222,7 +223,7 @@ def test_slices_are_written_whole_or_not_at_all() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000])
-def test_sizes(size: int) -> None:
+def test_arrays_have_their_sizes(size: int) -> None:
     numbers = Array("d", size)
     assert (len(numbers), numbers[:], list(numbers)) == (size, [0.0] * size, [0.0] * size)
     assert np.asarray(numbers).shape == (size,)
@@ -294,7 +295,7 @@ def test_the_lock_is_the_one_that_was_given() -> None:
     assert not hasattr(Array("i", 3, lock=False), "get_lock")
 
 
-def test_it_waits_for_who_holds_the_lock(tmp_path: Path) -> None:
+def test_access_waits_for_the_holder_of_the_lock(tmp_path: Path) -> None:
     value, numbers = Value("i", 1), Array("i", [1])
     uses: list[tuple[Any, Callable[[], Any]]] = [
         (value, lambda: value.value),
@@ -306,7 +307,7 @@ def test_it_waits_for_who_holds_the_lock(tmp_path: Path) -> None:
     ]
     for holder, use in uses:
         with holder.get_lock(), Forked(use) as child:
-            until(functools.partial(waits, child.pid))
+            wait_until(functools.partial(waits, child.pid))
             assert not child.is_over()
             holder.release()
             child.join()
@@ -325,7 +326,7 @@ def syscall(pid: int) -> str:
     return Path(f"/proc/{pid}/syscall").read_text().split()[0]
 
 
-def test_within_the_lock_and_by_threads() -> None:
+def test_access_within_the_lock_and_by_threads() -> None:
     value = Value("i")
 
     def add() -> None:
@@ -346,7 +347,7 @@ def test_within_the_lock_and_by_threads() -> None:
         value.release()
 
 
-def test_a_dead_owner_is_told_of_by_a_warning() -> None:
+def test_dead_owner_is_reported_by_a_warning() -> None:
     value = Value("i", 1)
 
     def die() -> None:
@@ -364,7 +365,7 @@ def test_a_dead_owner_is_told_of_by_a_warning() -> None:
 
 
 @pytest.mark.parametrize("point", ["lock.taken", "value.written", "lock.released"])
-def test_death_in_an_access(point: str, tmp_path: Path) -> None:
+def test_value_survives_a_death_in_an_access(point: str, tmp_path: Path) -> None:
     if not garrison._core.CRASH_POINTS:
         pytest.skip("a build with the feature crash-points")
     numbers = Array("i", [1, 1, 1])
@@ -384,7 +385,7 @@ def test_death_in_an_access(point: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [*RANGES, "f", "d"])
-def test_atomic_operations(code: str) -> None:
+def test_atomic_operations_change_one_value(code: str) -> None:
     value, numbers = Value(code, 5), Array(code, [0, 5])
     targets: Any = ((value, ()), (numbers, (1,)))
     for target, place in targets:
@@ -405,7 +406,7 @@ def test_sums_wrap_around_and_floats_do_not() -> None:
     assert (number.add(0.25), number.add(-1), number.value) == (0.5, 0.75, -0.25)
 
 
-def test_they_do_not_wait_for_the_lock() -> None:
+def test_atomic_operations_do_not_wait_for_the_lock() -> None:
     value = Value("i", 1)
     with value.get_lock(), Forked(value.add, 1) as child:
         assert child.answer() == "1"
@@ -436,7 +437,7 @@ def test_no_addition_is_lost(code: str) -> None:
 # --- To other processes -------------------------------------------------------------------------
 
 
-def test_kinds() -> None:
+def test_types_of_wrappers_depend_on_the_ctype() -> None:
     assert isinstance(Value("i"), Synchronized)
     assert isinstance(Array("i", 1), SynchronizedArray)
     assert isinstance(Array("c", 1), SynchronizedArray)
@@ -445,7 +446,7 @@ def test_kinds() -> None:
 
 
 @pytest.mark.parametrize("lock", [True, "own", "plain"])
-def test_a_pickle_is_a_handle_of_value_and_lock(lock: Any) -> None:
+def test_pickled_value_is_the_same_value_and_lock(lock: Any) -> None:
     chosen = {"own": Lock(on_abandon="raise"), "plain": RLock(detect_deadlocks=True)}.get(
         lock, True
     )
@@ -459,7 +460,7 @@ def test_a_pickle_is_a_handle_of_value_and_lock(lock: Any) -> None:
         assert value.get_lock().locked()
 
 
-def test_processes_and_tasks_use_it(context: Any) -> None:
+def test_processes_and_tasks_use_a_value(context: Any) -> None:
     value, numbers, word = Value("i"), Array("d", 3), Array("c", 5)
     point = Value(jobs.Point, 1)
     with context.Pool(2) as pool:
@@ -480,7 +481,7 @@ def test_processes_and_tasks_use_it(context: Any) -> None:
     assert (point.x, point.name) == (2, b"move")
 
 
-def test_an_array_without_a_lock_travels_too(context: Any) -> None:
+def test_array_without_a_lock_is_sent(context: Any) -> None:
     numbers = Array("i", 3, lock=False)
     assert type(numbers) is type(RawArray("i", 3))
     process = context.Process(target=jobs.put, args=(numbers, 1, 4))

@@ -40,7 +40,7 @@ def items(store: Any) -> Any:
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_values_come_back(items: Any, value: Any) -> None:
+def test_values_are_decoded_as_stored(items: Any, value: Any) -> None:
     items.append(value)
     found = items[0]
     assert found == value
@@ -51,7 +51,7 @@ def test_values_come_back(items: Any, value: Any) -> None:
     assert repr(taken) == repr(value)
 
 
-def test_arrays_come_back(items: Any) -> None:
+def test_arrays_are_decoded_as_stored(items: Any) -> None:
     items.append(np.arange(1000.0))
     assert np.array_equal(items[0], np.arange(1000.0))
 
@@ -76,7 +76,7 @@ def test_locks_and_queues_of_garrison_can_be_stored(items: Any) -> None:
         assert queue.get() == "an item"
 
 
-def test_what_cannot_be_stored_is_refused(items: Any) -> None:
+def test_unpicklable_value_is_refused(items: Any) -> None:
     for value in (threading.Lock(), {"a": [threading.Lock()]}, (n for n in [1]), math):
         with pytest.raises(ItemUnpicklable, match="cannot store"):
             items.append(value)
@@ -85,7 +85,7 @@ def test_what_cannot_be_stored_is_refused(items: Any) -> None:
     assert items == []
 
 
-def test_what_cannot_be_rebuilt_is_told_and_stays(items: Any) -> None:
+def test_unreadable_value_raises_and_stays(items: Any) -> None:
     items.extend([Fragile(IndexError), Fragile(KeyError), 3])
     for index, name in ((0, "IndexError"), (1, "KeyError")):
         with pytest.raises(ValueUnreadable, match=f"{name}: .?no luck"):
@@ -110,7 +110,7 @@ class Fragile:
         raise state["error"]("no luck")
 
 
-def test_reducers_raise_what_they_raise(items: Any) -> None:
+def test_exception_of_a_reducer_is_raised(items: Any) -> None:
     with pytest.raises(ZeroDivisionError):
         items.append(Failing())
 

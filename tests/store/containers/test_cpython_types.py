@@ -82,31 +82,31 @@ class MadeCounter(Made, Counter):  # type: ignore[type-arg]
 
 
 class DictTests(mapping_tests.TestHashMappingProtocol):  # type: ignore[misc] # untyped
-    __test__ = False  # by `test_cpython` alone
+    __test__ = False  # by `test_container_passes_cpythons_tests` alone
     type2test = MadeDict
 
 
 class ListTests(list_tests.CommonTest):  # type: ignore[misc] # untyped
-    __test__ = False  # by `test_cpython` alone
+    __test__ = False  # by `test_container_passes_cpythons_tests` alone
     type2test = MadeList
 
 
 class SetTests(test_set.TestSet):  # type: ignore[misc] # untyped
-    __test__ = False  # by `test_cpython` alone
+    __test__ = False  # by `test_container_passes_cpythons_tests` alone
     thetype = MadeSet
 
 
 class DequeTests(test_deque.TestBasic):  # type: ignore[misc] # untyped
-    __test__ = False  # by `test_cpython` alone
+    __test__ = False  # by `test_container_passes_cpythons_tests` alone
 
 
 class DequeSequenceTests(test_deque.TestSequence):  # type: ignore[misc] # untyped
-    __test__ = False  # by `test_cpython` alone
+    __test__ = False  # by `test_container_passes_cpythons_tests` alone
     type2test = MadeDeque
 
 
 class CounterTests(test_collections.TestCounter):  # type: ignore[misc] # untyped
-    __test__ = False  # by `test_cpython` alone
+    __test__ = False  # by `test_container_passes_cpythons_tests` alone
 
 
 SUITES: list[Any] = [DictTests, ListTests, SetTests, DequeTests, DequeSequenceTests, CounterTests]
@@ -182,7 +182,7 @@ def collects_own_objects_only() -> Iterator[None]:
 
 @pytest.mark.usefixtures("collects_own_objects_only")
 @pytest.mark.parametrize(("suite", "name"), cases())
-def test_cpython(
+def test_container_passes_cpythons_tests(
     store: Any, suite: type[unittest.TestCase], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reason = EXCLUDED.get(f"{suite.__name__}.{name}")

@@ -141,13 +141,13 @@ def of_deques(chance: random.Random) -> tuple[str, differential.Call]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_list(store: Any, seed: int) -> None:
+def test_list_behaves_as_the_plain_one(store: Any, seed: int) -> None:
     differential.run(create_container(store, Kind.LIST), [], of_lists, seed, ROUNDS)
 
 
 @pytest.mark.parametrize("maxlen", [None, 0, 1, 4])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_deque(store: Any, seed: int, maxlen: int | None) -> None:
+def test_deque_behaves_as_the_plain_one(store: Any, seed: int, maxlen: int | None) -> None:
     subject, twin = create_container(store, Kind.DEQUE, (), maxlen), deque[Any]((), maxlen)
     differential.run(subject, twin, of_deques, seed, ROUNDS)
 
@@ -259,12 +259,12 @@ def of_counters(chance: random.Random) -> tuple[str, differential.Call]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_dict(store: Any, seed: int) -> None:
+def test_dict_behaves_as_the_plain_one(store: Any, seed: int) -> None:
     differential.run(create_container(store, Kind.DICT), {}, of_plain_dicts, seed, ROUNDS)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_counter(store: Any, seed: int) -> None:
+def test_counter_behaves_as_the_plain_one(store: Any, seed: int) -> None:
     differential.run(
         create_container(store, Kind.COUNTER), Counter[Any](), of_counters, seed, ROUNDS
     )
@@ -328,5 +328,5 @@ def _operation(function: Any, other: Any, *, turned: bool = False) -> differenti
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_set(store: Any, seed: int) -> None:
+def test_set_behaves_as_the_plain_one(store: Any, seed: int) -> None:
     differential.run(create_container(store, Kind.SET), set(), of_sets, seed, ROUNDS)

@@ -85,7 +85,7 @@ STEPS: list[Callable[[Any], None]] = [
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_is_done_or_not(store: Any, step: Callable[[Any], None]) -> None:
+def test_interrupted_step_is_done_or_not(store: Any, step: Callable[[Any], None]) -> None:
     before, after = [3, 1, 2], create_container(store, Kind.LIST, [3, 1, 2])
     step(after)
     for line in range(1, 1000):

@@ -134,7 +134,7 @@ def test_pairs_are_equal_as_in_a_dict(store: Any) -> None:
     assert wrong == []
 
 
-def test_keys_come_back_as_they_were_first(store: Any) -> None:
+def test_first_of_equal_keys_is_kept(store: Any) -> None:
     plain: dict[Any, int] = {}
     d, members = create_container(store, Kind.DICT), create_container(store, Kind.SET)
     for n, key in enumerate(KEYS):
@@ -149,7 +149,7 @@ def test_keys_come_back_as_they_were_first(store: Any) -> None:
     assert len(d) == 0
 
 
-def test_an_equality_of_a_class_s_own_is_not_known(store: Any) -> None:
+def test_equality_of_users_classes_is_not_used(store: Any) -> None:
     members = create_container(store, Kind.SET, [Loud("a"), Loud("A"), Loud("a")])
     assert [str(each) for each in members] == ["a", "A"]
 
@@ -162,7 +162,7 @@ def test_nan_is_one_key(store: Any) -> None:
 @pytest.mark.parametrize(
     "key", [[], {}, set(), bytearray(), ([],), (1, ({},)), Point(1, []), Pair(1, [])]
 )
-def test_what_is_unhashable_is_refused(store: Any, key: Any) -> None:
+def test_unhashable_key_is_refused(store: Any, key: Any) -> None:
     d = create_container(store, Kind.DICT)
     with pytest.raises(TypeError) as caught:
         hash(key)
@@ -175,7 +175,7 @@ def test_what_is_unhashable_is_refused(store: Any, key: Any) -> None:
         d[key] = 1
 
 
-def test_what_cannot_be_written_is_refused(store: Any) -> None:
+def test_unpicklable_key_is_refused(store: Any) -> None:
     class Local:
         pass
 
@@ -186,7 +186,7 @@ def test_what_cannot_be_written_is_refused(store: Any) -> None:
     assert d == {}
 
 
-def test_a_hash_that_raises_is_heard(store: Any) -> None:
+def test_exception_of_a_hash_is_raised(store: Any) -> None:
     with pytest.raises(ZeroDivisionError):
         create_container(store, Kind.DICT)[Bad()]
 
@@ -196,7 +196,7 @@ class Bad:
         return 1 // 0
 
 
-def test_faces_that_are_hashable_can_be_keys(store: Any) -> None:
+def test_hashable_containers_can_be_keys(store: Any) -> None:
     queue, other = create_container(store, Kind.QUEUE), create_container(store, Kind.QUEUE)
     members = create_container(store, Kind.SET, [queue, queue, (queue, 1)])
     assert len(members) == 2

@@ -37,7 +37,7 @@ class Ordered(dict[str, int]):
     pass
 
 
-def test_what_is_popped_is_plain(store: Any) -> None:
+def test_popped_child_is_plain(store: Any) -> None:
     d = create_container(store, Kind.DICT, {"a": {"b": [1, {2}]}})
     popped = d.pop("a")
     assert popped == {"b": [1, {2}]}
@@ -66,7 +66,7 @@ def test_copy_copy_is_the_same_container_as_that_of_a_proxy(store: Any) -> None:
     assert items == [1, 2]
 
 
-def test_a_shared_one_is_the_same_from_everywhere(store: Any) -> None:
+def test_shared_child_is_one_container(store: Any) -> None:
     shared = create_container(store, Kind.LIST, [1])
     a, b = create_container(store, Kind.DICT), create_container(store, Kind.DICT)
     a["x"] = b["x"] = shared
@@ -76,7 +76,7 @@ def test_a_shared_one_is_the_same_from_everywhere(store: Any) -> None:
     assert b["x"] == [1, 2]
 
 
-def test_children_may_be_sorted_turned_and_exchanged(store: Any) -> None:
+def test_children_may_be_sorted_reversed_and_swapped(store: Any) -> None:
     items = create_container(store, Kind.LIST, [[3], [1], [2]])
     one = items[1]
     items.sort()
@@ -93,7 +93,7 @@ def test_children_may_be_sorted_turned_and_exchanged(store: Any) -> None:
     assert queue == deque([[2], [1, "moved"]])
 
 
-def test_children_that_were_moved_are_still_its_own(store: Any) -> None:
+def test_moved_children_belong_to_their_container(store: Any) -> None:
     items = create_container(store, Kind.LIST, [[n] for n in range(6)])
     items.sort(key=list, reverse=True)
     del items[::3]
@@ -105,7 +105,7 @@ def test_children_that_were_moved_are_still_its_own(store: Any) -> None:
         assert type(items.pop()) is list
 
 
-def test_children_that_are_shuffled_stay(store: Any) -> None:
+def test_shuffled_children_are_kept(store: Any) -> None:
     items = create_container(store, Kind.LIST, [[n] for n in range(8)])
     random.Random(1).shuffle(items)
     gc.collect()
@@ -119,7 +119,7 @@ def test_a_child_repeated_is_one_child(store: Any) -> None:
     assert items == [[1], [1], [1]]
 
 
-def test_faces_compare_with_plain_ones_at_any_depth(store: Any) -> None:
+def test_containers_compare_with_plain_objects_at_any_depth(store: Any) -> None:
     d = create_container(store, Kind.DICT, {"a": [1, {"b": {2}}]})
     assert d == {"a": [1, {"b": {2}}]}
     assert {"a": [1, {"b": {2}}]} == d
@@ -127,7 +127,7 @@ def test_faces_compare_with_plain_ones_at_any_depth(store: Any) -> None:
     assert d != {"a": [1, {"b": {3}}]}
 
 
-def test_one_in_itself_is_shown_and_compared(store: Any) -> None:
+def test_recursive_container_is_shown_and_compared(store: Any) -> None:
     items = create_container(store, Kind.LIST, [1])
     items.append(items)
     d = create_container(store, Kind.DICT)
@@ -152,7 +152,7 @@ def test_a_plain_cycle_is_refused(store: Any) -> None:
     assert items == []
 
 
-def test_what_is_too_deep_is_refused(store: Any) -> None:
+def test_too_deep_nesting_is_refused(store: Any) -> None:
     deep: list[Any] = []
     for _ in range(101):
         deep = [deep]
@@ -173,13 +173,15 @@ def test_what_is_too_deep_is_refused(store: Any) -> None:
         (Kind.COUNTER, "aab", "Counter({'a': 2, 'b': 1})", "Counter({'a': 2, 'b': 1})"),
     ],
 )
-def test_how_it_is_shown(store: Any, kind: int, contents: Any, shown: str, plain: str) -> None:
+def test_repr_shows_the_contents(
+    store: Any, kind: int, contents: Any, shown: str, plain: str
+) -> None:
     container = create_container(store, kind, contents)
     assert repr(container) in {shown, f"<{shown} at {id(container):#x}>"}
     assert str(container) == plain
 
 
-def test_what_is_shown_is_bounded(store: Any) -> None:
+def test_repr_is_bounded(store: Any) -> None:
     items = create_container(store, Kind.LIST, range(20_000))
     assert str(items).endswith("9998, 9999, ...]")
     items[:] = ["x" * 100_000]
@@ -188,7 +190,7 @@ def test_what_is_shown_is_bounded(store: Any) -> None:
     assert str(d).endswith("...]}")
 
 
-def test_two_faces_of_one_container_are_equal(store: Any) -> None:
+def test_two_objects_of_one_container_are_equal(store: Any) -> None:
     queue = create_container(store, Kind.QUEUE, name="jobs")
     again = create_container(store, Kind.QUEUE, name="jobs")
     assert queue == again
@@ -198,13 +200,13 @@ def test_two_faces_of_one_container_are_equal(store: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(KIND_NAMES))
-def test_generic_types(kind: int) -> None:
+def test_container_classes_are_generic(kind: int) -> None:
     from garrison.store._factory import CONTAINER_TYPES
 
     assert CONTAINER_TYPES[kind][int].__origin__ is CONTAINER_TYPES[kind]  # type: ignore[index]
 
 
-def test_patterns_match(store: Any) -> None:
+def test_containers_match_patterns(store: Any) -> None:
     match create_container(store, Kind.DICT, {"kind": "job", "args": [1, 2, 3]}):
         case {"kind": "job", "args": [first, *rest]}:
             assert (first, rest) == (1, [2, 3])

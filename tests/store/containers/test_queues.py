@@ -36,7 +36,7 @@ def test_first_in_first_out(items: Any) -> None:
     assert items.empty()
 
 
-def test_an_empty_one(items: Any) -> None:
+def test_empty_queue_raises_empty(items: Any) -> None:
     calls: list[Any] = [
         items.get_nowait,
         lambda: items.get(False),
@@ -50,7 +50,7 @@ def test_an_empty_one(items: Any) -> None:
             call()
 
 
-def test_a_full_one(small: Any) -> None:
+def test_full_queue_raises_full(small: Any) -> None:
     small.put(1)
     assert not small.full()
     small.put(2)
@@ -68,7 +68,7 @@ def test_a_full_one(small: Any) -> None:
     assert (small.maxsize, small.get_many(5)) == (2, [1, 2])
 
 
-def test_a_negative_timeout(small: Any) -> None:
+def test_negative_timeout_is_refused(small: Any) -> None:
     calls: list[Any] = [lambda: small.get(timeout=-1), lambda: small.put(1, timeout=-1)]
     for call in calls:
         with pytest.raises(ValueError, match="'timeout' must be a non-negative number"):
@@ -77,7 +77,7 @@ def test_a_negative_timeout(small: Any) -> None:
         small.get(False, -1)
 
 
-def test_several_at_once(small: Any) -> None:
+def test_put_many_and_get_many(small: Any) -> None:
     small.put_many([])
     small.put_many(n for n in (1, 2))
     with pytest.raises(ValueError, match="3 items do not fit into a queue with maxsize 2"):
@@ -104,7 +104,7 @@ def test_a_put_waits_for_a_get(small: Any) -> None:
     thread.join()
 
 
-def test_many_put_and_get(small: Any) -> None:
+def test_many_threads_put_and_get(small: Any) -> None:
     got: list[int] = []
     threads = [
         threading.Thread(target=lambda: [small.put(n) for n in range(50)]),
@@ -119,7 +119,7 @@ def test_many_put_and_get(small: Any) -> None:
     assert sorted(got) == list(range(100))
 
 
-def test_a_claimed_item_is_settled_at_the_end(items: Any) -> None:
+def test_claimed_item_is_removed_at_the_end(items: Any) -> None:
     items.put_many(["a", "b"])
     with items.claim() as item:
         assert item == "a"
@@ -127,7 +127,7 @@ def test_a_claimed_item_is_settled_at_the_end(items: Any) -> None:
     assert items.get_many(9) == ["b"]
 
 
-def test_a_claimed_item_comes_back_to_the_front(items: Any) -> None:
+def test_failed_claim_returns_its_item_to_the_front(items: Any) -> None:
     items.put_many(["a", "b"])
     with pytest.raises(ZeroDivisionError), items.claim() as item:
         1 / (item == "b")
@@ -141,7 +141,7 @@ def test_a_claim_that_is_lost_is_reported(items: Any, store: Any) -> None:
     assert items.get() == "a"
 
 
-def test_how_it_is_shown(items: Any, small: Any) -> None:
+def test_repr_shows_state(items: Any, small: Any) -> None:
     items.put(1)
     assert str(items) == f"<{type(items).__name__} with 1 items>"
     assert str(small) == f"<{type(small).__name__} with 0 of 2 items>"
@@ -173,7 +173,7 @@ def test_a_claim_that_fails_is_not_done(store: Any) -> None:
         jobs.join(timeout=0)
 
 
-def test_a_queue_counts_what_is_not_done(items: Any) -> None:
+def test_queue_counts_unfinished_items(items: Any) -> None:
     items.put_many([1, 2])
     with items.claim():
         pass
@@ -186,7 +186,7 @@ def test_a_queue_counts_what_is_not_done(items: Any) -> None:
         items.task_done()
 
 
-def test_after_a_shutdown_only_what_is_left_can_be_got(small: Any) -> None:
+def test_after_shutdown_only_remaining_items_are_got(small: Any) -> None:
     small.put_many([1, 2])
     small.shutdown()
     for put in (small.put, small.put_nowait, lambda item: small.put(item, timeout=1)):
@@ -205,7 +205,7 @@ def test_after_a_shutdown_only_what_is_left_can_be_got(small: Any) -> None:
     small.join()
 
 
-def test_an_immediate_shutdown_drops_what_is_there(items: Any) -> None:
+def test_immediate_shutdown_drops_all_items(items: Any) -> None:
     items.put_many([{"a": [1]}, 2, 3])
     items.get()
     items.shutdown(immediate=True)
@@ -217,7 +217,7 @@ def test_an_immediate_shutdown_drops_what_is_there(items: Any) -> None:
 
 
 @pytest.mark.parametrize("waiter", ["get", "put"])
-def test_a_shutdown_wakes_those_who_wait(small: Any, waiter: str) -> None:
+def test_shutdown_wakes_waiters(small: Any, waiter: str) -> None:
     if waiter == "put":
         small.put_many([1, 2])
     outcome: list[Any] = []

@@ -16,7 +16,7 @@ def both(store: Any) -> tuple[Any, Any]:
     return create_container(store, Kind.DICT, {"a": 1}), create_container(store, Kind.LIST, [1])
 
 
-def test_all_of_it_or_nothing(store: Any, both: Any) -> None:
+def test_transaction_is_all_or_nothing(store: Any, both: Any) -> None:
     d, items = both
     with pytest.raises(ZeroDivisionError), transaction(store):  # noqa: PT012 - the block is it
         d["a"] = 2
@@ -40,7 +40,7 @@ def test_others_see_nothing_before_its_end(store: Any, both: Any) -> None:
     assert seen == [1, 2]
 
 
-def test_who_writes_meanwhile_waits(store: Any, both: Any) -> None:
+def test_other_writer_waits_for_the_transaction(store: Any, both: Any) -> None:
     d, _ = both
     late: list[bool] = []
 
@@ -56,7 +56,7 @@ def test_who_writes_meanwhile_waits(store: Any, both: Any) -> None:
     assert d["a"] == 2
 
 
-def test_one_in_another_is_a_part_of_it(store: Any, both: Any) -> None:
+def test_nested_transaction_is_part_of_the_outer(store: Any, both: Any) -> None:
     d, items = both
     with pytest.raises(ZeroDivisionError), transaction(store):  # noqa: PT012 - the block is it
         with transaction(store):
@@ -70,7 +70,7 @@ def test_one_in_another_is_a_part_of_it(store: Any, both: Any) -> None:
     assert d == {"a": 1, "b": 3}
 
 
-def test_a_failed_part_is_not_forgotten(store: Any, both: Any) -> None:
+def test_failed_nested_transaction_undoes_the_outer(store: Any, both: Any) -> None:
     d, _ = both
     with pytest.raises(TransactionFailed, match="KeyError: 'missing'") as caught:  # noqa: PT012, SIM117 - the block is it
         with transaction(store):
@@ -89,7 +89,7 @@ def test_a_failed_part_is_not_forgotten(store: Any, both: Any) -> None:
     assert d == {"a": 5}
 
 
-def test_a_failed_operation_alone_spoils_nothing(store: Any, both: Any) -> None:
+def test_failed_operation_leaves_the_transaction_intact(store: Any, both: Any) -> None:
     d, items = both
     with transaction(store):
         attempts: list[Any] = [lambda: d["missing"], lambda: items.remove(7), lambda: items.pop(9)]
@@ -102,7 +102,7 @@ def test_a_failed_operation_alone_spoils_nothing(store: Any, both: Any) -> None:
     assert d == {"a": 2}
 
 
-def test_one_that_was_ended_from_inside_says_so(store: Any, both: Any) -> None:
+def test_transaction_ended_from_inside_raises(store: Any, both: Any) -> None:
     d, _ = both
     with pytest.raises(TransactionFailed, match="ended from inside"), transaction(store):  # noqa: PT012 - the block is it
         d["a"] = 2
@@ -110,7 +110,7 @@ def test_one_that_was_ended_from_inside_says_so(store: Any, both: Any) -> None:
     assert d["a"] == 1
 
 
-def test_it_can_be_used_again(store: Any, both: Any) -> None:
+def test_transaction_object_can_be_reused(store: Any, both: Any) -> None:
     block = transaction(store)
     for _ in range(2):
         with block:

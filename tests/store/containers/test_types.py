@@ -48,12 +48,12 @@ def as_a_type_checker_sees_them(
         (Array, managers.ArrayProxy),  # type: ignore[attr-defined]
     ],
 )
-def test_they_are_proxies_of_the_standard_library(container: Any, proxy: Any) -> None:
+def test_containers_are_proxies_of_the_standard_library(container: Any, proxy: Any) -> None:
     assert issubclass(container, proxy)
     assert container[int].__origin__ is container
 
 
-def test_they_are_registered_as_what_they_are() -> None:
+def test_containers_are_registered_with_abstract_types() -> None:
     assert issubclass(Dict, MutableMapping)
     assert issubclass(Counter, Mapping)
     assert issubclass(List, MutableSequence)

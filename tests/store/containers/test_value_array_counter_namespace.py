@@ -23,7 +23,7 @@ from .backends import BACKENDS
 # --- Namespace --------------------------------------------------------------------------------
 
 
-def test_attributes(store: Any) -> None:
+def test_namespace_has_attributes(store: Any) -> None:
     space = create_container(store, Kind.NAMESPACE, x=1)
     space.get, space.KIND, space.store = 2, 3, {}
     space.store["y"] = 4
@@ -34,7 +34,7 @@ def test_attributes(store: Any) -> None:
     assert str(space) == "Namespace(KIND=3, get=2, store={'y': 4})"
 
 
-def test_missing_attributes(store: Any) -> None:
+def test_namespace_names_missing_attributes(store: Any) -> None:
     space = create_container(store, Kind.NAMESPACE)
     calls: list[Any] = [lambda: space.x, lambda: delattr(space, "x"), lambda: space._x]
     for call in calls:
@@ -50,7 +50,7 @@ def test_missing_attributes(store: Any) -> None:
 # --- Value ------------------------------------------------------------------------------------
 
 
-def test_a_value(store: Any) -> None:
+def test_value_is_read_and_written(store: Any) -> None:
     v = create_container(store, Kind.VALUE, "d", 0.0)
     assert (v.value, v.get(), v.typecode) == (0.0, 0.0, "d")
     v.value = 3.14
@@ -83,7 +83,7 @@ def test_a_float_is_exactly_what_it_was_before(store: Any) -> None:
 # --- Array ------------------------------------------------------------------------------------
 
 
-def test_an_array(store: Any) -> None:
+def test_array_is_read_and_written(store: Any) -> None:
     numbers = create_container(store, Kind.ARRAY, "i", range(5))
     numbers[0] = 7
     numbers[-1] += 1
@@ -126,7 +126,7 @@ def test_an_array(store: Any) -> None:
         (TypeError, "cannot be deleted", lambda x: operator.delitem(x, 0)),
     ],
 )
-def test_what_an_array_refuses(store: Any, error: Any, text: str | None, call: Any) -> None:
+def test_array_refuses_bad_input(store: Any, error: Any, text: str | None, call: Any) -> None:
     numbers = create_container(store, Kind.ARRAY, "i", [1, 2, 3])
     with pytest.raises(error, match=text):
         call(numbers)
@@ -144,7 +144,7 @@ def test_an_array_rounds_as_c_does(store: Any) -> None:
 # --- Dict -------------------------------------------------------------------------------------
 
 
-def test_add(store: Any) -> None:
+def test_dict_add_returns_the_sum(store: Any) -> None:
     d = create_container(store, Kind.DICT, {"a": 1, "text": "x"})
     assert (d.add("a"), d.add("a", 1.5), d.add("b", 2, 10), d) == (
         2,
@@ -159,7 +159,7 @@ def test_add(store: Any) -> None:
             d.add(key, delta)
 
 
-def test_update_with(store: Any) -> None:
+def test_update_with_applies_a_function(store: Any) -> None:
     d = create_container(store, Kind.DICT, {"a": 1, "list": [1]})
     assert d.update_with("a", lambda n: n + 1) == 2
     assert d.update_with("b", lambda n: n + 1, default=10) == 11
@@ -174,7 +174,7 @@ def test_update_with(store: Any) -> None:
 
 
 @pytest.mark.parametrize("backend", ["remote", "remote-model"])
-def test_a_step_that_somebody_came_between_is_done_again(backend: str) -> None:
+def test_step_is_repeated_after_a_concurrent_write(backend: str) -> None:
     with BACKENDS[backend]() as store:
         d, items = (
             create_container(store, Kind.DICT, {"n": 1}),
@@ -222,7 +222,7 @@ def test_atomic_steps_of_many_threads(store: Any) -> None:
     assert (d, items, counts) == ({"n": 80, "m": 80}, [160], {"a": 80, "b": 80})
 
 
-def test_iteration_is_over_a_snapshot(store: Any) -> None:
+def test_iteration_is_a_snapshot(store: Any) -> None:
     d = create_container(store, Kind.DICT, {n: n for n in range(600)})
     for key in d:
         del d[key]
@@ -234,7 +234,7 @@ def test_iteration_is_over_a_snapshot(store: Any) -> None:
     assert len(items) == 1200
 
 
-def test_order_is_that_of_arrival(store: Any) -> None:
+def test_dict_keeps_insertion_order(store: Any) -> None:
     d = create_container(store, Kind.DICT, {"b": 1, "a": 2})
     d["b"] = 3
     d[1], d[True], d[0] = "one", "true", "zero"
@@ -245,7 +245,7 @@ def test_order_is_that_of_arrival(store: Any) -> None:
     assert list(reversed(d)) == ["b", 0, 1, "a"]
 
 
-def test_mappings_of_all_sorts_are_taken(store: Any) -> None:
+def test_update_takes_mappings_of_all_kinds(store: Any) -> None:
     d = create_container(store, Kind.DICT, OrderedDict(a=1), b=2)
     d.update(UserDict(c=3))
     d.update(create_container(store, Kind.DICT, {"d": 4}))
@@ -279,7 +279,7 @@ def test_keys_values_and_items_are_lists_as_those_of_a_manager(store: Any) -> No
     assert pickle.loads(pickle.dumps(d.items())) == [("a", 1), ("b", 2)]
 
 
-def test_they_are_of_the_abstract_types(store: Any) -> None:
+def test_containers_are_of_the_abstract_types(store: Any) -> None:
     for kind, abstract in (
         (Kind.DICT, MutableMapping),
         (Kind.COUNTER, MutableMapping),
@@ -324,7 +324,7 @@ def test_a_failed_extend_changes_nothing(store: Any) -> None:
     assert items == [1]
 
 
-def test_floats_of_all_sorts(store: Any) -> None:
+def test_floats_of_all_kinds_are_stored(store: Any) -> None:
     items = create_container(store, Kind.LIST, [math.inf, -0.0, math.nan])
     assert (items[0], math.copysign(1, items[1]), math.isnan(items[2])) == (math.inf, -1, True)
 

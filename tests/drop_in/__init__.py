@@ -1,0 +1,1 @@
+"""garrison in the place of `multiprocessing`: modules, contexts, classes and programs."""

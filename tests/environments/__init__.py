@@ -1,0 +1,1 @@
+"""Programs on unusual systems: missing calls, other roots, closed descriptors, low limits."""

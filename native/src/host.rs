@@ -3,6 +3,7 @@
 
 use crate::owners::wait_graph::WaiterInfo;
 use std::borrow::Cow;
+use std::cell::{RefCell, RefMut};
 
 /// The program around the core, as seen by a thread that may have to wait.
 pub trait Host: Copy {
@@ -80,5 +81,34 @@ impl Host for NoHost {
 
     fn check_signals(self) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+/// A host that one thread at a time has, but for what runs in `blocking`: in Python the GIL.
+///
+/// # Safety
+/// While a thread has such a host and is not in `blocking`, no other thread has one.
+pub unsafe trait ExclusiveHost: Host {}
+
+/// State of a process that only threads with the host look at.
+#[derive(Debug, Default)]
+pub struct HostCell<T>(RefCell<T>);
+
+// SAFETY: borrowed only by the one thread that has the host.
+unsafe impl<T: Send> Sync for HostCell<T> {}
+
+impl<T> HostCell<T> {
+    pub fn new(value: T) -> Self {
+        Self(RefCell::new(value))
+    }
+
+    /// Not to be kept while something is `blocking`, nor while code of the host runs.
+    #[inline]
+    pub fn borrow<H: ExclusiveHost>(&self, _host: H) -> RefMut<'_, T> {
+        self.0.borrow_mut()
+    }
+
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
     }
 }

@@ -1,8 +1,8 @@
 //! Containers in an LMDB environment: their records, and what can be done with them.
 //!
 //! No Python here. `encoding` says how keys and values are written, `records` where they lie;
-//! `mapping` and `sequence` are the two structures that all kinds are made of, `tree` what hangs
-//! below a value, `holds` who keeps a container alive. `lmdb` has all calls of the C library.
+//! `mapping` and `sequence` are the two structures that all kinds are made of, `nested` what is
+//! below a value, `references` what keeps a container alive, `collector` what frees the rest. `lmdb` has all calls of the C library.
 
 pub mod encoding;
 pub mod records;
@@ -10,11 +10,11 @@ pub mod records;
 #[cfg(not(loom))]
 pub mod audit;
 #[cfg(not(loom))]
-pub mod bells;
+pub mod change_words;
 #[cfg(not(loom))]
 pub mod claims;
 #[cfg(not(loom))]
-pub mod holds;
+pub mod collector;
 #[cfg(not(loom))]
 pub mod lmdb;
 #[cfg(not(loom))]
@@ -22,13 +22,19 @@ pub mod mapping;
 #[cfg(not(loom))]
 pub mod names;
 #[cfg(not(loom))]
-pub mod room;
+pub mod nested;
+#[cfg(not(loom))]
+pub mod open_store;
+#[cfg(not(loom))]
+pub mod references;
+#[cfg(not(loom))]
+pub mod reservation;
+#[cfg(not(loom))]
+pub mod scan;
 #[cfg(not(loom))]
 pub mod sequence;
 #[cfg(not(loom))]
 pub mod transaction;
-#[cfg(not(loom))]
-pub mod tree;
 
 /// Why something could not be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +60,8 @@ pub enum Error {
     Type(&'static str),
     /// A queue that was shut down takes no items, and has none left.
     Shut,
+    /// Another process writes to the store.
+    Busy,
     /// This process has no memory for a copy of a value.
     Memory,
     /// Of the operating system.

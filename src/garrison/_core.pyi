@@ -471,7 +471,7 @@ class Store:
         place: Callable[[], str | tuple[int, int]],
         hooks: StoreHooks,
         lock: Lock,
-        bells: Spot,
+        change_words: Spot,
         *,
         size: int,
         in_memory: bool,

@@ -3,7 +3,7 @@
 use super::errors::NotHeld;
 use super::finalizing::without_gil;
 use super::memory_error;
-use crate::host::{Failure, Host};
+use crate::host::{ExclusiveHost, Failure, Host};
 use crate::owners::registry::OwnerRegistry;
 use crate::owners::wait_graph::WaiterInfo;
 use crate::owners::Owners;
@@ -30,6 +30,9 @@ impl Host for Python<'_> {
         location(self).unwrap_or_default()
     }
 }
+
+// SAFETY: it has the GIL.
+unsafe impl ExclusiveHost for Python<'_> {}
 
 fn location(py: Python<'_>) -> PyResult<String> {
     let frame = py.import("sys")?.getattr("_getframe")?.call0()?;

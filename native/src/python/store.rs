@@ -1,22 +1,22 @@
-//! `Store`: containers, as a process at home reaches them, and as a session of the server does.
+//! `Store`: containers, for a process of this machine and for a session of a server.
 //!
-//! `engine` has the environment and its transactions, `encode` and `decode` convert, `operations`
-//! and its neighbours are the methods.
+//! `engine` has what all views of a store share, `encode` and `decode` convert, the other modules have
+//! the methods.
 
-mod bells;
 mod block;
+mod changes;
 mod counts;
 mod decode;
 mod encode;
 mod engine;
 mod failure;
 mod functions;
-mod lives;
+mod lifetime;
 mod mappings;
 mod scan;
 mod sequences;
 
-use crate::store::bells::{Bells, BELLS, LINE};
+use crate::store::change_words::{ChangeWords, LINE, WORDS};
 use crate::store::encoding::keys::Key;
 use crate::store::lmdb::{Options, Reading};
 use crate::store::transaction::{head, Writing};
@@ -30,6 +30,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::convert::deadline_of_timeout;
 use super::lock::PyLock;
 use super::spot::PySharedBlock;
 
@@ -40,7 +41,7 @@ const LONG: u64 = 4096;
 #[pyclass(frozen, weakref, name = "Store", module = "garrison._core")]
 pub struct PyStore {
     engine: Py<Engine>,
-    /// Who signs; a forked child signs anew.
+    /// The owner of references and claims; a forked child has its own.
     owner: AtomicU64,
     /// Tells this view from others.
     view: u64,
@@ -58,27 +59,30 @@ fn next_view() -> u64 {
 #[pymethods]
 impl PyStore {
     #[new]
-    #[pyo3(signature = (place, hooks, lock, bells, *, size, in_memory, sync, owner))]
+    #[pyo3(signature = (place, hooks, lock, change_words, *, size, in_memory, sync, owner))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         place: Py<PyAny>,
         hooks: &Bound<'_, PyAny>,
         lock: PyRef<'_, PyLock>,
-        bells: PyRef<'_, PySharedBlock>,
+        change_words: PyRef<'_, PySharedBlock>,
         size: u64,
         in_memory: bool,
         sync: bool,
         owner: u64,
     ) -> PyResult<Self> {
-        if bells.spot.len < BELLS * LINE || bells.spot.offset % LINE != 0 {
-            return Err(PyValueError::new_err("bells need 4096 bytes that begin at a cache line"));
+        let block = &change_words.spot;
+        if block.len < WORDS * LINE || block.offset % LINE != 0 {
+            let text = "change_words need 4096 bytes that begin at a cache line";
+            return Err(PyValueError::new_err(text));
         }
         let size = size.max(1 << 16).next_multiple_of(1 << 16);
         let options = Options { size, in_memory, sync };
-        let bells = Bells::new(bells.spot.clone());
-        let engine = Engine::new(place, hooks, lock.lock.raw.clone(), bells, options)?;
-        engine.ready(py)?;
+        let words = ChangeWords::new(block.clone());
+        let engine = Engine::new(place, hooks, lock.lock.raw.clone(), words, options)?;
+        let (host, store) = engine.parts(py);
+        store.ready(host).or_raise()?;
         let engine = Py::new(py, engine)?;
         Ok(Self { engine, owner: owner.into(), view: next_view(), encoded: false, blocking: true })
     }
@@ -118,30 +122,35 @@ impl PyStore {
     /// Begin a transaction of this thread; all its operations through this view belong to it.
     #[pyo3(signature = (timeout = None))]
     fn begin(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        self.engine.get().begin(py, self.view, self.blocking, timeout)
+        self.begin_transaction(py, timeout)
     }
 
     fn commit(&self, py: Python<'_>) -> PyResult<()> {
-        self.engine.get().commit(py, self.view)
+        let (host, store) = self.engine.get().parts(py);
+        store.commit(host, self.view).or_raise()
     }
 
     fn abort(&self, py: Python<'_>) -> PyResult<()> {
-        self.engine.get().abort(py, self.view)
+        let (host, store) = self.engine.get().parts(py);
+        store.abort(host, self.view).or_raise()
     }
 
     #[getter]
-    fn in_transaction(&self) -> bool {
-        self.engine.get().is_open(self.view)
+    fn in_transaction(&self, py: Python<'_>) -> bool {
+        let (host, store) = self.engine.get().parts(py);
+        store.is_in_transaction(host, self.view)
     }
 
     /// Let go of the files. A transaction that is open is aborted.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.engine.get().close(py)
+        let (host, store) = self.engine.get().parts(py);
+        store.close(host).or_raise()
     }
 
     #[getter]
-    fn closed(&self) -> bool {
-        self.engine.get().is_closed()
+    fn closed(&self, py: Python<'_>) -> bool {
+        let (host, store) = self.engine.get().parts(py);
+        store.is_closed(host)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -150,13 +159,24 @@ impl PyStore {
 }
 
 impl PyStore {
+    fn begin_transaction(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (host, store) = self.engine.get().parts(py);
+        let deadline = deadline_of_timeout(timeout)?;
+        store.begin(host, self.view, self.blocking, &deadline).or_raise()
+    }
+
     #[inline]
     fn read<T>(
         &self,
         py: Python<'_>,
         run: impl FnOnce(&Reading<'_>) -> store::Result<T>,
     ) -> Result<T, Failure> {
-        self.engine.get().read(py, self.view, run)
+        let (host, store) = self.engine.get().parts(py);
+        store.read(host, self.view, run)
     }
 
     #[inline]
@@ -165,16 +185,18 @@ impl PyStore {
         py: Python<'_>,
         run: impl FnMut(&mut Writing) -> store::Result<T>,
     ) -> Result<T, Failure> {
-        self.engine.get().write(py, self.view, self.blocking, run)
+        let (host, store) = self.engine.get().parts(py);
+        store.write(host, self.view, self.blocking, run)
     }
 
-    /// The same for what takes a while.
-    fn write_at_length<T>(
+    /// Write something long: other threads go on meanwhile.
+    fn write_blocking<T>(
         &self,
         py: Python<'_>,
         run: impl FnMut(&mut Writing) -> store::Result<T>,
     ) -> Result<T, Failure> {
-        self.engine.get().write_at_length(py, self.view, self.blocking, run)
+        let (host, store) = self.engine.get().parts(py);
+        store.write_blocking(host, self.view, self.blocking, run)
     }
 
     /// Whether a container has so many items that other threads should not wait for all of them.
@@ -214,9 +236,9 @@ impl PyStore {
         self.encoder(value.py()).value(value)
     }
 
-    /// A value as a method returns it.
+    /// Decode a value as a method returns it.
     #[inline]
-    fn give<'py>(&self, py: Python<'py>, value: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    fn decode<'py>(&self, py: Python<'py>, value: &[u8]) -> PyResult<Bound<'py, PyAny>> {
         if self.encoded {
             return Ok(PyBytes::new(py, value).into_any());
         }
@@ -226,37 +248,38 @@ impl PyStore {
         decode::value(self.engine.get().hooks.bind(py), value)
     }
 
-    /// The same while a transaction is still under way: nothing of the user's runs.
+    /// Decode as far as that runs no code of the user: a transaction is still under way.
     #[inline]
-    fn glimpse<'py>(&self, py: Python<'py>, value: &[u8]) -> Glimpse<'py> {
+    fn decode_plain<'py>(&self, py: Python<'py>, value: &[u8]) -> Decoded<'py> {
         let quick = if self.encoded {
             Some(PyBytes::new(py, value).into_any())
         } else {
             decode::plain(py, value).ok().flatten()
         };
-        quick.map_or_else(|| Glimpse::Later(value.to_vec()), Glimpse::Now)
+        quick.map_or_else(|| Decoded::Encoded(value.to_vec()), Decoded::Plain)
     }
 
+    /// Decode the rest, after the transaction.
     #[inline]
-    fn show<'py>(&self, py: Python<'py>, glimpse: Glimpse<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match glimpse {
-            Glimpse::Now(object) => Ok(object),
-            Glimpse::Later(value) => self.give(py, &value),
+    fn finish<'py>(&self, py: Python<'py>, decoded: Decoded<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match decoded {
+            Decoded::Plain(object) => Ok(object),
+            Decoded::Encoded(value) => self.decode(py, &value),
         }
     }
 }
 
-/// A value that was looked at: the object, or what it is to be made of.
-enum Glimpse<'py> {
-    Now(Bound<'py, PyAny>),
-    Later(Vec<u8>),
+/// A value that was read: the object, or its encoding.
+enum Decoded<'py> {
+    Plain(Bound<'py, PyAny>),
+    Encoded(Vec<u8>),
 }
 
 /// A value that comes in its encoding.
 fn encoded<'py>(value: &Bound<'py, PyAny>) -> PyResult<Value<'py>> {
     let bytes =
         value.cast::<PyBytes>().map_err(|_| PyTypeError::new_err("an encoded value is bytes"))?;
-    store::tree::check_value(bytes.as_bytes()).or_raise()?;
+    store::nested::check_value(bytes.as_bytes()).or_raise()?;
     Ok(Value::Object(bytes.clone()))
 }
 

@@ -1,12 +1,12 @@
 //! Whether all records agree with each other. They always do; this looks.
 
 use super::encoding::Link;
-use super::holds::heads;
 use super::lmdb::Reading;
 use super::records::{
-    number_in, numbered, own, prefix, Claim, Head, Item, CLAIM, CLAIMED_BY, GRAVE, HELD_BY, HOLD,
-    ITEM, META, NAME, ORDER, POSITION,
+    keyed, number_in, prefix, store_key, Claim, Head, Item, CLAIM, CLAIMED_BY, GARBAGE, ITEM, META,
+    NAME, ORDER, OWNED_BY, OWNER_REF, POSITION,
 };
+use super::references::heads;
 use super::{encoding, kind, Result};
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ struct Wanted {
     owned: u32,
     refs: u32,
     names: u32,
-    graves: u32,
+    garbage: u32,
 }
 
 struct Audit<'t> {
@@ -96,7 +96,7 @@ impl<'t> Audit<'t> {
     }
 
     fn look_inside(&mut self, number: u64, head: &Head) -> Result<()> {
-        let whole = !head.has(Head::DYING);
+        let whole = !head.has(Head::FREEING);
         if kind::is_mapping(head.kind) {
             self.look_at_mapping(number, head, whole)?;
         } else {
@@ -105,7 +105,7 @@ impl<'t> Audit<'t> {
         self.each(&prefix(number, CLAIM), |audit, key, record| {
             let claim = Claim::read(record)?;
             audit.follow(claim.value);
-            let signed = own(CLAIMED_BY, [claim.owner, number, number_in(key, 9)?]);
+            let signed = store_key(CLAIMED_BY, [claim.owner, number, number_in(key, 9)?]);
             let is_signed = audit.reading.get(&signed)?.is_some();
             audit.check(is_signed, || format!("a claim of {number} that nobody has signed"));
             Ok(())
@@ -117,7 +117,7 @@ impl<'t> Audit<'t> {
         let items = self.each(&prefix(number, ITEM), |audit, key, record| {
             let item = Item::read(record)?;
             audit.follow(item.value);
-            let order = audit.reading.get(&numbered(number, ORDER, item.seq))?;
+            let order = audit.reading.get(&keyed(number, ORDER, item.seq))?;
             let in_order = order == Some(&key[9..]) && item.seq < head.next;
             audit.check(in_order, || format!("an item of {number} that is not in its order"));
             let has_value = item.value.is_empty() == (head.kind == kind::SET);
@@ -155,20 +155,20 @@ impl<'t> Audit<'t> {
             }
             Ok(())
         })?;
-        self.each(&prefix(0, GRAVE), |audit, key, _| {
-            audit.wanted.entry(number_in(key, 9)?).or_default().graves += 1;
+        self.each(&prefix(0, GARBAGE), |audit, key, _| {
+            audit.wanted.entry(number_in(key, 9)?).or_default().garbage += 1;
             Ok(())
         })?;
-        for (one, other) in [(HOLD, HELD_BY), (HELD_BY, HOLD)] {
+        for (one, other) in [(OWNER_REF, OWNED_BY), (OWNED_BY, OWNER_REF)] {
             self.each(&prefix(0, one), |audit, key, _| {
-                let mirrored = own(other, [number_in(key, 17)?, number_in(key, 9)?]);
+                let mirrored = store_key(other, [number_in(key, 17)?, number_in(key, 9)?]);
                 let is_there = audit.reading.get(&mirrored)?.is_some();
-                audit.check(is_there, || format!("half of a hold: {key:?}"));
+                audit.check(is_there, || format!("half of a reference: {key:?}"));
                 Ok(())
             })?;
         }
         self.each(&prefix(0, CLAIMED_BY), |audit, key, _| {
-            let claim = numbered(number_in(key, 17)?, CLAIM, number_in(key, 25)?);
+            let claim = keyed(number_in(key, 17)?, CLAIM, number_in(key, 25)?);
             let is_there = audit.reading.get(&claim)?.is_some();
             audit.check(is_there, || format!("half of a claim: {key:?}"));
             Ok(())
@@ -182,15 +182,15 @@ impl<'t> Audit<'t> {
             owned: head.has(Head::OWNED).into(),
             refs: head.refs,
             names: head.has(Head::NAMED).into(),
-            graves: head.has(Head::BURIED).into(),
+            garbage: head.has(Head::GARBAGE).into(),
         };
         for (what, found, said) in [
             ("owners", found.owned, said.owned),
             ("references", found.refs, said.refs),
             ("names", found.names, said.names),
-            ("graves", found.graves, said.graves),
+            ("garbage", found.garbage, said.garbage),
         ] {
-            self.check(found == said || head.has(Head::DYING), || {
+            self.check(found == said || head.has(Head::FREEING), || {
                 format!("{number} has {found} {what}, and its head says {said}")
             });
         }

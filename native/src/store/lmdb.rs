@@ -3,7 +3,7 @@
 //! A transaction that the process has inherited by a fork must not be touched, so what can be left
 //! by a fork has a `forget`.
 
-use super::room::Room;
+use super::reservation::Reservation;
 use super::{Error, Result};
 use crate::shm::segment::without_file_limit;
 use crate::sys::descriptor::{file_behind, File};
@@ -34,11 +34,11 @@ fn check(code: libc::c_int) -> Result<()> {
     if code == ffi::MDB_SUCCESS {
         return Ok(());
     }
-    Err(failure(code))
+    Err(error_from_code(code))
 }
 
 #[cold]
-fn failure(code: libc::c_int) -> Error {
+fn error_from_code(code: libc::c_int) -> Error {
     match code {
         ffi::MDB_MAP_FULL => Error::Full("the store has reached its size".into()),
         ffi::MDB_TXN_FULL => Error::Full("too much in one transaction; use several".into()),
@@ -89,14 +89,14 @@ pub struct Env {
     raw: *mut ffi::MDB_env,
     fd: i32,
     handles: files::Handles,
-    pub room: Room,
+    pub reservation: Reservation,
     map: Map,
     in_memory: bool,
     /// Pages are limited to those that have memory: this process writes.
     limited: Slot<bool>,
     /// Readers are checked when the file has grown beyond.
     checked: Slot<u64>,
-    _file: Claimed,
+    _file: OpenGuard,
 }
 
 /// Where a store's files are.
@@ -119,7 +119,7 @@ impl Place {
             }
             Self::Memory(files) => look(files.data),
         };
-        found.map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EIO)))
+        found.map_err(|error| error_from_code(error.raw_os_error().unwrap_or(libc::EIO)))
     }
 
     /// Do something with the table of readers, before the environment is opened.
@@ -128,8 +128,8 @@ impl Place {
             Self::Memory(files) => run(files.lock),
             Self::Folder(path) => {
                 let file = open_file(&path.join("lock.mdb"));
-                let file =
-                    file.map_err(|error| failure(error.raw_os_error().unwrap_or(libc::EIO)))?;
+                let file = file
+                    .map_err(|error| error_from_code(error.raw_os_error().unwrap_or(libc::EIO)))?;
                 run(file.as_raw_fd())
             }
         }
@@ -170,10 +170,10 @@ fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
 /// of the same file is closed, the system drops the locks of the first.
 static OPEN: Mutex<Vec<(u64, File)>> = Mutex::new(Vec::new());
 
-struct Claimed(u64, File);
+struct OpenGuard(u64, File);
 
 /// The right to open a store, and how long its file is.
-fn claim(place: &Place) -> Result<(Claimed, u64)> {
+fn claim(place: &Place) -> Result<(OpenGuard, u64)> {
     let (data, len) = place.data()?;
     let file = (generation(), data);
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,10 +182,10 @@ fn claim(place: &Place) -> Result<(Claimed, u64)> {
         return Err(Error::Value("this process has the store open already; use that one".into()));
     }
     open.push(file);
-    Ok((Claimed(file.0, file.1), len))
+    Ok((OpenGuard(file.0, file.1), len))
 }
 
-impl Drop for Claimed {
+impl Drop for OpenGuard {
     fn drop(&mut self) {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|file| *file != (self.0, self.1));
@@ -197,14 +197,14 @@ unsafe impl Send for Env {}
 unsafe impl Sync for Env {}
 
 /// What is known of an environment.
-pub struct Facts {
+pub struct EnvInfo {
     pub last_page: u64,
     pub last_transaction: u64,
     pub readers: u32,
 }
 
 impl Env {
-    pub fn open(place: &Place, options: &Options, room: Room) -> Result<Self> {
+    pub fn open(place: &Place, options: &Options, reservation: Reservation) -> Result<Self> {
         let (file, len) = claim(place)?;
         let text = place.name()?;
         let mut flags = ffi::MDB_NOTLS | ffi::MDB_NORDAHEAD;
@@ -213,7 +213,7 @@ impl Env {
         } else if !options.sync {
             flags |= ffi::MDB_NOSYNC;
         }
-        let size = map::size_at_first(len.max(room.reserved()), options.size);
+        let size = map::size_at_first(len.max(reservation.reserved()), options.size);
         let mut raw = null_mut();
         // SAFETY: the environment is made here; it is closed if it cannot be opened.
         let opened = unsafe {
@@ -225,7 +225,7 @@ impl Env {
                     check(files::opening(place.in_memory(), open))
                 })
         };
-        opened.and_then(|()| Self::over(raw, file, options, room)).inspect_err(|_| {
+        opened.and_then(|()| Self::over(raw, file, options, reservation)).inspect_err(|_| {
             // SAFETY: made above, and nobody else has it.
             unsafe { ffi::mdb_env_close(raw) };
         })
@@ -233,9 +233,9 @@ impl Env {
 
     fn over(
         raw: *mut ffi::MDB_env,
-        file: Claimed,
+        file: OpenGuard,
         options: &Options,
-        mut room: Room,
+        mut reservation: Reservation,
     ) -> Result<Self> {
         let mut fd = -1;
         // SAFETY: it is open, begins with its descriptors, and outlives them.
@@ -248,18 +248,18 @@ impl Env {
             return Err(unknown_layout());
         }
         let map = Map::find(raw, fd, options)?;
-        room.page = map.page as u64;
+        reservation.page = map.page as u64;
         let (in_memory, checked, limited) = (options.in_memory, Slot::new(256), Slot::new(false));
-        Ok(Self { raw, fd, handles, room, map, in_memory, limited, checked, _file: file })
+        Ok(Self { raw, fd, handles, reservation, map, in_memory, limited, checked, _file: file })
     }
 
     /// Whether a record of so many bytes can be written without more memory or a longer map.
     #[inline]
     pub fn has_room(&self, next_page: u64, bytes: usize) -> bool {
-        self.room.is_enough(next_page, bytes, self.map.pages())
+        self.reservation.is_enough(next_page, bytes, self.map.pages())
     }
 
-    /// Make room, if there is more. If not, what is free inside may do.
+    /// Reserve more memory, if there is more. If not, what is free inside may do.
     #[cold]
     pub fn make_room(&self, next_page: u64, bytes: usize) -> Result<()> {
         if !self.is_writable() {
@@ -267,28 +267,30 @@ impl Env {
         }
         let mut grown = Ok(());
         let mut grow = || {
-            grown = self.room.grow(self.fd, next_page, bytes).and_then(|()| self.lengthen());
+            grown = self.reservation.grow(self.fd, next_page, bytes).and_then(|()| self.lengthen());
             Ok(())
         };
         // What is limited is a file's length, not memory.
         let _ = if self.in_memory { without_file_limit(grow) } else { grow() };
         grown?;
-        let wanted = self.room.wanted(next_page, bytes).min(self.room.reserved());
-        let _ = self.map.grow(wanted, self.room.reserved());
+        let wanted = self.reservation.wanted(next_page, bytes).min(self.reservation.reserved());
+        let _ = self.map.grow(wanted, self.reservation.reserved());
         Ok(())
     }
 
     /// What is reserved is in the file, but where the system can reserve nothing. LMDB writes to its
     /// map in memory, which must not reach over the end of the file.
     fn lengthen(&self) -> Result<()> {
-        let reserved = self.room.reserved();
+        let reserved = self.reservation.reserved();
         if !self.in_memory || length(self.fd) >= reserved {
             return Ok(());
         }
         // SAFETY: changes a file that is open here; who has the writers' lock makes it longer.
         match unsafe { libc::ftruncate64(self.fd, reserved as libc::off64_t) } {
             0 => Ok(()),
-            _ => Err(failure(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))),
+            _ => Err(error_from_code(
+                std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO),
+            )),
         }
     }
 
@@ -302,7 +304,7 @@ impl Env {
         self.map.grow(len, len).map_err(|()| map::no_address_space(self.map.bytes()))?;
         if self.limited.get() {
             // This process is writing: what was committed has memory, and no more is to be used.
-            self.map.limit(self.map.limited().max(self.room.pages(true)));
+            self.map.limit(self.map.limited().max(self.reservation.pages(true)));
         } else {
             self.map.limit(u64::MAX);
         }
@@ -312,21 +314,21 @@ impl Env {
     /// Have LMDB use no pages but those that have memory, whatever it needs; and keep some for who
     /// frees others.
     #[inline]
-    pub fn limit_to_room(&self, frees: bool) {
+    pub fn limit_map_to_reserved(&self, frees: bool) {
         self.limited.set(true);
-        self.map.limit(self.room.pages(frees));
+        self.map.limit(self.reservation.pages(frees));
     }
 
     /// Why the store is full: LMDB takes the end of what is reserved for that of the store.
     #[cold]
-    pub fn explain(&self, error: Error) -> Error {
-        let reserved = self.room.reserved();
+    pub fn explain_full(&self, error: Error) -> Error {
+        let reserved = self.reservation.reserved();
         let mapped = self.map.bytes();
         match error {
-            Error::Full(_) if mapped < reserved.min(self.room.size()) => {
+            Error::Full(_) if mapped < reserved.min(self.reservation.size()) => {
                 map::no_address_space(mapped)
             }
-            Error::Full(_) if reserved < self.room.size() => {
+            Error::Full(_) if reserved < self.reservation.size() => {
                 Error::Full(format!("there is no memory for more than its {reserved} bytes"))
             }
             // LMDB says so when less was written than it has asked for.
@@ -347,7 +349,7 @@ impl Env {
 
     /// Undo it: others may have reserved more by the time that this process looks again.
     #[inline]
-    pub fn unlimit(&self) {
+    pub fn lift_limit(&self) {
         self.limited.set(false);
         self.map.limit(u64::MAX);
     }
@@ -362,12 +364,12 @@ impl Env {
         self.fd
     }
 
-    pub fn facts(&self) -> Facts {
+    pub fn info(&self) -> EnvInfo {
         // SAFETY: a struct of numbers and a pointer, which the call fills.
         unsafe {
             let mut info: ffi::MDB_envinfo = std::mem::zeroed();
             ffi::mdb_env_info(self.raw, &raw mut info);
-            Facts {
+            EnvInfo {
                 last_page: info.me_last_pgno as u64,
                 last_transaction: info.me_last_txnid as u64,
                 readers: info.me_numreaders,
@@ -466,11 +468,11 @@ impl Env {
 
     /// Raise if this LMDB keeps its next page elsewhere than this module believes.
     pub fn check_layout(&self, fresh: &ReadTransaction) -> Result<()> {
-        let facts = self.facts();
+        let info = self.info();
         // SAFETY: it is open.
         let id = unsafe { ffi::mdb_txn_id(fresh.raw) } as u64;
         // Somebody may have committed meanwhile; then another process has asked the same.
-        if facts.last_transaction != id || next_page(fresh.raw) == facts.last_page + 1 {
+        if info.last_transaction != id || next_page(fresh.raw) == info.last_page + 1 {
             return Ok(());
         }
         Err(unknown_layout())

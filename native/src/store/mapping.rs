@@ -4,9 +4,9 @@
 use super::encoding::keys::{to_value, Canonical, Key};
 use super::encoding::{integers, Link};
 use super::lmdb::Reading;
-use super::records::{number_in, numbered, prefix, Head, Item, ITEM, ORDER};
+use super::records::{keyed, number_in, prefix, Head, Item, ITEM, ORDER};
 use super::transaction::{self, Writing};
-use super::{copied, kind, tree, Error, Result};
+use super::{copied, kind, nested, Error, Result};
 
 /// The item of a key; nothing if there is none. The caller has not looked at the head.
 #[inline]
@@ -64,7 +64,7 @@ fn put_item(
     writing.put(record, &[&Item::head(seq, original.len()), original, value])
 }
 
-/// A key that is new, with a value that is settled.
+/// A key that is new, with a value that is stored.
 fn insert(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> Result<()> {
     let mut head = transaction::mapping(&writing.reading(), number)?;
     if (head.kind == kind::SET) != value.is_empty() {
@@ -74,18 +74,23 @@ fn insert(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> Re
     head.next += 1;
     head.len += 1;
     put_item(writing, number, &mut key.canonical, (seq, &key.original), value)?;
-    writing.put(&numbered(number, ORDER, seq), &[key.canonical.bytes()])?;
+    writing.put(&keyed(number, ORDER, seq), &[key.canonical.bytes()])?;
     writing.put_head(number, head)?;
     writing.touch(number);
     Ok(())
 }
 
-/// Set a key of a fresh container to a value that is settled.
-pub fn put_settled(writing: &mut Writing, number: u64, mut key: Key, value: &[u8]) -> Result<()> {
+/// Set a key of a fresh container to a value that is stored.
+pub fn put_materialized(
+    writing: &mut Writing,
+    number: u64,
+    mut key: Key,
+    value: &[u8],
+) -> Result<()> {
     match old(writing, number, &mut key.canonical)? {
         None => insert(writing, number, &mut key, value),
         Some(old) => {
-            tree::release(writing, &old.value)?;
+            nested::release(writing, &old.value)?;
             let kept = (old.seq, &old.original[..]);
             put_item(writing, number, &mut key.canonical, kept, value)
         }
@@ -121,7 +126,7 @@ pub fn set(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> R
     if item.value.is_empty() {
         return Err(Error::WrongKind(kind::SET));
     }
-    if item.original.is_empty() && tree::is_simple(item.value) && tree::is_simple(value) {
+    if item.original.is_empty() && nested::is_simple(item.value) && nested::is_simple(value) {
         let seq = item.seq;
         writing.touch(number);
         return put_item(writing, number, &mut key.canonical, (seq, &[]), value);
@@ -130,12 +135,12 @@ pub fn set(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> R
 }
 
 fn set_new(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> Result<()> {
-    if tree::is_simple(value) {
+    if nested::is_simple(value) {
         return insert(writing, number, key, value);
     }
     check_takes_values(writing, number)?;
-    let settled = tree::settle(writing, value)?;
-    insert(writing, number, key, &settled)
+    let stored = nested::materialize(writing, value)?;
+    insert(writing, number, key, &stored)
 }
 
 fn replace(
@@ -145,8 +150,8 @@ fn replace(
     value: &[u8],
 ) -> Result<()> {
     let old = old(writing, number, canonical)?.ok_or(Error::Missing)?;
-    if let Some(settled) = tree::exchange(writing, &old.value, value)? {
-        put_item(writing, number, canonical, (old.seq, &old.original), &settled)?;
+    if let Some(stored) = nested::replace_value(writing, &old.value, value)? {
+        put_item(writing, number, canonical, (old.seq, &old.original), &stored)?;
     }
     writing.touch(number);
     Ok(())
@@ -159,7 +164,7 @@ fn take(writing: &mut Writing, number: u64, canonical: &mut Canonical) -> Result
     let mut head = transaction::mapping(&writing.reading(), number)?;
     head.len -= 1;
     writing.delete(canonical.behind(&prefix(number, ITEM)))?;
-    writing.delete(&numbered(number, ORDER, old.seq))?;
+    writing.delete(&keyed(number, ORDER, old.seq))?;
     writing.put_head(number, head)?;
     writing.touch(number);
     Ok(old)
@@ -167,15 +172,15 @@ fn take(writing: &mut Writing, number: u64, canonical: &mut Canonical) -> Result
 
 pub fn delete(writing: &mut Writing, number: u64, key: &mut Key) -> Result<()> {
     let old = take(writing, number, &mut key.canonical)?;
-    tree::release(writing, &old.value)
+    nested::release(writing, &old.value)
 }
 
 /// The value that was taken out, a child of it as a plain container.
 pub fn pop(writing: &mut Writing, number: u64, key: &mut Key) -> Result<Vec<u8>> {
     check_takes_values(writing, number)?;
     let old = take(writing, number, &mut key.canonical)?;
-    let plain = tree::plain(&writing.reading(), &old.value)?;
-    tree::release(writing, &old.value)?;
+    let plain = nested::to_plain(&writing.reading(), &old.value)?;
+    nested::release(writing, &old.value)?;
     Ok(plain)
 }
 
@@ -191,8 +196,8 @@ pub fn pop_item(writing: &mut Writing, number: u64, last: bool) -> Result<(Vec<u
     };
     let mut canonical = Canonical::from_bytes(canonical)?;
     let old = take(writing, number, &mut canonical)?;
-    let plain = tree::plain(&writing.reading(), &old.value)?;
-    tree::release(writing, &old.value)?;
+    let plain = nested::to_plain(&writing.reading(), &old.value)?;
+    nested::release(writing, &old.value)?;
     Ok((to_value(canonical.bytes(), &old.original)?, plain))
 }
 
@@ -219,9 +224,9 @@ pub fn set_default(
         return copied(value);
     }
     check_takes_values(writing, number)?;
-    let settled = tree::settle(writing, value)?;
-    insert(writing, number, key, &settled)?;
-    Ok(settled.into_owned())
+    let stored = nested::materialize(writing, value)?;
+    insert(writing, number, key, &stored)?;
+    Ok(stored.into_owned())
 }
 
 /// Add to the number that is there, or to `initial`; the sum.
@@ -278,7 +283,7 @@ pub fn delete_all(writing: &mut Writing, number: u64, most: u64) -> Result<u64> 
         Ok(())
     })?;
     let order = writing.delete_range(&prefix(number, ORDER), most - items, |_, _| Ok(()))?;
-    links.into_iter().try_for_each(|link| tree::release_link(writing, link))?;
+    links.into_iter().try_for_each(|link| nested::release_link(writing, link))?;
     Ok(items + order)
 }
 

@@ -4,7 +4,7 @@ use super::encoding::u64_at;
 use super::lmdb::Reading;
 use super::records::{name as key_of, prefix, Head, NAME};
 use super::transaction::Writing;
-use super::{holds, tree, Error, Result};
+use super::{nested, references, Error, Result};
 
 fn found(record: &[u8]) -> Result<(u8, u64)> {
     let bad = || Error::corrupt("a name");
@@ -27,7 +27,7 @@ pub fn named(
     if let Some((is, number)) = find(&writing.reading(), name)? {
         return if is == kind { Ok((number, false)) } else { Err(Error::WrongKind(is)) };
     }
-    let number = tree::create(writing, kind, aux, info)?;
+    let number = nested::create(writing, kind, aux, info)?;
     let mut head = writing.head(number)?;
     head.set(Head::NAMED, true);
     writing.put_head(number, head)?;
@@ -43,7 +43,7 @@ pub fn remove(writing: &mut Writing, name: &str) -> Result<bool> {
     let mut head = writing.head(number)?;
     head.set(Head::NAMED, false);
     writing.put_head(number, head)?;
-    holds::bury_if_unwanted(writing, number)?;
+    references::mark_if_garbage(writing, number)?;
     Ok(true)
 }
 

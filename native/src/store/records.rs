@@ -8,9 +8,9 @@
 //! c 04 ticket     owner:64, position:64, value   (claimed items)
 //! 0 00            version:32, next container:64, next owner:64
 //! 0 01 name       kind, c
-//! 0 02 c owner    holds:32
+//! 0 02 c owner    references:32
 //! 0 03 owner c
-//! 0 04 c                                         (the graveyard)
+//! 0 04 c                                         (garbage)
 //! 0 05 owner c ticket
 //! ```
 //! `c`, `seq`, `position`, `ticket` and `owner` are 64 bits in a key, big endian; in a record all
@@ -30,34 +30,34 @@ pub const CLAIM: u8 = 4;
 
 pub const META: u8 = 0;
 pub const NAME: u8 = 1;
-pub const HOLD: u8 = 2;
-pub const HELD_BY: u8 = 3;
-pub const GRAVE: u8 = 4;
+pub const OWNER_REF: u8 = 2;
+pub const OWNED_BY: u8 = 3;
+pub const GARBAGE: u8 = 4;
 pub const CLAIMED_BY: u8 = 5;
 
 /// The longest name that fits into a record's key.
 pub const LONGEST_NAME: usize = 480;
 
-/// Where all records of a sort begin.
+/// Where all records of a type begin.
 #[inline]
-pub fn prefix(number: u64, sort: u8) -> [u8; AHEAD] {
-    let mut key = [sort; AHEAD];
+pub fn prefix(number: u64, record_type: u8) -> [u8; AHEAD] {
+    let mut key = [record_type; AHEAD];
     key[..8].copy_from_slice(&number.to_be_bytes());
     key
 }
 
 /// The key of a record that is known by one more number.
 #[inline]
-pub fn numbered(number: u64, sort: u8, last: u64) -> [u8; 17] {
-    let mut key = [sort; 17];
+pub fn keyed(number: u64, record_type: u8, last: u64) -> [u8; 17] {
+    let mut key = [record_type; 17];
     key[..8].copy_from_slice(&number.to_be_bytes());
     key[9..].copy_from_slice(&last.to_be_bytes());
     key
 }
 
 /// The key of one of the store's own records.
-pub fn own<const N: usize>(sort: u8, numbers: [u64; N]) -> Vec<u8> {
-    let mut key = prefix(0, sort).to_vec();
+pub fn store_key<const N: usize>(record_type: u8, numbers: [u64; N]) -> Vec<u8> {
+    let mut key = prefix(0, record_type).to_vec();
     for number in numbers {
         key.extend_from_slice(&number.to_be_bytes());
     }
@@ -110,10 +110,10 @@ impl Head {
     pub const OWNED: u8 = 1;
     /// It has a name.
     pub const NAMED: u8 = 2;
-    /// It is being taken apart, and nobody can have it back.
-    pub const DYING: u8 = 4;
-    /// It lies in the graveyard.
-    pub const BURIED: u8 = 8;
+    /// It is being freed, and nobody can have it back.
+    pub const FREEING: u8 = 4;
+    /// Nothing keeps it alive: it is to be freed.
+    pub const GARBAGE: u8 = 8;
     /// A queue that takes no more items.
     pub const SHUT: u8 = 16;
 
@@ -265,8 +265,8 @@ mod tests {
 
     #[test]
     fn keys_lie_in_the_order_of_their_numbers() {
-        assert!(numbered(1, ORDER, 255) < numbered(1, ORDER, 256));
-        assert!(numbered(1, ORDER, u64::MAX) < numbered(1, POSITION, 0));
-        assert!(numbered(255, CLAIM, 0)[..] < prefix(256, HEAD)[..]);
+        assert!(keyed(1, ORDER, 255) < keyed(1, ORDER, 256));
+        assert!(keyed(1, ORDER, u64::MAX) < keyed(1, POSITION, 0));
+        assert!(keyed(255, CLAIM, 0)[..] < prefix(256, HEAD)[..]);
     }
 }

@@ -5,9 +5,9 @@
 
 use super::encoding::{integers, Link};
 use super::lmdb::Reading;
-use super::records::{numbered, prefix, Head, MIDDLE, POSITION};
+use super::records::{keyed, prefix, Head, MIDDLE, POSITION};
 use super::transaction::{self, Writing};
-use super::{copied, kind, tree, Error, Result};
+use super::{copied, kind, nested, Error, Result};
 
 /// The texts that Python has for an index at which there is nothing.
 fn out_of_range(kind: u8, what: What) -> Error {
@@ -38,7 +38,7 @@ fn position(head: &Head, index: i64, what: What) -> Result<u64> {
 }
 
 fn at<'t>(reading: &Reading<'t>, number: u64, position: u64) -> Result<&'t [u8]> {
-    let record = reading.get(&numbered(number, POSITION, position))?;
+    let record = reading.get(&keyed(number, POSITION, position))?;
     record.ok_or_else(|| Error::corrupt("an item is missing"))
 }
 
@@ -62,7 +62,7 @@ pub fn slice<'t>(
         return Ok(items);
     }
     let mut cursor = reading.cursor()?;
-    let mut record = cursor.seek(&numbered(number, POSITION, head.next + start))?;
+    let mut record = cursor.seek(&keyed(number, POSITION, head.next + start))?;
     while let Some((_, value)) = record {
         items.push(value);
         if items.len() as u64 == stop - start {
@@ -84,14 +84,14 @@ pub fn set(writing: &mut Writing, number: u64, index: i64, value: &[u8]) -> Resu
     let head = transaction::sequence(&writing.reading(), number)?;
     let position = position(&head, index, What::Set)?;
     let old = copied(at(&writing.reading(), number, position)?)?;
-    if let Some(settled) = tree::exchange(writing, &old, value)? {
-        writing.put(&numbered(number, POSITION, position), &[&settled])?;
+    if let Some(stored) = nested::replace_value(writing, &old, value)? {
+        writing.put(&keyed(number, POSITION, position), &[&stored])?;
     }
     writing.touch(number);
     Ok(())
 }
 
-/// Put a settled value at an end, of a head that the caller writes.
+/// Put a stored value at an end, of a head that the caller writes.
 fn push(
     writing: &mut Writing,
     number: u64,
@@ -106,14 +106,14 @@ fn push(
         head.next + head.len
     };
     head.len += 1;
-    writing.put(&numbered(number, POSITION, position), &[value])
+    writing.put(&keyed(number, POSITION, position), &[value])
 }
 
 /// Take an item off an end, of a head that the caller writes.
 fn drop_end(writing: &mut Writing, number: u64, head: &mut Head, left: bool) -> Result<Vec<u8>> {
     let position = if left { head.next } else { head.next + head.len - 1 };
     let old = copied(at(&writing.reading(), number, position)?)?;
-    writing.delete(&numbered(number, POSITION, position))?;
+    writing.delete(&keyed(number, POSITION, position))?;
     head.len -= 1;
     if left {
         head.next += 1;
@@ -121,8 +121,8 @@ fn drop_end(writing: &mut Writing, number: u64, head: &mut Head, left: bool) -> 
     Ok(old)
 }
 
-/// Put a settled value behind all others of a fresh container.
-pub fn push_settled(writing: &mut Writing, number: u64, value: &[u8]) -> Result<()> {
+/// Put a stored value behind all others of a fresh container.
+pub fn push_materialized(writing: &mut Writing, number: u64, value: &[u8]) -> Result<()> {
     let mut head = writing.head(number)?;
     push(writing, number, &mut head, value, false)?;
     writing.put_head(number, head)
@@ -151,9 +151,9 @@ pub fn extend<V: AsRef<[u8]>>(
         if head.aux == 0 && head.kind == kind::DEQUE {
             continue;
         }
-        simple &= tree::is_simple(value.as_ref());
-        let settled = tree::settle(writing, value.as_ref())?;
-        push(writing, number, &mut head, &settled, left)?;
+        simple &= nested::is_simple(value.as_ref());
+        let stored = nested::materialize(writing, value.as_ref())?;
+        push(writing, number, &mut head, &stored, left)?;
     }
     if !simple {
         super::mapping::keep_links(writing, number, &mut head)?;
@@ -173,7 +173,7 @@ fn trim(writing: &mut Writing, number: u64, mut head: Head, left: bool) -> Resul
         dropped.push(drop_end(writing, number, &mut head, left)?);
     }
     writing.put_head(number, head)?;
-    dropped.iter().try_for_each(|old| tree::release(writing, old))
+    dropped.iter().try_for_each(|old| nested::release(writing, old))
 }
 
 /// Move the items from `from` to `to` by `by` positions, beginning at the end to which they move.
@@ -181,7 +181,7 @@ fn shift(writing: &mut Writing, number: u64, from: u64, to: u64, by: i64) -> Res
     let mut one = |at: u64| {
         let value = copied(self::at(&writing.reading(), number, at)?)?;
         let target = at.wrapping_add(by as u64);
-        writing.put(&numbered(number, POSITION, target), &[&value])
+        writing.put(&keyed(number, POSITION, target), &[&value])
     };
     if by < 0 {
         (from..to).try_for_each(&mut one)
@@ -222,7 +222,7 @@ fn close(writing: &mut Writing, number: u64, head: &mut Head, at: u64, count: u6
 }
 
 fn delete(writing: &mut Writing, number: u64, position: u64) -> Result<()> {
-    writing.delete(&numbered(number, POSITION, position)).map(|_| ())
+    writing.delete(&keyed(number, POSITION, position)).map(|_| ())
 }
 
 pub fn insert(writing: &mut Writing, number: u64, index: i64, value: &[u8]) -> Result<()> {
@@ -232,9 +232,9 @@ pub fn insert(writing: &mut Writing, number: u64, index: i64, value: &[u8]) -> R
     }
     let len = head.len as i64;
     let at = if index < 0 { index.saturating_add(len).max(0) } else { index.min(len) };
-    let settled = tree::settle(writing, value)?;
+    let stored = nested::materialize(writing, value)?;
     let position = open(writing, number, &mut head, at as u64, 1)?;
-    writing.put(&numbered(number, POSITION, position), &[&settled])?;
+    writing.put(&keyed(number, POSITION, position), &[&stored])?;
     super::mapping::keep_links(writing, number, &mut head)?;
     writing.put_head(number, head)?;
     writing.touch(number);
@@ -276,14 +276,14 @@ fn empty(kind: u8) -> &'static str {
 
 pub fn remove(writing: &mut Writing, number: u64, index: i64) -> Result<()> {
     let old = take(writing, number, index, What::Set)?;
-    tree::release(writing, &old)
+    nested::release(writing, &old)
 }
 
 /// The item that was taken out, a child of it as a plain container.
 pub fn pop(writing: &mut Writing, number: u64, index: i64) -> Result<Vec<u8>> {
     let old = take(writing, number, index, What::Pop)?;
-    let plain = tree::plain(&writing.reading(), &old)?;
-    tree::release(writing, &old)?;
+    let plain = nested::to_plain(&writing.reading(), &old)?;
+    nested::release(writing, &old)?;
     Ok(plain)
 }
 
@@ -313,9 +313,9 @@ pub fn replace<V: AsRef<[u8]>>(
     let mut head = transaction::sequence(&writing.reading(), number)?;
     let start = start.min(head.len);
     let stop = stop.clamp(start, head.len);
-    let mut settled = values
+    let mut stored = values
         .iter()
-        .map(|value| tree::settle(writing, value.as_ref()))
+        .map(|value| nested::materialize(writing, value.as_ref()))
         .collect::<Result<Vec<_>>>()?;
     let mut olds = Vec::new();
     for position in head.next + start..head.next + stop {
@@ -324,8 +324,8 @@ pub fn replace<V: AsRef<[u8]>>(
         // Of plain values nothing is needed.
         olds.push(Link::of(old).map_or_else(Vec::new, |_| old.to_vec()));
     }
-    tree::keep_children(&mut olds, &mut settled);
-    let (had, has) = (stop - start, settled.len() as u64);
+    nested::retain_children(&mut olds, &mut stored);
+    let (had, has) = (stop - start, stored.len() as u64);
     if has > had {
         open(writing, number, &mut head, stop, has - had)?;
     } else if has < had {
@@ -335,13 +335,13 @@ pub fn replace<V: AsRef<[u8]>>(
         }
         close(writing, number, &mut head, start + has, had - has)?;
     }
-    for (position, value) in (head.next + start..).zip(&settled) {
-        writing.put(&numbered(number, POSITION, position), &[value])?;
+    for (position, value) in (head.next + start..).zip(&stored) {
+        writing.put(&keyed(number, POSITION, position), &[value])?;
     }
     super::mapping::keep_links(writing, number, &mut head)?;
     writing.put_head(number, head)?;
     writing.touch(number);
-    olds.iter().try_for_each(|old| tree::release(writing, old))?;
+    olds.iter().try_for_each(|old| nested::release(writing, old))?;
     let head = writing.head(number)?;
     trim(writing, number, head, true)
 }
@@ -350,7 +350,7 @@ pub fn add(writing: &mut Writing, number: u64, index: i64, delta: &[u8]) -> Resu
     let head = transaction::sequence(&writing.reading(), number)?;
     let position = position(&head, index, What::Get)?;
     let sum = integers::sum(at(&writing.reading(), number, position)?, delta)?;
-    writing.put(&numbered(number, POSITION, position), &[&sum])?;
+    writing.put(&keyed(number, POSITION, position), &[&sum])?;
     writing.touch(number);
     Ok(sum)
 }
@@ -375,7 +375,7 @@ pub fn delete_all(writing: &mut Writing, number: u64, most: u64) -> Result<u64> 
         links.extend(Link::of(value));
         Ok(())
     })?;
-    links.into_iter().try_for_each(|link| tree::release_link(writing, link))?;
+    links.into_iter().try_for_each(|link| nested::release_link(writing, link))?;
     Ok(done)
 }
 

@@ -1,6 +1,6 @@
 //! A transaction that writes, with all that its operations share.
 
-use super::bells::{Bells, ALL, GLOBAL};
+use super::change_words::{ChangeWords, ALL, GLOBAL};
 use super::lmdb::{Env, Reading, WriteTransaction};
 use super::records::{prefix, Head, Meta, HEAD, HEAD_LEN, META};
 use super::{kind, Error, Result};
@@ -22,7 +22,7 @@ pub fn head(reading: &Reading<'_>, number: u64) -> Result<Head> {
     exists(number)?;
     let record = reading.get(&prefix(number, HEAD))?.ok_or(Error::Gone(number))?;
     let head = Head::read(record)?;
-    if head.has(Head::DYING) {
+    if head.has(Head::FREEING) {
         return Err(Error::Gone(number));
     }
     Ok(head)
@@ -56,7 +56,7 @@ pub struct Writing {
     is_last_room: bool,
     /// The operation under way makes room.
     frees: bool,
-    /// The bells of the containers that were changed.
+    /// The change words of the containers that were changed.
     touched: u64,
     /// How many records were written or deleted.
     changes: u64,
@@ -66,9 +66,9 @@ pub struct Writing {
 
 impl Writing {
     pub fn begin(env: &Arc<Env>) -> Result<Self> {
-        env.unlimit();
+        env.lift_limit();
         let (transaction, env) = (env.begin_writing()?, env.clone());
-        env.limit_to_room(false);
+        env.limit_map_to_reserved(false);
         let (is_last_room, frees) = (false, false);
         Ok(Self { transaction, env, is_last_room, frees, touched: 0, changes: 0, tickets: 0 })
     }
@@ -91,7 +91,7 @@ impl Writing {
         let next_page = self.transaction.next_page();
         self.env.make_room(next_page, bytes)?;
         self.is_last_room = !self.env.has_room(next_page, bytes);
-        self.env.limit_to_room(self.frees);
+        self.env.limit_map_to_reserved(self.frees);
         Ok(())
     }
 
@@ -100,7 +100,7 @@ impl Writing {
     pub fn will_free(&mut self) {
         if !self.frees {
             self.frees = true;
-            self.env.limit_to_room(true);
+            self.env.limit_map_to_reserved(true);
         }
     }
 
@@ -108,7 +108,7 @@ impl Writing {
     pub fn end_operation(&mut self) {
         if self.frees {
             self.frees = false;
-            self.env.limit_to_room(false);
+            self.env.limit_map_to_reserved(false);
         }
     }
 
@@ -121,14 +121,14 @@ impl Writing {
     pub fn put(&mut self, key: &[u8], parts: &[&[u8]]) -> Result<()> {
         self.ensure_room(parts.iter().map(|part| part.len()).sum())?;
         self.changes += 1;
-        self.transaction.put(key, parts).map_err(|error| self.env.explain(error))
+        self.transaction.put(key, parts).map_err(|error| self.env.explain_full(error))
     }
 
     #[inline]
     pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
         self.ensure_room(0)?;
         self.changes += 1;
-        self.transaction.delete(key).map_err(|error| self.env.explain(error))
+        self.transaction.delete(key).map_err(|error| self.env.explain_full(error))
     }
 
     /// Delete the first records whose keys begin like this, so many at most, and show each before; how
@@ -143,10 +143,10 @@ impl Writing {
         self.will_free();
         let mut done = 0;
         while done < most {
-            self.ensure_room(STEP as usize * self.env.room.page as usize)?;
+            self.ensure_room(STEP as usize * self.env.reservation.page as usize)?;
             let step = STEP.min(most - done);
             let now = self.transaction.delete_range(begin, step, &mut each);
-            let now = now.map_err(|error| self.env.explain(error))?;
+            let now = now.map_err(|error| self.env.explain_full(error))?;
             self.changes += now;
             done += now;
             if now < step {
@@ -172,10 +172,10 @@ impl Writing {
         self.put(&key, &[&head.to_bytes(), &info])
     }
 
-    /// What waits for this container is to be woken.
+    /// The waiters of this container are to be woken.
     #[inline]
     pub fn touch(&mut self, number: u64) {
-        self.touched |= 1 << Bells::of(number);
+        self.touched |= 1 << ChangeWords::of(number);
     }
 
     pub fn touch_all(&mut self) {
@@ -201,8 +201,8 @@ impl Writing {
         self.changes
     }
 
-    /// Which bells are to ring once it is committed.
-    pub fn bells(&self) -> u64 {
+    /// Which change words are to change once it is committed.
+    pub fn change_words(&self) -> u64 {
         self.touched | 1 << GLOBAL
     }
 
@@ -214,13 +214,13 @@ impl Writing {
         self.ensure_room(0)?;
         crash_point("store.written");
         let done = self.transaction.commit();
-        self.env.unlimit();
-        done.map_err(|error| self.env.explain(error))
+        self.env.lift_limit();
+        done.map_err(|error| self.env.explain_full(error))
     }
 
     pub fn abort(self) {
         self.transaction.abort();
-        self.env.unlimit();
+        self.env.lift_limit();
     }
 
     /// It was inherited by a fork, and is another process's.

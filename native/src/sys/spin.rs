@@ -3,8 +3,8 @@
 //! A futex wake of an idle core takes 20-60 us, a small task 1-2 us. So a wait that ended quickly
 //! earns the next one a spin; one that took long halves it, down to none.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 const LONGEST: u64 = 60_000;

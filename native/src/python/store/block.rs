@@ -37,7 +37,7 @@ impl StoreBlock {
     fn __enter__(mut slf: PyRefMut<'_, Self>) -> PyResult<PyRefMut<'_, Self>> {
         let py = slf.py();
         let store = slf.store.get();
-        let joined = store.engine.get().is_open(store.view);
+        let joined = store.in_transaction(py);
         if !joined {
             slf.begin(py)?;
         }
@@ -61,8 +61,9 @@ impl StoreBlock {
             return self.end(py, error);
         }
         if let Some(error) = error.filter(|_| !self.nested_failure_ok) {
-            let store = self.store.get();
-            store.engine.get().note_failure(store.view, error);
+            let view = self.store.get();
+            let (host, store) = view.engine.get().parts(py);
+            store.note_failure(host, view.view, error);
         }
         Ok(())
     }
@@ -76,7 +77,7 @@ impl StoreBlock {
 impl StoreBlock {
     fn begin(&self, py: Python<'_>) -> PyResult<()> {
         let (store, timeout) = (self.store.get(), self.timeout.as_ref().map(|each| each.bind(py)));
-        let begun = store.engine.get().begin(py, store.view, store.blocking, timeout);
+        let begun = store.begin_transaction(py, timeout);
         match (begun, timeout) {
             (Err(error), Some(seconds)) if error.is_instance_of::<StoreBusy>(py) => {
                 let text = format!("others were writing to the store for {seconds} s");
@@ -89,17 +90,17 @@ impl StoreBlock {
     }
 
     fn end(&self, py: Python<'_>, error: Option<PyErr>) -> PyResult<()> {
-        let store = self.store.get();
-        let engine = store.engine.get();
-        if !engine.is_open(store.view) {
+        let view = self.store.get();
+        let (host, store) = view.engine.get().parts(py);
+        if !store.is_in_transaction(host, view.view) {
             let text = "it was ended from inside, or this process was forked inside of it";
             return self.report(py, error.is_some(), text, None);
         }
-        let (failure, doomed) = engine.failure(store.view);
-        if error.is_none() && failure.is_none() && !doomed {
-            return engine.commit(py, store.view);
+        let (failure, must_abort) = store.failure(host, view.view);
+        if error.is_none() && failure.is_none() && !must_abort {
+            return view.commit(py);
         }
-        engine.abort(py, store.view)?;
+        view.abort(py)?;
         let text = failure.as_ref().map_or_else(
             || "an operation in it had failed in the middle, and the exception was caught".into(),
             |failure| {
@@ -112,7 +113,7 @@ impl StoreBlock {
         self.report(py, error.is_some(), &text, failure)
     }
 
-    /// Say that nothing was done, if the user does not know from an exception of his own.
+    /// Raise that nothing was done, unless an exception of the block itself says so.
     fn report(
         &self,
         py: Python<'_>,

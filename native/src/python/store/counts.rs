@@ -3,7 +3,7 @@
 use super::super::finalizing::without_gil;
 use super::failure::Raise;
 use super::PyStore;
-use crate::store::{audit, holds, Error};
+use crate::store::{audit, references, Error};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -30,13 +30,13 @@ impl PyStore {
 
     /// Write the store's last state to a file that is empty.
     fn copy_to(&self, py: Python<'_>, fd: i32) -> PyResult<()> {
-        let engine = self.engine.get();
-        if engine.is_open(self.view) {
+        let (host, store) = self.engine.get().parts(py);
+        if store.is_in_transaction(host, self.view) {
             return Err(PyRuntimeError::new_err(
                 "a store cannot be copied inside of a transaction",
             ));
         }
-        let env = engine.env(py)?;
+        let env = store.env(host).or_raise()?;
         without_gil(py, || env.copy_to(fd)).or_raise()
     }
 
@@ -46,18 +46,19 @@ impl PyStore {
     }
 
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let containers = self.read(py, |reading| holds::heads(reading).map(|heads| heads.len()));
-        let engine = self.engine.get();
-        let env = engine.env(py)?;
-        let facts = env.facts();
-        let pages = facts.last_page + 1;
+        let containers =
+            self.read(py, |reading| references::heads(reading).map(|heads| heads.len()));
+        let (host, store) = self.engine.get().parts(py);
+        let env = store.env(host).or_raise()?;
+        let info = env.info();
+        let pages = info.last_page + 1;
         let found = PyDict::new(py);
         found.set_item("pages_used", pages)?;
-        found.set_item("bytes_used", pages * env.room.page)?;
-        found.set_item("bytes_reserved", env.room.reserved())?;
-        found.set_item("size", engine.size())?;
+        found.set_item("bytes_used", pages * env.reservation.page)?;
+        found.set_item("bytes_reserved", env.reservation.reserved())?;
+        found.set_item("size", store.size())?;
         found.set_item("containers", containers.or_raise()?)?;
-        found.set_item("readers", facts.readers)?;
+        found.set_item("readers", info.readers)?;
         Ok(found)
     }
 }

@@ -1,8 +1,9 @@
 //! What can go wrong in a store, as Python's exceptions.
 
 use crate::python::errors::{
-    ContainerGone, ShutDown, StoreCorrupt, StoreFull, StoreVersion, WrongKind,
+    ContainerGone, ShutDown, StoreBusy, StoreCorrupt, StoreFull, StoreVersion, WrongKind,
 };
+use crate::store::open_store::StoreFailure;
 use crate::store::{kind, Error};
 use pyo3::exceptions::{
     PyIndexError, PyKeyError, PyMemoryError, PyOSError, PyTypeError, PyValueError,
@@ -10,20 +11,11 @@ use pyo3::exceptions::{
 use pyo3::prelude::*;
 
 /// Of the store, or of Python.
-pub enum Failure {
-    Store(Error),
-    Python(PyErr),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Store(error)
-    }
-}
+pub type Failure = StoreFailure<PyErr>;
 
 impl From<PyErr> for Failure {
     fn from(error: PyErr) -> Self {
-        Self::Python(error)
+        Self::Host(error)
     }
 }
 
@@ -31,7 +23,7 @@ impl From<Failure> for PyErr {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Store(error) => raised(error),
-            Failure::Python(error) => error,
+            Failure::Host(error) => error,
         }
     }
 }
@@ -70,6 +62,7 @@ fn raised(error: Error) -> PyErr {
         Error::Empty(text) => PyKeyError::new_err(text),
         Error::Value(text) => PyValueError::new_err(text),
         Error::Type(text) => PyTypeError::new_err(text),
+        Error::Busy => StoreBusy::new_err("somebody else is writing to the store; try again later"),
         Error::Shut => ShutDown::new_err(()),
         Error::Memory => PyMemoryError::new_err("no memory for a copy of the value"),
         Error::System(libc::EBADF) => crate::python::descriptor::lost(),

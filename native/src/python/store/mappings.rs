@@ -1,12 +1,12 @@
 //! Dicts, namespaces, counters and sets.
 
 use super::encode::Value;
-use super::engine::optional_bytes;
 use super::failure::{missing, Raise};
 use super::{encoded, PyStore};
 use crate::store::encoding::integers;
 use crate::store::encoding::keys::{Canonical, Key};
 use crate::store::{mapping, Error};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
@@ -14,8 +14,8 @@ use pyo3::types::{PyBytes, PyTuple};
 impl PyStore {
     fn dict_get<'py>(&self, c: u64, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
-        match self.look_up(c, key)? {
-            Some(value) => self.show(py, value),
+        match self.find(c, key)? {
+            Some(value) => self.finish(py, value),
             None => Err(missing(key)),
         }
     }
@@ -27,8 +27,8 @@ impl PyStore {
         default: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
-        match self.look_up(c, key)? {
-            Some(value) => self.show(py, value),
+        match self.find(c, key)? {
+            Some(value) => self.finish(py, value),
             None => Ok(default),
         }
     }
@@ -72,13 +72,13 @@ impl PyStore {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, mut name, value) = (key.py(), self.key(key)?, self.value(value)?);
         let found = self.write(py, |writing| mapping::set_default(writing, c, &mut name, &value));
-        self.give(py, &found.or_raise()?)
+        self.decode(py, &found.or_raise()?)
     }
 
     fn dict_pop<'py>(&self, c: u64, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let (py, mut name) = (key.py(), self.key(key)?);
         let value = self.write(py, |writing| mapping::pop(writing, c, &mut name));
-        self.give(py, &value.or_missing(key)?)
+        self.decode(py, &value.or_missing(key)?)
     }
 
     /// The last item, or the first one; of a set the key and None.
@@ -91,9 +91,9 @@ impl PyStore {
     ) -> PyResult<Bound<'py, PyTuple>> {
         let (key, value) =
             self.write(py, |writing| mapping::pop_item(writing, c, last)).or_raise()?;
-        let key = self.give(py, &key)?;
+        let key = self.decode(py, &key)?;
         let value =
-            if value.is_empty() { py.None().into_bound(py) } else { self.give(py, &value)? };
+            if value.is_empty() { py.None().into_bound(py) } else { self.decode(py, &value)? };
         PyTuple::new(py, [key, value])
     }
 
@@ -128,7 +128,7 @@ impl PyStore {
         let initial = initial.map(|initial| self.number(initial)).transpose()?;
         let sum = self
             .write(py, |writing| mapping::add(writing, c, &mut name, &delta, initial.as_deref()));
-        self.give(py, &sum.or_missing(key)?)
+        self.decode(py, &sum.or_missing(key)?)
     }
 
     /// Set, or delete, if what is stored has that encoding; None stands for a key that is missing.
@@ -166,15 +166,11 @@ impl PyStore {
 
 impl PyStore {
     #[inline]
-    fn look_up<'py>(
-        &self,
-        c: u64,
-        key: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<super::Glimpse<'py>>> {
+    fn find<'py>(&self, c: u64, key: &Bound<'py, PyAny>) -> PyResult<Option<super::Decoded<'py>>> {
         let (py, mut name) = (key.py(), self.key(key)?);
         self.read(py, |reading| {
             let value = mapping::get(reading, c, &mut name.canonical)?;
-            Ok(value.map(|value| self.glimpse(py, value)))
+            Ok(value.map(|value| self.decode_plain(py, value)))
         })
         .or_raise()
     }
@@ -206,5 +202,14 @@ impl Compact {
     fn key(&self) -> crate::store::Result<Key> {
         let canonical = Canonical::from_bytes(&self.canonical)?;
         Ok(Key { canonical, original: self.original.clone() })
+    }
+}
+
+/// An encoded value, or None.
+fn optional_bytes<'a>(value: Option<&'a Bound<'_, PyAny>>) -> PyResult<Option<&'a [u8]>> {
+    let Some(value) = value else { return Ok(None) };
+    match value.cast::<PyBytes>() {
+        Ok(bytes) => Ok(Some(bytes.as_bytes())),
+        Err(_) => Err(PyTypeError::new_err("an encoded value is bytes, or None")),
     }
 }

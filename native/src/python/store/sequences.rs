@@ -11,9 +11,10 @@ use pyo3::types::{PyBytes, PyList};
 #[pymethods]
 impl PyStore {
     fn list_get<'py>(&self, py: Python<'py>, c: u64, i: i64) -> PyResult<Bound<'py, PyAny>> {
-        let value = self
-            .read(py, |reading| sequence::get(reading, c, i).map(|value| self.glimpse(py, value)));
-        self.show(py, value.or_raise()?)
+        let value = self.read(py, |reading| {
+            sequence::get(reading, c, i).map(|value| self.decode_plain(py, value))
+        });
+        self.finish(py, value.or_raise()?)
     }
 
     fn list_encoded<'py>(&self, py: Python<'py>, c: u64, i: i64) -> PyResult<Bound<'py, PyBytes>> {
@@ -60,12 +61,12 @@ impl PyStore {
     #[pyo3(signature = (c, i = -1))]
     fn list_pop<'py>(&self, py: Python<'py>, c: u64, i: i64) -> PyResult<Bound<'py, PyAny>> {
         let value = self.move_items(py, c, i, |writing| sequence::pop(writing, c, i))?;
-        self.give(py, &value)
+        self.decode(py, &value)
     }
 
     /// Have a queue take no more items, and drop those that it has if `immediate`.
     fn shut_down_queue(&self, py: Python<'_>, c: u64, immediate: bool) -> PyResult<()> {
-        self.write_at_length(py, |writing| sequence::shut(writing, c, immediate)).or_raise()
+        self.write_blocking(py, |writing| sequence::shut(writing, c, immediate)).or_raise()
     }
 
     /// The items from `start` to `stop`; what is negative counts from the end.
@@ -79,11 +80,11 @@ impl PyStore {
         let values = self
             .read(py, |reading| {
                 let values = sequence::slice(reading, c, start, stop)?;
-                Ok(values.into_iter().map(|value| self.glimpse(py, value)).collect::<Vec<_>>())
+                Ok(values.into_iter().map(|value| self.decode_plain(py, value)).collect::<Vec<_>>())
             })
             .or_raise()?;
         let values: Vec<_> =
-            values.into_iter().map(|value| self.show(py, value)).collect::<PyResult<_>>()?;
+            values.into_iter().map(|value| self.finish(py, value)).collect::<PyResult<_>>()?;
         PyList::new(py, values)
     }
 
@@ -107,7 +108,7 @@ impl PyStore {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, delta) = (delta.py(), self.number(delta)?);
         let sum = self.write(py, |writing| sequence::add(writing, c, i, &delta)).or_raise()?;
-        self.give(py, &sum)
+        self.decode(py, &sum)
     }
 
     /// Replace an item if what is stored has that encoding.
@@ -129,17 +130,17 @@ impl PyStore {
         let owner = self.owner();
         let (ticket, value) =
             self.write(py, |writing| claims::claim(writing, c, owner)).or_raise()?;
-        Ok((ticket, self.give(py, &value)?))
+        Ok((ticket, self.decode(py, &value)?))
     }
 
     /// A claimed item is dealt with; False if nobody has this ticket.
     fn ack_claim(&self, py: Python<'_>, c: u64, ticket: u64) -> PyResult<bool> {
-        self.write(py, |writing| claims::settle(writing, c, ticket)).or_raise()
+        self.write(py, |writing| claims::ack(writing, c, ticket)).or_raise()
     }
 
     /// A claimed item goes back to the front; False if nobody has this ticket.
     fn return_claim(&self, py: Python<'_>, c: u64, ticket: u64) -> PyResult<bool> {
-        self.write(py, |writing| claims::give_back(writing, c, ticket)).or_raise()
+        self.write(py, |writing| claims::return_claim(writing, c, ticket)).or_raise()
     }
 }
 
@@ -155,7 +156,7 @@ impl PyStore {
     ) -> PyResult<T> {
         let at_end = i == 0 || i == -1;
         if !at_end && self.is_long(py, c)? {
-            return self.write_at_length(py, run).or_raise();
+            return self.write_blocking(py, run).or_raise();
         }
         self.write(py, run).or_raise()
     }

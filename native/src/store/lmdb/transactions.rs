@@ -1,6 +1,6 @@
 //! Transactions, and what is done in them.
 
-use super::{bytes, check, failure, next_page, value};
+use super::{bytes, check, error_from_code, next_page, value};
 use crate::store::Result;
 use lmdb_master_sys as ffi;
 use std::marker::PhantomData;
@@ -26,7 +26,7 @@ impl<'t> Reading<'t> {
             match ffi::mdb_get(self.raw, MAIN, &raw mut key, &raw mut found) {
                 ffi::MDB_SUCCESS => Ok(Some(bytes(&found))),
                 ffi::MDB_NOTFOUND => Ok(None),
-                code => Err(failure(code)),
+                code => Err(error_from_code(code)),
             }
         }
     }
@@ -66,7 +66,7 @@ impl<'t> Cursor<'t> {
             match ffi::mdb_cursor_get(self.raw, &raw mut key, &raw mut found, how) {
                 ffi::MDB_SUCCESS => Ok(Some((bytes(&key), bytes(&found)))),
                 ffi::MDB_NOTFOUND => Ok(None),
-                code => Err(failure(code)),
+                code => Err(error_from_code(code)),
             }
         }
     }
@@ -187,7 +187,7 @@ impl WriteTransaction {
         match unsafe { ffi::mdb_del(self.raw, MAIN, &raw mut key, null_mut()) } {
             ffi::MDB_SUCCESS => Ok(true),
             ffi::MDB_NOTFOUND => Ok(false),
-            code => Err(failure(code)),
+            code => Err(error_from_code(code)),
         }
     }
 

@@ -1,11 +1,11 @@
-//! What hangs below a value: children that belong to it, and containers that it refers to.
+//! What is below a value: children that belong to it, and containers that it refers to.
 
 use super::encoding::trees::{Builder, Tree};
 use super::encoding::{check, child, keys, tag, Link, DEPTH};
 use super::lmdb::Reading;
 use super::records::{prefix, Head, Item, HEAD, ORDER, POSITION};
 use super::transaction::{head, Writing};
-use super::{copied, holds, kind, mapping, sequence, Error, Result};
+use super::{copied, kind, mapping, references, sequence, Error, Result};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -27,11 +27,11 @@ pub fn is_simple(value: &[u8]) -> bool {
 
 /// What is to be stored for a value: a plain container becomes a child, a reference is counted.
 #[inline]
-pub fn settle<'a>(writing: &mut Writing, value: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+pub fn materialize<'a>(writing: &mut Writing, value: &'a [u8]) -> Result<Cow<'a, [u8]>> {
     match value.first() {
-        Some(&tag::TREE) => plant(writing, value, DEPTH).map(Cow::Owned),
+        Some(&tag::TREE) => create_children(writing, value, DEPTH).map(Cow::Owned),
         Some(&tag::REF) => {
-            refer(writing, value)?;
+            add_reference(writing, value)?;
             Ok(Cow::Borrowed(value))
         }
         Some(&tag::CHILD) | None => Err(Error::malformed("no value that may be stored")),
@@ -39,7 +39,7 @@ pub fn settle<'a>(writing: &mut Writing, value: &'a [u8]) -> Result<Cow<'a, [u8]
     }
 }
 
-fn refer(writing: &mut Writing, value: &[u8]) -> Result<()> {
+fn add_reference(writing: &mut Writing, value: &[u8]) -> Result<()> {
     let link = Link::of(value).ok_or_else(|| Error::malformed("a reference to a container"))?;
     let mut head = writing.head(link.number).map_err(|error| match error {
         Error::Gone(number) => {
@@ -54,11 +54,11 @@ fn refer(writing: &mut Writing, value: &[u8]) -> Result<()> {
         Error::Value("a container that is stored in more than 4,294,967,295 places".into())
     })?;
     writing.put_head(link.number, head)?;
-    holds::exhume(writing, link.number)
+    references::unmark(writing, link.number)
 }
 
 /// Make children of a plain container and of all that are in it.
-fn plant(writing: &mut Writing, value: &[u8], depth: usize) -> Result<Vec<u8>> {
+fn create_children(writing: &mut Writing, value: &[u8], depth: usize) -> Result<Vec<u8>> {
     let mut tree = Tree::of(value)?;
     if depth == 0 || !kind::is_plain(tree.kind) {
         return Err(Error::malformed("a container that cannot be stored in another"));
@@ -75,12 +75,12 @@ fn plant(writing: &mut Writing, value: &[u8], depth: usize) -> Result<Vec<u8>> {
             }
             kind::DICT => {
                 let key = keys::Key::of_value(tree.take()?)?;
-                let value = plant_item(writing, tree.take()?, depth)?;
-                mapping::put_settled(writing, number, key, &value)?;
+                let value = create_child_item(writing, tree.take()?, depth)?;
+                mapping::put_materialized(writing, number, key, &value)?;
             }
             _ => {
-                let value = plant_item(writing, tree.take()?, depth)?;
-                sequence::push_settled(writing, number, &value)?;
+                let value = create_child_item(writing, tree.take()?, depth)?;
+                sequence::push_materialized(writing, number, &value)?;
             }
         }
     }
@@ -88,14 +88,18 @@ fn plant(writing: &mut Writing, value: &[u8], depth: usize) -> Result<Vec<u8>> {
     Ok(child(tree.kind, number).to_vec())
 }
 
-fn plant_item<'a>(writing: &mut Writing, value: &'a [u8], depth: usize) -> Result<Cow<'a, [u8]>> {
+fn create_child_item<'a>(
+    writing: &mut Writing,
+    value: &'a [u8],
+    depth: usize,
+) -> Result<Cow<'a, [u8]>> {
     if value.first() == Some(&tag::TREE) {
-        return plant(writing, value, depth - 1).map(Cow::Owned);
+        return create_children(writing, value, depth - 1).map(Cow::Owned);
     }
-    settle(writing, value)
+    materialize(writing, value)
 }
 
-/// A value is gone from its place: what hangs below it is let go.
+/// A value is gone from its place: release what is below it.
 #[inline]
 pub fn release(writing: &mut Writing, value: &[u8]) -> Result<()> {
     match Link::of(value) {
@@ -108,7 +112,7 @@ pub fn release(writing: &mut Writing, value: &[u8]) -> Result<()> {
 pub fn release_link(writing: &mut Writing, link: Link) -> Result<()> {
     let mut head = match writing.head(link.number) {
         Ok(head) => head,
-        // It is being taken apart already.
+        // It is being freed already.
         Err(Error::Gone(_)) => return Ok(()),
         Err(error) => return Err(error),
     };
@@ -118,7 +122,7 @@ pub fn release_link(writing: &mut Writing, link: Link) -> Result<()> {
         head.refs = head.refs.saturating_sub(1);
     }
     writing.put_head(link.number, head)?;
-    holds::bury_if_unwanted(writing, link.number)
+    references::mark_if_garbage(writing, link.number)
 }
 
 /// Whether storing `new` in the place of `old` would change nothing but who owns the container.
@@ -130,7 +134,7 @@ pub fn is_same_container(old: &[u8], new: &[u8]) -> bool {
 }
 
 /// Replace a value that is stored: what to store, or nothing if it is there already.
-pub fn exchange<'a>(
+pub fn replace_value<'a>(
     writing: &mut Writing,
     old: &[u8],
     new: &'a [u8],
@@ -139,14 +143,14 @@ pub fn exchange<'a>(
         return Ok(None);
     }
     // The new one first: what the old one lets go may be in it.
-    let settled = settle(writing, new)?;
+    let stored = materialize(writing, new)?;
     release(writing, old)?;
-    Ok(Some(settled))
+    Ok(Some(stored))
 }
 
 /// A child that is put back into the sequence that it is taken from, as sorting does, stays its own:
 /// the reference goes instead.
-pub fn keep_children(olds: &mut [Vec<u8>], settled: &mut [Cow<'_, [u8]>]) {
+pub fn retain_children(olds: &mut [Vec<u8>], stored: &mut [Cow<'_, [u8]>]) {
     let mut own: HashMap<u64, usize> = olds
         .iter()
         .enumerate()
@@ -155,7 +159,7 @@ pub fn keep_children(olds: &mut [Vec<u8>], settled: &mut [Cow<'_, [u8]>]) {
     if own.is_empty() {
         return;
     }
-    for value in settled {
+    for value in stored {
         let Some(link) = Link::of(value).filter(|link| !link.owned) else { continue };
         if let Some(index) = own.remove(&link.number) {
             let reference = value.to_vec();
@@ -171,9 +175,9 @@ pub fn snapshot(reading: &Reading<'_>, number: u64) -> Result<Vec<u8>> {
     Ok(builder.bytes)
 }
 
-/// What is given to who takes a value away: a child as a plain container.
+/// What the taker of a value is given: a child as a plain container.
 #[inline]
-pub fn plain(reading: &Reading<'_>, value: &[u8]) -> Result<Vec<u8>> {
+pub fn to_plain(reading: &Reading<'_>, value: &[u8]) -> Result<Vec<u8>> {
     match Link::of(value) {
         Some(link) if link.owned => snapshot(reading, link.number),
         _ => copied(value),

@@ -1,20 +1,18 @@
 //! Waiting until a container has changed.
 
-use super::super::finalizing::without_gil;
 use super::PyStore;
 use crate::python::convert::deadline_of_timeout;
-use crate::store::bells::{Bells, GLOBAL};
-use crate::sys::deadline::LIVENESS_CHECK_INTERVAL;
+use crate::store::change_words::{ChangeWords, GLOBAL};
 use pyo3::prelude::*;
 
 #[pymethods]
 impl PyStore {
     /// A number that changes whenever the container has changed.
     fn change_count(&self, c: u64) -> u32 {
-        self.engine.get().bells.read(Bells::of(c))
+        self.engine.get().store.change_words.read(ChangeWords::of(c))
     }
 
-    /// Sleep until the bell has rung; False if it has not in that time.
+    /// Wait until the number is not `seen`; False if it still is at the end of that time.
     #[pyo3(signature = (c, seen, timeout = None))]
     fn wait_for_change(
         &self,
@@ -23,12 +21,12 @@ impl PyStore {
         seen: u32,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        self.wait_for(py, Bells::of(c), seen, timeout)
+        self.wait_for(py, ChangeWords::of(c), seen, timeout)
     }
 
     /// A number that changes with every commit.
     fn global_change_count(&self) -> u32 {
-        self.engine.get().bells.read(GLOBAL)
+        self.engine.get().store.change_words.read(GLOBAL)
     }
 
     #[pyo3(signature = (seen, timeout = None))]
@@ -50,19 +48,7 @@ impl PyStore {
         seen: u32,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
-        let patience = deadline_of_timeout(timeout)?;
-        let engine = self.engine.get();
-        loop {
-            if engine.bells.read(which) != seen {
-                return Ok(true);
-            }
-            py.check_signals()?;
-            if patience.is_over() {
-                return Ok(false);
-            }
-            let limit = patience.left().min(LIVENESS_CHECK_INTERVAL);
-            without_gil(py, || engine.bells.sleep(which, seen, limit));
-            engine.answer_for_the_dead(py)?;
-        }
+        let (host, store) = self.engine.get().parts(py);
+        store.wait_for_change(host, which, seen, &deadline_of_timeout(timeout)?)
     }
 }

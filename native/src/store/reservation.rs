@@ -1,8 +1,9 @@
 //! Memory for a store's file, reserved before it is written: a full machine is an error, not SIGBUS.
 //!
-//! The file grows, and never shrinks. All pages up to a mark have memory; the mark lies in shared memory, and whoever has the writers' lock may move it. What is reserved
-//! ahead is a guess on the safe side; that nothing beyond the mark is written does not depend on it:
-//! LMDB takes the mark for the end of the file.
+//! The file grows, and never shrinks. All pages up to a mark have memory; the mark lies in shared
+//! memory, and the holder of the writers' lock may move it. What is reserved ahead is a guess on the
+//! safe side; that nothing beyond the mark is written does not depend on it: LMDB takes the mark for
+//! the end of the file.
 
 use super::{Error, Result};
 use crate::shm::arena::SharedBlock;
@@ -14,7 +15,7 @@ const FOR_A_RECORD: u64 = 64;
 /// Pages that a commit takes to write down which pages are free, and a part of all pages.
 const FOR_A_COMMIT: u64 = 64;
 const SHARE_FOR_A_COMMIT: u64 = 128;
-/// Pages that only who frees others may use, so that a full store can be emptied: a share of all.
+/// Pages for operations that free others only, so that a full store can be emptied: a share of all.
 const SPARE_SHARE: u64 = 32;
 const LEAST_SPARE: u64 = 16;
 const MOST_SPARE: u64 = 2048;
@@ -22,23 +23,23 @@ const MOST_SPARE: u64 = 2048;
 const LEAST: u64 = 1 << 20;
 const MOST: u64 = 32 << 20;
 
-pub struct Room {
+pub struct Reservation {
     /// Keeps the memory of the mark.
-    spot: SharedBlock,
+    block: SharedBlock,
     offset: usize,
     size: u64,
     /// Bytes of a page of LMDB's.
     pub page: u64,
 }
 
-impl Room {
-    pub fn new(spot: SharedBlock, offset: usize, size: u64) -> Self {
-        Self { spot, offset, size, page: 4096 }
+impl Reservation {
+    pub fn new(block: SharedBlock, offset: usize, size: u64) -> Self {
+        Self { block, offset, size, page: 4096 }
     }
 
     fn mark(&self) -> &AtomicU64 {
-        // SAFETY: an atomic inside of the spot, aligned to a cache line.
-        unsafe { self.spot.shared(self.offset) }
+        // SAFETY: an atomic inside of the block, aligned to a cache line.
+        unsafe { self.block.shared(self.offset) }
     }
 
     /// Bytes that have memory.
@@ -46,7 +47,7 @@ impl Room {
         self.mark().load(Ordering::Acquire)
     }
 
-    /// Pages that may be used: by who frees others, or by everybody.
+    /// Pages that may be used: by operations that free others, or by all.
     #[inline]
     pub fn pages(&self, frees: bool) -> u64 {
         let pages = self.reserved().min(self.size) / self.page;

@@ -1,10 +1,10 @@
-//! How containers come and go: names, holds, owners, the graveyard.
+//! How containers are made and freed: names, references, owners, garbage.
 
 use super::failure::{Failure, Raise};
 use super::{checked_kind, PyStore};
 use crate::store::lmdb::Reading;
 use crate::store::transaction::{head, Writing};
-use crate::store::{claims, holds, kind, mapping, names, sequence, tree, Error};
+use crate::store::{claims, collector, kind, mapping, names, nested, references, sequence, Error};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -22,9 +22,9 @@ impl PyStore {
         let (kind, owner) = (checked_kind(kind)?, self.owner());
         let info = info.unwrap_or_default();
         self.write(py, |writing| {
-            let number = tree::create(writing, kind, aux, info)?;
+            let number = nested::create(writing, kind, aux, info)?;
             if hold {
-                holds::hold(writing, number, owner)?;
+                references::add(writing, number, owner)?;
             }
             Ok(number)
         })
@@ -65,7 +65,7 @@ impl PyStore {
         c: u64,
     ) -> PyResult<(u8, u64, u32, i64, i64, Bound<'py, PyBytes>)> {
         self.read(py, |reading| {
-            let (head, info) = holds::describe(reading, c)?;
+            let (head, info) = references::describe(reading, c)?;
             let info = PyBytes::new(py, info);
             Ok((head.kind, head.len, head.refs, head.aux, head.count, info))
         })
@@ -74,22 +74,22 @@ impl PyStore {
 
     fn acquire_ref(&self, py: Python<'_>, c: u64) -> PyResult<()> {
         let owner = self.owner();
-        self.write(py, |writing| holds::hold(writing, c, owner)).or_raise()
+        self.write(py, |writing| references::add(writing, c, owner)).or_raise()
     }
 
     fn release_ref(&self, py: Python<'_>, c: u64) -> PyResult<()> {
         let owner = self.owner();
-        self.write(py, |writing| holds::drop(writing, c, owner)).or_raise()
+        self.write(py, |writing| references::remove(writing, c, owner)).or_raise()
     }
 
-    /// Give up all that an owner holds, and give back all that it has claimed.
+    /// Give up all that an owner references, and give back all that it has claimed.
     fn release_owner(&self, py: Python<'_>, owner: u64) -> PyResult<()> {
-        self.write_at_length(py, |writing| holds::release_owner(writing, owner)).or_raise()
+        self.write_blocking(py, |writing| collector::release_owner(writing, owner)).or_raise()
     }
 
-    /// All who hold or have claimed something.
+    /// All owners of references or claims.
     fn owners(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
-        self.read(py, holds::owners).or_raise()
+        self.read(py, references::owners).or_raise()
     }
 
     /// A number that no owner has had.
@@ -106,12 +106,12 @@ impl PyStore {
 
     /// Give back all that an owner has claimed.
     fn release_claims(&self, py: Python<'_>, owner: u64) -> PyResult<()> {
-        self.write(py, |writing| claims::give_all_back(writing, owner)).or_raise()
+        self.write(py, |writing| claims::return_all(writing, owner)).or_raise()
     }
 
     /// The containers that nobody wants.
     fn garbage(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
-        self.read(py, holds::graves).or_raise()
+        self.read(py, references::garbage).or_raise()
     }
 
     /// Free what nobody wants, all or some of it, so many records; how many containers are left to
@@ -124,10 +124,11 @@ impl PyStore {
         among: Option<Vec<u64>>,
     ) -> PyResult<u64> {
         loop {
-            match self.write_at_length(py, |writing| holds::sweep(writing, limit, among.as_deref()))
-            {
+            match self.write_blocking(py, |writing| {
+                collector::free_garbage(writing, limit, among.as_deref())
+            }) {
                 // Each transaction needs a little room for itself.
-                Err(Failure::Store(Error::Full(_))) if limit > 8 && !self.in_transaction() => {
+                Err(Failure::Store(Error::Full(_))) if limit > 8 && !self.in_transaction(py) => {
                     limit /= 8;
                 }
                 done => return done.or_raise(),
@@ -137,7 +138,7 @@ impl PyStore {
 
     /// Find containers that only refer to each other, for the next sweep; how many there are.
     fn collect_cycles(&self, py: Python<'_>) -> PyResult<u64> {
-        self.write_at_length(py, holds::collect).or_raise()
+        self.write_blocking(py, collector::collect_cycles).or_raise()
     }
 
     fn length(&self, py: Python<'_>, c: u64) -> PyResult<u64> {
@@ -158,20 +159,21 @@ impl PyStore {
             }
         };
         if self.is_long(py, c)? {
-            return self.write_at_length(py, run).or_raise();
+            return self.write_blocking(py, run).or_raise();
         }
         self.write(py, run).or_raise()
     }
 
     /// A deep copy: plain dicts, lists, sets and deques, with faces where it refers to others.
     fn snapshot<'py>(&self, py: Python<'py>, c: u64) -> PyResult<Bound<'py, PyAny>> {
-        let run = |reading: &Reading<'_>| tree::snapshot(reading, c);
+        let run = |reading: &Reading<'_>| nested::snapshot(reading, c);
+        let (host, store) = self.engine.get().parts(py);
         let copy = if self.is_long(py, c)? {
-            self.engine.get().read_at_length(py, self.view, run)
+            store.read_blocking(host, self.view, run)
         } else {
             self.read(py, run)
         };
         let copy = copy.or_raise()?;
-        self.give(py, &copy)
+        self.decode(py, &copy)
     }
 }

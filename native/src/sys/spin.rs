@@ -3,8 +3,7 @@
 //! A futex wake of an idle core takes 20-60 us, a small task 1-2 us. So a wait that ended quickly
 //! earns the next one a spin; one that took long halves it, down to none.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const LONGEST: u64 = 60_000;
@@ -13,9 +12,20 @@ const WORTH_IT: u64 = 120_000;
 const SHORTEST: u64 = 2_000;
 const CHECKS_PER_LOOK: u32 = 32;
 
-/// With one processor a spinning thread keeps the one it waits for from running. Asked once, also
-/// for the processes that are forked later: the answer takes fourteen system calls.
-static SEVERAL_PROCESSORS: OnceLock<bool> = OnceLock::new();
+/// How many processors there are; 0 before anybody has asked. Asked once, also for the processes that
+/// are forked later: the answer takes fourteen system calls. No `OnceLock`: a child that is forked
+/// while another thread fills it would wait for that thread for ever.
+static PROCESSORS: AtomicUsize = AtomicUsize::new(0);
+
+/// With one processor a spinning thread keeps the one it waits for from running.
+fn has_several_processors() -> bool {
+    let mut count = PROCESSORS.load(Ordering::Relaxed);
+    if count == 0 {
+        count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        PROCESSORS.store(count, Ordering::Relaxed);
+    }
+    count > 1
+}
 
 #[derive(Debug)]
 pub struct Spin {
@@ -25,9 +35,7 @@ pub struct Spin {
 
 impl Spin {
     pub fn new() -> Self {
-        let possible = *SEVERAL_PROCESSORS.get_or_init(|| {
-            !cfg!(loom) && std::thread::available_parallelism().is_ok_and(|n| n.get() > 1)
-        });
+        let possible = !cfg!(loom) && has_several_processors();
         Self { nanoseconds: AtomicU64::new(if possible { LONGEST } else { 0 }), possible }
     }
 

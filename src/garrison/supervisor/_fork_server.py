@@ -36,6 +36,8 @@ from garrison.supervisor._fresh_worker import Forked, preload
 from garrison.supervisor._start import (
     FreshPopen,
     SpawnedSupervisor,
+    SupervisorPopen,
+    begin_collecting,
     close_fds,
     pickle_for,
     start_hidden,
@@ -77,12 +79,13 @@ class _ServerProcess(context.SpawnProcess):
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> FreshPopen:  # noqa: N802 - the standard name
-        return FreshPopen(process_obj)
+        return SupervisorPopen(process_obj)
 
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:  # noqa: ARG002 - the standard name
         channel, parent, (modules, main_path, ours) = self._parts
         try:
             preload(ours, None)
+            begin_collecting()
             preload(modules, main_path)
             _serve(channel, parent)
         except Forked as forked:

@@ -35,6 +35,9 @@ RUNS_EXIT_FUNCTIONS = hasattr(popen_fork, "atexit")
 PRELOADS_MAIN = sys.version_info >= (3, 13, 1) or (3, 12, 8) <= sys.version_info < (3, 13)
 """Whether a fork server imports the main module, on this version of Python."""
 
+_RUNS_MAIN = ("pkgutil",)
+"""What `runpy` imports to run the main module; each worker would import it by itself."""
+
 
 class Forked(BaseException):
     """Takes a new worker out of the supervisor's frames, up to where the interpreter began."""
@@ -71,17 +74,22 @@ class WorkerTemplate:
     def __reduce__(self) -> tuple[Any, ...]:
         method, make, dumps, prepare = self._parts
         made = make()
+        data = prepare(made.name)
+        imports = _RUNS_MAIN if "init_main_from_path" in data else ()
         # What the preparation data unpickles into may be needed to unpickle the process.
-        return PickledWorker, (method, bytes(dumps(prepare(made.name))), bytes(dumps(made)))
+        return PickledWorker, (method, bytes(dumps(data)), bytes(dumps(made)), imports)
 
 
 class PickledWorker:
     """A `WorkerTemplate` in the supervisor."""
 
-    def __init__(self, method: str, preparation: bytes, process: bytes) -> None:
+    def __init__(
+        self, method: str, preparation: bytes, process: bytes, imports: tuple[str, ...]
+    ) -> None:
         self.method: str = method
         self.preparation: bytes = preparation
         self.process: bytes = process
+        preload(imports, None)
 
     def run(
         self,

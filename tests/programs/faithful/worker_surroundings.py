@@ -1,5 +1,6 @@
 """What a worker sees around itself."""
 
+import gc
 import multiprocessing as mp
 import os
 import sys
@@ -7,6 +8,7 @@ import threading
 import warnings
 
 warnings.simplefilter("ignore")
+collects = gc.isenabled()
 
 
 def look(_):
@@ -34,6 +36,7 @@ def look(_):
         "exitcode": me.exitcode,
         "alive": me.is_alive(),
         "module": look.__module__,
+        "collector": (collects, gc.isenabled(), gc.get_threshold()),
     }
 
 

@@ -33,7 +33,9 @@ from garrison.manager import (
     public_methods,
 )
 
-Array, Namespace, Value = managers.Array, managers.Namespace, managers.Value
+Array: Any = managers.Array
+Namespace: Any = managers.Namespace
+Value: Any = managers.Value
 
 __all__ = [
     "AcquirerProxy",

@@ -257,7 +257,7 @@ def test_named_memory_is_of_the_standard_classes() -> None:
         assert isinstance(row.shm, std.shared_memory.SharedMemory)
         assert not set(inherited(type(row)) + inherited(type(row.shm)))
         with pytest.raises(AttributeError, match="garrison's"):
-            row._back_transforms_mapping  # noqa: B018
+            row._back_transforms_mapping  # type: ignore[attr-defined] # noqa: B018
     finally:
         row.shm.close()
         row.shm.unlink()

@@ -96,7 +96,8 @@ def numbers() -> Any:
 
 
 class Manager(BaseManager):
-    pass
+    Tally: Any
+    the_tally: Any
 
 
 _singleton = Tally(1000)

@@ -31,7 +31,8 @@ def test_client_goes_on_with_a_server_restarted_on_its_path(tmp_path: Path, capl
         inner["b"] += 1
         assert nameless == [1]
         server.restart(signal.SIGTERM)
-        assert (stock, inner) == ({"tea": 1, "milk": 2}, {"b": 2})
+        assert stock == {"tea": 1, "milk": 2}
+        assert inner == {"b": 2}
 
 
 def test_containers_in_use_outlive_a_restart(tmp_path: Path) -> None:
@@ -170,7 +171,8 @@ def test_sigterm_finishes_accepted_requests(tmp_path: Path) -> None:
         door.acquire()
         with thread(lambda: jobs.get(timeout=20)), thread(lambda: client.Event("e").wait()):
             wait_until(lambda: client.store.backend.ask("waiter_count")[0] == 1)
-            wait_until(lambda: client.Event("e")._ask("waiting")[0] == 1)
+            event: Any = client.Event("e")
+            wait_until(lambda: event._ask("waiting")[0] == 1)
             os.kill(server.pid, signal.SIGTERM)
             assert server.wait() == 0
             server.start()

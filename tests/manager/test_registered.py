@@ -79,7 +79,7 @@ class Manager(BaseManager):
 
 
 class Sync(SyncManager):
-    pass
+    Job: Any
 
 
 class Replaced(SyncManager):
@@ -216,7 +216,8 @@ def test_a_type_is_registered_over_a_shared_container_in_that_class_alone() -> N
 def test_keywords_of_containers_never_clash() -> None:
     words = dict.fromkeys(("self", "name", "kind", "args"), 1)
     with Sync() as manager:
-        assert (manager.dict(**words), manager.Counter(**words)) == (words, words)
+        assert manager.dict(**words) == words
+        assert manager.Counter(**words) == words
         assert vars(manager.Namespace(**words)._getvalue()) == words
 
 

@@ -19,6 +19,10 @@ from garrison.net import Limits, Listener, Verb, format_address
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from typing_extensions import Self
+
+    from garrison.manager._types import ObjectClient
+
 __all__ = ["BaseManager", "State"]
 
 
@@ -106,6 +110,7 @@ class BaseManager(managers.BaseManager):
         self._shutdown_timeout = shutdown_timeout
         self._limits = limits or Limits()
         self._process: Any = None
+        self._client_ref: Any = None
 
     # -- starting, finding, ending ----------------------------------------------------------------
 
@@ -139,7 +144,7 @@ class BaseManager(managers.BaseManager):
         self._state.value = State.STARTED
 
     @property
-    def _client(self) -> Any:
+    def _client(self) -> ObjectClient:
         key = bytes(self._authkey)
         return get_client(self._address, key, self._serializer, self._limits)
 
@@ -246,7 +251,7 @@ class BaseManager(managers.BaseManager):
             if not self._process.is_alive():
                 self._process = None
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         if self._state.value == State.INITIAL:
             self.start()
         self._require_state(State.STARTED)

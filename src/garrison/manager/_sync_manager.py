@@ -38,9 +38,15 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
-    from typing import TypedDict, TypeVar
+    from typing import TypedDict, overload
 
+    from _typeshed import SupportsKeysAndGetItem
+    from typing_extensions import TypeVar, Unpack
+
+    from garrison import store as containers
+    from garrison.manager.client._client import Client
     from garrison.net import Limits
+    from garrison.options import OptionValues
 
     class ManagerOptions(TypedDict, total=False):
         """What ``garrison.Manager`` takes besides an address, as an editor lists it."""
@@ -63,6 +69,11 @@ if TYPE_CHECKING:
         """Bytes that the containers may take, at most."""
 
     M = TypeVar("M", bound=Callable[..., Any])
+    K = TypeVar("K")
+    V = TypeVar("V")
+    T = TypeVar("T", default=Any)
+    H = TypeVar("H")
+    R = TypeVar("R")
 
 __all__ = ["SyncManager"]
 
@@ -209,7 +220,7 @@ class SyncManager(BaseManager, managers.SyncManager):
         self._store = local_or_remote_store(self._lock_client, direct=direct)
 
     @property
-    def store(self) -> Any:
+    def store(self) -> containers.SharedStore:
         """The store behind the containers."""
         if self._store is None:
             self._require_state(State.STARTED)
@@ -217,7 +228,8 @@ class SyncManager(BaseManager, managers.SyncManager):
             from garrison.manager.client._remote_store import get_remote_store
 
             self._store = get_remote_store(self._lock_client)
-        return self._store
+        found: containers.SharedStore = self._store
+        return found
 
     def __exit__(self, *_: object) -> None:
         if self._process is None:
@@ -302,10 +314,34 @@ class SyncManager(BaseManager, managers.SyncManager):
         """
         return int(self.store.ensure_current_process().backend.collect_cycles())
 
+    if TYPE_CHECKING:
+
+        def Pool(  # noqa: N802 - the standard name
+            self,
+            processes: int | None = None,
+            initializer: Callable[..., object] | None = None,
+            initargs: Iterable[Any] = (),
+            maxtasksperchild: int | None = None,
+            context: Any = None,
+            **options: Unpack[OptionValues],
+        ) -> proxies.PoolProxy:
+            """Return a proxy of a new pool in the server."""
+
     # -- containers -------------------------------------------------------------------------------
 
     def _make(self, kind: int, *args: Any, name: str | None = None) -> Any:
         return self.store.make(kind, *args, name=name)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def dict(
+            self, pairs: SupportsKeysAndGetItem[K, V] | Iterable[tuple[K, V]], /
+        ) -> containers.Dict[K, V]: ...
+        @overload
+        def dict(self, /, **items: Any) -> containers.Dict[str, Any]: ...
+        @overload
+        def dict(self, /, *args: Any, **items: Any) -> containers.Dict[Any, Any]: ...
 
     @_refusing
     def dict(self, /, *args: Any, **items: Any) -> Any:
@@ -317,34 +353,40 @@ class SyncManager(BaseManager, managers.SyncManager):
         return self._make(Kind.DICT, dict(*rest, **items), name=name)
 
     @_refusing
-    def list(self, sequence: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
+    def list(self, sequence: Iterable[T] = (), /, *, name: str | None = None) -> containers.List[T]:
         """Return a shared list; a name always returns the same one."""
-        return self._make(Kind.LIST, sequence, name=name)
+        made: containers.List[T] = self._make(Kind.LIST, sequence, name=name)
+        return made
 
     @_refusing
-    def set(self, iterable: Iterable[Any] = (), /, *, name: str | None = None) -> Any:
+    def set(self, iterable: Iterable[T] = (), /, *, name: str | None = None) -> containers.Set[T]:
         """Return a shared set; a name always returns the same one."""
-        return self._make(Kind.SET, iterable, name=name)
+        made: containers.Set[T] = self._make(Kind.SET, iterable, name=name)
+        return made
 
     @_refusing
     def deque(
-        self, iterable: Iterable[Any] = (), maxlen: int | None = None, *, name: str | None = None
-    ) -> Any:
+        self, iterable: Iterable[T] = (), maxlen: int | None = None, *, name: str | None = None
+    ) -> containers.Deque[T]:
         """Return a shared deque; a name always returns the same one."""
-        return self._make(Kind.DEQUE, iterable, maxlen, name=name)
+        made: containers.Deque[T] = self._make(Kind.DEQUE, iterable, maxlen, name=name)
+        return made
 
     @_refusing
-    def Counter(self, /, *args: Any, **counts: Any) -> Any:  # noqa: N802 - as collections.Counter
+    def Counter(self, /, *args: Any, **counts: Any) -> containers.Counter[Any]:  # noqa: N802 - as collections.Counter
         """Return shared counters: as `collections.Counter`, or ``Counter("name", ...)``."""
         name, rest = _split_name(args)
-        return self._make(Kind.COUNTER, collections.Counter(*rest, **counts), name=name)
+        made: containers.Counter[Any] = self._make(
+            Kind.COUNTER, collections.Counter(*rest, **counts), name=name
+        )
+        return made
 
     @_refusing
     def Namespace(  # noqa: N802 - the standard name
         self, name: str | None = None, /, **attributes: Any
-    ) -> Any:
+    ) -> containers.Namespace:
         """Return an object with shared attributes; ``Namespace("name", ...)`` names it."""
-        made = self._make(Kind.NAMESPACE, name=name)
+        made: containers.Namespace = self._make(Kind.NAMESPACE, name=name)
         for attribute, value in attributes.items():
             if name is None or not hasattr(made, attribute):
                 setattr(made, attribute, value)
@@ -352,31 +394,40 @@ class SyncManager(BaseManager, managers.SyncManager):
 
     @_refusing
     def Value(  # noqa: N802 - the standard name
-        self, typecode: Any, value: Any = 0, lock: Any = True, *, name: str | None = None
-    ) -> Any:
+        self,
+        typecode: Any,
+        value: T = 0,  # type: ignore[assignment] # of any type, if it is not said
+        lock: Any = True,
+        *,
+        name: str | None = None,
+    ) -> containers.Value[T]:
         """Return one shared value of any type; the type code is stored, not checked."""
-        return self._make(Kind.VALUE, typecode, value, lock, name=name)
+        made: containers.Value[T] = self._make(Kind.VALUE, typecode, value, lock, name=name)
+        return made
 
     @_refusing
     def Array(  # noqa: N802 - the standard name
         self, typecode: str, sequence: Iterable[Any], lock: Any = True, *, name: str | None = None
-    ) -> Any:
+    ) -> containers.Array:
         """Return a shared array of numbers of one type."""
-        return self._make(Kind.ARRAY, typecode, sequence, lock, name=name)
+        made: containers.Array = self._make(Kind.ARRAY, typecode, sequence, lock, name=name)
+        return made
 
     @_refusing
     def Queue(  # noqa: N802 - the standard name
         self, maxsize: int | str = 0, size: int = 0
-    ) -> Any:
+    ) -> containers.Queue[Any]:
         """Return a shared queue: ``Queue(maxsize)``, or ``Queue("name", maxsize)``."""
-        return self._queue(Kind.QUEUE, maxsize, size)
+        made: containers.Queue[Any] = self._queue(Kind.QUEUE, maxsize, size)
+        return made
 
     @_refusing
     def JoinableQueue(  # noqa: N802 - the standard name
         self, maxsize: int | str = 0, size: int = 0
-    ) -> Any:
+    ) -> containers.JoinableQueue[Any]:
         """Return a shared queue that counts unfinished items."""
-        return self._queue(Kind.JOINABLE_QUEUE, maxsize, size)
+        made: containers.JoinableQueue[Any] = self._queue(Kind.JOINABLE_QUEUE, maxsize, size)
+        return made
 
     def _queue(self, kind: int, maxsize: int | str, size: int) -> Any:
         name, limit = (maxsize, size) if isinstance(maxsize, str) else (None, maxsize)
@@ -385,8 +436,8 @@ class SyncManager(BaseManager, managers.SyncManager):
     # -- locks ------------------------------------------------------------------------------------
 
     def _local_or_remote(
-        self, here: Callable[[], Any], kind: Any, name: str | None, *rest: Any
-    ) -> Any:
+        self, here: Callable[[], H], kind: Callable[..., R], name: str | None, *rest: Any
+    ) -> H | R:
         """Return a lock in shared memory; with a name or remotely, one of the server."""
         if not isinstance(name, (str, type(None))):
             msg = f"the name of a lock must be a str, not {name!r}"
@@ -396,7 +447,7 @@ class SyncManager(BaseManager, managers.SyncManager):
         return kind(self._lock_client, name or "", *rest)
 
     @property
-    def _lock_client(self) -> Any:
+    def _lock_client(self) -> Client:
         """The client of the server, also of one in this process."""
         self._require_state(State.STARTED)
         key = bytes(self._authkey)
@@ -404,12 +455,26 @@ class SyncManager(BaseManager, managers.SyncManager):
         self._client_ref = found  # kept as long as this manager is
         return found
 
+    if TYPE_CHECKING:
+
+        @overload
+        def Lock(self, name: str) -> far.RemoteLock: ...
+        @overload
+        def Lock(self, name: None = None) -> near.LocalLock | far.RemoteLock: ...
+
     @_refusing
     def Lock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
         """Return a lock; a name always returns the same one."""
         return self._local_or_remote(
             lambda: near.LocalLock(on_abandon="ignore"), far.RemoteLock, name
         )
+
+    if TYPE_CHECKING:
+
+        @overload
+        def RLock(self, name: str) -> far.RemoteRLock: ...
+        @overload
+        def RLock(self, name: None = None) -> near.LocalRLock | far.RemoteRLock: ...
 
     @_refusing
     def RLock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
@@ -419,7 +484,9 @@ class SyncManager(BaseManager, managers.SyncManager):
         )
 
     @_refusing
-    def Semaphore(self, value: int | str = 1, permits: int = 1) -> Any:  # noqa: N802 - the standard name
+    def Semaphore(  # noqa: N802 - the standard name
+        self, value: int | str = 1, permits: int = 1
+    ) -> near.LocalSemaphore | far.RemoteSemaphore:
         """Return a semaphore: ``Semaphore(value)``, or ``Semaphore("name", value)``."""
         name, number = (value, permits) if isinstance(value, str) else (None, value)
         return self._local_or_remote(
@@ -429,14 +496,16 @@ class SyncManager(BaseManager, managers.SyncManager):
     @_refusing
     def BoundedSemaphore(  # noqa: N802 - the standard name
         self, value: int | str = 1, permits: int = 1
-    ) -> Any:
+    ) -> near.LocalBoundedSemaphore | far.RemoteBoundedSemaphore:
         """Return a semaphore that refuses more releases than acquisitions."""
         name, number = (value, permits) if isinstance(value, str) else (None, value)
         bounded = lambda: near.LocalBoundedSemaphore(number)  # noqa: E731
         return self._local_or_remote(bounded, far.RemoteBoundedSemaphore, name, number)
 
     @_refusing
-    def Condition(self, lock: Any = None) -> Any:  # noqa: N802 - the standard name
+    def Condition(  # noqa: N802 - the standard name
+        self, lock: Any = None
+    ) -> near.LocalCondition | far.RemoteCondition:
         """Return a condition variable; ``Condition("name")`` names it."""
         if isinstance(lock, (far.RemoteLock, far.RemoteRLock)):
             return far.RemoteCondition(self._lock_client, lock=lock)
@@ -444,7 +513,9 @@ class SyncManager(BaseManager, managers.SyncManager):
         return self._local_or_remote(lambda: near.LocalCondition(lock), far.RemoteCondition, name)
 
     @_refusing
-    def Event(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
+    def Event(  # noqa: N802 - the standard name
+        self, name: str | None = None
+    ) -> near.LocalEvent | far.RemoteEvent:
         """Return an event; a name always returns the same one."""
         return self._local_or_remote(near.LocalEvent, far.RemoteEvent, name)
 
@@ -456,7 +527,7 @@ class SyncManager(BaseManager, managers.SyncManager):
         timeout: float | None = None,
         *,
         name: str | None = None,
-    ) -> Any:
+    ) -> near.LocalBarrier | far.RemoteBarrier:
         """Return a barrier, which a number of parties pass together."""
         barrier = lambda: near.LocalBarrier(parties, action, timeout)  # noqa: E731
         return self._local_or_remote(

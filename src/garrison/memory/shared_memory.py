@@ -24,14 +24,26 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 from garrison import _standard
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any, TypedBase
 from garrison.errors import SharedMemoryFull
 from garrison.memory import _named
 from garrison.memory.capacity import check_available
 
 __all__ = ["ShareableList", "SharedMemory"]
 
-_theirs: Any = _standard.load("shared_memory")
+if TYPE_CHECKING:
+    from multiprocessing import shared_memory as _theirs
+    from typing import Generic
+
+    from typing_extensions import TypeVar
+
+    T = TypeVar("T", default=Any)
+
+    class ListBase(_theirs.ShareableList[Any], Generic[T]): ...
+else:
+    T = None
+    _theirs = _standard.load("shared_memory")
+    ListBase = TypedBase(_theirs.ShareableList)
 _USE_POSIX = True
 _SHM_NAME_PREFIX = "/psm_"
 _TRACKED = "shared_memory"
@@ -41,7 +53,7 @@ def _make_filename() -> str:
     return _SHM_NAME_PREFIX + secrets.token_hex(4)
 
 
-class SharedMemory(_theirs.SharedMemory):  # type: ignore[misc] # a standard class
+class SharedMemory(_theirs.SharedMemory):
     """A block of memory with a name.
 
     Parameters
@@ -232,7 +244,7 @@ _INT, _FLOAT, _BOOL, _NONE, _STR, _BYTES = range(6)
 _FORMATS = {_INT: "q", _FLOAT: "d", _BOOL: "xxxxxxx?", _NONE: "xxxxxx?x"}
 
 
-class ShareableList(_theirs.ShareableList):  # type: ignore[misc] # as above
+class ShareableList(ListBase[T]):
     r"""A list of fixed length in shared memory with a name.
 
     Parameters
@@ -258,7 +270,7 @@ class ShareableList(_theirs.ShareableList):  # type: ignore[misc] # as above
     >>> row.shm.unlink()
     """
 
-    def __init__(self, sequence: Iterable[Any] | None = None, *, name: str | None = None) -> None:
+    def __init__(self, sequence: Iterable[T] | None = None, *, name: str | None = None) -> None:
         if name is None or sequence is not None:
             self._write(list(sequence or ()), name)
         else:
@@ -303,11 +315,12 @@ class ShareableList(_theirs.ShareableList):  # type: ignore[misc] # as above
             raise IndexError(complaint)
         return position
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> T:
         offset, _room, length, kind = self._item(self._position(index, "index out of range"))
-        return _decode(kind, bytes(self.shm.buf[offset : offset + length]))
+        item: T = _decode(kind, bytes(self.shm.buf[offset : offset + length]))
+        return item
 
-    def __setitem__(self, index: int, value: Any) -> None:
+    def __setitem__(self, index: int, value: T) -> None:
         position = self._position(index, "assignment index out of range")
         kind, data = _encode(value)
         offset, room, _length, _kind = self._item(position)
@@ -318,7 +331,7 @@ class ShareableList(_theirs.ShareableList):  # type: ignore[misc] # as above
             raise ValueError(msg)
         self._put(position, (offset, room, len(data), kind), data)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[T]:
         return (self[position] for position in range(self._length))
 
     def __len__(self) -> int:

@@ -21,7 +21,9 @@ from garrison.net import Connection, RemoteFailure, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal, overload
 
+    from garrison.manager._types import ObjectClient
     from garrison.net import Limits
 
     Address = Any
@@ -41,6 +43,28 @@ def _forget_after_fork() -> None:
 os.register_at_fork(after_in_child=_forget_after_fork)
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def get_client(
+        address: Address,
+        key: bytes | None,
+        name: str = "pickle",
+        limits: Limits | None = None,
+        *,
+        local: Literal[False],
+    ) -> Client: ...
+    @overload
+    def get_client(
+        address: Address,
+        key: bytes | None,
+        name: str = "pickle",
+        limits: Limits | None = None,
+        *,
+        local: bool = True,
+    ) -> ObjectClient: ...
+
+
 def get_client(
     address: Address,
     key: bytes | None,
@@ -48,7 +72,7 @@ def get_client(
     limits: Limits | None = None,
     *,
     local: bool = True,
-) -> Any:
+) -> ObjectClient:
     """Return this process's client of the server at an address.
 
     In the server's own process it calls the objects directly, unless `local` is false.

@@ -14,7 +14,7 @@ from garrison.manager.client._client import get_client
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from garrison.manager._types import ObjectRef
+    from garrison.manager._types import ObjectClient, ObjectRef
 
 __all__ = ["AutoProxy", "BaseProxy", "MakeProxyType", "RebuildProxy", "Token", "adapted"]
 
@@ -89,7 +89,7 @@ class BaseProxy(managers.BaseProxy, metaclass=ABCMeta):
     def _after_fork(self) -> None:
         self._attached_client()
 
-    def _attached_client(self) -> Any:
+    def _attached_client(self) -> ObjectClient:
         """Return this process's client, which holds a reference to the object."""
         client = self._client
         if client.client_id != self._held_as:

@@ -37,7 +37,7 @@ def _seconds(block: bool, timeout: float | None) -> float | None:
 class _RemoteAcquirable(RemoteObject):
     """Locks and semaphores: acquired and released."""
 
-    fence = 0
+    fence: int = 0
     """The number of this process's lease, or of its last one."""
 
     def __init__(self, *args: Any) -> None:
@@ -110,7 +110,11 @@ class RemoteRLock(_RemoteAcquirable, managers.AcquirerProxy):
 
     _TYPEID = "RLock"
 
-    locked = RemoteLock.locked
+    if TYPE_CHECKING:
+
+        def locked(self) -> bool: ...
+    else:
+        locked = RemoteLock.locked
 
 
 class RemoteSemaphore(_RemoteAcquirable, managers.AcquirerProxy):
@@ -178,7 +182,8 @@ class RemoteCondition(RemoteObject, managers.ConditionProxy):
         lock: RemoteLock | RemoteRLock | None = None,
     ) -> None:
         self._lock = lock or RemoteRLock(client, name and f"{name}/lock")
-        self.acquire, self.release = self._lock.acquire, self._lock.release
+        self.acquire: Callable[..., bool] = self._lock.acquire
+        self.release: Callable[[], None] = self._lock.release
         super().__init__(client, name, size, anonymous)
 
     def _lock_name(self) -> str:

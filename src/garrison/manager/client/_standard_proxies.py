@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from garrison import store
 from garrison._standard import managers
-from garrison._typing import Any, ClassVar
+from garrison._typing import TYPE_CHECKING, Any, ClassVar
 from garrison.manager.client._proxy import BaseProxy, MakeProxyType
 
 __all__ = [
@@ -79,12 +79,25 @@ _POOL = (
     *("map", "map_async", "starmap", "starmap_async", "terminate"),
 )
 
-_BaseDict: Any = MakeProxyType("DictProxy", _DICT)
-BaseListProxy: Any = MakeProxyType("BaseListProxy", _LIST)
-BasePoolProxy: Any = MakeProxyType("PoolProxy", _POOL)
+if TYPE_CHECKING:
+    import multiprocessing.managers
+    import multiprocessing.pool
+
+    class _BaseDict(BaseProxy, multiprocessing.managers.DictProxy[Any, Any]): ...
+
+    class BaseListProxy(BaseProxy, multiprocessing.managers.BaseListProxy[Any]):
+        """Has the methods of a list."""
+
+    class BasePoolProxy(BaseProxy, multiprocessing.pool.Pool):
+        """Has the methods of a pool."""
+
+else:
+    _BaseDict = MakeProxyType("DictProxy", _DICT)
+    BaseListProxy = MakeProxyType("BaseListProxy", _LIST)
+    BasePoolProxy = MakeProxyType("PoolProxy", _POOL)
 
 
-class DictProxy(managers.DictProxy, _BaseDict):  # type: ignore[misc] # made above
+class DictProxy(managers.DictProxy, _BaseDict):
     """A plain dict; its items are copied."""
 
     _exposed_ = _DICT
@@ -95,17 +108,17 @@ class DictProxy(managers.DictProxy, _BaseDict):  # type: ignore[misc] # made abo
         return self
 
 
-class ListProxy(managers.ListProxy, BaseListProxy):  # type: ignore[misc] # made above
+class ListProxy(managers.ListProxy, BaseListProxy):
     """A plain list; its items are copied."""
 
     _exposed_ = _LIST
 
-    def __imul__(self, other: Any) -> ListProxy:
+    def __imul__(self, other: Any) -> ListProxy:  # type: ignore[misc,override] # the proxy itself
         self._callmethod("__imul__", (other,))
         return self
 
 
-class PoolProxy(managers.PoolProxy, BasePoolProxy):  # type: ignore[misc] # made above
+class PoolProxy(managers.PoolProxy, BasePoolProxy):
     """A pool."""
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import operator
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from garrison._standard import managers
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.store._backend import END, Kind
 from garrison.store._transaction import single_step
 from garrison.store.containers._base import Container, ContainerRepr
@@ -40,7 +40,11 @@ class Array(SequenceContainer[Any], managers.ArrayProxy):
     _typeid = "Array"
     _code: str
     _range: tuple[Any, float, float]
-    __hash__ = Container.__hash__
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...
+    else:
+        __hash__ = Container.__hash__
 
     @property
     def typecode(self) -> str:
@@ -51,7 +55,11 @@ class Array(SequenceContainer[Any], managers.ArrayProxy):
             self._code = self._metadata.typecode.decode()
             return self._code
 
-    __iter__ = List.__iter__
+    if TYPE_CHECKING:
+
+        def __iter__(self) -> Iterator[Any]: ...
+    else:
+        __iter__ = List.__iter__
 
     def __contains__(self, value: object) -> bool:
         return value in self._plain()

@@ -43,7 +43,7 @@ class Counter(Dict[K, int]):
     _kind = Kind.COUNTER.value
     _proxy_name = "AutoProxy[Counter]"
     _typeid = "Counter"
-    __hash__: ClassVar[None] = None  # type: ignore[assignment,misc]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __getitem__(self, key: Any) -> Any:
         return self._backend.dict_get_or(self._container_id, key, 0)

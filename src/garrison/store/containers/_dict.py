@@ -20,7 +20,7 @@ V = TypeVar("V")
 D = TypeVar("D")
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping as MappingBase
+    from multiprocessing.managers import DictProxy as MappingBase
 else:
     MappingBase = TypedBase(managers.DictProxy)
 
@@ -55,7 +55,11 @@ class Dict(Container, MappingBase[K, V]):
     _proxy_name = "DictProxy"
     _typeid = "dict"
     _recursive_repr = "{...}"
-    __hash__ = Container.__hash__
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...
+    else:
+        __hash__ = Container.__hash__
 
     # --- One key ------------------------------------------------------------------------------
 

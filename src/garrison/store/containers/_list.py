@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from typing import TypeVar, cast, overload
 
 from garrison._standard import managers
-from garrison._typing import TYPE_CHECKING, Any, NoReturn
+from garrison._typing import TYPE_CHECKING, Any, NoReturn, TypedBase
 from garrison.store._backend import END, Kind
 from garrison.store._transaction import single_step
 from garrison.store.containers._base import Container, ContainerRepr
@@ -18,8 +18,14 @@ __all__ = ["List"]
 
 T = TypeVar("T")
 
+if TYPE_CHECKING:
+    from multiprocessing.managers import ListProxy as ListBase
+    from typing import SupportsIndex
+else:
+    ListBase = TypedBase(managers.ListProxy)
 
-class List(GrowingSequence[T], managers.ListProxy):
+
+class List(GrowingSequence[T], ListBase[T]):
     """A list that processes share: ``manager.list()``. Nested containers are shared too.
 
     Every method is one atomic step, in-place operators and `sort` too. Iteration shows
@@ -55,7 +61,7 @@ class List(GrowingSequence[T], managers.ListProxy):
     # --- One item -----------------------------------------------------------------------------
 
     @overload
-    def __getitem__(self, index: int) -> T: ...
+    def __getitem__(self, index: SupportsIndex) -> T: ...
     @overload
     def __getitem__(self, index: slice) -> list[T]: ...
     def __getitem__(self, index: Any) -> Any:
@@ -67,7 +73,7 @@ class List(GrowingSequence[T], managers.ListProxy):
             return self._backend.list_get(self._container_id, _position(index, error))
 
     @overload
-    def __setitem__(self, index: int, value: T) -> None: ...
+    def __setitem__(self, index: SupportsIndex, value: T) -> None: ...
     @overload
     def __setitem__(self, index: slice, value: Iterable[T]) -> None: ...
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -88,11 +94,11 @@ class List(GrowingSequence[T], managers.ListProxy):
         except (TypeError, OverflowError) as error:
             self._backend.list_delete(self._container_id, _position(index, error))
 
-    def insert(self, index: int, value: T, /) -> None:
+    def insert(self, index: SupportsIndex, value: T, /) -> None:
         """Put a value before the one at `index`."""
         self._backend.list_insert(self._container_id, check_index(index), value)
 
-    def pop(self, index: int = -1, /) -> T:
+    def pop(self, index: SupportsIndex = -1, /) -> T:
         """Remove and return a value; a nested container comes as a plain copy.
 
         Raises

@@ -27,6 +27,7 @@ T = TypeVar("T")
 if TYPE_CHECKING:
     from collections.abc import MutableSequence as MutableSequenceBase
     from collections.abc import Sequence as SequenceBase
+    from typing import SupportsIndex
 else:
     SequenceBase = MutableSequenceBase = TypedBase(object)
 
@@ -170,7 +171,7 @@ class GrowingSequence(SequenceContainer[T], MutableSequenceBase[T]):
         self.extend(other)
         return self
 
-    def __mul__(self, times: int) -> Any:
+    def __mul__(self, times: SupportsIndex) -> Any:
         return self._plain() * times
 
     __rmul__ = __mul__

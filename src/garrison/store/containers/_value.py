@@ -21,7 +21,7 @@ WHOLE = frozenset("bBhHiIlLqQ")
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from typing import Generic as ValueBase
+    from multiprocessing.managers import ValueProxy as ValueBase
 else:
     ValueBase = TypedBase(managers.ValueProxy)
 

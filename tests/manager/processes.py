@@ -33,8 +33,7 @@ def wait_for_waiters(lock: Any, count: int = 1) -> None:
 
 def connection_to(address: Any, key: bytes = KEY) -> Connection:
     """Return this process's connection to a server, which its managers and proxies share."""
-    found: Connection = get_client(address, key).connection
-    return found
+    return get_client(address, key, local=False).connection
 
 
 def break_connections(address: Any) -> None:

@@ -32,7 +32,7 @@ from garrison._processes import NONE, SLICE, ProcessWatch, wait_for_exit
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken
 from garrison.supervisor import _identity, _syscalls
-from garrison.supervisor._fresh_worker import Forked, preload
+from garrison.supervisor._fresh_worker import MAIN_IMPORTS, Forked, preload
 from garrison.supervisor._start import (
     FreshPopen,
     SpawnedSupervisor,
@@ -84,7 +84,7 @@ class _ServerProcess(context.SpawnProcess):
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:  # noqa: ARG002 - the standard name
         channel, parent, (modules, main_path, ours) = self._parts
         try:
-            preload(ours, None)
+            preload((*ours, *MAIN_IMPORTS), None)
             begin_collecting()
             preload(modules, main_path)
             _serve(channel, parent)

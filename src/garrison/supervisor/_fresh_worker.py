@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.process import BaseProcess
 
-__all__ = ["Forked", "PickledWorker", "WorkerTemplate", "preload", "run_to_the_end"]
+__all__ = ["MAIN_IMPORTS", "Forked", "PickledWorker", "WorkerTemplate", "preload", "run_to_the_end"]
 
 RUNS_EXIT_FUNCTIONS = hasattr(popen_fork, "atexit")
 """Whether a process that was forked runs its exit functions, on this version of Python."""
 PRELOADS_MAIN = sys.version_info >= (3, 13, 1) or (3, 12, 8) <= sys.version_info < (3, 13)
 """Whether a fork server imports the main module, on this version of Python."""
 
-_RUNS_MAIN = ("pkgutil",)
+MAIN_IMPORTS = ("pkgutil",)
 """What `runpy` imports to run the main module; each worker would import it by itself."""
 
 
@@ -75,7 +75,7 @@ class WorkerTemplate:
         method, make, dumps, prepare = self._parts
         made = make()
         data = prepare(made.name)
-        imports = _RUNS_MAIN if "init_main_from_path" in data else ()
+        imports = MAIN_IMPORTS if "init_main_from_path" in data else ()
         # What the preparation data unpickles into may be needed to unpickle the process.
         return PickledWorker, (method, bytes(dumps(data)), bytes(dumps(made)), imports)
 

@@ -30,7 +30,7 @@ def test_holders_are_named() -> None:
         assert set(found) == {lock, nested}
         assert {each.pid for each in found.values()} == {os.getpid()}
         assert (found[lock].kind, found[nested].kind) == ("Lock", "RLock")
-        assert re.match(r"test_graph\.py:\d+ in test_holders", found[nested].where)
+        assert re.match(r"test_introspection\.py:\d+ in test_holders", found[nested].where)
     assert not {each.object for each in holders()} & set(numbers)
 
 

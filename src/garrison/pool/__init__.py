@@ -1,6 +1,6 @@
-"""Pools: `Pool`, `ThreadPool`, what their methods return, and the standard library's names.
+"""Pools: `Pool`, `ThreadPool`, their results, and the standard library's names.
 
-Each is loaded when it is first used: workers have no use for the pool's own side.
+Each is loaded at its first use: workers do not need the parent's side.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""The contract between a pool and what runs its tasks.
+"""The contract between a pool and the backend that runs its tasks.
 
 `ProcessBackend` and `ThreadBackend` implement it. Pools, results and the iterators of `imap` use
-nothing else of a backend, so a third one (a cluster, say) is a class with these methods, and a pool
-that is given an instance of it.
+nothing else of a backend, so a third one (a cluster, say) is a class with these methods.
 
-What one method returns for another to take (a registered function, a task, an encoded item, a raw
-result) is the backend's own: its users keep it, and hand it back to the same backend.
+Registered functions, tasks, encoded items and raw results are opaque: users of a backend keep them,
+and pass them to the same backend.
 """
 
 from __future__ import annotations
@@ -43,17 +42,17 @@ class TaskHandle(Protocol):
         """When it ended: nanoseconds of a monotonic clock, to tell which task ended first."""
 
     def ended(self) -> bool:
-        """Whether it has a result, or will never have one."""
+        """Whether it has ended: it has a result, or will never have one."""
 
     def lost(self) -> bool:
-        """Whether its worker went away before the end: the result is `WorkerDied` or the like."""
+        """Whether its worker ended before the task: the result is `WorkerDied` or the like."""
 
     def withdraw(self) -> bool:
-        """Take it back, if no worker has begun it; whether that was so."""
+        """Withdraw it; return whether no worker had begun it."""
 
 
 class Backend(Protocol):
-    """Runs tasks somewhere else: submitted in one thread, waited for in any."""
+    """Runs tasks elsewhere: submitted in one thread, waited for in any."""
 
     @property
     def parallelism(self) -> int:
@@ -73,7 +72,7 @@ class Backend(Protocol):
 
     @property
     def interrupts(self) -> int:
-        """Calls of `interrupt_waits` so far: to be read before one decides what to wait for."""
+        """The number of calls of `interrupt_waits`; read it before deciding what to wait for."""
 
     # --- Tasks ----------------------------------------------------------------------------
 
@@ -122,7 +121,7 @@ class Backend(Protocol):
         Raises
         ------
         GarrisonError
-            If it can never come.
+            If it will never end.
         """
 
     def wait_any(self, tasks: list[Any], deadline: float | None, interrupts: int) -> bool:
@@ -132,7 +131,7 @@ class Backend(Protocol):
         """Wait until one of these tasks has ended, an interrupt comes, or time is over."""
 
     def interrupt_waits(self) -> None:
-        """Have `wait_any` and `wait_any_for` return."""
+        """Make `wait_any` and `wait_any_for` return."""
 
     def check(self) -> None:
         """Raise if no task will ever end any more."""
@@ -149,19 +148,19 @@ class Backend(Protocol):
         """
 
     def take_raw(self, task: Any) -> Any:
-        """Take an ended task's result as it is: no code of the user runs. Raises as `result`."""
+        """Take an ended task's raw result: no code of the user runs. Raises as `result`."""
 
     def decode(self, raw: Any) -> tuple[bool, Any, int]:
-        """Rebuild what was taken: (success, value or exception, nanoseconds)."""
+        """Decode a raw result: (success, value or exception, nanoseconds)."""
 
     def split_items(self, raw: Any) -> list[Any] | None:
         """Return each item's result, still encoded; None if the task as a whole has one."""
 
     def decode_items(self, encoded: list[Any]) -> list[Any]:
-        """Rebuild results of items; a failed one is an `ItemError`."""
+        """Decode results of items; a failed one is an `ItemError`."""
 
     def raw_size(self, raw: Any) -> int:
-        """Bytes of what was taken."""
+        """Bytes of a raw result."""
 
     def duration(self, raw: Any) -> int:
         """Nanoseconds that the task took."""
@@ -169,13 +168,13 @@ class Backend(Protocol):
     # --- Tasks of several items, where `batches_items` ---------------------------------------
 
     def finished_items(self, task: Any) -> list[Any]:
-        """Return the encoded results that are there of a task that is running or lost."""
+        """Return the encoded results so far of a running or lost task."""
 
     def failed_item(self, task: Any) -> int:
-        """Return the index of the item at which a lost task's worker went away."""
+        """Return the index of the item during which a lost task's worker ended."""
 
     def recall_items(self, task: Any) -> int:
-        """Take back the items that the worker has not begun; return how many stay."""
+        """Withdraw the items that the worker has not begun; return the number of the others."""
 
     # --- Life -----------------------------------------------------------------------------
 
@@ -183,10 +182,10 @@ class Backend(Protocol):
         """Start the workers."""
 
     def close(self) -> None:
-        """Have the workers leave when there is no more work."""
+        """Let the workers end once there is no more work."""
 
     def join(self, seconds: float) -> bool:
-        """Wait for the workers to leave; True when they have."""
+        """Wait for the workers to end; True when they have."""
 
     def stop(self) -> None:
         """End the workers now, as far as that is possible."""

@@ -1,7 +1,7 @@
 """Results with callbacks, and the thread of a pool that calls them.
 
-The thread starts when the first callback is asked for. It also submits the rest of a `map_async`
-that has more chunks than may be in flight.
+The thread starts with the first callback. It also submits the rest of a `map_async` that has more
+chunks than may be in flight.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_WATCHED = 512
 
 
 class CallbackResult(AsyncResult[R]):
-    """A result with callbacks: it is ready once the thread for callbacks has called them."""
+    """A result with callbacks: it is ready once its callbacks were called."""
 
     __slots__ = ("_callback", "_done", "_error_callback", "_inner", "_lost", "_thread")
 
@@ -59,7 +59,7 @@ class CallbackResult(AsyncResult[R]):
         return self._inner
 
     def run_callbacks(self) -> None:
-        """Call back. Runs in the thread for callbacks, which shows what a callback raises."""
+        """Call the callbacks, in their thread, which reports their exceptions."""
         self._thread = threading.get_ident()
         self._outcome = outcome = self._inner._resolve()
         callback = self._callback if outcome[0] else self._error_callback
@@ -80,7 +80,7 @@ class CallbackResult(AsyncResult[R]):
         return self._inner._next_task()
 
     def set_error(self, error: BaseException) -> None:
-        """Note that there will be no result: waits end, and `get` raises `error`."""
+        """Set the error of a call without a result: waits end, and `get` raises it."""
         self._outcome, self._lost = (False, error), True
         self._done.set()
 
@@ -92,12 +92,12 @@ class CallbackResult(AsyncResult[R]):
         return self._done.is_set() or self._thread == threading.get_ident()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until it was called back or never will be, or `timeout` seconds have passed."""
+        """Wait for the callbacks, or until they will never be called, at most `timeout` seconds."""
         if not self._is_over():
             self._done.wait(timeout)
 
     def get(self, timeout: float | None = None) -> R:
-        """Return the result after it was called back, or raise what the call raised."""
+        """Return the result after the callbacks, or raise the exception of the call."""
         self.wait(timeout)
         if not self._is_over():
             raise multiprocessing.TimeoutError
@@ -154,7 +154,7 @@ class CallbackThread:
         with self._lock:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="garrison-callbacks", daemon=True)
-                # It waits for the lock and finds the result; if it cannot start, nothing is kept.
+                # It waits for the lock, then finds the result; if it cannot start, nothing is kept.
                 thread.start()
                 self._thread = thread
             self._pending.append(result)
@@ -211,7 +211,7 @@ class CallbackThread:
 
 
 def _in_order_of_ends(results: list[AsyncResult[Any]]) -> list[AsyncResult[Any]]:
-    """Those with something to do, in the order in which their tasks ended."""
+    """The results with something to do, in the order in which their tasks ended."""
     tasks = ((result, result._next_task()) for result in results)
     ended = [
         (0 if task is None else task.ended_at, result)

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 __all__ = ["chunks", "guided_sizes"]
 
 CHUNKS_PER_WORKER = 16
-"""Chunks that each worker gets at least, if there are enough items."""
+"""The least chunks for each worker, if there are enough items."""
 PARTS_OF_REST = 4
-"""A chunk has at most 1/4 of what is left for each worker."""
+"""A chunk has at most 1/4 of the remaining items per worker."""
 
 
 def guided_sizes(items: int, processes: int) -> Iterator[int]:

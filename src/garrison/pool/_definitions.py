@@ -1,12 +1,12 @@
 """Classes and functions by value in arguments and results: each goes to a worker once.
 
-The parent writes a definition into its heap and gives it a number; whatever is sent refers to that.
-A worker loads it when it first meets the number, and refers to it in results, so that the parent
-gets back its very own class. A definition is complete: what it needs by value is in it.
+The parent writes a definition into its heap and numbers it; messages refer to the number. A worker
+loads a definition at its first use, and refers to it in results, so the parent receives its own
+class object. A definition is complete: it contains all that it needs by value.
 
-What a class is made of may change. That is looked for by its parts, without pickling them; where
-parts can change unseen (a list among the globals of a method), the class is pickled again for the
-next call of a method of the pool, and is a new definition if the bytes differ.
+The parts of a class may change. They are compared without pickling them. Where parts can change
+unseen (a list among the globals of a method), the class is pickled again at the next call of a
+method of the pool, and is a new definition if the bytes differ.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
 __all__ = ["Definitions", "begin", "reference_of"]
 
 MAX_DEFINITIONS = 512
-"""Of one pool; later ones travel within each message."""
+"""The most definitions of a pool; later ones are a part of each message."""
 MAX_BYTES = 16 << 20
-"""Size of all their pickles."""
+"""The most bytes of all their pickles."""
 MAX_PARTS = 200
-"""Parts that are compared; an object with more is pickled to find out whether it has changed."""
+"""Parts that are compared; an object with more is pickled to detect a change."""
 
 _counter = itertools.count()
 _pools: weakref.WeakValueDictionary[Key, Definitions] = weakref.WeakValueDictionary()
 
 
 class Definition:
-    """A class or function of the parent, with the number by which workers ask for it."""
+    """A class or function of the parent, with its number."""
 
     __slots__ = ("call", "marks", "number", "obj", "place")
 
@@ -57,7 +57,7 @@ class Definition:
 
 
 class Definitions:
-    """The parent's side: which classes and functions the workers can ask for."""
+    """The parent's side: the classes and functions that workers can load."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Definitions:
         _pools[self._key] = self
 
     def reference(self, obj: Any) -> Any:
-        """Return how a message refers to a class or function; None if it must contain it."""
+        """Return a reference to a class or function; None if the message must contain it."""
         known = self._found.get(id(obj))
         if known is None or known.obj is not obj or self._has_changed(known):
             if (
@@ -92,7 +92,7 @@ class Definitions:
         return _find, (self._key, known.number, known.place)
 
     def object_of(self, number: int) -> Any:
-        """Return what has a number."""
+        """Return the definition with a number."""
         return self._objects[number]
 
     def _has_changed(self, known: Definition) -> bool:
@@ -150,7 +150,7 @@ def begin(worker: _core.Worker) -> None:
 
 
 def reference_of(obj: Any) -> Any:
-    """Return how a result refers to a class or function that came from the parent, or None."""
+    """Return a result's reference to a class or function of the parent, or None."""
     return _references.get(obj)
 
 
@@ -158,7 +158,7 @@ def reference_of(obj: Any) -> Any:
 
 _CODE = (types.FunctionType, type)
 _OWN = frozenset({"_abc_impl", "_field_defaults"})
-"""Names that the interpreter and the standard library give."""
+"""Names of the interpreter and the standard library."""
 
 
 @functools.cache
@@ -179,15 +179,15 @@ def _immutable_types() -> tuple[type, ...]:
 
 
 _STANDARD = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 - a prefix
-"""Where code is that puts nothing of the program into what it captures."""
+"""Directories of code whose closures capture nothing of the program."""
 
 
 class _MutablePartError(GarrisonError):
-    """A part may change without becoming another object."""
+    """A part may change in place."""
 
 
 def _is_stateless(obj: Any) -> bool:
-    """Whether it is nothing but code: its state might also be elsewhere in the message."""
+    """Whether it is code only, without state that might also be elsewhere in the message."""
     if isinstance(obj, type):
         return True
     return not (obj.__closure__ or obj.__defaults__ or obj.__kwdefaults__ or vars(obj))
@@ -226,7 +226,7 @@ def _parts(obj: Any) -> Iterator[Any]:
     standard = obj.__code__.co_filename.startswith(_STANDARD)
     for cell in obj.__closure__ or ():
         if standard and not isinstance(cell.cell_contents, _CODE):
-            yield cell.cell_contents  # which `repr` is under way, for instance
+            yield cell.cell_contents
         else:
             yield from _parts_of_value(cell.cell_contents)
     for value in (*(obj.__defaults__ or ()), *(obj.__kwdefaults__ or {}).values()):
@@ -237,7 +237,7 @@ def _parts(obj: Any) -> Iterator[Any]:
 
 
 def _parts_of_value(value: Any) -> Iterator[Any]:
-    """Yield the parts to compare of a value; raise if they do not tell whether it has changed."""
+    """Yield the parts of a value to compare; raise if they do not show a change."""
     if isinstance(value, _immutable_types()):
         yield value
     elif isinstance(value, (staticmethod, classmethod)):

@@ -1,11 +1,11 @@
 """How calls, results and exceptions are encoded for the cells of the task table.
 
-A small value is one pickle. Writable buffers from `LARGE` bytes on (numpy arrays and whatever else
+A small value is one pickle. Writable buffers of `LARGE` bytes and more (numpy arrays, and all that
 supports pickle protocol 5) stay out of it: they are copied once, into shared memory, and arrive as
 views.
 
-An exception has a header that always decodes (its type's name, text and traceback) before a payload
-that may not.
+An exception has a header that can always be decoded (its type's name, text and traceback) before a
+payload that may not.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class PayloadKind(enum.IntEnum):
-    """What the payload of a task is, and how the function is applied to it."""
+    """The form of a task's payload, and how the function is applied to it."""
 
     CALL = 0
     """(args, kwds)"""
@@ -43,19 +43,19 @@ class PayloadKind(enum.IntEnum):
     STAR_ITEMS = 3
     """A list of argument tuples."""
     PICKLED_ITEMS = 4
-    """Pickled items one after the other (see `_core.pack`), each with an outcome of its own. An
-    item that is alone may have buffers."""
+    """Pickled items one after the other (see `_core.pack`), each with an outcome of its own. A
+    single item may have buffers."""
     SCALAR_ITEMS = 5
     """A list of immutable scalars, each with an outcome of its own."""
 
 
 class Outcome(enum.IntEnum):
-    """What the result of a task is. The core has the same numbers."""
+    """The kind of a task's result. The core has the same numbers."""
 
     OK = 0
     """The pickled result."""
     ERROR = 1
-    """An exception, as `encode_error` writes it."""
+    """An exception, encoded by `encode_error`."""
     MEMORY_FULL = 3
     """The result did not fit into shared memory; the payload is a text that fits into a cell."""
     ITEMS = _core.OUTCOME_EACH
@@ -69,7 +69,7 @@ _OK, _ERROR = Outcome.OK, Outcome.ERROR  # a global is found faster than a membe
 SCALARS = frozenset({int, float, complex, bool, type(None), str, bytes})
 
 LARGE = 1 << 14
-"""Buffers below this size are cheaper inside of the pickle."""
+"""Smaller buffers are cheaper inside of the pickle."""
 
 dumps, loads = pickle.dumps, pickle.loads
 
@@ -124,13 +124,13 @@ class ItemError:
 
 
 def encode_result_fallback(value: object) -> tuple[bool, bytes]:
-    """Encode one of several results that the core could not: success, and the pickle or error."""
+    """Encode an item's result that the core could not: success, and the pickle or error."""
     outcome, data, _ = encode_result(value, large=sys.maxsize)
     return outcome == _OK, data
 
 
 def decode_items(entries: Iterable[tuple[bool, bytes]]) -> list[Any]:
-    """Rebuild results of which each has an outcome of its own; a failure is an `ItemError`."""
+    """Decode results with an outcome each; a failure is an `ItemError`."""
     return [_value_or_raise(data) if ok else ItemError(decode_error(data)) for ok, data in entries]
 
 
@@ -145,7 +145,7 @@ def _value_or_raise(data: bytes) -> Any:
 
 
 def encode_error(error: BaseException) -> bytes:
-    """Write an exception: what always decodes, then the exception with all that it is linked to."""
+    """Encode an exception: the header, then the exception with its causes and contexts."""
     kind = type(error)
     text = "".join(_formatted(error))
     header = (f"{kind.__module__}.{kind.__qualname__}", _safe(str, error), text)
@@ -202,7 +202,7 @@ def _linked(error: BaseException) -> list[BaseException]:
 
 
 def _links(chain: list[BaseException]) -> list[tuple[int | None, int | None, bool]]:
-    """Say which of the chain are cause and context of each."""
+    """Return the indices of the cause and context of each."""
     index = {id(error): number for number, error in enumerate(chain)}
     return [
         (
@@ -215,7 +215,7 @@ def _links(chain: list[BaseException]) -> list[tuple[int | None, int | None, boo
 
 
 def decode_error(data: Any) -> BaseException:
-    """Rebuild an exception from `encode_error`; if it cannot be, an error that says so."""
+    """Decode an exception; if it cannot be rebuilt, return an error with the reason."""
     type_name, text, remote, pickles, links = loads(data)
     if pickles is None:
         why, exc, value = links
@@ -248,7 +248,7 @@ def _loads_linked(pickled: bytes | None) -> Any:
 
 
 def _with_remote_traceback(error: BaseException, remote: str) -> BaseException:
-    """Append the worker's traceback to the chain of causes, where it hides none of them."""
+    """Append the worker's traceback to the end of the chain of causes."""
     last = error
     seen = {id(last)}
     while last.__cause__ is not None and id(last.__cause__) not in seen:
@@ -262,7 +262,7 @@ def _with_remote_traceback(error: BaseException, remote: str) -> BaseException:
 
 
 def decode_value(payload: Any, buffers: list[Any] | None) -> Any:
-    """Rebuild what `encode` wrote; a failure is a `ResultUnpicklable` with its reason."""
+    """Decode the payload of `encode`; a failure is a `ResultUnpicklable` with its reason."""
     try:
         return loads(payload, buffers=buffers)
     except Exception as failure:

@@ -1,7 +1,7 @@
 """Globals of functions by value, in the parent: which of them are sent, and how.
 
-Each global is a pickle of its own with a digest, so that a worker takes over new values only, and
-keeps what its tasks have changed. A function among them brings its own globals, and so on.
+Each global is a separate pickle with a digest, so a worker sets new values only, and keeps values
+that its tasks have set. A function among them brings its own globals, and so on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["GlobalsBundle", "NamespaceStandIn", "SharedNamespaces", "source_of"]
 
 _SCALARS = frozenset({int, float, complex, bool, type(None), str, bytes})
 _MAX_LITERAL = 100
-"""Characters of a text that serves as its own digest."""
+"""The longest text that serves as its own digest."""
 _MAINS = ("__main__", "__mp_main__")
 
 
@@ -80,7 +80,7 @@ class SharedNamespaces:
 
 
 def _reference(names: dict[str, Any]) -> Callable[[], Any]:
-    """Refer to a namespace without keeping its module alive after the program's end."""
+    """Refer weakly to a namespace, whose module must end with the program."""
     module = sys.modules.get(names.get("__name__") or "")
     if module is None or vars(module) is not names:
         return lambda: names
@@ -100,9 +100,9 @@ class GlobalsBundle:
         self._gathering = False
 
     def entries(self, names: NamespaceStandIn, values: dict[str, Any]) -> list[Entry]:
-        """Return the globals that a function needs, with all that these need, in loading order.
+        """Return the globals that a function needs, directly or indirectly, in loading order.
 
-        Empty within the pickle of a global: what it needs is sent with the outer function.
+        Empty within the pickle of a global: its needs are sent with the outer function.
         """
         for name, value in values.items():
             if (names.key, name) not in self._included and self._is_sent(names, name):
@@ -127,7 +127,7 @@ class GlobalsBundle:
             is_code = isinstance(value, (types.FunctionType, type, types.ModuleType))
             unchanged = names.is_unchanged(name, value)
             (code if is_code else rest).append((names.key, name, *self._describe(value), unchanged))
-        # What a value refers to is needed to load it, and was found later.
+        # The references of a value are needed to load it, and were found later.
         return [*code[::-1], *rest[::-1]]
 
     def _describe(self, value: Any) -> tuple[object, Any]:

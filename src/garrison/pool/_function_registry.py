@@ -1,6 +1,6 @@
-"""How functions, and classes of ``__main__``, get to the workers.
+"""How functions, and classes of ``__main__``, are sent to the workers.
 
-A function goes by reference if a worker can import the very same object, else by value
+A function goes by reference if a worker can import the same object, else by value
 (cloudpickle): lambdas, closures, definitions of a notebook or a REPL, and all of ``__main__`` where
 workers do not have it.
 """
@@ -36,10 +36,10 @@ MAINS = frozenset({"__main__", "__mp_main__"})
 
 
 class WorkerImports:
-    """Which functions and classes the workers find by their names.
+    """Which functions and classes workers can import.
 
-    Forked workers have ``__main__`` as it was. Others import it (`imported_main`), or have nothing
-    of it. A module that was loaded from a file, and that no import finds, exists in forked workers
+    Forked workers have a copy of ``__main__``. Others import it (`imported_main`), or do not have
+    it. A module that was loaded from a file, and that no import finds, exists in forked workers
     only.
     """
 
@@ -51,7 +51,7 @@ class WorkerImports:
         self.namespaces = SharedNamespaces(self)
         self.globals_pickled = BytesPickled()
         self.descriptors = _pickling.Kept()
-        """Those that functions lead to: any number of workers may receive one."""
+        """Descriptors that functions refer to: any number of workers may receive one."""
         self._refs: dict[str, weakref.ref[Any]] = {}
         self._importable: dict[str, bool] = dict.fromkeys(sys.modules, True) if fork else {}
         if fork:
@@ -61,7 +61,7 @@ class WorkerImports:
             self.namespaces.of(vars(sys.modules["__main__"]))
 
     def has(self, value: Any) -> bool:
-        """Whether a worker finds this very object by its name."""
+        """Whether a worker finds this object by its name."""
         if value.__module__ not in MAINS:
             return found_by_name(value) and self.finds(value.__module__)
         if self.main is not None:
@@ -88,7 +88,7 @@ class WorkerImports:
         return found.key, names if fork else None
 
     def _track_classes(self, names: dict[str, Any]) -> None:
-        """Have forked workers recognize classes of a namespace that come by value."""
+        """Make forked workers recognize classes of a namespace that come by value."""
         classes = [value for value in names.values() if isinstance(value, type)]
         if classes:
             from cloudpickle.cloudpickle import _get_or_create_tracker_id
@@ -113,7 +113,7 @@ def _of_main() -> Iterator[tuple[str, Any]]:
 
 
 class NotCallable:
-    """Takes the place of a function that cannot be called: the error is the task's result."""
+    """Replaces a function that cannot be called: the error is the task's result."""
 
     def __init__(self, value: object) -> None:
         self._message = f"the first argument must be callable, not {value!r}"
@@ -123,7 +123,7 @@ class NotCallable:
 
 
 def dumps_at_start(value: object, imports: WorkerImports, where: str) -> bytes:
-    """Pickle what a process gets at its start: locks, queues and connections may be in it."""
+    """Pickle the start arguments of a process; locks, queues and connections may be in them."""
     return _pickling_rules.dumps_to_workers(value, _pickling_rules.rules_of(imports), where)
 
 
@@ -131,14 +131,14 @@ def dumps_at_start(value: object, imports: WorkerImports, where: str) -> bytes:
 
 
 class FunctionRegistry:
-    """Functions that were sent, by number: each travels to a worker once.
+    """Functions by number: each is sent to a worker once.
 
-    A plain importable function is recognized by its identity. Everything else is pickled at each
-    use and recognized by its digest, since the state that it carries may have changed.
+    A plain importable function is recognized by its identity. Any other is pickled at each use and
+    recognized by its digest, since its state may have changed.
     """
 
     MAX_FUNCTIONS = 512
-    """Functions that are kept for the next use."""
+    """The most functions that are kept for their next use."""
     MAX_BYTES = 64 << 20
     """Size of all their pickles."""
 
@@ -150,7 +150,7 @@ class FunctionRegistry:
             parent, self.imports.has, lambda obj, first: _pickling.dumps(obj, rules, first)
         )
         self.rules = _pickling_rules.rules_of(self.imports, definitions=self.definitions)
-        """For arguments; functions carry what they need with them."""
+        """For arguments; a function contains its own definitions."""
         self._next = 0
         self.plain: dict[int, tuple[Any, int]] = {}
         """Functions with a pickle that cannot change, by identity."""
@@ -160,7 +160,7 @@ class FunctionRegistry:
         self._names: dict[int, str] = {}
 
     def number(self, function: Callable[..., Any], retry_policy: tuple[Any, ...] = ()) -> int:
-        """Return the number by which workers know `function`, retried as the policy says."""
+        """Return the number of `function`; `policy` says when it is retried."""
         self.definitions.call += 1
         if not retry_policy:
             found = self.plain.get(id(function))
@@ -180,7 +180,7 @@ class FunctionRegistry:
         return self._pickle(function, function)
 
     def dumps_at_start(self, value: object) -> bytes:
-        """Pickle what a worker gets at its start."""
+        """Pickle the start arguments of a worker."""
         return dumps_at_start(value, self.imports, "the arguments of the initializer")
 
     def size(self, number: int) -> int:

@@ -1,4 +1,4 @@
-"""What `imap` and `imap_unordered` return: results while the input is still being read."""
+"""The iterators of `imap` and `imap_unordered`: results while the input is still being read."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ class IMapIterator(IteratorBase[T], Generic[T]):
         self.stream.reader.start()
 
     def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
-        """Want no more results. Not a finalizer, which would keep what the stream's errors lead to.
+        """Stop: results are not wanted. A finalizer would keep the frames of the stream's errors.
 
-        Do nothing at the end of an interpreter: the modules may be empty, and the pool is gone.
+        At the end of an interpreter it does nothing: modules may be empty, and the pool is gone.
         """
         stream = getattr(self, "stream", None)
         if stream is not None and not _is_ending():
@@ -70,7 +70,7 @@ class IMapIterator(IteratorBase[T], Generic[T]):
         try:
             value = self.stream.results.popleft()
         except IndexError:
-            # Waited for outside of this block: this error is to be no context of another.
+            # Waited for outside of this block: this error must not become the context of another.
             pass
         else:
             try:
@@ -116,11 +116,11 @@ class IMapIterator(IteratorBase[T], Generic[T]):
         result: T = value
         return result
 
-    # --- What code that looks into a standard iterator finds there ------------------------------
+    # --- Attributes of a standard iterator --------------------------------------------------------
 
     @property
     def _index(self) -> int:
-        """The number of results that have come."""
+        """The number of results so far."""
         return self.stream.arrived()
 
     @property
@@ -132,7 +132,7 @@ class IMapIterator(IteratorBase[T], Generic[T]):
     def set_progress_bar(self, bar: Bar) -> None:
         """Report results that were handed out to a progress bar."""
         self._bar = bar
-        # An iterator that is left in the middle must give the terminal back.
+        # An abandoned iterator must restore the terminal.
         weakref.finalize(self, bar.close)
 
 

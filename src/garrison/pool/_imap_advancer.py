@@ -1,8 +1,8 @@
 """The thread that advances `imap` iterators while nobody reads them.
 
-A consumer that reads does all the work in its own thread; this thread then only checks now and then
-whether somebody still reads. It starts with the first iterator whose input is not submitted at
-once, and ends when there has been none for a while, or with the pool.
+A reading consumer does all the work in its own thread; this thread then only checks now and then
+whether it still reads. It starts with the first iterator whose input is not submitted at once, and
+ends when there has been none for a while, or with the pool.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Advancer"]
 
 UNREAD_AFTER_S = 0.05
-"""An iterator that nobody has looked at for so long counts as unread."""
+"""An iterator without a reader for so long counts as unread."""
 IDLE_CHECK_S = 0.1
 """Between two checks while nothing happens at all."""
 IDLE_CHECKS = 10
@@ -46,7 +46,7 @@ class Advancer:
         with self._changed:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="garrison-advancer", daemon=True)
-                # It waits for the lock and finds the stream; if it cannot start, nothing is kept.
+                # It waits for the lock, then finds the stream; if it cannot start, nothing is kept.
                 thread.start()
                 self._thread = thread
             self._streams.append(stream)
@@ -72,7 +72,7 @@ class Advancer:
             try:
                 busy = self._advance_unread(streams)
             except GarrisonError:
-                # The pool has ended: those that read get the error.
+                # The pool has ended: readers get the error.
                 busy = False
                 with self._changed:
                     self._cancel_all()
@@ -105,23 +105,23 @@ class Advancer:
                 self._changed.wait(seconds)
 
     def _advance_unread(self, streams: list[ResultStream]) -> bool:
-        """Advance those that nobody has read since the last check; whether there is more to do."""
+        """Advance the streams not read since the last check; return whether there is more to do."""
         marks = {id(stream): stream.mark for stream in streams}
         before, self._marks = self._marks, marks
         unread = [stream for stream in streams if before.get(id(stream)) == marks[id(stream)]]
         if not unread:
-            # Somebody reads: check again before long.
+            # A consumer reads: check again before long.
             self._rest(UNREAD_AFTER_S)
             return True
         done = [stream.advance() for stream in unread]
         if any(done):
-            # There are new tasks: a wait for any of them has to begin anew.
+            # There are new tasks: a wait for any of them must be restarted.
             self._backend.interrupt_waits()
             return True
         return self._await_any(unread)
 
     def _await_any(self, unread: list[ResultStream]) -> bool:
-        """Wait a moment for the end of a task; whether there is anything to wait for."""
+        """Wait a moment for the end of a task; return whether there is a task to wait for."""
         tasks = [task for stream in unread for task in stream.tasks()]
         delaying = [stream for stream in unread if stream.delays_results]
         if not tasks and not delaying:

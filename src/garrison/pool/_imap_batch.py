@@ -1,4 +1,4 @@
-"""What `imap` has under way: items that share a cell, and then their results."""
+"""A batch of `imap`: items that share a cell, and then their results."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ class Batch:
 
     def __init__(self, items: list[Any], count: int, task: TaskHandle | None = None) -> None:
         self.items = items
-        """What may have to be submitted again; empty if the batch is one item."""
+        """The items, which may have to be submitted again; empty if the batch is one item."""
         self.count = count
-        """Results that are still to come out of it; set when it is taken."""
+        """The number of results not handed out; set when it is taken."""
         self.task: Any = task
         self.skipped = 0
         """Results of the cell's first items, which are in another batch."""
         self.entries: list[Any] | None = None
-        """What was taken from the cell, item by item."""
+        """The raw results, item by item."""
         self.size = 0
-        """Bytes of it."""
+        """Their bytes."""
         self.taken_order = 0
         """Its place among the batches that were taken."""
         self._read = _NOTHING
-        """How many entries were rebuilt, and those results that were not handed out."""
+        """The number of decoded entries, and the results that were not handed out."""
 
     @classmethod
     def failed(cls, error: BaseException, count: int = 1) -> Batch:
@@ -78,12 +78,12 @@ class Batch:
 
     @property
     def taken(self) -> bool:
-        """Whether the results are here, and the cell is free."""
+        """Whether the results were taken, and the cell is free."""
         return self.entries is not None
 
     @property
     def ended(self) -> bool:
-        """Whether the results are there."""
+        """Whether the results are available."""
         task = self.task
         return task is None or task.ended()
 
@@ -94,7 +94,7 @@ class Batch:
 
     @property
     def untouched(self) -> bool:
-        """Whether none of its results was rebuilt."""
+        """Whether none of its results was decoded."""
         return not self._read[0]
 
     @property
@@ -104,7 +104,7 @@ class Batch:
         return self.count - read + len(values)
 
     def close(self, entries: list[Any], size: int, taken_order: int) -> None:
-        """Keep what was taken from the cell, and let go of the cell."""
+        """Store the raw results, and drop the cell."""
         self.items, self.count, self.size = [], len(entries), size
         self.taken_order = taken_order
         self.entries = entries
@@ -118,12 +118,12 @@ class Batch:
         return self.entries is not None and (read < self.count or bool(values))
 
     def results(self, backend: Backend) -> deque[Any]:
-        """Rebuild the next results, of which there are some: code of the user runs."""
+        """Decode the next results, of which there are some: code of the user runs."""
         read, values = self._read
         if values or self.entries is None:
             return values
         some = self.entries[read : read + DECODED_TOGETHER]
-        # One store: an interrupt loses nothing and doubles nothing.
+        # One store: an interrupt neither loses nor repeats a result.
         self._read = (read + len(some), deque(_decoded(backend, some)))
         return self._read[1]
 

@@ -1,7 +1,7 @@
-"""The input's side of `imap`: reads it, pickles it, and puts it under way.
+"""The input's side of `imap`: reads, pickles and submits it.
 
-A list and its like are read by any thread that uses the iterator, since that cannot block. Any
-other input (a generator, a queue that is fed from the results) has a thread of its own.
+A list or the like is read by any thread that uses the iterator, since that cannot block. Any other
+input (a generator, a queue that is fed from the results) has a thread of its own.
 
 With ``chunksize=1`` several small items share a cell: as many as take about `BATCH_TIME_NS`. Each
 is pickled when it is read, and has its own outcome, so the caller sees no difference.
@@ -34,13 +34,13 @@ __all__ = ["InputReader"]
 MAX_BATCH_BYTES = 64 << 10
 """Bytes of items that share a cell."""
 SLOW_ITEM_NS = 50_000
-"""An input that takes longer for an item is submitted item by item."""
+"""An input that takes longer per item is submitted item by item."""
 ITEMS_PER_CLOCK_CHECK = 16
-"""Items that are read between two looks at the clock."""
+"""Items read between two clock checks."""
 CELLS_AHEAD_PER_WORKER = 4
 """Cells that are waiting or at work, for each worker."""
 MAX_UNREAD = 1 << 16
-"""Results that nobody has read, of an input that may be endless; then no more is read."""
+"""Unread results at which reading stops, of an input that may be endless."""
 MAX_UNREAD_BYTES = 256 << 20
 _CHANGING = (list, dict, set, deque, bytearray)
 _NONBLOCKING_TYPES = (
@@ -59,14 +59,14 @@ _NONBLOCKING_TYPES = (
 
 
 def _reads_without_blocking(iterable: Iterable[Any]) -> bool:
-    """Whether reading cannot block. To have a length is no proof of that."""
+    """Whether reading cannot block. A length alone does not guarantee that."""
     numpy = sys.modules.get("numpy")
     kind = type(iterable)
     return kind in _NONBLOCKING_TYPES or (numpy is not None and kind is numpy.ndarray)
 
 
 def _has_end(iterable: Iterable[Any]) -> bool:
-    """Whether it has an end: all of it is submitted, however many results are unread."""
+    """Whether it is finite: all of it is submitted, however many results are unread."""
     return hasattr(iterable, "__len__") and not hasattr(iterable, "__next__")
 
 
@@ -91,8 +91,8 @@ class InputReader:
         self._source = iter(list(iterable) if type(iterable) in _CHANGING else iterable)
         self.in_thread: bool = not _reads_without_blocking(iterable)
         self.bounded: bool = not _has_end(iterable)
-        """Whether results that nobody reads hold it up."""
-        # Not the pool itself: its end is what ends the thread.
+        """Whether unread results stop the reading."""
+        # Not the pool itself: its finalizer ends the thread.
         self._options, self._on_end = options, weakref.WeakMethod(on_end)
         self._single = chunksize == 1
         self.adaptive: bool = self._single and backend.batches_items
@@ -133,12 +133,12 @@ class InputReader:
 
     @property
     def reading(self) -> bool:
-        """Whether there is more of the input to come."""
+        """Whether there is more input."""
         return self._reading and not self._cancelled
 
     @property
     def exhausted(self) -> bool:
-        """Whether the input has come to its end."""
+        """Whether the input has ended."""
         return not self._reading
 
     @property
@@ -147,7 +147,7 @@ class InputReader:
         return bool(self._unsubmitted)
 
     def cancel(self) -> None:
-        """Read no more: the results are not wanted, or the pool has ended."""
+        """Stop reading: the results are not wanted, or the pool has ended."""
         self._cancelled = True
         self._tell_reader()
 
@@ -157,7 +157,7 @@ class InputReader:
         self._tell_reader()
 
     def _tell_reader(self) -> None:
-        # In a forked child there is no thread to tell, and the lock may be its parent's.
+        # In a forked child there is no thread to notify, and the lock may be its parent's.
         if os.getpid() == self._pid:
             with self._changed:
                 self._changed.notify_all()
@@ -187,7 +187,7 @@ class InputReader:
         return sum(batch.left for batch in batches)
 
     def may_read_here(self) -> bool:
-        """Whether the calling thread is to read on."""
+        """Whether the calling thread should read on."""
         return not self.in_thread and self.reading and self.may_read_more()
 
     def resume_reading(self) -> None:
@@ -195,8 +195,8 @@ class InputReader:
         if self.in_thread:
             self._tell_reader()
             return
-        # No further: the check costs time for each batch, and only results that are taken tell how
-        # many items should share a cell.
+        # No further: the check costs time for each batch, and only taken results show how many
+        # items should share a cell.
         while not self._slow and len(self.batches) < self._ahead and self.may_read_here():
             self.read_ahead()
 
@@ -269,7 +269,7 @@ class InputReader:
     # --- Submitting -----------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Submit what was read."""
+        """Submit the items read."""
         with self._changed:
             items = [self._unsubmitted.popleft() for _ in range(len(self._unsubmitted))]
             self.batches += self.submit(items)
@@ -277,7 +277,7 @@ class InputReader:
             self._changed.notify_all()
 
     def flush_now(self) -> None:
-        """Submit what waits for a full batch: the source may block in the middle of it."""
+        """Submit a partial batch: the source may block in the middle of it."""
         self.size = 1
         if self.in_thread:
             self.flush()
@@ -326,7 +326,7 @@ class InputReader:
         return True
 
     def arrived(self) -> int:
-        """Return the number of items whose outcome is there."""
+        """Return the number of items with an outcome."""
         with self._changed:
             missing = sum(batch.count for batch in tuple(self.batches) if not batch.ended)
             return self.submitted - missing

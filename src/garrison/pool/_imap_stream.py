@@ -1,4 +1,4 @@
-"""An `imap` at work: what is submitted, what has come back, and what follows from it.
+"""A running `imap`: submits batches, takes their results, and hands them out.
 
 ::
 
@@ -6,13 +6,11 @@
                                                 ▲
                                   Advancer, while nobody reads
 
-The iterator's consumer moves the stream, in `next`. While nobody does, or while the consumer waits
-for one result, the pool's `Advancer` does: it takes what has ended out of the cells, and submits
-more.
+The iterator's consumer advances the stream, in `next`. While there is no consumer, or it waits for
+one result, the pool's `Advancer` does: it takes the results of ended tasks, and submits more.
 
-A batch stays in the list of batches until its last result is handed out, and what is changed in
-the list is changed by one store: after any exception (Ctrl-C, code of the user while a result is
-rebuilt) the next call goes on from there.
+A batch stays in the list of batches until its last result is handed out. Each change of the list is
+one store: after any exception (Ctrl-C, code of the user during decoding) the next call continues.
 """
 
 from __future__ import annotations
@@ -42,10 +40,10 @@ BATCH_TIME_NS = 150_000
 """Work that may share a cell: long against the cost of a cell, short enough that at the end of the
 input no worker is idle while another has several items left."""
 BATCH_WAIT_S = 0.002
-"""Time that items wait for their neighbours in a cell, or for a full batch."""
+"""Seconds that items wait for others in their cell, or for a full batch."""
 MAX_BATCH_ITEMS = 256
 BATCHES_AT_ONCE = 64
-"""Batches that are read in a row while the lock is held."""
+"""Batches that are read in a row under the lock."""
 NOTHING: Any = object()
 
 
@@ -73,7 +71,7 @@ class ResultStream:
         self.results: deque[Any] = deque()
         """The results of `_current`, the batch that is being handed out."""
         self.calls: int = 0
-        """How often a consumer had to look further than `results`."""
+        """How often a consumer found no result in `results`."""
 
     # --- For the consumer -----------------------------------------------------------------
 
@@ -119,7 +117,7 @@ class ResultStream:
                 return NOTHING
 
     def _go_on_with(self, batch: Batch) -> None:
-        """Go on to the next results of the current batch; drop it after the last."""
+        """Decode the next results of the current batch; drop it after the last."""
         if batch.has_more:
             self.results = batch.results(self._backend)
             return
@@ -141,7 +139,7 @@ class ResultStream:
         raise StopIteration
 
     def _first_ended(self) -> Batch | None:
-        """The batch to hand out next, if it is there."""
+        """The batch to hand out next, if it has ended."""
         return self._batches[0] if self._batches and self._batches[0].ended else None
 
     def _is_there(self) -> bool:
@@ -150,7 +148,7 @@ class ResultStream:
     # --- Results out of their cells -------------------------------------------------------
 
     def _take(self, batch: Batch) -> None:
-        """Take what is in a cell; items that it has no outcome for are submitted again."""
+        """Take the results of a cell; items without an outcome are submitted again."""
         backend, task = self._backend, batch.task
         lost = task.lost()
         finished = backend.finished_items(task) if lost else []
@@ -177,7 +175,7 @@ class ResultStream:
             on_progress()
 
     def _entries_of(self, batch: Batch, raw: Any) -> tuple[list[Any], int]:
-        """Return the items' outcomes, and to how many items the cell gives one."""
+        """Return the items' outcomes, and the number of items with one."""
         found = self._backend.split_items(raw)
         self._adapt(raw, len(found or [None]))
         if found is None:
@@ -188,7 +186,7 @@ class ResultStream:
     def _entries_of_lost(
         self, batch: Batch, finished: list[Any], failed: int
     ) -> tuple[list[Any], int]:
-        """Return the same of a task whose worker went away."""
+        """As `_outcomes`, of a task whose worker ended."""
         entries = finished[batch.skipped :][: batch.count]
         # A death between two items is charged to none of them: all others are submitted again.
         charged = len(finished) <= failed or not batch.items
@@ -197,7 +195,7 @@ class ResultStream:
         return entries, min(batch.count, len(entries) + charged)
 
     def _adapt(self, raw: Any, items: int) -> None:
-        """Let as many items share a cell as take about `BATCH_TIME_NS`, growing step by step."""
+        """Adjust the batch size towards `BATCH_TIME_NS` per cell, growing step by step."""
         reader = self.reader
         if reader.adaptive:
             each = max(1, self._backend.duration(raw) // items)
@@ -228,7 +226,7 @@ class ResultStream:
 
     @property
     def delays_results(self) -> bool:
-        """Whether items wait for their neighbours, in a cell or before it."""
+        """Whether items wait for others, in a cell or for a full batch."""
         return self.reader.adaptive and (
             self.reader.has_unsubmitted or bool(self._shared_batches())
         )
@@ -247,13 +245,13 @@ class ResultStream:
             self.split_batches()
 
     def split_batches(self) -> None:
-        """Give each item a cell of its own, so that none waits for its neighbours."""
+        """Give each item a cell of its own, so that none waits for others."""
         with self._lock:
             self.reader.flush_now()
             for batch in self._ended():
                 self._take(batch)
             shared = self._shared_batches()
-            # First of all what no worker has begun, so that all goes on in the order of the input.
+            # First the batches that no worker has begun, to keep the order of the input.
             withdrawn = [batch for batch in shared if batch.task.withdraw()]
             for batch in shared:
                 again = batch in withdrawn
@@ -268,11 +266,11 @@ class ResultStream:
         self._batches[place : place + 1] = pieces
 
     def _split(self, batch: Batch) -> list[Batch]:
-        """Leave a batch its slow item only: before it what is done, after it cells of their own."""
+        """Split a batch at its running item: results before it, separate cells after it."""
         task = batch.task
         if task.ended():
             return [batch]
-        # What is there of it already: items that it has no outcome for in the end go again.
+        # The results so far. Items without an outcome at the end are submitted again.
         kept = self._backend.recall_items(task) - batch.skipped
         pieces = [batch, *self._submit_singly(batch.items[kept:])]
         done = self._backend.finished_items(task)[batch.skipped :][:kept]
@@ -304,11 +302,11 @@ class ResultStream:
 
     @property
     def mark(self) -> tuple[int, int]:
-        """Numbers that change as long as somebody reads."""
+        """Numbers that change while a consumer reads."""
         return self.calls, len(self.results)
 
     def arrived(self) -> int:
-        """Return the number of results that have come, read or unread."""
+        """Return the number of results so far, read or unread."""
         with self._lock:
             return self.reader.arrived()
 
@@ -317,7 +315,7 @@ class ResultStream:
         return [task for batch in tuple(self._batches) if (task := batch.task) is not None]
 
     def advance(self) -> bool:
-        """Take what has ended and submit more, without waiting; whether anything was done."""
+        """Take ended results and submit more, without waiting; return whether anything was done."""
         done = False
         with self._lock:
             for batch in self._ended():
@@ -355,7 +353,7 @@ class ResultStream:
             self._wait_or_split(time.monotonic() + LIVENESS_CHECK_INTERVAL_S, lambda: False)
 
     def drop(self) -> None:
-        """Want no more results. A finite input, or one never read, is worked on all the same."""
+        """Hand out no more results. A finite input, or one never read, is processed anyway."""
         self._dropped = True
         if self.reader.bounded and self.calls:
             self.reader.cancel()
@@ -363,7 +361,7 @@ class ResultStream:
             self.reader.lift_limits()
 
     def cancel(self) -> None:
-        """Read no more of the input: the pool has ended."""
+        """Stop reading the input: the pool has ended."""
         self.reader.cancel()
 
 

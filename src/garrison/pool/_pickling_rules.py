@@ -1,8 +1,7 @@
-"""What is pickled by value for workers, and by workers, with ``__main__`` kept in one piece.
+"""What is pickled by value for workers, and by workers.
 
-Functions by value share their namespace in a worker, as they do in the parent: a global that an
-initializer sets is seen by the task that reads it. See `_function_globals` and
-`_worker_namespaces`.
+Functions by value share their namespace in a worker, as they do in the parent: a task sees a global
+that an initializer has set. See `_function_globals` and `_worker_namespaces`.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ loaded for each cell."""
 
 
 class _ToWorkers(ByValue):
-    """By reference what the workers can import, by value everything else."""
+    """Pickles by reference what the workers can import, and everything else by value."""
 
     def __init__(
         self,
@@ -86,7 +85,7 @@ def rules_of(
     bundle: GlobalsBundle | None = None,
     definitions: Definitions | None = None,
 ) -> Rules:
-    """Return the rules for what is sent to workers."""
+    """Return the rules for messages to workers."""
     return _pickling.make_rules(lambda names: _ToWorkers(imports, names, bundle, definitions))
 
 
@@ -98,7 +97,7 @@ def _dumps_part(imports: WorkerImports, value: object, bundle: GlobalsBundle) ->
 def dumps_to_workers(
     value: object, rules: Rules, where: str, first: dict[type, Any] | None = None
 ) -> bytes:
-    """Pickle a value; a failure names the path to what cannot be sent."""
+    """Pickle a value; a failure names the path to the unpicklable part."""
     try:
         return _pickling.dumps(value, rules, first)
     except Exception as error:
@@ -141,7 +140,7 @@ def _set_state(function: types.FunctionType, state: tuple[Any, ...]) -> None:
 
 
 def unpicklable(value: object, where: str, error: Exception, rules: Rules) -> Exception:
-    """Return an error that names the path to what cannot be sent; a user's error gets a note."""
+    """Return an error that names the path to the unpicklable part; a user's error gets a note."""
     path, culprit = _pickling.find_culprit(value, where, rules)
     if not isinstance(error, _pickling.UNPICKLABLE):
         if hasattr(error, "add_note"):

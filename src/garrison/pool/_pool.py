@@ -1,4 +1,4 @@
-"""`Pool` and `ThreadPool`: their life, from the start of their workers to the end."""
+"""`Pool` and `ThreadPool`, from the start of their workers to the end."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ __all__ = ["Pool", "Statistics", "ThreadPool"]
 P = TypeVar("P", bound="BasePool")
 
 CALLBACK_GRACE_S = 1.0
-"""Time that a callback has to return at the end of the program."""
+"""Seconds that a callback has to return at the end of the program."""
 MAX_PROCESSES = 4096
-"""Workers of one pool: more are a mistake, or a cluster."""
+"""The most workers of a pool."""
 _ENDED = {CLOSE: "closed", TERMINATE: "terminated"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """What a pool does at the moment: a result of `Pool.statistics`."""
+    """The present state of a pool: a result of `Pool.statistics`."""
 
     workers: int
     busy: int
@@ -77,7 +77,7 @@ class Statistics:
 
 
 class BasePool(TaskMethods, Insides):
-    """The life of a pool, of whatever backend."""
+    """The life of a pool, with any backend."""
 
     _maxtasks: int | None = None
 
@@ -93,8 +93,8 @@ class BasePool(TaskMethods, Insides):
         self._pid = os.getpid()
         self._state = RUN
         helpers = (self._callbacks, self._advancer)
-        # Before anything is started, so that it is ended whatever interrupts the start. At the
-        # priority of the standard library's pools, before any child is waited for.
+        # Before anything is started: an interrupted start is cleaned up too. The priority is that
+        # of the standard library's pools, before any child is waited for.
         args = (backend, helpers, self._pid)
         self._finalizer = util.Finalize(self, _stop_at_exit, args, exitpriority=15)
         try:
@@ -137,12 +137,12 @@ class BasePool(TaskMethods, Insides):
     # --- The end --------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Take no more tasks; the workers leave when all submitted tasks are done.
+        """Take no more tasks; the workers end when all submitted tasks are done.
 
         Raises
         ------
         garrison.PoolClosed
-            In a process that is not the one which made the pool.
+            In another process than the one that made the pool.
         """
         self._check_process()
         if self._state == RUN:
@@ -165,12 +165,12 @@ class BasePool(TaskMethods, Insides):
         return bar
 
     def _on_reader_progress(self) -> None:
-        """Note that some tasks of an iterator will not have to be submitted again."""
+        """Note that some tasks of an iterator will not be submitted again."""
         if self._state == CLOSE:
             self._close_when_submitted()
 
     def _close_when_submitted(self) -> None:
-        """Let the workers leave once there will be no further task."""
+        """Let the workers end once there will be no further task."""
         with self._readers_lock:
             self._pending_readers = [
                 reader for reader in self._pending_readers if not reader.is_fully_submitted
@@ -186,7 +186,7 @@ class BasePool(TaskMethods, Insides):
             return
         self._state = TERMINATE
         self._advancer.stop()
-        # Before a traceback is shown: a bar that is still live would run through it.
+        # Before a traceback is shown: a live bar would overwrite it.
         for bar in list(self._bars):
             bar.close()
         # Not the finalizer, which runs once: if an interrupt ends this call, the next must work.
@@ -196,7 +196,7 @@ class BasePool(TaskMethods, Insides):
         self._advancer.join()
 
     def join(self) -> None:
-        """Wait for the workers to leave. Call `close` or `terminate` first.
+        """Wait for the workers to end. Call `close` or `terminate` first.
 
         Raises
         ------
@@ -239,9 +239,9 @@ class BasePool(TaskMethods, Insides):
     def __del__(
         self, _warn: Any = warnings.warn, _getpid: Any = os.getpid, _running: str = RUN
     ) -> None:
-        """Warn of a pool that was forgotten; its finalizer ends it.
+        """Warn of a pool that was not closed; its finalizer ends it.
 
-        What is needed is bound here: at the end of an interpreter the module may be empty already.
+        Names are bound here: at the end of an interpreter the module may be empty already.
         """
         if getattr(self, "_state", None) == _running and self._pid == _getpid():
             try:
@@ -263,7 +263,7 @@ def _stop(backend: Backend, pid: int) -> None:
 def _stop_at_exit(backend: Backend, helpers: tuple[CallbackThread, Advancer], pid: int) -> None:
     _stop(backend, pid)
     if os.getpid() == pid:
-        # No thread should be inside of the core when the interpreter goes away.
+        # No thread should be in the core when the interpreter ends.
         callbacks, advancer = helpers
         backend.interrupt_waits()
         advancer.stop()
@@ -277,7 +277,7 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
     Parameters
     ----------
     processes : int, optional
-        Number of workers; by default as many as this process may use processors.
+        Number of workers; by default the number of processors that this process may use.
     initializer : callable, optional
         Called as ``initializer(*initargs)`` in each worker before its first task.
     initargs : tuple
@@ -344,7 +344,7 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
         """Do nothing: the supervisor replaces workers by itself."""
 
     def statistics(self) -> Statistics:
-        """What the pool does at the moment, as one frozen record.
+        """The present state of the pool, as one frozen record.
 
         Examples
         --------

@@ -19,13 +19,13 @@ _ALWAYS = (
     "traceback",
 )
 _OF_SYNC = ("garrison.sync._introspection", "garrison.sync._queue_pickling", "queue")
-"""Loaded by their names when a wait takes long, or an item does not fit."""
+"""Modules that the core loads when a wait is long, or an item does not fit."""
 _OF_ARGUMENTS = ("garrison.memory", "garrison.sync", "garrison.store", "garrison.manager")
-"""Packages with objects that tasks are given."""
+"""Packages whose objects tasks receive."""
 
 
 def modules() -> tuple[str, ...]:
-    """Return what functions by value need, and the packages of garrison that this process uses."""
+    """Return the modules for functions by value, and those of garrison that this process uses."""
     used = [name for name in sys.modules if name.startswith(_OF_ARGUMENTS)]
     late = _OF_SYNC if "garrison.sync" in used else ()
     return (*_ALWAYS, *used, *late)

@@ -1,12 +1,12 @@
-"""The parent's side of a pool of processes: the table, the supervisor, the register of functions.
+"""The parent's side of a pool of processes: the table, the supervisor, the registry of functions.
 
 ::
 
     submit   function → number, value → bytes, both into a cell, from which a worker takes it
-    wait     spin, then sleep on the cell's word; look at the supervisor now and then
+    wait     spin, then sleep on the cell's word; check the supervisor now and then
     result   read the cell, free it, rebuild the value or the exception
 
-There is no thread of its own and no lock around code of the user: each call does its own work.
+There is no thread, and no lock around code of the user: each call does its own work.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     Call = tuple[int, int, int, Any]
     """Function, kind, index of the item at work, payload."""
     RawResult = tuple[Call | None, int, Any, list[Any] | None, int, int]
-    """The call if the task was lost, then what `_core.Ticket.take` returns."""
+    """The call if the task was lost, then the result of the core's task handle."""
 
 __all__ = ["ProcessBackend"]
 
@@ -59,12 +59,12 @@ _LEFT = "the workers have left before this task was begun: the pool was closed"
 _SIZED = (str, bytes)
 _OK, _MEMORY_FULL, _ITEMS = Outcome.OK, Outcome.MEMORY_FULL, Outcome.ITEMS
 FREE_CELL_CHECK_S = 0.005
-"""Between two looks for a free cell."""
+"""Seconds between two checks for a free cell."""
 _NAME_PREFIX = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}
 
 
 class RegisteredFunction:
-    """A function that the workers know by a number."""
+    """A function that workers find by its number."""
 
     __slots__ = ("function", "number", "retry_policy", "size")
 
@@ -93,7 +93,7 @@ class ProcessBackend:
         self.batches_items = lifetime is None
         self._bytes_since_memory_check = 0
         self._shortest_timeout = MAX_TIMEOUT_NS
-        # The supervisor has a slot of its own: its heap lives and dies like a worker's.
+        # The supervisor has its own slot: its heap is freed like a worker's.
         self.table = _core.Table(processes + 1, _os.region_size())
         self.parent = _core.Parent(self.table)
         self.registry = _function_registry.FunctionRegistry(self.parent, fork=fork)
@@ -168,7 +168,7 @@ class ProcessBackend:
         return self._submit_encoded(function, kind, data, buffers, options, items)
 
     def encode_item(self, value: Any, *, alone: bool) -> Any:
-        """Make an item that stays as it is: a scalar, or (pickle, buffers if it goes alone)."""
+        """Encode an item: a scalar, or (pickle, buffers if it is sent alone)."""
         kind = type(value)
         if kind in _encoding.SCALARS and (kind not in _SIZED or len(value) < _encoding.LARGE):
             return value
@@ -209,21 +209,21 @@ class ProcessBackend:
                     function.number, kind, data, buffers, items, options.retries, limit
                 )
             except KeyError:
-                # Other functions have pushed this one out meanwhile.
+                # This function was evicted by others meanwhile.
                 function.number = self.registry.number(function.function, function.retry_policy)
                 continue
             except BlockingIOError:
-                # A million tasks are waiting or at work: the next one waits here.
+                # A million tasks are pending: the next one waits here.
                 self.wait_any_for([], FREE_CELL_CHECK_S)
                 continue
             if limit and (limit < self._shortest_timeout or self.table.dozing):
-                # The supervisor sleeps as long as the shortest timeout so far allows.
+                # The supervisor may sleep as long as the shortest timeout so far.
                 self._shortest_timeout = min(limit, self._shortest_timeout)
                 self.supervisor.wake()
             return task
 
     def _check_memory(self, buffers: list[Any]) -> None:
-        """Ask now and then whether there is memory: many tasks together may need too much."""
+        """Check the available memory now and then: many tasks together may need too much."""
         self._bytes_since_memory_check += sum(view.nbytes for view in buffers)
         if self._bytes_since_memory_check >= capacity.CHECK_THRESHOLD:
             capacity.check_available(self._bytes_since_memory_check)
@@ -232,7 +232,7 @@ class ProcessBackend:
     # --- Waiting --------------------------------------------------------------------------
 
     def wait(self, task: _core.Ticket, deadline: float | None) -> bool:
-        """Wait for a task's end; False at the deadline. Raises if it can never come."""
+        """Wait for a task's end; False at the deadline. Raises if it will never end."""
         while True:
             if task.wait(_seconds_to_sleep(deadline)):
                 return True
@@ -262,15 +262,15 @@ class ProcessBackend:
 
     @property
     def interrupts(self) -> int:
-        """Calls of `interrupt_waits` so far: to be read before one decides what to wait for."""
+        """The number of calls of `interrupt_waits`; read it before deciding what to wait for."""
         return self.parent.nudges
 
     def interrupt_waits(self) -> None:
-        """Have `wait_any` and `wait_any_for` return."""
+        """Make `wait_any` and `wait_any_for` return."""
         self.parent.nudge()
 
     def check(self) -> None:
-        """Look after the supervisor, and raise if no task will ever end any more."""
+        """Check the supervisor, and raise if no task will ever end any more."""
         if self.table.phase == PoolPhase.TERMINATING:
             msg = "the pool was terminated before this task was over"
             raise PoolTerminated(msg)
@@ -283,12 +283,12 @@ class ProcessBackend:
         return self.decode(self.take_raw(task))
 
     def take_raw(self, task: _core.Ticket) -> RawResult:
-        """Take an ended task's result as it is: no code of the user runs."""
+        """Take an ended task's raw result: no code of the user runs."""
         call = task.call() if task.lost() else None
         return call, *task.take()
 
     def decode(self, raw: RawResult) -> tuple[bool, Any, int]:
-        """Rebuild what was taken: (success, value or exception, nanoseconds)."""
+        """Decode a raw result: (success, value or exception, nanoseconds)."""
         call, outcome, payload, buffers, duration, _ = raw
         if outcome == _OK:
             try:
@@ -309,12 +309,12 @@ class ProcessBackend:
 
     @staticmethod
     def decode_items(encoded: list[tuple[bool, bytes]]) -> list[Any]:
-        """Rebuild results of items; a failed one is an `ItemError`."""
+        """Decode results of items; a failed one is an `ItemError`."""
         return _encoding.decode_items(encoded)
 
     @staticmethod
     def raw_size(raw: RawResult) -> int:
-        """Bytes of what was taken."""
+        """Bytes of a raw result."""
         _, _, payload, buffers, *_ = raw
         return len(payload) + sum(len(memoryview(each).cast("B")) for each in buffers or ())
 
@@ -325,17 +325,17 @@ class ProcessBackend:
 
     @staticmethod
     def finished_items(task: _core.Ticket) -> list[tuple[bool, bytes]]:
-        """Return the pickled results that are there of a task that is running or lost."""
+        """Return the pickled results so far of a running or lost task."""
         return task.salvage()
 
     @staticmethod
     def failed_item(task: _core.Ticket) -> int:
-        """Return the index of the item at which a lost task's worker went away."""
+        """Return the index of the item during which a lost task's worker ended."""
         return task.call()[2]
 
     @staticmethod
     def recall_items(task: _core.Ticket) -> int:
-        """Take back the items that the worker has not begun; return how many stay."""
+        """Withdraw the items that the worker has not begun; return the number of the others."""
         return task.steal()
 
     # --- What happened to a task ----------------------------------------------------------
@@ -355,12 +355,12 @@ class ProcessBackend:
     # --- The end --------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Have the workers leave when there is no more work."""
+        """Let the workers end once there is no more work."""
         self.table.enter(PoolPhase.CLOSING)
         self.supervisor.wake()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the workers to leave; True when they have. Looks after the supervisor."""
+        """Wait for the workers to end; True when they have. Checks the supervisor."""
         if self.supervisor.join(seconds) and self.supervisor.finished:
             return True
         if self.table.broken:
@@ -378,14 +378,14 @@ def _nanoseconds(timeout: float) -> int:
 
 
 def _seconds_to_sleep(deadline: float | None) -> float:
-    """Seconds until the next look at the supervisor and the clock."""
+    """Seconds until the next check of the supervisor and the clock."""
     if deadline is None:
         return LIVENESS_CHECK_INTERVAL_S
     return min(LIVENESS_CHECK_INTERVAL_S, deadline - time.monotonic())
 
 
 def _daemonic(make: Callable[..., BaseProcess], **kwds: Any) -> BaseProcess:
-    """Make the process object from which all workers come: each gets a number of its own."""
+    """Make the process object of all workers; each gets its own number."""
     with uncounted():
         process = make(**kwds)
     process.daemon = True
@@ -393,13 +393,13 @@ def _daemonic(make: Callable[..., BaseProcess], **kwds: Any) -> BaseProcess:
 
 
 def _preload(method: str) -> Preload | None:
-    """What the fork server imports: the program's `set_forkserver_preload`, and for supervisors."""
+    """The modules that the fork server imports: the program's, and those of supervisors."""
     if method != "forkserver":
         return None
     forkserver: Any = importlib.import_module("multiprocessing.forkserver")
     names = tuple(forkserver._forkserver._preload_modules)
     ours: tuple[str, ...] = (_worker.__name__, "garrison.supervisor._handle")
     if "cloudpickle" in sys.modules:
-        # A worker may need as much. Without it, the first pool is there sooner.
+        # A worker may need them; the first pool starts faster without them.
         ours += _preloading.modules()
     return names, main_path() if "__main__" in names else None, ours

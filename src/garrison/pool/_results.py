@@ -1,4 +1,4 @@
-"""What the asynchronous methods return: `AsyncResult` for one call, `MapResult` for many."""
+"""The results of asynchronous methods: `AsyncResult` of one call, `MapResult` of many."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Chunk = tuple["TaskHandle", int, int]
 """A task, the number of its items, the bytes of their arguments."""
 
 _decoded = threading.Condition()
-"""For the rare case that several threads want the same result at once."""
+"""For several threads that take the same result at once, which is rare."""
 os.register_at_fork(after_in_child=_decoded._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class AsyncResult(StandardResult[R]):
-    """The result of `Pool.apply_async`, perhaps still to come."""
+    """The future result of `Pool.apply_async`."""
 
     __slots__ = ("_backend", "_outcome", "_pool", "_task")
 
@@ -67,7 +67,7 @@ class AsyncResult(StandardResult[R]):
         return self._resolve()[0]
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the result is there or can never come, or `timeout` seconds have passed."""
+        """Wait until the call has ended or never will, at most `timeout` seconds."""
         if self._outcome is None:
             deadline = None if timeout is None else time.monotonic() + timeout
             # If the pool is broken, `get` says so.
@@ -112,7 +112,7 @@ class AsyncResult(StandardResult[R]):
         try:
             raise value
         finally:
-            # The exception's frames refer to this one: no cycle, no surprise for `gc`.
+            # The exception's frames refer to this one: avoid a cycle.
             del value, self
 
     def _resolve(self) -> tuple[bool, Any]:
@@ -150,10 +150,10 @@ class AsyncResult(StandardResult[R]):
         return task
 
     def _poll(self) -> bool:
-        """Do what can be done without waiting; True when the whole result is there."""
+        """Do what is possible without waiting; True when the result is complete."""
         return self.ready()
 
-    # --- What code that looks into a standard result finds there --------------------------------
+    # --- Attributes of a standard result --------------------------------------------------------
 
     @property
     def _success(self) -> bool:
@@ -173,7 +173,7 @@ class AsyncResult(StandardResult[R]):
 
 
 class _Ready:
-    """What ``_event`` of a standard result tells."""
+    """The ``_event`` of a standard result."""
 
     def __init__(self, result: AsyncResult[Any]) -> None:
         self.is_set = result.ready
@@ -189,7 +189,7 @@ _waiting: deque[AsyncResult[Any]] = deque()
 
 
 class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
-    """The result of `Pool.map_async` and `Pool.starmap_async`: a list, perhaps still to come.
+    """The future result of `Pool.map_async` and `Pool.starmap_async`: a list.
 
     Chunks are submitted as long as few bytes are in flight; the rest follow as results come.
     """
@@ -208,7 +208,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
     )
 
     MAX_BYTES_IN_FLIGHT = 256 << 20
-    """A few chunks are in flight even if they have more, so that no worker is idle."""
+    """The least chunks in flight, however large they are, so that no worker is idle."""
     MAX_CHUNKS_IN_FLIGHT = 1 << 16
 
     def __init__(
@@ -224,7 +224,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         self._outcome = None
         self._values: list[Any] = []
         self._error = error
-        """What `get` will raise, once all chunks have ended."""
+        """The error that `get` raises once all chunks have ended."""
         self._chunks = chunks
         self._submitting = True
         self._items_left, self._chunksize = items, chunksize
@@ -235,7 +235,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         self._submit_chunks()
 
     def _submit_chunks(self) -> None:
-        """Submit chunks up to the limits; what cannot be sent is an error of the result."""
+        """Submit chunks up to the limits; a failure to send one is an error of the result."""
         least = 2 * self._backend.parallelism
         while self._submitting and len(self.in_flight) < self.MAX_CHUNKS_IN_FLIGHT:
             if self._bytes_in_flight >= self.MAX_BYTES_IN_FLIGHT and len(self.in_flight) >= least:
@@ -246,7 +246,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
                 self._submitting = False
                 return
             except Exception as error:
-                # As with the standard library, the other chunks are worked on all the same.
+                # As in the standard library, the other chunks are processed all the same.
                 self._error = self._error or error
                 continue
             self.in_flight.append(chunk)
@@ -254,7 +254,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
 
     @property
     def _number_left(self) -> int:
-        """How many chunks are still to come, if all had the size that `_chunksize` tells."""
+        """The number of unfinished chunks, if all had the size `_chunksize`."""
         with self._lock:
             if self._outcome is not None:
                 return 0
@@ -274,13 +274,13 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         return not self._submitting and all(task.ended() for task, _, _ in list(self.in_flight))
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until all results are there or can never come, or `timeout` seconds have passed."""
+        """Wait until all calls have ended or never will, at most `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with contextlib.suppress(GarrisonError):
             self._collect(deadline)
 
     def get(self, timeout: float | None = None) -> list[R]:
-        """Return the list of results when all have arrived, or raise the first error."""
+        """Return the list of results once all have arrived, or raise the first error."""
         deadline = None if timeout is None else time.monotonic() + timeout
         if not self._collect(deadline):
             raise multiprocessing.TimeoutError
@@ -303,7 +303,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         return True
 
     def collect_ready(self) -> bool:
-        """Read the first chunk if it has ended; True when the whole result is there."""
+        """Read the first chunk if it has ended; True when the result is complete."""
         with self._lock:
             while self._outcome is None and self.in_flight and self.in_flight[0][0].ended():
                 task, items, size = self.in_flight.popleft()
@@ -345,7 +345,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         self._bar = bar
 
     def cancel_unstarted(self) -> None:
-        """Take back what no worker has begun: the result is no longer wanted."""
+        """Withdraw the chunks that no worker has begun: the result is no longer wanted."""
         self._submitting = False
         for task, _, _ in self.in_flight:
             task.withdraw()

@@ -1,9 +1,9 @@
-"""Random numbers of workers: no two workers repeat each other, and a seeded program is repeatable.
+"""Random numbers of workers: all workers differ, and a seeded program is repeatable.
 
-A forked worker has a copy of numpy's global generator; in the standard library all workers repeat
-each other's numbers. Here each gets a seed of its own, made from the pool's seed. (`random` seeds
-itself anew in a forked child.) A spawned worker runs the main module itself: what that seeds, or
-leaves unseeded, stays, unless the pool was given a seed.
+A forked worker has a copy of numpy's global generator, so in the standard library all workers draw
+the same numbers. Here each gets its own seed, derived from the pool's seed. (`random` seeds itself
+anew in a forked child.) A spawned worker runs the main module itself, and keeps its seeds, unless
+the pool was given a seed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _pending: list[bytes] = []
 
 
 class Seeds:
-    """The seed of a pool, from which its workers make theirs.
+    """The seed of a pool, from which those of its workers are derived.
 
     Parameters
     ----------
@@ -65,13 +65,13 @@ def seed_worker(seeds: Seeds, number: int) -> None:
 
 
 def seed_late_numpy() -> None:
-    """Seed numpy once it is there: a task's function may bring it."""
+    """Seed numpy once it is imported: a task may import it later."""
     if _pending and "numpy" in sys.modules:
         _seed_numpy(_pending.pop())
 
 
 def keep_numpy_state() -> None:
-    """Leave numpy's state alone from now on: the initializer may have seeded it."""
+    """Do not seed numpy from now on: the initializer may have."""
     if "numpy" in sys.modules:
         _pending.clear()
 

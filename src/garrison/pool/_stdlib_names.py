@@ -1,4 +1,4 @@
-"""The names and classes of `multiprocessing.pool`, and the insides of a standard pool."""
+"""The names and classes of `multiprocessing.pool`, and private attributes of a standard pool."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ KEPT = (
 
 
 def hide(*classes: type) -> None:
-    """Have classes deny what they inherit and have no use for."""
+    """Make classes refuse inherited attributes that do not apply."""
     for each in classes:
         _standard.hide(each, "it has no threads that pass tasks and results on", KEPT)
 
 
 class Insides:
-    """Mixed into pools: private attributes of a standard pool that programs look at."""
+    """Mixed into pools: private attributes of a standard pool that programs read."""
 
     _backend: Backend
     _initializer: Callable[..., object] | None

@@ -37,7 +37,7 @@ T = TypeVar("T")
 Callback = Callable[[Any], object] | None
 
 LARGE_FUNCTION = 1 << 16
-"""Bytes of a pickled function from which on it is sent as rarely as possible."""
+"""Bytes of a pickled function from which it is sent as rarely as possible."""
 _CALL, _ARGS = PayloadKind.CALL, PayloadKind.ARGS  # a global is found faster than a member
 
 
@@ -88,7 +88,7 @@ class TaskMethods:
         callback: Callback = None,
         error_callback: Callback = None,
     ) -> AsyncResult[T]:
-        """Have ``func(*args, **kwds)`` called in a worker; return its `AsyncResult` at once.
+        """Call ``func(*args, **kwds)`` in a worker; return its `AsyncResult` at once.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class TaskMethods:
                 task = backend.submit(function, _ARGS, args, options)
             result = AsyncResult(pool, backend, task)
         except Exception as error:
-            # An error of sending is the result of the call, as with the standard library.
+            # A failure to send is the result of the call, as in the standard library.
             pool._check_process()
             if isinstance(error, SharedMemoryFull):
                 raise
@@ -230,7 +230,7 @@ class TaskMethods:
         if callback is not None or error_callback is not None:
             return self._with_callbacks(result, callback, error_callback)
         if not result.is_fully_submitted:
-            # No thread may be waiting for it, so the pool's thread must submit the rest.
+            # Perhaps no thread waits for it, so the pool's thread must submit the rest.
             self._pool_ref._callbacks.watch(result)
         return result
 
@@ -275,8 +275,8 @@ class TaskMethods:
 
     def _sizes(self, items: int, function: RegisteredFunction) -> Iterator[int]:
         if self._pool_ref._maxtasks is not None or function.size > LARGE_FUNCTION:
-            # A chunk counts as one task of a worker's lifetime, and a large function that has a
-            # state is unpickled for each: as many chunks as in the standard library.
+            # A chunk is one task of a worker's lifetime, and a large function with a state is
+            # unpickled for each: as many chunks as in the standard library.
             return repeat(max(1, _chunking.equal_size(items, self._backend.parallelism)))
         return _chunking.guided_sizes(items, self._backend.parallelism)
 
@@ -294,18 +294,18 @@ class TaskMethods:
         Parameters
         ----------
         func, iterable : callable, iterable
-            As for `map`. An input that has a length and is no iterator is worked on to its end,
+            As for `map`. An input with a length that is no iterator is processed to its end,
             even if the results are not read.
         chunksize : int
             Items that a worker gets at once.
         buffersize : int, optional
-            How many items may be read ahead of the results that were handed out. Without it, of an
-            input without a length, as many as give 65,536 unread results or 256 MB of them.
+            How many items may be read ahead of the results handed out. By default an input without
+            a length is read until 65,536 results, or 256 MB of them, are unread.
 
         Notes
         -----
-        A list and its like are taken as they are at the call. An input that may block is read by a
-        thread; one without a length is read no further once the iterator was dropped in the middle.
+        A list or the like is copied at the call. An input that may block is read by a thread; one
+        without a length is read no further once the iterator is dropped.
 
         Examples
         --------
@@ -325,7 +325,7 @@ class TaskMethods:
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> IMapUnorderedIterator[T]:
-        """Like `imap`, but yield each result as soon as it is there.
+        """Like `imap`, but yield each result as soon as it arrives.
 
         Examples
         --------
@@ -367,9 +367,9 @@ class TaskMethods:
 
 
 class _ChunkSubmitter:
-    """Chunks of a map, each submitted when the iterator is asked for it.
+    """Iterator that submits a chunk of a map at each step.
 
-    A chunk that cannot be sent raises; the next one follows all the same.
+    A chunk that cannot be sent raises; the next step submits the next one.
     """
 
     def __init__(
@@ -394,7 +394,7 @@ class _ChunkSubmitter:
 
 
 def _read_all(iterable: Iterable[Any]) -> tuple[list[Any], Exception | None]:
-    """Return all items, and the error of a sized input that fails: the result is to have it."""
+    """Return all items, and the error of a failed sized input, which becomes the result's."""
     items: list[Any] = []
     try:
         items.extend(iterable)
@@ -409,7 +409,7 @@ def _get_or_cancel(result: MapResult[T]) -> list[T]:
     try:
         return result.get()
     except BaseException:
-        # Ctrl-C, say: no other code has this result, so what has not begun is not needed.
+        # Ctrl-C, for example: no other code has this result, so its tasks are not needed.
         result.cancel_unstarted()
         raise
 

@@ -1,8 +1,8 @@
-"""`Pool._cache` and `Pool._taskqueue`: how many tasks there are, and a way to add a program's own.
+"""`Pool._cache` and `Pool._taskqueue`: the number of tasks, and a way to add a program's own.
 
-Programs extend the standard pool by a method of their own (`istarmap` is the best known). Such a
-method makes a result of the standard library's, which enters itself into `_cache`, and puts an
-iterator of tasks into `_taskqueue`: tuples of (job, index, function, args, kwds).
+Programs extend the standard pool by methods (`istarmap` is the best known). Such a method makes a
+result of the standard library, which adds itself to `_cache`, and puts an iterator of tasks into
+`_taskqueue`: tuples of (job, index, function, args, kwds).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Results = dict[Any, Any]
 
 
 class _Count:
-    """How many tasks there are."""
+    """The number of tasks."""
 
     def __init__(self, count: Callable[[], int], results: Results) -> None:
         self._count, self._results = count, results
@@ -99,7 +99,7 @@ def _call(call: tuple[Callable[..., Any], Iterable[Any], dict[str, Any]]) -> Any
 
 
 def _deliver(outcomes: Iterator[Any], sent: deque[tuple[Any, int]], results: Results) -> None:
-    """Hand each result to the object that the program has made for it."""
+    """Pass each result to the object that the program has made for it."""
     while True:
         try:
             outcome = True, next(outcomes)
@@ -109,7 +109,7 @@ def _deliver(outcomes: Iterator[Any], sent: deque[tuple[Any, int]], results: Res
             if not sent:
                 return  # the pool's own end, not a task's
             outcome = False, error
-        # In any order of their arrival the index says nothing but how many there are.
+        # In any order: the index only counts them.
         job, index = sent.popleft()
         result = results.get(job)
         if result is not None:

@@ -40,16 +40,16 @@ class _Task:
         return self.state == self.ENDED
 
     def lost(self) -> bool:
-        """Whether its worker went away: a thread does not."""
+        """Whether its worker ended: never for a thread."""
         return False
 
     def withdraw(self) -> bool:
-        """Take it back, if no thread has begun it; whether that was so."""
+        """Withdraw it; return whether no thread had begun it."""
         return self._backend.withdraw(self)
 
 
 class _RegisteredFunction:
-    """A function: threads need no other form of it."""
+    """A function, as it is: threads need no encoding."""
 
     __slots__ = ("function",)
 
@@ -69,7 +69,7 @@ class ThreadBackend:
     ) -> None:
         self.parallelism = threads
         self._start = (initializer, initargs)
-        # Reentrant: a signal handler may call the pool while this thread is inside of it.
+        # Reentrant: a signal handler may call the pool within another call of this thread.
         self._changed = threading.Condition(threading.RLock())
         self._queue: deque[_Task] = deque()
         self._closing = self._terminating = False
@@ -130,7 +130,7 @@ class ThreadBackend:
         return self.submit(function, PayloadKind.PICKLED_ITEMS, values, options, len(values))
 
     def withdraw(self, task: _Task) -> bool:
-        """Take back a task that no thread has begun."""
+        """Withdraw a task that no thread has begun."""
         with self._changed:
             if task.state != _Task.WAITING:
                 return False
@@ -187,7 +187,7 @@ class ThreadBackend:
         self.wait_any(tasks, time.monotonic() + seconds, self.interrupts)
 
     def interrupt_waits(self) -> None:
-        """Have `wait_any` and `wait_any_for` return."""
+        """Make `wait_any` and `wait_any_for` return."""
         with self._changed:
             self.interrupts += 1
             self._changed.notify_all()
@@ -226,7 +226,7 @@ class ThreadBackend:
 
     @staticmethod
     def decode(raw: Result) -> Result:
-        """Return what was taken: nothing is pickled here."""
+        """Return the raw result as it is: nothing is pickled."""
         return raw
 
     @staticmethod
@@ -236,12 +236,12 @@ class ThreadBackend:
 
     @staticmethod
     def decode_items(encoded: list[Any]) -> list[Any]:
-        """Return the results: nothing is pickled here."""
+        """Return the results as they are: nothing is pickled."""
         return encoded
 
     @staticmethod
     def raw_size(raw: Result) -> int:
-        """Nothing: what is in memory already does not count."""
+        """Nothing: results in this process's memory do not count."""
         del raw
         return 0
 
@@ -252,7 +252,7 @@ class ThreadBackend:
 
     @staticmethod
     def finished_items(task: _Task) -> list[Any]:
-        """Nothing: the results of a thread's items come together."""
+        """Nothing: the results of a thread's items arrive together."""
         del task
         return []
 
@@ -270,16 +270,16 @@ class ThreadBackend:
     # --- The end --------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Have the threads leave when there is no more work."""
+        """Let the threads end once there is no more work."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the threads to leave; True when they have.
+        """Wait for the threads to end; True when they have.
 
-        A thread inside of a user's function is waited for, after `stop` as well: as in the standard
-        library, what the function uses may go once the pool is joined.
+        This waits for functions of the user too, also after `stop`: as in the standard library, the
+        caller may free what they use once the pool is joined.
         """
         end = time.monotonic() + seconds
         for thread in self.threads:
@@ -292,7 +292,7 @@ class ThreadBackend:
         return True
 
     def stop(self) -> None:
-        """Begin no further task. Threads cannot be ended: what runs, runs to its end."""
+        """Begin no further task. Threads cannot be ended: running functions run to their end."""
         with self._changed:
             self._terminating = True
             self._queue.clear()

@@ -1,4 +1,4 @@
-"""A worker: take a task, run it, hand its result in. Runs in a process that the supervisor made."""
+"""A worker: takes a task, runs it, returns its result. Runs in a child of the supervisor."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run_worker(
     seeds: _seeds.Seeds,
     maxtasks: int | None,
 ) -> None:
-    """Be a worker until the pool needs it no more."""
+    """Run a worker until the pool ends it."""
     stack_file = _core.Descriptor(_os.move_fd_up(stack_fd))
     record_crashes(stack_file.fileno())
     faulthandler.register(STACK_SIGNAL, file=stack_file.fileno(), all_threads=False, chain=False)
@@ -60,7 +60,7 @@ def run_worker(
 
 
 def _initialize(start: Start, stack_file: _core.Descriptor) -> None:
-    """Run the user's initializer. Its failure ends this worker, and is reported in full."""
+    """Run the user's initializer. Its failure ends this worker, and is reported."""
     try:
         pickled, initargs, namespace = start
         if pickled is not None:
@@ -83,7 +83,7 @@ def _initialize(start: Start, stack_file: _core.Descriptor) -> None:
 
 
 def _serve(worker: _core.Worker, maxtasks: int | None) -> None:
-    """Serve until the pool is over. Ctrl-C ends a task, and never a worker between two tasks."""
+    """Run tasks until the pool ends. Ctrl-C ends a task, never a worker between two tasks."""
     functions: dict[int, Callable[..., Any]] = {}
     while True:
         try:
@@ -109,7 +109,7 @@ def _serve_on(
         try:
             publish(outcome, payload, buffers)
         except Exception as error:
-            # Its traceback would not fit either: only as much as a cell holds can be sent now.
+            # Its traceback would not fit either: send only what fits into a cell.
             publish(Outcome.MEMORY_FULL, str(error).encode()[:MAX_INLINE_RESULT], None)
         del payload, buffers
         if maxtasks is not None and worker.taken >= maxtasks:
@@ -142,7 +142,7 @@ def _run(
             return _encoding.encode_result(function(*args, **kwds))
         return _encoding.encode_result(worker.map(function, arguments, kind == _STAR_ITEMS))
     except SystemExit:
-        # The task asked its process to leave, and so it does: the supervisor tells the parent.
+        # The task called `sys.exit` or the like: end, and the supervisor tells the parent.
         raise
     except BaseException as error:
         return _ERROR, _encoding.encode_error(error), None
@@ -151,7 +151,7 @@ def _run(
 def _items(
     kind: int, payload: Any, load: Callable[[Any], Any]
 ) -> tuple[list[Any], Callable[[Any], Any] | None]:
-    """Take a shared cell apart: its items, and how each is rebuilt if it is still pickled."""
+    """Split a shared cell: its items, and how each is decoded if it is still pickled."""
     if kind == PayloadKind.SCALAR_ITEMS:
         return load(payload), None
     return [data for _, data in _core.split(payload)], load
@@ -183,8 +183,8 @@ def _load(
 ) -> Callable[..., Any]:
     """Load the present task's function; with retries on exceptions, wrap it.
 
-    Only plain functions are kept. A bound method or a partial brings a state with it, and each
-    chunk has its own copy of that, as in the standard library.
+    Only plain functions are cached. A bound method or a partial has a state, and each chunk gets
+    its own copy of it, as in the standard library.
     """
     pickled = worker.function()
     received, made = _worker_namespaces.received, _worker_namespaces.made
@@ -214,7 +214,7 @@ class _Retrying:
         self.function, self.retries, self.retry_on = function, retries, retry_on
 
     def __call__(self, *args: Any, **kwds: Any) -> Any:
-        """Be callable, for code that checks it."""
+        """Exist for code that checks whether it is callable."""
         return self.function(*args, **kwds)
 
     def run(
@@ -223,7 +223,7 @@ class _Retrying:
         """Run the present task."""
 
         def load(data: Any) -> Any:
-            # A private copy: the next attempt must not see what this one writes into an array.
+            # A private copy: the next attempt must not see writes of this one.
             copies = [memoryview(bytearray(view)) for view in buffers or ()]
             return _encoding.loads(data, buffers=copies)
 

@@ -1,8 +1,7 @@
 """Globals of functions by value, in a worker.
 
-All functions by value that share a namespace in the parent share one here. A global comes from the
-parent once, and again when it has changed there; what a task or an initializer has changed here
-stays changed.
+All functions by value that share a namespace in the parent share one here. A global is sent once,
+and again when it has changed in the parent. Changes by a task or an initializer stay.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ OWN, MODULE, NONE = range(3)
 """How a namespace relates to the worker's module of that name: it is the module's own, it begins as
 a copy of it, or there is no such module."""
 Key = tuple[str, int, int]
-"""A module's name, one of OWN, MODULE and NONE, and a number that tells apart those of one name."""
+"""A module's name, one of OWN, MODULE and NONE, and a number for those of the same name."""
 NamespaceRef = tuple[Key, "dict[str, Any] | None"]
 """A namespace, and its dict if this process has a copy of the parent's memory."""
 Entry = tuple[Key, str, object, Any, bool]
@@ -59,7 +58,7 @@ class Namespace:
         self._added: set[str] = set()
 
     def refresh(self) -> None:
-        """Take over what this process has set in the module since the last call."""
+        """Copy the names that this process has set in the module since the last call."""
         for name, value in list((self._real or {}).items()):
             if self._seen.get(name, self) is not value:
                 self.names[name] = self._seen[name] = value
@@ -67,7 +66,7 @@ class Namespace:
     def receive(
         self, name: str, digest: object, load: Callable[[], Any], *, unchanged: bool
     ) -> None:
-        """Take over the parent's value if it is new, unless this process had set the name first."""
+        """Set the parent's value if it is new, unless this process has set the name first."""
         if name not in self._digests:
             self._digests[name] = digest
             if self._is_set_here(name, unchanged=unchanged):
@@ -82,7 +81,7 @@ class Namespace:
             self._real[name] = self._seen[name] = value
 
     def _is_set_here(self, name: str, *, unchanged: bool) -> bool:
-        """Whether code in this process has set a name, or may have changed what it is."""
+        """Whether code in this process has set a name, or may have changed its value."""
         if name not in self.names:
             return False
         return (unchanged and _user_code_ran) or self.names[name] is not self._from_parent.get(
@@ -94,7 +93,7 @@ _user_code_ran = False
 
 
 def note_user_code() -> None:
-    """Note that code of the user is about to run here with a module's own globals."""
+    """Note that code of the user is about to run with a module's own globals."""
     global _user_code_ran  # noqa: PLW0603 - one per process
     _user_code_ran = True
 
@@ -106,7 +105,7 @@ _namespaces: dict[Key, Namespace] = {}
 def snapshot_module(module: str) -> None:
     """Copy a module's names before any code of the user runs in this worker."""
     if module == "__main__" and sys.modules[module].__name__ == "__mp_main__":
-        # Functions by value have the module itself; and it ends when the interpreter ends.
+        # Functions by value use the module itself, which ends with the interpreter.
         return
     _before[module] = dict(_module_names(module))
 
@@ -157,11 +156,11 @@ def _own_names(names: dict[str, Any]) -> dict[str, Any]:
 
 
 received = 0
-"""Bytes of pickled globals that came with functions so far."""
+"""Bytes of pickled globals received with functions so far."""
 
 
 def receive(entries: Iterable[Entry]) -> None:
-    """Take over globals that were sent with a function."""
+    """Set globals that were sent with a function."""
     global received  # noqa: PLW0603 - a counter
     for key, name, digest, value, unchanged in entries:
         names_of(key)
@@ -176,11 +175,11 @@ def _as_it_is(value: Any) -> Any:
 
 
 made = 0
-"""Functions that were made here from a pickle by value."""
+"""Functions that were unpickled by value."""
 
 
 def set_source(function: types.FunctionType, filename: str, lines: list[str] | None) -> None:
-    """Have tracebacks show where a function is from, and its lines if they are in no file."""
+    """Make tracebacks show a function's file, and its lines if they are in no file."""
     global made  # noqa: PLW0603 - a counter
     made += 1
     function.__code__ = _with_filename(function.__code__, filename)
@@ -190,7 +189,7 @@ def set_source(function: types.FunctionType, filename: str, lines: list[str] | N
     import linecache
 
     if filename not in linecache.cache:
-        # Without a time of change, linecache does not look for the file.
+        # Without a modification time, linecache does not check the file.
         linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)
 
 

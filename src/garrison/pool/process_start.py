@@ -1,7 +1,7 @@
-"""Starting a `Process` whose main module stays here: definitions of ``__main__`` go by value.
+"""Starting a `Process` that does not import the main module: its definitions go by value.
 
-Where the standard library would import the main module, and that module expects it, a process is
-the standard library's from beginning to end.
+Where the main module can be imported, and has a guard, a process is entirely the standard
+library's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The supervisor that keeps a pool's workers alive, and how processes are started.
 
-Each name is loaded when it is first used: a worker needs little of this.
+Each name is loaded at its first use: a worker needs few.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The file into which a worker writes its stack when it crashes, for `WorkerDied` and the user.
 
-faulthandler writes into one file only. A program that has enabled it for a log of its own keeps its
-log; what faulthandler would have shown on standard error, the supervisor shows there.
+faulthandler writes into one file only. A program that has enabled it for its own log keeps that.
+Otherwise the supervisor prints the stack, which faulthandler would have written to standard error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 __all__ = ["STACK_SIGNAL", "begin", "record_crashes", "show"]
 
 STACK_SIGNAL = signal.SIGRTMAX - 5
-"""Has a worker write its stack."""
+"""Makes a worker write its stack."""
 
 STDERR = 2
 _FATAL = "Fatal Python error"
@@ -24,13 +24,13 @@ _enabled_before = False
 
 
 def begin() -> None:
-    """Note in a supervisor whether its workers would show crashes by themselves."""
+    """Note in a supervisor whether its workers would print crashes by themselves."""
     global _enabled_before  # noqa: PLW0603 - one per process
     _enabled_before = faulthandler.is_enabled()
 
 
 def record_crashes(fd: int) -> None:
-    """Have a worker's crash recorded, unless the program has a file of its own for it."""
+    """Record a worker's crash, unless the program has its own file for that."""
     if not faulthandler.is_enabled() or (_enabled_before and not _has_own_file()):
         faulthandler.enable(file=fd, all_threads=False)
 
@@ -38,8 +38,8 @@ def record_crashes(fd: int) -> None:
 def _has_own_file() -> bool:
     """Whether faulthandler writes into another file than standard error.
 
-    Only a file object is known. With a mere number it counts as standard error. CPython 3.14 no
-    longer shows the object: what the program has enabled by a call counts as its own file there.
+    Only a file object can be found; a descriptor number counts as standard error. CPython 3.14
+    hides the object too: there faulthandler counts as the program's own if a call has enabled it.
     """
     if sys.version_info >= (3, 14):
         return not _enabled_by_interpreter()
@@ -57,7 +57,7 @@ def _enabled_by_interpreter() -> bool:
 
 
 def show(text: str) -> None:
-    """Show a crash where the program would have seen it."""
+    """Print a crash where the program would have seen it."""
     if _enabled_before and text.startswith(_FATAL):
         with contextlib.suppress(OSError):
             os.write(STDERR, f"{text}\n".encode(errors="replace"))

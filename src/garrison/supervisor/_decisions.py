@@ -11,15 +11,15 @@ __all__ = ["Exit", "PoolPhase", "StartFailures", "decide_retry", "strip_worker_f
 
 
 MAX_REFUSALS = 30
-"""Attempts to start a worker that may fail for want of a process while there is no other worker."""
+"""Failed forks, without any worker alive, after which the pool is broken."""
 
 
 class PoolPhase(enum.IntEnum):
-    """The life of a pool, as in `native/src/tasks/table.rs`. A phase never comes back."""
+    """The phases of a pool, as in `native/src/tasks/table.rs`. They only advance."""
 
     RUNNING = 0
     CLOSING = 1
-    """Workers leave when there is no more work."""
+    """Workers end when there is no more work."""
     TERMINATING = 2
 
 
@@ -45,7 +45,7 @@ class Exit:
 
     @property
     def text(self) -> str:
-        """How it ended, in words."""
+        """How it ended, as text."""
         if self.out_of_memory:
             return "killed because memory ran out"
         if self.signal is None:
@@ -62,12 +62,12 @@ class Exit:
 
 
 def decide_retry(task: dict[str, int], reason: Exit) -> tuple[bool, int]:
-    """Charge a death to the item that was being worked on.
+    """Charge a death to the item at work.
 
     Returns whether the task gets another attempt, and how many attempts this item has had.
 
-    Each item of a chunk has its own `retries`; the chunk as a whole has their sum, so that two
-    items that kill in turn come to an end. A task that was killed at its timeout gets no retry.
+    Each item of a chunk has its own `retries`. The chunk has their sum, so two items that kill
+    alternately come to an end. A task that was killed at its timeout gets no retry.
     """
     same_item = task["fatalities"] > 0 and task["charged"] == task["index"]
     attempts = task["attempts"] + 1 if same_item else 1
@@ -77,7 +77,7 @@ def decide_retry(task: dict[str, int], reason: Exit) -> tuple[bool, int]:
 
 
 def strip_worker_frames(stack: str, worker_file: str) -> str:
-    """Drop the worker's own frames from a stack that faulthandler wrote, and keep the task's."""
+    """Remove the worker's own frames from a stack of faulthandler."""
     head, marker, frames = stack.partition("(most recent call first):\n")
     if not marker:
         return stack
@@ -107,14 +107,14 @@ class StartFailures:
         self.failures = self.refusals = 0
 
     def failed(self) -> bool:
-        """Count a death before the first task; True if the pool is to be broken."""
+        """Count a death before the first task; return whether the pool is broken."""
         self.failures += 1
         return self.failures >= self.limit
 
     def refused(self, *, others: bool) -> bool:
-        """Count a refusal of the system to make a process; True if the pool is to be broken.
+        """Count a failed fork; return whether the pool is broken.
 
-        While there are other workers the pool goes on with them, and waits for a process.
+        While there are other workers the pool goes on with them, and tries again later.
         """
         self.refusals = 0 if others else self.refusals + 1
         return self.refusals >= MAX_REFUSALS

@@ -8,8 +8,8 @@
 
 A program has one fork server, as in the standard library, which imports the modules of
 `set_forkserver_preload` once. The standard library's server listens on a socket in a temporary
-folder, which stays behind if the program is killed; this one has a socket without a name. It ends
-with the program.
+directory, which is left over if the program is killed; this one has a socket without a name. It
+ends with the program.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ Preload = tuple[tuple[str, ...], "str | None", tuple[str, ...]]
 """Modules of the program, the path of its main module, modules of garrison."""
 
 ATTEMPTS = 3
-"""Servers that may die in a row before they have forked."""
+"""Servers in a row that may die before they have forked."""
 START_TIMEOUT_S = 120.0
 """Seconds within which a server must have forked, or it counts as dead."""
 END_TIMEOUT_S = 10.0
-"""Seconds in which a server ends that is not needed any more."""
+"""Seconds in which an unneeded server must end."""
 _COUNT = struct.Struct("i")
 _PID = struct.Struct("q")
 _AT_ONCE = 200
-"""Descriptors in one message; the kernel takes 253."""
+"""Descriptors in one message; the kernel's limit is 253."""
 
 
 # --- The server's process -------------------------------------------------------------------------
 
 
 class _ServerProcess(context.SpawnProcess):
-    """Imports what is to be preloaded, then forks on request."""
+    """Imports the modules to preload, then forks on request."""
 
     def __init__(self, channel: DescriptorChannel, parent: int, wanted: Preload) -> None:
         super().__init__(name="PoolForkServer", daemon=False)
@@ -92,18 +92,18 @@ class _ServerProcess(context.SpawnProcess):
             start = forked
         else:
             os._exit(0)
-        # Out of the handler, where everything raised would have `Forked` for its context.
+        # Outside of the handler: there `Forked` would become the context of every exception.
         start.__traceback__ = None
         return start.run(None)
 
 
 def _serve(channel: DescriptorChannel, parent: int) -> None:
-    """Fork for the program until it is gone. Its signals are blocked, as in a supervisor."""
+    """Fork on request until the program ends. Signals are blocked, as in a supervisor."""
     try:
         watch = ProcessWatch(parent)
     except ProcessLookupError:
         return
-    # What was preloaded may have let some through, as the resource tracker does.
+    # A preloaded module may have unblocked some, as the resource tracker does.
     _syscalls.block_all_but(())
     # Ignored: the kernel reaps.
     handler = _syscalls.set_handler(_syscalls.SIGCHLD, int(signal.SIG_IGN))
@@ -123,7 +123,7 @@ def _fork(fds: list[int], channel: DescriptorChannel, watch: ProcessWatch, handl
     try:
         pid = _syscalls.fork()
     except OSError:
-        pid = None  # the program notices, since nothing is written
+        pid = None  # nothing is written, so the program notices
     if pid == 0:
         channel.close()
         watch.close()
@@ -139,7 +139,7 @@ def _fork(fds: list[int], channel: DescriptorChannel, watch: ProcessWatch, handl
 
 
 def _begin(data: int, tracker: int, given: list[int]) -> int:
-    """Be the process that the program has asked for."""
+    """Run in the forked process."""
     code = 1
     try:
         standard: Any = importlib.import_module("multiprocessing.forkserver")
@@ -201,7 +201,7 @@ class _Server:
             theirs.close()
 
     def ask(self, fds: list[int]) -> bool:
-        """Ask for a fork with these descriptors; False if the server is gone."""
+        """Request a fork with these descriptors; False if the server is gone."""
         try:
             if not self._channel.is_ours:
                 return False
@@ -211,7 +211,7 @@ class _Server:
         return True
 
     def close(self) -> None:
-        """Let it end after the requests that it has, and reap it."""
+        """End it after its pending requests, and reap it."""
         self._channel.close()
         if not self._watch.wait(END_TIMEOUT_S):
             _os.kill_if_alive(self._watch.pid, signal.SIGKILL)
@@ -221,7 +221,7 @@ class _Server:
 
 
 def _kind_of(wanted: Preload) -> tuple[Any, ...]:
-    """Return what a server must have been started with to serve now."""
+    """Return the settings that a usable server was started with."""
     return wanted[:2], spawn.get_executable(), os.getresuid(), os.getresgid()
 
 
@@ -230,7 +230,7 @@ _lock = threading.RLock()
 
 
 def _forget() -> None:
-    """Leave the server to the process that has forked this one."""
+    """In a forked child: the server remains the parent's."""
     global _server  # noqa: PLW0603 - one per process
     _lock._at_fork_reinit()  # type: ignore[attr-defined]
     _server = None
@@ -250,7 +250,7 @@ def stop(only: _Server | None = None) -> None:
 
 
 def _ask(wanted: Preload, fds: list[int]) -> _Server:
-    """Ask the fork server for a fork, and start it if there is none that serves now."""
+    """Request a fork of the fork server; start a server if there is no usable one."""
     global _server  # noqa: PLW0603 - one per process
     with _lock:
         if _server is None or _server.kind != _kind_of(wanted) or not _server.ask(fds):
@@ -268,7 +268,7 @@ class ServedSupervisor(SpawnedSupervisor):
         self.wanted = wanted
 
     def start(self) -> None:
-        """Have it forked and send it what it needs."""
+        """Request the fork, and send its data."""
         super().start()
         own: Any = self
         own._popen.hand_over()
@@ -283,7 +283,7 @@ class _ServedPopen(FreshPopen):
     DupFd = popen_forkserver._DupFd  # type: ignore[assignment]
 
     def duplicate_for_child(self, fd: int) -> int:
-        """Return the place of a descriptor among those that the child is given."""
+        """Return the index of a descriptor among those for the child."""
         own: Any = self
         own._fds.append(fd)
         return len(own._fds) - 1
@@ -300,7 +300,7 @@ class _ServedPopen(FreshPopen):
         data_read, data_write = os.pipe()
         self.sentinel, status = os.pipe()
         self._data = data_write
-        # The end that stays open tells the child that its parent lives.
+        # The child sees the end of its parent when this end is closed.
         self.finalizer = util.Finalize(self, close_fds, (data_write, self.sentinel))
         try:
             fds = [data_read, status, resource_tracker.getfd(), *own._fds]
@@ -310,7 +310,7 @@ class _ServedPopen(FreshPopen):
             os.close(status)
 
     def hand_over(self) -> None:
-        """Read its pid and send it the rest. After an interrupt here it ends by itself."""
+        """Read its pid and send its data. After an interrupt here it ends by itself."""
         own: Any = self
         for _ in range(ATTEMPTS):
             if _os.is_readable(self.sentinel, START_TIMEOUT_S):
@@ -331,7 +331,7 @@ class _ServedPopen(FreshPopen):
             file.write(message)
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:  # noqa: ARG002 - the standard name
-        """Return an exit code if it has ended; the true one was known to its server only."""
+        """Return an exit code if it has ended; only its server knew the real one."""
         if self.returncode is None and self.pid is not None and wait_for_exit(self.pid, 0):
             self.returncode = 255
         return self.returncode

@@ -1,14 +1,14 @@
 """A worker of a supervisor in a fresh interpreter: from its fork to its end.
 
-Such a worker lives as a child that the standard library has started: it unpickles the preparation
-data and its process object itself, so it imports the main module itself, and it ends as such a
-child does. The interpreter that was forked has imported nothing of the user's.
+Such a worker behaves as a child of the standard library: it unpickles the preparation data and its
+process object itself, so it imports the main module itself, and it ends as such a child does. The
+forked interpreter has imported nothing of the user.
 
 ::
 
     parent      pickles the process while the supervisor is being started: WorkerTemplate.__reduce__
     supervisor  keeps the bytes: PickledWorker
-    worker      leaves the supervisor's frames by `Forked`, prepares, unpickles, runs, ends
+    worker      unwinds the supervisor's frames by `Forked`, prepares, unpickles, runs, ends
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ PRELOADS_MAIN = sys.version_info >= (3, 13, 1) or (3, 12, 8) <= sys.version_info
 """Whether a fork server imports the main module, on this version of Python."""
 
 MAIN_IMPORTS = ("pkgutil",)
-"""What `runpy` imports to run the main module; each worker would import it by itself."""
+"""Modules that `runpy` imports to run the main module; else each worker imports them."""
 
 
 class Forked(BaseException):
-    """Takes a new worker out of the supervisor's frames, up to where the interpreter began."""
+    """Unwinds the supervisor's frames in a new worker, up to the interpreter's first."""
 
     def __init__(self, method: str, run: Callable[[int | None], int]) -> None:
         self.method, self.run = method, run
@@ -52,7 +52,7 @@ class WorkerTemplate:
     Parameters
     ----------
     method
-        The start method whose children workers shall be like: spawn or forkserver.
+        The start method whose children the workers imitate: spawn or forkserver.
     make
         Makes the process object. Called in the parent, once for each supervisor.
     dumps
@@ -76,7 +76,7 @@ class WorkerTemplate:
         made = make()
         data = prepare(made.name)
         imports = MAIN_IMPORTS if "init_main_from_path" in data else ()
-        # What the preparation data unpickles into may be needed to unpickle the process.
+        # Unpickling the process may need what the preparation data have imported.
         return PickledWorker, (method, bytes(dumps(data)), bytes(dumps(made)), imports)
 
 
@@ -99,15 +99,15 @@ class PickledWorker:
         stack_fd: int,
         sentinel: int | None,
     ) -> int:
-        """Be the process; return its exit code. What prevents it goes to `stack_fd` too."""
-        # A spawned process does not do this: it was not forked.
+        """Run the process; return its exit code. A failure is also written to `stack_fd`."""
+        # A spawned process was not forked.
         util._finalizer_registry.clear()  # type: ignore[attr-defined]
         util._run_after_forkers()  # type: ignore[attr-defined]
         try:
             with _syscalls.quiet_interrupt():
                 _syscalls.set_mask(mask)
                 made = self._unpickle(name)
-                # Else one that comes on the way to the work would be shown.
+                # Else an interrupt before the first task would be shown.
                 _syscalls.hold_interrupt()
         except BaseException as error:
             import traceback
@@ -123,7 +123,7 @@ class PickledWorker:
         current: Any = process.current_process()
         current._inheriting = True
         try:
-            # One stream each: they must come in this order, and the first may patch the second.
+            # One stream each: the order matters, and the first may patch the second.
             data = pickle.load(io.BytesIO(self.preparation))
             data["name"] = name
             spawn.prepare(data)
@@ -133,7 +133,7 @@ class PickledWorker:
 
 
 def run_to_the_end(forked: Forked, sentinel: int | None) -> int:
-    """Run a worker, and end it as the standard library's children of its start method end.
+    """Run a worker, and end it as a child of the standard library with its start method.
 
     Under spawn the exit code is returned, for the interpreter to exit with.
     """
@@ -155,7 +155,7 @@ def run_to_the_end(forked: Forked, sentinel: int | None) -> int:
 
 
 def preload(modules: tuple[str, ...], main_path: str | None) -> None:
-    """Import what workers shall find imported, as a fork server does. Failures are theirs."""
+    """Import the modules for workers, as a fork server does. Workers report failures."""
     current: Any = process.current_process()
     if main_path is not None and "__main__" in modules and PRELOADS_MAIN:
         current._inheriting = True

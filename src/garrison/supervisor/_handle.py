@@ -1,4 +1,4 @@
-"""The parent's handle on its supervisor: start it, talk to it, notice its death, replace it."""
+"""The parent's handle of its supervisor: starts it, wakes it, notices its death, replaces it."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 __all__ = ["SupervisorHandle"]
 
 ATTEMPTS = 3
-"""Supervisors that may die in a row while they start, before the pool counts as broken."""
+"""Supervisors in a row that may die during their start, before the pool is broken."""
 MAX_SUCCESSOR_FAILURES = 100
-"""Attempts to start a successor, 100 ms apart, that the system may refuse."""
+"""Attempts to start a successor, 100 ms apart, that may fail."""
 SUCCESSOR_ATTEMPTS = 20
-"""As `ATTEMPTS`, for a successor: what has killed the supervisor may kill its successor too."""
+"""As `ATTEMPTS`, for a successor: the cause of the first death may persist."""
 START_TIMEOUT_S = 120.0
-"""Within this time a supervisor must have started its workers, or it counts as dead."""
+"""Seconds in which a supervisor must have started its workers, or it counts as dead."""
 LIVENESS_CHECK_INTERVAL_S = 0.1
-"""Between two looks at the supervisor while waiting for a task. If the supervisor and all its
-workers are killed at once, no process is left to wake the parent, so it must look by itself."""
+"""Seconds between two checks of the supervisor while waiting for a task: if the supervisor and all
+workers are killed at once, no process is left to wake the parent."""
 HANDLER_LIMIT_S = _shutdown.HANDLER_GRACE_S + 5.0
-"""Time that a supervisor has after it said that it waits for workers with a handler of SIGTERM."""
+"""Seconds that a supervisor has once it waits for workers with a handler of SIGTERM."""
 
 
 def _main(
@@ -78,7 +78,7 @@ class SupervisorHandle:
         self.table: _core.Table = table
         self.spec: WorkerSpec = spec
         self.fork: bool = fork
-        # Held while a supervisor is started or ended. A signal handler may end the pool meanwhile.
+        # Held during the start or end of a supervisor. A signal handler may end the pool then.
         self._lock = threading.RLock()
         self._process: Any = None
         self._watch: ProcessWatch | None = None
@@ -89,7 +89,7 @@ class SupervisorHandle:
         self._failures = 0
 
     def start(self, attempts: int = ATTEMPTS) -> None:
-        """Start the supervisor and wait until its workers are there."""
+        """Start the supervisor and wait for its workers."""
         check_not_importing()
         for _ in range(attempts):
             kind, detail = self._start_once()
@@ -111,7 +111,7 @@ class SupervisorHandle:
             _descriptors.guard(process._popen)
             self._process, self._channel = process, ours
             with contextlib.suppress(ProcessLookupError):
-                # Not waitpid: code of the user may ignore SIGCHLD, or reap every child itself.
+                # Not waitpid: code of the user may ignore SIGCHLD, or reap all children itself.
                 self._watch = ProcessWatch(process.pid)
         except BaseException:
             ours.close()
@@ -129,7 +129,7 @@ class SupervisorHandle:
         self.spec = self.spec.replace(mask=tuple(_syscalls.blocked()))
         table_fd = self.table.fd
         if self.fork:
-            _core.family()  # so that the workers share locks which are made later
+            _core.family()  # so that the workers share locks that are made later
             args: tuple[Any, ...] = (self.table, theirs, ours, None, os.getpid(), self.spec)
             make: Any = _start.ForkedSupervisor
         else:
@@ -140,15 +140,15 @@ class SupervisorHandle:
             args = (shape, theirs, None, inherited, os.getpid(), spec)
             make = self._fresh_process_type()
         with _identity.uncounted():
-            # Not daemonic, though the process that makes it may be: it has children.
+            # Not daemonic, even if this process is: it has children.
             return make(target=_main, args=args, name="PoolSupervisor", daemon=False)
 
     def _fresh_process_type(self) -> Any:
-        """Return what makes a supervisor that has none of this process's memory."""
+        """Return the target and arguments of a supervisor without this process's memory."""
         wanted = self.spec.served
         if wanted is None:
             return _start.SpawnedSupervisor
-        # Late: neither fork nor spawn have use for it.
+        # Late: fork and spawn do not need it.
         from garrison.supervisor._fork_server import ServedSupervisor
 
         return partial(ServedSupervisor, wanted=wanted)
@@ -183,15 +183,15 @@ class SupervisorHandle:
         return watch is None or watch.wait(seconds)
 
     def wake(self) -> None:
-        """Have the supervisor look at the table now."""
+        """Wake the supervisor: it checks the table."""
         with self._lock, contextlib.suppress(OSError):
             channel = self._channel
-            # Full: then it has been kicked already, and reads when it can.
+            # Full: it has unread wake-ups already.
             if channel is not None and channel.is_ours:
                 _core.send_quietly(channel.fileno(), b".")
 
     def check(self) -> None:
-        """Replace a dead supervisor, or say why the pool is broken. Called while waiting."""
+        """Replace a dead supervisor, or raise if the pool is broken. Called during waits."""
         if self.table.broken:
             raise PoolBroken(self._reason())
         if self.alive() or not self._lock.acquire(blocking=False):
@@ -204,7 +204,7 @@ class SupervisorHandle:
 
     @property
     def finished(self) -> bool:
-        """Whether the supervisor left because its work was done, or was told to."""
+        """Whether the supervisor ended in order: its work was done, or the parent stopped it."""
         return self.table.finished or self.table.phase == PoolPhase.TERMINATING
 
     def _read_messages(self) -> None:
@@ -220,7 +220,7 @@ class SupervisorHandle:
         return broken[0] if broken else "its workers cannot start"
 
     def _start_successor(self) -> None:
-        """Start a successor; it finds in the table what the dead one's workers held."""
+        """Start a successor, which finds the tasks of the dead workers in the table."""
         self._kill_orphaned_workers()
         started = self.table.slot(self.table.slots - 1)["who"]
         self.spec = self.spec.replace(numbers=max(self.spec.numbers, started) + 1)
@@ -228,8 +228,7 @@ class SupervisorHandle:
         try:
             self.start(SUCCESSOR_ATTEMPTS)
         except OSError as error:
-            # No process to be had at the moment; the next look tries again. But what the program
-            # has closed does not come back.
+            # The fork failed; the next check tries again. But closed descriptors stay closed.
             self._failures += 1
             if self._failures >= MAX_SUCCESSOR_FAILURES or error.errno == errno.EBADF:
                 msg = f"the supervisor cannot be replaced: {error}"
@@ -239,18 +238,18 @@ class SupervisorHandle:
         self.replaced += 1
 
     def _kill_orphaned_workers(self) -> None:
-        """Wait for the dead supervisor's workers: they die with it, if they have not yet."""
+        """Wait for the dead supervisor's workers, which die with it."""
         for index in range(self.spec.size):
             info = self.table.slot(index)
             pid = info["pid"]
             if not pid or info["over"]:
                 continue
-            # A process that was given its number meanwhile has another start time.
+            # A process that reuses its pid has another start time.
             if info["started"] and _os.start_ticks(pid) == info["started"]:
                 _os.kill_if_alive(pid, signal.SIGKILL)
                 wait_for_exit(pid, 10.0)
             with contextlib.suppress(ChildProcessError):
-                # An orphan is ours to reap if this process is init, or adopts orphans.
+                # Orphans must be reaped here if this process is init, or a subreaper.
                 os.waitpid(pid, os.WNOHANG)
 
     def join(self, seconds: float) -> bool:
@@ -258,7 +257,7 @@ class SupervisorHandle:
         return os.getpid() != self._pid or self._gone(seconds)
 
     def stop(self) -> None:
-        """End supervisor and workers now; what does not leave in time is killed."""
+        """End supervisor and workers now; those that do not end in time are killed."""
         if os.getpid() != self._pid:
             return
         self.table.enter(PoolPhase.TERMINATING)
@@ -282,7 +281,7 @@ class SupervisorHandle:
         return any(kind == "ending" for kind, _ in self._messages)
 
     def _close(self, *, wait: bool = False) -> None:
-        """Reap first, forget last: after an interrupt, the next call finishes the work."""
+        """Reap first, then drop the process: after an interrupt, the next call continues."""
         process = self._process
         if process is not None:
             if wait:

@@ -1,8 +1,8 @@
 """The names and identities of workers: the same as in the standard library.
 
-Their numbers run on over all pools and processes of a program. So once a program has a pool, the
-counter of `multiprocessing` becomes one in shared memory, and the supervisor, which starts
-replacements, draws from it too.
+Their numbers are unique over all pools and processes of a program. So once a program has a pool,
+the counter of `multiprocessing` becomes one in shared memory, from which the supervisor takes the
+numbers of replacements.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _silent = threading.local()
 
 
 class SharedCount:
-    """As `itertools.count`, over a number in shared memory."""
+    """As `itertools.count`, on a number in shared memory."""
 
     def __init__(self, start: int) -> None:
         self.key: Counter = _core.allot_counter(start)
@@ -45,7 +45,7 @@ class SharedCount:
         if self._own is None and self._pid == os.getpid():
             return draw(self.key)
         if self._own is None:
-            # A process that `os.fork` has made goes on with a counter of its own.
+            # A process of `os.fork` continues with its own counter.
             self._own = itertools.count(draw(self.key))
         return next(self._own)
 
@@ -69,7 +69,7 @@ os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-d
 
 @contextlib.contextmanager
 def uncounted() -> Iterator[None]:
-    """Make process objects that take no number, as they are no children of the program."""
+    """Make process objects without a number: they are no children of the program."""
     shared_counter()
     _silent.on = True
     try:
@@ -89,10 +89,10 @@ def name_of(prefix: str, identity: tuple[int, ...]) -> str:
 
 
 def allow_children(note: Callable[[list[int]], None]) -> None:
-    """Let this daemonic process have children, and report those that are to end with it.
+    """Let this daemonic process have children, and report those that must end with it.
 
     The standard library forbids them by an assertion in `start`, since no process would end them.
-    Here the supervisor does. `daemon` stays True for code that asks, such as joblib.
+    Here the supervisor does. `daemon` remains True for code that reads it, such as joblib.
     """
     start = mp_process.BaseProcess.start
 

@@ -6,14 +6,14 @@
       ┌──────────────────────────────────────────────┐
       │ wait   SIGCHLD | a byte from the parent | the parent's end | the next deadline
       │ reap   a dead worker: requeue its tasks or fail them with the reason; its children; replace
-      │ late   stack, stop, look again, kill: only ever the task that is late
+      │ late   stack, stop, check again, kill: only the task that is late
       └──────────────────────────────────────────────┘
     end   the parent is gone or asks for it: workers, their children, itself
 
-The supervisor is in the program's process group and session, as the workers are, and blocks every
-signal that a terminal sends: what they mean is for the program to decide. It is never in the way of
-a task: workers and parent meet in the task table. If it is killed, its workers die with it and the
-parent starts a successor, which finds in the table what they held.
+The supervisor is in the program's process group and session, as the workers are, and blocks the
+signals of a terminal: the program decides about them. No task passes through it: workers and parent
+use the task table. If it is killed, its workers die with it, and the parent starts a successor,
+which finds their tasks in the table.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ __all__ = ["SupervisorLoop", "run_supervisor"]
 
 MAX_STACK_BYTES = 64 << 10
 START_RETRY_S = 0.1
-"""Seconds until the next attempt to start a worker after the system had no process to give."""
+"""Seconds until the next attempt to start a worker after a failed fork."""
 
 
 def run_supervisor(
     table: _core.Table, channel: DescriptorChannel, parent: int, spec: WorkerSpec
 ) -> None:
-    """Be the supervisor of `table`. Runs in a process of its own until the pool is over."""
+    """Supervise `table` in this process, until the pool ends."""
     try:
         supervisor = SupervisorLoop(table, channel, parent, spec)
     except Exception as error:
@@ -71,7 +71,7 @@ def run_supervisor(
 
 
 def _report(channel: DescriptorChannel, kind: str, detail: object) -> None:
-    """Tell the parent something that does not stand in the table."""
+    """Send the parent a message about something that is not in the table."""
     try:
         message = pickle.dumps((kind, detail))
     except Exception:
@@ -104,7 +104,7 @@ class SupervisorLoop:
 
     def _prepare(self) -> None:
         for fd in range(3):
-            # A daemon may have closed them; nothing else must get these numbers.
+            # A daemon may have closed them; no other file must get these numbers.
             try:
                 os.fstat(fd)
             except OSError:
@@ -112,7 +112,7 @@ class SupervisorLoop:
         _core.adopt_orphans()
         _crash_stack.begin()
         self.wake_read, self.wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        # An event loop of the parent may have left its own descriptor here.
+        # An event loop of the parent may have set its own descriptor.
         signal.set_wakeup_fd(self.wake_write, warn_on_full_buffer=False)
         self.handlers = {
             _syscalls.SIGCHLD: _syscalls.set_handler(_syscalls.SIGCHLD, lambda *_: None),
@@ -126,7 +126,7 @@ class SupervisorLoop:
         gc.freeze()
 
     def run(self) -> None:
-        """Keep the workers at work until the pool is over."""
+        """Keep the workers running until the pool ends."""
         try:
             self._recover_from_predecessor()
             self._start_all()
@@ -147,7 +147,7 @@ class SupervisorLoop:
         self._finish()
 
     def _recover_from_predecessor(self) -> None:
-        """Requeue or fail the tasks of a dead predecessor's workers; without one, do nothing."""
+        """Requeue or fail the tasks of a dead predecessor's workers, if there was one."""
         pids = {}
         for index in range(self.spec.size):
             info = self.table.slot(index)
@@ -185,7 +185,7 @@ class SupervisorLoop:
         slot.owner_id = self.table_writer.enlist(slot.index, number)
         slot.clear_stack()
         self.started += 1
-        # Programs ask `current_process()._identity` which worker they are in.
+        # Programs read `current_process()._identity` to find their worker's number.
         identity = (*self.spec.identity, number)
         name = _identity.name_of(self.spec.name, identity)
         if isinstance(self.spec.workers, PickledWorker):
@@ -202,7 +202,7 @@ class SupervisorLoop:
         process.daemon = True
         with _syscalls.plain_fork():
             process.start()
-        # Known to multiprocessing, it would be reaped by the next start, and not be seen to end.
+        # Else the next start of multiprocessing would reap it, and its end would be missed.
         known: Any = mp_process
         known._children.discard(process)
         return process
@@ -210,7 +210,7 @@ class SupervisorLoop:
     def _fork(
         self, slot: WorkerSlot, pickled: PickledWorker, name: str, identity: tuple[int, ...]
     ) -> ForkedWorker:
-        """Fork a worker that leaves these frames, and begins where this interpreter did."""
+        """Fork a worker that unwinds these frames, and begins where this interpreter did."""
         supervisor_pid = os.getpid()
         util._flush_std_streams()  # type: ignore[attr-defined]
         pid = _syscalls.fork()
@@ -220,8 +220,8 @@ class SupervisorLoop:
             _worker_entry.drop_supervisor_resources(self, supervisor_pid, slot.stack_fd)
             if pickled.method != "spawn":
                 gc.unfreeze()
-            # A spawned worker has nothing of the user's yet, and at its end the collector would
-            # copy every page that it shares with this process.
+            # A spawned worker has no objects of the user yet, and a collection would copy every
+            # page that it shares with this process.
             _worker_entry.set_place(
                 self.table, slot.index, slot.owner_id, self.started, slot.stack_fd
             )
@@ -279,21 +279,21 @@ class SupervisorLoop:
             self.parent_gone = True
 
     def _is_known(self, pid: int) -> bool:
-        """Whether a process belongs to this pool: its members may have each other's memory."""
+        """Whether a process belongs to this pool, and so may open the memory of the others."""
         return pid in {os.getpid(), self.parent} or any(slot.pid == pid for slot in self.slots)
 
     def _read_parent_messages(self) -> None:
-        """Read the parent's wake-up bytes. What they are about stands in the table."""
+        """Read the parent's wake-up bytes. Their cause is in the table."""
         try:
             received = os.read(self.channel.fileno(), 4096)
         except OSError:
             received = b""
         if not received:
-            # The parent has become another program (exec), and every copy of it is gone too.
+            # The parent has executed another program, and all copies of it are gone.
             self.parent_gone = True
 
     def _ms_until_next_event(self) -> float | None:
-        """Milliseconds until something must be looked at; None if nothing is due by itself."""
+        """Milliseconds until the next check is due; None if there is none."""
         until_start = max(0.0, self.start_again_at - time.monotonic()) * 1000
         if any(not slot.occupied for slot in self.slots) and self._is_wanted():
             overdue = self.timeouts.ms_until_overdue() if until_start else None
@@ -303,7 +303,7 @@ class SupervisorLoop:
     # --- Deaths ---------------------------------------------------------------------------
 
     def _reap(self) -> None:
-        # Ctrl-C may come before a worker is done with its initializer; that is no failed start.
+        # Ctrl-C during a worker's initializer is no failed start.
         if _syscalls.was_sent(_syscalls.SIGINT):
             self.start_failures.succeeded()
         options = os.WNOHANG | os.WUNTRACED | os.WCONTINUED
@@ -393,7 +393,7 @@ class SupervisorLoop:
     # --- The end --------------------------------------------------------------------------
 
     def tell(self, kind: str, detail: object) -> None:
-        """Report to the parent what does not stand in the table."""
+        """Report the end of the pool to the parent."""
         _report(self.channel, kind, detail)
 
     def _is_finished(self) -> bool:
@@ -410,10 +410,10 @@ class SupervisorLoop:
             self._end_workers(forced=self.watch.has_ended())
 
     def _end_workers(self, *, forced: bool) -> None:
-        """End every worker, and whatever a task that is under way has started."""
+        """End every worker, and all processes that running tasks have started."""
         for slot in self.slots:
             if slot.process is not None and not hasattr(slot.process, "_popen"):
-                # A process type of the user's own, with its own way to end.
+                # A process class of the user, with its own way to end.
                 slot.process.terminate()
                 slot.process.join()
         slots = {

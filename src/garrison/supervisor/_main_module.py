@@ -1,9 +1,8 @@
-"""How ``__main__`` reaches a process that does not have this one's memory.
+"""How a process without this one's memory gets ``__main__``.
 
-The other process imports it, as ``__mp_main__``, where the standard library would do that and the
-script expects it: it tests ``__name__``, as in ``if __name__ == "__main__"``. A script without such
-a test would run again in each worker. Like a notebook, a prompt, ``-c`` or standard input it is not
-imported, and its definitions go by value.
+It imports the module, as ``__mp_main__``, if the standard library would and the script has a guard
+(``if __name__ == "__main__"``). A script without a guard would run again in each worker. Like a
+notebook, a prompt, ``-c`` or standard input it is not imported, and its definitions go by value.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ __all__ = ["MainModule", "imported_main", "is_importable", "main_path", "prepara
 
 
 class MainModule:
-    """A main module that other processes import: which of its names they will have."""
+    """A main module that other processes import, and the names that they will have of it."""
 
     def __init__(self, module: types.ModuleType, source: Source | None) -> None:
-        # Not the module itself, or the end of the program would come late for what is in it.
+        # Not the module itself: its objects must be finalized at the end of the program.
         self._module = weakref.ref(module)
         self._file = getattr(module, "__file__", None)
         self._source = source
@@ -37,16 +36,16 @@ class MainModule:
         module = self._module()
         if module is None or vars(module) is names:
             return module is not None
-        # Where the standard library has imported the module, its functions have another one.
+        # If the standard library has imported the module, its functions have another namespace.
         is_imported = module.__name__ == names.get("__name__") == "__mp_main__"
         return is_imported and self._file == names.get("__file__")
 
     def has(self, name: str) -> bool:
-        """Whether the module has this name in another process, as soon as it is imported."""
+        """Whether the module has this name in another process once it is imported."""
         return self._source is None or self._source.binds(name)
 
     def defines(self, value: Any) -> bool:
-        """Whether another process gets this function or class by the import."""
+        """Whether another process has this function or class after the import."""
         if not self.has(value.__qualname__.partition(".")[0]):
             return False
         code = getattr(value, "__code__", None)
@@ -71,7 +70,7 @@ _found: dict[Any, MainModule | None] = {}
 
 
 def preparation_data(name: str) -> dict[str, Any]:
-    """Return the standard library's preparation data, without a main module that stays here."""
+    """Return the standard library's preparation data, without a main module not to be imported."""
     data: dict[str, Any] = spawn.get_preparation_data(name)
     if imported_main() is None:
         for key in ("init_main_from_name", "init_main_from_path"):
@@ -80,14 +79,14 @@ def preparation_data(name: str) -> dict[str, Any]:
 
 
 def is_importable(name: str) -> bool:
-    """Whether an import in another process leads to the module that has this name here.
+    """Whether an import in another process finds the module that has this name here.
 
     Not so for a file that was loaded from its path, as plugins and some tests are.
     """
     module = sys.modules.get(name)
     spec = getattr(module, "__spec__", None)
     if spec is None or not spec.has_location:
-        # Built in, or made by the package that it belongs to.
+        # Built in, or created by its package.
         return "." in name or spec is not None
     parent, _, _ = name.rpartition(".")
     path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
@@ -107,10 +106,10 @@ def main_path() -> str | None:
 
 
 def _place(main: types.ModuleType) -> tuple[str, str] | None:
-    """Return where a new process finds it: the name or the path, as the standard library says."""
+    """Return the name or path by which a new process finds it, as in the standard library."""
     name = getattr(getattr(main, "__spec__", None), "name", None)
     if name is not None:
-        # The ``__main__`` of packages, folders and archives is never imported again.
+        # The ``__main__`` of packages, directories and archives is never imported again.
         return None if name == "__main__" or name.endswith(".__main__") else ("name", name)
     path = getattr(main, "__file__", None)
     if path is None or os.path.basename(path) in {"ipython", "ipython.py"}:  # noqa: PTH119 - a worker waits
@@ -134,7 +133,7 @@ def _examine(main: types.ModuleType) -> MainModule | None:
         return MainModule(main, None) if _code_is_guarded(main, kind, where) else None
     if "__name__" not in text:
         return None
-    # Late: workers have no use for it.
+    # Late: workers do not need it.
     from garrison.supervisor._main_source import Source
 
     try:
@@ -160,7 +159,7 @@ def _read(path: str) -> str | None:
 
 
 def _code_is_guarded(main: types.ModuleType, kind: str, where: str) -> bool:
-    """Look at a compiled module without its source."""
+    """Inspect a compiled module without its source."""
     try:
         if kind == "name":
             loader: Any = main.__spec__.loader if main.__spec__ else None

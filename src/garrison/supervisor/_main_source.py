@@ -1,4 +1,4 @@
-"""What the source of a main module says: whether it is guarded, and which names an import binds."""
+"""The source of a main module: whether it has a guard, and which names an import binds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Source", "read_file"]
 
 
 class Source:
-    """The source of a module, as far as it is run by an import as ``__mp_main__``."""
+    """The part of a module's source that an import as ``__mp_main__`` runs."""
 
     def __init__(self, text: str) -> None:
         tree = ast.parse(text)
@@ -41,11 +41,11 @@ class Source:
             self._there = there
 
     def is_skipped(self, line: int) -> bool:
-        """Whether an import leaves out what stands in this line."""
+        """Whether an import skips this line."""
         return any(first <= line <= last for first, last in self._lines)
 
     def binds(self, name: str) -> bool:
-        """Whether the module has this name as soon as it is imported."""
+        """Whether the module has this name once it is imported."""
         if name in self._only_here:
             return False
         return self._there is None or name in self._there
@@ -83,7 +83,7 @@ def _blocks(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
 
 
 def _outcome(guard: ast.stmt) -> bool | None:
-    """Tell how the test of an ``if`` ends in an import as ``__mp_main__``."""
+    """Return the value of an ``if``'s test in an import as ``__mp_main__``."""
     if not isinstance(guard, ast.If):
         return None
     try:
@@ -104,7 +104,7 @@ def _skipped(guard: ast.stmt) -> list[tuple[int, int]]:
 
 
 def _is_guard(node: ast.AST) -> bool:
-    """Whether the statement depends on what ``__name__`` is compared with."""
+    """Whether the statement depends on a comparison with ``__name__``."""
     if isinstance(node, _NEW_SCOPE):
         return False
     for part in _own_expressions(node):

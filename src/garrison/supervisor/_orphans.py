@@ -1,11 +1,11 @@
 """Children that workers leave behind: which of them end with the worker.
 
-As in the standard library, a worker that leaves in order, or between two tasks, ends only its
-daemonic children. With a worker that is killed in a task ends whatever the task has started, unless
-it has made a session of its own.
+As in the standard library, a worker that ends in order, or between two tasks, ends only its
+daemonic children. If a worker is killed in a task, all processes that the task has started are
+killed too, unless they have made a session of their own.
 
 Linux gives the children of a dead worker to the supervisor, which is a subreaper. So they are found
-by their parent, and told from others by their session.
+by their parent, and recognized by their session.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Orphans", "find_descendants"]
 
 ORPHAN_KILL_S = 2.0
-"""Seconds for which new children of a dead task are looked for and killed."""
+"""Seconds during which new children of a dead task are found and killed."""
 
 
 class Orphans:
@@ -38,14 +38,14 @@ class Orphans:
         self._spared: dict[int, int] = {}
 
     def spare_present(self, workers: Collection[int]) -> None:
-        """Let all that have been adopted so far live on."""
+        """Spare all orphans adopted so far."""
         orphans = [pid for pid in _os.children(os.getpid()) if pid not in workers]
         if orphans or self._spared:
             found = ((pid, _os.start_ticks(pid)) for pid in orphans)
             self._spared = {pid: started for pid, started in found if started}
 
     def kill_started_by(self, workers: Collection[int], dead: Iterable[int]) -> None:
-        """Kill what the dead workers' tasks have started, until nothing is left of it."""
+        """Kill the processes that the dead workers' tasks have started, until none is left."""
         sessions = {os.getsid(0), *dead}
         end = time.monotonic() + ORPHAN_KILL_S
         while time.monotonic() < end and _os.children(os.getpid()):

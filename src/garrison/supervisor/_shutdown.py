@@ -22,11 +22,11 @@ __all__ = ["HANDLER_GRACE_S", "SIGTERM_GRACE_S", "end_workers"]
 SIGTERM_GRACE_S = 1.0
 """Seconds between SIGTERM and SIGKILL for a worker that ignores the first."""
 HANDLER_GRACE_S = 60.0
-"""The same for a worker that has a handler for SIGTERM; the standard library waits for ever."""
+"""The same for a worker with a handler for SIGTERM; the standard library waits for ever."""
 
 
 def end_workers(supervisor: SupervisorLoop, slots: Mapping[int, int], *, forced: bool) -> None:
-    """End workers, of which `slots` has the slot for each pid; `forced`: at once."""
+    """End workers; `slots` maps each pid to its slot. `forced`: kill at once."""
     table, orphans = supervisor.table, supervisor.orphans
     busy = [pid for pid, slot in slots.items() if table.slot(slot)["cell"] is not None]
     inherited: set[int] = set()

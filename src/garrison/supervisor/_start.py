@@ -1,7 +1,7 @@
 """Starting the supervisor: forked from this process, or in a fresh interpreter.
 
-The standard library's `Process` does the work of a start (flushing, after-fork hooks, handing
-descriptors over, exit codes), with its own command line. Three things differ here:
+The standard library's `Process` does the work of a start (flushing, after-fork hooks, passing
+descriptors, exit codes), with its own command line. Three things differ here:
 
 * a daemonic process may have a supervisor too, so that a pool works inside any process;
 * the supervisor is not among ``active_children()``: the pool ends it, not the interpreter's exit;
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 _PREPARED = ("authkey", "dir", "name", "orig_dir", "start_method", "sys_argv", "sys_path")
-"""Preparation data that the supervisor needs; the rest may bring code of the program."""
+"""Preparation data for the supervisor; the rest may run code of the program."""
 
 
 def start_hidden(own: Any) -> None:
-    """As `BaseProcess.start`, without its ban on children of daemons and its register."""
+    """As `BaseProcess.start`, but also for daemons, and without registering the child."""
     own._check_closed()
     own._popen = own._Popen(own)
     own._sentinel = own._popen.sentinel
@@ -45,10 +45,10 @@ def start_hidden(own: Any) -> None:
 
 
 def _run(own: BaseProcess) -> int:
-    """As `BaseProcess._bootstrap`, without what only code of the user needs.
+    """As `BaseProcess._bootstrap`, without the steps for code of the user.
 
     Code of the user never runs in a supervisor: after-fork hooks and exit functions are for its
-    workers. Each page that is written to here costs a copy.
+    workers. Each page that is written here is copied.
     """
     try:
         own.run()
@@ -85,7 +85,7 @@ class SpawnedSupervisor(context.SpawnProcess):
     """A supervisor in a new interpreter."""
 
     def start(self) -> None:
-        """Start the interpreter and send it what it needs."""
+        """Start the interpreter and send its data."""
         start_hidden(self)
 
     @staticmethod
@@ -95,20 +95,20 @@ class SpawnedSupervisor(context.SpawnProcess):
     def _bootstrap(self, parent_sentinel: int | None = None) -> int:
         begin_collecting()
         try:
-            # What the process is stays as the interpreter began: workers begin there as well.
+            # The process remains as the interpreter began: workers begin there as well.
             code = _run(self)
         except Forked as forked:
             start = forked
         else:
-            # Nothing here is worth the interpreter's tidying up: it has flushed already.
+            # No interpreter shutdown: all is flushed already.
             os._exit(code)
-        # Out of the handler, where everything raised would have `Forked` for its context.
+        # Outside of the handler: there `Forked` would become the context of every exception.
         start.__traceback__ = None
         return run_to_the_end(start, parent_sentinel)
 
 
 class FreshPopen(popen_spawn_posix.Popen):
-    """A child in a new interpreter. Subclasses override what it is given."""
+    """A child in a new interpreter. Subclasses override its data."""
 
     method = "spawn"
 
@@ -132,7 +132,7 @@ class FreshPopen(popen_spawn_posix.Popen):
             own: Any = self
             launch: Any = util.spawnv_passfds  # typed for bytes, takes either
             fds = [*own._fds, tracker, data_read, child_dies_write]
-            # Not earlier: to start a resource tracker unblocks some.
+            # Not earlier: the start of a resource tracker unblocks some.
             with _syscalls.block_signals():
                 self.pid: int = launch(spawn.get_executable(), command, fds)
             self.sentinel = child_dies_read

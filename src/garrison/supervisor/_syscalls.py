@@ -1,7 +1,7 @@
-"""Signals, `fork` and `waitpid` as the kernel has them, even if gevent has patched the modules.
+"""Signals, `fork` and `waitpid` of the kernel, even if gevent has patched the modules.
 
 A supervisor must run neither an event loop's `fork` or `waitpid` nor a signal handler of the
-program. So it blocks every signal but two, and its workers get the program's mask back.
+program. So it blocks all signals but two; its workers restore the program's mask.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ __all__ = [
     "was_sent",
 ]
 
-# The functions of `signal` make enums of what they return; that alone touches, and so copies, forty
-# pages in each process that was forked just now.
+# The functions of `signal` return enums, which touches, and so copies, forty pages in each new
+# fork.
 set_handler = _signal.signal
 SIGCHLD, SIGCONT, SIGINT, SIGPIPE = (
     int(number) for number in (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGINT, _signal.SIGPIPE)
@@ -63,17 +63,17 @@ def set_mask(mask: Iterable[int]) -> None:
 
 
 def unblock(numbers: Iterable[int]) -> None:
-    """Let these signals through."""
+    """Unblock these signals."""
     _signal.pthread_sigmask(_signal.SIG_UNBLOCK, numbers)
 
 
 def block_all_but(numbers: Iterable[int]) -> None:
-    """Let these signals through, and no other."""
+    """Unblock these signals only."""
     set_mask(set(_EVERY) - set(numbers))
 
 
 def was_sent(number: int) -> bool:
-    """Take a blocked signal that has been sent to this process, if one has."""
+    """Take a pending blocked signal, if there is one."""
     if number not in _signal.sigpending():
         return False
     return _signal.sigtimedwait((number,), 0) is not None
@@ -81,7 +81,7 @@ def was_sent(number: int) -> bool:
 
 @contextlib.contextmanager
 def block_signals(numbers: Iterable[int] = _EVERY) -> Iterator[None]:
-    """Block signals; a SIGPIPE that the block has caused is dropped."""
+    """Block signals; a SIGPIPE raised meanwhile is dropped."""
     mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, numbers)
     before = SIGPIPE in _signal.sigpending()
     try:
@@ -96,7 +96,7 @@ _holds_interrupt = False
 
 
 def hold_interrupt() -> None:
-    """Hold back a Ctrl-C until the next `quiet_interrupt`."""
+    """Block Ctrl-C until the next `quiet_interrupt`."""
     global _holds_interrupt  # noqa: PLW0603 - one mask per thread, and workers have one
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, (SIGINT,))
     _holds_interrupt = SIGINT not in before
@@ -130,7 +130,7 @@ _intent: Any = getattr(resource_tracker, "_fork_intent", _NoIntent)
 def fork() -> int:
     """Fork a process that keeps the program's resource tracker, as a `Process` does.
 
-    With a tracker of its own it would have what it makes removed at its end.
+    With its own tracker, named memory that it creates would be removed at its end.
     """
     _intent.preserve_fd = True
     try:
@@ -144,7 +144,7 @@ _patched_fork: Any = None
 
 @contextlib.contextmanager
 def plain_fork() -> Iterator[None]:
-    """Put the kernel's fork into `os`, also in a child that is forked meanwhile."""
+    """Set the kernel's fork in `os`, also in a child that is forked meanwhile."""
     global _patched_fork  # noqa: PLW0603 - as `os.fork` itself
     if os.fork is posix.fork:
         yield
@@ -158,14 +158,14 @@ def plain_fork() -> Iterator[None]:
 
 
 def restore_fork() -> None:
-    """Put the fork that `os` had in the program back."""
+    """Restore the program's `os.fork`."""
     global _patched_fork
     if _patched_fork is not None:
         os.fork, _patched_fork = _patched_fork, None
 
 
 def refresh_event_loop() -> None:
-    """Tell gevent that this process was forked, as its own `os.fork` would have."""
+    """Notify gevent of the fork, as its own `os.fork` would have."""
     gevent: Any = sys.modules.get("gevent")
     if gevent is not None and getattr(os.fork, "__module__", "").startswith("gevent"):
         gevent.reinit()

@@ -1,4 +1,4 @@
-"""The end of tasks that are late: the worker's stack, SIGSTOP, another look, and only then SIGKILL.
+"""The end of late tasks: the worker's stack, SIGSTOP, another check, and only then SIGKILL.
 
 So a worker is killed in no other task than the late one.
 """
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Timeouts"]
 
 STACK_DUMP_S = 0.05
-"""Time that a late worker has to write its stack."""
+"""Seconds that a late worker has to write its stack."""
 STOPPED_CHECK_S = 0.5
-"""Between two looks at a late task whose program is stopped as a whole."""
+"""Seconds between two checks of a late task whose whole program is stopped."""
 
 
 class Timeouts:
@@ -50,7 +50,7 @@ class Timeouts:
         self._continued = True
 
     def excuse_own_pause(self) -> None:
-        """Charge no task with the time for which this process may have been stopped."""
+        """Extend deadlines by the time for which this process may have been stopped."""
         now = time.monotonic()
         if self._continued:
             self._continued = False
@@ -60,7 +60,7 @@ class Timeouts:
         self._woken_at = now
 
     def postpone(self, slot: WorkerSlot, seconds: float) -> None:
-        """Give a worker's task so many more seconds."""
+        """Extend the deadline of a worker's task."""
         self._table_writer.put_off(slot.index, int(seconds * 1e9))
         slot.stack_requested_at = 0.0
 
@@ -74,8 +74,8 @@ class Timeouts:
         if not shortest:
             return None
         if not earliest:
-            # A task that starts while we sleep cannot be due before its own timeout is over. One
-            # that was claimed just now may not have written its deadline down yet.
+            # A task that starts during the sleep cannot be due before its own timeout is over. A
+            # task that was just claimed may not have its deadline in the table yet.
             claims, self._claims = self._claims, self._table_writer.claims()
             return shortest / 1e6 if self._table.waiting or claims != self._claims else None
         left = earliest - time.monotonic_ns()

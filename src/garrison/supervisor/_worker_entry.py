@@ -1,4 +1,4 @@
-"""The first steps of a new worker: it gives up what only its supervisor needs, then works."""
+"""The first steps of a new worker: it closes the supervisor's descriptors, then runs tasks."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _place: tuple[Any, ...] = ()
 
 
 def remember_parent() -> None:
-    """Keep the supervisor's own parent process, for its workers."""
+    """Store the supervisor's own parent process, for its workers."""
     global _parent  # noqa: PLW0603 - one per process, set once
     _parent = mp_process.parent_process()
 
 
 def set_place(*place: Any) -> None:
-    """Note in a worker that was forked without a process object which slot is its own."""
+    """Store the slot of a worker that was forked without a process object."""
     global _place  # noqa: PLW0603 - one per process, set once
     _place = place
 
 
 def work_in_slot(work: Callable[..., None], args: tuple[Any, ...]) -> None:
-    """Work in the slot that this process was forked for: the target of a `WorkerTemplate`."""
+    """Run the worker of this process's slot: the target of a `WorkerTemplate`."""
     mark_as_worker(work.__code__)
     with _syscalls.quiet_interrupt():
         work(*_place, *args)
@@ -59,7 +59,7 @@ def run_forked_worker(
     """Run in a new worker that has a copy of the parent's memory."""
     drop_supervisor_resources(supervisor, supervisor_pid, stack_fd)
     gc.unfreeze()
-    # Code that asks for its parent means the process which made the pool.
+    # `parent_process()` must be the process that made the pool.
     mine: Any = mp_process
     mine._parent_process = _parent
     me: Any = mp_process.current_process()
@@ -75,14 +75,14 @@ def run_forked_worker(
 def drop_supervisor_resources(
     supervisor: SupervisorLoop, supervisor_pid: int, stack_fd: int
 ) -> None:
-    """Close in a new worker what only the supervisor needs, and die with the supervisor."""
+    """Close the supervisor's descriptors in a new worker, and die with the supervisor."""
     if not _core.die_with_parent(supervisor_pid):
         os._exit(1)
     _syscalls.restore_fork()
     _syscalls.refresh_event_loop()
     signal.set_wakeup_fd(-1)
     for number, handler in supervisor.handlers.items():
-        # None: not Python's own, and out of its reach.
+        # None: a handler that is not Python's.
         _syscalls.set_handler(number, _syscalls.SIG_DFL if handler is None else handler)
     for slot in supervisor.slots:
         if slot.stack_fd != stack_fd:

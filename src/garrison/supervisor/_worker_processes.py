@@ -1,7 +1,7 @@
 """A pool's workers as process objects of the program: `active_children`, ``pool._pool``.
 
-They are the supervisor's children, so the program can neither reap them nor break anything by
-trying: their ends are read from the task table.
+They are the supervisor's children, so the program cannot reap them: their ends are read from the
+task table.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = ["WorkerProcess", "WorkerProcesses", "list_among_children"]
 UNKNOWN = 255
 """The exit code of a worker that ended long ago, as with the standard fork server."""
 RUNNING_CHECK_S = 1.0
-"""Between two looks at the table while a process runs."""
+"""Seconds between two checks of the table while a process runs."""
 ENDED_CHECK_S = 0.01
-"""Between the end of a process and the next look for its exit code."""
+"""Seconds between two checks for the exit code of an ended process."""
 _mp: Any = mp_process
 
 
@@ -45,7 +45,7 @@ class WorkerProcesses:
         self._made: dict[int, Any] = {}
 
     def all(self) -> list[Any]:
-        """Return the process objects of all slots; the dead are in it until they are replaced."""
+        """Return the process objects of all slots; dead ones remain until they are replaced."""
         size = self.supervisor.spec.size
         return [worker for worker in map(self._worker, range(size)) if worker is not None]
 
@@ -76,7 +76,7 @@ class WorkerProcesses:
 
 
 class _Popen:
-    """How a process object looks at its process: as `multiprocessing.popen_fork.Popen`."""
+    """The ``_popen`` of a process object, as `multiprocessing.popen_fork.Popen`."""
 
     method = "fork"
 
@@ -106,12 +106,12 @@ class _Popen:
             raise OSError(error.errno, msg) from error
         if self._is_there():
             return fd
-        # Another process has its number now.
+        # Another process has its pid now.
         os.close(fd)
         return _ended_sentinel()
 
     def _is_there(self) -> bool:
-        """Whether its number is still its own."""
+        """Whether its pid is still its own."""
         seen = _os.process_status(self.pid)
         if self.poll() is not None or seen is None:
             return False
@@ -136,7 +136,7 @@ class _Popen:
             if wait_for_exit(
                 self.pid, RUNNING_CHECK_S if left is None else min(RUNNING_CHECK_S, left)
             ):
-                # The supervisor has yet to hear of it.
+                # The supervisor has not reaped it yet.
                 _core.poll([], ENDED_CHECK_S * 1000)
         return self.returncode
 
@@ -202,7 +202,7 @@ _of_live_pools: weakref.WeakSet[WorkerProcesses] = weakref.WeakSet()
 
 
 class _Children(set[Any]):
-    """The children that `multiprocessing` has started, and with them the workers of live pools."""
+    """The children of `multiprocessing`, and the workers of live pools."""
 
     def __iter__(self) -> Iterator[Any]:
         yield from list(super().__iter__())
@@ -211,7 +211,7 @@ class _Children(set[Any]):
 
 
 def list_among_children(workers: WorkerProcesses) -> None:
-    """Have `active_children` list these workers for as long as they live."""
+    """Let `active_children` list these workers as long as they live."""
     _of_live_pools.add(workers)
     if not isinstance(_mp._children, _Children):
         _mp._children = _Children(_mp._children)

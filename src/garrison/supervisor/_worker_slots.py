@@ -17,7 +17,7 @@ __all__ = ["WorkerSlot", "WorkerSpec", "pids_of"]
 
 
 class WorkerSpec:
-    """How many workers a supervisor starts, and how.
+    """The number of workers of a supervisor, and how they are started.
 
     Parameters
     ----------
@@ -37,15 +37,15 @@ class WorkerSpec:
     """
 
     identity: tuple[int, ...] = ()
-    """Identity of the process that has the pool; a worker's identity has one number more."""
+    """Identity of the pool's process; a worker's identity has one number more."""
     counter: tuple[_core.Id, int] | None = None
-    """Where the numbers in the workers' names are drawn."""
+    """The counter of the numbers in the workers' names."""
     mask: tuple[int, ...] = ()
     """Signals that the program has blocked."""
     preload: tuple[str, ...] = ()
     """Modules that are imported before the first worker is started."""
     numbers: int = 0
-    """Workers that were started by predecessors: seeds go on from there."""
+    """Workers that predecessors have started: seeds continue from this number."""
 
     def __init__(
         self,
@@ -101,12 +101,12 @@ class WorkerSlot:
         self.stopped_at = self.stack_requested_at = 0.0
 
     def clear_stack(self) -> None:
-        """Forget what was written into the file for the worker's stack."""
+        """Empty the file for the worker's stack."""
         os.ftruncate(self.stack_fd, 0)
         os.lseek(self.stack_fd, 0, os.SEEK_SET)
 
     def read_stack(self, size: int) -> str:
-        """Return what the worker has written: its stack, or why it could not start."""
+        """Return the worker's stack, or why it could not start."""
         return os.pread(self.stack_fd, size, 0).decode(errors="replace").strip()
 
 

@@ -1,9 +1,8 @@
 """A module that a worker only imports must not start processes.
 
 A worker imports the modules of its tasks' functions and arguments. If such a module makes a pool
-while it is imported, the workers of that pool import it in turn, and there would be processes
-without an end. The standard library refuses that, and so does this module. Tasks and initializers
-may start processes.
+during its import, the workers of that pool import it in turn, and so on without an end. The
+standard library refuses that, and so does this module. Tasks and initializers may start processes.
 """
 
 from __future__ import annotations

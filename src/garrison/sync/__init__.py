@@ -1,4 +1,4 @@
-"""Locks that survive their owners, what is made of them, and queues without a thread."""
+"""Locks that survive their owners, with their relatives, and queues without a thread."""
 
 from __future__ import annotations
 

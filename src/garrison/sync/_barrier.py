@@ -23,7 +23,7 @@ MOST = 1 << 16
 
 
 class Barrier(Transferable, _theirs.Barrier):
-    """A point that processes pass together, when all of them have come.
+    """A point that a number of processes pass together.
 
     As `multiprocessing.Barrier`. If a process dies while it waits at the barrier, the barrier
     breaks for the others within 110 ms, as it does after a timeout.
@@ -31,11 +31,11 @@ class Barrier(Transferable, _theirs.Barrier):
     Parameters
     ----------
     parties : int
-        How many must come, from 1 to 65,536.
+        The number of parties, from 1 to 65,536.
     action : callable, optional
-        Called without arguments by the one that comes last, before any of them goes on.
+        Called without arguments by the last party to arrive, before any of them passes.
     timeout : float, optional
-        Seconds after which a `wait` without a timeout of its own gives up and breaks the barrier.
+        The default timeout of `wait`; a timeout breaks the barrier.
 
     Examples
     --------
@@ -72,12 +72,12 @@ class Barrier(Transferable, _theirs.Barrier):
         self._core = _core.Barrier(spot, parties)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the others; a different number from 0 to ``parties - 1`` in each of them.
+        """Wait for the others; return this party's index, from 0 to ``parties - 1``.
 
         Raises
         ------
         threading.BrokenBarrierError
-            If one of them timed out, died, was interrupted in the action, or called `abort` or
+            If a party timed out, died, was interrupted in the action, or called `abort` or
             `reset`.
         """
         number = self._core.wait(self._timeout if timeout is None else timeout, self._action)
@@ -87,7 +87,7 @@ class Barrier(Transferable, _theirs.Barrier):
         return number
 
     def reset(self) -> None:
-        """Make it whole and empty; who waits at the moment gets `BrokenBarrierError`."""
+        """Repair and empty it; present waiters raise `BrokenBarrierError`."""
         self._core.reset()
 
     def abort(self) -> None:
@@ -96,12 +96,12 @@ class Barrier(Transferable, _theirs.Barrier):
 
     @property
     def parties(self) -> int:
-        """How many must come."""
+        """The number of parties."""
         return self._parties
 
     @property
     def n_waiting(self) -> int:
-        """How many have come."""
+        """The number of parties that have arrived."""
         return self._core.n_waiting
 
     @property

@@ -24,7 +24,7 @@ __all__ = ["Condition"]
 def wait_for(
     wait: Callable[[float | None], object], predicate: Callable[[], Any], timeout: float | None
 ) -> Any:
-    """Call `wait` until `predicate` is true, at most for so many seconds; its last value."""
+    """Call `wait` until `predicate` is true or the timeout is over; return its last value."""
     end = None if timeout is None else time.monotonic() + timeout
     result = predicate()
     while not result:
@@ -37,17 +37,17 @@ def wait_for(
 
 
 class Condition(Transferable, _theirs.Condition):
-    """A lock, and a place to wait until another process has changed what it protects.
+    """A condition variable: a lock, and a queue of processes that wait for a change.
 
-    As `multiprocessing.Condition`: `wait` lets go of the lock and has it again when it returns, and
-    `notify` wakes those who have waited longest. A process that is killed while it waits is in
-    nobody's way, and a notification that it can no longer use goes to the next.
+    As `multiprocessing.Condition`: `wait` releases the lock, and acquires it again before it
+    returns; `notify` wakes the longest waiters. A waiter that is killed blocks no other, and its
+    notification goes to the next waiter.
 
     Parameters
     ----------
     lock : Lock or RLock, optional
-        By default a new `RLock`. With one of the standard library's, the condition is as that
-        library's: whoever is killed while it waits is in the way of the others.
+        By default a new `RLock`. With a lock of the standard library, the condition behaves as that
+        library's: a waiter that is killed may block the others.
 
     Examples
     --------
@@ -103,7 +103,7 @@ class Condition(Transferable, _theirs.Condition):
         )
 
     def _bind_to_standard(self, condition: Any) -> None:
-        """Do as the standard class does, with semaphores of garrison's, around any lock."""
+        """Use the standard class, with garrison's semaphores, around any lock."""
         lock = condition._lock
         self._spot, self._lock = condition, lock
         self._core = _Other(condition)
@@ -113,7 +113,7 @@ class Condition(Transferable, _theirs.Condition):
         bind_methods(self, Condition, notify=condition.notify, notify_all=condition.notify_all)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
-        """Wait until `predicate` is true; its last value, which is false after a timeout."""
+        """Wait until `predicate` is true; return its last value, which is false after a timeout."""
         return wait_for(self.wait, predicate, timeout)
 
     @property
@@ -135,13 +135,13 @@ class Condition(Transferable, _theirs.Condition):
 
 
 class _Semaphores:
-    """What the standard class takes its parts from."""
+    """The context from which the standard class takes its semaphores."""
 
     Semaphore = Semaphore
 
 
 class _Other:
-    """The core's part in a condition that has none."""
+    """The core's object, in a condition that has none."""
 
     def __init__(self, condition: Any) -> None:
         self._condition = condition
@@ -153,7 +153,7 @@ class _Other:
 
 
 class _Count:
-    """What code that looks inside the standard library's Condition finds there."""
+    """Private attributes of the standard library's Condition that programs read."""
 
     def __init__(self, value: int) -> None:
         self._value = value

@@ -21,9 +21,8 @@ SIZE = 4
 class Event(Transferable, _theirs.Event):
     """A flag that processes wait for.
 
-    As `multiprocessing.Event`. It is one word in shared memory: setting it takes no lock, so that a
-    signal handler may do it while it interrupts a wait for the same event, and nobody who dies at
-    whatever moment leaves it half set.
+    As `multiprocessing.Event`. It is one word in shared memory, and setting it takes no lock. So a
+    signal handler may set an event whose wait it interrupts, and no death leaves it half set.
 
     Examples
     --------

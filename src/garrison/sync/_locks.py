@@ -40,7 +40,7 @@ ON_ABANDON_MODES = ("warn", "raise", "ignore")
 
 
 class LockBase(Transferable, _theirs.SemLock):
-    """What `Lock` and `RLock` have in common: the core's methods, bound when the lock is made."""
+    """The base of `Lock` and `RLock`: the core's methods, bound when the lock is made."""
 
     __slots__ = (
         "__enter__",
@@ -83,7 +83,7 @@ class LockBase(Transferable, _theirs.SemLock):
     def _from_block(
         cls: type[L], spot: Spot, offset: int, mode: int = 0, detects: bool = False
     ) -> L:
-        """Return an object for the lock that lies in a block already."""
+        """Return an object for an existing lock in a block."""
         lock = cls.__new__(cls)
         lock._bind_to(spot, offset, mode, detects)
         return lock

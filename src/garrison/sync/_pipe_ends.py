@@ -1,8 +1,8 @@
 """The ends of a queue as the standard library has them: ``queue._reader`` and ``queue._writer``.
 
-There it is a pipe, and code that waits for several things at once waits for its descriptor. Here
-the reading end makes a descriptor when it is first asked for one, which is readable exactly while
-the queue has an item; see the core's ``watch``.
+There it is a pipe, and code that waits for several objects waits for its descriptor. Here the
+reading end makes a descriptor at its first use, which is readable exactly while the queue has an
+item; see the core's ``watch``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["PipeEndStub", "Reader", "Writer", "check_parent"]
 
 
 def check_parent() -> None:
-    """Raise where a pipe would have no other end any more: nobody else is left who could put.
+    """Raise where a pipe would have no writer any more: no other process can put items.
 
-    Called by the core now and then, where a process that has closed its own ``_writer`` waits.
+    The core calls this now and then during a wait of a process that has closed its ``_writer``.
     """
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():
@@ -29,7 +29,7 @@ def check_parent() -> None:
 
 
 class PipeEndStub:
-    """One end; the queue itself knows whether it is closed in this process."""
+    """One end; the queue records whether it is closed in this process."""
 
     _puts = False
 
@@ -38,21 +38,21 @@ class PipeEndStub:
 
     @property
     def closed(self) -> bool:
-        """Whether this process uses the end no longer."""
+        """Whether this process has closed the end."""
         return self._queue._is_end_closed(self._puts)
 
     @property
     def readable(self) -> bool:
-        """Whether items can be had here."""
+        """Whether it is the reading end."""
         return not self._puts
 
     @property
     def writable(self) -> bool:
-        """Whether items can be put here."""
+        """Whether it is the writing end."""
         return self._puts
 
     def close(self) -> None:
-        """Use the end no longer in this process."""
+        """Close the end in this process."""
         self._queue._close_end(self._puts)
 
     def _check_open(self) -> None:
@@ -70,7 +70,7 @@ class PipeEndStub:
 
 
 class Reader(PipeEndStub):
-    """The end where items are had: can be waited for with `multiprocessing.connection.wait`."""
+    """The reading end; `multiprocessing.connection.wait` accepts it."""
 
     def fileno(self) -> int:
         """Return a descriptor that is readable while there is an item."""
@@ -78,7 +78,7 @@ class Reader(PipeEndStub):
         return self._queue._descriptor(False)
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether there is an item, or comes one within `timeout` seconds."""
+        """Whether there is an item within `timeout` seconds."""
         self._check_open()
         return self._queue._has_item(True, timeout)
 
@@ -96,12 +96,12 @@ class Reader(PipeEndStub):
 
 
 class Writer(PipeEndStub):
-    """The end where items are put."""
+    """The writing end."""
 
     _puts = True
 
     def fileno(self) -> int:
-        """Return a descriptor that is always writable, as the queue is."""
+        """Return a descriptor that is always writable."""
         self._check_open()
         return self._queue._descriptor(True)
 
@@ -111,7 +111,7 @@ class Writer(PipeEndStub):
         self._queue.put(obj)
 
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
-        """Put the item whose pickle this is."""
+        """Put a pickled item."""
         data = memoryview(buf).cast("B")
         end = len(data) if size is None else offset + size
         self.send(reduction.ForkingPickler.loads(data[offset:end]))

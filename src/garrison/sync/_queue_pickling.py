@@ -1,7 +1,7 @@
 """Pickling of queue items that are not plain values.
 
-Functions and classes are pickled by reference, as in the standard library: the receiver is not
-known. Writable buffers of `LARGE` bytes and more stay out of the pickle and arrive as views.
+Functions and classes are pickled by reference, as in the standard library, since any process may be
+the receiver. Writable buffers of `LARGE` bytes and more stay out of the pickle and arrive as views.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from garrison.errors import ItemsUnreadable, ItemUnpicklable
 from garrison.memory import capacity, handles
 
 LARGE = 1 << 16
-"""Bytes from which on a buffer is cheaper outside of the pickle."""
+"""Larger buffers are cheaper outside of the pickle."""
 
 _latest = threading.local()
 
@@ -36,7 +36,7 @@ def encode(item: object) -> bytes | tuple[bytes, list[Any]]:
 
 
 def cancel_last_exports() -> None:
-    """Cancel the exports of this thread's last item, which was not put after all."""
+    """Cancel the exports of this thread's last item, which was not put."""
     handles.cancel_exports(*_latest.span)
 
 
@@ -62,13 +62,13 @@ def _refusal(item: object, error: Exception) -> ItemUnpicklable:
 
 
 def check_available(size: int) -> None:
-    """Raise if there is no memory for `size` more bytes in a queue."""
+    """Raise if there is not enough memory for `size` more bytes in a queue."""
     remedy = "have items taken faster, give the queue a maxsize, or put smaller items"
     capacity.check_available(size, "bytes more of a queue", remedy)
 
 
 def raise_items_unreadable(items: list[Any], errors: list[BaseException]) -> NoReturn:
-    """Raise an error that carries the other items, where some cannot be rebuilt."""
+    """Raise an error with the readable items, because others cannot be unpickled."""
     msg = (
         f"{len(errors)} of {len(items) + len(errors)} items cannot be rebuilt here (the first: "
         f"{type(errors[0]).__name__}: {errors[0]}); the others are in .items"
@@ -81,10 +81,10 @@ _sends_in = 0
 
 
 def register_sender_cleanup() -> None:
-    """Let this process, which has put a large item, free its unused regions when it exits."""
+    """Let this process free its unused memory in queues when it exits."""
     global _sends_in  # noqa: PLW0603 - one number for each process
     if _sends_in != os.getpid():
         _sends_in = os.getpid()
-        # A process of multiprocessing leaves without atexit; a main program has both.
+        # A process of multiprocessing exits without atexit; a main program uses both.
         util.Finalize(None, _core.retire_senders, exitpriority=-100)
         atexit.register(_core.retire_senders)

@@ -35,13 +35,13 @@ else:
     StandardSimpleQueue = TypedBase(_theirs.SimpleQueue)
 
 MOST = 2**31 - 1
-"""Items that a queue can be limited to, as in the standard library."""
+"""The largest `maxsize`, as in the standard library."""
 REGION = 1 << 36
-"""Bytes of a queue's file for one process's big items: no memory, no addresses until used."""
+"""Bytes of a queue's file for one process's large items; unused, they take no memory."""
 
 
 class QueueBase(CoreQueue[T], Transferable):
-    """What all queues have in common: `put` and `get` are the core's."""
+    """The base of all queues: `put` and `get` are the core's."""
 
     def _create(self, maxsize: int) -> None:
         self._spot = self._found(maxsize, REGION)
@@ -61,10 +61,10 @@ class QueueBase(CoreQueue[T], Transferable):
 
     __class_getitem__: Any = classmethod(types.GenericAlias)
 
-    # --- As the standard library's, where code looks inside ---------------------------------------
+    # --- Private attributes of a standard queue ---------------------------------------------------
 
     def _end(self, kind: type[PipeEndStub]) -> PipeEndStub:
-        """Return an end; the same object for as long as somebody has it."""
+        """Return an end; the same object as long as it is referenced."""
         known = vars(self).setdefault("_ends", weakref.WeakValueDictionary())
         end: PipeEndStub | None = known.get(kind)
         if end is None:
@@ -84,21 +84,21 @@ class QueueBase(CoreQueue[T], Transferable):
 
     @property
     def _rlock(self) -> Lock:
-        """The lock under which items are taken."""
+        """The lock of the reading end."""
         return Lock._from_block(self._spot, self._LOCKS[0], QUIET)
 
     @property
     def _wlock(self) -> Lock:
-        """The lock under which items are put."""
+        """The lock of the writing end."""
         return Lock._from_block(self._spot, self._LOCKS[1], QUIET)
 
 
 QUIET = 2
-"""For a lock whose next owner has nothing to repair."""
+"""The handler of a dead owner where its successor has nothing to repair."""
 
 
 def raise_at_put(e: Exception, obj: object) -> None:
-    """Raise, as `put` does if a subclass has no `_on_queue_feeder_error` of its own."""
+    """Raise the error, as `put` does unless a subclass overrides `_on_queue_feeder_error`."""
     del obj
     raise e
 
@@ -106,9 +106,9 @@ def raise_at_put(e: Exception, obj: object) -> None:
 class Queue(QueueBase[T], StandardQueue[T]):
     """A queue between processes, first in first out.
 
-    As `multiprocessing.Queue`, but the items lie in shared memory and there is no thread: when
-    `put` returns the item is in the queue, whatever becomes of the process that has put it, and
-    when it cannot be put `put` raises. `qsize`, `empty` and `full` are exact.
+    As `multiprocessing.Queue`, but the items are in shared memory and there is no thread. When
+    `put` returns, the item is in the queue, even if the process then dies; if the item cannot be
+    put, `put` raises. `qsize`, `empty` and `full` are exact.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class Queue(QueueBase[T], StandardQueue[T]):
 
     @property
     def _buffer(self) -> deque[Any]:
-        """What waits to be sent: nothing does."""
+        """The buffer of unsent items, always empty."""
         return deque()
 
     @property
@@ -157,7 +157,7 @@ class Queue(QueueBase[T], StandardQueue[T]):
         self.close()
 
     def join_thread(self) -> None:
-        """Return: what was put is in the queue, there is no thread to wait for.
+        """Do nothing: there is no thread to wait for, and all items are in the queue.
 
         Raises
         ------
@@ -168,11 +168,11 @@ class Queue(QueueBase[T], StandardQueue[T]):
             raise AssertionError(f"Queue {self!r} not closed")
 
     def cancel_join_thread(self) -> None:
-        """Do nothing: a process can always leave, and what it has put stays in the queue."""
+        """Do nothing: a process can always exit, and its items stay in the queue."""
 
 
 class _FreeSlots:
-    """What the standard library's semaphore of a queue tells: how many more items it can hold."""
+    """The standard library's semaphore of a queue: the number of free places."""
 
     kind = 1
 
@@ -195,7 +195,7 @@ class _FreeSlots:
 
 
 class _UnfinishedTasks(_FreeSlots):
-    """What its semaphore of unfinished tasks tells."""
+    """The standard library's semaphore of unfinished tasks."""
 
     def get_value(self) -> int:
         return self._queue._unfinished()
@@ -223,7 +223,7 @@ class JoinableQueue(Queue[T], StandardJoinableQueue[T]):
     """
 
     def task_done(self) -> None:
-        """Report that an item that was taken is dealt with.
+        """Report that an item is done.
 
         Raises
         ------

@@ -25,21 +25,21 @@ S = TypeVar("S", bound="Semaphore")
 SEM_VALUE_MAX = (1 << 31) - 1
 """The most permits of a semaphore, as in the standard library."""
 MOST_SIGNED = 1 << 16
-"""Permits of a `BoundedSemaphore` up to which each has a place that its holder signs."""
+"""The most permits of a `BoundedSemaphore` whose holders are recorded."""
 WORD = 4
 
 
 class Semaphore(Transferable, _theirs.Semaphore):
-    """A number of permits that processes take and give.
+    """A number of permits, which processes acquire and release.
 
-    As `multiprocessing.Semaphore`: whoever releases need not have acquired, so that a semaphore
-    may as well be a signal. Its permits therefore belong to nobody, and one that a process took
-    before it died does not come back; those of a `BoundedSemaphore` do.
+    As `multiprocessing.Semaphore`: a process may release a permit that it has not acquired, so a
+    semaphore may be used as a signal. Permits have no owner, and those of a dead process are lost;
+    those of a `BoundedSemaphore` are returned.
 
     Parameters
     ----------
     value : int
-        Permits at the beginning, from 0 to 2147483647.
+        The initial number of permits, from 0 to 2147483647.
 
     Examples
     --------
@@ -95,16 +95,16 @@ class Semaphore(Transferable, _theirs.Semaphore):
 
 
 class BoundedSemaphore(Semaphore, _theirs.BoundedSemaphore):
-    """A number of permits on loan: no more can come back than there were.
+    """A semaphore that refuses more releases than acquisitions.
 
-    As `multiprocessing.BoundedSemaphore`. A permit whose holder has died is free again, within 110
-    ms, if there are at most 65,536 in all. Not so once one process has given back what another had
-    taken: then the permits are a signal, as of a `Semaphore`, and belong to nobody.
+    As `multiprocessing.BoundedSemaphore`. A permit of a dead process is free again within 110 ms,
+    if there are at most 65,536 in all. Not so once a process has released a permit of another
+    process: then the permits have no owner, as those of a `Semaphore`.
 
     Parameters
     ----------
     value : int
-        Permits in all, from 0 to 2147483647.
+        The number of permits, from 0 to 2147483647.
 
     Examples
     --------
@@ -144,7 +144,8 @@ def _permits(value: Any) -> int:
         raise TypeError(msg) from None
     if not 0 <= permits <= SEM_VALUE_MAX:
         msg = f"the value of a semaphore must be from 0 to {SEM_VALUE_MAX}, not {permits}"
-        # As sem_open says it in the standard library, and as Python does of what is no C int.
+        # The errors of sem_open in the standard library, and of Python for a number that is no C
+        # int.
         raise OSError(errno.EINVAL, msg) if permits < 0 else OverflowError(msg)
     return permits
 

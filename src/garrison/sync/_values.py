@@ -1,9 +1,9 @@
 """`Value` and `Array`: ctypes objects in shared memory, each with a lock.
 
-    | lock, 64 bytes | data |      one place in shared memory
+    | lock, 64 bytes | data |      one block of shared memory
 
-The core reads and writes numbers itself, under the lock; strings, structures and everything else
-are ctypes' own business, under the lock as well.
+The core reads and writes numbers itself, under the lock; ctypes reads and writes strings,
+structures and everything else, under the lock as well.
 """
 
 from __future__ import annotations
@@ -89,18 +89,18 @@ def Value(  # noqa: N802 - the standard name
     typecode_or_type : str or type
         One of the codes of the module `array`, ``'c'`` for a character, or a ctypes type.
     *args
-        What the type is made from; without it all bytes are zero.
+        The arguments of the type; without them all bytes are zero.
     lock : bool or lock
-        By default a recursive lock of its own. A lock of yours, to be shared with other things; or
-        False, for a plain ctypes object as from `RawValue`.
+        By default a new recursive lock. Your own lock, which other objects may use too; or False,
+        for a plain ctypes object as from `RawValue`.
     ctx
         Accepted for the standard library's sake.
 
     Returns
     -------
     Synchronized
-        Reading and writing ``.value`` are each done under the lock. ``v.value += 1`` is one of
-        each: hold ``v.get_lock()`` around it, or use ``v.add(1)``, which needs no lock. For
+        Each read and each write of ``.value`` is done under the lock. ``v.value += 1`` is a read
+        and a write: hold ``v.get_lock()`` around it, or use ``v.add(1)``, which needs no lock. For
         structures, an object with the structure's fields.
 
     Raises
@@ -108,7 +108,7 @@ def Value(  # noqa: N802 - the standard name
     TypeError
         If there is no such type or code, or the arguments do not fit the type.
     AttributeError
-        If the lock is none.
+        If the lock has no ``acquire``.
     SharedMemoryFull
         If there is no room.
 
@@ -202,7 +202,7 @@ def Array(  # noqa: N802 - the standard name
     typecode_or_type : str or type
         The type of the elements, as for `Value`.
     size_or_initializer : int or sequence
-        How many elements, all zero; or the elements.
+        The number of elements, all zero; or the elements.
     lock, ctx
         As for `Value`.
 
@@ -255,7 +255,7 @@ def synchronized(obj: Any, lock: Any = None, ctx: Any = None) -> Any:
     Parameters
     ----------
     obj
-        A ctypes object; to be of use to others it must be in shared memory, as from `RawValue`.
+        A ctypes object; to be shared it must be in shared memory, as from `RawValue`.
     lock
         Any object with ``acquire`` and ``release``; by default a new `RLock`.
     ctx
@@ -302,7 +302,7 @@ def _structure_class(type_: Any) -> Any:
 
 
 def _locked_property(name: str) -> Any:
-    """Return a property that is the object's own, under the lock."""
+    """Return a property that accesses a field of the object under the lock."""
 
     def get(self: SynchronizedBase) -> Any:
         with self:
@@ -322,31 +322,31 @@ def _check_lock(lock: Any) -> None:
 
 
 def _allocate(type_: Any, lock: Any) -> tuple[Any, Any]:
-    """Return a new object, and its lock, which is in the same place unless it was given."""
+    """Return a new object and its lock, which is in the same block unless it was given."""
     if lock is not None and lock is not True:
         return raw.new_ctype_object(type_), lock
     return _split_block(type_, allocate_block(LOCK_SIZE + ctypes.sizeof(type_)))
 
 
 def _split_block(type_: Any, spot: Spot) -> tuple[Any, Any]:
-    """Return the object and the lock that lie in one place."""
+    """Return the object and the lock in a block."""
     data = spot.part(LOCK_SIZE, len(spot) - LOCK_SIZE)
     return raw.view_at(type_, data), RLock._from_block(spot, 0)
 
 
 def _rebuild(description: Any, spot: Spot) -> Any:
-    """Return the wrapper that another process has sent."""
+    """Rebuild a wrapper that another process has sent."""
     return synchronized(*_split_block(raw.from_type_spec(description), spot))
 
 
 def _is_plain(obj: Any) -> bool:
-    """Whether ctypes gives it, or its elements, out as numbers, not as objects of the type."""
+    """Whether ctypes returns it, or its elements, as numbers, not as objects of the type."""
     type_ = obj._type_ if isinstance(obj, ctypes.Array) else raw.base_ctype(type(obj))
     return bool(type_.__base__ is raw.SIMPLE)
 
 
 def _reduce(wrapper: SynchronizedBase) -> tuple[Any, ...]:
-    """Say how a wrapper travels: in one piece, if its lock lies with its data."""
+    """Reduce a wrapper: to one handle, if its lock is in the block of its data."""
     assert_transfer(wrapper)
     obj, lock = wrapper._obj, wrapper._lock
     if type(lock) is RLock and isinstance(obj, raw.Shared):
@@ -361,8 +361,8 @@ def _reduce(wrapper: SynchronizedBase) -> tuple[Any, ...]:
 class SynchronizedBase(_core.SynchronizedBase, Transferable, StandardBase[CT]):
     """A ctypes object in shared memory, and the lock under which it is used.
 
-    ``with`` takes the lock, as do ``acquire`` and ``release``; ``get_obj()`` gives the ctypes
-    object, which is used without it. The lock may be any object with these two methods.
+    ``with``, ``acquire`` and ``release`` use the lock; ``get_obj()`` returns the ctypes object,
+    which is used without it. The lock may be any object with these two methods.
     """
 
     def __init__(self, obj: Any, lock: Any = None, ctx: Any = None) -> None:
@@ -434,7 +434,7 @@ class SynchronizedString(BytesBase, StandardString):
     Attributes
     ----------
     value : bytes
-        What is before the first zero byte.
+        The bytes before the first zero byte.
     raw : bytes
         All bytes.
 

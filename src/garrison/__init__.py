@@ -1,9 +1,8 @@
 """garrison: the multiprocessing that Python should have.
 
-``import garrison as multiprocessing`` is the whole migration. The pool is garrison's own, and so
-are locks, queues, shared memory and managers; what garrison does not have (processes, pipes) is the
-standard library's, under the standard library's names, so that a program can move as it is. Parts
-are loaded when they are used first.
+``import garrison as multiprocessing`` is the whole migration. Pools, locks, queues, shared memory
+and managers are garrison's own. Processes and pipes are the standard library's, under its names, so
+programs need no other change. Modules are loaded at their first use.
 
 Examples
 --------
@@ -213,7 +212,7 @@ _HOMES = {
 }
 _load, _own_names = lazily(__name__, globals(), _HOMES)
 
-# The rest of the standard names are the default context's, as in the standard library.
+# The other standard names are those of the default context, as in the standard library.
 for _name in dir(_default_context):
     if not _name.startswith("_") and all(_name not in names for names in _HOMES.values()):
         globals()[_name] = getattr(_default_context, _name)
@@ -226,7 +225,7 @@ if not TYPE_CHECKING:
     __dir__ = _own_names
 
     def __getattr__(name: str) -> Any:
-        """Load what is first used now: a class of garrison's, or a module."""
+        """Load a class or a module at its first use."""
         if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}") is not None:
             return importlib.import_module(f"{__name__}.{name}")
         return _load(name)

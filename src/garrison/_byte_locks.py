@@ -1,8 +1,8 @@
-"""Bytes of a file that are locked as long as somebody lives: signatures that the kernel takes back.
+"""Locks on bytes of a file, which show that their owner is alive: the kernel releases them.
 
 Such a lock belongs to an open file description, which a process makes for itself through ``/proc``.
-Where that is not to be had, or before Linux 3.15, it belongs to the process: then it ends as soon
-as the process closes any descriptor of the file, and a forked child does not have it.
+If that fails, or before Linux 3.15, it belongs to the process: then it ends as soon as the process
+closes any descriptor of the file, and a forked child does not have it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from garrison._core import Descriptor
 __all__ = ["ByteLocks"]
 
 _FLOCK = struct.Struct("hhqqi4x")
-"""``struct flock``: kind, from where, start, length, process."""
+"""``struct flock``: type, whence, start, length, pid."""
 _UNKNOWN = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
-"""What a system says that knows no locks of descriptions, or a sandbox."""
+"""Errors of systems, or sandboxes, without locks of open file descriptions."""
 
 
 class ByteLocks:
-    """Locks on bytes of a file, one owner for all of them.
+    """Locks on bytes of a file, with one owner.
 
     Parameters
     ----------
     file : Descriptor
-        Whose description is the owner, if nobody else has it.
+        Its open file description is the owner, unless it is shared.
     shared : bool
-        Whether others have the description too: then this process is the owner.
+        Whether other processes have the description too: then this process is the owner.
     """
 
     def __init__(self, file: Descriptor, *, shared: bool = False) -> None:
@@ -40,7 +40,7 @@ class ByteLocks:
 
     @classmethod
     def of(cls, file: Descriptor) -> ByteLocks:
-        """Return locks with an owner of their own, on a file that others may have inherited."""
+        """Return locks with a new owner, on a file that other processes may have inherited."""
         try:
             return cls(Descriptor(file.reopen()))
         except OSError as error:
@@ -89,6 +89,6 @@ class ByteLocks:
         return fcntl.fcntl(self.fileno(), of_process, argument)
 
     def close(self) -> None:
-        """Give up all locks. Those of the process end with the file's own descriptor."""
+        """Release all locks. Those of the process end with the file's own descriptor."""
         if not self._borrowed:
             self._file.close()

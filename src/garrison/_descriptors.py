@@ -1,7 +1,7 @@
-"""Descriptors of ours, in this process and in others.
+"""Descriptors of garrison's files, in this process and in others.
 
-A number that is remembered may be another file's by the time that it is used: a program that
-becomes a daemon closes all of them. So each is checked before it is used or closed.
+A stored number may belong to another file when it is used: a program that becomes a daemon closes
+all descriptors. So each is checked before it is used or closed.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _HEADER = struct.Struct("I")
 
 
 class DescriptorChannel:
-    """One end of a line between two processes, for whole messages.
+    """One end of a connection between two processes, for whole messages.
 
-    Not a connection of the standard library: to load its module takes as long as a tenth of a start
-    under spawn, and it closes whatever has its number by now.
+    Not a connection of the standard library: the import of its module takes a tenth of a start
+    under spawn, and it closes whatever file has its number.
     """
 
     def __init__(self, fd: int) -> None:
         self._own = _core.Descriptor(fd)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to a process that is being started."""
+        """Reduce it for a process that is being started."""
         return _arrive, (reduction.DupFd(self.fileno()),)
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is open, and not another file's by now."""
+        """Whether it is open, and its number does not belong to another file."""
         return self._own.is_ours
 
     def fileno(self) -> int:
@@ -56,7 +56,7 @@ class DescriptorChannel:
         Raises
         ------
         EOFError
-            If there will be none.
+            If the other end is closed.
         """
         (length,) = _HEADER.unpack(self._read(_HEADER.size))
         return self._read(length)
@@ -72,7 +72,7 @@ class DescriptorChannel:
         return b"".join(parts)
 
     def poll(self, seconds: float) -> bool:
-        """Wait until there is a message, or will be none any more; False if it takes longer."""
+        """Wait for a message, or the end; False after the timeout."""
         return _os.is_readable(self.fileno(), seconds)
 
     def close(self) -> None:
@@ -85,13 +85,13 @@ def _arrive(duplicate: Any) -> DescriptorChannel:
 
 
 def descriptor_channels() -> tuple[DescriptorChannel, DescriptorChannel]:
-    """Return both ends of a line: one to keep, and one for another process."""
+    """Return both ends of a connection: one to keep, and one for another process."""
     ours, theirs = socket.socketpair()
     return DescriptorChannel(ours.detach()), DescriptorChannel(theirs.detach())
 
 
 def guard(popen: Any) -> None:
-    """Have a started process's own descriptors closed only as long as they are."""
+    """Close a started process's own descriptors only while they are its own."""
     plain = popen.finalizer
     owned = [_core.Descriptor(fd) for fd in plain._args]
     plain.cancel()
@@ -110,26 +110,26 @@ _ELSEWHERE = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, 
 def open_fd_of_process(
     pid: int, fd: int, known_as: _os.FileId | None = None, address: str = ""
 ) -> int:
-    """Open the memory that another process has open under that number.
+    """Open the memory that another process has open as a descriptor.
 
-    Through ``/proc``, as the system lets a process of the same user; in a ``chroot``, or as another
-    user by now, from the supervisor; where nobody can be looked at, from the sender itself.
+    Through ``/proc``, which is permitted for processes of the same user; in a ``chroot``, or after
+    a change of user, by the supervisor; if ``/proc`` cannot be used, by the sender itself.
 
     Parameters
     ----------
     pid, fd : int
-        The process, and its number.
+        The process, and its descriptor.
     known_as : tuple of int, optional
-        Device and inode of the file that is meant.
+        Device and inode of the file.
     address : str, optional
-        Where the sender gives its memory away, if it does.
+        The socket on which the sender sends its descriptors, if it has one.
 
     Raises
     ------
     FileNotFoundError
-        If it is not the file that is known so.
+        If the descriptor belongs to another file.
     OSError
-        If it cannot be had.
+        If it cannot be opened.
     """
     try:
         found = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Packages whose names are loaded when they are first used: nobody waits for what is not used."""
+"""Packages whose names are loaded at their first use, so that imports are fast."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def lazily(
     package : str
         Its name.
     namespace : dict
-        Its globals, which get each name when it is first used.
+        Its globals, which get each name at its first use.
     homes : mapping
         The names, by the submodule that has them.
     """

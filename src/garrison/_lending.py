@@ -1,4 +1,4 @@
-"""Memory that is handed over a socket, to processes that cannot open it through ``/proc``.
+"""Sending memory over a socket, to processes that cannot open it through ``/proc``.
 
 ::
 
@@ -6,9 +6,9 @@
        request (process, number) + reply end ──▶   opens it, if it is memory of the pool's processes
        descriptor ◀──────────────────────────────  on the reply end
 
-A process that nobody can look at (there is no ``/proc``, or it has given up the rights that it was
-started with) gives its own memory away: a thread listens on a socket without a path, for those who
-have the program's `authkey`.
+A process whose ``/proc`` others cannot use (there is none, or the process has dropped privileges)
+sends its own memory: a thread listens on an abstract socket, and serves processes that have the
+program's `authkey`.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _REQUEST = struct.Struct("ii")
 _NUMBER = struct.Struct("i")
 _CREDENTIALS = struct.Struct("iii")
 PATIENCE = 10.0
-"""Seconds that the other side has for an answer."""
+"""Seconds in which the other side must answer."""
 
 
 def send_fds(own: socket.socket, data: bytes, fds: Sequence[int]) -> None:
-    """As `socket.send_fds`, which forgets its flags: a program may be one that ends by SIGPIPE."""
+    """As `socket.send_fds`, which ignores its flags; without them SIGPIPE might end the program."""
     rights = struct.pack(f"{len(fds)}i", *fds)
     own.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_NOSIGNAL)
 
 
 def _is_memory(fd: int) -> bool:
-    """Whether it is memory without a name: nothing else is ever handed over."""
+    """Whether it is unnamed memory: nothing else is ever sent."""
     status = os.fstat(fd)
     return stat.S_ISREG(status.st_mode) and not status.st_nlink and _core.is_memory(fd)
 
@@ -54,18 +54,18 @@ def _is_memory(fd: int) -> bool:
 
 
 class DescriptorServer:
-    """A supervisor's socket for the requests of its workers, who all have the other end."""
+    """A supervisor's socket for the requests of its workers, which share the other end."""
 
     def __init__(self) -> None:
         kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, kind)
 
     def fileno(self) -> int:
-        """Return the descriptor that can be read when there is a request."""
+        """Return the descriptor that is readable when there is a request."""
         return self._ours.fileno()
 
     def serve(self, is_known: Callable[[int], bool]) -> None:
-        """Answer one request; `is_known` tells the processes of the pool."""
+        """Answer one request; `is_known` tells whether a process belongs to the pool."""
         try:
             request, fds, _, _ = socket.recv_fds(self._ours, _REQUEST.size, 1)
         except OSError:
@@ -77,13 +77,13 @@ class DescriptorServer:
                     reply.setblocking(False)
                     _answer(reply, pid, number, is_known)
         except OSError:
-            pass  # whoever asked is gone, or has sent no socket
+            pass  # the worker is gone, or has sent no socket
         finally:
             for fd in fds:
                 os.close(fd)
 
     def sit_opposite(self) -> None:
-        """Be a worker: ask from now on, and do not answer."""
+        """In a worker: send requests from now on, and answer none."""
         global _desk  # noqa: PLW0603 - one per process
         self._ours.close()
         self._theirs.setblocking(True)
@@ -121,12 +121,12 @@ _desk: _core.Descriptor | None = None
 
 
 def request_fd(pid: int, number: int) -> int:
-    """Have the supervisor open what another process has open.
+    """Let the supervisor open a descriptor of another process.
 
     Raises
     ------
     OSError
-        If there is none, or it cannot.
+        If there is no supervisor, or it cannot open it.
     """
     if _desk is None:
         msg = "no supervisor to ask"
@@ -144,7 +144,7 @@ def request_fd(pid: int, number: int) -> int:
     return fds[0]
 
 
-# --- A sender that nobody can look at -------------------------------------------------------------
+# --- A sender whose /proc is closed ---------------------------------------------------------------
 
 _listening: tuple[int, str] = (0, "")
 _starting = threading.Lock()
@@ -152,7 +152,7 @@ os.register_at_fork(after_in_child=_starting._at_fork_reinit)  # type: ignore[at
 
 
 def address() -> str:
-    """Return where this process gives its memory away; empty if others can open it themselves."""
+    """Return the address on which this process sends its memory; empty if ``/proc`` is open."""
     if _core.is_visible():
         return ""
     global _listening  # noqa: PLW0603 - one per process
@@ -173,7 +173,7 @@ def _listen() -> str:
 
 def _serve(server: socket.socket) -> None:
     while True:
-        # Whoever has no key, is slow, or is gone by now.
+        # The peer has no key, is slow, or is gone.
         with contextlib.suppress(Exception):
             accepted, _ = server.accept()
             with accepted:
@@ -196,12 +196,12 @@ def _send_fd(accepted: socket.socket) -> None:
 
 
 def receive_fd(place: str, number: int) -> int:
-    """Have a sender hand over what it has under a number.
+    """Request a descriptor from a sender.
 
     Raises
     ------
     OSError
-        If it does not.
+        If the sender does not send it.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         peer.settimeout(PATIENCE)
@@ -222,10 +222,10 @@ _PROOF = 32
 
 
 def _authenticate(peer: socket.socket, *, mine: bytes, theirs: bytes) -> None:
-    """Have each side prove to the other that it has the program's `authkey`.
+    """Prove to each side that the other has the program's `authkey`.
 
     Each answers the other's random number with a keyed BLAKE2 (RFC 7693) of both numbers and of its
-    own role, so that no answer can be sent back to where it came from.
+    own role, so no answer can be reflected.
     """
     my_nonce = os.urandom(_NONCE)
     peer.sendall(my_nonce, socket.MSG_NOSIGNAL)

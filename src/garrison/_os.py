@@ -1,4 +1,4 @@
-"""What differs between systems: processors, memory, families of processes.
+"""The system-dependent part: processors, memory, process trees.
 
 Everything that reads ``/proc`` or control groups is here, so that another system needs another
 version of this module only.
@@ -23,16 +23,16 @@ if sys.platform == "win32":
     )
     raise ImportError(msg)
 
-# Texts and not paths, here and below: `pathlib` would take a tenth of what a start takes.
+# Strings, not paths, in this module: `pathlib` would take a tenth of a start's time.
 CGROUPS = "/sys/fs/cgroup"
 PROC = "/proc"
 
 
 def usable_cpus() -> int:
-    """How many processors this process may really use: affinity and cgroup quota, rounded up."""
+    """The number of processors that this process may use: affinity and cgroup quota, rounded up."""
     try:
         allowed = len(os.sched_getaffinity(0))
-    except OSError:  # a sandbox that does not know the call
+    except OSError:  # a sandbox without the call
         allowed = os.cpu_count() or 1
     override = os.environ.get("PYTHON_CPU_COUNT", "")
     if override.isdigit() and int(override) > 0:
@@ -50,7 +50,7 @@ def _read(path: str) -> str:
 
 
 def _own_cgroups(controller: str) -> list[str]:
-    """Folders of this process's control group and its ancestors, v1 (`controller`) or v2 ("")."""
+    """Directories of this process's control group and its ancestors, of v1 (`controller`) or v2."""
     for line in _read(f"{PROC}/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, colon, path = rest.partition(":")
@@ -83,7 +83,7 @@ def _quota_v1() -> float | None:
 
 
 def available_memory() -> int:
-    """Bytes that can still be had without swapping: of the machine and of the control group."""
+    """Bytes available without swapping, on the machine and in the control group."""
     v2 = [
         _cgroup_headroom(f"{each}/memory.max", f"{each}/memory.current")
         for each in _own_cgroups("")
@@ -115,7 +115,7 @@ def total_memory() -> int:
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has killed so far because memory ran out, as seen from here."""
+    """The number of processes that the kernel has killed so far because memory ran out."""
     # Counts those of every cgroup too; some sandboxes do not have it.
     count = _kills_on_this_machine()
     if count is not None:
@@ -129,7 +129,7 @@ def oom_kills() -> int:
 
 
 def _kills_on_this_machine() -> int | None:
-    """Read without a text file: a supervisor does it at its start, and each page costs."""
+    """Read without a text file object, which would touch more of a new supervisor's pages."""
     try:
         file = os.open(f"{PROC}/vmstat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -169,7 +169,7 @@ class ProcessStatus:
 
 
 def process_status(pid: int) -> ProcessStatus | None:
-    """Look at one process; None if there is none, or no ``/proc``."""
+    """Read the state of a process; None if there is none, or no ``/proc``."""
     try:
         file = os.open(f"{PROC}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -180,13 +180,13 @@ def process_status(pid: int) -> ProcessStatus | None:
         return None
     finally:
         os.close(file)
-    # The name in parentheses may contain anything, parentheses and spaces included.
+    # The name in parentheses may itself contain parentheses and spaces.
     fields = text.rpartition(b")")[2].split()
     return ProcessStatus(fields[0].decode(), *(int(fields[at]) for at in (1, 2, 3, 19)))
 
 
 def processes() -> dict[int, ProcessStatus]:
-    """Look at every process there is."""
+    """Read the states of all processes."""
     try:
         names = os.listdir(PROC)
     except OSError:
@@ -196,7 +196,7 @@ def processes() -> dict[int, ProcessStatus]:
 
 
 def start_ticks(pid: int) -> int:
-    """When a process started, which tells it from others of its number; 0 if there is none."""
+    """The start time of a process, which distinguishes it from others with its pid; 0 if none."""
     seen = process_status(pid)
     return seen.started if seen else 0
 
@@ -208,11 +208,11 @@ def parent_of(pid: int) -> int:
 
 
 def children(pid: int) -> list[int]:
-    """Return the children of a process whose other threads have none."""
+    """Return the children of a process, if only its main thread has any."""
     try:
         file = os.open(f"{PROC}/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        # Some kernels do not list them.
+        # Some kernels have no list.
         return [child for child, seen in processes().items() if seen.parent == pid]
     try:
         parts = iter(lambda: os.read(file, 1 << 16), b"")
@@ -232,12 +232,12 @@ def signal_mask(pid: int, which: str) -> int:
 
 
 def has_handler(pid: int, number: int) -> bool:
-    """Whether a process has a handler of its own for a signal."""
+    """Whether a process has a handler for a signal."""
     return bool(signal_mask(pid, "SigCgt") >> (number - 1) & 1)
 
 
 def kill_if_alive(pid: int, number: int) -> bool:
-    """Send a signal to a process; False if there is nobody."""
+    """Send a signal to a process; False if there is no such process."""
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
@@ -246,7 +246,7 @@ def kill_if_alive(pid: int, number: int) -> bool:
 
 
 def is_readable(fd: int, seconds: float) -> bool:
-    """Wait until a descriptor has something to read, or is at its end."""
+    """Wait until a descriptor is readable, or at its end."""
     deadline = time.monotonic() + seconds
     while True:
         left = deadline - time.monotonic()
@@ -257,30 +257,30 @@ def is_readable(fd: int, seconds: float) -> bool:
 
 
 def region_size() -> int:
-    """Bytes of a pool's file for each process's heap: a place for as much as there is memory.
+    """Bytes of a pool's file for each process's heap: enough for all of the memory.
 
-    Half of it is for small blocks. It costs neither memory nor address space until it is used.
+    Half of it is for small blocks. It takes neither memory nor address space until it is used.
     """
     return 1 << max(31, (2 * total_memory() - 1).bit_length())
 
 
 @functools.cache
 def boot_id() -> str:
-    """Tell this machine, since it was started, from every other; empty without ``/proc``."""
+    """Return the id of this boot of the machine; empty without ``/proc``."""
     return _read("/proc/sys/kernel/random/boot_id").strip()
 
 
 def is_same_machine(other: str) -> bool:
-    """Whether what another process has as `host` may be this machine."""
+    """Whether a boot id of another process may be that of this machine."""
     return not other or not boot_id() or other == boot_id()
 
 
 UP_THERE = 512
-"""Numbers from here on are hardly closed, or given out, by what a program does with its own."""
+"""A program rarely closes or reuses descriptors from this number on."""
 
 
 def move_fd_up(fd: int) -> int:
-    """Give a descriptor that cannot be checked a high number, if the limits allow it."""
+    """Move a descriptor that cannot be checked to a high number, if the limits allow it."""
     import fcntl
 
     try:
@@ -292,11 +292,11 @@ def move_fd_up(fd: int) -> int:
 
 
 FileId = tuple[int, int]
-"""What a file is known by on this machine."""
+"""The identity of a file on this machine."""
 
 
 def file_id(fd: int) -> FileId:
-    """Return what the file behind a descriptor is known by."""
+    """Return the identity of a descriptor's file."""
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
 
@@ -304,9 +304,9 @@ def file_id(fd: int) -> FileId:
 def find_processes_with_open_files(
     marks: Sequence[Sequence[int]],
 ) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Find other processes that have these files open, and under which numbers.
+    """Find other processes that have these files open, and their descriptors.
 
-    Of processes that this one may not look at there is no word.
+    Processes that we may not inspect are skipped.
     """
     wanted = [tuple(each) for each in marks]
     for name in os.listdir("/proc"):
@@ -318,7 +318,7 @@ def find_processes_with_open_files(
 
 def _open_files(folder: str) -> dict[tuple[int, ...], int]:
     found: dict[tuple[int, ...], int] = {}
-    with contextlib.suppress(OSError):  # it has ended, or is another user's
+    with contextlib.suppress(OSError):  # it has ended, or belongs to another user
         for name in os.listdir(folder):
             with contextlib.suppress(FileNotFoundError):
                 status = os.stat(f"{folder}/{name}")

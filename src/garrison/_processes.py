@@ -1,7 +1,7 @@
-"""The end of a process: noticed by its descriptor, or by looking where the system has none.
+"""Waiting for the end of a process: by a pidfd, or by polling where the system has none.
 
-Before Linux 5.3, and in some sandboxes, there is no ``pidfd_open``. The number of a `Watch` is -1
-then, which ``poll`` overlooks, and whoever waits looks every `SLICE` seconds.
+Before Linux 5.3, and in some sandboxes, there is no ``pidfd_open``. Then the descriptor of a
+`Watch` is -1, which ``poll`` ignores, and a wait checks the process every `SLICE` seconds.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from garrison import _core, _os
 __all__ = ["NONE", "SLICE", "ProcessWatch", "has_ended", "wait_for_exit"]
 
 NONE = -1
-"""No descriptor of a process."""
+"""The descriptor of a process without a pidfd."""
 SLICE = 0.05
-"""Seconds between two looks at a process that has no descriptor."""
+"""Seconds between two checks of a process without a pidfd."""
 _MISSING = frozenset({errno.ENOSYS, errno.EPERM})
 
 
 class ProcessWatch:
-    """A process whose end is waited for; it may be nobody's child here.
+    """A process whose end is awaited; it need not be a child of this process.
 
     Raises
     ------
@@ -35,7 +35,7 @@ class ProcessWatch:
         self._descriptor = _open(pid)
 
     def fileno(self) -> int:
-        """Return a descriptor that can be read at the end; `NONE` if there are none."""
+        """Return a descriptor that is readable at the end; `NONE` if there is none."""
         own = self._descriptor
         return own.number if own is not None and own.is_ours else NONE
 
@@ -57,7 +57,7 @@ class ProcessWatch:
         return True
 
     def close(self) -> None:
-        """Watch it no longer."""
+        """Close the descriptor."""
         own, self._descriptor = self._descriptor, None
         if own is not None:
             own.close()
@@ -76,11 +76,11 @@ def _open(pid: int) -> _core.Descriptor | None:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process has ended; a zombie has. Without a descriptor of it."""
+    """Whether a process has ended (a zombie has), without a descriptor of it."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
-        pass  # somebody else's, or reaped already
+        pass  # no child of this process, or reaped already
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -92,7 +92,7 @@ def has_ended(pid: int) -> bool:
 
 
 def wait_for_exit(pid: int, seconds: float) -> bool:
-    """Wait for a process that may be nobody's child here to be dead (a zombie counts)."""
+    """Wait for the end of any process (a zombie has ended)."""
     try:
         watch = ProcessWatch(pid)
     except ProcessLookupError:

@@ -2,13 +2,13 @@
 
 ::
 
-    garrison.util    is multiprocessing.util itself: garrison has nothing of its own there (become)
+    garrison.util    is multiprocessing.util itself: garrison changes nothing there (become)
     garrison.queues  has garrison's names, and the standard module's for the rest (mirror)
 
 After ``sys.modules["multiprocessing"] = garrison`` a program's ``import multiprocessing.queues``
-finds garrison's module. The standard modules are kept here then, since garrison's classes are made
-from theirs. So ``import garrison`` loads no module in which the two differ: what stands in
-``sys.modules`` before the replacement is what ``from multiprocessing.queues import Queue`` finds.
+finds garrison's module. The standard modules are then stored here: garrison's classes derive from
+theirs. So ``import garrison`` loads no module in which the two differ: a module in ``sys.modules``
+before the replacement is the one that ``from multiprocessing.queues import Queue`` uses.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from garrison._typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
 
     class managers:  # noqa: N801 - a module
-        """What garrison's classes inherit; they rely on nothing of it."""
+        """Inherited attributes that garrison's classes do not use."""
 
         class BaseProxy: ...
 
@@ -94,13 +94,13 @@ __all__ = [
 _OURS = __package__
 _THEIRS = "multiprocessing"
 _kept: dict[str, ModuleType] = {}
-"""The standard package and its modules, once garrison stands in their place."""
+"""The standard package and its modules, once garrison has replaced them."""
 _lock = threading.RLock()
 os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def load(name: str) -> Any:
-    """Return a module of the standard library's package, whatever stands in its place."""
+    """Return a module of the standard library's package, even if garrison has replaced it."""
     full = f"{_THEIRS}.{name}"
     if not is_replaced():
         return importlib.import_module(full)
@@ -114,14 +114,14 @@ def load(name: str) -> Any:
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Load the module of which garrison's classes are kinds, when it is asked for."""
+        """Load the standard module from which garrison's classes derive, at its first use."""
         if name == "managers":
             return load(name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def become(name: str) -> None:
-    """Put the standard module into the place of the one of garrison's that is being imported."""
+    """Replace the module of garrison that is being imported by the standard one."""
     sys.modules[name] = load(name.partition(".")[2])
 
 
@@ -130,9 +130,9 @@ def mirror(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return a ``__getattr__`` and a ``__dir__`` that add the standard module's names to a module.
 
-    Names are looked up at each use: some are variables. Those that the standard module gives out
-    with ``import *`` are added to the ``__all__`` of `namespace`, unless it is `complete`: then the
-    standard module is not loaded before it is needed.
+    Names are looked up at each use: some are variables. The names of ``import *`` of the standard
+    module are added to the ``__all__`` of `namespace`, unless that is `complete`: then the standard
+    module is loaded at its first use.
     """
     submodule = name.partition(".")[2]
 
@@ -154,13 +154,13 @@ def mirror(
 
 
 def _is_own_module(package: dict[str, Any], name: str) -> bool:
-    """Whether a name is a private module of ours, for which imports ask as an attribute first."""
+    """Whether a name is a private module of garrison, which imports first look up as a name."""
     folders = package.get("__path__", ()) if name.startswith("_") else ()
     return any(os.path.exists(f"{folder}/{name}.py") for folder in folders)  # noqa: PTH110 - quick
 
 
 class _Without:
-    """An attribute of a standard class for which garrison's has nothing."""
+    """An attribute of a standard class that garrison's class does not have."""
 
     def __init__(self, why: str) -> None:
         self._why = why
@@ -175,14 +175,14 @@ class _Without:
 
 
 def hide(cls: type, why: str, keep: Iterable[str] = ()) -> None:
-    """Have a class of garrison's deny what it has inherited from standard classes and not replaced.
+    """Make a class refuse the methods that it inherits from standard classes and does not replace.
 
-    Those methods work on attributes that objects of garrison do not have. Special methods, and the
-    names to keep, stay.
+    They use attributes that objects of garrison do not have. Special methods, and the names to
+    keep, remain.
     """
     for name in dir(cls):
         home = next((each for each in cls.__mro__ if name in vars(each)), object)
-        # Not what a program has added to the standard class itself.
+        # Not the methods that a program has added to the standard class.
         maker = getattr(vars(home).get(name), "__module__", None) or home.__module__
         standard = all(
             each.startswith((f"{_THEIRS}.", "threading")) for each in (home.__module__, maker)
@@ -197,7 +197,7 @@ def hide(cls: type, why: str, keep: Iterable[str] = ()) -> None:
 
 
 def _visible(instance: object) -> list[str]:
-    """List what can be had: a manager looks there for the methods to expose."""
+    """List the available names, from which a manager takes the methods to expose."""
     hidden = {
         name
         for each in type(instance).__mro__
@@ -212,11 +212,11 @@ def current_context() -> Any:
     return sys.modules[_OURS].get_context()
 
 
-# --- In the place of the standard library ---------------------------------------------------------
+# --- Replacing the standard library ---------------------------------------------------------------
 
 
 def is_replaced() -> bool:
-    """Whether the program has put garrison where ``multiprocessing`` is looked up."""
+    """Whether the program has replaced ``multiprocessing`` by garrison."""
     ours = sys.modules.get(_OURS)
     return ours is not None and sys.modules.get(_THEIRS) is ours
 
@@ -227,9 +227,9 @@ def is_installed() -> bool:
 
 
 def install() -> None:
-    """Put garrison, and each of its modules, into the place of multiprocessing's.
+    """Replace multiprocessing and its modules by garrison's.
 
-    Interpreters that are started from here as children do the same before anything else.
+    Child interpreters of this process do the same before anything else.
     """
     with _lock:
         if is_installed():
@@ -243,7 +243,7 @@ def install() -> None:
 
 
 def _named_theirs() -> dict[str, ModuleType]:
-    """Return what stands in ``sys.modules`` under multiprocessing's names, without the package."""
+    """Return the modules of multiprocessing in ``sys.modules``, without the package."""
     return {
         full: module for full, module in list(sys.modules.items()) if full.startswith(f"{_THEIRS}.")
     }
@@ -251,7 +251,7 @@ def _named_theirs() -> dict[str, ModuleType]:
 
 @contextlib.contextmanager
 def _originals() -> Iterator[None]:
-    """Have the standard modules import each other; what they load is kept."""
+    """Let the standard modules import each other; the loaded ones are stored."""
     ours = _named_theirs()
     for full in ours:
         del sys.modules[full]
@@ -278,7 +278,7 @@ class _Finder:
         if not fullname.startswith(f"{_THEIRS}.") or not is_replaced():
             return None
         install()
-        # Not of the abstract class, whose module takes longer to import than all of this.
+        # Not derived from the abstract class, whose module takes longer to import than all of this.
         loader: Any = _Loader()
         return importlib.machinery.ModuleSpec(fullname, loader)
 
@@ -286,7 +286,7 @@ class _Finder:
 class _Loader:
     @staticmethod
     def create_module(_spec: importlib.machinery.ModuleSpec) -> None:
-        """Have an empty module made."""
+        """Let the default create an empty module."""
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
@@ -294,7 +294,7 @@ class _Loader:
 
 
 def _tell_children() -> None:
-    """Have each interpreter that multiprocessing starts begin as this one."""
+    """Make each interpreter that multiprocessing starts replace it as well."""
     util = load("util")
     start = util.spawnv_passfds
     first = (

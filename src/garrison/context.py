@@ -52,9 +52,9 @@ _insides: Any = multiprocessing.context
 
 
 class BaseContext(_theirs.BaseContext):
-    """What garrison has of its own, with a context's start method.
+    """The functions that garrison replaces, with a context's start method.
 
-    Each method imports what it needs: a program waits for nothing that it does not use.
+    Each method imports its modules at its first call.
     """
 
     if TYPE_CHECKING:
@@ -81,15 +81,15 @@ class BaseContext(_theirs.BaseContext):
         """
         if method is None:
             return self
-        _theirs.BaseContext.get_context(self, method)  # raises for what this system has not
+        _theirs.BaseContext.get_context(self, method)  # raises if this system does not have it
         context: BaseContext = _concrete_contexts[method]
         return context
 
     def freeze_support(self) -> None:
-        """Be a process of a frozen program, if this is one; else return at once.
+        """Run the child process of a frozen program, if this is one; else return at once.
 
-        Unlike the standard library's, not on one system only: what packs a program replaces the
-        function of `multiprocessing.spawn`, whichever name the program calls.
+        Unlike the standard library's, on every system: tools that freeze programs replace the
+        function of `multiprocessing.spawn`.
         """
         if getattr(sys, "frozen", False):
             _standard.load("spawn").freeze_support()
@@ -116,7 +116,7 @@ class BaseContext(_theirs.BaseContext):
         Parameters
         ----------
         address : tuple or str, optional
-            Where others find it, on this machine or on others: ``("0.0.0.0", 5000)``.
+            Where it listens, for this machine or for others: ``("0.0.0.0", 5000)``.
         **options
             `key`, `path`, `sync`, `size` and all else that `garrison.managers.SyncManager` takes.
 
@@ -143,7 +143,7 @@ class BaseContext(_theirs.BaseContext):
         return Lock(ctx=self.get_context(), **options)
 
     def RLock(self, **options: Unpack[LockOptions]) -> sync.RLock:  # noqa: N802 - the standard name
-        """Return a lock that its owner may take again."""
+        """Return a lock that its owner may acquire again."""
         from garrison.sync import RLock
 
         return RLock(ctx=self.get_context(), **options)
@@ -157,13 +157,13 @@ class BaseContext(_theirs.BaseContext):
     def JoinableQueue(  # noqa: N802 - the standard name
         self, maxsize: int = 0
     ) -> sync.JoinableQueue[Any]:
-        """Return a queue that can be waited for until all its items are dealt with."""
+        """Return a queue with `join`, which waits until all its items are done."""
         from garrison.sync import JoinableQueue
 
         return JoinableQueue(maxsize, ctx=self.get_context())
 
     def SimpleQueue(self) -> sync.SimpleQueue[Any]:  # noqa: N802 - the standard name
-        """Return a queue with three methods."""
+        """Return a queue with `put`, `get` and `empty` only."""
         from garrison.sync import SimpleQueue
 
         return SimpleQueue(ctx=self.get_context())
@@ -293,13 +293,13 @@ class BaseContext(_theirs.BaseContext):
     def Condition(  # noqa: N802 - the standard name
         self, lock: synchronize.Lock | synchronize.RLock | None = None
     ) -> sync.Condition:
-        """Return a lock with a place to wait for a change."""
+        """Return a condition variable."""
         from garrison.sync import Condition
 
         return Condition(lock, ctx=self.get_context())
 
     def Semaphore(self, value: int = 1) -> sync.Semaphore:  # noqa: N802 - the standard name
-        """Return a number of permits."""
+        """Return a semaphore."""
         from garrison.sync import Semaphore
 
         return Semaphore(value, ctx=self.get_context())
@@ -307,13 +307,13 @@ class BaseContext(_theirs.BaseContext):
     def BoundedSemaphore(  # noqa: N802 - the standard name
         self, value: int = 1
     ) -> sync.BoundedSemaphore:
-        """Return a number of permits on loan."""
+        """Return a semaphore that refuses more releases than acquisitions."""
         from garrison.sync import BoundedSemaphore
 
         return BoundedSemaphore(value, ctx=self.get_context())
 
     def Event(self) -> sync.Event:  # noqa: N802 - the standard name
-        """Return a flag that processes wait for."""
+        """Return an event."""
         from garrison.sync import Event
 
         return Event(ctx=self.get_context())
@@ -324,7 +324,7 @@ class BaseContext(_theirs.BaseContext):
         action: Callable[[], object] | None = None,
         timeout: float | None = None,
     ) -> sync.Barrier:
-        """Return a point that processes pass together."""
+        """Return a barrier."""
         from garrison.sync import Barrier
 
         return Barrier(parties, action, timeout, ctx=self.get_context())
@@ -379,11 +379,11 @@ class DefaultContext(_theirs.DefaultContext, BaseContext):
     Process: ClassVar[type[DefaultProcess]] = Process
 
     def __init__(self) -> None:
-        """Do nothing: what there is to know, the standard library's default context knows."""
+        """Do nothing: the state is that of the standard library's default context."""
 
     @property
     def _default_context(self) -> Any:
-        # Asked for late: from 3.14 on that library looks at the system to find it.
+        # Late: from 3.14 on the standard library inspects the system to find it.
         return _concrete_contexts[_insides._default_context._default_context._name]
 
     @property

@@ -1,7 +1,7 @@
-"""What can go wrong, sorted by who must act.
+"""The exceptions of garrison, all below ``GarrisonError``.
 
-``GarrisonError`` is the root. Where the standard library raises a certain type for the same
-mistake, the class here is a subclass of that type as well.
+If the standard library raises a certain type for the same error, the class here is a subclass of
+that type as well.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ else:
 
 
 class PoolClosed(GarrisonError, ValueError):
-    """You closed or terminated this pool: the order of the calls needs a fix."""
+    """The pool was closed or terminated before this call: fix the order of the calls."""
 
 
 class PoolTerminated(GarrisonError):
-    """The pool was terminated before this task was over; its result will never come."""
+    """The pool was terminated before this task had ended; it will never have a result."""
 
 
 class PoolBroken(GarrisonError):
@@ -75,7 +75,7 @@ class PoolBroken(GarrisonError):
 
 
 class ArgumentUnpicklable(GarrisonError, pickle.PicklingError, TypeError):
-    """Something in the arguments cannot be sent; the message names the path to it."""
+    """A part of the arguments cannot be pickled; the message names the path to it."""
 
 
 class ResultUnpicklable(GarrisonError):
@@ -84,7 +84,7 @@ class ResultUnpicklable(GarrisonError):
     Attributes
     ----------
     type_name : str
-        The type of what the worker sent.
+        The type of the result or exception.
     remote_traceback : str
         For an exception: its traceback in the worker; else empty.
     """
@@ -194,7 +194,7 @@ class OwnerDied(GarrisonError):
 
 
 class DeadlockError(GarrisonError, RuntimeError):
-    """Waiting would never end: each waits for what the next one holds; the message names them."""
+    """A deadlock: each waiter waits for a lock of the next one; the message names them."""
 
 
 class ItemUnpicklable(ArgumentUnpicklable, AttributeError):
@@ -202,14 +202,14 @@ class ItemUnpicklable(ArgumentUnpicklable, AttributeError):
 
 
 class ItemsUnreadable(GarrisonError):
-    """Some of the items that ``get_many`` has taken out of a queue cannot be rebuilt here.
+    """Some of the items that ``get_many`` has taken from a queue cannot be unpickled here.
 
     Attributes
     ----------
     items : list
         The others, in their order.
     errors : list of BaseException
-        What was raised, for one item after the other.
+        The exceptions, one for each unreadable item.
     """
 
     def __init__(self, message: str, items: list[Any], errors: list[BaseException]) -> None:
@@ -226,47 +226,47 @@ class QueueClosed(GarrisonError, ValueError, OSError):
 
 
 class SharedMemoryGone(GarrisonError, FileNotFoundError):
-    """A handle names shared memory that cannot be had here; the message says why."""
+    """The shared memory of a handle cannot be opened here; the message says why."""
 
 
 class ManagerLost(GarrisonError, ConnectionError):
-    """The connection to a manager is gone, and could not be made again in time.
+    """The connection to a manager was lost, and could not be made again in time.
 
-    The message says what was asked of whom, and whether it may have been carried out.
+    The message names the request and the server, and says whether it may have been carried out.
     """
 
 
 class TransactionFailed(GarrisonError, RuntimeError):
-    """A transaction was not committed, and nothing of it is left; the message says why."""
+    """A transaction was undone; the message says why."""
 
 
 class ValueUnreadable(GarrisonError):
-    """A stored value cannot be rebuilt here, though it is still there; the cause says why."""
+    """A stored value cannot be unpickled here, though it is still stored; the cause says why."""
 
 
 class ClaimLost(GarrisonError, RuntimeError):
-    """A claimed item went back to its queue while it was worked on: somebody else may have it."""
+    """A claimed item was returned to its queue meanwhile: another process may have it."""
 
 
 class NotHeld(GarrisonError, ValueError, RuntimeError):
-    """A lock was released that nobody had, or not the one who released it."""
+    """A lock was released by a caller that does not hold it."""
 
 
 class LeaseLost(NotHeld):
-    """A lock of a manager's was released after it had come back by itself: see the message."""
+    """A lock of a manager was released after its lease had expired; the message says why."""
 
 
 class SharedMemoryFull(GarrisonError, MemoryError):
-    """There is no room for this in shared memory.
+    """There is not enough shared memory.
 
-    Free memory, send smaller pieces, or hand over a file name instead of the data.
+    Free memory, send smaller pieces, or send a file name instead of the data.
     """
 
 
 class StoreFull(SharedMemoryFull):
-    """There is no room for this in the store; the transaction was rolled back.
+    """The store is full; the transaction was rolled back.
 
-    Free memory, delete something, or make the store larger.
+    Free memory, delete entries, or make the store larger.
     """
 
 
@@ -275,7 +275,7 @@ class StoreBusy(GarrisonError, BlockingIOError):
 
 
 class StoreCorrupt(GarrisonError, OSError):
-    """What is stored is not what was written. Restore the store's directory from a copy."""
+    """The stored data are damaged. Restore the store's directory from a backup."""
 
 
 class StoreVersion(GarrisonError, OSError):
@@ -283,7 +283,7 @@ class StoreVersion(GarrisonError, OSError):
 
 
 class ContainerGone(GarrisonError, ReferenceError):
-    """The container does not exist any more: it has no name, and nothing refers to it."""
+    """The container does not exist any more: it had no name and no reference."""
 
 
 class WrongKind(GarrisonError, TypeError):
@@ -291,11 +291,11 @@ class WrongKind(GarrisonError, TypeError):
 
 
 class ChannelError(GarrisonError, ConnectionError):
-    """The other side broke the protocol, and the connection is closed; the message says how."""
+    """The peer has violated the protocol, and the connection is closed; the message says how."""
 
 
 class LinkBroken(GarrisonError):
-    """No reply will come over this connection. For garrison itself, which asks again or explains.
+    """No reply will arrive over this connection. For garrison itself, which repeats or explains.
 
     The arguments are the reason, whether the request may have been carried out, and whether the
     server has ended for good.

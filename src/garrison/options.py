@@ -1,4 +1,4 @@
-"""What a pool can do beyond the standard library: one frozen record, checked where it is made."""
+"""The options of a pool beyond the standard library: one frozen record, checked when made."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class Options:
         How often a task is tried again after its worker died, or after an exception of a
         type in `retry_on`. The default 0 is safe for tasks that must not run twice.
     retry_on : exception type, or tuple of them
-        Exceptions of the function that are worth another attempt, in the same worker. A death is
-        tried again in any case; a timeout never, since the next attempt would be as late.
+        Exceptions of the function after which it is tried again, in the same worker. A death is
+        retried in any case; a timeout never, since the next attempt would be as late.
     progress : bool
         Show a progress bar on a terminal or in a notebook, on stderr.
     buffersize : int, optional
         How many items `imap` and `imap_unordered` may take from their input ahead of the results
         that were handed out. The default adapts to the tasks and stays small.
     seed : int, optional
-        What the workers' own seeds of `random` and `numpy.random` are made from.
+        The seed from which the workers' seeds of `random` and `numpy.random` are derived.
 
     Examples
     --------
@@ -73,7 +73,7 @@ class Options:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        """Check every value, and bring it into its one form."""
+        """Check and normalize every value."""
         put = object.__setattr__
         if self.timeout is not None:
             put(self, "timeout", _seconds("timeout", self.timeout))

@@ -1,4 +1,4 @@
-"""How objects travel between processes: one pickler, one pass, and what only it may pickle."""
+"""Pickling for transfers to other processes: one pickler, in one pass."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Functions and classes that the receiver cannot import: by value, by means of cloudpickle.
+"""Functions and classes that the receiver cannot import: by value, with cloudpickle.
 
-Only what makes up functions and classes is taken from there. Of everything else it sends something
-like it (an open file would arrive as text in memory), where `pickle` refuses.
+cloudpickle is used for functions, classes and their parts only. It replaces other objects that
+`pickle` refuses (an open file would arrive as text in memory).
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ PARTS |= dict.fromkeys(
         types.ModuleType,
     )
 )
-# More are known when cloudpickle was imported.
+# More are added once cloudpickle is imported.
 MADE_BY_A_STATEMENT = 1 << 9
 """Flag of types that are no constants of the interpreter or of an extension."""
 MAINS = frozenset({"__main__", "__mp_main__"})
-"""Names of the module whose names may lead to something else tomorrow."""
+"""Names of the module whose definitions may change."""
 
 
 def found_by_name(obj: Any) -> bool:
-    """Whether an object is what its module has under its name, here.
+    """Whether an object is what its module has under its name in this process.
 
-    A module that is not loaded here may be so in the receiver: as with any pickler, it is imported.
+    An unloaded module may be importable by the receiver, as with any pickler.
     """
     name = obj.__module__
     found: Any = sys.modules.get(name)
@@ -60,14 +60,14 @@ def found_by_name(obj: Any) -> bool:
 
 
 class ByValue:
-    """One pass over an object: functions and classes that the receiver has not go by value.
+    """One pass over an object: functions and classes that the receiver does not have go by value.
 
     Parameters
     ----------
     has
-        Whether the receiver finds this very object by its name.
+        Whether the receiver finds this object by its name.
     names
-        Where to note what will always be found.
+        Receives objects that will always be found.
     """
 
     def __init__(self, has: Callable[[Any], bool], names: dict[Any, Any]) -> None:
@@ -75,10 +75,10 @@ class ByValue:
         self._names = names
         self._helper: Any = None
         self._inside = False
-        """Whether this may be a part of a function or class: else `pickle` decides about it."""
+        """Whether this may be a part of a function or class; otherwise `pickle` decides."""
 
     def __call__(self, obj: Any) -> Any:
-        """Return what ``reducer_override`` does."""
+        """Return the result of ``reducer_override``."""
         if type(obj) in PARTS:
             return self._part(obj)
         if self._has(obj):
@@ -87,12 +87,12 @@ class ByValue:
             return NotImplemented
         return self._class(obj) if isinstance(obj, type) else self._function(obj)
 
-    # Parts come after what they are parts of. Where that ends, the pickler does not tell.
+    # Parts follow their owner; the pickler does not report the last one.
 
     def helper(self) -> Any:
         """Return cloudpickle's pickler of this pass, which remembers globals of functions."""
         if self._helper is None:
-            # Late: it takes longer to import than a pool takes to start.
+            # Late: its import takes longer than the start of a pool.
             import cloudpickle
 
             _learn_parts(cloudpickle.cloudpickle)
@@ -115,7 +115,7 @@ class ByValue:
             return NotImplemented
         make, (*arguments, kwds, tracker, extra), *rest = module._dynamic_class_reduce(cls)
         if "__slots__" in vars(cls) and isinstance(kwds, dict) and not issubclass(cls, tuple):
-            # Without them the instances there would be of another shape.
+            # Without them the receiver's instances would differ.
             kwds = {**kwds, "__slots__": cls.__slots__}  # type: ignore[attr-defined] # see above
         return make, (*arguments, kwds, tracker, extra), *rest
 
@@ -130,7 +130,7 @@ class ByValue:
 
 
 def by_value(has: Callable[[Any], bool]) -> Rules:
-    """Make rules by which functions and classes go by value if the receiver has them not."""
+    """Make rules by which functions and classes that the receiver does not have go by value."""
     return make_rules(lambda names: ByValue(has, names))
 
 
@@ -139,7 +139,7 @@ def _cloudpickle(helper: Any) -> Any:
 
 
 def _learn_parts(cloudpickle: Any) -> None:
-    """Learn of parts whose types are imported with cloudpickle."""
+    """Add the types of parts that are imported with cloudpickle."""
     for kind in cloudpickle.Pickler._dispatch_table:
         if kind.__module__ in {"abc", "dataclasses", "typing"}:
             PARTS[kind] = None
@@ -151,7 +151,7 @@ _DISPATCHING = functools.singledispatch(len).__code__  # type: ignore[attr-defin
 
 
 def _reduce_dispatching(function: Any) -> Any:
-    """Reduce a function with implementations for types: its caches are weak, and stay here."""
+    """Reduce a function with implementations for types, without its weak caches."""
     state = dict(function.registry), dict(vars(function))
     state[1].pop("registry", None)
     for name in ("register", "dispatch", "_clear_cache"):
@@ -165,7 +165,7 @@ def _new_dispatching() -> Any:
 
 
 def _nothing(*args: Any) -> None:
-    """Stand for an implementation that is still to come."""
+    """Stands for an implementation that is added later."""
 
 
 def _set_dispatching(function: Any, state: Any) -> None:

@@ -1,6 +1,6 @@
-"""What in an object could not be pickled, and where it is: found after the failure, for a message.
+"""Finds the part of an object that could not be pickled, after the failure, for a message.
 
-Pickling code of the user is not run again for it: objects with such code are taken for pickled.
+Pickling code of the user is not run again: objects with such code are assumed to be picklable.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def find_culprit(value: object, path: str, rules: Rules) -> tuple[str, object]:
     """Follow the first part that cannot be pickled, down to one whose parts all can."""
     whole = _Probe(value, rules)
     if not whole.fails and len(whole.skipped) != 1:
-        return path, value  # it is in one of several objects with code of the user
+        return path, value  # in one of several objects with code of the user
     guilty = _fails if whole.fails else _skips
     for _ in range(DEEPEST):
         for step, part in _parts(value):
@@ -119,4 +119,4 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
 
 
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError, RecursionError)
-"""What `pickle` raises for objects that it refuses."""
+"""The exceptions of `pickle` for objects that it refuses."""

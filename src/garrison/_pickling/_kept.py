@@ -1,7 +1,7 @@
 """Descriptors in pickles that are read more than once.
 
-The standard library hands a descriptor to one receiver. What any number of processes may read (a
-function that goes to all workers, a shared object, a value in a store) keeps it, so that each
+The standard library sends a descriptor to one receiver. A pickle for any number of readers (a
+function for all workers, a shared object, a value in a store) keeps the descriptor open, and each
 reader gets a duplicate.
 """
 
@@ -24,7 +24,7 @@ Close = Callable[[], object]
 
 
 class Kept:
-    """Hands descriptors out as often as they are asked for, as long as it lives here."""
+    """Sends duplicates of descriptors to any number of readers, as long as it lives."""
 
     def __init__(self) -> None:
         self._known: dict[Any, Any] = {}
@@ -50,7 +50,7 @@ class Kept:
 
 
 def _keep(key: Any, send: Send, close: Close) -> Close:
-    """Have a descriptor stay when it is handed out; return what ends that."""
+    """Keep a descriptor open for its readers; return the function that ends that."""
     here = os.getpid()
 
     def send_and_stay(connection: Any, pid: int) -> None:
@@ -59,7 +59,7 @@ def _keep(key: Any, send: Send, close: Close) -> Close:
 
     def stay() -> None:
         if os.getpid() != here:
-            close()  # a forked process has no use for it
+            close()  # a forked process does not need it
 
     def end() -> None:
         if os.getpid() == here:
@@ -77,14 +77,14 @@ def _close_all(closers: list[Close]) -> None:
 
 
 def _identity(close: Any) -> Any:
-    """Return what is equal for duplicates of one descriptor, if that can be told."""
+    """Return an identity of the file that all duplicates share; None if there is none."""
     names = close.__code__.co_freevars
     if "new_fd" not in names:
         return None
     fd = close.__closure__[names.index("new_fd")].cell_contents
     status = os.fstat(fd)
     if stat.S_ISREG(status.st_mode) and status.st_nlink:
-        return None  # a file may have been opened twice, and be read at two places
+        return None  # a file may be open twice, with two positions
     return status.st_dev, status.st_ino, fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
 
 

@@ -5,8 +5,8 @@
                   a function or class                         by reference, or as the rules say
                   a buffer                                    in band if small or read-only
 
-All of it is decided per object inside of one pass, so that pickling code of the user runs once. The
-tables are the live ones: what a library registers later counts from then on.
+All this is decided per object in one pass, so pickling code of the user runs once. The tables are
+the live ones: later registrations take effect at once.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from garrison._typing import Any
 __all__ = ["STANDARD", "Pickler", "dumps", "dumps_apart", "make_rules"]
 
 OWNED = 1000
-"""Bytes of an array up to which numpy owns what it has unpickled by an older protocol."""
+"""Arrays up to this size own their memory when they are unpickled with an older protocol."""
 
 SPARE = 4
-"""Picklers that are kept: several threads, or one that pickles while it pickles."""
+"""Cached picklers: for several threads, or nested calls."""
 
 _registered: dict[type, Any] = vars(ForkingPickler)["_extra_reducers"]
 _arrays: dict[type, Any] = {}
-"""How numpy's arrays are reduced, once numpy was imported."""
+"""The reducer of numpy's arrays, once numpy is imported."""
 
 
 PARTS: dict[type, None] = {}
-"""What functions and classes are made of, as soon as somebody knows."""
+"""The types of parts of functions and classes, once they are registered."""
 
 
 class Pickler(pickle.Pickler):
@@ -49,10 +49,10 @@ def make_rules(begin: Callable[[dict[Any, Any]], Callable[[Any], Any]] | None) -
     Parameters
     ----------
     begin
-        Makes what is asked for each function, each class and what they are made of in one pass: it
-        returns NotImplemented to have the object pickled by reference, else what ``__reduce__``
-        would. It gets a dict: objects that become keys of it are pickled by reference ever after,
-        and not asked for. Without `begin` all functions and classes are pickled by reference.
+        Returns the function that one pass calls for each function, each class and their parts.
+        It returns NotImplemented to pickle the object by reference, else a result of
+        ``__reduce__``. Its argument is a dict: objects that become its keys are always pickled by
+        reference. Without `begin` all functions and classes are pickled by reference.
     """
     tables = _registered, copyreg.dispatch_table, _arrays
     return Rules(*tables, PARTS if begin is not None else {}, begin)
@@ -70,7 +70,7 @@ def dumps(value: object, rules: Rules = STANDARD, first: dict[type, Any] | None 
     value
         Any object.
     rules
-        What is done with functions and classes.
+        The rules for functions and classes.
     first
         Reducers, by exact type, that come before all others.
     """
@@ -89,8 +89,8 @@ def dumps_apart(
 ) -> tuple[bytes, list[memoryview] | None]:
     """Pickle a value; buffers of `large` bytes and more come separately, if there are any.
 
-    A read-only buffer stays in the pickle: what the receiver gets is then its own. Not so if all
-    are `frozen`, and read-only for the receiver as well.
+    A read-only buffer stays in the pickle, so the receiver gets its own copy; unless all are
+    `frozen`: then they are read-only for the receiver as well.
     """
     if is_plain(value):
         return pickle.dumps(value, 5), None
@@ -126,7 +126,7 @@ def _dump(
 
 
 class _Writer:
-    """A pickler to be used again: making one costs more than a small object does."""
+    """A reusable pickler: to make one costs more than to pickle a small object."""
 
     __slots__ = ("buffers", "chunks", "frozen", "large", "pickler", "write")
 
@@ -146,7 +146,7 @@ class _Writer:
         return False
 
     def drop(self) -> None:
-        """Let go of everything, after an error in whose traceback this is."""
+        """Drop all objects, after an error whose traceback refers to this pickler."""
         self.pickler.clear_memo()
         del self.pickler.reducer_override, self.chunks[:]
         for view in self.buffers:
@@ -164,6 +164,6 @@ def _learn_arrays() -> None:
 
 
 def _reduce_array(array: Any) -> Any:
-    """Have an array arrive writable, and as its own if numpy would have it so."""
+    """Reduce an array so that it arrives writable, and owns its memory as in numpy."""
     older = array.nbytes <= OWNED or not array.flags.writeable
     return array.__reduce_ex__(4 if older else 5)

@@ -1,7 +1,7 @@
 """Objects that only a transfer to another process may pickle.
 
-A lock, a queue or a shared value is pickled as a handle: it leads to the same object only in a live
-process. So handles are made by the picklers of transfers alone: garrison's own, and the standard
+A lock, a queue or a shared value is pickled as a handle, which is valid only while its object
+lives. So handles are made by the picklers of transfers alone: garrison's own, and the standard
 library's (`Process.start`, `Connection.send`, queues), which share `ForkingPickler`'s table.
 `pickle.dumps` of such an object raises RuntimeError, as in the standard library.
 """
@@ -18,7 +18,7 @@ from garrison._typing import Any
 __all__ = ["Transferable", "assert_transfer", "reduce_for_transfer", "register", "transferring"]
 
 Reduced = Any
-"""What `__reduce__` returns."""
+"""A result of `__reduce__`."""
 
 
 class _State(threading.local):
@@ -29,21 +29,21 @@ _state = _State()
 
 
 def register(cls: type, reduce: Callable[[Any], Reduced] | None = None) -> None:
-    """Say how objects of exactly this class are pickled for another process.
+    """Register how objects of exactly this class are pickled for another process.
 
     Parameters
     ----------
     cls
         The class. Its subclasses need a registration of their own: see `Transferable`.
     reduce
-        Called with the object; returns what ``__reduce__`` would. By default the object's own
+        Called with the object; returns a result of ``__reduce__``. By default the object's own
         ``__reduce_ex__`` is called, in which `assert_transfer` passes.
     """
     ForkingPickler.register(cls, reduce or reduce_for_transfer)
 
 
 def reduce_for_transfer(obj: Any) -> Reduced:
-    """Return what the object's own ``__reduce_ex__`` says while it is being transferred."""
+    """Return the result of the object's own ``__reduce_ex__``, as in a transfer."""
     _state.depth += 1
     try:
         return obj.__reduce_ex__(4)
@@ -57,7 +57,7 @@ def transferring() -> bool:
 
 
 def assert_transfer(obj: object) -> None:
-    """Refuse to pickle an object for anything but a transfer.
+    """Raise unless the object is pickled for a transfer.
 
     Raises
     ------
@@ -74,8 +74,8 @@ def assert_transfer(obj: object) -> None:
 class Transferable:
     """Mixin: every subclass is registered with its own ``__reduce__`` or ``__getstate__``.
 
-    These call `assert_transfer` first. A user's subclass may override and extend them, as one of
-    the standard library's classes.
+    These call `assert_transfer` first. A user's subclass may extend them, as with the standard
+    library's classes.
     """
 
     __slots__ = ()

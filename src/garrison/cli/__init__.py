@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     Parameters
     ----------
     argv
-        The arguments; by default those that the process was started with.
+        The arguments; by default those of the process.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    # Late: a program that is run waits for none of this.
+    # Late: programs do not need it.
     from garrison import fetch
     from garrison.cli import _serve
 

@@ -26,7 +26,7 @@ _USAGE = 2
 
 
 def is_program(arguments: list[str]) -> bool:
-    """Whether a command line names a program, not a command of garrison's."""
+    """Whether a command line names a program, not a command of garrison."""
     first = arguments[0] if arguments else "--help"
     if first.startswith("-"):
         return first in _OPTIONS
@@ -86,16 +86,16 @@ def _run_path(path: str) -> None:
                 code = compile(file.read(), full, "exec")
     except OSError as error:
         _fail(f"can't open file {path!r}: [Errno {error.errno}] {error.strerror}")
-    # The names are as Python has them: the path of a link, and the folder of what it leads to.
+    # As in Python: the path of a link, and the directory of its target.
     _run_code(code, str(Path(path).resolve().parent), full)
 
 
 _Nothing: Any = type(pkgutil.get_importer(os.devnull))
-"""What is found where nothing can be imported from."""
+"""The importer of a path from which nothing can be imported."""
 
 
 def _change_path(first: str) -> None:
-    """Have modules looked for there, and not where garrison was started."""
+    """Search modules there, and not in the directory of garrison's command."""
     if not getattr(sys.flags, "safe_path", False):
         sys.path[0] = first
 
@@ -125,7 +125,7 @@ def _run_code(code: CodeType, folder: str, file: str | None = None) -> None:
 
 
 def _show_only_the_programs_frames() -> None:
-    """Have the traceback that ends the program begin with the program."""
+    """Make the traceback that ends the program begin with the program's frames."""
     show = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -1,4 +1,4 @@
-"""``garrison serve``: a manager for whoever has its address and key."""
+"""``garrison serve``: a manager for all processes that have its address and key."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _key(path: Path | None) -> bytes:
 
 
 def _tell(address: tuple[Any, ...], arguments: argparse.Namespace) -> None:
-    """Say on stdout how to connect; the line can be pasted into a program."""
+    """Print how to connect; the line can be pasted into a program."""
     host, port = address[:2]
     shown = f"[{host}]" if ":" in host else host
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - shown, not bound

@@ -28,7 +28,7 @@ def Pool(  # noqa: N802 - the standard name
 
 
 def Manager() -> ModuleType:  # noqa: N802 - the standard name
-    """Return this module, which has what a manager has."""
+    """Return this module, which has the functions of a manager."""
     return sys.modules[__name__]
 
 

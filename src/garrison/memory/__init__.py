@@ -1,4 +1,4 @@
-"""Memory that processes really share: it has no names, and goes with its last user."""
+"""Shared memory: unnamed memory that is freed with its last user, and named blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared memory that has names: files in a folder that is memory."""
+"""Named shared memory: files in a file system in memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def shm_path(name: str) -> str:
 
 
 def create_shm_file(path: str, size: int, mode: int) -> int:
-    """Make a file of so many bytes that are really there; it has its name once it is whole."""
+    """Make a file with `size` reserved bytes; it gets its name once it is complete."""
     folder = os.open(NAMED, os.O_DIRECTORY | os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
@@ -34,14 +34,14 @@ def create_shm_file(path: str, size: int, mode: int) -> int:
 
 
 _NO_NAMELESS = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
-"""What is said where there are no files without names, or no ``/proc`` to give them one by."""
+"""Errors of systems without unnamed files, or without ``/proc`` to name them."""
 
 
 def _create_nameless(path: str, size: int, mode: int, folder: int) -> int:
     fd = os.open(NAMED, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
     try:
         _reserve(fd, size)
-        # Only with a folder's descriptor Python calls linkat, which looks through /proc.
+        # Python calls linkat, which follows /proc, only with a directory's descriptor.
         os.link(f"{PROC}/self/fd/{fd}", Path(path).name, dst_dir_fd=folder)
     except BaseException:
         os.close(fd)
@@ -50,7 +50,7 @@ def _create_nameless(path: str, size: int, mode: int, folder: int) -> int:
 
 
 def _create_renamed(path: str, size: int, mode: int) -> int:
-    """Make it under another name, which whoever is killed meanwhile leaves behind."""
+    """Make it under a temporary name, which is left over if the process is killed."""
     draft = f"{NAMED}/garrison-{os.getpid()}-{os.urandom(8).hex()}"
     fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode)
     try:

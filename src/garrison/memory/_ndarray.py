@@ -28,9 +28,9 @@ def ndarray(shape: Any, dtype: Any = float) -> np.ndarray[Any, Any]:
     Returns
     -------
     numpy.ndarray
-        An array that is passed as a handle to other processes: as an argument of a process or of a
-        pool's task, as a result, through queues. So are its slices and other views. All look at the
-        same memory, and there is no lock. What numpy computes from it is an ordinary array.
+        An array that is sent to other processes as a handle: as an argument of a process or of a
+        pool's task, as a result, through queues. So are its slices and other views. All use the
+        same memory, without a lock. Arrays that numpy computes from it are ordinary arrays.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def ndarray(shape: Any, dtype: Any = float) -> np.ndarray[Any, Any]:
 
 
 def _place(spot: Spot, offset: int, shape: Any, strides: Any, dtype: Any) -> Any:
-    """Return the array that lies there."""
+    """Return the array at an address."""
     made = _class().__new__(_class(), shape, dtype, spot, offset, strides)
     made._garrison_spot = spot
     return made
@@ -88,16 +88,16 @@ def _numpy() -> Any:
 
 @functools.cache
 def _class() -> Any:
-    """Make the class of such arrays, once there is numpy."""
+    """Make the class of such arrays, once numpy is imported."""
     np = _numpy()
 
     class SharedArray(np.ndarray):  # type: ignore[misc,name-defined] # numpy may be absent
-        """A numpy array in shared memory, or what numpy has made of one."""
+        """A numpy array in shared memory, or an array that numpy has derived from one."""
 
         _garrison_spot: Spot | None
 
         def __array_finalize__(self, origin: Any) -> None:
-            # Each slice comes by here: whether it lies in there is asked when it is pickled.
+            # Called for each slice: pickling checks whether its data are in the shared memory.
             self._garrison_spot = getattr(origin, "_garrison_spot", None)
 
         def __array_wrap__(self, array: Any, context: Any = None, scalar: bool = False) -> Any:
@@ -116,7 +116,7 @@ def _class() -> Any:
             return self.__reduce_ex__(2)
 
         def __deepcopy__(self, memo: Any) -> Any:
-            """Return an array of one's own, which is not shared."""
+            """Return a private copy."""
             return np.array(self.view(np.ndarray))
 
     register(SharedArray, _reduce)
@@ -125,7 +125,7 @@ def _class() -> Any:
 
 
 def _reduce(array: Any) -> Any:
-    """Reduce an array that is sent: to a handle, if it lies in shared memory."""
+    """Reduce an array that is sent: to a handle, if it is in shared memory."""
     np = _numpy()
     spot = array._garrison_spot
     offset = -1 if spot is None else _address(array) - _address(np.frombuffer(spot, "u1"))

@@ -2,8 +2,8 @@
 
     | lengths: how many, pickle, buffer, buffer ... | pickle | buffer | buffer ...
 
-Each part starts on a cache line. The pickle is what pickle protocol 5 leaves when it takes the
-buffers out; a reader rebuilds the object around views of the buffers where they lie.
+Each part starts on a cache line. The pickle is that of protocol 5 with out-of-band buffers; a
+reader rebuilds the object around views of the shared buffers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 LINE = 64
 LARGE = 1 << 16
 PIECE = 1 << 26
-"""Between two of them Ctrl-C is looked at."""
+"""Bytes that are written between two checks for Ctrl-C."""
 NATIVE = frozenset("cbB?hHiIlLqQnNfd")
 """Formats that a memory view can be cast to."""
 
@@ -39,32 +39,32 @@ def share(obj: T) -> Shared[T]:
     Parameters
     ----------
     obj
-        Anything that can be pickled. The buffers that pickle protocol 5 takes out of it (of numpy
-        arrays, pandas frames, pyarrow tables, alone or inside of lists, dicts and your own classes)
-        and those of `memoryview` are copied once, here. For `bytes` and `bytearray` see Notes.
+        Any object that can be pickled. Its out-of-band buffers (of numpy arrays, pandas frames,
+        pyarrow tables, alone or inside of lists, dicts and your own classes) and those of
+        `memoryview` are copied once, here. For `bytes` and `bytearray` see Notes.
 
     Returns
     -------
     Shared
-        A handle: its ``get()`` gives the object. Passed to a process, a task, or through a queue it
-        costs a reference, however large the object is.
+        A handle: its ``get()`` returns the object. To send it to a process, a task or through a
+        queue takes the same time for any size of the object.
 
     Raises
     ------
     TypeError, pickle.PicklingError
-        If it cannot be pickled; whatever pickle raises.
+        If it cannot be pickled.
     SharedMemoryFull
         If there is no room.
 
     Notes
     -----
-    What ``get()`` gives is read-only where it lies in shared memory: a numpy array is not writable.
-    The rest (the dict around it, say) is built anew by each ``get()``, and is the caller's own.
+    The shared parts of the object are read-only: a numpy array is not writable. The other parts
+    (a dict around it, for example) are built anew by each ``get()``, and belong to the caller.
 
-    No `bytes` object can lie in another's memory. If `obj` is itself `bytes`, `bytearray` or a
-    `memoryview`, of any size, ``get()`` gives a read-only `memoryview`. Inside of other objects
-    `bytes` stay `bytes`, and each ``get()`` copies them: put ``memoryview(data)`` in their place,
-    and it arrives as a read-only `memoryview` that is not copied.
+    A `bytes` object cannot use shared memory. If `obj` itself is `bytes`, `bytearray` or a
+    `memoryview`, of any size, ``get()`` returns a read-only `memoryview`. Inside of other objects
+    `bytes` remain `bytes`, and each ``get()`` copies them: use ``memoryview(data)`` instead, which
+    arrives as a read-only `memoryview` without a copy.
 
     Examples
     --------
@@ -84,20 +84,20 @@ def share(obj: T) -> Shared[T]:
 
 
 def _serialize_frozen(obj: object) -> tuple[Spot, list[Spot | Kept]]:
-    """Write an object down; return where, and where handles inside of it lead to."""
+    """Write an object; return its block, and the blocks of handles inside of it."""
     inner: list[Spot | Kept] = []
     data, buffers = dumps_apart(obj, STANDARD, 0, _reducers(inner), frozen=True)
     try:
         return _write([memoryview(data), *(buffers or ())]), inner
     finally:
-        # A view of a view must not become garbage together with it, as in the traceback of an error
-        # in a cycle: CPython's collector clears one under the other.
+        # A view of a view must not become garbage together with it (in a traceback, for example):
+        # CPython's collector clears one while the other still uses it.
         for view in buffers or ():
             view.release()
 
 
 def _write(parts: list[memoryview]) -> Spot:
-    """Copy the parts into one place of their own."""
+    """Copy the parts into one new block."""
     lengths = [part.nbytes for part in parts]
     head = struct.pack(f"{len(parts) + 1}Q", len(parts), *lengths)
     offsets = _offsets(len(head), lengths)
@@ -111,9 +111,9 @@ def _write(parts: list[memoryview]) -> Spot:
 
 
 def _write_file(spot: Spot, offset: int, part: memoryview) -> int:
-    """Write a large part as to a file, without page faults here; return how much of it."""
+    """Write a large part with `pwrite`, without page faults; return the number of bytes."""
     written = 0
-    # Under a limit on the sizes of files not all can be had in this way.
+    # A limit on file sizes may stop it.
     with contextlib.suppress(OSError):
         while part.nbytes - written >= LARGE:
             place = spot.offset + offset + written
@@ -122,7 +122,7 @@ def _write_file(spot: Spot, offset: int, part: memoryview) -> int:
 
 
 def _offsets(head: int, lengths: list[int]) -> list[int]:
-    """Where each part begins, and where all ends."""
+    """The offset of each part, and the end."""
     sizes = [_whole_lines(size) for size in (head, *lengths)]
     return list(accumulate(sizes))
 
@@ -132,7 +132,7 @@ def _whole_lines(size: int) -> int:
 
 
 def _parts(spot: Spot) -> list[Spot]:
-    """What was written, as read-only places that each keep the memory."""
+    """The parts, as read-only views that keep the memory."""
     with memoryview(spot) as view:
         (count,) = struct.unpack_from("Q", view)
         lengths = list(struct.unpack_from(f"{count}Q", view, 8))
@@ -143,14 +143,14 @@ def _parts(spot: Spot) -> list[Spot]:
 class Shared(Transferable, Generic[T]):
     """A handle of an object in shared memory, made by `share`.
 
-    The memory is there as long as any process has a handle of it, or a view of what is inside.
+    The memory lives as long as any process has a handle of it, or a view into it.
     """
 
     __slots__ = ("__weakref__", "_inner", "_spot")
 
     def __init__(self, spot: Spot, inner: list[Spot | Kept]) -> None:
         self._spot: Spot | None = spot
-        self._inner = inner  # what handles inside of the object lead to
+        self._inner = inner  # the blocks of handles inside of the object
 
     def get(self) -> T:
         """Return the object, built around views of the shared memory: no large buffer is copied.
@@ -176,10 +176,10 @@ class Shared(Transferable, Generic[T]):
         return self._spot is None
 
     def close(self) -> None:
-        """Let go of the memory; objects that ``get()`` gave keep it.
+        """Release the memory; objects that ``get()`` returned keep it.
 
-        Handles that were sent and have not yet arrived lead nowhere afterwards. Without `close`,
-        they keep the memory until they arrive, for as long as this process lives.
+        Sent handles that have not arrived are invalid afterwards. Without `close` they keep the
+        memory until they arrive, as long as this process lives.
         """
         if self._spot is not None:
             self._spot.forget_exports()
@@ -210,10 +210,10 @@ class Shared(Transferable, Generic[T]):
 
 
 def _reducers(inner: list[Spot | Kept]) -> dict[Any, Any]:
-    """How to take out every buffer that can be taken out."""
+    """Reducers that take out every buffer."""
 
     def reduce_spot(spot: Spot) -> Any:
-        # Its readers are many: it is kept for them, and their number is not known.
+        # It is kept, since the number of its readers is not known.
         inner.append(spot)
         return handles.open_address, handles.address_of(spot)
 
@@ -234,12 +234,12 @@ def _reduce_view(view: memoryview) -> Any:
 def _view(buffer: Any, format_: Any, shape: tuple[int, ...]) -> memoryview:
     flat = memoryview(buffer)
     if not flat.nbytes or format_ not in NATIVE:
-        return flat  # in another form it cannot be had
+        return flat  # no other form is possible
     return flat.cast("B").cast(format_, shape)
 
 
 def _reduce_array(array: Any) -> Any:
-    """Freeze an array as it is: numpy would put one with gaps into the pickle."""
+    """Freeze an array; numpy would put one with gaps into the pickle."""
     import numpy as np
 
     plain = array.view(np.ndarray)

@@ -1,4 +1,4 @@
-"""Allocation of shared memory, with a clear error where none is left."""
+"""Allocation of shared memory, with a clear error if none is left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from garrison._core import Spot
 from garrison.errors import SharedMemoryFull
 
 CHECK_THRESHOLD = 64 << 20
-"""Bytes from which on an allocation is compared with the memory that is available."""
+"""Larger allocations are compared with the available memory."""
 
 DEFAULT_HINT = "send smaller pieces, or write the data to a file and send its name"
 

@@ -1,6 +1,6 @@
-"""Handles: how a block of shared memory reaches another process.
+"""Handles: how a block of shared memory is sent to another process.
 
-A forked child has the memory already. A child being spawned receives the descriptors. For any other
+A forked child has the memory already. A spawned child receives the descriptors. For any other
 process of the same user (a pool's worker, the reader of a queue) the handle names a process and a
 descriptor number, and the receiver opens that descriptor (`_descriptors`). The sender keeps the
 memory until the handle has arrived.
@@ -39,7 +39,7 @@ def reduce_block(spot: Spot) -> tuple[Any, ...]:
 
 
 export_count: int = 0
-"""The number of handles written so far, to be passed to `cancel_exports` if pickling fails."""
+"""The number of handles written so far; pass it to `cancel_exports` if pickling fails."""
 _latest: deque[tuple[int, int, weakref.ref[Spot]]] = deque(maxlen=1024)
 
 
@@ -64,7 +64,7 @@ def cancel_exports(since: int, until: int | None = None) -> None:
 
 
 def address_of(spot: Spot) -> tuple[Any, ...]:
-    """Return where a process of this user and machine finds the block, while this one keeps it."""
+    """Return the block's address for processes of this user; this process keeps the block."""
     chunk, length, fd = spot.chunk
     family, family_fd = spot.family
     sender = (os.getpid(), fd, family_fd, _os.boot_id(), _lending.address())
@@ -112,7 +112,7 @@ def _inherit(chunk: Id, length: int, family: Id, descriptors: Any, place: Any) -
 
 
 _attached: set[Id] = set()
-"""Chunks whose inherited descriptor is closed: its number may be another file's by now."""
+"""Chunks whose inherited descriptor is closed: its number may belong to another file now."""
 
 
 def _receive(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
@@ -154,7 +154,7 @@ def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
     except OSError as error:
         if error.errno in _LOCAL_ERRNOS:
             raise
-        # This includes a number that by now is a socket's or a directory's.
+        # This includes a number that belongs to a socket or a directory now.
         msg = (
             f"process {pid}, which sent this handle, is gone or has dropped the memory; "
             "keep the object there until the handle has arrived"

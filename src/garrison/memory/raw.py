@@ -1,9 +1,9 @@
 """`RawValue` and `RawArray`: ctypes objects in shared memory, without a lock.
 
-A shared object is an instance of a subclass of its ctypes type, made here. It behaves as its type
-does, but is sent to other processes as a handle; any other pickle is a copy. The types themselves
-stay as they are: ordinary objects of them, and those of the standard library's ``sharedctypes``,
-are pickled as ever.
+A shared object is an instance of a subclass of its ctypes type. It behaves as its type, but is sent
+to other processes as a handle; any other pickle is a copy. The types themselves do not change:
+ordinary objects of them, and those of the standard library's ``sharedctypes``, are pickled as
+before.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def RawValue(typecode_or_type: Any, *args: Any) -> Any:  # noqa: N802 - the stan
     typecode_or_type : str or type
         One of the codes of the module `array`, ``'c'`` for a character, or a ctypes type.
     *args
-        What the type is made from; without it all bytes are zero.
+        The arguments of the type; without them all bytes are zero.
 
     Returns
     -------
     object
-        A real ctypes object. Nothing locks it, and numbers wrap around as ctypes does it. It is
-        passed to other processes as a handle of the same memory, which lives as long as they do.
+        A real ctypes object, without a lock. Numbers wrap around as in ctypes. It is sent to other
+        processes as a handle of the same memory, which lives as long as any of its objects.
 
     Raises
     ------
@@ -110,12 +110,12 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N
     typecode_or_type : str or type
         The type of the elements, as for `RawValue`.
     size_or_initializer : int or sequence
-        How many elements, all zero; or the elements.
+        The number of elements, all zero; or the elements.
 
     Returns
     -------
     object
-        A real ctypes array, to be indexed and sliced, or viewed by numpy without a copy.
+        A real ctypes array: it can be indexed and sliced, and viewed by numpy without a copy.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def RawArray(typecode_or_type: Any, size_or_initializer: Any) -> Any:  # noqa: N
 
 
 def copy(obj: C) -> C:
-    """Return a copy in shared memory of a ctypes object, wherever that is.
+    """Return a copy of a ctypes object in shared memory.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def copy(obj: C) -> C:
 
 
 DATA: Any = SIMPLE.__base__
-"""What all ctypes objects are."""
+"""The base class of all ctypes objects."""
 
 
 def ctype(typecode_or_type: Any) -> Any:
@@ -178,7 +178,7 @@ def ctype(typecode_or_type: Any) -> Any:
 
 
 def _check_ctype(type_: Any) -> None:
-    """Refuse addresses of Python objects, fatal elsewhere, and what loses its byte order here."""
+    """Refuse pointers to Python objects, and byte orders that would be lost."""
     if issubclass(type_, ctypes.py_object):
         msg = "a py_object cannot live in shared memory: its address means nothing elsewhere"
         raise TypeError(msg)
@@ -193,7 +193,7 @@ def _check_ctype(type_: Any) -> None:
 
 
 def array_type(element: Any, size_or_initializer: Any) -> tuple[Any, Any]:
-    """Return the type of an array, and what is to be in it at first."""
+    """Return the type of an array, and its initial elements."""
     if isinstance(size_or_initializer, int):
         size, initial = size_or_initializer, None
         if size < 0:
@@ -209,7 +209,7 @@ def array_type(element: Any, size_or_initializer: Any) -> tuple[Any, Any]:
 
 
 def array_of(element: Any, size: int) -> Any:
-    """Return the type of arrays; ctypes names one after the module that is the first to ask."""
+    """Return an array type; ctypes names it after the module that first requests it."""
     made = element * size
     if made.__module__ == __name__:
         made.__module__ = "garrison.sharedctypes"
@@ -222,7 +222,7 @@ def new_ctype_object(type_: Any) -> Any:
 
 
 def view_at(type_: Any, spot: Spot) -> Any:
-    """Return the object of that type that lies there."""
+    """Return the object of a type at an address."""
     made = _shared(type_).from_buffer(spot)
     made._garrison_spot = spot
     return made
@@ -232,7 +232,7 @@ def view_at(type_: Any, spot: Spot) -> Any:
 
 
 class Shared:
-    """Mixed into the type of a shared object: how it travels."""
+    """Mixed into the type of a shared object: its pickling."""
 
     _garrison_spot: Spot
     _ordinary: Any
@@ -245,13 +245,13 @@ class Shared:
         return self.__copy__().__reduce_ex__(protocol)
 
     def __repr__(self) -> str:
-        # ctypes shows the value of its own types only, not of types made from them.
+        # ctypes shows the value of its own types only, not of subclasses.
         if self._ordinary.__base__ is SIMPLE:
             return repr(self._ordinary.from_buffer(self))
         return super().__repr__()
 
     def __copy__(self) -> Any:
-        """Return an object of one's own, which is not shared."""
+        """Return a private copy."""
         return self._ordinary.from_buffer_copy(self)
 
     def __deepcopy__(self, memo: Any) -> Any:
@@ -260,11 +260,11 @@ class Shared:
 
 _types: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
 _usual: list[Any] = []
-"""Keeps the types of the codes, which are made again and again otherwise."""
+"""Caches the types of the codes."""
 
 
 def _shared(type_: Any) -> Any:
-    """Return the subclass of a ctypes type that its shared objects have."""
+    """Return the subclass of a ctypes type for shared objects."""
     found = _types.get(type_)
     if found is None:
         namespace = {"_ordinary": type_, "__module__": type_.__module__, "__doc__": type_.__doc__}
@@ -284,7 +284,7 @@ Described = Any
 
 
 def type_spec(type_: Any) -> Described:
-    """Name a type so that it can be pickled: array types have no names of their own."""
+    """Describe a type so that it can be pickled: array types have no importable names."""
     if issubclass(type_, ctypes.Array) and type_.__base__ is ctypes.Array:
         return type_spec(type_._type_), type_._length_
     return type_
@@ -303,7 +303,7 @@ def _reduce(shared: Shared) -> tuple[Any, ...]:
 
 
 def rebuild(description: Described, spot: Spot) -> Any:
-    """Return the object that another process has sent."""
+    """Rebuild an object that another process has sent."""
     return view_at(from_type_spec(description), spot)
 
 

@@ -1,11 +1,11 @@
-"""Shared memory with names, to be attached by processes that have nothing else in common.
+"""Named shared memory, which unrelated processes can attach.
 
-The names of `multiprocessing.shared_memory`, which see. What is different:
+As `multiprocessing.shared_memory`, with these differences:
 
-- a process that attaches and ends destroys nothing: only the creator's name is looked after;
-- the memory is really there once it is created, else `SharedMemoryFull` is raised;
-- a name leads to memory of its full size or nowhere, whenever the creator is killed;
-- a `ShareableList` gives strings back as they were, zero bytes at the end included.
+- a process that attaches a block and ends does not destroy it: only creators are tracked;
+- the memory is reserved at creation, else `SharedMemoryFull` is raised;
+- a name always refers to memory of its full size, even if the creator is killed;
+- a `ShareableList` returns strings unchanged, including zero bytes at the end.
 """
 
 from __future__ import annotations
@@ -65,17 +65,17 @@ class SharedMemory(_theirs.SharedMemory):
     size : int
         Bytes of a new block.
     track : bool
-        Have the name removed when the program that has created it is over, that is the process and
-        all that descend from it, if nobody has called `unlink` by then. Attaching never does that.
+        Whether the name is removed when the creating program (the process and its descendants) has
+        ended without `unlink`. Attached blocks are never tracked.
 
     Raises
     ------
     FileNotFoundError, FileExistsError
-        If there is no block of that name, or, for a new one, there is.
+        If there is no block of that name; or, for a new one, if there is one.
     ValueError
         If the size is not positive, or there is no name to attach.
     OSError
-        If the name is none.
+        If the name is invalid.
     SharedMemoryFull
         If there is no room.
 
@@ -101,7 +101,7 @@ class SharedMemory(_theirs.SharedMemory):
     _mode = 0o600
     _prepend_leading_slash = True
     _close_fd = staticmethod(os.close)
-    """At the end of an interpreter the module may be empty already."""
+    """Close the block. At the end of an interpreter the module may be empty already."""
 
     def __init__(
         self, name: str | None = None, create: bool = False, size: int = 0, *, track: bool = True
@@ -139,7 +139,7 @@ class SharedMemory(_theirs.SharedMemory):
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         if track:
-            # Before it is there: else it would stay for ever if this process died in between.
+            # Before it exists: else it would stay for ever if this process died in between.
             resource_tracker.register(name, _TRACKED)
         try:
             self._fd = _named.create_shm_file(path, size, self._mode)
@@ -159,7 +159,7 @@ class SharedMemory(_theirs.SharedMemory):
         self._name = full
 
     def __del__(self) -> None:
-        # The views that others hold keep the mapping, which goes with the last of them.
+        # The mapping is freed with the last view of it.
         self._buf = self._mmap = None
         self._close_descriptor()
 
@@ -176,7 +176,7 @@ class SharedMemory(_theirs.SharedMemory):
 
     @property
     def name(self) -> Any:
-        """The name by which others attach the block."""
+        """The name by which processes attach the block."""
         return self._name[1:] if self._name is not None else None
 
     @property
@@ -185,13 +185,13 @@ class SharedMemory(_theirs.SharedMemory):
         return self._size
 
     def close(self) -> None:
-        """Let go of the block here; it stays for others.
+        """Close the block in this process; other processes keep it.
 
         Raises
         ------
         BufferError
-            If something here still looks at the block (a slice of `buf`, an array on it). Nothing
-            has changed then.
+            If a view of the block exists (a slice of `buf`, an array on it). Nothing has changed
+            then.
         """
         if self._buf is not None:
             self._buf.release()
@@ -211,12 +211,12 @@ class SharedMemory(_theirs.SharedMemory):
             self._fd = -1
 
     def unlink(self) -> None:
-        """Remove the name: nobody can attach the block any more. Who has it, keeps it.
+        """Remove the name: the block cannot be attached any more. Attached blocks remain.
 
         Raises
         ------
         FileNotFoundError
-            If the name is gone already.
+            If the name was removed already.
         """
         if self._name is None:
             return
@@ -227,9 +227,9 @@ class SharedMemory(_theirs.SharedMemory):
 
 
 def _forget(name: str) -> None:
-    """Have the tracker, if this process has one, look after a name no longer."""
+    """Unregister a name from this process's tracker, if there is one."""
     if getattr(resource_tracker._resource_tracker, "_fd", None) is not None:
-        # Whether it does is not known here, and what it does not know it would complain about.
+        # The tracker would complain about an unknown name.
         resource_tracker.register(name, _TRACKED)
         resource_tracker.unregister(name, _TRACKED)
 
@@ -256,8 +256,8 @@ class ShareableList(ListBase[T]):
 
     Notes
     -----
-    An item may be replaced by one of any of these types; a string must fit into the room that the
-    item had first: its length, filled up to the next multiple of 8 above. Nothing locks the list.
+    An item may be replaced by one of any of these types. A string must fit into the space of the
+    first item: its length, rounded up to the next larger multiple of 8. The list has no lock.
 
     Examples
     --------
@@ -351,11 +351,11 @@ class ShareableList(ListBase[T]):
 
     @property
     def format(self) -> str:
-        """What the items are, and the room they take, as `struct` would say it."""
+        """The types of the items and their sizes, as a format of `struct`."""
         return "".join(self._get_packing_format(position) for position in range(self._length))
 
     def count(self, value: Any) -> int:
-        """How many items are equal to a value."""
+        """The number of items that are equal to a value."""
         return sum(value == item for item in self)
 
     def index(self, value: Any) -> int:
@@ -393,7 +393,7 @@ def _encode(value: Any) -> tuple[int, bytes]:
 
 
 def _room(item: Any, size: int) -> int:
-    """How many bytes an item is given: what the standard library gives, or what it takes."""
+    """The bytes reserved for an item: as in the standard library, or its size."""
     usual = len(item) // _WORD + 1 if isinstance(item, (str, bytes)) else 1
     return _WORD * max(usual, -(-size // _WORD))
 

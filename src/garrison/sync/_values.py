@@ -387,7 +387,7 @@ class Synchronized(CoreNumber[T], NumberBase[T], StandardNumber[T]):
     Notes
     -----
     ``add``, ``exchange``, ``compare_exchange``, ``load`` and ``store`` are single steps, for
-    integers and floats. They neither take the lock nor wait for it: who holds it sees the value
+    integers and floats. They neither take the lock nor wait for it: its owner sees the value
     change meanwhile. Use them alone, or the lock alone. A sum that is out of the type's range
     wraps around.
 

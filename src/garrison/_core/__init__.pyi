@@ -1,0 +1,62 @@
+"""The native core, as type checkers and editors see it: a file for each class, or small group.
+
+At run time the module is an extension, and these files are not read.
+"""
+
+from garrison._core.barrier import Barrier as Barrier
+from garrison._core.client_socket import ClientSocket as ClientSocket
+from garrison._core.client_socket import PendingReply as PendingReply
+from garrison._core.codec import StoreHooks as StoreHooks
+from garrison._core.codec import decode_key as decode_key
+from garrison._core.codec import decode_value as decode_value
+from garrison._core.codec import encode_key as encode_key
+from garrison._core.codec import encode_value as encode_value
+from garrison._core.condition import Condition as Condition
+from garrison._core.descriptor import Descriptor as Descriptor
+from garrison._core.event import Event as Event
+from garrison._core.lock import Lock as Lock
+from garrison._core.parent import Parent as Parent
+from garrison._core.pickling import Reducer as Reducer
+from garrison._core.pickling import Rules as Rules
+from garrison._core.pickling import is_plain as is_plain
+from garrison._core.pickling import pack as pack
+from garrison._core.pickling import split as split
+from garrison._core.process import CRASH_POINTS as CRASH_POINTS
+from garrison._core.process import Id as Id
+from garrison._core.process import adopt_orphans as adopt_orphans
+from garrison._core.process import allot_counter as allot_counter
+from garrison._core.process import copy_descriptor as copy_descriptor
+from garrison._core.process import crash_point as crash_point
+from garrison._core.process import die_with_parent as die_with_parent
+from garrison._core.process import family as family
+from garrison._core.process import is_memory as is_memory
+from garrison._core.process import is_visible as is_visible
+from garrison._core.process import join_family as join_family
+from garrison._core.process import kept_descriptors as kept_descriptors
+from garrison._core.process import memory_file as memory_file
+from garrison._core.process import next_number as next_number
+from garrison._core.process import poll as poll
+from garrison._core.process import ring_deaths as ring_deaths
+from garrison._core.process import send_quietly as send_quietly
+from garrison._core.queue import Queue as Queue
+from garrison._core.queue import retire_senders as retire_senders
+from garrison._core.scan import Scan as Scan
+from garrison._core.secure_channel import SecureChannel as SecureChannel
+from garrison._core.semaphore import Semaphore as Semaphore
+from garrison._core.spot import Block as Block
+from garrison._core.spot import Spot as Spot
+from garrison._core.store import Statistics as Statistics
+from garrison._core.store import Store as Store
+from garrison._core.store import StoreBlock as StoreBlock
+from garrison._core.supervisor import Supervisor as Supervisor
+from garrison._core.table import CAPACITY as CAPACITY
+from garrison._core.table import OUTCOME_EACH as OUTCOME_EACH
+from garrison._core.table import OUTCOME_LOST as OUTCOME_LOST
+from garrison._core.table import SlotInfo as SlotInfo
+from garrison._core.table import Table as Table
+from garrison._core.ticket import Ticket as Ticket
+from garrison._core.values import Synchronized as Synchronized
+from garrison._core.values import SynchronizedArray as SynchronizedArray
+from garrison._core.values import SynchronizedBase as SynchronizedBase
+from garrison._core.waits import waits as waits
+from garrison._core.worker import Worker as Worker

@@ -1,0 +1,29 @@
+"""The words of a condition."""
+
+from garrison._core.lock import Lock
+from garrison._core.spot import Spot
+
+class Condition:
+    """What `garrison.Condition` is made of, beside its lock."""
+
+    SIZE: int
+    def __init__(self, spot: Spot, lock: Lock) -> None: ...
+    @property
+    def place(self) -> tuple[Spot, Lock]:
+        """What the same condition is made of again: the arguments."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Release the lock until a notification, at most `timeout` seconds.
+
+        False after a timeout.
+        """
+
+    def notify(self, n: int = 1) -> None:
+        """Wake the `n` waiters that have waited longest."""
+
+    def notify_all(self) -> None:
+        """Wake all waiters."""
+
+    @property
+    def waiting(self) -> int:
+        """How many wait at the moment."""

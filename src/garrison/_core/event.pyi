@@ -1,0 +1,23 @@
+"""The word of an event."""
+
+from garrison._core.spot import Spot
+
+class Event:
+    """What `garrison.Event` is made of."""
+
+    def __init__(self, spot: Spot) -> None: ...
+    @property
+    def place(self) -> tuple[Spot]:
+        """What the same event is made of again: the arguments."""
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+
+    def set(self) -> None:
+        """Set it, and wake all waiters."""
+
+    def clear(self) -> None:
+        """Clear it: later waits block."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, at most `timeout` seconds; return whether it is."""

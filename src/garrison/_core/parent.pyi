@@ -1,0 +1,66 @@
+"""The side of a pool that submits tasks."""
+
+from typing import Any
+
+from garrison._core.table import Table
+from garrison._core.ticket import Ticket
+
+class Parent:
+    """Parent(table): the side that submits."""
+
+    def __init__(self, table: Table) -> None: ...
+    def add_function(self, number: int, pickled: bytes) -> None:
+        """Make a function known to the workers: `number` is the caller's name for it."""
+
+    def keep(self, data: bytes) -> int:
+        """Write bytes down for as long as the pool lives, for `Worker.definition`.
+
+        Where they lie.
+        """
+
+    def forget_function(self, number: int) -> None:
+        """Let a function go once its last task is over."""
+
+    def submit(
+        self,
+        function: int,
+        kind: int,
+        payload: bytes,
+        buffers: list[Any] | None = None,
+        items: int = 1,
+        retries: int = 0,
+        timeout: int = 0,
+    ) -> Ticket:
+        """Put one task into the table; the ticket is the only way to its result."""
+
+    def wait_any(self, tickets: list[Ticket], limit: float, nudges: int) -> int | None:
+        """Wait until a ticket has ended; return its index.
+
+        Return None after `limit` seconds, or if there are more `nudges` than the caller knows of.
+        """
+
+    @property
+    def nudges(self) -> int:
+        """How often `nudge` was called."""
+
+    def nudge(self) -> None:
+        """Have the threads in `wait_any` come back: there is something new to wait for."""
+
+    def trim(self) -> None:
+        """Give memory back that is kept for the next big task."""
+
+    @property
+    def in_use(self) -> int:
+        """Tasks whose result nobody has taken yet, those of dropped tickets included."""
+
+    @property
+    def completed(self) -> int:
+        """Tasks that have ended and were taken note of."""
+
+    @property
+    def unfinished_orphans(self) -> int:
+        """Tasks that were submitted, are not over and have a ticket nobody holds any more."""
+
+    @property
+    def allocated(self) -> int:
+        """Bytes of this process's heap that are in use."""

@@ -1,0 +1,52 @@
+"""The right to the result of a task."""
+
+from typing import Any
+
+class Ticket:
+    """The right to one task's result."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the task's arguments."""
+
+    @property
+    def ended_at(self) -> int:
+        """When the task ended, in nanoseconds; 0 while it has not."""
+
+    def ended(self) -> bool:
+        """Whether the result is there, or the loss is known."""
+
+    def lost(self) -> bool:
+        """Whether the worker died with the task."""
+
+    def wait(self, limit: float) -> bool:
+        """Wait at most `limit` seconds; True if the task has ended.
+
+        Signal handlers run meanwhile.
+        """
+
+    def take(self) -> tuple[int, Any, list[Any] | None, int, int]:
+        """The result, once: (outcome, payload, buffers, nanoseconds, who).
+
+        The cell is free after it.
+        """
+
+    def call(self) -> tuple[int, int, int, bytes | None]:
+        """What was asked for: (function, kind, index, payload). For messages, before `take`."""
+
+    def salvage(self) -> list[tuple[bool, bytes]]:
+        """Return the results of a shared cell's first items that are complete.
+
+        (succeeded, pickle) for each.
+
+        The worker may be at work still, or dead. There are none any more once the task is done.
+        """
+
+    def steal(self) -> int:
+        """Take the items back that the worker has not begun.
+
+        The number of those that stay its own.
+        """
+
+    def withdraw(self) -> bool:
+        """Take a task back that no worker has claimed. False if it is too late for that."""

@@ -139,7 +139,7 @@ def open_fd_of_process(
         found = _open_through_others(pid, fd, address, error)
     if known_as is not None and _os.file_id(found) != known_as:
         os.close(found)
-        msg = "what was sent is closed there, and its number is another file's by now"
+        msg = "the sender has closed the descriptor, and its number belongs to another file"
         raise FileNotFoundError(msg)
     return found
 

@@ -210,7 +210,7 @@ def receive_fd(place: str, number: int) -> int:
         peer.sendall(_NUMBER.pack(number), socket.MSG_NOSIGNAL)
         _, fds, _, _ = socket.recv_fds(peer, 1, 1)
     if not fds:
-        msg = "the sender has not handed it over"
+        msg = "the sender has not sent the descriptor"
         raise FileNotFoundError(msg)
     os.set_inheritable(fds[0], False)
     return fds[0]
@@ -232,7 +232,7 @@ def _authenticate(peer: socket.socket, *, mine: bytes, theirs: bytes) -> None:
     their_nonce = _read(peer, _NONCE)
     peer.sendall(_proof(mine, my_nonce, their_nonce), socket.MSG_NOSIGNAL)
     if not _compare_digest(_read(peer, _PROOF), _proof(theirs, their_nonce, my_nonce)):
-        msg = "the sender has not handed it over: the authkeys differ"
+        msg = "the sender has not sent the descriptor: the authkeys differ"
         raise PermissionError(msg)
 
 
@@ -246,7 +246,7 @@ def _read(peer: socket.socket, size: int) -> bytes:
     while len(data) < size:
         part = peer.recv(size - len(data))
         if not part:
-            msg = "the sender has not handed it over: it has closed the line"
+            msg = "the sender has not sent the descriptor: it has closed the connection"
             raise PermissionError(msg)
         data += part
     return data

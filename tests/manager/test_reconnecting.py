@@ -54,7 +54,7 @@ def test_restart_without_a_path_loses_the_containers(caplog: Any) -> None:
         nameless = client.list([1])
         server.restart()
         for face in (stock, nameless):
-            with pytest.raises(ContainerGone, match=r"was started anew.*again"):
+            with pytest.raises(ContainerGone, match=r"was restarted.*again"):
                 len(face)
         assert client.dict("stock") == {}
         with pytest.raises(ContainerGone):

@@ -123,5 +123,5 @@ def test_a_copy_that_ends_too_early_is_refused(tmp_path: Path) -> None:
     shutil.copytree(path, copy)
     with (copy / "data.mdb").open("r+b") as file:
         file.truncate(100_000)
-    with pytest.raises(StoreCorrupt, match="not a whole store"):
+    with pytest.raises(StoreCorrupt, match="not a sound store"):
         garrison.Manager(path=copy)

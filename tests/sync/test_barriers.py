@@ -82,7 +82,7 @@ def test_timeout_breaks_the_barrier_for_all_and_reset_repairs_it() -> None:
     barrier = Barrier(3, timeout=0.01)
     with Forked(pass_it, barrier, 20.0) as child:
         wait_until(lambda: barrier.n_waiting == 1)
-        with pytest.raises(BrokenBarrierError, match=r"reset\(\) mends it"):
+        with pytest.raises(BrokenBarrierError, match=r"reset\(\) repairs it"):
             barrier.wait()
         assert child.answer() == "'broken'"
     assert barrier.broken

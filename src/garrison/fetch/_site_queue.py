@@ -27,8 +27,8 @@ _MAX_DELAY_S = 60.0
 _MAX_CONNECT_S = 10.0
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _UNRESOLVED = frozenset({5, 6})
-# What another scheme would not better, or would only hide: no such host, or a host
-# that cannot prove who it is.
+# Errors that another scheme would not mend, or would only hide: no such host, or a host that cannot
+# prove its identity.
 _SAME_FOR_EVERY_SCHEME = _UNRESOLVED | {51, 60}
 # libcurl's numbers for what may go better another time: unresolved, unreachable,
 # cut off, too slow, TLS that fell over, a protocol error of HTTP/2.

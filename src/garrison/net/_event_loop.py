@@ -267,10 +267,10 @@ class EventLoop:
 
     def _drop_after_error(self, handler: Callable[[int], None]) -> None:
         """Log an error of our own, and close the connection that it happened with."""
-        log.exception("an event in the server's loop could not be dealt with")
+        log.exception("an event in the server's loop could not be handled")
         session = getattr(handler, "__self__", None)
         if isinstance(session, Session):
-            self.drop(session, "something went wrong with it in the server; see above")
+            self.drop(session, "the server has failed to handle it; see above")
 
     def _time_to_wait(self, timeout: float | None) -> float | None:
         if self._calls or self.pending_requests or self.pending_flush:

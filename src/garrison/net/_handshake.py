@@ -162,7 +162,7 @@ class ClientHandshake(Handshake):
         if status == BUSY:
             raise ChannelError("the server has no room for another connection; try again later")
         if status != WELCOME:
-            raise ChannelError(f"a greeting of a kind that does not exist ({status})")
+            raise ChannelError(f"a greeting with an unknown status ({status})")
         try:
             self.epoch = self.secure_channel.read_handshake(handshake)
         except ChannelError:
@@ -229,7 +229,7 @@ class ServerHandshake(Handshake):
         self._buffer = b""
         messages: list[Message] = self.secure_channel.feed(buffer)
         if not messages or messages[0][:2] != (0, HELLO):
-            raise ChannelError("the client does not begin with who it is")
+            raise ChannelError("the client does not begin with HELLO")
         self.hello = messages[0][2]
         self.established = True
         return messages[1:]

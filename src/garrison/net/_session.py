@@ -250,7 +250,7 @@ class Session:
             self.in_progress.discard(rid)
             self._loop.service.cancelled(self, rid)
         elif verb == HELLO:
-            self.drop("it said twice who it is")
+            self.drop("it sent a second HELLO")
         else:
             self.drop(f"it used the number {rid} for two requests at once")
 

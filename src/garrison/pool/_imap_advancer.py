@@ -1,4 +1,4 @@
-"""The thread that advances `imap` iterators while nobody reads them.
+"""The thread that advances `imap` iterators that are not read.
 
 A reading consumer does all the work in its own thread; this thread then only checks now and then
 whether it still reads. It starts with the first iterator whose input is not submitted at once, and

@@ -4,7 +4,7 @@
 
     source ──▶ InputReader ──▶ batches ──▶ ResultStream ──▶ IMapIterator ──▶ results
                                                 ▲
-                                  Advancer, while nobody reads
+                                  Advancer, without a reader
 
 The iterator's consumer advances the stream, in `next`. While there is no consumer, or it waits for
 one result, the pool's `Advancer` does: it takes the results of ended tasks, and submits more.

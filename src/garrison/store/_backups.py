@@ -67,8 +67,8 @@ def check_copy(path: str, audit: Callable[[], list[str]]) -> None:
     problem = _audit_in_child(audit)
     if problem:
         raise StoreCorrupt(
-            f"{path} is not a whole store: {problem}. It was copied while it was written, or is "
-            "damaged: make copies with manager.backup(), or while nobody uses the store"
+            f"{path} is not a sound store: {problem}. It was copied while it was written, or is "
+            "damaged: make copies with manager.backup(), or while the store is not in use"
         )
 
 

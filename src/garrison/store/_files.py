@@ -190,7 +190,7 @@ class ServerLock:
 
     def _open(self) -> ByteLocks:
         if self._locks is None:
-            msg = "this folder is not served any more"
+            msg = "this directory is not served any more"
             raise ValueError(msg)
         return self._locks
 

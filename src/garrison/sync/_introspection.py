@@ -140,5 +140,5 @@ def raise_deadlock(members: Iterable[tuple[Any, ...]]) -> NoReturn:
         f"at {each.where}, for the {each.kind} that process {each.holder} holds"
         for each in cycle
     ]
-    msg = "these wait for each other and would for ever:\n  " + "\n  ".join(lines)
+    msg = "deadlock, each waits for the next one:\n  " + "\n  ".join(lines)
     raise DeadlockError(msg)

@@ -123,7 +123,7 @@ def warn_or_raise_owner_died(lock: _core.Lock, pid: int | None, mode: int) -> No
     process = "a process" if pid is None else f"process {pid}"
     text = f"{process} died while it held this {'RLock' if lock.recursive else 'Lock'}"
     if ON_ABANDON_MODES[mode] == "raise":
-        msg = f"{text}; see to what it protects, then take it with recover()"
+        msg = f"{text}; repair what it protects, then acquire it with recover()"
         raise OwnerDied(msg, pid)
     if ON_ABANDON_MODES[mode] == "warn":
         warnings.warn(f"{text}: what it protects may be half-written", AbandonedLock, stacklevel=2)

@@ -75,7 +75,7 @@ class StoreGeneration:
         """Raise if the containers are gone."""
         if self.is_over:
             raise ContainerGone(
-                f"the manager at {format_address(self._address)} was started anew and lost this "
+                f"the manager at {format_address(self._address)} was restarted and lost this "
                 "container: ask it for a container of that name again"
             )
 

@@ -38,7 +38,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(
             f"it is or has a {module}.{name}, and a server without a key may have got that from "
-            "anybody on this computer; start the server with a key"
+            "any program on this machine; start the server with a key"
         )
 
 
@@ -53,5 +53,5 @@ def loads_plain_types(data: bytes) -> Any:
     try:
         return _RestrictedUnpickler(io.BytesIO(data)).load()
     except Exception as error:
-        msg = f"a stored value is not rebuilt: {error}"
+        msg = f"a stored value is not unpickled: {error}"
         raise ValueUnreadable(msg) from error

@@ -160,7 +160,7 @@ class Dispatcher:
         self.peers[peer.name] = peer
         if before is not None and before is not peer:
             # It has reconnected before the end of its old connection was noticed.
-            before.session.drop("its client has connected anew")
+            before.session.drop("its client has reconnected")
         peer.session.reply(rid, os.getpid(), _os.boot_id())
 
 

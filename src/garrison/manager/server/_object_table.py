@@ -111,7 +111,7 @@ class ObjectTable:
         try:
             return self._entries[ident]
         except KeyError:
-            msg = f"object {ident} is gone from this server: nobody had a proxy of it any more"
+            msg = f"object {ident} is gone from this server: it had no proxy any more"
             raise ObjectGone(msg) from None
 
     def call(self, holder: Hashable, ident: str, method: str, args: Any, kwds: Any) -> Any:
@@ -138,7 +138,7 @@ class ObjectTable:
         """Return the proxy type of a type."""
         return self._registry[typeid].proxytype
 
-    # -- who holds what ---------------------------------------------------------------------------
+    # -- references -------------------------------------------------------------------------------
 
     def acquire_ref(self, holder: Hashable, ident: str) -> None:
         """Add a reference of `holder`."""

@@ -154,7 +154,7 @@ class Server(managers.Server):
         IN_PROCESS_CLIENTS[self.address] = client
         KNOWN_KEYS[self.address] = bytes(self.authkey)
 
-    def _extra_services(self, loop: EventLoop) -> tuple[Any, ...]:  # noqa: ARG002 - for those who have more
+    def _extra_services(self, loop: EventLoop) -> tuple[Any, ...]:  # noqa: ARG002 - subclasses use it
         """Return the services of a subclass."""
         return ()
 

@@ -82,8 +82,8 @@ class Barrier(Transferable, _theirs.Barrier):
         """
         number = self._core.wait(self._timeout if timeout is None else timeout, self._action)
         if number is None:
-            msg = "the barrier is broken: a party timed out, died or was interrupted; reset() repairs it"
-            raise BrokenBarrierError(msg)
+            msg = "the barrier is broken: a party timed out, died or left; reset() repairs it"
+            repairs it" raise BrokenBarrierError(msg)
         return number
 
     def reset(self) -> None:

@@ -83,7 +83,7 @@ class Barrier(Transferable, _theirs.Barrier):
         number = self._core.wait(self._timeout if timeout is None else timeout, self._action)
         if number is None:
             msg = "the barrier is broken: a party timed out, died or left; reset() repairs it"
-            repairs it" raise BrokenBarrierError(msg)
+            raise BrokenBarrierError(msg)
         return number
 
     def reset(self) -> None:

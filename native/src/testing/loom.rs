@@ -1,11 +1,13 @@
 //! Helpers for models: scenes, processes that are threads, and a futex.
 
+use crate::host::{Failure, Host};
 use crate::owners::wait_graph::{WaitRecord, WaitRecordShared};
 use crate::owners::Owners;
 use crate::sys::atomic::{AtomicU32, Ordering};
 use crate::sys::futex;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 /// Run a scene of threads that share one thing in every way it can go.
@@ -71,7 +73,28 @@ impl Futex {
     }
 }
 
-/// The registry of owners: who is dead, a bit for each.
+/// A program in which a signal arrives while it sleeps for the first time. Counts the checks.
+#[derive(Clone, Copy)]
+pub(crate) struct Interrupted<'a>(pub(crate) &'a Cell<u32>);
+
+impl Host for Interrupted<'_> {
+    type Error = Failure;
+
+    fn blocking<T>(self, run: impl FnOnce() -> T) -> T {
+        run()
+    }
+
+    fn check_signals(self) -> Result<(), Failure> {
+        self.0.set(self.0.get() + 1);
+        // Before the sleep there was none, after it there is.
+        if self.0.get() == 2 {
+            return Err(Failure::ForkedWhileWaiting);
+        }
+        Ok(())
+    }
+}
+
+/// The registry of owners: which are dead, a bit for each.
 pub(crate) struct ModelOwners {
     dead: AtomicU32,
     deaths: AtomicU32,

@@ -41,15 +41,7 @@ impl Barrier {
         deadline: &Deadline,
         action: impl FnOnce() -> Result<(), H::Error>,
     ) -> Result<Option<usize>, H::Error> {
-        let words = self.words()?;
-        let Some(place) = words.arrive(host)? else { return Ok(None) };
-        if words.complete(place) {
-            action().inspect_err(|_| words.break_round(place))?;
-            if words.pass(place) {
-                return Ok(Some(place.number));
-            }
-        }
-        Ok(words.wait_for_end(host, place, deadline)?.then_some(place.number))
+        self.words()?.wait(host, deadline, action)
     }
 
     pub fn reset(&self) -> Result<(), Failure> {

@@ -24,6 +24,24 @@ impl<O: Owners> BarrierWords<'_, O> {
         futex::wake(&self.low(), i32::MAX);
     }
 
+    /// Wait for all parties: the number of this one, or nothing if the barrier is broken. `action` is
+    /// called by the last to come; its error breaks the round.
+    pub fn wait<H: Host>(
+        &self,
+        host: H,
+        deadline: &Deadline,
+        action: impl FnOnce() -> Result<(), H::Error>,
+    ) -> Result<Option<usize>, H::Error> {
+        let Some(place) = self.arrive(host)? else { return Ok(None) };
+        if self.complete(place) {
+            action().inspect_err(|_| self.break_round(place))?;
+            if self.pass(place) {
+                return Ok(Some(place.number));
+            }
+        }
+        Ok(self.wait_for_end(host, place, deadline)?.then_some(place.number))
+    }
+
     /// Sign for a round, when there is one to sign for; nothing if the barrier is broken. A timeout
     /// does not count yet, as with `threading.Barrier`: the round that is full is about to end.
     pub fn arrive<H: Host>(&self, host: H) -> Result<Option<Place>, H::Error> {
@@ -56,14 +74,14 @@ impl<O: Owners> BarrierWords<'_, O> {
         }
     }
 
-    pub fn break_round(&self, place: Place) {
+    fn break_round(&self, place: Place) {
         self.barrier.break_round(place.round);
         self.wake_all();
     }
 
-    /// Become the one who ends the round, if this party is the last; break it if one that has signed is
+    /// Become the party that ends the round, if this one is the last; break it if one that has signed is
     /// dead.
-    pub fn complete(&self, place: Place) -> bool {
+    fn complete(&self, place: Place) -> bool {
         let full = self.barrier.is_full(place.round);
         if full && self.barrier.has_lost(place.round, |owner| self.owners.is_dead(owner)) {
             self.break_round(place);
@@ -76,7 +94,7 @@ impl<O: Owners> BarrierWords<'_, O> {
     }
 
     /// End the round; false if it was broken meanwhile.
-    pub fn pass(&self, place: Place) -> bool {
+    fn pass(&self, place: Place) -> bool {
         let passed = self.barrier.pass(place);
         if passed {
             crash_point("barrier.passed");

@@ -1,40 +1,40 @@
-//! Who waits for an event gets through, however short it was set.
+//! A waiter for an event gets through, however short it was set: the waits that ship, tried by loom.
 
-use super::word::*;
+use super::wait;
+use super::word::{clear, is_set};
+use crate::host::NoHost;
+use crate::owners::wait_session::WaitTarget;
 use crate::sys::atomic::{AtomicU32, Ordering};
-use crate::testing::loom::{explore_shared, Futex};
+use crate::sys::deadline::Deadline;
+use crate::testing::loom::{explore_shared, process, ModelOwners};
 use loom::sync::Arc;
 use loom::thread;
 
 struct World {
     word: AtomicU32,
-    futex: Futex,
+    owners: ModelOwners,
 }
 
 impl World {
     fn new() -> Self {
-        Self { word: AtomicU32::new(0), futex: Futex::new() }
+        Self { word: AtomicU32::new(0), owners: ModelOwners::new() }
     }
 
-    // As in the Python face.
-
     fn set(&self) {
-        if set(&self.word) {
-            self.futex.wake(i32::MAX);
-        }
+        wait::set(&self.word);
     }
 
     fn wait_since(&self, since: u32) {
-        while let Err(seen) = look(&self.word, since) {
-            self.futex.wait(|| self.word.load(Ordering::SeqCst) == seen);
-        }
+        let target = WaitTarget::new(WaitTarget::EVENT, 1);
+        let never = Deadline::never();
+        let waited = wait::wait_since(NoHost, &self.owners, target, &self.word, since, &never);
+        assert!(waited.unwrap());
     }
 }
 
 fn waiter(world: &Arc<World>) -> thread::JoinHandle<()> {
-    let world = world.clone();
     // It has begun to wait: what is set from now on is for it.
-    thread::spawn(move || world.wait_since(0))
+    process(world, |world| world.wait_since(0))
 }
 
 #[test]
@@ -61,8 +61,7 @@ fn set_and_cleared_at_once() {
 fn two_set_it() {
     explore_shared(Some(3), World::new, |world| {
         let waiter = waiter(&world);
-        let other = world.clone();
-        let setter = thread::spawn(move || other.set());
+        let setter = process(&world, World::set);
         world.set();
         waiter.join().unwrap();
         setter.join().unwrap();

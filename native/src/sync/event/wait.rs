@@ -26,6 +26,18 @@ pub fn wait<H: Host>(
     deadline: &Deadline,
 ) -> Result<bool, H::Error> {
     let since = word::times(word.load(Ordering::Acquire));
+    wait_since(host, owners, target, word, since, deadline)
+}
+
+/// Wait until it is set, or was more often than `since`.
+pub fn wait_since<H: Host>(
+    host: H,
+    owners: &impl Owners,
+    target: WaitTarget,
+    word: &AtomicU32,
+    since: u32,
+    deadline: &Deadline,
+) -> Result<bool, H::Error> {
     let mut session = WaitSession::new(owners, target);
     loop {
         let Err(seen) = word::look(word, since) else { return Ok(true) };

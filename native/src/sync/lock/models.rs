@@ -7,13 +7,13 @@
 
 use super::wait::{Acquired, LockWords, Wait};
 use super::word::*;
-use crate::host::{Failure, Host, NoHost};
+use crate::host::{Host, NoHost};
 use crate::owners::wait_session::{RateLimit, WaitTarget};
 use crate::owners::Owners;
 use crate::sys::atomic::Ordering;
 use crate::sys::deadline::Deadline;
 use crate::sys::futex;
-use crate::testing::loom::{explore_shared, process, ModelOwners};
+use crate::testing::loom::{explore_shared, process, Interrupted, ModelOwners};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use std::cell::Cell;
@@ -38,27 +38,6 @@ enum Until {
     Held,
     /// It has released it, and not woken anybody.
     Released,
-}
-
-/// A program in which a signal arrives while it sleeps for the first time.
-#[derive(Clone, Copy)]
-struct Interrupted<'a>(&'a Cell<u32>);
-
-impl Host for Interrupted<'_> {
-    type Error = Failure;
-
-    fn blocking<T>(self, run: impl FnOnce() -> T) -> T {
-        run()
-    }
-
-    fn check_signals(self) -> Result<(), Failure> {
-        self.0.set(self.0.get() + 1);
-        // Before the sleep there was none, after it there is.
-        if self.0.get() == 2 {
-            return Err(Failure::ForkedWhileWaiting);
-        }
-        Ok(())
-    }
 }
 
 impl World {

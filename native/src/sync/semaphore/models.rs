@@ -1,70 +1,66 @@
-//! Permits are never more than there are, and nobody sleeps while there is one.
-//!
-//! Nobody dies here, so there are no slices: a lost wake-up shows as a deadlock.
+//! Permits are never more than there are, and nobody sleeps while there is one: the waits that ship,
+//! tried by loom. A lost wake-up among the living shows as a deadlock.
 
-use super::word::*;
+use super::wait::SemaphoreWords;
+use super::word::{MOST, NOBODY};
+use crate::host::{Host, NoHost};
+use crate::owners::wait_session::{RateLimit, WaitTarget};
 use crate::sys::atomic::{AtomicU32, Ordering};
-use crate::testing::loom::{explore_shared, process, Futex};
+use crate::sys::deadline::Deadline;
+use crate::testing::loom::{explore_shared, process, Interrupted, ModelOwners};
+use std::cell::Cell;
+use std::sync::atomic::AtomicUsize;
+
+/// An owner that does not live.
+const DEAD: u32 = 9;
 
 struct World {
     word: AtomicU32,
     places: Vec<AtomicU32>,
     inside: AtomicU32,
-    futex: Futex,
+    owners: ModelOwners,
 }
 
 impl World {
+    /// With permits that are counted, or with places in which they are signed for.
     fn new(permits: u32, places: usize) -> Self {
         Self {
             word: AtomicU32::new(permits),
             places: (0..places).map(|_| AtomicU32::new(NOBODY)).collect(),
             inside: AtomicU32::new(0),
-            futex: Futex::new(),
+            owners: ModelOwners::new(),
         }
     }
 
-    fn sleep(&self, seen: u32) {
-        self.futex.wait(|| self.word.load(Ordering::SeqCst) == seen);
+    /// The semaphore as one process sees it.
+    fn with_words<T>(&self, run: impl FnOnce(&SemaphoreWords<'_, ModelOwners>) -> T) -> T {
+        let most = if self.places.is_empty() { MOST } else { 0 };
+        let (hint, checks) = (&AtomicUsize::new(0), &RateLimit::new());
+        let target = WaitTarget::new(WaitTarget::SEMAPHORE, 1);
+        let (word, places, owners) = (&self.word, &self.places[..], &self.owners);
+        run(&SemaphoreWords { word, places, most, owners, hint, checks, target })
     }
 
-    // As in the Python face, with the permits counted.
+    fn acquire_in<H: Host>(&self, host: H, me: u32) -> Result<bool, H::Error> {
+        self.with_words(|words| words.acquire(host, me, &Deadline::never()))
+    }
 
     fn acquire(&self) {
-        while let Err(seen) = take(&self.word) {
-            self.sleep(seen);
-        }
+        assert!(self.acquire_in(NoHost, 0).unwrap());
     }
 
     fn release(&self) {
-        assert!(give(&self.word, MOST, || self.futex.wake(1)));
+        assert!(self.with_words(|words| words.release(0)));
     }
 
-    // The same, with the permits signed for.
-
-    fn sign(&self, me: u32) -> usize {
-        let alive = |_| false;
-        loop {
-            if let Some(place) = sign(&self.places, 0, me, alive) {
-                return place;
-            }
-            let seen = announce(&self.word);
-            if let Some(place) = sign(&self.places, 0, me, alive) {
-                return place;
-            }
-            self.sleep(seen);
-        }
-    }
-
-    fn unsign(&self, me: u32, place: usize) {
-        assert!(unsign(&self.word, &self.places, place, me));
-        changed(&self.word, || self.futex.wake(1));
-    }
-
+    /// Acquire and release, with no more than so many inside.
     fn visit(&self, me: u32, most: u32) {
-        let place = self.sign(me);
-        assert!(self.inside.fetch_add(1, Ordering::SeqCst) < most);
-        self.inside.fetch_sub(1, Ordering::SeqCst);
-        self.unsign(me, place);
+        self.with_words(|words| {
+            assert!(words.acquire(NoHost, me, &Deadline::never()).unwrap());
+            assert!(self.inside.fetch_add(1, Ordering::SeqCst) < most);
+            self.inside.fetch_sub(1, Ordering::SeqCst);
+            assert!(words.release(me));
+        });
     }
 }
 
@@ -89,12 +85,8 @@ fn one_permit_goes_round() {
         Some(3),
         || World::new(1, 0),
         |world| {
-            let round = |world: &World| {
-                world.acquire();
-                world.release();
-            };
-            let others = [process(&world, round), process(&world, round)];
-            round(&world);
+            let others = [2, 3].map(|me| process(&world, move |world| world.visit(me, 1)));
+            world.visit(1, 1);
             others.into_iter().for_each(|other| other.join().unwrap());
             assert_eq!(world.word.load(Ordering::Relaxed) & MOST, 1);
         },
@@ -127,18 +119,41 @@ fn two_places_for_three() {
     );
 }
 
+/// The only permit was a dead owner's: one waiter takes it over, and both get through.
 #[test]
-fn the_place_of_a_dead_one_is_taken_once() {
+fn the_place_of_a_dead_owner_is_taken_once() {
     explore_shared(
-        None,
+        Some(2),
         || World::new(0, 1),
         |world| {
-            world.places[0].store(9, Ordering::Relaxed);
-            let heir =
-                |me| move |world: &World| sign(&world.places, 0, me, |agent| agent == 9).is_some();
-            let other = process(&world, heir(2));
-            let mine = heir(1)(&world);
-            assert!(mine != other.join().unwrap());
+            world.places[0].store(DEAD, Ordering::Relaxed);
+            let other = process(&world, |world| world.visit(2, 1));
+            world.owners.die(DEAD);
+            world.visit(1, 1);
+            other.join().unwrap();
+            assert_eq!(world.places[0].load(Ordering::Relaxed), NOBODY);
+        },
+    );
+}
+
+/// The wake-up of a permit may come to a waiter that a signal handler ends: another gets the permit.
+#[test]
+fn an_interrupted_waiter_passes_its_wake_up_on() {
+    explore_shared(
+        Some(3),
+        || World::new(0, 0),
+        |world| {
+            let interrupted = process(&world, |world| {
+                if world.acquire_in(Interrupted(&Cell::new(0)), 0).is_ok() {
+                    world.release();
+                }
+            });
+            let waiter = process(&world, World::acquire);
+            world.release();
+            waiter.join().unwrap();
+            // It may sleep still.
+            world.release();
+            interrupted.join().unwrap();
         },
     );
 }

@@ -61,7 +61,7 @@ class Footprint:
         }
         for process in marked_processes(mark):
             self._things["process", process.pid, process.create_time()] = process
-        kept = set(_core.kept_descriptors())
+        kept = set(_core.open_descriptors())
         inodes = {str(os.fstat(fd).st_ino) for fd in kept}
         for fd, target in _open_descriptors():
             if fd not in kept:

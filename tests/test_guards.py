@@ -137,23 +137,23 @@ PYTHON_FACE = HERE.parent / "native" / "src" / "python"
 # What of the Python face is more than converting arguments and results: (writes to atomics, lines
 # with `unsafe`). Calls of CPython's API are unsafe by nature; all else here is to become less.
 MORE_THAN_CONVERTING = {
-    "array.rs": (1, 7),  # buffers of the C API; the iterator's own counter
     "block.rs": (0, 8),  # buffers of the C API
-    "cell.rs": (0, 3),  # buffers of the C API
+    "c_number.rs": (0, 3),  # numbers of the C API
     "descriptor.rs": (0, 3),
     "finalizing.rs": (1, 7),  # the GIL while the interpreter goes away
-    "guarded.rs": (0, 8),  # buffers of the C API
     "host.rs": (0, 1),  # the GIL excludes other threads
-    "item.rs": (0, 5),  # objects by their exact types
+    "lock_fast_calls.rs": (0, 14),  # C functions of our own
     "mod.rs": (0, 1),
-    "number.rs": (0, 3),  # numbers of the C API
     "process.rs": (0, 3),
-    "quick.rs": (0, 14),  # C functions of our own
-    "spot.rs": (0, 3),  # buffers of the C API
+    "queue_item.rs": (0, 5),  # objects by their exact types
+    "shared_block.rs": (0, 3),  # buffers of the C API
     "store.rs": (2, 0),
     "store/decode.rs": (0, 2),
     "store/encode.rs": (0, 3),
     "store/engine.rs": (0, 1),
+    "synchronized.rs": (0, 8),  # buffers of the C API
+    "synchronized_array.rs": (1, 7),  # buffers of the C API; the iterator's own counter
+    "synchronized_value.rs": (0, 3),  # buffers of the C API
 }
 
 

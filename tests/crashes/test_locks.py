@@ -23,7 +23,7 @@ import pytest
 
 from garrison import _core
 from garrison.errors import AbandonedLock, OwnerDied
-from garrison.memory import Spot
+from garrison.memory import SharedBlock
 from garrison.sync import Lock, RLock
 from sync.forked import Forked, armed, died
 from waiting import wait_until
@@ -52,7 +52,7 @@ def over(child: Forked) -> None:
     """Wait for a process that may wait for the lock of a dead one, and tell it, as a pool does."""
 
     def is_over() -> bool:
-        _core.ring_deaths()
+        _core.announce_death()
         return child.is_over()
 
     wait_until(is_over)
@@ -85,7 +85,7 @@ def allocate(lock: Mutex) -> None:
     with lock:
         made = [Lock() for _ in range(70)]
         with made[-1]:
-            Spot(100_000)
+            SharedBlock(100_000)
 
 
 def recover(lock: Mutex) -> None:
@@ -201,7 +201,7 @@ def count(lock: Mutex, tally: memoryview) -> None:
 
 def is_sound(lock: Mutex) -> bool:
     """Whether two more processes exclude each other, and leave it free."""
-    tally = memoryview(Spot(8)).cast("q")
+    tally = memoryview(SharedBlock(8)).cast("q")
     with Forked(count, lock, tally) as one, Forked(count, lock, tally) as two:
         for child in (one, two):
             over(child)

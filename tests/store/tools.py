@@ -85,7 +85,7 @@ class Words:
     """The writers' lock and the change words; one pair for all tests, one store after the other."""
 
     def __init__(self) -> None:
-        spot = _core.Spot(1 << 18)
+        spot = _core.SharedBlock(1 << 18)
         self.change_words = spot.part(0, CHANGE_WORDS_BYTES)
         self.lock = _core.Lock(spot, CHANGE_WORDS_BYTES, False, 2)
         self._busy = False

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from garrison.memory import Spot
+from garrison.memory import SharedBlock
 from garrison.sync import BoundedSemaphore, Condition, Lock, RLock, Semaphore
 from sync.forked import Forked
 from waiting import wait_until
@@ -187,7 +187,7 @@ def test_another_thread_waits_for_the_lock() -> None:
 
 def test_processes_and_threads_exclude_each_other() -> None:
     lock, turns = Lock(), 400
-    shared = memoryview(Spot(8)).cast("q")
+    shared = memoryview(SharedBlock(8)).cast("q")
 
     def count() -> None:
         def run() -> None:
@@ -296,13 +296,13 @@ def test_fork_while_another_thread_allocates() -> None:
 
     def allocate() -> None:
         while not end.is_set():
-            Spot(2 << 20)
+            SharedBlock(2 << 20)
 
     thread = threading.Thread(target=allocate)
     thread.start()
     try:
         for _ in range(150):
-            with Forked(lambda: Lock().acquire() and bool(Spot(2 << 20))) as child:
+            with Forked(lambda: Lock().acquire() and bool(SharedBlock(2 << 20))) as child:
                 assert child.answer() == "True"
     finally:
         end.set()

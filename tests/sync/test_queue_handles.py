@@ -44,7 +44,7 @@ def beside_what_is_read_only(channel: Any, item: Any) -> None:
 def test_failed_put_of_a_handle_keeps_nothing(use: Callable[[Any, Any], None]) -> None:
     channel = Queue(1)
     channel.put(0)
-    kept = len(_core.kept_descriptors())
+    kept = len(_core.open_descriptors())
     for _ in range(5):
         item = garrison.RawArray("b", LARGE)
         with contextlib.suppress(queue.Full, TypeError):
@@ -52,7 +52,7 @@ def test_failed_put_of_a_handle_keeps_nothing(use: Callable[[Any, Any], None]) -
         del item
     garrison.RawArray("b", LARGE)  # with the next one, what has arrived is looked through
     Queue(1).put(garrison.Event())
-    assert len(_core.kept_descriptors()) <= kept + 1
+    assert len(_core.open_descriptors()) <= kept + 1
 
 
 def test_handle_that_is_unpickled_twice_counts_once() -> None:

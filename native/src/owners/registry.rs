@@ -443,7 +443,7 @@ impl OwnerRegistry {
     }
 
     /// Tell everybody who waits that some process has died: they look whether it concerns them.
-    pub fn ring_deaths(&self) {
+    pub fn announce_death(&self) {
         self.deaths().fetch_add(1, Ordering::SeqCst);
         crate::sys::futex::wake(self.deaths(), i32::MAX);
     }
@@ -552,9 +552,9 @@ pub fn descriptors() -> Vec<i32> {
 }
 
 /// Ring in every family that this process knows.
-pub fn ring_deaths() {
+pub fn announce_death() {
     if let Some((_, all)) = &*KNOWN.lock().expect("never poisoned") {
-        all.values().for_each(|registry| registry.ring_deaths());
+        all.values().for_each(|registry| registry.announce_death());
     }
 }
 

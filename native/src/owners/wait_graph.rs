@@ -164,7 +164,7 @@ pub fn held_by_this_thread() -> Vec<u64> {
 /// The cycle that a waiting thread is part of, beginning with it: each waits, without a timeout, for
 /// what the next one says that it holds.
 pub fn find_cycle(waits: &[WaitRecord], owner: u32, thread: u32) -> Option<Vec<&WaitRecord>> {
-    let of = |who: (u32, u32)| waits.iter().find(|wait| (wait.owner, wait.thread) == who);
+    let of = |waiter: (u32, u32)| waits.iter().find(|wait| (wait.owner, wait.thread) == waiter);
     let first = of((owner, thread))?;
     let mut found = vec![first];
     while found.len() <= waits.len() {

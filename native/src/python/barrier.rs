@@ -1,7 +1,7 @@
 //! `Barrier`: the part that touches shared memory; the rest is in Python.
 
 use super::convert::deadline_of_timeout;
-use super::spot::PySharedBlock;
+use super::shared_block::PySharedBlock;
 use crate::sync::barrier::Barrier;
 use pyo3::prelude::*;
 

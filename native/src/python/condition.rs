@@ -2,7 +2,7 @@
 
 use super::convert::deadline_of_timeout;
 use super::lock::PyLock;
-use super::spot::PySharedBlock;
+use super::shared_block::PySharedBlock;
 use crate::sync::condition::Condition;
 use crate::sys::deadline::Deadline;
 use pyo3::prelude::*;

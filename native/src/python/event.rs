@@ -1,7 +1,7 @@
 //! `Event`: one word, which a signal handler may set while it interrupts a wait for it.
 
 use super::convert::deadline_of_timeout;
-use super::spot::PySharedBlock;
+use super::shared_block::PySharedBlock;
 use crate::sync::event::Event;
 use pyo3::prelude::*;
 

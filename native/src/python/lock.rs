@@ -1,8 +1,8 @@
 //! `Lock` and `RLock`.
 
 use super::convert::{deadline, AnyBool};
-use super::quick;
-use super::spot::PySharedBlock;
+use super::lock_fast_calls;
+use super::shared_block::PySharedBlock;
 use crate::sync::lock::word::LockShared;
 use crate::sync::lock::{Acquired, Lock, RawLock};
 use crate::sys::deadline::Deadline;
@@ -121,7 +121,7 @@ impl PyLock {
 
     /// `acquire`, `release`, `__enter__` and `__exit__`, made to be called often.
     fn quick<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
-        quick::methods(slf)
+        lock_fast_calls::methods(slf)
     }
 
     /// Whether any process holds it.

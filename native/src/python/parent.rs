@@ -1,7 +1,7 @@
 //! The parent as Python has it: submits tasks, waits for them, takes their results.
 
 use super::block::{self, PinnedBuffers};
-use super::journal::{self, Entry};
+use super::item_results::{self, Entry};
 use super::table::Table;
 use crate::tasks::handle::TaskHandle;
 use crate::tasks::parent::{NewTask, ParentHandle};
@@ -37,7 +37,7 @@ impl Parent {
         self.inner.forget_function(number);
     }
 
-    /// Put one task into the table; the ticket is the only way to its result.
+    /// Put one task into the table; the handle is the only way to its result.
     #[pyo3(signature = (function, kind, payload, buffers=None, items=1, retries=0, timeout=0))]
     #[allow(clippy::too_many_arguments)] // one call for one cell: its fields are what there is
     fn submit(
@@ -50,39 +50,39 @@ impl Parent {
         items: u32,
         retries: u32,
         timeout: u64,
-    ) -> PyResult<Ticket> {
+    ) -> PyResult<PyTaskHandle> {
         let buffers = buffers.filter(|list| !list.is_empty());
         let task = NewTask { function, kind, items, retries, timeout };
         let inner = self.inner.submit(task, payload, buffers.is_none(), |heap| {
             Ok::<_, PyErr>(PinnedBuffers::of(buffers)?.write_with(py, heap, payload)?)
         })?;
-        Ok(Ticket { inner })
+        Ok(PyTaskHandle { inner })
     }
 
-    /// Wait until one of the tickets has ended (its index), at most `limit` seconds or until there
-    /// are more `nudges` than the caller knows of (None).
+    /// Wait until one of the tasks has ended (its index), at most `limit` seconds or until there
+    /// are more `interrupts` than the caller knows of (None).
     fn wait_any(
         &self,
         py: Python<'_>,
-        tickets: Vec<Py<Ticket>>,
+        tasks: Vec<Py<PyTaskHandle>>,
         limit: f64,
-        nudges: u32,
+        interrupts: u32,
     ) -> PyResult<Option<usize>> {
-        let find = || tickets.iter().position(|ticket| ticket.get().inner.ended());
-        self.inner.wait_any(py, find, limit, nudges)
+        let find = || tasks.iter().position(|task| task.get().inner.ended());
+        self.inner.wait_any(py, find, limit, interrupts)
     }
 
     #[getter]
-    fn nudges(&self) -> u32 {
+    fn interrupts(&self) -> u32 {
         self.inner.interrupts()
     }
 
     /// Have the threads in `wait_any` come back: there is something new to wait for.
-    fn nudge(&self) {
+    fn interrupt_waits(&self) {
         self.inner.interrupt_waits();
     }
 
-    /// Tasks whose result nobody has taken yet, those of dropped tickets included.
+    /// Tasks whose result nobody has taken yet, those of dropped handles included.
     #[getter]
     fn in_use(&self) -> usize {
         self.inner.in_use()
@@ -94,35 +94,24 @@ impl Parent {
         self.inner.completed()
     }
 
-    /// Tasks that were submitted, are not over and have a ticket nobody holds any more.
-    #[getter]
-    fn unfinished_orphans(&self) -> usize {
-        self.inner.unfinished_dropped()
-    }
-
     /// Bytes of this process's heap that are in use.
     #[getter]
     fn allocated(&self) -> usize {
         self.inner.allocated()
     }
-
-    /// Give memory back that is kept for the next big task.
-    fn trim(&self) {
-        self.inner.trim();
-    }
 }
 
-/// (outcome, payload, buffers, nanoseconds, who)
+/// (outcome, payload, buffers, nanoseconds, owner id)
 type Taken<'py> = (u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>, u64, u32);
 
 /// The right to one task's result.
-#[pyclass(frozen, module = "garrison._core")]
-pub struct Ticket {
+#[pyclass(frozen, name = "TaskHandle", module = "garrison._core")]
+pub struct PyTaskHandle {
     inner: TaskHandle,
 }
 
 #[pymethods]
-impl Ticket {
+impl PyTaskHandle {
     /// Is the result there (or the loss known)?
     fn ended(&self) -> bool {
         self.inner.ended()
@@ -139,11 +128,11 @@ impl Ticket {
         self.inner.wait(py, limit)
     }
 
-    /// The result, once: (outcome, payload, buffers, nanoseconds, who); the cell is free after it.
+    /// The result, once: (outcome, payload, buffers, nanoseconds, owner id); the cell is free after it.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Taken<'py>> {
         let taken = self.inner.take(|found| block::found(py, found))?;
         let (payload, buffers) = taken.result;
-        Ok((taken.outcome, payload, buffers, taken.duration, taken.who))
+        Ok((taken.outcome, payload, buffers, taken.duration, taken.owner_id))
     }
 
     /// Bytes of the task's arguments.
@@ -166,13 +155,13 @@ impl Ticket {
 
     /// Results of a shared cell's first items that are complete, whether the worker is still at
     /// work or has died: (succeeded, pickle) for each. None any more once the task is done.
-    fn salvage<'py>(&self, py: Python<'py>) -> PyResult<Vec<Entry<'py>>> {
-        self.inner.recover(|found| journal::entries(py, found))
+    fn recover<'py>(&self, py: Python<'py>) -> PyResult<Vec<Entry<'py>>> {
+        self.inner.recover(|found| item_results::entries(py, found))
     }
 
     /// Take the items back that the worker has not begun: the number of those that stay its own.
-    fn steal(&self) -> PyResult<u32> {
-        Ok(self.inner.steal()?)
+    fn take_back(&self) -> PyResult<u32> {
+        Ok(self.inner.take_back()?)
     }
 
     /// Take a task back that no worker has claimed. False if it is too late for that.

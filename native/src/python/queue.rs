@@ -6,12 +6,12 @@
 //! ```
 
 use super::block::PinnedBuffers;
-use super::ends::{self, wait_spec, Arrived, Opened, QueueCaller};
 use super::errors::QueueClosed;
-use super::item::{self, Outgoing};
 use super::memory_error;
+use super::queue_caller::{self, wait_spec, Arrived, Opened, QueueCaller};
+use super::queue_item::{self, Outgoing};
 
-use super::spot::PySharedBlock;
+use super::shared_block::PySharedBlock;
 use crate::queue::ends::{LocalState, WaitSpec};
 use crate::queue::file::QueueFile;
 use crate::queue::item::PICKLE;
@@ -82,7 +82,7 @@ impl PyQueue {
         queue: &Queue,
         object: &Bound<'py, PyAny>,
     ) -> PyResult<Outgoing<'py>> {
-        match item::plain(object) {
+        match queue_item::plain(object) {
             Some(item) if item.bytes().len() < BIG => Ok(item),
             Some(item) => Self::pack(slf, queue, item.kind, item.bytes(), None),
             None => Self::pickle(slf, queue, object),
@@ -97,7 +97,7 @@ impl PyQueue {
         static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        let travels = !item::is_plain(object, &mut LOOKS.clone());
+        let travels = !queue_item::is_plain(object, &mut LOOKS.clone());
         let written = if travels {
             cached(py, &ENCODE, "garrison.sync._queue_pickling", "encode")?.call1((object,))?
         } else {
@@ -105,7 +105,7 @@ impl PyQueue {
         };
         // A pickle alone, or with its buffers.
         let mut item = match written.cast::<PyBytes>() {
-            Ok(pickle) if pickle.as_bytes().len() < BIG => item::pickle(pickle),
+            Ok(pickle) if pickle.as_bytes().len() < BIG => queue_item::pickle(pickle),
             Ok(pickle) => Self::pack(slf, queue, PICKLE, pickle.as_bytes(), None)?,
             Err(_) => {
                 let (pickle, buffers): (Bound<'_, PyBytes>, Bound<'_, PyList>) =
@@ -138,7 +138,7 @@ impl PyQueue {
         match arrived {
             Arrived::Value(value) => Ok(value),
             Arrived::Pickle(pickle) => loads()?.call1((pickle,)),
-            Arrived::Large(received) => match ends::open(py, received)? {
+            Arrived::Large(received) => match queue_caller::open(py, received)? {
                 Opened::Value(value) => Ok(value),
                 Opened::Pickle(pickle, None) => loads()?.call1((pickle,)),
                 Opened::Pickle(pickle, Some(buffers)) => {
@@ -219,7 +219,7 @@ impl PyQueue {
         let (py, queue) = (slf.py(), Self::open(slf, LocalState::NO_GET)?);
         let mut found = None;
         let caller = QueueCaller { py, closed: &|| closed(slf) };
-        ends::get(queue, caller, 1, wait, |arrived| found = Some(arrived))?;
+        queue_caller::get(queue, caller, 1, wait, |arrived| found = Some(arrived))?;
         match found {
             Some(arrived) => {
                 crash_point("queue.taken");
@@ -247,7 +247,7 @@ impl PyQueue {
     }
 
     /// Make a new queue of it.
-    fn _found(&self, maxsize: u32, region_len: usize) -> PyResult<PySharedBlock> {
+    fn _allocate(&self, maxsize: u32, region_len: usize) -> PyResult<PySharedBlock> {
         let file = QueueFile::found(maxsize, region_len)
             .map_err(|error| memory_error(&error, "a new queue"))?;
         let spot = PySharedBlock::of(file.spot.clone());
@@ -327,7 +327,7 @@ impl PyQueue {
         let mut found = Vec::new();
         let wait = wait_spec(block, timeout)?;
         let caller = QueueCaller { py, closed: &|| closed(slf) };
-        if ends::get(queue, caller, most, &wait, |arrived| found.push(arrived))? == 0 {
+        if queue_caller::get(queue, caller, most, &wait, |arrived| found.push(arrived))? == 0 {
             return Err(standard(py, "Empty"));
         }
         crash_point("queue.taken");

@@ -1,7 +1,7 @@
 //! Which way of writing an object down a pickler takes: asked for every object that is not of a
 //! builtin type, so it is decided here, and Python is asked only for functions and classes.
 
-use super::item::is_plain as looks_plain;
+use super::queue_item::is_plain as looks_plain;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFunction, PyType};

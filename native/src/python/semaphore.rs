@@ -1,7 +1,7 @@
 //! `Semaphore` and `BoundedSemaphore`.
 
 use super::convert::{deadline, AnyBool};
-use super::spot::PySharedBlock;
+use super::shared_block::PySharedBlock;
 use crate::sync::semaphore::word::MOST;
 use crate::sync::semaphore::Semaphore;
 use crate::sys::deadline::Deadline;

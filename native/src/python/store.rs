@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::convert::deadline_of_timeout;
 use super::lock::PyLock;
-use super::spot::PySharedBlock;
+use super::shared_block::PySharedBlock;
 
 /// Items that take longer than handing the GIL over does.
 const LONG: u64 = 4096;

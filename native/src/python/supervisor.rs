@@ -6,7 +6,7 @@ use crate::tasks::{supervisor, table};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// A cell and who has signed for it.
+/// A cell and its owner.
 type Claim = (u32, u32);
 
 /// Supervisor(table): the side that outlives workers.
@@ -24,11 +24,11 @@ impl Supervisor {
     }
 
     #[getter]
-    fn who(&self) -> u32 {
-        self.inner.who()
+    fn owner_id(&self) -> u32 {
+        self.inner.owner_id()
     }
 
-    /// A new incarnation for a slot, before its process exists: `number` is in its name.
+    /// Enter a new process in a slot, before it exists; its owner id. `number` is in its name.
     #[pyo3(signature = (slot, number=0))]
     fn enlist(&self, slot: usize, number: u32) -> PyResult<u32> {
         Ok(self.inner.enlist(slot, number)?)
@@ -38,9 +38,9 @@ impl Supervisor {
         self.inner.set_pid(slot, pid);
     }
 
-    /// The incarnation in this slot is dead. After its tasks were answered for.
+    /// The process in this slot is dead, and its tasks are dealt with.
     #[pyo3(signature = (slot, *, lost=true, exitcode=-libc::SIGKILL))]
-    fn bury(&self, slot: usize, lost: bool, exitcode: i32) {
+    fn free_slot(&self, slot: usize, lost: bool, exitcode: i32) {
         self.inner.free_slot(slot, lost, exitcode);
     }
 
@@ -49,9 +49,9 @@ impl Supervisor {
         self.inner.note_exit(slot, exitcode);
     }
 
-    /// The cells that an incarnation has signed for.
-    fn held_by(&self, who: u32) -> PyResult<Vec<u32>> {
-        Ok(self.inner.held_by(who)?)
+    /// The cells that this process owns.
+    fn held_by(&self, owner_id: u32) -> PyResult<Vec<u32>> {
+        Ok(self.inner.held_by(owner_id)?)
     }
 
     /// What a dead supervisor left behind: cells of dead workers, and requeued ones in no ring.
@@ -81,23 +81,23 @@ impl Supervisor {
     }
 
     /// Put a cell into the ring of second attempts.
-    fn enter_again(&self, number: u32) -> PyResult<()> {
-        Ok(self.inner.enter_again(number)?)
+    fn enqueue_retry(&self, number: u32) -> PyResult<()> {
+        Ok(self.inner.enqueue_retry(number)?)
     }
 
     /// CLAIMED by a dead worker → LOST, with the reason.
-    fn lose(&self, py: Python<'_>, number: u32, reason: &[u8]) -> PyResult<()> {
-        Ok(self.inner.lose(py, number, reason)?)
+    fn mark_lost(&self, py: Python<'_>, number: u32, reason: &[u8]) -> PyResult<()> {
+        Ok(self.inner.mark_lost(py, number, reason)?)
     }
 
     /// Is this worker past its deadline in the very task it had then?
-    fn is_late(&self, slot: usize, who: u32) -> bool {
-        self.inner.is_late(slot, who)
+    fn is_late(&self, slot: usize, owner_id: u32) -> bool {
+        self.inner.is_late(slot, owner_id)
     }
 
     /// The worker in this slot was stopped: give its task so many nanoseconds more.
-    fn put_off(&self, slot: usize, nanoseconds: u64) {
-        self.inner.put_off(slot, nanoseconds);
+    fn extend_deadline(&self, slot: usize, nanoseconds: u64) {
+        self.inner.extend_deadline(slot, nanoseconds);
     }
 
     /// (the earliest deadline of all workers or 0, the shortest timeout ever asked for or 0), in ns.
@@ -111,8 +111,8 @@ impl Supervisor {
     }
 
     /// Say whether a task with a deadline must wake this process.
-    fn doze(&self, dozing: bool) {
-        self.inner.doze(dozing);
+    fn set_dozing(&self, dozing: bool) {
+        self.inner.set_dozing(dozing);
     }
 
     /// Workers that a signal has stopped.

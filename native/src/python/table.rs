@@ -92,15 +92,11 @@ impl Table {
         self.shared.enter(phase);
     }
 
-    fn ring_all(&self) {
-        self.shared.wake_all_workers();
-    }
-
-    /// A worker's place: who, pid, over, retiring, cell (or None), initialized, tasks, deadline.
+    /// A worker's slot: owner_id, pid, over, retiring, cell (or None), initialized, tasks, deadline.
     fn slot<'py>(&self, py: Python<'py>, number: usize) -> PyResult<Bound<'py, PyDict>> {
         let slot = self.shared.slot(number);
         let info = PyDict::new(py);
-        info.set_item("who", slot.incarnation.load(Ordering::Acquire))?;
+        info.set_item("owner_id", slot.incarnation.load(Ordering::Acquire))?;
         info.set_item("pid", slot.pid.load(Ordering::Acquire))?;
         info.set_item("over", slot.over.load(Ordering::Acquire) != 0)?;
         info.set_item("retiring", slot.retiring.load(Ordering::Acquire) != 0)?;
@@ -114,9 +110,9 @@ impl Table {
         Ok(info)
     }
 
-    /// The exit code of an incarnation, if it has ended and not too many have since.
-    fn exit_of(&self, who: u32) -> Option<i32> {
-        table::exit_of(self.shared.header(), who)
+    /// The exit code of a process, if it has ended and not too many have since.
+    fn exit_of(&self, owner_id: u32) -> Option<i32> {
+        table::exit_of(self.shared.header(), owner_id)
     }
 
     /// Daemonic children that the worker in this slot has started.

@@ -20,7 +20,7 @@ fn short(text: &str) -> &str {
 /// (function, kind, payload, buffers)
 type Task<'py> = (u32, u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>);
 
-/// Worker(table, slot, who): the side that works.
+/// Worker(table, slot, owner_id): the side that works.
 #[pyclass(frozen, module = "garrison._core")]
 pub struct Worker {
     inner: worker::Worker,
@@ -29,8 +29,8 @@ pub struct Worker {
 #[pymethods]
 impl Worker {
     #[new]
-    fn new(table: &Table, slot: usize, who: u32) -> PyResult<Self> {
-        Ok(Self { inner: worker::Worker::new(table.shared.clone(), slot, who)? })
+    fn new(table: &Table, slot: usize, owner_id: u32) -> PyResult<Self> {
+        Ok(Self { inner: worker::Worker::new(table.shared.clone(), slot, owner_id)? })
     }
 
     /// Whether a task was taken whose result has not been handed in.

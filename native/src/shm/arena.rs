@@ -228,7 +228,7 @@ impl Arena {
 
 /// Descriptors of the arena that is being filled, of which there is one as long as the process lives,
 /// and of those that wait for handles to arrive.
-pub fn kept_descriptors() -> Vec<i32> {
+pub fn open_descriptors() -> Vec<i32> {
     let current = CURRENT.lock().expect("never poisoned");
     let under_way = UNDER_WAY.lock().expect("never poisoned");
     let filled = current.iter().map(|(arena, ..)| arena.fd());

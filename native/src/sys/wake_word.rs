@@ -48,14 +48,14 @@ impl WakeWord {
     }
 
     /// Become the one who spins instead of sleeping. False if somebody else does.
-    pub fn start_spinning(&self, who: u32) -> bool {
-        self.spinner.compare_exchange(0, who, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    pub fn start_spinning(&self, owner_id: u32) -> bool {
+        self.spinner.compare_exchange(0, owner_id, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// After it: the caller looks for work once more, for producers have relied on it so far.
-    pub fn stop_spinning(&self, who: u32) {
+    pub fn stop_spinning(&self, owner_id: u32) {
         // Only its own mark: the supervisor may have given the place to another.
-        let _ = self.spinner.compare_exchange(who, 0, Ordering::SeqCst, Ordering::SeqCst);
+        let _ = self.spinner.compare_exchange(owner_id, 0, Ordering::SeqCst, Ordering::SeqCst);
         // [publish->spin] pairs with the fence in wake(): we see the work, or it sees no spinner
         fence(Ordering::SeqCst);
     }

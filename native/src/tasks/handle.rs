@@ -5,7 +5,7 @@ use super::moved::Holder;
 use super::parent::ParentHandle;
 use super::protocol::{announce_waiter, load_state, withdraw, State, DONE, LOST};
 use super::supervisor;
-use super::table::{self, steal, CellShared, OUTCOME_LOST, PARENT_REGION};
+use super::table::{self, take_back, CellShared, OUTCOME_LOST, PARENT_REGION};
 use crate::host::{Failure, Host};
 use crate::shm::payload::{BlockRef, Found};
 use crate::sys::atomic::{fence, Ordering};
@@ -32,7 +32,7 @@ pub struct Taken<T> {
     pub outcome: u32,
     pub result: T,
     pub duration: u64,
-    pub who: u32,
+    pub owner_id: u32,
 }
 
 /// What was asked for: for messages.
@@ -101,8 +101,8 @@ impl TaskHandle {
             let moved = self.holder.take().ok_or(NOTHING)?;
             self.taken.store(true, Ordering::Relaxed);
             let result = read(moved.payload())?;
-            let (outcome, duration, who) = (moved.outcome, moved.duration, moved.who);
-            return Ok(Taken { outcome, result, duration, who });
+            let (outcome, duration, owner_id) = (moved.outcome, moved.duration, moved.owner_id);
+            return Ok(Taken { outcome, result, duration, owner_id });
         }
         let cell = self.cell();
         let state = load_state(&cell.state);
@@ -115,7 +115,7 @@ impl TaskHandle {
         let result = read(self.found(cell)?)?;
         self.taken.store(true, Ordering::Relaxed);
         self.parent.free(self.cell, state);
-        Ok(Taken { outcome, result, duration, who: state.who })
+        Ok(Taken { outcome, result, duration, owner_id: state.owner_id })
     }
 
     /// Where the result of a task that has ended lies.
@@ -182,9 +182,9 @@ impl TaskHandle {
     }
 
     /// Take the items back that the worker has not begun: the number of those that stay its own.
-    pub fn steal(&self) -> Result<u32, Failure> {
+    pub fn take_back(&self) -> Result<u32, Failure> {
         self.parent.check_process()?;
-        Ok(if self.has_cell() { steal(self.cell()) } else { self.items })
+        Ok(if self.has_cell() { take_back(self.cell()) } else { self.items })
     }
 
     /// Take a task back that no worker has claimed. False if it is too late for that.

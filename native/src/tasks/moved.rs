@@ -21,7 +21,7 @@ enum Payload {
 #[derive(Debug)]
 pub struct MovedResult {
     pub outcome: u32,
-    pub who: u32,
+    pub owner_id: u32,
     pub duration: u64,
     pub ended_at: u64,
     payload: Payload,
@@ -52,7 +52,7 @@ impl MovedResult {
         };
         Ok(Self {
             outcome: cell.outcome.load(Ordering::Relaxed),
-            who: state.who,
+            owner_id: state.owner_id,
             duration: cell.duration.load(Ordering::Relaxed),
             ended_at: cell.ended_at.load(Ordering::Relaxed),
             payload,

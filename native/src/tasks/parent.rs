@@ -95,7 +95,7 @@ impl ParentHandle {
         let block = if inline && payload.len() <= INLINE {
             None
         } else {
-            self.heap().sweep_sometimes(|who| self.is_dead(who));
+            self.heap().sweep_sometimes(|owner_id| self.is_dead(owner_id));
             Some(write(&self.heap)?)
         };
         let number = self.take_cell().inspect_err(|_| {
@@ -214,26 +214,11 @@ impl ParentHandle {
         self.state().completed
     }
 
-    /// Tasks that were submitted, are not over and have a handle nobody holds any more.
-    pub fn unfinished_dropped(&self) -> usize {
-        let mut parent = self.state();
-        let everything = parent.dropped.len();
-        self.collect_dropped(&mut parent, everything);
-        parent.dropped.len()
-    }
-
     /// Bytes of this process's heap that are in use.
     pub fn allocated(&self) -> usize {
         let mut heap = self.heap();
-        heap.sweep(|who| self.is_dead(who));
+        heap.sweep(|owner_id| self.is_dead(owner_id));
         heap.allocated()
-    }
-
-    /// Give memory back that is kept for the next big task.
-    pub fn trim(&self) {
-        let mut heap = self.heap();
-        heap.sweep(|who| self.is_dead(who));
-        heap.trim();
     }
 }
 

@@ -85,8 +85,8 @@ impl ParentHandle {
         self.heap.lock().expect("never poisoned")
     }
 
-    pub(super) fn is_dead(&self, who: u32) -> bool {
-        self.table.slot_of(who).is_none()
+    pub(super) fn is_dead(&self, owner_id: u32) -> bool {
+        self.table.slot_of(owner_id).is_none()
     }
 
     /// A free cell, with memory behind it.
@@ -214,7 +214,7 @@ impl ParentHandle {
             } else {
                 heap.lend(place);
             }
-            heap.sweep_sometimes(|who| self.is_dead(who));
+            heap.sweep_sometimes(|owner_id| self.is_dead(owner_id));
         }
         let cell = self.table.cell(number);
         cell.state.store(State { tag: FREE, waiter: false, ..state }.pack(), Ordering::Relaxed);
@@ -243,36 +243,36 @@ impl ParentHandle {
             let upto = self.table.header().incarnations.load(Ordering::Acquire);
             parent.known.extend(parent.incarnations..upto);
             parent.incarnations = upto;
-            let (dead, alive) = parent.known.iter().partition(|&&who| self.is_dead(who));
+            let (dead, alive) = parent.known.iter().partition(|&&owner_id| self.is_dead(owner_id));
             parent.known = alive;
             let dead: Vec<u32> = dead;
             parent.dead.extend(dead);
         } else if parent.dead.is_empty() || parent.in_use % 16 != 0 {
             return;
         }
-        for who in std::mem::take(&mut parent.dead) {
-            if self.still_wanted(parent, who) {
-                parent.dead.push(who);
+        for owner_id in std::mem::take(&mut parent.dead) {
+            if self.still_wanted(parent, owner_id) {
+                parent.dead.push(owner_id);
                 continue;
             }
-            parent.regions.remove(&who);
+            parent.regions.remove(&owner_id);
             // Without room for the bookkeeping of a hole the pages stay until the pool goes.
-            let _ = self.table.segment.punch_region(who);
+            let _ = self.table.segment.punch_region(owner_id);
         }
     }
 
-    pub(super) fn still_wanted(&self, parent: &ParentState, who: u32) -> bool {
+    pub(super) fn still_wanted(&self, parent: &ParentState, owner_id: u32) -> bool {
         // Each view that lives has the region.
-        if parent.regions.get(&who).is_some_and(|region| Arc::strong_count(region) > 1) {
+        if parent.regions.get(&owner_id).is_some_and(|region| Arc::strong_count(region) > 1) {
             return true;
         }
         let unread = |number: usize| {
             let cell = self.table.cell(number as u32);
             let state = load_state(&cell.state);
             let result = cell.result_at.load(Ordering::Relaxed) != 0
-                && cell.result_region.load(Ordering::Relaxed) == who;
+                && cell.result_region.load(Ordering::Relaxed) == owner_id;
             let journal = cell.journal_at.load(Ordering::Relaxed) != 0
-                && cell.journal_region.load(Ordering::Relaxed) == who;
+                && cell.journal_region.load(Ordering::Relaxed) == owner_id;
             let journal = journal && (state.tag == LOST || state.tag == CLAIMED);
             journal || (state.ended() && result)
         };

@@ -27,7 +27,7 @@ pub const DONE: u32 = 3;
 pub const LOST: u32 = 4;
 
 /// Who may be named in a word: incarnations count from 1, the parent is 0.
-pub const MAX_WHO: u32 = (1 << 24) - 1;
+pub const MAX_OWNER_ID: u32 = (1 << 24) - 1;
 
 /// A cell's state word, taken apart. Bits: `ticket:32 | who:24 | ring:1 | waiter:1 | tag:6`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,15 +35,15 @@ pub struct State {
     pub tag: u32,
     pub waiter: bool,
     pub ring: u32,
-    pub who: u32,
+    pub owner_id: u32,
     pub ticket: u32,
 }
 
 const WAITER: u64 = 1 << 6;
 
 impl State {
-    pub fn new(tag: u32, ring: u32, who: u32, ticket: u32) -> Self {
-        Self { tag, waiter: false, ring, who, ticket }
+    pub fn new(tag: u32, ring: u32, owner_id: u32, ticket: u32) -> Self {
+        Self { tag, waiter: false, ring, owner_id, ticket }
     }
 
     pub fn unpack(word: u64) -> Self {
@@ -52,13 +52,13 @@ impl State {
             tag: low & 0x3f,
             waiter: word & WAITER != 0,
             ring: low >> 7 & 1,
-            who: low >> 8,
+            owner_id: low >> 8,
             ticket: (word >> 32) as u32,
         }
     }
 
     pub fn pack(self) -> u64 {
-        let low = self.tag | u32::from(self.waiter) << 6 | self.ring << 7 | self.who << 8;
+        let low = self.tag | u32::from(self.waiter) << 6 | self.ring << 7 | self.owner_id << 8;
         u64::from(self.ticket) << 32 | u64::from(low)
     }
 
@@ -218,7 +218,7 @@ impl<E: Entries> TaskRing<'_, E> {
     /// over it. Dying at any other place takes nothing.
     pub fn claim<'s>(
         &self,
-        who: u32,
+        owner_id: u32,
         state_of: impl Fn(u32) -> &'s AtomicU64,
     ) -> Option<(u32, State)> {
         let mut place = self.shared.head.load(Ordering::Acquire);
@@ -227,7 +227,7 @@ impl<E: Entries> TaskRing<'_, E> {
                 return None;
             }
             let cell = self.entry(place).load(Ordering::Relaxed);
-            let taken = claim_cell(state_of(cell), self.number, place as u32, who);
+            let taken = claim_cell(state_of(cell), self.number, place as u32, owner_id);
             let head = self.advance_head(place);
             if let Some(state) = taken {
                 return Some((cell, state));
@@ -250,14 +250,19 @@ pub const MAIN: u32 = 0;
 pub const RETRY: u32 = 1;
 
 /// READY with this ticket → CLAIMED by `who`, unless someone else was faster or it was withdrawn.
-pub(super) fn claim_cell(state: &AtomicU64, ring: u32, ticket: u32, who: u32) -> Option<State> {
+pub(super) fn claim_cell(
+    state: &AtomicU64,
+    ring: u32,
+    ticket: u32,
+    owner_id: u32,
+) -> Option<State> {
     let mut word = state.load(Ordering::Relaxed);
     loop {
         let seen = State::unpack(word);
         if !seen.waits_at(ring, ticket) {
             return None;
         }
-        let mine = State { tag: CLAIMED, who, ..seen };
+        let mine = State { tag: CLAIMED, owner_id, ..seen };
         // [fill->claim]
         match state.compare_exchange(word, mine.pack(), Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => return Some(mine),

@@ -1,6 +1,6 @@
 //! The supervisor: writes down who lives where, and what a dead worker's tasks have come to.
 
-use super::protocol::{finish, load_state, CLAIMED, LOST, MAX_WHO, RETRY};
+use super::protocol::{finish, load_state, CLAIMED, LOST, MAX_OWNER_ID, RETRY};
 use super::table::{self, Table, INLINE, RESULT_INLINE};
 use crate::host::{Failure, Host};
 use crate::shm::heap::{self, Head, Heap};
@@ -37,32 +37,32 @@ pub fn args(table: &Table, number: u32, region: u32) -> Option<Vec<u8>> {
 pub struct Supervisor {
     table: Arc<Table>,
     heap: Mutex<Heap>,
-    who: u32,
+    owner_id: u32,
 }
 
 impl Supervisor {
     /// Enlists itself in the last slot: its heap lives and dies like a worker's.
     pub fn new(table: Arc<Table>) -> Result<Self, Failure> {
         let own_slot = table.slots - 1;
-        let who = enlist(&table, own_slot)?;
+        let owner_id = enlist(&table, own_slot)?;
         // SAFETY: cannot fail.
         let pid = unsafe { libc::getpid() };
         table.slot(own_slot).pid.store(pid as u32, Ordering::Release);
-        let region = table.segment.own_region(who)?;
+        let region = table.segment.own_region(owner_id)?;
         table.warm()?;
         crash_point("supervisor.started");
-        Ok(Self { table, heap: Mutex::new(Heap::new(region)), who })
+        Ok(Self { table, heap: Mutex::new(Heap::new(region)), owner_id })
     }
 
-    pub fn who(&self) -> u32 {
-        self.who
+    pub fn owner_id(&self) -> u32 {
+        self.owner_id
     }
 
     /// A new incarnation for a slot, before its process exists: `number` is in its name.
     pub fn enlist(&self, slot: usize, number: u32) -> Result<u32, Failure> {
-        let who = enlist(&self.table, slot)?;
+        let owner_id = enlist(&self.table, slot)?;
         self.table.slot(slot).number.store(number, Ordering::Release);
-        Ok(who)
+        Ok(owner_id)
     }
 
     pub fn set_pid(&self, slot: usize, pid: u32) {
@@ -73,10 +73,11 @@ impl Supervisor {
     pub fn free_slot(&self, slot: usize, lost: bool, exitcode: i32) {
         let place = self.table.slot(slot);
         let header = self.table.header();
-        let who = place.incarnation.load(Ordering::Relaxed);
-        table::note_exit(header, who, exitcode);
+        let owner_id = place.incarnation.load(Ordering::Relaxed);
+        table::note_exit(header, owner_id, exitcode);
         place.over.store(1, Ordering::Release);
-        let _ = header.idle.spinner.compare_exchange(who, 0, Ordering::SeqCst, Ordering::SeqCst);
+        let _ =
+            header.idle.spinner.compare_exchange(owner_id, 0, Ordering::SeqCst, Ordering::SeqCst);
         header.losses.fetch_add(u32::from(lost), Ordering::Relaxed);
         header.deaths.fetch_add(1, Ordering::AcqRel);
         if self.table.has_work() {
@@ -87,19 +88,19 @@ impl Supervisor {
 
     /// How the worker in this slot has ended, at the end of the pool.
     pub fn note_exit(&self, slot: usize, exitcode: i32) {
-        let who = self.table.slot(slot).incarnation.load(Ordering::Relaxed);
-        table::note_exit(self.table.header(), who, exitcode);
+        let owner_id = self.table.slot(slot).incarnation.load(Ordering::Relaxed);
+        table::note_exit(self.table.header(), owner_id, exitcode);
     }
 
     /// The cells that an incarnation has signed for.
-    pub fn held_by(&self, who: u32) -> Result<Vec<u32>, Failure> {
-        Ok(self.table.held_by(who)?.into_iter().map(|(cell, _)| cell).collect())
+    pub fn held_by(&self, owner_id: u32) -> Result<Vec<u32>, Failure> {
+        Ok(self.table.held_by(owner_id)?.into_iter().map(|(cell, _)| cell).collect())
     }
 
     /// What a dead supervisor left behind: cells of dead workers, and requeued ones in no ring.
     pub fn stranded(&self) -> Result<(Vec<Claim>, Vec<u32>), Failure> {
         let (held, forgotten) = self.table.stranded()?;
-        Ok((held.into_iter().map(|(cell, state)| (cell, state.who)).collect(), forgotten))
+        Ok((held.into_iter().map(|(cell, state)| (cell, state.owner_id)).collect(), forgotten))
     }
 
     pub fn table(&self) -> &Table {
@@ -112,23 +113,23 @@ impl Supervisor {
         cell.charged.store(table::item(cell), Ordering::Relaxed);
         cell.attempts.store(attempts, Ordering::Relaxed);
         cell.fatalities.fetch_add(1, Ordering::Relaxed);
-        table::rewind(cell);
+        table::restart_items(cell);
         cell.journal_at.store(0, Ordering::Relaxed);
         cell.journal_items.store(0, Ordering::Relaxed);
         // Before anybody can take it: its result must not come before the count.
         self.table.header().retried.fetch_add(1, Ordering::Relaxed);
-        self.enter_again(number)
+        self.enqueue_retry(number)
     }
 
     /// Put a cell into the ring of second attempts.
-    pub fn enter_again(&self, number: u32) -> Result<(), Failure> {
+    pub fn enqueue_retry(&self, number: u32) -> Result<(), Failure> {
         let published = self.table.publish(RETRY, number);
         crash_point("requeue.entered");
         published.map_err(Failure::of("a retry"))
     }
 
     /// CLAIMED by a dead worker → LOST, with the reason.
-    pub fn lose<H: Host>(&self, host: H, number: u32, reason: &[u8]) -> Result<(), Failure> {
+    pub fn mark_lost<H: Host>(&self, host: H, number: u32, reason: &[u8]) -> Result<(), Failure> {
         let cell = self.table.cell(number);
         let state = load_state(&cell.state);
         if state.tag != CLAIMED {
@@ -146,7 +147,7 @@ impl Supervisor {
             let written = payload::write_plain(host, &self.heap, reason)?;
             self.heap.lock().expect("never poisoned").lend(written.place);
             cell.result_at.store(written.place as u64 + 1, Ordering::Relaxed);
-            cell.result_region.store(self.who, Ordering::Relaxed);
+            cell.result_region.store(self.owner_id, Ordering::Relaxed);
             cell.result_buffers.store(0, Ordering::Relaxed);
         }
         cell.result_len.store(reason.len() as u64, Ordering::Relaxed);
@@ -159,17 +160,17 @@ impl Supervisor {
     }
 
     /// Is this worker past its deadline in the very task it had then?
-    pub fn is_late(&self, slot: usize, who: u32) -> bool {
+    pub fn is_late(&self, slot: usize, owner_id: u32) -> bool {
         let place = self.table.slot(slot);
         let deadline = place.deadline.load(Ordering::Acquire);
         let Some(cell) = place.cell.load(Ordering::Acquire).checked_sub(1) else { return false };
         let state = load_state(&self.table.cell(cell).state);
-        let holds = state.tag == CLAIMED && state.who == who;
+        let holds = state.tag == CLAIMED && state.owner_id == owner_id;
         holds && deadline != 0 && deadline <= now()
     }
 
     /// The worker in this slot was stopped: give its task so many nanoseconds more.
-    pub fn put_off(&self, slot: usize, nanoseconds: u64) {
+    pub fn extend_deadline(&self, slot: usize, nanoseconds: u64) {
         let deadline = &self.table.slot(slot).deadline;
         let seen = deadline.load(Ordering::Acquire);
         if seen != 0 {
@@ -194,7 +195,7 @@ impl Supervisor {
     }
 
     /// Say whether a task with a deadline must wake this process.
-    pub fn doze(&self, dozing: bool) {
+    pub fn set_dozing(&self, dozing: bool) {
         self.table.header().dozing.store(u32::from(dozing), Ordering::SeqCst);
     }
 
@@ -217,8 +218,8 @@ impl Supervisor {
 
 fn enlist(table: &Table, number: usize) -> Result<u32, Failure> {
     let header = table.header();
-    let who = header.incarnations.load(Ordering::Acquire).max(1);
-    if who >= MAX_WHO {
+    let owner_id = header.incarnations.load(Ordering::Acquire).max(1);
+    if owner_id >= MAX_OWNER_ID {
         return Err(Failure::WrongState(
             "this pool has replaced 16 million workers; make a new one",
         ));
@@ -233,8 +234,8 @@ fn enlist(table: &Table, number: usize) -> Result<u32, Failure> {
     slot.started.store(0, Ordering::Relaxed);
     slot.children.iter().for_each(|child| child.store(0, Ordering::Relaxed));
     slot.over.store(0, Ordering::Relaxed);
-    slot.incarnation.store(who, Ordering::Release);
+    slot.incarnation.store(owner_id, Ordering::Release);
     // After the slot: whoever counts incarnations must find each of them alive or over.
-    header.incarnations.store(who + 1, Ordering::Release);
-    Ok(who)
+    header.incarnations.store(owner_id + 1, Ordering::Release);
+    Ok(owner_id)
 }

@@ -170,7 +170,7 @@ pub const TERMINATING: u32 = 2;
 ///
 /// A worker goes from item to item by an exchange on `index`, the parent sets this bit; so each
 /// item is begun by one side only.
-const STOLEN: u32 = 1 << 31;
+const TAKEN_BACK: u32 = 1 << 31;
 
 /// The worker moves on to an item; false if it is no longer the worker's.
 pub fn begin(cell: &CellShared, item: u32) -> bool {
@@ -181,36 +181,36 @@ pub fn begin(cell: &CellShared, item: u32) -> bool {
 }
 
 /// The parent takes back what was not begun: how many items stay the worker's.
-pub fn steal(cell: &CellShared) -> u32 {
-    let at = cell.index.fetch_or(STOLEN, Ordering::AcqRel) & !STOLEN;
-    // For a second attempt, which begins at item 0 without the bit: see `rewind`.
+pub fn take_back(cell: &CellShared) -> u32 {
+    let at = cell.index.fetch_or(TAKEN_BACK, Ordering::AcqRel) & !TAKEN_BACK;
+    // For a second attempt, which begins at item 0 without the bit: see `restart_items`.
     cell.items.store(at + 1, Ordering::Release);
     at + 1
 }
 
 /// Another attempt begins at item 0. What the parent has taken back stays its own.
-pub fn rewind(cell: &CellShared) {
+pub fn restart_items(cell: &CellShared) {
     let at = cell.index.swap(0, Ordering::AcqRel);
-    if at & STOLEN != 0 {
-        cell.items.store((at & !STOLEN) + 1, Ordering::Release);
+    if at & TAKEN_BACK != 0 {
+        cell.items.store((at & !TAKEN_BACK) + 1, Ordering::Release);
     }
 }
 
 /// The item that is being worked on.
 pub fn item(cell: &CellShared) -> u32 {
-    cell.index.load(Ordering::Acquire) & !STOLEN
+    cell.index.load(Ordering::Acquire) & !TAKEN_BACK
 }
 
 /// Remember how an incarnation ended.
-pub fn note_exit(header: &HeaderShared, who: u32, exitcode: i32) {
-    let entry = u64::from(who) << 32 | u64::from(exitcode as u32);
-    header.exits[who as usize % EXITS].store(entry, Ordering::Release);
+pub fn note_exit(header: &HeaderShared, owner_id: u32, exitcode: i32) {
+    let entry = u64::from(owner_id) << 32 | u64::from(exitcode as u32);
+    header.exits[owner_id as usize % EXITS].store(entry, Ordering::Release);
 }
 
 /// How an incarnation ended, if that is not too long ago.
-pub fn exit_of(header: &HeaderShared, who: u32) -> Option<i32> {
-    let entry = header.exits[who as usize % EXITS].load(Ordering::Acquire);
-    (entry >> 32 == u64::from(who)).then_some(entry as u32 as i32)
+pub fn exit_of(header: &HeaderShared, owner_id: u32) -> Option<i32> {
+    let entry = header.exits[owner_id as usize % EXITS].load(Ordering::Acquire);
+    (entry >> 32 == u64::from(owner_id)).then_some(entry as u32 as i32)
 }
 
 /// This process's view of a table.
@@ -361,13 +361,13 @@ impl Table {
     }
 
     /// What was requeued goes first: it has waited longest.
-    pub fn claim(&self, who: u32) -> Result<Option<(u32, State)>> {
+    pub fn claim(&self, owner_id: u32) -> Result<Option<(u32, State)>> {
         let state_of = |cell| &self.cell(cell).state;
         for number in [RETRY, MAIN] {
             let ring = self.ring(number);
             if !ring.shared.is_empty() {
                 self.ensure_next(number)?;
-                if let Some(claim) = ring.claim(who, state_of) {
+                if let Some(claim) = ring.claim(owner_id, state_of) {
                     return Ok(Some(claim));
                 }
             }
@@ -436,19 +436,19 @@ impl Table {
     }
 
     /// The slot of an incarnation that lives.
-    pub fn slot_of(&self, who: u32) -> Option<usize> {
+    pub fn slot_of(&self, owner_id: u32) -> Option<usize> {
         (0..self.slots).find(|&number| {
             let slot = self.slot(number);
-            slot.incarnation.load(Ordering::Acquire) == who
+            slot.incarnation.load(Ordering::Acquire) == owner_id
                 && slot.over.load(Ordering::Acquire) == 0
         })
     }
 
     /// Cells signed for by `who`.
-    pub fn held_by(&self, who: u32) -> Result<Held> {
+    pub fn held_by(&self, owner_id: u32) -> Result<Held> {
         let states =
             (0..self.ensure_cells()?).map(|cell| (cell, load_state(&self.cell(cell).state)));
-        Ok(states.filter(|(_, state)| state.tag == CLAIMED && state.who == who).collect())
+        Ok(states.filter(|(_, state)| state.tag == CLAIMED && state.owner_id == owner_id).collect())
     }
 
     /// What a dead supervisor left: cells held by nobody who lives, and ready ones in no ring.
@@ -457,7 +457,7 @@ impl Table {
         let (mut held, mut forgotten) = (Vec::new(), Vec::new());
         for cell in 0..cells {
             let state = load_state(&self.cell(cell).state);
-            if state.tag == CLAIMED && self.slot_of(state.who).is_none() {
+            if state.tag == CLAIMED && self.slot_of(state.owner_id).is_none() {
                 held.push((cell, state));
             } else if self.ring(RETRY).is_unlisted(cell, &self.cell(cell).state) {
                 forgotten.push(cell);

@@ -53,7 +53,7 @@ pub enum TaskResult<'a> {
 pub struct Worker {
     table: Arc<Table>,
     slot: usize,
-    who: u32,
+    owner_id: u32,
     heap: OnceLock<Mutex<Heap>>,
     /// This worker's own region and the parent's.
     own: Arc<Region>,
@@ -64,15 +64,25 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(table: Arc<Table>, slot: usize, who: u32) -> Result<Self, Failure> {
+    pub fn new(table: Arc<Table>, slot: usize, owner_id: u32) -> Result<Self, Failure> {
         let (own, parent) =
-            (table.segment.own_region(who)?, table.segment.others_region(PARENT_REGION)?);
+            (table.segment.own_region(owner_id)?, table.segment.others_region(PARENT_REGION)?);
         // What small tasks need is mapped now: an initializer may limit the address space.
         table.warm()?;
         own.small(0, heap::LINE)?;
         parent.small(0, heap::LINE)?;
         let (heap, current, spin) = (OnceLock::new(), Mutex::default(), Spin::new());
-        Ok(Self { table, slot, who, heap, own, parent, current, spin, generation: generation() })
+        Ok(Self {
+            table,
+            slot,
+            owner_id,
+            heap,
+            own,
+            parent,
+            current,
+            spin,
+            generation: generation(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
@@ -84,8 +94,8 @@ impl Worker {
     }
 
     /// The number that it signs with.
-    pub fn who(&self) -> u32 {
-        self.who
+    pub fn owner_id(&self) -> u32 {
+        self.owner_id
     }
 
     /// Whether a task was taken whose result has not been handed in.
@@ -176,7 +186,7 @@ impl Worker {
     }
 
     fn look(&self) -> Result<Option<(u32, State)>, Failure> {
-        self.table.claim(self.who).map_err(Failure::of("a look at a task"))
+        self.table.claim(self.owner_id).map_err(Failure::of("a look at a task"))
     }
 
     /// Write down which task this worker has claimed, and since when.
@@ -213,7 +223,7 @@ impl Worker {
             let bytes = unsafe { std::slice::from_raw_parts(cell.args.as_ptr(), len) };
             Found::Inline(bytes)
         } else {
-            let block = BlockRef::new(&self.parent, at as usize - 1, self.who)
+            let block = BlockRef::new(&self.parent, at as usize - 1, self.owner_id)
                 .map_err(Failure::of("a look at a task's arguments"))?;
             Found::InBlock { block, len, buffers: cell.args_buffers.load(Ordering::Relaxed) }
         };
@@ -264,7 +274,7 @@ impl Worker {
 
     /// The items of this task write their results themselves, into this worker's region.
     pub fn begin_items(&self, cell: &CellShared) {
-        cell.journal_region.store(self.who, Ordering::Relaxed);
+        cell.journal_region.store(self.owner_id, Ordering::Relaxed);
     }
 
     /// They have written these.
@@ -333,7 +343,7 @@ impl Worker {
     fn lend(&self, cell: &CellShared, place: usize, buffers: u32) {
         self.heap().lock().expect("never poisoned").lend(place);
         cell.result_at.store(place as u64 + 1, Ordering::Relaxed);
-        cell.result_region.store(self.who, Ordering::Relaxed);
+        cell.result_region.store(self.owner_id, Ordering::Relaxed);
         cell.result_buffers.store(buffers, Ordering::Relaxed);
     }
 
@@ -369,11 +379,13 @@ impl Worker {
         let idle = &header.idle;
         let spinner = &idle.spinner;
         if self.spin.pays()
-            && spinner.compare_exchange(0, self.who, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            && spinner
+                .compare_exchange(0, self.owner_id, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
         {
             let seen = self.spin.until(NAP, || self.table.has_work() || leaving());
             // Only its own mark: the supervisor may have given the place to another.
-            let _ = spinner.compare_exchange(self.who, 0, Ordering::SeqCst, Ordering::SeqCst);
+            let _ = spinner.compare_exchange(self.owner_id, 0, Ordering::SeqCst, Ordering::SeqCst);
             if seen {
                 return;
             }

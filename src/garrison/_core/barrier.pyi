@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from garrison._core.spot import Spot
+from garrison._core.shared_block import SharedBlock
 
 class Barrier:
     """What `garrison.Barrier` is made of."""
 
-    def __init__(self, spot: Spot, parties: int) -> None: ...
+    def __init__(self, spot: SharedBlock, parties: int) -> None: ...
     def wait(
         self, timeout: float | None = None, action: Callable[[], object] | None = None
     ) -> int | None:

@@ -1,15 +1,15 @@
 """The words of a condition."""
 
 from garrison._core.lock import Lock
-from garrison._core.spot import Spot
+from garrison._core.shared_block import SharedBlock
 
 class Condition:
     """What `garrison.Condition` is made of, beside its lock."""
 
     SIZE: int
-    def __init__(self, spot: Spot, lock: Lock) -> None: ...
+    def __init__(self, spot: SharedBlock, lock: Lock) -> None: ...
     @property
-    def place(self) -> tuple[Spot, Lock]:
+    def place(self) -> tuple[SharedBlock, Lock]:
         """What the same condition is made of again: the arguments."""
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -1,13 +1,13 @@
 """The word of an event."""
 
-from garrison._core.spot import Spot
+from garrison._core.shared_block import SharedBlock
 
 class Event:
     """What `garrison.Event` is made of."""
 
-    def __init__(self, spot: Spot) -> None: ...
+    def __init__(self, spot: SharedBlock) -> None: ...
     @property
-    def place(self) -> tuple[Spot]:
+    def place(self) -> tuple[SharedBlock]:
         """What the same event is made of again: the arguments."""
 
     def is_set(self) -> bool:

@@ -2,13 +2,18 @@
 
 from collections.abc import Callable
 
-from garrison._core.spot import Spot
+from garrison._core.shared_block import SharedBlock
 
 class Lock:
     """What `garrison.Lock` and `garrison.RLock` are made of."""
 
     def __init__(
-        self, spot: Spot, offset: int, recursive: bool, on_abandon: int, detects: bool = False
+        self,
+        spot: SharedBlock,
+        offset: int,
+        recursive: bool,
+        on_abandon: int,
+        detects: bool = False,
     ) -> None: ...
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Take the lock; False if it could not be had in time."""
@@ -30,7 +35,7 @@ class Lock:
     def __enter__(self) -> bool: ...
     def __exit__(self, *args: object) -> None: ...
     @property
-    def place(self) -> tuple[Spot, int, bool, int, bool]:
+    def place(self) -> tuple[SharedBlock, int, bool, int, bool]:
         """What the same lock is made of again: the arguments."""
 
     @property
@@ -43,7 +48,7 @@ class Lock:
 
     @property
     def holder(self) -> tuple[int, int, float, str] | None:
-        """(pid, thread, seconds, where) of who holds it, or nothing."""
+        """(pid, thread, seconds, where) of the owner, or nothing."""
 
     @property
     def number(self) -> int:

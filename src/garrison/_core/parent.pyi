@@ -3,7 +3,7 @@
 from typing import Any
 
 from garrison._core.table import Table
-from garrison._core.ticket import Ticket
+from garrison._core.task_handle import TaskHandle
 
 class Parent:
     """Parent(table): the side that submits."""
@@ -30,36 +30,29 @@ class Parent:
         items: int = 1,
         retries: int = 0,
         timeout: int = 0,
-    ) -> Ticket:
+    ) -> TaskHandle:
         """Put one task into the table; the ticket is the only way to its result."""
 
-    def wait_any(self, tickets: list[Ticket], limit: float, nudges: int) -> int | None:
+    def wait_any(self, tasks: list[TaskHandle], limit: float, interrupts: int) -> int | None:
         """Wait until a ticket has ended; return its index.
 
-        Return None after `limit` seconds, or if there are more `nudges` than the caller knows of.
+        Return None after `limit` seconds, or if there are more `interrupts` than the caller knows of.
         """
 
     @property
-    def nudges(self) -> int:
-        """How often `nudge` was called."""
+    def interrupts(self) -> int:
+        """How often `interrupt_waits` was called."""
 
-    def nudge(self) -> None:
+    def interrupt_waits(self) -> None:
         """Have the threads in `wait_any` come back: there is something new to wait for."""
-
-    def trim(self) -> None:
-        """Give memory back that is kept for the next big task."""
 
     @property
     def in_use(self) -> int:
-        """Tasks whose result nobody has taken yet, those of dropped tickets included."""
+        """Tasks whose result nobody has taken yet, those of dropped handles included."""
 
     @property
     def completed(self) -> int:
         """Tasks that have ended and were taken note of."""
-
-    @property
-    def unfinished_orphans(self) -> int:
-        """Tasks that were submitted, are not over and have a ticket nobody holds any more."""
 
     @property
     def allocated(self) -> int:

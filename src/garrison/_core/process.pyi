@@ -41,22 +41,22 @@ def allot_counter(start: int) -> tuple[Id, int]:
 def next_number(family: Id, counter: int) -> int:
     """The next number of a counter."""
 
-def family() -> tuple[Id, int]:
-    """Return the identity and the descriptor of this process's family, founded if need be.
+def registry() -> tuple[Id, int]:
+    """Return the identity and the descriptor of this process's registry, made if need be.
 
-    Children that are forked from now on belong to it too.
+    Children that are forked from now on have it too.
     """
 
-def join_family(identity: Id, fd: int, /) -> None:
-    """Be of another process's family, unless this one has one.
+def join_registry(identity: Id, fd: int, /) -> None:
+    """Use another process's registry, unless this one has one.
 
     The descriptor stays the caller's.
     """
 
-def ring_deaths() -> None:
-    """A process is known to have died: all who wait for something look whether it had it."""
+def announce_death() -> None:
+    """A process is known to have died: all waiters check whether it was the owner."""
 
-def kept_descriptors() -> list[int]:
+def open_descriptors() -> list[int]:
     """Descriptors that stay open whatever becomes of the objects here.
 
     As long as the process lives, or until every handle that was sent has arrived.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
-from garrison._core.spot import Spot
+from garrison._core.shared_block import SharedBlock
 
 _T = TypeVar("_T")
 
@@ -66,10 +66,10 @@ class Queue(Generic[_T]):
     def _limit(self) -> int:
         """How many items it can hold; 0: any number."""
 
-    def _found(self, maxsize: int, region_len: int) -> Spot:
+    def _allocate(self, maxsize: int, region_len: int) -> SharedBlock:
         """Make a new queue of it."""
 
-    def _attach(self, spot: Spot) -> None:
+    def _attach(self, spot: SharedBlock) -> None:
         """Make the queue of it that lies there."""
 
     def _unfinished(self) -> int:

@@ -1,12 +1,12 @@
 """The word of a semaphore."""
 
-from garrison._core.spot import Spot
+from garrison._core.shared_block import SharedBlock
 
 class Semaphore:
     """What `garrison.Semaphore` and `garrison.BoundedSemaphore` are made of."""
 
     def __init__(
-        self, spot: Spot, value: int | None = None, most: int = ..., places: int = 0
+        self, spot: SharedBlock, value: int | None = None, most: int = ..., places: int = 0
     ) -> None: ...
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Take a permit; False if none could be had in time."""
@@ -18,7 +18,7 @@ class Semaphore:
         """How many permits there are at the moment."""
 
     @property
-    def place(self) -> tuple[Spot, None, int, int]:
+    def place(self) -> tuple[SharedBlock, None, int, int]:
         """What the same semaphore is made of again: the arguments."""
 
     def _get_value(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 from garrison._core.codec import StoreHooks
 from garrison._core.lock import Lock
 from garrison._core.scan import Scan
-from garrison._core.spot import Spot
+from garrison._core.shared_block import SharedBlock
 
 class Statistics(TypedDict):
     """What a store occupies."""
@@ -32,7 +32,7 @@ class Store:
         place: Callable[[], str | tuple[int, int]],
         hooks: StoreHooks,
         lock: Lock,
-        change_words: Spot,
+        change_words: SharedBlock,
         *,
         size: int,
         in_memory: bool,

@@ -7,23 +7,23 @@ class Supervisor:
 
     def __init__(self, table: Table) -> None: ...
     @property
-    def who(self) -> int:
+    def owner_id(self) -> int:
         """The number of this process as an owner."""
 
     def enlist(self, slot: int, number: int = 0) -> int:
-        """A new incarnation for a slot, before its process exists: `number` is in its name."""
+        """Enter a new process in a slot, before it exists; its owner id. `number` is in its name."""
 
     def set_pid(self, slot: int, pid: int) -> None:
         """Store the process id of the worker in a slot."""
 
-    def bury(self, slot: int, *, lost: bool = True, exitcode: int = ...) -> None:
-        """The incarnation in this slot is dead. After its tasks were answered for."""
+    def free_slot(self, slot: int, *, lost: bool = True, exitcode: int = ...) -> None:
+        """The process in this slot is dead, and its tasks are dealt with."""
 
     def note_exit(self, slot: int, exitcode: int) -> None:
         """How the worker in this slot has ended, at the end of the pool."""
 
-    def held_by(self, who: int) -> list[int]:
-        """The cells that an incarnation has signed for."""
+    def held_by(self, owner_id: int) -> list[int]:
+        """The cells that this process owns."""
 
     def stranded(self) -> tuple[list[tuple[int, int]], list[int]]:
         """What a dead supervisor left behind.
@@ -43,13 +43,13 @@ class Supervisor:
         So many deaths are now charged to its present item.
         """
 
-    def enter_again(self, number: int) -> None:
+    def enqueue_retry(self, number: int) -> None:
         """Put a cell into the ring of second attempts."""
 
-    def lose(self, number: int, reason: bytes) -> None:
+    def mark_lost(self, number: int, reason: bytes) -> None:
         """CLAIMED by a dead worker → LOST, with the reason."""
 
-    def is_late(self, slot: int, who: int) -> bool:
+    def is_late(self, slot: int, owner_id: int) -> bool:
         """Whether this worker is past its deadline in the very task it had then."""
 
     def deadlines(self) -> tuple[int, int]:
@@ -58,13 +58,13 @@ class Supervisor:
         Both in nanoseconds; 0 if there is none.
         """
 
-    def put_off(self, slot: int, nanoseconds: int) -> None:
+    def extend_deadline(self, slot: int, nanoseconds: int) -> None:
         """The worker in this slot was stopped: give its task so many nanoseconds more."""
 
     def claims(self) -> int:
         """How many tasks were ever claimed: unchanged means that none has begun in between."""
 
-    def doze(self, dozing: bool) -> None:
+    def set_dozing(self, dozing: bool) -> None:
         """Say whether a task with a deadline must wake this process."""
 
     def set_stopped(self, count: int) -> None:

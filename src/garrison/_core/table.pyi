@@ -12,7 +12,7 @@ CAPACITY: int
 class SlotInfo(TypedDict):
     """What the table says of one worker."""
 
-    who: int
+    owner_id: int
     pid: int
     over: bool
     retiring: bool
@@ -74,16 +74,13 @@ class Table:
     def enter(self, phase: int) -> None:
         """Move on to a later phase and have every worker look."""
 
-    def ring_all(self) -> None:
-        """Wake all workers."""
-
     def slot(self, number: int) -> SlotInfo:
         """A worker's place.
 
         Who, pid, over, retiring, cell (or None), initialized, tasks, deadline.
         """
 
-    def exit_of(self, who: int) -> int | None:
+    def exit_of(self, owner_id: int) -> int | None:
         """The exit code of an incarnation, if it has ended and not too many have since."""
 
     def children(self, number: int) -> list[int]:

@@ -6,9 +6,9 @@ from typing import Any
 from garrison._core.table import Table
 
 class Worker:
-    """Worker(table, slot, who): the side that works."""
+    """Worker(table, slot, owner_id): the side that works."""
 
-    def __init__(self, table: Table, slot: int, who: int) -> None: ...
+    def __init__(self, table: Table, slot: int, owner_id: int) -> None: ...
     @property
     def busy(self) -> bool:
         """Whether a task was taken whose result has not been handed in."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from garrison._lazy import lazily
 from garrison._typing import TYPE_CHECKING
-from garrison.memory.handles import InheritedFd, Spot
+from garrison.memory.handles import InheritedFd, SharedBlock
 
 if TYPE_CHECKING:
     from garrison.memory._ndarray import ndarray
@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from garrison.memory.raw import IntCode as IntCode
     from garrison.memory.raw import RawArray, RawValue, copy
 
-__all__ = ["InheritedFd", "RawArray", "RawValue", "Shared", "Spot", "copy", "ndarray", "share"]
+__all__ = [
+    "InheritedFd",
+    "RawArray",
+    "RawValue",
+    "Shared",
+    "SharedBlock",
+    "copy",
+    "ndarray",
+    "share",
+]
 
 _HOMES = {
     "_ndarray": ("ndarray",),

@@ -7,7 +7,7 @@ import functools
 from garrison._pickling import register
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory.capacity import allocate_block
-from garrison.memory.handles import Spot
+from garrison.memory.handles import SharedBlock
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,7 +70,7 @@ def ndarray(shape: Any, dtype: Any = float) -> np.ndarray[Any, Any]:
     return array
 
 
-def _place(spot: Spot, offset: int, shape: Any, strides: Any, dtype: Any) -> Any:
+def _place(spot: SharedBlock, offset: int, shape: Any, strides: Any, dtype: Any) -> Any:
     """Return the array at an address."""
     made = _class().__new__(_class(), shape, dtype, spot, offset, strides)
     made._garrison_spot = spot
@@ -94,7 +94,7 @@ def _class() -> Any:
     class SharedArray(np.ndarray):  # type: ignore[misc,name-defined] # numpy may be absent
         """A numpy array in shared memory, or an array that numpy has derived from one."""
 
-        _garrison_spot: Spot | None
+        _garrison_spot: SharedBlock | None
 
         def __array_finalize__(self, origin: Any) -> None:
             # Called for each slice: pickling checks whether its data are in the shared memory.

@@ -20,7 +20,7 @@ from garrison._pickling import STANDARD, Kept, Transferable, assert_transfer, du
 from garrison._typing import Any
 from garrison.memory import _ndarray, handles
 from garrison.memory.capacity import allocate_block
-from garrison.memory.handles import Spot
+from garrison.memory.handles import SharedBlock
 
 __all__ = ["Shared", "share"]
 
@@ -83,9 +83,9 @@ def share(obj: T) -> Shared[T]:
     return Shared(frozen, inner)
 
 
-def _serialize_frozen(obj: object) -> tuple[Spot, list[Spot | Kept]]:
+def _serialize_frozen(obj: object) -> tuple[SharedBlock, list[SharedBlock | Kept]]:
     """Write an object; return its block, and the blocks of handles inside of it."""
-    inner: list[Spot | Kept] = []
+    inner: list[SharedBlock | Kept] = []
     data, buffers = dumps_apart(obj, STANDARD, 0, _reducers(inner), frozen=True)
     try:
         return _write([memoryview(data), *(buffers or ())]), inner
@@ -96,7 +96,7 @@ def _serialize_frozen(obj: object) -> tuple[Spot, list[Spot | Kept]]:
             view.release()
 
 
-def _write(parts: list[memoryview]) -> Spot:
+def _write(parts: list[memoryview]) -> SharedBlock:
     """Copy the parts into one new block."""
     lengths = [part.nbytes for part in parts]
     head = struct.pack(f"{len(parts) + 1}Q", len(parts), *lengths)
@@ -110,7 +110,7 @@ def _write(parts: list[memoryview]) -> Spot:
     return spot
 
 
-def _write_file(spot: Spot, offset: int, part: memoryview) -> int:
+def _write_file(spot: SharedBlock, offset: int, part: memoryview) -> int:
     """Write a large part with `pwrite`, without page faults; return the number of bytes."""
     written = 0
     # A limit on file sizes may stop it.
@@ -131,7 +131,7 @@ def _whole_lines(size: int) -> int:
     return -(-size // LINE) * LINE
 
 
-def _parts(spot: Spot) -> list[Spot]:
+def _parts(spot: SharedBlock) -> list[SharedBlock]:
     """The parts, as read-only views that keep the memory."""
     with memoryview(spot) as view:
         (count,) = struct.unpack_from("Q", view)
@@ -148,8 +148,8 @@ class Shared(Transferable, Generic[T]):
 
     __slots__ = ("__weakref__", "_inner", "_spot")
 
-    def __init__(self, spot: Spot, inner: list[Spot | Kept]) -> None:
-        self._spot: Spot | None = spot
+    def __init__(self, spot: SharedBlock, inner: list[SharedBlock | Kept]) -> None:
+        self._spot: SharedBlock | None = spot
         self._inner = inner  # the blocks of handles inside of the object
 
     def get(self) -> T:
@@ -186,7 +186,7 @@ class Shared(Transferable, Generic[T]):
             self._spot = None
             self._inner = []
 
-    def _open(self) -> Spot:
+    def _open(self) -> SharedBlock:
         if self._spot is None:
             msg = "this handle of a shared object is closed: share the object again"
             raise ValueError(msg)
@@ -209,17 +209,21 @@ class Shared(Transferable, Generic[T]):
 # --- Pickling ---------------------------------------------------------------------------------
 
 
-def _reducers(inner: list[Spot | Kept]) -> dict[Any, Any]:
+def _reducers(inner: list[SharedBlock | Kept]) -> dict[Any, Any]:
     """Reducers that take out every buffer."""
 
-    def reduce_spot(spot: Spot) -> Any:
+    def reduce_spot(spot: SharedBlock) -> Any:
         # It is kept, since the number of its readers is not known.
         inner.append(spot)
         return handles.open_address, handles.address_of(spot)
 
     descriptors = Kept()
     inner.append(descriptors)
-    reducers: dict[type, Any] = {**descriptors.first(), memoryview: _reduce_view, Spot: reduce_spot}
+    reducers: dict[type, Any] = {
+        **descriptors.first(),
+        memoryview: _reduce_view,
+        SharedBlock: reduce_spot,
+    }
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
         reducers |= dict.fromkeys((numpy.ndarray, _ndarray._class()), _reduce_array)

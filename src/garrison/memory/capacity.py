@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from garrison import _os
-from garrison._core import Spot
+from garrison._core import SharedBlock
 from garrison.errors import SharedMemoryFull
 
 CHECK_THRESHOLD = 64 << 20
@@ -24,7 +24,7 @@ def check_available(size: int, what: str = "bytes", remedy: str = DEFAULT_HINT) 
         raise SharedMemoryFull(msg)
 
 
-def allocate_block(size: int) -> Spot:
+def allocate_block(size: int) -> SharedBlock:
     """Return a new block of `size` bytes, all zero."""
     check_available(size)
-    return Spot(size)
+    return SharedBlock(size)

@@ -16,17 +16,17 @@ from collections import deque
 from multiprocessing import context, reduction
 
 from garrison import _descriptors, _lending, _os
-from garrison._core import Spot
+from garrison._core import SharedBlock
 from garrison._pickling import register
 from garrison._typing import Any
 from garrison.errors import SharedMemoryGone
 
-__all__ = ["InheritedFd", "Spot"]
+__all__ = ["InheritedFd", "SharedBlock"]
 
 Id = tuple[int, int]
 
 
-def reduce_block(spot: Spot) -> tuple[Any, ...]:
+def reduce_block(spot: SharedBlock) -> tuple[Any, ...]:
     chunk, length, fd = spot.chunk
     family, family_fd = spot.family
     place = (spot.offset, len(spot), spot.readonly)
@@ -40,10 +40,10 @@ def reduce_block(spot: Spot) -> tuple[Any, ...]:
 
 export_count: int = 0
 """The number of handles written so far; pass it to `cancel_exports` if pickling fails."""
-_latest: deque[tuple[int, int, weakref.ref[Spot]]] = deque(maxlen=1024)
+_latest: deque[tuple[int, int, weakref.ref[SharedBlock]]] = deque(maxlen=1024)
 
 
-def _export(spot: Spot) -> None:
+def _export(spot: SharedBlock) -> None:
     global export_count  # noqa: PLW0603 - read where each task is written: an attribute is the cheapest
     spot.export()
     _latest.append((export_count, threading.get_ident(), weakref.ref(spot)))
@@ -63,7 +63,7 @@ def cancel_exports(since: int, until: int | None = None) -> None:
             spot.arrived()
 
 
-def address_of(spot: Spot) -> tuple[Any, ...]:
+def address_of(spot: SharedBlock) -> tuple[Any, ...]:
     """Return the block's address for processes of this user; this process keeps the block."""
     chunk, length, fd = spot.chunk
     family, family_fd = spot.family
@@ -71,7 +71,7 @@ def address_of(spot: Spot) -> tuple[Any, ...]:
     return chunk, length, family, sender, (spot.offset, len(spot), spot.readonly)
 
 
-register(Spot, reduce_block)
+register(SharedBlock, reduce_block)
 
 
 class InheritedFd:
@@ -96,16 +96,16 @@ def _for_child(popen: Any, fd: int) -> Any:
     return handed[fd]
 
 
-def _inherit(chunk: Id, length: int, family: Id, descriptors: Any, place: Any) -> Spot:
+def _inherit(chunk: Id, length: int, family: Id, descriptors: Any, place: Any) -> SharedBlock:
     """Rebuild a block in a spawned child."""
     offset, size, readonly = place
-    spot = Spot.find(chunk, offset, size)
+    spot = SharedBlock.find(chunk, offset, size)
     if spot is None:
         fd, family_fd = (each.detach() for each in descriptors)
         if chunk in _attached:
             msg = "this handle was used here before, and its memory is gone"
             raise SharedMemoryGone(msg)
-        spot = Spot.attach((chunk, fd, length), (family, family_fd), offset, size)
+        spot = SharedBlock.attach((chunk, fd, length), (family, family_fd), offset, size)
         _attached.add(chunk)
         os.close(fd)
     return spot.part(0, size, readonly) if readonly else spot
@@ -115,17 +115,17 @@ _attached: set[Id] = set()
 """Chunks whose inherited descriptor is closed: its number may belong to another file now."""
 
 
-def _receive(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
+def _receive(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> SharedBlock:
     """Rebuild the block of a handle that is used once."""
     spot = open_address(chunk, length, family, sender, place)
     spot.arrived()
     return spot
 
 
-def open_address(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
+def open_address(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> SharedBlock:
     """Rebuild the block of an address that is used any number of times; its owner keeps it."""
     offset, size, readonly = place
-    spot = Spot.find(chunk, offset, size)
+    spot = SharedBlock.find(chunk, offset, size)
     if spot is None:
         spot = _open(chunk, length, family, sender, place)
     return spot.part(0, size, readonly) if readonly else spot
@@ -135,7 +135,7 @@ _LOCAL_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Errors of this process, not of the sender."""
 
 
-def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
+def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> SharedBlock:
     pid, fd, family_fd, host, address = sender
     if not _os.is_same_machine(host):
         msg = (
@@ -147,7 +147,7 @@ def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Spot:
     try:
         opened.append(_descriptors.open_fd_of_process(pid, fd, address=address))
         opened.append(_descriptors.open_fd_of_process(pid, family_fd, address=address))
-        return Spot.attach((chunk, opened[0], length), (family, opened[1]), *place[:2])
+        return SharedBlock.attach((chunk, opened[0], length), (family, opened[1]), *place[:2])
     except PermissionError as error:
         msg = f"process {pid}, which sent this handle, belongs to another user: {error}"
         raise SharedMemoryGone(msg) from error

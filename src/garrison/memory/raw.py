@@ -15,7 +15,7 @@ import weakref
 from garrison._pickling import register
 from garrison._typing import TYPE_CHECKING, Any, TypeAlias
 from garrison.memory.capacity import allocate_block
-from garrison.memory.handles import Spot
+from garrison.memory.handles import SharedBlock
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -221,7 +221,7 @@ def new_ctype_object(type_: Any) -> Any:
     return view_at(type_, allocate_block(ctypes.sizeof(type_)))
 
 
-def view_at(type_: Any, spot: Spot) -> Any:
+def view_at(type_: Any, spot: SharedBlock) -> Any:
     """Return the object of a type at an address."""
     made = _shared(type_).from_buffer(spot)
     made._garrison_spot = spot
@@ -234,7 +234,7 @@ def view_at(type_: Any, spot: Spot) -> Any:
 class Shared:
     """Mixed into the type of a shared object: its pickling."""
 
-    _garrison_spot: Spot
+    _garrison_spot: SharedBlock
     _ordinary: Any
 
     def __init_subclass__(cls, **kwds: Any) -> None:
@@ -302,7 +302,7 @@ def _reduce(shared: Shared) -> tuple[Any, ...]:
     return rebuild, (type_spec(shared._ordinary), shared._garrison_spot)
 
 
-def rebuild(description: Described, spot: Spot) -> Any:
+def rebuild(description: Described, spot: SharedBlock) -> Any:
     """Rebuild an object that another process has sent."""
     return view_at(from_type_spec(description), spot)
 

@@ -21,7 +21,7 @@ import weakref
 from _blake2 import blake2b  # hashlib would load OpenSSL
 from collections.abc import Callable, Iterator
 
-from garrison._core import Spot
+from garrison._core import SharedBlock
 from garrison._pickling import Kept
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
@@ -72,7 +72,7 @@ class Definitions:
         self._objects: list[Any] = []
         self._bytes = 0
         # Shared memory that definitions refer to: any number of workers may open it.
-        self._spots: list[Spot] = []
+        self._spots: list[SharedBlock] = []
         self._descriptors = Kept()
         self.call = 0
         """Counts the calls of the pool's methods."""
@@ -103,7 +103,7 @@ class Definitions:
 
     def _define(self, obj: Any) -> Definition:
         marks = _marks(obj, self._has)
-        pickled = self._dumps(obj, {**self._descriptors.first(), Spot: self._reduce_spot})
+        pickled = self._dumps(obj, {**self._descriptors.first(), SharedBlock: self._reduce_spot})
         digest = blake2b(pickled, digest_size=16).digest()
         if digest not in self._numbers:
             place = self._parent.keep(pickled)
@@ -114,7 +114,7 @@ class Definitions:
         self._found[id(obj)] = made
         return made
 
-    def _reduce_spot(self, spot: Spot) -> Any:
+    def _reduce_spot(self, spot: SharedBlock) -> Any:
         self._spots.append(spot)
         return handles.open_address, handles.address_of(spot)
 

@@ -162,7 +162,7 @@ class ProcessBackend:
         value: Any,
         options: Options,
         items: int = 1,
-    ) -> _core.Ticket:
+    ) -> _core.TaskHandle:
         """Put a task into the table."""
         data, buffers = _encoding.encode(value, self.registry.rules, "the arguments")
         return self._submit_encoded(function, kind, data, buffers, options, items)
@@ -177,7 +177,7 @@ class ProcessBackend:
 
     def submit_items(
         self, function: RegisteredFunction, items: list[Any], options: Options
-    ) -> _core.Ticket:
+    ) -> _core.TaskHandle:
         """Put items into one cell, each with an outcome of its own."""
         pickled = [item for item in items if type(item) is tuple]
         if not pickled:
@@ -199,7 +199,7 @@ class ProcessBackend:
         buffers: list[Any] | None,
         options: Options,
         items: int,
-    ) -> _core.Ticket:
+    ) -> _core.TaskHandle:
         if buffers:
             self._check_memory(buffers)
         limit = 0 if options.timeout is None else _nanoseconds(options.timeout)
@@ -231,7 +231,7 @@ class ProcessBackend:
 
     # --- Waiting --------------------------------------------------------------------------
 
-    def wait(self, task: _core.Ticket, deadline: float | None) -> bool:
+    def wait(self, task: _core.TaskHandle, deadline: float | None) -> bool:
         """Wait for a task's end; False at the deadline. Raises if it will never end."""
         while True:
             if task.wait(_seconds_to_sleep(deadline)):
@@ -242,12 +242,14 @@ class ProcessBackend:
             if deadline is not None and time.monotonic() >= deadline:
                 return task.ended()
 
-    def wait_any(self, tasks: list[_core.Ticket], deadline: float | None, interrupts: int) -> bool:
+    def wait_any(
+        self, tasks: list[_core.TaskHandle], deadline: float | None, interrupts: int
+    ) -> bool:
         """Wait for the end of one of these tasks, or another interrupt; False at the deadline."""
         while True:
             left = _seconds_to_sleep(deadline)
             ended = self.parent.wait_any(tasks, left, interrupts) is not None
-            if ended or self.parent.nudges != interrupts:
+            if ended or self.parent.interrupts != interrupts:
                 return True
             self.check()
             if self.table.finished and not any(task.ended() for task in tasks):
@@ -255,19 +257,19 @@ class ProcessBackend:
             if deadline is not None and time.monotonic() >= deadline:
                 return False
 
-    def wait_any_for(self, tasks: list[_core.Ticket], seconds: float) -> None:
+    def wait_any_for(self, tasks: list[_core.TaskHandle], seconds: float) -> None:
         """Wait until one of these tasks has ended, an interrupt comes, or time is over."""
-        if self.parent.wait_any(tasks, seconds, self.parent.nudges) is None:
+        if self.parent.wait_any(tasks, seconds, self.parent.interrupts) is None:
             self.check()
 
     @property
     def interrupts(self) -> int:
         """The number of calls of `interrupt_waits`; read it before deciding what to wait for."""
-        return self.parent.nudges
+        return self.parent.interrupts
 
     def interrupt_waits(self) -> None:
         """Make `wait_any` and `wait_any_for` return."""
-        self.parent.nudge()
+        self.parent.interrupt_waits()
 
     def check(self) -> None:
         """Check the supervisor, and raise if no task will ever end any more."""
@@ -278,11 +280,11 @@ class ProcessBackend:
 
     # --- Results --------------------------------------------------------------------------
 
-    def result(self, task: _core.Ticket) -> tuple[bool, Any, int]:
+    def result(self, task: _core.TaskHandle) -> tuple[bool, Any, int]:
         """Take an ended task's result: (success, value or exception, nanoseconds)."""
         return self.decode(self.take_raw(task))
 
-    def take_raw(self, task: _core.Ticket) -> RawResult:
+    def take_raw(self, task: _core.TaskHandle) -> RawResult:
         """Take an ended task's raw result: no code of the user runs."""
         call = task.call() if task.lost() else None
         return call, *task.take()
@@ -324,19 +326,19 @@ class ProcessBackend:
         return raw[4]
 
     @staticmethod
-    def finished_items(task: _core.Ticket) -> list[tuple[bool, bytes]]:
+    def finished_items(task: _core.TaskHandle) -> list[tuple[bool, bytes]]:
         """Return the pickled results so far of a running or lost task."""
-        return task.salvage()
+        return task.recover()
 
     @staticmethod
-    def failed_item(task: _core.Ticket) -> int:
+    def failed_item(task: _core.TaskHandle) -> int:
         """Return the index of the item during which a lost task's worker ended."""
         return task.call()[2]
 
     @staticmethod
-    def recall_items(task: _core.Ticket) -> int:
+    def recall_items(task: _core.TaskHandle) -> int:
         """Withdraw the items that the worker has not begun; return the number of the others."""
-        return task.steal()
+        return task.take_back()
 
     # --- What happened to a task ----------------------------------------------------------
 

@@ -37,7 +37,7 @@ class Codec:
         self.container = container
         self._encode_key = encode_key
         # Shared memory that stored objects refer to. Readers open it through this process.
-        self._referenced_blocks: dict[Any, handles.Spot] = {}
+        self._referenced_blocks: dict[Any, handles.SharedBlock] = {}
         self._descriptors = _pickling.Kept()
 
     def dumps(self, obj: Any) -> bytes:
@@ -49,13 +49,13 @@ class Codec:
             If it cannot be pickled.
         """
         try:
-            first = {**self._descriptors.first(), handles.Spot: self._reduce_spot}
+            first = {**self._descriptors.first(), handles.SharedBlock: self._reduce_spot}
             return _pickling.dumps(obj, _RULES, first)
         except _pickling.UNPICKLABLE as error:
             msg = f"cannot store {_short(obj)}: {error}; store what it is made from"
             raise ItemUnpicklable(msg) from error
 
-    def _reduce_spot(self, spot: handles.Spot) -> tuple[Any, ...]:
+    def _reduce_spot(self, spot: handles.SharedBlock) -> tuple[Any, ...]:
         """Return an address of shared memory that can be opened any number of times."""
         address = handles.address_of(spot)
         self._referenced_blocks[address] = spot

@@ -25,14 +25,14 @@ from garrison._byte_locks import ByteLocks
 from garrison._core import Descriptor
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryGone, StoreBusy
-from garrison.memory import Spot
+from garrison.memory import SharedBlock
 from garrison.memory.handles import address_of, open_address
 from garrison.sync import Lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    SharedState = tuple[Lock, Spot]
+    SharedState = tuple[Lock, SharedBlock]
     Address = list[Any]
 
 __all__ = ["Rendezvous", "address_of_state", "create_shared_state", "open_state"]
@@ -43,7 +43,7 @@ CHANGE_WORDS_BYTES = 4096
 
 def create_shared_state() -> SharedState:
     """Create a lock and change words."""
-    return Lock(on_abandon="ignore"), Spot(CHANGE_WORDS_BYTES)
+    return Lock(on_abandon="ignore"), SharedBlock(CHANGE_WORDS_BYTES)
 
 
 def address_of_state(state: SharedState) -> Address:
@@ -53,7 +53,7 @@ def address_of_state(state: SharedState) -> Address:
     return [_address_of_block(spot), rest, _address_of_block(words)]
 
 
-def _address_of_block(spot: Spot) -> Address:
+def _address_of_block(spot: SharedBlock) -> Address:
     chunk, length, family, sender, place = address_of(spot)
     _, fd, family_fd, *_ = sender
     return [chunk, length, family, sender, place, [_os.file_id(fd), _os.file_id(family_fd)]]
@@ -71,7 +71,9 @@ def open_state(address: Address) -> SharedState:
     return Lock._from_block(_open_block(*lock), *rest), _open_block(*words)
 
 
-def _open_block(chunk: Any, length: int, family: Any, sender: Any, place: Any, marks: Any) -> Spot:
+def _open_block(
+    chunk: Any, length: int, family: Any, sender: Any, place: Any, marks: Any
+) -> SharedBlock:
     where = tuple(chunk), length, tuple(family)
     try:
         return open_address(*where, sender, place)

@@ -64,7 +64,7 @@ def _main(
         fd, family, family_fd = inherited
         numbers = fd.detach(), family_fd.detach()
         table = _core.Table(*table, numbers[0])
-        _core.join_family(family, numbers[1])
+        _core.join_registry(family, numbers[1])
         for number in numbers:
             os.close(number)
     _fresh_worker.preload(spec.preload, None)
@@ -129,12 +129,12 @@ class SupervisorHandle:
         self.spec = self.spec.replace(mask=tuple(_syscalls.blocked()))
         table_fd = self.table.fd
         if self.fork:
-            _core.family()  # so that the workers share locks that are made later
+            _core.registry()  # so that the workers share locks that are made later
             args: tuple[Any, ...] = (self.table, theirs, ours, None, os.getpid(), self.spec)
             make: Any = _start.ForkedSupervisor
         else:
             shape = (self.table.slots, self.table.region_len)
-            family, family_fd = _core.family()
+            family, family_fd = _core.registry()
             inherited = InheritedFd(table_fd), family, InheritedFd(family_fd)
             spec = self.spec.replace(served=None)
             args = (shape, theirs, None, inherited, os.getpid(), spec)
@@ -222,7 +222,7 @@ class SupervisorHandle:
     def _start_successor(self) -> None:
         """Start a successor, which finds the tasks of the dead workers in the table."""
         self._kill_orphaned_workers()
-        started = self.table.slot(self.table.slots - 1)["who"]
+        started = self.table.slot(self.table.slots - 1)["owner_id"]
         self.spec = self.spec.replace(numbers=max(self.spec.numbers, started) + 1)
         self._close()
         try:

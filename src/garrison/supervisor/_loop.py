@@ -151,15 +151,15 @@ class SupervisorLoop:
         pids = {}
         for index in range(self.spec.size):
             info = self.table.slot(index)
-            if info["who"] and not info["over"]:
-                pids[info["who"]] = info["pid"]
-                self.table_writer.bury(index)
+            if info["owner_id"] and not info["over"]:
+                pids[info["owner_id"]] = info["pid"]
+                self.table_writer.free_slot(index)
         held, unlisted = self.table_writer.stranded()
         for cell, owner_id in held:
             note = "was killed together with its supervisor"
             self._resolve_task(cell, Exit(pids.get(owner_id, 0), -signal.SIGKILL, note=note))
         for cell in unlisted:
-            self.table_writer.enter_again(cell)
+            self.table_writer.enqueue_retry(cell)
 
     # --- Starting workers -----------------------------------------------------------------
 
@@ -261,13 +261,13 @@ class SupervisorLoop:
     def _wait_for_event(self) -> None:
         limit = self._ms_until_next_event()
         if limit is None:
-            self.table_writer.doze(True)
+            self.table_writer.set_dozing(True)
             limit = self._ms_until_next_event()
         parent, desk = self.watch.fileno(), self.desk.fileno()
         if parent == NONE:
             limit = min(SLICE * 1000, SLICE * 1000 if limit is None else limit)
         ready = _core.poll([self.wake_read, self.channel.fileno(), parent, desk], limit)
-        self.table_writer.doze(False)
+        self.table_writer.set_dozing(False)
         if self.wake_read in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self.wake_read, 4096)
@@ -342,8 +342,8 @@ class SupervisorLoop:
             self._on_stop_or_continue(slot, stopped=False)
         self.completed += info["tasks"]
         pid, slot.pid, slot.process = slot.pid, 0, None
-        self.table_writer.bury(slot.index, lost=not in_order, exitcode=exitcode)
-        _core.ring_deaths()
+        self.table_writer.free_slot(slot.index, lost=not in_order, exitcode=exitcode)
+        _core.announce_death()
         self._note_successful_starts()
         if info["initialized"]:
             self.start_failures.succeeded()
@@ -388,7 +388,7 @@ class SupervisorLoop:
             self.table_writer.requeue(cell, attempts)
         else:
             exit_info = {**reason.exit_info, "timeout": task["timeout"] / 1e9}
-            self.table_writer.lose(cell, pickle.dumps(exit_info))
+            self.table_writer.mark_lost(cell, pickle.dumps(exit_info))
 
     # --- The end --------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ class Timeouts:
 
     def postpone(self, slot: WorkerSlot, seconds: float) -> None:
         """Extend the deadline of a worker's task."""
-        self._table_writer.put_off(slot.index, int(seconds * 1e9))
+        self._table_writer.extend_deadline(slot.index, int(seconds * 1e9))
         slot.stack_requested_at = 0.0
 
     def ms_until_overdue(self) -> float | None:

@@ -60,7 +60,7 @@ class WorkerProcesses:
         if not info["pid"]:
             return None
         worker = self._made.get(slot)
-        if worker is None or worker._popen.owner_id != info["who"]:
+        if worker is None or worker._popen.owner_id != info["owner_id"]:
             worker = self._made[slot] = self._type(self, slot, info)
         return worker
 
@@ -70,7 +70,7 @@ class WorkerProcesses:
         if code is not None:
             return code
         info = self.table.slot(slot)
-        if info["who"] != owner_id:
+        if info["owner_id"] != owner_id:
             return UNKNOWN
         return None if self.supervisor.alive() else -signal.SIGKILL
 
@@ -81,7 +81,7 @@ class _Popen:
     method = "fork"
 
     def __init__(self, workers: WorkerProcesses, slot: int, info: Any) -> None:
-        self.pid, self.owner_id = info["pid"], info["who"]
+        self.pid, self.owner_id = info["pid"], info["owner_id"]
         self.returncode: int | None = None
         self._workers, self._slot = workers, slot
         self._lock = threading.Lock()

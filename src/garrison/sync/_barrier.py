@@ -9,7 +9,7 @@ from threading import BrokenBarrierError
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.memory import Spot
+from garrison.memory import SharedBlock
 
 if TYPE_CHECKING:
     from multiprocessing import synchronize as _theirs
@@ -59,11 +59,11 @@ class Barrier(Transferable, _theirs.Barrier):
         if action is not None and not callable(action):
             msg = f"the action of a Barrier must be callable, not {action!r}"
             raise TypeError(msg)
-        self._bind_to(Spot(WORD * (1 + number)), number, action, timeout)
+        self._bind_to(SharedBlock(WORD * (1 + number)), number, action, timeout)
 
     def _bind_to(
         self,
-        spot: Spot,
+        spot: SharedBlock,
         parties: int,
         action: Callable[[], object] | None,
         timeout: float | None,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.memory import Spot
+from garrison.memory import SharedBlock
 from garrison.sync._locks import LockBase, RLock
 from garrison.sync._semaphores import Semaphore
 from garrison.sync._slots import bind_methods, register_transfer
@@ -88,12 +88,12 @@ class Condition(Transferable, _theirs.Condition):
         if lock is None:
             lock = RLock()
         if isinstance(lock, LockBase):
-            self._bind_to(Spot(_core.Condition.SIZE), lock)
+            self._bind_to(SharedBlock(_core.Condition.SIZE), lock)
         else:
             parts: Any = _Semaphores()
             self._bind_to_standard(_theirs.Condition(lock, ctx=parts))
 
-    def _bind_to(self, spot: Spot, lock: LockBase) -> None:
+    def _bind_to(self, spot: SharedBlock, lock: LockBase) -> None:
         core = _core.Condition(spot, lock._semlock)
         self._spot, self._lock, self._core = spot, lock, core
         bind_methods(self, Condition, acquire=lock.acquire, release=lock.release)
@@ -170,7 +170,7 @@ class _Count:
 
 def _rebuild(spot: Any, lock: Any) -> Condition:
     condition = Condition.__new__(Condition)
-    if isinstance(spot, Spot):
+    if isinstance(spot, SharedBlock):
         condition._bind_to(spot, lock)
     else:
         condition._bind_to_standard(spot)

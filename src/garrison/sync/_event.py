@@ -5,7 +5,7 @@ from __future__ import annotations
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.memory import Spot
+from garrison.memory import SharedBlock
 from garrison.sync._slots import bind_methods, register_transfer
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ class Event(Transferable, _theirs.Event):
         def wait(self, timeout: float | None = None) -> bool: ...
 
     def __init__(self, *, ctx: Any = None) -> None:
-        self._bind_to(Spot(SIZE))
+        self._bind_to(SharedBlock(SIZE))
 
-    def _bind_to(self, spot: Spot) -> None:
+    def _bind_to(self, spot: SharedBlock) -> None:
         self._core = core = _core.Event(spot)
         bind_methods(
             self, Event, is_set=core.is_set, set=core.set, clear=core.clear, wait=core.wait
@@ -60,7 +60,7 @@ class Event(Transferable, _theirs.Event):
         return f"<{type(self).__qualname__} at {id(self):#x} {'set' if self.is_set() else 'unset'}>"
 
 
-def _rebuild(spot: Spot) -> Event:
+def _rebuild(spot: SharedBlock) -> Event:
     event = Event.__new__(Event)
     event._bind_to(spot)
     return event

@@ -9,7 +9,7 @@ from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any, TypeAlias
 from garrison.errors import AbandonedLock, OwnerDied
-from garrison.memory import Spot
+from garrison.memory import SharedBlock
 from garrison.sync._introspection import register_for_holders
 from garrison.sync._slots import bind_methods, register_transfer
 
@@ -67,9 +67,9 @@ class LockBase(Transferable, _theirs.SemLock):
     def __init__(
         self, *, ctx: Any = None, on_abandon: OnAbandon = "warn", detect_deadlocks: bool = False
     ) -> None:
-        self._bind_to(Spot(SIZE), 0, _mode(on_abandon), detect_deadlocks)
+        self._bind_to(SharedBlock(SIZE), 0, _mode(on_abandon), detect_deadlocks)
 
-    def _bind_to(self, spot: Spot, offset: int, mode: int, detects: bool) -> None:
+    def _bind_to(self, spot: SharedBlock, offset: int, mode: int, detects: bool) -> None:
         lock = _core.Lock(spot, offset, self._recursive, mode, detects)
         register_for_holders(lock)
         self._semlock = lock
@@ -81,7 +81,7 @@ class LockBase(Transferable, _theirs.SemLock):
 
     @classmethod
     def _from_block(
-        cls: type[L], spot: Spot, offset: int, mode: int = 0, detects: bool = False
+        cls: type[L], spot: SharedBlock, offset: int, mode: int = 0, detects: bool = False
     ) -> L:
         """Return an object for an existing lock in a block."""
         lock = cls.__new__(cls)
@@ -89,7 +89,7 @@ class LockBase(Transferable, _theirs.SemLock):
         return lock
 
     @property
-    def _location(self) -> tuple[Spot, int, int, bool]:
+    def _location(self) -> tuple[SharedBlock, int, int, bool]:
         spot, offset, _, mode, detects = self._semlock.place
         return spot, offset, mode, detects
 

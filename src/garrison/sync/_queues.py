@@ -44,7 +44,7 @@ class QueueBase(CoreQueue[T], Transferable):
     """The base of all queues: `put` and `get` are the core's."""
 
     def _create(self, maxsize: int) -> None:
-        self._spot = self._found(maxsize, REGION)
+        self._spot = self._allocate(maxsize, REGION)
         self._opid = os.getpid()
 
     def __getstate__(self) -> Any:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.memory import Spot
+from garrison.memory import SharedBlock
 from garrison.sync._introspection import register_for_holders
 from garrison.sync._locks import KEPT, WITHOUT
 from garrison.sync._slots import bind_methods, register_transfer
@@ -73,9 +73,9 @@ class Semaphore(Transferable, _theirs.Semaphore):
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         permits = _permits(value)
-        self._bind_to(Spot(WORD), SEM_VALUE_MAX, 0, permits)
+        self._bind_to(SharedBlock(WORD), SEM_VALUE_MAX, 0, permits)
 
-    def _bind_to(self, spot: Spot, most: int, places: int, value: int | None = None) -> None:
+    def _bind_to(self, spot: SharedBlock, most: int, places: int, value: int | None = None) -> None:
         core = _core.Semaphore(spot, value, most, places)
         self._semlock = core
         bind_methods(
@@ -85,7 +85,7 @@ class Semaphore(Transferable, _theirs.Semaphore):
         bind_methods(self, Semaphore, get_value=core.get_value, locked=core.locked)
 
     @property
-    def _location(self) -> tuple[Spot, int, int]:
+    def _location(self) -> tuple[SharedBlock, int, int]:
         spot, _, most, places = self._semlock.place
         return spot, most, places
 
@@ -119,10 +119,10 @@ class BoundedSemaphore(Semaphore, _theirs.BoundedSemaphore):
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         permits = _permits(value)
         if 0 < permits <= MOST_SIGNED:
-            self._bind_to(Spot(WORD * (1 + permits)), 0, permits, 0)
+            self._bind_to(SharedBlock(WORD * (1 + permits)), 0, permits, 0)
             register_for_holders(self._semlock)
         else:
-            self._bind_to(Spot(WORD), permits, 0, permits)
+            self._bind_to(SharedBlock(WORD), permits, 0, permits)
 
 
 def _rebuild(kind: type[S], *place: Any) -> S:

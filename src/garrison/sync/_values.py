@@ -14,7 +14,7 @@ import weakref
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any, TypedBase
-from garrison.memory import Spot, raw
+from garrison.memory import SharedBlock, raw
 from garrison.memory.capacity import allocate_block
 from garrison.sync._locks import SIZE as LOCK_SIZE
 from garrison.sync._locks import RLock
@@ -328,13 +328,13 @@ def _allocate(type_: Any, lock: Any) -> tuple[Any, Any]:
     return _split_block(type_, allocate_block(LOCK_SIZE + ctypes.sizeof(type_)))
 
 
-def _split_block(type_: Any, spot: Spot) -> tuple[Any, Any]:
+def _split_block(type_: Any, spot: SharedBlock) -> tuple[Any, Any]:
     """Return the object and the lock in a block."""
     data = spot.part(LOCK_SIZE, len(spot) - LOCK_SIZE)
     return raw.view_at(type_, data), RLock._from_block(spot, 0)
 
 
-def _rebuild(description: Any, spot: Spot) -> Any:
+def _rebuild(description: Any, spot: SharedBlock) -> Any:
     """Rebuild a wrapper that another process has sent."""
     return synchronized(*_split_block(raw.from_type_spec(description), spot))
 

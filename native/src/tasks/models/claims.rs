@@ -3,8 +3,8 @@
 use super::*;
 
 /// Claim as much as there is.
-fn claim_all(world: &World, who: u32) -> Vec<u32> {
-    std::iter::from_fn(|| world.claim(who)).map(|(cell, _)| cell).collect()
+fn claim_all(world: &World, owner_id: u32) -> Vec<u32> {
+    std::iter::from_fn(|| world.claim(owner_id)).map(|(cell, _)| cell).collect()
 }
 
 /// What the claimants have got, and what they have left, is every cell once.
@@ -23,9 +23,9 @@ fn a_signature_is_the_claimants() {
         let other = process(&world, |world| world.claim(2));
         let mine = world.claim(1);
         let theirs = other.join().unwrap();
-        let who = if mine.is_some() { 1 } else { 2 };
+        let owner_id = if mine.is_some() { 1 } else { 2 };
         assert!(mine.is_some() != theirs.is_some());
-        let signed = State::new(CLAIMED, MAIN, who, 0);
+        let signed = State::new(CLAIMED, MAIN, owner_id, 0);
         assert_eq!(mine.or(theirs), Some((0, signed)));
         assert_eq!(load_state(world.cell(0)), signed);
     });
@@ -34,7 +34,8 @@ fn a_signature_is_the_claimants() {
 #[test]
 fn two_claimants_and_a_producer() {
     explore(Some(3), |world| {
-        let claimants = [1, 2].map(|who| process(&world, move |world| claim_all(world, who)));
+        let claimants =
+            [1, 2].map(|owner_id| process(&world, move |world| claim_all(world, owner_id)));
         world.push(MAIN, 0);
         world.push(MAIN, 1);
         let claimed = claimants.map(|claimant| claimant.join().unwrap());
@@ -46,7 +47,8 @@ fn two_claimants_and_a_producer() {
 fn three_claimants() {
     explore(Some(2), |world| {
         assert!((0..3).all(|cell| world.push(MAIN, cell)));
-        let claimants = [1, 2, 3].map(|who| process(&world, move |world| claim_all(world, who)));
+        let claimants =
+            [1, 2, 3].map(|owner_id| process(&world, move |world| claim_all(world, owner_id)));
         let claimed = claimants.map(|claimant| claimant.join().unwrap());
         assert_each_once(&world, claimed.into(), &[0, 1, 2]);
     });
@@ -55,7 +57,8 @@ fn three_claimants() {
 #[test]
 fn two_claimants_and_a_producer_for_each_ring() {
     explore(Some(3), |world| {
-        let claimants = [1, 2].map(|who| process(&world, move |world| claim_all(world, who)));
+        let claimants =
+            [1, 2].map(|owner_id| process(&world, move |world| claim_all(world, owner_id)));
         let supervisor = process(&world, |world| {
             world.cell(1).store(State::new(CLAIMED, MAIN, 9, 7).pack(), Ordering::Relaxed);
             world.push(RETRY, 1)
@@ -77,7 +80,7 @@ fn who_dies_with_a_claim_blocks_nobody() {
         world.push(MAIN, 1);
         let mut claimed = vec![claimant.join().unwrap()];
         if victim.join().unwrap() {
-            assert_eq!(load_state(world.cell(0)).who, 1, "the signature tells who had it");
+            assert_eq!(load_state(world.cell(0)).owner_id, 1, "the signature tells the owner");
             claimed.push(vec![0]);
         }
         assert_each_once(&world, claimed, &[0, 1]);
@@ -118,7 +121,7 @@ fn entries_and_tickets_are_used_again() {
 fn taking_back_and_claiming() {
     explore(Some(3), |world| {
         world.push(MAIN, 0);
-        let claimants = [1, 2].map(|who| process(&world, move |world| world.claim(who)));
+        let claimants = [1, 2].map(|owner_id| process(&world, move |world| world.claim(owner_id)));
         let again = withdraw(world.cell(0)) && world.push(MAIN, 0);
         let claimed: Vec<_> = claimants.into_iter().filter_map(|c| c.join().unwrap()).collect();
         let left = world.claim(99);

@@ -42,7 +42,7 @@ fn a_new_attempt_keeps_the_sleeper() {
         let sleeper = process(&world, World::await_end);
         let supervisor = process(&world, |world| world.push(RETRY, 0));
         if let Some((cell, state)) = world.claim(2) {
-            assert_eq!((cell, state.ring, state.who), (0, RETRY, 2));
+            assert_eq!((cell, state.ring, state.owner_id), (0, RETRY, 2));
             world.end(state, DONE);
             assert!(supervisor.join().unwrap());
         } else {

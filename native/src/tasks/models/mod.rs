@@ -81,10 +81,10 @@ impl World {
         self.rings.iter().any(|ring| !ring.is_empty())
     }
 
-    fn claim(&self, who: u32) -> Option<(u32, State)> {
+    fn claim(&self, owner_id: u32) -> Option<(u32, State)> {
         let state_of = |cell| self.cell(cell);
         let oldest_first = (0..self.rings.len() as u32).rev();
-        oldest_first.filter_map(|ring| self.ring(ring).claim(who, state_of)).next()
+        oldest_first.filter_map(|ring| self.ring(ring).claim(owner_id, state_of)).next()
     }
 
     fn publish(&self, ring: u32, cell: u32) {
@@ -105,9 +105,11 @@ impl World {
     // As in `Worker`.
 
     /// Claim one task, see to the rest, and be busy with it for ever. Nothing if it may leave.
-    fn work(&self, who: u32, spins: bool) -> Option<u32> {
+    fn work(&self, owner_id: u32, spins: bool) -> Option<u32> {
         loop {
-            if let Some((cell, _)) = self.claim(who).or_else(|| self.claim_or_nap(who, spins)) {
+            if let Some((cell, _)) =
+                self.claim(owner_id).or_else(|| self.claim_or_nap(owner_id, spins))
+            {
                 if self.has_work() {
                     self.wake_worker();
                 }
@@ -123,19 +125,19 @@ impl World {
         self.closing.load(Ordering::Acquire) != 0
     }
 
-    fn claim_or_nap(&self, who: u32, spins: bool) -> Option<(u32, State)> {
-        if spins && self.wake_word.start_spinning(who) {
+    fn claim_or_nap(&self, owner_id: u32, spins: bool) -> Option<(u32, State)> {
+        if spins && self.wake_word.start_spinning(owner_id) {
             let seen = self.has_work();
-            self.wake_word.stop_spinning(who);
+            self.wake_word.stop_spinning(owner_id);
             if seen {
-                return self.claim(who);
+                return self.claim(owner_id);
             }
         }
         let count = self.wake_word.prepare();
         if !self.has_work() && !self.leaving() {
             self.worker_futex.wait(|| self.wake_word.count.load(Ordering::Acquire) == count);
         }
-        self.claim(who)
+        self.claim(owner_id)
     }
 
     // As in `Ticket`, for cell 0.

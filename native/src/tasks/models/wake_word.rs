@@ -13,7 +13,9 @@ fn all_find_work(preemptions: usize, spins: bool, claimants: u32, rings: &'stati
             }
         }
         let workers: Vec<_> = (1..=claimants)
-            .map(|who| process(&world, move |world| world.work(who, spins && who == 1)))
+            .map(|owner_id| {
+                process(&world, move |world| world.work(owner_id, spins && owner_id == 1))
+            })
             .collect();
         let supervisor = rings
             .contains(&RETRY)
@@ -71,7 +73,8 @@ fn spinner_and_sleeper_and_two_producers() {
 fn a_dead_ringer_is_answered_for() {
     for steps in 0..3 {
         explore_with(1, Some(2), move |world| {
-            let sleepers = [1, 2].map(|who| process(&world, move |world| world.work(who, false)));
+            let sleepers =
+                [1, 2].map(|owner_id| process(&world, move |world| world.work(owner_id, false)));
             world.push(MAIN, 0);
             if steps > 0 {
                 world.wake_word.count.fetch_add(1, Ordering::SeqCst);
@@ -91,7 +94,8 @@ fn a_dead_ringer_is_answered_for() {
 #[test]
 fn closing_reaches_everybody() {
     explore_with(1, Some(3), |world| {
-        let workers = [1, 2].map(|who| process(&world, move |world| world.work(who, true)));
+        let workers =
+            [1, 2].map(|owner_id| process(&world, move |world| world.work(owner_id, true)));
         world.closing.store(1, Ordering::SeqCst);
         world.wake_all();
         assert_eq!(workers.map(|worker| worker.join().unwrap()), [None, None]);

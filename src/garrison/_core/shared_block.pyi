@@ -2,22 +2,24 @@
 
 from garrison._core.process import Id
 
-class Spot:
+class SharedBlock:
     """A place in shared memory, alive as long as anybody has it or a view of it."""
 
     def __init__(self, size: int, /) -> None: ...
     @staticmethod
-    def find(chunk: Id, offset: int, size: int) -> Spot | None:
+    def find(chunk: Id, offset: int, size: int) -> SharedBlock | None:
         """What another process has described.
 
         Nothing if this one would need the descriptors for it.
         """
 
     @staticmethod
-    def attach(chunk: tuple[Id, int, int], family: tuple[Id, int], offset: int, size: int) -> Spot:
+    def attach(
+        chunk: tuple[Id, int, int], family: tuple[Id, int], offset: int, size: int
+    ) -> SharedBlock:
         """Attach what another process has described. The descriptors stay the caller's."""
 
-    def part(self, offset: int, size: int, readonly: bool = False) -> Spot:
+    def part(self, offset: int, size: int, readonly: bool = False) -> SharedBlock:
         """A part of it, perhaps not to be written to."""
 
     @property

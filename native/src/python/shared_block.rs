@@ -12,7 +12,7 @@ use std::io::Result;
 use std::os::raw::c_int;
 
 /// A place in shared memory, alive as long as anybody has it or a view of it.
-#[pyclass(frozen, weakref, name = "Spot", module = "garrison._core")]
+#[pyclass(frozen, weakref, name = "SharedBlock", module = "garrison._core")]
 pub struct PySharedBlock {
     pub spot: SharedBlock,
     readonly: bool,
@@ -151,33 +151,33 @@ impl PySharedBlock {
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}
 }
 
-/// This process's family, which is founded if need be: its identity, and its descriptor here. Children
-/// that are forked from now on are of it too.
+/// This process's registry, made if need be: its identity, and its descriptor here. Children that are
+/// forked from now on have it too.
 #[pyfunction]
-pub fn family() -> PyResult<((u64, u64), i32)> {
+pub fn registry() -> PyResult<((u64, u64), i32)> {
     let home = OwnerRegistry::home();
     let home = home.map_err(|error| memory_error(&error, "a registry of processes"))?;
     Ok((home.id.into(), home.fd()))
 }
 
-/// Be of another process's family, unless this one has one. The descriptor stays the caller's.
+/// Use another process's registry, unless this one has one. The descriptor stays the caller's.
 #[pyfunction]
-pub fn join_family(id: Id, fd: i32) -> PyResult<()> {
+pub fn join_registry(id: Id, fd: i32) -> PyResult<()> {
     OwnerRegistry::attach(fd, id).map(|_| ()).map_err(|error| attach_error(&error))
 }
 
 /// Descriptors that stay open whatever becomes of the objects here: as long as the process lives, or
 /// until every handle that was sent has arrived.
 #[pyfunction]
-pub fn kept_descriptors() -> Vec<i32> {
+pub fn open_descriptors() -> Vec<i32> {
     crate::owners::registry::descriptors()
         .into_iter()
-        .chain(crate::shm::arena::kept_descriptors())
+        .chain(crate::shm::arena::open_descriptors())
         .collect()
 }
 
-/// A process is known to have died: all who wait for something look whether it had it.
+/// A process is known to have died: all waiters check whether it was the owner.
 #[pyfunction]
-pub fn ring_deaths() {
-    crate::owners::registry::ring_deaths();
+pub fn announce_death() {
+    crate::owners::registry::announce_death();
 }

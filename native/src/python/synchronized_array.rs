@@ -1,8 +1,8 @@
 //! `SynchronizedArray`: many numbers in shared memory, under one lock.
 
-use super::cell::atomic;
-use super::guarded::{forward_buffer, Guarded, Layout};
-use super::number::PyNumber;
+use super::c_number::PyNumber;
+use super::synchronized::{forward_buffer, Layout, SynchronizedBase};
+use super::synchronized_value::atomic;
 use crate::sync::c_number::{NumberAt, NumberKind};
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::ffi;
@@ -20,18 +20,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// ``load(index)`` and ``store(index, value)`` are those of `Synchronized`, for one element.
 #[pyclass(
     frozen,
-    extends = Guarded,
+    extends = SynchronizedBase,
     subclass,
     name = "SynchronizedArray",
     module = "garrison.sharedctypes"
 )]
-pub struct Cells {
+pub struct SynchronizedArray {
     /// If the elements are no numbers of ours, ctypes reads and writes them.
     layout: Layout,
     len: isize,
 }
 
-impl Cells {
+impl SynchronizedArray {
     /// The index of an element, counted from the end if it is negative.
     #[inline]
     fn index(&self, index: &Bound<'_, PyAny>) -> PyResult<usize> {
@@ -72,7 +72,7 @@ impl Cells {
         let this = slf.get();
         let found = slice.indices(this.len)?;
         let mut bits = vec![0_u64; found.slicelength];
-        Guarded::briefly(slf.as_super(), || {
+        SynchronizedBase::with_lock_fast(slf.as_super(), || {
             for (bits, index) in bits.iter_mut().zip(indices(&found)) {
                 *bits = kind.read(this.layout.at(kind, index));
             }
@@ -101,7 +101,7 @@ impl Cells {
         fits(values.len()?)?;
         if found.step == 1 {
             if let Some(source) = Source::of(values, kind, found.slicelength) {
-                return Guarded::briefly(slf.as_super(), || {
+                return SynchronizedBase::with_lock_fast(slf.as_super(), || {
                     // SAFETY: as many elements of the same size at both ends, which may overlap.
                     unsafe {
                         let to = this.layout.place.0.add(found.start as usize * kind.size());
@@ -116,7 +116,7 @@ impl Cells {
             .map(|value| kind.to_bits(&value?))
             .collect::<PyResult<_>>()?;
         fits(bits.len())?;
-        Guarded::briefly(slf.as_super(), || {
+        SynchronizedBase::with_lock_fast(slf.as_super(), || {
             for (bits, index) in bits.iter().zip(indices(&found)) {
                 kind.write(this.layout.at(kind, index), *bits);
             }
@@ -168,7 +168,7 @@ fn indices(found: &PySliceIndices) -> impl Iterator<Item = usize> {
 }
 
 #[pymethods]
-impl Cells {
+impl SynchronizedArray {
     #[new]
     #[pyo3(signature = (obj, lock = None, ctx = None))]
     fn new(
@@ -177,7 +177,7 @@ impl Cells {
         ctx: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let _ = ctx;
-        let (base, plain) = Guarded::wrap(obj, lock)?;
+        let (base, plain) = SynchronizedBase::wrap(obj, lock)?;
         let layout = Layout::of(obj, 1, plain)?;
         let len = obj.len()? as isize;
         Ok(PyClassInitializer::from(base).add_subclass(Self { layout, len }))
@@ -193,13 +193,13 @@ impl Cells {
     ) -> PyResult<Bound<'py, PyAny>> {
         let this = slf.get();
         let Some(kind) = this.layout.kind else {
-            return Guarded::under_lock(slf.as_super(), |object| object.get_item(index));
+            return SynchronizedBase::under_lock(slf.as_super(), |object| object.get_item(index));
         };
         if let Ok(slice) = index.cast::<PySlice>() {
             return Self::read_slice(slf, kind, slice);
         }
         let place = this.layout.at(kind, this.index(index)?);
-        let bits = Guarded::briefly(slf.as_super(), || kind.read(place))?;
+        let bits = SynchronizedBase::with_lock_fast(slf.as_super(), || kind.read(place))?;
         kind.to_python(slf.py(), bits)
     }
 
@@ -210,18 +210,20 @@ impl Cells {
     ) -> PyResult<()> {
         let this = slf.get();
         let Some(kind) = this.layout.kind else {
-            return Guarded::under_lock(slf.as_super(), |object| object.set_item(index, value));
+            return SynchronizedBase::under_lock(slf.as_super(), |object| {
+                object.set_item(index, value)
+            });
         };
         if let Ok(slice) = index.cast::<PySlice>() {
             return Self::write_slice(slf, kind, slice, value);
         }
         let place = this.layout.at(kind, this.index(index)?);
         let bits = kind.to_bits(value)?;
-        Guarded::briefly(slf.as_super(), || kind.write(place, bits))
+        SynchronizedBase::with_lock_fast(slf.as_super(), || kind.write(place, bits))
     }
 
     fn __iter__(slf: &Bound<'_, Self>) -> CellsIterator {
-        CellsIterator { cells: slf.clone().unbind(), next: AtomicUsize::new(0) }
+        CellsIterator { array: slf.clone().unbind(), next: AtomicUsize::new(0) }
     }
 
     /// Add to an element atomically, without the lock; return the value before.
@@ -289,7 +291,7 @@ impl Cells {
 /// One element after the other, each read under the lock.
 #[pyclass(frozen, module = "garrison._core")]
 pub struct CellsIterator {
-    cells: Py<Cells>,
+    array: Py<SynchronizedArray>,
     next: AtomicUsize,
 }
 
@@ -300,17 +302,18 @@ impl CellsIterator {
     }
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let cells = slf.get().cells.bind(slf.py());
+        let array = slf.get().array.bind(slf.py());
         let index = slf.get().next.fetch_add(1, Ordering::Relaxed);
-        if index >= cells.get().len as usize {
+        if index >= array.get().len as usize {
             return Ok(None);
         }
-        let Some(kind) = cells.get().layout.kind else {
-            let element = Guarded::under_lock(cells.as_super(), |object| object.get_item(index));
+        let Some(kind) = array.get().layout.kind else {
+            let element =
+                SynchronizedBase::under_lock(array.as_super(), |object| object.get_item(index));
             return element.map(Some);
         };
-        let place = cells.get().layout.at(kind, index);
-        let bits = Guarded::briefly(cells.as_super(), || kind.read(place))?;
+        let place = array.get().layout.at(kind, index);
+        let bits = SynchronizedBase::with_lock_fast(array.as_super(), || kind.read(place))?;
         kind.to_python(slf.py(), bits).map(Some)
     }
 }

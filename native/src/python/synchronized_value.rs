@@ -1,7 +1,7 @@
 //! `Synchronized`: one number in shared memory, under its lock or lock-free.
 
-use super::guarded::{forward_buffer, Guarded, Layout};
-use super::number::PyNumber;
+use super::c_number::PyNumber;
+use super::synchronized::{forward_buffer, Layout, SynchronizedBase};
 use crate::sync::c_number::NumberKind;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -22,12 +22,12 @@ use std::os::raw::c_int;
 /// meanwhile. Use them alone, or the lock alone. A sum that is out of the type's range wraps around.
 #[pyclass(
     frozen,
-    extends = Guarded,
+    extends = SynchronizedBase,
     subclass,
     name = "Synchronized",
     module = "garrison.sharedctypes"
 )]
-pub struct Cell {
+pub struct SynchronizedValue {
     /// If it is no number of ours, ctypes reads and writes it.
     layout: Layout,
 }
@@ -43,7 +43,7 @@ pub fn atomic(kind: Option<NumberKind>, adding: bool) -> PyResult<NumberKind> {
 }
 
 #[pymethods]
-impl Cell {
+impl SynchronizedValue {
     #[new]
     #[pyo3(signature = (obj, lock = None, ctx = None))]
     fn new(
@@ -52,7 +52,7 @@ impl Cell {
         ctx: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<PyClassInitializer<Self>> {
         let _ = ctx;
-        let (base, plain) = Guarded::wrap(obj, lock)?;
+        let (base, plain) = SynchronizedBase::wrap(obj, lock)?;
         let layout = Layout::of(obj, 0, plain)?;
         Ok(PyClassInitializer::from(base).add_subclass(Self { layout }))
     }
@@ -62,9 +62,9 @@ impl Cell {
     fn value<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let layout = &slf.get().layout;
         let Some(kind) = layout.kind else {
-            return Guarded::under_lock(slf.as_super(), |object| object.getattr("value"));
+            return SynchronizedBase::under_lock(slf.as_super(), |object| object.getattr("value"));
         };
-        let bits = Guarded::briefly(slf.as_super(), || kind.read(layout.place))?;
+        let bits = SynchronizedBase::with_lock_fast(slf.as_super(), || kind.read(layout.place))?;
         kind.to_python(slf.py(), bits)
     }
 
@@ -72,10 +72,12 @@ impl Cell {
     fn set_value(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let layout = &slf.get().layout;
         let Some(kind) = layout.kind else {
-            return Guarded::under_lock(slf.as_super(), |object| object.setattr("value", value));
+            return SynchronizedBase::under_lock(slf.as_super(), |object| {
+                object.setattr("value", value)
+            });
         };
         let bits = kind.to_bits(value)?;
-        Guarded::briefly(slf.as_super(), || kind.write(layout.place, bits))
+        SynchronizedBase::with_lock_fast(slf.as_super(), || kind.write(layout.place, bits))
     }
 
     /// Add atomically, without the lock; return the value before.

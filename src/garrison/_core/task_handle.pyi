@@ -2,7 +2,7 @@
 
 from typing import Any
 
-class Ticket:
+class TaskHandle:
     """The right to one task's result."""
 
     @property
@@ -26,7 +26,7 @@ class Ticket:
         """
 
     def take(self) -> tuple[int, Any, list[Any] | None, int, int]:
-        """The result, once: (outcome, payload, buffers, nanoseconds, who).
+        """The result, once: (outcome, payload, buffers, nanoseconds, owner id).
 
         The cell is free after it.
         """
@@ -34,7 +34,7 @@ class Ticket:
     def call(self) -> tuple[int, int, int, bytes | None]:
         """What was asked for: (function, kind, index, payload). For messages, before `take`."""
 
-    def salvage(self) -> list[tuple[bool, bytes]]:
+    def recover(self) -> list[tuple[bool, bytes]]:
         """Return the results of a shared cell's first items that are complete.
 
         (succeeded, pickle) for each.
@@ -42,7 +42,7 @@ class Ticket:
         The worker may be at work still, or dead. There are none any more once the task is done.
         """
 
-    def steal(self) -> int:
+    def take_back(self) -> int:
         """Take the items back that the worker has not begun.
 
         The number of those that stay its own.

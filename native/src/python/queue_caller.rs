@@ -1,7 +1,7 @@
 //! A queue's ends as Python uses them: what is put was written down before, what is taken is rebuilt.
 
 use super::convert::{deadline, AnyBool};
-use super::{block, item};
+use super::{block, queue_item};
 use crate::host::Host;
 use crate::queue::ends::{QueueHost, WaitSpec};
 use crate::queue::item::PICKLE;
@@ -90,9 +90,11 @@ pub fn get<'py>(
     queue.get(caller, most, wait, |taken| {
         each(match taken {
             TakenItem::Small(PICKLE, bytes) => {
-                Arrived::Pickle(item::rebuild(caller.py, PICKLE, bytes)?)
+                Arrived::Pickle(queue_item::rebuild(caller.py, PICKLE, bytes)?)
             }
-            TakenItem::Small(kind, bytes) => Arrived::Value(item::rebuild(caller.py, kind, bytes)?),
+            TakenItem::Small(kind, bytes) => {
+                Arrived::Value(queue_item::rebuild(caller.py, kind, bytes)?)
+            }
             TakenItem::Large(received) => Arrived::Large(received),
         });
         Ok(())
@@ -111,7 +113,7 @@ pub fn open<'py>(py: Python<'py>, received: ReceivedBlock) -> PyResult<Opened<'p
     let (payload, buffers) = block::read(py, &received.into_ref(), len, buffers)?;
     Ok(match kind {
         PICKLE => Opened::Pickle(payload.into_any(), buffers),
-        kind => Opened::Value(item::rebuild(py, kind, payload.get().bytes())?),
+        kind => Opened::Value(queue_item::rebuild(py, kind, payload.get().bytes())?),
     })
 }
 

@@ -15,7 +15,7 @@ use std::os::raw::c_int;
 /// ``with`` takes the lock, as do ``acquire`` and ``release``; ``get_obj()`` gives the ctypes object,
 /// which is used without it. The lock may be any object with these two methods.
 #[pyclass(frozen, subclass, weakref, name = "SynchronizedBase", module = "garrison.sharedctypes")]
-pub struct Guarded {
+pub struct SynchronizedBase {
     object: Py<PyAny>,
     lock: Py<PyAny>,
     acquire: Py<PyAny>,
@@ -24,10 +24,10 @@ pub struct Guarded {
     own: Option<Py<PyLock>>,
 }
 
-impl Guarded {
+impl SynchronizedBase {
     /// Do under the lock what takes a moment and calls no Python.
     #[inline]
-    pub fn briefly<T>(slf: &Bound<'_, Self>, work: impl FnOnce() -> T) -> PyResult<T> {
+    pub fn with_lock_fast<T>(slf: &Bound<'_, Self>, work: impl FnOnce() -> T) -> PyResult<T> {
         let Some(own) = &slf.get().own else {
             return Self::under_lock(slf, |_| Ok(work()));
         };
@@ -80,7 +80,7 @@ fn policy<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
     py.import("garrison.sync._values")?.getattr(name)
 }
 
-impl Guarded {
+impl SynchronizedBase {
     /// The base of a wrapper, and whether the object's elements are numbers and nothing more.
     pub fn wrap(
         object: &Bound<'_, PyAny>,
@@ -108,7 +108,7 @@ impl Guarded {
 }
 
 #[pymethods]
-impl Guarded {
+impl SynchronizedBase {
     #[new]
     #[pyo3(signature = (obj, lock = None, ctx = None))]
     fn new(

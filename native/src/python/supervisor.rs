@@ -28,7 +28,7 @@ impl Supervisor {
         self.inner.owner_id()
     }
 
-    /// Enter a new process in a slot, before it exists; its owner id. `number` is in its name.
+    /// Enter a new process in a slot, before it exists: its owner id. `number` is in its name.
     #[pyo3(signature = (slot, number=0))]
     fn enlist(&self, slot: usize, number: u32) -> PyResult<u32> {
         Ok(self.inner.enlist(slot, number)?)

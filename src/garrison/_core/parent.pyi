@@ -34,9 +34,9 @@ class Parent:
         """Put one task into the table; the ticket is the only way to its result."""
 
     def wait_any(self, tasks: list[TaskHandle], limit: float, interrupts: int) -> int | None:
-        """Wait until a ticket has ended; return its index.
+        """Wait until a task has ended; return its index.
 
-        Return None after `limit` seconds, or if there are more `interrupts` than the caller knows of.
+        Return None after `limit` seconds, or if there are more `interrupts` than the caller knows.
         """
 
     @property

@@ -11,7 +11,10 @@ class Supervisor:
         """The number of this process as an owner."""
 
     def enlist(self, slot: int, number: int = 0) -> int:
-        """Enter a new process in a slot, before it exists; its owner id. `number` is in its name."""
+        """Enter a new process in a slot, before it exists: its owner id.
+
+        `number` is in its name.
+        """
 
     def set_pid(self, slot: int, pid: int) -> None:
         """Store the process id of the worker in a slot."""

@@ -30,43 +30,63 @@ if TYPE_CHECKING:
     class managers:  # noqa: N801 - a module
         """Inherited attributes that garrison's classes do not use."""
 
-        class BaseProxy: ...
+        class BaseProxy:
+            """Stands for an object in a server."""
 
-        class IteratorProxy(BaseProxy): ...
+        class IteratorProxy(BaseProxy):
+            """Stands for an iterator."""
 
-        class AcquirerProxy(BaseProxy): ...
+        class AcquirerProxy(BaseProxy):
+            """Stands for a lock or a semaphore."""
 
-        class ConditionProxy(AcquirerProxy): ...
+        class ConditionProxy(AcquirerProxy):
+            """Stands for a condition."""
 
-        class EventProxy(BaseProxy): ...
+        class EventProxy(BaseProxy):
+            """Stands for an event."""
 
-        class BarrierProxy(BaseProxy): ...
+        class BarrierProxy(BaseProxy):
+            """Stands for a barrier."""
 
-        class NamespaceProxy(BaseProxy): ...
+        class NamespaceProxy(BaseProxy):
+            """Stands for an object with attributes."""
 
-        class ValueProxy(BaseProxy): ...
+        class ValueProxy(BaseProxy):
+            """Stands for an object with a value."""
 
-        class ArrayProxy(BaseProxy): ...
+        class ArrayProxy(BaseProxy):
+            """Stands for an array."""
 
-        class DictProxy(BaseProxy): ...
+        class DictProxy(BaseProxy):
+            """Stands for a dict."""
 
-        class ListProxy(BaseProxy): ...
+        class ListProxy(BaseProxy):
+            """Stands for a list."""
 
-        class PoolProxy(BaseProxy): ...
+        class PoolProxy(BaseProxy):
+            """Stands for a pool."""
 
-        class Server: ...
+        class Server:
+            """Holds objects for other processes."""
 
-        class SharedMemoryServer(Server): ...
+        class SharedMemoryServer(Server):
+            """Removes blocks of shared memory when it ends."""
 
-        class BaseManager: ...
+        class BaseManager:
+            """Starts a server, or finds one."""
 
-        class SyncManager(BaseManager): ...
+        class SyncManager(BaseManager):
+            """Makes containers and locks."""
 
-        class SharedMemoryManager(BaseManager): ...
+        class SharedMemoryManager(BaseManager):
+            """Makes blocks of shared memory."""
 
-        class RemoteError(Exception): ...
+        class RemoteError(Exception):
+            """An exception of a server."""
 
         class Token:
+            """Names an object of a server."""
+
             def __init__(self, typeid: str, address: Any, id: str) -> None: ...  # noqa: A002
 
             typeid: str

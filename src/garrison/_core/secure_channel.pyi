@@ -10,8 +10,8 @@ class SecureChannel:
         initiator: bool,
         psk: bytes,
         prologue: bytes,
-        max_frame: int = ...,
-        max_message: int = ...,
+        max_frame: int = 268435456,
+        max_message: int = 4294967296,
     ) -> None: ...
     @property
     def finished(self) -> bool:

@@ -27,6 +27,7 @@ Id = tuple[int, int]
 
 
 def reduce_block(spot: SharedBlock) -> tuple[Any, ...]:
+    """Return a handle of a block, for the process that is being spawned or for any other."""
     chunk, length, fd = spot.chunk
     family, family_fd = spot.family
     place = (spot.offset, len(spot), spot.readonly)

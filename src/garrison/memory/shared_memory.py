@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", default=Any)
 
-    class ListBase(_theirs.ShareableList[Any], Generic[T]): ...
+    class ListBase(_theirs.ShareableList[Any], Generic[T]):
+        """The standard class, with items of one type or of any."""
+
 else:
     T = None
     _theirs = _standard.load("shared_memory")

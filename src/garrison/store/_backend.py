@@ -139,16 +139,30 @@ class Mappings(Protocol):
     def dict_get(self, c: int, key: Any, /) -> Any:
         """Return a value, or raise KeyError."""
 
-    def dict_get_or(self, c: int, key: Any, default: Any, /) -> Any: ...
-    def dict_contains(self, c: int, key: Any, /) -> bool: ...
-    def dict_set(self, c: int, key: Any, value: Any, /) -> None: ...
-    def dict_delete(self, c: int, key: Any, /) -> None: ...
-    def dict_setdefault(self, c: int, key: Any, value: Any, /) -> Any: ...
+    def dict_get_or(self, c: int, key: Any, default: Any, /) -> Any:
+        """Return a value, or `default`."""
+
+    def dict_contains(self, c: int, key: Any, /) -> bool:
+        """Return whether there is the key."""
+
+    def dict_set(self, c: int, key: Any, value: Any, /) -> None:
+        """Set the value of a key."""
+
+    def dict_delete(self, c: int, key: Any, /) -> None:
+        """Remove a key, or raise KeyError."""
+
+    def dict_setdefault(self, c: int, key: Any, value: Any, /) -> Any:
+        """Return a value, which is `value` from now on if there was none."""
+
     def dict_pop(self, c: int, key: Any, /) -> Any:
         """Remove and return; a nested container comes as a plain copy."""
 
-    def dict_popitem(self, c: int, last: bool = True, /) -> tuple[Any, Any]: ...
-    def dict_update(self, c: int, pairs: list[tuple[Any, Any]], /) -> None: ...
+    def dict_popitem(self, c: int, last: bool = True, /) -> tuple[Any, Any]:
+        """Remove and return the last pair, or the first one; raise KeyError if there is none."""
+
+    def dict_update(self, c: int, pairs: list[tuple[Any, Any]], /) -> None:
+        """Set all pairs at once."""
+
     def dict_add(self, c: int, key: Any, delta: Any, initial: Any = None, /) -> Any:
         """Return the new number."""
 
@@ -162,17 +176,33 @@ class Mappings(Protocol):
 class Sequences(Protocol):
     """Lists, deques, values, arrays and queues. Indexes and slices are those of a list."""
 
-    def list_get(self, c: int, i: int, /) -> Any: ...
-    def list_set(self, c: int, i: int, value: Any, /) -> None: ...
-    def list_append(self, c: int, value: Any, /) -> None: ...
-    def list_appendleft(self, c: int, value: Any, /) -> None: ...
-    def list_extend(self, c: int, values: list[Any], left: bool = False, /) -> None: ...
-    def list_insert(self, c: int, i: int, value: Any, /) -> None: ...
-    def list_delete(self, c: int, i: int, /) -> None: ...
+    def list_get(self, c: int, i: int, /) -> Any:
+        """Return an item, or raise IndexError."""
+
+    def list_set(self, c: int, i: int, value: Any, /) -> None:
+        """Replace an item, or raise IndexError."""
+
+    def list_append(self, c: int, value: Any, /) -> None:
+        """Add an item at the end."""
+
+    def list_appendleft(self, c: int, value: Any, /) -> None:
+        """Add an item at the front."""
+
+    def list_extend(self, c: int, values: list[Any], left: bool = False, /) -> None:
+        """Add all values at once, at the end or at the front."""
+
+    def list_insert(self, c: int, i: int, value: Any, /) -> None:
+        """Insert an item before an index."""
+
+    def list_delete(self, c: int, i: int, /) -> None:
+        """Remove an item, or raise IndexError."""
+
     def list_pop(self, c: int, i: int = -1, /) -> Any:
         """Remove and return; a nested container comes as a plain copy."""
 
-    def list_slice(self, c: int, start: int, stop: int, /) -> list[Any]: ...
+    def list_slice(self, c: int, start: int, stop: int, /) -> list[Any]:
+        """Return the items of a slice."""
+
     def list_replace(self, c: int, start: int, stop: int, values: list[Any], /) -> None:
         """Put values in place of a slice. Nested containers of the slice may be among them."""
 
@@ -210,15 +240,21 @@ class StoreBackend(Transactions, Mappings, Sequences, Protocol):
     def metadata(self, c: int, /) -> tuple[int, int, int, int, int, bytes]:
         """Return the fields of a `Metadata`."""
 
-    def length(self, c: int, /) -> int: ...
-    def clear(self, c: int, /) -> None: ...
+    def length(self, c: int, /) -> int:
+        """Return the number of entries."""
+
+    def clear(self, c: int, /) -> None:
+        """Remove all entries."""
+
     def shut_down_queue(self, c: int, immediate: bool, /) -> None:
         """Let a queue take no more items; drop those that it has if `immediate`."""
 
     def counter_add(self, c: int, delta: int, floor: int | None = None, /) -> int:
         """Return the new count, or raise ValueError if it would be below `floor`."""
 
-    def scan(self, c: int, what: str = "keys", reverse: bool = False) -> Scan: ...
+    def scan(self, c: int, what: str = "keys", reverse: bool = False) -> Scan:
+        """Return a snapshot's keys, values or items, as `what` says."""
+
     def snapshot(self, c: int, /) -> Any:
         """Return a plain object: its nested containers are plain as well."""
 
@@ -232,11 +268,19 @@ class StoreBackend(Transactions, Mappings, Sequences, Protocol):
 class RemoteStoreBackend(StoreBackend, Protocol):
     """A backend where `update_with` is repeated until no other writer interferes."""
 
-    def dict_encoded(self, c: int, key: Any, /) -> bytes | None: ...
+    def dict_encoded(self, c: int, key: Any, /) -> bytes | None:
+        """Return a value as it is stored, or None if there is no such key."""
+
     def dict_compare_and_set(
         self, c: int, key: Any, expected: bytes | None, value: bytes | None, /
-    ) -> bool: ...
-    def list_encoded(self, c: int, i: int, /) -> bytes: ...
-    def list_compare_and_set(self, c: int, i: int, expected: bytes, value: bytes, /) -> bool: ...
+    ) -> bool:
+        """Set or remove a value if the present one is `expected`; return whether it was."""
+
+    def list_encoded(self, c: int, i: int, /) -> bytes:
+        """Return an item as it is stored."""
+
+    def list_compare_and_set(self, c: int, i: int, expected: bytes, value: bytes, /) -> bool:
+        """Replace an item if the present one is `expected`; return whether it was."""
+
     def encode(self, obj: Any, /) -> bytes: ...
     def decode(self, encoded: bytes, /) -> Any: ...

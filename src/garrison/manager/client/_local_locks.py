@@ -89,6 +89,8 @@ def _as_threading_errors(operation: str) -> Iterator[None]:
 
 
 class _Acquirer(_LocalProxy):
+    """What is acquired and released."""
+
     __slots__ = ()
     _PROXY = "AcquirerProxy"
     _take: Callable[..., bool]

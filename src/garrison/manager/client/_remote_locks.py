@@ -112,7 +112,8 @@ class RemoteRLock(_RemoteAcquirable, managers.AcquirerProxy):
 
     if TYPE_CHECKING:
 
-        def locked(self) -> bool: ...
+        def locked(self) -> bool:
+            """Whether any thread holds it."""
     else:
         locked = RemoteLock.locked
 

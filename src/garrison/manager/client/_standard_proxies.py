@@ -83,7 +83,8 @@ if TYPE_CHECKING:
     import multiprocessing.managers
     import multiprocessing.pool
 
-    class _BaseDict(BaseProxy, multiprocessing.managers.DictProxy[Any, Any]): ...
+    class _BaseDict(BaseProxy, multiprocessing.managers.DictProxy[Any, Any]):
+        """Has the methods of a dict."""
 
     class BaseListProxy(BaseProxy, multiprocessing.managers.BaseListProxy[Any]):
         """Has the methods of a list."""

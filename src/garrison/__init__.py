@@ -42,6 +42,9 @@ if TYPE_CHECKING:
         set_executable,
         set_forkserver_preload,
     )
+    from typing import Literal, overload
+
+    from typing_extensions import Unpack
 
     from garrison import connection as connection
     from garrison import context as context
@@ -73,7 +76,7 @@ if TYPE_CHECKING:
         TaskTimeout,
         WorkerDied,
     )
-    from garrison.manager import connect
+    from garrison.manager import ManagerOptions, SyncManager, connect
     from garrison.memory import RawArray, RawValue, Shared, ndarray, share
     from garrison.options import Options
     from garrison.pool import Pool
@@ -92,10 +95,63 @@ if TYPE_CHECKING:
         Value,
     )
 
-    Manager = _default_context.Manager
-    get_context = _default_context.get_context
-    get_start_method = _default_context.get_start_method
-    set_start_method = _default_context.set_start_method
+    def Manager(  # noqa: N802 - the standard name
+        address: Any = None, **options: Unpack[ManagerOptions]
+    ) -> SyncManager:
+        """Return a manager whose server has been started.
+
+        Parameters
+        ----------
+        address : tuple or str, optional
+            Where others find it, on this machine or on others: ``("0.0.0.0", 5000)``.
+        **options
+            `key`, `path`, `sync`, `size` and all else that `garrison.managers.SyncManager` takes.
+
+        Raises
+        ------
+        OSError
+            If the address cannot be had.
+        ValueError
+            If other computers reach the address, and there is no key.
+        StoreBusy
+            If another server has the folder `path`.
+        """
+
+    @overload
+    def get_context(method: Literal["fork"]) -> context.ForkContext: ...
+    @overload
+    def get_context(method: Literal["spawn"]) -> context.SpawnContext: ...
+    @overload
+    def get_context(method: Literal["forkserver"]) -> context.ForkServerContext: ...
+    @overload
+    def get_context(method: str | None = None) -> context.BaseContext: ...
+    def get_context(method: str | None = None) -> context.BaseContext:
+        """Return the context for a start method, or the default one.
+
+        Raises
+        ------
+        ValueError
+            If there is no such method.
+        """
+
+    @overload
+    def get_start_method(allow_none: Literal[False] = False) -> str: ...
+    @overload
+    def get_start_method(allow_none: bool) -> str | None: ...
+    def get_start_method(allow_none: bool = False) -> str | None:
+        """Return the name of the default start method; None if it is `allow_none` and not set."""
+
+    def set_start_method(method: str | None, force: bool = False) -> None:
+        """Set the default start method: ``'fork'``, ``'spawn'`` or ``'forkserver'``.
+
+        Raises
+        ------
+        RuntimeError
+            If it was set before, unless with `force`.
+        ValueError
+            If there is no such method.
+        """
+
 
 __version__ = "0.1.0"
 

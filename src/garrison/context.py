@@ -335,7 +335,8 @@ class Process(_theirs.Process):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the standard name
-        return _default_context.get_context().Process._Popen(process_obj)
+        process: Any = _default_context.get_context().Process
+        return process._Popen(process_obj)
 
 
 if TYPE_CHECKING:
@@ -420,7 +421,7 @@ _concrete_contexts: dict[str, Any] = {
     "spawn": SpawnContext(),
     "forkserver": ForkServerContext(),
 }
-_default_context: Any = DefaultContext()
+_default_context: DefaultContext = DefaultContext()
 
 if not TYPE_CHECKING:
     __getattr__, __dir__ = _standard.mirror(__name__, globals())

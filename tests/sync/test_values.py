@@ -128,7 +128,7 @@ def test_characters_bools_and_strings_are_stored() -> None:
     assert (word.value, list(word)[:2]) == (b"coffee", [b"c", b"o"])
     with pytest.raises(ValueError, match="too long"):
         word.value = b"too long"
-    text = Array("u", "tea")
+    text: Any = Array("u", "tea")  # its slices are strings
     text[1] = "é"
     assert (text[:], len(text)) == ("téa", 3)
 
@@ -178,9 +178,10 @@ def test_indices_and_slices_are_those_of_ctypes(code: str) -> None:
             ours[index]
         with pytest.raises(IndexError):
             ours[index] = ours[0]
-    for index in ("0", 1.0, None):
+    wrong: Any
+    for wrong in ("0", 1.0, None):
         with pytest.raises(TypeError):
-            ours[index]
+            ours[wrong]
     assert (len(ours), list(ours)) == (10, list(theirs))
 
 
@@ -212,6 +213,7 @@ def test_slices_are_written_whole_or_not_at_all() -> None:
     numbers[4:] = (4, 5)
     numbers[::-5] = np.array([9, 8])
     assert numbers[:] == [8, 1, 2, 3, 4, 9]
+    values: Any
     for values in ([1], range(3), [1, "x"]):
         with pytest.raises((ValueError, TypeError)):
             numbers[2:4] = values

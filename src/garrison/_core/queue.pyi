@@ -12,10 +12,44 @@ class Queue(Generic[_T]):
 
     def __init__(self, *args: Any, **options: Any) -> None: ...
     def put(self, obj: _T, block: bool = True, timeout: float | None = None) -> None:
-        """Put an item into the queue, or raise `queue.Full`."""
+        """Put an item into the queue.
+
+        Parameters
+        ----------
+        obj
+            Anything that can be pickled.
+        block : bool
+            Whether to wait while the queue is full.
+        timeout : float, optional
+            Seconds to wait at most; by default as long as it takes.
+
+        Raises
+        ------
+        queue.Full
+            If there was no room in time.
+        garrison.errors.QueueClosed
+            If this process has closed the queue. It is a ValueError too.
+        garrison.ArgumentUnpicklable
+            If the item cannot be pickled.
+        """
 
     def get(self, block: bool = True, timeout: float | None = None) -> _T:
-        """Take the next item out of the queue, or raise `queue.Empty`."""
+        """Take the next item out of the queue.
+
+        Parameters
+        ----------
+        block : bool
+            Whether to wait while the queue is empty.
+        timeout : float, optional
+            Seconds to wait at most; by default as long as it takes.
+
+        Raises
+        ------
+        queue.Empty
+            If there was no item in time.
+        garrison.errors.QueueClosed
+            If this process has closed the queue. It is a ValueError too.
+        """
 
     def put_nowait(self, obj: _T) -> None:
         """Put an item into the queue if there is room now, or raise `queue.Full`."""

@@ -72,11 +72,37 @@ class Condition(Transferable, _theirs.Condition):
     )
     if TYPE_CHECKING:
 
-        def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
-        def release(self) -> None: ...
-        def wait(self, timeout: float | None = None) -> bool: ...
-        def notify(self, n: int = 1) -> None: ...
-        def notify_all(self) -> None: ...
+        def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+            """Acquire the lock; return whether that was possible within `timeout` seconds."""
+
+        def release(self) -> None:
+            """Release the lock."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            """Release the lock, wait for a notification, and acquire the lock again.
+
+            Parameters
+            ----------
+            timeout : float, optional
+                Seconds to wait at most; by default as long as it takes.
+
+            Returns
+            -------
+            bool
+                Whether there was a notification in time.
+
+            Raises
+            ------
+            AssertionError
+                If this thread does not hold the lock.
+            """
+
+        def notify(self, n: int = 1) -> None:
+            """Wake the `n` waiters that have waited longest; the caller holds the lock."""
+
+        def notify_all(self) -> None:
+            """Wake all waiters; the caller holds the lock."""
+
         def __enter__(self) -> bool: ...
         def __exit__(self, *args: object) -> None: ...
 

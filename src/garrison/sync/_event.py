@@ -38,10 +38,17 @@ class Event(Transferable, _theirs.Event):
     __slots__ = ("_core", "clear", "is_set", "set", "wait")
     if TYPE_CHECKING:
 
-        def is_set(self) -> bool: ...
-        def set(self) -> None: ...
-        def clear(self) -> None: ...
-        def wait(self, timeout: float | None = None) -> bool: ...
+        def is_set(self) -> bool:
+            """Whether it is set."""
+
+        def set(self) -> None:
+            """Set it, and wake all waiters."""
+
+        def clear(self) -> None:
+            """Clear it: later waits block."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            """Wait until it is set, at most `timeout` seconds; return whether it is."""
 
     def __init__(self, *, ctx: Any = None) -> None:
         self._bind_to(SharedBlock(SIZE))

@@ -53,10 +53,49 @@ class LockBase(Transferable, _theirs.SemLock):
     )
     if TYPE_CHECKING:
 
-        def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
-        def recover(self, block: bool = True, timeout: float | None = None) -> bool: ...
-        def release(self) -> None: ...
-        def locked(self) -> bool: ...
+        def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+            """Acquire the lock.
+
+            Parameters
+            ----------
+            block : bool
+                Whether to wait.
+            timeout : float, optional
+                Seconds to wait at most; by default as long as it takes.
+
+            Returns
+            -------
+            bool
+                Whether it was acquired in time.
+
+            Raises
+            ------
+            OwnerDied
+                If the owner died, and the lock was made with ``on_abandon="raise"``.
+            DeadlockError
+                If it was made with ``detect_deadlocks=True``, and the wait would never end.
+            """
+
+        def recover(self, block: bool = True, timeout: float | None = None) -> bool:
+            """Acquire the lock even if its owner died; parameters as for `acquire`.
+
+            After ``release()`` other processes acquire it as ever.
+            """
+
+        def release(self) -> None:
+            """Release the lock.
+
+            Raises
+            ------
+            NotHeld
+                If no process holds it. It is a ValueError too.
+            AssertionError
+                If it is an `RLock` that this thread does not hold.
+            """
+
+        def locked(self) -> bool:
+            """Whether any process holds it."""
+
         def __enter__(self) -> bool: ...
         def __exit__(self, *args: object) -> None: ...
 

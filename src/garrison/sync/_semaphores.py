@@ -61,10 +61,37 @@ class Semaphore(Transferable, _theirs.Semaphore):
     )
     if TYPE_CHECKING:
 
-        def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
-        def release(self) -> None: ...
-        def get_value(self) -> int: ...
-        def locked(self) -> bool: ...
+        def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+            """Acquire a permit.
+
+            Parameters
+            ----------
+            block : bool
+                Whether to wait.
+            timeout : float, optional
+                Seconds to wait at most; by default as long as it takes.
+
+            Returns
+            -------
+            bool
+                Whether it was acquired in time.
+            """
+
+        def release(self) -> None:
+            """Give a permit back, or one more than there were.
+
+            Raises
+            ------
+            NotHeld
+                If a `BoundedSemaphore` would have more permits than at the beginning.
+            """
+
+        def get_value(self) -> int:
+            """Return the number of free permits."""
+
+        def locked(self) -> bool:
+            """Whether no permit is free."""
+
         def __enter__(self) -> bool: ...
         def __exit__(self, *args: object) -> None: ...
 

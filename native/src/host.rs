@@ -69,9 +69,11 @@ impl From<std::io::Error> for Failure {
 }
 
 /// A program without an interpreter and without signals.
+#[cfg(all(test, loom))]
 #[derive(Debug, Clone, Copy)]
 pub struct NoHost;
 
+#[cfg(all(test, loom))]
 impl Host for NoHost {
     type Error = Failure;
 

@@ -97,7 +97,7 @@ impl Channel {
     }
 
     /// Bytes to be sent now; none if there is nothing.
-    pub fn to_send(&mut self) -> Result<&[u8], ProtocolError> {
+    pub fn unsent_bytes(&mut self) -> Result<&[u8], ProtocolError> {
         if self.sent == self.out.len() {
             self.out.clear();
             self.sent = 0;

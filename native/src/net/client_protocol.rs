@@ -101,8 +101,8 @@ impl ClientProtocol {
     }
 
     /// Bytes to be sent now; none if there is nothing.
-    pub fn to_send(&mut self) -> Result<&[u8], ProtocolError> {
-        self.channel.to_send()
+    pub fn unsent_bytes(&mut self) -> Result<&[u8], ProtocolError> {
+        self.channel.unsent_bytes()
     }
 
     pub fn was_sent(&mut self, count: usize) {

@@ -275,7 +275,7 @@ impl State {
     /// Send what can be sent without waiting.
     fn send(&mut self, fd: i32) {
         while self.protocol.end().is_none() {
-            let data = match self.protocol.to_send() {
+            let data = match self.protocol.unsent_bytes() {
                 Ok([]) => return,
                 Ok(data) => data,
                 Err(error) => return self.protocol.finish(error.to_string()),

@@ -129,7 +129,7 @@ impl SecureChannel {
     /// Show sealed bytes of the queued frames, some at a time; none if there are none. They count as sent.
     pub fn take<T>(&mut self, show: impl FnOnce(&[u8]) -> T) -> Result<T, ProtocolError> {
         let channel = self.channel()?;
-        let taken = channel.to_send().map(|data| (show(data), data.len()));
+        let taken = channel.unsent_bytes().map(|data| (show(data), data.len()));
         let taken = taken.inspect(|(_, length)| channel.was_sent(*length));
         Ok(self.checked(taken)?.0)
     }
@@ -139,7 +139,7 @@ impl SecureChannel {
         let channel = self.channel()?;
         let mut total = 0;
         while total < SENT_AT_ONCE {
-            let data = match channel.to_send() {
+            let data = match channel.unsent_bytes() {
                 Ok([]) => break,
                 Ok(data) => data,
                 Err(error) => return Ok(self.checked(Err(error))?),

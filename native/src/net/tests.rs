@@ -27,7 +27,7 @@ fn send(channel: &mut Channel, number: u32, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     frames::put(&mut channel.pending, number, 3, payload);
     loop {
-        let data = channel.to_send().unwrap();
+        let data = channel.unsent_bytes().unwrap();
         if data.is_empty() {
             return out;
         }

@@ -150,10 +150,6 @@ impl Arena {
         self.len
     }
 
-    pub fn is_empty(&self) -> bool {
-        false
-    }
-
     /// Another part of the file, beyond what all its users map.
     pub fn map_range(&self, offset: u64, len: usize, private: bool) -> Result<Arc<Mapping>> {
         self.segment.map_range(offset, len, private)
@@ -244,13 +240,9 @@ pub struct SharedBlock {
 }
 
 impl SharedBlock {
-    /// `len` bytes of shared memory, all zero, that no object ever had.
-    pub fn allocate(len: usize) -> Result<Self> {
-        Self::allocate_with(len, |reserve| reserve())
-    }
-
-    /// The same; `at_length` is given what takes long for a large one, and may let go of the GIL
-    /// meanwhile: no lock of ours is held then, which a forked child would find held for ever.
+    /// `len` bytes of shared memory, all zero, that no object ever had. `at_length` is given what takes
+    /// long for a large one, and may release the GIL meanwhile: no lock of ours is held then, which a
+    /// forked child would find held for ever.
     pub fn allocate_with(
         len: usize,
         at_length: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<()>,
@@ -336,14 +328,18 @@ impl SharedBlock {
 mod tests {
     use super::*;
 
+    fn allocate(len: usize) -> Result<SharedBlock> {
+        SharedBlock::allocate_with(len, |reserve| reserve())
+    }
+
     #[test]
     fn objects_do_not_overlap_and_large_ones_are_alone() {
-        let small: Vec<_> = (0..2000).map(|n| SharedBlock::allocate(n % 200).unwrap()).collect();
+        let small: Vec<_> = (0..2000).map(|n| allocate(n % 200).unwrap()).collect();
         for pair in small.windows(2) {
             let [a, b] = pair else { unreachable!() };
             assert!(a.arena.id != b.arena.id || a.offset + a.len <= b.offset);
         }
-        let large = SharedBlock::allocate(SMALL + 1).unwrap();
+        let large = allocate(SMALL + 1).unwrap();
         assert!(small.iter().all(|block| block.arena.id != large.arena.id));
         // SAFETY: inside, and reserved.
         unsafe { assert_eq!(*large.at(SMALL, 1), 0) };
@@ -351,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_chunk_goes_with_its_last_object() {
-        let block = SharedBlock::allocate(100_000).unwrap();
+        let block = allocate(100_000).unwrap();
         let id = block.arena.id;
         assert!(Arena::known(id).is_some());
         drop(block);
@@ -360,7 +356,7 @@ mod tests {
 
     #[test]
     fn what_is_under_way_is_kept_until_it_has_arrived() {
-        let block = SharedBlock::allocate(100_000).unwrap();
+        let block = allocate(100_000).unwrap();
         let id = block.arena.id;
         block.arena.export();
         drop(block);
@@ -373,7 +369,7 @@ mod tests {
 
     #[test]
     fn too_much_is_an_error() {
-        assert!(SharedBlock::allocate(usize::MAX).is_err());
-        assert!(SharedBlock::allocate(1 << 60).is_err());
+        assert!(allocate(usize::MAX).is_err());
+        assert!(allocate(1 << 60).is_err());
     }
 }

@@ -276,10 +276,6 @@ impl Heap {
         Self { region, small, bodies, lent, lent_at_last_sweep, allocated }
     }
 
-    pub fn region(&self) -> &Arc<Region> {
-        &self.region
-    }
-
     /// Bytes in blocks at the moment, heads included.
     pub fn allocated(&self) -> usize {
         self.allocated

@@ -37,10 +37,6 @@ impl Span {
         self.len
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// The address of `len` bytes from `offset` on (checked).
     #[inline]
     pub fn at(&self, offset: usize, len: usize) -> *mut u8 {
@@ -92,10 +88,6 @@ impl Region {
 
     pub fn len(&self) -> usize {
         self.len / PAGE * PAGE
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     pub fn reserve(&self, place: usize, len: usize) -> Result<()> {
@@ -190,16 +182,6 @@ impl Region {
     pub fn forget_bodies(&self) {
         self.bodies().forget(0);
     }
-
-    /// Unmap everything that nobody looks at.
-    pub fn forget(&self) {
-        self.forget_bodies();
-        for window in self.windows().iter_mut() {
-            if window.as_ref().is_some_and(|map| Arc::strong_count(map) == 1) {
-                *window = None;
-            }
-        }
-    }
 }
 
 impl Bodies {
@@ -261,10 +243,9 @@ mod tests {
     }
 
     #[test]
-    fn a_place_keeps_its_address_as_long_as_somebody_looks() {
+    fn a_place_keeps_its_address() {
         let region = region(false);
         let span = region.small(3 * WINDOW + 64, 100).expect("mapped");
-        region.forget();
         let again = region.small(3 * WINDOW + 64, 100).expect("mapped");
         assert_eq!(span.at(0, 100), again.at(0, 100));
         assert!(region.small(WINDOW - 64, 100).is_err(), "over the end of a window");

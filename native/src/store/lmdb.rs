@@ -23,7 +23,7 @@ mod transactions;
 
 pub use files::InMemory;
 use map::Map;
-pub use transactions::{Cursor, ReadTransaction, Reading, Record, WriteTransaction};
+pub use transactions::{ReadTransaction, Reading, WriteTransaction};
 
 /// How many transactions may read at a time, in all processes.
 pub const READERS: u32 = 4096;
@@ -358,10 +358,6 @@ impl Env {
     pub fn copy_to(&self, fd: i32) -> Result<()> {
         // SAFETY: it is open, and the call leaves the descriptor open.
         check(unsafe { ffi::mdb_env_copyfd(self.raw, fd) })
-    }
-
-    pub fn fd(&self) -> i32 {
-        self.fd
     }
 
     pub fn info(&self) -> EnvInfo {

@@ -1,6 +1,6 @@
 //! A transaction that writes, with all that its operations share.
 
-use super::change_words::{ChangeWords, ALL, GLOBAL};
+use super::change_words::{ChangeWords, GLOBAL};
 use super::lmdb::{Env, Reading, WriteTransaction};
 use super::records::{prefix, Head, Meta, HEAD, HEAD_LEN, META};
 use super::{kind, Error, Result};
@@ -176,10 +176,6 @@ impl Writing {
     #[inline]
     pub fn touch(&mut self, number: u64) {
         self.touched |= 1 << ChangeWords::of(number);
-    }
-
-    pub fn touch_all(&mut self) {
-        self.touched = ALL;
     }
 
     pub fn meta(&self) -> Result<Meta> {

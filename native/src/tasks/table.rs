@@ -163,7 +163,7 @@ pub const BROKEN: u32 = 1;
 pub const FINISHED: u32 = 2;
 
 pub const RUNNING: u32 = 0;
-pub const CLOSING: u32 = 1;
+// 1: closing. Workers leave when there is no work.
 pub const TERMINATING: u32 = 2;
 
 /// In a cell's `index`: the parent has taken the items back that were not begun.

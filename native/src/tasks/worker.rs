@@ -93,11 +93,6 @@ impl Worker {
         self.table.slot(self.slot)
     }
 
-    /// The number that it signs with.
-    pub fn owner_id(&self) -> u32 {
-        self.owner_id
-    }
-
     /// Whether a task was taken whose result has not been handed in.
     pub fn is_busy(&self) -> bool {
         self.lock().claim.is_some()
@@ -377,15 +372,9 @@ impl Worker {
         let header = self.table.header();
         let leaving = || header.phase.load(Ordering::Relaxed) != RUNNING;
         let idle = &header.idle;
-        let spinner = &idle.spinner;
-        if self.spin.pays()
-            && spinner
-                .compare_exchange(0, self.owner_id, Ordering::SeqCst, Ordering::SeqCst)
-                .is_ok()
-        {
+        if self.spin.pays() && idle.start_spinning(self.owner_id) {
             let seen = self.spin.until(NAP, || self.table.has_work() || leaving());
-            // Only its own mark: the supervisor may have given the place to another.
-            let _ = spinner.compare_exchange(self.owner_id, 0, Ordering::SeqCst, Ordering::SeqCst);
+            idle.stop_spinning(self.owner_id);
             if seen {
                 return;
             }

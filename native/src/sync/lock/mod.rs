@@ -6,7 +6,7 @@ pub mod word;
 #[cfg(not(loom))]
 mod handle;
 #[cfg(not(loom))]
-pub use handle::{Holder, Lock, RawLock};
+pub use handle::{Lock, RawLock};
 pub use wait::Acquired;
 
 #[cfg(all(test, loom))]

@@ -26,8 +26,6 @@ LAYERS = [
     "_core | _lazy | _standard",
     f"{' | '.join(STANDARD)}",
     "options | _os | _pickling",
-    "_byte_locks | _lending | _processes",
-    "_descriptors",
     "memory",
     "sync | supervisor | net",
     "pool | store | queues | shared_memory | sharedctypes | synchronize",

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from garrison import _os, _processes
+from garrison import _os
+from garrison._os import process_watch
 
 GIB = 1 << 30
 Tree = Callable[[dict[str, str]], None]
@@ -243,11 +244,11 @@ def test_a_signal_to_nobody_is_no_error() -> None:
     with subprocess.Popen(["true"]) as process:
         process.wait()
     assert not _os.kill_if_alive(process.pid, signal.SIGKILL)
-    assert _processes.wait_for_exit(process.pid, 10)
+    assert process_watch.wait_for_exit(process.pid, 10)
 
 
 def test_waiting_for_the_end_of_a_process() -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
-        assert not _processes.wait_for_exit(process.pid, 0)
+        assert not process_watch.wait_for_exit(process.pid, 0)
         assert _os.kill_if_alive(process.pid, signal.SIGKILL)
-        assert _processes.wait_for_exit(process.pid, 10)
+        assert process_watch.wait_for_exit(process.pid, 10)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import garrison
-from garrison import _processes
+from garrison._os import process_watch
 from garrison.errors import ManagerLost
 from garrison.manager import BaseManager, RemoteError
 from waiting import wait_until
@@ -268,7 +268,7 @@ def test_the_server_ends_with_its_owner(context: Any) -> None:
     server = told.get(timeout=20)
     owner.kill()
     owner.join()
-    assert _processes.wait_for_exit(server, 5.0)
+    assert process_watch.wait_for_exit(server, 5.0)
 
 
 def test_sigterm_ends_a_server_in_order() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import garrison
 from garrison import _os
-from garrison._processes import wait_for_exit
+from garrison._os.process_watch import wait_for_exit
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -64,7 +64,7 @@ def test_a_start_that_fails_says_why_and_leaves_nothing(monkeypatch: pytest.Monk
     def fail(*_: object) -> int:
         raise OSError("no more files")
 
-    monkeypatch.setattr("garrison.supervisor._handle._descriptors.descriptor_channels", fail)
+    monkeypatch.setattr("garrison.supervisor._handle.descriptor_channel.descriptor_channels", fail)
     with pytest.raises((OSError, garrison.PoolBroken), match="no more files"):
         garrison.get_context("fork").Pool(1)
 

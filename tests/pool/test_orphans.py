@@ -14,7 +14,7 @@ import pytest
 
 import garrison
 from garrison._os import ProcessStatus
-from garrison._processes import ProcessWatch
+from garrison._os.process_watch import ProcessWatch
 from garrison.supervisor._orphans import find_descendants
 
 if TYPE_CHECKING:

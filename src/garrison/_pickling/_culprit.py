@@ -39,13 +39,13 @@ def find_culprit(value: object, path: str, rules: Rules) -> tuple[str, object]:
     return path, value
 
 
-def short(value: object) -> str:
-    """Return a short text about an object."""
+def short(value: object, limit: int = SHORT) -> str:
+    """Return the repr of an object, cut to `limit` characters."""
     try:
         text = repr(value)
     except Exception:
         text = f"<{type(value).__qualname__} object>"
-    return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 class _Probe:

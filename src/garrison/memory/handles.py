@@ -2,8 +2,8 @@
 
 A forked child has the memory already. A spawned child receives the descriptors. For any other
 process of the same user (a pool's worker, the reader of a queue) the handle names a process and a
-descriptor number, and the receiver opens that descriptor (`_descriptors`). The sender keeps the
-memory until the handle has arrived.
+descriptor number, and the receiver opens that descriptor (`_os.descriptor_sharing`). The sender
+keeps the memory until the handle has arrived.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import weakref
 from collections import deque
 from multiprocessing import context, reduction
 
-from garrison import _descriptors, _lending, _os
+from garrison import _os
 from garrison._core import SharedBlock
+from garrison._os import descriptor_sharing
 from garrison._pickling import register
 from garrison._typing import Any
 from garrison.errors import SharedMemoryGone
@@ -68,7 +69,7 @@ def address_of(spot: SharedBlock) -> tuple[Any, ...]:
     """Return the block's address for processes of this user; this process keeps the block."""
     chunk, length, fd = spot.chunk
     family, family_fd = spot.family
-    sender = (os.getpid(), fd, family_fd, _os.boot_id(), _lending.address())
+    sender = (os.getpid(), fd, family_fd, _os.boot_id(), descriptor_sharing.address())
     return chunk, length, family, sender, (spot.offset, len(spot), spot.readonly)
 
 
@@ -146,8 +147,8 @@ def _open(chunk: Id, length: int, family: Id, sender: Any, place: Any) -> Shared
         raise SharedMemoryGone(msg)
     opened: list[int] = []
     try:
-        opened.append(_descriptors.open_fd_of_process(pid, fd, address=address))
-        opened.append(_descriptors.open_fd_of_process(pid, family_fd, address=address))
+        opened.append(descriptor_sharing.open_fd_of_process(pid, fd, address=address))
+        opened.append(descriptor_sharing.open_fd_of_process(pid, family_fd, address=address))
         return SharedBlock.attach((chunk, opened[0], length), (family, opened[1]), *place[:2])
     except PermissionError as error:
         msg = f"process {pid}, which sent this handle, belongs to another user: {error}"

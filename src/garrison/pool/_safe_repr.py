@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 
-from garrison import _core
+from garrison import _core, _pickling
 from garrison._typing import Any
 from garrison.pool._encoding import PayloadKind
 
@@ -98,8 +98,8 @@ def describe_call(name: str, kind: int, index: int, payload: Any) -> str:
     except Exception:
         one = kind in {PayloadKind.CALL, PayloadKind.ARGS}
         return f"{name}(...)" if one else f"{name}(item {index})"
-    texts = [_short_repr(arg) for arg in args]
-    texts += [f"{key}={_short_repr(arg)}" for key, arg in kwds.items()]
+    texts = [_pickling.short(arg, MAX_REPR) for arg in args]
+    texts += [f"{key}={_pickling.short(arg, MAX_REPR)}" for key, arg in kwds.items()]
     return f"{name}({', '.join(texts)})"
 
 
@@ -114,11 +114,3 @@ def _arguments(kind: int, index: int, payload: Any) -> tuple[Any, dict[str, Any]
     if kind == PayloadKind.ARGS:
         return value, {}
     return value[index] if kind == PayloadKind.STAR_ITEMS else (value[index],), {}
-
-
-def _short_repr(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"<{type(value).__qualname__}>"
-    return text if len(text) <= MAX_REPR else f"{text[: MAX_REPR - 3]}..."

@@ -52,7 +52,7 @@ class Codec:
             first = {**self._descriptors.first(), handles.SharedBlock: self._reduce_spot}
             return _pickling.dumps(obj, _RULES, first)
         except _pickling.UNPICKLABLE as error:
-            msg = f"cannot store {_short(obj)}: {error}; store what it is made from"
+            msg = f"cannot store {_pickling.short(obj)}: {error}; store what it is made from"
             raise ItemUnpicklable(msg) from error
 
     def _reduce_spot(self, spot: handles.SharedBlock) -> tuple[Any, ...]:
@@ -96,11 +96,3 @@ class Codec:
 
     def _plain_key(self, obj: Any) -> bytes:
         return self._encode_key(obj, self)[0]
-
-
-def _short(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"<{type(value).__qualname__} object>"
-    return text if len(text) <= 80 else f"{text[:77]}..."  # noqa: PLR2004

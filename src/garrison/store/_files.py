@@ -6,9 +6,10 @@ import contextlib
 import os
 from multiprocessing import context
 
-from garrison import _descriptors, _lending, _os
-from garrison._byte_locks import ByteLocks
+from garrison import _os
 from garrison._core import Descriptor, memory_file
+from garrison._os import descriptor_sharing
+from garrison._os.byte_locks import ByteLocks
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryGone, StoreBusy
 from garrison.memory.handles import InheritedFd
@@ -55,7 +56,7 @@ class MemoryFiles:
             return _open_inherited, (state, *(InheritedFd(each.fileno()) for each in self._files))
         marks = tuple(each.mark for each in self._files)
         numbers = tuple(each.fileno() for each in self._files)
-        sender = os.getpid(), numbers, _lending.address()
+        sender = os.getpid(), numbers, descriptor_sharing.address()
         return _open_foreign, (address_of_state(state), sender, marks, _os.boot_id())
 
     def close(self) -> None:
@@ -110,7 +111,7 @@ def _open(
     opened: list[int] = []
     try:
         for fd, mark in zip(fds, marks, strict=True):
-            opened.append(_descriptors.open_fd_of_process(pid, fd, mark, address))
+            opened.append(descriptor_sharing.open_fd_of_process(pid, fd, mark, address))
     except BaseException:
         for fd in opened:
             os.close(fd)

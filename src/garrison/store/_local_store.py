@@ -15,8 +15,8 @@ import weakref
 from pathlib import Path
 
 from garrison import _os
-from garrison._byte_locks import ByteLocks
 from garrison._core import Store
+from garrison._os.byte_locks import ByteLocks
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ContainerGone, StoreBusy
 from garrison.store import _backups

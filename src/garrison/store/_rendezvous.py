@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 
 from garrison import _os
-from garrison._byte_locks import ByteLocks
 from garrison._core import Descriptor
+from garrison._os.byte_locks import ByteLocks
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryGone, StoreBusy
 from garrison.memory import SharedBlock

@@ -26,9 +26,9 @@ import threading
 from multiprocessing import context, popen_forkserver, resource_tracker, spawn, util
 
 from garrison import _core, _os
-from garrison._descriptors import DescriptorChannel, descriptor_channels
-from garrison._lending import send_fds
-from garrison._processes import NONE, SLICE, ProcessWatch, wait_for_exit
+from garrison._os.descriptor_channel import DescriptorChannel, descriptor_channels
+from garrison._os.descriptor_sharing import send_fds
+from garrison._os.process_watch import NONE, SLICE, ProcessWatch, wait_for_exit
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken
 from garrison.supervisor import _identity, _syscalls

@@ -10,8 +10,9 @@ import signal
 import threading
 from functools import partial
 
-from garrison import _core, _descriptors, _os
-from garrison._processes import ProcessWatch, wait_for_exit
+from garrison import _core, _os
+from garrison._os import descriptor_channel
+from garrison._os.process_watch import ProcessWatch, wait_for_exit
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken
 from garrison.memory import InheritedFd
@@ -28,7 +29,7 @@ from garrison.supervisor._decisions import PoolPhase
 from garrison.supervisor.import_guard import check_not_importing
 
 if TYPE_CHECKING:
-    from garrison._descriptors import DescriptorChannel
+    from garrison._os.descriptor_channel import DescriptorChannel
     from garrison.supervisor._worker_slots import WorkerSpec
 
 __all__ = ["SupervisorHandle"]
@@ -103,12 +104,12 @@ class SupervisorHandle:
         raise PoolBroken(msg)
 
     def _start_once(self) -> tuple[str, Any]:
-        ours, theirs = _descriptors.descriptor_channels()
+        ours, theirs = descriptor_channel.descriptor_channels()
         process = None
         try:
             process = self._new_process(ours, theirs)
             process.start()
-            _descriptors.guard(process._popen)
+            descriptor_channel.guard(process._popen)
             self._process, self._channel = process, ours
             with contextlib.suppress(ProcessLookupError):
                 # Not waitpid: code of the user may ignore SIGCHLD, or reap all children itself.

@@ -30,8 +30,8 @@ from multiprocessing import process as mp_process
 from multiprocessing import util
 
 from garrison import _core, _os
-from garrison._lending import DescriptorServer
-from garrison._processes import NONE, SLICE, ProcessWatch
+from garrison._os.descriptor_sharing import DescriptorServer
+from garrison._os.process_watch import NONE, SLICE, ProcessWatch
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.supervisor import _crash_stack, _identity, _syscalls, _worker_entry
 from garrison.supervisor._decisions import (
@@ -48,7 +48,7 @@ from garrison.supervisor._timeouts import Timeouts
 from garrison.supervisor._worker_slots import WorkerSlot, pids_of
 
 if TYPE_CHECKING:
-    from garrison._descriptors import DescriptorChannel
+    from garrison._os.descriptor_channel import DescriptorChannel
     from garrison.supervisor._worker_slots import WorkerSpec
 
 __all__ = ["SupervisorLoop", "run_supervisor"]

@@ -16,7 +16,7 @@ import signal
 import time
 
 from garrison import _os
-from garrison._processes import wait_for_exit
+from garrison._os.process_watch import wait_for_exit
 from garrison._typing import TYPE_CHECKING
 from garrison.supervisor._syscalls import waitpid
 

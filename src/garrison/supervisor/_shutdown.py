@@ -8,7 +8,7 @@ import signal
 import time
 
 from garrison import _core, _os
-from garrison._processes import NONE, SLICE, ProcessWatch, wait_for_exit
+from garrison._os.process_watch import NONE, SLICE, ProcessWatch, wait_for_exit
 from garrison._typing import TYPE_CHECKING
 from garrison.supervisor._syscalls import waitpid
 

@@ -15,7 +15,7 @@ import weakref
 from multiprocessing import process as mp_process
 
 from garrison import _core, _os
-from garrison._processes import wait_for_exit
+from garrison._os.process_watch import wait_for_exit
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.supervisor._identity import name_of
 

@@ -13,7 +13,7 @@ import os
 import threading
 from queue import Empty
 
-from garrison._processes import ProcessWatch
+from garrison._os.process_watch import ProcessWatch
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost
 from garrison.net import Verb

@@ -10,7 +10,7 @@ import weakref
 from multiprocessing import process
 
 from garrison import _standard
-from garrison._processes import NONE, SLICE, ProcessWatch
+from garrison._os.process_watch import NONE, SLICE, ProcessWatch
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._auth_keys import KNOWN_KEYS

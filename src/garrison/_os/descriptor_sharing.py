@@ -1,4 +1,4 @@
-"""Sending memory over a socket, to processes that cannot open it through ``/proc``.
+"""Opening the memory of another process: through ``/proc``, else over a socket.
 
 ::
 
@@ -14,6 +14,7 @@ program's `authkey`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -23,13 +24,20 @@ from _blake2 import blake2b  # hashlib would load OpenSSL
 from _operator import _compare_digest  # hmac would load hashlib
 from multiprocessing import process
 
-from garrison import _core
+from garrison import _core, _os
 from garrison._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["DescriptorServer", "address", "receive_fd", "request_fd", "send_fds"]
+__all__ = [
+    "DescriptorServer",
+    "address",
+    "open_fd_of_process",
+    "receive_fd",
+    "request_fd",
+    "send_fds",
+]
 
 _REQUEST = struct.Struct("ii")
 _NUMBER = struct.Struct("i")
@@ -250,3 +258,57 @@ def _read(peer: socket.socket, size: int) -> bytes:
             raise PermissionError(msg)
         data += part
     return data
+
+
+# --- The receiver ---------------------------------------------------------------------------------
+
+_ELSEWHERE = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP})
+"""Errors of a ``/proc`` that does not show the process, or is not there."""
+
+
+def open_fd_of_process(
+    pid: int, fd: int, known_as: _os.FileId | None = None, address: str = ""
+) -> int:
+    """Open the memory that another process has open as a descriptor.
+
+    Through ``/proc``, which is permitted for processes of the same user; in a ``chroot``, or after
+    a change of user, by the supervisor; if ``/proc`` cannot be used, by the sender itself.
+
+    Parameters
+    ----------
+    pid, fd : int
+        The process, and its descriptor.
+    known_as : tuple of int, optional
+        Device and inode of the file.
+    address : str, optional
+        The socket on which the sender sends its descriptors, if it has one.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the descriptor belongs to another file.
+    OSError
+        If it cannot be opened.
+    """
+    try:
+        found = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in _ELSEWHERE:
+            raise
+        found = _open_through_others(pid, fd, address, error)
+    if known_as is not None and _os.file_id(found) != known_as:
+        os.close(found)
+        msg = "the sender has closed the descriptor, and its number belongs to another file"
+        raise FileNotFoundError(msg)
+    return found
+
+
+def _open_through_others(pid: int, fd: int, address: str, first: OSError) -> int:
+    for ask in (_core.copy_descriptor, request_fd):
+        try:
+            return ask(pid, fd)
+        except OSError:
+            continue
+    if address:
+        return receive_fd(address, fd)
+    raise first

@@ -1,21 +1,20 @@
-"""Descriptors of garrison's files, in this process and in others.
+"""A channel of messages between two processes, over descriptors that are checked before each use.
 
 A stored number may belong to another file when it is used: a program that becomes a daemon closes
-all descriptors. So each is checked before it is used or closed.
+all descriptors.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import struct
 from multiprocessing import reduction, util
 
-from garrison import _core, _lending, _os
+from garrison import _core, _os
 from garrison._typing import Any
 
-__all__ = ["DescriptorChannel", "descriptor_channels", "guard", "open_fd_of_process"]
+__all__ = ["DescriptorChannel", "descriptor_channels", "guard"]
 
 
 _HEADER = struct.Struct("I")
@@ -101,55 +100,3 @@ def guard(popen: Any) -> None:
 def _close(*owned: _core.Descriptor) -> None:
     for each in owned:
         each.close()
-
-
-_ELSEWHERE = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP})
-"""Errors of a ``/proc`` that does not show the process, or is not there."""
-
-
-def open_fd_of_process(
-    pid: int, fd: int, known_as: _os.FileId | None = None, address: str = ""
-) -> int:
-    """Open the memory that another process has open as a descriptor.
-
-    Through ``/proc``, which is permitted for processes of the same user; in a ``chroot``, or after
-    a change of user, by the supervisor; if ``/proc`` cannot be used, by the sender itself.
-
-    Parameters
-    ----------
-    pid, fd : int
-        The process, and its descriptor.
-    known_as : tuple of int, optional
-        Device and inode of the file.
-    address : str, optional
-        The socket on which the sender sends its descriptors, if it has one.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the descriptor belongs to another file.
-    OSError
-        If it cannot be opened.
-    """
-    try:
-        found = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno not in _ELSEWHERE:
-            raise
-        found = _open_through_others(pid, fd, address, error)
-    if known_as is not None and _os.file_id(found) != known_as:
-        os.close(found)
-        msg = "the sender has closed the descriptor, and its number belongs to another file"
-        raise FileNotFoundError(msg)
-    return found
-
-
-def _open_through_others(pid: int, fd: int, address: str, first: OSError) -> int:
-    for ask in (_core.copy_descriptor, _lending.request_fd):
-        try:
-            return ask(pid, fd)
-        except OSError:
-            continue
-    if address:
-        return _lending.receive_fd(address, fd)
-    raise first

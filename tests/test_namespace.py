@@ -135,7 +135,7 @@ def test_synchronize_has_all_that_the_standard_one_has() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_still_the_standard_librarys_works_with_our_locks(method: str) -> None:
+def test_standard_library_objects_work_with_garrisons_locks(method: str) -> None:
     context: Any = garrison.get_context(method)
     queues = [context.Queue(2), context.JoinableQueue(), context.SimpleQueue()]
     condition = context.Condition()

@@ -68,7 +68,7 @@ def test_replace_leaves_the_original_as_it_is() -> None:
     assert original == Options(timeout=5)
 
 
-def test_repr_shows_what_was_set() -> None:
+def test_repr_shows_changed_options() -> None:
     assert repr(Options()) == "Options()"
     options = Options(retry_on=(OSError,), progress=True, seed=7)
     assert repr(options) == "Options(retry_on=(<class 'OSError'>,), progress=True, seed=7)"

@@ -240,7 +240,7 @@ def test_a_handler_is_seen_from_outside(tree: Tree) -> None:
     assert not _os.has_handler(4, signal.SIGTERM)
 
 
-def test_a_signal_to_nobody_is_no_error() -> None:
+def test_signal_to_a_dead_process_is_no_error() -> None:
     with subprocess.Popen(["true"]) as process:
         process.wait()
     assert not _os.kill_if_alive(process.pid, signal.SIGKILL)

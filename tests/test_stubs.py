@@ -1,4 +1,4 @@
-"""The stubs of the core have what it has, with a docstring each; at run time nobody reads them."""
+"""The stubs of the core match the core, and have docstrings; they are not read at run time."""
 
 from __future__ import annotations
 

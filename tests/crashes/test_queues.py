@@ -1,4 +1,4 @@
-"""Killed at any point of any operation on a queue, and again at any point of what follows."""
+"""A process is killed at each point of a queue operation, and its successor at each point too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects are instances of the standard classes, and nothing that was inherited is broken."""
+"""Objects are instances of the standard classes; inapplicable inherited methods are refused."""
 
 from __future__ import annotations
 
@@ -67,9 +67,7 @@ def inherited(kind: type) -> list[str]:
 
 
 @pytest.mark.parametrize(("make", "kind"), SYNC, ids=NAMES)
-def test_no_method_is_left_that_works_on_what_is_not_there(
-    make: Callable[[], Any], kind: type
-) -> None:
+def test_inapplicable_inherited_methods_are_refused(make: Callable[[], Any], kind: type) -> None:
     made = make()
     # These do nothing to an instance, or need a method that is ours.
     assert set(inherited(type(made))) <= {"_rand", "_make_name", "_cleanup", "get_value"}
@@ -81,7 +79,7 @@ def test_no_method_is_left_that_works_on_what_is_not_there(
             assert name.startswith("_")
 
 
-def test_a_lock_shows_what_the_standard_one_shows() -> None:
+def test_lock_has_the_private_attributes_of_a_standard_one() -> None:
     for name in ("Lock", "RLock", "Semaphore", "BoundedSemaphore"):
         ours = getattr(garrison, name)()
         theirs = getattr(multiprocessing.get_context("fork"), name)()
@@ -156,7 +154,7 @@ def test_processes_of_the_standard_library_take_objects_of_ours(method: str) -> 
     process.close()
 
 
-def test_a_queue_shows_what_the_standard_one_shows() -> None:
+def test_queue_has_the_private_attributes_of_a_standard_one() -> None:
     ours: Any = garrison.JoinableQueue(3)
     theirs: Any = multiprocessing.get_context("fork").JoinableQueue(3)
     for queue in (ours, theirs):

@@ -36,7 +36,7 @@ def test_a_module_has_all_names_of_the_standard_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_star_import_gives_what_the_standard_one_gives(name: str) -> None:
+def test_star_import_has_the_standard_names(name: str) -> None:
     ours: dict[str, Any] = {}
     theirs: dict[str, Any] = {}
     exec(f"from garrison.{name} import *", ours)
@@ -63,7 +63,7 @@ def test_a_module_without_a_difference_is_the_standard_one(name: str) -> None:
     assert ours is theirs
 
 
-def test_a_variable_of_a_standard_module_is_seen_as_it_is_now(
+def test_variable_of_a_standard_module_has_its_present_value(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ours, theirs = both("pool")

@@ -72,7 +72,7 @@ def check_kinds(pool: Any) -> None:
         assert inherited(type(made)) <= KEPT
 
 
-def test_a_pool_shows_what_a_standard_one_shows() -> None:
+def test_pool_has_the_private_attributes_of_a_standard_one() -> None:
     with garrison.Pool(1, print, (), 5) as pool:
         started, go = garrison.Event(), garrison.Event()
         results = [pool.apply_async(hold, (started, go)) for _ in range(3)]

@@ -274,7 +274,7 @@ def test_an_end_that_was_closed_is_used_no_more(new: Any) -> None:
         queue.get()
 
 
-def test_a_closed_queue_raises_what_both_kinds_of_queues_raise(new: Any) -> None:
+def test_closed_queue_raises_the_errors_of_both_kinds(new: Any) -> None:
     queue = new()
     queue.close()
     assert queue._reader.closed

@@ -1,4 +1,4 @@
-"""Programs that were never told of garrison run with it, and so do their children."""
+"""Programs written for multiprocessing run with garrison, and so do their children."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ print(sys.modules["__main__"].__dict__ is globals(), sys.modules["__mp_main__"].
     ],
     ids=["script", "link", "folder", "module", "code", "input"],
 )
-def test_a_program_sees_what_it_sees_under_python(tmp_path: Path, named: tuple[str, ...]) -> None:
+def test_program_has_the_environment_of_python(tmp_path: Path, named: tuple[str, ...]) -> None:
     Path(tmp_path, "folder").mkdir()
     for name in ("looks.py", "__main__.py"):
         Path(tmp_path, "folder", name).write_text("import multiprocessing\n" + LOOKS)
@@ -139,7 +139,7 @@ def test_a_program_sees_what_it_sees_under_python(tmp_path: Path, named: tuple[s
         "import sys; sys.exit()",
     ],
 )
-def test_a_program_ends_as_it_ends_under_python(tmp_path: Path, text: str) -> None:
+def test_program_ends_as_under_python(tmp_path: Path, text: str) -> None:
     Path(tmp_path, "ends.py").write_text(text)
     wanted = run("ends.py", folder=tmp_path)
     assert run("-m", "garrison", "ends.py", folder=tmp_path) == wanted

@@ -1,4 +1,4 @@
-"""Programs that close all descriptors, and open files of their own: no number is mistaken."""
+"""Programs that close all descriptors and open their own files: no descriptor is mistaken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Old kernels and sandboxes: what the system refuses is done without."""
+"""Old kernels and sandboxes: refused system calls are replaced."""
 
 from __future__ import annotations
 

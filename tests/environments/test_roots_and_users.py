@@ -1,4 +1,4 @@
-"""Workers in a ``chroot`` or of another user, programs without ``/proc``: what is sent arrives."""
+"""Workers in a ``chroot`` or of another user, and programs without ``/proc``."""
 
 from __future__ import annotations
 

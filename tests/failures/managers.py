@@ -1,4 +1,4 @@
-"""Managers: clients and servers that are killed, proxies on their way, who knocks at the door."""
+"""Managers: killed clients and servers, proxies in transfer, unauthenticated peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared memory: who destroys it, who leaves it behind, and what becomes of it when it is full."""
+"""Shared memory: its owners, leftovers, and what happens when it is full."""
 
 from __future__ import annotations
 

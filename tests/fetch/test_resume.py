@@ -202,7 +202,7 @@ def test_one_run_at_a_time_in_a_folder(fetch: Runner, server: SiteServer) -> Non
     assert fetch.finish(process).code == 0
 
 
-def test_the_report_is_there_while_it_grows(fetch: Runner, server: SiteServer) -> None:
+def test_report_is_readable_while_it_grows(fetch: Runner, server: SiteServer) -> None:
     process = fetch.start([server.url("/plain"), server.url("/slow"), server.url("/held")])
     server.wait_for("/held")
     server.released.set()

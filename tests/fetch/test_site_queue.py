@@ -41,7 +41,7 @@ def test_a_short_list_is_shared_among_all_lanes() -> None:
     assert [len(queue.take_jobs(lane)) for lane in (0, 0, 1, 0, 2)] == [2, 0, 2, 0, 2]
 
 
-def test_a_lane_gets_what_it_has_room_for() -> None:
+def test_lane_gets_as_many_sites_as_it_has_room_for() -> None:
     queue = make_queue(*numbered(100), lanes=2, per_worker=4)
     jobs = queue.take_jobs(0)
     assert len(jobs) == 4

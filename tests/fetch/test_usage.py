@@ -91,7 +91,7 @@ def test_a_folder_that_cannot_be_written(fetch: Runner) -> None:
     assert "pages: Permission denied" in ended.err
 
 
-def test_without_libcurl_it_says_what_to_install(fetch: Runner) -> None:
+def test_missing_libcurl_is_named_with_its_package(fetch: Runner) -> None:
     (fetch.folder / "pycurl.py").write_text("raise ImportError('no libcurl here')\n")
     ended = fetch(["www.qq.com"], env={"PYTHONPATH": str(fetch.folder)})
     assert ended.code == 2

@@ -1,4 +1,4 @@
-"""What no object can be made of: a RemoteError, as from a server, and the plain error as well."""
+"""Arguments that no object can be made of: a RemoteError, and the plain error as well."""
 
 from __future__ import annotations
 

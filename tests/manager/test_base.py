@@ -1,4 +1,4 @@
-"""Objects in a server: made, called, passed on, freed; and what a death does to them."""
+"""Objects of a server: made, called, sent on, freed; and the effects of deaths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pickle of a shared container is: data on a disk, the same container in another process."""
+"""Pickles of shared containers: data on a disk, the same container in another process."""
 
 from __future__ import annotations
 

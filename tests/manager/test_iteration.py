@@ -29,7 +29,7 @@ def test_list_is_iterated_by_index(manager: Any, length: int) -> None:
     assert list(walk) == []  # once exhausted, always
 
 
-def test_a_loop_sees_what_it_appends(manager: Any) -> None:
+def test_loop_sees_its_own_appends(manager: Any) -> None:
     work, done = manager.list([3]), []
     for number in work:
         done.append(number)
@@ -38,7 +38,7 @@ def test_a_loop_sees_what_it_appends(manager: Any) -> None:
     assert done == work == [3, 2, 2, *[1] * 4, *[0] * 8]
 
 
-def test_a_loop_in_a_transaction_sees_what_it_appends(manager: Any) -> None:
+def test_loop_in_a_transaction_sees_its_own_appends(manager: Any) -> None:
     items = manager.list([1, 2])
     with manager.transaction():
         for number in items:

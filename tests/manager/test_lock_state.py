@@ -1,4 +1,4 @@
-"""Locks that a server lends: what each request does to them, without any server."""
+"""The states of server locks: the effect of each request, without a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects of registered types: the standard library's proxies, and whatever their methods do."""
+"""Objects of registered types: the standard library's proxies, and any methods."""
 
 from __future__ import annotations
 

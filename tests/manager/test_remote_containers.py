@@ -1,4 +1,4 @@
-"""Containers from another machine: the same for everybody, whatever is in them."""
+"""Containers used from another machine: one container for all, with any contents."""
 
 from __future__ import annotations
 

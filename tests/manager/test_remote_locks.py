@@ -1,4 +1,4 @@
-"""Locks that a server lends, between processes, and when somebody dies or is cut off."""
+"""Locks of a server: between processes, and after deaths and broken connections."""
 
 from __future__ import annotations
 

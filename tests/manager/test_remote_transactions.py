@@ -1,4 +1,4 @@
-"""Transactions from another machine, and queues."""
+"""Transactions and queues used from another machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``garrison serve``, as a program of its own; and folders, which one server at a time has."""
+"""``garrison serve`` as a program; and directories, which one server at a time may serve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server has nothing to say when its clients end, however they do."""
+"""A server logs nothing when its clients end."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_arrays_of_arrays_and_structures_travel() -> None:
     assert points[1].x == 9
 
 
-def test_ordinary_ctypes_objects_and_those_of_the_standard_library_stay_as_they_are() -> None:
+def test_other_ctypes_objects_are_pickled_as_before() -> None:
     def look() -> Any:
         ours = RawValue("i", 1)
         theirs = multiprocessing.sharedctypes.RawValue("i", 2)

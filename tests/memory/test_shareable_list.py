@@ -40,7 +40,7 @@ def listed(*arguments: Any, **options: Any) -> Iterator[ShareableList]:
         made.shm.close()
 
 
-def test_items_come_back_as_they_were() -> None:
+def test_items_are_returned_as_stored() -> None:
     with listed(ITEMS) as items:
         assert list(items) == ITEMS
         assert [type(item) for item in items] == [type(item) for item in ITEMS]

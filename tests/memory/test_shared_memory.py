@@ -141,7 +141,7 @@ def test_untracked_block_stays() -> None:
     kept.close()
 
 
-def test_a_child_that_creates_leaves_it_to_its_parent() -> None:
+def test_block_of_a_child_is_removed_by_the_program() -> None:
     code = """
 import multiprocessing
 from multiprocessing import resource_tracker

@@ -459,7 +459,7 @@ def test_client_reconnects_to_a_restarted_server(
         assert f"reconnected to {format_address(server.address)} after" in record.getMessage()
 
 
-def test_an_idle_client_notices_the_end_of_the_server_before_it_asks() -> None:
+def test_idle_client_notices_the_end_of_the_server_before_its_request() -> None:
     with Server() as server, Connection(server.address, KEY) as connection:
         for _ in range(3):
             assert connection.ask(COUNT) == [1]
@@ -553,7 +553,7 @@ def test_threads_reconnect_once_together() -> None:
 # --- A server that stops -------------------------------------------------------------------------
 
 
-def test_a_server_that_stops_finishes_what_it_has_taken() -> None:
+def test_stopping_server_finishes_accepted_requests() -> None:
     with Server() as server, Connection(server.address, KEY, timeout=0.1) as connection:
         with connection.batch() as pipeline:
             promises = [pipeline.ask(COUNT) for _ in range(3000)]

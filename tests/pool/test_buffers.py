@@ -212,7 +212,7 @@ def test_a_fork_and_its_parent_do_not_share_writes(tmp_path: Path) -> None:
         assert values.sum() == 7
 
 
-def test_a_fork_keeps_what_its_parent_drops(tmp_path: Path) -> None:
+def test_fork_keeps_a_result_that_its_parent_drops(tmp_path: Path) -> None:
     door = Door(tmp_path, "door")
     with Pool(1) as pool:
         held = [pool.apply(np.full, (BIG, 42))]

@@ -16,7 +16,7 @@ from . import tasks
 from .tasks import Door
 
 
-def test_each_callback_gets_what_is_meant_for_it(context: Any) -> None:
+def test_callbacks_get_results_and_errors(context: Any) -> None:
     good: list[Any] = []
     bad: list[Any] = []
     with context.Pool(2) as pool:
@@ -189,7 +189,7 @@ def test_callbacks_of_lost_tasks() -> None:
     assert [type(error) for error in lost] == [garrison.WorkerDied, garrison.TaskTimeout]
 
 
-def test_terminate_calls_nobody_back_for_what_will_never_come() -> None:
+def test_terminate_calls_no_callback_of_missing_results() -> None:
     lost: list[BaseException] = []
     pool = Pool(1)
     results = [pool.apply_async(tasks.forever, error_callback=lost.append) for _ in range(3)]

@@ -192,7 +192,7 @@ def test_more_classes_than_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
             assert type(pool.apply(identity, (point(2),))) is point
 
 
-def test_a_pool_in_a_task_sends_on_what_came_by_value() -> None:
+def test_pool_in_a_task_forwards_definitions_by_value() -> None:
     point = make_point()
     with Pool(1) as pool:
         total, same = pool.apply(in_a_pool, (point(3),))

@@ -67,7 +67,7 @@ def test_a_captured_value_is_the_one_at_the_call() -> None:
             assert pool.apply(lambda: n) == n  # noqa: B023 - the loop's value at the call
 
 
-def test_a_captured_object_is_as_it_is_at_the_call() -> None:
+def test_captured_object_has_its_state_at_the_call() -> None:
     basket: list[int] = []
     with Pool(1) as pool:
         for n in range(3):
@@ -77,7 +77,7 @@ def test_a_captured_object_is_as_it_is_at_the_call() -> None:
     assert basket == [0, 1, 2]
 
 
-def test_a_lambda_sees_a_global_as_it_is_at_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lambda_sees_the_value_of_a_global_at_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     function = lambda n: FACTOR * n  # noqa: E731
     with Pool(1) as pool:
         assert pool.apply(function, (3,)) == 3
@@ -170,7 +170,7 @@ def remember(value: int) -> list[int]:
 _seen: list[int] = []
 
 
-def test_a_worker_keeps_what_a_function_has_set(context: Any) -> None:
+def test_worker_keeps_globals_that_a_function_has_set(context: Any) -> None:
     with context.Pool(1) as pool:
         assert [pool.apply(remember, (n,)) for n in range(3)] == [[0], [0, 1], [0, 1, 2]]
     assert _seen == []
@@ -277,7 +277,7 @@ def capture(lock: object) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_the_path_to_what_cannot_be_sent_is_named(path: str) -> None:
+def test_path_to_an_unpicklable_part_is_named(path: str) -> None:
     with Pool(1) as pool:
         for _ in range(2):
             with pytest.raises(ArgumentUnpicklable, match=path) as caught:
@@ -289,7 +289,7 @@ def test_the_path_to_what_cannot_be_sent_is_named(path: str) -> None:
         assert pool.statistics().in_flight == 0
 
 
-def test_the_error_of_a_reduce_stays_what_it_is() -> None:
+def test_error_of_a_reduce_is_raised_unchanged() -> None:
     with Pool(1) as pool:
         with pytest.raises(LookupError, match="not to be sent") as caught:
             pool.apply(tasks.identity, ([1, Refuses()],))
@@ -316,7 +316,7 @@ def test_an_item_that_cannot_be_sent(chunksize: int) -> None:
 
 
 @pytest.mark.parametrize("bad", [None, 3, "square"])
-def test_what_is_not_callable_is_named(bad: Any) -> None:
+def test_noncallable_function_is_named(bad: Any) -> None:
     with Pool(1) as pool:
         for method in (pool.map, pool.starmap, pool.imap, pool.imap_unordered):
             with pytest.raises(TypeError, match=f"must be callable, not {bad!r}"):

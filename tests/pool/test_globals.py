@@ -171,7 +171,7 @@ def note(value: int) -> None:
     SEEN.append(value)
 
 
-def test_a_lambda_sees_what_functions_of_its_module_have_changed(context: Any) -> None:
+def test_lambda_sees_globals_changed_by_functions_of_its_module(context: Any) -> None:
     with context.Pool(1, note, (3,)) as pool:
         assert pool.apply(lambda: list(SEEN)) == [3]
         pool.apply(note, (4,))

@@ -120,7 +120,7 @@ def push_and_square(item: tuple[Door | None, int]) -> int:
 
 
 @BOTH
-def test_an_input_is_read_while_nobody_calls_next(tmp_path: Path, name: str) -> None:
+def test_input_is_read_between_calls_of_next(tmp_path: Path, name: str) -> None:
     door = Door(tmp_path, "door")
     with Pool(1) as pool:
         items = ((door if n == 3 else None, n) for n in range(10))

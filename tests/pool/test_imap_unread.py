@@ -1,4 +1,4 @@
-"""`imap` while nobody reads: what has an end runs to its end, everything else up to a bound."""
+"""`imap` without a reader: finite inputs run to their end, others up to a bound."""
 
 from __future__ import annotations
 

@@ -56,7 +56,9 @@ pool.terminate()
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("what", START)
-def test_a_task_may_import_what_starts_processes(what: str, method: str, tmp_path: Path) -> None:
+def test_task_may_import_a_module_that_starts_processes(
+    what: str, method: str, tmp_path: Path
+) -> None:
     module = f"import garrison\n{START[what]}\nprint('started', flush=True)"
     program = """
 import garrison, importlib

@@ -124,7 +124,7 @@ class Triple(tuple[int, ...]):
         (Triple((1,)), "789"),
     ],
 )
-def test_starmap_unpacks_what_can_be_iterated(kind: Any, item: Any, expected: str) -> None:
+def test_starmap_unpacks_any_iterable(kind: Any, item: Any, expected: str) -> None:
     with kind(1) as pool:
         assert pool.starmap(joined, [item]) == [expected]
         assert pool.starmap(joined, [(c for c in "xyz")]) == ["xyz"]

@@ -1,4 +1,4 @@
-"""From the making of a pool to its end, in every order, from everywhere."""
+"""A pool from its start to its end: every order of calls, from threads, forks and handlers."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def test_a_guarded_program_runs_once(method: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_a_global_of_main_as_it_is_at_the_call(method: str, tmp_path: Path) -> None:
+def test_global_of_main_has_its_value_at_the_call(method: str, tmp_path: Path) -> None:
     text = f"""
 import garrison
 print("begins")

@@ -150,7 +150,7 @@ PLACES: list[Callable[[Path], list[str]]] = [
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_main_module_is_found_wherever_it_is(
+def test_main_module_of_any_origin_is_found(
     place: Callable[[Path], list[str]], tmp_path: Path
 ) -> None:
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What tasks leave behind: who ends with a worker, and who does not."""
+"""Processes that tasks leave behind: which end with a worker, and which do not."""
 
 from __future__ import annotations
 

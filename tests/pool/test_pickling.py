@@ -1,4 +1,4 @@
-"""What tasks are given and give back: as the standard library's pickler has it, in one pass."""
+"""Arguments and results of tasks: pickled as by the standard library's pickler, in one pass."""
 
 from __future__ import annotations
 

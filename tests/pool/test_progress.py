@@ -80,7 +80,7 @@ def test_no_progress_bar_is_shown_without_a_terminal(name: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
-def test_an_error_leaves_the_terminal_as_it_was() -> None:
+def test_error_restores_the_terminal() -> None:
     program = PROGRAM.format(call="view.map(lambda n: 1 // n, range(5))")
     ours, theirs = os.openpty()
     with subprocess.Popen(

@@ -164,9 +164,7 @@ def make_and_raise(kind: type[Exception]) -> NoReturn:
         (KeepsLock, "cannot be pickled (cannot pickle '_thread.lock' object)"),
     ],
 )
-def test_an_exception_that_cannot_travel_tells_what_it_was(
-    kind: type[Exception], reason: str
-) -> None:
+def test_unpicklable_exception_is_described(kind: type[Exception], reason: str) -> None:
     found = caught_from(make_and_raise, kind)
     assert isinstance(found, ResultUnpicklable)
     assert found.type_name == f"pool.test_results.{kind.__name__}"
@@ -175,7 +173,7 @@ def test_an_exception_that_cannot_travel_tells_what_it_was(
     assert "in make_and_raise" in found.remote_traceback
 
 
-def test_a_cause_that_cannot_travel_costs_only_itself() -> None:
+def test_unpicklable_cause_is_dropped_alone() -> None:
     def fail() -> NoReturn:
         raise Detailed(3) from KeepsLock()
 

@@ -155,7 +155,7 @@ def test_a_program_that_is_interrupted_shows_one_traceback(method: str, tmp_path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTSTP, signal.SIGSTOP])
-def test_a_stop_is_the_whole_programs_and_charged_to_nobody(
+def test_stop_of_the_whole_program_is_charged_to_no_task(
     method: str, tmp_path: Path, number: int
 ) -> None:
     (tmp_path / "program.py").write_text(

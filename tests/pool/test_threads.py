@@ -75,7 +75,7 @@ def test_an_initializer_that_raises_breaks_the_pool() -> None:
         pool.apply(tasks.square, (3,))
 
 
-def test_terminate_drops_what_has_not_begun() -> None:
+def test_terminate_drops_unstarted_tasks() -> None:
     go, begun = threading.Event(), threading.Event()
 
     def wait() -> None:

@@ -42,7 +42,7 @@ def test_only_the_late_task_ends(context: Any, tmp_path: Path) -> None:
         assert pool.statistics().deaths == 1
 
 
-def test_the_error_tells_what_the_task_was_doing() -> None:
+def test_timeout_error_has_the_stack_of_the_task() -> None:
     with FORK.Pool(2) as pool:
         before = pool.statistics().worker_pids
         with pytest.raises(TaskTimeout) as caught:

@@ -1,4 +1,4 @@
-"""Results that nobody fetches leave the table of tasks, so that any number of them may be there."""
+"""Unread results leave the table of tasks, so there may be any number of them."""
 
 from __future__ import annotations
 

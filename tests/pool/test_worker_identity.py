@@ -1,4 +1,4 @@
-"""A worker's place among the processes of a program: what each sees of the other."""
+"""A worker among the processes of a program: names, parents, children, exit codes."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ KEYS = [*VALUES, ((1, (2, 3)), b"x"), ("x" * 500,), "k" * 255, "k" * 400, "k" * 
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:20])
-def test_values_come_back_as_they_were(store: Store, value: Any) -> None:
+def test_values_are_returned_as_stored(store: Store, value: Any) -> None:
     d = store.create(DICT)
     store.dict_set(d, "key", value)
     found = store.dict_get(d, "key")
@@ -71,7 +71,7 @@ def test_values_come_back_as_they_were(store: Store, value: Any) -> None:
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: repr(key)[:20])
-def test_keys_come_back_as_they_were(store: Store, key: Any) -> None:
+def test_keys_are_returned_as_stored(store: Store, key: Any) -> None:
     d = store.create(DICT)
     store.dict_set(d, key, "value")
     assert store.dict_get(d, key) == "value"
@@ -278,7 +278,7 @@ def test_a_container_in_itself_or_too_deep_cannot_be_stored(store: Store) -> Non
     assert store.length(d) == 1
 
 
-def test_references_keep_what_they_refer_to(store: Store) -> None:
+def test_references_keep_their_containers(store: Store) -> None:
     d, other = store.create(DICT), store.create(LIST)
     store.list_append(other, "here")
     store.dict_set(d, "ref", Container(store.uuid, LIST, other))

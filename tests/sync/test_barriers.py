@@ -1,4 +1,4 @@
-"""Barriers: all or none, and a party that dies breaks it for those who wait."""
+"""Barriers: all parties pass or none; a dead party breaks the barrier for the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conditions: first come, first woken; a waiter that is killed takes nothing from anybody."""
+"""Conditions: waiters are woken in order; a killed waiter blocks no other."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_pickled_event_is_the_same_event() -> None:
     assert event.is_set()
 
 
-def test_a_signal_handler_may_set_the_event_that_it_interrupts_a_wait_for() -> None:
+def test_signal_handler_may_set_the_event_of_the_interrupted_wait() -> None:
     event = Event()
 
     def in_child() -> bool:

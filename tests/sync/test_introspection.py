@@ -1,4 +1,4 @@
-"""Who holds what and who waits for what is seen from outside; deadlocks are found and named."""
+"""Holders and waiters are reported; deadlocks are found and named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The holder of a lock dies: the next one has it, and is told so. The living keep theirs."""
+"""The holder of a lock dies: the next waiter acquires it and is warned. The living keep theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that mean another process elsewhere, or later: none of them fools a lock.
+"""Process ids that mean another process elsewhere, or later, do not confuse a lock.
 
 Clocks are the same matter. All waits measure the monotonic clock, which no setting of the time
 changes; where a time namespace shifts it between two processes, each measures with its own.

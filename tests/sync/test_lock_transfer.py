@@ -1,4 +1,4 @@
-"""Locks reach other processes: children, tasks, strangers; or it is said why they cannot."""
+"""Locks are sent to children, tasks and unrelated processes; or an error says why not."""
 
 from __future__ import annotations
 

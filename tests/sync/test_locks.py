@@ -1,4 +1,4 @@
-"""Locks: as in the standard library, wherever they are taken to."""
+"""Locks: as in the standard library, wherever they are sent."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_repr_is_that_of_the_standard_lock(
     assert repr(lock) == free
 
 
-def test_a_forked_child_does_not_hold_what_its_parent_holds() -> None:
+def test_forked_child_does_not_hold_its_parents_locks() -> None:
     lock, recursive = Lock(), RLock()
 
     def look() -> tuple[bool, int]:

@@ -393,7 +393,7 @@ def test_item_that_cannot_be_unpickled_is_taken_and_raised_by_get() -> None:
     assert queue.empty()
 
 
-def test_code_of_the_user_may_use_the_queue_it_is_pickled_for() -> None:
+def test_pickling_code_may_use_its_own_queue() -> None:
     queue = Queue()
     queue.put(Nested(queue))
     assert queue.get() == "outer"

@@ -1,4 +1,4 @@
-"""Queues between threads and processes: what is put arrives once, whoever dies."""
+"""Queues between threads and processes: each item arrives once, also after deaths."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_killed_producer_without_items_leaves_no_memory() -> None:
     assert memory_of(queue) < 4_000_000
 
 
-def test_a_block_whose_receiver_dies_with_it_is_used_again() -> None:
+def test_block_of_a_dead_receiver_is_reused() -> None:
     queue = Queue()
     context = multiprocessing.get_context("fork")
     sizes = []

@@ -28,7 +28,7 @@ def test_each_plain_type_becomes_its_container(store: Any) -> None:
     assert [type(each) for each in items] == [Dict, List, Set, Deque]
 
 
-def test_a_subclass_stays_what_it_is(store: Any) -> None:
+def test_subclass_is_stored_as_a_value(store: Any) -> None:
     items = create_container(store, Kind.LIST, [Ordered(a=1)])
     assert type(items[0]) is Ordered
 

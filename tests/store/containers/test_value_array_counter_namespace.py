@@ -74,7 +74,7 @@ def test_atomic_steps_of_a_value(store: Any) -> None:
         v.add(1)
 
 
-def test_a_float_is_exactly_what_it_was_before(store: Any) -> None:
+def test_float_is_restored_exactly(store: Any) -> None:
     v = create_container(store, Kind.VALUE, "d", 0.1)
     assert (v.add(1e17), v.value) == (0.1, 0.1 + 1e17)
     assert create_container(store, Kind.VALUE, "d", 0.1).add(1) == 0.1
@@ -332,7 +332,7 @@ def test_floats_of_all_kinds_are_stored(store: Any) -> None:
 # --- Names ------------------------------------------------------------------------------------
 
 
-def test_a_name_is_the_same_for_everyone_who_asks(store: Any) -> None:
+def test_name_is_one_container_for_all(store: Any) -> None:
     stock = create_container(store, Kind.DICT, {"tea": 5}, name="stock")
     again = create_container(store, Kind.DICT, {"tea": 99}, name="stock")
     assert isinstance(again, Dict)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import traceback
 
 from garrison._standard import managers
@@ -10,8 +12,13 @@ from garrison.errors import GarrisonError
 from garrison.pool import RemoteTraceback
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
     from garrison.manager._serializers import Serializer
     from garrison.net import RemoteFailure
+
+    M = TypeVar("M", bound=Callable[..., Any])
 
 __all__ = [
     "NotMade",
@@ -20,6 +27,7 @@ __all__ = [
     "is_failure",
     "raise_decoded",
     "raise_failure",
+    "refusing",
 ]
 
 RAISED = "raised"
@@ -88,3 +96,26 @@ def decode_exception(kind: str, text: str, data: bytes, chosen: Serializer) -> B
 def is_failure(outcome: Outcome) -> bool:
     """Whether an outcome is (kind, text, data) of a failure."""
     return len(outcome) == 3 and type(outcome[0]) is str and type(outcome[2]) is bytes  # noqa: PLR2004
+
+
+def refusing(make: M) -> M:
+    """Raise bad input as a RemoteError too, which programs expect of a server's objects."""
+
+    @functools.wraps(make)
+    def refusing(*args: Any, **kwds: Any) -> Any:
+        try:
+            return make(*args, **kwds)
+        except (TypeError, ValueError, OverflowError, OSError) as error:
+            if not _is_bad_input(error):
+                raise
+            msg = f"cannot make this {make.__name__}: {error}"
+            raise NotMade(msg) from error
+
+    return refusing  # type: ignore[return-value] # the same signature
+
+
+def _is_bad_input(error: Exception) -> bool:
+    """Whether the exception is of a builtin class itself, not of a more specific one."""
+    if type(error) is OSError:
+        return error.errno == errno.EINVAL
+    return type(error) in {TypeError, ValueError, OverflowError}

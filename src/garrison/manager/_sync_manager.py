@@ -6,9 +6,6 @@ server. The classes of containers are the same.
 
 from __future__ import annotations
 
-import collections
-import errno
-import functools
 import queue
 import threading
 
@@ -16,16 +13,14 @@ from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._auth_keys import read_key
 from garrison.manager._base import BaseManager, State
-from garrison.manager._remote_errors import NotMade
-from garrison.manager.client import _local_locks as near
-from garrison.manager.client import _remote_locks as far
+from garrison.manager._container_methods import ContainerMethods
+from garrison.manager._lock_methods import LockMethods
 from garrison.manager.client import _standard_proxies as proxies
 from garrison.manager.client._client import get_client
 from garrison.manager.client._pipeline import Pipeline
 from garrison.manager.server._store_server import StoreServer
 from garrison.pool import Pool
 from garrison.store import (
-    Kind,
     ServerLock,
     back_up,
     claim_server_lock,
@@ -38,10 +33,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
-    from typing import TypedDict, overload
+    from typing import TypedDict
 
-    from _typeshed import SupportsKeysAndGetItem
-    from typing_extensions import TypeVar, Unpack
+    from typing_extensions import Unpack
 
     from garrison import store as containers
     from garrison.manager.client._client import Client
@@ -68,40 +62,11 @@ if TYPE_CHECKING:
         size: int | None
         """Bytes that the containers may take, at most."""
 
-    M = TypeVar("M", bound=Callable[..., Any])
-    K = TypeVar("K")
-    V = TypeVar("V")
-    T = TypeVar("T", default=Any)
-    H = TypeVar("H")
-    R = TypeVar("R")
 
 __all__ = ["SyncManager"]
 
 
-def _refusing(make: M) -> M:
-    """Raise bad input as a RemoteError too, which programs expect of a server's objects."""
-
-    @functools.wraps(make)
-    def refusing(*args: Any, **kwds: Any) -> Any:
-        try:
-            return make(*args, **kwds)
-        except (TypeError, ValueError, OverflowError, OSError) as error:
-            if not _is_bad_input(error):
-                raise
-            msg = f"cannot make this {make.__name__}: {error}"
-            raise NotMade(msg) from error
-
-    return refusing  # type: ignore[return-value] # the same signature
-
-
-def _is_bad_input(error: Exception) -> bool:
-    """Whether the exception is of a builtin class itself, not of a more specific one."""
-    if type(error) is OSError:
-        return error.errno == errno.EINVAL
-    return type(error) in {TypeError, ValueError, OverflowError}
-
-
-class SyncManager(BaseManager, managers.SyncManager):
+class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManager):
     """A store of shared containers, and locks to go with it.
 
     As `multiprocessing.managers.SyncManager`. On one machine, containers and locks are reached in
@@ -327,125 +292,6 @@ class SyncManager(BaseManager, managers.SyncManager):
         ) -> proxies.PoolProxy:
             """Return a proxy of a new pool in the server."""
 
-    # -- containers -------------------------------------------------------------------------------
-
-    def _make(self, kind: int, *args: Any, name: str | None = None) -> Any:
-        return self.store.make(kind, *args, name=name)
-
-    if TYPE_CHECKING:
-
-        @overload
-        def dict(
-            self, pairs: SupportsKeysAndGetItem[K, V] | Iterable[tuple[K, V]], /
-        ) -> containers.Dict[K, V]: ...
-        @overload
-        def dict(self, /, **items: Any) -> containers.Dict[str, Any]: ...
-        @overload
-        def dict(self, /, *args: Any, **items: Any) -> containers.Dict[Any, Any]: ...
-
-    @_refusing
-    def dict(self, /, *args: Any, **items: Any) -> Any:
-        """Return a shared dict: ``dict(...)`` as the plain one, or ``dict("name", ...)``.
-
-        A name always returns the same dict. The other arguments are the contents of a new one.
-        """
-        name, rest = _split_name(args)
-        return self._make(Kind.DICT, dict(*rest, **items), name=name)
-
-    @_refusing
-    def list(self, sequence: Iterable[T] = (), /, *, name: str | None = None) -> containers.List[T]:
-        """Return a shared list; a name always returns the same one."""
-        made: containers.List[T] = self._make(Kind.LIST, sequence, name=name)
-        return made
-
-    @_refusing
-    def set(self, iterable: Iterable[T] = (), /, *, name: str | None = None) -> containers.Set[T]:
-        """Return a shared set; a name always returns the same one."""
-        made: containers.Set[T] = self._make(Kind.SET, iterable, name=name)
-        return made
-
-    @_refusing
-    def deque(
-        self, iterable: Iterable[T] = (), maxlen: int | None = None, *, name: str | None = None
-    ) -> containers.Deque[T]:
-        """Return a shared deque; a name always returns the same one."""
-        made: containers.Deque[T] = self._make(Kind.DEQUE, iterable, maxlen, name=name)
-        return made
-
-    @_refusing
-    def Counter(self, /, *args: Any, **counts: Any) -> containers.Counter[Any]:  # noqa: N802 - as collections.Counter
-        """Return shared counters: as `collections.Counter`, or ``Counter("name", ...)``."""
-        name, rest = _split_name(args)
-        made: containers.Counter[Any] = self._make(
-            Kind.COUNTER, collections.Counter(*rest, **counts), name=name
-        )
-        return made
-
-    @_refusing
-    def Namespace(  # noqa: N802 - the standard name
-        self, name: str | None = None, /, **attributes: Any
-    ) -> containers.Namespace:
-        """Return an object with shared attributes; ``Namespace("name", ...)`` names it."""
-        made: containers.Namespace = self._make(Kind.NAMESPACE, name=name)
-        for attribute, value in attributes.items():
-            if name is None or not hasattr(made, attribute):
-                setattr(made, attribute, value)
-        return made
-
-    @_refusing
-    def Value(  # noqa: N802 - the standard name
-        self,
-        typecode: Any,
-        value: T = 0,  # type: ignore[assignment] # of any type, if it is not said
-        lock: Any = True,
-        *,
-        name: str | None = None,
-    ) -> containers.Value[T]:
-        """Return one shared value of any type; the type code is stored, not checked."""
-        made: containers.Value[T] = self._make(Kind.VALUE, typecode, value, lock, name=name)
-        return made
-
-    @_refusing
-    def Array(  # noqa: N802 - the standard name
-        self, typecode: str, sequence: Iterable[Any], lock: Any = True, *, name: str | None = None
-    ) -> containers.Array:
-        """Return a shared array of numbers of one type."""
-        made: containers.Array = self._make(Kind.ARRAY, typecode, sequence, lock, name=name)
-        return made
-
-    @_refusing
-    def Queue(  # noqa: N802 - the standard name
-        self, maxsize: int | str = 0, size: int = 0
-    ) -> containers.Queue[Any]:
-        """Return a shared queue: ``Queue(maxsize)``, or ``Queue("name", maxsize)``."""
-        made: containers.Queue[Any] = self._queue(Kind.QUEUE, maxsize, size)
-        return made
-
-    @_refusing
-    def JoinableQueue(  # noqa: N802 - the standard name
-        self, maxsize: int | str = 0, size: int = 0
-    ) -> containers.JoinableQueue[Any]:
-        """Return a shared queue that counts unfinished items."""
-        made: containers.JoinableQueue[Any] = self._queue(Kind.JOINABLE_QUEUE, maxsize, size)
-        return made
-
-    def _queue(self, kind: int, maxsize: int | str, size: int) -> Any:
-        name, limit = (maxsize, size) if isinstance(maxsize, str) else (None, maxsize)
-        return self._make(kind, limit, name=name)
-
-    # -- locks ------------------------------------------------------------------------------------
-
-    def _local_or_remote(
-        self, here: Callable[[], H], kind: Callable[..., R], name: str | None, *rest: Any
-    ) -> H | R:
-        """Return a lock in shared memory; with a name or remotely, one of the server."""
-        if not isinstance(name, (str, type(None))):
-            msg = f"the name of a lock must be a str, not {name!r}"
-            raise TypeError(msg)
-        if name is None and self.store.is_local:
-            return here()
-        return kind(self._lock_client, name or "", *rest)
-
     @property
     def _lock_client(self) -> Client:
         """The client of the server, also of one in this process."""
@@ -454,92 +300,6 @@ class SyncManager(BaseManager, managers.SyncManager):
         found = get_client(self._address, key, self._serializer, self._limits, local=False)
         self._client_ref = found  # kept as long as this manager is
         return found
-
-    if TYPE_CHECKING:
-
-        @overload
-        def Lock(self, name: str) -> far.RemoteLock: ...
-        @overload
-        def Lock(self, name: None = None) -> near.LocalLock | far.RemoteLock: ...
-
-    @_refusing
-    def Lock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
-        """Return a lock; a name always returns the same one."""
-        return self._local_or_remote(
-            lambda: near.LocalLock(on_abandon="ignore"), far.RemoteLock, name
-        )
-
-    if TYPE_CHECKING:
-
-        @overload
-        def RLock(self, name: str) -> far.RemoteRLock: ...
-        @overload
-        def RLock(self, name: None = None) -> near.LocalRLock | far.RemoteRLock: ...
-
-    @_refusing
-    def RLock(self, name: str | None = None) -> Any:  # noqa: N802 - the standard name
-        """Return a lock that its owner may acquire again."""
-        return self._local_or_remote(
-            lambda: near.LocalRLock(on_abandon="ignore"), far.RemoteRLock, name
-        )
-
-    @_refusing
-    def Semaphore(  # noqa: N802 - the standard name
-        self, value: int | str = 1, permits: int = 1
-    ) -> near.LocalSemaphore | far.RemoteSemaphore:
-        """Return a semaphore: ``Semaphore(value)``, or ``Semaphore("name", value)``."""
-        name, number = (value, permits) if isinstance(value, str) else (None, value)
-        return self._local_or_remote(
-            lambda: near.LocalSemaphore(number), far.RemoteSemaphore, name, number
-        )
-
-    @_refusing
-    def BoundedSemaphore(  # noqa: N802 - the standard name
-        self, value: int | str = 1, permits: int = 1
-    ) -> near.LocalBoundedSemaphore | far.RemoteBoundedSemaphore:
-        """Return a semaphore that refuses more releases than acquisitions."""
-        name, number = (value, permits) if isinstance(value, str) else (None, value)
-        bounded = lambda: near.LocalBoundedSemaphore(number)  # noqa: E731
-        return self._local_or_remote(bounded, far.RemoteBoundedSemaphore, name, number)
-
-    @_refusing
-    def Condition(  # noqa: N802 - the standard name
-        self, lock: Any = None
-    ) -> near.LocalCondition | far.RemoteCondition:
-        """Return a condition variable; ``Condition("name")`` names it."""
-        if isinstance(lock, (far.RemoteLock, far.RemoteRLock)):
-            return far.RemoteCondition(self._lock_client, lock=lock)
-        name = lock if isinstance(lock, str) else None
-        return self._local_or_remote(lambda: near.LocalCondition(lock), far.RemoteCondition, name)
-
-    @_refusing
-    def Event(  # noqa: N802 - the standard name
-        self, name: str | None = None
-    ) -> near.LocalEvent | far.RemoteEvent:
-        """Return an event; a name always returns the same one."""
-        return self._local_or_remote(near.LocalEvent, far.RemoteEvent, name)
-
-    @_refusing
-    def Barrier(  # noqa: N802 - the standard name
-        self,
-        parties: int,
-        action: Callable[[], object] | None = None,
-        timeout: float | None = None,
-        *,
-        name: str | None = None,
-    ) -> near.LocalBarrier | far.RemoteBarrier:
-        """Return a barrier, which a number of parties pass together."""
-        barrier = lambda: near.LocalBarrier(parties, action, timeout)  # noqa: E731
-        return self._local_or_remote(
-            barrier, far.RemoteBarrier, name, parties, None, action, timeout
-        )
-
-
-def _split_name(args: tuple[Any, ...]) -> tuple[str | None, tuple[Any, ...]]:
-    """Separate a name, the first argument, from the rest."""
-    if args and isinstance(args[0], str):
-        return args[0], args[1:]
-    return None, args
 
 
 SyncManager.register("Pool", Pool, proxies.PoolProxy)

@@ -102,7 +102,33 @@ class BaseContext(_theirs.BaseContext):
         maxtasksperchild: int | None = None,
         **options: Unpack[OptionValues],
     ) -> Pool:
-        """Return a pool of processes."""
+        """Return a pool of processes; see `garrison.Pool`.
+
+        Parameters
+        ----------
+        processes : int, optional
+            Number of workers; by default as many as this process may use processors.
+        initializer : callable, optional
+            Called as ``initializer(*initargs)`` in each worker before its first task.
+        initargs : iterable
+            Arguments of the initializer.
+        maxtasksperchild : int, optional
+            After so many tasks a worker is replaced by a fresh one.
+        **options
+            The fields of `garrison.Options`: `timeout` in seconds, `retries` ...
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an option is unknown, or a value is out of range.
+
+        Examples
+        --------
+        >>> import garrison
+        >>> with garrison.get_context("fork").Pool(2, retries=1) as pool:
+        ...     pool.map(abs, [-1, -2])
+        [1, 2]
+        """
         from garrison.pool import Pool
 
         chosen: Any = self.get_context()
@@ -137,19 +163,37 @@ class BaseContext(_theirs.BaseContext):
         return manager
 
     def Lock(self, **options: Unpack[LockOptions]) -> sync.Lock:  # noqa: N802 - the standard name
-        """Return a lock between processes."""
+        """Return a lock between processes; see `garrison.Lock`.
+
+        Parameters
+        ----------
+        **options
+            `on_abandon` and `detect_deadlocks`.
+        """
         from garrison.sync import Lock
 
         return Lock(ctx=self.get_context(), **options)
 
     def RLock(self, **options: Unpack[LockOptions]) -> sync.RLock:  # noqa: N802 - the standard name
-        """Return a lock that its owner may acquire again."""
+        """Return a lock that its owner may acquire again; see `garrison.RLock`.
+
+        Parameters
+        ----------
+        **options
+            `on_abandon` and `detect_deadlocks`.
+        """
         from garrison.sync import RLock
 
         return RLock(ctx=self.get_context(), **options)
 
     def Queue(self, maxsize: int = 0) -> sync.Queue[Any]:  # noqa: N802 - the standard name
-        """Return a queue between processes."""
+        """Return a queue between processes; see `garrison.Queue`.
+
+        Parameters
+        ----------
+        maxsize : int
+            How many items it can hold; 0 or less: as many as fit into memory.
+        """
         from garrison.sync import Queue
 
         return Queue(maxsize, ctx=self.get_context())

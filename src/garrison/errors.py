@@ -140,6 +140,19 @@ class WorkerDied(_TaskLost):
         Whether it was the kernel's out-of-memory killer.
     stack : str
         The worker's last Python stack, where faulthandler could still write it.
+
+    Examples
+    --------
+    >>> import os
+    >>> from garrison import Pool, WorkerDied
+    >>> with Pool(1) as pool:
+    ...     try:
+    ...         pool.apply(os._exit, (3,))
+    ...     except WorkerDied as loss:
+    ...         print(loss.exitcode)
+    ...     print(pool.apply(abs, (-1,)))  # the pool goes on
+    3
+    1
     """
 
     def __str__(self) -> str:
@@ -159,6 +172,17 @@ class TaskTimeout(_TaskLost, TimeoutError):
     """One task took longer than its ``timeout``; its worker was replaced.
 
     The attributes are those of `WorkerDied`, and ``timeout`` in seconds.
+
+    Examples
+    --------
+    >>> import time
+    >>> from garrison import Pool, TaskTimeout
+    >>> with Pool(1, timeout=0.05) as pool:
+    ...     try:
+    ...         pool.apply(time.sleep, (60,))
+    ...     except TaskTimeout as error:
+    ...         print(error.timeout)
+    0.05
     """
 
     def __init__(self, task: str, facts: Mapping[str, Any]) -> None:
@@ -183,6 +207,23 @@ class OwnerDied(GarrisonError):
     ----------
     pid : int or None
         The process that died.
+
+    Examples
+    --------
+    >>> import os
+    >>> from garrison import Lock, OwnerDied, Pool
+    >>> lock = Lock(on_abandon="raise")
+    >>> def die_with(lock):
+    ...     lock.acquire()
+    ...     os._exit(1)
+    >>> with Pool(1) as pool:
+    ...     pool.apply_async(die_with, (lock,)).wait()
+    >>> try:
+    ...     lock.acquire()
+    ... except OwnerDied:
+    ...     lock.recover()  # first mend what it protects
+    True
+    >>> lock.release()
     """
 
     def __init__(self, message: str, pid: int | None = None) -> None:
@@ -194,7 +235,19 @@ class OwnerDied(GarrisonError):
 
 
 class DeadlockError(GarrisonError, RuntimeError):
-    """A deadlock: each waiter waits for a lock of the next one; the message names them."""
+    """A deadlock: each waiter waits for a lock of the next one; the message names them.
+
+    Examples
+    --------
+    >>> from garrison import DeadlockError, Lock
+    >>> lock = Lock(detect_deadlocks=True)
+    >>> with lock:
+    ...     try:
+    ...         lock.acquire()
+    ...     except DeadlockError:
+    ...         print("this thread holds it already")
+    this thread holds it already
+    """
 
 
 class ItemUnpicklable(ArgumentUnpicklable, AttributeError):

@@ -144,6 +144,13 @@ class Shared(Transferable, Generic[T]):
     """A handle of an object in shared memory, made by `share`.
 
     The memory lives as long as any process has a handle of it, or a view into it.
+
+    Examples
+    --------
+    >>> from garrison import share
+    >>> table = share({"a": 1})
+    >>> table.get()
+    {'a': 1}
     """
 
     __slots__ = ("__weakref__", "_inner", "_spot")

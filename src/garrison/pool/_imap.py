@@ -31,7 +31,19 @@ else:
 
 
 class IMapIterator(IteratorBase[T], Generic[T]):
-    """Results in the order of the input."""
+    """Results in the order of the input; made by `Pool.imap`.
+
+    It is an iterator. `next` takes a timeout, in seconds. Dropping it before its end stops the
+    reading of an input without a length.
+
+    Examples
+    --------
+    >>> from garrison import Pool
+    >>> with Pool(1) as pool:
+    ...     results = pool.imap(abs, [-1, 2])
+    ...     results.next(timeout=60), list(results)
+    (1, [2])
+    """
 
     _kind: type[ResultStream] = ResultStream
     _standard: Any = StandardIterator
@@ -137,7 +149,7 @@ class IMapIterator(IteratorBase[T], Generic[T]):
 
 
 class IMapUnorderedIterator(IMapIterator[T], UnorderedBase[T]):
-    """Results in the order in which they arrive."""
+    """Results in the order in which they arrive; else as `IMapIterator`."""
 
     _kind = UnorderedResultStream
     _standard = StandardUnorderedIterator

@@ -62,7 +62,31 @@ _ENDED = {CLOSE: "closed", TERMINATE: "terminated"}
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """The present state of a pool: a result of `Pool.statistics`."""
+    """The present state of a pool: a result of `Pool.statistics`.
+
+    Attributes
+    ----------
+    workers : int
+        Workers that are alive.
+    busy : int
+        Workers with a task.
+    queued : int
+        Tasks that no worker has begun.
+    in_flight : int
+        Tasks that were submitted and whose results were not read yet.
+    completed : int
+        Tasks that have ended since the pool was made.
+    deaths : int
+        Workers that have died.
+    retried : int
+        Attempts that were made again after a death.
+    supervisor_pid : int or None
+        The supervisor's process number; None if there is none at the moment.
+    supervisors_lost : int
+        Supervisors that have died and were replaced.
+    worker_pids : tuple of int
+        The workers' process numbers.
+    """
 
     workers: int
     busy: int

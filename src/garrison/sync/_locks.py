@@ -199,9 +199,17 @@ class Lock(LockBase, _theirs.Lock):
 
 
 class RLock(LockBase, _theirs.RLock):
-    """A lock that its owner may acquire again; see `Lock`.
+    """A lock that its owner may acquire again; parameters as for `Lock`.
 
     The thread that acquired it must release it as many times.
+
+    Examples
+    --------
+    >>> from garrison import RLock
+    >>> lock = RLock()
+    >>> with lock, lock:
+    ...     lock.locked()
+    True
     """
 
     __slots__ = ()

@@ -301,7 +301,7 @@ def _structure_class(type_: Any) -> Any:
     return type(f"Synchronized{type_.__name__}", (SynchronizedBase,), namespace)
 
 
-def _locked_property(name: str) -> Any:
+def _locked_property(name: str, doc: str | None = None) -> Any:
     """Return a property that accesses a field of the object under the lock."""
 
     def get(self: SynchronizedBase) -> Any:
@@ -312,7 +312,7 @@ def _locked_property(name: str) -> Any:
         with self:
             setattr(self._obj, name, value)
 
-    return property(get, put)
+    return property(get, put, doc=doc)
 
 
 def _check_lock(lock: Any) -> None:
@@ -447,8 +447,8 @@ class SynchronizedString(BytesBase, StandardString):
     b'tea\x00\x00\x00\x00\x00'
     """
 
-    value: bytes = _locked_property("value")
-    raw: bytes = _locked_property("raw")
+    value: bytes = _locked_property("value", "What is before the first zero byte.")
+    raw: bytes = _locked_property("raw", "All bytes.")
 
 
 _wrappers: Any = (SynchronizedBase, Synchronized, SynchronizedArray, SynchronizedString)

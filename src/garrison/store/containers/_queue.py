@@ -341,7 +341,19 @@ class Queue(Container, ItemBase[T]):
 
 
 class JoinableQueue(Queue[T]):
-    """A `Queue` under the name that `multiprocessing` has for one with `join`."""
+    """A `Queue` under the name that `multiprocessing` has for one with `join`.
+
+    Examples
+    --------
+    >>> import garrison
+    >>> with garrison.Manager() as manager:
+    ...     jobs = manager.JoinableQueue()
+    ...     jobs.put("tea")
+    ...     print(jobs.get())
+    ...     jobs.task_done()
+    ...     jobs.join()
+    tea
+    """
 
     __slots__ = ()
     __module__ = "garrison.store"

@@ -80,7 +80,7 @@ def needs_example(name: str) -> bool:
     return not (isinstance(value, type) and issubclass(value, (Exception, Process)))
 
 
-@pytest.mark.parametrize("name", filter(needs_example, garrison.__all__))
+@pytest.mark.parametrize("name", [name for name in garrison.__all__ if needs_example(name)])
 def test_public_classes_and_functions_have_an_example(name: str) -> None:
     assert ">>>" in (getattr(garrison, name).__doc__ or "")
 

@@ -76,13 +76,13 @@ class Options:
         """Check and normalize every value."""
         put = object.__setattr__
         if self.timeout is not None:
-            put(self, "timeout", _seconds("timeout", self.timeout))
-        put(self, "retries", whole("retries", self.retries, least=0, most=1 << 31))
+            put(self, "timeout", _check_seconds("timeout", self.timeout))
+        put(self, "retries", check_int("retries", self.retries, least=0, most=1 << 31))
         put(self, "retry_on", _exception_types(self.retry_on))
         if self.buffersize is not None:
-            put(self, "buffersize", whole("buffersize", self.buffersize, least=1))
+            put(self, "buffersize", check_int("buffersize", self.buffersize, least=1))
         if self.seed is not None:
-            put(self, "seed", whole("seed", self.seed))
+            put(self, "seed", check_int("seed", self.seed))
 
     def replace(self, **changes: Unpack[OptionValues]) -> Options:
         """Return these options with some changed; an unknown name is an error that lists all."""
@@ -100,7 +100,7 @@ class Options:
         return f"Options({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in set_ones)})"
 
 
-def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:
+def check_int(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:
     """Return `value` as an int in a range, or raise an error which names both."""
     try:
         number = operator.index(value)
@@ -116,7 +116,7 @@ def whole(name: str, value: Any, *, least: int | None = None, most: int | None =
     return number
 
 
-def _seconds(name: str, value: Any) -> float:
+def _check_seconds(name: str, value: Any) -> float:
     try:
         seconds = float(value)
     except (TypeError, ValueError):

@@ -275,7 +275,7 @@ def is_same_machine(other: str) -> bool:
     return not other or not boot_id() or other == boot_id()
 
 
-UP_THERE = 512
+HIGH_FD = 512
 """A program rarely closes or reuses descriptors from this number on."""
 
 
@@ -284,7 +284,7 @@ def move_fd_up(fd: int) -> int:
     import fcntl
 
     try:
-        higher: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, UP_THERE)
+        higher: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
     except OSError:
         return fd
     os.close(fd)

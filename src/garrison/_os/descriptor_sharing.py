@@ -42,7 +42,7 @@ __all__ = [
 _REQUEST = struct.Struct("ii")
 _NUMBER = struct.Struct("i")
 _CREDENTIALS = struct.Struct("iii")
-PATIENCE = 10.0
+REPLY_TIMEOUT_S = 10.0
 """Seconds in which the other side must answer."""
 
 
@@ -143,7 +143,7 @@ def request_fd(pid: int, number: int) -> int:
     with mine:
         with theirs, socket.socket(fileno=os.dup(_desk.fileno())) as desk:
             send_fds(desk, _REQUEST.pack(pid, number), [theirs.fileno()])
-        mine.settimeout(PATIENCE)
+        mine.settimeout(REPLY_TIMEOUT_S)
         _, fds, _, _ = socket.recv_fds(mine, 1, 1)
     if not fds:
         msg = f"the supervisor cannot open what process {pid} has sent"
@@ -196,7 +196,7 @@ def _uid_of(peer: socket.socket) -> int:
 
 
 def _send_fd(accepted: socket.socket) -> None:
-    accepted.settimeout(PATIENCE)
+    accepted.settimeout(REPLY_TIMEOUT_S)
     _authenticate(accepted, mine=_GIVES, theirs=_TAKES)
     (number,) = _NUMBER.unpack(_read(accepted, _NUMBER.size))
     if _is_memory(number):
@@ -212,7 +212,7 @@ def receive_fd(place: str, number: int) -> int:
         If the sender does not send it.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-        peer.settimeout(PATIENCE)
+        peer.settimeout(REPLY_TIMEOUT_S)
         peer.connect(place)
         _authenticate(peer, mine=_TAKES, theirs=_GIVES)
         peer.sendall(_NUMBER.pack(number), socket.MSG_NOSIGNAL)

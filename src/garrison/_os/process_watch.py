@@ -1,7 +1,7 @@
 """Waiting for the end of a process: by a pidfd, or by polling where the system has none.
 
-Before Linux 5.3, and in some sandboxes, there is no ``pidfd_open``. Then the descriptor of a
-`Watch` is -1, which ``poll`` ignores, and a wait checks the process every `SLICE` seconds.
+Before Linux 5.3, and in some sandboxes, there is no ``pidfd_open``. Then the descriptor of a watch
+is -1, which ``poll`` ignores, and a wait checks the process every `CHECK_INTERVAL_S` seconds.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import time
 
 from garrison import _core, _os
 
-__all__ = ["NONE", "SLICE", "ProcessWatch", "has_ended", "wait_for_exit"]
+__all__ = ["CHECK_INTERVAL_S", "NO_DESCRIPTOR", "ProcessWatch", "has_ended", "wait_for_exit"]
 
-NONE = -1
+NO_DESCRIPTOR = -1
 """The descriptor of a process without a pidfd."""
-SLICE = 0.05
+CHECK_INTERVAL_S = 0.05
 """Seconds between two checks of a process without a pidfd."""
 _MISSING = frozenset({errno.ENOSYS, errno.EPERM})
 
@@ -35,9 +35,9 @@ class ProcessWatch:
         self._descriptor = _open(pid)
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable at the end; `NONE` if there is none."""
+        """Return a descriptor that is readable at the end; `NO_DESCRIPTOR` if there is none."""
         own = self._descriptor
-        return own.number if own is not None and own.is_ours else NONE
+        return own.number if own is not None and own.is_ours else NO_DESCRIPTOR
 
     def has_ended(self) -> bool:
         """Whether the process has ended; a zombie has."""
@@ -46,14 +46,14 @@ class ProcessWatch:
     def wait(self, seconds: float) -> bool:
         """Wait for its end; False at the deadline."""
         fd = self.fileno()
-        if fd != NONE:
+        if fd != NO_DESCRIPTOR:
             return _os.is_readable(fd, seconds)
         deadline = time.monotonic() + seconds
         while not has_ended(self.pid):
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            _core.poll([], min(left, SLICE) * 1000)
+            _core.poll([], min(left, CHECK_INTERVAL_S) * 1000)
         return True
 
     def close(self) -> None:

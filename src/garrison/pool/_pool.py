@@ -18,7 +18,7 @@ from typing import TypeVar
 from garrison import _os, _standard
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolClosed, PoolTerminated
-from garrison.options import Options, whole
+from garrison.options import Options, check_int
 from garrison.pool._callbacks import CallbackThread
 from garrison.pool._imap_advancer import Advancer
 from garrison.pool._process_backend import ProcessBackend
@@ -335,7 +335,7 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
         wanted = Options().replace(**options)
         if processes is None:
             processes = _os.usable_cpus()
-        processes = whole("Number of processes", processes, least=1, most=MAX_PROCESSES)
+        processes = check_int("Number of processes", processes, least=1, most=MAX_PROCESSES)
         if maxtasksperchild is not None:
             maxtasksperchild = _check_maxtasks(maxtasksperchild)
         if initializer is not None and not callable(initializer):
@@ -448,7 +448,7 @@ class ThreadPool(BasePool, StandardThreadPool):  # type: ignore[misc] # as above
             raise ValueError(msg)
         if processes is None:
             processes = _os.usable_cpus()
-        processes = whole("Number of processes", processes, least=1)
+        processes = check_int("Number of processes", processes, least=1)
         if initializer is not None and not callable(initializer):
             raise_not_callable(initializer, "initializer")
         self._ctx, self._processes = _standard.current_context(), processes

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryFull
-from garrison.options import Options, whole
+from garrison.options import Options, check_int
 from garrison.pool import _chunking
 from garrison.pool._callbacks import CallbackMapResult, CallbackResult
 from garrison.pool._encoding import PayloadKind
@@ -249,7 +249,7 @@ class TaskMethods:
         if kind == PayloadKind.STAR_ITEMS:
             items = [tuple(item) if isgenerator(item) else item for item in items]
         if chunksize is not None:
-            chunksize = whole("chunksize", chunksize, least=1)
+            chunksize = check_int("chunksize", chunksize, least=1)
         chunks: Iterator[Chunk] = iter(())
         try:
             chunks = self._chunks(func, kind, items, chunksize)
@@ -351,7 +351,7 @@ class TaskMethods:
         pool._check_running()
         if not callable(func):
             func = NotCallable(func)
-        chunksize = whole("chunksize", chunksize, least=1)
+        chunksize = check_int("chunksize", chunksize, least=1)
         options = self._options
         if buffersize is not None:
             options = options.replace(buffersize=buffersize)

@@ -28,7 +28,7 @@ from multiprocessing import context, popen_forkserver, resource_tracker, spawn, 
 from garrison import _core, _os
 from garrison._os.descriptor_channel import DescriptorChannel, descriptor_channels
 from garrison._os.descriptor_sharing import send_fds
-from garrison._os.process_watch import NONE, SLICE, ProcessWatch, wait_for_exit
+from garrison._os.process_watch import CHECK_INTERVAL_S, NO_DESCRIPTOR, ProcessWatch, wait_for_exit
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken
 from garrison.supervisor import _identity, _syscalls
@@ -109,7 +109,7 @@ def _serve(channel: DescriptorChannel, parent: int) -> None:
     handler = _syscalls.set_handler(_syscalls.SIGCHLD, int(signal.SIG_IGN))
     gc.freeze()
     while not watch.has_ended():
-        limit = SLICE * 1000 if watch.fileno() == NONE else None
+        limit = CHECK_INTERVAL_S * 1000 if watch.fileno() == NO_DESCRIPTOR else None
         if channel.fileno() not in _core.poll([channel.fileno(), watch.fileno()], limit):
             continue
         fds = _receive(channel.fileno())

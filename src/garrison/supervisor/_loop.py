@@ -31,7 +31,7 @@ from multiprocessing import util
 
 from garrison import _core, _os
 from garrison._os.descriptor_sharing import DescriptorServer
-from garrison._os.process_watch import NONE, SLICE, ProcessWatch
+from garrison._os.process_watch import CHECK_INTERVAL_S, NO_DESCRIPTOR, ProcessWatch
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.supervisor import _crash_stack, _identity, _syscalls, _worker_entry
 from garrison.supervisor._decisions import (
@@ -264,8 +264,9 @@ class SupervisorLoop:
             self.table_writer.set_dozing(True)
             limit = self._ms_until_next_event()
         parent, desk = self.watch.fileno(), self.desk.fileno()
-        if parent == NONE:
-            limit = min(SLICE * 1000, SLICE * 1000 if limit is None else limit)
+        if parent == NO_DESCRIPTOR:
+            longest = CHECK_INTERVAL_S * 1000
+            limit = longest if limit is None else min(longest, limit)
         ready = _core.poll([self.wake_read, self.channel.fileno(), parent, desk], limit)
         self.table_writer.set_dozing(False)
         if self.wake_read in ready:
@@ -275,7 +276,7 @@ class SupervisorLoop:
             self._read_parent_messages()
         if desk in ready:
             self.desk.serve(self._is_known)
-        if parent in ready or (parent == NONE and self.watch.has_ended()):
+        if parent in ready or (parent == NO_DESCRIPTOR and self.watch.has_ended()):
             self.parent_gone = True
 
     def _is_known(self, pid: int) -> bool:

@@ -8,7 +8,7 @@ import signal
 import time
 
 from garrison import _core, _os
-from garrison._os.process_watch import NONE, SLICE, ProcessWatch, wait_for_exit
+from garrison._os.process_watch import CHECK_INTERVAL_S, NO_DESCRIPTOR, ProcessWatch, wait_for_exit
 from garrison._typing import TYPE_CHECKING
 from garrison.supervisor._syscalls import waitpid
 
@@ -73,7 +73,7 @@ def _wait_for_exit(pid: int, parent: ProcessWatch, end: float) -> None:
     try:
         while (left := end - time.monotonic()) > 0:
             fds = [watch.fileno(), parent.fileno()]
-            _core.poll(fds, min(left, SLICE if NONE in fds else left) * 1000)
+            _core.poll(fds, min(left, CHECK_INTERVAL_S if NO_DESCRIPTOR in fds else left) * 1000)
             if watch.has_ended() or parent.has_ended():
                 return
     finally:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedMemoryCaller"]
 
-SLICE = 0.2
+CHECK_INTERVAL_S = 0.2
 """Seconds between two checks whether the server is alive."""
 
 
@@ -75,7 +75,7 @@ class SharedMemoryCaller:
         # A signal handler's call, within another, may have taken the other's reply.
         while number not in self._early:
             try:
-                answered, *fields = self._answers.get(timeout=SLICE)
+                answered, *fields = self._answers.get(timeout=CHECK_INTERVAL_S)
             except Empty:
                 self._check()
                 continue

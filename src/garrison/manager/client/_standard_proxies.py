@@ -127,7 +127,7 @@ class ArrayProxy(managers.ArrayProxy, BaseProxy):
     """An array."""
 
 
-_FACES = {
+_CONTAINERS = {
     BaseProxy: (store.Counter, store.Deque, store.JoinableQueue, store.Queue, store.Set),
     DictProxy: (store.Dict,),
     ListProxy: (store.List,),
@@ -135,7 +135,7 @@ _FACES = {
     ValueProxy: (store.Value,),
     ArrayProxy: (store.Array,),
 }
-for _proxy, _faces in _FACES.items():
-    for _face in _faces:
-        _proxy.register(_face)
-del _proxy, _faces, _face
+for _proxy, _classes in _CONTAINERS.items():
+    for _class in _classes:
+        _proxy.register(_class)
+del _proxy, _classes, _class

@@ -10,7 +10,7 @@ import weakref
 from multiprocessing import process
 
 from garrison import _standard
-from garrison._os.process_watch import NONE, SLICE, ProcessWatch
+from garrison._os.process_watch import CHECK_INTERVAL_S, NO_DESCRIPTOR, ProcessWatch
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._auth_keys import KNOWN_KEYS
@@ -206,7 +206,7 @@ def _stop_when_parent_exits(loop: EventLoop, parent: int | None) -> Iterator[Non
         return
 
     def orphaned(_: int = 0) -> None:
-        if watch is not None and watch.fileno() != NONE:
+        if watch is not None and watch.fileno() != NO_DESCRIPTOR:
             loop.forget(watch.fileno())
         loop.stop(0.0, for_good=True)
 
@@ -214,12 +214,12 @@ def _stop_when_parent_exits(loop: EventLoop, parent: int | None) -> Iterator[Non
         if watch is not None and watch.has_ended():
             orphaned()
         else:
-            loop.call_later(SLICE, look)
+            loop.call_later(CHECK_INTERVAL_S, look)
 
     watch: ProcessWatch | None = None
     try:
         watch = ProcessWatch(parent)
-        if watch.fileno() == NONE:
+        if watch.fileno() == NO_DESCRIPTOR:
             look()
         else:
             loop.register(watch.fileno(), orphaned)

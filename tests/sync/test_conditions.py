@@ -248,7 +248,7 @@ def test_waiter_that_dies_before_it_reacquires_blocks_no_other(
             assert second.answer() == "True"
 
 
-WAITER_DIES = ["condition.seated", "lock.released", "condition.unlocked", "condition.woken"]
+WAITER_DIES = ["condition.enqueued", "lock.released", "condition.unlocked", "condition.woken"]
 WAITER_DIES += ["condition.left", "lock.taken"]
 
 

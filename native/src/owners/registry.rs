@@ -1,15 +1,15 @@
 //! Who takes part: the processes of a family, each with a number to sign with.
 //!
 //! ```text
-//! | HeaderShared | OwnerSlot × AGENTS | WaitRecordShared × RECORDS |
+//! | HeaderShared | OwnerSlot × OWNERS | WaitRecordShared × RECORDS |
 //! ```
-//! An agent is a process that uses locks. Its number names a slot and the slot's generation, so a
+//! An owner is a process that uses locks. Its number names a slot and the slot's generation, so a
 //! word that it has signed can be told from one of its successor in the slot for ever.
 //!
 //! A process owns slot `n` while it holds the lock on byte `n` of the file, through a file
 //! description of its own: the kernel decides who gets it and takes it back at the end, however
 //! that came about. That lock is the first witness of a life, the process table (number, start
-//! time) the second; only if both say so is an agent dead. A stopped process is not, nor is one that
+//! time) the second; only if both say so is an owner dead. A stopped process is not, nor is one that
 //! has closed all its descriptors.
 //!
 //! A process that has lost its descriptors, or that sees no `/proc`, takes a slot without the byte: the
@@ -30,11 +30,11 @@ use std::sync::atomic::{fence, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Processes of one family that can use locks at the same time.
-pub const AGENTS: usize = 4096;
-const SLOT_BITS: u32 = AGENTS.trailing_zeros();
+pub const OWNERS: usize = 4096;
+const SLOT_BITS: u32 = OWNERS.trailing_zeros();
 /// Numbers leave the top bit of a word to the lock.
 const GENERATIONS: u32 = 1 << (31 - SLOT_BITS);
-const WAITS_AT: usize = PAGE + AGENTS * size_of::<OwnerSlot>();
+const WAITS_AT: usize = PAGE + OWNERS * size_of::<OwnerSlot>();
 const LEN: usize = WAITS_AT + RECORDS * size_of::<WaitRecordShared>();
 const MAGIC: u64 = u64::from_le_bytes(*b"garrison");
 
@@ -191,7 +191,7 @@ pub struct OwnerRegistry {
     segment: Arc<Segment>,
     map: Arc<Mapping>,
     pub id: Id,
-    /// `generation:32 | agent:32`: after a fork the parent's number is not ours.
+    /// `generation:32 | owner:32`: after a fork the parent's number is not ours.
     me: AtomicU64,
     register: Mutex<()>,
 }
@@ -273,7 +273,7 @@ impl OwnerRegistry {
         unsafe { &*self.map.at(0, size_of::<HeaderShared>()).cast() }
     }
 
-    fn agent(&self, slot: usize) -> Option<&OwnerSlot> {
+    fn owner_slot(&self, slot: usize) -> Option<&OwnerSlot> {
         let size = size_of::<OwnerSlot>();
         if slot >= self.head().reserved.load(Ordering::Acquire) as usize {
             return None;
@@ -304,12 +304,12 @@ impl OwnerRegistry {
         }
         let this = Identity::of_this_process();
         let witness = self.own_description()?;
-        let (slot, agent) = self.take_slot(this, witness.as_ref())?;
+        let (slot, owner) = self.take_slot(this, witness.as_ref())?;
         crash_point("agent.slot_taken");
-        let number = agent.generation.load(Ordering::Relaxed) % (GENERATIONS - 1) + 1;
-        agent.write(this, witness.is_some());
+        let number = owner.generation.load(Ordering::Relaxed) % (GENERATIONS - 1) + 1;
+        owner.write(this, witness.is_some());
         // [register->judge] pairs with the acquire in identity(): who sees the number sees the rest
-        agent.generation.store(number, Ordering::Release);
+        owner.generation.store(number, Ordering::Release);
         crash_point("agent.registered");
         if let Some(witness) = witness {
             if !WITNESS.iter().any(|kept| kept.keep(witness.as_raw_fd())) {
@@ -337,17 +337,17 @@ impl OwnerRegistry {
     fn take_slot(&self, this: Identity, witness: Option<&OwnedFd>) -> Result<(usize, &OwnerSlot)> {
         let is_open = self.segment.is_open();
         let first = self.head().taken.fetch_add(1, Ordering::Relaxed) as usize;
-        for slot in (first..first + AGENTS).map(|slot| slot % AGENTS) {
-            let agent = match self.agent(slot) {
-                Some(agent) => agent,
+        for slot in (first..first + OWNERS).map(|slot| slot % OWNERS) {
+            let owner = match self.owner_slot(slot) {
+                Some(owner) => owner,
                 None if is_open => self.more_slots(slot)?,
                 None => continue,
             };
             if !witness.map_or(Ok(true), |witness| lock_byte(witness, slot))? {
                 continue;
             }
-            if agent.take(this, witness.is_some()) {
-                return Ok((slot, agent));
+            if owner.take(this, witness.is_some()) {
+                return Ok((slot, owner));
             }
             if let Some(witness) = witness {
                 let lock = byte_lock(libc::F_UNLCK, slot);
@@ -357,7 +357,7 @@ impl OwnerRegistry {
         }
         if is_open {
             return Err(Error::other(format!(
-                "more than {AGENTS} processes use locks of one family"
+                "more than {OWNERS} processes use locks of one family"
             )));
         }
         Err(Error::other(LOST))
@@ -372,31 +372,31 @@ impl OwnerRegistry {
             self.segment.reserve_control(PAGE + first, end - first)?;
         }
         self.head().reserved.fetch_max((end / size) as u32, Ordering::Release);
-        Ok(self.agent(slot).expect("reserved just now"))
+        Ok(self.owner_slot(slot).expect("reserved just now"))
     }
 
     /// The process behind a number; nothing if the slot has a successor already.
-    pub fn identity(&self, agent: u32) -> Option<Identity> {
-        let slot = self.agent(agent as usize & (AGENTS - 1))?;
+    pub fn identity(&self, owner: u32) -> Option<Identity> {
+        let slot = self.owner_slot(owner as usize & (OWNERS - 1))?;
         // [register->judge]
         let before = slot.generation.load(Ordering::Acquire);
         let found = slot.identity();
         fence(Ordering::Acquire);
         let after = slot.generation.load(Ordering::Relaxed);
-        (before == after && before == agent >> SLOT_BITS).then_some(found)
+        (before == after && before == owner >> SLOT_BITS).then_some(found)
     }
 
     /// The same, for who asks often: the system is asked first whether there is such a process.
-    pub fn seems_dead(&self, agent: u32) -> bool {
+    pub fn seems_dead(&self, owner: u32) -> bool {
         let here = |identity: &Identity| identity.namespace == own_namespace();
         // SAFETY: signal 0 only asks.
         let exists = |identity: Identity| unsafe { libc::kill(identity.pid as i32, 0) } == 0;
-        let lives = agent == 0 || self.identity(agent).filter(here).is_some_and(exists);
-        !lives && self.is_dead(agent)
+        let lives = owner == 0 || self.identity(owner).filter(here).is_some_and(exists);
+        !lives && self.is_dead(owner)
     }
 
     fn is_witnessed(&self, slot: usize) -> bool {
-        self.agent(slot).is_some_and(|agent| agent.witnessed.load(Ordering::Relaxed) != 0)
+        self.owner_slot(slot).is_some_and(|owner| owner.witnessed.load(Ordering::Relaxed) != 0)
     }
 
     /// Nothing if it cannot be asked: the descriptor was closed here, or the system has no such locks.
@@ -451,14 +451,14 @@ impl OwnerRegistry {
 
 impl Owners for OwnerRegistry {
     /// Without doubt means: both witnesses say so.
-    fn is_dead(&self, agent: u32) -> bool {
-        if agent == self.me.load(Ordering::Relaxed) as u32 && self.me().is_ok_and(|me| me == agent)
+    fn is_dead(&self, owner: u32) -> bool {
+        if owner == self.me.load(Ordering::Relaxed) as u32 && self.me().is_ok_and(|me| me == owner)
         {
             return false;
         }
-        let slot = agent as usize & (AGENTS - 1);
-        let Some(identity) = self.identity(agent) else {
-            return self.agent(slot).is_some();
+        let slot = owner as usize & (OWNERS - 1);
+        let Some(identity) = self.identity(owner) else {
+            return self.owner_slot(slot).is_some();
         };
         // The byte first: of those who live, it is one system call.
         match self.byte_is_free(slot) {

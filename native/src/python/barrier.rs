@@ -14,8 +14,8 @@ pub struct PyBarrier {
 #[pymethods]
 impl PyBarrier {
     #[new]
-    fn new(spot: PyRef<'_, PySharedBlock>, parties: usize) -> Self {
-        Self { barrier: Barrier::new(&spot.spot, parties) }
+    fn new(block: PyRef<'_, PySharedBlock>, parties: usize) -> Self {
+        Self { barrier: Barrier::new(&block.block, parties) }
     }
 
     /// Wait for all parties: the number of this one, or nothing if the barrier is broken. `action`

@@ -30,8 +30,8 @@ pub struct PyCondition {
 #[pymethods]
 impl PyCondition {
     #[new]
-    fn new(spot: Py<PySharedBlock>, lock: Py<PyLock>) -> Self {
-        Self { condition: Condition::new(&spot.get().spot), home: spot, lock }
+    fn new(block: Py<PySharedBlock>, lock: Py<PyLock>) -> Self {
+        Self { condition: Condition::new(&block.get().block), home: block, lock }
     }
 
     /// What the same condition is made of again: the arguments.

@@ -15,8 +15,8 @@ pub struct PyEvent {
 #[pymethods]
 impl PyEvent {
     #[new]
-    fn new(spot: Py<PySharedBlock>) -> Self {
-        Self { event: Event::new(&spot.get().spot), home: spot }
+    fn new(block: Py<PySharedBlock>) -> Self {
+        Self { event: Event::new(&block.get().block), home: block }
     }
 
     /// What the same event is made of again: the arguments.

@@ -55,21 +55,21 @@ fn report_owner_died(slf: &Bound<'_, PyLock>, dead: u32) -> PyResult<()> {
 #[pymethods]
 impl PyLock {
     #[new]
-    #[pyo3(signature = (spot, offset, recursive, on_abandon, detects = false))]
+    #[pyo3(signature = (block, offset, recursive, on_abandon, detects = false))]
     fn new(
-        spot: Py<PySharedBlock>,
+        block: Py<PySharedBlock>,
         offset: usize,
         recursive: bool,
         on_abandon: u8,
         detects: bool,
     ) -> PyResult<Self> {
-        let home = spot;
-        let spot = &home.get().spot;
-        let inside = offset <= spot.len && size_of::<LockShared>() <= spot.len - offset;
-        if !inside || (spot.offset + offset) % align_of::<LockShared>() != 0 {
+        let home = block;
+        let block = &home.get().block;
+        let inside = offset <= block.len && size_of::<LockShared>() <= block.len - offset;
+        if !inside || (block.offset + offset) % align_of::<LockShared>() != 0 {
             return Err(PyValueError::new_err("a handle with no room for a lock"));
         }
-        let lock = Lock::new(RawLock::new(spot, offset, recursive, detects), recursive);
+        let lock = Lock::new(RawLock::new(block, offset, recursive, detects), recursive);
         Ok(Self { lock, home, offset, on_abandon })
     }
 

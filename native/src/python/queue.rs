@@ -248,16 +248,16 @@ impl PyQueue {
 
     /// Make a new queue of it.
     fn _allocate(&self, maxsize: u32, region_len: usize) -> PyResult<PySharedBlock> {
-        let file = QueueFile::found(maxsize, region_len)
+        let file = QueueFile::create(maxsize, region_len)
             .map_err(|error| memory_error(&error, "a new queue"))?;
-        let spot = PySharedBlock::of(file.spot.clone());
+        let block = PySharedBlock::of(file.block.clone());
         self.settle(file)?;
-        Ok(spot)
+        Ok(block)
     }
 
     /// Make the queue of it that lies there.
-    fn _attach(&self, spot: PyRef<'_, PySharedBlock>) -> PyResult<()> {
-        let file = QueueFile::attach(spot.spot.clone())
+    fn _attach(&self, block: PyRef<'_, PySharedBlock>) -> PyResult<()> {
+        let file = QueueFile::attach(block.block.clone())
             .map_err(|error| memory_error(&error, "a look into a queue"))?;
         self.settle(file)
     }

@@ -19,18 +19,19 @@ pub struct PySemaphore {
 impl PySemaphore {
     /// One whose permits are counted has none of the `places`.
     #[new]
-    #[pyo3(signature = (spot, value = None, most = MOST, places = 0))]
+    #[pyo3(signature = (block, value = None, most = MOST, places = 0))]
     fn new(
-        spot: Py<PySharedBlock>,
+        block: Py<PySharedBlock>,
         value: Option<u32>,
         most: u32,
         places: usize,
     ) -> PyResult<Self> {
-        let block = &spot.get().spot;
+        let home = block;
+        let block = &home.get().block;
         if block.len < Semaphore::size(places) {
             return Err(PyValueError::new_err("too little shared memory for this semaphore"));
         }
-        Ok(Self { semaphore: Semaphore::new(block, value, most, places), home: spot })
+        Ok(Self { semaphore: Semaphore::new(block, value, most, places), home })
     }
 
     /// What the same semaphore is made of again: the arguments.

@@ -14,13 +14,13 @@ use std::os::raw::c_int;
 /// A place in shared memory, alive as long as anybody has it or a view of it.
 #[pyclass(frozen, weakref, name = "SharedBlock", module = "garrison._core")]
 pub struct PySharedBlock {
-    pub spot: SharedBlock,
+    pub block: SharedBlock,
     readonly: bool,
 }
 
 impl PySharedBlock {
-    pub fn of(spot: SharedBlock) -> Self {
-        Self { spot, readonly: false }
+    pub fn of(block: SharedBlock) -> Self {
+        Self { block, readonly: false }
     }
 }
 
@@ -50,18 +50,18 @@ impl PySharedBlock {
     fn new(py: Python<'_>, len: usize) -> PyResult<Self> {
         // A large one takes a while: the system clears its pages.
         let reserve = |all: &dyn Fn() -> Result<()>| without_gil(py, all);
-        let spot = SharedBlock::allocate_with(len, reserve)
+        let block = SharedBlock::allocate_with(len, reserve)
             .map_err(|error| memory_error(&error, &format!("{len} bytes")))?;
-        Ok(Self { spot, readonly: false })
+        Ok(Self { block, readonly: false })
     }
 
     /// What another process has described; nothing if this one would need the descriptors for it.
     #[staticmethod]
     fn find(chunk: Id, offset: usize, size: usize) -> PyResult<Option<Self>> {
         let Some(chunk) = Arena::known(chunk) else { return Ok(None) };
-        let spot =
+        let block =
             SharedBlock::within(chunk, offset, size).map_err(|error| attach_error(&error))?;
-        Ok(Some(Self { spot, readonly: false }))
+        Ok(Some(Self { block, readonly: false }))
     }
 
     /// Attach what another process has described. The descriptors stay the caller's.
@@ -77,24 +77,24 @@ impl PySharedBlock {
             let chunk = Arena::attach(chunk.1, chunk.2, chunk.0, registry)?;
             SharedBlock::within(chunk, offset, size)
         };
-        Ok(Self { spot: attached().map_err(|error| attach_error(&error))?, readonly: false })
+        Ok(Self { block: attached().map_err(|error| attach_error(&error))?, readonly: false })
     }
 
     /// A part of it, perhaps not to be written to.
     #[pyo3(signature = (offset, size, readonly = false))]
     fn part(&self, offset: usize, size: usize, readonly: bool) -> PyResult<Self> {
-        if offset > self.spot.len || size > self.spot.len - offset {
+        if offset > self.block.len || size > self.block.len - offset {
             return Err(PyIndexError::new_err("outside of the shared memory"));
         }
-        let spot =
-            SharedBlock { offset: self.spot.offset + offset, len: size, ..self.spot.clone() };
-        Ok(Self { spot, readonly: readonly || self.readonly })
+        let block =
+            SharedBlock { offset: self.block.offset + offset, len: size, ..self.block.clone() };
+        Ok(Self { block, readonly: readonly || self.readonly })
     }
 
     /// Identity of the chunk, its length, its descriptor here.
     #[getter]
     fn chunk(&self) -> PyResult<((u64, u64), usize, i32)> {
-        let chunk = &self.spot.arena;
+        let chunk = &self.block.arena;
         let fd = chunk.open_fd().map_err(|_| super::descriptor::lost())?;
         Ok((chunk.id.into(), chunk.len(), fd))
     }
@@ -102,14 +102,14 @@ impl PySharedBlock {
     /// Identity of the family, its descriptor here.
     #[getter]
     fn family(&self) -> PyResult<((u64, u64), i32)> {
-        let registry = self.spot.arena.registry;
+        let registry = self.block.arena.registry;
         let fd = registry.open_fd().map_err(|_| super::descriptor::lost())?;
         Ok((registry.id.into(), fd))
     }
 
     #[getter]
     fn offset(&self) -> usize {
-        self.spot.offset
+        self.block.offset
     }
 
     #[getter]
@@ -119,22 +119,22 @@ impl PySharedBlock {
 
     /// Keep the memory until as many handles have arrived as were sent.
     fn export(&self) {
-        self.spot.arena.export();
+        self.block.arena.export();
     }
 
     /// A handle has arrived.
     fn arrived(&self) {
-        self.spot.arena.import();
+        self.block.arena.import();
         Arena::sweep();
     }
 
     /// Do not wait for handles that were sent and did not arrive.
     fn forget_exports(&self) {
-        self.spot.arena.forget_exports();
+        self.block.arena.forget_exports();
     }
 
     fn __len__(&self) -> usize {
-        self.spot.len
+        self.block.len
     }
 
     unsafe fn __getbuffer__(
@@ -143,9 +143,9 @@ impl PySharedBlock {
         flags: c_int,
     ) -> PyResult<()> {
         let this = slf.get();
-        let start = this.spot.at(0, this.spot.len);
+        let start = this.block.at(0, this.block.len);
         // SAFETY: the memory lives as long as the object, which the view holds.
-        unsafe { fill_view(view, slf.as_any(), (start, this.spot.len), this.readonly, flags) }
+        unsafe { fill_view(view, slf.as_any(), (start, this.block.len), this.readonly, flags) }
     }
 
     unsafe fn __releasebuffer__(&self, _view: *mut ffi::Py_buffer) {}

@@ -72,7 +72,7 @@ impl PyStore {
         sync: bool,
         owner: u64,
     ) -> PyResult<Self> {
-        let block = &change_words.spot;
+        let block = &change_words.block;
         if block.len < WORDS * LINE || block.offset % LINE != 0 {
             let text = "change_words need 4096 bytes that begin at a cache line";
             return Err(PyValueError::new_err(text));

@@ -305,7 +305,7 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
     #[inline]
     fn wake_getters(&self, count: u32) {
         let shared = self.shared;
-        let watched = shared.many.load(Ordering::Relaxed) & QueueShared::WATCHED != 0;
+        let watched = shared.wake_all.load(Ordering::Relaxed) & QueueShared::WATCHED != 0;
         let count = if watched { i32::MAX } else { wakes(count) };
         shared.getters.wake(false, count, |count| futex::wake(&shared.getters.count, count));
         crash_point("queue.put_woken");
@@ -328,7 +328,7 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
     ) -> Result<bool, H::Error> {
         if count > 1 {
             // Who takes one item must not wake one of these only: it may need more room.
-            self.shared.many.fetch_or(QueueShared::SEVERAL, Ordering::Relaxed);
+            self.shared.wake_all.fetch_or(QueueShared::SEVERAL, Ordering::Relaxed);
         }
         let room = || self.has_room(count) || self.here.is_closed(LocalState::NO_PUT);
         self.wait_until(host, &self.shared.putters, &self.here.put.spin, wait, room)
@@ -340,7 +340,7 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
         self.memory.ensure_entries()?;
         for nth in 0..items.count() as usize {
             let granules = items.granules(nth);
-            at = log.room(at, granules)?;
+            at = log.reserve(at, granules)?;
             items.write(nth, at)?;
             at += granules;
         }
@@ -389,7 +389,7 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
                         log.commit_get(head);
                         committed = head;
                     }
-                    head.at = log.settle(head, tail);
+                    head.at = log.skip_to_next_segment(head, tail);
                 }
             }
         }
@@ -452,10 +452,10 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
     #[inline]
     fn wake_putters(&self, taken: u32) {
         let shared = self.shared;
-        let many = shared.many.load(Ordering::Relaxed);
-        let watched = many & QueueShared::WATCHED != 0 && self.log().is_empty();
+        let wake_all = shared.wake_all.load(Ordering::Relaxed);
+        let watched = wake_all & QueueShared::WATCHED != 0 && self.log().is_empty();
         if self.here.maxsize != 0 || watched {
-            let count = if many != 0 { i32::MAX } else { wakes(taken) };
+            let count = if wake_all != 0 { i32::MAX } else { wakes(taken) };
             shared.putters.wake(false, count, |count| futex::wake(&shared.putters.count, count));
             crash_point("queue.got_woken");
         }

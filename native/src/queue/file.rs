@@ -9,7 +9,7 @@
 //! big, and is never used by another.
 
 use crate::queue::item::{self, granules, ItemHeader};
-use crate::queue::log::{ask_first, QueueLog, SegmentMemory, SegmentShared, GRANULE};
+use crate::queue::log::{growth_not_permitted, QueueLog, SegmentMemory, SegmentShared, GRANULE};
 use crate::queue::shared::{QueueShared, SHARED_AT};
 use crate::shm::arena::{Arena, SharedBlock};
 use crate::shm::region::Region;
@@ -54,7 +54,7 @@ const _: () = assert!(DATA + (SEGMENTS * SEGMENT) as u64 <= REGIONS);
 /// then the region stays as long as the queue.
 #[repr(C)]
 pub struct RegionShared {
-    /// The agent whose region it is; 0 when it is empty for ever.
+    /// The owner whose region it is; 0 when it is empty for ever.
     owner: AtomicU32,
     /// Blocks that it has put, counted before.
     pub sent: AtomicU32,
@@ -66,7 +66,7 @@ pub struct RegionShared {
 /// A queue's memory as this process sees it.
 #[derive(Debug)]
 pub struct QueueFile {
-    pub spot: SharedBlock,
+    pub block: SharedBlock,
     windows: Box<[OnceLock<Arc<Mapping>>]>,
     /// Entries and records beyond what is mapped at once.
     far_entries: OnceLock<Arc<Mapping>>,
@@ -77,18 +77,18 @@ pub struct QueueFile {
 
 impl QueueFile {
     /// A new, empty queue.
-    pub fn found(maxsize: u32, region_len: usize) -> Result<Self> {
-        let spot = SharedBlock::allocate_sparse(CONTROL, PAGE - 64, MAPPED)?;
-        let file = Self::attach(spot)?;
+    pub fn create(maxsize: u32, region_len: usize) -> Result<Self> {
+        let block = SharedBlock::allocate_sparse(CONTROL, PAGE - 64, MAPPED)?;
+        let file = Self::attach(block)?;
         file.shared().maxsize.store(maxsize, Ordering::Relaxed);
         file.shared().region_len.store(region_len as u64, Ordering::Relaxed);
-        file.log().found()?;
+        file.log().create()?;
         Ok(file)
     }
 
-    /// One that another process has made; the spot must be all of it.
-    pub fn attach(spot: SharedBlock) -> Result<Self> {
-        if spot.len != CONTROL || spot.offset != 64 {
+    /// One that another process has made; the block must be all of it.
+    pub fn attach(block: SharedBlock) -> Result<Self> {
+        if block.len != CONTROL || block.offset != 64 {
             return Err(std::io::Error::new(
                 std::io::ErrorKind::InvalidInput,
                 "not a queue's memory",
@@ -97,7 +97,7 @@ impl QueueFile {
         let windows = (0..WINDOWS).map(|_| OnceLock::new()).collect();
         let (far_entries, records) = (OnceLock::new(), OnceLock::new());
         let permitted = AtomicU32::new(GROWTH);
-        let file = Self { spot, windows, far_entries, records, permitted };
+        let file = Self { block, windows, far_entries, records, permitted };
         file.window(0)?;
         Ok(file)
     }
@@ -105,7 +105,7 @@ impl QueueFile {
     #[inline]
     pub fn shared(&self) -> &QueueShared {
         // SAFETY: made of atomics, and what lies there in every queue's memory.
-        unsafe { self.spot.shared(SHARED_AT) }
+        unsafe { self.block.shared(SHARED_AT) }
     }
 
     #[inline]
@@ -125,7 +125,7 @@ impl QueueFile {
     fn map_window(&self, number: usize) -> Result<&Arc<Mapping>> {
         let (first, count) = segments(number);
         let offset = DATA + (first * SEGMENT) as u64;
-        let map = self.spot.arena.map_range(offset, count * SEGMENT, false)?;
+        let map = self.block.arena.map_range(offset, count * SEGMENT, false)?;
         Ok(self.windows[number].get_or_init(|| map))
     }
 
@@ -142,7 +142,7 @@ impl QueueFile {
             return Ok(map);
         }
         let len = PAGE + ENTRIES_LEN - MAPPED;
-        let map = self.spot.arena.map_range(MAPPED as u64, len, false)?;
+        let map = self.block.arena.map_range(MAPPED as u64, len, false)?;
         Ok(self.far_entries.get_or_init(|| map))
     }
 
@@ -150,8 +150,8 @@ impl QueueFile {
         if let Some(map) = self.records.get() {
             return Ok(map);
         }
-        let offset = (self.spot.offset + RECORDS_AT) as u64;
-        let map = self.spot.arena.map_range(offset, RECORDS_LEN, false)?;
+        let offset = (self.block.offset + RECORDS_AT) as u64;
+        let map = self.block.arena.map_range(offset, RECORDS_LEN, false)?;
         Ok(self.records.get_or_init(|| map))
     }
 
@@ -177,7 +177,7 @@ impl QueueFile {
 
     /// A region for large items: `owner`'s as long as it lives, and then nobody's.
     pub fn new_region(&self, owner: u32) -> Result<(u32, Arc<Region>)> {
-        self.spot.reserve(RECORDS_AT, RECORDS_LEN)?;
+        self.block.reserve(RECORDS_AT, RECORDS_LEN)?;
         self.records()?;
         let number = self.shared().regions.fetch_add(1, Ordering::Relaxed);
         if let Some(record) = self.record(number) {
@@ -201,14 +201,14 @@ impl QueueFile {
     pub fn free_region(&self, number: u32) {
         let Some(record) = self.record(number) else { return };
         let owner = record.owner.load(Ordering::Acquire);
-        if owner == 0 || !self.spot.arena.registry.seems_dead(owner) {
+        if owner == 0 || !self.block.arena.registry.seems_dead(owner) {
             return;
         }
         // Its last word on the first number was spoken before it died.
         let sent = record.sent.load(Ordering::Acquire);
         if sent == record.back.load(Ordering::Acquire) {
             if let Ok((offset, len)) = self.region_range(number) {
-                let _ = self.spot.arena.punch_range(offset, len);
+                let _ = self.block.arena.punch_range(offset, len);
             }
             record.owner.store(0, Ordering::Relaxed);
         }
@@ -226,12 +226,12 @@ impl QueueFile {
 
     pub fn region(&self, number: u32, private: bool) -> Result<Arc<Region>> {
         let (offset, len) = self.region_range(number)?;
-        Ok(self.spot.arena.region(offset, len, private))
+        Ok(self.block.arena.region(offset, len, private))
     }
 
     /// The identity of the memory behind it.
     pub fn arena(&self) -> &Arc<Arena> {
-        &self.spot.arena
+        &self.block.arena
     }
 }
 
@@ -269,7 +269,7 @@ impl SegmentMemory for QueueFile {
         let segment = segment as usize;
         if segment < NEAR {
             // SAFETY: made of atomics, and what lies there in every queue's memory.
-            return unsafe { self.spot.shared(ENTRIES_AT + segment * size) };
+            return unsafe { self.block.shared(ENTRIES_AT + segment * size) };
         }
         let far = self.far_entries().expect("address space for a queue; see `ulimit -v`");
         // SAFETY: as above.
@@ -278,7 +278,7 @@ impl SegmentMemory for QueueFile {
 
     fn reserve_entry(&self, segment: u32) -> Result<()> {
         let entry = ENTRIES_AT + segment as usize * size_of::<SegmentShared>();
-        self.spot.reserve(entry, size_of::<SegmentShared>())
+        self.block.reserve(entry, size_of::<SegmentShared>())
     }
 
     fn reserve(&self, segment: u32, from: u32, to: u32) -> Result<()> {
@@ -297,7 +297,7 @@ impl SegmentMemory for QueueFile {
         if count < self.permitted.load(Ordering::Relaxed) {
             Ok(())
         } else {
-            Err(ask_first())
+            Err(growth_not_permitted())
         }
     }
 
@@ -335,12 +335,12 @@ mod tests {
 
     #[test]
     fn entries_lie_side_by_side_wherever_they_are_mapped() {
-        let file = QueueFile::found(0, 1 << 30).expect("a queue");
+        let file = QueueFile::create(0, 1 << 30).expect("a queue");
         for segment in [0, 1, NEAR - 1, NEAR, NEAR + 1, SEGMENTS - 1] {
             file.reserve_entry(segment as u32).expect("room");
             file.entry(segment as u32).next.store(segment as u32, Ordering::Relaxed);
         }
-        let all = file.spot.arena.map_range(0, PAGE + ENTRIES_LEN, false).expect("mapped");
+        let all = file.block.arena.map_range(0, PAGE + ENTRIES_LEN, false).expect("mapped");
         for segment in [0, 1, NEAR - 1, NEAR, NEAR + 1, SEGMENTS - 1] {
             let size = size_of::<SegmentShared>();
             // SAFETY: in range, and made of atomics.

@@ -31,7 +31,7 @@ impl Drop for Queue {
 
 impl Queue {
     pub fn new(file: QueueFile) -> Self {
-        let end = |offset| EndState::new(file.spot.object_id(offset));
+        let end = |offset| EndState::new(file.block.object_id(offset));
         let (put, get) = (end(QueueShared::PUT_LOCK), end(QueueShared::GET_LOCK));
         let here = LocalState::new(file.shared().maxsize.load(Ordering::Relaxed), put, get);
         let (watched, watch) = (AtomicBool::new(false), Mutex::default());
@@ -46,7 +46,7 @@ impl Queue {
 
     #[inline]
     fn registry(&self) -> &'static OwnerRegistry {
-        self.file.spot.arena.registry
+        self.file.block.arena.registry
     }
 
     /// The number that this process signs with.

@@ -28,9 +28,9 @@ use std::io::{Error, ErrorKind, Result};
 /// What an item takes is a multiple of this many bytes.
 pub const GRANULE: usize = 16;
 /// Free segments that keep their memory; what is beyond is given back.
-pub(super) const WARM: u32 = 4;
+pub(super) const KEEP_RESERVED: u32 = 4;
 /// How many entries are looked at for a number to be used again before a new one is taken.
-const GLANCE: u32 = 8;
+const SEARCH_LIMIT: u32 = 8;
 
 /// How many items have passed an end, and the granule at which it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +142,7 @@ pub struct QueueLog<'a, S: SegmentMemory> {
 
 impl<S: SegmentMemory> QueueLog<'_, S> {
     /// For who makes it, before anybody else sees it: one segment, which follows itself.
-    pub fn found(&self) -> Result<()> {
+    pub fn create(&self) -> Result<()> {
         self.store.reserve_entry(0)?;
         self.store.entry(0).used.store(1, Ordering::Relaxed);
         self.shared.count.store(1, Ordering::Relaxed);
@@ -191,19 +191,19 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
 
     /// Where an item of so many granules goes, behind `at`: there is memory there, and nobody looks.
     #[inline]
-    pub fn room(&self, mut at: u32, granules: u32) -> Result<u32> {
+    pub fn reserve(&self, mut at: u32, granules: u32) -> Result<u32> {
         if Self::offset(at) + granules >= S::GRANULES {
             at = self.leave_segment(at)?;
         }
         let (segment, end) = (Self::segment(at), Self::offset(at) + granules);
         if self.store.entry(segment).reserved.load(Ordering::Relaxed) < end {
-            self.reserve(segment, end)?;
+            self.reserve_memory(segment, end)?;
         }
         Ok(at)
     }
 
     #[cold]
-    fn reserve(&self, segment: u32, end: u32) -> Result<()> {
+    fn reserve_memory(&self, segment: u32, end: u32) -> Result<()> {
         let entry = self.store.entry(segment);
         let from = entry.reserved.load(Ordering::Relaxed);
         let to = end.next_multiple_of(S::STEP).min(S::GRANULES);
@@ -271,7 +271,8 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
     fn unused(&self) -> Result<u32> {
         let count = self.shared.count.load(Ordering::Relaxed);
         let cursor = self.shared.cursor.load(Ordering::Relaxed);
-        let near = (cursor..cursor.saturating_add(GLANCE.min(count))).map(|number| number % count);
+        let near =
+            (cursor..cursor.saturating_add(SEARCH_LIMIT.min(count))).map(|number| number % count);
         if let Some(found) = self.first_unused(near) {
             self.shared.cursor.store((found + 1) % count, Ordering::Relaxed);
             return Ok(found);
@@ -338,7 +339,7 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
     /// Leave a segment that is used up: its memory goes back if there is enough of it. The caller
     /// holds the head's lock, and the head stands at the end of the segment.
     #[cold]
-    pub fn settle(&self, head: Position, tail: Position) -> u32 {
+    pub fn skip_to_next_segment(&self, head: Position, tail: Position) -> u32 {
         let segment = Self::segment(head.at);
         let entry = self.store.entry(segment);
         if self.has_enough_warm(Self::segment(tail.at), segment) {
@@ -361,7 +362,7 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
                 return false;
             }
             warm += u32::from(self.store.entry(segment).reserved.load(Ordering::Relaxed) > 0);
-            if warm >= WARM {
+            if warm >= KEEP_RESERVED {
                 return true;
             }
         }
@@ -385,6 +386,6 @@ pub enum Item {
 }
 
 /// What [`SegmentMemory::may_grow`] answers for: ask whether there is memory, then try again.
-pub fn ask_first() -> Error {
+pub fn growth_not_permitted() -> Error {
     Error::new(ErrorKind::WouldBlock, "ask first")
 }

@@ -160,7 +160,7 @@ impl World {
             owners: ModelOwners::new(),
             maxsize,
         };
-        world.log().found().unwrap();
+        world.log().create().unwrap();
         world
     }
 
@@ -333,7 +333,7 @@ fn a_dead_owner_of_both_locks_is_inherited_from() {
         world.owners.die(DEAD);
         world.shared.put_lock.word.store(DEAD | lock::WAITERS, Ordering::Relaxed);
         world.shared.get_lock.word.store(DEAD, Ordering::Relaxed);
-        let at = world.log().room(0, 1).unwrap();
+        let at = world.log().reserve(0, 1).unwrap();
         world.toy.memory[at as usize].store(99, Ordering::Relaxed);
         let putters = [1, 2].map(|me| process(&world, move |world| world.put(me, me)));
         let mut got = [world.get(3), world.get(3)];

@@ -26,7 +26,7 @@ pub struct QueueShared {
     /// 0: no limit. Written before anybody else sees the queue, as is the next.
     pub maxsize: AtomicU32,
     /// Why a wake of one sleeper might wake the wrong one: `SEVERAL`, `WATCHED`.
-    pub many: AtomicU32,
+    pub wake_all: AtomicU32,
     pub region_len: AtomicU64,
 }
 
@@ -57,7 +57,7 @@ impl QueueShared {
             done: zero(),
             regions: zero(),
             maxsize: AtomicU32::new(maxsize),
-            many: zero(),
+            wake_all: zero(),
             region_len: AtomicU64::new(0),
         }
     }

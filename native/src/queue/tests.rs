@@ -79,7 +79,7 @@ impl SegmentMemory for Toy {
         if count < self.most.get() {
             Ok(())
         } else {
-            Err(ask_first())
+            Err(growth_not_permitted())
         }
     }
 
@@ -111,7 +111,7 @@ struct Scene {
 impl Scene {
     fn new(segments: usize) -> Self {
         let (toy, shared) = (Toy::new(segments), QueueLogShared::new());
-        QueueLog { shared: &shared, store: &toy }.found().expect("room");
+        QueueLog { shared: &shared, store: &toy }.create().expect("room");
         Self { toy, shared, inside: VecDeque::new(), next: 0 }
     }
 
@@ -125,7 +125,7 @@ impl Scene {
         let tail = ring.tail();
         let mut at = tail.at;
         for (nth, &granules) in (0..).zip(sizes) {
-            at = ring.room(at, granules)?;
+            at = ring.reserve(at, granules)?;
             self.toy.write(at, granules, (self.next + nth) << 3 | granules);
             at += granules;
         }
@@ -147,7 +147,7 @@ impl Scene {
         }
         loop {
             match ring.next_item(head, tail) {
-                Item::Beyond => head.at = ring.settle(head, tail),
+                Item::Beyond => head.at = ring.skip_to_next_segment(head, tail),
                 Item::Here(at) => {
                     let item = self.toy.read(at);
                     assert_eq!(Some(&item), self.inside.front());
@@ -225,7 +225,11 @@ fn after_a_flood_the_memory_is_given_back_and_a_steady_flow_stays_warm() {
     (0..300).for_each(|_| scene.put(&[7]).expect("room"));
     assert!(scene.toy.real_segments() >= 300);
     scene.drain();
-    assert!(scene.toy.real_segments() <= WARM as usize + 2, "{}", scene.toy.real_segments());
+    assert!(
+        scene.toy.real_segments() <= KEEP_RESERVED as usize + 2,
+        "{}",
+        scene.toy.real_segments()
+    );
     for _ in 0..100 {
         scene.put(&[7]).expect("room");
         scene.get();

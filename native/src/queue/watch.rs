@@ -151,7 +151,7 @@ impl Watch {
         }
         let (file, over) = (file.clone(), AtomicBool::new(false));
         // Whoever puts or takes has to wake more than one from now on.
-        file.shared().many.fetch_or(QueueShared::WATCHED, Ordering::SeqCst);
+        file.shared().wake_all.fetch_or(QueueShared::WATCHED, Ordering::SeqCst);
         let signal = Arc::new(Signal { file, pipe, up: Mutex::new(false), over });
         signal.refresh();
         let followed = signal.clone();

@@ -42,7 +42,7 @@ pub struct BlockShared {
     pub holder: AtomicU32,
     /// Bytes of the block, head included; of the body if it has one.
     pub len: AtomicU64,
-    /// The agent that allocated it, where there is nobody else to notice its death.
+    /// The owner that allocated it, where there is nobody else to notice its death.
     pub owner: AtomicU32,
     /// Where its body lies; 0: the bytes follow the head.
     pub body: AtomicU64,

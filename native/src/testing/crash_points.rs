@@ -34,7 +34,7 @@ pub const POINTS: &[&str] = &[
     "semaphore.given",
     "semaphore.signed",
     "semaphore.unsigned",
-    "condition.seated",
+    "condition.enqueued",
     "condition.unlocked",
     "condition.granted",
     "condition.woken",

@@ -7,7 +7,7 @@ from garrison._core.shared_block import SharedBlock
 class Barrier:
     """What `garrison.Barrier` is made of."""
 
-    def __init__(self, spot: SharedBlock, parties: int) -> None: ...
+    def __init__(self, block: SharedBlock, parties: int) -> None: ...
     def wait(
         self, timeout: float | None = None, action: Callable[[], object] | None = None
     ) -> int | None:

@@ -7,7 +7,7 @@ class Condition:
     """What `garrison.Condition` is made of, beside its lock."""
 
     SIZE: int
-    def __init__(self, spot: SharedBlock, lock: Lock) -> None: ...
+    def __init__(self, block: SharedBlock, lock: Lock) -> None: ...
     @property
     def place(self) -> tuple[SharedBlock, Lock]:
         """What the same condition is made of again: the arguments."""

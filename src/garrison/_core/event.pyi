@@ -5,7 +5,7 @@ from garrison._core.shared_block import SharedBlock
 class Event:
     """What `garrison.Event` is made of."""
 
-    def __init__(self, spot: SharedBlock) -> None: ...
+    def __init__(self, block: SharedBlock) -> None: ...
     @property
     def place(self) -> tuple[SharedBlock]:
         """What the same event is made of again: the arguments."""

@@ -9,7 +9,7 @@ class Lock:
 
     def __init__(
         self,
-        spot: SharedBlock,
+        block: SharedBlock,
         offset: int,
         recursive: bool,
         on_abandon: int,

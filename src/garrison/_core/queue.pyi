@@ -103,7 +103,7 @@ class Queue(Generic[_T]):
     def _allocate(self, maxsize: int, region_len: int) -> SharedBlock:
         """Make a new queue of it."""
 
-    def _attach(self, spot: SharedBlock) -> None:
+    def _attach(self, block: SharedBlock) -> None:
         """Make the queue of it that lies there."""
 
     def _unfinished(self) -> int:

@@ -6,7 +6,7 @@ class Semaphore:
     """What `garrison.Semaphore` and `garrison.BoundedSemaphore` are made of."""
 
     def __init__(
-        self, spot: SharedBlock, value: int | None = None, most: int = 2147483647, places: int = 0
+        self, block: SharedBlock, value: int | None = None, most: int = 2147483647, places: int = 0
     ) -> None: ...
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Take a permit; False if none could be had in time."""

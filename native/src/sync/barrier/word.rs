@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! word    outcomes of the last 32 rounds: 32 | round: 30 | state: 2
-//! place   agent: 32 | round: 32               one for each party
+//! place   owner: 32 | round: 32               one for each party
 //!
 //! FILLING ──all have signed──▶ ACTING ──▶ FILLING, next round
 //!    └─────────────┴── timeout, death, abort ──▶ BROKEN ──reset──▶ FILLING, next round
@@ -62,8 +62,8 @@ pub enum Round {
 
 /// Is a place's word of nobody, or of a round before this one?
 fn is_older(word: u64, round: u32) -> bool {
-    let (agent, of) = (word >> 32, word as u32);
-    agent == 0 || (of != round && round.wrapping_sub(of) & ROUNDS < ROUNDS / 2)
+    let (owner, of) = (word >> 32, word as u32);
+    owner == 0 || (of != round && round.wrapping_sub(of) & ROUNDS < ROUNDS / 2)
 }
 
 #[derive(Clone, Copy)]
@@ -107,8 +107,8 @@ impl Barrier<'_> {
 
     fn counts(place: &AtomicU64, round: u32) -> Option<u32> {
         let word = place.load(Ordering::Acquire);
-        let agent = (word >> 32) as u32;
-        (word as u32 == round && agent != 0).then_some(agent)
+        let owner = (word >> 32) as u32;
+        (word as u32 == round && owner != 0).then_some(owner)
     }
 
     /// Sign for the present round.
@@ -226,8 +226,8 @@ impl Barrier<'_> {
     /// Has one of those who signed for this round died? For the last to come: nobody who died
     /// before is counted in.
     pub fn has_lost(&self, round: u32, is_dead: impl Fn(u32) -> bool) -> bool {
-        let mut agents = self.places.iter().filter_map(|place| Self::counts(place, round));
-        agents.any(|agent| agent != self.me && is_dead(agent))
+        let mut owners = self.places.iter().filter_map(|place| Self::counts(place, round));
+        owners.any(|owner| owner != self.me && is_dead(owner))
     }
 
     /// Has the next party in this round died, seen from `place`?
@@ -238,7 +238,7 @@ impl Barrier<'_> {
         let (before, after) = self.places.split_at(place.number);
         let mut others = after.iter().skip(1).chain(before);
         others
-            .find_map(|seat| Self::counts(seat, place.round).filter(|&agent| agent != self.me))
+            .find_map(|seat| Self::counts(seat, place.round).filter(|&owner| owner != self.me))
             .is_some_and(is_dead)
     }
 }
@@ -258,8 +258,8 @@ mod tests {
         }
         for number in 0..50 {
             let (me, place) = (number as u32 + 1, Place { number, round: 0 });
-            let alive = |agent| {
-                asked.borrow_mut().push(agent);
+            let alive = |owner| {
+                asked.borrow_mut().push(owner);
                 false
             };
             assert!(!barrier(me).has_lost_neighbour(place, alive));

@@ -1,6 +1,6 @@
 //! A condition in shared memory, as this process sees it, without its lock.
 
-use super::word::{ConditionShared, Row, Taken};
+use super::word::{ConditionShared, TakenSlot, WaitQueue};
 use crate::host::{Failure, Host};
 use crate::owners::registry::OwnerRegistry;
 use crate::owners::wait_session::WaitTarget;
@@ -32,40 +32,41 @@ impl Condition {
         self.block.arena.registry
     }
 
-    fn row(&self) -> Result<Row<'_>, Failure> {
+    fn queue(&self) -> Result<WaitQueue<'_>, Failure> {
         let shared = self.shared();
         let me = self.registry().me().map_err(Failure::of("a process's registration"))?;
-        Ok(Row { tickets: &shared.tickets, seats: &shared.seats, me })
+        Ok(WaitQueue { tickets: &shared.tickets, slots: &shared.slots, me })
     }
 
     /// How many wait at the moment.
     pub fn waiting(&self) -> Result<usize, Failure> {
-        Ok(self.row()?.waiting())
+        Ok(self.queue()?.waiting())
     }
 
     /// Notify the `count` that have waited longest; the caller holds the lock.
     pub fn notify(&self, lock: &RawLock, count: usize) -> Result<(), Failure> {
-        let row = self.row()?;
-        if !lock.is_mine(row.me) {
+        let queue = self.queue()?;
+        if !lock.is_mine(queue.me) {
             return Err(Failure::ConditionNotOwned("lock is not owned"));
         }
-        row.notify(count);
+        queue.notify(count);
         Ok(())
     }
 
-    /// Take a seat and release the lock, which the caller holds.
+    /// Take a slot and release the lock, which the caller holds.
     pub fn begin_wait<'a>(&'a self, lock: &'a RawLock) -> Result<Waiting<'a>, Failure> {
-        let row = self.row()?;
-        if !lock.is_mine(row.me) {
+        let queue = self.queue()?;
+        if !lock.is_mine(queue.me) {
             return Err(Failure::ConditionNotOwned("must acquire() condition before using wait()"));
         }
         let is_dead = |owner| self.registry().is_dead(owner);
-        let taken = row.sit(is_dead).ok_or(Failure::ConditionFull(self.shared().seats.len()))?;
-        crash_point("condition.seated");
+        let taken =
+            queue.enqueue(is_dead).ok_or(Failure::ConditionFull(self.shared().slots.len()))?;
+        crash_point("condition.enqueued");
         let depth = lock.depth();
         lock.release();
         crash_point("condition.unlocked");
-        Ok(Waiting { condition: self, lock, row, taken, depth })
+        Ok(Waiting { condition: self, lock, queue, taken, depth })
     }
 }
 
@@ -73,17 +74,22 @@ impl Condition {
 pub struct Waiting<'a> {
     condition: &'a Condition,
     lock: &'a RawLock,
-    row: Row<'a>,
-    taken: Taken,
+    queue: WaitQueue<'a>,
+    taken: TakenSlot,
     depth: u32,
 }
 
 impl Waiting<'_> {
-    /// Wait for a notification: the seat that was granted, or nothing after the deadline.
-    pub fn wait<H: Host>(&self, host: H, deadline: &Deadline) -> Result<Option<Taken>, H::Error> {
+    /// Wait for a notification: the slot that was granted, or nothing after the deadline.
+    pub fn wait<H: Host>(
+        &self,
+        host: H,
+        deadline: &Deadline,
+    ) -> Result<Option<TakenSlot>, H::Error> {
         let block = &self.condition.block;
         let target = WaitTarget::new(WaitTarget::CONDITION, block.object_id(0));
-        let notified = self.row.wait(host, self.condition.registry(), target, self.taken, deadline);
+        let notified =
+            self.queue.wait(host, self.condition.registry(), target, self.taken, deadline);
         crash_point("condition.left");
         notified
     }
@@ -91,7 +97,7 @@ impl Waiting<'_> {
     /// After an error of the first attempt to acquire the lock again: whoever leaves the wait has the
     /// lock, whatever has ended it. The last error.
     pub fn reacquire<H: Host>(&self, host: H, mut error: H::Error) -> H::Error {
-        let (me, never) = (self.row.me, Deadline::never());
+        let (me, never) = (self.queue.me, Deadline::never());
         while let Err(another) = self.lock.acquire_slow(host, me, &never, true) {
             error = another;
         }
@@ -103,19 +109,19 @@ impl Waiting<'_> {
     pub fn finish<E>(
         self,
         interrupted: Option<E>,
-        notified: Result<Option<Taken>, E>,
+        notified: Result<Option<TakenSlot>, E>,
     ) -> Result<bool, E> {
         self.lock.set_depth(self.depth);
         match (interrupted, notified) {
             (None, Ok(granted)) => {
                 if let Some(granted) = granted {
-                    self.row.leave(granted);
+                    self.queue.leave(granted);
                 }
                 Ok(granted.is_some())
             }
             (Some(error), Ok(granted)) => {
                 if let Some(granted) = granted {
-                    self.row.pass_notification(granted);
+                    self.queue.pass_notification(granted);
                 }
                 Err(error)
             }

@@ -1,4 +1,4 @@
-//! A condition: seats for those that wait for a notification.
+//! A condition: slots for those that wait for a notification.
 
 #[cfg(not(loom))]
 mod handle;

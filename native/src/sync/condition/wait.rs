@@ -1,6 +1,6 @@
-//! Waiting in a seat until it is granted.
+//! Waiting in a slot until it is granted.
 
-use super::word::{Row, Taken};
+use super::word::{TakenSlot, WaitQueue};
 use crate::host::Host;
 use crate::owners::wait_session::{WaitSession, WaitTarget};
 use crate::owners::Owners;
@@ -8,35 +8,35 @@ use crate::sys::deadline::Deadline;
 use crate::sys::futex::{self, LowHalf};
 use crate::testing::crash_points::crash_point;
 
-impl Row<'_> {
-    fn word(&self, seat: usize) -> LowHalf<'_> {
-        LowHalf(&self.seats[seat])
+impl WaitQueue<'_> {
+    fn word(&self, slot: usize) -> LowHalf<'_> {
+        LowHalf(&self.slots[slot])
     }
 
-    fn wake(&self, seat: usize) {
-        futex::wake(&self.word(seat), 1);
+    fn wake(&self, slot: usize) {
+        futex::wake(&self.word(slot), 1);
     }
 
     /// Notify the `count` that have waited longest.
     pub fn notify(&self, count: usize) {
-        self.grant(count, |seat| self.wake(seat));
+        self.grant(count, |slot| self.wake(slot));
     }
 
     /// Nobody here will use this notification.
-    pub fn pass_notification(&self, granted: Taken) {
-        self.hand_on(|seat| self.wake(seat));
+    pub fn pass_notification(&self, granted: TakenSlot) {
+        self.grant_next(|slot| self.wake(slot));
         self.leave(granted);
     }
 
-    /// Wait in a taken seat: the seat that was granted, or nothing after the deadline.
+    /// Wait in a taken slot: the slot that was granted, or nothing after the deadline.
     pub fn wait<H: Host>(
         &self,
         host: H,
         owners: &impl Owners,
         target: WaitTarget,
-        taken: Taken,
+        taken: TakenSlot,
         deadline: &Deadline,
-    ) -> Result<Option<Taken>, H::Error> {
+    ) -> Result<Option<TakenSlot>, H::Error> {
         let mut session = WaitSession::new(owners, target);
         loop {
             if self.is_granted(taken) {
@@ -50,7 +50,7 @@ impl Row<'_> {
             match session.sleep(host, &word, taken.expected(), (0, 0), deadline) {
                 Ok(true) => {
                     let is_dead = |owner| owners.is_dead(owner);
-                    let granted = self.inherit(taken, is_dead, |seat| self.wake(seat));
+                    let granted = self.inherit(taken, is_dead, |slot| self.wake(slot));
                     if granted.is_some() {
                         return Ok(granted);
                     }

@@ -1,15 +1,15 @@
-//! Who waits for a condition: a row of seats, each signed for, each with its own word to sleep on.
+//! The waiters of a condition: a queue of slots, each with an owner and its own word to sleep on.
 //!
 //! ```text
-//! seat     agent: 32 | state: 2 | ticket: 30
+//! slot     owner: 32 | state: 2 | ticket: 30
 //!
 //! EMPTY ──take──▶ WAITING ──grant──▶ GRANTED ──▶ EMPTY
 //!                    └──give up──▶ EMPTY
 //! ```
-//! A notification is for those who waited when it was given, so a seat keeps a ticket: who sat down
-//! first is woken first, and who came later cannot take it. The one it was given to may be dead, or
-//! may die before it looks: then the next of those who waited at that moment takes it over. That is
-//! why a grant writes down the first ticket that was *not* yet given out.
+//! A notification is for those who waited when it was given, so a slot keeps a ticket: the first
+//! to come is woken first, and later ones cannot take it. The owner of a granted slot may be dead, or
+//! may die before it looks: then the next of those that waited at that moment takes it over. So a
+//! grant writes down the first ticket that was *not* yet given out.
 //!
 //! A word that only counts notifications would do with less, but then every sleeper that looks at
 //! it after its slice would take itself for the one that was meant.
@@ -17,7 +17,7 @@
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::testing::crash_points::crash_point;
 
-pub const SEATS: usize = 256;
+pub const SLOTS: usize = 256;
 
 pub(super) const EMPTY: u64 = 0;
 const WAITING: u32 = 1 << 30;
@@ -29,24 +29,24 @@ pub struct ConditionShared {
     /// The next ticket.
     pub tickets: AtomicU32,
     _pad: [u32; 15],
-    pub seats: [AtomicU64; SEATS],
+    pub slots: [AtomicU64; SLOTS],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seat {
+struct WaitSlot {
     state: u32,
     ticket: u32,
-    agent: u32,
+    owner: u32,
 }
 
-impl Seat {
+impl WaitSlot {
     fn unpack(word: u64) -> Self {
         let low = word as u32;
-        Self { state: low & !TICKETS, ticket: low & TICKETS, agent: (word >> 32) as u32 }
+        Self { state: low & !TICKETS, ticket: low & TICKETS, owner: (word >> 32) as u32 }
     }
 
     fn pack(self) -> u64 {
-        u64::from(self.agent) << 32 | u64::from(self.state | self.ticket)
+        u64::from(self.owner) << 32 | u64::from(self.state | self.ticket)
     }
 }
 
@@ -55,64 +55,64 @@ fn before(a: u32, b: u32) -> bool {
     a != b && b.wrapping_sub(a) & TICKETS < TICKETS / 2
 }
 
-/// A row of seats as one process sees it, with its own number.
+/// A queue of slots as one process sees it, with its own number.
 #[derive(Clone, Copy)]
-pub struct Row<'a> {
+pub struct WaitQueue<'a> {
     pub tickets: &'a AtomicU32,
-    pub seats: &'a [AtomicU64],
+    pub slots: &'a [AtomicU64],
     pub me: u32,
 }
 
-/// A seat that this process has taken.
+/// A slot that this process has taken.
 #[derive(Debug, Clone, Copy)]
-pub struct Taken {
+pub struct TakenSlot {
     pub number: usize,
     word: u64,
 }
 
-impl Taken {
-    /// The half of the seat's word to sleep on, as it was.
+impl TakenSlot {
+    /// The half of the slot's word to sleep on, as it was.
     pub fn expected(self) -> u32 {
         self.word as u32
     }
 }
 
-fn change(seat: &AtomicU64, from: u64, to: u64) -> bool {
-    seat.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+fn change(slot: &AtomicU64, from: u64, to: u64) -> bool {
+    slot.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }
 
-impl Row<'_> {
-    /// Sit down. The caller holds the condition's lock, so that no notification comes in between.
-    pub fn sit(&self, is_dead: impl Fn(u32) -> bool) -> Option<Taken> {
+impl WaitQueue<'_> {
+    /// Take a slot. The caller holds the condition's lock, so that no notification comes in between.
+    pub fn enqueue(&self, is_dead: impl Fn(u32) -> bool) -> Option<TakenSlot> {
         let ticket = self.tickets.fetch_add(1, Ordering::AcqRel) & TICKETS;
-        let word = Seat { state: WAITING, ticket, agent: self.me }.pack();
-        let free = |(number, seat): (usize, &AtomicU64)| {
-            change(seat, EMPTY, word).then_some(Taken { number, word })
+        let word = WaitSlot { state: WAITING, ticket, owner: self.me }.pack();
+        let free = |(number, slot): (usize, &AtomicU64)| {
+            change(slot, EMPTY, word).then_some(TakenSlot { number, word })
         };
-        self.seats.iter().enumerate().find_map(free).or_else(|| {
+        self.slots.iter().enumerate().find_map(free).or_else(|| {
             // Full, perhaps of those who died here and left nobody to notice.
-            self.seats.iter().for_each(|seat| clear_if_dead(seat, &is_dead));
-            self.seats.iter().enumerate().find_map(free)
+            self.slots.iter().for_each(|slot| clear_if_dead(slot, &is_dead));
+            self.slots.iter().enumerate().find_map(free)
         })
     }
 
-    /// Was it granted? The seat stays signed for until [`Row::leave`]: should we die before we can use
+    /// Was it granted? The slot stays signed for until [`WaitQueue::leave`]: should we die before we can use
     /// the notification, it is found there.
-    pub fn is_granted(&self, taken: Taken) -> bool {
-        self.seats[taken.number].load(Ordering::Acquire) != taken.word
+    pub fn is_granted(&self, taken: TakenSlot) -> bool {
+        self.slots[taken.number].load(Ordering::Acquire) != taken.word
     }
 
-    /// Leave a seat that was granted: the notification is used, or handed on.
-    pub fn leave(&self, taken: Taken) {
-        self.seats[taken.number].store(EMPTY, Ordering::Release);
+    /// Leave a slot that was granted: the notification is used, or handed on.
+    pub fn leave(&self, taken: TakenSlot) {
+        self.slots[taken.number].store(EMPTY, Ordering::Release);
     }
 
     /// Leave without a notification. False if it has come in the meantime.
-    pub fn give_up(&self, taken: Taken) -> bool {
-        change(&self.seats[taken.number], taken.word, EMPTY)
+    pub fn give_up(&self, taken: TakenSlot) -> bool {
+        change(&self.slots[taken.number], taken.word, EMPTY)
     }
 
-    /// Grant a notification to the `count` who have waited longest. `wake` gets their seats.
+    /// Grant a notification to the `count` who have waited longest. `wake` gets their slots.
     pub fn grant(&self, count: usize, wake: impl Fn(usize)) -> usize {
         let now = self.tickets.load(Ordering::Acquire) & TICKETS;
         self.grant_before(now, count, wake)
@@ -122,9 +122,9 @@ impl Row<'_> {
         let mut granted = 0;
         while granted < count {
             let Some((number, word)) = self.oldest_before(limit) else { break };
-            let seat = Seat::unpack(word);
-            let next = Seat { state: GRANTED, ticket: limit, ..seat }.pack();
-            if change(&self.seats[number], word, next) {
+            let slot = WaitSlot::unpack(word);
+            let next = WaitSlot { state: GRANTED, ticket: limit, ..slot }.pack();
+            if change(&self.slots[number], word, next) {
                 crash_point("condition.granted");
                 wake(number);
                 granted += 1;
@@ -135,38 +135,39 @@ impl Row<'_> {
 
     fn oldest_before(&self, limit: u32) -> Option<(usize, u64)> {
         let mut oldest: Option<(usize, u64)> = None;
-        for (number, seat) in self.seats.iter().enumerate() {
-            let word = seat.load(Ordering::Acquire);
-            let this = Seat::unpack(word);
+        for (number, slot) in self.slots.iter().enumerate() {
+            let word = slot.load(Ordering::Acquire);
+            let this = WaitSlot::unpack(word);
             let waits = this.state == WAITING && before(this.ticket, limit);
-            if waits && oldest.is_none_or(|(_, w)| before(this.ticket, Seat::unpack(w).ticket)) {
+            if waits && oldest.is_none_or(|(_, w)| before(this.ticket, WaitSlot::unpack(w).ticket))
+            {
                 oldest = Some((number, word));
             }
         }
         oldest
     }
 
-    /// Take over what was granted to somebody who is dead, if we waited when it was: the granted seat
+    /// Take over what was granted to somebody who is dead, if we waited when it was: the granted slot
     /// that is ours instead. One store signs for it, so it is never nobody's.
     pub fn inherit(
         &self,
-        taken: Taken,
+        taken: TakenSlot,
         is_dead: impl Fn(u32) -> bool,
         wake: impl Fn(usize),
-    ) -> Option<Taken> {
-        let ours = Seat::unpack(taken.word).ticket;
-        for (number, seat) in self.seats.iter().enumerate() {
-            let word = seat.load(Ordering::Acquire);
-            let other = Seat::unpack(word);
+    ) -> Option<TakenSlot> {
+        let ours = WaitSlot::unpack(taken.word).ticket;
+        for (number, slot) in self.slots.iter().enumerate() {
+            let word = slot.load(Ordering::Acquire);
+            let other = WaitSlot::unpack(word);
             let for_us = other.state == GRANTED && before(ours, other.ticket);
-            if !for_us || other.agent == self.me || !is_dead(other.agent) {
+            if !for_us || other.owner == self.me || !is_dead(other.owner) {
                 continue;
             }
-            let mine = Seat { agent: self.me, ..other }.pack();
-            if !change(seat, word, mine) {
+            let mine = WaitSlot { owner: self.me, ..other }.pack();
+            if !change(slot, word, mine) {
                 continue;
             }
-            let found = Taken { number, word: mine };
+            let found = TakenSlot { number, word: mine };
             if self.give_up(taken) {
                 return Some(found);
             }
@@ -179,19 +180,20 @@ impl Row<'_> {
     }
 
     /// Hand on a notification that was taken and will not be used.
-    pub fn hand_on(&self, wake: impl Fn(usize)) {
+    pub fn grant_next(&self, wake: impl Fn(usize)) {
         self.grant(1, wake);
     }
 
     pub fn waiting(&self) -> usize {
-        let waits = |seat: &&AtomicU64| Seat::unpack(seat.load(Ordering::Acquire)).state == WAITING;
-        self.seats.iter().filter(waits).count()
+        let waits =
+            |slot: &&AtomicU64| WaitSlot::unpack(slot.load(Ordering::Acquire)).state == WAITING;
+        self.slots.iter().filter(waits).count()
     }
 }
 
-fn clear_if_dead(seat: &AtomicU64, is_dead: impl Fn(u32) -> bool) {
-    let word = seat.load(Ordering::Acquire);
-    if word != EMPTY && is_dead(Seat::unpack(word).agent) {
-        change(seat, word, EMPTY);
+fn clear_if_dead(slot: &AtomicU64, is_dead: impl Fn(u32) -> bool) {
+    let word = slot.load(Ordering::Acquire);
+    if word != EMPTY && is_dead(WaitSlot::unpack(word).owner) {
+        change(slot, word, EMPTY);
     }
 }

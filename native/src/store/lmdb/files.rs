@@ -3,7 +3,7 @@
 //!
 //! The linker leads every `open` of this library here (`build.rs`). While a thread opens a store in
 //! memory, what LMDB asks for is a duplicate of a descriptor; everything else is opened as ever. Nor is
-//! the file cut to the length of this process's map then: others may have made it longer (`room`).
+//! the file cut to the length of this process's map then: others may have made it longer (`reservation`).
 //! Nor is the table of readers begun anew, or its mutexes destroyed, by who finds itself alone: it goes by
 //! locks on the file, and a program that closes all descriptors loses those while it goes on writing.
 

@@ -88,7 +88,7 @@ class ContainerMethods:
         sequence : iterable
             The items of a new list.
         name : str, optional
-            Everybody who asks for this name gets the same list; without it, a new one is made.
+            A name always returns the same list; without it, a new one is made.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class ContainerMethods:
         iterable : iterable
             The members of a new set.
         name : str, optional
-            Everybody who asks for this name gets the same set; without it, a new one is made.
+            A name always returns the same set; without it, a new one is made.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class ContainerMethods:
         maxlen : int, optional
             How many items a new deque holds at most: one more at an end drops one at the other end.
         name : str, optional
-            Everybody who asks for this name gets the same deque; without it, a new one is made.
+            A name always returns the same deque; without it, a new one is made.
 
         Raises
         ------
@@ -201,7 +201,7 @@ class ContainerMethods:
         Parameters
         ----------
         name : str, optional
-            Everybody who asks for this name gets the same namespace; without it, a new one is made.
+            A name always returns the same namespace; without it, a new one is made.
         **attributes
             Its attributes; of a named one those that are not there yet.
 
@@ -245,7 +245,7 @@ class ContainerMethods:
         lock
             Accepted for the standard library's sake.
         name : str, optional
-            Everybody who asks for this name gets the same value; without it, a new one is made.
+            A name always returns the same value; without it, a new one is made.
 
         Raises
         ------
@@ -279,7 +279,7 @@ class ContainerMethods:
         lock
             Accepted for the standard library's sake.
         name : str, optional
-            Everybody who asks for this name gets the same array; without it, a new one is made.
+            A name always returns the same array; without it, a new one is made.
 
         Raises
         ------
@@ -306,8 +306,8 @@ class ContainerMethods:
         Parameters
         ----------
         maxsize : int or str
-            How many items the queue can hold, 0 for any number; or its name: everybody who asks for
-            it gets the same queue.
+            The most items in the queue, 0 for any number; or its name, which always returns the
+            same queue.
         size : int
             After a name: how many items it can hold.
 

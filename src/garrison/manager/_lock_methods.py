@@ -57,9 +57,9 @@ class LockMethods:
         Parameters
         ----------
         name : str, optional
-            Everybody who asks for this name gets the same lock, which the server lends: if its
-            owner is disconnected, the lock is free again. Without a name, on this machine, it is
-            a word in shared memory: if its owner dies, the next waiter acquires it.
+            A name always returns the same lock, which belongs to the server: if its owner is
+            disconnected, the lock is free again. Without a name, on this machine, it is a word in
+            shared memory: if its owner dies, the next waiter acquires it.
 
         Examples
         --------
@@ -106,10 +106,9 @@ class LockMethods:
         Parameters
         ----------
         value : int or str
-            Permits at the beginning; or the name: everybody who asks for it gets the same
-            semaphore.
+            The initial number of permits; or the name, which always returns the same semaphore.
         permits : int
-            After a name: permits at the beginning.
+            After a name: the initial number of permits.
 
         Raises
         ------
@@ -147,8 +146,8 @@ class LockMethods:
         Parameters
         ----------
         lock : lock or str, optional
-            A lock of this manager, by default a new recursive one; or the name: everybody who asks
-            for it gets the same condition.
+            A lock of this manager, by default a new recursive one; or the name, which always
+            returns the same condition.
 
         Examples
         --------
@@ -173,7 +172,7 @@ class LockMethods:
         Parameters
         ----------
         name : str, optional
-            Everybody who asks for this name gets the same event; without it, a new one is made.
+            A name always returns the same event; without it, a new one is made.
 
         Examples
         --------
@@ -205,7 +204,7 @@ class LockMethods:
         timeout : float, optional
             Seconds after which a `wait` without a timeout of its own breaks the barrier.
         name : str, optional
-            Everybody who asks for this name gets the same barrier; without it, a new one is made.
+            A name always returns the same barrier; without it, a new one is made.
 
         Raises
         ------

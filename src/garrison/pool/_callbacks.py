@@ -68,6 +68,7 @@ class CallbackResult(AsyncResult[R]):
             if callback is not None:
                 callback(outcome[1])
         finally:
+            self._pool = None
             self._done.set()
 
     def _poll(self) -> bool:

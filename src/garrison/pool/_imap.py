@@ -60,7 +60,7 @@ class IMapIterator(IteratorBase[T], Generic[T]):
         chunksize: int,
         options: Options,
     ) -> None:
-        self._pool = pool
+        self._pool: BasePool | None = pool
         self.stream: ResultStream = self._kind(pool, function, iterable, chunksize, options)
         self._readahead_limit = options.buffersize
         self._bar: Bar | None = None
@@ -103,10 +103,12 @@ class IMapIterator(IteratorBase[T], Generic[T]):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         # Before any lock: at the moment of a fork, a thread of the parent may have held it.
-        self._pool._check_process()
+        if self._pool is not None:
+            self._pool._check_process()
         try:
             value = self.stream.next(deadline)
         except StopIteration:
+            self._pool = None
             if self._bar is not None:
                 self._bar.close()
             raise

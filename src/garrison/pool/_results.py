@@ -46,12 +46,17 @@ class AsyncResult(StandardResult[R]):
         task: TaskHandle | None,
         outcome: tuple[bool, Any] | None = None,
     ) -> None:
-        self._pool, self._backend, self._task = pool, backend, task
+        # The pool stays while somebody waits for it, and no longer.
+        self._pool: object = pool
+        self._backend, self._task = backend, task
         self._outcome = outcome
 
     def ready(self) -> bool:
         """Whether the call has completed."""
-        return self._outcome is not None or self._task.ended()
+        if self._outcome is None and not self._task.ended():
+            return False
+        self._pool = None
+        return True
 
     def successful(self) -> bool:
         """Whether the call completed without an exception.
@@ -73,6 +78,7 @@ class AsyncResult(StandardResult[R]):
             # If the pool is broken, `get` says so.
             with contextlib.suppress(GarrisonError):
                 self._backend.wait(self._task, deadline)
+            self.ready()
 
     def get(self, timeout: float | None = None) -> R:
         """Return the result when it arrives, or raise what the call raised.
@@ -125,6 +131,7 @@ class AsyncResult(StandardResult[R]):
         except RuntimeError:
             return self._wait_until_resolved()
         outcome = self._outcome = (success, value)
+        self._pool = None
         if _waiting:
             with _decoded:
                 _decoded.notify_all()
@@ -314,7 +321,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
             if self._outcome is None and not self.in_flight and not self._submitting:
                 failed = self._error is not None
                 self._outcome = (not failed, self._error if failed else self._values)
-                self._values = []
+                self._values, self._pool = [], None
                 if self._bar is not None:
                     self._bar.close()
             return self._outcome is not None

@@ -24,6 +24,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple, PyType};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// An object of more parts than this is not looked at for whether it is plain.
 const LOOKS: u32 = 200;
@@ -166,11 +167,21 @@ impl PyQueue {
                 .import("garrison.sync._queue_pickling")?
                 .call_method0("cancel_last_exports")?;
         }
-        if put? {
-            Ok(())
-        } else {
-            Err(standard(slf.py(), "Full"))
+        if !put? {
+            return Err(standard(slf.py(), "Full"));
         }
+        Self::after_change(slf, queue)
+    }
+
+    /// After a put or get: have the descriptor right before this process is seen to have ended.
+    #[inline]
+    fn after_change(slf: &Bound<'_, Self>, queue: &Queue) -> PyResult<()> {
+        if queue.is_to_await_watch() {
+            slf.py()
+                .import("garrison.sync._queues")?
+                .call_method1("await_watch_at_exit", (slf,))?;
+        }
+        Ok(())
     }
 
     fn put_all(slf: &Bound<'_, Self>, items: &Bound<'_, PyAny>, wait: &WaitSpec) -> PyResult<()> {
@@ -187,11 +198,10 @@ impl PyQueue {
             )));
         }
         let caller = QueueCaller { py: slf.py(), closed: &|| closed(slf) };
-        if written.is_empty() || queue.put(caller, &mut written, wait)? {
-            Ok(())
-        } else {
-            Err(standard(slf.py(), "Full"))
+        if !written.is_empty() && !queue.put(caller, &mut written, wait)? {
+            return Err(standard(slf.py(), "Full"));
         }
+        Self::after_change(slf, queue)
     }
 
     /// The item cannot be sent: raise it, unless the class has the standard library's hook for it.
@@ -220,6 +230,7 @@ impl PyQueue {
         let mut found = None;
         let caller = QueueCaller { py, closed: &|| closed(slf) };
         queue_caller::get(queue, caller, 1, wait, |arrived| found = Some(arrived))?;
+        Self::after_change(slf, queue)?;
         match found {
             Some(arrived) => {
                 crash_point("queue.taken");
@@ -331,6 +342,7 @@ impl PyQueue {
             return Err(standard(py, "Empty"));
         }
         crash_point("queue.taken");
+        Self::after_change(slf, queue)?;
         let (items, errors) = (PyList::empty(py), PyList::empty(py));
         for arrived in found {
             match Self::decode(py, arrived) {
@@ -390,6 +402,13 @@ impl PyQueue {
     /// A descriptor that is readable while there is an item; or one that is always writable.
     fn _descriptor(&self, putting: bool) -> PyResult<i32> {
         Ok(self.queue()?.descriptor(putting)?)
+    }
+
+    /// Wait until the process that has the descriptor has seen what was put and taken.
+    fn _await_watch(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
+        let (queue, limit) = (self.queue()?, Duration::from_secs_f64(seconds));
+        py.detach(|| queue.await_watch(limit));
+        Ok(())
     }
 
     /// Wait until there is an item; False if there was none in time.

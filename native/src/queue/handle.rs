@@ -9,9 +9,14 @@ use super::shared::QueueShared;
 use super::watch::Watch;
 use crate::host::Failure;
 use crate::owners::registry::OwnerRegistry;
+use crate::owners::Owners;
 use crate::shm::arena::Arena;
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::sys::deadline::LIVENESS_CHECK_INTERVAL;
+use crate::sys::futex;
+use crate::sys::process::generation;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 pub struct Queue {
     pub file: Arc<QueueFile>,
@@ -20,6 +25,8 @@ pub struct Queue {
     /// Whether there is a watch, of this process or of one that it was forked from.
     watched: AtomicBool,
     watch: Mutex<Option<Watch>>,
+    /// The generation of the process that calls [`Queue::await_watch`] at its end.
+    awaits: AtomicU64,
 }
 
 impl Drop for Queue {
@@ -35,7 +42,8 @@ impl Queue {
         let (put, get) = (end(QueueShared::PUT_LOCK), end(QueueShared::GET_LOCK));
         let here = LocalState::new(file.shared().maxsize.load(Ordering::Relaxed), put, get);
         let (watched, watch) = (AtomicBool::new(false), Mutex::default());
-        Self { file: Arc::new(file), large: LargeItems::default(), here, watched, watch }
+        let (file, large, awaits) = (Arc::new(file), LargeItems::default(), AtomicU64::new(0));
+        Self { file, large, here, watched, watch, awaits }
     }
 
     #[inline]
@@ -134,15 +142,51 @@ impl Queue {
 
     /// A descriptor that is readable while there is an item; or one that is always writable.
     pub fn descriptor(&self, putting: bool) -> std::io::Result<i32> {
+        let me = self.registry().me()?;
         let mut watch = self.watch();
         let here = match watch.take() {
             Some(here) if here.is_here() => here,
-            before => Watch::new(&self.file, before)?,
+            before => Watch::new(&self.file, me, before)?,
         };
+        if !putting {
+            here.announce();
+        }
         let number = here.descriptor(putting);
         *watch = Some(here);
         self.watched.store(true, Ordering::Relaxed);
         Ok(number)
+    }
+
+    /// After a put or get: whether this process is to call `await_watch` at its end, and was not
+    /// told so.
+    #[inline]
+    pub fn is_to_await_watch(&self) -> bool {
+        self.is_watched_elsewhere()
+            && self.awaits.swap(generation(), Ordering::Relaxed) != generation()
+    }
+
+    /// Whether another process keeps a descriptor in step with the queue.
+    #[inline]
+    fn is_watched_elsewhere(&self) -> bool {
+        let watcher = self.file.shared().watcher.load(Ordering::Relaxed);
+        watcher != 0 && self.registry().known_as() != Some(watcher)
+    }
+
+    /// Wait until that process has seen what was put and taken, at most so long.
+    pub fn await_watch(&self, limit: Duration) {
+        let shared = self.file.shared();
+        let changes = self.file.log().changes();
+        let start = Instant::now();
+        while self.is_watched_elsewhere() {
+            let seen = shared.seen.load(Ordering::SeqCst);
+            let left = limit.saturating_sub(start.elapsed());
+            let watcher = shared.watcher.load(Ordering::Relaxed);
+            let is_over = changes.wrapping_sub(seen) as i32 <= 0 || left.is_zero();
+            if is_over || self.registry().is_dead(watcher) {
+                return;
+            }
+            futex::wait(&shared.seen, seen, left.min(LIVENESS_CHECK_INTERVAL));
+        }
     }
 
     /// After an item was put or taken here.

@@ -174,6 +174,11 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
         }
     }
 
+    /// Puts and gets so far.
+    pub fn changes(&self) -> u32 {
+        self.head().number.wrapping_add(self.tail().number)
+    }
+
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.head().number == self.tail().number

@@ -28,6 +28,10 @@ pub struct QueueShared {
     /// Why a wake of one sleeper might wake the wrong one: `SEVERAL`, `WATCHED`.
     pub wake_all: AtomicU32,
     pub region_len: AtomicU64,
+    /// The process that keeps a descriptor in step last, 0 if none does: see [`super::watch`].
+    pub watcher: AtomicU32,
+    /// How many puts and gets it has seen; slept on.
+    pub seen: AtomicU32,
 }
 
 impl QueueShared {
@@ -59,6 +63,8 @@ impl QueueShared {
             maxsize: AtomicU32::new(maxsize),
             wake_all: zero(),
             region_len: AtomicU64::new(0),
+            watcher: zero(),
+            seen: zero(),
         }
     }
 }

@@ -8,10 +8,13 @@
 //! taken; it needs no GIL. What this process itself puts and takes is in the pipe when the call
 //! returns, so that nobody is told of an item that he has taken himself. A forked child has no
 //! such thread, and makes a pipe of its own when it asks for one.
+//!
+//! The thread tells how much it has seen. A process that has put or taken waits for that at its end
+//! (`Queue::await_watch`), so that the descriptor is right when the process is seen to have ended.
 
 use super::file::QueueFile;
 use super::shared::QueueShared;
-use crate::sys::atomic::Ordering;
+use crate::sys::atomic::{fence, Ordering};
 use crate::sys::deadline::LIVENESS_CHECK_INTERVAL;
 use crate::sys::futex;
 use crate::sys::process::generation;
@@ -94,6 +97,8 @@ impl Pipe {
 #[derive(Debug)]
 struct Signal {
     file: Arc<QueueFile>,
+    /// This process, as an owner.
+    me: u32,
     pipe: Pipe,
     /// Whether there is a byte in the pipe.
     up: Mutex<bool>,
@@ -110,6 +115,7 @@ impl Signal {
     /// Bring the pipe in step with the queue; whether there is an item.
     fn refresh(&self) -> bool {
         let mut up = self.up.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = self.file.log().changes();
         let some = !self.file.log().is_empty();
         if some != *up && !self.over.load(Ordering::Relaxed) {
             if some {
@@ -118,6 +124,10 @@ impl Signal {
                 self.pipe.drain();
             }
             *up = some;
+        }
+        let shared = self.file.shared();
+        if shared.seen.swap(changes, Ordering::SeqCst) != changes {
+            futex::wake(&shared.seen, i32::MAX);
         }
         some
     }
@@ -144,7 +154,7 @@ pub struct Watch {
 
 impl Watch {
     /// Start to watch; `before` is what the process that this one was forked from had.
-    pub fn new(file: &Arc<QueueFile>, before: Option<Self>) -> Result<Self> {
+    pub fn new(file: &Arc<QueueFile>, me: u32, before: Option<Self>) -> Result<Self> {
         let mut pipe = Pipe::new()?;
         if let Some(before) = before {
             pipe.replace(&before.signal.pipe);
@@ -152,7 +162,7 @@ impl Watch {
         let (file, over) = (file.clone(), AtomicBool::new(false));
         // Whoever puts or takes has to wake more than one from now on.
         file.shared().wake_all.fetch_or(QueueShared::WATCHED, Ordering::SeqCst);
-        let signal = Arc::new(Signal { file, pipe, up: Mutex::new(false), over });
+        let signal = Arc::new(Signal { file, me, pipe, up: Mutex::new(false), over });
         signal.refresh();
         let followed = signal.clone();
         let thread = thread::Builder::new().name("garrison-watch".into()).stack_size(64 << 10);
@@ -163,6 +173,14 @@ impl Watch {
     /// Whether its thread is one of this process.
     pub fn is_here(&self) -> bool {
         self.generation == generation()
+    }
+
+    /// Have other processes wait at their end for what this one has seen.
+    pub fn announce(&self) {
+        self.signal.file.shared().watcher.store(self.signal.me, Ordering::SeqCst);
+        // [put->watched] pairs with the fence in wake(): we see the item, or its process sees us
+        fence(Ordering::SeqCst);
+        self.signal.refresh();
     }
 
     pub fn descriptor(&self, putting: bool) -> i32 {
@@ -191,6 +209,9 @@ impl Drop for Watch {
         }
         self.signal.over.store(true, Ordering::Relaxed);
         let shared = self.signal.file.shared();
+        let me = self.signal.me;
+        let _ = shared.watcher.compare_exchange(me, 0, Ordering::SeqCst, Ordering::SeqCst);
+        futex::wake(&shared.seen, i32::MAX);
         for bell in [&shared.getters, &shared.putters] {
             futex::wake(&bell.count, i32::MAX);
         }

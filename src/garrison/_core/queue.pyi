@@ -92,6 +92,9 @@ class Queue(Generic[_T]):
     def _descriptor(self, putting: bool) -> int:
         """A descriptor that is readable while there is an item; or one that is always writable."""
 
+    def _await_watch(self, seconds: float) -> None:
+        """Wait until the process that has the descriptor has seen what was put and taken."""
+
     def _has_item(self, block: bool, timeout: float | None) -> bool:
         """Wait until there is an item; False if there was none in time."""
 

@@ -7,6 +7,7 @@ import os
 import types
 import weakref
 from collections import deque
+from multiprocessing import util
 
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
@@ -101,6 +102,26 @@ def raise_at_put(e: Exception, obj: object) -> None:
     """Raise the error, as `put` does unless a subclass overrides `_on_queue_feeder_error`."""
     del obj
     raise e
+
+
+SECONDS_TO_BE_SEEN = 5.0
+"""How long a process stays at its end for one that is stopped, and sees nothing."""
+
+
+def await_watch_at_exit(queue: QueueBase[Any]) -> None:
+    """Have this process stay until the queue's descriptor shows what it has put and taken.
+
+    Else a program that waits for the queue and for the process would see the end of the process
+    first, and think that it has put nothing.
+    """
+    finalizer: Any = util.Finalize
+    finalizer(queue, _await_watch, (weakref.ref(queue),), exitpriority=1)
+
+
+def _await_watch(found: weakref.ref[QueueBase[Any]]) -> None:
+    queue = found()
+    if queue is not None:
+        queue._await_watch(SECONDS_TO_BE_SEEN)
 
 
 class Queue(QueueBase[T], StandardQueue[T]):

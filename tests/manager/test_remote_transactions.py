@@ -12,6 +12,7 @@ import pytest
 
 import garrison
 from garrison.errors import ClaimLost, DeadlockError, TransactionFailed
+from garrison.manager.server._store_service import StoreService
 from garrison.net._limits import Limits
 from waiting import wait_until
 
@@ -42,6 +43,30 @@ def other(local_manager: Any) -> Iterator[RemoteProcess]:
 
 
 # -- transactions ---------------------------------------------------------------------------------
+
+
+def test_requests_that_arrive_together_are_one_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = garrison.SimpleQueue()
+    run = StoreService._run_batch_in_one_transaction
+
+    def count(service: StoreService, session: Any, batch: list[Any]) -> bool:
+        done = run(service, session, batch)
+        batches.put(len(batch) if done else 0)
+        return done
+
+    monkeypatch.setattr(StoreService, "_run_batch_in_one_transaction", count)
+    with (
+        garrison.get_context("fork").Manager(("127.0.0.1", 0), key=KEY) as server,
+        garrison.connect(server.address, KEY, direct=False) as client,
+    ):
+        shared = client.dict()
+        with client.pipeline() as pipeline:
+            later = pipeline(shared)
+            for number in range(100):
+                later[number] = number
+        assert shared == {number: number for number in range(100)}
+    sizes = [batches.get() for _ in range(batches.qsize())]
+    assert sum(sizes) > 50, sizes  # read in one piece, or in a few
 
 
 def test_remote_transaction_is_all_or_nothing(local_manager: Any, client: Any) -> None:

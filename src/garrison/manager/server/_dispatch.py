@@ -64,7 +64,7 @@ class RequestService:
         """Begin a batch of requests."""
 
     def flush(self, peer: ClientSession) -> None:
-        """Carry out the collected requests, before another service's request."""
+        """Carry out the requests of the batch, before another service's request."""
 
     def batch_end(self, peer: ClientSession) -> None:
         """End the batch: carry out its last requests."""
@@ -88,7 +88,7 @@ class Dispatcher:
     def __init__(self) -> None:
         self._parts: list[RequestService] = []
         self._verbs: dict[int, Any] = {Verb.HELLO: self._hello}
-        self._collecting: RequestService = RequestService()
+        self._batching = RequestService()
         self.peers: dict[bytes, ClientSession] = {}
 
     def add(self, part: RequestService) -> None:
@@ -96,7 +96,7 @@ class Dispatcher:
         self._parts.append(part)
         self._verbs.update(part.verbs)
         if part.wants_batches:
-            self._collecting = part
+            self._batching = part
 
     def opened(self, session: Session) -> None:
         """Add a session that has proved the key."""
@@ -107,7 +107,7 @@ class Dispatcher:
         peer = session.data
         do = self._verbs.get(verb)
         if verb != Verb.STORE:
-            self._collecting.flush(peer)
+            self._batching.flush(peer)
         if do is None:
             session.fail(rid, REMOTE, f"this server does not know the request {verb}")
             return
@@ -147,11 +147,11 @@ class Dispatcher:
 
     def batch_begin(self, session: Session) -> None:
         """Begin a batch of requests."""
-        self._collecting.batch_begin(session.data)
+        self._batching.batch_begin(session.data)
 
     def batch_end(self, session: Session) -> None:
         """End the batch."""
-        self._collecting.batch_end(session.data)
+        self._batching.batch_end(session.data)
 
     def _hello(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
         name, pid, host = args
@@ -176,7 +176,7 @@ class ObjectService(RequestService):
         self._loop = loop
         self._serializer = chosen
         self._unreferenced: set[str] = set()
-        self._collecting = False
+        self._batching = False
         self.verbs = {
             Verb.CREATE: self._create,
             Verb.CALL: self._call,
@@ -296,14 +296,14 @@ class ObjectService(RequestService):
             self._collect_soon()
 
     def _collect_soon(self) -> None:
-        if not self._collecting:
-            self._collecting = True
+        if not self._batching:
+            self._batching = True
             self._unreferenced = self.objects.unreferenced()
             self._loop.call_later(GRACE, self._collect)
 
     def _collect(self) -> None:
         """Drop the objects that had no reference for a while."""
-        self._collecting = False
+        self._batching = False
         self.objects.remove_unreferenced(self._unreferenced)
         if self.objects.unreferenced():
             self._collect_soon()

@@ -43,7 +43,7 @@ ONE_WAY = {"scan_close", *(name for name, each in OPERATIONS.items() if each.one
 class StoreService(RequestService):
     """A store's operations, for sessions."""
 
-    collects = True
+    wants_batches = True
 
     def __init__(self, loop: EventLoop, store: LocalStore) -> None:
         self._loop = loop

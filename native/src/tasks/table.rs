@@ -35,7 +35,6 @@ const RESERVE: usize = 1 << 8;
 const CELLS: usize = 1 << 10;
 const ENTRIES: usize = 1 << 16;
 
-/// What the pool as a whole is told. One writer for each word, in brackets.
 /// The parent's region; everyone else's carries the number of their incarnation.
 pub const PARENT_REGION: u32 = 0;
 /// The outcome of a task for which there was no room, with a message.
@@ -45,6 +44,7 @@ pub const OUTCOME_EACH: u32 = 4;
 /// The outcome of a task whose worker died; all other outcomes are the worker's word.
 pub const OUTCOME_LOST: u32 = 255;
 
+/// What the pool as a whole is told. One writer for each word, in brackets.
 #[repr(C, align(128))]
 pub struct HeaderShared {
     /// [parent] RUNNING, CLOSING (leave when there is no work), TERMINATING.

@@ -121,7 +121,7 @@ class Handshake:
             initiator, self._psk, prologue, limits.max_frame, limits.max_message
         )
 
-    def _parse_hello(self) -> tuple[int, int, bytes] | None:
+    def _parse_greeting(self) -> tuple[int, int, bytes] | None:
         """Take version, status and handshake of a complete greeting off the buffer."""
         buffer = self._buffer
         if buffer[: len(MAGIC)] != MAGIC[: len(buffer)]:
@@ -149,10 +149,10 @@ class ClientHandshake(Handshake):
         self.epoch = b""
         """Identifies the run of the server; a restarted server has another."""
         self.secure_channel = self._new_secure_channel(initiator=True)
-        self.outgoing = _hello_bytes(WELCOME, self.secure_channel.write_handshake())
+        self.outgoing = _greeting_bytes(WELCOME, self.secure_channel.write_handshake())
 
     def _step(self) -> list[Message]:
-        greeting = self._parse_hello()
+        greeting = self._parse_greeting()
         if greeting is None:
             return []
         version, status, handshake = greeting
@@ -197,7 +197,7 @@ class ServerHandshake(Handshake):
 
     def _answer(self) -> bool:
         try:
-            greeting = self._parse_hello()
+            greeting = self._parse_greeting()
         except ChannelError:
             self.outgoing = reject_bytes(WELCOME)
             raise
@@ -213,7 +213,7 @@ class ServerHandshake(Handshake):
         except ChannelError:
             self.outgoing = reject_bytes(WRONG_KEY)
             raise AuthenticationError("the client has another key") from None
-        self.outgoing = _hello_bytes(WELCOME, channel.write_handshake(self._epoch))
+        self.outgoing = _greeting_bytes(WELCOME, channel.write_handshake(self._epoch))
         self.secure_channel = channel
         return True
 
@@ -237,10 +237,10 @@ class ServerHandshake(Handshake):
 
 def reject_bytes(status: int) -> bytes:
     """Return the greeting with which a server rejects a connection."""
-    return _hello_bytes(status, b"")
+    return _greeting_bytes(status, b"")
 
 
-def _hello_bytes(status: int, handshake: bytes) -> bytes:
+def _greeting_bytes(status: int, handshake: bytes) -> bytes:
     return GREETING.pack(MAGIC, VERSION, status, len(handshake)) + handshake
 
 

@@ -3,8 +3,8 @@
 `ProcessBackend` and `ThreadBackend` implement it. Pools, results and the iterators of `imap` use
 nothing else of a backend, so a third one (a cluster, say) is a class with these methods.
 
-Registered functions, tasks, encoded items and raw results are opaque: users of a backend keep them,
-and pass them to the same backend.
+Registered functions, tasks and raw results are opaque: users of a backend keep them, and pass them
+to the same backend. An encoded item is an immutable scalar, or a pair of its data and its buffers.
 """
 
 from __future__ import annotations
@@ -108,7 +108,10 @@ class Backend(Protocol):
         """
 
     def encode_item(self, value: Any, *, alone: bool) -> Any:
-        """Return an item as `submit_items` takes it; later changes of `value` do not count."""
+        """Return an item as `submit_items` takes it; later changes of `value` do not count.
+
+        With `alone` it will be a task of its own: its buffers may stay outside of its data.
+        """
 
     def submit_items(self, function: Any, items: list[Any], options: Options) -> TaskHandle:
         """Submit one task for several encoded items, each with a result of its own."""

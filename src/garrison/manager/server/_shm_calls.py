@@ -25,10 +25,10 @@ def start_call_thread(
             answers.put((number, *part.perform(peer.name, ident, method, payload)))
 
     threading.Thread(target=work, name=f"garrison-calls-{thread}", daemon=True).start()
-    peer.state.setdefault("rings", []).append(calls)
+    peer.state.setdefault("call_queues", []).append(calls)
 
 
 def stop_call_threads(peer: ClientSession) -> None:
     """End the threads of a client that is gone."""
-    for calls in peer.state.pop("rings", ()):
+    for calls in peer.state.pop("call_queues", ()):
         calls.put(None)

@@ -1,4 +1,4 @@
-//! Who takes part: the processes of a family, each with a number to sign with.
+//! The processes of a family, each with a number to sign with.
 //!
 //! ```text
 //! | HeaderShared | OwnerSlot × OWNERS | WaitRecordShared × RECORDS |
@@ -7,13 +7,13 @@
 //! word that it has signed can be told from one of its successor in the slot for ever.
 //!
 //! A process owns slot `n` while it holds the lock on byte `n` of the file, through a file
-//! description of its own: the kernel decides who gets it and takes it back at the end, however
-//! that came about. That lock is the first witness of a life, the process table (number, start
-//! time) the second; only if both say so is an owner dead. A stopped process is not, nor is one that
-//! has closed all its descriptors.
+//! description of its own. The kernel decides which process gets it and takes it back at the end,
+//! however that came about. That lock is the first witness of a life, the process table (number,
+//! start time) the second; only if both say so is an owner dead. A stopped process is not, nor is
+//! one that has closed all its descriptors.
 //!
-//! A process that has lost its descriptors, or that sees no `/proc`, takes a slot without the byte: the
-//! slot's `claim` decides between two that want it, and the process table is the only witness.
+//! A process that has lost its descriptors, or that sees no `/proc`, takes a slot without the byte:
+//! the slot's `claim` decides between two that want it, and the process table is the only witness.
 
 pub use crate::owners::identity::Identity;
 use crate::owners::identity::{own_namespace, Seen};
@@ -65,12 +65,12 @@ struct HeaderShared {
     id: [AtomicU64; 2],
     /// Slots whose memory is reserved; it only grows.
     reserved: AtomicU32,
-    /// How often a slot was taken. Who takes one begins behind the last, so that it is long until a
-    /// slot has a successor, and who died can be named.
+    /// How often a slot was taken. A process that takes one begins behind the last. So it is long
+    /// until a slot has a successor, and a dead owner can be named.
     taken: AtomicU32,
     /// The same for records of waits.
     rows: AtomicU32,
-    /// The bell that is rung when a process is known to have died: who waits looks again.
+    /// The bell that is rung when a process is known to have died: every waiter looks again.
     deaths: AtomicU32,
     /// Counters of children that were given out, see `numbers`.
     counters: AtomicU32,
@@ -94,7 +94,7 @@ struct OwnerSlot {
     namespace: AtomicU64,
     /// The process's inode in the kernel's file system of processes; 0 before Linux 6.9.
     inode: AtomicU64,
-    /// Who has taken the slot, see [`Identity::claim`]; written before everything else.
+    /// The process that has taken the slot, see [`Identity::claim`]; written before all else.
     claim: AtomicU64,
     /// 1: it holds the lock on the slot's byte.
     witnessed: AtomicU32,
@@ -134,7 +134,7 @@ impl Witness {
         let fd = self.fd.swap(-1, Ordering::Relaxed);
         let ours = (self.device.load(Ordering::Relaxed), self.inode.load(Ordering::Relaxed));
         if fd >= 0 && file_behind(fd) == Some(ours) {
-            // SAFETY: ours, and nobody in this process refers to it any more.
+            // SAFETY: ours, and nothing in this process refers to it any more.
             unsafe { libc::close(fd) };
         }
     }
@@ -168,7 +168,7 @@ fn has_locks(witness: &OwnedFd) -> bool {
     unsafe { libc::fcntl(witness.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) != -1 }
 }
 
-/// Lock a slot's byte; false if somebody has it, or a signal came.
+/// Lock a slot's byte; false if it is locked already, or a signal came.
 fn lock_byte(witness: &OwnedFd, slot: usize) -> Result<bool> {
     let lock = byte_lock(libc::F_WRLCK, slot);
     // SAFETY: a system call on our descriptor with a struct of ours.
@@ -308,7 +308,7 @@ impl OwnerRegistry {
         crash_point("agent.slot_taken");
         let number = owner.generation.load(Ordering::Relaxed) % (GENERATIONS - 1) + 1;
         owner.write(this, witness.is_some());
-        // [register->judge] pairs with the acquire in identity(): who sees the number sees the rest
+        // [register->judge] pairs with the acquire in identity(): with the number the rest is seen
         owner.generation.store(number, Ordering::Release);
         crash_point("agent.registered");
         if let Some(witness) = witness {
@@ -365,7 +365,7 @@ impl OwnerRegistry {
 
     fn more_slots(&self, slot: usize) -> Result<&OwnerSlot> {
         let size = size_of::<OwnerSlot>();
-        // From where the memory ends now: who took a slot before us may have died in between.
+        // From where the memory ends now: the taker of a slot before us may have died in between.
         let first = self.head().reserved.load(Ordering::Acquire) as usize * size;
         let end = ((slot + 1) * size).next_multiple_of(PAGE);
         if end > first {
@@ -386,7 +386,7 @@ impl OwnerRegistry {
         (before == after && before == owner >> SLOT_BITS).then_some(found)
     }
 
-    /// The same, for who asks often: the system is asked first whether there is such a process.
+    /// The same, for frequent calls: the system is asked first whether there is such a process.
     pub fn seems_dead(&self, owner: u32) -> bool {
         let here = |identity: &Identity| identity.namespace == own_namespace();
         // SAFETY: signal 0 only asks.
@@ -442,7 +442,7 @@ impl OwnerRegistry {
         self.head().numbers[counter % COUNTERS].fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Tell everybody who waits that some process has died: they look whether it concerns them.
+    /// Tell all waiters that some process has died: they look whether it concerns them.
     pub fn announce_death(&self) {
         self.deaths().fetch_add(1, Ordering::SeqCst);
         crate::sys::futex::wake(self.deaths(), i32::MAX);
@@ -460,7 +460,7 @@ impl Owners for OwnerRegistry {
         let Some(identity) = self.identity(owner) else {
             return self.owner_slot(slot).is_some();
         };
-        // The byte first: of those who live, it is one system call.
+        // The byte first: of a living owner, it is one system call.
         match self.byte_is_free(slot) {
             Some(false) => false,
             Some(true) => match identity.look() {
@@ -478,7 +478,7 @@ impl Owners for OwnerRegistry {
             row.owner.compare_exchange(of, me, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         };
         let rows = || (0..RECORDS).map_while(|number| self.row(number));
-        // Who is dead is asked only if all are in use: it is expensive.
+        // Dead owners are looked for only if all are in use: it is expensive.
         rows()
             .find(|row| sign(row, 0))
             .or_else(|| self.more_rows().filter(|row| sign(row, 0)))
@@ -522,8 +522,8 @@ impl OwnerSlot {
         self.witnessed.store(witnessed.into(), Ordering::Relaxed);
     }
 
-    /// Take the slot from its predecessor, if that is dead; false if it may live. Somebody may live on
-    /// who has closed all descriptors: its number stays its own.
+    /// Take the slot from its predecessor, if that is dead; false if it may live. A process that
+    /// has closed all descriptors may live on: its number stays its own.
     fn take(&self, this: Identity, witnessed: bool) -> bool {
         let claim = self.claim.load(Ordering::Acquire);
         let predecessor = self.identity();
@@ -535,7 +535,7 @@ impl OwnerSlot {
                     Seen::Unknown => witnessed && self.witnessed.load(Ordering::Relaxed) != 0,
                 }
         } else {
-            // Taken by somebody who has written nothing else yet.
+            // Taken by a process that has written nothing else yet.
             Identity::of_claim(claim).has_no_process()
         };
         let (taken, not) = (Ordering::AcqRel, Ordering::Relaxed);

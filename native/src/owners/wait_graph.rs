@@ -1,10 +1,10 @@
-//! Who waits for what: records that anybody may read, and the cycles among them.
+//! Which thread waits for what: records that any process may read, and the cycles among them.
 //!
 //! A record is signed by the owner that waits, and written only once a wait has lasted for a slice:
 //! short waits cost nothing. Of a dead owner it means nothing, and is free.
 //!
-//! Whether somebody *holds* what another waits for says the holder's own record, since while it
-//! waits itself it can release nothing. So a cycle is one that each of its members confirms.
+//! The holder's own record says whether it *holds* what another waits for: while it waits itself,
+//! it can release nothing. So a cycle is one that each of its members confirms.
 
 use crate::sys::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use crate::sys::clock::now;
@@ -18,7 +18,7 @@ const TEXT: usize = 16;
 
 #[repr(C, align(64))]
 pub struct WaitRecordShared {
-    /// Who waits; 0: the record is free.
+    /// The owner that waits; 0: the record is free.
     pub owner: AtomicU32,
     thread: AtomicU32,
     kind: AtomicU32,

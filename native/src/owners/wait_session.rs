@@ -122,7 +122,7 @@ impl<'a, O: Owners> WaitSession<'a, O> {
         Ok(check_owner)
     }
 
-    /// Let others read who waits here.
+    /// Let others read that this thread waits.
     fn show<H: Host>(&mut self, host: H, holder: (u32, u32), deadline: &Deadline) {
         if let Some(record) = self.record {
             record.set_holder(holder);

@@ -1,4 +1,4 @@
-//! A round ends in one way for all who were in it: the waits that ship, tried by loom.
+//! A round ends in one way for all its parties: the waits that ship, tried by loom.
 
 use super::wait::BarrierWords;
 use super::word::*;

@@ -8,7 +8,7 @@ use crate::sys::deadline::Deadline;
 use crate::sys::futex::{self, LowHalf};
 use crate::testing::crash_points::crash_point;
 
-/// A barrier's words, and those who share it.
+/// A barrier's words, and the owners that share it.
 pub struct BarrierWords<'a, O: Owners> {
     pub barrier: Barrier<'a>,
     pub owners: &'a O,
@@ -55,7 +55,7 @@ impl<O: Owners> BarrierWords<'_, O> {
                 }
                 Arrival::Broken => return Ok(None),
                 Arrival::Full(seen) => {
-                    // Those who are in watch each other; if all of them are dead, the first is.
+                    // The parties inside watch each other; if all of them are dead, the first is.
                     let number = barrier.places.len() - 1;
                     let first = Place { number, round: barrier.look().round };
                     let never = Deadline::never();

@@ -8,10 +8,10 @@
 //!    └─────────────┴── timeout, death, abort ──▶ BROKEN ──reset──▶ FILLING, next round
 //! ```
 //! A place counts for the round that is written in it, so nothing is to be cleared for the next.
-//! Who looks late at the end of its round finds in the outcomes whether it was broken.
+//! A party that looks late at the end of its round finds in the outcomes whether it was broken.
 //!
 //! A dead party breaks its round: the last to come looks at all others before it ends the round, and
-//! each of those who wait looks at the next one in every slice of its sleep.
+//! each waiter looks at the next one in every slice of its sleep.
 
 use crate::sys::atomic::{fence, AtomicU64, Ordering};
 
@@ -60,7 +60,7 @@ pub enum Round {
     Open(u32),
 }
 
-/// Is a place's word of nobody, or of a round before this one?
+/// Is a place's word of no party, or of a round before this one?
 fn is_older(word: u64, round: u32) -> bool {
     let (owner, of) = (word >> 32, word as u32);
     owner == 0 || (of != round && round.wrapping_sub(of) & ROUNDS < ROUNDS / 2)
@@ -91,7 +91,7 @@ pub struct Place {
 
 impl Barrier<'_> {
     pub fn look(&self) -> State {
-        // [end->seen] pairs with the release of whoever has ended the round
+        // [end->seen] pairs with the release of the party that has ended the round
         State::unpack(self.word.load(Ordering::Acquire))
     }
 
@@ -138,12 +138,12 @@ impl Barrier<'_> {
 
     /// Have all parties signed for this round? Asked after one's own signature.
     pub fn is_full(&self, round: u32) -> bool {
-        // [sign->count] pairs with itself: of two who sign last, one sees both signatures
+        // [sign->count] pairs with itself: of two last signers, one sees both signatures
         fence(Ordering::SeqCst);
         self.places.iter().all(|each| Self::counts(each, round).is_some())
     }
 
-    /// Become the one who ends the round, if all have signed and nobody else does.
+    /// Become the party that ends the round, if all have signed and no other does.
     pub fn complete(&self, place: Place) -> bool {
         let full = self.is_full(place.round);
         let seen = self.look();
@@ -203,7 +203,7 @@ impl Barrier<'_> {
         while !self.break_round(self.look().round) {}
     }
 
-    /// Begin a new round; who waits in the present one finds it broken.
+    /// Begin a new round; a waiter in the present one finds it broken.
     pub fn reset(&self) {
         loop {
             let seen = self.look();
@@ -223,7 +223,7 @@ impl Barrier<'_> {
         self.places.iter().filter(|place| Self::counts(place, seen.round).is_some()).count()
     }
 
-    /// Has one of those who signed for this round died? For the last to come: nobody who died
+    /// Has a party that signed for this round died? For the last to come: no party that died
     /// before is counted in.
     pub fn has_lost(&self, round: u32, is_dead: impl Fn(u32) -> bool) -> bool {
         let mut owners = self.places.iter().filter_map(|place| Self::counts(place, round));
@@ -232,8 +232,8 @@ impl Barrier<'_> {
 
     /// Has the next party in this round died, seen from `place`?
     ///
-    /// Each of those who wait looks at one other, so that waiting costs the same for many parties as
-    /// for two. They stand in a circle: of those who are dead, one has a living party before it.
+    /// Each waiter looks at one other, so that waiting costs the same for many parties as for two.
+    /// They stand in a circle: of the dead ones, one has a living party before it.
     pub fn has_lost_neighbour(&self, place: Place, is_dead: impl Fn(u32) -> bool) -> bool {
         let (before, after) = self.places.split_at(place.number);
         let mut others = after.iter().skip(1).chain(before);

@@ -94,8 +94,8 @@ impl Waiting<'_> {
         notified
     }
 
-    /// After an error of the first attempt to acquire the lock again: whoever leaves the wait has the
-    /// lock, whatever has ended it. The last error.
+    /// After an error of the first attempt to acquire the lock again: a waiter that leaves the wait
+    /// has the lock, whatever has ended it. The last error.
     pub fn reacquire<H: Host>(&self, host: H, mut error: H::Error) -> H::Error {
         let (me, never) = (self.queue.me, Deadline::never());
         while let Err(another) = self.lock.acquire_slow(host, me, &never, true) {

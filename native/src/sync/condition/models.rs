@@ -1,5 +1,5 @@
-//! A notification reaches exactly one of those who waited when it was given: the waits that ship, tried
-//! by loom.
+//! A notification reaches exactly one of the waiters of that moment: the waits that ship, tried by
+//! loom.
 
 use super::word::*;
 use crate::host::{Host, NoHost};
@@ -111,7 +111,7 @@ fn an_interrupted_waiter_passes_its_notification_on() {
     });
 }
 
-/// Two notifications for three, of whom the first is dead: both others get through.
+/// Two notifications for three waiters, the first of them dead: both others get through.
 #[test]
 fn a_dead_waiters_notification_goes_to_one_other() {
     explore_shared(Some(2), World::new, |world| {

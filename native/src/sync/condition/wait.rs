@@ -22,7 +22,7 @@ impl WaitQueue<'_> {
         self.grant(count, |slot| self.wake(slot));
     }
 
-    /// Nobody here will use this notification.
+    /// This waiter will not use the notification.
     pub fn pass_notification(&self, granted: TakenSlot) {
         self.grant_next(|slot| self.wake(slot));
         self.leave(granted);

@@ -6,10 +6,10 @@
 //! EMPTY ──take──▶ WAITING ──grant──▶ GRANTED ──▶ EMPTY
 //!                    └──give up──▶ EMPTY
 //! ```
-//! A notification is for those who waited when it was given, so a slot keeps a ticket: the first
-//! to come is woken first, and later ones cannot take it. The owner of a granted slot may be dead, or
-//! may die before it looks: then the next of those that waited at that moment takes it over. So a
-//! grant writes down the first ticket that was *not* yet given out.
+//! A notification is for the waiters of the moment when it was given, so a slot keeps a ticket: the
+//! first to come is woken first, and later ones cannot take it. The owner of a granted slot may be
+//! dead, or may die before it looks: then the next waiter of that moment takes it over. So a grant
+//! writes down the first ticket that was *not* yet given out.
 //!
 //! A word that only counts notifications would do with less, but then every sleeper that looks at
 //! it after its slice would take itself for the one that was meant.
@@ -90,7 +90,7 @@ impl WaitQueue<'_> {
             change(slot, EMPTY, word).then_some(TakenSlot { number, word })
         };
         self.slots.iter().enumerate().find_map(free).or_else(|| {
-            // Full, perhaps of those who died here and left nobody to notice.
+            // Full, perhaps of owners that died here and left no waiter to notice.
             self.slots.iter().for_each(|slot| clear_if_dead(slot, &is_dead));
             self.slots.iter().enumerate().find_map(free)
         })
@@ -112,7 +112,7 @@ impl WaitQueue<'_> {
         change(&self.slots[taken.number], taken.word, EMPTY)
     }
 
-    /// Grant a notification to the `count` who have waited longest. `wake` gets their slots.
+    /// Grant a notification to the `count` longest waiters. `wake` gets their slots.
     pub fn grant(&self, count: usize, wake: impl Fn(usize)) -> usize {
         let now = self.tickets.load(Ordering::Acquire) & TICKETS;
         self.grant_before(now, count, wake)
@@ -147,8 +147,8 @@ impl WaitQueue<'_> {
         oldest
     }
 
-    /// Take over what was granted to somebody who is dead, if we waited when it was: the granted slot
-    /// that is ours instead. One store signs for it, so it is never nobody's.
+    /// Take over what was granted to a dead waiter, if we waited when it was: the granted slot that
+    /// is ours instead. One store signs for it, so it is never without an owner.
     pub fn inherit(
         &self,
         taken: TakenSlot,

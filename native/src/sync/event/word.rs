@@ -3,8 +3,8 @@
 //! ```text
 //! times it was set: 30 | SLEEPERS | SET
 //! ```
-//! Who waits is through when the event is set, or was in between: a `clear` right after a `set` takes
-//! the event from nobody who was waiting.
+//! A waiter is through when the event is set, or was in between: a `clear` right after a `set`
+//! takes the event from no waiter.
 
 use crate::sys::atomic::{AtomicU32, Ordering};
 
@@ -21,12 +21,12 @@ pub fn times(word: u32) -> u32 {
     word / ONCE
 }
 
-/// Set it; true if somebody may sleep.
+/// Set it; true if a waiter may sleep.
 pub fn set(word: &AtomicU32) -> bool {
     let mut seen = word.load(Ordering::Relaxed);
     loop {
         let next = (seen & !(SET | SLEEPERS)).wrapping_add(ONCE) | SET;
-        // [set->seen] pairs with the acquire of whoever sees it
+        // [set->seen] pairs with the acquire of each waiter that sees it
         match word.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) => return seen & SLEEPERS != 0,
             Err(now) => seen = now,
@@ -38,7 +38,7 @@ pub fn clear(word: &AtomicU32) {
     word.fetch_and(!SET, Ordering::AcqRel);
 }
 
-/// Whether one who began to wait at `since` is through; else the word to sleep on.
+/// Whether a waiter that began at `since` is through; else the word to sleep on.
 pub fn look(word: &AtomicU32, since: u32) -> Result<(), u32> {
     let mut seen = word.load(Ordering::Acquire);
     loop {

@@ -96,7 +96,7 @@ impl RawLock {
         acquired
     }
 
-    /// The same for a moment in which no other thread of this process runs: nobody asks for the thread.
+    /// The same while no other thread of this process runs: none asks for the thread.
     #[inline]
     pub fn try_acquire_briefly(&self, me: u32) -> bool {
         word::try_take(&self.shared().word, me)
@@ -119,7 +119,7 @@ impl RawLock {
         Ok(how)
     }
 
-    /// Release it; false if nobody held it.
+    /// Release it; false if it was not held.
     #[inline]
     pub fn release(&self) -> bool {
         if self.target.detects {
@@ -202,7 +202,7 @@ impl RawLock {
         Ok(self.owner() == self.me()?)
     }
 
-    /// Who holds it, if anybody does.
+    /// The holder, if there is one.
     pub fn holder(&self) -> Option<Holder> {
         let shared = self.shared();
         let owner = word::owner(shared.word.load(Ordering::Acquire));
@@ -220,7 +220,7 @@ impl RawLock {
     }
 }
 
-/// Who holds a lock, to be shown.
+/// The holder of a lock, to be shown.
 #[derive(Debug)]
 pub struct Holder {
     pub pid: u32,
@@ -229,7 +229,7 @@ pub struct Holder {
     pub location: String,
 }
 
-/// A lock as users have it: perhaps recursive, and telling who inherits it.
+/// A lock as users have it: perhaps recursive, and telling the owner that inherits it.
 #[derive(Debug)]
 pub struct Lock {
     pub raw: RawLock,

@@ -1,9 +1,10 @@
 //! Every interleaving of a few processes on one lock, tried by loom.
 //!
-//! What is explored is the code itself: the word, the wait for it (`wait`), the session of a wait and its
-//! sleep on two words. Only the kernel and the registry of owners are models. A sleeper may be woken by
-//! nobody only after somebody has died ([`World::die`]), so that a wake-up which is lost among the living
-//! shows as a deadlock. Where threads are many, an exploration is bounded to so many preemptions.
+//! What is explored is the code itself: the word, the wait for it (`wait`), the session of a wait
+//! and its sleep on two words. Only the kernel and the registry of owners are models. A sleeper may
+//! wake without a waker only after a process has died ([`World::die`]), so that a wake-up which is
+//! lost among the living shows as a deadlock. Where threads are many, an exploration is bounded to
+//! so many preemptions.
 
 use super::wait::{Acquired, LockWords, Wait};
 use super::word::*;
@@ -27,16 +28,16 @@ fn explore(preemptions: Option<usize>, scene: impl Fn(Arc<World>) + Sync + Send 
 struct World {
     lock: LockShared,
     owners: ModelOwners,
-    /// What the lock protects: loom reports whoever touches it beside the owner.
+    /// What the lock protects: loom reports every access beside the owner's.
     protected: UnsafeCell<u32>,
 }
 
-/// How far somebody comes before it dies.
+/// How far an owner comes before it dies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Until {
     /// It holds the lock.
     Held,
-    /// It has released it, and not woken anybody.
+    /// It has released it, and woken no waiter.
     Released,
 }
 
@@ -69,7 +70,7 @@ impl World {
         self.words().acquire_slow(host, me, &wait)
     }
 
-    /// Take it; from whom, if its owner was dead. Nothing if it is not to be taken from the dead.
+    /// Take it; from which owner, if that was dead. Nothing if it is not to be taken from the dead.
     fn acquire(&self, me: u32, may_inherit: bool) -> Option<u32> {
         match self.acquire_in(NoHost, me, may_inherit).expect("no signals") {
             Acquired::Clean => Some(FREE),
@@ -88,7 +89,7 @@ impl World {
     }
 
     fn touch(&self) -> u32 {
-        // SAFETY: loom checks that nobody else does.
+        // SAFETY: loom checks that no other thread does.
         self.protected.with_mut(|value| unsafe {
             *value += 1;
             *value
@@ -136,7 +137,7 @@ fn two_take_two_turns_each() {
     });
 }
 
-/// Who only tries is in nobody's way: a sleeper that it has overtaken is still woken.
+/// A mere attempt is in no waiter's way: a sleeper that it has overtaken is still woken.
 #[test]
 fn an_attempt_that_overtakes_strands_no_sleeper() {
     explore(Some(3), |world| {
@@ -153,7 +154,7 @@ fn an_attempt_that_overtakes_strands_no_sleeper() {
     });
 }
 
-/// Dead with the lock: of two who want it one inherits, and only one.
+/// Dead with the lock: of two waiters one inherits, and only one.
 #[test]
 fn a_dead_owner_is_inherited_exactly_once() {
     explore(Some(3), |world| {
@@ -169,7 +170,7 @@ fn a_dead_owner_is_inherited_exactly_once() {
     });
 }
 
-/// Dead between the release and the wake: nobody inherits, and nobody sleeps on.
+/// Dead between the release and the wake: no waiter inherits, and none sleeps on.
 #[test]
 fn who_dies_before_it_wakes_strands_nobody() {
     explore(Some(3), |world| {
@@ -202,7 +203,7 @@ fn a_dead_waiter_strands_nobody() {
     });
 }
 
-/// An exception ends the wait of the one that was woken: its call reaches another, with nobody dead.
+/// An exception ends the wait of the woken one: its call reaches another, with no process dead.
 #[test]
 fn an_interrupted_waiter_strands_nobody() {
     explore(Some(3), |world| {
@@ -220,7 +221,7 @@ fn an_interrupted_waiter_strands_nobody() {
     });
 }
 
-/// An heir that dies as well leaves the lock to the next, who learns of the heir.
+/// An heir that dies as well leaves the lock to the next, which learns of the heir.
 #[test]
 fn an_heir_that_dies_is_inherited_in_turn() {
     explore(Some(3), |world| {
@@ -229,7 +230,7 @@ fn an_heir_that_dies_is_inherited_in_turn() {
         let last = world.turn(3);
         let from = heir.join().unwrap();
         let again = world.acquire(3, true);
-        // Whoever came first has it from 1, the other from nobody or from the dead heir.
+        // The first to come has it from 1, the other from no owner or from the dead heir.
         match (from, last) {
             (1, 2) => assert_eq!(again, Some(FREE)),
             (FREE, 1) => assert_eq!(again, Some(2)),
@@ -238,7 +239,7 @@ fn an_heir_that_dies_is_inherited_in_turn() {
     });
 }
 
-/// Given back to the dead, by one that had to refuse: the next one is told, whoever it is.
+/// Given back to the dead, by one that had to refuse: the next one is told, whichever it is.
 #[test]
 fn what_is_disowned_keeps_the_alarm_on() {
     explore(Some(3), |world| {
@@ -258,7 +259,7 @@ fn what_is_disowned_keeps_the_alarm_on() {
     });
 }
 
-/// Who may not inherit is refused as often as it asks, and changes nothing for who may.
+/// A process that may not inherit is refused each time, and changes nothing for one that may.
 #[test]
 fn a_refusal_leaves_the_lock_to_who_recovers_it() {
     explore(Some(4), |world| {

@@ -25,7 +25,7 @@ pub enum Acquired {
     TimedOut,
 }
 
-/// A lock's words, and those who share it.
+/// A lock's words, and the owners that share it.
 pub struct LockWords<'a, O: Owners> {
     pub shared: &'a LockShared,
     pub owners: &'a O,
@@ -120,7 +120,7 @@ impl<O: Owners> LockWords<'_, O> {
         false
     }
 
-    /// Release it; false if nobody held it.
+    /// Release it; false if it was not held.
     #[inline]
     pub fn release(self) -> bool {
         let was = word::release(&self.shared.word);

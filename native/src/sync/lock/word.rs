@@ -3,13 +3,13 @@
 //! ```text
 //! WAITERS  OWNER        meaning
 //!    0       0          free
-//!    0     owner        held, nobody sleeps: release needs no system call
-//!    1     owner        held, someone may sleep: release must wake one
+//!    0     owner        held, no waiter sleeps: release needs no system call
+//!    1     owner        held, a waiter may sleep: release must wake one
 //!    *     dead owner   the next one inherits it and is told so
 //! ```
 //! WAITERS is a hint that may be lost: a woken waiter may die before it looks, a releasing owner
-//! before it wakes. So nobody sleeps longer than an interval without looking at the word, and the
-//! word alone is the truth.
+//! before it wakes. So no waiter sleeps longer than an interval without looking at the word, and
+//! the word alone is the truth.
 
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -20,7 +20,7 @@ pub const WAITERS: u32 = 1 << 31;
 #[repr(C, align(64))]
 pub struct LockShared {
     pub word: AtomicU32,
-    /// The owner's thread; for a recursive lock that is who may take it again.
+    /// The owner's thread, the only one that may take a recursive lock again.
     pub thread: AtomicU32,
     /// How often its thread has taken a recursive lock.
     pub depth: AtomicU32,
@@ -58,7 +58,7 @@ pub enum Attempt {
     Inherited(u32),
     /// The owner is dead, and the caller did not want to inherit.
     OwnerDead(u32),
-    /// Held: the word to sleep on, which says that someone sleeps.
+    /// Held: the word to sleep on, which says that a waiter sleeps.
     Held(u32),
 }
 
@@ -87,7 +87,7 @@ pub fn acquire_or_mark(
             return Attempt::OwnerDead(holder);
         }
         let (next, found) = if holder == FREE {
-            // Others may sleep, whom only the next release can wake.
+            // Others may sleep, and only the next release can wake them.
             (me | WAITERS, Attempt::Acquired)
         } else if dead {
             (me | WAITERS, Attempt::Inherited(holder))
@@ -104,7 +104,7 @@ pub fn acquire_or_mark(
     }
 }
 
-/// Release it, whoever holds it; the word as it was. With WAITERS in it the caller wakes one.
+/// Release it, whatever its owner; the word as it was. With WAITERS in it the caller wakes one.
 #[inline]
 pub fn release(word: &AtomicU32) -> u32 {
     // [release->take]

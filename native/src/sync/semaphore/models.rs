@@ -1,5 +1,5 @@
-//! Permits are never more than there are, and nobody sleeps while there is one: the waits that ship,
-//! tried by loom. A lost wake-up among the living shows as a deadlock.
+//! Permits are never more than there are, and no waiter sleeps while there is one: the waits that
+//! ship, tried by loom. A lost wake-up among the living shows as a deadlock.
 
 use super::wait::SemaphoreWords;
 use super::word::{MOST, NOBODY};

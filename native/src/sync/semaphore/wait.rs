@@ -11,7 +11,7 @@ use crate::testing::crash_points::crash_point;
 use std::cell::Cell;
 use std::sync::atomic::AtomicUsize;
 
-/// A semaphore's words, and those who share it.
+/// A semaphore's words, and the owners that share it.
 pub struct SemaphoreWords<'a, O: Owners> {
     pub word: &'a AtomicU32,
     /// A place for each permit, if permits are signed for.

@@ -1,18 +1,18 @@
-//! Permits: as a number that anybody may raise, or as places that are signed for.
+//! Permits: as a number that any process may raise, or as places that are signed for.
 //!
 //! ```text
 //! Semaphore          word: SLEEPERS | number of permits
 //! BoundedSemaphore   word: SLEEPERS | HANDED | changes, and a place for each permit: 0 or its holder
 //! ```
-//! A plain semaphore is a signal as often as a lock: who releases need not have acquired, so a
+//! A plain semaphore is a signal as often as a lock: the releaser need not have acquired, so a
 //! permit has no owner. Those of a bounded one are on loan; taking a place and signing for it is one
-//! store, and what a dead holder has signed for is free. Unless they are a signal, too: once a process
-//! has given back what another had taken (HANDED), who took a permit says nothing of who owns it.
+//! store, and what a dead holder has signed for is free. Unless they are a signal, too: once a
+//! process has given back what another had taken (HANDED), a permit's taker need not be its owner.
 
 use crate::sys::atomic::{fence, AtomicU32, Ordering};
 use crate::testing::crash_points::crash_point;
 
-/// Someone may sleep on the word: who raises it must wake one.
+/// A waiter may sleep on the word: the process that raises it must wake one.
 pub const SLEEPERS: u32 = 1 << 31;
 /// Of signed permits: one was given back by another than its holder.
 pub const HANDED: u32 = 1 << 30;
@@ -69,7 +69,7 @@ pub fn give(word: &AtomicU32, most: u32, wake: impl Fn() -> i32) -> bool {
 }
 
 /// Wake a sleeper, if the word says that there may be one. If there is none the flag goes down:
-/// whoever puts it up again looks at the word once more before sleeping.
+/// the waiter that puts it up again looks at the word once more before sleeping.
 fn wake_one(word: &AtomicU32, left: u32, wake: impl Fn() -> i32) {
     crash_point("semaphore.given");
     if left & SLEEPERS != 0 && wake() == 0 {
@@ -99,7 +99,7 @@ pub fn sign(
     None
 }
 
-/// Give a place back: one of `me`'s if there is any, else anybody's. False if all are free.
+/// Give a place back: one of `me`'s if there is any, else another's. False if all are free.
 pub fn unsign(word: &AtomicU32, places: &[AtomicU32], hint: usize, me: u32) -> bool {
     let free = |place: &AtomicU32, holder| {
         holder != NOBODY
@@ -112,11 +112,11 @@ pub fn unsign(word: &AtomicU32, places: &[AtomicU32], hint: usize, me: u32) -> b
     if places.iter().any(|place| free(place, me)) {
         return true;
     }
-    // Before the place is free: whoever takes it for want of a living holder must know.
+    // Before the place is free: a process that takes it for want of a living holder must know.
     word.fetch_or(HANDED, Ordering::SeqCst);
     loop {
         let held = |place: &&AtomicU32| place.load(Ordering::Relaxed) != NOBODY;
-        // Somebody else may be faster with the one that was found.
+        // Another process may be faster with the one that was found.
         let Some(place) = places.iter().find(held) else { return false };
         if free(place, place.load(Ordering::Relaxed)) {
             return true;

@@ -49,7 +49,7 @@ impl ItemResults {
         let flag = if failed { FAILED } else { 0 };
         let bytes = self.bytes.as_ref().expect("it has grown");
         let start = bytes.at(self.used, need);
-        // SAFETY: inside of this worker's own block (checked), which nobody reads yet.
+        // SAFETY: inside of this worker's own block (checked), which nothing reads yet.
         unsafe {
             start.cast::<u32>().write_unaligned(data.len() as u32 | flag);
             start.add(HEAD).copy_from_nonoverlapping(data.as_ptr(), data.len());
@@ -83,7 +83,7 @@ impl ItemResults {
         Ok(())
     }
 
-    /// The task is over: give back what nobody will look at. The last block is the result, or is not.
+    /// The task is over: give back what nothing will read. The last block is the result, or is not.
     pub fn close(self, heap: &Mutex<Heap>, is_result: bool) {
         let last = (self.room > 0 && !is_result).then_some(self.place);
         if self.outgrown.is_empty() && last.is_none() {

@@ -126,7 +126,7 @@ impl ParentHandle {
         self.table.cell(number).function_at.store(at, Ordering::Relaxed);
     }
 
-    /// Write the task into its cell, which is FREE: nobody looks at it before it is published.
+    /// Write the task into its cell, which is FREE: no process looks at it before it is published.
     #[inline]
     fn fill(&self, number: u32, task: NewTask, payload: &[u8], block: Option<WrittenBlock>) {
         let cell = self.table.cell(number);
@@ -204,7 +204,7 @@ impl ParentHandle {
         futex::wake(&header.ended, i32::MAX);
     }
 
-    /// Tasks whose result nobody has taken yet, those of dropped handles included.
+    /// Tasks whose result is not taken yet, those of dropped handles included.
     pub fn in_use(&self) -> usize {
         self.state().in_use
     }
@@ -281,7 +281,7 @@ impl ParentHandle {
         self.free_cell(&mut parent, number, state);
     }
 
-    /// Nobody has the handle of this cell any more.
+    /// The handle of this cell is gone.
     pub(super) fn drop_handle(&self, number: u32) {
         let mut parent = self.state();
         parent.holders[number as usize] = None;

@@ -16,7 +16,7 @@ use std::sync::{Arc, MutexGuard};
 pub(super) const ANOTHER_TASK: &str = "another task";
 /// Dropped handles that are looked at with each new task.
 const DROPPED: usize = 32;
-/// From so many cells on, results that nobody has read are moved out before more cells are added.
+/// From so many cells on, unread results are moved out before more cells are added.
 const MANY: usize = 1 << 16;
 /// Cells that are looked at for this at once.
 const MOVED: usize = 1 << 12;
@@ -116,7 +116,7 @@ impl ParentHandle {
         added.map(|_| ()).or_else(|error| if parent.free.is_empty() { Err(error) } else { Ok(()) })
     }
 
-    /// Move results that nobody has read yet into memory of this process, and free their cells.
+    /// Move unread results into memory of this process, and free their cells.
     /// At most so many cells are looked at, and `MOVED` freed.
     pub(super) fn move_results(&self, parent: &mut ParentState, looks: usize) {
         for _ in 0..looks.min(parent.cells.len()) {
@@ -176,7 +176,7 @@ impl ParentHandle {
         }
     }
 
-    /// Give a result that nobody wants back to the heap it lies in.
+    /// Give an unwanted result back to the heap it lies in.
     pub(super) fn release_result(&self, parent: &mut ParentState, number: u32) {
         let cell = self.table.cell(number);
         let at = cell.result_at.load(Ordering::Relaxed);
@@ -202,7 +202,7 @@ impl ParentHandle {
         Ok(region)
     }
 
-    /// The cell is the parent's again: nobody else will look at it.
+    /// The cell is the parent's again: no other process will look at it.
     pub(super) fn free_cell(&self, parent: &mut ParentState, number: u32, state: State) {
         let CellUse { args, function, .. } = std::mem::take(&mut parent.cells[number as usize]);
         parent.holders[number as usize] = None;
@@ -235,7 +235,7 @@ impl ParentHandle {
         }
     }
 
-    /// Give the memory of dead workers back, once nobody looks at it.
+    /// Give the memory of dead workers back, once nothing looks at it.
     pub(super) fn clear_dead_regions(&self, parent: &mut ParentState) {
         let deaths = self.table.header().deaths.load(Ordering::Acquire);
         if deaths != parent.deaths {

@@ -2,20 +2,20 @@
 //!
 //! ```text
 //! state      written by                      meaning
-//! FREE       the parent                      nobody's
+//! FREE       the parent                      unused
 //! READY      the parent, the supervisor      in a ring, to be claimed
-//! CLAIMED    worker `who`                    taken and signed for, in one store
-//! DONE       worker `who`                    the result is complete
-//! LOST       the supervisor                  `who` died with it; the reason is complete
+//! CLAIMED    worker `owner_id`               taken and signed for, in one store
+//! DONE       worker `owner_id`               the result is complete
+//! LOST       the supervisor                  `owner_id` died with it; the reason is complete
 //!
 //! FREE ─▶ READY ─▶ CLAIMED ─▶ DONE ─▶ FREE
 //!           ▲         │
 //!           └─requeue─┴─▶ LOST ─▶ FREE
 //! ```
 //!
-//! The WAITER bit says that a thread of the parent may sleep on the word; whoever ends the task
-//! then wakes it. The ticket is the place in the ring, so that a claim can never take a later task
-//! that happens to lie in the same cell.
+//! The WAITER bit says that a thread of the parent may sleep on the word; the process that ends the
+//! task then wakes it. The ticket is the place in the ring, so that a claim can never take a later
+//! task that happens to lie in the same cell.
 
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::testing::crash_points::crash_point;
@@ -26,10 +26,10 @@ pub const CLAIMED: u32 = 2;
 pub const DONE: u32 = 3;
 pub const LOST: u32 = 4;
 
-/// Who may be named in a word: incarnations count from 1, the parent is 0.
+/// Owners that a word can name: incarnations count from 1, the parent is 0.
 pub const MAX_OWNER_ID: u32 = (1 << 24) - 1;
 
-/// A cell's state word, taken apart. Bits: `ticket:32 | who:24 | ring:1 | waiter:1 | tag:6`.
+/// A cell's state word, taken apart. Bits: `ticket:32 | owner_id:24 | ring:1 | waiter:1 | tag:6`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
     pub tag: u32,
@@ -67,7 +67,7 @@ impl State {
         self.tag == READY && self.ring == ring && self.ticket == ticket
     }
 
-    /// Nobody will write the word any more but the parent.
+    /// Only the parent will still write the word.
     pub fn ended(self) -> bool {
         self.tag == DONE || self.tag == LOST
     }
@@ -76,7 +76,7 @@ impl State {
 /// Cell numbers in the order in which they became ready. One producer, many claimants.
 #[repr(C, align(128))]
 pub struct TaskRingShared {
-    /// Everything before it was claimed or withdrawn. Anyone may help it forward.
+    /// Everything before it was claimed or withdrawn. Any process may help it forward.
     pub head: AtomicU64,
     _line: [u64; 15],
     /// Where the producer writes next.
@@ -200,7 +200,7 @@ impl<E: Entries> TaskRing<'_, E> {
         if !seen.waits_at(self.number, seen.ticket) || self.holds(cell, seen.ticket) {
             return false;
         }
-        // A claim changes the state before anyone moves `head` past its place: was it that?
+        // A claim changes the state before any process moves `head` past its place: was it that?
         load_state(state).waits_at(self.number, seen.ticket)
     }
 
@@ -212,7 +212,7 @@ impl<E: Entries> TaskRing<'_, E> {
         ahead < tail - head && self.entry(head + ahead).load(Ordering::Relaxed) == cell
     }
 
-    /// Take the oldest ready cell for `who`, or nothing.
+    /// Take the oldest ready cell for `owner_id`, or nothing.
     ///
     /// A claimant that dies after the exchange has signed for the cell; the next one helps `head`
     /// over it. Dying at any other place takes nothing.
@@ -249,7 +249,7 @@ impl<E: Entries> TaskRing<'_, E> {
 pub const MAIN: u32 = 0;
 pub const RETRY: u32 = 1;
 
-/// READY with this ticket → CLAIMED by `who`, unless someone else was faster or it was withdrawn.
+/// READY with this ticket → CLAIMED by `owner_id`, unless another was faster or it was withdrawn.
 pub(super) fn claim_cell(
     state: &AtomicU64,
     ring: u32,
@@ -271,7 +271,7 @@ pub(super) fn claim_cell(
     }
 }
 
-/// CLAIMED → DONE or LOST. True if somebody may sleep on the word.
+/// CLAIMED → DONE or LOST. True if a waiter may sleep on the word.
 pub fn finish(state: &AtomicU64, claimed: State, tag: u32) -> bool {
     let ended = State { tag, waiter: false, ..claimed };
     // [result->read] pairs with the acquire in load_state()
@@ -298,7 +298,7 @@ pub fn announce_waiter(state: &AtomicU64) -> Option<u64> {
     }
 }
 
-/// READY → FREE: take a task back that nobody has claimed. False if it is too late.
+/// READY → FREE: take an unclaimed task back. False if it is too late.
 pub fn withdraw(state: &AtomicU64) -> bool {
     let mut word = state.load(Ordering::Acquire);
     loop {

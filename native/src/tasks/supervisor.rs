@@ -1,4 +1,4 @@
-//! The supervisor: writes down who lives where, and what a dead worker's tasks have come to.
+//! The supervisor: writes down which worker lives where, and what a dead one's tasks have come to.
 
 use super::protocol::{finish, load_state, CLAIMED, LOST, MAX_OWNER_ID, RETRY};
 use super::table::{self, Table, INLINE, RESULT_INLINE};
@@ -10,7 +10,7 @@ use crate::sys::clock::now;
 use crate::testing::crash_points::crash_point;
 use std::sync::{Arc, Mutex};
 
-/// A cell and who has signed for it.
+/// A cell and the owner that has signed for it.
 type Claim = (u32, u32);
 
 /// The pickled arguments of a task, copied, if they are small enough for a message.
@@ -29,7 +29,7 @@ pub fn args(table: &Table, number: u32, region: u32) -> Option<Vec<u8>> {
     let region = table.segment.others_region(region).ok()?;
     let head = Head::of(&region, at - 1).ok()?;
     let bytes = heap::bytes(&region, at - 1, &head).ok()?;
-    // SAFETY: in range (checked); the task is over, so nobody writes there.
+    // SAFETY: in range (checked); the task is over, so nothing writes there.
     Some(unsafe { std::slice::from_raw_parts(bytes.at(0, len), len) }.to_vec())
 }
 
@@ -116,7 +116,7 @@ impl Supervisor {
         table::restart_items(cell);
         cell.journal_at.store(0, Ordering::Relaxed);
         cell.journal_items.store(0, Ordering::Relaxed);
-        // Before anybody can take it: its result must not come before the count.
+        // Before a worker can take it: its result must not come before the count.
         self.table.header().retried.fetch_add(1, Ordering::Relaxed);
         self.enqueue_retry(number)
     }
@@ -235,7 +235,7 @@ fn enlist(table: &Table, number: usize) -> Result<u32, Failure> {
     slot.children.iter().for_each(|child| child.store(0, Ordering::Relaxed));
     slot.over.store(0, Ordering::Relaxed);
     slot.incarnation.store(owner_id, Ordering::Release);
-    // After the slot: whoever counts incarnations must find each of them alive or over.
+    // After the slot: a process that counts incarnations must find each of them alive or over.
     header.incarnations.store(owner_id + 1, Ordering::Release);
     Ok(owner_id)
 }

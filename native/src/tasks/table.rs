@@ -17,7 +17,7 @@ use crate::tasks::protocol::{
 use std::io::{Error, Result};
 use std::sync::Arc;
 
-/// Cells with their states, of which each says who has signed for it.
+/// Cells with their states, of which each names the owner that has signed for it.
 type Held = Vec<(u32, State)>;
 
 /// Tasks that can be in flight. Only what is used is ever backed by memory.
@@ -25,7 +25,7 @@ pub const CAPACITY: usize = 1 << 20;
 /// A pickled call of a small function fits; so does its result.
 pub const INLINE: usize = 96;
 pub const RESULT_INLINE: usize = 144;
-/// Ends of workers that are remembered for whoever asks for an exit code.
+/// Ends of workers that are remembered, for requests of an exit code.
 pub const EXITS: usize = 256;
 /// Daemonic children of one worker that are written down.
 pub const CHILDREN: usize = 16;
@@ -35,7 +35,7 @@ const RESERVE: usize = 1 << 8;
 const CELLS: usize = 1 << 10;
 const ENTRIES: usize = 1 << 16;
 
-/// The parent's region; everyone else's carries the number of their incarnation.
+/// The parent's region; every other carries the number of its owner's incarnation.
 pub const PARENT_REGION: u32 = 0;
 /// The outcome of a task for which there was no room, with a message.
 pub const OUTCOME_NO_ROOM: u32 = 3;
@@ -109,7 +109,7 @@ pub struct SlotShared {
     _pad: [u32; 1],
 }
 
-/// One task. One writer at a time: who that is, says the state (see `protocol`).
+/// One task. One writer at a time: the state says which (see `protocol`).
 #[repr(C, align(128))]
 pub struct CellShared {
     pub state: AtomicU64,
@@ -384,7 +384,7 @@ impl Table {
         self.ensure_cell(ring.entry(head).load(Ordering::Relaxed))
     }
 
-    /// Make `cell` ready in a ring and see to it that somebody takes it.
+    /// Make `cell` ready in a ring and see to it that a worker takes it.
     pub fn publish(&self, ring: u32, cell: u32) -> Result<()> {
         let ring = self.ring(ring);
         self.ensure_entry(ring.number, ring.shared.tail.load(Ordering::Relaxed))?;
@@ -444,14 +444,14 @@ impl Table {
         })
     }
 
-    /// Cells signed for by `who`.
+    /// Cells signed for by `owner_id`.
     pub fn held_by(&self, owner_id: u32) -> Result<Held> {
         let states =
             (0..self.ensure_cells()?).map(|cell| (cell, load_state(&self.cell(cell).state)));
         Ok(states.filter(|(_, state)| state.tag == CLAIMED && state.owner_id == owner_id).collect())
     }
 
-    /// What a dead supervisor left: cells held by nobody who lives, and ready ones in no ring.
+    /// What a dead supervisor left: cells that no living owner holds, and ready ones in no ring.
     pub fn stranded(&self) -> Result<(Held, Vec<u32>)> {
         let cells = self.ensure_cells()?;
         let (mut held, mut forgotten) = (Vec::new(), Vec::new());

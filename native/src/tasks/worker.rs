@@ -344,7 +344,7 @@ impl Worker {
 
     // Being idle.
 
-    /// Idle for a whole nap: give the memory of results back that nobody looks at any more.
+    /// Idle for a whole nap: give the memory of results back that have no reader any more.
     fn tidy(&self) {
         if let Some(heap) = self.heap.get() {
             let mut heap = heap.lock().expect("never poisoned");
@@ -367,7 +367,7 @@ impl Worker {
         Ok(None)
     }
 
-    /// Spin if nobody else does, then sleep until somebody wakes it.
+    /// Spin if no other worker does, then sleep until woken.
     fn nap(&self) {
         let header = self.table.header();
         let leaving = || header.phase.load(Ordering::Relaxed) != RUNNING;

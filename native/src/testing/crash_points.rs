@@ -1,8 +1,8 @@
 //! Named points where a test may kill this process: the answer to "what if it dies right here?".
 //!
-//! `GARRISON_CRASH="point@/path/token"` arms one point for every process that inherits it. Who
-//! reaches the point and creates the token file (only one can) kills itself with SIGKILL. Without
-//! the feature `crash-points` they do nothing.
+//! `GARRISON_CRASH="point@/path/token"` arms one point for every process that inherits it. The
+//! process that reaches the point and creates the token file (only one can) kills itself with
+//! SIGKILL. Without the feature `crash-points` they do nothing.
 
 /// Every point that exists, in the order of a task's life.
 pub const POINTS: &[&str] = &[

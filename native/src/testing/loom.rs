@@ -105,7 +105,7 @@ impl ModelOwners {
         Self { dead: AtomicU32::new(0), deaths: AtomicU32::new(0) }
     }
 
-    /// This owner is dead. Nobody rings: those who wait find out when their intervals end.
+    /// This owner is dead. No bell rings: waiters find out when their intervals end.
     pub(crate) fn die(&self, owner: u32) {
         self.dead.fetch_or(1 << owner, Ordering::AcqRel);
         futex::model::end_intervals();

@@ -1,4 +1,4 @@
-//! Each ready cell is claimed exactly once, whoever dies or takes back what.
+//! Each ready cell is claimed exactly once, whichever process dies or takes back what.
 
 use super::*;
 
@@ -150,7 +150,7 @@ fn room_is_made_beside_claimants() {
     });
 }
 
-/// A supervisor's successor looks for what no ring holds, while somebody claims what one holds.
+/// A supervisor's successor looks for what no ring holds, while a worker claims what one holds.
 #[test]
 fn what_a_ring_holds_is_not_forgotten() {
     explore(None, |world| {

@@ -1,4 +1,4 @@
-//! Who sleeps on a task's word is woken at its end, whatever happens to the task before.
+//! A sleeper on a task's word is woken at its end, whatever happens to the task before.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn no_sleeper_is_missed() {
 fn the_result_is_seen_with_the_end() {
     explore(None, |world| {
         let state = claimed(&world);
-        // Any word written before the end: the entry of a ring that nobody uses here.
+        // Any word written before the end: the entry of a ring that is unused here.
         let result = |world: &World| world.entries[1][0].load(Ordering::Relaxed);
         let reader = process(&world, move |world| {
             world.await_end();

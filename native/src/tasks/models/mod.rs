@@ -43,7 +43,7 @@ struct World {
     wake_word: WakeWord,
     /// 1: workers leave when there is no more work.
     closing: AtomicU32,
-    /// Where those sleep that wait for work, and those that wait for cell 0.
+    /// Where waiters for work sleep, and waiters for cell 0.
     worker_futex: Futex,
     cell_futex: Futex,
 }

@@ -68,7 +68,7 @@ fn spinner_and_sleeper_and_two_producers() {
     all_find_work(2, true, 2, &[MAIN, RETRY]);
 }
 
-/// A ringer that dies anywhere between publishing and waking is followed by a call for everybody.
+/// A ringer that dies anywhere between publishing and waking is followed by a call for all.
 #[test]
 fn a_dead_ringer_is_answered_for() {
     for steps in 0..3 {

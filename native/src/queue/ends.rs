@@ -21,8 +21,8 @@ use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU32, AtomicU8};
 use std::time::{Duration, Instant};
 
-/// A lock here is held for instructions: so long it is waited for even by those that do not wait for
-/// items or room. A dead holder is found within, at the second look if a newcomer is just taking
+/// A lock here is held for instructions: so long even a caller that does not wait for items or room
+/// waits for it. A dead holder is found within, at the second look if a newcomer is just taking
 /// its place in the registry; what remains is a holder that is stopped.
 const GRACE: Duration = Duration::from_millis(250);
 /// A queue that grows asks for the memory of so many bytes at once.
@@ -152,7 +152,7 @@ impl<O: Owners> Drop for LockGuard<'_, O> {
     }
 }
 
-/// Both ends of a queue: its words, its segments, those who share it, and what is of this process.
+/// Both ends of a queue: its words, its segments, its owners, and what is of this process.
 pub struct Ends<'a, M: SegmentMemory, O: Owners> {
     pub shared: &'a QueueShared,
     pub memory: &'a M,
@@ -327,7 +327,7 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
         wait: &WaitSpec,
     ) -> Result<bool, H::Error> {
         if count > 1 {
-            // Who takes one item must not wake one of these only: it may need more room.
+            // The taker of one item must not wake only one of these: that may need more room.
             self.shared.wake_all.fetch_or(QueueShared::SEVERAL, Ordering::Relaxed);
         }
         let room = || self.has_room(count) || self.here.is_closed(LocalState::NO_PUT);

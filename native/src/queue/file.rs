@@ -30,7 +30,7 @@ const WINDOWS: usize = NARROW + SEGMENTS / WIDE - 1;
 const ENTRIES_AT: usize = PAGE - 64;
 const ENTRIES_LEN: usize = SEGMENTS * size_of::<SegmentShared>();
 const RECORDS_AT: usize = ENTRIES_AT + ENTRIES_LEN;
-/// Regions of which it is known when nobody needs them any more.
+/// Regions of which it is known when they are no longer needed.
 const RECORDS: usize = 1024;
 const RECORDS_LEN: usize = RECORDS * size_of::<RegionShared>();
 pub const CONTROL: usize = RECORDS_AT + RECORDS_LEN;
@@ -175,7 +175,7 @@ impl QueueFile {
         Ok((head.kind, unsafe { item::body(from, head.len) }, granules))
     }
 
-    /// A region for large items: `owner`'s as long as it lives, and then nobody's.
+    /// A region for large items: `owner`'s as long as it lives, and then no process's.
     pub fn new_region(&self, owner: u32) -> Result<(u32, Arc<Region>)> {
         self.block.reserve(RECORDS_AT, RECORDS_LEN)?;
         self.records()?;
@@ -197,7 +197,7 @@ impl QueueFile {
         Some(unsafe { &*map.at(number as usize * size, size).cast() })
     }
 
-    /// Give back the memory of a region whose owner is dead, if nobody needs any of it.
+    /// Give back the memory of a region whose owner is dead, if none of it is needed.
     pub fn free_region(&self, number: u32) {
         let Some(record) = self.record(number) else { return };
         let owner = record.owner.load(Ordering::Acquire);

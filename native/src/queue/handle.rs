@@ -233,7 +233,7 @@ impl<K> Batch for Encoded<'_, K> {
     fn write(&self, nth: usize, at: u32) -> std::io::Result<()> {
         let item = &self.items[nth];
         let to = self.file.at(at, item.granules() as usize * GRANULE)?;
-        // SAFETY: in range (checked), and the caller has found memory that nobody else writes to.
+        // SAFETY: in range (checked), and the caller has found memory that nothing else writes to.
         unsafe { item.write(to) };
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! Large items: written once into a region of their sender's, read there by whoever gets them.
+//! Large items: written once into a region of their sender's, read there by their receiver.
 //!
 //! ```text
-//! block     IN_USE ─▶ RELEASED     by whoever got it: its sender uses the memory again
+//! block     IN_USE ─▶ RELEASED     by its receiver: its sender uses the memory again
 //!              └────▶ ABANDONED    by a sender that leaves: then the release gives the memory back
 //! ```
-//! The receiver signs the block before it commits that it has taken the item. So a sender knows of
-//! every block that is not in the log whom to ask for it, and a dead receiver's is free.
+//! The receiver signs the block before it commits that it has taken the item. So a sender knows the
+//! receiver of every block that is not in the log, and a dead receiver's is free.
 
 use super::ends::QueueHost;
 use super::file::QueueFile;
@@ -24,7 +24,7 @@ pub const BIG: usize = 1 << 16;
 /// Blocks that are looked at, for each that is written, whether they are back.
 const LOOKS: usize = 8;
 
-/// Regions that stay mapped here although nobody looks at them: mapping one again costs page faults.
+/// Regions that stay mapped here although unused: mapping one again costs page faults.
 const MAPPED: usize = 64;
 
 /// Where a large item lies, as it stands in the log.
@@ -142,7 +142,7 @@ impl SenderRegion {
         self.generation == generation() && !self.retired.load(Ordering::Relaxed)
     }
 
-    /// Take back what came back, and what those held who are dead.
+    /// Take back what came back, and what dead holders had.
     fn sweep(&self, file: &QueueFile, looks: usize) {
         let (mut heap, mut outstanding) = (
             self.heap.lock().expect("never poisoned"),
@@ -157,7 +157,7 @@ impl SenderRegion {
                 return true;
             }
             let dead = registry.seems_dead(block.holder.load(Ordering::Relaxed));
-            // Released just before it died: then it has counted that, or nobody does.
+            // Released just before it died: then it has counted that, or no process does.
             if dead && block.state.swap(RELEASED, Ordering::AcqRel) != RELEASED {
                 if let Some(record) = file.record(self.region) {
                     record.back.fetch_add(1, Ordering::AcqRel);
@@ -187,7 +187,7 @@ impl Drop for SenderRegion {
     }
 }
 
-/// This process ends: nobody will collect what comes back.
+/// This process ends: it will not collect what comes back.
 pub fn retire_senders() {
     let senders = std::mem::take(&mut *SENDERS.lock().expect("never poisoned"));
     senders.iter().filter_map(Weak::upgrade).for_each(|sender| sender.retire());
@@ -229,7 +229,7 @@ impl LargeItems {
         Ok(sender)
     }
 
-    /// Look whether the next region is that of somebody dead.
+    /// Look whether the next region is that of a dead owner.
     fn look_at_another(&self, file: &QueueFile) {
         let count = file.shared().regions.load(Ordering::Relaxed);
         let next = self.cursor.fetch_add(1, Ordering::Relaxed);

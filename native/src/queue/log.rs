@@ -6,9 +6,9 @@
 //!             consumed ...  items  ... free      free, reserved    free, given back
 //! ```
 //! A word is `number:32 | granule:32`: how many items have passed this end, and where it stands. It
-//! moves by one store, the commit. What lies behind the tail is nobody's yet, what lies before the
-//! head nobody's any more; so an owner of a lock that is killed at any instruction has done all of
-//! an operation or nothing, and who inherits the lock has nothing to repair.
+//! moves by one store, the commit. What lies behind the tail is no item yet, what lies before the
+//! head is none any more. So an owner of a lock that is killed at any instruction has done all of
+//! an operation or nothing, and the next owner has nothing to repair.
 //!
 //! The circle is changed by the tail's owner alone, and each change is one store of a `next`:
 //!
@@ -141,7 +141,7 @@ pub struct QueueLog<'a, S: SegmentMemory> {
 }
 
 impl<S: SegmentMemory> QueueLog<'_, S> {
-    /// For who makes it, before anybody else sees it: one segment, which follows itself.
+    /// For its creator, before another process sees it: one segment, which follows itself.
     pub fn create(&self) -> Result<()> {
         self.store.reserve_entry(0)?;
         self.store.entry(0).used.store(1, Ordering::Relaxed);
@@ -194,7 +194,7 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
 
     // The tail's owner.
 
-    /// Where an item of so many granules goes, behind `at`: there is memory there, and nobody looks.
+    /// Where an item of so many granules goes, behind `at`: there is memory there, and no reader.
     #[inline]
     pub fn reserve(&self, mut at: u32, granules: u32) -> Result<u32> {
         if Self::offset(at) + granules >= S::GRANULES {
@@ -353,7 +353,7 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
             self.store.punch(segment);
             self.store.reach("queue.segment_punched");
         }
-        // [put->get]: the tail is beyond, so whoever put the next segment here has committed.
+        // [put->get]: the tail is beyond, so the putter of the next segment here has committed.
         entry.next.load(Ordering::Acquire) * S::GRANULES
     }
 

@@ -326,7 +326,7 @@ fn never_more_than_the_limit_nor_less_than_none() {
     });
 }
 
-/// Who held both locks is dead, having written an item and not committed it.
+/// The owner of both locks is dead, having written an item and not committed it.
 #[test]
 fn a_dead_owner_of_both_locks_is_inherited_from() {
     explore(2, 0, |world| {
@@ -358,7 +358,7 @@ fn a_dead_getter_has_taken_nothing() {
     });
 }
 
-/// Who joins is woken when the last item is reported as done.
+/// A joiner is woken when the last item is reported as done.
 #[test]
 fn a_joiner_leaves_when_all_is_done() {
     explore(2, 0, |world| {

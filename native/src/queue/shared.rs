@@ -23,7 +23,7 @@ pub struct QueueShared {
     pub done: AtomicU32,
     /// Regions given out so far.
     pub regions: AtomicU32,
-    /// 0: no limit. Written before anybody else sees the queue, as is the next.
+    /// 0: no limit. Written before another process sees the queue, as is the next.
     pub maxsize: AtomicU32,
     /// Why a wake of one sleeper might wake the wrong one: `SEVERAL`, `WATCHED`.
     pub wake_all: AtomicU32,
@@ -37,9 +37,9 @@ pub struct QueueShared {
 impl QueueShared {
     pub const PUT_LOCK: usize = SHARED_AT;
     pub const GET_LOCK: usize = SHARED_AT + 128;
-    /// Somebody waited for room for several items.
+    /// A putter waited for room for several items.
     pub const SEVERAL: u32 = 1;
-    /// Somebody sleeps among getters and putters who takes and puts nothing: see [`super::watch`].
+    /// A sleeper among getters and putters takes and puts nothing: see [`super::watch`].
     pub const WATCHED: u32 = 2;
 }
 

@@ -1,4 +1,4 @@
-//! A descriptor that is readable exactly while a queue has an item, for those who wait for several.
+//! A descriptor that is readable exactly while a queue has an item, for waits on several.
 //!
 //! ```text
 //! queue empty      pipe empty       the thread sleeps where getters sleep
@@ -6,8 +6,8 @@
 //! ```
 //! A thread of this process keeps the pipe in step with the queue, whichever process has put or
 //! taken; it needs no GIL. What this process itself puts and takes is in the pipe when the call
-//! returns, so that nobody is told of an item that he has taken himself. A forked child has no
-//! such thread, and makes a pipe of its own when it asks for one.
+//! returns, so that no thread is told of an item that it has taken itself. A forked child has
+//! no such thread, and makes a pipe of its own when it asks for one.
 //!
 //! The thread tells how much it has seen. A process that has put or taken waits for that at its end
 //! (`Queue::await_watch`), so that the descriptor is right when the process is seen to have ended.
@@ -160,7 +160,7 @@ impl Watch {
             pipe.replace(&before.signal.pipe);
         }
         let (file, over) = (file.clone(), AtomicBool::new(false));
-        // Whoever puts or takes has to wake more than one from now on.
+        // Each putter or taker has to wake more than one from now on.
         file.shared().wake_all.fetch_or(QueueShared::WATCHED, Ordering::SeqCst);
         let signal = Arc::new(Signal { file, me, pipe, up: Mutex::new(false), over });
         signal.refresh();
@@ -218,7 +218,7 @@ impl Drop for Watch {
     }
 }
 
-/// Start a thread that has all signals blocked: they are for those that the program knows.
+/// Start a thread that has all signals blocked: they are for the threads that the program knows.
 fn without_signals<T>(start: impl FnOnce() -> T) -> T {
     // SAFETY: fills local sets and changes this thread's own mask, which the new one inherits.
     unsafe {

@@ -3,10 +3,10 @@
 //! ```text
 //! | HeaderShared | object | object | object ...      one sealed memfd each
 //! ```
-//! Only the process that made a arena puts objects into it, and its bookkeeping is one number in
-//! its own memory. A place is never used twice, so whoever still looks at an object, in whichever
-//! process and for however long, finds that object and nothing else; the kernel frees the arena
-//! with its last user. Large objects have a arena to themselves.
+//! Only the process that made an arena puts objects into it, and its bookkeeping is one number in
+//! its own memory. A place is never used twice. So a reader of an object, in whichever process and
+//! for however long, finds that object and nothing else; the kernel frees the arena with its last
+//! user. Large objects have an arena to themselves.
 
 use crate::owners::registry::{random_id, Id, OwnerRegistry};
 use crate::shm::region::Region;
@@ -54,7 +54,7 @@ pub struct Arena {
 static KNOWN: Mutex<Option<HashMap<Id, Weak<Arena>>>> = Mutex::new(None);
 /// The arena that is being filled, and how far, and by which process.
 static CURRENT: Mutex<Option<(Arc<Arena>, usize, u64)>> = Mutex::new(None);
-/// Chunks with handles under way, which somebody may still want to attach.
+/// Chunks with handles under way, which a process may still want to attach.
 static UNDER_WAY: Mutex<Vec<(Arc<Arena>, u64)>> = Mutex::new(Vec::new());
 
 impl Arena {

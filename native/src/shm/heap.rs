@@ -30,19 +30,19 @@ const WORTH: usize = 1 << 20;
 
 pub const IN_USE: u32 = 1;
 pub const RELEASED: u32 = 2;
-/// The owner is gone, and has left the block to whoever looks at it last.
+/// The owner is gone, and has left the block to its last reader.
 pub const ABANDONED: u32 = 3;
 
 /// The head of a block in shared memory.
 #[repr(C, align(64))]
 pub struct BlockShared {
-    /// IN_USE, then RELEASED by whoever the block was handed to.
+    /// IN_USE, then RELEASED by the process that the block was handed to.
     pub state: AtomicU32,
     /// The incarnation that looks at it: when it is dead, the block is free as well.
     pub holder: AtomicU32,
     /// Bytes of the block, head included; of the body if it has one.
     pub len: AtomicU64,
-    /// The owner that allocated it, where there is nobody else to notice its death.
+    /// The owner that allocated it, where no other process would notice its death.
     pub owner: AtomicU32,
     /// Where its body lies; 0: the bytes follow the head.
     pub body: AtomicU64,
@@ -94,7 +94,7 @@ pub fn bytes(region: &Region, place: usize, head: &Head) -> Result<Span> {
     }
 }
 
-/// Give back the memory of a block that nobody looks at and nobody will use again.
+/// Give back the memory of a block that has no reader and that nothing will use again.
 pub fn punch_block(region: &Region, place: usize, head: &Head) {
     let (start, len) = head.body().unwrap_or((place, head.sizes().0));
     let (first, last) = (start.next_multiple_of(PAGE), (start + len) / PAGE * PAGE);
@@ -291,7 +291,7 @@ impl Heap {
         self.allocate_at(len, len >= LARGE - LINE)
     }
 
-    /// The same on pages of its own, which whoever looks at it can map privately.
+    /// The same on pages of its own, which a reader can map privately.
     pub fn allocate_pages(&mut self, len: usize) -> Result<Room> {
         self.allocate_at(len, true)
     }
@@ -348,7 +348,7 @@ impl Heap {
         Ok(bytes)
     }
 
-    /// Take a block back. Only for blocks that nobody else looks at.
+    /// Take a block back. Only for blocks that nothing else looks at.
     pub fn free(&mut self, place: usize) {
         // If its head cannot be looked at now, the block stays until the region goes.
         let Ok(head) = self.head(place) else { return };
@@ -390,7 +390,7 @@ impl Heap {
         let lent = std::mem::take(&mut self.lent);
         for place in lent {
             let is_back = self.head(place).is_ok_and(|head| {
-                // [release->collect] pairs with the release of whoever looked at the block last
+                // [release->collect] pairs with the release of the block's last reader
                 let back = head.state.load(Ordering::Acquire) == RELEASED;
                 let holder = head.holder.load(Ordering::Relaxed);
                 back || (holder != 0 && dead(holder))
@@ -404,7 +404,7 @@ impl Heap {
         self.lent_at_last_sweep = self.lent.len();
     }
 
-    /// Leave a block to whoever looks at it; its memory goes back with the last look.
+    /// Leave a block to its reader; its memory goes back with the last look.
     pub fn abandon(&mut self, place: usize) {
         let Ok(head) = self.head(place) else { return };
         // [release->collect]

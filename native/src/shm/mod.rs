@@ -1,4 +1,4 @@
-//! Shared memory: where it lies, who may use which part of it, what of it is mapped here.
+//! Shared memory: where it lies, which process may use which part of it, what is mapped here.
 
 pub mod arena;
 pub mod heap;

@@ -175,7 +175,7 @@ impl BlockRef {
         Ok(block.into_ref(None))
     }
 
-    /// Some of its bytes, which nobody writes to any more.
+    /// Some of its bytes, which nothing writes to any more.
     pub fn bytes(&self, offset: usize, len: usize) -> &[u8] {
         // SAFETY: in range (checked); written before the block was published, and kept by this.
         unsafe { std::slice::from_raw_parts(self.address(offset, len), len) }

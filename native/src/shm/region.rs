@@ -5,7 +5,7 @@
 //! | heads and small blocks, in windows | bodies of large blocks, in whole pages |
 //! ```
 //! A small block lies in one window, and a window is mapped with the first block that is looked at
-//! in it. A body is mapped alone if it is large, else with its neighbours. What nobody looks at stays
+//! in it. A body is mapped alone if it is large, else with its neighbours. What has no reader stays
 //! mapped for a while, since mapping it again costs page faults, but goes as soon as address space
 //! is short.
 
@@ -19,7 +19,7 @@ const WINDOW: usize = 1 << 20;
 /// So many windows; those behind are larger, or a process would need too many mappings.
 const WINDOWS: usize = 16;
 const WIDE: usize = WINDOW * WINDOWS;
-/// Bytes of bodies that stay mapped although nobody looks at them.
+/// Bytes of bodies that stay mapped although they have no reader.
 const KEPT: usize = 128 << 20;
 /// How many mappings in front of a place are asked whether they reach over it.
 const GLANCE: usize = 4;
@@ -44,7 +44,7 @@ impl Span {
         self.map.at(self.at + offset, len)
     }
 
-    /// All of them, as long as nobody writes to them.
+    /// All of them, as long as nothing writes to them.
     pub fn bytes(&self) -> &[u8] {
         // SAFETY: mapped as long as this lives.
         unsafe { std::slice::from_raw_parts(self.at(0, self.len()), self.len()) }
@@ -60,7 +60,7 @@ impl Span {
 struct Bodies {
     by_place: BTreeMap<usize, Arc<Mapping>>,
     total: usize,
-    /// From how many mapped bytes on it pays to look for those that nobody needs.
+    /// From how many mapped bytes on it pays to look for those without a reader.
     most: usize,
 }
 
@@ -178,14 +178,14 @@ impl Region {
         Ok((place, map))
     }
 
-    /// Unmap bodies that nobody looks at.
+    /// Unmap bodies that have no reader.
     pub fn forget_bodies(&self) {
         self.bodies().forget(0);
     }
 }
 
 impl Bodies {
-    /// Unmap what nobody looks at, until so many bytes of it are left.
+    /// Unmap what has no reader, until so many bytes of it are left.
     fn forget(&mut self, kept: usize) {
         let mut unused = 0;
         self.by_place.retain(|_, map| {
@@ -200,12 +200,12 @@ impl Bodies {
             }
             stays
         });
-        // Amortised: those that are looked at must have doubled before all are asked again.
+        // Amortised: the bodies with readers must have doubled before all are asked again.
         self.most = kept.max(2 * (self.total - unused));
     }
 }
 
-/// How much may stay mapped that nobody looks at: less if address space is limited.
+/// How much may stay mapped without a reader: less if address space is limited.
 fn kept() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: writes to a local.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! File offsets are plentiful (2^62), memory is spent only where something was reserved. A region
-//! has one owner for its whole life; when that process is dead and nobody looks at the region any
+//! has one owner for its whole life; when that process is dead and the region has no reader any
 //! more, its pages go back by one `fallocate(PUNCH_HOLE)`. There is nothing to repair in it.
 
 use crate::shm::region::Region;
@@ -52,7 +52,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// A new, empty, sealed segment: nobody can shrink it under a reader (no SIGBUS).
+    /// A new, empty, sealed segment: no process can shrink it under a reader (no SIGBUS).
     pub fn create(control_len: usize, region_len: usize) -> Result<Arc<Self>> {
         let fd = anonymous_file()?;
         // SAFETY: plain system calls on a descriptor we own.
@@ -179,8 +179,8 @@ impl Segment {
         Ok(Region::new(self, self.region_offset(region)?, self.region_len, false))
     }
 
-    /// Another's region: what is written into its large blocks is seen by nobody else, and after a
-    /// fork by one side only.
+    /// Another's region: what is written into its large blocks is seen by no other process, and
+    /// after a fork by one side only.
     pub fn others_region(self: &Arc<Self>, region: u32) -> Result<Arc<Region>> {
         Ok(Region::new(self, self.region_offset(region)?, self.region_len, true))
     }
@@ -253,7 +253,7 @@ impl Mapping {
             // What is mapped can stay: the next look costs no page faults.
             return;
         }
-        // SAFETY: inside of this mapping (checked), which nobody looks at there any more.
+        // SAFETY: inside of this mapping (checked), which has no reader there any more.
         unsafe { libc::madvise(start.cast(), len, libc::MADV_DONTNEED) };
     }
 
@@ -292,7 +292,7 @@ fn is_as_the_file(start: *mut u8, len: usize) -> bool {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: nobody else has this mapping, this being its last `Arc`.
+        // SAFETY: nothing else has this mapping, this being its last `Arc`.
         unsafe { libc::munmap(self.base.cast(), self.len) };
     }
 }
@@ -347,7 +347,7 @@ mod tests {
         assert!(segment.reserve_control(0, PAGE).is_err());
         drop(segment);
         assert!(other.is_some() && file_behind(number) == other, "neither closed nor written to");
-        // SAFETY: nobody's any more.
+        // SAFETY: it has no owner any more.
         unsafe { libc::close(number) };
     }
 

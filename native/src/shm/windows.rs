@@ -45,7 +45,7 @@ impl Windows {
         if let Some(map) = self.maps[number].get() {
             return map.at(at % self.size, len);
         }
-        // Those who can be told of a failure have called `ensure`.
+        // The callers that can be told of a failure have called `ensure`.
         self.map(number).expect("address space for the task table; see `ulimit -v`");
         self.maps[number].get().expect("mapped just now").at(at % self.size, len)
     }

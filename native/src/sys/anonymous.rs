@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 /// Memory as a file without a name, which can be sealed where the system has `memfd_create`.
 pub fn anonymous_file() -> Result<OwnedFd> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // SAFETY: a static C string, and the returned descriptor is owned by nobody else.
+    // SAFETY: a static C string, and the returned descriptor has no other owner.
     let made = unsafe {
         let fd = libc::memfd_create(c"garrison".as_ptr(), flags);
         check(fd).map(|()| OwnedFd::from_raw_fd(fd))

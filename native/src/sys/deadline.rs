@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Nobody sleeps longer without looking: a waker may have died before it woke us.
+/// No waiter sleeps longer without looking: a waker may have died before it woke us.
 pub const LIVENESS_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// A timeout beyond this is as good as none.
 const AGES: Duration = Duration::from_secs(1 << 31);

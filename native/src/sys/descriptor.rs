@@ -86,7 +86,7 @@ impl Descriptor {
         let found = open_of_parent(parent, self.file).ok_or_else(lost)?;
         self.asked.store(0, Ordering::Relaxed);
         let number = found.into_raw_fd();
-        // Who has closed the old one, and another thread that comes here too, has one too many at most.
+        // If another thread comes here too, the program has one descriptor too many at most.
         self.number.store(number, Ordering::Relaxed);
         Ok(number)
     }
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(mine.get().unwrap_err().raw_os_error(), Some(libc::EBADF));
         drop(mine);
         assert_eq!(file_behind(number), file_behind(other.as_raw_fd()));
-        // SAFETY: nobody's any more.
+        // SAFETY: it has no owner any more.
         unsafe { libc::close(number) };
     }
 }

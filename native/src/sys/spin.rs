@@ -12,7 +12,7 @@ const WORTH_IT: u64 = 120_000;
 const SHORTEST: u64 = 2_000;
 const CHECKS_PER_LOOK: u32 = 32;
 
-/// How many processors there are; 0 before anybody has asked. Asked once, also for the processes that
+/// How many processors there are; 0 before the first call. Asked once, also for the processes that
 /// are forked later: the answer takes fourteen system calls. No `OnceLock`: a child that is forked
 /// while another thread fills it would wait for that thread for ever.
 static PROCESSORS: AtomicUsize = AtomicUsize::new(0);

@@ -1,4 +1,4 @@
-//! A word to sleep on, and a flag that says whether anybody may sleep there.
+//! A word to sleep on, and a flag that says whether a thread may sleep there.
 
 use crate::sys::atomic::{fence, AtomicU32, Ordering};
 
@@ -6,13 +6,13 @@ use crate::sys::atomic::{fence, AtomicU32, Ordering};
 ///
 /// ```text
 /// SLEEPING  meaning
-///    0      nobody sleeps: publishing needs no system call
-///    1      someone may sleep: the producer must wake
+///    0      no claimant sleeps: publishing needs no system call
+///    1      a claimant may sleep: the producer must wake
 /// ```
-/// The flag is down only while everybody is awake, or is being woken by whoever took it down. It
-/// was once taken down before each wake and put up after it, for those who sleep on. A second
-/// producer in between found it down and went away, and so did the woken claimant when it passed
-/// the rest on. Then a task was ready, a claimant asleep and the flag up. (The model
+/// The flag is down only while all claimants are awake, or are being woken by the process that took
+/// it down. It was once taken down before each wake and put up after it, for the other sleepers.
+/// A second producer in between found it down and went away, and so did the woken claimant when it
+/// passed the rest on. Then a task was ready, a claimant asleep and the flag up. (The model
 /// `tasks::models::wake_word::two_producers` finds that.)
 #[repr(C, align(128))]
 pub struct WakeWord {
@@ -37,8 +37,8 @@ impl WakeWord {
     /// Before sleeping: the count to sleep on. The caller then looks for work once more, and only
     /// if there is none waits for the count to change.
     ///
-    /// The count is read before the flag is put up: whoever takes the flag down counts afterwards,
-    /// so a sleeper that it has overlooked finds its count outdated.
+    /// The count is read before the flag is put up: a producer that takes the flag down counts
+    /// afterwards, so a sleeper that it has overlooked finds its count outdated.
     pub fn prepare(&self) -> u32 {
         let count = self.count.load(Ordering::SeqCst);
         self.sleeping.store(1, Ordering::SeqCst);
@@ -47,7 +47,7 @@ impl WakeWord {
         count
     }
 
-    /// Become the one who spins instead of sleeping. False if somebody else does.
+    /// Become the spinner instead of sleeping. False if there is another.
     pub fn start_spinning(&self, owner_id: u32) -> bool {
         self.spinner.compare_exchange(0, owner_id, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
@@ -60,7 +60,7 @@ impl WakeWord {
         fence(Ordering::SeqCst);
     }
 
-    /// After publishing: wake as many, if anybody may sleep. `wake` tells how many it has woken.
+    /// After publishing: wake as many, if a claimant may sleep. `wake` tells how many it has woken.
     pub fn wake(&self, spinner_is_enough: bool, count: i32, wake: impl Fn(i32) -> i32) {
         // [publish->sleep] [publish->spin]
         fence(Ordering::SeqCst);
@@ -76,8 +76,8 @@ impl WakeWord {
         }
     }
 
-    /// Nobody sleeps any more: until someone does, publishing shall need no system call. Who has
-    /// gone to sleep just now is woken, and puts the flag up again.
+    /// No claimant sleeps any more: until one does, publishing shall need no system call. One that
+    /// has gone to sleep just now is woken, and puts the flag up again.
     #[cold]
     fn silence(&self, wake: impl Fn(i32) -> i32) {
         self.sleeping.store(0, Ordering::SeqCst);
@@ -85,7 +85,7 @@ impl WakeWord {
         wake(i32::MAX);
     }
 
-    /// Wake everybody, whatever the words say: whoever was to be woken or to wake may be dead.
+    /// Wake all, whatever the words say: a claimant that was to be woken or to wake may be dead.
     pub fn wake_all(&self, wake: impl Fn(i32) -> i32) {
         self.spinner.store(0, Ordering::SeqCst);
         self.count.fetch_add(1, Ordering::SeqCst);

@@ -17,7 +17,7 @@ use crate::sys::atomic::{AtomicU32, AtomicU64};
 /// Why a wait ended. Every cause is a hint: the caller looks at the word again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
-    /// Someone called [`wake`], or the word was no longer `expected`.
+    /// A waker called [`wake`], or the word was no longer `expected`.
     Changed,
     TimedOut,
     /// A signal arrived; its handler may want to run.

@@ -1,7 +1,7 @@
 //! The kernel's futexes as loom explores them.
 //!
 //! The kernel compares a word under the lock of its queue, and wakes in the order of arrival. Time is
-//! modelled as what intervals are for: a sleeper may be woken by nobody only after
+//! modelled as what intervals are for: a sleeper may wake without a waker only after
 //! [`end_intervals`], which a model calls when a process has died. So a wake-up that is lost among
 //! the living shows as a deadlock.
 
@@ -37,7 +37,7 @@ pub fn boot() {
     drop(KERNEL.lock().unwrap());
 }
 
-/// Some time passes: every interval ends of those that wait for deaths too, also if it begins later.
+/// Some time passes: every interval ends, also of waits for deaths, also if it begins later.
 pub fn end_intervals() {
     let mut kernel = KERNEL.lock().unwrap();
     kernel.ended += 1;

@@ -1,11 +1,11 @@
 //! garrison's native core: words, futexes, heaps and task cells in shared memory.
 //!
-//! It has no policy. `sys` wraps the system, `shm` says where bytes lie, `owners` who takes part and
-//! who is dead; `sync`, `queue`, `tasks` and `store` are what processes share, `net` is what travels
-//! over a network. `host` is what all this needs of the program around it. `python` converts
-//! arguments, releases the GIL, calls and converts back.
+//! It has no policy. `sys` wraps the system, `shm` says where bytes lie, `owners` which processes
+//! take part and which are dead. `sync`, `queue`, `tasks` and `store` are what processes share,
+//! `net` is what travels over a network. `host` is what all this needs of the program around it.
+//! `python` converts arguments, releases the GIL, calls and converts back.
 
-// Without the Python face there is nobody to call the rest but its tests.
+// Without the Python face only its tests call the rest.
 #![cfg_attr(any(loom, not(feature = "python")), allow(dead_code, unused_imports))]
 
 mod host;

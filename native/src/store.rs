@@ -2,7 +2,8 @@
 //!
 //! No Python here. `encoding` says how keys and values are written, `records` where they lie;
 //! `mapping` and `sequence` are the two structures that all kinds are made of, `nested` what is
-//! below a value, `references` what keeps a container alive, `collector` what frees the rest. `lmdb` has all calls of the C library.
+//! below a value, `references` what keeps a container alive, `collector` what frees the rest.
+//! `lmdb` has all calls of the C library.
 
 pub mod encoding;
 pub mod records;

@@ -1,5 +1,5 @@
 //! A client's end after the handshake: requests that wait, replies that came. Its caller does the
-//! system calls: whoever waits first reads for all.
+//! system calls: the first waiter reads for all.
 
 use super::channel::Channel;
 use super::msgpack::{Reader, Token};
@@ -83,7 +83,7 @@ impl ClientProtocol {
         }
     }
 
-    /// Nobody waits for this reply any more.
+    /// No caller waits for this reply any more.
     pub fn cancel(&mut self, number: u32) {
         if let Some(Slot::Waiting(_)) = self.slots.remove(&number) {
             self.put(number, CANCEL, &[0x90]);
@@ -95,7 +95,7 @@ impl ClientProtocol {
         self.slots.remove(&number);
     }
 
-    /// Whether somebody waits for this reply.
+    /// Whether a caller waits for this reply.
     pub fn expects(&self, number: u32) -> bool {
         self.slots.contains_key(&number)
     }

@@ -46,7 +46,7 @@ pub enum Waited {
     /// The reply's status and its payload.
     Reply(u8, Vec<u8>),
     Ended(End, Fate),
-    /// Nobody may expect this reply: another thread has taken it.
+    /// No reply to expect: another thread has taken it.
     Taken,
     TimedOut,
 }
@@ -127,7 +127,7 @@ impl ClientSocket {
         self.close_fd();
     }
 
-    /// Drop the reply to a request when it comes, and tell the server that nobody waits for it.
+    /// Drop the reply to a request when it comes, and tell the server that no caller waits for it.
     pub fn cancel(&self, number: u32) {
         let mut state = self.lock();
         state.protocol.cancel(number);
@@ -316,7 +316,7 @@ impl State {
         while self.receive(fd) && self.protocol.end().is_none() {}
     }
 
-    /// See whether the server has gone while nobody read: the fate of what is sent now would be unknown.
+    /// See whether the server has gone while no thread read: a request sent now has no known fate.
     fn notice_end(&mut self, fd: i32) {
         let unheard =
             !self.reading && self.protocol.end().is_none() && self.heard.elapsed() > FRESH;

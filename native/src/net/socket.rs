@@ -65,6 +65,6 @@ pub fn shut_down(fd: i32) {
 
 /// Close a descriptor that is the caller's own.
 pub fn close(fd: i32) {
-    // SAFETY: the caller owns it, and nobody else closes it.
+    // SAFETY: the caller owns it, and nothing else closes it.
     unsafe { libc::close(fd) };
 }

@@ -72,7 +72,7 @@ impl PinnedBuffers {
     }
 }
 
-/// Bytes in shared memory, as a buffer: nothing is copied, and they stay while anybody looks.
+/// Bytes in shared memory, as a buffer: nothing is copied, and they stay while a view does.
 #[pyclass(frozen, module = "garrison._core")]
 pub struct Block {
     block: Arc<BlockRef>,

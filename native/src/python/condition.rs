@@ -1,4 +1,4 @@
-//! `Condition`: a lock, and seats for those who have let go of it until they are notified.
+//! `Condition`: a lock, and seats for waiters, which let go of it until they are notified.
 
 use super::convert::deadline_of_timeout;
 use super::lock::PyLock;

@@ -58,7 +58,7 @@ impl Drop for Attach {
     fn drop(&mut self) {
         park_if_finalizing();
         let stay = Stay;
-        // SAFETY: the state that this thread has saved; nobody has restored it since.
+        // SAFETY: the state that this thread has saved; nothing has restored it since.
         unsafe { raw::PyEval_RestoreThread(self.0) };
         std::mem::forget(stay);
     }

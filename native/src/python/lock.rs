@@ -140,7 +140,7 @@ impl PyLock {
         self.lock.is_abandoned()
     }
 
-    /// (pid, thread, seconds, where) of who holds it, or nothing.
+    /// (pid, thread, seconds, where) of the holder, or nothing.
     #[getter]
     fn holder(&self) -> Option<(u32, u32, f64, String)> {
         let holder = self.lock.raw.holder()?;

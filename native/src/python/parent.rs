@@ -82,7 +82,7 @@ impl Parent {
         self.inner.interrupt_waits();
     }
 
-    /// Tasks whose result nobody has taken yet, those of dropped handles included.
+    /// Tasks whose result is not taken yet, those of dropped handles included.
     #[getter]
     fn in_use(&self) -> usize {
         self.inner.in_use()

@@ -68,7 +68,7 @@ pub fn send_quietly(fd: i32, data: &[u8]) -> bool {
     crate::net::socket::send(fd, data).is_ok()
 }
 
-/// A counter for the children of this process, shared with whoever starts some: (family, counter).
+/// A counter for the children of this process, shared by all that start some: (family, counter).
 #[pyfunction]
 pub fn allot_counter(start: u32) -> PyResult<((u64, u64), usize)> {
     let home = OwnerRegistry::home();

@@ -117,7 +117,7 @@ pub fn open<'py>(py: Python<'py>, received: ReceivedBlock) -> PyResult<Opened<'p
     })
 }
 
-/// This process ends: nobody will collect what comes back.
+/// This process ends: it will not collect what comes back.
 #[pyfunction]
 pub fn retire_senders() {
     crate::queue::large_items::retire_senders();

@@ -62,8 +62,8 @@ fn text<'py>(object: &Bound<'py, PyAny>) -> Option<Outgoing<'py>> {
     }
 }
 
-/// Whether all of an object is of types that every pickler writes in the same way, without asking
-/// anybody. Of a large object nothing is said.
+/// Whether all of an object is of types that every pickler writes in the same way, and no code of
+/// the user runs. Of a large object nothing is said.
 pub fn is_plain(object: &Bound<'_, PyAny>, looks: &mut u32) -> bool {
     let pointer = object.as_ptr();
     *looks = looks.saturating_sub(1);

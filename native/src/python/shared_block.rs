@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use std::io::Result;
 use std::os::raw::c_int;
 
-/// A place in shared memory, alive as long as anybody has it or a view of it.
+/// A place in shared memory, alive as long as a reference to it or a view of it is.
 #[pyclass(frozen, weakref, name = "SharedBlock", module = "garrison._core")]
 pub struct PySharedBlock {
     pub block: SharedBlock,

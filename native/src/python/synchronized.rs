@@ -34,7 +34,7 @@ impl SynchronizedBase {
         let own = own.bind(slf.py());
         let inner = &own.get().lock.raw;
         let me = inner.me()?;
-        // The thread is not written down: only who has the GIL asks for it, and this one keeps it.
+        // The thread is not written down: only the GIL's holder asks for it, and we keep the GIL.
         if inner.try_acquire_briefly(me) {
             crash_point("lock.taken");
             let done = work();

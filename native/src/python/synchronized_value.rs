@@ -18,7 +18,7 @@ use std::os::raw::c_int;
 /// Notes
 /// -----
 /// ``add``, ``exchange``, ``compare_exchange``, ``load`` and ``store`` are single steps, for integers
-/// and floats. They neither take the lock nor wait for it: who holds it sees the value change
+/// and floats. They neither take the lock nor wait for it: its holder sees the value change
 /// meanwhile. Use them alone, or the lock alone. A sum that is out of the type's range wraps around.
 #[pyclass(
     frozen,

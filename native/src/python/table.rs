@@ -81,7 +81,7 @@ impl Table {
         self.shared.header().dozing.load(Ordering::SeqCst) != 0
     }
 
-    /// Tasks that nobody has claimed yet.
+    /// Tasks that no worker has claimed yet.
     #[getter]
     fn waiting(&self) -> u64 {
         self.shared.waiting()

@@ -30,7 +30,7 @@ fn remove(writing: &mut Writing, number: u64, ticket: u64) -> Result<Option<Vec<
     Ok(Some(value))
 }
 
-/// It is dealt with; false if nobody has this ticket.
+/// It is dealt with; false if no owner has this ticket.
 pub fn ack(writing: &mut Writing, number: u64, ticket: u64) -> Result<bool> {
     match remove(writing, number, ticket)? {
         Some(value) => {
@@ -41,7 +41,7 @@ pub fn ack(writing: &mut Writing, number: u64, ticket: u64) -> Result<bool> {
     }
 }
 
-/// It goes back to the front; false if nobody has this ticket.
+/// It goes back to the front; false if no owner has this ticket.
 pub fn return_claim(writing: &mut Writing, number: u64, ticket: u64) -> Result<bool> {
     match remove(writing, number, ticket)? {
         Some(value) => sequence::put_first(writing, number, &value).map(|()| true),

@@ -226,7 +226,7 @@ impl Env {
                 })
         };
         opened.and_then(|()| Self::over(raw, file, options, reservation)).inspect_err(|_| {
-            // SAFETY: made above, and nobody else has it.
+            // SAFETY: made above, and nothing else has it.
             unsafe { ffi::mdb_env_close(raw) };
         })
     }
@@ -285,7 +285,7 @@ impl Env {
         if !self.in_memory || length(self.fd) >= reserved {
             return Ok(());
         }
-        // SAFETY: changes a file that is open here; who has the writers' lock makes it longer.
+        // SAFETY: changes a file that is open here; the owner of the writers' lock lengthens it.
         match unsafe { libc::ftruncate64(self.fd, reserved as libc::off64_t) } {
             0 => Ok(()),
             _ => Err(error_from_code(
@@ -311,8 +311,8 @@ impl Env {
         Ok(())
     }
 
-    /// Have LMDB use no pages but those that have memory, whatever it needs; and keep some for who
-    /// frees others.
+    /// Have LMDB use no pages but those that have memory, whatever it needs; and keep some for a
+    /// writer that frees others.
     #[inline]
     pub fn limit_map_to_reserved(&self, frees: bool) {
         self.limited.set(true);
@@ -467,7 +467,7 @@ impl Env {
         let info = self.info();
         // SAFETY: it is open.
         let id = unsafe { ffi::mdb_txn_id(fresh.raw) } as u64;
-        // Somebody may have committed meanwhile; then another process has asked the same.
+        // Another process may have committed meanwhile; then it has asked the same.
         if info.last_transaction != id || next_page(fresh.raw) == info.last_page + 1 {
             return Ok(());
         }
@@ -486,8 +486,8 @@ impl Drop for Env {
     fn drop(&mut self) {
         self.handles.forget_lost();
         let files = self.in_memory.then_some(InMemory { data: self.fd, lock: self.fd });
-        // SAFETY: nobody has it any more. In a forked child it closes what was inherited, and touches
-        // only readers of this very process.
+        // SAFETY: nothing uses it any more. In a forked child it closes what was inherited, and
+        // touches only readers of this very process.
         files::opening(files, || unsafe { ffi::mdb_env_close(self.raw) });
     }
 }

@@ -35,7 +35,7 @@ pub fn named(
     Ok((number, true))
 }
 
-/// Forget a name; false if nobody has it.
+/// Forget a name; false if no container has it.
 pub fn remove(writing: &mut Writing, name: &str) -> Result<bool> {
     let Some((_, number)) = find(&writing.reading(), name)? else { return Ok(false) };
     writing.will_free();

@@ -125,7 +125,7 @@ pub fn release_link(writing: &mut Writing, link: Link) -> Result<()> {
     references::mark_if_garbage(writing, link.number)
 }
 
-/// Whether storing `new` in the place of `old` would change nothing but who owns the container.
+/// Whether storing `new` in the place of `old` would change nothing but the container's owner.
 pub fn is_same_container(old: &[u8], new: &[u8]) -> bool {
     match (Link::of(old), Link::of(new)) {
         (Some(old), Some(new)) => old.number == new.number && !new.owned,

@@ -58,7 +58,7 @@ pub struct OpenStore<E> {
 
 struct State<E> {
     generation: u64,
-    /// Of all views together: it is put aside whenever nobody reads.
+    /// Of all views together: it is put aside whenever no thread reads.
     reader: Option<ReadTransaction>,
     transaction: Option<UserTransaction<E>>,
     env: Option<Arc<Env>>,

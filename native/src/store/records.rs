@@ -110,7 +110,7 @@ impl Head {
     pub const OWNED: u8 = 1;
     /// It has a name.
     pub const NAMED: u8 = 2;
-    /// It is being freed, and nobody can have it back.
+    /// It is being freed, and no process can have it back.
     pub const FREEING: u8 = 4;
     /// Nothing keeps it alive: it is to be freed.
     pub const GARBAGE: u8 = 8;

@@ -187,7 +187,7 @@ impl Writing {
         self.put(&prefix(0, META), &[&meta.to_bytes()])
     }
 
-    /// A number that grows from ticket to ticket, whoever takes it.
+    /// A number that grows from ticket to ticket, whichever process takes it.
     pub fn next_ticket(&mut self) -> u64 {
         self.tickets += 1;
         (self.transaction.id() << 20) + self.tickets

@@ -1,4 +1,4 @@
-//! The encoding without a store, for who sends it elsewhere.
+//! The encoding without a store, for values that are sent elsewhere.
 
 use super::decode;
 use super::encode::Encoder;

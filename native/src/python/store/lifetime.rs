@@ -109,13 +109,13 @@ impl PyStore {
         self.write(py, |writing| claims::return_all(writing, owner)).or_raise()
     }
 
-    /// The containers that nobody wants.
+    /// The containers that nothing keeps alive.
     fn garbage(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
         self.read(py, references::garbage).or_raise()
     }
 
-    /// Free what nobody wants, all or some of it, so many records; how many containers are left to
-    /// be freed.
+    /// Free what nothing keeps alive, all or some of it, so many records; how many containers are
+    /// left to be freed.
     #[pyo3(signature = (limit = 1000, among = None))]
     fn collect_garbage(
         &self,

@@ -133,12 +133,12 @@ impl PyStore {
         Ok((ticket, self.decode(py, &value)?))
     }
 
-    /// A claimed item is dealt with; False if nobody has this ticket.
+    /// A claimed item is dealt with; False if no owner has this ticket.
     fn ack_claim(&self, py: Python<'_>, c: u64, ticket: u64) -> PyResult<bool> {
         self.write(py, |writing| claims::ack(writing, c, ticket)).or_raise()
     }
 
-    /// A claimed item goes back to the front; False if nobody has this ticket.
+    /// A claimed item goes back to the front; False if no owner has this ticket.
     fn return_claim(&self, py: Python<'_>, c: u64, ticket: u64) -> PyResult<bool> {
         self.write(py, |writing| claims::return_claim(writing, c, ticket)).or_raise()
     }

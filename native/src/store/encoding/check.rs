@@ -1,4 +1,4 @@
-//! Whether bytes that somebody sent are a value, before anything is done with them.
+//! Whether bytes that were received are a value, before anything is done with them.
 
 use super::keys::Key;
 use super::trees::Tree;

@@ -2,10 +2,11 @@
 //! descriptors would need `/proc` and a place to write to, which a process in a `chroot` lacks.
 //!
 //! The linker leads every `open` of this library here (`build.rs`). While a thread opens a store in
-//! memory, what LMDB asks for is a duplicate of a descriptor; everything else is opened as ever. Nor is
-//! the file cut to the length of this process's map then: others may have made it longer (`reservation`).
-//! Nor is the table of readers begun anew, or its mutexes destroyed, by who finds itself alone: it goes by
-//! locks on the file, and a program that closes all descriptors loses those while it goes on writing.
+//! memory, what LMDB asks for is a duplicate of a descriptor; everything else is opened as ever.
+//! Nor is the file cut to the length of this process's map then: others may have made it longer
+//! (`reservation`). Nor does a process that finds itself alone begin the table of readers anew, or
+//! destroy its mutexes. It goes by locks on the file, and a program that closes all descriptors
+//! loses those while it goes on writing.
 
 use crate::sys::descriptor::{duplicate, file_behind, File};
 use std::cell::Cell;
@@ -200,7 +201,7 @@ impl Handles {
     pub fn forget_lost(&self) {
         for at in 0..3 {
             if !self.is_ours(at) {
-                // SAFETY: the environment is there, and nobody uses it any more.
+                // SAFETY: the environment is there, and nothing uses it any more.
                 unsafe { *self.words.add(at) = NONE };
             }
         }

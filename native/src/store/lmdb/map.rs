@@ -140,8 +140,8 @@ impl Map {
         let Some(hole) = holes(self.most).into_iter().find(|hole| self.map(*hole, 0, bytes)) else {
             return;
         };
-        // SAFETY: the same pages at another place, and nobody has a pointer into the old one but LMDB,
-        // in these three words.
+        // SAFETY: the same pages at another place, and only LMDB has a pointer into the old one, in
+        // these three words.
         unsafe {
             let old = *self.at;
             for head in self.heads {

@@ -129,7 +129,7 @@ impl ReadTransaction {
 
 impl Drop for ReadTransaction {
     fn drop(&mut self) {
-        // SAFETY: nobody has it any more.
+        // SAFETY: nothing uses it any more.
         unsafe { ffi::mdb_txn_abort(self.raw) };
     }
 }

@@ -81,7 +81,7 @@ impl<E: From<Failure>> OpenStore<E> {
         })
     }
 
-    /// A dead owner of the lock may have committed, and woken nobody.
+    /// A dead owner of the lock may have committed, and woken no process.
     fn wake_all_watchers(&self) {
         self.change_words.bump(ALL);
         self.change_words.wake(ALL);

@@ -11,6 +11,7 @@ import select
 import selectors
 import signal
 import threading
+from multiprocessing import util
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -80,6 +81,21 @@ def test_put_of_another_process_makes_the_reader_readable(new: Any, method: str)
     assert is_readable(reader)
     assert queue.get() == "here"
     assert wait([reader], 0) == []
+
+
+def put_and_tell(queue: Any, answer: Any) -> None:
+    queue.put(1)
+    queue.put(2)
+    answer.put([str(each) for each in util._finalizer_registry.values()])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_process_that_puts_stays_until_that_is_seen(new: Any, method: str) -> None:
+    queue, answer = new(), garrison.SimpleQueue()
+    assert wait([queue._reader], 0) == []
+    run(put_and_tell, queue, answer, method=method)
+    assert sum("_await_watch" in each for each in answer.get()) == 1
+    assert is_readable(queue._reader)
 
 
 def test_an_item_is_seen_before_the_end_of_its_process(new: Any) -> None:

@@ -18,6 +18,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// No generation of a process.
+const NONE: u64 = u64::MAX;
+
 pub struct Queue {
     pub file: Arc<QueueFile>,
     pub large: LargeItems,
@@ -42,7 +45,7 @@ impl Queue {
         let (put, get) = (end(QueueShared::PUT_LOCK), end(QueueShared::GET_LOCK));
         let here = LocalState::new(file.shared().maxsize.load(Ordering::Relaxed), put, get);
         let (watched, watch) = (AtomicBool::new(false), Mutex::default());
-        let (file, large, awaits) = (Arc::new(file), LargeItems::default(), AtomicU64::new(0));
+        let (file, large, awaits) = (Arc::new(file), LargeItems::default(), AtomicU64::new(NONE));
         Self { file, large, here, watched, watch, awaits }
     }
 

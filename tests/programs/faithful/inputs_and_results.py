@@ -81,7 +81,7 @@ if __name__ == "__main__":
         slow = pool.apply_async(time.sleep, (0.3,))
         print(standard(lambda: slow.get(0.001)), standard(slow.successful), slow.get(), slow.successful())
         kept = [pool.apply_async(same, (x,)) for x in range(2000)]
-    print(late.ready(), late.get(), late.successful(), [each.get() for each in kept][-1] if kept[-1].ready() else 1999)
+    print(late.ready(), late.get(), late.successful(), [each.get() for each in kept][-1] if all(each.ready() for each in kept) else 1999)
     pool.join()
     try:
         pool.apply_async(same, (1,))

@@ -11,7 +11,7 @@ import garrison
 from garrison.managers import RemoteError
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def manager() -> Iterator[Any]:
     with garrison.Manager() as started:
         yield started

@@ -9,7 +9,7 @@ import pytest
 import garrison
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def manager() -> Any:
     with garrison.Manager() as started:
         yield started

@@ -20,7 +20,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def manager() -> Any:
     with garrison.Manager() as started:
         yield started

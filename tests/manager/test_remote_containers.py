@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -17,34 +16,10 @@ from garrison.errors import (
     ValueUnreadable,
     WrongKind,
 )
-from garrison.net._limits import Limits
 from waiting import wait_until
 
 from . import processes
 from .processes import KEY, RemoteProcess, ServerProcess
-
-FAST = Limits(idle_transaction_s=0.5, reconnect_grace_s=0.3)
-
-
-@pytest.fixture
-def local_manager() -> Iterator[Any]:
-    with garrison.Manager(("127.0.0.1", 0), key=KEY, limits=FAST) as manager:
-        yield manager
-    vars(manager).clear()  # pytest keeps it for a while
-
-
-@pytest.fixture
-def client(local_manager: Any) -> Iterator[Any]:
-    with garrison.connect(local_manager.address, KEY, direct=False) as connected:
-        yield connected
-
-
-@pytest.fixture
-def other(local_manager: Any) -> Iterator[RemoteProcess]:
-    with RemoteProcess() as process:
-        process.do(processes.connect, local_manager.address)
-        yield process
-
 
 # -- the same for everybody -----------------------------------------------------------------------
 

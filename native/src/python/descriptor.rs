@@ -90,6 +90,12 @@ pub fn memory_file() -> PyResult<i32> {
     Ok(made.into_raw_fd())
 }
 
+/// Move a descriptor that cannot be checked to a high number, if the limits allow it.
+#[pyfunction]
+pub fn move_up(fd: i32) -> i32 {
+    crate::sys::descriptor::move_up(fd)
+}
+
 /// A copy of another process's descriptor, of the same description: where there is no `/proc`.
 #[pyfunction]
 pub fn copy_descriptor(pid: i32, fd: i32) -> PyResult<i32> {

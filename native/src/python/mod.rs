@@ -113,6 +113,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(descriptor::copy_descriptor, module)?)?;
     module.add_function(wrap_pyfunction!(descriptor::is_memory, module)?)?;
     module.add_function(wrap_pyfunction!(descriptor::is_visible, module)?)?;
+    module.add_function(wrap_pyfunction!(descriptor::move_up, module)?)?;
     module.add_class::<shared_block::PySharedBlock>()?;
     module.add_function(wrap_pyfunction!(host::waits, module)?)?;
     module.add_class::<lock::PyLock>()?;

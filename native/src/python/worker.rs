@@ -45,9 +45,9 @@ impl Worker {
         self.inner.taken()
     }
 
-    /// When this process started, in the clock ticks of /proc/PID/stat.
-    fn set_started(&self, ticks: u64) {
-        self.inner.set_started(ticks);
+    /// Record when this process started, in the clock ticks of /proc/PID/stat.
+    fn note_start(&self) {
+        self.inner.note_start();
     }
 
     /// Write down the daemonic children that end with this process; as many as there is room for.

@@ -32,6 +32,22 @@ pub fn duplicate(fd: i32) -> Result<OwnedFd> {
     }
 }
 
+/// A program rarely closes or reuses descriptors from this number on.
+const HIGH: i32 = 512;
+
+/// Move a descriptor that cannot be checked to a high number, if the limits allow it.
+pub fn move_up(fd: i32) -> i32 {
+    // SAFETY: fcntl reports a bad descriptor, and one that is moved is the caller's own.
+    unsafe {
+        let higher = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, HIGH);
+        if higher == -1 {
+            return fd;
+        }
+        libc::close(fd);
+        higher
+    }
+}
+
 /// A descriptor of ours, and the file that it stands for.
 ///
 /// One that was closed here is got back from the process that has forked this one, if that still has it.

@@ -31,6 +31,21 @@ pub fn watch_forks() {
     });
 }
 
+/// When this process started, in clock ticks since the machine's start; 0 without `/proc`.
+pub fn start_ticks() -> u64 {
+    let text = std::fs::read("/proc/self/stat").unwrap_or_default();
+    started_in(&text).unwrap_or(0)
+}
+
+fn started_in(stat: &[u8]) -> Option<u64> {
+    /// Fields between the name and the start time.
+    const FIELDS: usize = 19;
+    // The name in parentheses may itself contain parentheses and spaces.
+    let end_of_name = stat.iter().rposition(|&byte| byte == b')')?;
+    let mut fields = stat.get(end_of_name + 2..)?.split(|&byte| byte == b' ');
+    std::str::from_utf8(fields.nth(FIELDS)?).ok()?.parse().ok()
+}
+
 /// The calling thread's number, as the kernel counts them.
 #[inline]
 pub fn thread_id() -> u32 {
@@ -45,4 +60,20 @@ pub fn thread_id() -> u32 {
         cell.set((generation(), number));
         number
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_is_found_behind_any_name() {
+        let rest = "S 1 2 2 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 8 9";
+        for name in ["python3", "a) S (b", ""] {
+            assert_eq!(started_in(format!("12 ({name}) {rest}").as_bytes()), Some(4711));
+        }
+        assert_eq!(started_in(b"12 (python3"), None);
+        assert_eq!(started_in(b""), None);
+        assert!(start_ticks() > 0);
+    }
 }

@@ -12,7 +12,7 @@ use crate::shm::region::{Region, Span};
 use crate::sys::atomic::Ordering;
 use crate::sys::clock::now;
 use crate::sys::futex::{self, Woken};
-use crate::sys::process::generation;
+use crate::sys::process::{self, generation};
 use crate::sys::spin::Spin;
 use crate::testing::crash_points::crash_point;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -103,9 +103,9 @@ impl Worker {
         self.lock().tasks
     }
 
-    /// When this process started, in the clock ticks of /proc/PID/stat.
-    pub fn set_started(&self, ticks: u64) {
-        self.slot().started.store(ticks, Ordering::Release);
+    /// Record when this process started, in the clock ticks of /proc/PID/stat.
+    pub fn note_start(&self) {
+        self.slot().started.store(process::start_ticks(), Ordering::Release);
     }
 
     /// Write down the daemonic children that end with this process; as many as there is room for.

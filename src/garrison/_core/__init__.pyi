@@ -33,6 +33,7 @@ from garrison._core.process import is_memory as is_memory
 from garrison._core.process import is_visible as is_visible
 from garrison._core.process import join_registry as join_registry
 from garrison._core.process import memory_file as memory_file
+from garrison._core.process import move_up as move_up
 from garrison._core.process import next_number as next_number
 from garrison._core.process import open_descriptors as open_descriptors
 from garrison._core.process import poll as poll

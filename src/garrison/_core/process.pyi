@@ -74,5 +74,8 @@ def copy_descriptor(pid: int, fd: int) -> int:
 def is_memory(fd: int) -> bool:
     """Whether a descriptor stands for a file of a file system that is memory."""
 
+def move_up(fd: int) -> int:
+    """Move a descriptor that cannot be checked to a high number, if the limits allow it."""
+
 def is_visible() -> bool:
     """Whether processes of the same user can open what this one has open."""

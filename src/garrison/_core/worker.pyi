@@ -17,8 +17,8 @@ class Worker:
     def taken(self) -> int:
         """Tasks that this worker has taken."""
 
-    def set_started(self, ticks: int) -> None:
-        """When this process started, in the clock ticks of /proc/PID/stat."""
+    def note_start(self) -> None:
+        """Record when this process started, in the clock ticks of /proc/PID/stat."""
 
     def set_children(self, pids: list[int]) -> None:
         """Write down the daemonic children that end with this process.

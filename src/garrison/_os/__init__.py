@@ -275,22 +275,6 @@ def is_same_machine(other: str) -> bool:
     return not other or not boot_id() or other == boot_id()
 
 
-HIGH_FD = 512
-"""A program rarely closes or reuses descriptors from this number on."""
-
-
-def move_fd_up(fd: int) -> int:
-    """Move a descriptor that cannot be checked to a high number, if the limits allow it."""
-    import fcntl
-
-    try:
-        higher: int = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
-    except OSError:
-        return fd
-    os.close(fd)
-    return higher
-
-
 FileId = tuple[int, int]
 """The identity of a file on this machine."""
 

@@ -145,8 +145,9 @@ def begin(worker: _core.Worker) -> None:
     """Load definitions of the pool of this worker."""
     global _worker  # noqa: PLW0603 - a process is one worker
     _worker = worker
-    _loaded.clear()
-    _references.clear()
+    if _loaded:
+        _loaded.clear()
+        _references.clear()
 
 
 def reference_of(obj: Any) -> Any:

@@ -53,7 +53,8 @@ class WorkerImports:
         self.descriptors = _pickling.Kept()
         """Descriptors that functions refer to: any number of workers may receive one."""
         self._refs: dict[str, weakref.ref[Any]] = {}
-        self._importable: dict[str, bool] = dict.fromkeys(sys.modules, True) if fork else {}
+        self._importable: dict[str, bool] = {}
+        self._last_copied = _last_loaded() if fork else None
         if fork:
             for name, value in _of_main():
                 self._refs[name] = weakref.ref(value)
@@ -101,8 +102,25 @@ class WorkerImports:
         """Whether a worker finds this module by its name."""
         found = self._importable.get(module)
         if found is None:
-            found = self._importable[module] = is_importable(module)
+            copied = self._last_copied is not None and _was_loaded(module, self._last_copied)
+            found = self._importable[module] = copied or is_importable(module)
         return found
+
+
+def _last_loaded() -> tuple[str, Any]:
+    """Return the module that was loaded last: those before it are in a forked worker as well.
+
+    A copy of all names would touch, and so copy, a hundred pages for each pool.
+    """
+    return next(reversed(sys.modules.items()))
+
+
+def _was_loaded(module: str, last: tuple[str, Any]) -> bool:
+    """Whether a module was loaded when `last` was the last one. False if `last` was removed."""
+    name, loaded = last
+    names = list(sys.modules)
+    there = module in names and sys.modules.get(name) is loaded
+    return there and names.index(module) <= names.index(name)
 
 
 def _of_main() -> Iterator[tuple[str, Any]]:

@@ -52,15 +52,15 @@ def _seed_of_program() -> int:
 
 def seed_worker(seeds: Seeds, number: int) -> None:
     """Give the pool's worker of this number its seeds."""
-    if not seeds.chosen and not seeds.inherited:
+    numpy = "numpy" in sys.modules
+    if not seeds.chosen and not (seeds.inherited and numpy):
         return
     digest = blake2b(f"{seeds.seed}/{number}".encode(), digest_size=32).digest()
-    if seeds.chosen or "random" in sys.modules:
-        # It takes a millisecond to import, and seeds itself for a program that has not chosen.
+    if seeds.chosen:
         importlib.import_module("random").seed(digest)
-    if "numpy" in sys.modules:
+    if numpy:
         _seed_numpy(digest)
-    elif seeds.chosen:
+    else:
         _pending.append(digest)
 
 

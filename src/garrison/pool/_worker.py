@@ -8,7 +8,7 @@ import pickle
 import sys
 from functools import partial
 
-from garrison import _core, _os
+from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _definitions, _encoding, _pickling_rules, _seeds, _worker_namespaces
 from garrison.pool._encoding import Outcome, PayloadKind
@@ -44,11 +44,11 @@ def run_worker(
     maxtasks: int | None,
 ) -> None:
     """Run a worker until the pool ends it."""
-    stack_file = _core.Descriptor(_os.move_fd_up(stack_fd))
+    stack_file = _core.Descriptor(_core.move_up(stack_fd))
     record_crashes(stack_file.fileno())
     faulthandler.register(STACK_SIGNAL, file=stack_file.fileno(), all_threads=False, chain=False)
     worker = _core.Worker(table, slot, owner_id)
-    worker.set_started(_os.start_ticks(os.getpid()))
+    worker.note_start()
     allow_children(worker.set_children)
     _core.crash_point("worker.started")
     _definitions.begin(worker)

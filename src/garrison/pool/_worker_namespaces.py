@@ -120,7 +120,8 @@ def begin(namespace: NamespaceRef) -> None:
 
 
 def _module_names(module: str) -> dict[str, Any]:
-    return vars(importlib.import_module(module))
+    loaded = sys.modules.get(module)
+    return vars(importlib.import_module(module) if loaded is None else loaded)
 
 
 def names_of(key: Key) -> dict[str, Any]:

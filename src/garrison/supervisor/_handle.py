@@ -68,7 +68,8 @@ def _main(
         _core.join_registry(family, numbers[1])
         for number in numbers:
             os.close(number)
-    _fresh_worker.preload(spec.preload, None)
+    if spec.preload:
+        _fresh_worker.preload(spec.preload, None)
     _loop.run_supervisor(table, channel, parent, spec)
 
 
@@ -290,8 +291,7 @@ class SupervisorHandle:
                     _os.kill_if_alive(process.pid, signal.SIGKILL)
                 process.join(10.0)
             # Closed already, if a signal handler has ended the pool meanwhile.
-            with contextlib.suppress(ValueError, AssertionError, AttributeError):
-                process.join(0)
+            with contextlib.suppress(ValueError, AttributeError):
                 process.close()
             self._process = None
         watch, self._watch = self._watch, None

@@ -88,26 +88,33 @@ def name_of(prefix: str, identity: tuple[int, ...]) -> str:
     return f"{prefix}-{':'.join(map(str, identity))}"
 
 
+_start: Any = mp_process.BaseProcess.start
+_note_children: Callable[[list[int]], None] | None = None
+_pid = 0
+
+
 def allow_children(note: Callable[[list[int]], None]) -> None:
     """Let this daemonic process have children, and report those that must end with it.
 
     The standard library forbids them by an assertion in `start`, since no process would end them.
     Here the supervisor does. `daemon` remains True for code that reads it, such as joblib.
     """
-    start = mp_process.BaseProcess.start
+    global _start, _note_children, _pid
+    _note_children, _pid = note, os.getpid()
+    process: Any = mp_process.BaseProcess
+    if process.start is not _start_child:
+        _start, process.start = process.start, _start_child
 
-    @functools.wraps(start)
-    def start_child(child: Any) -> None:
-        config = _mp._current_process._config
-        daemon = config.pop("daemon", None)
-        try:
-            start(child)
-        finally:
-            if daemon is not None:
-                config["daemon"] = daemon
-        if os.getpid() == pid:
-            own = list(set.__iter__(_mp._children))
-            note([each.pid for each in own if each.daemon and each.pid])
 
-    pid = os.getpid()
-    mp_process.BaseProcess.start = start_child  # type: ignore[method-assign,assignment]
+@functools.wraps(_start)
+def _start_child(child: Any) -> None:
+    config = _mp._current_process._config
+    daemon = config.pop("daemon", None)
+    try:
+        _start(child)
+    finally:
+        if daemon is not None:
+            config["daemon"] = daemon
+    if os.getpid() == _pid and _note_children is not None:
+        own = list(set.__iter__(_mp._children))
+        _note_children([each.pid for each in own if each.daemon and each.pid])

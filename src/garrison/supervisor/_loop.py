@@ -44,10 +44,13 @@ from garrison.supervisor._decisions import (
 from garrison.supervisor._fresh_worker import Forked, PickledWorker
 from garrison.supervisor._orphans import Orphans
 from garrison.supervisor._shutdown import end_workers
+from garrison.supervisor._start import starts_by_fork
 from garrison.supervisor._timeouts import Timeouts
 from garrison.supervisor._worker_slots import WorkerSlot, pids_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from garrison._os.descriptor_channel import DescriptorChannel
     from garrison.supervisor._worker_slots import WorkerSpec
 
@@ -164,14 +167,15 @@ class SupervisorLoop:
     # --- Starting workers -----------------------------------------------------------------
 
     def _start_all(self) -> None:
-        for slot in self.slots:
-            self._start(slot)
+        # After a fork each page that this process writes is copied anew: so the forks come last.
+        for fork in [self._prepare_worker(slot) for slot in self.slots]:
+            fork()
         for slot in self.slots:
             self._publish_pid(slot)
 
     def _start_worker(self, slot: WorkerSlot) -> None:
         try:
-            self._start(slot)
+            self._prepare_worker(slot)()
         except OSError as error:
             self.start_again_at = time.monotonic() + START_RETRY_S
             others = any(each.occupied for each in self.slots)
@@ -180,7 +184,8 @@ class SupervisorLoop:
             return
         self._publish_pid(slot)
 
-    def _start(self, slot: WorkerSlot) -> None:
+    def _prepare_worker(self, slot: WorkerSlot) -> Callable[[], None]:
+        """Enter a worker into the table; what is returned forks it."""
         number = self._next_number()
         slot.owner_id = self.table_writer.enlist(slot.index, number)
         slot.clear_stack()
@@ -188,48 +193,54 @@ class SupervisorLoop:
         # Programs read `current_process()._identity` to find their worker's number.
         identity = (*self.spec.identity, number)
         name = _identity.name_of(self.spec.name, identity)
-        if isinstance(self.spec.workers, PickledWorker):
-            slot.process = self._fork(slot, self.spec.workers, name, identity)
-        else:
-            slot.process = self._start_process(slot, name, identity)
-        _core.crash_point("supervisor.forked")
-
-    def _start_process(self, slot: WorkerSlot, name: str, identity: tuple[int, ...]) -> Any:
-        make: Any = self.spec.workers
-        args = (self, os.getpid(), slot.index, slot.owner_id, self.started, slot.stack_fd)
-        process = make(target=_worker_entry.run_forked_worker, args=args)
+        place = slot.index, slot.owner_id, self.started, slot.stack_fd
+        workers: Any = self.spec.workers
+        if isinstance(workers, PickledWorker):
+            run = partial(workers.run, name, identity, self.spec.mask, slot.stack_fd)
+            return partial(self._fork, slot, Forked(workers.method, run), place)
+        args = (self, os.getpid(), *place)
+        process = workers(target=_worker_entry.run_forked_worker, args=args)
         process.name, process._identity = name, identity
         process.daemon = True
+        if starts_by_fork(process):
+            return partial(self._fork, slot, Forked("fork", process._bootstrap))
+        return partial(self._start_process, slot, process)
+
+    def _start_process(self, slot: WorkerSlot, process: Any) -> None:
+        """Start a process of a class that has its own way to start."""
         with _syscalls.plain_fork():
             process.start()
         # Else the next start of multiprocessing would reap it, and its end would be missed.
         known: Any = mp_process
         known._children.discard(process)
-        return process
+        slot.process = process
+        _core.crash_point("supervisor.forked")
 
     def _fork(
-        self, slot: WorkerSlot, pickled: PickledWorker, name: str, identity: tuple[int, ...]
-    ) -> ForkedWorker:
-        """Fork a worker that unwinds these frames, and begins where this interpreter did."""
+        self, slot: WorkerSlot, start: Forked, place: tuple[int, int, int, int] | None = None
+    ) -> None:
+        """Fork a worker that unwinds these frames, and begins where this process did."""
         supervisor_pid = os.getpid()
         util._flush_std_streams()  # type: ignore[attr-defined]
         pid = _syscalls.fork()
-        if pid:
-            return ForkedWorker(pid)
+        if not pid:
+            if place is not None:
+                self._leave(supervisor_pid, start.method, place)
+            raise start
+        slot.process = ForkedWorker(pid)
+        _core.crash_point("supervisor.forked")
+
+    def _leave(self, supervisor_pid: int, method: str, place: tuple[int, int, int, int]) -> None:
         try:
-            _worker_entry.drop_supervisor_resources(self, supervisor_pid, slot.stack_fd)
-            if pickled.method != "spawn":
+            _worker_entry.drop_supervisor_resources(self, supervisor_pid, place[-1])
+            if method != "spawn":
                 gc.unfreeze()
             # A spawned worker has no objects of the user yet, and a collection would copy every
             # page that it shares with this process.
-            _worker_entry.set_place(
-                self.table, slot.index, slot.owner_id, self.started, slot.stack_fd
-            )
+            _worker_entry.set_place(self.table, *place)
         except BaseException:
             sys.__excepthook__(*sys.exc_info())
             os._exit(1)
-        run = partial(pickled.run, name, identity, self.spec.mask, slot.stack_fd)
-        raise Forked(pickled.method, run)
 
     def _next_number(self) -> int:
         return _identity.draw(self.spec.counter) if self.spec.counter else self.started + 1
@@ -334,11 +345,13 @@ class SupervisorLoop:
         info = self.table.slot(slot.index)
         held = self.table_writer.held_by(slot.owner_id)
         in_order = exitcode == 0 and not held
-        reason = self._describe_exit(slot, exitcode)
+        # Also of a worker that ended in order, if it ended before its first task.
+        reason = None if in_order and info["initialized"] else self._describe_exit(slot, exitcode)
         self._kill_children(slot, was_killed_in_task=bool(held))
         _core.crash_point("supervisor.reaped")
-        for cell in held:
-            self._resolve_task(cell, reason)
+        if reason is not None:
+            for cell in held:
+                self._resolve_task(cell, reason)
         if slot.stopped:
             self._on_stop_or_continue(slot, stopped=False)
         self.completed += info["tasks"]
@@ -348,7 +361,7 @@ class SupervisorLoop:
         self._note_successful_starts()
         if info["initialized"]:
             self.start_failures.succeeded()
-        elif self.table.phase == PoolPhase.RUNNING:
+        elif reason is not None and self.table.phase == PoolPhase.RUNNING:
             text = reason.stack or reason.text
             message = f"worker {pid} died before its first task: {text}"
             self._break_pool_if(self.start_failures.failed(), message)

@@ -44,6 +44,17 @@ def start_hidden(own: Any) -> None:
     del own._target, own._args, own._kwargs
 
 
+def starts_by_fork(own: Any) -> bool:
+    """Whether all that its class does to start it is to fork."""
+    kind = type(own)
+    plain = getattr(kind, "_Popen", None)
+    return (
+        kind.start is process.BaseProcess.start
+        and plain is not None
+        and (plain.__module__ in {"garrison.context", context.__name__})
+    )
+
+
 def _run(own: BaseProcess) -> int:
     """As `BaseProcess._bootstrap`, without the steps for code of the user.
 
@@ -78,7 +89,15 @@ class ForkedSupervisor(context.ForkProcess):
         mine._parent_process = mine._ParentProcess(
             own._parent_name, own._parent_pid, parent_sentinel
         )
-        return _run(self)
+        # All objects so far stay, and to look through them would copy their pages.
+        gc.freeze()
+        try:
+            return _run(self)
+        except Forked as forked:
+            start = forked
+        # Outside of the handler: there `Forked` would become the context of every exception.
+        start.__traceback__ = None
+        return start.run(parent_sentinel)
 
 
 class SpawnedSupervisor(context.SpawnProcess):

@@ -159,19 +159,17 @@ class StoreService(RequestService):
         self._waiters.notify_changed()
 
     def _run_operation(self, session: StoreSession, request_id: int, args: list[Any]) -> Any:
-        name, *values = args
-        call = session.calls.get(name) or session.call(name)
-        call.check(name, values)
+        call = session.calls.get(args[0]) or session.call(args[0])
         self._note_activity(session)
         try:
-            if call.operation.for_client:
+            if call.for_client:
                 with self._as_client(session):
-                    return call.run(values)
-            answer = call.run(values)
+                    return call.run(args)
+            answer = call.run(args)
         except (KeyError, IndexError, ContainerGone, WrongKind, TypeError, ValueError) as error:
             return error
-        if name == "claim_first":
-            session.claims.append((request_id, values[0], answer[0]))
+        if args[0] == "claim_first":
+            session.claims.append((request_id, args[1], answer[0]))
         return answer
 
     @contextlib.contextmanager
@@ -189,7 +187,7 @@ class StoreService(RequestService):
         if isinstance(answer, BaseException):
             session.fail(request_id, answer)
         else:
-            session.reply(request_id, to_wire(answer))
+            session.peer.session.reply(request_id, to_wire(answer))
 
     # -- while the store is busy ------------------------------------------------------------------
 

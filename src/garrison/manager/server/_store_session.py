@@ -14,7 +14,6 @@ from garrison.manager.server._store_clients import StoreClient
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from garrison.manager._store_operations import Operation
     from garrison.manager.server._dispatch import ClientSession
 
 __all__ = ["ENDED", "NONE", "OPEN", "ServerCall", "StoreSession", "encode_error", "to_wire"]
@@ -36,32 +35,32 @@ _DECODERS: dict[Arg, Callable[[Any], Any]] = {
 class ServerCall:
     """An operation of the table, bound to the backend of one session."""
 
-    __slots__ = ("_decoders", "_method", "count", "operation")
+    __slots__ = ("_decoders", "_length", "_method", "_name", "for_client")
 
     def __init__(self, backend: Any, name: str) -> None:
         operation = OPERATIONS.get(name)
         if operation is None:
             raise ValueError(f"there is no operation {name!r}")
-        self.operation: Operation = operation
-        first = 0 if operation.no_container else 1
-        self.count = first + len(operation.args)
+        first = 1 if operation.no_container else 2
+        self._length = first + len(operation.args)
         self._method = getattr(backend, name)
+        self._name = name
         self._decoders = [
             (place, _DECODERS[arg])
             for place, arg in enumerate(operation.args, first)
             if arg in _DECODERS
         ]
+        self.for_client: bool = operation.for_client
 
-    def check(self, name: str, args: list[Any]) -> None:
-        """Raise if the number of arguments is wrong."""
-        if len(args) != self.count:
-            raise ValueError(f"{name} takes {self.count} arguments, not {len(args)}")
-
-    def run(self, args: list[Any]) -> Any:
-        """Decode the arguments and call the method."""
+    def run(self, request: list[Any]) -> Any:
+        """Decode the arguments of a request, behind its name, and call the method."""
+        if len(request) != self._length:
+            raise ValueError(
+                f"{self._name} takes {self._length - 1} arguments, not {len(request) - 1}"
+            )
         for place, decode in self._decoders:
-            args[place] = decode(args[place])
-        return self._method(*args)
+            request[place] = decode(request[place])
+        return self._method(*request[1:])
 
 
 @dataclass(eq=False)

@@ -73,6 +73,14 @@ class Acceptor:
         self.stop_listening()
         os.close(self._spare)
 
+    def reset_after_fork(self) -> None:
+        """In a forked child: close its copies of the descriptors; the addresses stay."""
+        for sock in self.listeners.values():
+            sock.close()
+        self.listeners.clear()
+        self._paths.clear()
+        os.close(self._spare)
+
     # --- Accepting ------------------------------------------------------------------------
 
     def _accept(self, listener: socket.socket) -> None:

@@ -24,6 +24,7 @@ import socket
 import struct
 import threading
 import time
+import weakref
 from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
@@ -95,6 +96,11 @@ class _Waker:
             for fd in fds:
                 os.close(fd)
 
+    def reset_after_fork(self) -> None:
+        """In a forked child: close its copies of the descriptors."""
+        self._closing = threading.RLock()  # the thread that held it may not exist here
+        self.close()
+
 
 _WAKE = struct.pack("Q", 1)
 """An eventfd adds this number; a pipe takes any bytes."""
@@ -148,6 +154,7 @@ class EventLoop:
         self.acceptor: Acceptor = Acceptor(self)
         self._waker = _Waker()
         self.register(self._waker.fd, self._waker.on_event)
+        _loops.add(self)
 
     def __repr__(self) -> str:
         where = (
@@ -181,8 +188,13 @@ class EventLoop:
         self._epoll.register(fd, IN)
 
     def forget(self, fd: int) -> None:
-        """Remove the handler of a descriptor that is about to be closed."""
+        """Stop watching a descriptor that is about to be closed.
+
+        Closing alone does not suffice: a forked child may have the same socket open.
+        """
         del self._handlers[fd]
+        with contextlib.suppress(OSError):  # it was closed elsewhere
+            self._epoll.unregister(fd)
 
     def watch(self, session: Session, mask: int) -> None:
         """Change what a session's socket is watched for."""
@@ -205,7 +217,7 @@ class EventLoop:
         self.acceptor.unauthenticated.pop(session, None)
         self.pending_requests.pop(session, None)
         self._stalled_since.pop(session, None)
-        session.close()  # which takes it out of the epoll as well
+        session.close()
         if self.sessions.pop(session, session) is None:
             self._call_and_log_errors(self.service.closed, session)
 
@@ -367,3 +379,31 @@ class EventLoop:
             self.acceptor.close()
             self._waker.close()
             self._epoll.close()
+
+    def _reset_after_fork(self) -> None:
+        """In a forked child: close its copies of the sockets, and change nothing of the parent's.
+
+        The child would keep connections open that the parent has closed. It must not unregister
+        descriptors: both processes have the same epoll.
+        """
+        self._finished = True
+        self._epoll.close()
+        self._handlers.clear()
+        self._calls.clear()
+        self._timers.clear()
+        for session in [*self.acceptor.unauthenticated, *self.sessions]:
+            session.abandon()
+        self.acceptor.reset_after_fork()
+        self._waker.reset_after_fork()
+
+
+_loops: weakref.WeakSet[EventLoop] = weakref.WeakSet()
+
+
+def _close_in_forked_child() -> None:
+    for loop in list(_loops):
+        if not loop._epoll.closed:
+            loop._reset_after_fork()
+
+
+os.register_at_fork(after_in_child=_close_in_forked_child)

@@ -321,8 +321,17 @@ class Session:
         self.drop("")
 
     def close(self) -> None:
-        """Close the socket. Only the event loop calls this."""
+        """Close the connection. Only the event loop calls this."""
+        with contextlib.suppress(OSError):  # the peer has closed it already
+            # It ends the connection even if a forked child has the socket open.
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the socket in this process; free what was received and what was not sent."""
         self.fd = -1
         self.in_progress.clear()
         self._inbox.clear()
         self._sock.close()
+        # The request handler's reference to this session is a cycle: these may be large.
+        self._secure_channel = self._handshake.secure_channel = None

@@ -76,7 +76,7 @@ if TYPE_CHECKING:
         TaskTimeout,
         WorkerDied,
     )
-    from garrison.manager import ManagerOptions, SyncManager, connect
+    from garrison.manager import NO_KEY, ManagerOptions, SyncManager, connect
     from garrison.memory import RawArray, RawValue, Shared, ndarray, share
     from garrison.options import Options
     from garrison.pool import Pool
@@ -156,6 +156,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "NO_KEY",
     "AbandonedLock",
     "ArgumentUnpicklable",
     "Array",
@@ -241,7 +242,7 @@ _HOMES = {
         "TaskTimeout",
         "WorkerDied",
     ),
-    "manager": ("connect",),
+    "manager": ("NO_KEY", "connect"),
     "memory": (
         "RawArray",
         "RawValue",

@@ -97,7 +97,9 @@ class ServerProcess:
         os._exit(0)
 
     def connect(self, **options: Any) -> SyncManager:
-        return garrison.connect(self.address, self.key or None, **{"direct": False, **options})
+        return garrison.connect(
+            self.address, self.key or garrison.NO_KEY, **{"direct": False, **options}
+        )
 
     def wait(self) -> int:
         pid, self.pid = self.pid, 0

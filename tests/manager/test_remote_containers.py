@@ -13,13 +13,12 @@ import pytest
 import garrison
 from garrison.errors import (
     ContainerGone,
-    ValueUnreadable,
     WrongKind,
 )
 from waiting import wait_until
 
 from . import processes
-from .processes import KEY, RemoteProcess, ServerProcess
+from .processes import KEY, RemoteProcess
 
 # -- the same for everybody -----------------------------------------------------------------------
 
@@ -221,27 +220,3 @@ def test_pipeline_sends_operations_together(local_manager: Any, client: Any) -> 
     with client.pipeline() as pipeline, client.transaction():
         pipeline(remote)["c"] = 3
     assert local["c"] == 3
-
-
-# -- keyless servers ------------------------------------------------------------------------------
-
-
-class Loot:
-    def __reduce__(self) -> Any:
-        return os.mkdir, ("/tmp/never-made-by-a-test-of-garrison",)
-
-
-def test_client_unpickles_no_functions_of_a_keyless_server() -> None:
-    with ServerProcess(key=b"") as server, server.connect() as client:
-        stock = client.dict("stock")
-        plain = [(1, 2), frozenset("a"), 2j, Decimal(1), {"a": (1,)}]
-        for number, value in enumerate(plain):
-            stock[number] = value
-        assert [stock[number] for number in range(4)] == plain[:4]
-        assert stock[4]["a"] == (1,)
-        stock["loot"] = Loot()
-        with pytest.raises(ValueUnreadable, match=r"mkdir.*start the server with a key"):
-            stock["loot"]
-        assert not os.path.exists("/tmp/never-made-by-a-test-of-garrison")  # noqa: PTH110
-        with garrison.connect(server.address) as found:
-            assert found.dict("stock")[0] == (1, 2)

@@ -11,6 +11,7 @@ from garrison._core.codec import decode_key as decode_key
 from garrison._core.codec import decode_value as decode_value
 from garrison._core.codec import encode_key as encode_key
 from garrison._core.codec import encode_value as encode_value
+from garrison._core.codec import holds_pickle as holds_pickle
 from garrison._core.condition import Condition as Condition
 from garrison._core.descriptor import Descriptor as Descriptor
 from garrison._core.event import Event as Event

@@ -32,3 +32,6 @@ def encode_key(obj: Any, hooks: StoreHooks) -> tuple[bytes, bytes]:
 
 def decode_key(canonical: bytes, original: bytes, hooks: StoreHooks) -> Any:
     """The key of a canonical form and an original."""
+
+def holds_pickle(encoded: bytes) -> bool:
+    """Whether an encoded value is, or holds, something that its reader would unpickle."""

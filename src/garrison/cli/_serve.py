@@ -89,5 +89,6 @@ def _tell(address: tuple[Any, ...], arguments: argparse.Namespace) -> None:
     shown = f"[{host}]" if ":" in host else host
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - shown, not bound
         shown = "THIS-HOST"
-    key = f', key=Path("{arguments.key_file}")' if arguments.key_file else ""
+    file = arguments.key_file
+    key = f', key=Path("{file}")' if file else ", key=garrison.NO_KEY"
     print(f'garrison.connect("{SCHEME}{shown}:{port}"{key})', flush=True)

@@ -18,8 +18,24 @@ __all__ = [
     "write_key",
 ]
 
-NO_KEY = b""
-"""The key of a server that any process of this machine may use."""
+
+class _NoKey(bytes):
+    """The key of a server that any process of its machine may use: ``connect(place, NO_KEY)``.
+
+    Only this object counts as such: an empty key, as of a variable that was not set, is an error.
+
+    Examples
+    --------
+    >>> import garrison
+    >>> garrison.NO_KEY
+    garrison.NO_KEY
+    """
+
+    def __repr__(self) -> str:
+        return "garrison.NO_KEY"
+
+
+NO_KEY: bytes = _NoKey()
 KNOWN_KEYS: dict[Any, bytes] = {}
 """The key of each server this process has used, by address; some proxies are sent without it."""
 

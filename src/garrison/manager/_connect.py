@@ -6,7 +6,7 @@ import urllib.parse
 from multiprocessing import AuthenticationError
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.manager._auth_keys import NO_KEY, is_loopback
+from garrison.manager._auth_keys import NO_KEY
 from garrison.manager._sync_manager import SyncManager
 
 if TYPE_CHECKING:
@@ -56,8 +56,9 @@ def connect(
     address : str or tuple
         ``"garrison://host:port"``, ``(host, port)``, or the path of a socket.
     key : bytes, str or path-like, optional
-        The server's key; a path names a file with the key. A server without a key serves its own
-        machine only.
+        The server's key; a path names a file with the key. By default the key that the processes
+        of one program share. For a server without a key: ``garrison.NO_KEY``. Such a server serves
+        its own machine only, and keeps plain values only.
     direct : bool
         Whether to reach containers in memory, if the server is on this machine and of this user.
         A server without a key is never reached so.
@@ -88,22 +89,15 @@ def connect(
     {'apples': 3, 'pears': 5}
     """
     place = parse_address(address) if isinstance(address, str) and "://" in address else address
-    if key is None and is_loopback(place):
-        return _without_key(place, direct, limits)
-    manager = SyncManager(place, key=key, limits=limits)
-    manager.connect(direct=direct)
-    return manager
-
-
-def _without_key(place: Any, direct: bool, limits: Limits | None) -> SyncManager:
-    """Try the key that the processes of one program share, then none."""
-    manager = SyncManager(place, limits=limits)
+    if key is NO_KEY:
+        manager = SyncManager(place, NO_KEY, limits=limits)
+    else:
+        manager = SyncManager(place, key=key, limits=limits)
     try:
         manager.connect(direct=direct)
-    except AuthenticationError:
-        manager = SyncManager(place, NO_KEY, limits=limits)
-        try:
-            manager.connect(direct=direct)
-        except AuthenticationError as error:
-            raise AuthenticationError(f"{error}, and give it: key=...") from None
+    except AuthenticationError as error:
+        if key is not None:
+            raise
+        hint = "give it: key=..., or key=garrison.NO_KEY if the server was started without one"
+        raise AuthenticationError(f"{error}; {hint}") from None
     return manager

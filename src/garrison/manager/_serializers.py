@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from garrison import _pickling
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import ItemUnpicklable, ValueUnreadable
 from garrison.memory import handles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Serializer", "get_serializer"]
+__all__ = ["WITHOUT_KEY", "Serializer", "get_serializer"]
 
 
 class Serializer(NamedTuple):
@@ -59,6 +60,23 @@ _KNOWN = {
     "pickle": Serializer(pickle_for_manager, pickle.loads),
     "xmlrpclib": Serializer(_xml_dumps, _xml_loads),
 }
+
+
+def _refuse_to_dump(value: Any) -> bytes:
+    msg = (
+        f"{_pickling.short(value)} is not sent to a server without a key, which keeps plain values "
+        "only: start it with a key, and connect with that"
+    )
+    raise ItemUnpicklable(msg)
+
+
+def _refuse_to_load(_: bytes) -> Any:
+    msg = "a pickle of a server without a key is not read: any program may have written it"
+    raise ValueUnreadable(msg)
+
+
+WITHOUT_KEY = Serializer(_refuse_to_dump, _refuse_to_load)
+"""For a server that has not proved a key."""
 
 
 def get_serializer(name: str) -> Serializer:

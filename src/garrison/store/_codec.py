@@ -11,8 +11,10 @@ from garrison.errors import ItemUnpicklable, ValueUnreadable
 from garrison.memory import handles
 from garrison.store._canonical_keys import canonical_key
 
-__all__ = ["Codec"]
+__all__ = ["PLAIN_MARK", "Codec"]
 
+PLAIN_MARK = b"\x01"
+"""The first byte of what `plain_values` has written. A pickle begins with another one."""
 _RULES = _pickling.by_value(_pickling.found_by_name)
 EncodeKey = Callable[[Any, Any], tuple[bytes, bytes]]
 
@@ -70,6 +72,11 @@ class Codec:
         ValueUnreadable
             If that raises anything: a class that cannot be imported here, for instance.
         """
+        if data[:1] == PLAIN_MARK:
+            # Late: only clients without a key write such values.
+            from garrison.store import plain_values
+
+            return plain_values.loads(data)
         try:
             return pickle.loads(data)
         except Exception as error:

@@ -2,6 +2,8 @@
 
 use super::decode;
 use super::encode::Encoder;
+use super::failure::Raise;
+use crate::store::encoding::check;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -51,10 +53,17 @@ fn decode_key<'py>(
     decode::key(hooks, canonical.as_bytes(), original.as_bytes())
 }
 
+/// Whether an encoded value is, or holds, something that its reader would unpickle.
+#[pyfunction]
+fn holds_pickle(encoded: &[u8]) -> PyResult<bool> {
+    check::holds_pickle(encoded).or_raise()
+}
+
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(encode_value, module)?)?;
     module.add_function(wrap_pyfunction!(encode_key, module)?)?;
     module.add_function(wrap_pyfunction!(decode_value, module)?)?;
     module.add_function(wrap_pyfunction!(decode_key, module)?)?;
+    module.add_function(wrap_pyfunction!(holds_pickle, module)?)?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::keys::Key;
 use super::trees::Tree;
-use super::{integers, tag, Link, DEPTH, REF_LEN};
+use super::{integers, tag, u32_at, Link, DEPTH, REF_LEN};
 use crate::store::{kind, Error, Result};
 
 /// Raise unless it is a value that may be stored.
@@ -63,6 +63,37 @@ fn tree(bytes: &[u8], depth: usize) -> Result<()> {
     tree.finish()
 }
 
+/// The first byte of an object that is written as plain data, not as a pickle.
+const PLAIN_MARK: u8 = 1;
+
+/// Whether a value is, or holds, something that its reader would unpickle.
+pub fn holds_pickle(bytes: &[u8]) -> Result<bool> {
+    holds_pickle_to(bytes, DEPTH)
+}
+
+fn holds_pickle_to(bytes: &[u8], depth: usize) -> Result<bool> {
+    let short = || Error::malformed("a key that ends too soon");
+    match bytes.split_first() {
+        Some((&tag::PICKLE, rest)) => Ok(rest.first() != Some(&PLAIN_MARK)),
+        Some((&tag::KEY, rest)) => {
+            let len = u32_at(rest, 0).ok_or_else(short)? as usize;
+            let original = rest[4..].get(len..).ok_or_else(short)?;
+            Ok(original.first() == Some(&tag::PICKLE) && original.get(1) != Some(&PLAIN_MARK))
+        }
+        Some((&tag::TREE, _)) if depth > 0 => {
+            let mut tree = Tree::of(bytes)?;
+            for _ in 0..tree.values() {
+                if holds_pickle_to(tree.take()?, depth - 1)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        Some((&tag::TREE, _)) => Err(Error::malformed("containers more than 100 deep")),
+        _ => Ok(false),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::trees::Builder;
@@ -106,6 +137,23 @@ mod tests {
         assert!(value(&[tag::TREE, kind::QUEUE, 0, 0, 0, 0]).is_err());
         assert!(value(&[tag::TREE, kind::LIST, 255, 255, 255, 255]).is_err());
         assert!(value(&[0x77]).is_err());
+    }
+
+    #[test]
+    fn a_pickle_is_found_wherever_it_is() {
+        let (pickle, plain): (&[u8], &[u8]) = (&[tag::PICKLE, 0x80, 4], &[tag::PICKLE, 1, b'1']);
+        let key = |original: &[u8]| [&[tag::KEY, 1, 0, 0, 0, 0x20][..], original].concat();
+        let with = |item: &[u8]| list_of(&[&int(1), &list_of(&[item])]);
+        for bytes in [pickle, &[tag::PICKLE][..], &with(pickle), &key(pickle), &with(&key(pickle))]
+        {
+            assert_eq!(holds_pickle(bytes), Ok(true), "{bytes:?}");
+        }
+        for bytes in [plain, &int(8), &with(plain), &key(plain), &key(&[]), &to(kind::DICT, 7)] {
+            assert_eq!(holds_pickle(bytes), Ok(false), "{bytes:?}");
+        }
+        assert!(holds_pickle(&[tag::KEY, 9, 0, 0, 0, 1]).is_err());
+        assert!(holds_pickle(&[tag::KEY, 9]).is_err());
+        assert!(holds_pickle(&with(plain)[..9]).is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost
 from garrison.manager._auth_keys import KNOWN_KEYS
 from garrison.manager._remote_errors import is_failure, raise_decoded, raise_failure
-from garrison.manager._serializers import get_serializer
+from garrison.manager._serializers import WITHOUT_KEY, get_serializer
 from garrison.manager._types import IN_PROCESS_CLIENTS, ObjectRef
 from garrison.manager.client._shm_calls import SharedMemoryCaller
 from garrison.net import Connection, RemoteFailure, Verb
@@ -101,7 +101,7 @@ class Client:
         self._limits = limits
         self._connection: Connection | None = None
         self._connecting = threading.Lock()
-        self._serializer = get_serializer(name)
+        self._serializer = get_serializer(name) if key else WITHOUT_KEY
         self._name: tuple[int, bytes] = (0, b"")
         self._server: tuple[int, str] = (0, "")
         self._local = threading.local()
@@ -214,7 +214,9 @@ class Client:
         if pid == os.getpid() and not (ring is not None and ring.closed):
             return ring
         _ = self.client_id
-        near = isinstance(self.address, str) and _os.is_same_machine(self._server[1])
+        near = (
+            self.has_key and isinstance(self.address, str) and _os.is_same_machine(self._server[1])
+        )
         ring = SharedMemoryCaller(self, self._server[0]) if near else None
         if ring is not None:
             self._shm_callers.add(ring)

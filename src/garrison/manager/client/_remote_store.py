@@ -13,7 +13,6 @@ from garrison.errors import ContainerGone, ManagerLost, SharedMemoryGone
 from garrison.manager._auth_keys import KNOWN_KEYS
 from garrison.manager.client._client import get_client
 from garrison.manager.client._remote_backend import RemoteBackend
-from garrison.manager.client._restricted_unpickler import loads_plain_types
 from garrison.net import Verb, format_address
 from garrison.store import SharedStore, StoreCodec
 
@@ -58,7 +57,12 @@ class _RemoteCodec(StoreCodec):
     def __init__(self, store: RemoteStore) -> None:
         super().__init__(store, self._container)
         if not store.client.has_key:
-            self.loads = loads_plain_types  # type: ignore[method-assign]
+            # Any program of the machine may be the server, or have stored a value there. Late:
+            # other clients do not need these types.
+            from garrison.store import plain_values
+
+            self.dumps = plain_values.dumps  # type: ignore[method-assign]
+            self.loads = plain_values.loads  # type: ignore[method-assign]
 
     def _container(self, kind: int, container_id: int, is_shared: bool) -> Any:
         return self.store.container(kind, container_id, is_shared)

@@ -78,7 +78,9 @@ class StoreService(RequestService):
         if session is None:
             owner = self._store.new_client_id()
             backend = self._backend.session(owner, encoded=True, blocking=False)
-            session = self._sessions[peer.session] = StoreSession(peer, owner, backend)
+            session = self._sessions[peer.session] = StoreSession(
+                peer, owner, backend, plain_only=not self._loop.key
+            )
             session.client_name, session.client = self._clients.connected(peer.name, session)
         return session
 

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from dataclasses import dataclass, field
 
+from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._remote_errors import REMOTE
 from garrison.manager._store_operations import ERRORS, OPERATIONS, Arg
@@ -32,12 +33,37 @@ _DECODERS: dict[Arg, Callable[[Any], Any]] = {
 """Decoders of arguments that are not passed on as received."""
 
 
+def _plain(encoded: Any) -> Any:
+    """Return an encoded value, or None, that nothing must be unpickled for."""
+    if encoded and _core.holds_pickle(encoded):
+        raise ValueError(
+            "a server without a key keeps plain values only, and this is a pickle: start it with a "
+            "key, and connect with that"
+        )
+    return encoded
+
+
+def _plain_key(key: Any) -> tuple[Any, ...]:
+    return (*key[:-1], _plain(key[-1]))
+
+
+_PLAIN_DECODERS: dict[Arg, Callable[[Any], Any]] = {
+    Arg.KEY: _plain_key,
+    Arg.VALUE: _plain,
+    Arg.OPTIONAL_VALUE: _plain,
+    Arg.ENCODED: _plain,
+    Arg.VALUES: lambda values: [_plain(value) for value in values],
+    Arg.PAIRS: lambda pairs: [(_plain_key(key), _plain(value)) for key, value in pairs],
+}
+"""The same for a server without a key: what any program has written is never unpickled later."""
+
+
 class ServerCall:
     """An operation of the table, bound to the backend of one session."""
 
     __slots__ = ("_decoders", "_length", "_method", "_name", "for_client")
 
-    def __init__(self, backend: Any, name: str) -> None:
+    def __init__(self, backend: Any, name: str, *, plain_only: bool) -> None:
         operation = OPERATIONS.get(name)
         if operation is None:
             raise ValueError(f"there is no operation {name!r}")
@@ -45,10 +71,11 @@ class ServerCall:
         self._length = first + len(operation.args)
         self._method = getattr(backend, name)
         self._name = name
+        decoders = _PLAIN_DECODERS if plain_only else _DECODERS
         self._decoders = [
-            (place, _DECODERS[arg])
+            (place, decoders[arg])
             for place, arg in enumerate(operation.args, first)
-            if arg in _DECODERS
+            if arg in decoders
         ]
         self.for_client: bool = operation.for_client
 
@@ -70,6 +97,8 @@ class StoreSession:
     peer: ClientSession
     owner: int
     backend: Any
+    plain_only: bool
+    """Whether nothing may be stored that must be unpickled."""
     client_name: bytes = b""
     client: StoreClient = field(default_factory=lambda: StoreClient(0))
     waiting: deque[tuple[int, list[Any]]] = field(default_factory=deque)
@@ -93,7 +122,7 @@ class StoreSession:
         """Return an operation for this session."""
         found = self.calls.get(name)
         if found is None:
-            found = self.calls[name] = ServerCall(self.backend, name)
+            found = self.calls[name] = ServerCall(self.backend, name, plain_only=self.plain_only)
         return found
 
     def reply(self, request_id: int, *values: Any) -> None:

@@ -69,13 +69,16 @@ def test_forked_child_closes_its_copies_of_a_servers_sockets() -> None:
 def test_stopped_server_refuses_connections_while_a_forked_child_lives() -> None:
     with serving() as server, server.connect() as connection:
         connection.ask(ECHO)
-        read, write = os.pipe()
+        (read, write), (told, tell) = os.pipe(), os.pipe()
         child = os.fork()
         if child == 0:
+            os.write(tell, b"1")
             os.close(write)
             os.read(read, 1)
             os._exit(0)
-        os.close(read)
+        os.read(told, 1)
+        for fd in (read, told, tell):
+            os.close(fd)
         server.stop()
         with pytest.raises(OSError, match="refused"):
             Connection(server.address, KEY)

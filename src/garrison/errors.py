@@ -44,6 +44,7 @@ __all__ = [
     "StoreVersion",
     "TaskTimeout",
     "TransactionFailed",
+    "UntrustedFile",
     "ValueUnreadable",
     "WorkerDied",
     "WrongKind",
@@ -333,6 +334,10 @@ class StoreCorrupt(GarrisonError, OSError):
 
 class StoreVersion(GarrisonError, OSError):
     """The store was written by another version of garrison. Open it with that version."""
+
+
+class UntrustedFile(GarrisonError, PermissionError):
+    """Another user can change this file or folder, so it is not used; the message has a remedy."""
 
 
 class ContainerGone(GarrisonError, ReferenceError):

@@ -163,7 +163,8 @@ fn length(fd: i32) -> u64 {
 fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut how = std::fs::OpenOptions::new();
-    how.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    how.read(true).write(true).create(true).truncate(false).mode(0o600);
+    how.custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 /// Files of which this process has an environment, each with the count of forks then. When a second one

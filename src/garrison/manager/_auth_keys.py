@@ -7,6 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
+from garrison._os import file_trust
 from garrison._typing import Any
 
 __all__ = [
@@ -47,11 +48,13 @@ def read_key(key: bytes | str | os.PathLike[str]) -> bytes:
     ------
     ValueError
         If it is empty.
+    UntrustedFile
+        If another user can change the file.
     OSError
         If the file cannot be read.
     """
     if isinstance(key, os.PathLike):
-        found = Path(key).read_bytes().strip()
+        found = _read_key_file(os.fspath(key)).strip()
         if not found:
             msg = f"the key file {os.fspath(key)!r} is empty; write a long random text into it"
             raise ValueError(msg)
@@ -60,6 +63,14 @@ def read_key(key: bytes | str | os.PathLike[str]) -> bytes:
     if not plain:
         raise ValueError("an empty key protects nothing; give a long random one, or none")
     return plain
+
+
+def _read_key_file(path: str) -> bytes:
+    """Return the contents of a file that no other user can change."""
+    file_trust.check_link(path)
+    with Path(path).open("rb") as file:
+        file_trust.check_status(os.fstat(file.fileno()), path, file.fileno())
+        return file.read()
 
 
 def write_key(path: Path) -> bytes:

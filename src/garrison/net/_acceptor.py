@@ -14,7 +14,7 @@ import socket
 import time
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.net._address import Address, describe_peer, listen, parse_address
+from garrison.net._address import Address, SocketFile, describe_peer, listen, parse_address
 from garrison.net._handshake import BUSY, reject_bytes
 from garrison.net._session import Session
 
@@ -37,7 +37,7 @@ class Acceptor:
         self.unauthenticated: dict[Session, None] = {}
         """The oldest first."""
         self.listeners: dict[int, socket.socket] = {}
-        self._paths: list[str] = []
+        self._files: list[SocketFile] = []
         self._max_fd = raise_descriptor_limit() - RESERVED_DESCRIPTORS
         self._spare = _open_spare_descriptor()
 
@@ -47,7 +47,7 @@ class Acceptor:
         self.add_listener(sock)
         name = bound_address(sock)
         if isinstance(name, str) and not name.startswith("\0"):
-            self._paths.append(name)
+            self._files.append(SocketFile(name))
         return name
 
     def add_listener(self, sock: socket.socket) -> None:
@@ -63,10 +63,9 @@ class Acceptor:
             self.loop.forget(fd)
             sock.close()
         self.listeners.clear()
-        for path in self._paths:
-            with contextlib.suppress(OSError):
-                os.unlink(path)  # noqa: PTH108 - an address
-        self._paths.clear()
+        for file in self._files:
+            file.unlink()
+        self._files.clear()
 
     def close(self) -> None:
         """Close everything, the reserved descriptor too."""
@@ -78,7 +77,7 @@ class Acceptor:
         for sock in self.listeners.values():
             sock.close()
         self.listeners.clear()
-        self._paths.clear()
+        self._files.clear()
         os.close(self._spare)
 
     # --- Accepting ------------------------------------------------------------------------

@@ -6,10 +6,12 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 import struct
 import time
 from urllib.parse import urlsplit
 
+from garrison._os.file_trust import file_kind
 from garrison._typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Address",
+    "SocketFile",
     "connect",
     "describe_peer",
     "format_address",
@@ -106,9 +109,9 @@ def _listen_at_path(path: str) -> socket.socket:
         try:
             sock.bind(path)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_stale_socket(path):
+            if error.errno != errno.EADDRINUSE:
                 raise
-            os.unlink(path)  # noqa: PTH108 - an address
+            _remove_dead_socket(path)
             sock.bind(path)
         sock.listen(BACKLOG)
     except OSError as error:
@@ -118,11 +121,37 @@ def _listen_at_path(path: str) -> socket.socket:
     return sock
 
 
-def _is_stale_socket(path: str) -> bool:
-    """Whether no server listens at this path any more."""
+def _remove_dead_socket(path: str) -> None:
+    """Remove a socket of this user at which no server listens.
+
+    Raises
+    ------
+    OSError
+        If there is anything else; nothing is removed.
+    """
     if path.startswith("\0"):
-        return False
+        raise _in_use("a server listens there; stop it, or give another address")
+    status = os.lstat(path)
+    if not stat.S_ISSOCK(status.st_mode):
+        kind = file_kind(status.st_mode)
+        raise _in_use(f"there is {kind}, which is kept; remove it yourself, or give another path")
+    if status.st_uid != os.geteuid():
+        raise _in_use(
+            f"there is a socket of user {status.st_uid}, which is kept; give another path"
+        )
+    if not _is_dead_socket(path):
+        raise _in_use("a server listens there; stop it, or give another path")
+    os.unlink(path)  # noqa: PTH108 - an address
+
+
+def _in_use(text: str) -> OSError:
+    return OSError(errno.EADDRINUSE, text)
+
+
+def _is_dead_socket(path: str) -> bool:
+    """Whether no server listens at this socket any more."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a server with a full backlog would be waited for
         try:
             probe.connect(path)
         except ConnectionRefusedError:
@@ -130,6 +159,30 @@ def _is_stale_socket(path: str) -> bool:
         except OSError:
             return False
     return False
+
+
+class SocketFile:
+    """The file of a socket that this process has bound, so that no other one is removed.
+
+    Parameters
+    ----------
+    path : str
+        The path at which it was bound.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
+        self._id = self._identify()
+
+    def _identify(self) -> tuple[int, int, bool]:
+        status = os.lstat(self._path)
+        return status.st_dev, status.st_ino, stat.S_ISSOCK(status.st_mode)
+
+    def unlink(self) -> None:
+        """Remove it, unless something else has its path by now."""
+        with contextlib.suppress(OSError):
+            if self._identify() == self._id:
+                os.unlink(self._path)  # noqa: PTH108 - an address
 
 
 def _with_address(error: OSError, what: str, address: Address) -> OSError:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.net._address import listen, parse_address
+from garrison.net._address import SocketFile, listen, parse_address
 from garrison.net._limits import Limits
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class Listener:
     """
 
     def __init__(self, address: Any = None, limits: Limits | None = None) -> None:
-        self._path: tuple[str, int] | None = None
+        self._file: tuple[SocketFile, int] | None = None
         if address is None:
             address = f"\0garrison-{secrets.token_hex(16)}"
         address = parse_address(address)
@@ -36,7 +35,7 @@ class Listener:
         if isinstance(self.address, bytes):
             self.address = self.address.decode()
         if isinstance(address, str) and address[:1] != "\0":
-            self._path = (address, os.getpid())
+            self._file = (SocketFile(address), os.getpid())
 
     def detach(self) -> socket.socket:
         """Return the socket; its new owner removes the path."""
@@ -47,10 +46,9 @@ class Listener:
         self.socket.close()
 
     def unlink(self) -> None:
-        """Remove the path, if there is one; only after the server has ended."""
-        if self._path is not None:
-            path, pid = self._path
+        """Remove the socket's file, if it has one; only after the server has ended."""
+        if self._file is not None:
+            file, pid = self._file
             if pid == os.getpid():
-                self._path = None
-                with contextlib.suppress(OSError):
-                    os.unlink(path)  # noqa: PTH108 - an address
+                self._file = None
+                file.unlink()

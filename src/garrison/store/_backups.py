@@ -11,34 +11,51 @@ import contextlib
 import faulthandler
 import os
 import resource
-import shutil
 import warnings
 from pathlib import Path
 
+from garrison._os import file_trust
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import StoreCorrupt
+from garrison.store._folder import DATA, HOLDERS, ORIGIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["back_up", "check_copy", "record_origin"]
 
-DATA = "data.mdb"
+PART = "part"
+"""The data of a backup until it is complete."""
 
 
-def _origin(folder: Path) -> str:
-    files = (folder, folder / "holders", folder / DATA)
-    return " ".join(str(file.stat().st_ino) for file in files)
+def _origin(folder: int) -> str:
+    """Return which files a store consists of."""
+    files = (os.stat(name, dir_fd=folder, follow_symlinks=False) for name in (HOLDERS, DATA))
+    return " ".join(str(status.st_ino) for status in (os.fstat(folder), *files))
+
+
+def _recorded_origin(folder: int, path: str) -> str | None:
+    try:
+        fd = file_trust.open_in(folder, ORIGIN, os.O_RDONLY, path)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(fd, encoding="ascii") as file:
+        return file.read()
 
 
 def record_origin(path: str) -> None:
     """Record which files this store consists of."""
-    folder = Path(path)
-    mark = folder / "origin"
-    if not mark.exists() or mark.read_text("ascii") != _origin(folder):
-        new = mark.with_suffix(".new")
-        new.write_text(_origin(folder), "ascii")
-        new.replace(mark)
+    folder = file_trust.open_folder(path)
+    try:
+        _record_origin(folder, path)
+    finally:
+        os.close(folder)
+
+
+def _record_origin(folder: int, path: str) -> None:
+    origin = _origin(folder)
+    if _recorded_origin(folder, path) != origin:
+        file_trust.replace_in(folder, ORIGIN, origin.encode("ascii"), path)
 
 
 def check_copy(path: str, audit: Callable[[], list[str]]) -> None:
@@ -56,14 +73,17 @@ def check_copy(path: str, audit: Callable[[], list[str]]) -> None:
     StoreCorrupt
         If it is damaged.
     """
-    folder = Path(path)
-    mark = folder / "origin"
-    if not (folder / DATA).exists():
-        if mark.exists():
-            raise StoreCorrupt(f"{path} was a store, and its {DATA} is missing")
-        return
-    if mark.exists() and mark.read_text("ascii") == _origin(folder):
-        return
+    folder = file_trust.open_folder(path)
+    try:
+        recorded = _recorded_origin(folder, path)
+        if not Path(path, DATA).exists():
+            if recorded is not None:
+                raise StoreCorrupt(f"{path} was a store, and its {DATA} is missing")
+            return
+        if recorded == _origin(folder):
+            return
+    finally:
+        os.close(folder)
     problem = _audit_in_child(audit)
     if problem:
         raise StoreCorrupt(
@@ -111,26 +131,40 @@ def back_up(backend: Any, path: str | os.PathLike[str]) -> None:
     """
     directory = Path(path).absolute()
     directory.mkdir(mode=0o700)
+    folder = file_trust.open_folder(str(directory))
     try:
-        _write(backend, directory)
+        _write(backend, folder, str(directory))
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
+        _remove(folder, directory)
         raise
+    finally:
+        os.close(folder)
+    _flush_folder(directory.parent)
 
 
-def _write(backend: Any, directory: Path) -> None:
+def _remove(folder: int, directory: Path) -> None:
+    """Remove an incomplete backup: its own files, and the folder if nothing else is in it."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            os.unlink(name, dir_fd=folder)
+        directory.rmdir()
+
+
+def _write(backend: Any, folder: int, path: str) -> None:
     # Under another name until it is complete: an interrupted backup is no store.
-    part = directory / "part"
-    part.touch(mode=0o600)
-    with part.open("wb") as file:
+    new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(file_trust.open_in(folder, PART, new, path), "wb") as file:
         backend.copy_to(file.fileno())
         os.fsync(file.fileno())
-    part.rename(directory / DATA)
-    (directory / "holders").touch(mode=0o600)
-    record_origin(str(directory))
-    for folder in (directory, directory.parent):
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    os.rename(PART, DATA, src_dir_fd=folder, dst_dir_fd=folder)
+    os.close(file_trust.open_in(folder, HOLDERS, new, path))
+    _record_origin(folder, path)
+    os.fsync(folder)
+
+
+def _flush_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

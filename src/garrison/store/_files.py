@@ -8,11 +8,12 @@ from multiprocessing import context
 
 from garrison import _os
 from garrison._core import Descriptor, memory_file
-from garrison._os import descriptor_sharing
+from garrison._os import descriptor_sharing, file_trust
 from garrison._os.byte_locks import ByteLocks
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryGone, StoreBusy
 from garrison.memory.handles import InheritedFd
+from garrison.store._folder import HOLDERS, OWNER_TEXT_BYTES, open_store_folder
 from garrison.store._rendezvous import address_of_state, open_state
 
 if TYPE_CHECKING:
@@ -151,11 +152,11 @@ class DirectoryFiles:
 
 def _holders(path: str) -> Descriptor:
     """Open the file in which each owner of references has a byte locked."""
-    return Descriptor(os.open(f"{path}/holders", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-
-OWNER_TEXT_BYTES = 200
-"""Bytes at the beginning of `holders` that name the server of the directory."""
+    folder = open_store_folder(path)
+    try:
+        return Descriptor(file_trust.open_in(folder, HOLDERS, os.O_RDWR | os.O_CREAT, path))
+    finally:
+        os.close(folder)
 
 
 class ServerLock:
@@ -167,8 +168,10 @@ class ServerLock:
         If another server has it; the message names the server.
     """
 
+    _locks: ByteLocks | None = None
+
     def __init__(self, path: str) -> None:
-        self._locks: ByteLocks | None = ByteLocks(_holders(path))
+        self._locks = ByteLocks(_holders(path))
         # The ids of owners are odd: byte 0 is free for the lock.
         if not self._locks.lock(0):
             owner = (

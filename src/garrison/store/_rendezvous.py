@@ -18,15 +18,16 @@ import fcntl
 import json
 import os
 import time
-from pathlib import Path
 
 from garrison import _os
 from garrison._core import Descriptor
+from garrison._os import file_trust
 from garrison._os.byte_locks import ByteLocks
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryGone, StoreBusy
 from garrison.memory import SharedBlock
 from garrison.memory.handles import address_of, open_address
+from garrison.store._folder import HOLDERS, NOTES, open_store_folder
 from garrison.sync import Lock
 
 if TYPE_CHECKING:
@@ -106,16 +107,21 @@ class Rendezvous:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._notes = Path(path, "notes")
+        self._folder = -1
 
     def __enter__(self) -> Rendezvous:
-        self._locks = ByteLocks(
-            Descriptor(os.open(f"{self._path}/holders", os.O_RDWR | os.O_CLOEXEC))
-        )
+        self._folder = open_store_folder(self._path)
+        try:
+            holders = file_trust.open_in(self._folder, HOLDERS, os.O_RDWR, self._path)
+        except BaseException:
+            os.close(self._folder)
+            raise
+        self._locks = ByteLocks(Descriptor(holders))
         fcntl.flock(self._locks.fileno(), fcntl.LOCK_EX)
         return self
 
     def __exit__(self, *_: object) -> None:
+        os.close(self._folder)
         fcntl.flock(self._locks.fileno(), fcntl.LOCK_UN)
         if self._locks.end_with_any_descriptor:
             _kept.append(self._locks)
@@ -141,7 +147,8 @@ class Rendezvous:
                     "(garrison.connect), or stop it first"
                 )
             time.sleep(0.001)  # a dying process closes its files in some order
-        self._notes.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(NOTES, dir_fd=self._folder)
         return None
 
     def publish_address(self, state: SharedState) -> None:
@@ -149,16 +156,15 @@ class Rendezvous:
         mine = json.loads(json.dumps(address_of_state(state)))
         others = [each for each in self._read() if _without_pid(each) != _without_pid(mine)]
         text = "".join(f"{json.dumps(each)}\n" for each in [*others[1 - MAX_ADDRESSES :], mine])
-        new = self._notes.with_suffix(".new")
-        with open(new, "w", opener=_privately, encoding="ascii") as file:
-            file.write(text)
-        new.replace(self._notes)
+        file_trust.replace_in(self._folder, NOTES, text.encode("ascii"), self._path)
 
     def _read(self) -> list[Address]:
         try:
-            return [json.loads(line) for line in self._notes.read_text("ascii").splitlines()]
+            fd = file_trust.open_in(self._folder, NOTES, os.O_RDONLY, self._path)
         except FileNotFoundError:
             return []
+        with os.fdopen(fd, encoding="ascii") as file:
+            return [json.loads(line) for line in file]
 
     def _reachable(self) -> Iterator[SharedState]:
         """Open one of the addresses, the last one first."""
@@ -172,10 +178,6 @@ class Rendezvous:
             for pid, _ in _os.find_processes_with_open_files([_os.file_id(self._locks.fileno())])
         ]
         return f"process {', '.join(map(str, pids))}," if pids else "a process"
-
-
-def _privately(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def _without_pid(address: Address) -> Any:

@@ -22,17 +22,29 @@ pub struct InMemory {
 
 thread_local! {
     static OPENING: Cell<Option<InMemory>> = const { Cell::new(None) };
+    static IN_FOLDER: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What the path of a store in memory is called; no such file is ever looked for.
 pub const NAME: &CStr = c"garrison:";
 
-/// Have LMDB get these descriptors, and not look whether it is alone, as long as `run` runs.
+/// Have LMDB get these descriptors, and not look whether it is alone, as long as `run` runs; or, for
+/// a store in a folder, follow no link that is put there in place of a file.
 pub fn opening<T>(files: Option<InMemory>, run: impl FnOnce() -> T) -> T {
     OPENING.set(files);
+    IN_FOLDER.set(files.is_none());
     let done = run();
     OPENING.set(None);
+    IN_FOLDER.set(false);
     done
+}
+
+/// The flags of an `open`, which follows no link if LMDB opens a store in a folder.
+fn without_links(flags: i32) -> i32 {
+    match IN_FOLDER.try_with(Cell::get) {
+        Ok(true) => flags | libc::O_NOFOLLOW,
+        _ => flags,
+    }
 }
 
 /// The descriptor that a path stands for; -1 and `errno` if there is none. Nothing if it is a file's.
@@ -67,7 +79,7 @@ extern "C" {
 #[no_mangle]
 pub unsafe extern "C" fn __wrap_open(path: *const libc::c_char, flags: i32, mode: Mode) -> i32 {
     // SAFETY: as the caller says.
-    wanted(path).unwrap_or_else(|| unsafe { __real_open(path, flags, mode) })
+    wanted(path).unwrap_or_else(|| unsafe { __real_open(path, without_links(flags), mode) })
 }
 
 /// # Safety
@@ -75,7 +87,7 @@ pub unsafe extern "C" fn __wrap_open(path: *const libc::c_char, flags: i32, mode
 #[no_mangle]
 pub unsafe extern "C" fn __wrap_open64(path: *const libc::c_char, flags: i32, mode: Mode) -> i32 {
     // SAFETY: as the caller says.
-    wanted(path).unwrap_or_else(|| unsafe { __real_open64(path, flags, mode) })
+    wanted(path).unwrap_or_else(|| unsafe { __real_open64(path, without_links(flags), mode) })
 }
 
 /// Is it the data of the store that this thread is opening?

@@ -15,6 +15,7 @@ from garrison.errors import (
     ContainerGone,
     WrongKind,
 )
+from garrison.manager.client import _remote_backend
 from waiting import wait_until
 
 from . import processes
@@ -220,3 +221,23 @@ def test_pipeline_sends_operations_together(local_manager: Any, client: Any) -> 
     with client.pipeline() as pipeline, client.transaction():
         pipeline(remote)["c"] = 3
     assert local["c"] == 3
+
+
+def test_many_entries_go_in_several_requests_of_one_transaction(
+    local_manager: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_remote_backend, "ENTRIES_PER_REQUEST", 3)
+    numbers = list(range(10))
+    mapping, items, both = client.dict(), client.list(numbers), client.deque([1, 2])
+    mapping.update({number: -number for number in numbers})
+    assert mapping == {number: -number for number in numbers}
+    both.extend(numbers)
+    both.extendleft(numbers)
+    assert list(both) == [*reversed(numbers), 1, 2, *numbers]
+    items[2:4] = numbers
+    assert list(items) == [0, 1, *numbers, *range(4, 10)]
+    items[:] = [5] * 7
+    assert list(items) == [5] * 7
+    with pytest.raises(TypeError):
+        items.extend([*numbers, threading.Lock()])
+    assert list(items) == [5] * 7

@@ -4,6 +4,7 @@ use super::frames::Frames;
 use super::records::RecordCodec;
 use super::{frames, release_buffer, Limits, MessageTooLong, ProtocolError};
 use snow::TransportState;
+use std::time::Duration;
 
 /// Bytes that are sealed in one go: what fits into a cache.
 const SEAL_AT_ONCE: usize = super::records::MOST;
@@ -94,6 +95,11 @@ impl Channel {
     /// Bytes of incomplete messages.
     pub fn buffered(&self) -> usize {
         self.records.partial() + self.frames.buffered()
+    }
+
+    /// Whether a message that has arrived in part has hardly grown for so long, as far as asked.
+    pub fn is_stalled(&mut self, limit: Duration) -> bool {
+        self.frames.is_stalled(self.records.partial(), limit)
     }
 
     /// Bytes to be sent now; none if there is nothing.

@@ -2,6 +2,7 @@
 
 use super::{release_buffer, Limits, ProtocolError};
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 pub const HEAD: usize = 9;
 /// Set in a verb: another frame of the same number goes on with this message.
@@ -10,6 +11,8 @@ pub const MORE: u8 = 0x80;
 pub const PART: usize = 1 << 16;
 /// Messages of one peer that may have arrived in part at the same time.
 const UNFINISHED: usize = 256;
+/// Bytes by which an unfinished message has to grow within the limit.
+const PROGRESS: usize = 1 << 20;
 
 /// Append a frame, or as many as a long payload takes.
 pub fn put(out: &mut Vec<u8>, number: u32, verb: u8, payload: &[u8]) {
@@ -37,25 +40,73 @@ pub fn close(out: &mut [u8], head: usize) {
     out[head..head + 4].copy_from_slice(&length.to_be_bytes());
 }
 
+/// How much of a message had arrived at some time.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    since: Instant,
+    bytes: usize,
+}
+
+impl Mark {
+    fn new(bytes: usize) -> Self {
+        Self { since: Instant::now(), bytes }
+    }
+
+    /// Whether too little has come since, for too long; move on if enough has.
+    fn is_stalled(&mut self, bytes: usize, limit: Duration) -> bool {
+        if bytes >= self.bytes + PROGRESS {
+            *self = Self::new(bytes);
+            return false;
+        }
+        self.since.elapsed() > limit
+    }
+}
+
+/// A message whose last part has not come yet.
+#[derive(Debug)]
+struct Unfinished {
+    verb: u8,
+    message: Vec<u8>,
+    mark: Mark,
+}
+
 /// What has arrived and is not a whole message yet.
 #[derive(Debug)]
 pub struct Frames {
     limits: Limits,
     /// Opened bytes; records append here.
     pub plain: Vec<u8>,
-    parts: HashMap<u32, (u8, Vec<u8>)>,
+    parts: HashMap<u32, Unfinished>,
+    /// Of the incomplete frame in `plain`, if that was looked at.
+    mark: Option<Mark>,
     /// Bytes in `parts`.
     held: usize,
 }
 
 impl Frames {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, plain: Vec::new(), parts: HashMap::new(), held: 0 }
+        Self { limits, plain: Vec::new(), parts: HashMap::new(), mark: None, held: 0 }
     }
 
     /// Bytes that are kept here.
     pub fn buffered(&self) -> usize {
         self.plain.len() + self.held
+    }
+
+    /// Whether an unfinished frame or message has hardly grown for so long; `partial` bytes of the
+    /// frame have not been opened yet.
+    ///
+    /// Progress is noticed only when this is called: every second or so.
+    pub fn is_stalled(&mut self, partial: usize, limit: Duration) -> bool {
+        let tail = self.plain.len() + partial;
+        let mut stalled = false;
+        if tail > 0 {
+            stalled = self.mark.get_or_insert_with(|| Mark::new(tail)).is_stalled(tail, limit);
+        }
+        for each in self.parts.values_mut() {
+            stalled |= each.mark.is_stalled(each.message.len(), limit);
+        }
+        stalled
     }
 
     /// Hand over every whole message: its number, its verb, its payload.
@@ -74,6 +125,9 @@ impl Frames {
             }
         }
         let used = plain.len() - rest.len();
+        if used > 0 {
+            self.mark = None;
+        }
         plain.drain(..used);
         if self.parts.is_empty() {
             release_buffer(&mut plain);
@@ -121,18 +175,18 @@ impl Frames {
                 "messages of more than {most} bytes, the limit"
             )));
         }
-        let (begun_as, message) =
-            self.parts.entry(frame.number).or_insert_with(|| (verb, Vec::new()));
-        if *begun_as != verb {
+        let begin = || Unfinished { verb, message: Vec::new(), mark: Mark::new(0) };
+        let unfinished = self.parts.entry(frame.number).or_insert_with(begin);
+        if unfinished.verb != verb {
             return Err(ProtocolError::new("a message that goes on with another verb"));
         }
-        message.extend_from_slice(frame.payload);
+        unfinished.message.extend_from_slice(frame.payload);
         if frame.verb & MORE != 0 {
             return Ok(None);
         }
         let whole = self.parts.remove(&frame.number);
-        self.held -= whole.as_ref().map_or(0, |(_, message)| message.len());
-        Ok(whole)
+        self.held -= whole.as_ref().map_or(0, |each| each.message.len());
+        Ok(whole.map(|each| (each.verb, each.message)))
     }
 }
 

@@ -6,8 +6,37 @@ use super::ProtocolError;
 pub const DEPTH: u32 = 16;
 /// Lists in one message: each costs its reader far more than it costs its writer.
 const LISTS: usize = 1 << 20;
-/// Values in one message.
-const VALUES: usize = 1 << 25;
+/// Values in one message, unless its reader allows fewer.
+pub const VALUES: usize = 1 << 25;
+
+/// How many lists and values one message may still have: its reader needs more memory for them than
+/// they take in the message.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    lists: usize,
+    values: usize,
+    most: usize,
+}
+
+impl Budget {
+    pub const UNLIMITED: Self = Self { lists: usize::MAX, values: usize::MAX, most: usize::MAX };
+
+    pub fn new(values: usize) -> Self {
+        Self { lists: LISTS, values, most: values }
+    }
+
+    /// Account for a list of so many values; the error says which limit it exceeds.
+    pub fn spend(&mut self, length: usize) -> Result<(), String> {
+        match (self.lists.checked_sub(1), self.values.checked_sub(length)) {
+            (Some(lists), Some(values)) => {
+                (self.lists, self.values) = (lists, values);
+                Ok(())
+            }
+            (None, _) => Err(format!("more than {LISTS} lists in one message")),
+            (_, None) => Err(format!("more than {} values in one message", self.most)),
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Token<'a> {
@@ -27,13 +56,16 @@ pub enum Token<'a> {
 #[derive(Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
-    lists: usize,
-    values: usize,
+    budget: Budget,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(payload: &'a [u8]) -> Self {
-        Self { rest: payload, lists: 0, values: 0 }
+        Self::with_budget(payload, Budget::new(VALUES))
+    }
+
+    pub fn with_budget(payload: &'a [u8], budget: Budget) -> Self {
+        Self { rest: payload, budget }
     }
 
     /// Nothing may be left behind the last value.
@@ -118,16 +150,10 @@ impl<'a> Reader<'a> {
     }
 
     fn list(&mut self, length: usize) -> Result<Token<'a>, ProtocolError> {
-        self.lists += 1;
-        self.values = self.values.saturating_add(length);
         if length > self.rest.len() {
             return Err(ProtocolError::new("a list that is longer than its message"));
         }
-        if self.lists > LISTS || self.values > VALUES {
-            return Err(ProtocolError::of(format!(
-                "more than {LISTS} lists or {VALUES} values at once"
-            )));
-        }
+        self.budget.spend(length).map_err(ProtocolError::of)?;
         Ok(Token::List(length))
     }
 }

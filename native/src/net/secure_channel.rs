@@ -6,6 +6,7 @@ use super::{Limits, MessageTooLong, ProtocolError};
 use snow::{Builder, HandshakeState};
 use std::cell::RefCell;
 use std::io::Error;
+use std::time::Duration;
 
 /// A fresh key for each connection (25519), mutual proof of the shared key (psk0); AES-GCM is what
 /// processors have instructions for.
@@ -169,6 +170,14 @@ impl SecureChannel {
     /// Bytes of messages that have arrived in part.
     pub fn buffered(&self) -> usize {
         self.channel_if_open().map_or(0, Channel::buffered)
+    }
+
+    /// Whether a message that has arrived in part has hardly grown for so long, as far as asked.
+    pub fn is_stalled(&mut self, limit: Duration) -> bool {
+        match &mut self.stage {
+            Stage::Open(channel) => channel.is_stalled(limit),
+            _ => false,
+        }
     }
 
     /// Take in what came, and hand over the messages that it completes: number, verb, payload.

@@ -1,8 +1,9 @@
 use super::channel::Channel;
 use super::frames::{self, Frames, MORE, PART};
-use super::msgpack::{self, Reader, Token};
+use super::msgpack::{self, Budget, Reader, Token};
 use super::{Limits, ProtocolError};
 use snow::Builder;
+use std::time::Duration;
 
 const LIMITS: Limits = Limits { frame: 1 << 21, message: 1 << 23 };
 
@@ -126,6 +127,54 @@ fn limits_are_kept() {
     assert_eq!(error.as_deref(), Some("a message that goes on with another verb"));
     let many: Vec<_> = (0..300).map(|number| (0, number, MORE)).collect();
     assert_eq!(error_of(limits, &many).as_deref(), Some("more than 256 messages begun at once"));
+}
+
+#[test]
+fn message_that_does_not_grow_is_stalled() {
+    let limit = Duration::ZERO;
+    let mut stream = Frames::new(LIMITS);
+    assert!(!stream.is_stalled(0, limit));
+    // A frame without its end.
+    frames::head(&mut stream.plain, 100, 1, 5);
+    assert!(stream.is_stalled(0, limit));
+    assert!(!stream.is_stalled(0, Duration::MAX));
+    stream.plain.resize(stream.plain.len() + 100, 0);
+    stream.drain(|_, _, _| Ok::<(), ProtocolError>(())).unwrap();
+    assert!(!stream.is_stalled(0, limit));
+    // A record without its end.
+    assert!(stream.is_stalled(9, limit));
+    // A message without its last part, while other messages are completed.
+    for (number, verb) in [(2, MORE), (3, 0)] {
+        frames::head(&mut stream.plain, 0, number, verb);
+    }
+    stream.drain(|_, _, _| Ok::<(), ProtocolError>(())).unwrap();
+    assert_eq!(stream.buffered(), 0);
+    assert!(stream.is_stalled(0, limit));
+}
+
+#[test]
+fn message_that_grows_is_not_stalled() {
+    let mut stream = Frames::new(LIMITS);
+    let limit = Duration::from_millis(1);
+    for _ in 0..3 {
+        frames::head(&mut stream.plain, 1 << 20, 1, MORE);
+        stream.plain.resize(stream.plain.len() + (1 << 20), 0);
+        stream.drain(|_, _, _| Ok::<(), ProtocolError>(())).unwrap();
+        std::thread::sleep(2 * limit);
+        assert!(!stream.is_stalled(0, limit));
+    }
+    std::thread::sleep(2 * limit);
+    assert!(stream.is_stalled(0, limit));
+}
+
+#[test]
+fn budget_bounds_lists_and_values() {
+    let mut list = Vec::new();
+    assert!(msgpack::put_list(&mut list, 3));
+    list.extend_from_slice(&[1, 2, 3]);
+    assert!(Reader::with_budget(&list, Budget::new(3)).token().is_ok());
+    let error = Reader::with_budget(&list, Budget::new(2)).token().unwrap_err();
+    assert_eq!(error.to_string(), "more than 2 values in one message");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Fields between Python's objects and msgpack.
 
-use crate::net::msgpack::{self, Reader, Token, DEPTH};
+use crate::net::msgpack::{self, Budget, Reader, Token, DEPTH};
 use crate::net::ProtocolError;
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -9,12 +9,17 @@ use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyFloat, PyInt, PyList, PyMemoryView, PyString, PyTuple,
 };
 
-/// Append one list of fields.
-pub fn write(object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
-    write_at(object, out, DEPTH)
+/// Append one list of fields, of no more values than its reader accepts.
+pub fn write(object: &Bound<'_, PyAny>, out: &mut Vec<u8>, mut budget: Budget) -> PyResult<()> {
+    write_at(object, out, DEPTH, &mut budget)
 }
 
-fn write_at(object: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: u32) -> PyResult<()> {
+fn write_at(
+    object: &Bound<'_, PyAny>,
+    out: &mut Vec<u8>,
+    depth: u32,
+    budget: &mut Budget,
+) -> PyResult<()> {
     let fits = if let Ok(bytes) = object.cast_exact::<PyBytes>() {
         msgpack::put_bytes(out, bytes.as_bytes())
     } else if let Ok(text) = object.cast_exact::<PyString>() {
@@ -31,9 +36,9 @@ fn write_at(object: &Bound<'_, PyAny>, out: &mut Vec<u8>, depth: u32) -> PyResul
         msgpack::put_float(out, number.value());
         true
     } else if let Ok(tuple) = object.cast_exact::<PyTuple>() {
-        write_list(tuple.len(), tuple.iter(), out, depth)?
+        write_list(tuple.len(), tuple.iter(), out, depth, budget)?
     } else if let Ok(list) = object.cast_exact::<PyList>() {
-        write_list(list.len(), list.iter(), out, depth)?
+        write_list(list.len(), list.iter(), out, depth, budget)?
     } else {
         return write_other(object, out);
     };
@@ -60,7 +65,7 @@ fn write_other(object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
     }
     if object.is_instance_of::<PyByteArray>() || object.is_instance_of::<PyMemoryView>() {
         let bytes = object.py().get_type::<PyBytes>().call1((object,))?;
-        return write_at(&bytes, out, DEPTH);
+        return write_at(&bytes, out, DEPTH, &mut { Budget::UNLIMITED });
     }
     Err(PyTypeError::new_err(format!(
         "a field is bytes, str, int, float, bool, None or a list of these, not {}",
@@ -85,20 +90,24 @@ fn write_list<'py>(
     items: impl Iterator<Item = Bound<'py, PyAny>>,
     out: &mut Vec<u8>,
     depth: u32,
+    budget: &mut Budget,
 ) -> PyResult<bool> {
     if depth == 0 {
         return Err(PyValueError::new_err(format!("fields nest more than {DEPTH} lists deep")));
     }
+    budget.spend(length).map_err(|text| {
+        PyOverflowError::new_err(format!("{text}, the limit (max_values); send it in pieces"))
+    })?;
     let fits = msgpack::put_list(out, length);
     for item in items {
-        write_at(&item, out, depth - 1)?;
+        write_at(&item, out, depth - 1, budget)?;
     }
     Ok(fits)
 }
 
 /// Rebuild the fields of one message.
-pub fn read<'py>(py: Python<'py>, payload: &[u8]) -> PyResult<Bound<'py, PyList>> {
-    let mut reader = Reader::new(payload);
+pub fn read<'py>(py: Python<'py>, payload: &[u8], budget: Budget) -> PyResult<Bound<'py, PyList>> {
+    let mut reader = Reader::with_budget(payload, budget);
     let Token::List(length) = reader.token()? else {
         return Err(ProtocolError::new("fields that are no list").into());
     };

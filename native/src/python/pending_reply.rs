@@ -119,7 +119,7 @@ impl Drop for PendingReply {
     fn drop(&mut self) {
         if let Some(link) = &self.link {
             if self.outcome.get().is_none() {
-                link.get().0.ignore(self.number);
+                link.get().socket.ignore(self.number);
             }
         }
     }

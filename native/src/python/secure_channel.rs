@@ -2,11 +2,13 @@
 
 use super::errors::ChannelError;
 use super::msgpack;
+use crate::net::msgpack::{Budget, VALUES};
 use crate::net::secure_channel::{Received, SecureChannel};
 use crate::net::{Limits, MessageTooLong, ProtocolError};
 use pyo3::exceptions::{PyEOFError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
+use std::time::Duration;
 
 impl From<ProtocolError> for PyErr {
     fn from(error: ProtocolError) -> Self {
@@ -22,23 +24,34 @@ impl From<MessageTooLong> for PyErr {
 
 /// One end of a connection: its handshake, then records, then frames.
 #[pyclass(name = "SecureChannel", module = "garrison._core")]
-pub struct PySecureChannel(pub SecureChannel);
+pub struct PySecureChannel {
+    pub channel: SecureChannel,
+    /// Of each message to the other side: a client keeps to what a server accepts.
+    pub written: Budget,
+    /// Of each message of the other side.
+    read: Budget,
+}
 
 #[pymethods]
 impl PySecureChannel {
     #[new]
-    #[pyo3(signature = (initiator, psk, prologue, max_frame=1 << 28, max_message=1 << 32))]
+    #[pyo3(signature = (initiator, psk, prologue, max_frame=1 << 28, max_message=1 << 32, max_values=1 << 25))]
     fn new(
         initiator: bool,
         psk: &[u8],
         prologue: &[u8],
         max_frame: usize,
         max_message: usize,
+        max_values: usize,
     ) -> PyResult<Self> {
         let psk = psk.try_into().map_err(|_| PyValueError::new_err("psk must have 32 bytes"))?;
         let limits = Limits { frame: max_frame, message: max_message };
-        let made = SecureChannel::new(initiator, psk, prologue, limits);
-        made.map(Self).map_err(|error| PyValueError::new_err(error.to_string()))
+        let channel = SecureChannel::new(initiator, psk, prologue, limits)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let (requests, most) = (Budget::new(max_values), Budget::new(VALUES));
+        let (written, read) =
+            if initiator { (requests, most) } else { (Budget::UNLIMITED, requests) };
+        Ok(Self { channel, written, read })
     }
 
     /// The next message of the handshake.
@@ -49,7 +62,7 @@ impl PySecureChannel {
         payload: &[u8],
     ) -> PyResult<Bound<'py, PyBytes>> {
         let mut message = [0; SecureChannel::MAX_HANDSHAKE];
-        let length = self.0.write_handshake(payload, &mut message)?;
+        let length = self.channel.write_handshake(payload, &mut message)?;
         Ok(PyBytes::new(py, &message[..length]))
     }
 
@@ -60,69 +73,77 @@ impl PySecureChannel {
         message: &[u8],
     ) -> PyResult<Bound<'py, PyBytes>> {
         let mut payload = [0; SecureChannel::MAX_HANDSHAKE];
-        let length = self.0.read_handshake(message, &mut payload)?;
+        let length = self.channel.read_handshake(message, &mut payload)?;
         Ok(PyBytes::new(py, &payload[..length]))
     }
 
     #[getter]
     fn finished(&self) -> bool {
-        self.0.is_open()
+        self.channel.is_open()
     }
 
     /// Seal bytes, without frames.
     fn seal<'py>(&mut self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.0.seal(data)?))
+        Ok(PyBytes::new(py, &self.channel.seal(data)?))
     }
 
     /// The bytes in the complete records of what came, without frames.
     fn open<'py>(&mut self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.0.open(data)?))
+        Ok(PyBytes::new(py, &self.channel.open(data)?))
     }
 
     /// Queue a frame.
     fn put(&mut self, number: u32, verb: u8, fields: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.0.put(number, verb, |out| msgpack::write(fields, out))
+        let written = self.written;
+        self.channel.put(number, verb, |out| msgpack::write(fields, out, written))
     }
 
     /// Sealed bytes of the queued frames, some at a time; none if there are none.
     fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(self.0.take(|data| PyBytes::new(py, data))?)
+        Ok(self.channel.take(|data| PyBytes::new(py, data))?)
     }
 
     /// Send what goes without waiting; how many bytes went.
     fn send(&mut self, fd: i32) -> PyResult<usize> {
-        self.0.send(fd)
+        self.channel.send(fd)
     }
 
     /// Bytes that are queued and not sent yet.
     #[getter]
     fn pending(&self) -> usize {
-        self.0.unsent()
+        self.channel.unsent()
     }
 
     /// The same, less the largest message.
     #[getter]
     fn excess(&self) -> usize {
-        self.0.excess()
+        self.channel.excess()
     }
 
     /// Bytes of messages that have arrived in part.
     #[getter]
     fn buffered(&self) -> usize {
-        self.0.buffered()
+        self.channel.buffered()
+    }
+
+    /// Whether a message that has arrived in part has hardly grown for so long.
+    fn is_stalled(&mut self, seconds: f64) -> PyResult<bool> {
+        let limit = Duration::try_from_secs_f64(seconds)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(self.channel.is_stalled(limit))
     }
 
     /// Take in what came; the messages that it completes, as (number, verb, fields).
     fn feed<'py>(&mut self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyList>> {
         let messages = PyList::empty(py);
-        self.0.feed(data, append_to(&messages))?;
+        self.channel.feed(data, append_to(&messages, self.read))?;
         Ok(messages)
     }
 
     /// Receive once and feed that; None if there was nothing to receive.
     fn receive<'py>(&mut self, py: Python<'py>, fd: i32) -> PyResult<Option<Bound<'py, PyList>>> {
         let messages = PyList::empty(py);
-        match self.0.receive(fd, append_to(&messages))? {
+        match self.channel.receive(fd, append_to(&messages, self.read))? {
             Received::Bytes => Ok(Some(messages)),
             Received::Nothing => Ok(None),
             Received::End => Err(PyEOFError::new_err("the other side has closed the connection")),
@@ -132,6 +153,9 @@ impl PySecureChannel {
 
 fn append_to<'a>(
     messages: &'a Bound<'_, PyList>,
+    budget: Budget,
 ) -> impl FnMut(u32, u8, &[u8]) -> PyResult<()> + 'a {
-    |number, verb, payload| messages.append((number, verb, msgpack::read(messages.py(), payload)?))
+    move |number, verb, payload| {
+        messages.append((number, verb, msgpack::read(messages.py(), payload, budget)?))
+    }
 }

@@ -12,6 +12,7 @@ class SecureChannel:
         prologue: bytes,
         max_frame: int = 268435456,
         max_message: int = 4294967296,
+        max_values: int = 33554432,
     ) -> None: ...
     @property
     def finished(self) -> bool:
@@ -28,6 +29,12 @@ class SecureChannel:
     @property
     def buffered(self) -> int:
         """Bytes of messages that have arrived in part."""
+
+    def is_stalled(self, seconds: float) -> bool:
+        """Whether a message that has arrived in part has grown by less than 1 MiB for so long.
+
+        Progress is noticed only when this is called.
+        """
 
     def write_handshake(self, payload: bytes = b"") -> bytes:
         """The next message of the handshake."""

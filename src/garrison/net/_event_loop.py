@@ -33,6 +33,7 @@ from garrison.net._address import format_address
 from garrison.net._limits import Limits
 from garrison.net._rate_limited_log import RateLimitedLog, log
 from garrison.net._session import IN, Session
+from garrison.net._unfinished import UnfinishedMessages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,6 +144,7 @@ class EventLoop:
         self.pending_requests: dict[Session, None] = {}
         self.stopping: bool = False
         self.log: RateLimitedLog = RateLimitedLog(self.call_later)
+        self.unfinished: UnfinishedMessages = UnfinishedMessages(self)
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
@@ -217,6 +219,7 @@ class EventLoop:
         self.acceptor.unauthenticated.pop(session, None)
         self.pending_requests.pop(session, None)
         self._stalled_since.pop(session, None)
+        self.unfinished.forget(session)
         session.close()
         if self.sessions.pop(session, session) is None:
             self._call_and_log_errors(self.service.closed, session)

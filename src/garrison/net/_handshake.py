@@ -118,7 +118,12 @@ class Handshake:
         limits = self._limits
         prologue = MAGIC + VERSION.to_bytes(2, "big")
         return _core.SecureChannel(
-            initiator, self._psk, prologue, limits.max_frame, limits.max_message
+            initiator,
+            self._psk,
+            prologue,
+            limits.max_frame,
+            limits.max_message,
+            limits.max_values,
         )
 
     def _parse_greeting(self) -> tuple[int, int, bytes] | None:

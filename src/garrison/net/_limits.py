@@ -15,6 +15,13 @@ class Limits:
     """Bytes of one frame."""
     max_message: int = 4 << 30
     """Bytes of one message, all its frames together, and of all messages received in part."""
+    max_unfinished: int = 4 << 30
+    """Bytes of all clients' messages that have arrived in part; the client with most of them is
+    disconnected for more."""
+    unfinished_message_s: float = 60.0
+    """Seconds in which another MiB of an unfinished message, or its end, must arrive."""
+    max_values: int = 1 << 18
+    """Values of one request (numbers, strings, lists ...): each needs some 50 bytes of memory."""
     max_connections: int = 65_536
     """Connections at the same time; the number of descriptors is another limit."""
     max_unauthenticated: int = 512

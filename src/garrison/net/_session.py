@@ -74,6 +74,7 @@ class Session:
         "_queued",
         "_secure_channel",
         "_sock",
+        "_unfinished",
         "accepted_at",
         "authenticated",
         "bytes_sent",
@@ -93,6 +94,7 @@ class Session:
         self._inbox: deque[Message] = deque()
         self._mask = IN
         self._queued = False
+        self._unfinished = 0
         self.fd: int = sock.fileno()
         self.peer: str = peer
         self.local: bool = sock.family == socket.AF_UNIX
@@ -149,6 +151,10 @@ class Session:
             self._queued = True
             self._loop.pending_flush.append(self)
 
+    def has_stalled_message(self, seconds: float) -> bool:
+        """Whether a message that has arrived in part has made no progress for so long."""
+        return self._secure_channel is not None and self._secure_channel.is_stalled(seconds)
+
     def drop(self, reason: str) -> None:
         """Close the connection now."""
         self._loop.drop(self, reason)
@@ -175,6 +181,11 @@ class Session:
         except OSError as error:
             self._fail("reading", error)
         else:
+            if channel is not None:
+                unfinished = channel.buffered
+                if unfinished != self._unfinished:
+                    self._unfinished = unfinished
+                    self._loop.unfinished.note(self, unfinished)
             if messages and self.fd >= 0 and not self.closing:
                 self._received(messages)
 

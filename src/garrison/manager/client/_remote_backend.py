@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["RemoteBackend"]
 
 STORE = Verb.STORE
+ENTRIES_PER_REQUEST = 1 << 14
+"""A server accepts requests of bounded size, and serves others between two of them."""
 
 
 class RemoteBackend:
@@ -224,6 +226,40 @@ def _dict_get_or(self: Any, container_id: int, key: Any, default: Any) -> Any:
         return default
 
 
+def _in_pieces(name: str) -> Callable[..., None]:
+    """Return a method that sends many entries as several requests of one transaction."""
+    send = _method(name)
+
+    def method(self: RemoteBackend, container_id: int, entries: Any, *more: Any) -> None:
+        if len(entries) <= ENTRIES_PER_REQUEST:
+            send(self, container_id, entries, *more)
+            return
+        with self.transaction():
+            for begin in range(0, len(entries), ENTRIES_PER_REQUEST):
+                send(self, container_id, entries[begin : begin + ENTRIES_PER_REQUEST], *more)
+
+    method.__name__ = name
+    return method
+
+
+def _list_replace(
+    self: RemoteBackend, container_id: int, begin: int, end: int, values: Any
+) -> None:
+    if len(values) <= ENTRIES_PER_REQUEST:
+        _replace(self, container_id, begin, end, values)
+        return
+    with self.transaction():
+        _replace(self, container_id, begin, end, values[:ENTRIES_PER_REQUEST])
+        for done in range(ENTRIES_PER_REQUEST, len(values), ENTRIES_PER_REQUEST):
+            place = begin + done
+            piece = values[done : done + ENTRIES_PER_REQUEST]
+            _replace(self, container_id, place, place, piece)
+
+
+_replace = _method("list_replace")
 for _name in OPERATIONS:
     setattr(RemoteBackend, _name, _method(_name))
+for _name in ("dict_update", "list_extend"):
+    setattr(RemoteBackend, _name, _in_pieces(_name))
+RemoteBackend.list_replace = _list_replace  # type: ignore[attr-defined]
 RemoteBackend.dict_get_or = _dict_get_or  # type: ignore[attr-defined]

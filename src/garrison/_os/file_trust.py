@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_folder",
     "check_link",
+    "check_owner",
     "check_plain_file",
     "check_status",
     "file_kind",
@@ -91,13 +92,8 @@ def check_status(status: os.stat_result, path: str, place: int | str) -> None:
     place : int or str
         Its descriptor or path, for its access control list.
     """
-    kind = "folder" if stat.S_ISDIR(status.st_mode) else "file"
-    if not _is_trusted_owner(status.st_uid):
-        raise _untrusted(
-            f"belongs to user {status.st_uid}, not to this one ({os.geteuid()}): use a {kind} of "
-            "your own, or change its owner (chown)",
-            path,
-        )
+    kind = _noun(status.st_mode)
+    check_owner(status, path)
     if status.st_mode & stat.S_ISVTX and status.st_mode & stat.S_IWOTH:
         raise _untrusted("every user may make files here: use a folder of your own in it", path)
     if status.st_mode & stat.S_IWOTH:
@@ -112,6 +108,20 @@ def check_status(status: os.stat_result, path: str, place: int | str) -> None:
             f"of one user: take that away (chmod g-w), or use another {kind}",
             path,
         )
+
+
+def check_owner(status: os.stat_result, path: str) -> None:
+    """Raise `UntrustedFile` if a file or folder belongs to another user."""
+    if not _is_trusted_owner(status.st_uid):
+        raise _untrusted(
+            f"belongs to user {status.st_uid}, not to this one ({os.geteuid()}): use a "
+            f"{_noun(status.st_mode)} of your own, or change its owner (chown)",
+            path,
+        )
+
+
+def _noun(mode: int) -> str:
+    return "folder" if stat.S_ISDIR(mode) else "file"
 
 
 def open_in(folder: int, name: str, flags: int, path: str) -> int:

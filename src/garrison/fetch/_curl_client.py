@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pycurl
 
+from garrison._os import file_trust
 from garrison.fetch._messages import Job, Outcome, Settings
 from garrison.fetch._pages import PartFile
 from garrison.fetch._sites import LONGEST_LINE, without_password
@@ -73,7 +74,7 @@ class CurlClient:
         self._settings = settings
         self._prefix = f".garrison-{settings.run}-{lane}"
         self._number_of_parts = 0
-        self._folder = os.open(settings.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._folder = file_trust.open_folder(settings.folder)
         self._line = line
         self._epoll = select.epoll()
         self._epoll.register(line, select.EPOLLIN)

@@ -12,8 +12,10 @@ import errno
 import fcntl
 import os
 import re
+import stat
 from pathlib import Path
 
+from garrison._os import file_trust
 from garrison.errors import GarrisonError
 
 _PART = re.compile(r"\.garrison-[0-9a-f]+-\d+-\d+\.part")
@@ -38,14 +40,17 @@ class PageDirectory:
     ------
     DirectoryInUse
         When another run has it.
+    UntrustedFile
+        When another user can change it.
     OSError
         When it cannot be made or written to.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        Path(path).mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # The next run would refuse a folder that a group may write to, as with a umask of 002.
+        Path(path).mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._fd = file_trust.open_folder(path)
         try:
             self._claim()
         except OSError:
@@ -80,11 +85,12 @@ class PageDirectory:
         os.rename(part, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     def size(self, name: str) -> int | None:
-        """Return the bytes of a page, or None when it is not there."""
+        """Return the bytes of a page, or None when it is not there; a link is no page."""
         try:
-            return os.stat(name, dir_fd=self._fd).st_size
+            status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def sweep(self) -> None:
         """Remove every part. No lane may be writing."""
@@ -162,7 +168,7 @@ class PartFile:
         except OSError as error:
             if error.errno not in _NO_UNNAMED:
                 raise
-            new = flags | os.O_CREAT | os.O_EXCL
+            new = flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             self._fd = os.open(self.name, new, 0o666, dir_fd=self._folder_fd)
             self._named = True
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 from pathlib import Path
 
+from garrison._os import file_trust
 from garrison._typing import Any
 from garrison.errors import GarrisonError
 from garrison.fetch._messages import Outcome
@@ -117,21 +120,28 @@ class Report:
         The file; its old contents are replaced in one step. None: no report.
     records
         Its first lines.
+
+    Raises
+    ------
+    UntrustedFile
+        When the file, or a link in its place, belongs to another user.
     """
 
     def __init__(self, path: str | None, records: list[Record]) -> None:
         self._fd: int | None = None
-        if path is not None and os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        if path is None:
+            return
+        target = _checked_target(path)
+        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
             self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)  # a pipe, a device
             self.add(records)
-        elif path is not None:
-            self._replace(Path(path).resolve(), records)
+        else:
+            self._replace(target, records)
 
     def _replace(self, path: Path, records: list[Record]) -> None:
-        new = path.with_name(f".{path.name}.{os.getpid()}.new")
-        self._fd = os.open(
-            new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666
-        )
+        new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+        how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC
+        self._fd = os.open(new, how, 0o666)
         try:
             self.add(records)
             new.replace(path)
@@ -154,3 +164,21 @@ class Report:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _checked_target(path: str) -> Path:
+    """Return the file that a report replaces, where links of this user lead.
+
+    Raises
+    ------
+    UntrustedFile
+        If a link, or what is there, belongs to another user.
+    """
+    target = Path(path)
+    with contextlib.suppress(FileNotFoundError):
+        file_trust.check_link(path)
+        if target.is_symlink():
+            target = target.resolve()
+        file_trust.check_owner(os.lstat(target), str(target))
+    # Not the target itself: a link that is put there in this moment is replaced, not followed.
+    return target.parent.resolve() / target.name

@@ -15,9 +15,9 @@ from garrison.net._handshake import (
     DONE,
     ClientHandshake,
     ServerHandshake,
-    derive_psk,
     reject_bytes,
 )
+from garrison.net._key import derive_psk
 from garrison.net._limits import Limits
 
 from .wire_tools import KEY, SHORT_KEY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from garrison._pickling._by_value import ByValue, by_value, found_by_name
-from garrison._pickling._culprit import UNPICKLABLE, find_culprit, short
+from garrison._pickling._culprit import UNPICKLABLE, find_culprit, short, without_key
 from garrison._pickling._kept import Kept
 from garrison._pickling._pickler import STANDARD, dumps, dumps_apart, make_rules
 from garrison._pickling._transfer import (
@@ -31,4 +31,5 @@ __all__ = [
     "register",
     "short",
     "transferring",
+    "without_key",
 ]

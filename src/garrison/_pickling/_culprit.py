@@ -10,13 +10,14 @@ import io
 import pickle
 import types
 from collections.abc import Iterator
+from multiprocessing import process
 from multiprocessing.reduction import ForkingPickler
 
 from garrison._core import Rules
 from garrison._pickling._pickler import Pickler
 from garrison._typing import Any
 
-__all__ = ["UNPICKLABLE", "find_culprit", "short"]
+__all__ = ["UNPICKLABLE", "find_culprit", "short", "without_key"]
 
 DEEPEST = 20
 PICKLING = ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__")
@@ -40,12 +41,18 @@ def find_culprit(value: object, path: str, rules: Rules) -> tuple[str, object]:
 
 
 def short(value: object, limit: int = SHORT) -> str:
-    """Return the repr of an object, cut to `limit` characters."""
+    """Return the repr of an object, without the program's key, cut to `limit` characters."""
     try:
         text = repr(value)
     except Exception:
         text = f"<{type(value).__qualname__} object>"
+    text = without_key(text)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def without_key(text: str) -> str:
+    """Return a repr in which the key of the program's processes does not appear."""
+    return text.replace(repr(process.current_process().authkey), "<key>")
 
 
 class _Probe:

@@ -1,7 +1,8 @@
 """The command line: ``garrison COMMAND``, the same as ``python -m garrison COMMAND``.
 
-A command is one of garrison's (``fetch``, ``serve``), or names a program that is run with garrison
-in the place of multiprocessing: ``script.py``, ``-m module``, ``-c code``, each with its arguments.
+A command is one of garrison's (``fetch``, ``serve``, ``key``), or names a program that is run with
+garrison in the place of multiprocessing: ``script.py``, ``-m module``, ``-c code``, each with its
+arguments.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     # Late: programs do not need it.
     from garrison import fetch
-    from garrison.cli import _serve
+    from garrison.cli import _key, _serve
 
     parser = argparse.ArgumentParser(
         prog="garrison",
@@ -58,4 +59,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     fetch.add_parser(commands)
     _serve.add_parser(commands)
+    _key.add_parser(commands)
     return parser

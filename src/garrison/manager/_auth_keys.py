@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import secrets
 from pathlib import Path
 
 from garrison._os import file_trust
 from garrison._typing import Any
+from garrison.net import generate_key
 
 __all__ = [
     "KNOWN_KEYS",
@@ -37,6 +37,8 @@ class _NoKey(bytes):
 
 
 NO_KEY: bytes = _NoKey()
+LEAST_KEY = 8
+"""Bytes of the shortest key that other computers may be asked for."""
 KNOWN_KEYS: dict[Any, bytes] = {}
 """The key of each server this process has used, by address; some proxies are sent without it."""
 
@@ -75,7 +77,7 @@ def _read_key_file(path: str) -> bytes:
 
 def write_key(path: Path) -> bytes:
     """Make a new key in a file that only this user can read."""
-    key = secrets.token_urlsafe(32).encode()
+    key = generate_key()
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(key + b"\n")
@@ -83,14 +85,22 @@ def write_key(path: Path) -> bytes:
 
 
 def require_key_for_network(address: Any, key: bytes | None) -> None:
-    """Raise if other computers reach the address and there is no key.
+    """Raise if other computers reach the address, and there is no key, or one that can be guessed.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If there is none, or a short one.
     """
-    if not key and not is_loopback(address):
+    if is_loopback(address):
+        return
+    if key and len(key) < LEAST_KEY:
+        msg = (
+            f"other computers reach {address!r}, and can guess a key of {len(key)} characters; "
+            "make a random one with `garrison key > FILE`, and give both ends key=Path(FILE)"
+        )
+        raise ValueError(msg)
+    if not key:
         msg = (
             f"other computers reach {address!r}: give a key (key=..., or authkey=...), which both "
             "ends must know, or listen on 127.0.0.1"

@@ -14,7 +14,7 @@ from garrison.manager.client import _proxy
 from garrison.manager.client._client import get_client
 from garrison.manager.server._object_table import RegisteredType
 from garrison.manager.server._server import Server
-from garrison.net import Limits, Listener, Verb, format_address
+from garrison.net import Key, Limits, Listener, Verb, format_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -103,7 +103,7 @@ class BaseManager(managers.BaseManager):
             authkey = process.current_process().authkey
         find_serializer(serializer)
         self._address = address
-        self._authkey: Any = process.AuthenticationString(authkey)  # type: ignore[attr-defined]
+        self._authkey: Any = Key(authkey)
         self._state = State()
         self._serializer = serializer
         self._ctx: Any = ctx or context._default_context

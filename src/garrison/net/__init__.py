@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from garrison.net._address import format_address
     from garrison.net._connection import Connection
     from garrison.net._event_loop import EventLoop, Timer
+    from garrison.net._key import Key, generate_key
     from garrison.net._limits import Limits
     from garrison.net._listener import Listener
     from garrison.net._protocol import LEASE_EXPIRED, NOT_OWNER, UNKNOWN, WRONG_KIND, Verb
@@ -22,6 +23,7 @@ __all__ = [
     "WRONG_KIND",
     "Connection",
     "EventLoop",
+    "Key",
     "Limits",
     "Listener",
     "RemoteFailure",
@@ -29,12 +31,14 @@ __all__ = [
     "Timer",
     "Verb",
     "format_address",
+    "generate_key",
 ]
 
 _HOMES = {
     "_address": ("format_address",),
     "_connection": ("Connection",),
     "_event_loop": ("EventLoop", "Timer"),
+    "_key": ("Key", "generate_key"),
     "_limits": ("Limits",),
     "_listener": ("Listener",),
     "_protocol": ("LEASE_EXPIRED", "NOT_OWNER", "UNKNOWN", "WRONG_KIND", "Verb"),

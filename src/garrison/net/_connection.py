@@ -19,6 +19,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ChannelError, LinkBroken, ManagerLost
 from garrison.net._address import connect, format_address, parse_address
 from garrison.net._handshake import DONE, ClientHandshake
+from garrison.net._key import Key
 from garrison.net._limits import Limits
 from garrison.net._request_batch import PendingReply, RemoteFailure, RequestBatch
 
@@ -85,7 +86,7 @@ class Connection:
         self.on_reconnect: list[Callable[[Connection], Any]] = []
         """Called after each reconnection, and after a forked child's first connection; their
         requests are sent before all others."""
-        self._key = bytes(key)
+        self._key = Key(key)
         self._limits = limits or Limits()
         self._hello = hello
         self._name_of = name_of or (lambda verb: f"request {verb}")

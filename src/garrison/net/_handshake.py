@@ -15,14 +15,13 @@ most 256 bytes. Nothing here is ever unpickled.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import struct
 from multiprocessing import AuthenticationError
 
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any, TypeAlias
 from garrison.errors import ChannelError
+from garrison.net._key import derive_psk
 
 if TYPE_CHECKING:
     from garrison.net._limits import Limits
@@ -38,7 +37,6 @@ __all__ = [
     "Handshake",
     "Message",
     "ServerHandshake",
-    "derive_psk",
     "reject_bytes",
 ]
 
@@ -57,17 +55,6 @@ DONE, REFUSED, BYE = range(3)
 """Statuses of replies."""
 HELLO, CANCEL = 0x7E, 0x7F
 """Verbs of the connection itself."""
-
-LONG_KEY = 32
-SALT = b"garrison, a short key"
-
-
-@functools.lru_cache(maxsize=64)
-def derive_psk(key: bytes) -> bytes:
-    """Derive the 32-byte shared key; a short key is stretched, so that guessing it is slow."""
-    if len(key) >= LONG_KEY:
-        return hashlib.blake2b(key, digest_size=32, person=b"garrison psk").digest()
-    return hashlib.scrypt(key, salt=SALT, n=1 << 14, r=8, p=1, dklen=32)
 
 
 class Handshake:

@@ -15,7 +15,7 @@ import pickle
 import sys
 
 from garrison import _core
-from garrison._pickling import STANDARD, dumps_apart
+from garrison._pickling import STANDARD, dumps_apart, without_key
 from garrison._pickling import dumps as dumps_alone
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ResultUnpicklable, SharedMemoryFull
@@ -111,7 +111,10 @@ def encode_result(
     except Exception as error:
         from garrison.pool._stdlib_names import MaybeEncodingError
 
-        return _ERROR, encode_error(MaybeEncodingError(error, value)), None
+        wrapped: Any = MaybeEncodingError(error, value)
+        wrapped.value = without_key(wrapped.value)
+        wrapped.args = wrapped.exc, wrapped.value
+        return _ERROR, encode_error(wrapped), None
 
 
 class ItemError:

@@ -17,7 +17,7 @@ from garrison.manager._remote_errors import is_failure, raise_decoded, raise_fai
 from garrison.manager._serializers import WITHOUT_KEY, get_serializer
 from garrison.manager._types import IN_PROCESS_CLIENTS, ObjectRef
 from garrison.manager.client._shm_calls import SharedMemoryCaller
-from garrison.net import Connection, RemoteFailure, Verb
+from garrison.net import Connection, Key, RemoteFailure, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,7 @@ class Client:
         self, address: Address, key: bytes, name: str, limits: Limits | None = None
     ) -> None:
         self.address = address
-        self._key = key
+        self._key = Key(key)
         self._limits = limits
         self._connection: Connection | None = None
         self._connecting = threading.Lock()
@@ -163,7 +163,7 @@ class Client:
 
     def credentials(self) -> tuple[bytes, ...]:
         """Return the arguments with which a spawned child makes the same client."""
-        return (self._key,) if context.get_spawning_popen() is not None else ()
+        return (bytes(self._key),) if context.get_spawning_popen() is not None else ()
 
     def connect(self) -> None:
         """Raise unless the server is reachable and has the same key."""

@@ -1,0 +1,53 @@
+"""Keys: what both ends of a connection must know, and what the handshake makes of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import secrets
+from multiprocessing import process
+
+__all__ = ["Key", "derive_psk", "generate_key"]
+
+_GENERATED = b"garrison-"
+_RANDOM_BYTES = 32
+_GENERATED_LENGTH = len(_GENERATED) + len(secrets.token_urlsafe(_RANDOM_BYTES))
+_SALT = b"garrison, a short key"
+
+
+class Key(process.AuthenticationString):  # type: ignore[name-defined, misc]
+    """A key that no message and no traceback shows."""
+
+    def __repr__(self) -> str:
+        return "<key>"
+
+    __str__ = __repr__
+
+
+def generate_key() -> bytes:
+    """Return a new random key, as text."""
+    return _GENERATED + secrets.token_urlsafe(_RANDOM_BYTES).encode()
+
+
+@functools.lru_cache(maxsize=64)
+def derive_psk(key: bytes) -> bytes:
+    """Derive the 32-byte shared key of the handshake.
+
+    Whatever a person may have chosen, of any length, is stretched: to guess it takes as long as the
+    function (RFC 7914) takes for each attempt.
+    """
+    if not key or _is_random(key):
+        return hashlib.blake2b(key, digest_size=32, person=b"garrison psk").digest()
+    # A hash first: the function itself takes zero bytes at the end for none.
+    return hashlib.scrypt(hashlib.blake2b(key).digest(), salt=_SALT, n=1 << 14, r=8, p=1, dklen=32)
+
+
+def _is_random(key: bytes) -> bool:
+    """Whether it was generated: by `generate_key`, or as the key of a program's processes."""
+    if key.startswith(_GENERATED):
+        return len(key) == _GENERATED_LENGTH
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return len(key) >= _RANDOM_BYTES
+    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import fractions
+import os
 import pickle
 import uuid
 from collections import Counter, OrderedDict, deque
@@ -104,6 +105,35 @@ def test_connecting_never_falls_back_to_no_key() -> None:
             garrison.connect(server.address, b"")
         with garrison.connect(server.address, garrison.NO_KEY) as client:
             assert client.dict("stock", tea=1) == {"tea": 1}
+
+
+NOBODY = 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_socket_of_another_user_is_not_asked_without_a_key(tmp_path: Path) -> None:
+    address = f"\0garrison-{tmp_path.name}-{os.getpid()}"
+    with ServerProcess(address=address, key=b"", enter=lambda: os.setuid(NOBODY)):
+        with pytest.raises(AuthenticationError, match=f"belongs to user {NOBODY}"):
+            garrison.connect(address, garrison.NO_KEY)
+
+
+def connect_as_nobody(address: str) -> str:
+    os.setuid(NOBODY)
+    try:
+        garrison.connect(address, garrison.NO_KEY)
+    except AuthenticationError as error:
+        return str(error)
+    return "connected"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_server_without_a_key_serves_its_own_user_only(tmp_path: Path) -> None:
+    address = f"\0garrison-{tmp_path.name}-{os.getpid()}"
+    with ServerProcess(address=address, key=b"") as server, garrison.Pool(1) as pool:
+        assert "another key" in pool.apply(connect_as_nobody, (address,))
+        with server.connect() as client:
+            assert client.dict() == {}
 
 
 def test_plain_values_are_kept_as_they_are() -> None:

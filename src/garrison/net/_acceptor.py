@@ -14,8 +14,15 @@ import socket
 import time
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.net._address import Address, SocketFile, describe_peer, listen, parse_address
-from garrison.net._handshake import BUSY, reject_bytes
+from garrison.net._address import (
+    Address,
+    SocketFile,
+    describe_peer,
+    listen,
+    other_user,
+    parse_address,
+)
+from garrison.net._handshake import BUSY, WRONG_KEY, reject_bytes
 from garrison.net._session import Session
 
 if TYPE_CHECKING:
@@ -101,6 +108,11 @@ class Acceptor:
         if scarce and not self.unauthenticated:
             self._reject(sock, name, "hardly a descriptor is left (ulimit -n)")
             return
+        stranger = None if self.loop.key else other_user(sock)
+        if stranger is not None:
+            why = "this server has no key, and serves its own user only"
+            self._reject(sock, name, why, WRONG_KEY)
+            return
         sessions = len(self.loop.sessions)
         if sessions >= self.loop.limits.max_connections:
             self._reject(sock, name, f"there are {sessions} connections already")
@@ -130,10 +142,10 @@ class Acceptor:
         finally:
             self._spare = _open_spare_descriptor()
 
-    def _reject(self, sock: socket.socket, name: Any, why: str) -> None:
+    def _reject(self, sock: socket.socket, name: Any, why: str, status: int = BUSY) -> None:
         self.loop.log.warning("%s was refused: %s", describe_peer(sock, name), why)
         with contextlib.suppress(OSError):
-            sock.send(reject_bytes(BUSY), socket.MSG_NOSIGNAL)
+            sock.send(reject_bytes(status), socket.MSG_NOSIGNAL)
         sock.close()
 
     # --- Unauthenticated ------------------------------------------------------------------

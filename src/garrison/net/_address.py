@@ -27,6 +27,7 @@ __all__ = [
     "format_address",
     "keep_alive",
     "listen",
+    "other_user",
     "parse_address",
 ]
 
@@ -256,7 +257,24 @@ def describe_peer(sock: socket.socket, name: Any) -> str:
     if sock.family != socket.AF_UNIX:
         return format_address((name[0], name[1]))
     with contextlib.suppress(OSError):
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        pid, uid, _ = struct.unpack("3i", credentials)
+        pid, uid = peer_process(sock)
         return f"process {pid} of user {uid}"
     return "a local process"
+
+
+def peer_process(sock: socket.socket) -> tuple[int, int]:
+    """Return process and user at the other end of a Unix socket, when it connected or listened."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, _ = struct.unpack("3i", credentials)
+    return pid, uid
+
+
+def other_user(sock: socket.socket) -> int | None:
+    """Return the user at the other end, if that is neither this process's own nor root.
+
+    A key proves more. Without one this is all that is known of the other end.
+    """
+    if sock.family != socket.AF_UNIX:
+        return None
+    _, uid = peer_process(sock)
+    return None if uid in {os.geteuid(), 0} else uid

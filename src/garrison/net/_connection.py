@@ -17,7 +17,7 @@ from multiprocessing import AuthenticationError
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ChannelError, LinkBroken, ManagerLost
-from garrison.net._address import connect, format_address, parse_address
+from garrison.net._address import connect, format_address, other_user, parse_address
 from garrison.net._handshake import DONE, ClientHandshake
 from garrison.net._key import Key
 from garrison.net._limits import Limits
@@ -282,6 +282,7 @@ class Connection:
             self.address, deadline, self._limits.keepalive_idle_s, self._limits.peer_timeout_s
         )
         try:
+            self._check_user(sock)
             channel = ClientHandshake(self._key, self._limits, self._hello)
             self._shake_hands(sock, channel, deadline)
             link = _core.ClientSocket(channel.secure_channel, sock.fileno())
@@ -292,6 +293,14 @@ class Connection:
         self.server_epoch = channel.epoch
         self.generation += 1
         return link
+
+    def _check_user(self, sock: socket.socket) -> None:
+        uid = None if bytes(self._key) else other_user(sock)
+        if uid is not None:
+            raise AuthenticationError(
+                f"{format_address(self.address)} belongs to user {uid}, and may be asked only with "
+                "a key: start the server with one, and give it: key=..."
+            )
 
     def _shake_hands(self, sock: socket.socket, channel: ClientHandshake, deadline: float) -> None:
         where = format_address(self.address)

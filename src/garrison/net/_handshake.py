@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from garrison.net._limits import Limits
 
 __all__ = [
+    "BUSY",
     "BYE",
     "CANCEL",
     "DONE",
     "HELLO",
     "REFUSED",
     "VERSION",
+    "WRONG_KEY",
     "ClientHandshake",
     "Handshake",
     "Message",

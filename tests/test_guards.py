@@ -133,6 +133,7 @@ def test_the_core_waits_for_no_other_thread_to_fill_a_static() -> None:
 
 
 PYTHON_FACE = HERE.parent / "native" / "src" / "python"
+SOURCE = Path(__file__).parent.parent / "src" / "garrison"
 
 # What of the Python face is more than converting arguments and results: (writes to atomics, lines
 # with `unsafe`). Calls of CPython's API are unsafe by nature; all else here is to become less.
@@ -182,3 +183,17 @@ def test_functions_of_the_core_have_at_most_60_lines() -> None:
                 if end - number >= 60:
                     too_long.append(f"{path.name}::{found[2]} has {end - number + 1} lines")
     assert too_long == []
+
+
+def test_each_reader_of_pickles_says_who_has_written_them() -> None:
+    reads = re.compile(r"pickle\.loads?\b|Unpickler\(io")
+    silent, told = [], 0
+    for path in sorted(SOURCE.rglob("*.py")):
+        lines = path.read_text("utf-8").splitlines()
+        for number, line in enumerate(lines):
+            if reads.search(line):
+                told += 1
+                if "written by" not in lines[number - 1] + line:
+                    silent.append(f"{path.relative_to(SOURCE)}:{number + 1}")
+    assert silent == []
+    assert told > 10

@@ -133,7 +133,7 @@ class LaneServer:
         except ConnectionResetError:
             message = b""
         if message:
-            return LaneResults(lane, [Outcome(*fields) for fields in pickle.loads(message)])
+            return LaneResults(lane, [Outcome(*fields) for fields in pickle.loads(message)])  # noqa: S301 - written by our worker
         self._selector.unregister(connection)
         self._connections.pop(lane).close()
         return LaneGone(lane)
@@ -183,7 +183,7 @@ class LaneClient:
             message = self._socket.recv(_LARGEST)
         except ConnectionResetError:
             return None
-        jobs = pickle.loads(message) if message else None
+        jobs = pickle.loads(message) if message else None  # noqa: S301 - written by the parent
         return None if jobs is None else [Job(*fields) for fields in jobs]
 
     def send(self, outcomes: list[Outcome]) -> None:

@@ -57,7 +57,7 @@ def _xml_loads(data: bytes) -> Any:
 
 
 _KNOWN = {
-    "pickle": Serializer(pickle_for_manager, pickle.loads),
+    "pickle": Serializer(pickle_for_manager, pickle.loads),  # written by a holder of the key
     "xmlrpclib": Serializer(_xml_dumps, _xml_loads),
 }
 

@@ -169,7 +169,7 @@ class Shared(Transferable, Generic[T]):
         """
         payload, *buffers = _parts(self._open())
         with memoryview(payload) as view:
-            obj: T = pickle.loads(view, buffers=buffers)
+            obj: T = pickle.loads(view, buffers=buffers)  # noqa: S301 - written by a process of the program
         return obj
 
     @property

@@ -71,7 +71,7 @@ SCALARS = frozenset({int, float, complex, bool, type(None), str, bytes})
 LARGE = 1 << 14
 """Smaller buffers are cheaper inside of the pickle."""
 
-dumps, loads = pickle.dumps, pickle.loads
+dumps, loads = pickle.dumps, pickle.loads  # written by a process of the pool
 
 
 def encode(

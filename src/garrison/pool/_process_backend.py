@@ -301,7 +301,7 @@ class ProcessBackend:
             return False, SharedMemoryFull(bytes(payload).decode()), duration
         if call is None:
             return False, _encoding.decode_error(payload), duration
-        return False, self._error_for_lost_task(call, pickle.loads(payload)), duration
+        return False, self._error_for_lost_task(call, pickle.loads(payload)), duration  # noqa: S301 - written by the supervisor
 
     @staticmethod
     def split_items(raw: RawResult) -> list[tuple[bool, bytes]] | None:

@@ -76,7 +76,7 @@ def unpickle_for_repr(data: Any) -> Any:
     >>> unpickle_for_repr(pickle.dumps([1, range(3)]))
     [1, range(0, 3, 1)]
     """
-    return _Unpickler(io.BytesIO(data)).load()
+    return _Unpickler(io.BytesIO(data)).load()  # written by this process
 
 
 def describe_call(name: str, kind: int, index: int, payload: Any) -> str:

@@ -67,7 +67,7 @@ def _initialize(start: Start, stack_file: _core.Descriptor) -> None:
             if namespace is not None:
                 _worker_namespaces.begin(namespace)
             _worker_namespaces.note_user_code()
-            initializer = pickled if callable(pickled) else pickle.loads(pickled)
+            initializer = pickled if callable(pickled) else pickle.loads(pickled)  # noqa: S301 - written by the parent
             initializer(*initargs)
             _seeds.keep_numpy_state()
     except (SystemExit, KeyboardInterrupt):
@@ -188,7 +188,7 @@ def _load(
     """
     pickled = worker.function()
     received, made = _worker_namespaces.received, _worker_namespaces.made
-    loaded = pickle.loads(pickled)
+    loaded = pickle.loads(pickled)  # noqa: S301 - written by the parent
     if _worker_namespaces.made == made:
         _worker_namespaces.note_user_code()
     own_size = len(pickled) - (_worker_namespaces.received - received)

@@ -165,6 +165,7 @@ def receive(entries: Iterable[Entry]) -> None:
     global received  # noqa: PLW0603 - a counter
     for key, name, digest, value, unchanged in entries:
         names_of(key)
+        # written by the parent
         load = pickle.loads if isinstance(digest, bytes) else _as_it_is
         if isinstance(digest, bytes):
             received += len(value)

@@ -78,7 +78,7 @@ class Codec:
 
             return plain_values.loads(data)
         try:
-            return pickle.loads(data)
+            return pickle.loads(data)  # noqa: S301 - written by a holder of the key, or of the folder
         except Exception as error:
             msg = (
                 f"a stored value cannot be rebuilt here: {type(error).__name__}: {error}; "

@@ -124,10 +124,10 @@ class PickledWorker:
         current._inheriting = True
         try:
             # One stream each: the order matters, and the first may patch the second.
-            data = pickle.load(io.BytesIO(self.preparation))
+            data = pickle.load(io.BytesIO(self.preparation))  # noqa: S301 - written by the parent
             data["name"] = name
             spawn.prepare(data)
-            return pickle.load(io.BytesIO(self.process))
+            return pickle.load(io.BytesIO(self.process))  # noqa: S301 - written by the parent
         finally:
             del current._inheriting
 

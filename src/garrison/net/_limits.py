@@ -32,6 +32,10 @@ class Limits:
     """Seconds of silence after which the kernel asks the peer's kernel for a sign of life."""
     peer_timeout_s: float = 30.0
     """Seconds without an answer after which a peer counts as gone."""
+    threads_per_client: int = 1024
+    """Threads of the server that run the calls of one client: one for each of its threads."""
+    max_threads: int = 4096
+    """Threads of the server that run calls, of all clients."""
     send_buffer_high: int = 4 << 20
     """Unsent bytes of one peer at which the server stops reading from it."""
     send_buffer_max: int = 256 << 20

@@ -22,7 +22,7 @@ from garrison.manager._remote_errors import (
     is_failure,
 )
 from garrison.manager._types import ObjectRef
-from garrison.manager.server._call_threads import CallThreads
+from garrison.manager.server._call_threads import CallThreads, ThreadBudget, TooManyThreads
 from garrison.manager.server._object_table import NotExposed, ObjectGone, ObjectTable
 from garrison.manager.server._shm_calls import start_call_thread, stop_call_threads
 from garrison.net import Verb
@@ -113,8 +113,8 @@ class Dispatcher:
             return
         try:
             do(peer, rid, args)
-        except (TypeError, ValueError, LookupError, AttributeError) as error:
-            log.warning("a request of %s cannot be understood: %s", session.peer, error)
+        except (TypeError, ValueError, LookupError, AttributeError, TooManyThreads) as error:
+            log.warning("a request of %s was refused: %s", session.peer, error)
             session.fail(rid, REMOTE, f"{type(error).__name__}: {error}")
         except Exception:
             log.exception("a request of %s has failed", session.peer)
@@ -172,7 +172,8 @@ class ObjectService(RequestService):
     ) -> None:
         self.objects = objects
         self._service = service
-        self.callers = CallThreads()
+        self.budget = ThreadBudget(loop.limits)
+        self.callers = CallThreads(self.budget)
         self._loop = loop
         self._serializer = chosen
         self._unreferenced: set[str] = set()
@@ -247,7 +248,7 @@ class ObjectService(RequestService):
             outcome = work()
             self._loop.call_soon_threadsafe(self._deliver, peer, rid, outcome)
 
-        self.callers.run((peer.session, thread), job)
+        self.callers.run(peer.session, thread, job)
 
     @staticmethod
     def _deliver(peer: ClientSession, rid: int, outcome: Outcome) -> None:
@@ -283,7 +284,7 @@ class ObjectService(RequestService):
     def closed(self, peer: ClientSession) -> None:
         """Release the references of a client, unless it reconnects."""
         stop_call_threads(peer)
-        self.callers.end(lambda caller: caller[0] is peer.session)  # type: ignore[index]
+        self.callers.end(peer.session)
         away = self._loop.limits.reconnect_grace_s
         self._loop.call_later(
             GRACE if peer.session.local else away, self._release, peer.name, peer.name

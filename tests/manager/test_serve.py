@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 import garrison
-from garrison.errors import StoreBusy
+from garrison.errors import ItemUnpicklable, StoreBusy
 from garrison.manager import RemoteError, SyncManager
 from garrison.net import Verb
 
@@ -124,6 +125,23 @@ def test_keyless_server_serves_this_machine_only(tmp_path: Path) -> None:
             status, written = program.end()
             assert status == 2
             assert "--key-file" in written
+
+
+def test_pickles_cross_the_server_only_if_it_was_told_so(key_file: Path) -> None:
+    for options, allowed in (((), False), (("--allow-pickle",), True)):
+        with (
+            Program("--key-file", key_file, *options) as program,
+            garrison.connect(program.address, key_file, direct=False) as client,
+        ):
+            stock = client.dict("stock", tea=(1, 2))
+            assert stock["tea"] == (1, 2)
+            with contextlib.nullcontext() if allowed else pytest.raises(ItemUnpicklable):
+                stock["path"] = key_file
+                assert stock["path"] == key_file
+    with Program("--allow-pickle") as program:
+        status, written = program.end()
+    assert status == 2
+    assert "give a --key-file" in written
 
 
 def test_bad_address_is_an_error_of_the_command(tmp_path: Path) -> None:

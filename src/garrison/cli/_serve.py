@@ -53,6 +53,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--sync", action="store_true", help="with --path: survive power cuts too; slower"
     )
+    parser.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="with --key-file: keep any object. To read one is to run code of the client that has "
+        "stored it, so each client may run code in all others (default: plain values only)",
+    )
     parser.set_defaults(command=run_serve)
 
 
@@ -62,16 +68,29 @@ def run_serve(arguments: argparse.Namespace) -> int:
     try:
         address = parse_address(arguments.address, default_port=5000)
         key = _key(arguments.key_file)
-        manager = SyncManager(address, key or NO_KEY, path=arguments.path, sync=arguments.sync)
-        if not key and not is_loopback(address):
-            msg = f"other computers reach {arguments.address}: give a --key-file"
-            raise ValueError(msg)  # noqa: TRY301 - one place says what is wrong
+        _check_options(arguments, address, key)
+        manager = SyncManager(
+            address,
+            key or NO_KEY,
+            path=arguments.path,
+            sync=arguments.sync,
+            allow_pickle=arguments.allow_pickle,
+        )
         server = manager.get_server()
     except (OSError, ValueError) as error:
         print(f"garrison serve: {error}", file=sys.stderr)
         return _UNUSABLE
     server.run(ready=lambda: _tell(server.address, arguments))
     return 0
+
+
+def _check_options(arguments: argparse.Namespace, address: Any, key: bytes) -> None:
+    if key:
+        return
+    if not is_loopback(address):
+        raise ValueError(f"other computers reach {arguments.address}: give a --key-file")
+    if arguments.allow_pickle:
+        raise ValueError("--allow-pickle lets clients run code: give a --key-file")
 
 
 def _key(path: Path | None) -> bytes:

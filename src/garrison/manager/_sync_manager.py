@@ -61,6 +61,8 @@ if TYPE_CHECKING:
         """With a `path`: whether what was written has reached the disk at the return."""
         size: int | None
         """Bytes that the containers may take, at most."""
+        allow_pickle: bool
+        """Whether clients of the server may send what has to be unpickled."""
 
 
 __all__ = ["SyncManager"]
@@ -86,6 +88,10 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
     size : int, optional
         The most bytes that the containers may take; by default the size of the memory, or of the
         disk behind `path`.
+    allow_pickle : bool
+        Whether clients of the server may store, and read, what has to be unpickled, and use
+        registered types. If not, they store plain values: numbers, text, bytes, containers, dates.
+        Processes that reach the containers in memory are no such clients.
 
     Examples
     --------
@@ -115,6 +121,7 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
         path: str | os.PathLike[str] | None = None,
         sync: bool = False,
         size: int | None = None,
+        allow_pickle: bool = True,
     ) -> None:
         if key is not None:
             authkey = read_key(key)
@@ -122,6 +129,7 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
             address, authkey, serializer, ctx, shutdown_timeout=shutdown_timeout, limits=limits
         )
         self._place = (path, sync, size)
+        self._allow_pickle = allow_pickle
         self._server_lock: ServerLock | None = None
         self._store: Any = None
 
@@ -136,6 +144,7 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
             self._limits,
             store=self._open_store(),
             server_lock=self._server_lock,
+            allow_pickle=self._allow_pickle,
         )
 
     def _open_store(self) -> Any:

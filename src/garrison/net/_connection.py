@@ -6,6 +6,7 @@ repeated if it certainly was not carried out or if it is idempotent; any other r
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -306,7 +307,9 @@ class Connection:
         where = format_address(self.address)
         sock.settimeout(max(0.001, deadline - time.monotonic()))
         try:
-            sock.sendall(channel.take(), socket.MSG_NOSIGNAL)
+            with contextlib.suppress(BrokenPipeError):
+                # A server that has refused already has sent the reason.
+                sock.sendall(channel.take(), socket.MSG_NOSIGNAL)
             while not channel.established:
                 channel.receive(_recv_some(sock))
             sock.sendall(channel.take(), socket.MSG_NOSIGNAL)

@@ -1,7 +1,7 @@
 """Values of plain types as bytes that nothing needs to be unpickled for.
 
-For stores that programs without a key may write to: whatever the bytes are, reading them calls no
-code of the writer, and takes time and memory in proportion to their length. The types that the
+For servers without a key, or without ``--allow-pickle``: whatever the bytes are, reading them calls
+no code of the writer, and takes time and memory in proportion to their length. The types that the
 backend encodes itself (numbers, strings, bytes, lists, dicts, sets) come here as parts of others.
 """
 
@@ -29,10 +29,10 @@ DEPTH = 100
 MAX_BITS = 1 << 15
 """Bits of an integer. A fraction of larger ones would take more than linear time."""
 JSON_BITS = 63
-_NEEDS_KEY = (
-    "a server without a key keeps plain values only (numbers, text, bytes, containers, dates, "
-    "decimals, UUIDs), as any program on its machine may have written them"
+_PLAIN_ONLY = (
+    "this server keeps plain values only (numbers, text, bytes, containers, dates, decimals, UUIDs)"
 )
+_REMEDY = "start it with a key and with --allow-pickle"
 
 Parts = list[Any]
 
@@ -58,8 +58,7 @@ def loads(data: bytes) -> Any:
     """
     if data[:1] != PLAIN_MARK:
         raise ValueUnreadable(
-            f"a stored value is a pickle, and is not unpickled: {_NEEDS_KEY}; connect with the key "
-            "of the server"
+            f"a stored value is a pickle, and is not unpickled: {_PLAIN_ONLY}; {_REMEDY}"
         )
     try:
         return _decoded(json.loads(data[1:]), DEPTH)
@@ -77,7 +76,7 @@ def _encoded(obj: Any, depth: int) -> Any:
     write = _WRITERS.get(kind)
     if write is None:
         name = f"{kind.__module__}.{kind.__qualname__}"
-        raise ItemUnpicklable(f"a {name} cannot be stored: {_NEEDS_KEY}; start it with a key")
+        raise ItemUnpicklable(f"a {name} cannot be stored: {_PLAIN_ONLY}; {_REMEDY}")
     if depth == 0:
         raise ItemUnpicklable(f"a value cannot be stored that nests more than {DEPTH} deep")
     return [kind.__name__, *(_encoded(part, depth - 1) for part in write(obj))]
@@ -118,7 +117,7 @@ def _pairs(parts: Parts) -> dict[Any, Any]:
 def _write_moment(moment: Any) -> Parts:
     if moment.tzinfo is not None and type(moment.tzinfo) is not dt.timezone:
         kind = type(moment.tzinfo)
-        raise ItemUnpicklable(f"a time zone of {kind.__qualname__} cannot be stored: {_NEEDS_KEY}")
+        raise ItemUnpicklable(f"a time zone of {kind.__qualname__} cannot be stored: {_PLAIN_ONLY}")
     return [moment.replace(tzinfo=None, fold=0).isoformat(), moment.fold, moment.tzinfo]
 
 

@@ -11,13 +11,13 @@ from multiprocessing import context, process
 
 from garrison import _os
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import ManagerLost
+from garrison.errors import ChannelError, ManagerLost
 from garrison.manager._auth_keys import KNOWN_KEYS
 from garrison.manager._remote_errors import is_failure, raise_decoded, raise_failure
 from garrison.manager._serializers import WITHOUT_KEY, get_serializer
 from garrison.manager._types import IN_PROCESS_CLIENTS, ObjectRef
 from garrison.manager.client._shm_calls import SharedMemoryCaller
-from garrison.net import Connection, Key, RemoteFailure, Verb
+from garrison.net import Connection, Key, RemoteFailure, Verb, format_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +103,7 @@ class Client:
         self._connecting = threading.Lock()
         self._serializer = get_serializer(name) if key else WITHOUT_KEY
         self._name: tuple[int, bytes] = (0, b"")
-        self._server: tuple[int, str] = (0, "")
+        self._server: tuple[int, str, bool] = (0, "", False)
         self._local = threading.local()
         self._extra_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._shm_callers: weakref.WeakSet[SharedMemoryCaller] = weakref.WeakSet()
@@ -138,7 +138,9 @@ class Client:
         answer = self.connection.ask(
             Verb.HELLO, self._name[1], os.getpid(), _os.boot_id(), idempotent=True
         )
-        self._server = (int(answer[0]), str(answer[1]))
+        if [type(each) for each in answer] != [int, str, bool]:
+            raise ChannelError(f"{format_address(self.address)} gave a wrong answer to a HELLO")
+        self._server = (answer[0], answer[1], answer[2])
 
     def ask(self, verb: int, *fields: Any, idempotent: bool = False) -> list[Any]:
         """Send a request; return the fields of its reply."""
@@ -160,6 +162,12 @@ class Client:
     def has_key(self) -> bool:
         """Whether the server has proved that it has a key."""
         return bool(self._key)
+
+    @property
+    def allows_pickle(self) -> bool:
+        """Whether pickles are sent to the server, and read from it."""
+        _ = self.client_id
+        return self.has_key and self._server[2]
 
     def credentials(self) -> tuple[bytes, ...]:
         """Return the arguments with which a spawned child makes the same client."""

@@ -56,9 +56,9 @@ def get_remote_store(client: Any) -> RemoteStore:
 class _RemoteCodec(StoreCodec):
     def __init__(self, store: RemoteStore) -> None:
         super().__init__(store, self._container)
-        if not store.client.has_key:
-            # Any program of the machine may be the server, or have stored a value there. Late:
-            # other clients do not need these types.
+        if not store.client.allows_pickle:
+            # Any client may have stored what is there, and without a key the server may be any
+            # program of this machine. Late: other clients do not need these types.
             from garrison.store import plain_values
 
             self.dumps = plain_values.dumps  # type: ignore[method-assign]

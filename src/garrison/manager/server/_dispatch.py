@@ -88,6 +88,8 @@ class Dispatcher:
     def __init__(self) -> None:
         self._parts: list[RequestService] = []
         self._verbs: dict[int, Any] = {Verb.HELLO: self._hello}
+        self.allows_pickle: bool = False
+        """Whether the server keeps, and answers with, what has to be unpickled."""
         self._batching = RequestService()
         self.peers: dict[bytes, ClientSession] = {}
 
@@ -161,7 +163,7 @@ class Dispatcher:
         if before is not None and before is not peer:
             # It has reconnected before the end of its old connection was noticed.
             before.session.drop("its client has reconnected")
-        peer.session.reply(rid, os.getpid(), _os.boot_id())
+        peer.session.reply(rid, os.getpid(), _os.boot_id(), self.allows_pickle)
 
 
 class ObjectService(RequestService):

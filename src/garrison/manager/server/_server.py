@@ -78,12 +78,16 @@ class Server(managers.Server):
         authkey: bytes,
         serializer: str = "pickle",
         limits: Limits | None = None,
+        *,
+        allow_pickle: bool = True,
     ) -> None:
         if not isinstance(authkey, bytes):
-            msg = f"Authkey {authkey!r} is type {type(authkey)!s}, not bytes"
+            msg = f"Authkey is type {type(authkey)!s}, not bytes"
             raise TypeError(msg)
         self.registry: Any = dict(registry)
         self.authkey: bytes = process.AuthenticationString(authkey)  # type: ignore[attr-defined]
+        self.allow_pickle: bool = allow_pickle and bool(authkey)
+        """Whether clients may send and get what has to be unpickled. Never without a key."""
         self._prepare()
         self._serializer = serializer
         self._limits = limits or Limits()
@@ -144,8 +148,8 @@ class Server(managers.Server):
     def _install_services(self, loop: EventLoop, service: Dispatcher) -> None:
         """Give the loop the services of this server."""
         loop.add_listener(self.listener.socket)
-        # Data of clients without a key must not be unpickled.
-        if self.authkey:
+        service.allows_pickle = self.allow_pickle
+        if self.allow_pickle:
             chosen = find_serializer(self._serializer)
             service.add(ObjectService(loop, service, self.objects, chosen))
         for part in self._extra_services(loop):

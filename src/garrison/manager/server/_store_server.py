@@ -43,7 +43,8 @@ class StoreServer(Server):
             self._server_lock.write_owner(
                 f"process {os.getpid()} at {format_address(self.address)}"
             )
-        return StoreService(loop, self.store), LockService(loop, self._first_fence())
+        store = StoreService(loop, self.store, plain_only=not self.allow_pickle)
+        return store, LockService(loop, self._first_fence())
 
     def _first_fence(self) -> int:
         """Return a fence larger than all that servers of this store have granted."""

@@ -45,8 +45,9 @@ class StoreService(RequestService):
 
     wants_batches = True
 
-    def __init__(self, loop: EventLoop, store: LocalStore) -> None:
+    def __init__(self, loop: EventLoop, store: LocalStore, *, plain_only: bool) -> None:
         self._loop = loop
+        self._plain_only = plain_only
         self._store = store
         self._backend = store.backend
         self._sessions: dict[Any, StoreSession] = {}
@@ -79,7 +80,7 @@ class StoreService(RequestService):
             owner = self._store.new_client_id()
             backend = self._backend.session(owner, encoded=True, blocking=False)
             session = self._sessions[peer.session] = StoreSession(
-                peer, owner, backend, plain_only=not self._loop.key
+                peer, owner, backend, plain_only=self._plain_only
             )
             session.client_name, session.client = self._clients.connected(peer.name, session)
         return session

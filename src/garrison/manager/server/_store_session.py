@@ -37,8 +37,8 @@ def _plain(encoded: Any) -> Any:
     """Return an encoded value, or None, that nothing must be unpickled for."""
     if encoded and _core.holds_pickle(encoded):
         raise ValueError(
-            "a server without a key keeps plain values only, and this is a pickle: start it with a "
-            "key, and connect with that"
+            "this server keeps plain values only, and this is a pickle: start it with a key and "
+            "with --allow-pickle"
         )
     return encoded
 
@@ -55,7 +55,7 @@ _PLAIN_DECODERS: dict[Arg, Callable[[Any], Any]] = {
     Arg.VALUES: lambda values: [_plain(value) for value in values],
     Arg.PAIRS: lambda pairs: [(_plain_key(key), _plain(value)) for key, value in pairs],
 }
-"""The same for a server without a key: what any program has written is never unpickled later."""
+"""The same for a server that keeps plain values: nothing of its clients is unpickled later."""
 
 
 class ServerCall:

@@ -12,6 +12,7 @@ import pytest
 import garrison
 from garrison.errors import ClaimLost, DeadlockError, TransactionFailed
 from garrison.manager.server._store_service import StoreService
+from garrison.net import Limits
 from waiting import wait_until
 
 from . import processes
@@ -142,6 +143,25 @@ def test_transaction_of_a_killed_client_is_undone(
     with thread(lambda: remote.__setitem__("b", 2)):
         other.kill()
     assert remote == local_manager.dict("stock") == {"a": 1, "b": 2}
+
+
+def test_a_busy_transaction_is_undone_when_it_has_lasted_too_long() -> None:
+    limits = Limits(max_transaction_s=0.3)
+    undone = pytest.raises(TransactionFailed, match=r"undone: it has lasted for 0\.3 s")
+    with (
+        garrison.Manager(("127.0.0.1", 0), key=KEY, limits=limits) as server,
+        garrison.connect(server.address, KEY, direct=False) as client,
+    ):
+        shared = client.dict(a=1)
+        with undone, client.transaction():
+            shared["a"] = 2
+            while shared["a"] == 2:
+                pass
+        assert shared == {"a": 1}
+        shared["a"] = 3
+        with client.transaction():
+            shared["a"] += 1
+        assert shared == {"a": 4}
 
 
 def test_an_idle_transaction_is_undone(local_manager: Any, client: Any) -> None:

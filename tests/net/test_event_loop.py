@@ -438,7 +438,7 @@ def test_repeated_refusals_are_logged_at_a_limited_rate(caplog: pytest.LogCaptur
             hand.loop.log.warning("%s was refused", "somebody")
         assert len(caplog.records) < 30
         hand.loop.log.flush()
-        assert "more peers were refused or dropped" in caplog.records[-1].getMessage()
+        assert "more lines about clients were left out" in caplog.records[-1].getMessage()
 
 
 # --- Half-open peers -----------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.net._acceptor import Acceptor, bound_address
 from garrison.net._address import format_address
 from garrison.net._limits import Limits
-from garrison.net._rate_limited_log import RateLimitedLog, log
+from garrison.net._rate_limited_log import RateLimitedLog
 from garrison.net._session import IN, Session
 from garrison.net._unfinished import UnfinishedMessages
 
@@ -282,7 +282,7 @@ class EventLoop:
 
     def _drop_after_error(self, handler: Callable[[int], None]) -> None:
         """Log an error of our own, and close the connection that it happened with."""
-        log.exception("an event in the server's loop could not be handled")
+        self.log.failure("an event in the server's loop could not be handled")
         session = getattr(handler, "__self__", None)
         if isinstance(session, Session):
             self.drop(session, "the server has failed to handle it; see above")
@@ -310,7 +310,7 @@ class EventLoop:
         try:
             function(*args)
         except Exception:
-            log.exception("a call in the server's loop failed")
+            self.log.failure("a call in the server's loop failed")
 
     def _drop_stalled_peers(self) -> None:
         """Close connections whose peer has read nothing of many unsent bytes for long."""

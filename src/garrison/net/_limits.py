@@ -46,5 +46,7 @@ class Limits:
     """Requests of one peer that are served before the next peer's turn."""
     idle_transaction_s: float = 10.0
     """Seconds for which a client's transaction may be idle: it blocks all other writers."""
+    max_transaction_s: float = 60.0
+    """Seconds that a client's transaction may last, whatever is done in it."""
     reconnect_grace_s: float = 60.0
     """Seconds for which a disconnected client's references and transfers are kept."""

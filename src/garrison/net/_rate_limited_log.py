@@ -1,4 +1,8 @@
-"""The server's log about its peers: at most so many lines a second, and a count of the rest."""
+"""The server's log: at most so many lines a second, of bounded length, and a count of the rest.
+
+All that the server logs about its clients goes through here: a client decides how often it happens,
+and what the text contains.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,19 @@ from garrison._typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["RateLimitedLog", "log"]
+__all__ = ["RateLimitedLog"]
 
-log = logging.getLogger("garrison.manager")
+_log = logging.getLogger("garrison.manager")
 
 LINES_PER_SECOND = 10
+MAX_LENGTH = 1000
+"""Characters of a line, without its traceback."""
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
+"""A client's text must not look like another line."""
 
 
 class RateLimitedLog:
-    """A log that a flood of peers cannot fill."""
+    """A log that a flood of peers cannot fill. For one thread."""
 
     def __init__(self, call_later: Callable[..., Any]) -> None:
         self._call_later = call_later
@@ -26,14 +34,27 @@ class RateLimitedLog:
         self._lines = 0
         self._more = 0
 
+    def info(self, text: str, *args: Any) -> None:
+        """Log what happens in order."""
+        if _log.isEnabledFor(logging.INFO):
+            self._write(logging.INFO, text, args)
+
     def warning(self, text: str, *args: Any) -> None:
+        """Log what a client has done wrong, or what was done to it."""
+        self._write(logging.WARNING, text, args)
+
+    def failure(self, text: str, *args: Any, error: BaseException | bool = True) -> None:
+        """Log a failure with its traceback; by default that of the exception being handled."""
+        self._write(logging.ERROR, text, args, exc_info=error)
+
+    def _write(self, level: int, text: str, args: tuple[Any, ...], exc_info: Any = None) -> None:
         """Log one line, or count it if there were too many in this second."""
         now = time.monotonic()
         if now - self._second >= 1.0:
             self._second, self._lines = now, 0
         if self._lines < LINES_PER_SECOND:
             self._lines += 1
-            log.warning(text, *args)
+            _log.log(level, "%s", _one_line(text % args), exc_info=exc_info, stacklevel=3)
             return
         if not self._more:
             self._call_later(1.0, self.flush)
@@ -43,4 +64,11 @@ class RateLimitedLog:
         """Log how many lines were left out."""
         more, self._more = self._more, 0
         if more:
-            log.warning("and %d more peers were refused or dropped", more)
+            _log.warning("and %d more lines about clients were left out", more)
+
+
+def _one_line(text: str) -> str:
+    """Return a text without control characters, and not too long."""
+    if len(text) > MAX_LENGTH:
+        text = f"{text[:MAX_LENGTH]} ... ({len(text)} characters)"
+    return text.translate(_ESCAPES)

@@ -19,11 +19,11 @@ from typing import Protocol
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ChannelError
 from garrison.net._handshake import BYE, CANCEL, DONE, HELLO, REFUSED, ServerHandshake
-from garrison.net._rate_limited_log import log
 
 if TYPE_CHECKING:
     from garrison.net._event_loop import EventLoop
     from garrison.net._handshake import Message
+    from garrison.net._rate_limited_log import RateLimitedLog
 
 __all__ = ["RequestHandler", "Session"]
 
@@ -123,6 +123,11 @@ class Session:
     def open(self) -> bool:
         """Whether the connection is open."""
         return self.fd >= 0
+
+    @property
+    def log(self) -> RateLimitedLog:
+        """The server's log."""
+        return self._loop.log
 
     @property
     def bytes_to_send(self) -> int:
@@ -242,7 +247,7 @@ class Session:
             try:
                 service.request(self, rid, verb, args)
             except Exception as error:
-                log.exception("request %d of %s failed", verb, self.peer)
+                self.log.failure("request %d of %s failed", verb, self.peer)
                 self.fail(rid, type(error).__name__, str(error))
             if self.fd < 0:
                 break
@@ -253,7 +258,7 @@ class Session:
         try:
             service.batch_end(self)
         except Exception as error:
-            log.exception("the end of a batch of %s failed", self.peer)
+            self.log.failure("the end of a batch of %s failed", self.peer)
             self.drop(f"its requests could not be carried out: {error}")
 
     def _control(self, rid: int, verb: int) -> None:
@@ -304,7 +309,7 @@ class Session:
         """Close a connection whose socket failed; a client's death is no warning."""
         reason = f"{what} failed: {error}"
         if self.authenticated and isinstance(error, ConnectionError):
-            log.info("%s is gone: %s", self.peer, reason)
+            self.log.info("%s is gone: %s", self.peer, reason)
             reason = ""
         self.drop(reason)
 

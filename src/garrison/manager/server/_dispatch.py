@@ -7,7 +7,6 @@ loop.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import traceback
 from dataclasses import dataclass, field
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from garrison.net import EventLoop, Session
 
 __all__ = ["ClientSession", "Dispatcher", "RequestService"]
-
-log = logging.getLogger("garrison.manager")
 
 GRACE = 1.0
 """Seconds that an object lives without a proxy: a forked child needs time to take its reference."""
@@ -116,10 +113,10 @@ class Dispatcher:
         try:
             do(peer, rid, args)
         except (TypeError, ValueError, LookupError, AttributeError, TooManyThreads) as error:
-            log.warning("a request of %s was refused: %s", session.peer, error)
+            session.log.warning("a request of %s was refused: %s", session.peer, error)
             session.fail(rid, REMOTE, f"{type(error).__name__}: {error}")
         except Exception:
-            log.exception("a request of %s has failed", session.peer)
+            session.log.failure("a request of %s has failed", session.peer)
             session.fail(rid, REMOTE, traceback.format_exc())
 
     def closed(self, session: Session) -> None:

@@ -8,7 +8,6 @@ never waits.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections import deque
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from garrison.store import LocalStore
 
 __all__ = ["StoreService"]
-
-log = logging.getLogger("garrison.manager")
 
 MAX_SCANS = 64
 """Iterations that a session may have open; each keeps a state of the store."""
@@ -252,9 +249,9 @@ class StoreService(RequestService):
         session.begin_with_timeout = 0
         session.transaction = OPEN
         self._note_activity(session)
-        if not session.idle_timer_runs:
-            session.idle_timer_runs = True
-            self._loop.call_later(self._loop.limits.idle_transaction_s, self._check_idle, session)
+        session.began_at = session.active_at
+        if not session.transaction_timer_runs:
+            self._check_transaction(session)
         session.reply(request_id)
 
     def _begin_timed_out(self, session: StoreSession, request_id: int, timeout: float) -> None:
@@ -286,23 +283,30 @@ class StoreService(RequestService):
     def _note_activity(self, session: StoreSession) -> None:
         """Restart the clock of an idle transaction; raise if it was aborted."""
         if session.transaction == ENDED:
-            raise TransactionFailed(
-                "this transaction was undone: nothing was done in it for "
-                f"{self._loop.limits.idle_transaction_s:g} s, and others wait for its end"
-            )
+            raise TransactionFailed(f"this transaction was undone: {session.undone_because}")
         session.active_at = time.monotonic()
 
-    def _check_idle(self, session: StoreSession) -> None:
+    def _check_transaction(self, session: StoreSession) -> None:
+        """Abort a transaction that is idle or lasts too long: other writers wait for its end."""
+        session.transaction_timer_runs = False
         if session.transaction != OPEN or not session.peer.alive:
-            session.idle_timer_runs = False
             return
-        left = session.active_at + self._loop.limits.idle_transaction_s - time.monotonic()
+        limits = self._loop.limits
+        idle_at = session.active_at + limits.idle_transaction_s
+        late_at = session.began_at + limits.max_transaction_s
+        left = min(idle_at, late_at) - time.monotonic()
         if left > 0:
-            self._loop.call_later(left, self._check_idle, session)
+            session.transaction_timer_runs = True
+            self._loop.call_later(left, self._check_transaction, session)
+            return
+        if idle_at < late_at:
+            why = f"nothing was done in it for {limits.idle_transaction_s:g} s"
         else:
-            session.idle_timer_runs = False
-            log.warning("a transaction of %s was idle, and is undone", session.peer.session.peer)
-            self._abort_now(session)
+            why = f"it has lasted for {limits.max_transaction_s:g} s (Limits.max_transaction_s)"
+        session.undone_because = f"{why}, and others wait for its end"
+        peer = session.peer.session.peer
+        self._loop.log.warning("a transaction of %s was undone: %s", peer, why)
+        self._abort_now(session)
 
     def _retry_soon(self) -> None:
         if self._queued and not self._retry_is_due:

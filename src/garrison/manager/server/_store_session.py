@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from garrison.manager.server._dispatch import ClientSession
 
 __all__ = ["ENDED", "NONE", "OPEN", "ServerCall", "StoreSession", "encode_error", "to_wire"]
-
-log = logging.getLogger("garrison.manager")
 
 MAX_REMEMBERED_CLAIMS = 64
 """Claims that are remembered, in case their reply does not arrive."""
@@ -113,8 +110,12 @@ class StoreSession:
     )
     """Request, container, ticket."""
     transaction: int = NONE
+    began_at: float = 0.0
     active_at: float = 0.0
-    idle_timer_runs: bool = False
+    """When its transaction was begun, and when something was done in it last."""
+    undone_because: str = ""
+    """Why the server has aborted its transaction."""
+    transaction_timer_runs: bool = False
     begin_with_timeout: int = 0
     """The request to begin a transaction whose timeout is running."""
 
@@ -131,7 +132,10 @@ class StoreSession:
 
     def fail(self, request_id: int, error: BaseException) -> None:
         """Send an error."""
-        self.peer.session.fail(request_id, *encode_error(error))
+        kind, text, data = encode_error(error)
+        if kind == REMOTE:
+            self.peer.session.log.failure("an operation has failed", error=error)
+        self.peer.session.fail(request_id, kind, text, data)
 
 
 def to_wire(value: Any) -> Any:
@@ -148,5 +152,4 @@ def encode_error(error: BaseException) -> tuple[str, str, bytes]:
     for name, kind in ERRORS.items():
         if isinstance(error, kind):
             return name, str(error.args[0] if error.args else ""), b""
-    log.error("an operation has failed", exc_info=error)
     return REMOTE, f"{type(error).__name__}: {error}", b""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import http.server
+import random
 import ssl
 import threading
 import time
@@ -26,8 +27,8 @@ class SiteServer(http.server.ThreadingHTTPServer):
     daemon_threads = False
     request_queue_size = 128
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), Handler)
         if tls is not None:  # the handshake belongs to the connection's own thread
             self.socket = tls.wrap_socket(
                 self.socket, server_side=True, do_handshake_on_connect=False
@@ -167,6 +168,10 @@ def redirected(request: Handler) -> None:
     request.answer(b"", 302, Location="/plain")
 
 
+def to_secret(request: Handler) -> None:
+    request.answer(b"", 302, Location="/plain?access_token=hidden#id_token=hidden")
+
+
 def looping(request: Handler) -> None:
     request.answer(b"", 302, Location=request.path)
 
@@ -176,6 +181,11 @@ def with_cookie(request: Handler) -> None:
         plain(request)
     else:
         request.answer(b"", 302, Location=request.path, Set_Cookie="seen=1; Path=/")
+
+
+def to_another(request: Handler) -> None:
+    """Redirect to what follows the page's name: `/to/127.0.0.1:80/x`."""
+    request.answer(b"", 302, Location=f"http://{request.path.removeprefix('/to/')}")
 
 
 def to_a_file(request: Handler) -> None:
@@ -224,6 +234,21 @@ def bomb(request: Handler) -> None:
     request.answer(gzip.compress(bytes(5_000_000)), Content_Encoding="gzip")
 
 
+def small_bomb(request: Handler) -> None:
+    request.answer(gzip.compress(bytes(900_000)), Content_Encoding="gzip")
+
+
+def big_bomb(request: Handler) -> None:
+    """Send 100 MB, as half a megabyte."""
+    request.answer(gzip.compress(bytes(100_000_000), 1), Content_Encoding="gzip")
+
+
+def well_compressed(request: Handler) -> None:
+    """Send 8 MB, as a tenth of it."""
+    part = random.Random(1).randbytes(100_000) + bytes(900_000)
+    request.answer(gzip.compress(part * 8), Content_Encoding="gzip")
+
+
 def held(request: Handler) -> None:
     """Answer only when the server is told to."""
     request.server.released.wait(SECONDS_TO_WAIT)
@@ -261,6 +286,7 @@ def evil_headers(request: Handler) -> None:
 
 
 PAGES: dict[str, Callable[[Handler], None]] = {
+    "big-bomb": big_bomb,
     "bomb": bomb,
     "busy-once": busy_once,
     "compressed": compressed,
@@ -277,7 +303,11 @@ PAGES: dict[str, Callable[[Handler], None]] = {
     "redirected": redirected,
     "silent": silent,
     "slow": slow,
+    "small-bomb": small_bomb,
     "status": status,
+    "to": to_another,
     "to-a-file": to_a_file,
+    "to-secret": to_secret,
     "truncated": truncated,
+    "well-compressed": well_compressed,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import random
 import re
 
@@ -88,3 +90,32 @@ def test_names_stay_the_same_for_ever(text: str, name: str) -> None:
 
 def test_a_password_is_not_in_the_name() -> None:
     assert "secret" not in page_name(parse_site("http://me:secret@a.com/").key)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://secret@a.com/x",
+        "https://secret:x-oauth@a.com/x",
+        "https://a.com/x?token=secret",
+        "https://a.com/x;jsessionid=secret?y=1",
+        "a.com/x?api_key=secret",
+    ],
+)
+def test_no_secret_is_in_a_name(text: str) -> None:
+    assert "secret" not in page_name(parse_site(text).key)
+
+
+def test_sites_that_differ_in_secrets_have_different_names() -> None:
+    texts = [
+        *(f"https://{user}a.com/x" for user in ("", "me@", "me:a@", "me:b@")),
+        *(f"https://a.com/x?token={token}" for token in "ab"),
+    ]
+    assert len({page_name(parse_site(text).key) for text in texts}) == len(texts)
+
+
+def test_password_cannot_be_tried_out_on_a_name() -> None:
+    """The hash in it is not the plain one of the address."""
+    key = parse_site("https://me:short@a.com/x").key
+    plain = base64.b32encode(hashlib.sha256(key.encode()).digest()).decode().lower()
+    assert plain[:16] not in page_name(key)

@@ -56,8 +56,25 @@ def test_bare_hosts_and_urls_are_different_sites() -> None:
 
 def test_a_password_is_not_shown() -> None:
     site = parse_site("https://me:secret@example.com/")
-    assert site.text == "https://me:***@example.com/"
+    assert site.text == "https://***@example.com/"
     assert "me:secret@" in site.key
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "me:hidden@example.com",
+        "https://me:hid den@example.com/",
+        "https://me:x/hidden@example.com/",
+        "https://hidden@exa mple.com/",
+        "ftp://me:hidden@example.com/",
+        "https://example.com:x/?token=hidden",
+    ],
+)
+def test_message_about_a_line_shows_no_secret(text: str) -> None:
+    with pytest.raises(SitesError) as caught:
+        parse_sites(text.encode(), "list")
+    assert "hid" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

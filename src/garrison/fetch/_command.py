@@ -8,6 +8,8 @@ import secrets
 import time
 from contextlib import ExitStack, closing
 
+import pycurl
+
 from garrison import __version__
 from garrison.errors import GarrisonError
 from garrison.fetch._channel import LaneServer
@@ -52,6 +54,7 @@ def run_fetch(arguments: argparse.Namespace) -> int:
         The exit status.
     """
     try:
+        _check_libcurl(arguments)
         with closing(Interrupts()) as interrupts:
             return _fetch(_sites(arguments.file), arguments, interrupts)
     except UnusableError as error:
@@ -134,6 +137,14 @@ def _transfer(
     return run.pages, run.stopped_by
 
 
+def _check_libcurl(arguments: argparse.Namespace) -> None:
+    if not (arguments.allow_private_redirects or hasattr(pycurl, "PREREQFUNCTION")):
+        raise UnusableError(
+            "this pycurl is too old to check where redirects lead: update it to 7.45.7 or newer, "
+            "with libcurl 7.80, or give --allow-private-redirects"
+        )
+
+
 def _settings(arguments: argparse.Namespace) -> Settings:
     return Settings(
         folder=os.path.abspath(arguments.output),  # noqa: PTH100  # not resolve(): links stay as they are
@@ -143,6 +154,9 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         timeout=arguments.timeout,
         retries=arguments.retries,
         max_bytes=arguments.max_bytes,
+        max_decompressed=arguments.max_decompressed,
+        max_ratio=arguments.max_ratio,
+        allow_private_redirects=arguments.allow_private_redirects,
         connect_to=tuple(arguments.connect_to),
     )
 

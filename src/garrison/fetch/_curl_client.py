@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import time
 from collections.abc import Callable
 from functools import cache
@@ -17,14 +18,23 @@ from pathlib import Path
 import pycurl
 
 from garrison._os import file_trust
+from garrison._typing import Any
+from garrison.fetch._masking import mask_text, mask_url
 from garrison.fetch._messages import Job, Outcome, Settings
 from garrison.fetch._pages import PartFile
-from garrison.fetch._sites import LONGEST_LINE, without_password
+from garrison.fetch._redirect_guard import RedirectGuard, has_proxies
+from garrison.fetch._sites import LONGEST_LINE
 
 _READ_BUFFER = 1 << 17
 _MOST_REDIRECTS = 20
 _FIRST_ERROR_STATUS = 400
 _TOO_LARGE = 63
+_ABORTED = 42
+_SIZE_DOWNLOAD = getattr(pycurl, "SIZE_DOWNLOAD_T", pycurl.SIZE_DOWNLOAD)
+# A page of this size may be decompressed from anything.
+_FREE_SIZE = 1_000_000
+# What libcurl may receive before it tells.
+_UNTOLD = 32 * _READ_BUFFER
 _TO_EPOLL = {
     pycurl.POLL_NONE: 0,
     pycurl.POLL_IN: select.EPOLLIN,
@@ -166,13 +176,21 @@ class Transfer:
         self.part: PartFile
         self._job: Job
         self._fault = ""
+        self._received = 0
+        self._guard = RedirectGuard()
         _set_up(self.easy, settings, self._take)
+        self.easy.setopt(pycurl.NOPROGRESS, 0)
+        self.easy.setopt(pycurl.XFERINFOFUNCTION, self._note_received)
+        if not settings.allow_private_redirects:
+            self._guard_redirects()
 
     def begin(self, job: Job, part: PartFile) -> None:
         """Get ready for a job; its page goes into ``part``."""
         self._job = job
         self.part = part
         self._fault = ""
+        self._received = 0
+        self._guard.begin(job.url)
         self.easy.setopt(pycurl.URL, job.url)
         self.easy.setopt(pycurl.TIMEOUT_MS, _milliseconds(job.seconds))
         self.easy.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(job.connect_seconds))
@@ -181,7 +199,9 @@ class Transfer:
     def end(self, code: int, text: str) -> Outcome:
         """Return the outcome, and leave a complete part or none."""
         status = self.easy.getinfo(pycurl.RESPONSE_CODE)
+        self._received = int(self.easy.getinfo(_SIZE_DOWNLOAD))
         reason = self._reason(code, text, status)
+        code = _ABORTED if code and self._guard.refused else code
         name = ""
         if not reason:
             try:
@@ -197,7 +217,7 @@ class Transfer:
         return Outcome(
             site=self._job.site,
             part=name,
-            url=without_password(ask(pycurl.EFFECTIVE_URL))[:LONGEST_LINE],
+            url=mask_url(ask(pycurl.EFFECTIVE_URL))[:LONGEST_LINE],
             status=status,
             type=(ask(pycurl.CONTENT_TYPE) or "")[:200],
             size=self.part.size if name else 0,
@@ -213,9 +233,12 @@ class Transfer:
     def _take(self, data: bytes) -> int:
         """Keep the next bytes of the page; libcurl calls this."""
         try:
-            if self.part.add(data):
+            if not self.part.add(data):
+                self._fault = self._too_large()
+            elif self.part.size > _FREE_SIZE:
+                self._fault = self._inflated(exact=False)
+            if not self._fault:
                 return len(data)
-            self._fault = self._too_large()
         except OSError as error:
             self._fault = f"cannot be written: {error.strerror}"
         return -1
@@ -223,19 +246,73 @@ class Transfer:
     def _too_large(self) -> str:
         return f"more than --max-bytes {self._settings.max_bytes}"
 
+    def _inflated(self, *, exact: bool) -> str:
+        """Return what is wrong with the size of a page that came compressed; empty if nothing is.
+
+        While it comes, libcurl has received more than it has told.
+        """
+        size, received = self.part.size, self._received
+        largest, ratio = self._settings.max_decompressed, self._settings.max_ratio
+        if not exact and size <= 2 * received + _UNTOLD:
+            return ""
+        if size > _FREE_SIZE and size > ratio * (received + (0 if exact else _READ_BUFFER)):
+            return f"decompressed to more than --max-ratio {ratio} times its size"
+        if size > max(largest, received):
+            return f"decompressed to more than --max-decompressed {largest}"
+        return ""
+
+    def _note_received(self, _total: float, received: float, *_: float) -> None:
+        """Note how much has come; libcurl calls this."""
+        self._received = int(received)
+
+    # -- redirects --------------------------------------------------------------------------------
+
+    def _guard_redirects(self) -> None:
+        self.easy.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        self.easy.setopt(pycurl.PREREQFUNCTION, self._check_request)
+        if has_proxies():
+            self.easy.setopt(pycurl.HEADERFUNCTION, self._check_header)
+
+    def _open_socket(self, _purpose: int, address: Any) -> Any:
+        """Return a socket for a connection, if it may be made; libcurl calls this."""
+        family, kind, protocol, where = address
+        if not self._guard.may_connect(*where[:2]):
+            return pycurl.SOCKET_BAD
+        return _BorrowedSocket(family, kind, protocol)
+
+    def _check_request(self, ip: str, _own_ip: str, port: int, _own_port: int) -> int:
+        """Whether a request may be sent; libcurl calls this."""
+        allowed = self._guard.may_request(ip, port)
+        return int(pycurl.PREREQFUNC_OK if allowed else pycurl.PREREQFUNC_ABORT)
+
+    def _check_header(self, line: bytes) -> int | None:
+        """Look where a redirect leads that a proxy would follow; libcurl calls this."""
+        name, _, value = line.partition(b":")
+        if name.lower() != b"location" or self._guard.may_redirect(value.strip().decode("latin-1")):
+            return None
+        return -1
+
     def _reason(self, code: int, text: str, status: int) -> str:
         """Return why there is no page; empty when there is one."""
         if status >= _FIRST_ERROR_STATUS:
             return _named(status)
         if self._fault:
             return self._fault
+        if code and self._guard.refused:
+            return _refusal(self._guard.refused)
         if code == _TOO_LARGE:
             return self._too_large()
         if code:
-            return (text or self.easy.errstr() or f"libcurl error {code}")[:500]
-        if status // 100 == 3:  # noqa: PLR2004  # 3xx
-            return f"{_named(status)}, without a place to go"
-        return ""
+            return mask_text(text or self.easy.errstr() or f"libcurl error {code}")[:500]
+        nowhere = f"{_named(status)}, without a place to go" if status // 100 == 3 else ""  # noqa: PLR2004  # 3xx
+        return nowhere or self._inflated(exact=True)
+
+
+class _BorrowedSocket(socket.socket):
+    """A socket of which pycurl makes a duplicate; this one closes itself."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _set_up(easy: pycurl.Curl, settings: Settings, take: Callable[[bytes], int]) -> None:
@@ -258,6 +335,13 @@ def _set_up(easy: pycurl.Curl, settings: Settings, take: Callable[[bytes], int])
     certificates = trusted_certificates()
     if certificates:
         easy.setopt(pycurl.CAINFO, certificates)
+
+
+def _refusal(target: str) -> str:
+    return (
+        f"redirected to {target}, which is no public address: to follow it, give "
+        "--allow-private-redirects"
+    )
 
 
 def _to_curl(events: int) -> int:

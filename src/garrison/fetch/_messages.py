@@ -76,4 +76,7 @@ class Settings:
     timeout: float = 30.0
     retries: int = 2
     max_bytes: int = 1 << 30
+    max_decompressed: int = 64_000_000
+    max_ratio: int = 100
+    allow_private_redirects: bool = False
     connect_to: tuple[str, ...] = ()

@@ -8,7 +8,8 @@ key                                    name
 ====================================== ============================================
 
 A plain name never holds a ``~`` and every other one does, so the two kinds do not
-meet. A hash distinguishes similar keys, also where case does not count.
+meet. A hash distinguishes similar keys, also where case does not count. Secrets are in the
+hash only.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import lru_cache
+
+from garrison.fetch._masking import MASK, mask_url
 
 _PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,98}[a-z0-9])?")
 _EXTENSION = re.compile(r"[^/]/(?:.*/)?[^/?]+(\.[a-z0-9]{1,8})(?:\?|$)", re.IGNORECASE)
 _LONGEST_SLUG = 80
 _HASH_LETTERS = 16
+_ROUNDS = 100_000
 # Device names of Windows, and the name people give to the report beside the pages.
 _RESERVED = re.compile(r"(?:report|con|prn|aux|nul|com\d|lpt\d)(?:\..*)?")
 
@@ -46,15 +51,28 @@ def page_name(key: str) -> str:
 
 
 def _slug(key: str) -> str:
-    address = key.partition("://")[2] or key
-    host_on = address.rpartition("@")[2] if "@" in address.partition("/")[0] else address
+    masked = mask_url(key)
+    address = masked.partition("://")[2] or masked
+    host_on = address.removeprefix(f"{MASK}@")
     slug = re.sub(r"[^a-z0-9.-]+", "_", host_on.lower()).strip("._-")[:_LONGEST_SLUG]
     return f"page_{slug}" if _RESERVED.fullmatch(slug) else slug or "page"
 
 
 def _digest(key: str) -> str:
+    scheme, mark, address = key.partition("://")
+    user, at, rest = address.partition("/")[0].rpartition("@")
+    if at:
+        # A short password could be found by trying: its part of the hash is slow to make.
+        host = rest.partition("?")[0]
+        key = f"{scheme}{mark}{_stretched(user, host)}@{address[len(user) + 1 :]}"
     digest = base64.b32encode(hashlib.sha256(key.encode()).digest())
     return digest.decode().lower()[:_HASH_LETTERS]
+
+
+@lru_cache(maxsize=1024)
+def _stretched(user: str, host: str) -> str:
+    salt = f"garrison fetch {host}".encode()
+    return hashlib.pbkdf2_hmac("sha256", user.encode(), salt, _ROUNDS).hex()
 
 
 def _extension(key: str) -> str:

@@ -19,6 +19,13 @@ EPILOG = """\
 exit status: 0 all fetched, 1 some failed, 2 wrong usage or an unusable file,
 130 after Ctrl-C, 143 after SIGTERM: then --resume goes on where it stopped.
 
+User names, passwords and what looks like a token in an address are shown and reported
+as ***, but for the names of folders in it. The folder must be yours, and nobody else's to write to.
+
+A redirect from a public host to a loopback, link-local or private address is refused,
+also where a name stands for the address. Of redirects that a proxy follows only the
+text is checked: what names stand for, the proxy has to check.
+
 Proxies come from the environment, as for curl: https_proxy, http_proxy, no_proxy.
 """
 
@@ -52,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--retries", metavar="N", type=_retries, default=2, help=help_)
     help_ = "the most bytes of one page; k, M and G are understood (1G)"
     add("--max-bytes", metavar="N", type=_size, default=_FACTORS["G"], help=help_)
+    help_ = "the most bytes of a page that comes compressed, once decompressed (64M)"
+    add("--max-decompressed", metavar="N", type=_size, default=64 * _FACTORS["M"], help=help_)
+    help_ = "the most times its size to which a page beyond 1M may be decompressed (%(default)s)"
+    add("--max-ratio", metavar="N", type=_ratio, default=100, help=help_)
+    help_ = "follow redirects from public hosts to loopback, link-local and private addresses too"
+    add("--allow-private-redirects", action="store_true", help=help_)
     help_ = "connect to HOST2:PORT2 instead of HOST1:PORT1, as in curl; may be repeated"
     add(
         "--connect-to",
@@ -84,6 +97,10 @@ def _per_worker(text: str) -> int:
 
 def _retries(text: str) -> int:
     return _whole(text, 0, 100, "number of retries")
+
+
+def _ratio(text: str) -> int:
+    return _whole(text, 1, 1_000_000_000, "ratio")
 
 
 def _seconds(text: str) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from garrison._os import file_trust
 from garrison._typing import Any
 from garrison.errors import GarrisonError
+from garrison.fetch._masking import mask_url
 from garrison.fetch._messages import Outcome
 from garrison.fetch._site_queue import Page
 from garrison.fetch._sites import Site
@@ -57,7 +58,7 @@ def earlier_page(site: Site, index: int, size: int, record: Record | None) -> Pa
     outcome = Outcome(
         site=index,
         part="",
-        url=record.get("url") or "",
+        url=mask_url(record.get("url") or ""),
         status=record.get("status") or 0,
         type=record.get("type") or "",
         size=size,

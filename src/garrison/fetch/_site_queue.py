@@ -17,6 +17,7 @@ import heapq
 from collections import deque
 from dataclasses import dataclass, field
 
+from garrison.fetch._masking import mask_url
 from garrison.fetch._messages import Job, Outcome, Settings
 from garrison.fetch._sites import Site
 
@@ -194,7 +195,7 @@ class SiteQueue:
     def _give_up(self, index: int, why: str) -> Page:
         entry = self._entries[index]
         url = entry.site.url(entry.site.schemes[entry.scheme])
-        return self._finish(entry, failure(index, url, why))
+        return self._finish(entry, failure(index, mask_url(url), why))
 
 
 def failure(site: int, url: str, reason: str) -> Outcome:

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
 
 from garrison.errors import GarrisonError
+from garrison.fetch._masking import mask_line, mask_url
 
 LONGEST_LINE = 8000
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -33,7 +34,7 @@ class Site:
     Attributes
     ----------
     text
-        The text in the file, without a password.
+        The text in the file, without its secrets.
     line
         The number of its first line, from 1.
     schemes
@@ -105,7 +106,7 @@ def parse_sites(raw: bytes, source: str) -> tuple[list[Site], int]:
         try:
             site = parse_site(text, line)
         except ValueError as error:
-            faults.append((line, f"{_shortened(text)!r}: {error}"))
+            faults.append((line, f"{_shortened(mask_line(text))!r}: {error}"))
             continue
         repeats += site.key in sites
         sites.setdefault(site.key, site)
@@ -127,12 +128,7 @@ def parse_site(text: str, line: int = 0) -> Site:
     if not match and "@" in parts.netloc:
         raise ValueError("with a user name, write the whole URL: https://user@host/")
     schemes = (parts.scheme,) if match else ("https", "http")
-    return Site(without_password(text), line, schemes, _address(parts, bare=not match))
-
-
-def without_password(url: str) -> str:
-    """Hide the password of a URL."""
-    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://[^/?#@:]*):[^/?#]*@", r"\1:***@", url)
+    return Site(mask_url(text), line, schemes, _address(parts, bare=not match))
 
 
 def _lines(raw: bytes, faults: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:

@@ -20,7 +20,8 @@ exit status: 0 all fetched, 1 some failed, 2 wrong usage or an unusable file,
 130 after Ctrl-C, 143 after SIGTERM: then --resume goes on where it stopped.
 
 User names, passwords and what looks like a token in an address are shown and reported
-as ***, but for the names of folders in it. The folder must be yours, and nobody else's to write to.
+as ***; a token among the folders of its path is not recognised. Nobody else may be
+able to write to the folder of the pages.
 
 A redirect from a public host to a loopback, link-local or private address is refused,
 also where a name stands for the address. Of redirects that a proxy follows only the

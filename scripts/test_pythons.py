@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "target" / "debian-sid"
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-NEEDS = ("pytest>=8.3", "numpy>=1.26", "psutil>=6.0", "msgpack>=1.0", "pycurl>=7.45.3")
+NEEDS = ("pytest>=8.3", "numpy>=1.26", "psutil>=6.0", "msgpack>=1.0", "pycurl>=7.45.7")
 NEEDS_OF = {"3.10": ("exceptiongroup>=1.2", "tomli>=2", "typing-extensions>=4.6")}
 """What pytest needs there besides: pip looks at conditions with the Python that runs it."""
 

@@ -73,6 +73,36 @@ def test_serve_prints_how_to_connect(key_file: Path) -> None:
             garrison.connect(program.address, b"wrong")
 
 
+def test_serve_listens_at_the_path_of_a_socket(tmp_path: Path, key_file: Path) -> None:
+    path = tmp_path / "socket"
+    with Program("--address", path, "--key-file", key_file) as program:
+        assert f'garrison.connect("{path}"' in program.said
+        with eval(program.said, {"garrison": garrison, "Path": Path}) as client:  # noqa: S307
+            assert client.dict("stock", tea=1) == {"tea": 1}
+        assert program.end()[0] == 0
+    assert not path.exists()
+
+
+def test_serve_removes_no_file_at_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    path.write_text("the only copy")
+    with Program("--address", path) as program:
+        status, written = program.end()
+    assert status == 2
+    assert f"cannot listen at {path}: there is a file, which is kept: remove it" in written
+    assert path.read_text() == "the only copy"
+
+
+def test_serve_refuses_a_folder_that_all_may_write_to(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store").chmod(0o777)
+    with Program("--path", tmp_path / "store") as program:
+        status, written = program.end()
+    assert status == 2
+    assert "chmod go-w" in written
+    assert os.listdir(tmp_path / "store") == []
+
+
 def test_generated_key_file_is_private(key_file: Path) -> None:
     with Program("--key-file", key_file) as program:
         status, written = program.end()

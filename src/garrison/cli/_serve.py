@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from pathlib import Path
@@ -35,7 +36,8 @@ def add_parser(commands: Any) -> None:
         "--address",
         default=DEFAULT,
         metavar="HOST:PORT",
-        help=f"where to listen; port 0 is any that is free (default: {DEFAULT})",
+        help=f"where to listen; port 0 is any that is free (default: {DEFAULT}). A path, such as "
+        "/run/me/socket, is for programs on this computer",
     )
     parser.add_argument(
         "--key-file",
@@ -80,7 +82,10 @@ def run_serve(arguments: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         print(f"garrison serve: {error}", file=sys.stderr)
         return _UNUSABLE
-    server.run(ready=lambda: _tell(server.address, arguments))
+    try:
+        server.run(ready=lambda: _tell(server.address, arguments))
+    finally:
+        server.listener.unlink()
     return 0
 
 
@@ -102,12 +107,17 @@ def _key(path: Path | None) -> bytes:
     return write_key(path)
 
 
-def _tell(address: tuple[Any, ...], arguments: argparse.Namespace) -> None:
+def _tell(address: Any, arguments: argparse.Namespace) -> None:
     """Print how to connect; the line can be pasted into a program."""
-    host, port = address[:2]
-    shown = f"[{host}]" if ":" in host else host
-    if host in {"0.0.0.0", "::"}:  # noqa: S104 - shown, not bound
-        shown = "THIS-HOST"
     file = arguments.key_file
     key = f', key=Path("{file}")' if file else ", key=garrison.NO_KEY"
-    print(f'garrison.connect("{SCHEME}{shown}:{port}"{key})', flush=True)
+    print(f"garrison.connect({_shown(address)}{key})", flush=True)
+
+
+def _shown(address: Any) -> str:
+    if isinstance(address, str):
+        return json.dumps(str(Path(address).absolute()))
+    host, port = address[:2]
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - shown, not bound
+        host = "THIS-HOST"
+    return f'"{SCHEME}[{host}]:{port}"' if ":" in host else f'"{SCHEME}{host}:{port}"'

@@ -19,14 +19,19 @@ __all__ = ["SCHEME", "connect", "parse_address"]
 SCHEME = "garrison://"
 
 
-def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]:
-    """Return host and port of "host:port", "[v6]:port" or "garrison://host:port".
+def parse_address(text: str, default_port: int | None = None) -> tuple[str, int] | str:
+    """Return host and port of "host:port", "[v6]:port" or "garrison://host:port"; or a path.
+
+    A path is that of a socket: "/path", "./path" or "garrison:///path".
 
     Raises
     ------
     ValueError
         If there is no port, or it is none.
     """
+    path = text.removeprefix(SCHEME)
+    if path.startswith(("/", "./", "../")):
+        return path
     bare = text if "://" in text else f"{SCHEME}{text}"
     parts = urllib.parse.urlsplit(bare)
     if f"{parts.scheme}://" != SCHEME:

@@ -135,10 +135,10 @@ def _remove_dead_socket(path: str) -> None:
     status = os.lstat(path)
     if not stat.S_ISSOCK(status.st_mode):
         kind = file_kind(status.st_mode)
-        raise _in_use(f"there is {kind}, which is kept; remove it yourself, or give another path")
+        raise _in_use(f"there is {kind}, which is kept: remove it yourself, or give another path")
     if status.st_uid != os.geteuid():
         raise _in_use(
-            f"there is a socket of user {status.st_uid}, which is kept; give another path"
+            f"there is a socket of user {status.st_uid}, which is kept: give another path"
         )
     if not _is_dead_socket(path):
         raise _in_use("a server listens there; stop it, or give another path")

@@ -16,6 +16,8 @@ from garrison._os import file_trust
 from garrison.errors import UntrustedFile
 from garrison.store import _backups
 
+from .tools import open_store
+
 STORE_FILES = ["data.mdb", "lock.mdb", "holders", "origin", "notes"]
 
 
@@ -232,3 +234,19 @@ def test_failed_backup_removes_its_own_folder_only(
     with garrison.Manager() as manager, pytest.raises(RuntimeError):
         manager.backup(path)
     assert (path / "the only copy").exists()
+
+
+@pytest.mark.parametrize("name", ["data.mdb", "lock.mdb"])
+@pytest.mark.parametrize("target", ["there", "missing"])
+def test_core_follows_no_link_that_was_put_there_after_the_check(
+    tmp_path: Path, name: str, target: str
+) -> None:
+    victim, folder = tmp_path / "victim", tmp_path / "store"
+    folder.mkdir()
+    if target == "there":
+        victim.touch()
+    (folder / name).symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic links"), open_store(folder=folder):
+        pass
+    assert not victim.exists() or victim.stat().st_size == 0
+    assert victim.exists() == (target == "there")

@@ -44,6 +44,9 @@ class Limits:
     """Seconds for which a peer with more than `send_buffer_high` unsent bytes may read nothing."""
     requests_per_turn: int = 256
     """Requests of one peer that are served before the next peer's turn."""
+    turn_s: float = 0.02
+    """Seconds for which operations of one client are carried out before the next client's turn;
+    one operation that takes longer is finished."""
     idle_transaction_s: float = 10.0
     """Seconds for which a client's transaction may be idle: it blocks all other writers."""
     max_transaction_s: float = 60.0

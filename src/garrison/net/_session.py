@@ -81,6 +81,7 @@ class Session:
         "closing",
         "data",
         "fd",
+        "held",
         "in_progress",
         "local",
         "peer",
@@ -103,6 +104,8 @@ class Session:
         """Whether the peer has proved the key."""
         self.closing: bool = False
         """Whether the goodbye was sent."""
+        self.held: bool = False
+        """Whether no more requests are received, for the time being."""
         self.in_progress: set[int] = set()
         """Numbers of the requests without a reply."""
         self.bytes_sent: int = 0
@@ -155,6 +158,12 @@ class Session:
         if not self._queued:
             self._queued = True
             self._loop.pending_flush.append(self)
+
+    def hold_reading(self, held: bool) -> None:
+        """Receive no more requests, or go on with it: the request handler has enough to do."""
+        if self.held != held and self.fd >= 0:
+            self.held = held
+            self.update_interest()
 
     def has_stalled_message(self, seconds: float) -> bool:
         """Whether a message that has arrived in part has made no progress for so long."""
@@ -229,7 +238,7 @@ class Session:
         """Serve the requests received so far, up to one turn's worth."""
         inbox = self._inbox
         count = min(len(inbox), self._loop.limits.requests_per_turn)
-        if self._secure_channel.pending <= self._loop.limits.send_buffer_high:
+        if not self.held and self._secure_channel.pending <= self._loop.limits.send_buffer_high:
             self._serve([inbox.popleft() for _ in range(count)])
         if self.fd >= 0:
             self.update_interest()
@@ -292,10 +301,10 @@ class Session:
         unsent = self.bytes_to_send
         mask = OUT if unsent else 0
         if self.closing or not (
-            self._inbox or unsent > loop.limits.send_buffer_high or loop.stopping
+            self._inbox or self.held or unsent > loop.limits.send_buffer_high or loop.stopping
         ):
             mask |= IN
-        if self._inbox and unsent <= loop.limits.send_buffer_high:
+        if self._inbox and not self.held and unsent <= loop.limits.send_buffer_high:
             loop.pending_requests[self] = None
         if mask != self._mask:
             self._mask = mask

@@ -8,6 +8,7 @@ never waits.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections import deque
 
@@ -17,6 +18,7 @@ from garrison.errors import ContainerGone, StoreBusy, TransactionFailed, WrongKi
 from garrison.manager._serializers import pickle_for_manager
 from garrison.manager._store_operations import OPERATIONS
 from garrison.manager.server._change_waiters import ChangeWaiters
+from garrison.manager.server._deferred_sessions import DeferredSessions
 from garrison.manager.server._dispatch import RequestService
 from garrison.manager.server._store_clients import RETRY_S, StoreClients
 from garrison.manager.server._store_session import ENDED, NONE, OPEN, StoreSession, to_wire
@@ -50,6 +52,7 @@ class StoreService(RequestService):
         self._sessions: dict[Any, StoreSession] = {}
         self._queued: deque[StoreSession] = deque()
         self._retry_is_due = False
+        self._deferred = DeferredSessions(loop, self._run_turn)
         self._waiters = ChangeWaiters(loop, store.backend)
         self._clients = StoreClients(loop, store)
         self.verbs = {Verb.STORE: self._request}
@@ -83,14 +86,17 @@ class StoreService(RequestService):
         return session
 
     def _request(self, peer: ClientSession, request_id: int, args: list[Any]) -> None:
+        is_operation = args[0] in OPERATIONS  # or raise: there is no name, or no valid one
         session = self._session(peer)
-        if session.batch is not None and args[0] in OPERATIONS:
+        if session.batch is not None and is_operation:
             session.batch.append((request_id, args))
             return
         self.flush(peer)
         session.waiting.append((request_id, args))
         if len(session.waiting) == 1:
-            self._run_pending(session)
+            self._begin_turn(session)
+        else:
+            session.limit_reading()
 
     def batch_begin(self, peer: ClientSession) -> None:
         """Collect the requests that come now."""
@@ -104,9 +110,12 @@ class StoreService(RequestService):
         if session is None or not session.batch:
             return
         batch, session.batch = session.batch, []
+        is_first = not session.waiting
         session.waiting.extend(batch)
-        if not self._run_batch_in_one_transaction(session, batch):
-            self._run_pending(session)
+        if is_first:
+            self._begin_turn(session)
+        else:
+            session.limit_reading()
 
     def batch_end(self, peer: ClientSession) -> None:
         """Carry out what was collected; collect no more."""
@@ -115,9 +124,41 @@ class StoreService(RequestService):
         if session is not None:
             session.batch = None
 
+    def _begin_turn(self, session: StoreSession) -> None:
+        """Carry out what a session waits for, now or, if that takes long, between others."""
+        if session.is_slow:
+            self._deferred.add(session)
+            session.limit_reading()
+        else:
+            self._run_turn(session)
+
+    def _run_turn(self, session: StoreSession) -> None:
+        """Carry out what a session waits for, for one turn at most."""
+        session.is_slow = False
+        if not session.peer.alive or session.peer.session.closing:
+            return
+        if len(session.waiting) == 1 or not self._run_first_batch(session):
+            self._run_pending(session)
+        elif session.waiting:
+            self._deferred.add(session)
+        session.limit_reading()
+
+    def _run_first_batch(self, session: StoreSession) -> bool:
+        first = itertools.islice(session.waiting, self._loop.limits.requests_per_turn)
+        batch = list(itertools.takewhile(lambda entry: entry[1][0] in OPERATIONS, first))
+        return self._run_batch_in_one_transaction(session, batch)
+
+    def _is_turn_over(self, session: StoreSession, began: float) -> bool:
+        """Whether a session has used up its turn, which is noted."""
+        session.is_slow = time.monotonic() - began > self._loop.limits.turn_s
+        return session.is_slow
+
     def _run_batch_in_one_transaction(self, session: StoreSession, batch: list[Any]) -> bool:
-        """Return whether several operations were carried out in one transaction."""
-        if len(batch) == 1 or session.transaction:
+        """Return whether several operations were carried out in one transaction.
+
+        Those that do not fit into the session's turn stay behind.
+        """
+        if len(batch) <= 1 or session.transaction:
             return False
         if not any(OPERATIONS[args[0]].writes for _, args in batch):
             return False
@@ -125,8 +166,13 @@ class StoreService(RequestService):
             session.backend.begin(0)
         except (StoreBusy, TimeoutError):
             return False
+        began = time.monotonic()
         try:
-            answers = [self._run_operation(session, request_id, args) for request_id, args in batch]
+            answers = []
+            for request_id, args in batch:
+                answers.append(self._run_operation(session, request_id, args))
+                if self._is_turn_over(session, began):
+                    break
             session.backend.commit()
         except BaseException as error:
             with contextlib.suppress(Exception):
@@ -134,14 +180,15 @@ class StoreService(RequestService):
             if isinstance(error, Exception):
                 return False  # each by itself: one has failed, and the others must not
             raise
-        session.waiting.clear()
-        for (request_id, _), answer in zip(batch, answers, strict=True):
+        for answer in answers:
+            request_id, _ = session.waiting.popleft()
             self._send(session, request_id, answer)
         self._waiters.notify_changed()
         return True
 
     def _run_pending(self, session: StoreSession) -> None:
-        """Carry out what a session waits for, until the store is busy."""
+        """Carry out what a session waits for, until the store is busy or its turn is over."""
+        began = time.monotonic()
         while session.waiting and session.peer.alive and not session.peer.session.closing:
             request_id, args = session.waiting[0]
             try:
@@ -156,6 +203,9 @@ class StoreService(RequestService):
             except Exception as error:
                 session.fail(request_id, error)
             session.waiting.popleft()
+            if self._is_turn_over(session, began) and session.waiting:
+                self._deferred.add(session)
+                break
         self._waiters.notify_changed()
 
     def _run_operation(self, session: StoreSession, request_id: int, args: list[Any]) -> Any:

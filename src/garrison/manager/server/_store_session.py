@@ -20,6 +20,8 @@ __all__ = ["ENDED", "NONE", "OPEN", "ServerCall", "StoreSession", "encode_error"
 
 MAX_REMEMBERED_CLAIMS = 64
 """Claims that are remembered, in case their reply does not arrive."""
+MAX_WAITING = 1024
+"""Requests that wait for the store, or for the session's turn, before no more are received."""
 NONE, OPEN, ENDED = range(3)
 """States of a transaction. ENDED: the server has aborted it and the client does not know yet."""
 
@@ -100,6 +102,8 @@ class StoreSession:
     client: StoreClient = field(default_factory=lambda: StoreClient(0))
     waiting: deque[tuple[int, list[Any]]] = field(default_factory=deque)
     """Requests that are not done yet: id, then name and arguments."""
+    is_slow: bool = False
+    """Whether its requests have used up its last turn."""
     batch: list[tuple[int, list[Any]]] | None = None
     """Requests that came together; None if none are collected."""
     calls: dict[str, ServerCall] = field(default_factory=dict)
@@ -125,6 +129,14 @@ class StoreSession:
         if found is None:
             found = self.calls[name] = ServerCall(self.backend, name, plain_only=self.plain_only)
         return found
+
+    def limit_reading(self) -> None:
+        """Receive no more requests while too many of them wait."""
+        peer = self.peer.session
+        if len(self.waiting) > MAX_WAITING:
+            peer.hold_reading(True)
+        elif peer.held and len(self.waiting) <= MAX_WAITING // 2:
+            peer.hold_reading(False)
 
     def reply(self, request_id: int, *values: Any) -> None:
         """Send an answer."""

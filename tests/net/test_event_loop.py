@@ -211,6 +211,20 @@ def test_flood_of_requests_does_not_delay_other_sessions() -> None:
         assert max(hand.service.batches) <= 16
 
 
+def test_client_with_too_many_unanswered_requests_is_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with by_hand(Limits(max_requests=100)) as hand:
+        many, most = hand.known_peer(), hand.known_peer()
+        for peer, count in ((many, 101), (most, 100)):
+            for number in range(1, count + 1):
+                peer.channel.put(number, LATER, ())
+            peer.send()
+        hand.turns()
+        assert (many.session.open, most.session.open) == (False, True)
+        assert "101 of its requests have no reply yet" in caplog.text
+
+
 def test_session_that_does_not_read_is_not_read_from() -> None:
     limits = Limits(send_buffer_high=1 << 20)
     with by_hand(limits) as hand:

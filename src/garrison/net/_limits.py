@@ -44,6 +44,8 @@ class Limits:
     """Seconds for which a peer with more than `send_buffer_high` unsent bytes may read nothing."""
     requests_per_turn: int = 256
     """Requests of one peer that are served before the next peer's turn."""
+    max_requests: int = 65_536
+    """Requests of one client without a reply yet; for more it is disconnected."""
     turn_s: float = 0.02
     """Seconds for which operations of one client are carried out before the next client's turn;
     one operation that takes longer is finished."""

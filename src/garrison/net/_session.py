@@ -269,6 +269,8 @@ class Session:
         except Exception as error:
             self.log.failure("the end of a batch of %s failed", self.peer)
             self.drop(f"its requests could not be carried out: {error}")
+        if len(in_progress) > self._loop.limits.max_requests:
+            self.drop(f"{len(in_progress)} of its requests have no reply yet")
 
     def _control(self, rid: int, verb: int) -> None:
         if verb == CANCEL:

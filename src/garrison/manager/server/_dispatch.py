@@ -243,6 +243,9 @@ class ObjectService(RequestService):
         return b""
 
     def _run(self, peer: ClientSession, rid: int, thread: int, work: Callable[[], Outcome]) -> None:
+        if not rid:
+            raise ValueError("a call without a number, of which any number could wait")
+
         def job() -> None:
             outcome = work()
             self._loop.call_soon_threadsafe(self._deliver, peer, rid, outcome)

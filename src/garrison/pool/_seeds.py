@@ -52,15 +52,15 @@ def _seed_of_program() -> int:
 
 def seed_worker(seeds: Seeds, number: int) -> None:
     """Give the pool's worker of this number its seeds."""
-    numpy = "numpy" in sys.modules
-    if not seeds.chosen and not (seeds.inherited and numpy):
+    if not seeds.chosen and not seeds.inherited:
         return
     digest = blake2b(f"{seeds.seed}/{number}".encode(), digest_size=32).digest()
-    if seeds.chosen:
+    if seeds.chosen or "random" in sys.modules:
+        # It takes a millisecond to import, and seeds itself for a program that has not chosen.
         importlib.import_module("random").seed(digest)
-    if numpy:
+    if "numpy" in sys.modules:
         _seed_numpy(digest)
-    else:
+    elif seeds.chosen:
         _pending.append(digest)
 
 

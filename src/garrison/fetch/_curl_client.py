@@ -33,7 +33,7 @@ _ABORTED = 42
 _SIZE_DOWNLOAD = getattr(pycurl, "SIZE_DOWNLOAD_T", pycurl.SIZE_DOWNLOAD)
 # A page of this size may be decompressed from anything.
 _FREE_SIZE = 1_000_000
-# What libcurl may receive before it tells.
+# What libcurl may receive in one turn.
 _UNTOLD = 32 * _READ_BUFFER
 _TO_EPOLL = {
     pycurl.POLL_NONE: 0,
@@ -92,13 +92,14 @@ class CurlClient:
         self._deadline: float | None = None
         self._idle: list[Transfer] = []
         self._running: dict[pycurl.Curl, Transfer] = {}
+        self._large: set[Transfer] = set()
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
 
     def start(self, job: Job) -> None:
         """Begin a transfer."""
-        transfer = self._idle.pop() if self._idle else Transfer(self._settings)
+        transfer = self._idle.pop() if self._idle else Transfer(self._settings, self._large)
         self._number_of_parts += 1
         name = f"{self._prefix}-{self._number_of_parts}.part"
         transfer.begin(job, PartFile(self._folder, name, self._settings.max_bytes))
@@ -117,6 +118,8 @@ class CurlClient:
         if self._seconds_left() == 0:
             self._deadline = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        for transfer in self._large:
+            transfer.note_received()
         return readable
 
     def collect(self) -> list[Outcome]:
@@ -168,10 +171,19 @@ class CurlClient:
 
 
 class Transfer:
-    """One transfer at a time, on an easy handle that stays."""
+    """One transfer at a time, on an easy handle that stays.
 
-    def __init__(self, settings: Settings) -> None:
+    Parameters
+    ----------
+    settings
+        What all transfers have in common.
+    large
+        The transfers with a large page, which are to note what they have received.
+    """
+
+    def __init__(self, settings: Settings, large: set[Transfer]) -> None:
         self._settings = settings
+        self._large = large
         self.easy = pycurl.Curl()
         self.part: PartFile
         self._job: Job
@@ -179,8 +191,6 @@ class Transfer:
         self._received = 0
         self._guard = RedirectGuard()
         _set_up(self.easy, settings, self._take)
-        self.easy.setopt(pycurl.NOPROGRESS, 0)
-        self.easy.setopt(pycurl.XFERINFOFUNCTION, self._note_received)
         if not settings.allow_private_redirects:
             self._guard_redirects()
 
@@ -199,7 +209,8 @@ class Transfer:
     def end(self, code: int, text: str) -> Outcome:
         """Return the outcome, and leave a complete part or none."""
         status = self.easy.getinfo(pycurl.RESPONSE_CODE)
-        self._received = int(self.easy.getinfo(_SIZE_DOWNLOAD))
+        self.note_received()
+        self._large.discard(self)
         reason = self._reason(code, text, status)
         code = _ABORTED if code and self._guard.refused else code
         name = ""
@@ -236,6 +247,7 @@ class Transfer:
             if not self.part.add(data):
                 self._fault = self._too_large()
             elif self.part.size > _FREE_SIZE:
+                self._large.add(self)
                 self._fault = self._inflated(exact=False)
             if not self._fault:
                 return len(data)
@@ -249,7 +261,7 @@ class Transfer:
     def _inflated(self, *, exact: bool) -> str:
         """Return what is wrong with the size of a page that came compressed; empty if nothing is.
 
-        While it comes, libcurl has received more than it has told.
+        While it comes, libcurl has received more than was noted.
         """
         size, received = self.part.size, self._received
         largest, ratio = self._settings.max_decompressed, self._settings.max_ratio
@@ -261,9 +273,9 @@ class Transfer:
             return f"decompressed to more than --max-decompressed {largest}"
         return ""
 
-    def _note_received(self, _total: float, received: float, *_: float) -> None:
-        """Note how much has come; libcurl calls this."""
-        self._received = int(received)
+    def note_received(self) -> None:
+        """Note how much has come. No callback of libcurl may ask that."""
+        self._received = int(self.easy.getinfo(_SIZE_DOWNLOAD))
 
     # -- redirects --------------------------------------------------------------------------------
 

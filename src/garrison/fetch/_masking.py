@@ -21,6 +21,7 @@ _SECRET_NAME = re.compile(
 _SECRET_VALUE = re.compile(
     r"(?=\w*\d)(?=\w*[A-Za-z])\w{16,}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 )
+_PLAIN = re.compile(r"[^@?#;]*")
 _USER = re.compile(r"^((?:[A-Za-z][A-Za-z0-9+.-]*:)?//)?[^/?#]*@")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _PATH_PARAMETER = re.compile(r"(?<=;)([^=;/?#&]+)=([^;/?#]+)")
@@ -34,6 +35,8 @@ def mask_url(url: str) -> str:
     >>> mask_url("https://me:secret@example.com/a?page=2&token=0123")
     'https://***@example.com/a?page=2&token=***'
     """
+    if _PLAIN.fullmatch(url):
+        return url
     rest, hash_, fragment = _USER.sub(rf"\1{MASK}@", url).partition("#")
     address, question, query = rest.partition("?")
     address = _PATH_PARAMETER.sub(_mask_match, address)

@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 __all__ = ["RedirectGuard", "has_proxies", "is_private_name", "is_public", "uses_proxy"]
 
 _LOCAL_NAMES = ("localhost", ".localhost", ".local", ".internal")
+_PROXIES = ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -111,11 +112,13 @@ def is_private_name(host: str) -> bool:
 
 def has_proxies() -> bool:
     """Whether the environment names any proxy."""
-    return any(name.lower().endswith("_proxy") and value for name, value in os.environ.items())
+    return any(map(os.environ.get, _PROXIES))
 
 
 def uses_proxy(url: str) -> bool:
     """Whether the environment names a proxy for a URL, as libcurl reads it."""
+    if not any(map(os.environ.get, _PROXIES)):
+        return False
     parts = urlsplit(url)
     names = [f"{parts.scheme}_proxy", "all_proxy", "ALL_PROXY"]
     if parts.scheme == "https":

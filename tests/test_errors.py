@@ -43,6 +43,7 @@ def test_every_public_error_can_be_caught_by_the_root() -> None:
 @pytest.mark.parametrize(
     ("name", "builtin"),
     [
+        ("SharedMemoryCorrupt", OSError),
         ("SharedMemoryFull", MemoryError),
         ("StoreFull", MemoryError),
         ("StoreBusy", BlockingIOError),

@@ -35,6 +35,7 @@ __all__ = [
     "PoolTerminated",
     "QueueClosed",
     "ResultUnpicklable",
+    "SharedMemoryCorrupt",
     "SharedMemoryFull",
     "SharedMemoryGone",
     "ShutDown",
@@ -314,6 +315,13 @@ class SharedMemoryFull(GarrisonError, MemoryError):
     """There is not enough shared memory.
 
     Free memory, send smaller pieces, or send a file name instead of the data.
+    """
+
+
+class SharedMemoryCorrupt(GarrisonError, OSError):
+    """A word in the shared memory of a pool, queue or lock cannot be what was written there.
+
+    The message says which. No other object is affected: make a new pool, queue or lock.
     """
 
 

@@ -16,6 +16,11 @@ pub trait Owners {
     /// Is this owner dead beyond doubt?
     fn is_dead(&self, owner: u32) -> bool;
 
+    /// Whether there can have been such an owner: what signs with another number is damage.
+    fn is_possible(&self, owner: u32) -> bool {
+        owner != 0
+    }
+
     /// The word that changes when a death becomes known: slept on beside the object's own word.
     fn deaths(&self) -> &AtomicU32;
 

@@ -472,6 +472,10 @@ impl Owners for OwnerRegistry {
         }
     }
 
+    fn is_possible(&self, owner: u32) -> bool {
+        owner >> SLOT_BITS != 0 && self.owner_slot(owner as usize & (OWNERS - 1)).is_some()
+    }
+
     fn take_wait_record(&self) -> Option<&WaitRecordShared> {
         let me = self.me().ok()?;
         let sign = |row: &WaitRecordShared, of| {

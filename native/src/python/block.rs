@@ -139,7 +139,7 @@ pub fn read<'py>(
     len: usize,
     buffers: u32,
 ) -> PyResult<(Bound<'py, Block>, Option<Bound<'py, PyList>>)> {
-    let (payload, parts) = block.parts(len, buffers);
+    let (payload, parts) = block.parts(len, buffers).map_err(Failure::from)?;
     let view = |Part { offset, len, readonly }| {
         Bound::new(py, Block { block: block.clone(), offset, len, readonly })
     };

@@ -16,6 +16,6 @@ macro_rules! exceptions {
 }
 
 exceptions! {
-    ChannelError ContainerGone LinkBroken NotHeld QueueClosed SharedMemoryFull ShutDown
+    ChannelError ContainerGone LinkBroken NotHeld QueueClosed SharedMemoryCorrupt SharedMemoryFull ShutDown
     StoreBusy StoreCorrupt StoreFull StoreVersion TransactionFailed WrongKind
 }

@@ -7,6 +7,7 @@ use crate::host::{ExclusiveHost, Failure, Host};
 use crate::owners::registry::OwnerRegistry;
 use crate::owners::wait_graph::WaiterInfo;
 use crate::owners::Owners;
+use crate::sys::damage::is_damage;
 use pyo3::exceptions::{
     PyAssertionError, PyBlockingIOError, PyKeyError, PyRuntimeError, PyValueError,
 };
@@ -48,6 +49,7 @@ impl From<Failure> for PyErr {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::System { error, what } => memory_error(&error, &what),
+            Failure::Io(error) if is_damage(&error) => memory_error(&error, ""),
             Failure::Io(error) => error.into(),
             Failure::ForkedWhileWaiting => {
                 PyRuntimeError::new_err("forked by a signal handler in the middle of a wait")

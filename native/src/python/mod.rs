@@ -33,10 +33,11 @@ mod synchronized_value;
 mod table;
 mod worker;
 
+use crate::sys::damage::is_damage;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-pub use errors::SharedMemoryFull;
+pub use errors::{SharedMemoryCorrupt, SharedMemoryFull};
 
 /// The limit on address space or data that this process has, in a few words.
 fn limits() -> Option<String> {
@@ -53,6 +54,9 @@ fn limits() -> Option<String> {
 
 /// An error of the system while reserving or mapping: full is full, whatever the number.
 pub fn memory_error(error: &std::io::Error, what: &str) -> PyErr {
+    if is_damage(error) {
+        return SharedMemoryCorrupt::new_err(format!("{error}; make a new pool or queue"));
+    }
     match error.raw_os_error() {
         Some(libc::ENOMEM) if limits().is_some() => SharedMemoryFull::new_err(format!(
             "no address space for {what}: {}; raise it, or send smaller pieces",
@@ -100,6 +104,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(process::next_number, module)?)?;
     module.add_function(wrap_pyfunction!(item_results::split, module)?)?;
     module.add_function(wrap_pyfunction!(item_results::pack, module)?)?;
+    module.add("OUTCOME_CORRUPT", crate::tasks::table::OUTCOME_CORRUPT)?;
     module.add("OUTCOME_EACH", crate::tasks::table::OUTCOME_EACH)?;
     module.add_function(wrap_pyfunction!(shared_block::registry, module)?)?;
     module.add_function(wrap_pyfunction!(shared_block::join_registry, module)?)?;

@@ -69,7 +69,11 @@ impl Parent {
         interrupts: u32,
     ) -> PyResult<Option<usize>> {
         let find = || tasks.iter().position(|task| task.get().inner.ended());
-        self.inner.wait_any(py, find, limit, interrupts)
+        let found = self.inner.wait_any(py, find, limit, interrupts)?;
+        if found.is_none() {
+            tasks.iter().try_for_each(|task| task.get().inner.check())?;
+        }
+        Ok(found)
     }
 
     #[getter]

@@ -1,7 +1,7 @@
 //! Items of a queue as Python objects: which are values, and how those are rebuilt.
 
+use super::errors::SharedMemoryCorrupt;
 use crate::queue::item::{EncodedItem, BYTES, FALSE, FLOAT, INT, NONE, PICKLE, STR, TRUE};
-use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -103,6 +103,9 @@ pub fn is_plain(object: &Bound<'_, PyAny>, looks: &mut u32) -> bool {
 #[inline]
 pub fn rebuild<'py>(py: Python<'py>, kind: u8, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     let len = bytes.len() as ffi::Py_ssize_t;
+    if matches!(kind, INT | FLOAT) && bytes.len() != size_of::<u64>() {
+        return Err(SharedMemoryCorrupt::new_err(format!("a number of {len} bytes in a queue")));
+    }
     // SAFETY: each call makes a new object, or sets an error and returns null.
     unsafe {
         let word = || bytes.as_ptr().cast::<u64>().read();
@@ -114,7 +117,11 @@ pub fn rebuild<'py>(py: Python<'py>, kind: u8, bytes: &[u8]) -> PyResult<Bound<'
             NONE => ffi::Py_NewRef(ffi::Py_None()),
             TRUE => ffi::Py_NewRef(ffi::Py_True()),
             FALSE => ffi::Py_NewRef(ffi::Py_False()),
-            _ => return Err(PyValueError::new_err(format!("an item of unknown kind {kind}"))),
+            _ => {
+                return Err(SharedMemoryCorrupt::new_err(format!(
+                    "an item of kind {kind} in a queue"
+                )))
+            }
         };
         Bound::from_owned_ptr_or_err(py, made)
     }

@@ -1,10 +1,13 @@
 //! The worker as Python has it: it runs what was claimed, and hands the results in.
 
 use super::block::{self, PinnedBuffers};
+use super::errors::SharedMemoryCorrupt;
 use super::reducer::is_plain;
 use super::table::Table;
 use crate::tasks::item_results::ItemResults;
-use crate::tasks::table::{CellShared, OUTCOME_EACH, OUTCOME_NO_ROOM, RESULT_INLINE};
+use crate::tasks::table::{
+    CellShared, OUTCOME_CORRUPT, OUTCOME_EACH, OUTCOME_NO_ROOM, RESULT_INLINE,
+};
 use crate::tasks::worker::{self, TaskResult};
 use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::PySystemExit;
@@ -71,10 +74,13 @@ impl Worker {
         while let Some(number) = self.inner.claim(py)? {
             match self.arguments(py, number) {
                 Ok(task) => return Ok(Some(task)),
-                // There is no address space to look at them: that is this task's result.
+                // They cannot be looked at, for want of address space or since they are damaged: that is
+                // this task's result.
                 Err(error) => {
                     let text = error.value(py).to_string();
-                    self.publish(py, OUTCOME_NO_ROOM, short(&text).as_bytes(), None)?;
+                    let is_damage = error.is_instance_of::<SharedMemoryCorrupt>(py);
+                    let outcome = if is_damage { OUTCOME_CORRUPT } else { OUTCOME_NO_ROOM };
+                    self.publish(py, outcome, short(&text).as_bytes(), None)?;
                 }
             }
         }

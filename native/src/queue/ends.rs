@@ -12,6 +12,7 @@ use crate::sync::lock::wait::{LockWords, Wait};
 use crate::sync::lock::word::LockShared;
 use crate::sync::lock::Acquired;
 use crate::sys::atomic::Ordering;
+use crate::sys::damage::damaged;
 use crate::sys::deadline::{Deadline, LIVENESS_CHECK_INTERVAL};
 use crate::sys::futex;
 use crate::sys::spin::Spin;
@@ -49,8 +50,8 @@ pub trait Batch {
 
     fn granules(&self, nth: usize) -> u32;
 
-    /// Write one from this granule on: there is memory, which only the owner of the put lock writes to.
-    fn write(&self, nth: usize, at: u32) -> std::io::Result<()>;
+    /// Write one at this position: there is memory, which only the owner of the put lock writes to.
+    fn write(&self, nth: usize, to: Position) -> std::io::Result<()>;
 
     /// They will be in the log at once.
     fn will_be_put(&self);
@@ -270,9 +271,12 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
             crash_point("queue.put_locked");
             let log = self.log();
             let (tail, maxsize) = (log.tail(), self.here.maxsize);
-            let inside = || tail.number.wrapping_sub(log.head().number);
-            if maxsize != 0 && inside() > maxsize - count {
+            let inside = if maxsize == 0 { 0 } else { tail.number.wrapping_sub(log.head().number) };
+            if maxsize != 0 && inside > maxsize - count {
                 drop(held);
+                if inside > maxsize {
+                    return Err(damage("a queue with more items than it holds").into());
+                }
                 if !self.wait_for_room(host, count, wait)? {
                     return Ok(false);
                 }
@@ -341,7 +345,7 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
         for nth in 0..items.count() as usize {
             let granules = items.granules(nth);
             at = log.reserve(at, granules)?;
-            items.write(nth, at)?;
+            items.write(nth, Position { number: tail.number.wrapping_add(nth as u32), at })?;
             at += granules;
         }
         Ok(Position { number: tail.number.wrapping_add(items.count()), at })
@@ -366,32 +370,40 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
     fn take_out<E: From<Failure>>(
         &self,
         most: u32,
-        mut copy: impl FnMut(u32) -> Result<u32, E>,
+        mut copy: impl FnMut(Position, u32) -> Result<u32, E>,
     ) -> Result<u32, E> {
         let log = self.log();
         self.memory.ensure_entries().map_err(Failure::of("a look into a queue"))?;
         let (mut head, tail) = (log.head(), log.tail());
         let mut committed = head;
-        let mut taken = 0;
+        let (mut taken, mut is_first) = (0, false);
         while taken < most && head.number != tail.number {
             match log.next_item(head, tail) {
-                Item::Here(at) => {
-                    let granules = match copy(at) {
+                Item::Here { at, limit } => {
+                    let granules = match copy(Position { at, ..head }, limit) {
                         Ok(granules) => granules,
                         Err(_) if taken > 0 => break,
                         Err(error) => return Err(error),
                     };
                     head = Position { number: head.number.wrapping_add(1), at: at + granules };
-                    taken += 1;
+                    (taken, is_first) = (taken + 1, false);
+                }
+                // A segment on the way to the tail has an item.
+                Item::Beyond if is_first => {
+                    return Err(damage("a queue with an empty segment").into())
                 }
                 Item::Beyond => {
                     if head != committed {
                         log.commit_get(head);
                         committed = head;
                     }
-                    head.at = log.skip_to_next_segment(head, tail);
+                    head.at = log.skip_to_next_segment(head, tail).map_err(Failure::Io)?;
+                    is_first = true;
                 }
             }
+        }
+        if taken == 0 && head != tail {
+            return Err(damage("the ends of an empty queue are apart").into());
         }
         if taken > 0 {
             crash_point("queue.copied");
@@ -402,7 +414,7 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
     }
 
     /// Take up to so many items, at least one; 0 if there was none in time. `copy` reads the item at a
-    /// granule, and tells how many granules it takes.
+    /// position, which ends before a granule, and tells how many granules it takes.
     #[inline]
     pub fn get<H: QueueHost>(
         &self,
@@ -410,7 +422,7 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
         me: u32,
         most: u32,
         wait: &WaitSpec,
-        copy: impl FnMut(u32) -> Result<u32, H::Error>,
+        copy: impl FnMut(Position, u32) -> Result<u32, H::Error>,
     ) -> Result<u32, H::Error> {
         let taken = self.take_items(host, me, most, wait, copy);
         if !matches!(taken, Ok(1..)) {
@@ -426,11 +438,11 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
         me: u32,
         most: u32,
         wait: &WaitSpec,
-        mut copy: impl FnMut(u32) -> Result<u32, H::Error>,
+        mut copy: impl FnMut(Position, u32) -> Result<u32, H::Error>,
     ) -> Result<u32, H::Error> {
         let lock = (&self.shared.get_lock, &self.here.get);
         loop {
-            if self.log().is_empty() && !self.wait_for_item(host, wait)? {
+            if self.log().is_at_rest() && !self.wait_for_item(host, wait)? {
                 return Ok(0);
             }
             if self.here.is_closed(LocalState::NO_GET) {
@@ -480,7 +492,7 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
     /// Wait until there is an item, or this end is closed here; false if there was none in time.
     #[cold]
     fn wait_for_item<H: QueueHost>(&self, host: H, wait: &WaitSpec) -> Result<bool, H::Error> {
-        let some = || !self.log().is_empty() || self.here.is_closed(LocalState::NO_GET);
+        let some = || !self.log().is_at_rest() || self.here.is_closed(LocalState::NO_GET);
         self.wait_until(host, &self.shared.getters, &self.here.get.spin, wait, some)
     }
 
@@ -523,6 +535,11 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
         }
         Ok(())
     }
+}
+
+#[cold]
+fn damage(what: &'static str) -> Failure {
+    Failure::Io(damaged(what))
 }
 
 fn wakes(count: u32) -> i32 {

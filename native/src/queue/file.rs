@@ -9,11 +9,14 @@
 //! big, and is never used by another.
 
 use crate::queue::item::{self, granules, ItemHeader};
-use crate::queue::log::{growth_not_permitted, QueueLog, SegmentMemory, SegmentShared, GRANULE};
+use crate::queue::log::{
+    growth_not_permitted, Position, QueueLog, SegmentMemory, SegmentShared, GRANULE,
+};
 use crate::queue::shared::{QueueShared, SHARED_AT};
 use crate::shm::arena::{Arena, SharedBlock};
 use crate::shm::region::Region;
 use crate::shm::segment::{Mapping, PAGE};
+use crate::sys::damage::damaged;
 use crate::testing::crash_points::crash_point;
 use std::io::Result;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -63,6 +66,13 @@ pub struct RegionShared {
     _pad: u32,
 }
 
+impl RegionShared {
+    /// Whether it was never given out.
+    fn is_new(&self) -> bool {
+        [&self.owner, &self.sent, &self.back].iter().all(|word| word.load(Ordering::Relaxed) == 0)
+    }
+}
+
 /// A queue's memory as this process sees it.
 #[derive(Debug)]
 pub struct QueueFile {
@@ -73,6 +83,8 @@ pub struct QueueFile {
     records: OnceLock<Arc<Mapping>>,
     /// Up to how many segments there was memory when it was last asked for.
     permitted: AtomicU32,
+    /// How long regions are: written once, by the queue's creator.
+    region_len: OnceLock<u64>,
 }
 
 impl QueueFile {
@@ -97,7 +109,8 @@ impl QueueFile {
         let windows = (0..WINDOWS).map(|_| OnceLock::new()).collect();
         let (far_entries, records) = (OnceLock::new(), OnceLock::new());
         let permitted = AtomicU32::new(GROWTH);
-        let file = Self { block, windows, far_entries, records, permitted };
+        let region_len = OnceLock::new();
+        let file = Self { block, windows, far_entries, records, permitted, region_len };
         file.window(0)?;
         Ok(file)
     }
@@ -163,13 +176,19 @@ impl QueueFile {
         Ok(map.at(start + byte % SEGMENT, len))
     }
 
-    /// The item at a granule, for the owner of the get lock: its kind, its bytes, and its granules.
+    /// The item at a position, which ends before a granule, for the owner of the get lock: its kind,
+    /// its bytes, and its granules.
     #[inline]
-    pub(super) fn item(&self, at: u32) -> Result<(u8, &[u8], u32)> {
+    pub(super) fn item(&self, from: Position, limit: u32) -> Result<(u8, &[u8], u32)> {
+        let Position { number, at } = from;
         let from = self.at(at, GRANULE)?;
         // SAFETY: an item begins here, and the owner of the get lock alone may move past it.
         let head = unsafe { ItemHeader::read(from) };
         let granules = granules(head.len);
+        let room = limit.saturating_sub(at).min(Self::GRANULES - at % Self::GRANULES);
+        if granules > room || !head.is_of(number) {
+            return Err(damaged(format!("no item lies at granule {at} of a queue")));
+        }
         self.at(at, granules as usize * GRANULE)?;
         // SAFETY: as above, and in range (checked).
         Ok((head.kind, unsafe { item::body(from, head.len) }, granules))
@@ -181,6 +200,9 @@ impl QueueFile {
         self.records()?;
         let number = self.shared().regions.fetch_add(1, Ordering::Relaxed);
         if let Some(record) = self.record(number) {
+            if !record.is_new() {
+                return Err(damaged(format!("region {number} of a queue was given out twice")));
+            }
             record.owner.store(owner, Ordering::Release);
         }
         Ok((number, self.region(number, false)?))
@@ -215,11 +237,12 @@ impl QueueFile {
     }
 
     fn region_range(&self, number: u32) -> Result<(u64, usize)> {
-        let len = self.shared().region_len.load(Ordering::Relaxed);
+        let len = || self.shared().region_len.load(Ordering::Relaxed);
+        let len = *self.region_len.get_or_init(len);
         let offset = u64::from(number)
             .checked_mul(len)
             .and_then(|offset| offset.checked_add(REGIONS))
-            .filter(|offset| offset + len <= 1 << 62)
+            .filter(|offset| offset.checked_add(len).is_some_and(|end| end <= 1 << 62))
             .ok_or_else(|| std::io::Error::from_raw_os_error(libc::EFBIG))?;
         Ok((offset, len as usize))
     }
@@ -303,7 +326,7 @@ impl SegmentMemory for QueueFile {
 
     #[inline]
     fn ensure_entries(&self) -> Result<()> {
-        if self.shared().log.count.load(Ordering::Relaxed) + MARGIN < NEAR as u32 {
+        if self.shared().log.count.load(Ordering::Relaxed).saturating_add(MARGIN) < NEAR as u32 {
             return Ok(());
         }
         self.far_entries().map(|_| ())

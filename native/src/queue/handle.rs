@@ -4,7 +4,7 @@ use super::ends::{Batch, EndState, Ends, LocalState, QueueHost, WaitSpec};
 use super::file::QueueFile;
 use super::item::{EncodedItem, LARGE};
 use super::large_items::{BlockAddress, LargeItems, ReceivedBlock};
-use super::log::GRANULE;
+use super::log::{Position, GRANULE};
 use super::shared::QueueShared;
 use super::watch::Watch;
 use crate::host::Failure;
@@ -115,9 +115,9 @@ impl Queue {
         mut each: impl FnMut(TakenItem<'_>) -> Result<(), H::Error>,
     ) -> Result<u32, H::Error> {
         let me = self.me()?;
-        let taken = self.ends().get(host, me, most, wait, |at| {
+        let taken = self.ends().get(host, me, most, wait, |from, limit| {
             let (kind, bytes, granules) =
-                self.file.item(at).map_err(Failure::of("a look into a queue"))?;
+                self.file.item(from, limit).map_err(Failure::of("a look into a queue"))?;
             each(self.taken(kind, bytes, me)?)?;
             Ok(granules)
         })?;
@@ -132,8 +132,7 @@ impl Queue {
         if kind != LARGE {
             return Ok(TakenItem::Small(kind, bytes));
         }
-        // SAFETY: that is what the bytes of a large item are.
-        let address = unsafe { BlockAddress::from_bytes(bytes) };
+        let address = BlockAddress::from_bytes(bytes).map_err(Failure::Io)?;
         let received = self.large.sign(&self.file, address, me);
         Ok(TakenItem::Large(received.map_err(Failure::of("a look into a queue"))?))
     }
@@ -233,11 +232,12 @@ impl<K> Batch for Encoded<'_, K> {
     }
 
     #[inline]
-    fn write(&self, nth: usize, at: u32) -> std::io::Result<()> {
+    fn write(&self, nth: usize, to: Position) -> std::io::Result<()> {
         let item = &self.items[nth];
+        let Position { number, at } = to;
         let to = self.file.at(at, item.granules() as usize * GRANULE)?;
         // SAFETY: in range (checked), and the caller has found memory that nothing else writes to.
-        unsafe { item.write(to) };
+        unsafe { item.write(to, number) };
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! How an item lies in the log: a word that says what and how long, then its bytes.
 //!
 //! ```text
-//! | len:32 | kind:8 | bytes ...      from the next granule on: the next item
+//! | len:32 | kind:8 | check:24 | bytes ...      from the next granule on: the next item
 //! ```
+//! The check is made of the rest and of the item's number: where none begins, none is found.
 //! Of the exact types that most items have the bytes are the value. Everything else is a pickle, and
 //! of what is large only the address in its sender's region lies here.
 
@@ -71,14 +72,15 @@ impl<K> EncodedItem<K> {
         granules(self.bytes().len())
     }
 
-    /// Write it where there is room for as many granules.
+    /// Write it down as the item of this number, where there is room for as many granules.
     ///
     /// # Safety
     /// The memory is the caller's, and the address a granule's.
     #[inline]
-    pub unsafe fn write(&self, to: *mut u8) {
+    pub unsafe fn write(&self, to: *mut u8, number: u32) {
         let bytes = self.bytes();
-        let head = bytes.len() as u64 | u64::from(self.kind) << 32;
+        let check = check(number, self.kind, bytes.len() as u32);
+        let head = bytes.len() as u64 | u64::from(self.kind) << 32 | u64::from(check) << 40;
         // SAFETY: the caller's word.
         unsafe {
             to.cast::<u64>().write(head);
@@ -95,11 +97,18 @@ pub fn granules(len: usize) -> u32 {
     (HEAD + len).div_ceil(GRANULE) as u32
 }
 
+#[inline]
+fn check(number: u32, kind: u8, len: u32) -> u32 {
+    let mixed = number ^ len.rotate_left(4) ^ u32::from(kind) << 11 ^ 0x5bd1_e995;
+    mixed.wrapping_mul(0x9e37_79b1) >> 8
+}
+
 /// The word before an item's bytes.
 #[derive(Clone, Copy)]
 pub struct ItemHeader {
     pub kind: u8,
     pub len: usize,
+    check: u32,
 }
 
 impl ItemHeader {
@@ -109,7 +118,13 @@ impl ItemHeader {
     pub unsafe fn read(from: *const u8) -> Self {
         // SAFETY: the caller's word.
         let word = unsafe { from.cast::<u64>().read() };
-        Self { kind: (word >> 32) as u8, len: word as u32 as usize }
+        Self { kind: (word >> 32) as u8, len: word as u32 as usize, check: (word >> 40) as u32 }
+    }
+
+    /// Whether it is that of the item with this number, as it was written.
+    #[inline]
+    pub fn is_of(&self, number: u32) -> bool {
+        self.check == check(number, self.kind, self.len as u32)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::host::Failure;
 use crate::shm::heap::{Heap, RELEASED};
 use crate::shm::payload::{BlockRef, MappedBlock, OnRelease, WrittenBlock};
 use crate::shm::region::Region;
+use crate::sys::damage::damaged;
 use crate::sys::process::generation;
 use crate::testing::crash_points::crash_point;
 use std::collections::{HashMap, VecDeque};
@@ -44,12 +45,12 @@ impl BlockAddress {
         unsafe { std::slice::from_raw_parts(std::ptr::from_ref(self).cast(), size_of::<Self>()) }
     }
 
-    /// # Safety
-    /// The bytes are those of an address.
-    pub unsafe fn from_bytes(bytes: &[u8]) -> Self {
-        assert_eq!(bytes.len(), size_of::<Self>(), "not an address");
-        // SAFETY: the caller's word, and the length is right.
-        unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() }
+    pub fn from_bytes(bytes: &[u8]) -> std::io::Result<Self> {
+        if bytes.len() != size_of::<Self>() {
+            return Err(damaged("a large item without an address"));
+        }
+        // SAFETY: the length is right, and any bits are numbers.
+        Ok(unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() })
     }
 }
 
@@ -276,6 +277,7 @@ impl LargeItems {
         me: u32,
     ) -> std::io::Result<ReceivedBlock> {
         let block = MappedBlock::at(&self.region(file, address.region)?, address.place as usize)?;
+        block.check_payload(address.len as usize, address.buffers)?;
         block.sign(me);
         let on_release = Arc::new(Record { file: file.clone(), region: address.region });
         Ok(ReceivedBlock { address, block, on_release })

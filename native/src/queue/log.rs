@@ -23,6 +23,7 @@
 //! and is not, or as used and is not on the circle: both are found by looking, and cost nothing.
 
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::damage::damaged;
 use std::io::{Error, ErrorKind, Result};
 
 /// What an item takes is a multiple of this many bytes.
@@ -179,6 +180,12 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
         self.head().number.wrapping_add(self.tail().number)
     }
 
+    /// Whether both ends stand at one place. They do if no item is inside, unless one is damaged.
+    #[inline]
+    pub fn is_at_rest(&self) -> bool {
+        self.head() == self.tail()
+    }
+
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.head().number == self.tail().number
@@ -201,7 +208,8 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
             at = self.leave_segment(at)?;
         }
         let (segment, end) = (Self::segment(at), Self::offset(at) + granules);
-        if self.store.entry(segment).reserved.load(Ordering::Relaxed) < end {
+        let reserved = self.store.entry(segment).reserved.load(Ordering::Relaxed);
+        if reserved < end || reserved > S::GRANULES || reserved % S::STEP != 0 {
             self.reserve_memory(segment, end)?;
         }
         Ok(at)
@@ -211,6 +219,12 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
     fn reserve_memory(&self, segment: u32, end: u32) -> Result<()> {
         let entry = self.store.entry(segment);
         let from = entry.reserved.load(Ordering::Relaxed);
+        if from > S::GRANULES || (from % S::STEP != 0 && from != S::GRANULES) {
+            return Err(damaged(format!("a segment of a queue with {from} granules")));
+        }
+        if from >= end {
+            return Ok(());
+        }
         let to = end.next_multiple_of(S::STEP).min(S::GRANULES);
         self.store.reserve(segment, from, to)?;
         self.store.reach("queue.segment_reserved");
@@ -231,14 +245,14 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
     fn next_free(&self, segment: u32) -> Result<u32> {
         let entry = self.store.entry(segment);
         let head = Self::segment(self.head().at);
-        let next = entry.next.load(Ordering::Relaxed);
+        let next = self.next_of(segment)?;
         // A dead owner may have put it there, and not counted it.
         self.shared.count.fetch_max(next + 1, Ordering::Relaxed);
-        let first_warm = self.skip_cold(next, head);
+        let first_warm = self.skip_cold(next, head)?;
         if first_warm != next {
             entry.next.store(first_warm, Ordering::Relaxed);
             self.store.reach("queue.segments_dropped");
-            self.mark_unused(next, first_warm);
+            self.mark_unused(next, first_warm)?;
         }
         if first_warm != head {
             return Ok(first_warm);
@@ -255,26 +269,46 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
     }
 
     /// The first segment from `from` on that has memory, or the head's.
-    fn skip_cold(&self, from: u32, head: u32) -> u32 {
+    fn skip_cold(&self, from: u32, head: u32) -> Result<u32> {
         let mut segment = from;
-        while segment != head && self.store.entry(segment).reserved.load(Ordering::Relaxed) == 0 {
-            segment = self.store.entry(segment).next.load(Ordering::Relaxed);
+        for _ in 0..self.store.segments() {
+            let is_cold = self.store.entry(segment).reserved.load(Ordering::Relaxed) == 0;
+            if segment == head || !is_cold {
+                return Ok(segment);
+            }
+            segment = self.next_of(segment)?;
         }
-        segment
+        Err(endless())
     }
 
-    fn mark_unused(&self, from: u32, to: u32) {
+    fn mark_unused(&self, from: u32, to: u32) -> Result<()> {
         let mut segment = from;
-        while segment != to {
+        for _ in 0..self.store.segments() {
+            if segment == to {
+                return Ok(());
+            }
             let entry = self.store.entry(segment);
-            segment = entry.next.load(Ordering::Relaxed);
+            segment = self.next_of(segment)?;
             entry.used.store(0, Ordering::Relaxed);
         }
+        Err(endless())
+    }
+
+    /// The segment behind this one.
+    fn next_of(&self, segment: u32) -> Result<u32> {
+        let next = self.store.entry(segment).next.load(Ordering::Acquire);
+        if next < self.store.segments() {
+            return Ok(next);
+        }
+        Err(damaged(format!("segment {segment} of a queue is followed by {next}, which is none")))
     }
 
     /// The number of a segment that is not on the circle.
     fn unused(&self) -> Result<u32> {
         let count = self.shared.count.load(Ordering::Relaxed);
+        if count == 0 || count > self.store.segments() {
+            return Err(damaged(format!("a queue of {count} segments")));
+        }
         let cursor = self.shared.cursor.load(Ordering::Relaxed);
         let near =
             (cursor..cursor.saturating_add(SEARCH_LIMIT.min(count))).map(|number| number % count);
@@ -290,7 +324,7 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
         if let Some(found) = self.first_unused(0..count) {
             return Ok(found);
         }
-        self.forget_lost(count);
+        self.forget_lost(count)?;
         let none = || Error::from_raw_os_error(libc::ENOMEM);
         self.first_unused(0..count).ok_or_else(none)
     }
@@ -301,13 +335,17 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
 
     /// Find what dead owners had marked as used and not put on the circle, or taken off it.
     #[cold]
-    fn forget_lost(&self, count: u32) {
+    fn forget_lost(&self, count: u32) -> Result<()> {
         let mut on_circle = vec![false; count as usize];
         let first = Self::segment(self.tail().at);
         let mut segment = first;
         loop {
-            on_circle[segment as usize] = true;
-            segment = self.store.entry(segment).next.load(Ordering::Relaxed);
+            // Each is on the circle once.
+            match on_circle.get_mut(segment as usize) {
+                Some(seen) if !*seen => *seen = true,
+                _ => return Err(endless()),
+            }
+            segment = self.next_of(segment)?;
             if segment == first {
                 break;
             }
@@ -317,6 +355,7 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
             self.store.entry(number).reserved.store(0, Ordering::Relaxed);
             self.store.entry(number).used.store(0, Ordering::Relaxed);
         }
+        Ok(())
     }
 
     /// The items up to here are put.
@@ -333,18 +372,19 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
     #[inline]
     pub fn next_item(&self, head: Position, tail: Position) -> Item {
         let (segment, at) = (Self::segment(head.at), head.at);
-        if segment == Self::segment(tail.at)
-            || self.store.entry(segment).end.load(Ordering::Relaxed) != Self::offset(at)
-        {
-            return Item::Here(at);
+        if segment == Self::segment(tail.at) {
+            return Item::Here { at, limit: tail.at };
         }
-        Item::Beyond
+        match self.store.entry(segment).end.load(Ordering::Relaxed) {
+            end if end == Self::offset(at) => Item::Beyond,
+            end => Item::Here { at, limit: (segment * S::GRANULES).saturating_add(end) },
+        }
     }
 
     /// Leave a segment that is used up: its memory goes back if there is enough of it. The caller
     /// holds the head's lock, and the head stands at the end of the segment.
     #[cold]
-    pub fn skip_to_next_segment(&self, head: Position, tail: Position) -> u32 {
+    pub fn skip_to_next_segment(&self, head: Position, tail: Position) -> Result<u32> {
         let segment = Self::segment(head.at);
         let entry = self.store.entry(segment);
         if self.has_enough_warm(Self::segment(tail.at), segment) {
@@ -354,7 +394,7 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
             self.store.reach("queue.segment_punched");
         }
         // [put->get]: the tail is beyond, so the putter of the next segment here has committed.
-        entry.next.load(Ordering::Acquire) * S::GRANULES
+        Ok(self.next_of(segment)? * S::GRANULES)
     }
 
     /// A guess: the tail may be moving at this moment.
@@ -362,9 +402,9 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
         let most = self.store.segments();
         let (mut segment, mut warm) = (tail, 0);
         for _ in 0..most {
-            segment = self.store.entry(segment).next.load(Ordering::Relaxed);
-            if segment == head {
-                return false;
+            match self.next_of(segment) {
+                Ok(next) if next != head => segment = next,
+                _ => return false,
             }
             warm += u32::from(self.store.entry(segment).reserved.load(Ordering::Relaxed) > 0);
             if warm >= KEEP_RESERVED {
@@ -385,9 +425,15 @@ impl<S: SegmentMemory> QueueLog<'_, S> {
 /// Where an item lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item {
-    Here(u32),
+    /// At this granule; it ends before the limit.
+    Here { at: u32, limit: u32 },
     /// In the next segment.
     Beyond,
+}
+
+#[cold]
+fn endless() -> Error {
+    damaged("the segments of a queue are no circle")
 }
 
 /// What [`SegmentMemory::may_grow`] answers for: ask whether there is memory, then try again.

@@ -132,7 +132,7 @@ impl Batch for One<'_> {
         1
     }
 
-    fn write(&self, _nth: usize, at: u32) -> Result<()> {
+    fn write(&self, _nth: usize, Position { at, .. }: Position) -> Result<()> {
         self.toy.memory[at as usize].store(self.item, Ordering::Relaxed);
         Ok(())
     }
@@ -198,7 +198,7 @@ impl World {
         H: QueueHost<Error = Failure>,
     {
         let mut item = 0;
-        let copy = |at: u32| {
+        let copy = |Position { at, .. }: Position, _limit: u32| {
             item = self.toy.memory[at as usize].load(Ordering::Relaxed);
             Ok(1)
         };

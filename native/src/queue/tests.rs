@@ -147,9 +147,10 @@ impl Scene {
         }
         loop {
             match ring.next_item(head, tail) {
-                Item::Beyond => head.at = ring.skip_to_next_segment(head, tail),
-                Item::Here(at) => {
+                Item::Beyond => head.at = ring.skip_to_next_segment(head, tail).expect("a circle"),
+                Item::Here { at, limit } => {
                     let item = self.toy.read(at);
+                    assert!(at + (item & 7) <= limit);
                     assert_eq!(Some(&item), self.inside.front());
                     self.toy.reach("copied");
                     let number = head.number.wrapping_add(1);

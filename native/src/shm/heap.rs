@@ -9,6 +9,7 @@
 
 use crate::shm::region::{window, Region, Span};
 use crate::shm::segment::PAGE;
+use crate::sys::damage::damaged;
 use crate::testing::crash_points::crash_point;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, Result};
@@ -46,30 +47,52 @@ pub struct BlockShared {
     pub owner: AtomicU32,
     /// Where its body lies; 0: the bytes follow the head.
     pub body: AtomicU64,
+    /// Made of the head's place, `len` and `body`: what does not fit is no head, or is damaged.
+    seal: AtomicU64,
 }
 
 const _: () = assert!(size_of::<BlockShared>() == LINE);
 
+fn seal(place: usize, len: u64, body: u64) -> u64 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    (place as u64 ^ len.rotate_left(24) ^ body.rotate_left(40)).wrapping_add(1).wrapping_mul(ODD)
+}
+
 /// A block's head, mapped as long as this lives.
 #[derive(Debug, Clone)]
-pub struct Head(Span);
+pub struct Head {
+    span: Span,
+    place: usize,
+}
 
 impl Head {
     pub fn of(region: &Region, place: usize) -> Result<Self> {
         if place % LINE != 0 {
-            return Err(Error::from_raw_os_error(libc::EINVAL));
+            return Err(damaged(format!("no block begins at {place}")));
         }
-        region.small(place, LINE).map(Self)
+        Ok(Self { span: region.small(place, LINE)?, place })
     }
 
-    fn sizes(&self) -> (usize, usize) {
-        (self.len.load(Ordering::Relaxed) as usize, self.body.load(Ordering::Relaxed) as usize)
+    /// Length, and place of the body, if they are what the owner has written.
+    fn sizes(&self) -> Result<(usize, usize)> {
+        let (len, body) = (self.len.load(Ordering::Relaxed), self.body.load(Ordering::Relaxed));
+        if self.seal.load(Ordering::Relaxed) != seal(self.place, len, body) {
+            return Err(damaged(format!("what lies at {} is no block", self.place)));
+        }
+        Ok((len as usize, body as usize))
+    }
+
+    fn set_sizes(&self, len: usize, body: usize) {
+        let (len, body) = (len as u64, body as u64);
+        self.len.store(len, Ordering::Relaxed);
+        self.body.store(body, Ordering::Relaxed);
+        self.seal.store(seal(self.place, len, body), Ordering::Relaxed);
     }
 
     /// Where the body lies, and how long it is.
-    pub fn body(&self) -> Option<(usize, usize)> {
-        let (len, body) = self.sizes();
-        (body != 0).then_some((body, len))
+    pub fn body(&self) -> Result<Option<(usize, usize)>> {
+        let (len, body) = self.sizes()?;
+        Ok((body != 0).then_some((body, len)))
     }
 }
 
@@ -78,16 +101,15 @@ impl Deref for Head {
 
     fn deref(&self) -> &BlockShared {
         // SAFETY: `at` checks the range; places are multiples of 64 and the mapping outlives the borrow.
-        unsafe { &*self.0.at(0, LINE).cast::<BlockShared>() }
+        unsafe { &*self.span.at(0, LINE).cast::<BlockShared>() }
     }
 }
 
 /// The bytes of a block, without its head. Checked, since a head may be read that is no longer one.
 pub fn bytes(region: &Region, place: usize, head: &Head) -> Result<Span> {
-    match head.sizes() {
+    match head.sizes()? {
         (len, 0) => {
-            let len =
-                len.checked_sub(LINE).ok_or_else(|| Error::from_raw_os_error(libc::EINVAL))?;
+            let len = len.checked_sub(LINE).ok_or_else(|| damaged("a block without a head"))?;
             region.small(place + LINE, len)
         }
         (len, body) => region.body(body, len),
@@ -96,7 +118,12 @@ pub fn bytes(region: &Region, place: usize, head: &Head) -> Result<Span> {
 
 /// Give back the memory of a block that has no reader and that nothing will use again.
 pub fn punch_block(region: &Region, place: usize, head: &Head) {
-    let (start, len) = head.body().unwrap_or((place, head.sizes().0));
+    // What is damaged stays until the region goes.
+    let Ok((len, body)) = head.sizes() else { return };
+    let start = if body == 0 { place } else { body };
+    if start.checked_add(len).is_none_or(|end| end > region.len()) {
+        return;
+    }
     let (first, last) = (start.next_multiple_of(PAGE), (start + len) / PAGE * PAGE);
     if last > first {
         // A system that cannot keeps the memory.
@@ -341,8 +368,7 @@ impl Heap {
             0 => self.region.small(place + LINE, len)?,
             body => self.region.body(body, len)?,
         };
-        head.len.store(if body == 0 { size } else { pages } as u64, Ordering::Relaxed);
-        head.body.store(body as u64, Ordering::Relaxed);
+        head.set_sizes(if body == 0 { size } else { pages }, body);
         head.holder.store(0, Ordering::Relaxed);
         head.state.store(IN_USE, Ordering::Relaxed);
         Ok(bytes)
@@ -351,8 +377,7 @@ impl Heap {
     /// Take a block back. Only for blocks that nothing else looks at.
     pub fn free(&mut self, place: usize) {
         // If its head cannot be looked at now, the block stays until the region goes.
-        let Ok(head) = self.head(place) else { return };
-        let (len, body) = head.sizes();
+        let Ok((len, body)) = self.head(place).and_then(|head| head.sizes()) else { return };
         if body == 0 {
             self.allocated -= len;
             self.small.free(place, len);
@@ -483,7 +508,7 @@ mod tests {
         let blocks =
             [heap.allocate_pages(100), heap.allocate_pages(70_000), heap.allocate(1 << 20)];
         let heads = blocks.map(|room| heap.block(room.expect("room").place));
-        let mut bodies = heads.map(|head| head.body().expect("a body"));
+        let mut bodies = heads.map(|head| head.body().expect("a head").expect("a body"));
         bodies.sort_unstable();
         assert!(bodies.iter().all(|(place, len)| place % PAGE == 0 && len % PAGE == 0));
         assert!(bodies.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
@@ -541,11 +566,15 @@ mod tests {
         let mut heap = heap();
         let place = heap.allocate(1000).unwrap().place;
         let head = heap.block(place);
-        for (len, body) in [(3, 0), (5 << 32, 0), (64, 1), (5 << 32, 1 << 29), (4096, 1_u64 << 40)]
+        for (len, body) in
+            [(3, 0), (5 << 32, 0), (64, 1), (5 << 32, 1 << 29), (4096, 1_usize << 40)]
         {
-            head.len.store(len, Ordering::Relaxed);
-            head.body.store(body, Ordering::Relaxed);
+            head.set_sizes(len, body);
             assert!(bytes(&heap.region, place, &head).is_err());
         }
+        head.set_sizes(1024, 0);
+        assert!(bytes(&heap.region, place, &head).is_ok());
+        head.len.store(2048, Ordering::Relaxed);
+        assert!(bytes(&heap.region, place, &head).is_err(), "not what was written");
     }
 }

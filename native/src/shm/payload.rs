@@ -5,9 +5,10 @@
 //! ```
 //! Each part but the payload starts on a cache line.
 
-use super::heap::{self, Head, Heap, ABANDONED, LINE, RELEASED};
+use super::heap::{self, Head, Heap, ABANDONED, IN_USE, LINE, RELEASED};
 use super::region::{Region, Span};
 use crate::host::{Failure, Host};
+use crate::sys::damage::damaged;
 use crate::sys::process::{forks, generation};
 use crate::testing::crash_points::crash_point;
 use std::sync::atomic::Ordering;
@@ -123,13 +124,31 @@ pub struct MappedBlock {
     place: usize,
     head: Head,
     bytes: Span,
+    is_paged: bool,
 }
 
 impl MappedBlock {
     pub fn at(region: &Arc<Region>, place: usize) -> std::io::Result<Self> {
         let head = Head::of(region, place)?;
         let bytes = heap::bytes(region, place, &head)?;
-        Ok(Self { region: region.clone(), place, head, bytes })
+        let is_paged = head.body()?.is_some();
+        if !(IN_USE..=ABANDONED).contains(&head.state.load(Ordering::Relaxed)) {
+            return Err(damaged(format!("the block at {place} is in no state")));
+        }
+        Ok(Self { region: region.clone(), place, head, bytes, is_paged })
+    }
+
+    /// Fail if it has no room for a payload of so many bytes with so many buffers.
+    pub fn check_payload(&self, len: usize, buffers: u32) -> std::io::Result<()> {
+        self.part(buffers as usize * size_of::<u64>(), len, true).map(|_| ())
+    }
+
+    fn part(&self, offset: usize, len: usize, readonly: bool) -> std::io::Result<Part> {
+        let room = self.bytes.len();
+        if offset.checked_add(len).is_none_or(|end| end > room) {
+            return Err(damaged(format!("{len} bytes from {offset} on in a block of {room}")));
+        }
+        Ok(Part { offset, len, readonly })
     }
 
     pub fn sign(&self, holder: u32) {
@@ -188,22 +207,28 @@ impl BlockRef {
 
     /// Whether its buffers have pages of their own.
     pub fn is_paged(&self) -> bool {
-        self.block.head.body().is_some()
+        self.block.is_paged
     }
 
-    /// A payload of so many bytes with so many buffers.
-    pub fn parts(&self, len: usize, buffers: u32) -> (Part, Vec<Part>) {
-        let offset = buffers as usize * size_of::<u64>();
-        let payload = Part { offset, len, readonly: true };
-        let mut end = offset + len;
+    /// Fail if it has no room for a payload of so many bytes with so many buffers.
+    pub fn check_payload(&self, len: usize, buffers: u32) -> std::io::Result<()> {
+        self.block.check_payload(len, buffers)
+    }
+
+    /// A payload of so many bytes, with so many buffers behind it.
+    pub fn parts(&self, len: usize, buffers: u32) -> std::io::Result<(Part, Vec<Part>)> {
+        let payload = self.block.part(buffers as usize * size_of::<u64>(), len, true)?;
+        let mut end = payload.offset + len;
         let part = |number| {
             let entry = self.bytes(number * size_of::<u64>(), size_of::<u64>());
             let word = u64::from_ne_bytes(entry.try_into().expect("eight bytes"));
             let (offset, len) = (line(end), (word & !READONLY) as usize);
+            let part = self.block.part(offset, len, word & READONLY != 0)?;
             end = offset + len;
-            Part { offset, len, readonly: word & READONLY != 0 }
+            Ok(part)
         };
-        (payload, (0..buffers as usize).map(part).collect())
+        let parts = (0..buffers as usize).map(part).collect::<std::io::Result<_>>()?;
+        Ok((payload, parts))
     }
 }
 
@@ -214,8 +239,8 @@ impl Drop for BlockRef {
         if self.generation != generation() || self.forks != forks() {
             return;
         }
-        let MappedBlock { region, place, head, bytes } = &self.block;
-        if head.body().is_some() {
+        let MappedBlock { region, place, head, bytes, is_paged } = &self.block;
+        if *is_paged {
             bytes.discard();
         }
         let owner = head.owner.load(Ordering::Relaxed);

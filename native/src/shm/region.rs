@@ -10,8 +10,9 @@
 //! is short.
 
 use crate::shm::segment::{Mapping, Segment, PAGE};
+use crate::sys::damage::damaged;
 use std::collections::BTreeMap;
-use std::io::{Error, Result};
+use std::io::Result;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A window of small blocks, and what is mapped together of bodies.
@@ -112,10 +113,14 @@ impl Region {
 
     /// `len` bytes of the part of small blocks, all in one window.
     pub fn small(&self, place: usize, len: usize) -> Result<Span> {
+        let outside = || damaged(format!("{len} bytes at {place} are in no window of a heap"));
+        if place >= self.half() {
+            return Err(outside());
+        }
         let (number, start, end) = window(place);
         let end = end.min(self.half());
         if place.checked_add(len).is_none_or(|last| last > end) {
-            return Err(Error::from_raw_os_error(libc::EINVAL));
+            return Err(outside());
         }
         let mut windows = self.windows();
         if let Some(Some(map)) = windows.get(number) {
@@ -137,7 +142,7 @@ impl Region {
         let inside = place >= self.half() && place % PAGE == 0;
         let end = place.checked_add(len).and_then(|end| end.checked_next_multiple_of(PAGE));
         let Some(end) = end.filter(|&end| inside && end <= self.len()) else {
-            return Err(Error::from_raw_os_error(libc::EINVAL));
+            return Err(damaged(format!("{len} bytes at {place} are no body of a block")));
         };
         let mut bodies = self.bodies();
         let near = bodies.by_place.range(..=place).rev().take(GLANCE);

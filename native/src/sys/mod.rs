@@ -2,6 +2,7 @@
 
 pub mod atomic;
 pub mod clock;
+pub mod damage;
 pub mod deadline;
 pub mod futex;
 pub mod process;

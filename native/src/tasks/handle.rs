@@ -9,10 +9,15 @@ use super::table::{self, take_back, CellShared, OUTCOME_LOST, PARENT_REGION};
 use crate::host::{Failure, Host};
 use crate::shm::payload::{BlockRef, Found};
 use crate::sys::atomic::{fence, Ordering};
+use crate::sys::damage::damaged;
 use crate::sys::futex::{self, LowHalf, Woken};
 use std::sync::atomic::AtomicBool;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What lasts so long, and is found so often, is no moment in the life of a task but damage.
+const LONGEST_MOMENT: Duration = Duration::from_secs(2);
+const LOOKS: u32 = 10;
 
 const NOTHING: Failure = Failure::WrongState("there is no result to take");
 
@@ -25,6 +30,8 @@ pub struct TaskHandle {
     pub(super) size: u64,
     pub(super) items: u32,
     pub(super) taken: AtomicBool,
+    /// Since when, and in how many looks, it has seemed that the task will never end.
+    pub(super) suspicion: Mutex<Option<(Instant, u32)>>,
 }
 
 /// A result that was taken.
@@ -87,7 +94,28 @@ impl TaskHandle {
             Some(word) => futex::wait(&LowHalf(state), word as u32, left),
         });
         self.parent.learn(start.elapsed());
-        ended
+        let ended = ended?;
+        if !ended {
+            self.check()?;
+        }
+        Ok(ended)
+    }
+
+    /// After a wait in vain: fail if the task will never end, since a word in shared memory is damaged.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.parent.table().check()?;
+        let found = if self.has_cell() { self.parent.table().obstacle(self.cell) } else { None };
+        let mut suspicion = self.suspicion.lock().expect("never poisoned");
+        let (first, looks) = match (found, suspicion.take()) {
+            (None, _) => return Ok(()),
+            (Some(_), Some((first, looks))) => (first, looks + 1),
+            (Some(_), None) => (Instant::now(), 1),
+        };
+        if looks >= LOOKS && first.elapsed() >= LONGEST_MOMENT {
+            return Err(damaged(found.unwrap_or_default()).into());
+        }
+        *suspicion = Some((first, looks));
+        Ok(())
     }
 
     /// The result, once, as `read` reads it; the cell is free after it.
@@ -120,12 +148,12 @@ impl TaskHandle {
 
     /// Where the result of a task that has ended lies.
     fn found<'a>(&self, cell: &'a CellShared) -> Result<Found<'a>, Failure> {
+        cell.check_result()?;
         let len = cell.result_len.load(Ordering::Relaxed) as usize;
         let at = cell.result_at.load(Ordering::Relaxed);
         if at == 0 {
-            // SAFETY: the acquire in load_state() has made the worker's bytes visible; it writes no more.
-            let bytes = unsafe { std::slice::from_raw_parts(cell.result.as_ptr(), len) };
-            return Ok(Found::Inline(bytes));
+            // The acquire in load_state() has made the worker's bytes visible; it writes no more.
+            return Ok(Found::Inline(cell.inline_result()?));
         }
         // Without address space for it nothing is done, and it can be taken later.
         let region = self.parent.region_of(cell.result_region.load(Ordering::Relaxed))?;

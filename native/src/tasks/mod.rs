@@ -13,6 +13,8 @@ pub mod parent;
 #[cfg(not(loom))]
 mod parent_state;
 #[cfg(not(loom))]
+mod soundness;
+#[cfg(not(loom))]
 pub mod supervisor;
 #[cfg(not(loom))]
 pub mod table;

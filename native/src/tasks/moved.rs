@@ -34,16 +34,17 @@ impl MovedResult {
         state: State,
         region: impl FnOnce(u32) -> std::io::Result<Arc<Region>>,
     ) -> std::io::Result<Self> {
+        cell.check_result()?;
         let len = cell.result_len.load(Ordering::Relaxed) as usize;
         let at = cell.result_at.load(Ordering::Relaxed);
         let payload = if at == 0 {
-            // SAFETY: the caller's look at the state has made the worker's bytes visible; it writes no more.
-            let bytes = unsafe { std::slice::from_raw_parts(cell.result.as_ptr(), len) };
-            Payload::Copied(bytes.to_vec())
+            // The caller's look at the state has made the worker's bytes visible; it writes no more.
+            Payload::Copied(cell.inline_result()?.to_vec())
         } else {
             let region = region(cell.result_region.load(Ordering::Relaxed))?;
             let block = BlockRef::new(&region, at as usize - 1, 0)?;
             let buffers = cell.result_buffers.load(Ordering::Relaxed);
+            block.check_payload(len, buffers)?;
             if buffers == 0 && len <= COPIED {
                 Payload::Copied(block.bytes(0, len).to_vec())
             } else {

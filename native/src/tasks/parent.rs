@@ -113,7 +113,8 @@ impl ParentHandle {
         }
         let size = block.map_or(payload.len() as u64, |written| written.size);
         let (parent, taken) = (self.clone(), AtomicBool::new(false));
-        Ok(TaskHandle { parent, cell: number, holder, size, items: task.items, taken })
+        let (cell, items, suspicion) = (number, task.items, Mutex::default());
+        Ok(TaskHandle { parent, cell, holder, size, items, taken, suspicion })
     }
 
     /// The cell is this task's from now on.
@@ -152,6 +153,7 @@ impl ParentHandle {
                 to.copy_from_nonoverlapping(payload.as_ptr(), payload.len());
             }
         }
+        cell.seal_task();
         if task.timeout > 0 {
             let shortest = &self.table.header().shortest_timeout;
             let known = shortest.load(Ordering::Relaxed);

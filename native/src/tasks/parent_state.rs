@@ -18,6 +18,8 @@ pub(super) const ANOTHER_TASK: &str = "another task";
 const DROPPED: usize = 32;
 /// From so many cells on, unread results are moved out before more cells are added.
 const MANY: usize = 1 << 16;
+/// New incarnations that are taken note of at once.
+const INCARNATIONS: u32 = 1 << 12;
 /// Cells that are looked at for this at once.
 const MOVED: usize = 1 << 12;
 
@@ -180,7 +182,7 @@ impl ParentHandle {
     pub(super) fn release_result(&self, parent: &mut ParentState, number: u32) {
         let cell = self.table.cell(number);
         let at = cell.result_at.load(Ordering::Relaxed);
-        if at != 0 {
+        if at != 0 && cell.check_result().is_ok() {
             let region = cell.result_region.load(Ordering::Relaxed);
             if let Ok(region) = self.region(parent, region) {
                 // What cannot be looked at stays until its worker goes.
@@ -240,9 +242,11 @@ impl ParentHandle {
         let deaths = self.table.header().deaths.load(Ordering::Acquire);
         if deaths != parent.deaths {
             parent.deaths = deaths;
+            // A damaged number is not worth gigabytes of bookkeeping: the rest comes next time.
             let upto = self.table.header().incarnations.load(Ordering::Acquire);
+            let upto = upto.min(parent.incarnations.saturating_add(INCARNATIONS));
             parent.known.extend(parent.incarnations..upto);
-            parent.incarnations = upto;
+            parent.incarnations = upto.max(parent.incarnations);
             let (dead, alive) = parent.known.iter().partition(|&&owner_id| self.is_dead(owner_id));
             parent.known = alive;
             let dead: Vec<u32> = dead;

@@ -18,7 +18,9 @@
 //! task that happens to lie in the same cell.
 
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::damage::damaged;
 use crate::testing::crash_points::crash_point;
+use std::io::Result;
 
 pub const FREE: u32 = 0;
 pub const READY: u32 = 1;
@@ -138,17 +140,49 @@ impl<E: Entries> TaskRing<'_, E> {
 
     /// For the producer, before it pushes: is there a free entry, or one that can be had by helping
     /// `head` over tasks that were withdrawn? Without one a push would overwrite a ready task.
-    pub fn has_room<'s>(&self, state_of: impl Fn(u32) -> &'s AtomicU64) -> bool {
+    pub fn has_room<'s>(&self, state_of: impl Fn(u32) -> Option<&'s AtomicU64>) -> Result<bool> {
         let tail = self.shared.tail.load(Ordering::Relaxed);
         let mut place = self.shared.head.load(Ordering::Acquire);
-        while tail - place >= self.entries.count() {
+        while tail.wrapping_sub(place) >= self.entries.count() {
+            // Only this producer moves the tail, and no further than that.
+            if tail.wrapping_sub(place) > self.entries.count() {
+                return Err(no_extent(place, tail));
+            }
             let cell = self.entry(place).load(Ordering::Relaxed);
-            if load_state(state_of(cell)).waits_at(self.number, place as u32) {
-                return false;
+            let state = state_of(cell).ok_or_else(|| no_such_cell(cell))?;
+            if load_state(state).waits_at(self.number, place as u32) {
+                return Ok(false);
             }
             place = self.advance_head(place);
         }
-        true
+        Ok(true)
+    }
+
+    /// Head and tail. The tail is never behind the head, nor more than a lap before it.
+    #[inline]
+    pub fn extent(&self) -> Result<(u64, u64)> {
+        let head = self.shared.head.load(Ordering::Acquire);
+        let tail = self.shared.tail.load(Ordering::Acquire);
+        if tail.wrapping_sub(head) <= self.entries.count() {
+            return Ok((head, tail));
+        }
+        self.extent_slow(head)
+    }
+
+    /// Both may have moved on between the two looks: then the head has.
+    #[cold]
+    fn extent_slow(&self, mut before: u64) -> Result<(u64, u64)> {
+        loop {
+            let head = self.shared.head.load(Ordering::Acquire);
+            let tail = self.shared.tail.load(Ordering::Acquire);
+            if tail.wrapping_sub(head) <= self.entries.count() {
+                return Ok((head, tail));
+            }
+            if head <= before {
+                return Err(no_extent(head, tail));
+            }
+            before = head;
+        }
     }
 
     /// Make a cell ready. Its fields are written; only this producer writes to this ring. False,
@@ -206,8 +240,7 @@ impl<E: Entries> TaskRing<'_, E> {
 
     /// Does this place lie before us, with this cell in it?
     fn holds(&self, cell: u32, ticket: u32) -> bool {
-        let head = self.shared.head.load(Ordering::Acquire);
-        let tail = self.shared.tail.load(Ordering::Acquire);
+        let Ok((head, tail)) = self.extent() else { return false };
         let ahead = u64::from(ticket.wrapping_sub(head as u32));
         ahead < tail - head && self.entry(head + ahead).load(Ordering::Relaxed) == cell
     }
@@ -219,18 +252,24 @@ impl<E: Entries> TaskRing<'_, E> {
     pub fn claim<'s>(
         &self,
         owner_id: u32,
-        state_of: impl Fn(u32) -> &'s AtomicU64,
-    ) -> Option<(u32, State)> {
+        state_of: impl Fn(u32) -> Option<&'s AtomicU64>,
+    ) -> Result<Option<(u32, State)>> {
         let mut place = self.shared.head.load(Ordering::Acquire);
         loop {
-            if place >= self.shared.tail.load(Ordering::Acquire) {
-                return None;
+            let tail = self.shared.tail.load(Ordering::Acquire);
+            if tail == place {
+                return Ok(None);
+            }
+            if tail.wrapping_sub(place) > self.entries.count() {
+                (place, _) = self.extent_slow(place)?;
+                continue;
             }
             let cell = self.entry(place).load(Ordering::Relaxed);
-            let taken = claim_cell(state_of(cell), self.number, place as u32, owner_id);
+            let state = state_of(cell).ok_or_else(|| no_such_cell(cell))?;
+            let taken = claim_cell(state, self.number, place as u32, owner_id);
             let head = self.advance_head(place);
             if let Some(state) = taken {
-                return Some((cell, state));
+                return Ok(Some((cell, state)));
             }
             place = head;
         }
@@ -244,6 +283,16 @@ impl<E: Entries> TaskRing<'_, E> {
             Err(now) => now,
         }
     }
+}
+
+#[cold]
+fn no_extent(head: u64, tail: u64) -> std::io::Error {
+    damaged(format!("a ring of tasks from {head} to {tail}"))
+}
+
+#[cold]
+fn no_such_cell(cell: u32) -> std::io::Error {
+    damaged(format!("a ring of tasks names cell {cell}, which is none"))
 }
 
 pub const MAIN: u32 = 0;

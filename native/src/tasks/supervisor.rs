@@ -7,6 +7,7 @@ use crate::shm::heap::{self, Head, Heap};
 use crate::shm::payload;
 use crate::sys::atomic::Ordering;
 use crate::sys::clock::now;
+use crate::sys::damage::damaged;
 use crate::testing::crash_points::crash_point;
 use std::sync::{Arc, Mutex};
 
@@ -29,8 +30,8 @@ pub fn args(table: &Table, number: u32, region: u32) -> Option<Vec<u8>> {
     let region = table.segment.others_region(region).ok()?;
     let head = Head::of(&region, at - 1).ok()?;
     let bytes = heap::bytes(&region, at - 1, &head).ok()?;
-    // SAFETY: in range (checked); the task is over, so nothing writes there.
-    Some(unsafe { std::slice::from_raw_parts(bytes.at(0, len), len) }.to_vec())
+    // The task is over, so nothing writes there.
+    bytes.bytes().get(..len).map(<[u8]>::to_vec)
 }
 
 /// The side that outlives workers.
@@ -151,6 +152,7 @@ impl Supervisor {
             cell.result_buffers.store(0, Ordering::Relaxed);
         }
         cell.result_len.store(reason.len() as u64, Ordering::Relaxed);
+        cell.seal_result();
         crash_point("lost.written");
         cell.ended_at.store(now(), Ordering::Relaxed);
         let waiter = finish(&cell.state, state, LOST);
@@ -164,9 +166,14 @@ impl Supervisor {
         let place = self.table.slot(slot);
         let deadline = place.deadline.load(Ordering::Acquire);
         let Some(cell) = place.cell.load(Ordering::Acquire).checked_sub(1) else { return false };
-        let state = load_state(&self.table.cell(cell).state);
+        if self.table.ensure_cell(cell).is_err() {
+            return false;
+        }
+        let cell = self.table.cell(cell);
+        let state = load_state(&cell.state);
         let holds = state.tag == CLAIMED && state.owner_id == owner_id;
-        holds && deadline != 0 && deadline <= now()
+        let is_timed = cell.timeout.load(Ordering::Relaxed) != 0;
+        holds && is_timed && deadline != 0 && deadline <= now()
     }
 
     /// The worker in this slot was stopped: give its task so many nanoseconds more.
@@ -223,6 +230,10 @@ fn enlist(table: &Table, number: usize) -> Result<u32, Failure> {
         return Err(Failure::WrongState(
             "this pool has replaced 16 million workers; make a new one",
         ));
+    }
+    let known = (0..table.slots).map(|slot| table.slot(slot).incarnation.load(Ordering::Relaxed));
+    if known.max().is_some_and(|last| last >= owner_id) {
+        return Err(damaged(format!("worker {owner_id} is not the last")).into());
     }
     let slot = table.slot(number);
     slot.pid.store(0, Ordering::Relaxed);

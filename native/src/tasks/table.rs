@@ -9,6 +9,7 @@
 use crate::shm::segment::{Mapping, Segment, PAGE};
 use crate::shm::windows::Windows;
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::damage::damaged;
 use crate::sys::futex::{self, LowHalf};
 use crate::sys::wake_word::WakeWord;
 use crate::tasks::protocol::{
@@ -41,6 +42,8 @@ pub const PARENT_REGION: u32 = 0;
 pub const OUTCOME_NO_ROOM: u32 = 3;
 /// The outcome of a task whose items have an outcome each.
 pub const OUTCOME_EACH: u32 = 4;
+/// The outcome of a task whose words in shared memory were damaged, with a message.
+pub const OUTCOME_CORRUPT: u32 = 5;
 /// The outcome of a task whose worker died; all other outcomes are the worker's word.
 pub const OUTCOME_LOST: u32 = 255;
 
@@ -150,6 +153,9 @@ pub struct CellShared {
     pub journal_items: AtomicU32,
     /// When the task ended, in ns of the monotonic clock: results are told in that order.
     pub ended_at: AtomicU64,
+    /// Made of what says what to run, and of what says where the result is: see `soundness`.
+    pub(super) task_seal: AtomicU32,
+    pub(super) result_seal: AtomicU32,
 }
 
 #[cfg(not(loom))]
@@ -292,12 +298,18 @@ impl Table {
     /// See to it that this process can look at a cell.
     #[inline]
     pub fn ensure_cell(&self, number: u32) -> Result<()> {
+        if number as usize >= CAPACITY {
+            return Err(damaged(format!("there is no cell {number}")));
+        }
         self.cells.ensure(number as usize * size_of::<CellShared>())
     }
 
     /// The same for all that were ever used.
     pub fn ensure_cells(&self) -> Result<u32> {
         let cells = self.header().cells.load(Ordering::Acquire);
+        if cells as usize > CAPACITY {
+            return Err(damaged(format!("a table of {cells} cells")));
+        }
         (0..cells).step_by(CELLS).try_for_each(|number| self.ensure_cell(number))?;
         Ok(cells)
     }
@@ -362,12 +374,12 @@ impl Table {
 
     /// What was requeued goes first: it has waited longest.
     pub fn claim(&self, owner_id: u32) -> Result<Option<(u32, State)>> {
-        let state_of = |cell| &self.cell(cell).state;
+        let state_of = |cell| self.state_of(cell);
         for number in [RETRY, MAIN] {
             let ring = self.ring(number);
             if !ring.shared.is_empty() {
                 self.ensure_next(number)?;
-                if let Some(claim) = ring.claim(owner_id, state_of) {
+                if let Some(claim) = ring.claim(owner_id, state_of)? {
                     return Ok(Some(claim));
                 }
             }
@@ -384,12 +396,18 @@ impl Table {
         self.ensure_cell(ring.entry(head).load(Ordering::Relaxed))
     }
 
+    /// The state of a cell whose number was read from shared memory.
+    #[inline]
+    fn state_of(&self, cell: u32) -> Option<&AtomicU64> {
+        ((cell as usize) < CAPACITY).then(|| &self.cell(cell).state)
+    }
+
     /// Make `cell` ready in a ring and see to it that a worker takes it.
     pub fn publish(&self, ring: u32, cell: u32) -> Result<()> {
         let ring = self.ring(ring);
         self.ensure_entry(ring.number, ring.shared.tail.load(Ordering::Relaxed))?;
         self.ensure_cell(cell)?;
-        if !ring.has_room(|cell| &self.cell(cell).state) {
+        if !ring.has_room(|cell| self.state_of(cell))? {
             return Err(Error::from_raw_os_error(libc::ENOSPC));
         }
         let place = ring.shared.tail.load(Ordering::Relaxed);

@@ -11,6 +11,7 @@ use crate::shm::payload::{BlockRef, Found, WrittenBlock};
 use crate::shm::region::{Region, Span};
 use crate::sys::atomic::Ordering;
 use crate::sys::clock::now;
+use crate::sys::damage::damaged;
 use crate::sys::futex::{self, Woken};
 use crate::sys::process::{self, generation};
 use crate::sys::spin::Spin;
@@ -211,12 +212,12 @@ impl Worker {
     /// What a claimed task brings.
     pub fn arguments(&self, number: u32) -> Result<Task<'_>, Failure> {
         let cell = self.table.cell(number);
+        cell.check_task()?;
         let len = cell.args_len.load(Ordering::Relaxed) as usize;
         let at = cell.args_at.load(Ordering::Relaxed);
         let payload = if at == 0 {
-            // SAFETY: the claim's acquire has made the parent's bytes visible; it writes no more.
-            let bytes = unsafe { std::slice::from_raw_parts(cell.args.as_ptr(), len) };
-            Found::Inline(bytes)
+            // The claim's acquire has made the parent's bytes visible; it writes no more.
+            Found::Inline(cell.inline_args()?)
         } else {
             let block = BlockRef::new(&self.parent, at as usize - 1, self.owner_id)
                 .map_err(Failure::of("a look at a task's arguments"))?;
@@ -229,7 +230,8 @@ impl Worker {
 
     /// Where the pickled function of the present task lies.
     pub fn function_at(&self) -> Result<usize, Failure> {
-        Ok(self.cell()?.function_at.load(Ordering::Relaxed) as usize - 1)
+        let at = self.cell()?.function_at.load(Ordering::Relaxed) as usize;
+        Ok(at.checked_sub(1).ok_or_else(|| damaged("a task without a function"))?)
     }
 
     /// What the parent has written at this place, with padding behind it.
@@ -304,9 +306,10 @@ impl Worker {
         };
         cell.result_len.store(len as u64, Ordering::Relaxed);
         cell.outcome.store(outcome, Ordering::Relaxed);
+        cell.seal_result();
         let mut current = self.lock();
         let ended_at = now();
-        cell.duration.store(ended_at - current.since, Ordering::Relaxed);
+        cell.duration.store(ended_at.saturating_sub(current.since), Ordering::Relaxed);
         cell.ended_at.store(ended_at, Ordering::Relaxed);
         crash_point("result.written");
         let slot = self.slot();
@@ -346,6 +349,11 @@ impl Worker {
 
     /// Idle for a whole nap: give the memory of results back that have no reader any more.
     fn tidy(&self) {
+        let spinner = self.table.header().idle.spinner.load(Ordering::Relaxed);
+        if spinner != 0 && self.table.slot_of(spinner).is_none() {
+            // None of the workers: the word is damaged, and producers would rely on it for ever.
+            self.table.header().idle.stop_spinning(spinner);
+        }
         if let Some(heap) = self.heap.get() {
             let mut heap = heap.lock().expect("never poisoned");
             heap.sweep(|_| false);

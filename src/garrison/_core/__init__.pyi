@@ -52,6 +52,7 @@ from garrison._core.store import Store as Store
 from garrison._core.store import StoreBlock as StoreBlock
 from garrison._core.supervisor import Supervisor as Supervisor
 from garrison._core.table import CAPACITY as CAPACITY
+from garrison._core.table import OUTCOME_CORRUPT as OUTCOME_CORRUPT
 from garrison._core.table import OUTCOME_EACH as OUTCOME_EACH
 from garrison._core.table import OUTCOME_LOST as OUTCOME_LOST
 from garrison._core.table import SlotInfo as SlotInfo

@@ -4,6 +4,8 @@ from typing import TypedDict
 
 OUTCOME_LOST: int
 """The outcome of a task whose worker died."""
+OUTCOME_CORRUPT: int
+"""A task's words in shared memory were damaged; with a message."""
 OUTCOME_EACH: int
 """The outcome of a chunk whose items have outcomes of their own."""
 CAPACITY: int

@@ -60,6 +60,8 @@ class Outcome(enum.IntEnum):
     """The result did not fit into shared memory; the payload is a text that fits into a cell."""
     ITEMS = _core.OUTCOME_EACH
     """Each item has an outcome of its own."""
+    MEMORY_CORRUPT = _core.OUTCOME_CORRUPT
+    """The task's words in shared memory were damaged; the payload is a text."""
     LOST = _core.OUTCOME_LOST
     """The supervisor reports the worker's end; the payload is a dict of the error's attributes."""
 

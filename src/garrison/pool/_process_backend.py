@@ -20,7 +20,13 @@ from multiprocessing.process import BaseProcess, current_process
 
 from garrison import _core, _os
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import PoolTerminated, SharedMemoryFull, TaskTimeout, WorkerDied
+from garrison.errors import (
+    PoolTerminated,
+    SharedMemoryCorrupt,
+    SharedMemoryFull,
+    TaskTimeout,
+    WorkerDied,
+)
 from garrison.memory import capacity
 from garrison.pool import _encoding, _function_registry, _preloading, _worker
 from garrison.pool._encoding import Outcome, PayloadKind
@@ -299,6 +305,8 @@ class ProcessBackend:
                 return False, error, duration
         if outcome == _MEMORY_FULL:
             return False, SharedMemoryFull(bytes(payload).decode()), duration
+        if outcome == Outcome.MEMORY_CORRUPT:
+            return False, SharedMemoryCorrupt(bytes(payload).decode()), duration
         if call is None:
             return False, _encoding.decode_error(payload), duration
         return False, self._error_for_lost_task(call, pickle.loads(payload)), duration  # noqa: S301 - written by the supervisor

@@ -1,11 +1,12 @@
 //! Acquiring a lock: one exchange if it is free, else the wait for its owner to release it or to die.
 
 use super::word::{self, Attempt, LockShared, FREE, WAITERS};
-use crate::host::Host;
+use crate::host::{Failure, Host};
 use crate::owners::wait_session::{RateLimit, WaitSession, WaitTarget};
 use crate::owners::Owners;
 use crate::sys::atomic::Ordering;
 use crate::sys::clock::coarse_now;
+use crate::sys::damage::damaged;
 use crate::sys::deadline::Deadline;
 use crate::sys::futex;
 use crate::sys::process::thread_id;
@@ -86,6 +87,9 @@ impl<O: Owners> LockWords<'_, O> {
                 Attempt::Held(seen) => seen,
             };
             crash_point("lock.marked");
+            if check_owner && !owners.is_possible(word::owner(seen)) {
+                return Err(no_owner(seen).into());
+            }
             if deadline.is_over() {
                 if check_owner || !wait.checks.allows() {
                     return Ok(Acquired::TimedOut);
@@ -136,6 +140,12 @@ impl<O: Owners> LockWords<'_, O> {
         word::return_to_dead_owner(&self.shared.word, me, dead);
         futex::wake(&self.shared.word, 1);
     }
+}
+
+#[cold]
+fn no_owner(word: u32) -> Failure {
+    let owner = word::owner(word);
+    Failure::Io(damaged(format!("a lock is held by {owner:#x}, which no process signs with")))
 }
 
 /// What a wait for a lock is about.

@@ -95,7 +95,9 @@ fn entries_and_tickets_are_used_again() {
         TaskRing { entries: &world.entries[0][..2], ..world.ring(MAIN) }
     }
     fn claim(world: &World) -> Vec<u32> {
-        let claims = std::iter::from_fn(|| small(world).claim(1, |cell| world.cell(cell)));
+        let claims = std::iter::from_fn(|| {
+            small(world).claim(1, |cell| Some(world.cell(cell))).expect("sound")
+        });
         claims.map(|(cell, _)| cell).collect()
     }
     explore(Some(3), |world| {
@@ -104,7 +106,7 @@ fn entries_and_tickets_are_used_again() {
         let claimants = [(); 2].map(|()| process(&world, claim));
         let mut expected = vec![];
         for cell in 0..3 {
-            if small(&world).has_room(|cell| world.cell(cell)) {
+            if small(&world).has_room(|cell| Some(world.cell(cell))).expect("sound") {
                 small(&world).push(cell, world.cell(cell));
                 expected.push(cell);
             }
@@ -143,7 +145,7 @@ fn room_is_made_beside_claimants() {
         assert_eq!(ring.shared.len(), ENTRIES as u64, "full");
         let claimant = process(&world, |world| claim_all(world, 1));
         for cell in [0, 1] {
-            assert!(world.ring(MAIN).has_room(|cell| world.cell(cell)));
+            assert!(world.ring(MAIN).has_room(|cell| Some(world.cell(cell))).expect("sound"));
             world.push(MAIN, cell);
         }
         assert_each_once(&world, vec![claimant.join().unwrap()], &[0, 1]);

@@ -82,9 +82,10 @@ impl World {
     }
 
     fn claim(&self, owner_id: u32) -> Option<(u32, State)> {
-        let state_of = |cell| self.cell(cell);
+        let state_of = |cell| Some(self.cell(cell));
         let oldest_first = (0..self.rings.len() as u32).rev();
-        oldest_first.filter_map(|ring| self.ring(ring).claim(owner_id, state_of)).next()
+        let mut claims = oldest_first.map(|ring| self.ring(ring).claim(owner_id, state_of));
+        claims.find_map(|claim| claim.expect("a sound ring"))
     }
 
     fn publish(&self, ring: u32, cell: u32) {

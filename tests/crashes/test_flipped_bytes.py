@@ -23,13 +23,14 @@ import pytest
 
 from damage import CELL_SIZE, PAGE, SLOT_SIZE, PoolWords, QueueWords
 from flipping import Failed, run_trials
-from garrison import Pool
+from garrison import get_context
 from garrison._core import SharedBlock
 from garrison.pool import ThreadPool
 from garrison.sync import JoinableQueue, Lock, RLock
 
 LOCK_SIZE = 64
 PATIENCE_S = 8.0
+FORK = get_context("fork")
 LARGE = bytes(range(256)) * 400
 
 
@@ -136,8 +137,8 @@ def take(task: Any, expected: object) -> None:
 def use_pool(area: str, at: int) -> None:
     reading, writing = os.pipe()
     # A second pool for each trial would take as long as all the rest.
-    with Pool(1) if at % 16 == 0 else ThreadPool(1) as other:
-        with suppressed(), Pool(1) as pool:
+    with FORK.Pool(1) if at % 16 == 0 else ThreadPool(1) as other:
+        with suppressed(), FORK.Pool(1) as pool:
             done = pool.apply_async(len, (b"done",))
             done.wait()
             busy = pool.apply_async(os.read, (reading, 1))

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from damage import HEADER, PoolWords, watched
-from garrison import Pool, SharedMemoryCorrupt, get_context
+from garrison import SharedMemoryCorrupt, get_context
 from sync.forked import Forked
 
 CORRUPT = "corrupt"
+FORK = get_context("fork")
 
 
 def outcome(get: Any, *args: Any) -> Any:
@@ -60,7 +61,7 @@ def test_a_wrong_length_of_a_result_under_each_start_method(method: str) -> None
 
 def run_damaged(size: int, field: str, value: int) -> Any:
     reading, writing = os.pipe()
-    with Pool(1) as pool:
+    with FORK.Pool(1) as pool:
         busy = pool.apply_async(os.read, (reading, 1))
         damaged, sound = pool.apply_async(len, (bytes(size),)), pool.apply_async(len, (b"sound",))
         words = PoolWords(pool)
@@ -79,7 +80,7 @@ def test_a_wrong_length_or_place_of_arguments_is_an_error_of_that_task(
 
 
 def submit_with_ring(field: str, change: int) -> Any:
-    with Pool(1) as pool, Pool(1) as other:
+    with FORK.Pool(1) as pool, FORK.Pool(1) as other:
         pool.map(abs, range(10))
         words = PoolWords(pool)
         words.write(HEADER[field], (words.read(HEADER[field]) + change) % (1 << 64))

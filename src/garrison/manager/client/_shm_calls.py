@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
 from queue import Empty
 
@@ -20,6 +21,8 @@ from garrison.net import Verb
 from garrison.sync import Queue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from garrison.manager.client._client import Client
 
 __all__ = ["SharedMemoryCaller"]
@@ -98,5 +101,7 @@ class SharedMemoryCaller:
             self._server.close()
             del self._calls, self._answers
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At the interpreter's end this module is empty; the server notices the end of the session.
+        if not is_finalizing():
+            self.close()

@@ -78,7 +78,7 @@ impl Table {
 
     #[getter]
     fn dozing(&self) -> bool {
-        self.shared.header().dozing.load(Ordering::SeqCst) != 0
+        self.shared.is_supervisor_idle()
     }
 
     /// Tasks that no worker has claimed yet.

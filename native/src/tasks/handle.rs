@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// What lasts so long, and is found so often, is no moment in the life of a task but damage.
 const LONGEST_MOMENT: Duration = Duration::from_secs(2);
+/// The same while the supervisor has something to do, or there is none: it may be killed between two
+/// steps, and its successor may have to wait for room for another process.
+const LONGEST_REPAIR: Duration = Duration::from_secs(20);
 const LOOKS: u32 = 10;
 
 const NOTHING: Failure = Failure::WrongState("there is no result to take");
@@ -104,14 +107,18 @@ impl TaskHandle {
     /// After a wait in vain: fail if the task will never end, since a word in shared memory is damaged.
     pub fn check(&self) -> Result<(), Failure> {
         self.parent.table().check()?;
-        let found = if self.has_cell() { self.parent.table().obstacle(self.cell) } else { None };
+        let table = self.parent.table();
+        let was_idle = table.is_supervisor_idle();
+        let found = if self.has_cell() { table.obstacle(self.cell) } else { None };
+        let idle = was_idle && table.is_supervisor_idle();
+        let longest = if idle { LONGEST_MOMENT } else { LONGEST_REPAIR };
         let mut suspicion = self.suspicion.lock().expect("never poisoned");
         let (first, looks) = match (found, suspicion.take()) {
             (None, _) => return Ok(()),
             (Some(_), Some((first, looks))) => (first, looks + 1),
             (Some(_), None) => (Instant::now(), 1),
         };
-        if looks >= LOOKS && first.elapsed() >= LONGEST_MOMENT {
+        if looks >= LOOKS && first.elapsed() >= longest {
             return Err(damaged(found.unwrap_or_default()).into());
         }
         *suspicion = Some((first, looks));

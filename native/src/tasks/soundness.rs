@@ -107,6 +107,11 @@ impl Table {
         [MAIN, RETRY].into_iter().try_for_each(|ring| self.ring(ring).extent().map(|_| ()))
     }
 
+    /// Whether the supervisor waits for the next event, and so has done all that it has to.
+    pub fn is_supervisor_idle(&self) -> bool {
+        self.header().dozing.load(Ordering::SeqCst) != 0
+    }
+
     /// Why a task that has not ended never will, if nothing changes. Moments of every task look so.
     pub fn obstacle(&self, number: u32) -> Option<&'static str> {
         let cell = self.cell(number);

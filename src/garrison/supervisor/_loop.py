@@ -101,6 +101,8 @@ class SupervisorLoop:
         self.orphans = Orphans()
         self.timeouts = Timeouts(table, self.table_writer, self.slots, parent, self.orphans)
         self.start_again_at = 0.0
+        # A predecessor may have been killed while it waited.
+        self.table_writer.set_dozing(False)
         self._prepare()
 
     # --- Setting up -----------------------------------------------------------------------

@@ -84,7 +84,7 @@ def test_a_transaction_that_finds_no_room_is_rolled_back() -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"none", bytes(tmp_path), b"tmpfs", 0, b"size=8m"):
+    if libc.mount(b"none", bytes(tmp_path), b"tmpfs", 0, b"size=8m,mode=700"):
         pytest.skip("only root can mount a small file system")
     yield tmp_path
     assert libc.umount2(bytes(tmp_path), 2) == 0

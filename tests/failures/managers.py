@@ -529,7 +529,9 @@ def fill_up(subject: Subject, case: str) -> None:
     folder = _temporary("store")
     if case == "the disk is full":
         Path(folder).mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", folder], check=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", folder], check=True
+        )
     path = None if case == "no memory can be reserved" else folder
     size = 4 << 20 if case == "its size is reached" else None
     with _manager(subject, path=path, size=size) as manager:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,17 +64,31 @@ def number_of(name: str) -> int:
     return int(name.rpartition("-")[2])
 
 
-def name_in_a_pool(method: str) -> str:
+NAMES_IN_A_POOL = """
+import sys
+import garrison
+
+def name():
+    return garrison.current_process().name
+
+def name_in_a_pool(method):
     with garrison.get_context(method).Pool(1) as pool:
-        name: str = pool.apply(identity)[0]
-        return name
+        return pool.apply(name)
 
-
-def test_a_workers_own_pool_numbers_its_workers_below_it(method: str) -> None:
+if __name__ == "__main__":
     with garrison.get_context("fork").Pool(1) as outer:
-        name = outer.apply(identity)[0]
-        inner = outer.apply(name_in_a_pool, (method,))
-    assert inner.partition("-")[2] == f"{name.partition('-')[2]}:1"
+        print(outer.apply(name), outer.apply(name_in_a_pool, (sys.argv[1],)))
+"""
+
+
+def test_a_workers_own_pool_numbers_its_workers_below_it(method: str, tmp_path: Path) -> None:
+    # In a program of its own: one with hundreds of processes that have pools skips numbers.
+    program = tmp_path / "names.py"
+    program.write_text(NAMES_IN_A_POOL)
+    command = [sys.executable, program, method]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    outer, inner = done.stdout.split()
+    assert inner.partition("-")[2] == f"{outer.partition('-')[2]}:1"
 
 
 def count_on() -> tuple[int, int]:

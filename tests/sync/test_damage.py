@@ -14,7 +14,7 @@ from pool.test_damage import CORRUPT, in_child, outcome
 
 ITEM = bytes(60_000)
 NEXT, END, RESERVED = 0, 4, 8
-NOBODY = 0x00FF_FF12
+NOBODY = 0x12  # a slot of the registry, without a generation: no process ever signs so
 """A number that no process signs with: there is no such slot in the registry."""
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
-from multiprocessing import process
+
+from garrison._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    AuthenticationString = bytes
+else:
+    from multiprocessing.process import AuthenticationString
 
 __all__ = ["Key", "derive_psk", "generate_key"]
 
@@ -15,7 +21,7 @@ _GENERATED_LENGTH = len(_GENERATED) + len(secrets.token_urlsafe(_RANDOM_BYTES))
 _SALT = b"garrison, a short key"
 
 
-class Key(process.AuthenticationString):  # type: ignore[name-defined, misc]
+class Key(AuthenticationString):
     """A key that no message and no traceback shows."""
 
     def __repr__(self) -> str:

@@ -85,7 +85,7 @@ def test_a_workers_own_pool_numbers_its_workers_below_it(method: str, tmp_path: 
     # In a program of its own: one with hundreds of processes that have pools skips numbers.
     program = tmp_path / "names.py"
     program.write_text(NAMES_IN_A_POOL)
-    command = [sys.executable, program, method]
+    command = [sys.executable, str(program), method]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     outer, inner = done.stdout.split()
     assert inner.partition("-")[2] == f"{outer.partition('-')[2]}:1"

@@ -458,7 +458,7 @@ impl Owners for OwnerRegistry {
         }
         let slot = owner as usize & (OWNERS - 1);
         let Some(identity) = self.identity(owner) else {
-            return self.owner_slot(slot).is_some();
+            return self.is_possible(owner);
         };
         // The byte first: of a living owner, it is one system call.
         match self.byte_is_free(slot) {

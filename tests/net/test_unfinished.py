@@ -51,7 +51,8 @@ def test_unfinished_messages_are_freed_when_the_connection_is_closed() -> None:
         channel = peer.session._secure_channel
         assert channel.buffered == PART
         peer.session.drop("the test says so")
-        assert sys.getrefcount(channel) == 2  # this function's, and the call's
+        # This function's, and before CPython 3.14 that of the call.
+        assert sys.getrefcount(channel) <= 2
 
 
 @pytest.mark.parametrize("begins", [frame(PART, 1, COUNT | MORE), frame(PART, 1)[:-1]])

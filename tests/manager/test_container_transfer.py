@@ -29,12 +29,6 @@ def local_manager() -> Iterator[Any]:
     vars(manager).clear()  # pytest keeps it for a while
 
 
-@pytest.fixture
-def client(local_manager: Any) -> Iterator[Any]:
-    with garrison.connect(local_manager.address, KEY, direct=False) as connected:
-        yield connected
-
-
 @pytest.fixture(params=METHODS)
 def context(request: pytest.FixtureRequest) -> Any:
     return garrison.get_context(request.param)

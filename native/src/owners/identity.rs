@@ -1,7 +1,7 @@
 //! A process, told from every other that had or will have its number, and whether it still lives.
 
-use crate::sys::process::generation;
-use std::io::{Error, ErrorKind, Result};
+use crate::sys::process::{generation, own_start_time, start_time, ENDED};
+use std::io::{Error, ErrorKind};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,7 +28,7 @@ pub enum Seen {
 impl Identity {
     pub fn of_this_process() -> Self {
         let pid = std::process::id();
-        let started = start_time("self").unwrap_or(0);
+        let started = own_start_time();
         Self { pid, started, namespace: own_namespace(), inode: inode_of(pid).unwrap_or(0) }
     }
 
@@ -74,27 +74,6 @@ impl Identity {
             _ => Seen::Unknown,
         }
     }
-}
-
-/// The start time of a process that is a zombie.
-const ENDED: u64 = u64::MAX;
-
-/// When a process started; no time at all if it is a zombie.
-fn start_time(pid: &str) -> Result<u64> {
-    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
-    parse_start_time(&text).ok_or_else(|| Error::from(ErrorKind::InvalidData))
-}
-
-fn parse_start_time(text: &[u8]) -> Option<u64> {
-    // The name may contain anything, a parenthesis as well.
-    let end = text.iter().rposition(|&byte| byte == b')')?;
-    let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?;
-    if state == "Z" || state == "X" {
-        return Some(ENDED);
-    }
-    fields.nth(18)?.parse().ok()
 }
 
 /// A descriptor of a process; none before Linux 5.3.

@@ -1,6 +1,7 @@
 //! This process and its threads: how often it was forked, which thread is running.
 
 use std::cell::Cell;
+use std::io::{Error, ErrorKind, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often this process image was forked: objects of a parent must not act in its child.
@@ -31,19 +32,30 @@ pub fn watch_forks() {
     });
 }
 
-/// When this process started, in clock ticks since the machine's start; 0 without `/proc`.
-pub fn start_ticks() -> u64 {
-    let text = std::fs::read("/proc/self/stat").unwrap_or_default();
-    started_in(&text).unwrap_or(0)
+/// The start time of a process that is a zombie.
+pub const ENDED: u64 = u64::MAX;
+
+/// When this process started; 0 without `/proc`.
+pub fn own_start_time() -> u64 {
+    start_time("self").unwrap_or(0)
 }
 
-fn started_in(stat: &[u8]) -> Option<u64> {
-    /// Fields between the name and the start time.
-    const FIELDS: usize = 19;
-    // The name in parentheses may itself contain parentheses and spaces.
-    let end_of_name = stat.iter().rposition(|&byte| byte == b')')?;
-    let mut fields = stat.get(end_of_name + 2..)?.split(|&byte| byte == b' ');
-    std::str::from_utf8(fields.nth(FIELDS)?).ok()?.parse().ok()
+/// When a process started, in clock ticks since the machine's start; `ENDED` if it is a zombie.
+pub fn start_time(pid: &str) -> Result<u64> {
+    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
+    parse_start_time(&text).ok_or_else(|| Error::from(ErrorKind::InvalidData))
+}
+
+fn parse_start_time(text: &[u8]) -> Option<u64> {
+    // The name may contain anything, a parenthesis as well.
+    let end = text.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(&text[end + 1..]).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    if state == "Z" || state == "X" {
+        return Some(ENDED);
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// The calling thread's number, as the kernel counts them.
@@ -70,10 +82,10 @@ mod tests {
     fn the_start_time_is_found_behind_any_name() {
         let rest = "S 1 2 2 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 8 9";
         for name in ["python3", "a) S (b", ""] {
-            assert_eq!(started_in(format!("12 ({name}) {rest}").as_bytes()), Some(4711));
+            assert_eq!(parse_start_time(format!("12 ({name}) {rest}").as_bytes()), Some(4711));
         }
-        assert_eq!(started_in(b"12 (python3"), None);
-        assert_eq!(started_in(b""), None);
-        assert!(start_ticks() > 0);
+        assert_eq!(parse_start_time(b"12 (python3"), None);
+        assert_eq!(parse_start_time(b""), None);
+        assert!(own_start_time() > 0);
     }
 }

@@ -106,7 +106,7 @@ impl Worker {
 
     /// Record when this process started, in the clock ticks of /proc/PID/stat.
     pub fn note_start(&self) {
-        self.slot().started.store(process::start_ticks(), Ordering::Release);
+        self.slot().started.store(process::own_start_time(), Ordering::Release);
     }
 
     /// Write down the daemonic children that end with this process; as many as there is room for.

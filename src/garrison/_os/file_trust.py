@@ -17,6 +17,7 @@ from garrison.errors import UntrustedFile
 
 if TYPE_CHECKING:
     import pwd
+    from collections.abc import Callable
 
 __all__ = [
     "check_folder",
@@ -58,8 +59,13 @@ def open_folder(path: str) -> int:
     """
     check_link(path)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return _checked(fd, path, check_status)
+
+
+def _checked(fd: int, path: str, check: Callable[[os.stat_result, str, int], None]) -> int:
+    """Return a descriptor if its file passes a check, else close it."""
     try:
-        check_status(os.fstat(fd), path, fd)
+        check(os.fstat(fd), path, fd)
     except BaseException:
         os.close(fd)
         raise
@@ -146,12 +152,7 @@ def open_in(folder: int, name: str, flags: int, path: str) -> int:
             raise _no_plain_file(mode, where) from None
         error.filename = where
         raise
-    try:
-        check_plain_file(os.fstat(fd), where, fd)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+    return _checked(fd, where, check_plain_file)
 
 
 def check_plain_file(status: os.stat_result, path: str, place: int | str) -> None:

@@ -19,7 +19,7 @@ from garrison.manager._types import IN_PROCESS_CLIENTS
 from garrison.manager.server._dispatch import Dispatcher, ObjectService
 from garrison.manager.server._in_process_client import InProcessClient
 from garrison.manager.server._object_table import ObjectTable
-from garrison.net import EventLoop, Limits, Listener
+from garrison.net import EventLoop, Key, Limits, Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -85,7 +85,7 @@ class Server(managers.Server):
             msg = f"Authkey is type {type(authkey)!s}, not bytes"
             raise TypeError(msg)
         self.registry: Any = dict(registry)
-        self.authkey: bytes = process.AuthenticationString(authkey)  # type: ignore[attr-defined]
+        self.authkey: bytes = Key(authkey)
         self.allow_pickle: bool = allow_pickle and bool(authkey)
         """Whether clients may send and get what has to be unpickled. Never without a key."""
         self._prepare()

@@ -116,12 +116,22 @@ def test_a_test_that_hangs_is_ended(tmp_path: Path) -> None:
 
 def test_the_locks_of_modules_are_free_in_a_forked_child() -> None:
     """Another thread may have one at the fork, and is not there to give it back."""
-    lock = re.compile(r"^\w+(?:: \w+)? = threading\.(?:R?Lock|Condition|Semaphore)\(", re.MULTILINE)
+    lock = re.compile(
+        r"^\w+(?:: \w+)? = (?:threading\.\w*(?:Lock|Semaphore)|Monitor)\(", re.MULTILINE
+    )
     sources = sorted((HERE.parent / "src").rglob("*.py"))
     locked = [path for path in sources if lock.search(path.read_text("utf-8"))]
     assert len(locked) >= 7
     again = "os.register_at_fork(after_in_child="
     assert [path.name for path in locked if again not in path.read_text("utf-8")] == []
+
+
+def test_ctrl_c_finds_no_lock_that_is_taken_in_python() -> None:
+    """It would stay taken, and whatever waits for it later would wait for ever."""
+    taken = re.compile(r"threading\.(?:Condition|Event|Semaphore|Barrier)\(")
+    sources = sorted((HERE.parent / "src" / "garrison" / "pool").glob("*.py"))
+    users = [path.name for path in sources if taken.search(path.read_text("utf-8"))]
+    assert users == ["_monitor.py"]
 
 
 def test_the_core_waits_for_no_other_thread_to_fill_a_static() -> None:

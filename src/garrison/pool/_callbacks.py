@@ -15,6 +15,7 @@ import threading
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
+from garrison.pool._monitor import Monitor
 from garrison.pool._results import AsyncResult, R
 from garrison.pool._stdlib_names import StandardMapResult, hide
 from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
@@ -35,7 +36,7 @@ MAX_WATCHED = 512
 class CallbackResult(AsyncResult[R]):
     """A result with callbacks: it is ready once its callbacks were called."""
 
-    __slots__ = ("_callback", "_done", "_error_callback", "_inner", "_lost", "_thread")
+    __slots__ = ("_callback", "_changed", "_done", "_error_callback", "_inner", "_lost", "_thread")
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class CallbackResult(AsyncResult[R]):
         self._inner = inner
         self._task = self._outcome = None
         self._callback, self._error_callback = callback, error_callback
-        self._done = threading.Event()
+        self._changed, self._done = callbacks.changed, False
         self._lost = False
         self._thread: int | None = None
         callbacks.watch(self)
@@ -69,7 +70,7 @@ class CallbackResult(AsyncResult[R]):
                 callback(outcome[1])
         finally:
             self._pool = None
-            self._done.set()
+            self._finish()
 
     def _poll(self) -> bool:
         over = self._inner._poll()
@@ -83,19 +84,25 @@ class CallbackResult(AsyncResult[R]):
     def set_error(self, error: BaseException) -> None:
         """Set the error of a call without a result: waits end, and `get` raises it."""
         self._outcome, self._lost = (False, error), True
-        self._done.set()
+        self._finish()
+
+    def _finish(self) -> None:
+        with self._changed:
+            self._done = True
+            self._changed.notify_all()
 
     def ready(self) -> bool:
         """Whether the call has completed and was called back."""
         return not self._lost and self._is_over()
 
     def _is_over(self) -> bool:
-        return self._done.is_set() or self._thread == threading.get_ident()
+        return self._done or self._thread == threading.get_ident()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for the callbacks, or until they will never be called, at most `timeout` seconds."""
         if not self._is_over():
-            self._done.wait(timeout)
+            with self._changed:
+                self._changed.wait_for(lambda: self._done, timeout)
 
     def get(self, timeout: float | None = None) -> R:
         """Return the result after the callbacks, or raise the exception of the call."""
@@ -142,6 +149,7 @@ class CallbackThread:
         self._backend = backend
         self._pending: list[AsyncResult[Any]] = []
         self._lock = threading.Lock()
+        self.changed: Monitor = Monitor()
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
 

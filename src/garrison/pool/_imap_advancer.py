@@ -13,6 +13,7 @@ import time
 
 from garrison._typing import TYPE_CHECKING
 from garrison.errors import GarrisonError
+from garrison.pool._monitor import Monitor
 
 if TYPE_CHECKING:
     from garrison.pool._backend import Backend
@@ -36,7 +37,7 @@ class Advancer:
         self._backend = backend
         self._streams: list[ResultStream] = []
         self._marks: dict[int, tuple[int, int]] = {}
-        self._changed = threading.Condition()
+        self._changed = Monitor()
         self._thread: threading.Thread | None = None
         self._stopped = False
         self._pid = os.getpid()

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool._encoding import ItemError
 from garrison.pool._imap_batch import Batch
+from garrison.pool._monitor import Monitor
 from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class InputReader:
         self._slow = False
         self._cancelled = False
         self._pid = os.getpid()
-        self._changed = threading.Condition()
+        self._changed = Monitor()
 
     def start(self) -> None:
         """Begin to read."""

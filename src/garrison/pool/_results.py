@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
+from garrison.pool._monitor import Monitor
 from garrison.pool._stdlib_names import StandardMapResult, StandardResult, hide
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ R = TypeVar("R")
 Chunk = tuple["TaskHandle", int, int]
 """A task, the number of its items, the bytes of their arguments."""
 
-_decoded = threading.Condition()
+_decoded = Monitor()
 """For several threads that take the same result at once, which is rare."""
-os.register_at_fork(after_in_child=_decoded._at_fork_reinit)  # type: ignore[attr-defined]
+os.register_at_fork(after_in_child=_decoded.reset)
 
 
 class AsyncResult(StandardResult[R]):

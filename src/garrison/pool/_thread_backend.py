@@ -9,6 +9,7 @@ from collections import deque
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken, PoolTerminated
 from garrison.pool._encoding import ItemError, PayloadKind
+from garrison.pool._monitor import Monitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,8 +70,7 @@ class ThreadBackend:
     ) -> None:
         self.parallelism = threads
         self._start = (initializer, initargs)
-        # Reentrant: a signal handler may call the pool within another call of this thread.
-        self._changed = threading.Condition(threading.RLock())
+        self._changed = Monitor()
         self._queue: deque[_Task] = deque()
         self._closing = self._terminating = False
         self.interrupts = self._running = 0

@@ -1,0 +1,111 @@
+"""Ctrl-C at every step of the locks that a program's thread shares with a pool's own threads."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import garrison
+from garrison.pool import ThreadPool
+from garrison.pool._monitor import Monitor
+
+_SHARED = (threading.Condition, threading.Event, Monitor)
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt at the first instruction of shared locks that was not tried yet."""
+
+    def __init__(self, tried: set[Any]) -> None:
+        self.tried, self.done = tried, False
+
+    def __enter__(self) -> Interrupter:
+        sys.settrace(self._enter)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
+        shared = isinstance(frame.f_locals.get("self"), _SHARED)
+        if not shared or frame.f_code.co_name == "__init__" or _is_python_s(frame):
+            return None
+        frame.f_trace_opcodes = True
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, argument: object) -> Any:
+        place = frame.f_code, frame.f_lasti, event
+        if place not in self.tried:
+            sys.settrace(None)
+            self.tried.add(place)
+            self.done = True
+            raise KeyboardInterrupt
+        return self._step
+
+
+def _is_python_s(frame: FrameType | None) -> bool:
+    """Whether what an interrupt does here is Python's own.
+
+    A destructor's error is dropped, and an interrupted `Thread.start` leaves a thread that never
+    begins.
+    """
+    while frame is not None and frame.f_code.co_name != "__del__":
+        if frame.f_code is threading.Thread.start.__code__:
+            return True
+        frame = frame.f_back
+    return frame is not None
+
+
+def _slow(number: int) -> int:
+    time.sleep(0.002)
+    return number
+
+
+def _endless(pool: Any) -> Iterator[int]:
+    results = pool.imap(_slow, itertools.count())
+    yield from itertools.islice(results, 4)
+
+
+def _read_some(pool: Any) -> None:
+    assert list(_endless(pool)) == [0, 1, 2, 3]
+    assert list(_endless(pool)) == [0, 1, 2, 3]
+
+
+def _read_behind_a_thread(pool: Any) -> None:
+    source = (_slow(number) for number in range(6))
+    assert list(pool.options(buffersize=2).imap(_slow, source)) == list(range(6))
+
+
+def _call_back(pool: Any) -> None:
+    called: list[int] = []
+    results = [pool.apply_async(_slow, (n,), callback=called.append) for n in range(3)]
+    assert [result.get() for result in results] == called == [0, 1, 2]
+
+
+@pytest.mark.parametrize("use", [_read_some, _read_behind_a_thread, _call_back])
+@pytest.mark.parametrize("kind", [garrison.Pool, ThreadPool])
+def test_no_interrupt_leaves_a_lock_behind(
+    kind: Callable[[int], Any], use: Callable[[Any], None]
+) -> None:
+    tried: set[Any] = set()
+    interrupted = True
+    while interrupted:
+        pool = kind(1)
+        interrupter = Interrupter(tried)
+        try:
+            with interrupter:
+                use(pool)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            # Each waits for the pool's own threads.
+            pool.terminate()
+            pool.join()
+        interrupted = interrupter.done
+    assert len(tried) > 20

@@ -33,7 +33,7 @@ export CARGO_TARGET_DIR := $(TARGET)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-SOURCES := $(wildcard pyproject.toml README.md LICENSE) \
+SOURCES := $(wildcard pyproject.toml README.md LICENSE THIRD-PARTY-LICENSES) \
 	$(shell find src native -name target -prune -o -name __pycache__ -prune -o ! -name '*.so' -print)
 
 .PHONY: check conformance third-party test-all demo test bench lint storm fuzz smoke clean build tools rust-test loom-test python-test
@@ -54,6 +54,7 @@ lint: $(TEST)/.built $(TEST)/.test-tools
 	$(TEST)/bin/python -m ruff check .
 	$(TEST)/bin/python -m ruff format --check .
 	$(TEST)/bin/python -m mypy
+	$(TEST)/bin/python scripts/third_party.py --check
 	$(CARGO) fmt --manifest-path native/Cargo.toml --check
 	$(CARGO) clippy $(CRATE) --all-targets -- -D warnings
 	$(CARGO) clippy $(CRATE) --all-targets --features crash-points -- -D warnings

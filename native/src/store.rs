@@ -27,6 +27,8 @@ pub mod nested;
 #[cfg(not(loom))]
 pub mod open_store;
 #[cfg(not(loom))]
+pub mod pages;
+#[cfg(not(loom))]
 pub mod references;
 #[cfg(not(loom))]
 pub mod reservation;
@@ -34,6 +36,7 @@ pub mod reservation;
 pub mod scan;
 #[cfg(not(loom))]
 pub mod sequence;
+pub mod sums;
 #[cfg(not(loom))]
 pub mod transaction;
 
@@ -85,8 +88,12 @@ impl Error {
         Self::Value(format!("malformed encoding: {what}"))
     }
 
+    /// For what is found while the store is used.
     pub fn corrupt(what: &str) -> Self {
-        Self::Corrupt(format!("the store is damaged: {what}"))
+        Self::Corrupt(format!(
+            "the store is damaged: {what}; restore it from a backup (`garrison check` on its folder \
+             says what is lost)"
+        ))
     }
 
     /// Whether a transaction in which it happened has to be given up.

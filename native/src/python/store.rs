@@ -5,6 +5,7 @@
 
 mod block;
 mod changes;
+mod checking;
 mod counts;
 mod decode;
 mod encode;
@@ -292,6 +293,7 @@ fn checked_kind(kind: u8) -> Result<u8, Failure> {
 }
 
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    checking::add_to(module)?;
     functions::add_to(module)?;
     module.add_class::<scan::Scan>()?;
     module.add_class::<block::StoreBlock>()?;

@@ -94,6 +94,8 @@ pub struct Env {
     in_memory: bool,
     /// Pages are limited to those that have memory: this process writes.
     limited: Slot<bool>,
+    /// Each record has a sum behind it.
+    sums: Slot<bool>,
     /// Readers are checked when the file has grown beyond.
     checked: Slot<u64>,
     _file: OpenGuard,
@@ -251,7 +253,19 @@ impl Env {
         let map = Map::find(raw, fd, options)?;
         reservation.page = map.page as u64;
         let (in_memory, checked, limited) = (options.in_memory, Slot::new(256), Slot::new(false));
-        Ok(Self { raw, fd, handles, reservation, map, in_memory, limited, checked, _file: file })
+        let sums = Slot::new(false);
+        Ok(Self {
+            raw,
+            fd,
+            handles,
+            reservation,
+            map,
+            in_memory,
+            limited,
+            sums,
+            checked,
+            _file: file,
+        })
     }
 
     /// Whether a record of so many bytes can be written without more memory or a longer map.
@@ -410,7 +424,7 @@ impl Env {
             self.check_readers();
             self.begin(ffi::MDB_RDONLY)
         })?;
-        Ok(ReadTransaction { raw })
+        Ok(ReadTransaction { raw, sums: self.sums.get() })
     }
 
     /// Whether the descriptors that LMDB writes to, or reserves memory with, are still its own.
@@ -451,9 +465,19 @@ impl Env {
             return Err(Error::System(libc::EBADF));
         }
         // The caller has the writers' lock, so no other one is under way.
-        let transaction = WriteTransaction { raw: self.begin(0)? };
+        let transaction = WriteTransaction { raw: self.begin(0)?, sums: self.sums.get() };
         self.check_readers_if_grown(transaction.next_page());
         Ok(transaction)
+    }
+
+    /// Whether each record has a sum behind it.
+    pub fn has_sums(&self) -> bool {
+        self.sums.get()
+    }
+
+    /// Say so, once after opening.
+    pub fn set_sums(&self, sums: bool) {
+        self.sums.set(sums);
     }
 
     /// Make the one database known, once after opening.

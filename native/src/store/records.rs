@@ -13,14 +13,18 @@
 //! 0 04 c                                         (garbage)
 //! 0 05 owner c ticket
 //! ```
+//! In a store with sums each record has one behind it (`sums`).
+//!
 //! `c`, `seq`, `position`, `ticket` and `owner` are 64 bits in a key, big endian; in a record all
 //! numbers are little endian.
 
 use super::encoding::keys::AHEAD;
 use super::encoding::{u32_at, u64_at};
-use super::{Error, Result};
+use super::{sums, Error, Result};
 
+/// Of a store without sums, which is one in memory or of an early garrison, and of one with them.
 pub const VERSION: u32 = 1;
+pub const VERSION_WITH_SUMS: u32 = 2;
 
 pub const HEAD: u8 = 0;
 pub const ITEM: u8 = 1;
@@ -214,28 +218,45 @@ impl<'a> Claim<'a> {
 /// What the store knows of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
+    version: u32,
     pub next_container: u64,
     pub next_owner: u64,
 }
 
 impl Meta {
-    pub const FRESH: Self = Self { next_container: 1, next_owner: 1 };
+    pub const LEN: usize = 20;
+
+    pub fn fresh(sums: bool) -> Self {
+        let version = if sums { VERSION_WITH_SUMS } else { VERSION };
+        Self { version, next_container: 1, next_owner: 1 }
+    }
+
+    /// Whether each record has a sum behind it, as this one has, with which it is given.
+    pub fn has_sums(stored: &[u8]) -> Result<bool> {
+        let meta = Self::read(stored)?;
+        let with = meta.version == VERSION_WITH_SUMS;
+        let record = if with { sums::checked(&prefix(0, META), stored)? } else { stored };
+        if record.len() == Self::LEN {
+            return Ok(with);
+        }
+        Err(Error::corrupt("its first record"))
+    }
 
     pub fn read(record: &[u8]) -> Result<Self> {
         let version = u32_at(record, 0).ok_or_else(|| Error::corrupt("its first record"))?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_WITH_SUMS {
             return Err(Error::Version(format!(
-                "a store of version {version}, and this garrison knows version {VERSION}; use the \
-                 garrison that has written it"
+                "a store of version {version}, and this garrison knows version {VERSION_WITH_SUMS} \
+                 and older ones; use the garrison that has written it"
             )));
         }
         let word = |at| u64_at(record, at).ok_or_else(|| Error::corrupt("its first record"));
-        Ok(Self { next_container: word(4)?, next_owner: word(12)? })
+        Ok(Self { version, next_container: word(4)?, next_owner: word(12)? })
     }
 
-    pub fn to_bytes(self) -> [u8; 20] {
-        let mut bytes = [0; 20];
-        bytes[..4].copy_from_slice(&VERSION.to_le_bytes());
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..4].copy_from_slice(&self.version.to_le_bytes());
         bytes[4..12].copy_from_slice(&self.next_container.to_le_bytes());
         bytes[12..].copy_from_slice(&self.next_owner.to_le_bytes());
         bytes
@@ -250,10 +271,25 @@ mod tests {
     fn what_is_written_is_read() {
         let head = Head { flags: 3, refs: 7, len: 1 << 40, count: -5, ..Head::new(2, 17) };
         assert_eq!(Head::read(&head.to_bytes()), Ok(head));
-        let meta = Meta { next_container: 5, next_owner: 1 << 50 };
+        let meta = Meta { next_container: 5, next_owner: 1 << 50, ..Meta::fresh(false) };
         assert_eq!(Meta::read(&meta.to_bytes()), Ok(meta));
         let record = [&Item::head(9, 2)[..], b"ok", b"value"].concat();
         assert_eq!(Item::read(&record), Ok(Item { seq: 9, original: b"ok", value: b"value" }));
+    }
+
+    #[test]
+    fn the_first_record_tells_of_sums() {
+        let (key, bare) = (prefix(0, META), Meta::fresh(false).to_bytes());
+        assert_eq!(Meta::has_sums(&bare), Ok(false));
+        let record = Meta::fresh(true).to_bytes();
+        let stored = [&record[..], &sums::of(&key, &record)].concat();
+        assert_eq!(Meta::has_sums(&stored), Ok(true));
+        for bit in 0..stored.len() * 8 {
+            let mut damaged = stored.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(Meta::has_sums(&damaged).is_err(), "bit {bit}");
+        }
+        assert!(Meta::has_sums(&record).is_err());
     }
 
     #[test]

@@ -180,7 +180,7 @@ impl Writing {
 
     pub fn meta(&self) -> Result<Meta> {
         let record = self.get(&prefix(0, META))?;
-        record.map_or(Ok(Meta::FRESH), Meta::read)
+        record.map_or(Ok(Meta::fresh(self.env.has_sums())), Meta::read)
     }
 
     pub fn put_meta(&mut self, meta: Meta) -> Result<()> {

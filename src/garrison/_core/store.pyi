@@ -274,3 +274,21 @@ class Store:
 
     def wait_for_any_change(self, seen: int, timeout: float | None = None) -> bool:
         """Wait until the number of the last commit is not `seen`; False after a timeout."""
+
+def store_bytes(fd: int) -> tuple[int, bool]:
+    """Return the bytes that a store takes in its file, and whether they are all in it.
+
+    Raises
+    ------
+    StoreCorrupt
+        If the two heads of the file are damaged.
+    """
+
+def check_store_pages(fd: int) -> None:
+    """Walk through all pages of a store's file, to which nobody writes meanwhile.
+
+    Raises
+    ------
+    StoreCorrupt
+        If LMDB could not read or write it.
+    """

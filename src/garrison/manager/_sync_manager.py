@@ -61,6 +61,8 @@ if TYPE_CHECKING:
         """With a `path`: whether what was written has reached the disk at the return."""
         size: int | None
         """Bytes that the containers may take, at most."""
+        check: bool | None
+        """With a `path`: whether to look for damage when it is opened."""
         allow_pickle: bool
         """Whether clients of the server may send what has to be unpickled."""
 
@@ -88,6 +90,11 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
     size : int, optional
         The most bytes that the containers may take; by default the size of the memory, or of the
         disk behind `path`.
+    check : bool, optional
+        With a `path` that no process has open: whether to walk through all pages of its file first,
+        and raise `StoreCorrupt` if one is damaged. Without that walk a damaged file may end the
+        process by a signal. By default up to 256 MiB, and for larger ones if the machine has been
+        restarted since. Values are not read by it: they are checked when they are used.
     allow_pickle : bool
         Whether clients of the server may store, and read, what has to be unpickled, and use
         registered types. If not, they store plain values: numbers, text, bytes, containers, dates.
@@ -121,6 +128,7 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
         path: str | os.PathLike[str] | None = None,
         sync: bool = False,
         size: int | None = None,
+        check: bool | None = None,
         allow_pickle: bool = True,
     ) -> None:
         if key is not None:
@@ -128,7 +136,7 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
         super().__init__(
             address, authkey, serializer, ctx, shutdown_timeout=shutdown_timeout, limits=limits
         )
-        self._place = (path, sync, size)
+        self._place = (path, sync, size, check)
         self._allow_pickle = allow_pickle
         self._server_lock: ServerLock | None = None
         self._store: Any = None
@@ -149,13 +157,13 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
 
     def _open_store(self) -> Any:
         """Return the store, opened or made."""
-        path, synced, size = self._place
+        path, synced, size, check = self._place
         if path is None:
             self._store = self._store or create_in_memory(size)
         else:
             # First: the directory of another server must not be touched.
             self._server_lock = claim_server_lock(path)
-            self._store = open_directory(path, sync=synced, size=size)
+            self._store = open_directory(path, sync=synced, size=size, check=check)
         return self._store
 
     def start(self, *args: Any, **kwds: Any) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from garrison._os import file_trust
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import StoreCorrupt
+from garrison.store._damage import not_sound
 from garrison.store._folder import DATA, HOLDERS, ORIGIN
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _recorded_origin(folder: int, path: str) -> str | None:
         fd = file_trust.open_in(folder, ORIGIN, os.O_RDONLY, path)
     except FileNotFoundError:
         return None
-    with os.fdopen(fd, encoding="ascii") as file:
+    with os.fdopen(fd, encoding="ascii", errors="replace") as file:
         return file.read()
 
 
@@ -86,10 +87,7 @@ def check_copy(path: str, audit: Callable[[], list[str]]) -> None:
         os.close(folder)
     problem = _audit_in_child(audit)
     if problem:
-        raise StoreCorrupt(
-            f"{path} is not a sound store: {problem}. It was copied while it was written, or is "
-            "damaged: make copies with manager.backup(), or while the store is not in use"
-        )
+        raise not_sound(path, problem)
 
 
 def _audit_in_child(audit: Callable[[], list[str]]) -> str:

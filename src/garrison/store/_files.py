@@ -121,10 +121,19 @@ def _open(
 
 
 class DirectoryFiles:
-    """The files in a directory of the user."""
+    """The files in a directory of the user.
 
-    def __init__(self, path: str) -> None:
+    Parameters
+    ----------
+    path : str
+        The directory.
+    check : bool, optional
+        Whether to check the pages when it is opened; see `check_pages`.
+    """
+
+    def __init__(self, path: str, check: bool | None = None) -> None:
         self.path = path
+        self.check = check
         self.holders: Descriptor = _holders(path)
 
     def location(self) -> str:
@@ -137,9 +146,9 @@ class DirectoryFiles:
             self.holders = _holders(self.path)
 
     @classmethod
-    def at(cls, path: str) -> tuple[DirectoryFiles, None]:
+    def at(cls, path: str, check: bool | None = None) -> tuple[DirectoryFiles, None]:
         """Return the directory; the shared state is found by a rendezvous."""
-        return cls(path), None
+        return cls(path, check), None
 
     def reduce_args(self, _state: SharedState) -> tuple[Any, ...]:
         """Return the arguments that open it in another process."""

@@ -20,6 +20,7 @@ from garrison._os.byte_locks import ByteLocks
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ContainerGone, StoreBusy
 from garrison.store import _backups
+from garrison.store._damage import check_pages, check_size
 from garrison.store._files import DirectoryFiles, MemoryFiles, ServerLock
 from garrison.store._rendezvous import Rendezvous, create_shared_state
 from garrison.store._shared_store import SharedStore, StoreCodec
@@ -163,7 +164,11 @@ def _open(
             return LocalStore(uuid, files, state or create_shared_state(), settings)
         with Rendezvous(files.path) as rendezvous:
             state = rendezvous.find_state()
-            if state is None:
+            if state is not None:
+                check_size(files.path)
+            else:
+                restarted = rendezvous.machine_restarted
+                check_pages(files.path, check=files.check, restarted=restarted)
                 _backups.check_copy(files.path, lambda: _audit(uuid, files, settings))
                 state = create_shared_state()
             store = LocalStore(uuid, files, state, settings)
@@ -197,14 +202,18 @@ def claim_server_lock(path: str | os.PathLike[str]) -> ServerLock:
 
 
 def open_directory(
-    path: str | os.PathLike[str], *, sync: bool, size: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    sync: bool,
+    size: int | None = None,
+    check: bool | None = None,
 ) -> LocalStore:
     """Open the store in a directory."""
     directory = Path(path).absolute()
     status = directory.stat()
     uuid = f"{status.st_dev:x}.{status.st_ino:x}".encode().ljust(16, b"\0")[:16]
     settings = {"size": size or _disk_size(directory), "in_memory": False, "sync": sync}
-    return _rebuild_store(uuid, DirectoryFiles.at, (str(directory),), settings)
+    return _rebuild_store(uuid, DirectoryFiles.at, (str(directory), check), settings)
 
 
 def _memory_size() -> int:

@@ -18,13 +18,14 @@ import fcntl
 import json
 import os
 import time
+import zlib
 
 from garrison import _os
 from garrison._core import Descriptor
 from garrison._os import file_trust
 from garrison._os.byte_locks import ByteLocks
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import SharedMemoryGone, StoreBusy
+from garrison.errors import SharedMemoryGone, StoreBusy, StoreCorrupt
 from garrison.memory import SharedBlock
 from garrison.memory.handles import address_of, open_address
 from garrison.store._folder import HOLDERS, NOTES, open_store_folder
@@ -88,6 +89,8 @@ def _open_block(
 
 MAX_ADDRESSES = 64
 """The most addresses in the file: one for each set of descriptors of the memory in a process."""
+MOST_BYTES = 1 << 20
+"""More than so many addresses take."""
 EXIT_GRACE_S = 5.0
 """Seconds that a killed process may take to close its files."""
 
@@ -108,6 +111,8 @@ class Rendezvous:
     def __init__(self, path: str) -> None:
         self._path = path
         self._folder = -1
+        self.machine_restarted = False
+        """Whether the store was last opened before the machine was started."""
 
     def __enter__(self) -> Rendezvous:
         self._folder = open_store_folder(self._path)
@@ -135,11 +140,14 @@ class Rendezvous:
         ------
         StoreBusy
             If their memory cannot be opened.
+        StoreCorrupt
+            If the file with their addresses is damaged.
         """
         end = time.monotonic() + EXIT_GRACE_S
         while self._locks.is_locked(1, to_the_end=True):
             for state in self._reachable():
                 return state
+            self._check_notes()
             if time.monotonic() > end:
                 raise StoreBusy(
                     f"{self._path} is open in {self._users()} whose memory cannot be reached from "
@@ -147,6 +155,7 @@ class Rendezvous:
                     "(garrison.connect), or stop it first"
                 )
             time.sleep(0.001)  # a dying process closes its files in some order
+        self.machine_restarted = self._was_restarted()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(NOTES, dir_fd=self._folder)
         return None
@@ -155,16 +164,37 @@ class Rendezvous:
         """Publish where this process has the state."""
         mine = json.loads(json.dumps(address_of_state(state)))
         others = [each for each in self._read() if _without_pid(each) != _without_pid(mine)]
-        text = "".join(f"{json.dumps(each)}\n" for each in [*others[1 - MAX_ADDRESSES :], mine])
-        file_trust.replace_in(self._folder, NOTES, text.encode("ascii"), self._path)
+        data = b"".join(map(_line_of, [*others[1 - MAX_ADDRESSES :], mine]))
+        file_trust.replace_in(self._folder, NOTES, data, self._path)
 
-    def _read(self) -> list[Address]:
+    def _lines(self) -> list[bytes]:
         try:
             fd = file_trust.open_in(self._folder, NOTES, os.O_RDONLY, self._path)
         except FileNotFoundError:
             return []
-        with os.fdopen(fd, encoding="ascii") as file:
-            return [json.loads(line) for line in file]
+        with os.fdopen(fd, "rb") as file:
+            return file.read(MOST_BYTES).splitlines(keepends=True)
+
+    def _read(self) -> list[Address]:
+        """Return the addresses; lines that are damaged are left out."""
+        found = map(_address_in, self._lines())
+        return [address for address in found if address is not None]
+
+    def _check_notes(self) -> None:
+        """Raise if a line of the file is damaged."""
+        if any(_address_in(line) is None for line in self._lines()):
+            raise StoreCorrupt(
+                f"{self._path}/{NOTES} is damaged: it tells how to reach {self._users()} which has "
+                "the store open. The data are in another file: end all processes that use the "
+                "store; the next one that opens it makes the file anew"
+            )
+
+    def _was_restarted(self) -> bool:
+        lines = self._lines()
+        addresses = self._read()
+        return len(addresses) < len(lines) or any(
+            not _os.is_same_machine(address[0][3][3]) for address in addresses
+        )
 
     def _reachable(self) -> Iterator[SharedState]:
         """Open one of the addresses, the last one first."""
@@ -178,6 +208,20 @@ class Rendezvous:
             for pid, _ in _os.find_processes_with_open_files([_os.file_id(self._locks.fileno())])
         ]
         return f"process {', '.join(map(str, pids))}," if pids else "a process"
+
+
+def _line_of(address: Address) -> bytes:
+    text = json.dumps(address).encode("ascii")
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _address_in(line: bytes) -> Address | None:
+    """Return the address in a line of the file; None if the line is damaged."""
+    total, _, text = line.rstrip(b"\n").partition(b" ")
+    if total != b"%08x" % zlib.crc32(text) or not line.endswith(b"\n"):
+        return None
+    address: Address = json.loads(text)
+    return address
 
 
 def _without_pid(address: Address) -> Any:

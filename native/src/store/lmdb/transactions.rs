@@ -1,7 +1,7 @@
 //! Transactions, and what is done in them.
 
 use super::{bytes, check, error_from_code, next_page, value};
-use crate::store::Result;
+use crate::store::{sums, Result};
 use lmdb_master_sys as ffi;
 use std::marker::PhantomData;
 use std::ptr::null_mut;
@@ -10,6 +10,8 @@ use std::ptr::null_mut;
 #[derive(Clone, Copy)]
 pub struct Reading<'t> {
     pub(super) raw: *mut ffi::MDB_txn,
+    /// Each record has a sum behind it.
+    sums: bool,
     _transaction: PhantomData<&'t ()>,
 }
 
@@ -20,11 +22,11 @@ impl<'t> Reading<'t> {
     #[inline]
     pub fn get(&self, key: &[u8]) -> Result<Option<&'t [u8]>> {
         let mut found = value(&[]);
-        let mut key = value(key);
+        let mut place = value(key);
         // SAFETY: the transaction lives for `'t`, and so do the bytes.
         unsafe {
-            match ffi::mdb_get(self.raw, MAIN, &raw mut key, &raw mut found) {
-                ffi::MDB_SUCCESS => Ok(Some(bytes(&found))),
+            match ffi::mdb_get(self.raw, MAIN, &raw mut place, &raw mut found) {
+                ffi::MDB_SUCCESS => record(self.sums, key, bytes(&found)).map(Some),
                 ffi::MDB_NOTFOUND => Ok(None),
                 code => Err(error_from_code(code)),
             }
@@ -45,8 +47,17 @@ impl<'t> Reading<'t> {
         let mut raw = null_mut();
         // SAFETY: the transaction lives for `'t`, which the cursor does not outlive.
         check(unsafe { ffi::mdb_cursor_open(self.raw, MAIN, &raw mut raw) })?;
-        Ok(Cursor { raw, _transaction: PhantomData })
+        Ok(Cursor { raw, sums: self.sums, _transaction: PhantomData })
     }
+}
+
+/// What is stored, without its sum.
+#[inline]
+fn record<'t>(sums: bool, key: &[u8], stored: &'t [u8]) -> Result<&'t [u8]> {
+    if sums {
+        return sums::checked(key, stored);
+    }
+    Ok(stored)
 }
 
 /// A record's key and what is stored there.
@@ -55,6 +66,7 @@ pub type Record<'t> = (&'t [u8], &'t [u8]);
 /// A walk over records, in the order of their keys.
 pub struct Cursor<'t> {
     raw: *mut ffi::MDB_cursor,
+    sums: bool,
     _transaction: PhantomData<&'t ()>,
 }
 
@@ -64,7 +76,10 @@ impl<'t> Cursor<'t> {
         // SAFETY: the transaction lives for `'t`, and so do the bytes.
         unsafe {
             match ffi::mdb_cursor_get(self.raw, &raw mut key, &raw mut found, how) {
-                ffi::MDB_SUCCESS => Ok(Some((bytes(&key), bytes(&found)))),
+                ffi::MDB_SUCCESS => {
+                    let key = bytes(&key);
+                    Ok(Some((key, record(self.sums, key, bytes(&found))?)))
+                }
                 ffi::MDB_NOTFOUND => Ok(None),
                 code => Err(error_from_code(code)),
             }
@@ -103,6 +118,7 @@ impl Drop for Cursor<'_> {
 /// A transaction that reads; it can be put aside and taken up again.
 pub struct ReadTransaction {
     pub(super) raw: *mut ffi::MDB_txn,
+    pub sums: bool,
 }
 
 // SAFETY: tied to no thread (MDB_NOTLS), and used under the GIL.
@@ -118,7 +134,7 @@ impl ReadTransaction {
 
     #[inline]
     pub fn reading(&self) -> Reading<'_> {
-        Reading { raw: self.raw, _transaction: PhantomData }
+        Reading { raw: self.raw, sums: self.sums, _transaction: PhantomData }
     }
 
     /// It was inherited by a fork, and is another process's.
@@ -137,6 +153,7 @@ impl Drop for ReadTransaction {
 /// A transaction that writes, in the hands of the thread that has begun it.
 pub struct WriteTransaction {
     pub(super) raw: *mut ffi::MDB_txn,
+    pub(super) sums: bool,
 }
 
 // SAFETY: it is kept where other threads see it, and used by its own alone.
@@ -146,7 +163,7 @@ unsafe impl Sync for WriteTransaction {}
 impl WriteTransaction {
     #[inline]
     pub fn reading(&self) -> Reading<'_> {
-        Reading { raw: self.raw, _transaction: PhantomData }
+        Reading { raw: self.raw, sums: self.sums, _transaction: PhantomData }
     }
 
     /// The first page behind all that are in use.
@@ -163,17 +180,23 @@ impl WriteTransaction {
     /// Write a record that is made of parts.
     #[inline]
     pub fn put(&mut self, key: &[u8], parts: &[&[u8]]) -> Result<()> {
-        let len = parts.iter().map(|part| part.len()).sum();
-        let mut key = value(key);
-        let mut place = ffi::MDB_val { mv_size: len, mv_data: null_mut() };
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let stored = if self.sums { len + sums::LEN } else { len };
+        let mut name = value(key);
+        let mut place = ffi::MDB_val { mv_size: stored, mv_data: null_mut() };
         // SAFETY: it has not ended; LMDB gives a place of that many bytes.
         unsafe {
-            let (key, data) = (&raw mut key, &raw mut place);
-            check(ffi::mdb_put(self.raw, MAIN, key, data, ffi::MDB_RESERVE))?;
-            let mut to: *mut u8 = place.mv_data.cast();
+            let data = &raw mut place;
+            check(ffi::mdb_put(self.raw, MAIN, &raw mut name, data, ffi::MDB_RESERVE))?;
+            let begin: *mut u8 = place.mv_data.cast();
+            let mut to = begin;
             for part in parts {
                 to.copy_from_nonoverlapping(part.as_ptr(), part.len());
                 to = to.add(part.len());
+            }
+            if self.sums {
+                let sum = sums::of(key, std::slice::from_raw_parts(begin, len));
+                to.copy_from_nonoverlapping(sum.as_ptr(), sums::LEN);
             }
         }
         Ok(())

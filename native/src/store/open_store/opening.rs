@@ -40,16 +40,18 @@ impl<E: From<Failure>> OpenStore<E> {
     fn open_at_its_place<H: StoreHost<Error = E>>(&self, host: H) -> Outcome<(), H> {
         let place = host.place().map_err(StoreFailure::Host)?;
         let env = Arc::new(self.open_at(&place)?);
-        let reader = env.begin_reading()?;
+        let mut reader = env.begin_reading()?;
         env.open_database(&reader)?;
         let laid_out = env.check_layout(&reader);
-        let meta = reader
+        let sums = reader
             .reading()
             .get(&prefix(0, META))
-            .and_then(|found| found.map(Meta::read).transpose());
+            .and_then(|found| found.map(Meta::has_sums).transpose());
         reader.reset();
         laid_out?;
-        let is_fresh = meta?.is_none();
+        let (sums, is_fresh) = sums?.map_or((!self.options.in_memory, true), |sums| (sums, false));
+        env.set_sums(sums);
+        reader.sums = sums;
         {
             let mut state = self.state.borrow(host);
             state.reader = Some(reader);

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import importlib.util
 import multiprocessing
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from typing import Any
 import harness
 import managers
 from garrison.errors import ChannelError
-from garrison.net import Connection, EventLoop, Limits
+from garrison.net import Connection, EventLoop, Limits, ServerKeys
 from garrison.net._handshake import DONE, HELLO, ServerHandshake
 from harness import SUBJECT, Goal, Metric, Unsupported, Values
 from manager_idle import looked_at
@@ -48,7 +47,7 @@ class Peer(asyncio.Protocol):
     unauthenticated: dict[Peer, None] = {}  # noqa: RUF012 - one server in each process
 
     def __init__(self) -> None:
-        self.handshake = ServerHandshake(KEY, LIMITS, os.urandom(16))
+        self.handshake = ServerHandshake(ServerKeys(KEY), LIMITS)
         self.secure_channel: Any = None
 
     def connection_made(self, transport: Any) -> None:

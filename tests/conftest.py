@@ -47,6 +47,14 @@ def _watchdog(pytestconfig: pytest.Config) -> Iterator[Watchdog]:
     watchdog.close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Identities of servers, and known servers, of the tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _module_leaves_nothing(_watchdog: Watchdog) -> Iterator[None]:
     with leaves_nothing():

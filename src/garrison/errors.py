@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import signal as _signal
 import sys
+from multiprocessing import AuthenticationError
 
 from garrison._typing import TYPE_CHECKING
 
@@ -49,6 +50,7 @@ __all__ = [
     "ValueUnreadable",
     "WorkerDied",
     "WrongKind",
+    "WrongServer",
 ]
 
 
@@ -354,6 +356,10 @@ class ContainerGone(GarrisonError, ReferenceError):
 
 class WrongKind(GarrisonError, TypeError):
     """A container of this kind has no such operation; or the name is that of another kind."""
+
+
+class WrongServer(GarrisonError, AuthenticationError):
+    """The server has the key, but not the identity that it must have; the message has a remedy."""
 
 
 class ChannelError(GarrisonError, ConnectionError):

@@ -21,7 +21,8 @@ from garrison.net import Connection
 from garrison.net._limits import Limits
 from waiting import wait_until
 
-KEY = b"a key that is long enough to be taken as it is"
+KEY = b"garrison-a-key-for-tests-that-needs-no-salt-at-all-0"
+"""As `generate_key` makes them: it needs no salt."""
 LOOPBACK = ("127.0.0.1", 0)
 PATIENCE = 20.0
 

@@ -23,6 +23,7 @@ from garrison.errors import ChannelError
 from garrison.net._event_loop import EventLoop
 from garrison.net._handshake import DONE, ClientHandshake, Handshake, ServerHandshake
 from garrison.net._limits import Limits
+from garrison.net._server_keys import ServerKeys
 
 from .wire_tools import ECHO, KEY, Service
 
@@ -31,7 +32,6 @@ LIMITS = Limits(
 )
 KEPT = LIMITS.max_message + 2 * LIMITS.max_frame
 ALLOWED = (ChannelError, AuthenticationError)
-EPOCH = bytes(16)
 LENGTHS = (0, 1, 8, 16, 17, 127, 128, 255, 256, 257, 1 << 15, 65_535, 1 << 16, 1 << 31, 2**32 - 1)
 WELL_FORMED = (b"\xc0", b"\x05", b"\xa1x", b"\xc4\x01y", b"\xcb" + bytes(8), b"\x92\x01\x90")
 TAGS = bytes([0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, *range(0xC0, 0xE0), 0xE0, 0xFF])
@@ -77,7 +77,7 @@ class Fuzzer:
 
     def server(self, chance: random.Random) -> None:
         """Give a server's end something else than a client's first words."""
-        client, server = ClientHandshake(KEY, LIMITS), ServerHandshake(KEY, LIMITS, EPOCH)
+        client, server = ClientHandshake(KEY, LIMITS), ServerHandshake(ServerKeys(KEY), LIMITS)
         words = client.take()
         if chance.random() < 0.5:
             self.feed(chance, server, mutated(chance, words, self.corpus))
@@ -89,7 +89,7 @@ class Fuzzer:
 
     def client(self, chance: random.Random) -> None:
         """Give a client's end something else than a server's answer."""
-        client, server = ClientHandshake(KEY, LIMITS), ServerHandshake(KEY, LIMITS, EPOCH)
+        client, server = ClientHandshake(KEY, LIMITS), ServerHandshake(ServerKeys(KEY), LIMITS)
         server.receive(client.take())
         self.feed(chance, client, mutated(chance, server.take(), self.corpus))
 
@@ -188,7 +188,7 @@ class Pair:
 
 
 def established() -> tuple[ClientHandshake, ServerHandshake]:
-    client, server = ClientHandshake(KEY, LIMITS), ServerHandshake(KEY, LIMITS, EPOCH)
+    client, server = ClientHandshake(KEY, LIMITS), ServerHandshake(ServerKeys(KEY), LIMITS)
     server.receive(client.take())
     client.receive(server.take())
     server.receive(client.take())
@@ -199,7 +199,7 @@ def established() -> tuple[ClientHandshake, ServerHandshake]:
 
 
 def _corpus() -> list[bytes]:
-    client, server = ClientHandshake(KEY, LIMITS), ServerHandshake(KEY, LIMITS, EPOCH)
+    client, server = ClientHandshake(KEY, LIMITS), ServerHandshake(ServerKeys(KEY), LIMITS)
     first: bytes = client.take()
     server.receive(first)
     answer: bytes = server.take()

@@ -19,24 +19,27 @@ from garrison.net._handshake import (
 )
 from garrison.net._key import derive_psk
 from garrison.net._limits import Limits
+from garrison.net._server_keys import ServerKeys
 
 from .wire_tools import KEY, SHORT_KEY
 
 LIMITS = Limits(max_frame=1 << 20, max_message=4 << 20)
-EPOCH = bytes(range(16))
+SALT = bytes(range(32))
 GREETING = struct.Struct(">8sHBH")
 
 
 def ends(
     client_key: bytes = KEY, server_key: bytes = KEY, hello: tuple[Any, ...] = ("me",)
 ) -> tuple[ClientHandshake, ServerHandshake]:
-    return ClientHandshake(client_key, LIMITS, hello), ServerHandshake(server_key, LIMITS, EPOCH)
+    return ClientHandshake(client_key, LIMITS, hello), ServerHandshake(
+        ServerKeys(server_key), LIMITS
+    )
 
 
 def shake_hands(client: ClientHandshake, server: ServerHandshake) -> None:
-    server.receive(client.take())
-    client.receive(server.take())
-    server.receive(client.take())
+    while not server.established:
+        server.receive(client.take())
+        client.receive(server.take())
 
 
 # --- The handshake -------------------------------------------------------------------------------
@@ -48,7 +51,6 @@ def test_handshake_authenticates_both_ends(key: bytes) -> None:
     shake_hands(client, server)
     assert client.established
     assert server.established
-    assert client.epoch == EPOCH
     assert server.hello == ["me", 7]
     client.put(1, 9, ("key",))
     assert server.receive(client.take()) == [(1, 9, ["key"])]
@@ -76,7 +78,7 @@ def test_requests_may_come_with_the_first_record() -> None:
 
 
 def test_client_with_another_key_is_refused_at_once() -> None:
-    client, server = ends(client_key=b"another key, that is long enough as well")
+    client, server = ends(client_key=KEY[:-1] + b"1")
     with pytest.raises(AuthenticationError, match="the client has another key"):
         server.receive(client.take())
     with pytest.raises(AuthenticationError, match="the server has another key"):
@@ -160,7 +162,7 @@ def test_client_must_send_its_hello_first() -> None:
     server.receive(client.take())
     client.receive(server.take())
     client.take()
-    forward = ServerHandshake(KEY, LIMITS, EPOCH)
+    forward = ServerHandshake(ServerKeys(KEY), LIMITS)
     other = ClientHandshake(KEY, LIMITS)
     forward.receive(other.take())
     other.secure_channel.read_handshake(forward.take()[GREETING.size :])
@@ -205,10 +207,11 @@ def test_limits_hold_for_authenticated_peers() -> None:
 
 
 def test_keys_of_any_length_are_derived() -> None:
-    assert derive_psk(KEY) != derive_psk(KEY + b"x")
-    assert derive_psk(SHORT_KEY) != derive_psk(SHORT_KEY + b"x")
-    assert len(derive_psk(b"")) == len(derive_psk(KEY)) == 32
-    assert derive_psk(bytes(31)) != derive_psk(bytes(32))
+    assert derive_psk(KEY, SALT) != derive_psk(KEY + b"x", SALT)
+    assert derive_psk(SHORT_KEY, SALT) != derive_psk(SHORT_KEY + b"x", SALT)
+    assert len(derive_psk(b"", SALT)) == len(derive_psk(KEY, SALT)) == 32
+    assert derive_psk(bytes(31), SALT) != derive_psk(bytes(32), SALT)
+    assert derive_psk(SHORT_KEY, SALT) != derive_psk(SHORT_KEY, bytes(32))
 
 
 def test_handshake_needs_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def is_stretched(key: bytes, monkeypatch: pytest.MonkeyPatch) -> bool:
 
     derive_psk.cache_clear()
     monkeypatch.setattr(hashlib, "scrypt", scrypt)
-    assert len(derive_psk(key)) == 32
+    assert len(derive_psk(key, b"salt")) == 32
     return bool(calls)
 
 
@@ -51,7 +51,7 @@ def test_random_keys_are_not_stretched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_zero_bytes_at_the_end_are_part_of_a_key() -> None:
-    assert len({derive_psk(bytes(count)) for count in (1, 2, 31, 32)}) == 4
+    assert len({derive_psk(bytes(count), b"salt") for count in (1, 2, 31, 32)}) == 4
 
 
 def test_generated_keys_differ_and_are_text() -> None:

@@ -18,7 +18,8 @@ from garrison.net._handshake import ClientHandshake
 from garrison.net._limits import Limits
 from garrison.net._session import Session
 
-KEY = b"a key that is long enough to be taken as it is"
+KEY = b"garrison-a-key-for-tests-that-needs-no-salt-at-all-0"
+"""As `generate_key` makes them: it needs no salt."""
 SHORT_KEY = b"abracadabra"
 ECHO, LATER, RELEASE, FAIL, RAISE, BIG, COUNT, MUTE, PID = range(1, 10)
 PATIENCE = 20.0

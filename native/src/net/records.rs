@@ -7,6 +7,9 @@ const HEAD: usize = 2;
 const TAG: usize = 16;
 /// What one record can carry.
 pub const MOST: usize = 65_535 - TAG;
+/// Records that are sealed with one key: 4 GiB at most, 2^28 blocks. AES-GCM is good for 2^34.5 of
+/// them (RFC 8446, 5.5).
+const REKEY_AFTER: u32 = 1 << 16;
 
 /// One end of a connection after the handshake.
 #[derive(Debug)]
@@ -14,11 +17,21 @@ pub struct RecordCodec {
     state: TransportState,
     /// The beginning of a record whose end has not come yet.
     partial: Vec<u8>,
+    /// Records that were sealed, and opened, with the current key of that direction.
+    sealed: u32,
+    opened: u32,
+    rekey_after: u32,
 }
 
 impl RecordCodec {
     pub fn new(state: TransportState) -> Self {
-        Self { state, partial: Vec::new() }
+        let rekey_after = REKEY_AFTER;
+        Self { state, partial: Vec::new(), sealed: 0, opened: 0, rekey_after }
+    }
+
+    #[cfg(test)]
+    pub fn rekey_after(&mut self, records: u32) {
+        self.rekey_after = records;
     }
 
     /// Append `plain` to `out`, in as many records as it takes.
@@ -31,6 +44,11 @@ impl RecordCodec {
             self.state.write_message(piece, &mut out[head + HEAD..]).map_err(|_| {
                 ProtocolError::new("no more records can be sealed on this connection")
             })?;
+            self.sealed += 1;
+            if self.sealed == self.rekey_after {
+                self.sealed = 0;
+                self.state.rekey_outgoing();
+            }
         }
         Ok(())
     }
@@ -67,7 +85,14 @@ impl RecordCodec {
         let opened = self.state.read_message(sealed, &mut out[start..]);
         out.truncate(start + *opened.as_ref().unwrap_or(&0));
         match opened {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.opened += 1;
+                if self.opened == self.rekey_after {
+                    self.opened = 0;
+                    self.state.rekey_incoming();
+                }
+                Ok(())
+            }
             Err(_) => Err(ProtocolError::new("a record that was not sealed by the other side")),
         }
     }

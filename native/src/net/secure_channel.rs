@@ -8,9 +8,10 @@ use std::cell::RefCell;
 use std::io::Error;
 use std::time::Duration;
 
-/// A fresh key for each connection (25519), mutual proof of the shared key (psk0); AES-GCM is what
-/// processors have instructions for.
-const PATTERN: &str = "Noise_NNpsk0_25519_AESGCM_BLAKE2s";
+/// Fresh keys for each connection (25519), mutual proof of the shared key (psk0), and the server's
+/// proof of its own key, which the client may know (NX); AES-GCM is what processors have
+/// instructions for.
+const PATTERN: &str = "Noise_NXpsk0_25519_AESGCM_BLAKE2s";
 /// The longest payload of a message of the handshake.
 const MAX_HANDSHAKE_PAYLOAD: usize = 256;
 
@@ -36,29 +37,76 @@ enum Stage {
     Over,
 }
 
+/// What a server proves to be itself with; clients may know the public key.
+#[derive(Clone)]
+pub struct Identity {
+    pub private: [u8; 32],
+    pub public: [u8; 32],
+}
+
+impl Identity {
+    pub fn generate() -> Result<Self, ProtocolError> {
+        let pair = Builder::new(PATTERN.parse().expect("a known pattern")).generate_keypair();
+        let pair = pair.map_err(|error| ProtocolError::of(error.to_string()))?;
+        let (private, public) = (pair.private.try_into(), pair.public.try_into());
+        let short = || ProtocolError::new("a key pair of another length");
+        Ok(Self { private: private.map_err(|_| short())?, public: public.map_err(|_| short())? })
+    }
+}
+
 /// One end of a connection. After an error it is over.
 #[derive(Debug)]
 pub struct SecureChannel {
     stage: Stage,
     limits: Limits,
+    /// The server's public key, once it has proved to have the private one.
+    server: Option<[u8; 32]>,
 }
 
 impl SecureChannel {
     /// A message of the handshake, with its keys.
-    pub const MAX_HANDSHAKE: usize = MAX_HANDSHAKE_PAYLOAD + 64;
+    pub const MAX_HANDSHAKE: usize = MAX_HANDSHAKE_PAYLOAD + 112;
 
-    pub fn new(
-        initiator: bool,
+    /// The client's end.
+    pub fn of_client(
         psk: &[u8; 32],
         prologue: &[u8],
         limits: Limits,
     ) -> Result<Self, ProtocolError> {
-        let builder = Builder::new(PATTERN.parse().expect("a known pattern"))
-            .psk(0, psk)
-            .and_then(|builder| builder.prologue(prologue));
-        let build = if initiator { Builder::build_initiator } else { Builder::build_responder };
-        let state = builder.and_then(build).map_err(|e| ProtocolError::of(e.to_string()))?;
-        Ok(Self { stage: Stage::Handshake(Box::new(state)), limits })
+        let state = Self::builder(psk, prologue).and_then(Builder::build_initiator);
+        Self::new(state, limits)
+    }
+
+    /// The server's end; `private` is the key of its identity.
+    pub fn of_server(
+        psk: &[u8; 32],
+        prologue: &[u8],
+        limits: Limits,
+        private: &[u8; 32],
+    ) -> Result<Self, ProtocolError> {
+        let builder = Self::builder(psk, prologue);
+        let state = builder
+            .and_then(|builder| builder.local_private_key(private))
+            .and_then(Builder::build_responder);
+        Self::new(state, limits)
+    }
+
+    fn builder<'a>(psk: &'a [u8; 32], prologue: &'a [u8]) -> Result<Builder<'a>, snow::Error> {
+        let builder = Builder::new(PATTERN.parse().expect("a known pattern"));
+        builder.psk(0, psk).and_then(|builder| builder.prologue(prologue))
+    }
+
+    fn new(
+        state: Result<HandshakeState, snow::Error>,
+        limits: Limits,
+    ) -> Result<Self, ProtocolError> {
+        let state = state.map_err(|error| ProtocolError::of(error.to_string()))?;
+        Ok(Self { stage: Stage::Handshake(Box::new(state)), limits, server: None })
+    }
+
+    /// The server's public key, at the client's end after the handshake.
+    pub fn server(&self) -> Option<&[u8; 32]> {
+        self.server.as_ref()
     }
 
     /// Write the next message of the handshake; its length.
@@ -245,6 +293,7 @@ impl SecureChannel {
         let Stage::Handshake(state) = std::mem::replace(&mut self.stage, Stage::Over) else {
             return Ok(());
         };
+        self.server = state.get_remote_static().and_then(|key| key.try_into().ok());
         let state =
             state.into_transport_mode().map_err(|error| ProtocolError::of(error.to_string()))?;
         self.stage = Stage::Open(Box::new(Channel::new(state, self.limits)));

@@ -1,27 +1,32 @@
 use super::channel::Channel;
 use super::frames::{self, Frames, MORE, PART};
 use super::msgpack::{self, Budget, Reader, Token};
+use super::secure_channel::{Identity, SecureChannel};
 use super::{Limits, ProtocolError};
-use snow::Builder;
 use std::time::Duration;
 
 const LIMITS: Limits = Limits { frame: 1 << 21, message: 1 << 23 };
 
 fn pair() -> (Channel, Channel) {
-    let builder = || {
-        let pattern = "Noise_NNpsk0_25519_AESGCM_BLAKE2s".parse().unwrap();
-        Builder::new(pattern).psk(0, &[7; 32]).unwrap()
-    };
-    let (mut one, mut other) =
-        (builder().build_initiator().unwrap(), builder().build_responder().unwrap());
-    let (mut message, mut payload) = ([0; 256], [0; 256]);
-    let length = one.write_message(&[], &mut message).unwrap();
-    other.read_message(&message[..length], &mut payload).unwrap();
-    let length = other.write_message(&[], &mut message).unwrap();
-    one.read_message(&message[..length], &mut payload).unwrap();
-    let channel =
-        |state: snow::HandshakeState| Channel::new(state.into_transport_mode().unwrap(), LIMITS);
-    (channel(one), channel(other))
+    let (mut one, mut other) = ends();
+    (one.hand_over().unwrap(), other.hand_over().unwrap())
+}
+
+/// A client's and a server's end, after their handshake.
+fn ends() -> (SecureChannel, SecureChannel) {
+    let identity = Identity::generate().unwrap();
+    let mut client = SecureChannel::of_client(&[7; 32], b"test", LIMITS).unwrap();
+    let mut server =
+        SecureChannel::of_server(&[7; 32], b"test", LIMITS, &identity.private).unwrap();
+    let mut message = [0; SecureChannel::MAX_HANDSHAKE];
+    let mut payload = [0; SecureChannel::MAX_HANDSHAKE];
+    let length = client.write_handshake(&[], &mut message).unwrap();
+    server.read_handshake(&message[..length], &mut payload).unwrap();
+    let length = server.write_handshake(&[], &mut message).unwrap();
+    client.read_handshake(&message[..length], &mut payload).unwrap();
+    assert_eq!(client.server(), Some(&identity.public));
+    assert_eq!(server.server(), None);
+    (client, server)
 }
 
 fn send(channel: &mut Channel, number: u32, payload: &[u8]) -> Vec<u8> {
@@ -211,4 +216,26 @@ fn any_bytes_are_tokens_or_an_error() {
         let mut reader = Reader::new(&bytes);
         while reader.token().is_ok() {}
     }
+}
+
+#[test]
+fn both_ends_change_the_key_after_the_same_record() {
+    let (mut one, mut other) = pair();
+    one.records().rekey_after(3);
+    other.records().rekey_after(3);
+    for number in 1..20 {
+        let data = send(&mut one, number, b"there");
+        assert_eq!(received(&mut other, &data).unwrap().len(), 1);
+        let data = send(&mut other, number, b"and back");
+        assert_eq!(received(&mut one, &data).unwrap().len(), 1);
+    }
+    // It is another key: an end that keeps the old one cannot go on.
+    let (mut one, mut other) = pair();
+    one.records().rekey_after(3);
+    for number in 1..=3 {
+        let data = send(&mut one, number, b"there");
+        assert!(received(&mut other, &data).is_ok());
+    }
+    let data = send(&mut one, 4, b"there");
+    assert!(received(&mut other, &data).is_err());
 }

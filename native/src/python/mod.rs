@@ -132,6 +132,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(queue_caller::retire_senders, module)?)?;
     module.add_class::<queue::PyQueue>()?;
     module.add_class::<secure_channel::PySecureChannel>()?;
+    module.add_function(wrap_pyfunction!(secure_channel::generate_identity, module)?)?;
     module.add_class::<client_socket::PyClientSocket>()?;
     module.add_class::<pending_reply::PendingReply>()?;
     module.add_class::<block::Block>()?;

@@ -3,7 +3,7 @@
 use super::errors::ChannelError;
 use super::msgpack;
 use crate::net::msgpack::{Budget, VALUES};
-use crate::net::secure_channel::{Received, SecureChannel};
+use crate::net::secure_channel::{Identity, Received, SecureChannel};
 use crate::net::{Limits, MessageTooLong, ProtocolError};
 use pyo3::exceptions::{PyEOFError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
@@ -22,6 +22,17 @@ impl From<MessageTooLong> for PyErr {
     }
 }
 
+fn key_of(bytes: &[u8], name: &str) -> PyResult<[u8; 32]> {
+    bytes.try_into().map_err(|_| PyValueError::new_err(format!("{name} must have 32 bytes")))
+}
+
+/// A new key pair of a server: private and public key.
+#[pyfunction]
+pub fn generate_identity(py: Python<'_>) -> PyResult<(Bound<'_, PyBytes>, Bound<'_, PyBytes>)> {
+    let made = Identity::generate()?;
+    Ok((PyBytes::new(py, &made.private), PyBytes::new(py, &made.public)))
+}
+
 /// One end of a connection: its handshake, then records, then frames.
 #[pyclass(name = "SecureChannel", module = "garrison._core")]
 pub struct PySecureChannel {
@@ -35,7 +46,7 @@ pub struct PySecureChannel {
 #[pymethods]
 impl PySecureChannel {
     #[new]
-    #[pyo3(signature = (initiator, psk, prologue, max_frame=1 << 28, max_message=1 << 32, max_values=1 << 25))]
+    #[pyo3(signature = (initiator, psk, prologue, max_frame=1 << 28, max_message=1 << 32, max_values=1 << 25, private=None))]
     fn new(
         initiator: bool,
         psk: &[u8],
@@ -43,11 +54,20 @@ impl PySecureChannel {
         max_frame: usize,
         max_message: usize,
         max_values: usize,
+        private: Option<&[u8]>,
     ) -> PyResult<Self> {
-        let psk = psk.try_into().map_err(|_| PyValueError::new_err("psk must have 32 bytes"))?;
+        let psk = key_of(psk, "psk")?;
         let limits = Limits { frame: max_frame, message: max_message };
-        let channel = SecureChannel::new(initiator, psk, prologue, limits)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let channel = match (initiator, private) {
+            (true, _) => SecureChannel::of_client(&psk, prologue, limits),
+            (false, Some(private)) => {
+                SecureChannel::of_server(&psk, prologue, limits, &key_of(private, "private")?)
+            }
+            (false, None) => Identity::generate().and_then(|identity| {
+                SecureChannel::of_server(&psk, prologue, limits, &identity.private)
+            }),
+        };
+        let channel = channel.map_err(|error| PyValueError::new_err(error.to_string()))?;
         let (requests, most) = (Budget::new(max_values), Budget::new(VALUES));
         let (written, read) =
             if initiator { (requests, most) } else { (Budget::UNLIMITED, requests) };
@@ -75,6 +95,12 @@ impl PySecureChannel {
         let mut payload = [0; SecureChannel::MAX_HANDSHAKE];
         let length = self.channel.read_handshake(message, &mut payload)?;
         Ok(PyBytes::new(py, &payload[..length]))
+    }
+
+    /// The server's public key, at the client's end after the handshake.
+    #[getter]
+    fn server(&self) -> Option<&[u8]> {
+        self.channel.server().map(|key| key.as_slice())
     }
 
     #[getter]

@@ -44,6 +44,7 @@ from garrison._core.queue import Queue as Queue
 from garrison._core.queue import retire_senders as retire_senders
 from garrison._core.scan import Scan as Scan
 from garrison._core.secure_channel import SecureChannel as SecureChannel
+from garrison._core.secure_channel import generate_identity as generate_identity
 from garrison._core.semaphore import Semaphore as Semaphore
 from garrison._core.shared_block import Block as Block
 from garrison._core.shared_block import SharedBlock as SharedBlock

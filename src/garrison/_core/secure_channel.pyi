@@ -2,6 +2,9 @@
 
 from typing import Any
 
+def generate_identity() -> tuple[bytes, bytes]:
+    """A new key pair of a server: private and public key."""
+
 class SecureChannel:
     """One end of a connection: its handshake, then records, then frames."""
 
@@ -13,7 +16,12 @@ class SecureChannel:
         max_frame: int = 268435456,
         max_message: int = 4294967296,
         max_values: int = 33554432,
+        private: bytes | None = None,
     ) -> None: ...
+    @property
+    def server(self) -> bytes | None:
+        """The server's public key, at the client's end after the handshake."""
+
     @property
     def finished(self) -> bool:
         """Whether the handshake is done."""

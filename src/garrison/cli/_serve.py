@@ -18,6 +18,7 @@ from garrison.manager import (
     read_key,
     write_key,
 )
+from garrison.net import generate_key
 
 __all__ = ["add_parser"]
 
@@ -47,6 +48,14 @@ def add_parser(commands: Any) -> None:
         "only programs on this computer can connect, and all of them can",
     )
     parser.add_argument(
+        "--keys",
+        type=Path,
+        metavar="FILE",
+        help="further keys of clients, each on a line that `garrison key --name NAME` has printed; "
+        "with --read-only there, its clients change nothing. Without its line a key is revoked "
+        "within a second",
+    )
+    parser.add_argument(
         "--path",
         type=Path,
         metavar="FOLDER",
@@ -69,7 +78,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         address = parse_address(arguments.address, default_port=5000)
-        key = _key(arguments.key_file)
+        key = _key(arguments)
         _check_options(arguments, address, key)
         manager = SyncManager(
             address,
@@ -77,13 +86,15 @@ def run_serve(arguments: argparse.Namespace) -> int:
             path=arguments.path,
             sync=arguments.sync,
             allow_pickle=arguments.allow_pickle,
+            allow_shutdown=False,
+            keys=arguments.keys,
         )
         server = manager.get_server()
     except (OSError, ValueError) as error:
         print(f"garrison serve: {error}", file=sys.stderr)
         return _UNUSABLE
     try:
-        server.run(ready=lambda: _tell(server.address, arguments))
+        server.run(ready=lambda: _tell(server, arguments))
     finally:
         server.listener.unlink()
     return 0
@@ -98,19 +109,25 @@ def _check_options(arguments: argparse.Namespace, address: Any, key: bytes) -> N
         raise ValueError("--allow-pickle lets clients run code: give a --key-file")
 
 
-def _key(path: Path | None) -> bytes:
+def _key(arguments: argparse.Namespace) -> bytes:
+    path: Path | None = arguments.key_file
     if path is None:
-        return NO_KEY
+        # With named keys the server's own is nobody's.
+        return NO_KEY if arguments.keys is None else generate_key()
     if path.exists():
         return read_key(path)
     print(f"made a new key in {path}; copy it to the clients, secretly", file=sys.stderr)
     return write_key(path)
 
 
-def _tell(address: Any, arguments: argparse.Namespace) -> None:
+def _tell(server: Any, arguments: argparse.Namespace) -> None:
     """Print how to connect; the line can be pasted into a program."""
-    file = arguments.key_file
-    key = f', key=Path("{file}")' if file else ", key=garrison.NO_KEY"
+    address, file = server.address, arguments.key_file
+    key = ", key=garrison.NO_KEY"
+    if file or arguments.keys:
+        key = f', key=Path("{file or "NAME.key"}")'
+    if not is_loopback(address):
+        key += f', fingerprint="{server.fingerprint}"'
     print(f"garrison.connect({_shown(address)}{key})", flush=True)
 
 

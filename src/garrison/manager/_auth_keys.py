@@ -8,9 +8,10 @@ from pathlib import Path
 
 from garrison._os import file_trust
 from garrison._typing import Any
-from garrison.net import generate_key
+from garrison.net import generate_key, parse_named_key
 
 __all__ = [
+    "KNOWN_FINGERPRINTS",
     "KNOWN_KEYS",
     "NO_KEY",
     "is_loopback",
@@ -42,9 +43,14 @@ LEAST_KEY = 8
 KNOWN_KEYS: dict[Any, bytes] = {}
 """The key of each server this process has used, by address; some proxies are sent without it."""
 
+KNOWN_FINGERPRINTS: dict[Any, str] = {}
+"""The fingerprints that this process was given for servers, by address."""
+
 
 def read_key(key: bytes | str | os.PathLike[str]) -> bytes:
     """Return a key as bytes: as given, or the contents of a file without white space around it.
+
+    Of a file with one named key, as ``garrison key --name NAME`` makes it, that is the key.
 
     Raises
     ------
@@ -60,7 +66,8 @@ def read_key(key: bytes | str | os.PathLike[str]) -> bytes:
         if not found:
             msg = f"the key file {os.fspath(key)!r} is empty; write a long random text into it"
             raise ValueError(msg)
-        return found
+        named = parse_named_key(found.decode(errors="replace"))
+        return found if named is None else bytes(named.key)
     plain = key.encode() if isinstance(key, str) else bytes(key)
     if not plain:
         raise ValueError("an empty key protects nothing; give a long random one, or none")

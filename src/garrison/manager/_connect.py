@@ -6,6 +6,7 @@ import urllib.parse
 from multiprocessing import AuthenticationError
 
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import WrongServer
 from garrison.manager._auth_keys import NO_KEY
 from garrison.manager._sync_manager import SyncManager
 
@@ -51,6 +52,7 @@ def connect(
     address: Any,
     key: bytes | str | os.PathLike[str] | None = None,
     *,
+    fingerprint: str | None = None,
     direct: bool = True,
     limits: Limits | None = None,
 ) -> SyncManager:
@@ -64,6 +66,10 @@ def connect(
         The server's key; a path names a file with the key. By default the key that the processes
         of one program share. For a server without a key: ``garrison.NO_KEY``. Such a server serves
         its own machine only, and keeps plain values only.
+    fingerprint : str, optional
+        That of the server, as ``garrison serve`` prints it: who has the key could pose as the
+        server otherwise. By default a server on another computer must be the one that was at this
+        address the first time; ``~/.config/garrison/known_servers`` has them.
     direct : bool
         Whether to reach containers in memory, if the server is on this machine and of this user.
         A server without a key is never reached so.
@@ -80,6 +86,8 @@ def connect(
     ------
     AuthenticationError
         If the server has another key.
+    WrongServer
+        If it has another identity.
     OSError
         If there is no server of garrison's at the address.
 
@@ -95,13 +103,13 @@ def connect(
     """
     place = parse_address(address) if isinstance(address, str) and "://" in address else address
     if key is NO_KEY:
-        manager = SyncManager(place, NO_KEY, limits=limits)
+        manager = SyncManager(place, NO_KEY, limits=limits, fingerprint=fingerprint)
     else:
-        manager = SyncManager(place, key=key, limits=limits)
+        manager = SyncManager(place, key=key, limits=limits, fingerprint=fingerprint)
     try:
         manager.connect(direct=direct)
     except AuthenticationError as error:
-        if key is not None:
+        if key is not None or isinstance(error, WrongServer):
             raise
         hint = "give it: key=..., or key=garrison.NO_KEY if the server was started without one"
         raise AuthenticationError(f"{error}; {hint}") from None

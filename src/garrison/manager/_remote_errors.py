@@ -35,6 +35,9 @@ RAISED = "raised"
 REMOTE = "remote"
 """The server failed; there is a text only."""
 
+FORBIDDEN = "PermissionError"
+"""The client's key does not allow the request."""
+
 CREATE_FAILED = "unmade"
 """The constructor of an object has raised; the data are its exception, if it can be pickled."""
 
@@ -79,6 +82,8 @@ def raise_decoded(outcome: Outcome, chosen: Serializer) -> NoReturn:
 
 def decode_exception(kind: str, text: str, data: bytes, chosen: Serializer) -> BaseException:
     """Return the exception that was raised in the server."""
+    if kind == FORBIDDEN:
+        return PermissionError(text)
     told = RemoteError(text if text.endswith("\n") else f"{text}\n")
     if kind not in {RAISED, CREATE_FAILED} or not data:
         return told

@@ -79,6 +79,14 @@ class Operation(NamedTuple):
     for_client: bool = False
     one_way: bool = False
 
+    @property
+    def is_for_readers(self) -> bool:
+        """Whether a client may ask for it whose key only reads.
+
+        Its references are its own, so it takes and releases them.
+        """
+        return not self.writes or (self.for_client and self.idempotent) or self.one_way
+
 
 def _read(
     *args: Arg, result: Result, pipelined: bool = False, no_container: bool = False
@@ -166,7 +174,7 @@ ERRORS: dict[str, type[Exception]] = {
     kind.__name__: kind
     for kind in (
         *(KeyError, IndexError, ContainerGone, WrongKind, StoreFull, TransactionFailed),
-        *(TimeoutError, TypeError, ValueError, LookupError, ShutDown),
+        *(TimeoutError, PermissionError, TypeError, ValueError, LookupError, ShutDown),
     )
 }
 """What an operation may raise, by the name on the network; the first that fits is sent."""

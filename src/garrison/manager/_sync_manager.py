@@ -6,12 +6,13 @@ server. The classes of containers are the same.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.manager._auth_keys import read_key
+from garrison.manager._auth_keys import KNOWN_FINGERPRINTS, read_key
 from garrison.manager._base import BaseManager, State
 from garrison.manager._container_methods import ContainerMethods
 from garrison.manager._lock_methods import LockMethods
@@ -19,6 +20,7 @@ from garrison.manager.client import _standard_proxies as proxies
 from garrison.manager.client._client import get_client
 from garrison.manager.client._pipeline import Pipeline
 from garrison.manager.server._store_server import StoreServer
+from garrison.net import check_fingerprint
 from garrison.pool import Pool
 from garrison.store import (
     ServerLock,
@@ -30,7 +32,6 @@ from garrison.store import (
 )
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
     from typing import TypedDict
@@ -65,6 +66,12 @@ if TYPE_CHECKING:
         """With a `path`: whether to look for damage when it is opened."""
         allow_pickle: bool
         """Whether clients of the server may send what has to be unpickled."""
+        allow_shutdown: bool
+        """Whether clients that have the key may stop the server."""
+        keys: str | os.PathLike[str] | None
+        """A file of further keys of clients."""
+        fingerprint: str | None
+        """Of the server to connect to."""
 
 
 __all__ = ["SyncManager"]
@@ -99,6 +106,16 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
         Whether clients of the server may store, and read, what has to be unpickled, and use
         registered types. If not, they store plain values: numbers, text, bytes, containers, dates.
         Processes that reach the containers in memory are no such clients.
+    allow_shutdown : bool
+        Whether clients that have the key may stop the server. Those with a key of `keys` may not.
+    keys : path-like, optional
+        A file of further keys, of which each client has one: a line is what ``garrison key --name
+        NAME`` prints, with ``--read-only`` for a client that changes nothing. A change of the file
+        takes effect within a second: without its line a key is revoked, and its clients are
+        disconnected.
+    fingerprint : str, optional
+        Of the server to connect to, as ``garrison serve`` prints it. By default a server on another
+        computer must be the one that was at this address the first time.
 
     Examples
     --------
@@ -130,14 +147,24 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
         size: int | None = None,
         check: bool | None = None,
         allow_pickle: bool = True,
+        allow_shutdown: bool = True,
+        keys: str | os.PathLike[str] | None = None,
+        fingerprint: str | None = None,
     ) -> None:
         if key is not None:
             authkey = read_key(key)
+        if keys is not None and authkey is not None and not authkey:
+            msg = "a server without a key is open to all: keys=... needs none, or a key of its own"
+            raise ValueError(msg)
         super().__init__(
             address, authkey, serializer, ctx, shutdown_timeout=shutdown_timeout, limits=limits
         )
         self._place = (path, sync, size, check)
-        self._allow_pickle = allow_pickle
+        self._allow_pickle, self._allow_shutdown = allow_pickle, allow_shutdown
+        self._keys_file = None if keys is None else os.path.abspath(keys)  # noqa: PTH100
+        # Known to all clients of the address in this process, as its key is.
+        if fingerprint is not None:
+            KNOWN_FINGERPRINTS[address] = check_fingerprint(fingerprint)
         self._server_lock: ServerLock | None = None
         self._store: Any = None
 
@@ -153,6 +180,8 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
             store=self._open_store(),
             server_lock=self._server_lock,
             allow_pickle=self._allow_pickle,
+            allow_shutdown=self._allow_shutdown,
+            keys_file=self._keys_file,
         )
 
     def _open_store(self) -> Any:

@@ -108,7 +108,7 @@ class Acceptor:
         if scarce and not self.unauthenticated:
             self._reject(sock, name, "hardly a descriptor is left (ulimit -n)")
             return
-        stranger = None if self.loop.key else other_user(sock)
+        stranger = other_user(sock) if self.loop.keys.is_open else None
         if stranger is not None:
             why = "this server has no key, and serves its own user only"
             self._reject(sock, name, why, WRONG_KEY)

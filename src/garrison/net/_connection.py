@@ -17,10 +17,11 @@ from multiprocessing import AuthenticationError
 
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import ChannelError, LinkBroken, ManagerLost
+from garrison.errors import ChannelError, LinkBroken, ManagerLost, WrongServer
 from garrison.net._address import connect, format_address, other_user, parse_address
 from garrison.net._handshake import DONE, ClientHandshake
 from garrison.net._key import Key
+from garrison.net._known_servers import check_fingerprint, check_of
 from garrison.net._limits import Limits
 from garrison.net._request_batch import PendingReply, RemoteFailure, RequestBatch
 
@@ -46,6 +47,9 @@ class Connection:
         ``("host", port)``, a path, ``"\\0abstract"`` or ``"garrison://host:port"``.
     key : bytes
         The server's key.
+    fingerprint : str, optional
+        That of the server's identity. By default a server on another computer must be the one that
+        was at this address the first time.
     timeout : float
         Seconds for connecting, and for connecting again after a break.
     limits : Limits, optional
@@ -61,6 +65,8 @@ class Connection:
     ------
     multiprocessing.AuthenticationError
         If the server has another key.
+    WrongServer
+        If it has another identity.
     ChannelError
         If the address is not that of a garrison server of this version.
     OSError
@@ -72,6 +78,7 @@ class Connection:
         address: Any,
         key: bytes,
         *,
+        fingerprint: str | None = None,
         timeout: float = 10.0,
         limits: Limits | None = None,
         hello: tuple[Any, ...] = (),
@@ -80,14 +87,13 @@ class Connection:
     ) -> None:
         self.address: Address = parse_address(address)
         self.timeout = timeout
-        self.server_epoch: bytes = b""
-        """Identifies the run of the server; a restarted server has another."""
         self.generation: int = 0
         """How many times this process has connected."""
         self.on_reconnect: list[Callable[[Connection], Any]] = []
         """Called after each reconnection, and after a forked child's first connection; their
         requests are sent before all others."""
         self._key = Key(key)
+        self._fingerprint = fingerprint and check_fingerprint(fingerprint)
         self._limits = limits or Limits()
         self._hello = hello
         self._name_of = name_of or (lambda verb: f"request {verb}")
@@ -251,6 +257,8 @@ class Connection:
             try:
                 link = self._open_link(deadline)
                 self._run_reconnect_hooks(link, begin)
+            except WrongServer:
+                raise
             except (AuthenticationError, LinkBroken, OSError) as error:
                 problem = str(error)
             else:
@@ -284,14 +292,14 @@ class Connection:
         )
         try:
             self._check_user(sock)
-            channel = ClientHandshake(self._key, self._limits, self._hello)
+            expected = check_of(sock, format_address(self.address), self._fingerprint)
+            channel = ClientHandshake(self._key, self._limits, self._hello, expected)
             self._shake_hands(sock, channel, deadline)
             link = _core.ClientSocket(channel.secure_channel, sock.fileno())
             sock.detach()
         except BaseException:
             sock.close()
             raise
-        self.server_epoch = channel.epoch
         self.generation += 1
         return link
 
@@ -312,7 +320,10 @@ class Connection:
                 sock.sendall(channel.take(), socket.MSG_NOSIGNAL)
             while not channel.established:
                 channel.receive(_recv_some(sock))
-            sock.sendall(channel.take(), socket.MSG_NOSIGNAL)
+                if channel.outgoing:
+                    sock.sendall(channel.take(), socket.MSG_NOSIGNAL)
+        except WrongServer:
+            raise
         except AuthenticationError as error:
             raise AuthenticationError(f"{where}: {error}; check the key") from None
         except TimeoutError:

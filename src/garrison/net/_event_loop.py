@@ -32,6 +32,7 @@ from garrison.net._acceptor import Acceptor, bound_address
 from garrison.net._address import format_address
 from garrison.net._limits import Limits
 from garrison.net._rate_limited_log import RateLimitedLog
+from garrison.net._server_keys import ServerKeys
 from garrison.net._session import IN, Session
 from garrison.net._unfinished import UnfinishedMessages
 
@@ -127,17 +128,17 @@ class EventLoop:
     ----------
     service : RequestHandler
         Called in the thread of `run`.
-    key : bytes
-        The key that clients must prove to have.
+    key : bytes or ServerKeys
+        The key, or the keys, of which clients must prove to have one.
     limits : Limits, optional
     """
 
-    def __init__(self, service: RequestHandler, key: bytes, limits: Limits | None = None) -> None:
+    def __init__(
+        self, service: RequestHandler, key: bytes | ServerKeys, limits: Limits | None = None
+    ) -> None:
         self.service = service
-        self.key: bytes = bytes(key)
+        self.keys: ServerKeys = key if isinstance(key, ServerKeys) else ServerKeys(key)
         self.limits: Limits = limits or Limits()
-        self.epoch: bytes = os.urandom(16)
-        """Identifies this run of the server; a restarted server has another."""
         self.sessions: dict[Session, None] = {}
         """The authenticated connections."""
         self.pending_flush: list[Session] = []
@@ -205,6 +206,11 @@ class EventLoop:
     def on_authenticated(self, session: Session) -> None:
         """Move a session that has proved the key to the served ones."""
         del self.acceptor.unauthenticated[session]
+        if session.key not in self.keys:
+            # Since its first message.
+            session.authenticated = False
+            self.drop(session, "its key was revoked")
+            return
         self.sessions[session] = None
         self.service.opened(session)
 

@@ -3,28 +3,34 @@
 ::
 
     client                                     server
+    greeting: SALT                       ───▶  (only for a key that a person may have chosen)
+                                         ◀───  greeting: SALT, the server's public key
     greeting: "garrison" version 0 length,
       handshake (shared and fresh key)   ───▶  wrong version or key: a greeting with that status
-                                         ◀───  greeting, handshake (a fresh key, the epoch)
+                                         ◀───  greeting, handshake (a fresh key, the server's own)
     first record: HELLO (client's name)  ───▶  authenticated only now: a replayed handshake
     requests                             ───▶  cannot be followed by a valid record
 
-Lengths are checked before anything is stored, and a peer that has not proved the key occupies at
-most 256 bytes. Nothing here is ever unpickled.
+The client checks who the server is before it derives anything from a salt, and before it sends
+anything. Lengths are checked before anything is stored, and a peer that has not proved the key
+occupies at most 256 bytes. Nothing here is ever unpickled.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from multiprocessing import AuthenticationError
 
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any, TypeAlias
 from garrison.errors import ChannelError
-from garrison.net._key import derive_psk
+from garrison.net._key import derive_psk, needs_salt
 
 if TYPE_CHECKING:
+    from garrison.net._known_servers import ServerCheck
     from garrison.net._limits import Limits
+    from garrison.net._server_keys import NamedKey, ServerKeys
 
 __all__ = [
     "BUSY",
@@ -48,10 +54,10 @@ Message: TypeAlias = "tuple[int, int, list[Any]]"
 MAGIC = b"garrison"
 VERSION = 1
 GREETING = struct.Struct(">8sHBH")
-WELCOME, WRONG_KEY, WRONG_VERSION, BUSY = range(4)
+WELCOME, WRONG_KEY, WRONG_VERSION, BUSY, SALT = range(5)
 FIRST_FRAME = 256
 """Bytes that are stored for a peer that has not proved the key."""
-EPOCH = 16
+PUBLIC_KEY = 32
 
 DONE, REFUSED, BYE = range(3)
 """Statuses of replies."""
@@ -62,10 +68,9 @@ HELLO, CANCEL = 0x7E, 0x7F
 class Handshake:
     """The part that both ends share."""
 
-    __slots__ = ("_buffer", "_limits", "_psk", "established", "outgoing", "secure_channel")
+    __slots__ = ("_buffer", "_limits", "established", "outgoing", "secure_channel")
 
-    def __init__(self, key: bytes, limits: Limits) -> None:
-        self._psk = derive_psk(bytes(key))
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._buffer = b""
         self.secure_channel: Any = None
@@ -103,16 +108,17 @@ class Handshake:
     def _step(self) -> list[Message]:
         raise NotImplementedError
 
-    def _new_secure_channel(self, *, initiator: bool) -> Any:
+    def _new_secure_channel(self, psk: bytes, private: bytes | None = None) -> Any:
         limits = self._limits
         prologue = MAGIC + VERSION.to_bytes(2, "big")
         return _core.SecureChannel(
-            initiator,
-            self._psk,
+            private is None,
+            psk,
             prologue,
             limits.max_frame,
             limits.max_message,
             limits.max_values,
+            private,
         )
 
     def _parse_greeting(self) -> tuple[int, int, bytes] | None:
@@ -133,54 +139,91 @@ class Handshake:
 
 
 class ClientHandshake(Handshake):
-    """The client's end; `take` returns its greeting first."""
+    """The client's end; `take` returns its greeting first.
 
-    __slots__ = ("_hello", "epoch")
+    Parameters
+    ----------
+    key : bytes
+    limits : Limits
+    hello : tuple
+        The fields of its HELLO.
+    expected : ServerCheck, optional
+        Which servers are right; by default all that have the key.
+    """
 
-    def __init__(self, key: bytes, limits: Limits, hello: tuple[Any, ...] = ()) -> None:
-        super().__init__(key, limits)
-        self._hello = hello
-        self.epoch = b""
-        """Identifies the run of the server; a restarted server has another."""
-        self.secure_channel = self._new_secure_channel(initiator=True)
+    __slots__ = ("_expected", "_hello", "_key")
+
+    def __init__(
+        self,
+        key: bytes,
+        limits: Limits,
+        hello: tuple[Any, ...] = (),
+        expected: ServerCheck | None = None,
+    ) -> None:
+        super().__init__(limits)
+        self._key, self._hello, self._expected = bytes(key), hello, expected
+        if needs_salt(self._key):
+            self.outgoing = reject_bytes(SALT)
+        else:
+            self._begin(b"")
+
+    def _begin(self, salt: bytes) -> None:
+        self.secure_channel = self._new_secure_channel(derive_psk(self._key, salt))
         self.outgoing = _greeting_bytes(WELCOME, self.secure_channel.write_handshake())
 
     def _step(self) -> list[Message]:
         greeting = self._parse_greeting()
         if greeting is None:
             return []
-        version, status, handshake = greeting
+        version, status, data = greeting
         _check_version(version, "the server")
+        if status == SALT and self.secure_channel is None:
+            self._take_salt(data)
+            return []
         if status == WRONG_KEY:
             raise AuthenticationError("the server has another key")
         if status == BUSY:
             raise ChannelError("the server has no room for another connection; try again later")
-        if status != WELCOME:
+        if status != WELCOME or self.secure_channel is None:
             raise ChannelError(f"a greeting with an unknown status ({status})")
+        self._finish(data)
+        rest, self._buffer = self._buffer, b""
+        messages: list[Message] = self.secure_channel.feed(rest)
+        return messages
+
+    def _take_salt(self, public: bytes) -> None:
+        if len(public) != PUBLIC_KEY:
+            raise ChannelError("the server sent no valid salt")
+        # Another server would get something to guess the key with.
+        if self._expected is not None:
+            self._expected.check(public)
+        self._begin(public)
+
+    def _finish(self, handshake: bytes) -> None:
         try:
-            self.epoch = self.secure_channel.read_handshake(handshake)
+            self.secure_channel.read_handshake(handshake)
         except ChannelError:
             raise AuthenticationError("the server did not prove that it has the key") from None
-        if len(self.epoch) != EPOCH:
-            raise ChannelError("the server sent no valid epoch")
+        if self._expected is not None:
+            self._expected.accept(self.secure_channel.server)
         self.established = True
         self.secure_channel.put(0, HELLO, list(self._hello))
         self.outgoing = self.secure_channel.take()
         if len(self.outgoing) > FIRST_FRAME:
             raise ValueError(f"hello must fit into {FIRST_FRAME} bytes, not {self._hello!r}")
-        rest, self._buffer = self._buffer, b""
-        messages: list[Message] = self.secure_channel.feed(rest)
-        return messages
 
 
 class ServerHandshake(Handshake):
     """The server's end."""
 
-    __slots__ = ("_epoch", "hello")
+    __slots__ = ("_gave_salt", "_keys", "hello", "key")
 
-    def __init__(self, key: bytes, limits: Limits, epoch: bytes) -> None:
-        super().__init__(key, limits)
-        self._epoch = epoch
+    def __init__(self, keys: ServerKeys, limits: Limits) -> None:
+        super().__init__(limits)
+        self._keys = keys
+        self._gave_salt = False
+        self.key: NamedKey | None = None
+        """The key that the client has."""
         self.hello: list[Any] = []
         """The fields of the client's HELLO."""
 
@@ -197,19 +240,31 @@ class ServerHandshake(Handshake):
             raise
         if greeting is None:
             return False
-        version, _, handshake = greeting
+        version, status, handshake = greeting
         if version != VERSION:
             self.outgoing = reject_bytes(WRONG_VERSION)
         _check_version(version, "the client")
-        channel = self._new_secure_channel(initiator=False)
-        try:
-            channel.read_handshake(handshake)
-        except ChannelError:
+        if status == SALT:
+            self._give_salt()
+            return False
+        for key, psk in self._keys.with_psks():
+            channel = self._new_secure_channel(psk, self._keys.identity.private)
+            with contextlib.suppress(ChannelError):
+                channel.read_handshake(handshake)
+                self.key = key
+                break
+        else:
             self.outgoing = reject_bytes(WRONG_KEY)
-            raise AuthenticationError("the client has another key") from None
-        self.outgoing = _greeting_bytes(WELCOME, channel.write_handshake(self._epoch))
+            raise AuthenticationError("the client has another key")
+        self.outgoing = _greeting_bytes(WELCOME, channel.write_handshake())
         self.secure_channel = channel
         return True
+
+    def _give_salt(self) -> None:
+        if self._gave_salt:
+            raise ChannelError("the client asks twice for the salt")
+        self._gave_salt = True
+        self.outgoing = _greeting_bytes(SALT, self._keys.identity.public)
 
     def _first_record(self) -> list[Message]:
         buffer = self._buffer

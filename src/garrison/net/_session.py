@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from garrison.net._event_loop import EventLoop
     from garrison.net._handshake import Message
     from garrison.net._rate_limited_log import RateLimitedLog
+    from garrison.net._server_keys import NamedKey
 
 __all__ = ["RequestHandler", "Session"]
 
@@ -90,7 +91,7 @@ class Session:
     def __init__(self, loop: EventLoop, sock: socket.socket, peer: str, now: float) -> None:
         self._loop = loop
         self._sock = sock
-        self._handshake = ServerHandshake(loop.key, loop.limits, loop.epoch)
+        self._handshake = ServerHandshake(loop.keys, loop.limits)
         self._secure_channel: Any = None
         self._inbox: deque[Message] = deque()
         self._mask = IN
@@ -121,6 +122,12 @@ class Session:
     def hello(self) -> list[Any]:
         """The fields of the client's HELLO."""
         return self._handshake.hello
+
+    @property
+    def key(self) -> NamedKey:
+        """The key that the peer has proved to have."""
+        assert self._handshake.key is not None  # noqa: S101 - only of an authenticated session
+        return self._handshake.key
 
     @property
     def open(self) -> bool:

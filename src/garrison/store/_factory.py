@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 from array import array
 from collections.abc import Callable, Iterable
 
@@ -57,7 +58,8 @@ def create_container(
         As the plain type, or if the name belongs to a container of another kind.
     """
     limit, typecode, contents = _CONSTRUCTORS[kind](*args, **kwargs)
-    with transaction(backend):
+    # Without contents it is one step already.
+    with transaction(backend) if contents else contextlib.nullcontext():
         if name is None:
             c, new = backend.create(kind, limit, typecode), True
         else:

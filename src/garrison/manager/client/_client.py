@@ -12,7 +12,7 @@ from multiprocessing import context, process
 from garrison import _os
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ChannelError, ManagerLost
-from garrison.manager._auth_keys import KNOWN_KEYS
+from garrison.manager._auth_keys import KNOWN_FINGERPRINTS, KNOWN_KEYS
 from garrison.manager._remote_errors import is_failure, raise_decoded, raise_failure
 from garrison.manager._serializers import WITHOUT_KEY, get_serializer
 from garrison.manager._types import IN_PROCESS_CLIENTS, ObjectRef
@@ -82,7 +82,7 @@ def get_client(
     chosen = KNOWN_KEYS.get(address) if key is None else key
     if chosen is None:
         chosen = process.current_process().authkey
-    place = (address, bytes(chosen), name)
+    place = (address, bytes(chosen), name, KNOWN_FINGERPRINTS.get(address))
     with _making:
         found = _clients.get(place)
         if found is None:
@@ -99,6 +99,7 @@ class Client:
         self.address = address
         self._key = Key(key)
         self._limits = limits
+        self._fingerprint = KNOWN_FINGERPRINTS.get(address)
         self._connection: Connection | None = None
         self._connecting = threading.Lock()
         self._serializer = get_serializer(name) if key else WITHOUT_KEY
@@ -114,10 +115,19 @@ class Client:
         if self._connection is None:
             with self._connecting:
                 if self._connection is None:
-                    made = Connection(self.address, self._key, limits=self._limits)
+                    made = self._new_connection()
                     made.on_reconnect.append(_hello_hook(weakref.ref(self)))
                     self._connection = made
         return self._connection
+
+    def _new_connection(self, **options: Any) -> Connection:
+        return Connection(
+            self.address,
+            self._key,
+            fingerprint=self._fingerprint,
+            limits=self._limits,
+            **options,
+        )
 
     @property
     def is_connected(self) -> bool:
@@ -153,8 +163,7 @@ class Client:
     def open_extra_connection(self) -> Connection:
         """Return one more connection to the same server."""
         # Connects later: the server may just be restarting.
-        patience = self.connection.timeout
-        made = Connection(self.address, self._key, timeout=patience, limits=self._limits, lazy=True)
+        made = self._new_connection(timeout=self.connection.timeout, lazy=True)
         self._extra_connections.add(made)
         return made
 
@@ -179,9 +188,9 @@ class Client:
         self._send_hello()
 
     def shutdown(self) -> None:
-        """Stop the server; a lost one has ended already."""
+        """Stop the server, if that is allowed; a lost one has ended already."""
         with contextlib.suppress(ManagerLost, OSError, EOFError):
-            self.connection.ask(Verb.SHUTDOWN)
+            self.ask(Verb.SHUTDOWN)
 
     def close(self) -> None:
         """Disconnect."""

@@ -11,7 +11,7 @@ from multiprocessing import util
 from garrison._typing import Any, ClassVar
 from garrison.errors import LeaseLost, ManagerLost, NotHeld, WrongKind
 from garrison.manager._auth_keys import KNOWN_KEYS
-from garrison.manager._remote_errors import RemoteError
+from garrison.manager._remote_errors import FORBIDDEN, RemoteError
 from garrison.manager.client._client import get_client
 from garrison.manager.client._proxy_attributes import ProxyAttributes
 from garrison.net import LEASE_EXPIRED, NOT_OWNER, UNKNOWN, WRONG_KIND, RemoteFailure, Verb
@@ -118,6 +118,7 @@ class RemoteObject(ProxyAttributes):
             LEASE_EXPIRED: LeaseLost,
             NOT_OWNER: NotHeld,
             WRONG_KIND: WrongKind,
+            FORBIDDEN: PermissionError,
         }
         return kinds.get(refusal.kind, RemoteError)(text)
 

@@ -15,6 +15,7 @@ from garrison import _os
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager._remote_errors import (
     CREATE_FAILED,
+    FORBIDDEN,
     REMOTE,
     Outcome,
     encode_exception,
@@ -24,7 +25,7 @@ from garrison.manager._types import ObjectRef
 from garrison.manager.server._call_threads import CallThreads, ThreadBudget, TooManyThreads
 from garrison.manager.server._object_table import NotExposed, ObjectGone, ObjectTable
 from garrison.manager.server._shm_calls import start_call_thread, stop_call_threads
-from garrison.net import Verb
+from garrison.net import Access, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
     from garrison.net import EventLoop, Session
 
 __all__ = ["ClientSession", "Dispatcher", "RequestService"]
+
+_NEEDS: dict[int, Access] = {
+    Verb.HELLO: Access.READ,
+    Verb.STORE: Access.READ,  # which looks at the operation
+    Verb.SHUTDOWN: Access.OWNER,
+}
+"""What a client's key must allow; all else: to change things."""
 
 GRACE = 1.0
 """Seconds that an object lives without a proxy: a forked child needs time to take its reference."""
@@ -47,6 +55,7 @@ class ClientSession:
     pid: int = 0
     host: str = ""
     alive: bool = True
+    access: Access = Access.READ
     state: dict[Any, Any] = field(default_factory=dict)
 
 
@@ -99,7 +108,7 @@ class Dispatcher:
 
     def opened(self, session: Session) -> None:
         """Add a session that has proved the key."""
-        session.data = ClientSession(session)
+        session.data = ClientSession(session, access=session.key.access)
 
     def request(self, session: Session, rid: int, verb: int, args: list[Any]) -> None:
         """Carry out a request, or begin to."""
@@ -109,6 +118,10 @@ class Dispatcher:
             self._batching.flush(peer)
         if do is None:
             session.fail(rid, REMOTE, f"this server does not know the request {verb}")
+            return
+        if peer.access < _NEEDS.get(verb, Access.FULL):
+            text = f"the key {session.key.name!r} of this client does not allow {Verb(verb).name}"
+            session.fail(rid, FORBIDDEN, text)
             return
         try:
             do(peer, rid, args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import sys
 import threading
@@ -13,20 +14,32 @@ from garrison import _standard
 from garrison._os.process_watch import CHECK_INTERVAL_S, NO_DESCRIPTOR, ProcessWatch
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.manager._auth_keys import KNOWN_KEYS
+from garrison.manager._auth_keys import KNOWN_KEYS, is_loopback
 from garrison.manager._serializers import get_serializer as find_serializer
 from garrison.manager._types import IN_PROCESS_CLIENTS
 from garrison.manager.server._dispatch import Dispatcher, ObjectService
 from garrison.manager.server._in_process_client import InProcessClient
 from garrison.manager.server._object_table import ObjectTable
-from garrison.net import EventLoop, Key, Limits, Listener
+from garrison.net import (
+    Access,
+    EventLoop,
+    Key,
+    Limits,
+    Listener,
+    ServerKeys,
+    kept_identity,
+    watch_keys,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from garrison.manager.server._object_table import RegisteredType
+    from garrison.net import Identity
 
 __all__ = ["Server"]
+
+log = logging.getLogger("garrison.manager")
 
 HERE = b"server"
 """The holder of the references of the server's own process."""
@@ -62,6 +75,8 @@ class Server(managers.Server):
         The registered types.
     stop_event
         Set it to end the server.
+    fingerprint
+        Of its identity, once it runs: what ``garrison.connect(fingerprint=...)`` takes.
 
     Raises
     ------
@@ -80,6 +95,8 @@ class Server(managers.Server):
         limits: Limits | None = None,
         *,
         allow_pickle: bool = True,
+        allow_shutdown: bool = True,
+        keys_file: str | None = None,
     ) -> None:
         if not isinstance(authkey, bytes):
             msg = f"Authkey is type {type(authkey)!s}, not bytes"
@@ -89,11 +106,14 @@ class Server(managers.Server):
         self.allow_pickle: bool = allow_pickle and bool(authkey)
         """Whether clients may send and get what has to be unpickled. Never without a key."""
         self._prepare()
+        self._access = Access.OWNER if allow_shutdown else Access.FULL
+        self._keys_file = keys_file
         self._serializer = serializer
         self._limits = limits or Limits()
         if not isinstance(address, Listener):
             address = Listener(address, self._limits)
         self.listener = address
+        self.fingerprint: str = ""
         self.address: Any = self.listener.address
 
     def _prepare(self) -> None:
@@ -130,7 +150,11 @@ class Server(managers.Server):
     def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until the end; `ready` is called once a signal would end it in order."""
         service = Dispatcher()
-        self._loop = loop = EventLoop(service, bytes(self.authkey), self._limits)
+        keys = self._keys()
+        self.fingerprint = keys.identity.fingerprint
+        self._loop = loop = EventLoop(service, keys, self._limits)
+        if self._keys_file is not None:
+            watch_keys(loop)
         if self.stop_event.is_set():
             self._stop()
         try:
@@ -144,6 +168,12 @@ class Server(managers.Server):
             service.ended()
             self.listener.socket.close()
             IN_PROCESS_CLIENTS.pop(self.address, None)
+
+    def _keys(self) -> ServerKeys:
+        """Return the keys of this server, with the identity that its clients will know."""
+        kept = None if is_loopback(self.address) else _kept_identity_if_possible()
+        own = bytes(self.authkey)
+        return ServerKeys(own, kept, access=self._access, file=self._keys_file)
 
     def _install_services(self, loop: EventLoop, service: Dispatcher) -> None:
         """Give the loop the services of this server."""
@@ -200,6 +230,25 @@ class Server(managers.Server):
 
 
 _standard.hide(Server, "one loop serves all connections", ("public", "fallback_mapping"))
+
+
+def _kept_identity_if_possible() -> Identity | None:
+    """Return the identity of this user's servers; None if it cannot be kept, for one of this run.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged: clients know another one.
+    """
+    try:
+        return kept_identity()
+    except OSError as error:
+        log.warning(
+            "the identity of this server is for this run only (%s): clients that know another one "
+            "will refuse it",
+            error,
+        )
+        return None
 
 
 @contextlib.contextmanager

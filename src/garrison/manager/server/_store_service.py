@@ -15,6 +15,7 @@ from collections import deque
 from garrison import _os
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ContainerGone, StoreBusy, TransactionFailed, WrongKind
+from garrison.manager._remote_errors import FORBIDDEN
 from garrison.manager._serializers import pickle_for_manager
 from garrison.manager._store_operations import OPERATIONS
 from garrison.manager.server._change_waiters import ChangeWaiters
@@ -22,7 +23,7 @@ from garrison.manager.server._deferred_sessions import DeferredSessions
 from garrison.manager.server._dispatch import RequestService
 from garrison.manager.server._store_clients import RETRY_S, StoreClients
 from garrison.manager.server._store_session import ENDED, NONE, OPEN, StoreSession, to_wire
-from garrison.net import Verb
+from garrison.net import Access, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,20 @@ __all__ = ["StoreService"]
 
 MAX_SCANS = 64
 """Iterations that a session may have open; each keeps a state of the store."""
+FOR_READERS = {
+    *(name for name, each in OPERATIONS.items() if each.is_for_readers),
+    *(
+        "uuid",
+        "scan",
+        "scan_next",
+        "scan_close",
+        "wait_for_change",
+        "owner",
+        "resume",
+        "local_store",
+    ),
+}
+"""Requests of clients whose key only reads; also "named", for a container that is there."""
 ONE_WAY = {"scan_close", *(name for name, each in OPERATIONS.items() if each.one_way)}
 """Requests that are carried out even if no client waits for a reply."""
 
@@ -87,6 +102,10 @@ class StoreService(RequestService):
 
     def _request(self, peer: ClientSession, request_id: int, args: list[Any]) -> None:
         is_operation = args[0] in OPERATIONS  # or raise: there is no name, or no valid one
+        if peer.access < Access.FULL and not self._may_read(args):
+            key = f"the key {peer.session.key.name!r} of this client only reads"
+            peer.session.fail(request_id, FORBIDDEN, f"{args[0]}: {key}")
+            return
         session = self._session(peer)
         if session.batch is not None and is_operation:
             session.batch.append((request_id, args))
@@ -97,6 +116,11 @@ class StoreService(RequestService):
             self._begin_turn(session)
         else:
             session.limit_reading()
+
+    def _may_read(self, args: list[Any]) -> bool:
+        if args[0] != "named":
+            return args[0] in FOR_READERS
+        return args[1:2] in [[name] for name, *_ in self._backend.names()]
 
     def batch_begin(self, peer: ClientSession) -> None:
         """Collect the requests that come now."""
@@ -420,7 +444,10 @@ class StoreService(RequestService):
         session.reply(request_id, self._store.uuid)
 
     def _pickle_store(self, session: StoreSession, request_id: int) -> None:
-        session.reply(request_id, _os.boot_id(), pickle_for_manager(self._store))
+        # From the memory itself a client could not be kept from writing.
+        may_open = session.peer.access >= Access.FULL
+        place = (_os.boot_id(), pickle_for_manager(self._store)) if may_open else ("", b"")
+        session.reply(request_id, *place)
 
     @staticmethod
     def _owner(session: StoreSession, request_id: int) -> None:

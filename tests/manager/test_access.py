@@ -1,0 +1,208 @@
+"""What a key allows: to read, to change things, to stop the server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from multiprocessing import AuthenticationError
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import garrison
+from garrison.manager import SyncManager
+from garrison.manager._store_operations import OPERATIONS
+from garrison.manager.client._client import get_client
+from garrison.net import RemoteFailure, Verb, generate_key
+
+from .processes import KEY, ServerProcess, connection_to
+from .test_serve import Program
+
+FULL, READ = generate_key().decode(), generate_key().decode()
+
+
+class Served(NamedTuple):
+    """A server with two named keys, and what the tests do with it."""
+
+    server: ServerProcess
+
+    def connect(self, key: str) -> SyncManager:
+        return garrison.connect(self.server.address, key)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    file = tmp_path / "keys"
+    file.write_text(f"writer full {FULL}\nreader read {READ}\n")
+    return file
+
+
+@pytest.fixture
+def served(keys: Path) -> Iterator[Served]:
+    with ServerProcess(keys=keys) as server:
+        with garrison.connect(server.address, KEY) as own:
+            own.dict("stock", apples=3, box=own.list([1, 2]))
+            own.list(name="lines").extend(["a", "b", "c"])
+            own.set(name="seen").add("x")
+            own.Queue("jobs").put("job")
+        yield Served(server)
+
+
+def test_a_key_that_reads_reads_everything(served: Served) -> None:
+    with served.connect(READ) as there:
+        stock = there.dict("stock")
+        assert stock["apples"] == 3
+        assert "pears" not in stock
+        assert stock.get("pears", 7) == 7
+        assert list(stock["box"]) == [1, 2]
+        assert sorted(stock) == ["apples", "box"]
+        assert [name for name, _ in stock.items()] == list(stock)
+        assert stock.copy() == {"apples": 3, "box": [1, 2]}
+        lines = there.list(name="lines")
+        assert (lines[0], lines[-1], lines[1:], len(lines)) == ("a", "c", ["b", "c"], 3)
+        assert "x" in there.set(name="seen")
+        assert there.Queue("jobs").qsize() == 1
+
+
+def test_it_is_never_given_the_memory_itself(served: Served) -> None:
+    with served.connect(READ) as there:
+        assert not there.store.is_local
+    with served.connect(FULL) as there:
+        assert there.store.is_local
+
+
+def _in_a_pipeline(manager: SyncManager) -> None:
+    stock = manager.dict("stock")
+    with manager.pipeline():
+        stock["apples"] = 5
+
+
+CHANGES: dict[str, Callable[[SyncManager], object]] = {
+    "set": lambda m: m.dict("stock").__setitem__("apples", 4),
+    "delete": lambda m: m.dict("stock").__delitem__("apples"),
+    "update": lambda m: m.dict("stock").update(pears=1),
+    "clear": lambda m: m.dict("stock").clear(),
+    "setdefault": lambda m: m.dict("stock").setdefault("apples", 9),
+    "append": lambda m: m.list(name="lines").append("d"),
+    "sort": lambda m: m.list(name="lines").sort(),
+    "add": lambda m: m.set(name="seen").add("y"),
+    "get": lambda m: m.Queue("jobs").get(timeout=5),
+    "put": lambda m: m.Queue("jobs").put("more"),
+    "new": lambda m: m.dict("new"),
+    "anonymous": lambda m: m.dict(),
+    "transaction": lambda m: m.transaction().__enter__(),
+    "pipeline": _in_a_pipeline,
+    "Lock": lambda m: m.Lock(),
+    "Semaphore": lambda m: m.Semaphore(2),
+    "Event": lambda m: m.Event(),
+    "Namespace": lambda m: m.Namespace(),
+    "Pool": lambda m: m.Pool(1),
+    "debug": lambda m: m._debug_info(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_key_that_reads_changes_nothing(served: Served, change: str) -> None:
+    with served.connect(READ) as there:
+        with pytest.raises(PermissionError, match="the key 'reader' of this client"):
+            CHANGES[change](there)
+        assert there.dict("stock").copy() == {"apples": 3, "box": [1, 2]}
+        assert there.list(name="lines").copy() == ["a", "b", "c"]
+        assert sorted(name for name, *_ in there.store.backend.names()) == [
+            *("jobs", "lines", "seen", "stock")
+        ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(name for name, each in OPERATIONS.items() if each.writes and not each.is_for_readers),
+        *("begin", "commit", "abort", "release_transfer", "nonsense"),
+    ],
+)
+def test_each_writing_operation_is_refused(served: Served, name: str) -> None:
+    with served.connect(READ):
+        connection = connection_to(served.server.address, READ.encode())
+        with pytest.raises(RemoteFailure) as error:
+            connection.ask(Verb.STORE, name)
+        assert error.value.kind == "PermissionError"
+
+
+def test_readers_may_only_take_references_of_their_own() -> None:
+    allowed = {name for name, each in OPERATIONS.items() if each.writes and each.is_for_readers}
+    assert allowed == {"acquire_ref", "release_ref"}
+
+
+@pytest.mark.parametrize("verb", [v for v in Verb if v not in {Verb.HELLO, Verb.STORE}])
+def test_all_other_requests_of_readers_are_refused(served: Served, verb: Verb) -> None:
+    with served.connect(READ):
+        connection = connection_to(served.server.address, READ.encode())
+        with pytest.raises(RemoteFailure) as error:
+            connection.ask(verb)
+        assert error.value.kind == "PermissionError"
+
+
+def test_a_full_key_changes_things_and_does_not_stop_the_server(served: Served) -> None:
+    with served.connect(FULL) as there:
+        there.dict("stock")["apples"] = 4
+        with there.Lock(name="gate"):
+            pass
+        assert there.Namespace() is not None
+        with pytest.raises(RemoteFailure) as error:
+            connection_to(served.server.address, FULL.encode()).ask(Verb.SHUTDOWN)
+        assert error.value.kind == "PermissionError"
+        get_client(served.server.address, FULL.encode(), local=False).shutdown()
+        assert there.dict("stock")["apples"] == 4
+
+
+def test_the_own_key_stops_the_server_unless_that_is_not_allowed(tmp_path: Path) -> None:
+    with ServerProcess() as server, garrison.connect(server.address, KEY):
+        connection_to(server.address).ask(Verb.SHUTDOWN)
+        assert os.waitpid(server.pid, 0)[1] == 0
+        server.pid = 0
+    with ServerProcess(allow_shutdown=False) as server:
+        with garrison.connect(server.address, KEY), pytest.raises(RemoteFailure):
+            connection_to(server.address).ask(Verb.SHUTDOWN)
+
+
+def test_named_keys_need_a_key_of_the_server_s_own(keys: Path) -> None:
+    with pytest.raises(ValueError, match="a server without a key is open to all"):
+        garrison.Manager(address=("127.0.0.1", 0), authkey=garrison.NO_KEY, keys=keys)
+
+
+# --- The commands ---------------------------------------------------------------------------------
+
+
+def garrison_key(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "garrison", "key", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_serve_takes_the_keys_that_the_command_has_printed(tmp_path: Path) -> None:
+    alice, board = tmp_path / "alice.key", tmp_path / "board.key"
+    alice.write_text(garrison_key("--name", "alice").stdout)
+    board.write_text(garrison_key("--name", "board", "--read-only").stdout)
+    everyone = tmp_path / "keys"
+    everyone.write_text(alice.read_text() + board.read_text())
+    with Program("--keys", everyone) as program:
+        with garrison.connect(program.address, alice) as there:
+            there.dict("stock")["tea"] = 1
+        with garrison.connect(program.address, board) as there:
+            assert there.dict("stock") == {"tea": 1}
+            with pytest.raises(PermissionError):
+                there.dict("stock")["tea"] = 2
+        with pytest.raises(AuthenticationError):
+            garrison.connect(program.address, generate_key())
+        assert program.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.parametrize("wrong", [["--read-only"], ["--name", "two words"], ["--name", ""]])
+def test_a_name_is_one_word(wrong: list[str]) -> None:
+    run = garrison_key(*wrong)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert "one word" in run.stderr

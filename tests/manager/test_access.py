@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -206,3 +207,44 @@ def test_a_name_is_one_word(wrong: list[str]) -> None:
     assert run.returncode == 2
     assert run.stdout == ""
     assert "one word" in run.stderr
+
+
+def test_a_wrong_file_of_keys_is_told_to_the_caller(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("alice full hunter2\n")
+    for make in (SyncManager.start, SyncManager.get_server):
+        manager = SyncManager(("127.0.0.1", 0), KEY, keys=tmp_path / "keys")
+        with pytest.raises(ValueError, match="line 1 of .* is not NAME"):
+            make(manager)
+        manager = SyncManager(("127.0.0.1", 0), KEY, keys=tmp_path / "none")
+        with pytest.raises(FileNotFoundError):
+            make(manager)
+
+
+def test_a_damaged_identity_is_told_to_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "garrison").mkdir(mode=0o700)
+    (tmp_path / "garrison" / "server_key").write_text("junk")
+    with pytest.raises(ValueError, match="server_key is damaged"):
+        SyncManager(("0.0.0.0", 0), KEY).start()  # noqa: S104 - that is what is tried
+
+
+def test_a_server_that_others_reach_keeps_its_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    shown = set()
+    for _ in range(2):
+        with Program("--address", "0.0.0.0:0", "--key-file", tmp_path / "key") as program:
+            found = re.search(r'fingerprint="(SHA256:[^"]{43})"', program.said)
+            assert found is not None
+            shown.add(found[1])
+            url = program.said.partition('"')[2].partition('"')[0]
+            place = url.replace("THIS-HOST", "127.0.0.1")
+            with garrison.connect(place, tmp_path / "key", fingerprint=found[1], direct=False) as c:
+                c.dict("stock", tea=1)
+            with pytest.raises(garrison.errors.WrongServer):
+                garrison.connect(place, tmp_path / "key", fingerprint=f"SHA256:{'A' * 43}")
+    assert len(shown) == 1
+    assert sorted(os.listdir(tmp_path / "garrison")) == ["server_key"]

@@ -110,11 +110,12 @@ class Server(managers.Server):
         self._keys_file = keys_file
         self._serializer = serializer
         self._limits = limits or Limits()
-        if not isinstance(address, Listener):
-            address = Listener(address, self._limits)
-        self.listener = address
-        self.fingerprint: str = ""
-        self.address: Any = self.listener.address
+        has_listener = isinstance(address, Listener)
+        self.address: Any = address.address if has_listener else address
+        # First: what is wrong with the files of the keys is told here, to the caller.
+        self.fingerprint: str = self._keys().identity.fingerprint
+        self.listener: Listener = address if has_listener else Listener(address, self._limits)
+        self.address = self.listener.address
 
     def _prepare(self) -> None:
         self.objects: ObjectTable = ObjectTable(self.registry)

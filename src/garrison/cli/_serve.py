@@ -40,6 +40,21 @@ def add_parser(commands: Any) -> None:
         help=f"where to listen; port 0 is any that is free (default: {DEFAULT}). A path, such as "
         "/run/me/socket, is for programs on this computer",
     )
+    _add_keys(parser)
+    parser.add_argument(
+        "--path",
+        type=Path,
+        metavar="FOLDER",
+        help="keep everything in this folder across restarts (default: in memory, until the end)",
+    )
+    parser.add_argument(
+        "--sync", action="store_true", help="with --path: survive power cuts too; slower"
+    )
+    parser.set_defaults(command=run_serve)
+
+
+def _add_keys(parser: argparse.ArgumentParser) -> None:
+    """Add what is about clients."""
     parser.add_argument(
         "--key-file",
         type=Path,
@@ -56,21 +71,11 @@ def add_parser(commands: Any) -> None:
         "within a second",
     )
     parser.add_argument(
-        "--path",
-        type=Path,
-        metavar="FOLDER",
-        help="keep everything in this folder across restarts (default: in memory, until the end)",
-    )
-    parser.add_argument(
-        "--sync", action="store_true", help="with --path: survive power cuts too; slower"
-    )
-    parser.add_argument(
         "--allow-pickle",
         action="store_true",
         help="with --key-file: keep any object. To read one is to run code of the client that has "
         "stored it, so each client may run code in all others (default: plain values only)",
     )
-    parser.set_defaults(command=run_serve)
 
 
 def run_serve(arguments: argparse.Namespace) -> int:

@@ -10,11 +10,17 @@
 #
 #   make third-party   programs of other libraries on garrison; installs some gigabytes (torch)
 #
-#   make lint | storm [KILLS=2000 SEED=n] | fuzz [SECONDS=60 | COUNT=n, SEED=n] | smoke | clean
+#   make lint | storm [KILLS=2000 SEED=n] | smoke | clean
+#
+#   Before a release (CONTRIBUTING.md):
+#   make audit      licences, sources and known vulnerabilities of the crates
+#   make sanitize   AddressSanitizer over Rust's tests, Miri over those of pure code
+#   make fuzz       every fuzz target for FUZZ_SECONDS=600; FUZZ="keys frames" for some of them
 
 PYTHON ?= python3
 KILLS ?= 2000
-SECONDS ?= 60
+FUZZ_SECONDS ?= 600
+FUZZ ?=
 SHELL := /bin/sh
 CARGO := cargo
 CRATE := --manifest-path native/Cargo.toml --locked
@@ -36,7 +42,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 SOURCES := $(wildcard pyproject.toml README.md LICENSE THIRD-PARTY-LICENSES) \
 	$(shell find src native -name target -prune -o -name __pycache__ -prune -o ! -name '*.so' -print)
 
-.PHONY: check conformance third-party test-all demo test bench lint storm fuzz smoke clean build tools rust-test loom-test python-test
+.PHONY: check conformance third-party test-all demo test bench lint storm fuzz sanitize audit smoke clean build tools rust-test loom-test python-test
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
 
@@ -87,9 +93,14 @@ storm: $(TEST)/.built $(TEST)/.test-tools
 	cd tests && ../$(TEST)/bin/python -m storms.pool --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 	cd tests && ../$(TEST)/bin/python -m storms.manager --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
-fuzz: $(TEST)/.built $(TEST)/.test-tools
-	cd tests && ../$(TEST)/bin/python -m net.fuzz $(if $(SEED),--seed $(SEED)) \
-		$(if $(COUNT),--count $(COUNT),--seconds $(SECONDS))
+fuzz: $(TEST)/.built $(TEST)/.test-tools $(TEST)/.fuzz-tools
+	PYTHON=$(TEST)/bin/python sh scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ)
+
+sanitize: | tools
+	sh scripts/sanitize.sh
+
+audit: $(TEST)/.built
+	PYTHON=$(TEST)/bin/python sh scripts/audit.sh
 
 smoke: $(USER)/.built
 	$(USER)/bin/python scripts/smoke.py
@@ -126,4 +137,9 @@ $(USER)/.bench-tools: $(USER)/.created pyproject.toml
 
 $(TEST)/.test-tools: $(TEST)/.created pyproject.toml
 	$(TEST)/bin/python -m pip install --quiet --group test
+	touch $@
+
+# Without atheris the Python targets are fuzzed by mutations alone.
+$(TEST)/.fuzz-tools: $(TEST)/.created pyproject.toml
+	-$(TEST)/bin/python -m pip install --quiet --only-binary :all: --group fuzz
 	touch $@

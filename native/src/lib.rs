@@ -24,3 +24,6 @@ mod shm;
 
 #[cfg(all(feature = "python", not(loom)))]
 mod python;
+
+#[cfg(all(fuzzing, not(loom)))]
+pub use testing::fuzzing;

@@ -1,8 +1,9 @@
 """Mutated handshakes, records and frames, against both ends of a channel and against a loop.
 
-Run it at length with ``make fuzz`` (SECONDS=600, SEED=n, COUNT=n). Only a `ChannelError` or an
-`AuthenticationError` may come out, memory stays bounded, and an honest session next to the harm
-stays served. What fails is printed with the seed and the number of its input, which repeat it.
+Run it at length with ``make fuzz FUZZ=wire``, or here with a seed and a count. Only a
+`ChannelError` or an `AuthenticationError` may come out, memory stays bounded, and an honest
+session next to the harm stays served. What fails is printed with the seed and the number of its
+input, which repeat it.
 """
 
 from __future__ import annotations

@@ -45,6 +45,12 @@ impl BlockAddress {
         unsafe { std::slice::from_raw_parts(std::ptr::from_ref(self).cast(), size_of::<Self>()) }
     }
 
+    /// Where in its region the block begins.
+    #[cfg(any(test, fuzzing))]
+    pub fn place(&self) -> usize {
+        self.place as usize
+    }
+
     pub fn from_bytes(bytes: &[u8]) -> std::io::Result<Self> {
         if bytes.len() != size_of::<Self>() {
             return Err(damaged("a large item without an address"));

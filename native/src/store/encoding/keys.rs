@@ -162,7 +162,14 @@ impl Key {
                 return Err(Error::malformed("a digest without its key"))
             }
             None => check_form(canonical.bytes(), super::DEPTH)?,
-            Some(&first) if first <= tag::PICKLE => super::check::scalar(original)?,
+            // Of a pickle it is not known; of anything else it is: under another form no lookup
+            // would find the key.
+            Some(&tag::PICKLE) => super::check::scalar(original)?,
+            Some(&first) if first < tag::PICKLE => {
+                if Self::of_value(original)?.canonical.bytes() != canonical.bytes() {
+                    return Err(Error::malformed("a key under the canonical form of another"));
+                }
+            }
             Some(_) => return Err(Error::malformed("no key")),
         }
         Ok(Self { canonical, original: original.to_vec() })
@@ -176,12 +183,21 @@ fn check_form(canonical: &[u8], depth: usize) -> Result<()> {
     let fine = match first {
         form::NONE => rest.is_empty(),
         form::INT => integers::shortest_reversed(rest).len() == rest.len(),
-        form::FLOAT => rest.len() == 8,
+        form::FLOAT => rest
+            .try_into()
+            .is_ok_and(|bytes| integers::of_float(f64::from_le_bytes(bytes)).is_none()),
         form::STR => std::str::from_utf8(rest).is_ok(),
         form::BYTES => true,
         form::TUPLE | form::FROZENSET if depth > 0 => {
+            let mut last: &[u8] = &[];
             for item in items(rest) {
-                check_form(item.ok_or_else(bad)?, depth - 1)?;
+                let item = item.ok_or_else(bad)?;
+                check_form(item, depth - 1)?;
+                // Two that are not equal to themselves have one form.
+                if first == form::FROZENSET && item < last {
+                    return Err(bad());
+                }
+                last = item;
             }
             true
         }
@@ -304,6 +320,12 @@ mod tests {
             assert!(Key::of_value(value).is_err(), "{value:?}");
         }
         assert!(Key::of_pair(b"#short", &int(1)).is_err());
+        // Each is what no dict has: another key's form, a whole number as a float, a set's parts
+        // out of order.
+        assert!(Key::of_pair(b"i\x02", &int(1)).is_err());
+        assert!(Key::of_pair(&[&b"#"[..], &[0; 32]].concat(), b"\x06x").is_err());
+        assert!(Key::of_pair(&[&b"f"[..], &2.0_f64.to_le_bytes()].concat(), &[]).is_err());
+        assert!(Key::of_pair(b"z\x01\0\0\0n\x01\0\0\0i", &[]).is_err());
         assert!(Key::of_pair(b"i\x01", &[tag::TREE]).is_err());
         let mut deep = b"n".to_vec();
         for _ in 0..102 {

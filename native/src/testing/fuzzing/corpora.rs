@@ -1,0 +1,52 @@
+//! Every input of the corpora once more: what was found stays mended.
+
+use std::fs;
+use std::path::Path;
+
+fn replay(target: &str, run: impl Fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+    let mut count = 0;
+    for file in files {
+        let path = file.expect("a file").path();
+        println!("{}", path.display());
+        run(&fs::read(path).expect("an input"));
+        count += 1;
+    }
+    assert!(count > 0, "{folder:?} is empty");
+}
+
+#[test]
+fn handshake() {
+    replay("handshake", super::handshake);
+}
+
+#[test]
+fn frames() {
+    replay("frames", super::frames);
+}
+
+#[test]
+fn records() {
+    replay("records", super::records);
+}
+
+#[test]
+fn store_records() {
+    replay("store_records", super::store_records);
+}
+
+#[test]
+fn keys() {
+    replay("keys", super::keys);
+}
+
+#[test]
+fn queue_items() {
+    replay("queue_items", super::queue_items);
+}
+
+#[test]
+fn task_cells() {
+    replay("task_cells", super::task_cells);
+}

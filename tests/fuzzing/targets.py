@@ -8,11 +8,12 @@ from typing import Any
 from garrison.errors import ChannelError, ItemUnpicklable, ValueUnreadable
 from garrison.net._handshake import ClientHandshake, ServerHandshake
 from garrison.net._limits import Limits
+from garrison.net._server_keys import ServerKeys
 from garrison.store import plain_values
 
 LIMITS = Limits(max_frame=1 << 12, max_message=1 << 14)
-KEY = b"a key that is long enough to be taken as it is"
-EPOCH = bytes(16)
+KEY = b"garrison-" + b"k" * 43
+"""As one that was generated: what a person may have chosen is stretched, which takes long."""
 STORED = 256 + 600
 """Bytes that are kept for a peer that has not proved the key."""
 
@@ -38,7 +39,7 @@ def same(one: Any, other: Any) -> bool:
 def greetings_target(data: bytes) -> None:
     """Feed a client's and a server's end what is no greeting, in two pieces."""
     cut = data[0] if data else 0
-    for end in (ServerHandshake(KEY, LIMITS, EPOCH), ClientHandshake(KEY, LIMITS)):
+    for end in (ServerHandshake(ServerKeys(KEY), LIMITS), ClientHandshake(KEY, LIMITS)):
         try:
             for piece in (data[1 : 1 + cut], data[1 + cut :]):
                 end.receive(piece)

@@ -14,15 +14,15 @@ use snow::{Builder, HandshakeState};
 
 const LIMITS: Limits = Limits { frame: 1 << 12, message: 1 << 14 };
 const KEY: [u8; 32] = [7; 32];
+const PRIVATE: [u8; 32] = [3; 32];
 /// Of ciphers in Rust alone: faster to begin with, and no foreign code.
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 
 /// Messages of a handshake, some of which are what the other side would send with some bytes changed.
 pub fn handshake(data: &[u8]) {
     let mut input = Input(data);
-    let channel =
-        |initiator| SecureChannel::new(initiator, &KEY, b"fuzz", LIMITS).expect("a pattern");
-    let (mut client, mut server) = (channel(true), channel(false));
+    let mut client = SecureChannel::of_client(&KEY, b"fuzz", LIMITS).expect("a pattern");
+    let mut server = SecureChannel::of_server(&KEY, b"fuzz", LIMITS, &PRIVATE).expect("a pattern");
     let mut message = [0; SecureChannel::MAX_HANDSHAKE];
     for turn in 0..3 {
         let (sender, receiver) =

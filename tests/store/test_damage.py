@@ -16,6 +16,7 @@ from garrison.errors import StoreCorrupt
 from garrison.store import Kind, _damage, open_directory
 
 SIZE = 64 << 20
+WHERE = r"the store in /.* is damaged: a value of container \d+ has changed on the disk; restore"
 MARK = b"a text that is found in the file"
 
 
@@ -55,7 +56,7 @@ def test_without_the_walk_a_damaged_value_is_an_error_where_it_is_read(tmp_path:
     damage(tmp_path, MARK)
     with garrison.Manager(path=tmp_path, check=False) as manager:
         stock = manager.dict("stock")
-        with pytest.raises(StoreCorrupt, match=r"a value of container \d+ has changed on the disk"):
+        with pytest.raises(StoreCorrupt, match=WHERE):
             stock["damaged"]
         assert stock["sound"] == 1
 

@@ -79,7 +79,7 @@ impl PyStore {
             return Err(PyValueError::new_err(text));
         }
         let size = size.max(1 << 16).next_multiple_of(1 << 16);
-        let options = Options { size, in_memory, sync };
+        let options = Options { size, in_memory, sync, read_only: false };
         let words = ChangeWords::new(block.clone());
         let engine = Engine::new(place, hooks, lock.lock.raw.clone(), words, options)?;
         let (host, store) = engine.parts(py);

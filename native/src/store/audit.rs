@@ -1,13 +1,16 @@
 //! Whether all records agree with each other. They always do; this looks.
 
 use super::encoding::Link;
-use super::lmdb::Reading;
+use super::lmdb::{Env, InMemory, Options, Place, Reading};
+use super::pages::{file_of, Source};
 use super::records::{
-    keyed, number_in, prefix, store_key, Claim, Head, Item, CLAIM, CLAIMED_BY, GARBAGE, ITEM, META,
-    NAME, ORDER, OWNED_BY, OWNER_REF, POSITION,
+    keyed, number_in, prefix, store_key, Claim, Head, Item, Meta, CLAIM, CLAIMED_BY, GARBAGE, ITEM,
+    META, NAME, ORDER, OWNED_BY, OWNER_REF, POSITION,
 };
 use super::references::heads;
-use super::{encoding, kind, Result};
+use super::reservation::Reservation;
+use super::{encoding, kind, Error, Result};
+use crate::shm::arena::{SharedBlock, LINE};
 use std::collections::HashMap;
 
 /// What names a container from elsewhere.
@@ -17,6 +20,23 @@ struct Wanted {
     refs: u32,
     names: u32,
     garbage: u32,
+}
+
+/// The same, of a store that no process has open. Nothing is written but `lock`, which is an empty file
+/// in memory.
+pub fn audit_file(data: i32, lock: i32) -> Result<Vec<String>> {
+    let block = SharedBlock::allocate_with(LINE, |reserve| reserve())
+        .map_err(|error| Error::System(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    let size = file_of(data).len()?.max(1 << 20);
+    let options = Options { size, in_memory: false, sync: false, read_only: true };
+    let place = Place::Memory(InMemory { data, lock });
+    let env = Env::open(&place, &options, Reservation::new(block, 0, size))?;
+    let mut reader = env.begin_reading()?;
+    env.open_database(&reader)?;
+    env.check_layout(&reader)?;
+    let first = reader.reading().get(&prefix(0, META))?;
+    reader.sums = first.map_or(Ok(false), Meta::has_sums)?;
+    audit(&reader.reading())
 }
 
 struct Audit<'t> {
@@ -53,7 +73,7 @@ pub fn audit(reading: &Reading<'_>) -> Result<Vec<String>> {
     for number in audit.wanted.keys().filter(|number| !numbers.contains(number)) {
         audit.problems.push(format!("container {number} is wanted and does not exist"));
     }
-    let meta = reading.get(&prefix(0, META))?.map(super::records::Meta::read).transpose()?;
+    let meta = reading.get(&prefix(0, META))?.map(Meta::read).transpose()?;
     if meta.is_none_or(|meta| numbers.iter().any(|number| *number >= meta.next_container)) {
         audit.problems.push("the next container's number is taken".into());
     }

@@ -52,8 +52,8 @@ fn error_from_code(code: libc::c_int) -> Error {
         ffi::MDB_BAD_VALSIZE => Error::Value("too large for the store".into()),
         code if code > 0 => Error::System(code),
         // SAFETY: it answers with a static text for every number.
-        code => Error::Corrupt(unsafe {
-            std::ffi::CStr::from_ptr(ffi::mdb_strerror(code)).to_string_lossy().into_owned()
+        code => Error::corrupt(unsafe {
+            &std::ffi::CStr::from_ptr(ffi::mdb_strerror(code)).to_string_lossy()
         }),
     }
 }
@@ -82,6 +82,8 @@ pub struct Options {
     pub size: u64,
     pub in_memory: bool,
     pub sync: bool,
+    /// Nothing is written, to the table of readers neither if that is a file of its own.
+    pub read_only: bool,
 }
 
 /// An open environment: one in a process, for each store.
@@ -171,27 +173,43 @@ fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
 
 /// Files of which this process has an environment, each with the count of forks then. When a second one
 /// of the same file is closed, the system drops the locks of the first.
-static OPEN: Mutex<Vec<(u64, File)>> = Mutex::new(Vec::new());
+static OPEN: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
+
+struct Opened {
+    forks: u64,
+    file: File,
+    folder: Option<PathBuf>,
+}
+
+/// The folders of the stores that this process has open, for messages.
+pub fn open_folders() -> Vec<PathBuf> {
+    let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let ours = open.iter().filter(|each| each.forks == generation());
+    ours.filter_map(|each| each.folder.clone()).collect()
+}
 
 struct OpenGuard(u64, File);
 
 /// The right to open a store, and how long its file is.
 fn claim(place: &Place) -> Result<(OpenGuard, u64)> {
     let (data, len) = place.data()?;
-    let file = (generation(), data);
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    open.retain(|(forks, _)| *forks == generation());
-    if open.contains(&file) {
+    open.retain(|each| each.forks == generation());
+    if open.iter().any(|each| each.file == data) {
         return Err(Error::Value("this process has the store open already; use that one".into()));
     }
-    open.push(file);
-    Ok((OpenGuard(file.0, file.1), len))
+    let folder = match place {
+        Place::Folder(path) => Some(path.clone()),
+        Place::Memory(_) => None,
+    };
+    open.push(Opened { forks: generation(), file: data, folder });
+    Ok((OpenGuard(generation(), data), len))
 }
 
 impl Drop for OpenGuard {
     fn drop(&mut self) {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|file| *file != (self.0, self.1));
+        open.retain(|each| each.forks != self.0 || each.file != self.1);
     }
 }
 
@@ -211,7 +229,9 @@ impl Env {
         let (file, len) = claim(place)?;
         let text = place.name()?;
         let mut flags = ffi::MDB_NOTLS | ffi::MDB_NORDAHEAD;
-        if options.in_memory {
+        if options.read_only {
+            flags |= ffi::MDB_RDONLY;
+        } else if options.in_memory {
             flags |= ffi::MDB_WRITEMAP | ffi::MDB_NOSYNC;
         } else if !options.sync {
             flags |= ffi::MDB_NOSYNC;

@@ -15,15 +15,20 @@
 
 mod heads;
 mod page;
+mod report;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 pub use heads::Heads;
+pub use report::{report, Container};
 pub use walk::{walk, Large, Pages, Visitor};
 
 use super::records::{prefix, Meta, META};
 use super::{sums, Error, Result};
+use std::fs::File;
+use std::mem::ManuallyDrop;
+use std::os::fd::FromRawFd;
 
 /// Takes the first damage for the end, and looks at sums.
 #[derive(Default)]
@@ -32,10 +37,20 @@ struct Sound {
 }
 
 /// Whether the records have sums: the first one tells.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Sums(Option<bool>);
 
 impl Sums {
+    /// Whether they have, once the first one was seen.
+    pub fn known(&self) -> Option<bool> {
+        self.0
+    }
+
+    /// Go on without the first one.
+    pub fn assume(&mut self, with: bool) {
+        self.0 = Some(with);
+    }
+
     /// What is stored in a record, without its sum, which must be right.
     pub fn check<'r>(&mut self, key: &[u8], stored: &'r [u8]) -> Result<&'r [u8]> {
         let with = match self.0 {
@@ -70,7 +85,7 @@ impl<S: Source + ?Sized> Visitor<S> for Sound {
 ///
 /// # Errors
 /// `Error::Corrupt` for the first page that is damaged.
-pub fn check(source: &(impl Source + ?Sized)) -> Result<()> {
+fn check(source: &(impl Source + ?Sized)) -> Result<()> {
     match Heads::read(source)? {
         Some(heads) => walk(source, &heads, &mut Sound::default()).map(|_| ()),
         None => Ok(()),
@@ -85,7 +100,7 @@ pub trait Source {
     fn read(&self, at: u64, into: &mut [u8]) -> Result<()>;
 }
 
-impl Source for std::fs::File {
+impl Source for File {
     fn len(&self) -> Result<u64> {
         self.metadata().map(|data| data.len()).map_err(|error| system(&error))
     }
@@ -106,6 +121,22 @@ impl Source for [u8] {
         into.copy_from_slice(from.ok_or_else(|| ends_too_early(at))?);
         Ok(())
     }
+}
+
+/// The file of a descriptor, which stays open.
+pub fn file_of(fd: i32) -> ManuallyDrop<File> {
+    // SAFETY: never closed here; a bad descriptor is reported by each call.
+    ManuallyDrop::new(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Raise unless LMDB can read and write the file of a descriptor.
+///
+/// # Errors
+/// As of `check`.
+pub fn check_file(fd: i32) -> Result<()> {
+    // SAFETY: advice only: nearly all pages are wanted, in the order of the trees.
+    unsafe { libc::posix_fadvise(fd, 0, 0, libc::POSIX_FADV_WILLNEED) };
+    check(&*file_of(fd))
 }
 
 fn ends_too_early(at: u64) -> Error {

@@ -51,7 +51,9 @@ from garrison._core.shared_block import SharedBlock as SharedBlock
 from garrison._core.store import Statistics as Statistics
 from garrison._core.store import Store as Store
 from garrison._core.store import StoreBlock as StoreBlock
+from garrison._core.store import audit_store as audit_store
 from garrison._core.store import check_store_pages as check_store_pages
+from garrison._core.store import inspect_store as inspect_store
 from garrison._core.store import store_bytes as store_bytes
 from garrison._core.supervisor import Supervisor as Supervisor
 from garrison._core.table import CAPACITY as CAPACITY

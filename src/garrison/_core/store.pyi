@@ -292,3 +292,36 @@ def check_store_pages(fd: int) -> None:
     StoreCorrupt
         If LMDB could not read or write it.
     """
+
+def inspect_store(
+    fd: int,
+) -> tuple[
+    int,
+    int,
+    bool,
+    dict[int, tuple[int, int, int, bool, list[bytes]]],
+    list[tuple[str, bytes, bytes | None]],
+]:
+    """Return what is in a store's file, to which nobody writes meanwhile, and what is damaged.
+
+    Returns
+    -------
+    tuple
+        Bytes in use, records, and whether each has a sum; of each container its kind, its length,
+        the items found, whether it is being freed, and its names; of each damage what it is, and
+        the key from which, and that up to which, nothing is known for it.
+
+    Raises
+    ------
+    StoreCorrupt
+        If nothing can be found in it.
+    """
+
+def audit_store(data: int, lock: int) -> list[str]:
+    """Return what does not agree in the records of a store's file, whose pages are sound.
+
+    Parameters
+    ----------
+    data, lock : int
+        The file, open to be read, and an empty one in memory, which is written to.
+    """

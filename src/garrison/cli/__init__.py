@@ -1,8 +1,8 @@
 """The command line: ``garrison COMMAND``, the same as ``python -m garrison COMMAND``.
 
-A command is one of garrison's (``fetch``, ``serve``, ``key``), or names a program that is run with
-garrison in the place of multiprocessing: ``script.py``, ``-m module``, ``-c code``, each with its
-arguments.
+A command is one of garrison's (``fetch``, ``serve``, ``key``, ``check``), or names a program that
+is run with garrison in the place of multiprocessing: ``script.py``, ``-m module``, ``-c code``,
+each with its arguments.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     # Late: programs do not need it.
     from garrison import fetch
-    from garrison.cli import _key, _serve
+    from garrison.cli import _check, _key, _serve
 
     parser = argparse.ArgumentParser(
         prog="garrison",
@@ -60,4 +60,5 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_parser(commands)
     _serve.add_parser(commands)
     _key.add_parser(commands)
+    _check.add_parser(commands)
     return parser

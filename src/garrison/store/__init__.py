@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from garrison.store._codec import Codec
     from garrison.store._factory import create_container, get_container
     from garrison.store._files import ServerLock
+    from garrison.store._inspection import Inspection, inspect_folder
     from garrison.store._local_store import (
         LocalStore,
         claim_server_lock,
@@ -36,6 +37,7 @@ __all__ = [
     "Counter",
     "Deque",
     "Dict",
+    "Inspection",
     "JoinableQueue",
     "Kind",
     "List",
@@ -54,6 +56,7 @@ __all__ = [
     "create_container",
     "create_in_memory",
     "get_container",
+    "inspect_folder",
     "open_directory",
     "transaction",
 ]
@@ -64,6 +67,7 @@ _HOMES = {
     "_codec": ("Codec",),
     "_factory": ("create_container", "get_container"),
     "_files": ("ServerLock",),
+    "_inspection": ("Inspection", "inspect_folder"),
     "_local_store": (
         "LocalStore",
         "claim_server_lock",

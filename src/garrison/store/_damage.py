@@ -79,7 +79,9 @@ def check_size(path: str) -> None:
     def look(_: int, fd: int) -> None:
         for attempt in range(TORN_READS):
             try:
-                _core.store_bytes(fd)
+                _, is_whole = _core.store_bytes(fd)
+                if not is_whole:
+                    _core.check_store_pages(fd)
             except StoreCorrupt:
                 if attempt == TORN_READS - 1:
                     raise

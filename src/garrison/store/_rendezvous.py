@@ -133,6 +133,11 @@ class Rendezvous:
         else:
             self._locks.close()
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a process has the store open."""
+        return self._locks.is_locked(1, to_the_end=True)
+
     def find_state(self) -> SharedState | None:
         """Return the state that other processes share; None if there are none.
 
@@ -144,7 +149,7 @@ class Rendezvous:
             If the file with their addresses is damaged.
         """
         end = time.monotonic() + EXIT_GRACE_S
-        while self._locks.is_locked(1, to_the_end=True):
+        while self.is_in_use:
             for state in self._reachable():
                 return state
             self._check_notes()

@@ -3,6 +3,7 @@
 use crate::python::errors::{
     ContainerGone, ShutDown, StoreBusy, StoreCorrupt, StoreFull, StoreVersion, WrongKind,
 };
+use crate::store::lmdb::open_folders;
 use crate::store::open_store::StoreFailure;
 use crate::store::{kind, Error};
 use pyo3::exceptions::{
@@ -49,7 +50,7 @@ fn raised(error: Error) -> PyErr {
         Error::Full(text) => StoreFull::new_err(format!(
             "no room in the store: {text}; delete something, or make the store larger"
         )),
-        Error::Corrupt(text) => StoreCorrupt::new_err(text),
+        Error::Corrupt(text) => StoreCorrupt::new_err(with_folder(text)),
         Error::Version(text) => StoreVersion::new_err(text),
         Error::Gone(number) => {
             ContainerGone::new_err(format!("container {number} does not exist, or no longer"))
@@ -71,6 +72,16 @@ fn raised(error: Error) -> PyErr {
             PyOSError::new_err((code, format!("the store cannot be used: {text}")))
         }
     }
+}
+
+/// What is wrong with a store that is open says in which folder it is, as far as that is known.
+fn with_folder(text: String) -> String {
+    let Some(rest) = text.strip_prefix("the store is damaged") else { return text };
+    let folders: Vec<_> = open_folders().iter().map(|each| each.display().to_string()).collect();
+    if folders.is_empty() {
+        return text;
+    }
+    format!("the store in {} is damaged{rest}", folders.join(" or "))
 }
 
 /// From a result of the store to one of Python.

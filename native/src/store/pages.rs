@@ -16,7 +16,8 @@
 mod heads;
 mod page;
 mod report;
-#[cfg(test)]
+// They have LMDB write stores, which Miri cannot.
+#[cfg(all(test, not(miri)))]
 mod tests;
 mod walk;
 

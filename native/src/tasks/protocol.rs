@@ -143,11 +143,11 @@ impl<E: Entries> TaskRing<'_, E> {
     pub fn has_room<'s>(&self, state_of: impl Fn(u32) -> Option<&'s AtomicU64>) -> Result<bool> {
         let tail = self.shared.tail.load(Ordering::Relaxed);
         let mut place = self.shared.head.load(Ordering::Acquire);
-        while tail.wrapping_sub(place) >= self.entries.count() {
-            // Only this producer moves the tail, and no further than that.
-            if tail.wrapping_sub(place) > self.entries.count() {
-                return Err(no_extent(place, tail));
-            }
+        // Only this producer moves the tail, and no further than a lap before the head.
+        if !self.is_extent(place, tail) || tail == u64::MAX {
+            return Err(no_extent(place, tail));
+        }
+        while tail.saturating_sub(place) >= self.entries.count() {
             let cell = self.entry(place).load(Ordering::Relaxed);
             let state = state_of(cell).ok_or_else(|| no_such_cell(cell))?;
             if load_state(state).waits_at(self.number, place as u32) {
@@ -163,10 +163,15 @@ impl<E: Entries> TaskRing<'_, E> {
     pub fn extent(&self) -> Result<(u64, u64)> {
         let head = self.shared.head.load(Ordering::Acquire);
         let tail = self.shared.tail.load(Ordering::Acquire);
-        if tail.wrapping_sub(head) <= self.entries.count() {
+        if self.is_extent(head, tail) {
             return Ok((head, tail));
         }
         self.extent_slow(head)
+    }
+
+    #[inline]
+    fn is_extent(&self, head: u64, tail: u64) -> bool {
+        tail.checked_sub(head).is_some_and(|len| len <= self.entries.count())
     }
 
     /// Both may have moved on between the two looks: then the head has.
@@ -175,7 +180,7 @@ impl<E: Entries> TaskRing<'_, E> {
         loop {
             let head = self.shared.head.load(Ordering::Acquire);
             let tail = self.shared.tail.load(Ordering::Acquire);
-            if tail.wrapping_sub(head) <= self.entries.count() {
+            if self.is_extent(head, tail) {
                 return Ok((head, tail));
             }
             if head <= before {
@@ -260,7 +265,7 @@ impl<E: Entries> TaskRing<'_, E> {
             if tail == place {
                 return Ok(None);
             }
-            if tail.wrapping_sub(place) > self.entries.count() {
+            if !self.is_extent(place, tail) {
                 (place, _) = self.extent_slow(place)?;
                 continue;
             }
@@ -277,7 +282,7 @@ impl<E: Entries> TaskRing<'_, E> {
 
     /// Move `head` over a place that is claimed or withdrawn; where it is then.
     fn advance_head(&self, place: u64) -> u64 {
-        let (from, to) = (place, place + 1);
+        let (from, to) = (place, place.wrapping_add(1));
         match self.shared.head.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => to,
             Err(now) => now,
@@ -359,6 +364,26 @@ pub fn withdraw(state: &AtomicU64) -> bool {
         match state.compare_exchange(word, free, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => return true,
             Err(now) => word = now,
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_whose_tail_is_behind_its_head_is_damaged() {
+        let entries: Vec<_> = (0..8).map(|_| AtomicU32::new(0)).collect();
+        let state = AtomicU64::new(0);
+        for (head, tail) in [(5, 4), (u64::MAX - 2, 3), (u64::MAX, 0), (0, 9)] {
+            let shared = TaskRingShared::new();
+            shared.head.store(head, Ordering::Relaxed);
+            shared.tail.store(tail, Ordering::Relaxed);
+            let ring = TaskRing { number: MAIN, shared: &shared, entries: &entries[..] };
+            assert!(ring.extent().is_err(), "{head} {tail}");
+            assert!(ring.has_room(|_| Some(&state)).is_err(), "{head} {tail}");
+            assert!(ring.claim(1, |_| Some(&state)).is_err(), "{head} {tail}");
         }
     }
 }

@@ -14,7 +14,7 @@ mod corpora;
 pub use queue::queue_items;
 pub use store::{keys, store_records};
 pub use tasks::task_cells;
-pub use wire::{frames, handshake, records};
+pub use wire::{frames, handshake, records, replies};
 
 use crate::host::{Failure, Host};
 use crate::queue::ends::QueueHost;

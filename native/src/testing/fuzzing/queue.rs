@@ -8,7 +8,9 @@ use crate::queue::item::{self, EncodedItem};
 use crate::queue::large_items::retire_senders;
 use crate::queue::log::{SegmentMemory, GRANULE};
 use crate::queue::{Queue, TakenItem};
+use crate::shm::heap::LINE;
 use crate::shm::payload;
+use crate::shm::region::Span;
 
 const REGION: usize = 1 << 30;
 /// Bytes of the first segment that an input may overwrite.
@@ -33,7 +35,8 @@ fn damaged_queue(input: &mut Input<'_>, file: QueueFile) -> Result<(), Failure> 
     }
     let large = if input.byte() % 4 == 0 { put_large(&queue)? } else { None };
     let other = Queue::new(QueueFile::attach(block)?);
-    overwrite(input, &areas(&queue, large)?);
+    let (areas, _keep) = areas(&queue, large)?;
+    overwrite(input, &areas);
     for _ in 0..input.byte() % 8 {
         let queue = if input.byte() % 2 == 0 { &queue } else { &other };
         // After an error the queue is damaged, and still answers.
@@ -100,7 +103,7 @@ fn look(item: TakenItem<'_>) -> Result<(), Failure> {
 }
 
 /// All but the locks: a lock with an owner that does not live is waited for.
-fn areas(queue: &Queue, large: Option<usize>) -> Result<Vec<Area>, Failure> {
+fn areas(queue: &Queue, large: Option<usize>) -> Result<(Vec<Area>, Option<Span>), Failure> {
     let file = &queue.file;
     let shared = file.shared();
     let mut areas = vec![
@@ -119,14 +122,10 @@ fn areas(queue: &Queue, large: Option<usize>) -> Result<Vec<Area>, Failure> {
     file.reserve(0, 0, QueueFile::STEP)?;
     // SAFETY: no item is being looked at.
     areas.push(unsafe { Area::new(file.at(0, ITEMS)?, ITEMS / GRANULE * GRANULE) });
-    if let (Some(place), Some(record)) = (large, file.record(0)) {
-        areas.push(Area::of(record));
-        let region = file.region(0, false)?;
-        let head = region.small(place, crate::shm::heap::LINE)?;
-        // SAFETY: the head of a block is made of atomics; the region keeps its windows mapped, and
-        // the queue its region.
-        areas.push(unsafe { Area::new(head.at(0, head.len()), head.len()) });
-        std::mem::forget(head);
-    }
-    Ok(areas)
+    let (Some(place), Some(record)) = (large, file.record(0)) else { return Ok((areas, None)) };
+    areas.push(Area::of(record));
+    let head = file.region(0, false)?.small(place, LINE)?;
+    // SAFETY: the head of a block is made of atomics.
+    areas.push(unsafe { Area::new(head.at(0, head.len()), head.len()) });
+    Ok((areas, Some(head)))
 }

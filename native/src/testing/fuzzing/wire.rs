@@ -56,10 +56,9 @@ fn read(channel: &mut SecureChannel, message: &[u8]) -> Result<usize, ProtocolEr
     Ok(len)
 }
 
-/// Opened bytes in pieces: frames, messages, fields; and as the replies of a server.
+/// Opened bytes in pieces: frames, messages, fields.
 pub fn frames(data: &[u8]) {
     let mut input = Input(data);
-    let mut protocol = replies();
     let mut frames = Frames::new(LIMITS);
     while !input.is_empty() {
         let piece = input.piece();
@@ -75,9 +74,6 @@ pub fn frames(data: &[u8]) {
         if drained.is_err() {
             break;
         }
-    }
-    if let Some((protocol, peer)) = &mut protocol {
-        replied(protocol, peer, data);
     }
 }
 
@@ -124,27 +120,31 @@ fn written(token: Token<'_>) -> Result<String, ProtocolError> {
     Ok(format!("{:?}", Reader::new(&out).token()?))
 }
 
-/// A client that has asked for something, and the server's end of its connection.
-fn replies() -> Option<(ClientProtocol, RecordCodec)> {
+/// What a server replies to a client that has asked for something.
+pub fn replies(data: &[u8]) {
+    let mut sealed = Vec::new();
+    let Some((mut protocol, mut server)) = asked() else { return };
+    for piece in data.chunks(200) {
+        if server.seal(piece, &mut sealed).is_err() {
+            return;
+        }
+    }
+    let _ = protocol.feed(&sealed);
+    for number in 0..5 {
+        let _ = (protocol.reply(number), protocol.fate(number), protocol.expects(number));
+        protocol.cancel(number);
+    }
+}
+
+/// A client with requests, and the server's end of its connection.
+fn asked() -> Option<(ClientProtocol, RecordCodec)> {
     let (client, server) = established()?;
-    let mut protocol =
-        ClientProtocol::new(Channel::new(client.into_transport_mode().ok()?, LIMITS));
+    let channel = Channel::new(client.into_transport_mode().ok()?, LIMITS);
+    let mut protocol = ClientProtocol::new(channel);
     for verb in 1..4 {
         protocol.ask(verb, &[0x90]);
     }
     Some((protocol, RecordCodec::new(server.into_transport_mode().ok()?)))
-}
-
-fn replied(protocol: &mut ClientProtocol, peer: &mut RecordCodec, plain: &[u8]) {
-    let mut sealed = Vec::new();
-    if peer.seal(plain, &mut sealed).is_err() {
-        return;
-    }
-    let _ = protocol.feed(&sealed);
-    for number in 0..5 {
-        let _ = (protocol.reply(number), protocol.fate(number));
-        protocol.cancel(number);
-    }
 }
 
 /// Sealed records, cut and changed. Nothing but what was sealed may come out.

@@ -8,7 +8,8 @@ crate="--manifest-path native/Cargo.toml --locked --no-default-features --lib"
 failed=
 
 # Modules whose tests call nothing foreign: no system call but those that Miri knows, no C.
-pure="store:: net:: queue::tests tasks::item_results sys::shared_text testing::fuzzing"
+pure="store::encoding store::pages store::records store::sums net:: queue::tests tasks:: sys::shared_text \
+    testing::fuzzing"
 
 if ! cargo +nightly --version >/dev/null 2>&1; then
     echo "skipped: no nightly toolchain (rustup toolchain install nightly)"

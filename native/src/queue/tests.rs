@@ -196,7 +196,7 @@ fn noise(state: &mut u64) -> u32 {
 #[test]
 fn first_in_first_out_whatever_the_sizes() {
     let (mut scene, mut state) = (Scene::new(400), 1);
-    for _ in 0..20_000 {
+    for _ in 0..if cfg!(miri) { 500 } else { 20_000 } {
         if noise(&mut state) % 100 < 50 {
             let sizes: Vec<_> =
                 (0..noise(&mut state) % 4).map(|_| 1 + noise(&mut state) % 7).collect();
@@ -280,6 +280,7 @@ fn numbers_go_round() {
 /// At every step of every operation, in many states of the ring: killed there, killed again at
 /// every step of what the next one does, and nothing is lost, doubled or torn.
 #[test]
+#[cfg_attr(miri, ignore = "it would take hours")]
 fn killed_at_any_step_it_has_done_all_or_nothing() {
     let mut deaths = 0;
     for seed in 0..150_u32 {

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+import garrison
 from garrison.errors import UntrustedFile, WrongServer
-from garrison.net import Connection, _known_servers
+from garrison.net import _connection
 from garrison.net._handshake import SALT, ClientHandshake, ServerHandshake, reject_bytes
 from garrison.net._identity import fingerprint_of, kept_identity, new_identity
 from garrison.net._key import derive_psk
@@ -37,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def far_away(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder, and every server counts as one on another computer."""
-    monkeypatch.setattr(_known_servers, "_is_on_this_machine", lambda _: False)
+    monkeypatch.setattr(_connection, "is_on_this_machine", lambda _: False)
     return folder
 
 
@@ -74,7 +75,7 @@ def test_the_fingerprint_that_is_given_must_be_the_server_s(key: bytes) -> None:
 @pytest.mark.parametrize("wrong", ["", "SHA256:", "SHA1:" + "a" * 45, OTHER + "a"])
 def test_what_is_no_fingerprint_is_refused_early(wrong: str) -> None:
     with pytest.raises(ValueError, match="a fingerprint is SHA256: and 43 characters"):
-        Connection(("127.0.0.1", 1), KEY, fingerprint=wrong or "none")
+        garrison.connect(("127.0.0.1", 1), KEY, fingerprint=wrong)
 
 
 def test_a_server_must_prove_its_identity() -> None:

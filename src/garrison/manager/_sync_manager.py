@@ -20,7 +20,6 @@ from garrison.manager.client import _standard_proxies as proxies
 from garrison.manager.client._client import get_client
 from garrison.manager.client._pipeline import Pipeline
 from garrison.manager.server._store_server import StoreServer
-from garrison.net import check_fingerprint
 from garrison.pool import Pool
 from garrison.store import (
     ServerLock,
@@ -164,6 +163,8 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
         self._keys_file = None if keys is None else os.path.abspath(keys)  # noqa: PTH100
         # Known to all clients of the address in this process, as its key is.
         if fingerprint is not None:
+            from garrison.net import check_fingerprint
+
             KNOWN_FINGERPRINTS[address] = check_fingerprint(fingerprint)
         self._server_lock: ServerLock | None = None
         self._store: Any = None

@@ -25,6 +25,7 @@ __all__ = [
     "connect",
     "describe_peer",
     "format_address",
+    "is_on_this_machine",
     "keep_alive",
     "listen",
     "other_user",
@@ -250,6 +251,14 @@ def keep_alive(sock: socket.socket, quiet: float, dead: float) -> None:
     sock.setsockopt(tcp, socket.TCP_KEEPINTVL, between)
     sock.setsockopt(tcp, socket.TCP_KEEPCNT, PROBES)
     sock.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(dead * 1000))
+
+
+def is_on_this_machine(sock: socket.socket) -> bool:
+    """Whether the other end of a connected socket is certainly on this computer."""
+    if sock.family == socket.AF_UNIX:
+        return True
+    host: str = sock.getpeername()[0]
+    return host == "::1" or host.removeprefix("::ffff:").startswith("127.")
 
 
 def describe_peer(sock: socket.socket, name: Any) -> str:

@@ -18,10 +18,15 @@ from multiprocessing import AuthenticationError
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ChannelError, LinkBroken, ManagerLost, WrongServer
-from garrison.net._address import connect, format_address, other_user, parse_address
+from garrison.net._address import (
+    connect,
+    format_address,
+    is_on_this_machine,
+    other_user,
+    parse_address,
+)
 from garrison.net._handshake import DONE, ClientHandshake
 from garrison.net._key import Key
-from garrison.net._known_servers import check_fingerprint, check_of
 from garrison.net._limits import Limits
 from garrison.net._request_batch import PendingReply, RemoteFailure, RequestBatch
 
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from garrison.net._address import Address
+    from garrison.net._known_servers import ServerCheck
 
 __all__ = ["Connection", "PendingReply", "RemoteFailure", "RequestBatch"]
 
@@ -93,7 +99,7 @@ class Connection:
         """Called after each reconnection, and after a forked child's first connection; their
         requests are sent before all others."""
         self._key = Key(key)
-        self._fingerprint = fingerprint and check_fingerprint(fingerprint)
+        self._fingerprint = fingerprint
         self._limits = limits or Limits()
         self._hello = hello
         self._name_of = name_of or (lambda verb: f"request {verb}")
@@ -292,7 +298,7 @@ class Connection:
         )
         try:
             self._check_user(sock)
-            expected = check_of(sock, format_address(self.address), self._fingerprint)
+            expected = self._expected_server(sock)
             channel = ClientHandshake(self._key, self._limits, self._hello, expected)
             self._shake_hands(sock, channel, deadline)
             link = _core.ClientSocket(channel.secure_channel, sock.fileno())
@@ -302,6 +308,15 @@ class Connection:
             raise
         self.generation += 1
         return link
+
+    def _expected_server(self, sock: socket.socket) -> ServerCheck | None:
+        local = is_on_this_machine(sock)
+        if local and self._fingerprint is None:
+            return None
+        # Late: most servers are on this computer.
+        from garrison.net._known_servers import check_of
+
+        return check_of(format_address(self.address), self._fingerprint, local=local)
 
     def _check_user(self, sock: socket.socket) -> None:
         uid = None if bytes(self._key) else other_user(sock)

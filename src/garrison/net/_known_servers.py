@@ -7,10 +7,8 @@ connection to an address adds one; a server that shows another public key later 
 from __future__ import annotations
 
 import fcntl
-import ipaddress
 import logging
 import os
-import socket
 
 from garrison._os import file_trust
 from garrison._typing import TYPE_CHECKING
@@ -38,30 +36,20 @@ def check_fingerprint(text: str) -> str:
     return text
 
 
-def check_of(sock: socket.socket, where: str, fingerprint: str | None) -> ServerCheck:
-    """Return the check of the server at the other end of a connected socket.
+def check_of(where: str, fingerprint: str | None, *, local: bool) -> ServerCheck:
+    """Return the check of a server.
 
     Parameters
     ----------
-    sock : socket.socket
-        Connected; nothing was received yet.
     where : str
         The address as the program gave it.
     fingerprint : str, optional
         That of the server. Without one a server that another computer may be has to be the known
         one, and any is good on this computer, where programs come and go.
+    local : bool
+        Whether it is on this computer.
     """
-    if _is_on_this_machine(sock):
-        return ServerCheck(where, fingerprint)
-    return KnownServerCheck(where, fingerprint)
-
-
-def _is_on_this_machine(sock: socket.socket) -> bool:
-    if sock.family == socket.AF_UNIX:
-        return True
-    host = sock.getpeername()[0].partition("%")[0]
-    found = ipaddress.ip_address(host)
-    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+    return (ServerCheck if local else KnownServerCheck)(where, fingerprint)
 
 
 class ServerCheck:

@@ -60,7 +60,7 @@ lint: $(TEST)/.built $(TEST)/.test-tools
 	$(TEST)/bin/python -m ruff check .
 	$(TEST)/bin/python -m ruff format --check .
 	$(TEST)/bin/python -m mypy
-	$(TEST)/bin/python scripts/third_party.py --check
+	$(TEST)/bin/python scripts/licences.py --check
 	$(CARGO) fmt --manifest-path native/Cargo.toml --check
 	$(CARGO) clippy $(CRATE) --all-targets -- -D warnings
 	$(CARGO) clippy $(CRATE) --all-targets --features crash-points -- -D warnings

@@ -5,7 +5,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 failed=
 
-"${PYTHON:-.venv-test/bin/python}" scripts/third_party.py --check || failed="$failed notices"
+"${PYTHON:-.venv-test/bin/python}" scripts/licences.py --check || failed="$failed notices"
 
 if cargo deny --version >/dev/null 2>&1; then
     for manifest in native/Cargo.toml native/fuzz/Cargo.toml; do

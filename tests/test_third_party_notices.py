@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "native" / "Cargo.lock"
 SBOM = ROOT / "native" / "third-party.cdx.json"
 LICENSES = ROOT / "THIRD-PARTY-LICENSES"
-REMEDY = "run python scripts/third_party.py"
+REMEDY = "run python scripts/licences.py"
 
 
 @pytest.fixture(name="sbom")

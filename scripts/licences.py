@@ -4,8 +4,8 @@ The crates are those of native/Cargo.lock that the features of pyproject.toml li
 processors below; their licences are read from their sources, as cargo has unpacked them. maturin's
 own SBOM would name crates of tests and build scripts, and no C library inside of a crate.
 
-    python scripts/third_party.py            after a change of native/Cargo.lock
-    python scripts/third_party.py --check    fail if the files are not up to date
+    python scripts/licences.py            after a change of native/Cargo.lock
+    python scripts/licences.py --check    fail if the files are not up to date
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHOSEN = {
 
 INTRODUCTION = """\
 garrison's native core is linked with the works below. Where a work may be used under one of
-several licences, it is used under the MIT licence. Written by scripts/third_party.py from
+several licences, it is used under the MIT licence. Written by scripts/licences.py from
 native/Cargo.lock.
 """
 
@@ -233,7 +233,7 @@ def main() -> None:
     crates = linked_crates()
     for path, text in ((LICENSES, licenses(crates)), (SBOM, sbom(crates))):
         if check and (not path.exists() or path.read_text(encoding="utf-8") != text):
-            sys.exit(f"{path.name} is out of date: run python scripts/third_party.py")
+            sys.exit(f"{path.name} is out of date: run python scripts/licences.py")
         if not check:
             path.write_text(text, encoding="utf-8")
     print(f"{len(crates)} crates, {PROCESSORS}")

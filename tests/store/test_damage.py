@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,29 +113,47 @@ NOTES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("how", NOTES)
-def test_damaged_notes_are_one_clear_error(tmp_path: Path, how: str) -> None:
-    make(tmp_path)
+@contextlib.contextmanager
+def held_open(path: Path) -> Iterator[int]:
+    """Another process has the store open, and does nothing; its number."""
     ready, go_on = os.pipe(), os.pipe()
     pid = os.fork()
     if not pid:
-        store = open_store(tmp_path)
+        store = open_store(path)
         os.write(ready[1], b"x")
         os.read(go_on[0], 1)
         del store
         os._exit(0)
     try:
         os.read(ready[0], 1)
-        notes = tmp_path / "notes"
-        notes.write_bytes(NOTES[how](notes.read_bytes()))
-        with pytest.raises(StoreCorrupt, match=rf"notes is damaged: .*process {pid}.* end all"):
-            open_store(tmp_path)
+        yield pid
     finally:
         os.write(go_on[1], b"x")
         os.waitpid(pid, 0)
         for fd in (*ready, *go_on):
             os.close(fd)
+
+
+@pytest.mark.parametrize("how", NOTES)
+def test_damaged_notes_are_one_clear_error(tmp_path: Path, how: str) -> None:
+    make(tmp_path)
+    with held_open(tmp_path) as pid:
+        notes = tmp_path / "notes"
+        notes.write_bytes(NOTES[how](notes.read_bytes()))
+        with pytest.raises(StoreCorrupt, match=rf"notes is damaged: .*process {pid}.* end all"):
+            open_store(tmp_path)
     assert open_store(tmp_path).make(Kind.DICT, name="stock")["sound"] == 1
+
+
+def test_a_store_that_was_cut_while_others_have_it_open_is_not_joined(tmp_path: Path) -> None:
+    make(tmp_path)
+    whole = (tmp_path / "data.mdb").read_bytes()
+    with held_open(tmp_path):
+        os.truncate(tmp_path / "data.mdb", 3 * 4096)
+        with pytest.raises(StoreCorrupt, match=r"not a sound store: .*it was cut"):
+            open_store(tmp_path)
+        (tmp_path / "data.mdb").write_bytes(whole)
+        assert open_store(tmp_path).make(Kind.DICT, name="stock")["sound"] == 1
 
 
 @pytest.mark.parametrize("name", ["notes", "origin", "holders", "lock.mdb"])

@@ -86,7 +86,7 @@ impl<S: Source + ?Sized> Visitor<S> for Sound {
 ///
 /// # Errors
 /// `Error::Corrupt` for the first page that is damaged.
-fn check(source: &(impl Source + ?Sized)) -> Result<()> {
+pub fn check(source: &(impl Source + ?Sized)) -> Result<()> {
     match Heads::read(source)? {
         Some(heads) => walk(source, &heads, &mut Sound::default()).map(|_| ()),
         None => Ok(()),

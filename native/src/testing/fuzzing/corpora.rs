@@ -44,6 +44,21 @@ fn store_records() {
 }
 
 #[test]
+fn store_pages() {
+    replay("store_pages", super::store_pages);
+}
+
+#[test]
+fn the_stores_among_the_pages_are_sound() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/store_pages");
+    for name in ["fresh", "store", "tiny"] {
+        let bytes = fs::read(folder.join(name)).expect("an input");
+        assert_eq!(crate::store::pages::check(&bytes[..]), Ok(()), "{name}");
+        assert!(crate::store::pages::report(&bytes[..]).unwrap().damage.is_empty(), "{name}");
+    }
+}
+
+#[test]
 fn keys() {
     replay("keys", super::keys);
 }

@@ -12,7 +12,7 @@ mod wire;
 mod corpora;
 
 pub use queue::queue_items;
-pub use store::{keys, store_records};
+pub use store::{keys, store_pages, store_records};
 pub use tasks::task_cells;
 pub use wire::{frames, handshake, records, replies};
 

@@ -1,9 +1,10 @@
-//! Keys, values and records of a store: what a client sends, and what a damaged file holds.
+//! Keys, values, records and pages of a store: what a client sends, and what a damaged file holds.
 
 use super::Input;
 use crate::store::encoding::keys::{to_value, Canonical, Key};
 use crate::store::encoding::trees::Tree;
 use crate::store::encoding::{check, integers, tag, Link};
+use crate::store::pages::{check as check_pages, report};
 use crate::store::records::{self, Claim, Head, Item, Meta};
 
 /// A key or a value, whatever it is.
@@ -79,5 +80,13 @@ pub fn store_records(data: &[u8]) {
     }
     if let Ok(name) = std::str::from_utf8(data) {
         let _ = records::name(name);
+    }
+}
+
+/// A whole file, whose pages may be of 512 bytes.
+pub fn store_pages(data: &[u8]) {
+    let reported = report(data).map(|report| report.damage.is_empty());
+    if check_pages(data).is_err() {
+        assert_ne!(reported, Ok(true), "damage that the report does not find");
     }
 }

@@ -34,7 +34,7 @@ fuzz_native() {
     mkdir -p "$work/$1"
     CARGO_TARGET_DIR=$root/target/fuzz cargo +nightly fuzz run --fuzz-dir native/fuzz "$1" \
         "$work/$1" "native/fuzz/corpus/$1" -- \
-        -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -max_len=2048 \
+        -max_total_time="$seconds" -timeout=20 -detect_leaks=0 -rss_limit_mb=4096 -max_len=2048 \
         -artifact_prefix="$work/" -print_final_stats=1
 }
 

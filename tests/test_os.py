@@ -185,6 +185,79 @@ ROOMS = {
         },
         3 * GIB,
     ),
+    "soft limit": (
+        {
+            **MEMINFO,
+            **V2,
+            "cgroup/outer/memory.high": f"{2 * GIB}\n",
+            "cgroup/outer/inner/memory.max": f"{4 * GIB}\n",
+            "cgroup/outer/memory.current": f"{GIB}\n",
+            "cgroup/outer/inner/memory.current": f"{GIB}\n",
+        },
+        GIB,
+    ),
+    "files in the cache": (
+        {
+            **MEMINFO,
+            **V2,
+            "cgroup/outer/inner/memory.max": f"{3 * GIB}\n",
+            "cgroup/outer/inner/memory.current": f"{2 * GIB}\n",
+            "cgroup/outer/inner/memory.stat": f"inactive_file {GIB // 4}\nactive_file {GIB}\n",
+        },
+        GIB + GIB // 4 + GIB // 2,
+    ),
+    "files in the cache, v1": (
+        {
+            **MEMINFO,
+            **V1,
+            "cgroup/memory/docker/memory.limit_in_bytes": f"{3 * GIB}\n",
+            "cgroup/memory/docker/memory.usage_in_bytes": f"{2 * GIB}\n",
+            "cgroup/memory/docker/memory.stat": f"inactive_file 7\ntotal_inactive_file {GIB}\n",
+        },
+        2 * GIB,
+    ),
+    "swap of the machine": ({"proc/meminfo": "MemAvailable: 3 kB\nSwapFree: 2 kB\n"}, 5 * 1024),
+    "swap of the group": (
+        {
+            "proc/meminfo": f"MemAvailable: {8 * GIB // 1024} kB\nSwapFree: {GIB // 1024} kB\n",
+            **V2,
+            "cgroup/outer/memory.max": f"{2 * GIB}\n",
+            "cgroup/outer/memory.current": f"{2 * GIB}\n",
+            "cgroup/outer/memory.swap.max": f"{GIB // 2}\n",
+            "cgroup/outer/memory.swap.current": f"{GIB // 4}\n",
+        },
+        GIB // 4,
+    ),
+    "no swap for the group, v1": (
+        {
+            "proc/meminfo": f"MemAvailable: {8 * GIB // 1024} kB\nSwapFree: {GIB // 1024} kB\n",
+            **V1,
+            "cgroup/memory/docker/memory.limit_in_bytes": f"{2 * GIB}\n",
+            "cgroup/memory/docker/memory.usage_in_bytes": f"{GIB}\n",
+            "cgroup/memory/docker/memory.memsw.limit_in_bytes": f"{2 * GIB}\n",
+            "cgroup/memory/docker/memory.memsw.usage_in_bytes": f"{GIB}\n",
+        },
+        GIB,
+    ),
+    "no limit, v1": (
+        {
+            **MEMINFO,
+            **V1,
+            "cgroup/memory/docker/memory.limit_in_bytes": "9223372036854771712\n",
+            "cgroup/memory/docker/memory.usage_in_bytes": f"{GIB}\n",
+        },
+        8 * GIB,
+    ),
+    "nonsense": (
+        {
+            **MEMINFO,
+            **V2,
+            "cgroup/outer/memory.max": "a lot\n",
+            "cgroup/outer/inner/memory.max": "5\n",
+            "cgroup/outer/inner/memory.current": "\n",
+        },
+        8 * GIB,
+    ),
     "unknown": ({}, sys.maxsize),
 }
 

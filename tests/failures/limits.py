@@ -17,7 +17,7 @@ from . import tasks
 from .payloads import Submission
 from .registry import row
 from .seccomp import refuse_fallocate
-from .subject import Missing, Subject, check, same
+from .subject import Missing, Subject, Wrong, check, same
 from .system import TOKEN
 from .victims import Victim
 
@@ -189,6 +189,78 @@ def one_greedy_among_many(subject: Subject) -> None:
             check(error.out_of_memory is True, f"out_of_memory = {error.out_of_memory!r}")
         subject.finish(pool)
     Victim.say("ok")
+
+
+LITTLE = {"memory.limit_in_bytes": ("memory.max", 300 * MEGABYTE)}
+
+
+@row(
+    "more than the memory limit of a control group is put into",
+    source="supervisor",
+    cases=["a dict", "a queue", "small items", "results"],
+    limit=60.0,
+    only_garrison="it takes private memory, until the kernel kills it",
+)
+def filled_to_the_limit(subject: Subject, what: str) -> None:
+    with (
+        control_group("memory", LITTLE) as folder,
+        Victim(subject, fill_and_empty, what, before=_enter(folder)) as victim,
+    ):
+        same(victim.line(), "ok")
+        same(victim.ended(), 0)
+        kills = folder / "memory.oom_control"
+        text = kills.read_text() if kills.exists() else (folder / "memory.events").read_text()
+        check("oom_kill 0" in text, text)
+
+
+def fill_and_empty(subject: Subject, what: str) -> None:
+    """Put large items until the first error; what was put before is all there."""
+    if what == "results":
+        _fill_with_results(subject)
+    elif what == "a dict":
+        with subject.module.Manager() as manager:
+            shared = manager.dict()
+            count = _fill_until_full(subject, lambda n, item: shared.update({n: item}))
+            same([shared.pop(n)[0] for n in range(count)], [n % 256 for n in range(count)])
+            shared[0] = bytes(10 * MEGABYTE)
+    else:
+        queue = subject.module.Queue()
+        size = 20_000 if what == "small items" else 10 * MEGABYTE
+        count = _fill_until_full(subject, lambda _, item: queue.put(item), size)
+        same([queue.get()[0] for _ in range(count)], [n % 256 for n in range(count)])
+        queue.put(bytes(size))
+        same(len(queue.get()), size)
+    Victim.say("ok")
+
+
+def _fill_until_full(
+    subject: Subject, put: Callable[[int, bytes], None], size: int = 10 * MEGABYTE
+) -> int:
+    for count in range(100_000):
+        try:
+            put(count, bytes([count % 256]) * size)
+        except subject.module.SharedMemoryFull as error:
+            check("memory.limit_in_bytes" in str(error) or "memory.max" in str(error), str(error))
+            check(count * size > 150 * MEGABYTE, f"full with {count} items")
+            return count
+    message = "there is always room"
+    raise Wrong(message)
+
+
+def _fill_with_results(subject: Subject) -> None:
+    with subject.pool(2) as pool:
+        results = [pool.apply_async(bytes, (10 * MEGABYTE,)) for _ in range(100)]
+        for result in results:
+            result.wait()
+        refused = [result for result in results if not result.successful()]
+        check(0 < len(refused) < 90, f"{len(refused)} of 100 results were refused")
+        for result in refused:
+            text = str(subject.error(result, subject.module.SharedMemoryFull))
+            check("take results earlier" in text, text)
+        same({len(result.get()) for result in results if result.successful()}, {10 * MEGABYTE})
+        del results, result
+        subject.still_works(pool)
+        subject.finish(pool)
 
 
 def eat_memory() -> NoReturn:

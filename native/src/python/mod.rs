@@ -14,6 +14,7 @@ mod host;
 mod item_results;
 mod lock;
 mod lock_fast_calls;
+mod memory_left;
 mod msgpack;
 mod parent;
 mod pending_reply;
@@ -34,6 +35,7 @@ mod table;
 mod worker;
 
 use crate::sys::damage::is_damage;
+use crate::sys::memory_left::is_scarcity;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -56,6 +58,11 @@ fn limits() -> Option<String> {
 pub fn memory_error(error: &std::io::Error, what: &str) -> PyErr {
     if is_damage(error) {
         return SharedMemoryCorrupt::new_err(format!("{error}; make a new pool or queue"));
+    }
+    if is_scarcity(error) {
+        return SharedMemoryFull::new_err(format!(
+            "{error} (wanted for {what}); free memory, raise the limit, or send smaller pieces"
+        ));
     }
     match error.raw_os_error() {
         Some(libc::ENOMEM) if limits().is_some() => SharedMemoryFull::new_err(format!(
@@ -99,6 +106,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(process::die_with_parent, module)?)?;
     module.add_function(wrap_pyfunction!(process::adopt_orphans, module)?)?;
     module.add_function(wrap_pyfunction!(process::poll, module)?)?;
+    module.add_function(wrap_pyfunction!(memory_left::memory_left, module)?)?;
+    module.add_function(wrap_pyfunction!(memory_left::ask_for_memory, module)?)?;
     module.add_function(wrap_pyfunction!(process::send_quietly, module)?)?;
     module.add_function(wrap_pyfunction!(process::allot_counter, module)?)?;
     module.add_function(wrap_pyfunction!(process::next_number, module)?)?;

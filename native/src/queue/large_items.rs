@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! block     IN_USE ─▶ RELEASED     by its receiver: its sender uses the memory again
+//!              ├────▶ EMPTIED      the same while memory is scarce: it has given the memory back
 //!              └────▶ ABANDONED    by a sender that leaves: then the release gives the memory back
 //! ```
 //! The receiver signs the block before it commits that it has taken the item. So a sender knows the
@@ -10,10 +11,11 @@
 use super::ends::QueueHost;
 use super::file::QueueFile;
 use crate::host::Failure;
-use crate::shm::heap::{Heap, RELEASED};
+use crate::shm::heap::{is_back, Heap, RELEASED};
 use crate::shm::payload::{BlockRef, MappedBlock, OnRelease, WrittenBlock};
 use crate::shm::region::Region;
 use crate::sys::damage::damaged;
+use crate::sys::memory_left;
 use crate::sys::process::generation;
 use crate::testing::crash_points::crash_point;
 use std::collections::{HashMap, VecDeque};
@@ -160,12 +162,12 @@ impl SenderRegion {
         let back = outstanding.collect(looks, |place| {
             let Ok(block) = heap.head(place) else { return false };
             // [release->collect]
-            if block.state.load(Ordering::Acquire) == RELEASED {
+            if is_back(block.state.load(Ordering::Acquire)) {
                 return true;
             }
             let dead = registry.seems_dead(block.holder.load(Ordering::Relaxed));
             // Released just before it died: then it has counted that, or no process does.
-            if dead && block.state.swap(RELEASED, Ordering::AcqRel) != RELEASED {
+            if dead && !is_back(block.state.swap(RELEASED, Ordering::AcqRel)) {
                 if let Some(record) = file.record(self.region) {
                     record.back.fetch_add(1, Ordering::AcqRel);
                 }
@@ -284,6 +286,9 @@ impl LargeItems {
     ) -> std::io::Result<ReceivedBlock> {
         let block = MappedBlock::at(&self.region(file, address.region)?, address.place as usize)?;
         block.check_payload(address.len as usize, address.buffers)?;
+        if address.buffers == 0 {
+            memory_left::ask_for_copy(address.len)?;
+        }
         block.sign(me);
         let on_release = Arc::new(Record { file: file.clone(), region: address.region });
         Ok(ReceivedBlock { address, block, on_release })

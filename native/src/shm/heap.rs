@@ -33,11 +33,18 @@ pub const IN_USE: u32 = 1;
 pub const RELEASED: u32 = 2;
 /// The owner is gone, and has left the block to its last reader.
 pub const ABANDONED: u32 = 3;
+/// RELEASED, and its whole pages were given back to the system: to be reserved again before use.
+pub const EMPTIED: u32 = 4;
+
+/// Whether a block in this state is its owner's again.
+pub fn is_back(state: u32) -> bool {
+    matches!(state, RELEASED | EMPTIED)
+}
 
 /// The head of a block in shared memory.
 #[repr(C, align(64))]
 pub struct BlockShared {
-    /// IN_USE, then RELEASED by the process that the block was handed to.
+    /// IN_USE, then RELEASED or EMPTIED by the process that the block was handed to.
     pub state: AtomicU32,
     /// The incarnation that looks at it: when it is dead, the block is free as well.
     pub holder: AtomicU32,
@@ -118,9 +125,21 @@ pub fn bytes(region: &Region, place: usize, head: &Head) -> Result<Span> {
 
 /// Give back the memory of a block that has no reader and that nothing will use again.
 pub fn punch_block(region: &Region, place: usize, head: &Head) {
+    punch_from(region, place, head);
+}
+
+/// Give back the memory of a block but for its head: its state is EMPTIED then.
+pub fn empty_block(region: &Region, place: usize, head: &Head) {
+    punch_from(region, place + LINE, head);
+}
+
+fn punch_from(region: &Region, from: usize, head: &Head) {
     // What is damaged stays until the region goes.
     let Ok((len, body)) = head.sizes() else { return };
-    let start = if body == 0 { place } else { body };
+    let (start, len) = match body {
+        0 => (from, (head.place + len).saturating_sub(from)),
+        body => (body, len),
+    };
     if start.checked_add(len).is_none_or(|end| end > region.len()) {
         return;
     }
@@ -229,6 +248,7 @@ impl Area {
             return match self.region.reserve(place, size) {
                 Ok(()) => Ok(place),
                 Err(error) => {
+                    let _ = self.region.punch(place, size);
                     self.cold.insert(place, size);
                     Err(error)
                 }
@@ -259,6 +279,15 @@ impl Area {
         }
     }
 
+    /// Free a block whose whole pages from `from` on its reader has given back.
+    fn free_emptied(&mut self, place: usize, from: usize, size: usize) {
+        let (first, last) = (from.div_ceil(PAGE) * PAGE, (place + size) / PAGE * PAGE);
+        if last <= first {
+            return self.free(place, size);
+        }
+        self.split(place, size, (first, last));
+    }
+
     /// Give the whole pages inside of a warm extent back; its ragged ends stay warm.
     fn cool(&mut self, place: usize, size: usize) {
         let first = place.div_ceil(PAGE) * PAGE;
@@ -267,6 +296,11 @@ impl Area {
             return;
         }
         self.warm.remove(place, size);
+        self.split(place, size, (first, last));
+    }
+
+    /// Free an extent of which the pages in the middle have no memory.
+    fn split(&mut self, place: usize, size: usize, (first, last): (usize, usize)) {
         self.cold.insert(first, last - first);
         if first > place {
             self.warm.insert(place, first - place);
@@ -377,15 +411,17 @@ impl Heap {
     /// Take a block back. Only for blocks that nothing else looks at.
     pub fn free(&mut self, place: usize) {
         // If its head cannot be looked at now, the block stays until the region goes.
-        let Ok((len, body)) = self.head(place).and_then(|head| head.sizes()) else { return };
-        if body == 0 {
-            self.allocated -= len;
-            self.small.free(place, len);
-        } else {
-            self.allocated -= LINE + len;
-            self.bodies.free(body, len);
-            self.small.free(place, LINE);
+        let Ok(head) = self.head(place) else { return };
+        let Ok((len, body)) = head.sizes() else { return };
+        let is_emptied = head.state.load(Ordering::Acquire) == EMPTIED;
+        self.allocated -= if body == 0 { len } else { LINE + len };
+        match (body, is_emptied) {
+            (0, false) => return self.small.free(place, len),
+            (0, true) => return self.small.free_emptied(place, place + LINE, len),
+            (body, false) => self.bodies.free(body, len),
+            (body, true) => self.bodies.free_emptied(body, body, len),
         }
+        self.small.free(place, LINE);
     }
 
     /// Remember a block that another process was given, to free it once it is released.
@@ -404,7 +440,7 @@ impl Heap {
     fn large_return(&self) -> bool {
         let back = |&place: &usize| {
             self.head(place).is_ok_and(|head| {
-                head.state.load(Ordering::Acquire) == RELEASED
+                is_back(head.state.load(Ordering::Acquire))
                     && head.len.load(Ordering::Relaxed) as usize >= WORTH
             })
         };
@@ -416,7 +452,7 @@ impl Heap {
         for place in lent {
             let is_back = self.head(place).is_ok_and(|head| {
                 // [release->collect] pairs with the release of the block's last reader
-                let back = head.state.load(Ordering::Acquire) == RELEASED;
+                let back = is_back(head.state.load(Ordering::Acquire));
                 let holder = head.holder.load(Ordering::Relaxed);
                 back || (holder != 0 && dead(holder))
             });

@@ -5,10 +5,11 @@
 //! ```
 //! Each part but the payload starts on a cache line.
 
-use super::heap::{self, Head, Heap, ABANDONED, IN_USE, LINE, RELEASED};
+use super::heap::{self, Head, Heap, ABANDONED, EMPTIED, IN_USE, LINE, RELEASED};
 use super::region::{Region, Span};
 use crate::host::{Failure, Host};
 use crate::sys::damage::damaged;
+use crate::sys::memory_left;
 use crate::sys::process::{forks, generation};
 use crate::testing::crash_points::crash_point;
 use std::sync::atomic::Ordering;
@@ -110,6 +111,9 @@ pub fn write_plain<H: Host>(
     // SAFETY: there are no buffers.
     unsafe { write(host, heap, payload, &[]) }
 }
+
+/// Of blocks of this size the memory is given back at their release, if little is left.
+const WORTH_EMPTYING: usize = 64 << 10;
 
 /// What wants to know of the last look at a block.
 pub trait OnRelease: std::fmt::Debug + Send + Sync {
@@ -244,8 +248,13 @@ impl Drop for BlockRef {
             bytes.discard();
         }
         let owner = head.owner.load(Ordering::Relaxed);
+        // The owner may have no reason to look for what came back until others need the memory.
+        let empties = bytes.len() >= WORTH_EMPTYING && memory_left::is_scarce();
+        if empties {
+            heap::empty_block(region, *place, head);
+        }
         // [release->collect]
-        let was = head.state.swap(RELEASED, Ordering::AcqRel);
+        let was = head.state.swap(if empties { EMPTIED } else { RELEASED }, Ordering::AcqRel);
         let orphaned = self.on_release.as_ref().is_some_and(|wants| wants.released(owner));
         if was == ABANDONED || orphaned {
             heap::punch_block(region, *place, head);

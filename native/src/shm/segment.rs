@@ -13,12 +13,15 @@
 use crate::shm::region::Region;
 use crate::sys::anonymous::{advise, anonymous_file, is_private_memory, without_fallocate};
 use crate::sys::descriptor::{duplicate, Descriptor};
+use crate::sys::memory_left;
 use std::io::{Error, Result};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 pub const PAGE: usize = 4096;
 const FILE_LEN: u64 = 1 << 62;
+/// So much is reserved at a time, so that processes that grow at once do not exceed a limit together.
+const PIECE: usize = 8 << 20;
 
 pub fn check(answer: libc::c_int) -> Result<()> {
     if answer == -1 {
@@ -123,12 +126,19 @@ impl Segment {
 
     /// Make `len` bytes from `offset` on really there, or say that the memory is full.
     pub fn reserve_range(&self, offset: u64, len: usize) -> Result<()> {
-        self.fallocate(0, offset, len)
+        // The owner may have closed the descriptor: that is said first.
+        self.fd.get()?;
+        for done in (0..len).step_by(PIECE) {
+            let piece = PIECE.min(len - done);
+            memory_left::ask_for_part(piece as u64, (len - done) as u64)?;
+            self.fallocate(0, offset + done as u64, piece)?;
+        }
+        Ok(())
     }
 
     /// The same in the control part.
     pub fn reserve_control(&self, offset: usize, len: usize) -> Result<()> {
-        self.fallocate(0, offset as u64, len)
+        self.reserve_range(offset as u64, len)
     }
 
     fn fallocate(&self, mode: i32, offset: u64, len: usize) -> Result<()> {
@@ -241,9 +251,10 @@ impl Mapping {
     pub fn reserve(&self, offset: usize, len: usize) -> Result<()> {
         if self.segment.fd.get().is_err() {
             // The program has closed the descriptor; the memory is still mapped.
+            memory_left::ask(len as u64)?;
             return advise(self.at(offset, len), len, 0);
         }
-        self.segment.fallocate(0, self.offset + offset as u64, len)
+        self.segment.reserve_range(self.offset + offset as u64, len)
     }
 
     /// Forget what was written privately: the next look sees the file again. Whole pages only.

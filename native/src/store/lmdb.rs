@@ -364,7 +364,10 @@ impl Env {
                 map::no_address_space(mapped)
             }
             Error::Full(_) if reserved < self.reservation.size() => {
-                Error::Full(format!("there is no memory for more than its {reserved} bytes"))
+                let scarce = self.reservation.scarcity(self.fd).unwrap_or_default();
+                Error::Full(format!(
+                    "there is no memory for more than its {reserved} bytes{scarce}"
+                ))
             }
             // LMDB says so when less was written than it has asked for.
             Error::System(libc::EIO) if self.is_disk_full() => {

@@ -7,6 +7,8 @@
 
 use super::{Error, Result};
 use crate::shm::arena::SharedBlock;
+use crate::sys::anonymous::is_in_memory;
+use crate::sys::memory_left;
 use crate::testing::crash_points::crash_point;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -89,7 +91,11 @@ impl Reservation {
         let enough = self.wanted(next_page, bytes);
         let generous = (reserved + (reserved / 4).clamp(LEAST, MOST)).clamp(enough, self.size);
         for now in [generous, enough] {
-            match reserve(fd, reserved, now).map_err(|error| error.raw_os_error()) {
+            let done = reserve(fd, reserved, now);
+            if done.as_ref().is_err_and(memory_left::is_scarcity) {
+                continue;
+            }
+            match done.map_err(|error| error.raw_os_error()) {
                 Ok(()) => {
                     crash_point("store.reserved");
                     self.mark().store(now, Ordering::Release);
@@ -106,6 +112,13 @@ impl Reservation {
         }
         Ok(())
     }
+
+    /// How little memory is left, where the store takes some.
+    #[cold]
+    pub fn scarcity(&self, fd: i32) -> Option<String> {
+        let room = is_in_memory(fd).then(memory_left::room)??;
+        Some(format!("; {room}"))
+    }
 }
 
 fn spare(pages: u64) -> u64 {
@@ -113,6 +126,9 @@ fn spare(pages: u64) -> u64 {
 }
 
 fn reserve(fd: i32, from: u64, to: u64) -> std::io::Result<()> {
+    if is_in_memory(fd) {
+        memory_left::ask(to - from)?;
+    }
     loop {
         // SAFETY: changes a file; the descriptor is open.
         if unsafe { libc::fallocate64(fd, 0, from as i64, (to - from) as i64) } == 0 {

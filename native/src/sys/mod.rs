@@ -1,4 +1,5 @@
-//! What the system gives: words to sleep on, clocks, descriptors, memory without a name.
+//! What the system gives: words to sleep on, clocks, descriptors, memory without a name, and how
+//! much of it is left.
 
 pub mod atomic;
 pub mod clock;
@@ -14,3 +15,5 @@ pub mod wake_word;
 pub mod anonymous;
 #[cfg(not(loom))]
 pub mod descriptor;
+#[cfg(not(loom))]
+pub mod memory_left;

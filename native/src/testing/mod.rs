@@ -5,3 +5,14 @@ pub mod crash_points;
 pub mod fuzzing;
 #[cfg(all(test, loom))]
 pub(crate) mod loom;
+
+/// A folder that holds `/proc` and `/sys` as the core sees them; empty but in tests.
+#[cfg(all(feature = "crash-points", not(loom)))]
+pub fn system_root() -> String {
+    std::env::var("GARRISON_TEST_ROOT").unwrap_or_default()
+}
+
+#[cfg(not(all(feature = "crash-points", not(loom))))]
+pub fn system_root() -> &'static str {
+    ""
+}

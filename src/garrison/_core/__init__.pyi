@@ -27,6 +27,7 @@ from garrison._core.process import Id as Id
 from garrison._core.process import adopt_orphans as adopt_orphans
 from garrison._core.process import allot_counter as allot_counter
 from garrison._core.process import announce_death as announce_death
+from garrison._core.process import ask_for_memory as ask_for_memory
 from garrison._core.process import copy_descriptor as copy_descriptor
 from garrison._core.process import crash_point as crash_point
 from garrison._core.process import die_with_parent as die_with_parent
@@ -34,6 +35,7 @@ from garrison._core.process import is_memory as is_memory
 from garrison._core.process import is_visible as is_visible
 from garrison._core.process import join_registry as join_registry
 from garrison._core.process import memory_file as memory_file
+from garrison._core.process import memory_left as memory_left
 from garrison._core.process import move_up as move_up
 from garrison._core.process import next_number as next_number
 from garrison._core.process import open_descriptors as open_descriptors

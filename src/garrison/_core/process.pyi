@@ -29,6 +29,15 @@ def poll(descriptors: list[int], milliseconds: float | None = None) -> list[int]
     None are if a signal came, after its handler.
     """
 
+def memory_left(proc: str, cgroups: str) -> int | None:
+    """Bytes that the machine and the control groups leave to this process; None if none tells.
+
+    The arguments stand for ``/proc`` and ``/sys/fs/cgroup``.
+    """
+
+def ask_for_memory(size: int, what: str) -> None:
+    """To be called before shared memory grows by so many bytes: raises if too few are left."""
+
 def send_quietly(fd: int, data: bytes) -> bool:
     """Send what goes at once over a socket; false if nothing did. Never raises SIGPIPE."""
 

@@ -83,30 +83,9 @@ def _quota_v1() -> float | None:
 
 
 def available_memory() -> int:
-    """Bytes available without swapping, on the machine and in the control group."""
-    v2 = [
-        _cgroup_headroom(f"{each}/memory.max", f"{each}/memory.current")
-        for each in _own_cgroups("")
-    ]
-    v1 = [
-        _cgroup_headroom(f"{each}/memory.limit_in_bytes", f"{each}/memory.usage_in_bytes")
-        for each in _own_cgroups("memory")
-    ]
-    return min([_meminfo("MemAvailable"), *v2, *v1])
-
-
-def _meminfo(key: str) -> int:
-    for line in _read(f"{PROC}/meminfo").splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) * 1024
-    return sys.maxsize
-
-
-def _cgroup_headroom(limit: str, usage: str) -> int:
-    most, used = _read(limit).strip(), _read(usage).strip()
-    if not (most.isdigit() and used.isdigit()):
-        return sys.maxsize
-    return max(0, int(most) - int(used))
+    """Bytes that this process may still take, on the machine and in its control groups."""
+    left = _core.memory_left(str(PROC), str(CGROUPS))
+    return sys.maxsize if left is None else min(left, sys.maxsize)
 
 
 def total_memory() -> int:

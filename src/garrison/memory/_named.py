@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+from garrison import _core
 from garrison._os import PROC
 
 NAMED = Path("/dev/shm")  # noqa: S108 - where the system's own shm_open puts them
@@ -66,6 +67,7 @@ def _create_renamed(path: str, size: int, mode: int) -> int:
 
 def _reserve(fd: int, size: int) -> None:
     """Give a new file its length and memory."""
+    _core.ask_for_memory(size, f"shared memory of {size:,} bytes")
     try:
         os.posix_fallocate(fd, 0, size)
     except OSError as error:

@@ -304,7 +304,7 @@ class ProcessBackend:
             except Exception as error:
                 return False, error, duration
         if outcome == _MEMORY_FULL:
-            return False, SharedMemoryFull(bytes(payload).decode()), duration
+            return False, _result_too_large(bytes(payload)), duration
         if outcome == Outcome.MEMORY_CORRUPT:
             return False, SharedMemoryCorrupt(bytes(payload).decode()), duration
         if call is None:
@@ -381,6 +381,15 @@ class ProcessBackend:
     def stop(self) -> None:
         """End everything now."""
         self.supervisor.stop()
+
+
+def _result_too_large(cause: bytes) -> SharedMemoryFull:
+    """Make the error for a result without memory, from what the worker could say of the cause."""
+    msg = (
+        f"{cause.decode(errors='replace')}: a task's result was not stored; take results earlier, "
+        "return smaller ones, or raise the limit"
+    )
+    return SharedMemoryFull(msg)
 
 
 def _nanoseconds(timeout: float) -> int:

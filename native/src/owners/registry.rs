@@ -98,9 +98,20 @@ struct OwnerSlot {
     claim: AtomicU64,
     /// 1: it holds the lock on the slot's byte.
     witnessed: AtomicU32,
+    /// Made of all but the claim; 0 while it is written. What does not fit is damaged.
+    seal: AtomicU64,
 }
 
 const _: () = assert!(PAGE % size_of::<OwnerSlot>() == 0);
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What is written in a slot.
+enum Slot {
+    Of(u32, Identity),
+    /// It is being taken, or never was: whoever had it before is dead.
+    InFlux,
+    Damaged,
+}
 
 /// Descriptors that must not survive into a forked child: it would keep its parent's byte locked.
 const WITNESSES: usize = 64;
@@ -307,9 +318,7 @@ impl OwnerRegistry {
         let (slot, owner) = self.take_slot(this, witness.as_ref())?;
         crash_point("agent.slot_taken");
         let number = owner.generation.load(Ordering::Relaxed) % (GENERATIONS - 1) + 1;
-        owner.write(this, witness.is_some());
-        // [register->judge] pairs with the acquire in identity(): with the number the rest is seen
-        owner.generation.store(number, Ordering::Release);
+        owner.write(number, this, witness.is_some());
         crash_point("agent.registered");
         if let Some(witness) = witness {
             if !WITNESS.iter().any(|kept| kept.keep(witness.as_raw_fd())) {
@@ -378,12 +387,10 @@ impl OwnerRegistry {
     /// The process behind a number; nothing if the slot has a successor already.
     pub fn identity(&self, owner: u32) -> Option<Identity> {
         let slot = self.owner_slot(owner as usize & (OWNERS - 1))?;
-        // [register->judge]
-        let before = slot.generation.load(Ordering::Acquire);
-        let found = slot.identity();
-        fence(Ordering::Acquire);
-        let after = slot.generation.load(Ordering::Relaxed);
-        (before == after && before == owner >> SLOT_BITS).then_some(found)
+        match slot.look() {
+            Slot::Of(generation, found) if generation == owner >> SLOT_BITS => Some(found),
+            _ => None,
+        }
     }
 
     /// The same, for frequent calls: the system is asked first whether there is such a process.
@@ -473,7 +480,8 @@ impl Owners for OwnerRegistry {
     }
 
     fn is_possible(&self, owner: u32) -> bool {
-        owner >> SLOT_BITS != 0 && self.owner_slot(owner as usize & (OWNERS - 1)).is_some()
+        let slot = self.owner_slot(owner as usize & (OWNERS - 1));
+        owner >> SLOT_BITS != 0 && slot.is_some_and(|slot| !matches!(slot.look(), Slot::Damaged))
     }
 
     fn take_wait_record(&self) -> Option<&WaitRecordShared> {
@@ -518,12 +526,43 @@ impl OwnerSlot {
         }
     }
 
-    fn write(&self, this: Identity, witnessed: bool) {
+    /// What was written there last.
+    fn look(&self) -> Slot {
+        // [register->judge] pairs with the release in write(): with the seal the rest is seen
+        let seal = self.seal.load(Ordering::Acquire);
+        let generation = self.generation.load(Ordering::Relaxed);
+        let found = self.identity();
+        let expected = self.sealed(generation, found);
+        fence(Ordering::Acquire);
+        if seal == 0 || seal != self.seal.load(Ordering::Relaxed) {
+            return Slot::InFlux;
+        }
+        if seal == expected {
+            Slot::Of(generation, found)
+        } else {
+            Slot::Damaged
+        }
+    }
+
+    fn sealed(&self, generation: u32, of: Identity) -> u64 {
+        let witnessed = self.witnessed.load(Ordering::Relaxed);
+        let words = [generation.into(), of.pid.into(), of.started, of.namespace, of.inode];
+        let all = words.into_iter().chain([witnessed.into()]);
+        all.fold(ODD, |sum, word| (sum.rotate_left(23) ^ word).wrapping_mul(ODD)) | 1
+    }
+
+    fn write(&self, generation: u32, this: Identity, witnessed: bool) {
+        // The predecessor is dead: none that looks now is to take the rest for its.
+        self.seal.store(0, Ordering::Relaxed);
+        fence(Ordering::Release);
         self.pid.store(this.pid, Ordering::Relaxed);
         self.started.store(this.started, Ordering::Relaxed);
         self.namespace.store(this.namespace, Ordering::Relaxed);
         self.inode.store(this.inode, Ordering::Relaxed);
         self.witnessed.store(witnessed.into(), Ordering::Relaxed);
+        self.generation.store(generation, Ordering::Relaxed);
+        // [register->judge]
+        self.seal.store(self.sealed(generation, this), Ordering::Release);
     }
 
     /// Take the slot from its predecessor, if that is dead; false if it may live. A process that

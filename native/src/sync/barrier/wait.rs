@@ -1,9 +1,10 @@
 //! Arriving at a barrier, and waiting until its round has ended.
 
 use super::word::{Arrival, Barrier, Place, Round};
-use crate::host::Host;
+use crate::host::{Failure, Host};
 use crate::owners::wait_session::{WaitSession, WaitTarget};
 use crate::owners::Owners;
+use crate::sys::damage::damaged;
 use crate::sys::deadline::Deadline;
 use crate::sys::futex::{self, LowHalf};
 use crate::testing::crash_points::crash_point;
@@ -61,6 +62,9 @@ impl<O: Owners> BarrierWords<'_, O> {
                     let never = Deadline::never();
                     if session.sleep(host, &self.low(), seen, (0, 0), &never)? {
                         self.check_neighbour(first);
+                        if barrier.look().low() == seen {
+                            self.check_words(true)?;
+                        }
                     }
                 }
             }
@@ -72,6 +76,14 @@ impl<O: Owners> BarrierWords<'_, O> {
         if self.barrier.has_lost_neighbour(place, |owner| self.owners.is_dead(owner)) {
             self.break_round(place);
         }
+    }
+
+    /// Fail if the words are damaged: then the round may have no end.
+    fn check_words(&self, is_full: bool) -> Result<(), Failure> {
+        if self.barrier.is_sound(is_full, |owner| self.owners.is_possible(owner)) {
+            return Ok(());
+        }
+        Err(Failure::Io(damaged("a barrier's round cannot be what its parties have signed for")))
     }
 
     fn break_round(&self, place: Place) {
@@ -124,7 +136,10 @@ impl<O: Owners> BarrierWords<'_, O> {
                 continue;
             }
             match session.sleep(host, &self.low(), seen, (0, 0), deadline) {
-                Ok(true) => self.check_neighbour(place),
+                Ok(true) => {
+                    self.check_neighbour(place);
+                    self.check_words(false)?;
+                }
                 Ok(false) => {}
                 Err(error) => {
                     // An interrupted party goes as if it had not come, if it still can.

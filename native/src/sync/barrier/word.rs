@@ -10,6 +10,9 @@
 //! A place counts for the round that is written in it, so nothing is to be cleared for the next.
 //! A party that looks late at the end of its round finds in the outcomes whether it was broken.
 //!
+//! A party that was interrupted takes its signature back: WITHDRAWN, and the round. So in an ACTING
+//! round each place counts or is withdrawn; anything else is damage.
+//!
 //! A dead party breaks its round: the last to come looks at all others before it ends the round, and
 //! each waiter looks at the next one in every slice of its sleep.
 
@@ -20,6 +23,8 @@ pub const ACTING: u32 = 1;
 pub const BROKEN: u32 = 2;
 
 const STATE: u32 = 3;
+/// In a place without an owner: its party left this round, or one before.
+const WITHDRAWN: u64 = 1 << 31;
 const ROUNDS: u32 = (1 << 30) - 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,7 +187,8 @@ impl Barrier<'_> {
         if seen.round != place.round || seen.state != FILLING {
             return false;
         }
-        seat.compare_exchange(mine, 0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        let left = WITHDRAWN | u64::from(place.round);
+        seat.compare_exchange(mine, left, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Break the round, if it is still going on. True if it is broken now.
@@ -212,6 +218,21 @@ impl Barrier<'_> {
                 return;
             }
         }
+    }
+
+    /// Whether the words can be what was written there: in a round that `is_full`, or that a party
+    /// ends, each place is that of a party which `is_possible`.
+    pub fn is_sound(&self, is_full: bool, is_possible: impl Fn(u32) -> bool) -> bool {
+        let seen = self.look();
+        let is_sound = |place: &AtomicU64| match Self::counts(place, seen.round) {
+            Some(owner) => is_possible(owner),
+            None => {
+                let word = place.load(Ordering::Acquire);
+                seen.state == FILLING && !is_full || word & WITHDRAWN != 0 && word >> 32 == 0
+            }
+        };
+        let are_sound = seen.state == BROKEN || self.places.iter().all(is_sound);
+        seen.state != STATE && are_sound || self.look().pack() != seen.pack()
     }
 
     /// Parties in the present round.

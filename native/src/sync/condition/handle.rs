@@ -59,7 +59,8 @@ impl Condition {
         if !lock.is_mine(queue.me) {
             return Err(Failure::ConditionNotOwned("must acquire() condition before using wait()"));
         }
-        let is_dead = |owner| self.registry().is_dead(owner);
+        let registry = self.registry();
+        let is_dead = |owner| registry.is_dead(owner) || !registry.is_possible(owner);
         let taken =
             queue.enqueue(is_dead).ok_or(Failure::ConditionFull(self.shared().slots.len()))?;
         crash_point("condition.enqueued");

@@ -1,9 +1,10 @@
 //! Waiting in a slot until it is granted.
 
 use super::word::{TakenSlot, WaitQueue};
-use crate::host::Host;
+use crate::host::{Failure, Host};
 use crate::owners::wait_session::{WaitSession, WaitTarget};
 use crate::owners::Owners;
+use crate::sys::damage::damaged;
 use crate::sys::deadline::Deadline;
 use crate::sys::futex::{self, LowHalf};
 use crate::testing::crash_points::crash_point;
@@ -49,7 +50,13 @@ impl WaitQueue<'_> {
             let word = self.word(taken.number);
             match session.sleep(host, &word, taken.expected(), (0, 0), deadline) {
                 Ok(true) => {
-                    let is_dead = |owner| owners.is_dead(owner);
+                    if !self.is_sound(taken) {
+                        self.give_up(taken);
+                        let text = "the tickets of a condition are fewer than its waiters have";
+                        return Err(Failure::Io(damaged(text)).into());
+                    }
+                    // What no process can have signed has no owner to use it.
+                    let is_dead = |owner| owners.is_dead(owner) || !owners.is_possible(owner);
                     let granted = self.inherit(taken, is_dead, |slot| self.wake(slot));
                     if granted.is_some() {
                         return Ok(granted);

@@ -184,6 +184,12 @@ impl WaitQueue<'_> {
         self.grant(1, wake);
     }
 
+    /// Whether the next ticket comes after that of a taken slot, as it must.
+    pub fn is_sound(&self, taken: TakenSlot) -> bool {
+        let now = self.tickets.load(Ordering::Acquire) & TICKETS;
+        before(WaitSlot::unpack(taken.word).ticket, now)
+    }
+
     pub fn waiting(&self) -> usize {
         let waits =
             |slot: &&AtomicU64| WaitSlot::unpack(slot.load(Ordering::Acquire)).state == WAITING;

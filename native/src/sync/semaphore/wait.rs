@@ -1,10 +1,11 @@
 //! Acquiring and releasing permits, and waiting for one.
 
 use super::word::{self, HANDED, NOBODY};
-use crate::host::Host;
+use crate::host::{Failure, Host};
 use crate::owners::wait_session::{RateLimit, WaitSession, WaitTarget};
 use crate::owners::Owners;
 use crate::sys::atomic::{AtomicU32, Ordering};
+use crate::sys::damage::damaged;
 use crate::sys::deadline::Deadline;
 use crate::sys::futex;
 use crate::testing::crash_points::crash_point;
@@ -98,7 +99,19 @@ impl<O: Owners> SemaphoreWords<'_, O> {
             }
             let Some(seen) = self.announce(me, check_holders) else { return Ok(true) };
             check_holders = session.sleep(host, self.word, seen, (0, 0), deadline)?;
+            if check_holders {
+                self.check_places()?;
+            }
         }
+    }
+
+    /// Fail if a permit is held by no process that can be: it never comes back.
+    fn check_places(&self) -> Result<(), Failure> {
+        let is_damaged = |&owner: &u32| owner != NOBODY && !self.owners.is_possible(owner);
+        let mut holders = self.places.iter().map(|place| place.load(Ordering::Relaxed));
+        let Some(owner) = holders.find(is_damaged) else { return Ok(()) };
+        let text = format!("a permit is held by {owner:#x}, which no process signs with");
+        Err(Failure::Io(damaged(text)))
     }
 
     /// Give a permit back; false if all are there.

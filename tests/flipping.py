@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from queue import Empty, Full
 from typing import NamedTuple
+
+import pytest
 
 from damage import watched
 
 TRIAL_S = 20
 """A trial that is not over by then hangs."""
+PATIENCE_S = 8.0
+"""A call of a trial that takes longer waits for what never comes."""
 AT_ONCE = 8
 """Trials mostly wait, for what damage keeps from happening."""
 
@@ -66,3 +73,34 @@ def _start(trial: Trial, at: int, seconds: int) -> int:
         # A panic of the core is no Exception.
         sys.stderr.flush()
         os._exit(code)
+
+
+def check(failed: Iterable[Failed], count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        sys.stdout.write(f" {count} bytes flipped ")
+        sys.stdout.flush()
+    assert list(failed) == []
+
+
+def flip(view: memoryview, at: int, mask: int = 0xFF) -> None:
+    view[at] ^= mask
+
+
+class TrialFailedError(BaseException):
+    """No Exception: it is not among those that a trial may see."""
+
+
+def assert_same(found: object, expected: object) -> None:
+    if found != expected:
+        raise TrialFailedError(repr(found)[:100])
+
+
+@contextlib.contextmanager
+def suppressed() -> Iterator[None]:
+    """Any error is as good as none, but not a timeout: without it the wait had no end."""
+    try:
+        yield
+    except (TimeoutError, multiprocessing.TimeoutError, Empty, Full) as error:
+        raise TrialFailedError("a wait without an end") from error
+    except Exception:
+        return

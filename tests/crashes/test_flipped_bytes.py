@@ -5,64 +5,27 @@ Each trial is a process of its own that damages an object of its own, and uses i
 a wrong value, and an object beside it that does not work any more.
 
 The ranges are those that the core reads as lengths, places, numbers and states. Payloads are not in
-them (a pickle that is damaged raises what pickle raises), nor the words of events, conditions,
-semaphores, barriers, and of the registry that tells which processes live.
+them (a pickle that is damaged raises what pickle raises). Semaphores, conditions, events, barriers
+and the registry of owners are in `test_flipped_sync.py`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
-import sys
-from collections.abc import Iterable, Iterator
-from queue import Empty, Full
 from typing import Any
 
 import pytest
 
 from damage import CELL_SIZE, PAGE, SLOT_SIZE, PoolWords, QueueWords
-from flipping import Failed, run_trials
+from flipping import PATIENCE_S, assert_same, check, flip, run_trials, suppressed
 from garrison import get_context
 from garrison._core import SharedBlock
 from garrison.pool import ThreadPool
 from garrison.sync import JoinableQueue, Lock, RLock
 
 LOCK_SIZE = 64
-PATIENCE_S = 8.0
 FORK = get_context("fork")
 LARGE = bytes(range(256)) * 400
-
-
-def check(failed: Iterable[Failed], count: int, capsys: pytest.CaptureFixture[str]) -> None:
-    with capsys.disabled():
-        sys.stdout.write(f" {count} bytes flipped ")
-        sys.stdout.flush()
-    assert list(failed) == []
-
-
-def flip(view: memoryview, at: int) -> None:
-    view[at] ^= 0xFF
-
-
-class TrialFailedError(BaseException):
-    """No Exception: it is not among those that a trial may see."""
-
-
-def assert_same(found: object, expected: object) -> None:
-    if found != expected:
-        raise TrialFailedError(repr(found)[:100])
-
-
-@contextlib.contextmanager
-def suppressed() -> Iterator[None]:
-    """Any error is as good as none, but not a timeout: without it the wait had no end."""
-    try:
-        yield
-    except (TimeoutError, multiprocessing.TimeoutError, Empty, Full) as error:
-        raise TrialFailedError("a wait without an end") from error
-    except Exception:
-        return
 
 
 # --- Locks ----------------------------------------------------------------------------------------

@@ -38,7 +38,9 @@ pub struct BlockAddress {
     buffers: u32,
     place: u64,
     len: u64,
-    kind: u64,
+    kind: u32,
+    /// Made of the rest, see [`BlockAddress::sum`].
+    sum: u32,
 }
 
 impl BlockAddress {
@@ -58,7 +60,18 @@ impl BlockAddress {
             return Err(damaged("a large item without an address"));
         }
         // SAFETY: the length is right, and any bits are numbers.
-        Ok(unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() })
+        let address = unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() };
+        if address.sum != address.sum() {
+            return Err(damaged("the address of a large item of a queue"));
+        }
+        Ok(address)
+    }
+
+    fn sum(&self) -> u32 {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let words = [self.region.into(), self.buffers.into(), self.place, self.len];
+        let all = words.into_iter().chain([self.kind.into()]);
+        (all.fold(ODD, |sum, word| (sum.rotate_left(23) ^ word).wrapping_mul(ODD)) >> 32) as u32
     }
 }
 
@@ -267,13 +280,15 @@ impl LargeItems {
         let head = sender.heap.lock().expect("never poisoned").head(written.place);
         head.map_err(Failure::from)?.owner.store(me, Ordering::Relaxed);
         crash_point("queue.big_written");
-        let address = BlockAddress {
+        let mut address = BlockAddress {
             region: sender.region,
             buffers: written.buffers,
             place: written.place as u64,
             len: len as u64,
-            kind: u64::from(kind),
+            kind: u32::from(kind),
+            sum: 0,
         };
+        address.sum = address.sum();
         Ok(LargeItem { address, sender, put: false })
     }
 

@@ -270,8 +270,10 @@ impl<E: Entries> TaskRing<'_, E> {
                 continue;
             }
             let cell = self.entry(place).load(Ordering::Relaxed);
-            let state = state_of(cell).ok_or_else(|| no_such_cell(cell))?;
-            let taken = claim_cell(state, self.number, place as u32, owner_id);
+            // A damaged entry names another cell, or none: each worker would find it again. The task
+            // that it stood for is ready and in no ring, which its waiter is told.
+            let taken = state_of(cell)
+                .and_then(|state| claim_cell(state, self.number, place as u32, owner_id));
             let head = self.advance_head(place);
             if let Some(state) = taken {
                 return Ok(Some((cell, state)));

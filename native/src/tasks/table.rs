@@ -393,7 +393,12 @@ impl Table {
         let ring = self.ring(number);
         let head = ring.shared.head.load(Ordering::Acquire);
         self.ensure_entry(number, head)?;
-        self.ensure_cell(ring.entry(head).load(Ordering::Relaxed))
+        let cell = ring.entry(head).load(Ordering::Relaxed);
+        // What is damaged and names none is passed over by `claim`.
+        if (cell as usize) < CAPACITY {
+            self.ensure_cell(cell)?;
+        }
+        Ok(())
     }
 
     /// The state of a cell whose number was read from shared memory.

@@ -9,6 +9,8 @@ use crate::sys::deadline::Deadline;
 use crate::sys::futex::{self, LowHalf};
 use crate::testing::crash_points::crash_point;
 
+const UNSOUND: &str = "a barrier's round cannot be what its parties have signed for";
+
 /// A barrier's words, and the owners that share it.
 pub struct BarrierWords<'a, O: Owners> {
     pub barrier: Barrier<'a>,
@@ -83,7 +85,7 @@ impl<O: Owners> BarrierWords<'_, O> {
         if self.barrier.is_sound(is_full, |owner| self.owners.is_possible(owner)) {
             return Ok(());
         }
-        Err(Failure::Io(damaged("a barrier's round cannot be what its parties have signed for")))
+        Err(Failure::Io(damaged(UNSOUND)))
     }
 
     fn break_round(&self, place: Place) {
@@ -128,6 +130,7 @@ impl<O: Owners> BarrierWords<'_, O> {
                 Round::Passed => return Ok(true),
                 Round::Broken => return Ok(false),
                 Round::Open(seen) => seen,
+                Round::Damaged => return Err(Failure::Io(damaged(UNSOUND)).into()),
             };
             if deadline.is_over() {
                 if self.barrier.break_round(place.round) {

@@ -63,6 +63,8 @@ pub enum Round {
     Broken,
     /// Still going on: the word to sleep on.
     Open(u32),
+    /// Another round goes on, and the parties have not signed for the one before.
+    Damaged,
 }
 
 /// Is a place's word of no party, or of a round before this one?
@@ -171,11 +173,18 @@ impl Barrier<'_> {
         if seen.round == place.round {
             return if seen.state == BROKEN { Round::Broken } else { Round::Open(seen.low()) };
         }
-        let broken = seen.outcomes >> (place.round % 32) & 1 == 1;
-        if broken {
+        let was_broken = |round: u32| seen.outcomes >> (round % 32) & 1 == 1;
+        let last = seen.round.wrapping_sub(1) & ROUNDS;
+        let has_left = |place: &AtomicU64| {
+            let of = place.load(Ordering::Acquire) as u32 & ROUNDS;
+            of == last || last.wrapping_sub(of) & ROUNDS >= ROUNDS / 2
+        };
+        if was_broken(place.round) {
             Round::Broken
-        } else {
+        } else if was_broken(last) || self.places.iter().all(has_left) {
             Round::Passed
+        } else {
+            Round::Damaged
         }
     }
 

@@ -102,3 +102,27 @@ def test_client_that_is_gone_is_not_continued(manager: Any, hand: ByHand) -> Non
     flooder.sock.close()
     hand.turns(100)
     assert len(shared) < 10
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_requests_wait_for_a_busy_store_and_all_are_answered(
+    manager: Any, hand: ByHand, warm: bool
+) -> None:
+    shared = manager.list([1, 2])
+    waiting, honest = hand.known_peer(), hand.known_peer()
+    begin = 1
+    if warm:  # its next requests are one batch
+        ask_for_inserts(waiting, shared, 1, 1)
+        answers(hand, waiting, 1)
+        begin = 2
+    with manager.transaction():
+        shared.append(3)
+        ask_for_inserts(waiting, shared, begin, 60)
+        hand.turns(20)
+        assert waiting.heard() == []
+        honest.say(1, Verb.STORE, "length", shared._container_id)
+        hand.turns(2)
+        ((_, _, (length,)),) = honest.heard()
+        assert length == 1 + begin
+    assert answers(hand, waiting, 61 - begin) == list(range(begin, 61))
+    assert len(shared) == 63

@@ -339,7 +339,10 @@ class StoreBusy(GarrisonError, BlockingIOError):
 
 
 class StoreCorrupt(GarrisonError, OSError):
-    """The stored data are damaged. Restore the store's directory from a backup."""
+    """The stored data are damaged: restore the folder from a backup.
+
+    ``garrison check FOLDER`` says what is damaged and what is lost.
+    """
 
 
 class StoreVersion(GarrisonError, OSError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,10 +127,10 @@ def test_records_that_do_not_agree_are_found(sound: Path, tmp_path: Path) -> Non
 def test_a_store_in_use_is_not_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with garrison.Manager(path=tmp_path) as manager:
         manager.dict("stock", one=1)
-        pid = os.fork()
-        if not pid:
-            os._exit(main(["check", str(tmp_path)]))
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
+        command = [sys.executable, "-m", "garrison", "check", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"garrison check: {tmp_path} is in use" in done.stderr
     assert main(["check", str(tmp_path / "missing")]) == 2
     assert "garrison check:" in capsys.readouterr().err
 

@@ -13,6 +13,7 @@ import pytest
 from garrison.manager.server._call_threads import CallThreads, ThreadBudget, TooManyThreads
 from garrison.managers import BaseManager, RemoteError
 from garrison.net import Limits, RemoteFailure, Verb
+from net.wire_tools import Peer
 from waiting import wait_until
 
 from .processes import KEY, PATIENCE, connection_to
@@ -127,3 +128,16 @@ def _adds(tally: Any) -> bool:
     except RemoteError:
         return False
     return True
+
+
+def test_call_without_a_number_is_refused_and_not_run() -> None:
+    with TallyManager(("127.0.0.1", 0), KEY) as server:
+        tally: Any = server.Tally()  # type: ignore[attr-defined]
+        with Peer(server.address, KEY) as peer:
+            peer.shake_hands()
+            peer.say(0, Verb.CALL, tally._token.id, "add", b"", 1)
+            peer.say(1, Verb.CALL, tally._token.id, "add", b"", 1)
+            answered: list[int] = []
+            while 1 not in answered:
+                answered += [number for number, _, _ in peer.hear()]
+        assert tally.add(0) == 1

@@ -201,6 +201,21 @@ def test_many_threads_share_a_remote_client(client: Any) -> None:
     assert stock["n"] == 800
 
 
+def test_pipelined_operation_of_too_many_values_is_refused_where_it_is_called(
+    client: Any,
+) -> None:
+    stock, items = client.dict(), client.list()
+    with client.pipeline() as pipeline:
+        later = pipeline(stock)
+        later["before"] = 1
+        with pytest.raises(OverflowError, match="more than 262144 values in one message"):
+            later.update(dict.fromkeys(range(300_000)))
+        with pytest.raises(OverflowError, match="more than 262144 values in one message"):
+            pipeline(items).extend(range(300_000))
+        later["after"] = 2
+    assert (stock, len(items)) == ({"before": 1, "after": 2}, 0)
+
+
 def test_pipeline_sends_operations_together(local_manager: Any, client: Any) -> None:
     local, remote = local_manager.dict("stock", a=1), client.dict("stock")
     items = client.list(name="items")

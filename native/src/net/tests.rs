@@ -165,7 +165,7 @@ fn message_that_grows_is_not_stalled() {
     let limit = Duration::from_millis(1);
     for _ in 0..3 {
         frames::head(&mut stream.plain, 1 << 20, 1, MORE);
-        stream.plain.resize(stream.plain.len() + (1 << 20), 0);
+        stream.plain.extend_from_slice(&vec![0; 1 << 20]);
         stream.drain(|_, _, _| Ok::<(), ProtocolError>(())).unwrap();
         std::thread::sleep(2 * limit);
         assert!(!stream.is_stalled(0, limit));

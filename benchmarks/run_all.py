@@ -35,6 +35,7 @@ ORDER = [
     "manager_remote",
     "manager_start",
     "manager_idle",
+    "client_fairness",
     "pool_cycle",
     "imap_memory",
     "memory_flat",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import AuthenticationError
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,6 +20,7 @@ import garrison
 from garrison.manager import SyncManager
 from garrison.manager._store_operations import OPERATIONS
 from garrison.manager.client._client import get_client
+from garrison.manager.server._store_service import FOR_READERS
 from garrison.net import RemoteFailure, Verb, generate_key
 
 from .processes import KEY, ServerProcess, connection_to
@@ -69,11 +72,13 @@ def test_a_key_that_reads_reads_everything(served: Served) -> None:
         assert there.Queue("jobs").qsize() == 1
 
 
-def test_it_is_never_given_the_memory_itself(served: Served) -> None:
-    with served.connect(READ) as there:
-        assert not there.store.is_local
-    with served.connect(FULL) as there:
-        assert there.store.is_local
+def test_only_the_own_key_is_given_the_memory_itself(served: Served) -> None:
+    """From there no key could be revoked, and no client kept from writing."""
+    for key in (READ, FULL):
+        with served.connect(key) as there:
+            assert not there.store.is_local
+    with garrison.connect(served.server.address, KEY) as own:
+        assert own.store.is_local
 
 
 def _in_a_pipeline(manager: SyncManager) -> None:
@@ -109,7 +114,7 @@ CHANGES: dict[str, Callable[[SyncManager], object]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_key_that_reads_changes_nothing(served: Served, change: str) -> None:
     with served.connect(READ) as there:
-        with pytest.raises(PermissionError, match="the key 'reader' of this client"):
+        with pytest.raises(PermissionError, match="of this client"):
             CHANGES[change](there)
         assert there.dict("stock").copy() == {"apples": 3, "box": [1, 2]}
         assert there.list(name="lines").copy() == ["a", "b", "c"]
@@ -121,7 +126,7 @@ def test_a_key_that_reads_changes_nothing(served: Served, change: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *(name for name, each in OPERATIONS.items() if each.writes and not each.is_for_readers),
+        *(name for name in OPERATIONS if name not in FOR_READERS),
         *("begin", "commit", "abort", "release_transfer", "nonsense"),
     ],
 )
@@ -225,7 +230,9 @@ def test_a_damaged_identity_is_told_to_the_caller(
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "garrison").mkdir(mode=0o700)
-    (tmp_path / "garrison" / "server_key").write_text("junk")
+    file = tmp_path / "garrison" / "server_key"
+    file.touch(0o600)
+    file.write_text("junk")
     with pytest.raises(ValueError, match="server_key is damaged"):
         SyncManager(("0.0.0.0", 0), KEY).start()  # noqa: S104 - that is what is tried
 
@@ -248,3 +255,134 @@ def test_a_server_that_others_reach_keeps_its_identity(
                 garrison.connect(place, tmp_path / "key", fingerprint=f"SHA256:{'A' * 43}")
     assert len(shown) == 1
     assert sorted(os.listdir(tmp_path / "garrison")) == ["server_key"]
+
+
+# --- What clients of a server can do to each other ------------------------------------------------
+
+
+def test_what_a_pickle_says_of_its_sender_is_not_the_sender_s_name(served: Served) -> None:
+    with served.connect(FULL) as there:
+        there.dict("stock")["proxy"] = there.Namespace()
+        client = get_client(served.server.address, FULL.encode(), local=False)
+        connection = connection_to(served.server.address, FULL.encode())
+        number = there.dict("stock")._container_id
+        (seen,) = connection.ask(Verb.STORE, "snapshot", number)
+        assert client.client_id not in bytes(seen)
+
+
+@pytest.mark.parametrize("name", [b"", b"x" * 15, b"x" * 17, b"x" * (1 << 20)])
+def test_a_client_has_one_name_of_16_bytes(served: Served, name: bytes) -> None:
+    with served.connect(READ):
+        connection = connection_to(served.server.address, READ.encode())
+        for wrong in (name, b"y" * 16):  # the second: it has another already
+            with pytest.raises(RemoteFailure, match="a client has one name, of 16 bytes"):
+                connection.ask(Verb.HELLO, wrong, 1, "host")
+
+
+def test_a_reader_cannot_make_what_is_removed_while_it_waits(served: Served) -> None:
+    with served.connect(READ) as there, garrison.connect(served.server.address, KEY) as own:
+        connection = connection_to(served.server.address, READ.encode())
+        there.dict("stock")
+        with own.transaction():
+            own.store.backend.remove_name("stock")
+            waiting = threading.Thread(target=_ask_quietly, args=(connection, "stock"))
+            waiting.start()
+        waiting.join()
+        _ask_quietly(connection, "stock")
+        assert "stock" not in [name for name, *_ in own.store.backend.names()]
+
+
+def _ask_quietly(connection: Any, name: str) -> None:
+    with contextlib.suppress(RemoteFailure):
+        connection.ask(Verb.STORE, "named", name, 1, -1, b"")
+
+
+def test_a_time_that_is_no_number_is_refused(served: Served) -> None:
+    """In the order of the timers it would stop all of them."""
+    nan = float("nan")
+    with served.connect(FULL) as there:
+        connection = connection_to(served.server.address, FULL.encode())
+        number = there.dict("stock")._container_id
+        for verb, fields in [
+            (Verb.STORE, ("wait_for_change", number, 0, nan)),
+            (Verb.STORE, ("begin", b"x" * 16, nan)),
+            (Verb.LEASE, ("acquire", "gate", 1, 1, nan)),
+        ]:
+            with pytest.raises(RemoteFailure, match="not NaN"):
+                connection.ask(verb, *fields)
+
+
+def test_a_wait_is_for_a_container_that_is_there(served: Served) -> None:
+    with served.connect(READ):
+        connection = connection_to(served.server.address, READ.encode())
+        with pytest.raises(RemoteFailure) as error:
+            connection.ask(Verb.STORE, "wait_for_change", 12345, 0, 0.0)
+        assert error.value.kind == "ContainerGone"
+
+
+def test_the_waits_of_a_client_are_bounded(served: Served) -> None:
+    with served.connect(READ) as there:
+        connection = connection_to(served.server.address, READ.encode())
+        number = there.dict("stock")._container_id
+        (seen,) = connection.ask(Verb.STORE, "change_count", number)
+        with connection.batch() as batch:
+            waits = [
+                batch.ask(Verb.STORE, "wait_for_change", number, seen, 0.5) for _ in range(1025)
+            ]
+        with pytest.raises(RemoteFailure, match="1024 requests of this client wait"):
+            for wait in waits:
+                wait.get()
+
+
+def test_the_iterations_of_a_key_that_reads_are_bounded(served: Served) -> None:
+    with garrison.connect(served.server.address, KEY) as own:
+        own.list(range(100), name="many")
+    with served.connect(READ) as there:
+        number = there.list(name="many")._container_id
+        client = get_client(served.server.address, READ.encode(), local=False)
+        extra = [client.open_extra_connection() for _ in range(2)]
+        for turn in range(64):
+            extra[turn % 2].ask(Verb.STORE, "scan", number, "values", False, 10)
+        with pytest.raises(RemoteFailure, match="64 iterations with the key 'reader' are open"):
+            extra[0].ask(Verb.STORE, "scan", number, "values", False, 10)
+        for each in extra:
+            each.close()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_the_processes_of_a_reader_read_too(served: Served, method: str) -> None:
+    context = garrison.get_context(method)
+    with served.connect(READ) as there:
+        reader, writer = context.Pipe(duplex=False)
+        child = context.Process(target=_send_copy, args=(there.dict("stock"), writer))
+        child.start()
+        writer.close()
+        assert reader.recv() == {"apples": 3, "box": [1, 2]}
+        child.join()
+        reader.close()
+
+
+def _send_copy(stock: Any, writer: Any) -> None:
+    writer.send(stock.copy())
+    writer.close()
+
+
+def test_the_fingerprint_goes_along_with_what_is_sent(tmp_path: Path) -> None:
+    with Program("--address", "0.0.0.0:0", "--key-file", tmp_path / "key") as program:
+        found = re.search(r'fingerprint="(SHA256:[^"]{43})"', program.said)
+        port = re.search(r":(\d+)\"", program.said)
+        assert found is not None
+        assert port is not None
+        place = ("127.0.0.1", int(port[1]))
+        key = tmp_path / "key"
+        with garrison.connect(place, key, fingerprint=found[1], direct=False) as there:
+            made: Any = there.store.__reduce__()
+            assert made[1] == (place, None, found[1])
+
+
+def test_a_wrong_fingerprint_is_forgotten() -> None:
+    with ServerProcess() as server:
+        with pytest.raises(garrison.errors.WrongServer):
+            garrison.connect(server.address, KEY, fingerprint=f"SHA256:{'A' * 43}", direct=False)
+        with garrison.connect(server.address, KEY, direct=False) as there:
+            assert there.dict("new") == {}

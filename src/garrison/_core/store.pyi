@@ -96,6 +96,9 @@ class Store:
     ) -> tuple[int, bool]:
         """The container of this name, made if there is none; and whether it was."""
 
+    def find_name(self, name: str) -> tuple[int, int] | None:
+        """Kind and number of the container of this name, if there is one."""
+
     def names(self) -> list[tuple[str, int, int]]:
         """Return the named containers: (name, kind, number)."""
 

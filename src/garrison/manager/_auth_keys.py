@@ -15,6 +15,7 @@ __all__ = [
     "KNOWN_KEYS",
     "NO_KEY",
     "is_loopback",
+    "note_server",
     "read_key",
     "require_key_for_network",
     "write_key",
@@ -45,6 +46,14 @@ KNOWN_KEYS: dict[Any, bytes] = {}
 
 KNOWN_FINGERPRINTS: dict[Any, str] = {}
 """The fingerprints that this process was given for servers, by address."""
+
+
+def note_server(address: Any, key: bytes | None = None, fingerprint: str | None = None) -> None:
+    """Note what another process has sent of a server."""
+    if key is not None:
+        KNOWN_KEYS[address] = key
+    if fingerprint is not None:
+        KNOWN_FINGERPRINTS[address] = fingerprint
 
 
 def read_key(key: bytes | str | os.PathLike[str]) -> bytes:

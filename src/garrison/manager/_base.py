@@ -8,7 +8,7 @@ from multiprocessing import ProcessError, connection, context, process, util
 
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any, ClassVar
-from garrison.manager._auth_keys import KNOWN_KEYS, require_key_for_network
+from garrison.manager._auth_keys import KNOWN_KEYS, note_server, require_key_for_network
 from garrison.manager._serializers import get_serializer as find_serializer
 from garrison.manager.client import _proxy
 from garrison.manager.client._client import get_client
@@ -109,6 +109,7 @@ class BaseManager(managers.BaseManager):
         self._ctx: Any = ctx or context._default_context
         self._shutdown_timeout = shutdown_timeout
         self._limits = limits or Limits()
+        self._fingerprint: str | None = None
         self._process: Any = None
         self._client_ref: Any = None
 
@@ -141,12 +142,16 @@ class BaseManager(managers.BaseManager):
         KNOWN_KEYS[self._address] = bytes(self._authkey)
         self._client_ref = self._client  # kept as long as this manager is
         self._client_ref.connect()
+        # From now on all clients of the address in this process expect this server.
+        note_server(self._address, None, self._fingerprint)
         self._state.value = State.STARTED
 
     @property
     def _client(self) -> ObjectClient:
         key = bytes(self._authkey)
-        return get_client(self._address, key, self._serializer, self._limits)
+        return get_client(
+            self._address, key, self._serializer, self._limits, fingerprint=self._fingerprint
+        )
 
     def start(
         self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()

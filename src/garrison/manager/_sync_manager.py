@@ -12,7 +12,7 @@ import threading
 
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.manager._auth_keys import KNOWN_FINGERPRINTS, read_key
+from garrison.manager._auth_keys import read_key
 from garrison.manager._base import BaseManager, State
 from garrison.manager._container_methods import ContainerMethods
 from garrison.manager._lock_methods import LockMethods
@@ -161,11 +161,10 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
         self._place = (path, sync, size, check)
         self._allow_pickle, self._allow_shutdown = allow_pickle, allow_shutdown
         self._keys_file = None if keys is None else os.path.abspath(keys)  # noqa: PTH100
-        # Known to all clients of the address in this process, as its key is.
         if fingerprint is not None:
             from garrison.net import check_fingerprint
 
-            KNOWN_FINGERPRINTS[address] = check_fingerprint(fingerprint)
+            self._fingerprint = check_fingerprint(fingerprint)
         self._server_lock: ServerLock | None = None
         self._store: Any = None
 

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from garrison.net._known_servers import check_fingerprint
     from garrison.net._limits import Limits
     from garrison.net._listener import Listener
-    from garrison.net._protocol import LEASE_EXPIRED, NOT_OWNER, UNKNOWN, WRONG_KIND, Verb
+    from garrison.net._protocol import (
+        LEASE_EXPIRED,
+        NOT_OWNER,
+        UNKNOWN,
+        WRONG_KIND,
+        Verb,
+        public_name,
+    )
     from garrison.net._request_batch import RemoteFailure
     from garrison.net._server_keys import Access, NamedKey, ServerKeys, parse_named_key
     from garrison.net._session import Session
@@ -44,6 +51,7 @@ __all__ = [
     "kept_identity",
     "new_identity",
     "parse_named_key",
+    "public_name",
     "watch_keys",
 ]
 
@@ -57,7 +65,7 @@ _HOMES = {
     "_known_servers": ("check_fingerprint",),
     "_limits": ("Limits",),
     "_listener": ("Listener",),
-    "_protocol": ("LEASE_EXPIRED", "NOT_OWNER", "UNKNOWN", "WRONG_KIND", "Verb"),
+    "_protocol": ("LEASE_EXPIRED", "NOT_OWNER", "UNKNOWN", "WRONG_KIND", "Verb", "public_name"),
     "_request_batch": ("RemoteFailure",),
     "_server_keys": ("Access", "NamedKey", "ServerKeys", "parse_named_key"),
     "_session": ("Session",),

@@ -239,6 +239,8 @@ class EventLoop:
 
     def call_later(self, seconds: float, function: Callable[..., Any], *args: Any) -> Timer:
         """Call something in so many seconds; in the loop's thread only."""
+        if seconds != seconds:  # noqa: PLR0124 - the order of the others would be lost
+            raise ValueError("a time is a number of seconds, not NaN")
         timer = Timer(time.monotonic() + seconds, lambda: function(*args))
         heapq.heappush(self._timers, (timer.when, next(self._order), timer))
         return timer

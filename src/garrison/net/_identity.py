@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 from garrison import _core
 from garrison._os import file_trust
+from garrison.errors import UntrustedFile
 
 __all__ = ["Identity", "config_folder", "fingerprint_of", "kept_identity", "new_identity"]
 
@@ -87,6 +89,12 @@ def kept_identity() -> Identity:
 
 def _read(folder: int, path: str) -> Identity:
     with os.fdopen(file_trust.open_in(folder, _FILE, os.O_RDONLY, path), "rb") as file:
+        if os.fstat(file.fileno()).st_mode & 0o077:
+            raise UntrustedFile(
+                errno.EPERM,
+                "others can read it: take that away (chmod 600), or remove it for a new one",
+                f"{path}/{_FILE}",
+            )
         words = file.read(_LONGEST_FILE).split()
     with contextlib.suppress(binascii.Error, ValueError):
         mark, private, public = words

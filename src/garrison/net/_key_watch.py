@@ -15,14 +15,25 @@ INTERVAL_S = 1.0
 def watch_keys(loop: EventLoop, problem: str = "") -> None:
     """Read the file again if it has changed, now and every second; `problem` was logged last."""
     try:
-        changed, now = loop.keys.reload(), ""
+        problem = _reload(loop, problem)
+    finally:
+        loop.call_later(INTERVAL_S, watch_keys, loop, problem)
+
+
+def _reload(loop: EventLoop, problem: str) -> str:
+    """Take the keys as they are now; return what was logged."""
+    try:
+        wrong = loop.keys.reload()
     except (OSError, ValueError) as error:
-        changed, now = False, str(error)
-    if now and now != problem:
-        loop.log.warning("the keys stay as they were: %s", now)
-    if changed:
-        loop.log.info("the keys were read again")
-        for session in list(loop.sessions):
-            if session.key not in loop.keys:
-                session.drop(f"the key {session.key.name!r} was revoked")
-    loop.call_later(INTERVAL_S, watch_keys, loop, now or (problem if not changed else ""))
+        if str(error) != problem:
+            loop.log.warning("the keys stay as they were: %s", error)
+        return str(error)
+    if wrong is None:
+        return problem
+    loop.log.info("the keys were read again")
+    for text in wrong:
+        loop.log.warning("%s: it allows nothing", text)
+    for session in list(loop.sessions):
+        if session.key not in loop.keys:
+            session.drop(f"the key {session.key.name!r} was revoked")
+    return ""

@@ -12,11 +12,12 @@ import os
 
 from garrison._os import file_trust
 from garrison._typing import TYPE_CHECKING
-from garrison.errors import WrongServer
+from garrison.errors import UntrustedFile, WrongServer
 from garrison.net._identity import config_folder, fingerprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import NoReturn
 
 __all__ = ["ServerCheck", "check_fingerprint", "check_of"]
 
@@ -62,10 +63,14 @@ class ServerCheck:
         """Raise `WrongServer` if the server with this public key is not the right one."""
         shown = fingerprint_of(public)
         if self.expected is not None and shown != self.expected:
-            raise WrongServer(
-                f"{self.where} is another server: it has {shown}, not {self.expected}, and was "
-                f"asked nothing. {self._remedy()}"
-            )
+            self.refuse(shown)
+
+    def refuse(self, shown: str) -> NoReturn:
+        """Raise `WrongServer`: the server has shown another fingerprint."""
+        raise WrongServer(
+            f"{self.where} is another server: it has {shown}, not {self.expected}, and was "
+            f"asked nothing. {self._remedy()}"
+        )
 
     def accept(self, public: bytes) -> None:
         """The same, for a server that has proved to have the private key."""
@@ -79,7 +84,9 @@ class KnownServerCheck(ServerCheck):
     """Expects a server with this fingerprint, or the one that was there the first time."""
 
     def __init__(self, where: str, fingerprint: str | None = None) -> None:
-        known = _known_at(where)
+        # With a fingerprint the list is not needed, and may be out of date.
+        known = None if fingerprint else _known_at(where)
+        self._is_given = fingerprint is not None
         self._is_new = known is None
         super().__init__(where, fingerprint or known)
 
@@ -87,7 +94,7 @@ class KnownServerCheck(ServerCheck):
         """Remember a server at its first connection, for other processes as well."""
         self.check(public)
         if self._is_new:
-            _remember(self.where, fingerprint_of(public))
+            _remember(self, fingerprint_of(public), needed=not self._is_given)
 
     def _remedy(self) -> str:
         return (
@@ -101,6 +108,12 @@ def _known_at(where: str) -> str | None:
         folder = file_trust.open_folder(config_folder())
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        if isinstance(error, UntrustedFile):
+            raise
+        raise PermissionError(
+            f"{error}: give fingerprint=..., or set XDG_CONFIG_HOME to a folder of your own"
+        ) from None
     try:
         fd = file_trust.open_in(folder, _FILE, os.O_RDONLY, config_folder())
     except FileNotFoundError:
@@ -120,8 +133,9 @@ def _find(lines: Iterator[str], where: str) -> str | None:
     return None
 
 
-def _remember(where: str, fingerprint: str) -> None:
-    """Add a line, unless another process has just done so."""
+def _remember(check: ServerCheck, fingerprint: str, *, needed: bool) -> None:
+    """Add a line, unless there is one; raise if another process has just added another server."""
+    where = check.where
     path = config_folder()
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)  # noqa: PTH103
@@ -132,9 +146,15 @@ def _remember(where: str, fingerprint: str) -> None:
             os.close(folder)
         with os.fdopen(fd, "r+", encoding="utf-8", errors="replace") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if _find(file, where) is None:
+            known = _find(file, where)
+            if known is None:
                 file.write(f"{where} {fingerprint}\n")
+        if needed and known not in {None, fingerprint}:
+            check.expected = known
+            check.refuse(fingerprint)
     except OSError as error:
+        if not needed:
+            return
         log.warning(
             "%s is connected to for the first time, and cannot be remembered (%s): give its "
             "fingerprint, %s",

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import IntEnum
 
-__all__ = ["LEASE_EXPIRED", "NOT_OWNER", "UNKNOWN", "WRONG_KIND", "Verb"]
+__all__ = ["LEASE_EXPIRED", "NOT_OWNER", "UNKNOWN", "WRONG_KIND", "Verb", "public_name"]
+
+
+def public_name(name: bytes) -> bytes:
+    """Return what pickles say of the client that has sent them.
+
+    The name itself is secret: it is all that a client reconnects and releases references with.
+    """
+    return hashlib.blake2b(name, digest_size=16, person=b"garrison client").digest()
 
 
 class Verb(IntEnum):
@@ -28,7 +37,7 @@ class Verb(IntEnum):
     BEGIN_TRANSFER = 14
     """(ident) -> (): keep the object until its receiver sends CONFIRM_TRANSFER."""
     CONFIRM_TRANSFER = 15
-    """(ident, name of the sender) -> (): acquire a reference, and end the transfer."""
+    """(ident, `public_name` of the sender) -> (): acquire a reference, and end the transfer."""
     METHODS = 16
     """(ident) -> (exposed)"""
     COUNT = 17

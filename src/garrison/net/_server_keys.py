@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Access", "NamedKey", "ServerKeys", "parse_named_key"]
 
-MAX_KEYS = 1024
-"""Each is tried on a client's first message: a few microseconds."""
+MAX_KEYS = 64
+"""Each is tried on a client's first message, which takes up to 0.1 ms a key."""
+MAX_FILE = 1 << 20
 
 
 class Access(IntEnum):
@@ -92,9 +93,10 @@ class ServerKeys:
         self._own = NamedKey("", access, Key(own))
         self._file = file
         self._status: tuple[int, ...] = ()
+        self._psks: dict[NamedKey, bytes] = {}
         self._named: tuple[NamedKey, ...] = ()
         if file is not None:
-            self.reload()
+            self.reload(strict=True)
 
     def __contains__(self, key: NamedKey) -> bool:
         return key == self._own or key in self._named
@@ -102,44 +104,79 @@ class ServerKeys:
     def with_psks(self) -> Iterator[tuple[NamedKey, bytes]]:
         """Go through the keys, each with the shared key of its handshake."""
         for key in (self._own, *self._named):
-            yield key, derive_psk(bytes(key.key), self.identity.public)
+            psk = self._psks.get(key)
+            if psk is None:
+                psk = self._psks[key] = derive_psk(bytes(key.key), self.identity.public)
+            yield key, psk
 
-    def reload(self) -> bool:
-        """Read the file again if it has changed; return whether it was read.
+    def reload(self, *, strict: bool = False) -> list[str] | None:
+        """Read the file again if it has changed; return what is wrong in it, None if it has not.
+
+        A line that is wrong is nobody's key, and without the file there is none: what cannot be
+        read allows nothing.
 
         Raises
         ------
         OSError, ValueError
-            If it cannot be read; the keys are the same as before.
+            If `strict`, and something is wrong.
+        UntrustedFile
+            If another user can change the file; the keys are the same as before.
         """
         if self._file is None:
-            return False
-        file_trust.check_link(self._file)
-        with open(self._file, encoding="utf-8") as file:  # noqa: PTH123 - checked once open
-            status = os.fstat(file.fileno())
-            version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-            if version == self._status:
-                return False
-            # Not again before it has changed, even if it is wrong.
-            self._status = version
-            file_trust.check_status(status, self._file, file.fileno())
-            self._named = tuple(self._parse(file))
-        return True
+            return None
+        try:
+            status, data = _read_file(self._file, self._status)
+        except FileNotFoundError:
+            if strict:
+                raise
+            status, data = (), b""
+        if status == self._status or data is None:
+            return None
+        named, wrong = self._parse(data)
+        if wrong and strict:
+            raise ValueError(wrong[0])
+        self._status, self._named, self._psks = status, named, {}
+        return wrong if status else [f"there is no {self._file}"]
 
-    def _parse(self, lines: Iterator[str]) -> Iterator[NamedKey]:
-        names = set()
+    def _parse(self, data: bytes) -> tuple[tuple[NamedKey, ...], list[str]]:
+        """Return the keys of a file, and what is wrong in it."""
+        keys: dict[str, NamedKey] = {}
+        wrong = []
+        lines = data.decode("utf-8-sig", "replace").splitlines()
         for number, line in enumerate(lines, 1):
-            if not line.strip() or line.startswith("#"):
+            if not line.strip() or line.lstrip().startswith("#"):
                 continue
             found = parse_named_key(line)
+            where = f"line {number} of {self._file}"
             if found is None:
-                raise ValueError(
-                    f"line {number} of {self._file} is not NAME read|full KEY with a key that "
-                    "`garrison key --name NAME` has made"
+                wrong.append(
+                    f"{where} is not NAME read|full KEY with a key that `garrison key --name NAME` "
+                    "has made"
                 )
-            if found.name in names:
-                raise ValueError(f"{self._file} has two keys of the name {found.name!r}")
-            names.add(found.name)
-            if len(names) > MAX_KEYS:
-                raise ValueError(f"{self._file} has more than {MAX_KEYS} keys")
-            yield found
+            elif found.name in keys:
+                wrong.append(f"{where} is a second key of the name {found.name!r}")
+            elif any(found.key == other.key for other in keys.values()):
+                wrong.append(f"{where} has the key of another line, which could not be revoked")
+            elif len(keys) == MAX_KEYS:
+                wrong.append(f"{where} is one more than the {MAX_KEYS} keys that a server takes")
+            else:
+                keys[found.name] = found
+        return tuple(keys.values()), wrong
+
+
+def _read_file(path: str, known: tuple[int, ...]) -> tuple[tuple[int, ...], bytes | None]:
+    """Return version and contents of a file; no contents if it has the known version."""
+    file_trust.check_link(path)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        version = (
+            *(status.st_dev, status.st_ino, status.st_size),
+            *(status.st_mtime_ns, status.st_ctime_ns),
+        )
+        if version == known:
+            return version, None
+        file_trust.check_plain_file(status, path, fd)
+        if status.st_size > MAX_FILE:
+            raise ValueError(f"{path} has {status.st_size} bytes; {MAX_FILE} are the limit")
+        return version, file.read(MAX_FILE)

@@ -49,6 +49,11 @@ impl PyStore {
         self.write(py, |writing| names::named(writing, name, kind, aux, info)).or_raise()
     }
 
+    /// Kind and number of the container of this name, if there is one.
+    fn find_name(&self, py: Python<'_>, name: &str) -> PyResult<Option<(u8, u64)>> {
+        self.read(py, |reading| names::find(reading, name)).or_raise()
+    }
+
     fn names(&self, py: Python<'_>) -> PyResult<Vec<(String, u8, u64)>> {
         self.read(py, names::all).or_raise()
     }

@@ -17,7 +17,7 @@ from garrison.manager._remote_errors import is_failure, raise_decoded, raise_fai
 from garrison.manager._serializers import WITHOUT_KEY, get_serializer
 from garrison.manager._types import IN_PROCESS_CLIENTS, ObjectRef
 from garrison.manager.client._shm_calls import SharedMemoryCaller
-from garrison.net import Connection, Key, RemoteFailure, Verb, format_address
+from garrison.net import Connection, Key, RemoteFailure, Verb, format_address, public_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         limits: Limits | None = None,
         *,
         local: Literal[False],
+        fingerprint: str | None = None,
     ) -> Client: ...
     @overload
     def get_client(
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         limits: Limits | None = None,
         *,
         local: bool = True,
+        fingerprint: str | None = None,
     ) -> ObjectClient: ...
 
 
@@ -72,6 +74,7 @@ def get_client(
     limits: Limits | None = None,
     *,
     local: bool = True,
+    fingerprint: str | None = None,
 ) -> ObjectClient:
     """Return this process's client of the server at an address.
 
@@ -82,11 +85,12 @@ def get_client(
     chosen = KNOWN_KEYS.get(address) if key is None else key
     if chosen is None:
         chosen = process.current_process().authkey
-    place = (address, bytes(chosen), name, KNOWN_FINGERPRINTS.get(address))
+    fingerprint = fingerprint or KNOWN_FINGERPRINTS.get(address)
+    place = (address, bytes(chosen), name, fingerprint)
     with _making:
         found = _clients.get(place)
         if found is None:
-            found = _clients[place] = Client(address, bytes(chosen), name, limits)
+            found = _clients[place] = Client(address, bytes(chosen), name, limits, fingerprint)
         return found
 
 
@@ -94,12 +98,17 @@ class Client:
     """The objects of a server in another process."""
 
     def __init__(
-        self, address: Address, key: bytes, name: str, limits: Limits | None = None
+        self,
+        address: Address,
+        key: bytes,
+        name: str,
+        limits: Limits | None = None,
+        fingerprint: str | None = None,
     ) -> None:
         self.address = address
         self._key = Key(key)
         self._limits = limits
-        self._fingerprint = KNOWN_FINGERPRINTS.get(address)
+        self._fingerprint = fingerprint
         self._connection: Connection | None = None
         self._connecting = threading.Lock()
         self._serializer = get_serializer(name) if key else WITHOUT_KEY
@@ -178,9 +187,13 @@ class Client:
         _ = self.client_id
         return self.has_key and self._server[2]
 
-    def credentials(self) -> tuple[bytes, ...]:
-        """Return the arguments with which a spawned child makes the same client."""
-        return (bytes(self._key),) if context.get_spawning_popen() is not None else ()
+    def credentials(self) -> tuple[Any, ...]:
+        """Return the arguments with which another process makes the same client.
+
+        Only a spawned child gets the key.
+        """
+        is_child = context.get_spawning_popen() is not None
+        return (bytes(self._key) if is_child else None, self._fingerprint)
 
     def connect(self) -> None:
         """Raise unless the server is reachable and has the same key."""
@@ -263,7 +276,7 @@ class Client:
     def begin_transfer(self, ident: str) -> bytes:
         """Keep an object until the receiver of a pickled proxy has confirmed."""
         self.ask(Verb.BEGIN_TRANSFER, ident)
-        return self.client_id
+        return public_name(self.client_id)
 
     def confirm_transfer(self, ident: str, sender: bytes) -> None:
         """Add a reference to an object that another process has sent."""

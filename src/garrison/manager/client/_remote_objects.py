@@ -10,7 +10,7 @@ from multiprocessing import util
 
 from garrison._typing import Any, ClassVar
 from garrison.errors import LeaseLost, ManagerLost, NotHeld, WrongKind
-from garrison.manager._auth_keys import KNOWN_KEYS
+from garrison.manager._auth_keys import note_server
 from garrison.manager._remote_errors import FORBIDDEN, RemoteError
 from garrison.manager.client._client import get_client
 from garrison.manager.client._proxy_attributes import ProxyAttributes
@@ -48,9 +48,8 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _rebuild(kind: type[RemoteObject], place: tuple[Any, ...], *rest: Any) -> RemoteObject:
-    address, *key = place
-    if key:
-        KNOWN_KEYS[address] = key[0]
+    address, *credentials = place
+    note_server(address, *credentials)
     return kind(get_client(address, None, local=False), *rest)
 
 

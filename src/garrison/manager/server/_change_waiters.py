@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ChangeWaiters"]
 
+MAX_WAITS = 1024
+"""Waits of one session: its threads wait, and after each change every waited container is asked."""
+
 LIVENESS_CHECK_INTERVAL_S = 0.5
 """Seconds that the thread waits at a time, and so outlives the server at most."""
 
@@ -37,7 +40,10 @@ class ChangeWaiters:
     def __init__(self, loop: EventLoop, backend: Any) -> None:
         self._loop = loop
         self._backend = backend
-        self._waits: dict[int, list[_PendingWait]] = {}
+        self._waits: dict[int, dict[_PendingWait, None]] = {}
+        """By container."""
+        self._of: dict[Any, dict[int, _PendingWait]] = {}
+        """By session and request."""
         self._watcher: threading.Thread | None = None
         self._wanted = threading.Event()
         self._over = False
@@ -51,20 +57,31 @@ class ChangeWaiters:
         timeout: float | None,
     ) -> None:
         """Reply when the change count is not `seen` any more, or when the time is over."""
+        if not request_id:
+            raise ValueError("a wait without a number, of which any number could wait")
         if self._backend.change_count(container_id) != seen:
             peer.session.reply(request_id, True)
             return
+        own = self._of.get(peer.session, {})
+        if len(own) >= MAX_WAITS:
+            raise ValueError(f"{MAX_WAITS} requests of this client wait for changes already")
+        self._backend.metadata(container_id)  # or raise: there is no such container
         wait = _PendingWait(peer, request_id, container_id, seen)
-        self._waits.setdefault(container_id, []).append(wait)
+        self._waits.setdefault(container_id, {})[wait] = None
+        self._of.setdefault(peer.session, own)[request_id] = wait
         if timeout is not None:
             wait.timer = self._loop.call_later(max(0.0, timeout), self._answer, wait, False)
         self._watch()
 
     def _answer(self, wait: _PendingWait, changed: bool) -> None:
-        waits = self._waits.get(wait.container_id, [])
+        waits = self._waits.get(wait.container_id, {})
         if wait not in waits:
             return
-        waits.remove(wait)
+        del waits[wait]
+        own = self._of[wait.peer.session]
+        del own[wait.request_id]
+        if not own:
+            del self._of[wait.peer.session]
         if wait.timer is not None:
             wait.timer.cancel()
         if not waits:
@@ -87,7 +104,7 @@ class ChangeWaiters:
     @property
     def count(self) -> int:
         """How many sessions wait."""
-        return len(self._all())
+        return sum(len(waits) for waits in self._waits.values())
 
     def answer_all(self) -> None:
         """Answer all of them: the server stops."""
@@ -96,8 +113,10 @@ class ChangeWaiters:
 
     def forget(self, peer: ClientSession, request_id: int | None = None) -> None:
         """Drop the waits of a session, or one of them."""
-        for wait in self._all():
-            if wait.peer is peer and request_id in {None, wait.request_id}:
+        own = self._of.get(peer.session, {})
+        found = list(own.values()) if request_id is None else [own.get(request_id)]
+        for wait in found:
+            if wait is not None:
                 self._answer(wait, False)
 
     # -- the thread -------------------------------------------------------------------------------

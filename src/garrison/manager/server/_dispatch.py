@@ -25,7 +25,7 @@ from garrison.manager._types import ObjectRef
 from garrison.manager.server._call_threads import CallThreads, ThreadBudget, TooManyThreads
 from garrison.manager.server._object_table import NotExposed, ObjectGone, ObjectTable
 from garrison.manager.server._shm_calls import start_call_thread, stop_call_threads
-from garrison.net import Access, Verb
+from garrison.net import Access, Verb, public_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -42,6 +42,7 @@ _NEEDS: dict[int, Access] = {
 }
 """What a client's key must allow; all else: to change things."""
 
+NAME_LENGTH = 16
 GRACE = 1.0
 """Seconds that an object lives without a proxy: a forked child needs time to take its reference."""
 
@@ -124,6 +125,8 @@ class Dispatcher:
             session.fail(rid, FORBIDDEN, text)
             return
         try:
+            if any(type(arg) is float and arg != arg for arg in args):  # noqa: PLR0124 - not a number
+                raise ValueError("a time is a number of seconds, not NaN")  # noqa: TRY301
             do(peer, rid, args)
         except (TypeError, ValueError, LookupError, AttributeError, TooManyThreads) as error:
             session.log.warning("a request of %s was refused: %s", session.peer, error)
@@ -167,6 +170,8 @@ class Dispatcher:
 
     def _hello(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
         name, pid, host = args
+        if len(name) != NAME_LENGTH or peer.name not in {b"", bytes(name)}:
+            raise ValueError(f"a client has one name, of {NAME_LENGTH} bytes")
         peer.name, peer.pid, peer.host = bytes(name), int(pid), str(host)
         before = self.peers.get(peer.name)
         self.peers[peer.name] = peer
@@ -287,7 +292,7 @@ class ObjectService(RequestService):
         self._collect_soon()
 
     def _send(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
-        self.objects.acquire_ref((peer.name, "sent"), args[0])
+        self.objects.acquire_ref((public_name(peer.name), "sent"), args[0])
         peer.session.reply(rid)
 
     def _received(self, peer: ClientSession, rid: int, args: list[Any]) -> None:
@@ -304,7 +309,7 @@ class ObjectService(RequestService):
         self._loop.call_later(
             GRACE if peer.session.local else away, self._release, peer.name, peer.name
         )
-        self._loop.call_later(away, self._release, peer.name, (peer.name, "sent"))
+        self._loop.call_later(away, self._release, peer.name, (public_name(peer.name), "sent"))
 
     def _release(self, name: bytes, holder: Hashable) -> None:
         if name not in self._service.peers:

@@ -111,7 +111,7 @@ class ObjectTable:
         try:
             return self._entries[ident]
         except KeyError:
-            msg = f"object {ident} is gone from this server: it had no proxy any more"
+            msg = f"object {ident!r} is gone from this server: it had no proxy any more"
             raise ObjectGone(msg) from None
 
     def call(self, holder: Hashable, ident: str, method: str, args: Any, kwds: Any) -> Any:

@@ -14,6 +14,7 @@ from garrison import _standard
 from garrison._os.process_watch import CHECK_INTERVAL_S, NO_DESCRIPTOR, ProcessWatch
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import UntrustedFile
 from garrison.manager._auth_keys import KNOWN_KEYS, is_loopback
 from garrison.manager._serializers import get_serializer as find_serializer
 from garrison.manager._types import IN_PROCESS_CLIENTS
@@ -238,11 +239,13 @@ def _kept_identity_if_possible() -> Identity | None:
 
     Raises
     ------
-    ValueError
-        If it is damaged: clients know another one.
+    ValueError, UntrustedFile
+        If it is damaged, or others can read or change it: clients know another one.
     """
     try:
         return kept_identity()
+    except UntrustedFile:
+        raise
     except OSError as error:
         log.warning(
             "the identity of this server is for this run only (%s): clients that know another one "

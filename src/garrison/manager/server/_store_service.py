@@ -35,9 +35,13 @@ if TYPE_CHECKING:
 __all__ = ["StoreService"]
 
 MAX_SCANS = 64
-"""Iterations that a session may have open; each keeps a state of the store."""
+"""Iterations that a session, or all sessions with a key that only reads, may have open; each keeps
+a state of the store."""
+MAX_ALL_SCANS = 2048
+"""Of all clients: LMDB has 4,096 readers."""
 FOR_READERS = {
     *(name for name, each in OPERATIONS.items() if each.is_for_readers),
+    "named",
     *(
         "uuid",
         "scan",
@@ -49,7 +53,9 @@ FOR_READERS = {
         "local_store",
     ),
 }
-"""Requests of clients whose key only reads; also "named", for a container that is there."""
+"""Requests of clients whose key only reads; "named" finds a container and makes none."""
+MAX_RESUMED = 4096
+"""References that a client whose key only reads takes again after a break."""
 ONE_WAY = {"scan_close", *(name for name, each in OPERATIONS.items() if each.one_way)}
 """Requests that are carried out even if no client waits for a reply."""
 
@@ -102,7 +108,7 @@ class StoreService(RequestService):
 
     def _request(self, peer: ClientSession, request_id: int, args: list[Any]) -> None:
         is_operation = args[0] in OPERATIONS  # or raise: there is no name, or no valid one
-        if peer.access < Access.FULL and not self._may_read(args):
+        if peer.access < Access.FULL and args[0] not in FOR_READERS:
             key = f"the key {peer.session.key.name!r} of this client only reads"
             peer.session.fail(request_id, FORBIDDEN, f"{args[0]}: {key}")
             return
@@ -116,11 +122,6 @@ class StoreService(RequestService):
             self._begin_turn(session)
         else:
             session.limit_reading()
-
-    def _may_read(self, args: list[Any]) -> bool:
-        if args[0] != "named":
-            return args[0] in FOR_READERS
-        return args[1:2] in [[name] for name, *_ in self._backend.names()]
 
     def batch_begin(self, peer: ClientSession) -> None:
         """Collect the requests that come now."""
@@ -402,13 +403,33 @@ class StoreService(RequestService):
         first = scan.next(count)
         number = 0
         if len(first) == count:
-            if len(session.scans) >= MAX_SCANS:
-                raise ValueError(f"{MAX_SCANS} iterations are open; finish some, or copy()")
+            self._check_scans(session)
             session.last_scan = number = session.last_scan + 1
             session.scans[number] = scan
         else:
             scan.close()
         session.reply(request_id, number, to_wire(first))
+
+    def _check_scans(self, session: StoreSession) -> None:
+        """Raise if too many iterations are open; end one of a key that only reads in time."""
+        if len(session.scans) >= MAX_SCANS:
+            raise ValueError(f"{MAX_SCANS} iterations are open; finish some, or copy()")
+        key = session.peer.session.key
+        open_scans = [(each.peer.session.key, len(each.scans)) for each in self._sessions.values()]
+        if sum(count for _, count in open_scans) >= MAX_ALL_SCANS:
+            raise ValueError(f"{MAX_ALL_SCANS} iterations of all clients are open; try copy()")
+        if key.access >= Access.FULL:
+            return
+        if sum(count for other, count in open_scans if other == key) >= MAX_SCANS:
+            raise ValueError(f"{MAX_SCANS} iterations with the key {key.name!r} are open")
+        limit = self._loop.limits.max_transaction_s
+        self._loop.call_later(limit, self._end_scan, session, session.last_scan + 1)
+
+    @staticmethod
+    def _end_scan(session: StoreSession, number: int) -> None:
+        scan = session.scans.pop(number, None)
+        if scan is not None:
+            scan.close()
 
     def _scan_next(self, session: StoreSession, request_id: int, number: int, count: int) -> None:
         scan = session.scans.get(number)
@@ -420,9 +441,7 @@ class StoreService(RequestService):
         session.reply(request_id, to_wire(entries))
 
     def _scan_close(self, session: StoreSession, request_id: int, number: int) -> None:
-        scan = session.scans.pop(number, None)
-        if scan is not None:
-            scan.close()
+        self._end_scan(session, number)
         session.reply(request_id)
 
     # -- the rest ---------------------------------------------------------------------------------
@@ -444,8 +463,8 @@ class StoreService(RequestService):
         session.reply(request_id, self._store.uuid)
 
     def _pickle_store(self, session: StoreSession, request_id: int) -> None:
-        # From the memory itself a client could not be kept from writing.
-        may_open = session.peer.access >= Access.FULL
+        # From the memory itself a client could not be kept from writing, nor its key revoked.
+        may_open = session.peer.access >= Access.OWNER
         place = (_os.boot_id(), pickle_for_manager(self._store)) if may_open else ("", b"")
         session.reply(request_id, *place)
 
@@ -467,6 +486,9 @@ class StoreService(RequestService):
 
     def _resume(self, session: StoreSession, request_id: int, container_ids: list[int]) -> None:
         backend, client = session.backend, session.client
+        container_ids = list(dict.fromkeys(container_ids))
+        if session.peer.access < Access.FULL and len(container_ids) > MAX_RESUMED:
+            raise ValueError(f"a client that only reads takes {MAX_RESUMED} references again")
         if client.is_new:
             backend.begin(0)
             try:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import WrongKind
 from garrison.manager._remote_errors import REMOTE
 from garrison.manager._store_operations import ERRORS, OPERATIONS, Arg
 from garrison.manager.server._store_clients import StoreClient
+from garrison.net import Access
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +57,25 @@ _PLAIN_DECODERS: dict[Arg, Callable[[Any], Any]] = {
     Arg.PAIRS: lambda pairs: [(_plain_key(key), _plain(value)) for key, value in pairs],
 }
 """The same for a server that keeps plain values: nothing of its clients is unpickled later."""
+
+
+class ReadingBackend:
+    """A session's backend, for a client whose key only reads: it makes no container."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def named(self, name: str, kind: int, *_: Any) -> tuple[int, bool]:
+        """Return the container of that name."""
+        found = self._backend.find_name(name)
+        if found is None:
+            raise PermissionError(f"there is no {name!r}, and the key of this client only reads")
+        if found[0] != kind:
+            raise WrongKind(f"{name!r} is of another kind")
+        return found[1], False
 
 
 class ServerCall:
@@ -127,7 +148,10 @@ class StoreSession:
         """Return an operation for this session."""
         found = self.calls.get(name)
         if found is None:
-            found = self.calls[name] = ServerCall(self.backend, name, plain_only=self.plain_only)
+            backend = self.backend
+            if self.peer.access < Access.FULL:
+                backend = ReadingBackend(backend)
+            found = self.calls[name] = ServerCall(backend, name, plain_only=self.plain_only)
         return found
 
     def limit_reading(self) -> None:

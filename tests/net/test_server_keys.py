@@ -13,6 +13,7 @@ import pytest
 
 from garrison.errors import ManagerLost, UntrustedFile
 from garrison.net import Access, Connection, ServerKeys, generate_key, parse_named_key
+from garrison.net._key import derive_psk
 from garrison.net._key_watch import watch_keys
 from waiting import wait_until
 

@@ -180,6 +180,7 @@ def collects_own_objects_only() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.mark.watchdog(120)  # one of them makes 60,000 requests of a server
 @pytest.mark.usefixtures("collects_own_objects_only")
 @pytest.mark.parametrize(("suite", "name"), cases())
 def test_container_passes_cpythons_tests(

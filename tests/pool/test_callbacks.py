@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import types
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,6 +13,7 @@ import pytest
 import garrison
 from garrison import Pool
 from garrison.pool import AsyncResult, ThreadPool
+from garrison.pool._callbacks import _in_order_of_ends
 
 from . import tasks
 from .tasks import Door
@@ -218,3 +221,15 @@ def test_callbacks_of_a_thread_pool() -> None:
         pool.map_async(tasks.square, range(3), callback=found.append).get()
         pool.apply_async(tasks.fail, (LookupError(4),), error_callback=found.append).wait()
     assert [*found[:2], str(found[2])] == [9, [0, 1, 4], "4"]
+
+
+def test_a_task_that_ends_while_the_others_are_asked_waits_for_its_turn() -> None:
+    """One that was asked before it may have ended earlier."""
+    now = time.monotonic_ns()
+    early, late = (_ended(now - 5), _ended(now - 9)), _ended(now + 60 * 10**9)
+    assert _in_order_of_ends([*early, late]) == [early[1], early[0]]
+
+
+def _ended(at: int) -> Any:
+    task = types.SimpleNamespace(ended=lambda: True, ended_at=at)
+    return types.SimpleNamespace(_next_task=lambda: task)

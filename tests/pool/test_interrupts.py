@@ -108,4 +108,4 @@ def test_no_interrupt_leaves_a_lock_behind(
             pool.terminate()
             pool.join()
         interrupted = interrupter.done
-    assert len(tried) > 20
+    assert len(tried) > 5

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import time
 from collections import deque
 from multiprocessing import AuthenticationError
 from typing import Protocol
@@ -216,6 +217,8 @@ class Session:
             self.serve_batch()
         else:
             self._serve(messages)
+            if self._inbox and self.fd >= 0:
+                self.update_interest()
 
     def _authenticate(self) -> list[Message]:
         try:
@@ -252,7 +255,8 @@ class Session:
 
     def _serve(self, messages: list[Message]) -> None:
         service, in_progress, channel = self._loop.service, self.in_progress, self._secure_channel
-        most = self._loop.limits.send_buffer_high
+        limits = self._loop.limits
+        end = time.monotonic() + limits.turn_s
         service.batch_begin(self)
         for at, (rid, verb, args) in enumerate(messages):
             if verb >= HELLO or rid in in_progress:
@@ -267,8 +271,8 @@ class Session:
                 self.fail(rid, type(error).__name__, str(error))
             if self.fd < 0:
                 break
-            if channel.pending > most:
-                # Its unsent replies come first.
+            if channel.pending > limits.send_buffer_high or time.monotonic() > end:
+                # Its unsent replies come first, or the requests of other clients.
                 self._inbox.extendleft(reversed(messages[at + 1 :]))
                 break
         try:

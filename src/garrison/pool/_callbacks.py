@@ -12,6 +12,7 @@ import operator
 import os
 import sys
 import threading
+import time
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
@@ -221,11 +222,13 @@ class CallbackThread:
 
 def _in_order_of_ends(results: list[AsyncResult[Any]]) -> list[AsyncResult[Any]]:
     """The results with something to do, in the order in which their tasks ended."""
+    # A task that ends while the others are asked may be seen before one that ended earlier.
+    now = time.monotonic_ns()
     tasks = ((result, result._next_task()) for result in results)
     ended = [
         (0 if task is None else task.ended_at, result)
         for result, task in tasks
-        if task is None or task.ended()
+        if task is None or (task.ended() and task.ended_at <= now)
     ]
     return [result for _, result in sorted(ended, key=operator.itemgetter(0))]
 

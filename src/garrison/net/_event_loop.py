@@ -37,7 +37,7 @@ from garrison.net._session import IN, Session
 from garrison.net._unfinished import UnfinishedMessages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from garrison.net._address import Address
     from garrison.net._session import RequestHandler
@@ -258,8 +258,10 @@ class EventLoop:
 
     def run_once(self, timeout: float | None = None) -> None:
         """Wait once, and do what there is to do."""
-        handlers = self._handlers
-        for fd, mask in self._epoll.poll(self._time_to_wait(timeout), MAX_EVENTS_PER_TURN):
+        handlers, wait = self._handlers, self._time_to_wait(timeout)
+        # Those of the last turn: a session whose requests come in this one has one turn as well.
+        busy, self.pending_requests = self.pending_requests, {}
+        for fd, mask in self._epoll.poll(wait, MAX_EVENTS_PER_TURN):
             handler = handlers.get(fd)
             if handler is not None:
                 try:
@@ -270,8 +272,8 @@ class EventLoop:
             self._run_calls()
         if self._timers:
             self._run_timers()
-        if self.pending_requests:
-            self._serve_pending_requests()
+        if busy:
+            self._serve_pending_requests(busy)
         if self.pending_flush:
             dirty, self.pending_flush = self.pending_flush, []
             for session in dirty:
@@ -279,8 +281,7 @@ class EventLoop:
         if self.stopping:
             self._continue_shutdown()
 
-    def _serve_pending_requests(self) -> None:
-        busy, self.pending_requests = self.pending_requests, {}
+    def _serve_pending_requests(self, busy: Iterable[Session]) -> None:
         for session in busy:
             if session.fd >= 0:
                 try:

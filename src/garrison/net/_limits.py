@@ -46,7 +46,7 @@ class Limits:
     """Requests of one peer that are served before the next peer's turn."""
     max_requests: int = 65_536
     """Requests of one client without a reply yet; for more it is disconnected."""
-    turn_s: float = 0.01
+    turn_s: float = 0.005
     """Seconds for which operations of one client are carried out before the next client's turn;
     one operation that takes longer is finished."""
     idle_transaction_s: float = 10.0

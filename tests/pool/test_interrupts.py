@@ -88,8 +88,9 @@ def _call_back(pool: Any) -> None:
     assert [result.get() for result in results] == called == [0, 1, 2]
 
 
+@pytest.mark.watchdog(120)  # each makes some hundred pools
 @pytest.mark.parametrize("use", [_read_some, _read_behind_a_thread, _call_back])
-@pytest.mark.parametrize("kind", [garrison.Pool, ThreadPool])
+@pytest.mark.parametrize("kind", [garrison.get_context("fork").Pool, ThreadPool])
 def test_no_interrupt_leaves_a_lock_behind(
     kind: Callable[[int], Any], use: Callable[[Any], None]
 ) -> None:

@@ -50,6 +50,15 @@ def _open_sockets() -> list[int]:
     return [int(entry.name) for entry in folder.iterdir() if entry.is_socket()]
 
 
+def is_disconnected(_: object = None) -> bool:
+    """Whether this process has no socket that its kernel counts as connected to a server."""
+    for number in _open_sockets():
+        with socket.socket(fileno=os.dup(number)) as end, contextlib.suppress(OSError):
+            if end.family == socket.AF_INET and end.getpeername():
+                return False
+    return True
+
+
 class ServerProcess:
     """A server, to be killed, stopped and started again at its address and path."""
 

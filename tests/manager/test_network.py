@@ -220,6 +220,8 @@ def test_lease_of_an_unreachable_client_expires(
     # At most as long as the server waits for a silent client, and then some.
     assert other.do(processes.call, "acquire", True, 15.0)
     assert other.do(processes.get_attribute, "fence") > cut_off.do(processes.get_attribute, "fence")
+    # Its kernel has noticed too: else the release would be on its way when the server refuses it.
+    wait_until(lambda: cut_off.do(processes.is_disconnected))
     network.heal(0)
     with pytest.raises(LeaseLost, match="has expired"):
         cut_off.do(processes.call, "release")

@@ -98,6 +98,11 @@ class ServerKeys:
         if file is not None:
             self.reload(strict=True)
 
+    @property
+    def has_file(self) -> bool:
+        """Whether there is a file of named keys, which may change."""
+        return self._file is not None
+
     def __contains__(self, key: NamedKey) -> bool:
         return key == self._own or key in self._named
 

@@ -8,13 +8,13 @@ it is read.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from garrison import _core
-from garrison._os import file_trust
 from garrison._typing import TYPE_CHECKING
 from garrison.errors import StoreCorrupt
-from garrison.store._folder import DATA, ORIGIN, open_store_folder
+from garrison.store._folder import DATA, ORIGIN, open_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,17 +101,8 @@ def _is_recorded(folder: int) -> bool:
 
 
 def _with_data(path: str, look: Callable[[int, int], None]) -> None:
-    folder = open_store_folder(path)
-    try:
-        try:
-            fd = file_trust.open_in(folder, DATA, os.O_RDONLY, path)
-        except FileNotFoundError:
-            return
+    with contextlib.suppress(FileNotFoundError), open_data(path) as (folder, fd):
         try:
             look(folder, fd)
         except StoreCorrupt as error:
             raise not_sound(path, error) from None
-        finally:
-            os.close(fd)
-    finally:
-        os.close(folder)

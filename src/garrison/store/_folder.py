@@ -9,8 +9,20 @@ import contextlib
 import os
 
 from garrison._os import file_trust
+from garrison._typing import TYPE_CHECKING
 
-__all__ = ["DATA", "HOLDERS", "NOTES", "ORIGIN", "OWNER_TEXT_BYTES", "open_store_folder"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "DATA",
+    "HOLDERS",
+    "NOTES",
+    "ORIGIN",
+    "OWNER_TEXT_BYTES",
+    "open_data",
+    "open_store_folder",
+]
 
 DATA, READERS, HOLDERS, ORIGIN, NOTES = "data.mdb", "lock.mdb", "holders", "origin", "notes"
 OWNER_TEXT_BYTES = 200
@@ -39,6 +51,28 @@ def open_store_folder(path: str) -> int:
         os.close(folder)
         raise
     return folder
+
+
+@contextlib.contextmanager
+def open_data(path: str) -> Iterator[tuple[int, int]]:
+    """Open the folder of a store, and the file with its data to be read: two descriptors.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no data.
+    UntrustedFile
+        As for `open_store_folder`.
+    """
+    folder = open_store_folder(path)
+    try:
+        fd = file_trust.open_in(folder, DATA, os.O_RDONLY, path)
+        try:
+            yield folder, fd
+        finally:
+            os.close(fd)
+    finally:
+        os.close(folder)
 
 
 def _is_ours(folder: int, name: str, path: str) -> bool:

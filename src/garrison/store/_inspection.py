@@ -7,11 +7,10 @@ import os
 from dataclasses import dataclass, field
 
 from garrison import _core
-from garrison._os import file_trust
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import StoreBusy, StoreCorrupt
 from garrison.store._backend import KIND_NAMES
-from garrison.store._folder import DATA, HOLDERS, open_store_folder
+from garrison.store._folder import DATA, HOLDERS, open_data
 from garrison.store._rendezvous import Rendezvous
 
 if TYPE_CHECKING:
@@ -53,16 +52,8 @@ def inspect_folder(path: str) -> Inspection:
     UntrustedFile
         If another user can change it.
     """
-    folder = open_store_folder(path)
-    try:
-        fd = file_trust.open_in(folder, DATA, os.O_RDONLY, path)
-        try:
-            with _alone(folder, path):
-                return _inspect(fd)
-        finally:
-            os.close(fd)
-    finally:
-        os.close(folder)
+    with open_data(path) as (folder, fd), _alone(folder, path):
+        return _inspect(fd)
 
 
 @contextlib.contextmanager

@@ -182,8 +182,7 @@ class Rendezvous:
 
     def _read(self) -> list[Address]:
         """Return the addresses; lines that are damaged are left out."""
-        found = map(_address_in, self._lines())
-        return [address for address in found if address is not None]
+        return _addresses_in(self._lines())
 
     def _check_notes(self) -> None:
         """Raise if a line of the file is damaged."""
@@ -196,7 +195,7 @@ class Rendezvous:
 
     def _was_restarted(self) -> bool:
         lines = self._lines()
-        addresses = self._read()
+        addresses = _addresses_in(lines)
         return len(addresses) < len(lines) or any(
             not _os.is_same_machine(address[0][3][3]) for address in addresses
         )
@@ -218,6 +217,11 @@ class Rendezvous:
 def _line_of(address: Address) -> bytes:
     text = json.dumps(address).encode("ascii")
     return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _addresses_in(lines: list[bytes]) -> list[Address]:
+    found = map(_address_in, lines)
+    return [address for address in found if address is not None]
 
 
 def _address_in(line: bytes) -> Address | None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from garrison.manager._serializers import Serializer
     from garrison.net import EventLoop, Session
 
-__all__ = ["ClientSession", "Dispatcher", "RequestService"]
+__all__ = ["ClientSession", "Dispatcher", "RequestService", "refuse_nan"]
 
 _NEEDS: dict[int, Access] = {
     Verb.HELLO: Access.READ,
@@ -45,6 +45,12 @@ _NEEDS: dict[int, Access] = {
 NAME_LENGTH = 16
 GRACE = 1.0
 """Seconds that an object lives without a proxy: a forked child needs time to take its reference."""
+
+
+def refuse_nan(args: list[Any]) -> None:
+    """Raise if an argument, a time, is no number: it would do half of the request."""
+    if any(type(arg) is float and arg != arg for arg in args):  # noqa: PLR0124 - not a number
+        raise ValueError("a time is a number of seconds, not NaN")
 
 
 @dataclass
@@ -125,8 +131,8 @@ class Dispatcher:
             session.fail(rid, FORBIDDEN, text)
             return
         try:
-            if any(type(arg) is float and arg != arg for arg in args):  # noqa: PLR0124 - not a number
-                raise ValueError("a time is a number of seconds, not NaN")  # noqa: TRY301
+            if verb != Verb.STORE:  # whose operations have no times
+                refuse_nan(args)
             do(peer, rid, args)
         except (TypeError, ValueError, LookupError, AttributeError, TooManyThreads) as error:
             session.log.warning("a request of %s was refused: %s", session.peer, error)

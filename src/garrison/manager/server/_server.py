@@ -76,8 +76,6 @@ class Server(managers.Server):
         The registered types.
     stop_event
         Set it to end the server.
-    fingerprint
-        Of its identity, once it runs: what ``garrison.connect(fingerprint=...)`` takes.
 
     Raises
     ------
@@ -107,14 +105,12 @@ class Server(managers.Server):
         self.allow_pickle: bool = allow_pickle and bool(authkey)
         """Whether clients may send and get what has to be unpickled. Never without a key."""
         self._prepare()
-        self._access = Access.OWNER if allow_shutdown else Access.FULL
-        self._keys_file = keys_file
         self._serializer = serializer
         self._limits = limits or Limits()
         has_listener = isinstance(address, Listener)
         self.address: Any = address.address if has_listener else address
         # First: what is wrong with the files of the keys is told here, to the caller.
-        self.fingerprint: str = self._keys().identity.fingerprint
+        self._keys: ServerKeys = self._read_keys(keys_file, allow_shutdown=allow_shutdown)
         self.listener: Listener = address if has_listener else Listener(address, self._limits)
         self.address = self.listener.address
 
@@ -152,10 +148,8 @@ class Server(managers.Server):
     def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until the end; `ready` is called once a signal would end it in order."""
         service = Dispatcher()
-        keys = self._keys()
-        self.fingerprint = keys.identity.fingerprint
-        self._loop = loop = EventLoop(service, keys, self._limits)
-        if self._keys_file is not None:
+        self._loop = loop = EventLoop(service, self._keys, self._limits)
+        if self._keys.has_file:
             watch_keys(loop)
         if self.stop_event.is_set():
             self._stop()
@@ -171,11 +165,16 @@ class Server(managers.Server):
             self.listener.socket.close()
             IN_PROCESS_CLIENTS.pop(self.address, None)
 
-    def _keys(self) -> ServerKeys:
+    def _read_keys(self, file: str | None, *, allow_shutdown: bool) -> ServerKeys:
         """Return the keys of this server, with the identity that its clients will know."""
         kept = None if is_loopback(self.address) else _kept_identity_if_possible()
-        own = bytes(self.authkey)
-        return ServerKeys(own, kept, access=self._access, file=self._keys_file)
+        access = Access.OWNER if allow_shutdown else Access.FULL
+        return ServerKeys(bytes(self.authkey), kept, access=access, file=file)
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of its identity: what ``garrison.connect(fingerprint=...)`` takes."""
+        return self._keys.identity.fingerprint
 
     def _install_services(self, loop: EventLoop, service: Dispatcher) -> None:
         """Give the loop the services of this server."""

@@ -20,7 +20,7 @@ from garrison.manager._serializers import pickle_for_manager
 from garrison.manager._store_operations import OPERATIONS
 from garrison.manager.server._change_waiters import ChangeWaiters
 from garrison.manager.server._deferred_sessions import DeferredSessions
-from garrison.manager.server._dispatch import RequestService
+from garrison.manager.server._dispatch import RequestService, refuse_nan
 from garrison.manager.server._store_clients import RETRY_S, StoreClients
 from garrison.manager.server._store_session import ENDED, NONE, OPEN, StoreSession, to_wire
 from garrison.net import Access, Verb
@@ -219,6 +219,7 @@ class StoreService(RequestService):
             try:
                 handle: Any = self._handlers.get(args[0])
                 if handle is not None:
+                    refuse_nan(args)
                     handle(session, request_id, *args[1:])
                 else:
                     self._send(session, request_id, self._run_operation(session, request_id, args))

@@ -255,8 +255,8 @@ class Session:
 
     def _serve(self, messages: list[Message]) -> None:
         service, in_progress, channel = self._loop.service, self.in_progress, self._secure_channel
-        limits = self._loop.limits
-        end = time.monotonic() + limits.turn_s
+        limits, last = self._loop.limits, len(messages) - 1
+        end = time.monotonic() + limits.turn_s if last else 0.0
         service.batch_begin(self)
         for at, (rid, verb, args) in enumerate(messages):
             if verb >= HELLO or rid in in_progress:
@@ -271,7 +271,7 @@ class Session:
                 self.fail(rid, type(error).__name__, str(error))
             if self.fd < 0:
                 break
-            if channel.pending > limits.send_buffer_high or time.monotonic() > end:
+            if channel.pending > limits.send_buffer_high or (at < last and time.monotonic() > end):
                 # Its unsent replies come first, or the requests of other clients.
                 self._inbox.extendleft(reversed(messages[at + 1 :]))
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import gc
 import multiprocessing
 import os
@@ -169,7 +170,7 @@ class Tracer:
         return self._line if frame.f_code.co_filename.startswith(self._folder) else None
 
     def _line(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event != "line" or os.getpid() != self._pid:
+        if event != "line" or os.getpid() != self._pid or _ends_a_with_block(frame):
             return self._line
         self.lines += 1
         if self.lines == self._at:
@@ -177,3 +178,15 @@ class Tracer:
             self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
             raise KeyboardInterrupt
         return self._line
+
+
+def _ends_a_with_block(frame: FrameType) -> bool:
+    """Whether the next instructions call an ``__exit__``.
+
+    They have a line of their own, the one of ``with``. Python raises no interrupt between the last
+    instruction of the block and this call, as a tracer could: a lock would stay locked.
+    """
+    ahead = [each for each in dis.get_instructions(frame.f_code) if each.offset >= frame.f_lasti]
+    if ahead[0].opname == "POP_BLOCK":  # CPython 3.10
+        return True
+    return all(each.opname == "LOAD_CONST" and each.argval is None for each in ahead[:3])

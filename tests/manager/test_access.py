@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import AuthenticationError
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ import pytest
 
 import garrison
 from garrison.manager import SyncManager
+from garrison.manager._auth_keys import note_server
 from garrison.manager._store_operations import OPERATIONS
 from garrison.manager.client._client import get_client
 from garrison.manager.server._store_service import FOR_READERS
@@ -378,6 +381,16 @@ def test_the_fingerprint_goes_along_with_what_is_sent(tmp_path: Path) -> None:
         with garrison.connect(place, key, fingerprint=found[1], direct=False) as there:
             made: Any = there.store.__reduce__()
             assert made[1] == (place, None, found[1])
+
+
+def test_the_next_server_at_a_place_is_another_one() -> None:
+    with ServerProcess() as server:
+        # As a proxy notes it that came from another process, for a server that has ended since.
+        note_server(server.address, KEY, f"SHA256:{'A' * 43}")
+        with garrison.connect(server.address, KEY, direct=False) as there:
+            there.dict("stock")["apples"] = 3
+            again = pickle.loads(bytes(ForkingPickler.dumps(there.dict("stock"))))
+            assert again["apples"] == 3
 
 
 def test_a_wrong_fingerprint_is_forgotten() -> None:

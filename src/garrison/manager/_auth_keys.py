@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 from pathlib import Path
 
 from garrison._os import file_trust
-from garrison._typing import Any
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.net import generate_key, parse_named_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "KNOWN_FINGERPRINTS",
     "KNOWN_KEYS",
     "NO_KEY",
+    "expecting",
     "is_loopback",
+    "note_served",
     "note_server",
     "read_key",
     "require_key_for_network",
@@ -46,6 +52,36 @@ KNOWN_KEYS: dict[Any, bytes] = {}
 
 KNOWN_FINGERPRINTS: dict[Any, str] = {}
 """The fingerprints that this process was given for servers, by address."""
+
+
+@contextlib.contextmanager
+def expecting(address: Any, key: bytes, fingerprint: str | None) -> Iterator[None]:
+    """Know a server as the program has named it; as before if the block fails to reach it.
+
+    Without a fingerprint an older one is forgotten: the next program to listen on a port of this
+    computer is often another server.
+    """
+    before = KNOWN_KEYS.get(address), KNOWN_FINGERPRINTS.get(address)
+    _know(address, key, fingerprint)
+    try:
+        yield
+    except BaseException:
+        _know(address, *before)
+        raise
+
+
+def note_served(address: Any, key: bytes) -> None:
+    """Know a server of this program's own."""
+    _know(address, key, None)
+
+
+def _know(address: Any, key: bytes | None, fingerprint: str | None) -> None:
+    known: Any
+    for known, value in ((KNOWN_KEYS, key), (KNOWN_FINGERPRINTS, fingerprint)):
+        if value is None:
+            known.pop(address, None)
+        else:
+            known[address] = value
 
 
 def note_server(address: Any, key: bytes | None = None, fingerprint: str | None = None) -> None:

@@ -8,7 +8,7 @@ from multiprocessing import ProcessError, connection, context, process, util
 
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any, ClassVar
-from garrison.manager._auth_keys import KNOWN_KEYS, note_server, require_key_for_network
+from garrison.manager._auth_keys import expecting, note_served, require_key_for_network
 from garrison.manager._serializers import get_serializer as find_serializer
 from garrison.manager.client import _proxy
 from garrison.manager.client._client import get_client
@@ -139,11 +139,10 @@ class BaseManager(managers.BaseManager):
         OSError
             If there is no server of garrison's.
         """
-        KNOWN_KEYS[self._address] = bytes(self._authkey)
-        self._client_ref = self._client  # kept as long as this manager is
-        self._client_ref.connect()
         # From now on all clients of the address in this process expect this server.
-        note_server(self._address, None, self._fingerprint)
+        with expecting(self._address, bytes(self._authkey), self._fingerprint):
+            self._client_ref = self._client  # kept as long as this manager is
+            self._client_ref.connect()
         self._state.value = State.STARTED
 
     @property
@@ -183,7 +182,7 @@ class BaseManager(managers.BaseManager):
             raise
         self._address = listener.address
         listener.close()
-        KNOWN_KEYS[self._address] = bytes(self._authkey)
+        note_served(self._address, bytes(self._authkey))
         self._state.value = State.STARTED
         self.shutdown = util.Finalize(  # type: ignore[method-assign]
             self,

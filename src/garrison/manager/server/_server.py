@@ -15,7 +15,7 @@ from garrison._os.process_watch import CHECK_INTERVAL_S, NO_DESCRIPTOR, ProcessW
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import UntrustedFile
-from garrison.manager._auth_keys import KNOWN_KEYS, is_loopback
+from garrison.manager._auth_keys import is_loopback, note_served
 from garrison.manager._serializers import get_serializer as find_serializer
 from garrison.manager._types import IN_PROCESS_CLIENTS
 from garrison.manager.server._dispatch import Dispatcher, ObjectService
@@ -187,7 +187,7 @@ class Server(managers.Server):
             service.add(part)
         client = InProcessClient(self.objects, self.stop_event.set)
         IN_PROCESS_CLIENTS[self.address] = client
-        KNOWN_KEYS[self.address] = bytes(self.authkey)
+        note_served(self.address, bytes(self.authkey))
 
     def _extra_services(self, loop: EventLoop) -> tuple[Any, ...]:  # noqa: ARG002 - subclasses use it
         """Return the services of a subclass."""

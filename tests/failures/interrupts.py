@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dis
+import functools
 import gc
+import itertools
 import multiprocessing
 import os
 import random
@@ -12,10 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from itertools import count
 from multiprocessing.pool import Pool
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from waiting import becomes_true
@@ -56,7 +57,7 @@ def call_everything(subject: Subject) -> None:
     """Go through the public calls, again and again, until interrupted."""
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     sys.unraisablehook = _press_again
-    for number in count():
+    for number in itertools.count():
         if number == 1:
             Victim.say_ready()
         with subject.pool() as pool:
@@ -180,13 +181,29 @@ class Tracer:
         return self._line
 
 
+_THIRD_NONE = "LOAD_CONST" if sys.version_info >= (3, 11) else "DUP_TOP"
+_ASIDE = {"POP_BLOCK", "ROT_TWO", "SWAP"}
+"""They come first where a value is returned, which is put aside."""
+
+
 def _ends_a_with_block(frame: FrameType) -> bool:
     """Whether the next instructions call an ``__exit__``.
 
     They have a line of their own, the one of ``with``. Python raises no interrupt between the last
     instruction of the block and this call, as a tracer could: a lock would stay locked.
     """
-    ahead = [each for each in dis.get_instructions(frame.f_code) if each.offset >= frame.f_lasti]
-    if ahead[0].opname == "POP_BLOCK":  # CPython 3.10
-        return True
-    return all(each.opname == "LOAD_CONST" and each.argval is None for each in ahead[:3])
+    return frame.f_lasti in _ends_of_with_blocks(frame.f_code)
+
+
+@functools.cache
+def _ends_of_with_blocks(code: CodeType) -> frozenset[int]:
+    """Return the offsets of the instructions that lead to the call of an ``__exit__``."""
+    steps = list(dis.get_instructions(code))
+    ends: set[int] = set()
+    for at, step in enumerate(steps[:-2]):
+        # In CPython 3.10 the second and the third None are copies of the first.
+        is_none = step.opname == "LOAD_CONST" and step.argval is None
+        if is_none and steps[at + 2].opname == _THIRD_NONE:
+            before = itertools.takewhile(lambda each: each.opname in _ASIDE, reversed(steps[:at]))
+            ends.update(each.offset for each in (step, *before))
+    return frozenset(ends)

@@ -156,6 +156,7 @@ def test_a_pipeline_is_sent_together_and_served_in_order() -> None:
             with pytest.raises(RemoteFailure, match="no such thing"):
                 bad.get()
         assert len(server.service.batches) < 100
+        assert sum(server.service.batches) > 900
         assert server.service.wrong_batches == 0
 
 

@@ -91,7 +91,9 @@ def test_failed_batch_is_not_acknowledged() -> None:
 
     with by_hand(service=Full()) as hand:
         peer = hand.known_peer()
-        peer.say(1, COUNT)
+        peer.channel.put(1, COUNT, ())
+        peer.channel.put(2, COUNT, ())
+        peer.send()
         hand.turns()
         assert peer.heard() == []
         assert peer.is_cut()
@@ -122,6 +124,7 @@ def test_service_that_raises_loses_one_session_only(where: str) -> None:
     class Broken(Service):
         def break_here(self, session: Session, *rest: Any) -> None:
             if session.hello == ["victim"]:
+                self._note(self.kept, (session, 0))
                 raise RuntimeError("a mistake in the service")
             getattr(Service, where)(self, session, *rest)
 
@@ -129,8 +132,12 @@ def test_service_that_raises_loses_one_session_only(where: str) -> None:
     with serving(Broken()) as server, server.connect() as honest:
         with contextlib.suppress(ManagerLost, TimeoutError):
             victim = server.connect(hello=("victim",), timeout=0.1)
+            with victim.batch() as together:
+                together.ask(ECHO)
+                together.ask(ECHO)
             victim.ask(LATER, timeout=0.01)
         victim.close()
+        server.service.wait_until(lambda: any(rid == 0 for _, rid in server.service.kept))
         assert honest.ask(ECHO, 1) == [1]
 
 

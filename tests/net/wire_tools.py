@@ -36,7 +36,7 @@ class Service:
         self.batches: list[int] = []
         self.count = 0
         self.wrong_batches = 0
-        self._depth = 0
+        self._depth = self._size = 0
         self.news = threading.Condition()
 
     def opened(self, session: Session) -> None:
@@ -54,14 +54,15 @@ class Service:
     def batch_begin(self, session: Session) -> None:
         self.wrong_batches += self._depth != 0
         self._depth = 1
-        self.batches.append(0)
+        self._size = 0
 
     def batch_end(self, session: Session) -> None:
+        self.wrong_batches += self._depth != 1
         self._depth = 0
+        self.batches.append(self._size)
 
     def request(self, session: Session, rid: int, verb: int, args: list[Any]) -> None:
-        self.wrong_batches += self._depth != 1
-        self.batches[-1] += 1
+        self._size += 1
         if verb == ECHO:
             session.reply(rid, *args)
         elif verb == COUNT:

@@ -58,7 +58,7 @@ class RequestHandler(Protocol):
         """The server stops: answer the requests that wait for other clients."""
 
     def batch_begin(self, session: Session) -> None:
-        """Begin a run of requests."""
+        """Begin a run of requests that came together; one that came alone has none."""
 
     def batch_end(self, session: Session) -> None:
         """End the run. If this raises, the connection is closed and no reply of the run is sent."""
@@ -254,34 +254,42 @@ class Session:
             self.update_interest()
 
     def _serve(self, messages: list[Message]) -> None:
-        service, in_progress, channel = self._loop.service, self.in_progress, self._secure_channel
-        limits, last = self._loop.limits, len(messages) - 1
-        end = time.monotonic() + limits.turn_s if last else 0.0
+        if len(messages) == 1:
+            self._request(*messages[0])
+        else:
+            self._serve_run(messages)
+        if len(self.in_progress) > self._loop.limits.max_requests:
+            self.drop(f"{len(self.in_progress)} of its requests have no reply yet")
+
+    def _serve_run(self, messages: list[Message]) -> None:
+        service, channel, limits = self._loop.service, self._secure_channel, self._loop.limits
+        end = time.monotonic() + limits.turn_s
         service.batch_begin(self)
-        for at, (rid, verb, args) in enumerate(messages):
-            if verb >= HELLO or rid in in_progress:
-                self._control(rid, verb)
-                continue
-            if rid:
-                in_progress.add(rid)
-            try:
-                service.request(self, rid, verb, args)
-            except Exception as error:
-                self.log.failure("request %d of %s failed", verb, self.peer)
-                self.fail(rid, type(error).__name__, str(error))
+        for done, message in enumerate(messages, 1):
+            self._request(*message)
             if self.fd < 0:
                 break
-            if channel.pending > limits.send_buffer_high or (at < last and time.monotonic() > end):
+            if channel.pending > limits.send_buffer_high or time.monotonic() > end:
                 # Its unsent replies come first, or the requests of other clients.
-                self._inbox.extendleft(reversed(messages[at + 1 :]))
+                self._inbox.extendleft(reversed(messages[done:]))
                 break
         try:
             service.batch_end(self)
         except Exception as error:
             self.log.failure("the end of a batch of %s failed", self.peer)
             self.drop(f"its requests could not be carried out: {error}")
-        if len(in_progress) > self._loop.limits.max_requests:
-            self.drop(f"{len(in_progress)} of its requests have no reply yet")
+
+    def _request(self, rid: int, verb: int, args: list[Any]) -> None:
+        if verb >= HELLO or rid in self.in_progress:
+            self._control(rid, verb)
+            return
+        if rid:
+            self.in_progress.add(rid)
+        try:
+            self._loop.service.request(self, rid, verb, args)
+        except Exception as error:
+            self.log.failure("request %d of %s failed", verb, self.peer)
+            self.fail(rid, type(error).__name__, str(error))
 
     def _control(self, rid: int, verb: int) -> None:
         if verb == CANCEL:

@@ -97,15 +97,13 @@ class StoreService(RequestService):
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def _session(self, peer: ClientSession) -> StoreSession:
-        session = self._sessions.get(peer.session)
-        if session is None:
-            owner = self._store.new_client_id()
-            backend = self._backend.session(owner, encoded=True, blocking=False)
-            session = self._sessions[peer.session] = StoreSession(
-                peer, owner, backend, plain_only=self._plain_only
-            )
-            session.client_name, session.client = self._clients.connected(peer.name, session)
+    def _add_session(self, peer: ClientSession) -> StoreSession:
+        owner = self._store.new_client_id()
+        backend = self._backend.session(owner, encoded=True, blocking=False)
+        session = self._sessions[peer.session] = StoreSession(
+            peer, owner, backend, plain_only=self._plain_only
+        )
+        session.client_name, session.client = self._clients.connected(peer.name, session)
         return session
 
     def _request(self, peer: ClientSession, request_id: int, args: list[Any]) -> None:
@@ -114,11 +112,12 @@ class StoreService(RequestService):
             key = f"the key {peer.session.key.name!r} of this client only reads"
             peer.session.fail(request_id, FORBIDDEN, f"{args[0]}: {key}")
             return
-        session = self._session(peer)
-        if session.batch is not None and is_operation:
-            session.batch.append((request_id, args))
-            return
-        self.flush(peer)
+        session = self._sessions.get(peer.session) or self._add_session(peer)
+        if session.batch is not None:
+            if is_operation:
+                session.batch.append((request_id, args))
+                return
+            self.flush(peer)
         session.waiting.append((request_id, args))
         if len(session.waiting) == 1:
             self._begin_turn(session)
@@ -168,7 +167,8 @@ class StoreService(RequestService):
             self._run_pending(session)
         elif session.waiting:
             self._deferred.add(session)
-        session.limit_reading()
+        if session.waiting or session.peer.session.held:
+            session.limit_reading()
 
     def _run_first_batch(self, session: StoreSession) -> bool:
         first = itertools.islice(session.waiting, self._loop.limits.requests_per_turn)
@@ -238,7 +238,8 @@ class StoreService(RequestService):
 
     def _run_operation(self, session: StoreSession, request_id: int, args: list[Any]) -> Any:
         call = session.calls.get(args[0]) or session.call(args[0])
-        self._note_activity(session)
+        if session.transaction != NONE:
+            self._note_activity(session)
         try:
             if call.for_client:
                 with self._as_client(session):

@@ -39,7 +39,6 @@ _STORE, _FULL = Verb.STORE, Access.FULL  # a global is found faster than a membe
 
 _NEEDS: dict[int, Access] = {
     Verb.HELLO: Access.READ,
-    Verb.STORE: Access.READ,  # which looks at the operation
     Verb.SHUTDOWN: Access.OWNER,
 }
 """What a client's key must allow; all else: to change things."""
@@ -123,17 +122,17 @@ class Dispatcher:
         """Carry out a request, or begin to."""
         peer = session.data
         do = self._verbs.get(verb)
-        if verb != _STORE:
+        if verb != _STORE:  # whose service looks at the access, and whose operations have no times
             self._batching.flush(peer)
+            if peer.access < _NEEDS.get(verb, _FULL) and do is not None:
+                key = f"the key {session.key.name!r} of this client"
+                session.fail(rid, FORBIDDEN, f"{key} does not allow {Verb(verb).name}")
+                return
         if do is None:
             session.fail(rid, REMOTE, f"this server does not know the request {verb}")
             return
-        if peer.access < _NEEDS.get(verb, _FULL):
-            text = f"the key {session.key.name!r} of this client does not allow {Verb(verb).name}"
-            session.fail(rid, FORBIDDEN, text)
-            return
         try:
-            if verb != _STORE:  # whose operations have no times
+            if verb != _STORE:
                 refuse_nan(args)
             do(peer, rid, args)
         except (TypeError, ValueError, LookupError, AttributeError, TooManyThreads) as error:

@@ -62,6 +62,10 @@ ONE_WAY = {"scan_close", *(name for name, each in OPERATIONS.items() if each.one
 """Requests that are carried out even if no client waits for a reply."""
 
 
+def _is_operation(entry: tuple[int, list[Any]]) -> bool:
+    return entry[1][0] in OPERATIONS
+
+
 class StoreService(RequestService):
     """A store's operations, for sessions."""
 
@@ -107,10 +111,11 @@ class StoreService(RequestService):
         return session
 
     def _request(self, peer: ClientSession, request_id: int, args: list[Any]) -> None:
-        is_operation = args[0] in OPERATIONS  # or raise: there is no name, or no valid one
-        if peer.access < _FULL and args[0] not in FOR_READERS:
+        name = args[0]  # or raise: there is none
+        is_operation = name in OPERATIONS
+        if peer.access < _FULL and name not in FOR_READERS:
             key = f"the key {peer.session.key.name!r} of this client only reads"
-            peer.session.fail(request_id, FORBIDDEN, f"{args[0]}: {key}")
+            peer.session.fail(request_id, FORBIDDEN, f"{name}: {key}")
             return
         session = self._sessions.get(peer.session) or self._add_session(peer)
         if session.batch is not None:
@@ -172,13 +177,8 @@ class StoreService(RequestService):
 
     def _run_first_batch(self, session: StoreSession) -> bool:
         first = itertools.islice(session.waiting, self._loop.limits.requests_per_turn)
-        batch = list(itertools.takewhile(lambda entry: entry[1][0] in OPERATIONS, first))
+        batch = list(itertools.takewhile(_is_operation, first))
         return self._run_batch_in_one_transaction(session, batch)
-
-    def _is_turn_over(self, session: StoreSession, began: float) -> bool:
-        """Whether a session has used up its turn, which is noted."""
-        session.is_slow = time.monotonic() - began > self._loop.limits.turn_s
-        return session.is_slow
 
     def _run_batch_in_one_transaction(self, session: StoreSession, batch: list[Any]) -> bool:
         """Return whether several operations were carried out in one transaction.
@@ -193,12 +193,13 @@ class StoreService(RequestService):
             session.backend.begin(0)
         except (StoreBusy, TimeoutError):
             return False
-        began = time.monotonic()
+        end = time.monotonic() + self._loop.limits.turn_s
         try:
             answers = []
             for request_id, args in batch:
                 answers.append(self._run_operation(session, request_id, args))
-                if self._is_turn_over(session, began):
+                if time.monotonic() > end:
+                    session.is_slow = True
                     break
             session.backend.commit()
         except BaseException as error:
@@ -215,7 +216,7 @@ class StoreService(RequestService):
 
     def _run_pending(self, session: StoreSession) -> None:
         """Carry out what a session waits for, until the store is busy or its turn is over."""
-        began = time.monotonic()
+        end = time.monotonic() + self._loop.limits.turn_s
         while session.waiting and session.peer.alive and not session.peer.session.closing:
             request_id, args = session.waiting[0]
             try:
@@ -231,7 +232,8 @@ class StoreService(RequestService):
             except Exception as error:
                 session.fail(request_id, error)
             session.waiting.popleft()
-            if self._is_turn_over(session, began) and session.waiting:
+            session.is_slow = time.monotonic() > end
+            if session.is_slow and session.waiting:
                 self._deferred.add(session)
                 break
         self._waiters.notify_changed()
@@ -263,7 +265,9 @@ class StoreService(RequestService):
 
     @staticmethod
     def _send(session: StoreSession, request_id: int, answer: Any) -> None:
-        if isinstance(answer, BaseException):
+        if answer is None:
+            session.peer.session.reply(request_id, None)
+        elif isinstance(answer, BaseException):
             session.fail(request_id, answer)
         else:
             session.peer.session.reply(request_id, to_wire(answer))

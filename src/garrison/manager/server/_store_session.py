@@ -176,6 +176,8 @@ class StoreSession:
 
 def to_wire(value: Any) -> Any:
     """Return a result as it is sent: as lists."""
+    if type(value) is bytes:
+        return value
     if isinstance(value, dict):
         value = list(value.items())
     if isinstance(value, (tuple, list)):

@@ -37,6 +37,7 @@ ORDER = [
     "manager_idle",
     "client_fairness",
     "pool_cycle",
+    "import_time",
     "imap_memory",
     "memory_flat",
     "idle_cpu",

@@ -59,7 +59,7 @@ def test_values_are_brought_into_one_form() -> None:
 
 def test_options_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Options().retries = 3  # type: ignore[misc]
+        Options().retries = 3
 
 
 def test_replace_leaves_the_original_as_it_is() -> None:

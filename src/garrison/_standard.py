@@ -179,6 +179,10 @@ def _is_own_module(package: dict[str, Any], name: str) -> bool:
     return any(os.path.exists(f"{folder}/{name}.py") for folder in folders)  # noqa: PTH110 - quick
 
 
+_HIDDEN = (f"{_THEIRS}.", "threading")
+"""Modules whose methods garrison's classes may refuse."""
+
+
 class _Without:
     """An attribute of a standard class that garrison's class does not have."""
 
@@ -200,14 +204,13 @@ def hide(cls: type, why: str, keep: Iterable[str] = ()) -> None:
     They use attributes that objects of garrison do not have. Special methods, and the names to
     keep, remain.
     """
-    for name in dir(cls):
-        home = next((each for each in cls.__mro__ if name in vars(each)), object)
+    homes = {name: each for each in reversed(cls.__mro__) for name in vars(each)}
+    for name, home in homes.items():
+        if name.startswith("__") or name in keep:
+            continue
         # Not the methods that a program has added to the standard class.
-        maker = getattr(vars(home).get(name), "__module__", None) or home.__module__
-        standard = all(
-            each.startswith((f"{_THEIRS}.", "threading")) for each in (home.__module__, maker)
-        )
-        if standard and not name.startswith("__") and name not in keep:
+        maker = getattr(vars(home)[name], "__module__", None) or home.__module__
+        if home.__module__.startswith(_HIDDEN) and maker.startswith(_HIDDEN):
             hidden = _Without(why)
             hidden.__set_name__(cls, name)
             setattr(cls, name, hidden)

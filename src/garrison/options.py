@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import operator
 
-from garrison._typing import TYPE_CHECKING, Any
+from garrison._typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from typing import TypedDict
@@ -33,7 +32,17 @@ if TYPE_CHECKING:
 __all__ = ["Options"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+_DEFAULTS: dict[str, Any] = {
+    "timeout": None,
+    "retries": 0,
+    "retry_on": (),
+    "progress": False,
+    "buffersize": None,
+    "seed": None,
+}
+
+
+# No dataclass: the import of that module takes as long as that of all of a pool's.
 class Options:
     """Options of a pool (``Pool(2, timeout=5)``) or of a view of it (``pool.options(retries=2)``).
 
@@ -65,39 +74,62 @@ class Options:
     ValueError: retries must be at least 0, not -1
     """
 
-    timeout: float | None = None
-    retries: int = 0
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = ()
-    progress: bool = False
-    buffersize: int | None = None
-    seed: int | None = None
+    timeout: float | None
+    retries: int
+    retry_on: tuple[type[BaseException], ...]
+    progress: bool
+    buffersize: int | None
+    seed: int | None
 
-    def __post_init__(self) -> None:
+    def __init__(self, **values: Unpack[OptionValues]) -> None:
         """Check and normalize every value."""
-        put = object.__setattr__
-        if self.timeout is not None:
-            put(self, "timeout", _check_seconds("timeout", self.timeout))
-        put(self, "retries", check_int("retries", self.retries, least=0, most=1 << 31))
-        put(self, "retry_on", _exception_types(self.retry_on))
-        if self.buffersize is not None:
-            put(self, "buffersize", check_int("buffersize", self.buffersize, least=1))
-        if self.seed is not None:
-            put(self, "seed", check_int("seed", self.seed))
+        for name in values:
+            if name not in _DEFAULTS:
+                msg = f"unknown option {name!r}; there are {', '.join(_DEFAULTS)}"
+                raise TypeError(msg)
+        chosen: dict[str, Any] = {**_DEFAULTS, **values}
+        if chosen["timeout"] is not None:
+            chosen["timeout"] = _check_seconds("timeout", chosen["timeout"])
+        chosen["retries"] = check_int("retries", chosen["retries"], least=0, most=1 << 31)
+        chosen["retry_on"] = _exception_types(chosen["retry_on"])
+        if chosen["buffersize"] is not None:
+            chosen["buffersize"] = check_int("buffersize", chosen["buffersize"], least=1)
+        if chosen["seed"] is not None:
+            chosen["seed"] = check_int("seed", chosen["seed"])
+        vars(self).update(chosen)
 
     def replace(self, **changes: Unpack[OptionValues]) -> Options:
         """Return these options with some changed; an unknown name is an error that lists all."""
-        known = [field.name for field in dataclasses.fields(self)]
-        for name in changes:
-            if name not in known:
-                msg = f"unknown option {name!r}; there are {', '.join(known)}"
-                raise TypeError(msg)
-        return dataclasses.replace(self, **changes)
+        values: Any = {**vars(self), **changes}
+        return type(self)(**values)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        """Refuse: options are frozen."""
+        # Late: this is an error of the program.
+        from dataclasses import FrozenInstanceError
+
+        msg = f"cannot assign to field {name!r}"
+        raise FrozenInstanceError(msg)
+
+    def __delattr__(self, name: str) -> NoReturn:
+        """Refuse: options are frozen."""
+        from dataclasses import FrozenInstanceError
+
+        msg = f"cannot delete field {name!r}"
+        raise FrozenInstanceError(msg)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all values are equal."""
+        return vars(self) == vars(other) if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        """As of the values."""
+        return hash(tuple(vars(self).values()))
 
     def __repr__(self) -> str:
         """Show only what differs from the defaults."""
-        fields = dataclasses.fields(self)
-        set_ones = [f for f in fields if getattr(self, f.name) != f.default]
-        return f"Options({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in set_ones)})"
+        changed = {name: value for name, value in vars(self).items() if value != _DEFAULTS[name]}
+        return f"Options({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
 
 def check_int(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:

@@ -13,7 +13,8 @@ from garrison.errors import PoolTerminated
 from garrison.options import Options
 from garrison.pool import Pool, ThreadPool
 from garrison.pool._backend import Backend
-from garrison.pool._encoding import ItemError, PayloadKind
+from garrison.pool._encoding import ItemError
+from garrison.pool._payload_kinds import PayloadKind
 from garrison.pool._process_backend import ProcessBackend
 from garrison.pool._thread_backend import ThreadBackend
 

@@ -13,6 +13,7 @@ program's `authkey`.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import errno
 import os
@@ -25,7 +26,7 @@ from _operator import _compare_digest  # hmac would load hashlib
 from multiprocessing import process
 
 from garrison import _core, _os
-from garrison._typing import TYPE_CHECKING
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,8 +66,11 @@ class DescriptorServer:
     """A supervisor's socket for the requests of its workers, which share the other end."""
 
     def __init__(self) -> None:
+        # Without the methods in Python, which touch, and so copy, pages of each new supervisor.
         kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
-        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, kind)
+        pair: Any = _socket.socketpair(socket.AF_UNIX, kind)
+        self._ours: socket.socket = pair[0]
+        self._theirs: socket.socket = pair[1]
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when there is a request."""

@@ -11,8 +11,9 @@ from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
-    from garrison.pool._pool import Pool, Statistics, ThreadPool
+    from garrison.pool._pool import Pool
     from garrison.pool._results import ApplyResult, AsyncResult, MapResult
+    from garrison.pool._statistics import Statistics
     from garrison.pool._stdlib_names import (
         CLOSE,
         RUN,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         mapstar,
         starmapstar,
     )
+    from garrison.pool._thread_pool import ThreadPool
 
 __all__ = [
     "CLOSE",
@@ -45,8 +47,9 @@ __all__ = [
 
 _HOMES = {
     "_imap": ("IMapIterator", "IMapUnorderedIterator"),
-    "_pool": ("Pool", "Statistics", "ThreadPool"),
+    "_pool": ("Pool",),
     "_results": ("ApplyResult", "AsyncResult", "MapResult"),
+    "_statistics": ("Statistics",),
     "_stdlib_names": (
         "CLOSE",
         "RUN",
@@ -57,6 +60,7 @@ _HOMES = {
         "mapstar",
         "starmapstar",
     ),
+    "_thread_pool": ("ThreadPool",),
 }
 _load, _own_names = lazily(__name__, globals(), _HOMES)
 _load_standard, _standard_names = _library.mirror(__name__, globals(), complete=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from garrison.options import Options
-    from garrison.pool._encoding import PayloadKind
+    from garrison.pool._payload_kinds import PayloadKind
 
 __all__ = ["Backend", "RegisteredFunction", "TaskHandle"]
 

@@ -117,6 +117,8 @@ def _last_loaded() -> tuple[str, Any]:
 
 def _was_loaded(module: str, last: tuple[str, Any]) -> bool:
     """Whether a module was loaded when `last` was the last one. False if `last` was removed."""
+    if _last_loaded() == last:
+        return module in sys.modules
     name, loaded = last
     names = list(sys.modules)
     there = module in names and sys.modules.get(name) is loaded

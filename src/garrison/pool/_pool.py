@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import os
 import sys
@@ -13,24 +12,19 @@ import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from multiprocessing import util
-from typing import TypeVar
 
-from garrison import _os, _standard
+from garrison import _standard
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolClosed, PoolTerminated
 from garrison.options import Options, check_int
 from garrison.pool._callbacks import CallbackThread
 from garrison.pool._imap_advancer import Advancer
-from garrison.pool._process_backend import ProcessBackend
-from garrison.pool._progress import Bar
-from garrison.pool._seeds import Seeds
 from garrison.pool._stdlib_names import (
     CLOSE,
     RUN,
     TERMINATE,
     Insides,
     StandardPool,
-    StandardThreadPool,
     hide,
 )
 from garrison.pool._task_methods import PoolWithOptions, TaskMethods, raise_not_callable
@@ -40,64 +34,27 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
     from types import TracebackType
+    from typing import TypeVar
 
     from typing_extensions import Unpack
 
     from garrison.options import OptionValues
     from garrison.pool._backend import Backend
     from garrison.pool._imap_stream import ResultStream
+    from garrison.pool._process_backend import ProcessBackend
+    from garrison.pool._progress import Bar
     from garrison.pool._results import MapResult
-    from garrison.pool._thread_backend import ThreadBackend
+    from garrison.pool._statistics import Statistics
 
-__all__ = ["Pool", "Statistics", "ThreadPool"]
+    P = TypeVar("P", bound="BasePool")
 
-P = TypeVar("P", bound="BasePool")
+__all__ = ["BasePool", "Pool"]
 
 CALLBACK_GRACE_S = 1.0
 """Seconds that a callback has to return at the end of the program."""
 MAX_PROCESSES = 4096
 """The most workers of a pool."""
 _ENDED = {CLOSE: "closed", TERMINATE: "terminated"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Statistics:
-    """The present state of a pool: a result of `Pool.statistics`.
-
-    Attributes
-    ----------
-    workers : int
-        Workers that are alive.
-    busy : int
-        Workers with a task.
-    queued : int
-        Tasks that no worker has begun.
-    in_flight : int
-        Tasks that were submitted and whose results were not read yet.
-    completed : int
-        Tasks that have ended since the pool was made.
-    deaths : int
-        Workers that have died.
-    retried : int
-        Attempts that were made again after a death.
-    supervisor_pid : int or None
-        The supervisor's process number; None if there is none at the moment.
-    supervisors_lost : int
-        Supervisors that have died and were replaced.
-    worker_pids : tuple of int
-        The workers' process numbers.
-    """
-
-    workers: int
-    busy: int
-    queued: int
-    in_flight: int
-    completed: int
-    deaths: int
-    retried: int
-    supervisor_pid: int | None
-    supervisors_lost: int
-    worker_pids: tuple[int, ...]
 
 
 class BasePool(TaskMethods, Insides):
@@ -184,6 +141,9 @@ class BasePool(TaskMethods, Insides):
             ]
 
     def _new_bar(self, function: Callable[..., Any], total: int | None) -> Bar:
+        # Late, as for all options that few pools have.
+        from garrison.pool._progress import Bar
+
         bar = Bar(function, total)
         self._bars.add(bar)
         return bar
@@ -332,7 +292,13 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
         context: BaseContext | None = None,
         **options: Unpack[OptionValues],
     ) -> None:
-        wanted = Options().replace(**options)
+        # Late: a program that only derives from this class, or has it in an annotation, does
+        # without all that runs a pool.
+        from garrison import _os
+        from garrison.pool._process_backend import ProcessBackend
+        from garrison.pool._seeds import Seeds
+
+        wanted = Options(**options)
         if processes is None:
             processes = _os.usable_cpus()
         processes = check_int("Number of processes", processes, least=1, most=MAX_PROCESSES)
@@ -377,32 +343,41 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
         ...     pool.statistics().workers
         2
         """
+        # Late: few programs ask.
+        from garrison.pool._statistics import Statistics
+
+        return Statistics(**self._state_now())
+
+    def _state_now(self) -> dict[str, Any]:
+        """Return the fields of `Statistics`, without an import, for the end of an interpreter."""
         backend = self._backend
         slots = [backend.table.slot(slot) for slot in range(self._processes)]
         there = backend.supervisor.pid is not None
         alive = [slot for slot in slots if there and slot["pid"] and not slot["over"]]
-        return Statistics(
-            workers=len(alive),
-            busy=sum(slot["cell"] is not None for slot in alive),
-            queued=backend.table.waiting,
-            in_flight=backend.parent.in_use,
-            completed=backend.parent.completed,
-            deaths=backend.table.losses,
-            retried=backend.table.retried,
-            supervisor_pid=backend.supervisor.pid,
-            supervisors_lost=backend.supervisor.replaced,
-            worker_pids=tuple(slot["pid"] for slot in alive),
-        )
+        return {
+            "workers": len(alive),
+            "busy": sum(slot["cell"] is not None for slot in alive),
+            "queued": backend.table.waiting,
+            "in_flight": backend.parent.in_use,
+            "completed": backend.parent.completed,
+            "deaths": backend.table.losses,
+            "retried": backend.table.retried,
+            "supervisor_pid": backend.supervisor.pid,
+            "supervisors_lost": backend.supervisor.replaced,
+            "worker_pids": tuple(slot["pid"] for slot in alive),
+        }
 
     def __repr__(self) -> str:
         if getattr(self, "_state", None) is None:
             return f"<{type(self).__qualname__} not started>"
         if self._state == TERMINATE:
             return f"<{type(self).__qualname__} terminated>"
-        now = self.statistics()
-        lost = f", {now.deaths} lost" if now.deaths else ""
+        now = self._state_now()
+        lost = f", {now['deaths']} lost" if now["deaths"] else ""
         closed = "closed, " if self._state == CLOSE else ""
-        text = f"{closed}{now.workers} workers ({now.busy} busy), {now.queued} queued{lost}"
+        text = (
+            f"{closed}{now['workers']} workers ({now['busy']} busy), {now['queued']} queued{lost}"
+        )
         return f"<{type(self).__qualname__} {text}>"
 
 
@@ -413,65 +388,5 @@ def _check_maxtasks(value: Any) -> int:
     return value
 
 
-class ThreadPool(BasePool, StandardThreadPool):  # type: ignore[misc] # as above
-    """A pool of threads with the methods of `Pool`.
-
-    Parameters
-    ----------
-    processes : int, optional
-        Number of threads.
-    initializer, initargs
-        Called in each thread before its first task.
-    **options
-        The fields of `Options`, except `timeout`: a thread cannot be ended from outside.
-
-    Examples
-    --------
-    >>> from garrison.pool import ThreadPool
-    >>> with ThreadPool(2) as pool:
-    ...     pool.map(str, range(3))
-    ['0', '1', '2']
-    """
-
-    _backend: ThreadBackend
-
-    def __init__(
-        self,
-        processes: int | None = None,
-        initializer: Callable[..., object] | None = None,
-        initargs: Iterable[Any] = (),
-        **options: Unpack[OptionValues],
-    ) -> None:
-        wanted = Options().replace(**options)
-        if wanted.timeout is not None:
-            msg = "a ThreadPool cannot end a task at its timeout; use Pool, or get(timeout=...)"
-            raise ValueError(msg)
-        if processes is None:
-            processes = _os.usable_cpus()
-        processes = check_int("Number of processes", processes, least=1)
-        if initializer is not None and not callable(initializer):
-            raise_not_callable(initializer, "initializer")
-        self._ctx, self._processes = _standard.current_context(), processes
-        self._initializer, self._initargs = initializer, tuple(initargs)
-        # Late: a pool of processes has no use for it.
-        from garrison.pool._thread_backend import ThreadBackend
-
-        backend = ThreadBackend(processes, initializer, self._initargs)
-        super().__init__(backend, wanted)
-
-    @property
-    def _pool(self) -> list[threading.Thread]:
-        return self._backend.threads
-
-    def _repopulate_pool(self) -> None:
-        """Do nothing: threads do not die."""
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__qualname__} {self._backend.parallelism} threads>"
-
-
-hide(Pool, ThreadPool)
-
-
-for _public in (Pool, Statistics, ThreadPool):
-    _public.__module__ = "garrison.pool"
+hide(Pool)
+Pool.__module__ = "garrison.pool"

@@ -29,7 +29,8 @@ from garrison.errors import (
 )
 from garrison.memory import capacity
 from garrison.pool import _encoding, _function_registry, _preloading, _worker
-from garrison.pool._encoding import Outcome, PayloadKind
+from garrison.pool._encoding import Outcome
+from garrison.pool._payload_kinds import PayloadKind
 from garrison.supervisor import (
     LIVENESS_CHECK_INTERVAL_S,
     PoolPhase,

@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections import deque
-from typing import TypeVar
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
@@ -17,13 +16,16 @@ from garrison.pool._stdlib_names import StandardMapResult, StandardResult, hide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TypeVar
 
     from garrison.pool._backend import Backend, TaskHandle
     from garrison.pool._progress import Bar
 
-__all__ = ["AsyncResult", "MapResult", "R"]
+    R = TypeVar("R")
+else:
+    R = object
 
-R = TypeVar("R")
+__all__ = ["AsyncResult", "MapResult", "R"]
 
 Chunk = tuple["TaskHandle", int, int]
 """A task, the number of its items, the bytes of their arguments."""
@@ -160,6 +162,13 @@ class AsyncResult(StandardResult[R]):
     def _poll(self) -> bool:
         """Do what is possible without waiting; True when the result is complete."""
         return self.ready()
+
+    def _has_outcome(self) -> bool:
+        """Whether the outcome is known, even if its callback was not called yet."""
+        return self.ready()
+
+    def _fail(self, error: BaseException) -> None:
+        """Note that there will be no outcome; without a callback, each wait finds out by itself."""
 
     # --- Attributes of a standard result --------------------------------------------------------
 

@@ -11,7 +11,7 @@ import pickle
 
 from garrison import _core, _pickling
 from garrison._typing import Any
-from garrison.pool._encoding import PayloadKind
+from garrison.pool._payload_kinds import PayloadKind
 
 __all__ = ["describe_call", "unpickle_for_repr"]
 

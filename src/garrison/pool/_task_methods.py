@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sized
-from inspect import isgenerator
 from itertools import repeat
-from typing import TypeVar
+from types import GeneratorType
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryFull
 from garrison.options import Options, check_int
 from garrison.pool import _chunking
-from garrison.pool._callbacks import CallbackMapResult, CallbackResult
-from garrison.pool._encoding import PayloadKind
-from garrison.pool._function_registry import NotCallable
-from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
+from garrison.pool._payload_kinds import PayloadKind
 from garrison.pool._results import (
     AsyncResult,
     Chunk,
@@ -24,16 +20,19 @@ from garrison.pool._stdlib_names import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import TypeVar
 
     from typing_extensions import Unpack
 
     from garrison.options import OptionValues
     from garrison.pool._backend import Backend, RegisteredFunction
+    from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
     from garrison.pool._pool import BasePool
+
+    T = TypeVar("T")
 
 __all__ = ["PoolWithOptions", "TaskMethods", "raise_not_callable"]
 
-T = TypeVar("T")
 Callback = Callable[[Any], object] | None
 
 LARGE_FUNCTION = 1 << 16
@@ -111,7 +110,7 @@ class TaskMethods:
         if pool._state != RUN:
             pool._check_running()
         if not callable(func):
-            func = NotCallable(func)
+            func = _not_callable(func)
         backend, options = self._backend, self._options
         result: AsyncResult[T]
         try:
@@ -137,6 +136,9 @@ class TaskMethods:
         for each in (callback, error_callback):
             if each is not None and not callable(each):
                 raise_not_callable(each, "a callback")
+        # Late, as the iterators below: most programs do without.
+        from garrison.pool._callback_results import CallbackMapResult, CallbackResult
+
         kind: Any = CallbackMapResult if isinstance(result, MapResult) else CallbackResult
         watched: AsyncResult[T]
         watched = kind(result, self._pool_ref._callbacks, callback, error_callback)
@@ -244,10 +246,10 @@ class TaskMethods:
         pool = self._pool_ref
         pool._check_running()
         if not callable(func):
-            func = NotCallable(func)
+            func = _not_callable(func)
         items, error = _read_all(iterable)
         if kind == PayloadKind.STAR_ITEMS:
-            items = [tuple(item) if isgenerator(item) else item for item in items]
+            items = [tuple(item) if type(item) is GeneratorType else item for item in items]
         if chunksize is not None:
             chunksize = check_int("chunksize", chunksize, least=1)
         chunks: Iterator[Chunk] = iter(())
@@ -315,6 +317,8 @@ class TaskMethods:
         ...     list(islice(pool.imap(abs, count(-2)), 4))
         [2, 1, 0, 1]
         """
+        from garrison.pool._imap import IMapIterator
+
         results: IMapIterator[T] = self._imap(IMapIterator, func, iterable, chunksize, buffersize)
         return results
 
@@ -334,6 +338,8 @@ class TaskMethods:
         ...     sorted(pool.imap_unordered(abs, [-1, 2, -3]))
         [1, 2, 3]
         """
+        from garrison.pool._imap import IMapUnorderedIterator
+
         kind = IMapUnorderedIterator
         results: IMapUnorderedIterator[T]
         results = self._imap(kind, func, iterable, chunksize, buffersize)
@@ -350,7 +356,7 @@ class TaskMethods:
         pool = self._pool_ref
         pool._check_running()
         if not callable(func):
-            func = NotCallable(func)
+            func = _not_callable(func)
         chunksize = check_int("chunksize", chunksize, least=1)
         options = self._options
         if buffersize is not None:
@@ -412,6 +418,13 @@ def _get_or_cancel(result: MapResult[T]) -> list[T]:
         # Ctrl-C, for example: no other code has this result, so its tasks are not needed.
         result.cancel_unstarted()
         raise
+
+
+def _not_callable(value: object) -> Callable[..., Any]:
+    """Return a function that fails in the worker, as that call does in the standard library."""
+    from garrison.pool._function_registry import NotCallable
+
+    return NotCallable(value)
 
 
 def raise_not_callable(value: object, what: str) -> None:

@@ -8,8 +8,9 @@ from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken, PoolTerminated
-from garrison.pool._encoding import ItemError, PayloadKind
+from garrison.pool._encoding import ItemError
 from garrison.pool._monitor import Monitor
+from garrison.pool._payload_kinds import PayloadKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable

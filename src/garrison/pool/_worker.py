@@ -11,7 +11,8 @@ from functools import partial
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _definitions, _encoding, _pickling_rules, _seeds, _worker_namespaces
-from garrison.pool._encoding import Outcome, PayloadKind
+from garrison.pool._encoding import Outcome
+from garrison.pool._payload_kinds import PayloadKind
 from garrison.supervisor import STACK_SIGNAL, allow_children, record_crashes
 
 if TYPE_CHECKING:

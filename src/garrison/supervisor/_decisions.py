@@ -7,8 +7,13 @@ import signal
 
 from garrison._typing import Any
 
-__all__ = ["Exit", "PoolPhase", "StartFailures", "decide_retry", "strip_worker_frames"]
-
+__all__ = [
+    "Exit",
+    "PoolPhase",
+    "StartFailures",
+    "decide_retry",
+    "strip_worker_frames",
+]
 
 MAX_REFUSALS = 30
 """Failed forks, without any worker alive, after which the pool is broken."""

@@ -32,16 +32,16 @@ from garrison._os.process_watch import CHECK_INTERVAL_S, NO_DESCRIPTOR, ProcessW
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken
 from garrison.supervisor import _identity, _syscalls
-from garrison.supervisor._fresh_worker import MAIN_IMPORTS, Forked, preload
-from garrison.supervisor._start import (
+from garrison.supervisor._fresh_start import (
     FreshPopen,
     SpawnedSupervisor,
     SupervisorPopen,
     begin_collecting,
     close_fds,
     pickle_for,
-    start_hidden,
 )
+from garrison.supervisor._fresh_worker import MAIN_IMPORTS, Forked, preload
+from garrison.supervisor._start import start_hidden
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess

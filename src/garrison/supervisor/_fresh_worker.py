@@ -19,7 +19,7 @@ import io
 import os
 import pickle
 import sys
-from multiprocessing import popen_fork, process, spawn, util
+from multiprocessing import popen_fork, process, util
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.supervisor import _syscalls
@@ -120,6 +120,9 @@ class PickledWorker:
         return code
 
     def _unpickle(self, name: str) -> Any:
+        # Late: a pool under fork does not need it.
+        from multiprocessing import spawn
+
         current: Any = process.current_process()
         current._inheriting = True
         try:
@@ -156,6 +159,8 @@ def run_to_the_end(forked: Forked, sentinel: int | None) -> int:
 
 def preload(modules: tuple[str, ...], main_path: str | None) -> None:
     """Import the modules for workers, as a fork server does. Workers report failures."""
+    from multiprocessing import spawn
+
     current: Any = process.current_process()
     if main_path is not None and "__main__" in modules and PRELOADS_MAIN:
         current._inheriting = True

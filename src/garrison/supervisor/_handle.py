@@ -42,9 +42,6 @@ SUCCESSOR_ATTEMPTS = 20
 """As `ATTEMPTS`, for a successor: the cause of the first death may persist."""
 START_TIMEOUT_S = 120.0
 """Seconds in which a supervisor must have started its workers, or it counts as dead."""
-LIVENESS_CHECK_INTERVAL_S = 0.1
-"""Seconds between two checks of the supervisor while waiting for a task: if the supervisor and all
-workers are killed at once, no process is left to wake the parent."""
 HANDLER_LIMIT_S = _shutdown.HANDLER_GRACE_S + 5.0
 """Seconds that a supervisor has once it waits for workers with a handler of SIGTERM."""
 
@@ -147,10 +144,12 @@ class SupervisorHandle:
 
     def _fresh_process_type(self) -> Any:
         """Return the target and arguments of a supervisor without this process's memory."""
+        # Late: fork does not need it.
         wanted = self.spec.served
         if wanted is None:
-            return _start.SpawnedSupervisor
-        # Late: fork and spawn do not need it.
+            from garrison.supervisor._fresh_start import SpawnedSupervisor
+
+            return SpawnedSupervisor
         from garrison.supervisor._fork_server import ServedSupervisor
 
         return partial(ServedSupervisor, wanted=wanted)

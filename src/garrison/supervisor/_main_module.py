@@ -12,7 +12,7 @@ import os
 import sys
 import types
 import weakref
-from multiprocessing import process, spawn
+from multiprocessing import process
 
 from garrison._typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,9 @@ _found: dict[Any, MainModule | None] = {}
 
 def preparation_data(name: str) -> dict[str, Any]:
     """Return the standard library's preparation data, without a main module not to be imported."""
+    # Late: a pool under fork does not need it.
+    from multiprocessing import spawn
+
     data: dict[str, Any] = spawn.get_preparation_data(name)
     if imported_main() is None:
         for key in ("init_main_from_name", "init_main_from_path"):

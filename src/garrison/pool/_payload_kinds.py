@@ -1,0 +1,25 @@
+"""`PayloadKind`: how a function is applied to what a task's cell has for it."""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["PayloadKind"]
+
+
+class PayloadKind(enum.IntEnum):
+    """The form of a task's payload, and how the function is applied to it."""
+
+    CALL = 0
+    """(args, kwds)"""
+    ARGS = 1
+    """args: a call without keywords, the usual one."""
+    ITEMS = 2
+    """A list of items; each is the function's one argument."""
+    STAR_ITEMS = 3
+    """A list of argument tuples."""
+    PICKLED_ITEMS = 4
+    """Pickled items one after the other (see `_core.pack`), each with an outcome of its own. A
+    single item may have buffers."""
+    SCALAR_ITEMS = 5
+    """A list of immutable scalars, each with an outcome of its own."""

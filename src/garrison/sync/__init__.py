@@ -7,18 +7,13 @@ from garrison._typing import TYPE_CHECKING
 from garrison.sync._barrier import Barrier, BrokenBarrierError
 from garrison.sync._condition import Condition, wait_for
 from garrison.sync._event import Event
-from garrison.sync._introspection import (
-    Holder,
-    Waiter,
-    holders,
-    register_for_holders,
-    waiters,
-)
+from garrison.sync._known_locks import register_for_holders
 from garrison.sync._locks import Lock, LockBase, RLock
 from garrison.sync._queues import JoinableQueue, Queue, SimpleQueue
 from garrison.sync._semaphores import BoundedSemaphore, Semaphore
 
 if TYPE_CHECKING:
+    from garrison.sync._introspection import Holder, Waiter, holders, waiters
     from garrison.sync._locks import LockOptions as LockOptions
     from garrison.sync._locks import OnAbandon as OnAbandon
     from garrison.sync._values import (
@@ -60,6 +55,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "_introspection": ("Holder", "Waiter", "holders", "waiters"),
     "_values": (
         "Array",
         "Synchronized",
@@ -68,7 +64,7 @@ _HOMES = {
         "SynchronizedString",
         "Value",
         "synchronized",
-    )
+    ),
 }
 if not TYPE_CHECKING:
     __getattr__, __dir__ = lazily(__name__, globals(), _HOMES)

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import weakref
 from collections.abc import Iterable
 
 from garrison import _core
 from garrison._typing import Any, NoReturn
 from garrison.errors import DeadlockError
+from garrison.sync._known_locks import known
 
 __all__ = ["Holder", "Waiter", "holders", "waiters"]
 
 KINDS = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier")
 """The kinds, in the order of their numbers in the core."""
-
-_known: weakref.WeakSet[_core.Lock | _core.Semaphore] = weakref.WeakSet()
-
-
-def register_for_holders(lock: _core.Lock | _core.Semaphore) -> None:
-    """Let `holders` report this lock."""
-    _known.add(lock)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +85,7 @@ def holders() -> list[Holder]:
     ['Lock', 'Lock']
     """
     found: list[Holder] = []
-    for lock in list(_known):
+    for lock in list(known):
         if isinstance(lock, _core.Semaphore):
             found += _semaphore_holders(lock)
         elif (holder := lock.holder) is not None:
@@ -142,3 +135,7 @@ def raise_deadlock(members: Iterable[tuple[Any, ...]]) -> NoReturn:
     ]
     msg = "deadlock, each waits for the next one:\n  " + "\n  ".join(lines)
     raise DeadlockError(msg)
+
+
+for _public in (Holder, Waiter, holders, waiters):
+    _public.__module__ = "garrison.sync"

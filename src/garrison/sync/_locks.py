@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from typing import TypeVar
 
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any, TypeAlias
 from garrison.errors import AbandonedLock, OwnerDied
 from garrison.memory import SharedBlock
-from garrison.sync._introspection import register_for_holders
+from garrison.sync._known_locks import register_for_holders
 from garrison.sync._slots import bind_methods, register_transfer
 
 if TYPE_CHECKING:
     from multiprocessing import synchronize as _theirs
-    from typing import Literal, TypedDict
+    from typing import Literal, TypedDict, TypeVar
 
+    L = TypeVar("L", bound="LockBase")
     OnAbandon: TypeAlias = Literal["warn", "raise", "ignore"]
 
     class LockOptions(TypedDict, total=False):
@@ -32,7 +32,6 @@ else:
 
 __all__ = ["Lock", "RLock"]
 
-L = TypeVar("L", bound="LockBase")
 SIZE = 64
 """Bytes of a lock in shared memory: a cache line of its own."""
 ON_ABANDON_MODES = ("warn", "raise", "ignore")

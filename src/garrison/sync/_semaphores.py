@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import errno
 import operator
-from typing import TypeVar
 
 from garrison import _core, _standard
 from garrison._pickling import Transferable, assert_transfer
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.memory import SharedBlock
-from garrison.sync._introspection import register_for_holders
+from garrison.sync._known_locks import register_for_holders
 from garrison.sync._locks import KEPT, WITHOUT
 from garrison.sync._slots import bind_methods, register_transfer
 
 if TYPE_CHECKING:
     from multiprocessing import synchronize as _theirs
+    from typing import TypeVar
+
+    S = TypeVar("S", bound="Semaphore")
 else:
     _theirs = _standard.load("synchronize")
 
 __all__ = ["SEM_VALUE_MAX", "BoundedSemaphore", "Semaphore"]
 
-S = TypeVar("S", bound="Semaphore")
 SEM_VALUE_MAX = (1 << 31) - 1
 """The most permits of a semaphore, as in the standard library."""
 MOST_SIGNED = 1 << 16

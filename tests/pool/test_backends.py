@@ -103,10 +103,12 @@ def test_a_wait_ends_at_its_deadline(pools: Any) -> None:
         event = garrison.Event()
         task = submit(backend, event.wait)
         assert not backend.wait(task, time.monotonic())
-        assert not backend.wait_any([task], time.monotonic(), backend.interrupts)
+        assert not backend.wait_any(
+            backend.running_tasks([task]), time.monotonic(), backend.interrupts
+        )
         event.set()
         assert backend.wait(task, None)
-        assert backend.wait_any([task], None, backend.interrupts)
+        assert backend.wait_any(backend.running_tasks([task]), None, backend.interrupts)
 
 
 def test_an_interrupt_ends_a_wait_that_had_not_seen_it(pools: Any) -> None:
@@ -117,7 +119,7 @@ def test_an_interrupt_ends_a_wait_that_had_not_seen_it(pools: Any) -> None:
         seen = backend.interrupts
         backend.interrupt_waits()
         assert backend.interrupts != seen
-        assert backend.wait_any([task], None, seen)
+        assert backend.wait_any(backend.running_tasks([task]), None, seen)
         assert not task.ended()
         event.set()
         assert backend.wait(task, None)

@@ -23,6 +23,7 @@ mod queue;
 mod queue_caller;
 mod queue_item;
 mod reducer;
+mod running_tasks;
 mod secure_channel;
 mod semaphore;
 mod shared_block;
@@ -149,6 +150,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<table::Table>()?;
     module.add_class::<parent::Parent>()?;
     module.add_class::<parent::PyTaskHandle>()?;
+    module.add_class::<running_tasks::RunningTasks>()?;
     module.add_class::<supervisor::Supervisor>()?;
     module.add_class::<worker::Worker>()?;
     Ok(())

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Parent(table): the side that submits.
 #[pyclass(frozen, module = "garrison._core")]
 pub struct Parent {
-    inner: Arc<ParentHandle>,
+    pub(super) inner: Arc<ParentHandle>,
 }
 
 #[pymethods]
@@ -59,29 +59,12 @@ impl Parent {
         Ok(PyTaskHandle { inner })
     }
 
-    /// Wait until one of the tasks has ended (its index), at most `limit` seconds or until there
-    /// are more `interrupts` than the caller knows of (None).
-    fn wait_any(
-        &self,
-        py: Python<'_>,
-        tasks: Vec<Py<PyTaskHandle>>,
-        limit: f64,
-        interrupts: u32,
-    ) -> PyResult<Option<usize>> {
-        let find = || tasks.iter().position(|task| task.get().inner.ended());
-        let found = self.inner.wait_any(py, find, limit, interrupts)?;
-        if found.is_none() {
-            tasks.iter().try_for_each(|task| task.get().inner.check())?;
-        }
-        Ok(found)
-    }
-
     #[getter]
     fn interrupts(&self) -> u32 {
         self.inner.interrupts()
     }
 
-    /// Have the threads in `wait_any` come back: there is something new to wait for.
+    /// Have the threads in `RunningTasks.wait` come back: there is something new to wait for.
     fn interrupt_waits(&self) {
         self.inner.interrupt_waits();
     }
@@ -111,7 +94,7 @@ type Taken<'py> = (u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>, u64, u32)
 /// The right to one task's result.
 #[pyclass(frozen, name = "TaskHandle", module = "garrison._core")]
 pub struct PyTaskHandle {
-    inner: TaskHandle,
+    pub(super) inner: TaskHandle,
 }
 
 #[pymethods]

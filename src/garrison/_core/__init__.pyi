@@ -44,6 +44,7 @@ from garrison._core.process import registry as registry
 from garrison._core.process import send_quietly as send_quietly
 from garrison._core.queue import Queue as Queue
 from garrison._core.queue import retire_senders as retire_senders
+from garrison._core.running_tasks import RunningTasks as RunningTasks
 from garrison._core.scan import Scan as Scan
 from garrison._core.secure_channel import SecureChannel as SecureChannel
 from garrison._core.secure_channel import generate_identity as generate_identity

@@ -33,18 +33,12 @@ class Parent:
     ) -> TaskHandle:
         """Put one task into the table; the ticket is the only way to its result."""
 
-    def wait_any(self, tasks: list[TaskHandle], limit: float, interrupts: int) -> int | None:
-        """Wait until a task has ended; return its index.
-
-        Return None after `limit` seconds, or if there are more `interrupts` than the caller knows.
-        """
-
     @property
     def interrupts(self) -> int:
         """How often `interrupt_waits` was called."""
 
     def interrupt_waits(self) -> None:
-        """Have the threads in `wait_any` come back: there is something new to wait for."""
+        """Have the threads in `RunningTasks.wait` come back: there is something new to wait for."""
 
     @property
     def in_use(self) -> int:

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 from garrison._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from garrison.options import Options
     from garrison.pool._payload_kinds import PayloadKind
 
-__all__ = ["Backend", "RegisteredFunction", "TaskHandle"]
+__all__ = ["Backend", "RegisteredFunction", "RunningTasks", "TaskHandle"]
 
 
 class RegisteredFunction(Protocol):
@@ -49,6 +49,22 @@ class TaskHandle(Protocol):
 
     def withdraw(self) -> bool:
         """Withdraw it; return whether no worker had begun it."""
+
+
+class RunningTasks(Protocol):
+    """Tasks that are watched together."""
+
+    def __len__(self) -> int:
+        """Return the number of tasks that were not collected."""
+
+    def add(self, task: Any, value: object) -> None:
+        """Watch a task until it is collected; `value` is what `collect` gives for it."""
+
+    def collect(self, ended: Any) -> bool:
+        """Move the values of ended tasks to the end of a list or deque; whether there were any.
+
+        They come in the order in which the tasks ended. An interrupt comes before it or after it.
+        """
 
 
 class Backend(Protocol):
@@ -127,10 +143,16 @@ class Backend(Protocol):
             If it will never end.
         """
 
-    def wait_any(self, tasks: list[Any], deadline: float | None, interrupts: int) -> bool:
-        """Wait for the end of one of these tasks, or another interrupt; False at the deadline."""
+    def running_tasks(self, tasks: Iterable[Any] = ()) -> RunningTasks:
+        """Return tasks to watch together."""
 
-    def wait_any_for(self, tasks: list[Any], seconds: float) -> None:
+    def wait_any(self, tasks: Any, deadline: float | None, interrupts: int) -> bool:
+        """Wait for the end of one of these `RunningTasks`, or another interrupt.
+
+        False at the deadline.
+        """
+
+    def wait_any_for(self, tasks: Any, seconds: float) -> None:
         """Wait until one of these tasks has ended, an interrupt comes, or time is over."""
 
     def interrupt_waits(self) -> None:

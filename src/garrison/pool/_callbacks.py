@@ -72,7 +72,8 @@ class CallbackThread:
             tasks = [task for task in waiting_for if task is not None]
             try:
                 if len(tasks) == len(watched):
-                    self._backend.wait_any_for(tasks, LIVENESS_CHECK_INTERVAL_S)
+                    watching = self._backend.running_tasks(tasks)
+                    self._backend.wait_any_for(watching, LIVENESS_CHECK_INTERVAL_S)
             except GarrisonError as error:
                 self._fail_all(error)
                 continue

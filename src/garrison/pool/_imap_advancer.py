@@ -128,7 +128,8 @@ class Advancer:
         if not tasks and not delaying:
             return False
         deadline = time.monotonic() + (UNREAD_AFTER_S if delaying else IDLE_CHECK_S)
-        if not self._backend.wait_any(tasks, deadline, self._backend.interrupts):
+        watched = self._backend.running_tasks(tasks)
+        if not self._backend.wait_any(watched, deadline, self._backend.interrupts):
             for stream in delaying:
                 stream.split_batches()
         return True

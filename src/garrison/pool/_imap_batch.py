@@ -111,6 +111,10 @@ class Batch:
         # Last: other threads ask whether it has ended.
         self.task = None
 
+    def discard(self) -> None:
+        """Forget all: others have taken its place."""
+        self.close([], 0, 0)
+
     @property
     def has_more(self) -> bool:
         """Whether there are results that were not handed out."""

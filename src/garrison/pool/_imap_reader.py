@@ -12,6 +12,7 @@ Under the reader's lock no code of the user runs, and nothing waits.
 from __future__ import annotations
 
 import array
+import operator
 import os
 import sys
 import threading
@@ -28,7 +29,7 @@ from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
     from garrison.options import Options
-    from garrison.pool._backend import Backend
+    from garrison.pool._backend import Backend, RunningTasks
 
 __all__ = ["InputReader"]
 
@@ -43,6 +44,7 @@ CELLS_AHEAD_PER_WORKER = 4
 MAX_UNREAD = 1 << 16
 """Unread results at which reading stops, of an input that may be endless."""
 MAX_UNREAD_BYTES = 256 << 20
+_END = sys.maxsize
 _CHANGING = (list, dict, set, deque, bytearray)
 _NONBLOCKING_TYPES = (
     list,
@@ -85,6 +87,7 @@ class InputReader:
         chunksize: int,
         options: Options,
         on_end: Callable[[], None],
+        ended: deque[Batch],
     ) -> None:
         self._backend = backend
         self._function = backend.register(function, options)
@@ -98,13 +101,29 @@ class InputReader:
         self._single = chunksize == 1
         self.adaptive: bool = self._single and backend.batches_items
         self.size: int = chunksize
+        self.last_size: int = chunksize
+        """Items that share a cell at the end of an input whose length is known."""
         self._ahead = CELLS_AHEAD_PER_WORKER * backend.parallelism
         self.readahead_limit = options.buffersize
         self._reading = True
         self.error: BaseException | None = None
         self.batches: list[Batch] = []
+        self.running: RunningTasks = backend.running_tasks()
+        """The tasks of batches, each with its batch."""
+        self.ended = ended
+        """Batches whose task has ended, in the order of their ends; they may be taken since."""
+        self.is_placing: bool = False
+        """Whether batches may be in `batches` that are not in `running` yet."""
+        self.has_taken: bool = False
+        """Whether a batch may be in `batches` that was taken, and is not being handed out."""
+        self.has_shared: bool = False
+        """Whether a batch of several items may be among `batches`, untaken."""
+        self.has_failed: bool = False
+        """Whether a batch without a task was added since the stream has looked for one."""
         self.submitted: int = 0
         """Items that were submitted."""
+        self._unread_at_most = 0
+        """Unread results when they were counted last, and items submitted since."""
         self._unsubmitted: deque[Any] = deque()
         """Items that were read: the source may block in the middle of a batch."""
         self._slow = False
@@ -165,27 +184,28 @@ class InputReader:
 
     def may_read_more(self) -> bool:
         """Whether more may be submitted."""
-        batches = tuple(self.batches)
-        if len(batches) >= self._ahead and self._unfinished(batches) >= self._ahead:
+        if len(self.batches) >= self._ahead:
+            self.running.collect(self.ended)
+            if len(self.running) >= self._ahead:
+                return False
+        limit = self.readahead_limit
+        if limit is not None and self._unread() + len(self._unsubmitted) >= limit:
             return False
-        if (
-            self.readahead_limit is not None
-            and self._unread(batches) + len(self._unsubmitted) >= self.readahead_limit
-        ):
+        return not self.bounded or self._has_room()
+
+    def _has_room(self) -> bool:
+        """Whether more results may be unread."""
+        if self._unread_at_most >= MAX_UNREAD:
+            self._unread_at_most = self._unread()
+        if self._unread_at_most >= MAX_UNREAD:
             return False
-        if not self.bounded:
-            return True
-        size = sum(batch.size for batch in batches)
-        return self._unread(batches) < MAX_UNREAD and size < MAX_UNREAD_BYTES
+        # Results count once they were taken.
+        return not self.has_taken or (
+            sum(batch.size for batch in tuple(self.batches)) < MAX_UNREAD_BYTES
+        )
 
-    @staticmethod
-    def _unfinished(batches: tuple[Batch, ...]) -> int:
-        tasks = [batch.task for batch in batches]
-        return len([1 for task in tasks if task is not None and not task.ended()])
-
-    @staticmethod
-    def _unread(batches: tuple[Batch, ...]) -> int:
-        return sum(batch.left for batch in batches)
+    def _unread(self) -> int:
+        return sum(batch.left for batch in tuple(self.batches))
 
     def may_read_here(self) -> bool:
         """Whether the calling thread should read on."""
@@ -233,9 +253,7 @@ class InputReader:
 
     def _read_batch(self) -> bool:
         """Read until a batch is full, or the input has become slow; False if it has ended."""
-        limit = 1 if self._slow and self.adaptive else self.size
-        if self.readahead_limit is not None:
-            limit = max(1, min(limit, self.readahead_limit - self._unread(tuple(self.batches))))
+        limit = self._next_size()
         start, count, size = time.perf_counter_ns(), 0, 0
         for value in self._source:
             item = self._encode(value)
@@ -256,6 +274,20 @@ class InputReader:
         self._slow = self._is_slow(start, count)
         return True
 
+    def _next_size(self) -> int:
+        """Items that the next batch may have."""
+        limit = self.size
+        if self.adaptive:
+            if self._slow:
+                limit = 1
+            elif self.last_size < limit and not self.in_thread:
+                # A share of what is left, or what is short enough: the workers end together.
+                share = operator.length_hint(self._source) // self._ahead
+                limit = max(self.last_size, min(limit, share))
+        if self.readahead_limit is not None:
+            limit = max(1, min(limit, self.readahead_limit - self._unread()))
+        return limit
+
     def _encode(self, value: Any) -> Any:
         """Encode an item at once: the source may change it when it is asked for the next one."""
         try:
@@ -273,9 +305,29 @@ class InputReader:
         """Submit the items read."""
         with self._changed:
             items = [self._unsubmitted.popleft() for _ in range(len(self._unsubmitted))]
-            self.batches += self.submit(items)
+            self.place(_END, _END, self.submit(items))
             self.submitted += len(items)
+            self._unread_at_most += len(items)
             self._changed.notify_all()
+
+    def place(self, first: int, last: int, batches: list[Batch]) -> None:
+        """Replace some of the batches by others, and watch the tasks of these."""
+        # Until all are watched: an interrupt may come before that.
+        self.is_placing = True
+        self.batches[first:last] = batches
+        self.watch(batches)
+        self.is_placing = False
+
+    def watch(self, batches: list[Batch]) -> None:
+        """Have these collected when they have ended; to watch a batch twice does no harm."""
+        for batch in batches:
+            task = batch.task
+            if task is None:
+                self.has_failed = True
+            else:
+                self.running.add(task, batch)
+        if len(self.running) >= 2 * self._ahead:
+            self.running.collect(self.ended)
 
     def flush_now(self) -> None:
         """Submit a partial batch: the source may block in the middle of it."""
@@ -308,7 +360,9 @@ class InputReader:
             if len(items) == 1 or not self.adaptive:
                 return [Batch.failed(error, len(items))]
         else:
-            return [Batch(items if len(items) > 1 else [], len(items), task)]
+            is_shared = len(items) > 1
+            self.has_shared = self.has_shared or is_shared
+            return [Batch(items if is_shared else [], len(items), task)]
         return [batch for item in items for batch in self._submit_batch([item])]
 
     def wait(self, deadline: float | None, enough: Callable[[], bool]) -> bool:

@@ -24,7 +24,7 @@ from collections import deque
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _imap_batch
 from garrison.pool._imap_batch import Batch, CellOutcome
-from garrison.pool._imap_reader import InputReader
+from garrison.pool._imap_reader import CELLS_AHEAD_PER_WORKER, InputReader
 from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ __all__ = ["NOTHING", "ResultStream", "UnorderedResultStream"]
 BATCH_TIME_NS = 150_000
 """Work that may share a cell: long against the cost of a cell, short enough that at the end of the
 input no worker is idle while another has several items left."""
+MAX_STRETCH = 8
+"""Times `BATCH_TIME_NS` that a cell may take while the parent has more to do than the workers."""
 BATCH_WAIT_S = 0.002
 """Seconds that items wait for others in their cell, or for a full batch."""
 MAX_BATCH_ITEMS = 256
@@ -60,18 +62,32 @@ class ResultStream:
     ) -> None:
         self._backend = backend = pool._backend
         self.reader: InputReader = InputReader(
-            backend, function, iterable, chunksize, options, pool._close_when_submitted
+            backend,
+            function,
+            iterable,
+            chunksize,
+            options,
+            pool._close_when_submitted,
+            self._deque_for_ended(),
         )
         self._batches = self.reader.batches
         self._on_progress = weakref.WeakMethod(pool._on_reader_progress)
         self._lock = threading.RLock()
         self._taken_order = 0
+        self._taken_in_a_row = 0
+        """Cells whose results were there when the consumer asked for them."""
+        self._stretch = 1
         self._dropped = False
         self._current: Batch | None = None
         self.results: deque[Any] = deque()
         """The results of `_current`, the batch that is being handed out."""
         self.calls: int = 0
         """How often a consumer found no result in `results`."""
+
+    @staticmethod
+    def _deque_for_ended() -> deque[Batch]:
+        # Nothing is kept of it: the next batch is the first one.
+        return deque(maxlen=0)
 
     # --- For the consumer -----------------------------------------------------------------
 
@@ -86,6 +102,7 @@ class ResultStream:
                 self._lock.release()
             if value is not NOTHING:
                 return value
+            self._has_waited()
             self._wait_or_split(deadline, self._is_there)
             if deadline is not None and time.monotonic() >= deadline and not self._is_there():
                 raise multiprocessing.TimeoutError
@@ -106,9 +123,12 @@ class ResultStream:
             if batch is not None:
                 self._go_on_with(batch)
             elif (batch := self._first_ended()) is not None:
+                has_taken = reader.has_taken
                 if batch.entries is None:
                     self._take(batch)
                 self._current = batch
+                # After an interrupt before this, it is found as one that was taken.
+                reader.has_taken = has_taken
             elif reader.exhausted and not self._batches:
                 self._finish()
             elif reader.may_read_here():
@@ -167,8 +187,9 @@ class ResultStream:
         shared = bool(batch.items)
         if done < len(batch.items):
             place = self._batches.index(batch) + 1
-            self._batches[place:place] = self.reader.submit(batch.items[done:])
+            self.reader.place(place, place, self.reader.submit(batch.items[done:]))
         self._taken_order += 1
+        self.reader.has_taken = True
         size = backend.raw_size(raw) if self.reader.bounded else 0
         batch.close(entries, size, self._taken_order)
         if shared and (on_progress := self._on_progress()) is not None:
@@ -195,12 +216,26 @@ class ResultStream:
         return entries, min(batch.count, len(entries) + charged)
 
     def _adapt(self, raw: Any, items: int) -> None:
-        """Adjust the batch size towards `BATCH_TIME_NS` per cell, growing step by step."""
+        """Adjust the batch size towards `BATCH_TIME_NS` per cell, growing step by step.
+
+        The parent's work is the same for each cell. A consumer that finds results whenever it asks
+        is what the workers wait for: its cells take longer. They are small again at the end of the
+        input, where a worker would be idle while another has several items left.
+        """
         reader = self.reader
-        if reader.adaptive:
-            each = max(1, self._backend.duration(raw) // items)
-            wanted = max(1, min(BATCH_TIME_NS // each, MAX_BATCH_ITEMS))
-            reader.size = min(wanted, 2 * reader.size)
+        if not reader.adaptive:
+            return
+        self._taken_in_a_row += 1
+        if self._taken_in_a_row > CELLS_AHEAD_PER_WORKER * self._backend.parallelism:
+            self._taken_in_a_row, self._stretch = 0, min(2 * self._stretch, MAX_STRETCH)
+        each = max(1, self._backend.duration(raw) // items)
+        wanted = max(1, min(self._stretch * BATCH_TIME_NS // each, MAX_BATCH_ITEMS))
+        reader.last_size = max(1, min(BATCH_TIME_NS // each, MAX_BATCH_ITEMS))
+        reader.size = min(wanted, 2 * reader.size)
+
+    def _has_waited(self) -> None:
+        """The consumer has found no result: the workers are what it waits for."""
+        self._taken_in_a_row, self._stretch = 0, max(1, self._stretch // 2)
 
     def _merge(self, batch: Batch) -> None:
         """Join results with those before them, so that the list of batches stays short."""
@@ -212,6 +247,8 @@ class ResultStream:
             first, last = min(places), max(places)
             between = self._batches[first + 1 : last]
             self._batches[first : last + 1] = [Batch.joined(before, batch), *between]
+            before.discard()
+            batch.discard()
 
     def _before(self, batch: Batch) -> Batch | None:
         """The taken batch whose results come directly before this one's."""
@@ -223,6 +260,13 @@ class ResultStream:
 
     def _shared_batches(self) -> list[Batch]:
         return [batch for batch in tuple(self._batches) if len(batch.items) > 1 and not batch.ended]
+
+    def _has_shared_batches(self) -> bool:
+        reader = self.reader
+        if reader.has_shared:
+            reader.has_shared = False  # before the look: another thread may submit meanwhile
+            reader.has_shared = bool(self._shared_batches()) or reader.has_shared
+        return reader.has_shared
 
     @property
     def delays_results(self) -> bool:
@@ -238,7 +282,7 @@ class ResultStream:
             self._wait(deadline, enough)
             return
         soon = deadline
-        if (reader.in_thread and reader.size > 1) or self._shared_batches():
+        if (reader.in_thread and reader.size > 1) or self._has_shared_batches():
             soon = time.monotonic() + BATCH_WAIT_S
             soon = soon if deadline is None else min(soon, deadline)
         if not self._wait(soon, enough):
@@ -263,7 +307,9 @@ class ResultStream:
 
     def _replace(self, batch: Batch, pieces: list[Batch]) -> None:
         place = self._batches.index(batch)
-        self._batches[place : place + 1] = pieces
+        self.reader.place(place, place + 1, pieces)
+        if batch not in pieces:
+            batch.discard()
 
     def _split(self, batch: Batch) -> list[Batch]:
         """Split a batch at its running item: results before it, separate cells after it."""
@@ -373,23 +419,37 @@ def _ended_at(batch: Batch) -> int:
 class UnorderedResultStream(ResultStream):
     """Results in the order in which they arrive."""
 
-    def _first_ended(self) -> Batch | None:
-        taken: Batch | None = None
-        ended: list[Batch] = []
-        for batch in tuple(self._batches):
-            task = batch.task
-            if task is None:
-                taken = batch if taken is None or batch.taken_order < taken.taken_order else taken
-            elif taken is None and task.ended():
-                ended.append(batch)
-        if taken is not None or not ended:
-            return taken
-        return ended[0] if len(ended) == 1 else min(ended, key=_ended_at)
+    @staticmethod
+    def _deque_for_ended() -> deque[Batch]:
+        return deque()
 
-    def _first_untaken(self) -> Batch | None:
-        untaken = [batch for batch in tuple(self._batches) if not batch.taken]
-        ended = (batch for batch in untaken if batch.ended)
-        return next(ended, untaken[0] if untaken else None)
+    def _first_ended(self) -> Batch | None:
+        reader = self.reader
+        if reader.has_taken or reader.has_failed:
+            reader.has_taken = True
+            reader.has_failed = False
+            taken = [batch for batch in tuple(self._batches) if batch.task is None]
+            if taken:
+                return min(taken, key=lambda batch: batch.taken_order)
+            reader.has_taken = False
+        return self._first_collected()
+
+    def _first_collected(self) -> Batch | None:
+        """The untaken batch that has ended first."""
+        reader = self.reader
+        if reader.is_placing:
+            # An interrupt has come, or another thread is about to do the same.
+            reader.watch([batch for batch in tuple(self._batches) if batch.task is not None])
+            reader.is_placing = False
+        ended = reader.ended
+        while ended or reader.running.collect(ended):
+            if ended[0].task is not None:
+                return ended[0]
+            ended.popleft()
+        return None
+
+    def _is_there(self) -> bool:
+        return bool(self.results) or any(batch.ended for batch in tuple(self._batches))
 
     def _before(self, batch: Batch) -> Batch | None:
         taken = [each for each in tuple(self._batches) if each.taken and each is not batch]
@@ -397,7 +457,9 @@ class UnorderedResultStream(ResultStream):
 
     def _wait(self, deadline: float | None, enough: Callable[[], bool]) -> bool:
         interrupts = self._backend.interrupts
-        tasks = self.tasks()
-        if not tasks:
+        with self._lock:
+            if self._first_collected() is not None:
+                return True
+        if not len(self.reader.running):
             return self.reader.wait(deadline, enough)
-        return self._backend.wait_any(tasks, deadline, interrupts)
+        return self._backend.wait_any(self.reader.running, deadline, interrupts)

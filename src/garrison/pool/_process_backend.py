@@ -221,7 +221,7 @@ class ProcessBackend:
                 continue
             except BlockingIOError:
                 # A million tasks are pending: the next one waits here.
-                self.wait_any_for([], FREE_CELL_CHECK_S)
+                self.wait_any_for(self.running_tasks(), FREE_CELL_CHECK_S)
                 continue
             if limit and (limit < self._shortest_timeout or self.table.dozing):
                 # The supervisor may sleep as long as the shortest timeout so far.
@@ -249,24 +249,25 @@ class ProcessBackend:
             if deadline is not None and time.monotonic() >= deadline:
                 return task.ended()
 
-    def wait_any(
-        self, tasks: list[_core.TaskHandle], deadline: float | None, interrupts: int
-    ) -> bool:
+    def running_tasks(self, tasks: Iterable[_core.TaskHandle] = ()) -> _core.RunningTasks:
+        """Return tasks to watch together."""
+        return _core.RunningTasks(self.parent, list(tasks))
+
+    def wait_any(self, tasks: _core.RunningTasks, deadline: float | None, interrupts: int) -> bool:
         """Wait for the end of one of these tasks, or another interrupt; False at the deadline."""
         while True:
-            left = _seconds_to_sleep(deadline)
-            ended = self.parent.wait_any(tasks, left, interrupts) is not None
+            ended = tasks.wait(_seconds_to_sleep(deadline), interrupts)
             if ended or self.parent.interrupts != interrupts:
                 return True
             self.check()
-            if self.table.finished and not any(task.ended() for task in tasks):
+            if self.table.finished and not tasks.wait(0.0, interrupts):
                 raise PoolTerminated(_LEFT)
             if deadline is not None and time.monotonic() >= deadline:
                 return False
 
-    def wait_any_for(self, tasks: list[_core.TaskHandle], seconds: float) -> None:
+    def wait_any_for(self, tasks: _core.RunningTasks, seconds: float) -> None:
         """Wait until one of these tasks has ended, an interrupt comes, or time is over."""
-        if self.parent.wait_any(tasks, seconds, self.parent.interrupts) is None:
+        if not tasks.wait(seconds, self.parent.interrupts):
             self.check()
 
     @property

@@ -13,7 +13,7 @@ from garrison.pool._monitor import Monitor
 from garrison.pool._payload_kinds import PayloadKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from garrison.options import Options
 
@@ -48,6 +48,37 @@ class _Task:
     def withdraw(self) -> bool:
         """Withdraw it; return whether no thread had begun it."""
         return self._backend.withdraw(self)
+
+
+class _RunningTasks:
+    """Tasks that are watched together."""
+
+    def __init__(self, tasks: Iterable[_Task] = ()) -> None:
+        self._tasks: list[tuple[_Task, object]] = [(task, None) for task in tasks]
+
+    def __len__(self) -> int:
+        """Return the number of tasks that were not collected."""
+        return len(self._tasks)
+
+    def any_ended(self) -> bool:
+        """Whether one of them has ended."""
+        return any(task.ended() for task, _ in tuple(self._tasks))
+
+    def add(self, task: _Task, value: object) -> None:
+        """Watch a task until it is collected; `value` is what `collect` gives for it."""
+        self._tasks.append((task, value))
+
+    def collect(self, ended: Any) -> bool:
+        """Move the values of ended tasks to the end of a list or deque; whether there were any.
+
+        After an interrupt in the middle the next call may give a value again.
+        """
+        found = [each for each in tuple(self._tasks) if each[0].ended()]
+        found.sort(key=lambda each: each[0].ended_at)
+        ended.extend([value for _, value in found])
+        for each in found:
+            self._tasks.remove(each)
+        return bool(found)
 
 
 class _RegisteredFunction:
@@ -175,15 +206,20 @@ class ThreadBackend:
         """Wait for a task's end; False at the deadline."""
         return self._wait_for(task.ended, deadline)
 
-    def wait_any(self, tasks: list[_Task], deadline: float | None, interrupts: int) -> bool:
+    @staticmethod
+    def running_tasks(tasks: Iterable[_Task] = ()) -> _RunningTasks:
+        """Return tasks to watch together."""
+        return _RunningTasks(tasks)
+
+    def wait_any(self, tasks: _RunningTasks, deadline: float | None, interrupts: int) -> bool:
         """Wait for the end of one of these tasks, or another interrupt; False at the deadline."""
 
         def over() -> bool:
-            return self.interrupts != interrupts or any(task.ended() for task in tasks)
+            return self.interrupts != interrupts or tasks.any_ended()
 
         return self._wait_for(over, deadline)
 
-    def wait_any_for(self, tasks: list[_Task], seconds: float) -> None:
+    def wait_any_for(self, tasks: _RunningTasks, seconds: float) -> None:
         """Wait until one of these tasks has ended, an interrupt comes, or time is over."""
         self.wait_any(tasks, time.monotonic() + seconds, self.interrupts)
 

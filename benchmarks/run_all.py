@@ -16,6 +16,7 @@ ORDER = [
     "imap_small",
     "map_small",
     "packing",
+    "parent_work",
     "arrays",
     "value_add",
     "lock_uncontended",

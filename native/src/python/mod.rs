@@ -148,9 +148,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<block::Block>()?;
     store::add_to(module)?;
     module.add_class::<table::Table>()?;
-    module.add_class::<parent::Parent>()?;
-    module.add_class::<parent::PyTaskHandle>()?;
-    module.add_class::<running_tasks::RunningTasks>()?;
+    parent::add_to(module)?;
     module.add_class::<supervisor::Supervisor>()?;
     module.add_class::<worker::Worker>()?;
     Ok(())

@@ -2,6 +2,7 @@
 
 use super::block::{self, PinnedBuffers};
 use super::item_results::{self, Entry};
+use super::running_tasks::RunningTasks;
 use super::table::Table;
 use crate::tasks::handle::TaskHandle;
 use crate::tasks::parent::{NewTask, ParentHandle};
@@ -86,6 +87,13 @@ impl Parent {
     fn allocated(&self) -> usize {
         self.inner.allocated()
     }
+}
+
+/// The parent, its tasks, and those that are watched together.
+pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Parent>()?;
+    module.add_class::<PyTaskHandle>()?;
+    module.add_class::<RunningTasks>()
 }
 
 /// (outcome, payload, buffers, nanoseconds, owner id)

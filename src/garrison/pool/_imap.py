@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 
 from garrison._typing import TYPE_CHECKING, Any, TypedBase
 from garrison.pool._encoding import ItemError
-from garrison.pool._imap_stream import ResultStream, UnorderedResultStream
+from garrison.pool._imap_stream import ResultStream
+from garrison.pool._imap_unordered import UnorderedResultStream
 from garrison.pool._stdlib_names import StandardIterator, StandardUnorderedIterator, hide
 
 if TYPE_CHECKING:

@@ -79,6 +79,22 @@ class InputReader:
     Only the reader appends to `batches`; only the stream changes what is there.
     """
 
+    error: BaseException | None = None
+    submitted: int = 0
+    """Items that were submitted."""
+    _unread_at_most = 0
+    """Unread results when they were counted last, and items submitted since."""
+    _reading = True
+    _slow = _cancelled = False
+    is_placing: bool = False
+    """Whether batches may be in `batches` that are not in `running` yet."""
+    has_taken: bool = False
+    """Whether a batch may be in `batches` that was taken, and is not being handed out."""
+    has_shared: bool = False
+    """Whether a batch of several items may be among `batches`, untaken."""
+    has_failed: bool = False
+    """Whether a batch without a task was added since the stream has looked for one."""
+
     def __init__(
         self,
         backend: Backend,
@@ -105,29 +121,13 @@ class InputReader:
         """Items that share a cell at the end of an input whose length is known."""
         self._ahead = CELLS_AHEAD_PER_WORKER * backend.parallelism
         self.readahead_limit = options.buffersize
-        self._reading = True
-        self.error: BaseException | None = None
         self.batches: list[Batch] = []
         self.running: RunningTasks = backend.running_tasks()
         """The tasks of batches, each with its batch."""
         self.ended = ended
         """Batches whose task has ended, in the order of their ends; they may be taken since."""
-        self.is_placing: bool = False
-        """Whether batches may be in `batches` that are not in `running` yet."""
-        self.has_taken: bool = False
-        """Whether a batch may be in `batches` that was taken, and is not being handed out."""
-        self.has_shared: bool = False
-        """Whether a batch of several items may be among `batches`, untaken."""
-        self.has_failed: bool = False
-        """Whether a batch without a task was added since the stream has looked for one."""
-        self.submitted: int = 0
-        """Items that were submitted."""
-        self._unread_at_most = 0
-        """Unread results when they were counted last, and items submitted since."""
         self._unsubmitted: deque[Any] = deque()
         """Items that were read: the source may block in the middle of a batch."""
-        self._slow = False
-        self._cancelled = False
         self._pid = os.getpid()
         self._changed = Monitor()
 

@@ -13,7 +13,7 @@ import pytest
 import garrison
 from garrison.options import Options
 from garrison.pool import Pool, ThreadPool
-from garrison.pool._encoding import PayloadKind
+from garrison.pool._payload_kinds import PayloadKind
 
 
 @pytest.fixture(params=["processes", "threads"])

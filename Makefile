@@ -3,6 +3,7 @@
 #   make demo    the tutorial's pool, its shared memory, its manager, and its downloader
 #   make test    linters, type checks, Rust tests, the whole Python suite
 #   make bench   every benchmark, and one table at the end (about twelve minutes)
+#   make bench-NAME  one of them; BENCH="--quick --compare OLD" are its options
 #
 #   make check         linters and the part of the suite that answers in three minutes
 #   make conformance   CPython's own tests of multiprocessing and concurrent.futures on garrison
@@ -54,7 +55,10 @@ demo: $(USER)/.built
 test: lint rust-test loom-test python-test
 
 bench: $(USER)/.built $(USER)/.bench-tools
-	$(USER)/bin/python benchmarks/run_all.py
+	$(USER)/bin/python benchmarks/run_all.py $(BENCH)
+
+bench-%: $(USER)/.built $(USER)/.bench-tools
+	$(USER)/bin/python benchmarks/$*.py $(BENCH)
 
 lint: $(TEST)/.built $(TEST)/.test-tools
 	$(TEST)/bin/python -m ruff check .

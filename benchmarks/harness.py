@@ -6,9 +6,10 @@ of its own, so that no library pays for another's threads, idle workers or memor
     round 1: garrison, multiprocessing, loky, ...     the order moves on by one in each round,
     round 2: multiprocessing, loky, ..., garrison     the median of the rounds counts
 
-    python benchmarks/NAME.py [--quick] [--rounds N] [--peers A,B]
+    python benchmarks/NAME.py [--quick] [--rounds N] [--peers A,B] [--compare OLD]
 
-The table goes to standard output, all that was measured to benchmarks/results/NAME.json.
+The table goes to standard output, all that was measured to benchmarks/results/NAME.json. With
+--compare it says what has moved since an earlier such file, or one in a folder of them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import compare
 import machine
 
 HERE = Path(__file__).resolve().parent
@@ -126,6 +128,7 @@ def main(benchmark: Benchmark) -> None:
     if options.turn:
         _take_turn(benchmark, options.turn, quick=options.quick)
         return
+    old = compare.old_document(options.compare, benchmark.name) if options.compare else None
     started, meter = time.monotonic(), machine.Meter()
     print(f"\n== {benchmark.name}: {benchmark.claim}")
     measured = _run(options.peers, options.rounds, quick=options.quick)
@@ -135,7 +138,10 @@ def main(benchmark: Benchmark) -> None:
     neighbours = meter.share_of_others()
     took = f"{options.rounds} rounds, {time.monotonic() - started:.0f} s"
     print(f"({took}; other programs used {neighbours:.0%} of the machine meanwhile)", flush=True)
-    _save(benchmark, measured, options, neighbours)
+    document = _save(benchmark, measured, options, neighbours)
+    if old is not None:
+        lines = compare.moved(old, document) or ["no figure has moved by more than the noise"]
+        print(f"against {options.compare}:", *lines, sep="\n  ", flush=True)
 
 
 def _options(benchmark: Benchmark) -> argparse.Namespace:
@@ -143,6 +149,7 @@ def _options(benchmark: Benchmark) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small sizes, two rounds: a trial")
     parser.add_argument("--rounds", type=int, help=f"default {benchmark.rounds}")
     parser.add_argument("--peers", help="comma-separated; default: " + ",".join(benchmark.peers))
+    parser.add_argument("--compare", metavar="OLD", help="a result, or a folder of results")
     parser.add_argument("--turn", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.peers = options.peers.split(",") if options.peers else list(benchmark.peers)
@@ -255,7 +262,7 @@ def number(value: float) -> str:
 
 def _save(
     benchmark: Benchmark, measured: Measured, options: argparse.Namespace, neighbours: float
-) -> None:
+) -> dict[str, Any]:
     RESULTS.mkdir(exist_ok=True)
     document = {
         "name": benchmark.name,
@@ -271,6 +278,7 @@ def _save(
     }
     file = RESULTS / f"{benchmark.name}.json"
     file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return document
 
 
 def _metric_document(metric: Metric, measured: Measured) -> dict[str, Any]:

@@ -124,8 +124,28 @@ def test_a_program_that_seeds_numpy_gets_the_same_numbers_at_each_run(
     assert run_seeded(tmp_path, method) == first
 
 
-def run_seeded(folder: Path, method: str) -> str:
+UNSEEDED = """
+import sys
+import numpy as np
+import garrison
+def loads_it(_):
+    return "numpy.random" in sys.modules
+def draw(_):
+    return float(np.random.random())
+if __name__ == "__main__":
+    loaded = "numpy.random" in sys.modules
+    with garrison.get_context(sys.argv[1]).Pool(1, maxtasksperchild=1) as pool:
+        print(loaded or pool.apply(loads_it, (0,)) is False)
+        print(len({pool.apply(draw, (0,)) for _ in range(3)}))
+"""
+
+
+def test_a_worker_of_a_fork_server_does_not_load_what_it_need_not_seed(tmp_path: Path) -> None:
+    assert run_seeded(tmp_path, "forkserver", UNSEEDED) == "True\n3\n"
+
+
+def run_seeded(folder: Path, method: str, text: str = SEEDED) -> str:
     program = folder / "program.py"
-    program.write_text(SEEDED)
+    program.write_text(text)
     command = [sys.executable, str(program), method]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout

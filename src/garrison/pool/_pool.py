@@ -312,7 +312,8 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
         self._maxtasks = maxtasksperchild
         start = self._initializer, self._initargs = (initializer, tuple(initargs))
         self._processes = processes
-        if "numpy" in sys.modules:
+        fork = context.get_start_method() not in {"spawn", "forkserver"}
+        if "numpy" in sys.modules and (fork or wanted.seed is not None):
             # Once here instead of once in each worker, where it is wanted for the seeds.
             importlib.import_module("numpy.random")
         make = partial(self.Process, context)

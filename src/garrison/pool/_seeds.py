@@ -37,6 +37,9 @@ class Seeds:
     def __init__(self, chosen: int | None, *, inherited: bool) -> None:
         self.chosen = chosen is not None
         self.inherited = inherited
+        # A program that has not loaded it has not seeded it, and in a worker of a fork server that
+        # loads it later it seeds itself: an import of 20 ms that few need.
+        self.repeatable = self.chosen or "numpy.random" in sys.modules
         self.seed = _seed_of_program() if chosen is None else chosen
 
 
@@ -58,7 +61,7 @@ def seed_worker(seeds: Seeds, number: int) -> None:
     if seeds.chosen or "random" in sys.modules:
         # It takes a millisecond to import, and seeds itself for a program that has not chosen.
         importlib.import_module("random").seed(digest)
-    if "numpy" in sys.modules:
+    if "numpy.random" in sys.modules or (seeds.repeatable and "numpy" in sys.modules):
         _seed_numpy(digest)
     elif seeds.chosen:
         _pending.append(digest)

@@ -14,6 +14,7 @@ ORDER = [
     "apply_latency",
     "apply_async_many",
     "imap_small",
+    "imap_chunks",
     "map_small",
     "packing",
     "parent_work",

@@ -1,8 +1,9 @@
-//! Arguments as Python passes them.
+//! Arguments as Python passes them, and functions of Python's.
 
 use crate::sys::deadline::Deadline;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 /// A flag that may be any object, as in `if flag:`.
 pub struct AnyBool(pub bool);
@@ -30,4 +31,20 @@ pub fn deadline(AnyBool(block): AnyBool, timeout: Option<&Bound<'_, PyAny>>) -> 
 /// The same where there is no `block`.
 pub fn deadline_of_timeout(timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Deadline> {
     deadline(AnyBool(true), timeout)
+}
+
+/// A function of Python's, looked up once. Not while the cell is being filled: an import runs code,
+/// in a signal handler or a finalizer that of a queue as well.
+pub fn cached<'py>(
+    py: Python<'py>,
+    cell: &PyOnceLock<Py<PyAny>>,
+    module: &str,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(function) = cell.get(py) {
+        return Ok(function.bind(py).clone());
+    }
+    let function = py.import(module)?.getattr(name)?;
+    let _ = cell.set(py, function.clone().unbind());
+    Ok(function)
 }

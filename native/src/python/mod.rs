@@ -18,6 +18,7 @@ mod memory_left;
 mod msgpack;
 mod parent;
 mod pending_reply;
+mod plain_pickle;
 mod process;
 mod queue;
 mod queue_caller;
@@ -93,6 +94,19 @@ fn crash_point(name: &str) {
     crate::testing::crash_points::crash_point(name);
 }
 
+/// What the pickling of messages is made of.
+fn add_pickling(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(item_results::split, module)?)?;
+    module.add_function(wrap_pyfunction!(item_results::pack, module)?)?;
+    module.add_function(wrap_pyfunction!(item_results::split_results, module)?)?;
+    module.add_class::<item_results::PickledResult>()?;
+    module.add_class::<reducer::Rules>()?;
+    module.add_class::<reducer::Reducer>()?;
+    module.add_function(wrap_pyfunction!(plain_pickle::dumps_plain, module)?)?;
+    module.add_function(wrap_pyfunction!(plain_pickle::loads, module)?)?;
+    Ok(())
+}
+
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     crate::sys::process::watch_forks();
@@ -112,17 +126,13 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(process::send_quietly, module)?)?;
     module.add_function(wrap_pyfunction!(process::allot_counter, module)?)?;
     module.add_function(wrap_pyfunction!(process::next_number, module)?)?;
-    module.add_function(wrap_pyfunction!(item_results::split, module)?)?;
-    module.add_function(wrap_pyfunction!(item_results::pack, module)?)?;
     module.add("OUTCOME_CORRUPT", crate::tasks::table::OUTCOME_CORRUPT)?;
     module.add("OUTCOME_EACH", crate::tasks::table::OUTCOME_EACH)?;
     module.add_function(wrap_pyfunction!(shared_block::registry, module)?)?;
     module.add_function(wrap_pyfunction!(shared_block::join_registry, module)?)?;
     module.add_function(wrap_pyfunction!(shared_block::announce_death, module)?)?;
     module.add_function(wrap_pyfunction!(shared_block::open_descriptors, module)?)?;
-    module.add_class::<reducer::Rules>()?;
-    module.add_class::<reducer::Reducer>()?;
-    module.add_function(wrap_pyfunction!(reducer::is_plain, module)?)?;
+    add_pickling(module)?;
     module.add_class::<descriptor::PyDescriptor>()?;
     module.add_function(wrap_pyfunction!(descriptor::memory_file, module)?)?;
     module.add_function(wrap_pyfunction!(descriptor::copy_descriptor, module)?)?;

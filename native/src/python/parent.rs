@@ -1,7 +1,7 @@
 //! The parent as Python has it: submits tasks, waits for them, takes their results.
 
 use super::block::{self, PinnedBuffers};
-use super::item_results::{self, Entry};
+use super::item_results;
 use super::running_tasks::RunningTasks;
 use super::table::Table;
 use crate::tasks::handle::TaskHandle;
@@ -148,10 +148,16 @@ impl PyTaskHandle {
         (call.function, call.kind, call.index, payload)
     }
 
+    /// Whether a worker has begun with the first item of a shared cell, whose task is over.
+    fn has_begun(&self) -> bool {
+        self.inner.has_begun()
+    }
+
     /// Results of a shared cell's first items that are complete, whether the worker is still at
-    /// work or has died: (succeeded, pickle) for each. None any more once the task is done.
-    fn recover<'py>(&self, py: Python<'py>) -> PyResult<Vec<Entry<'py>>> {
-        self.inner.recover(|found| item_results::entries(py, found))
+    /// work or has died, as `split_results` returns them. None any more once the task is done.
+    fn recover(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
+        let found = self.inner.recover(|found| item_results::entries(py, found).map(Some))?;
+        Ok(found.unwrap_or_else(|| PyList::empty(py).unbind()))
     }
 
     /// Take the items back that the worker has not begun: the number of those that stay its own.

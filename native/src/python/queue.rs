@@ -6,8 +6,10 @@
 //! ```
 
 use super::block::PinnedBuffers;
+use super::convert::cached;
 use super::errors::QueueClosed;
 use super::memory_error;
+use super::plain_pickle;
 use super::queue_caller::{self, wait_spec, Arrived, Opened, QueueCaller};
 use super::queue_item::{self, Outgoing};
 
@@ -28,22 +30,6 @@ use std::time::Duration;
 
 /// An object of more parts than this is not looked at for whether it is plain.
 const LOOKS: u32 = 200;
-
-/// A function of Python's, looked up once. Not while the cell is being filled: an import runs code,
-/// in a signal handler or a finalizer that of a queue as well.
-fn cached<'py>(
-    py: Python<'py>,
-    cell: &PyOnceLock<Py<PyAny>>,
-    module: &str,
-    name: &str,
-) -> PyResult<Bound<'py, PyAny>> {
-    if let Some(function) = cell.get(py) {
-        return Ok(function.bind(py).clone());
-    }
-    let function = py.import(module)?.getattr(name)?;
-    let _ = cell.set(py, function.clone().unbind());
-    Ok(function)
-}
 
 /// Raise `queue.Full` or `queue.Empty`.
 #[cold]
@@ -98,6 +84,11 @@ impl PyQueue {
         static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
+        let mut plain = Vec::with_capacity(128);
+        if plain_pickle::write(object, &mut plain) {
+            let pickle = super::bytes(py, &plain)?;
+            return Ok(queue_item::pickle(&pickle));
+        }
         let travels = !queue_item::is_plain(object, &mut LOOKS.clone());
         let written = if travels {
             cached(py, &ENCODE, "garrison.sync._queue_pickling", "encode")?.call1((object,))?
@@ -134,19 +125,12 @@ impl PyQueue {
     }
 
     fn decode<'py>(py: Python<'py>, arrived: Arrived<'py>) -> PyResult<Bound<'py, PyAny>> {
-        static DECODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let loads = || cached(py, &DECODE, "pickle", "loads");
         match arrived {
             Arrived::Value(value) => Ok(value),
-            Arrived::Pickle(pickle) => loads()?.call1((pickle,)),
+            Arrived::Pickle(pickle) => plain_pickle::loads(&pickle, None),
             Arrived::Large(received) => match queue_caller::open(py, received)? {
                 Opened::Value(value) => Ok(value),
-                Opened::Pickle(pickle, None) => loads()?.call1((pickle,)),
-                Opened::Pickle(pickle, Some(buffers)) => {
-                    let options = PyDict::new(py);
-                    options.set_item("buffers", buffers)?;
-                    loads()?.call((pickle,), Some(&options))
-                }
+                Opened::Pickle(pickle, buffers) => plain_pickle::loads(&pickle, buffers.as_deref()),
             },
         }
     }

@@ -1,13 +1,9 @@
 //! Which way of writing an object down a pickler takes: asked for every object that is not of a
 //! builtin type, so it is decided here, and Python is asked only for functions and classes.
 
-use super::queue_item::is_plain as looks_plain;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFunction, PyType};
-
-/// Objects that `is_plain` looks at: a larger one gains nothing from it.
-const LOOKS: u32 = 64;
 
 /// What a kind of transfer knows, for all of its picklers.
 #[pyclass(frozen, module = "garrison._core")]
@@ -104,11 +100,4 @@ impl Reducer {
 
 fn not_implemented(py: Python<'_>) -> Bound<'_, PyAny> {
     py.NotImplemented().into_bound(py)
-}
-
-/// Whether an object is made of few scalars, tuples, lists and dicts only: every pickler writes it in
-/// the same way, and no code of the user runs.
-#[pyfunction]
-pub fn is_plain(object: &Bound<'_, PyAny>) -> bool {
-    looks_plain(object, &mut LOOKS.clone())
 }

@@ -2,7 +2,7 @@
 
 use super::block::{self, PinnedBuffers};
 use super::errors::SharedMemoryCorrupt;
-use super::reducer::is_plain;
+use super::plain_pickle;
 use super::table::Table;
 use crate::tasks::item_results::ItemResults;
 use crate::tasks::table::{
@@ -124,37 +124,43 @@ impl Worker {
     }
 
     /// The same, but each item counts for itself: `loads` unpickles it just before its turn, and its
-    /// result is kept as soon as it is there. `dumps` pickles a plain one, `failed` writes an exception
-    /// down, `other` every other result.
+    /// result is kept as soon as it is there. `failed` writes an exception down, `other` a result that
+    /// is not a small plain one.
     fn map_each<'py>(
         &self,
         function: &Bound<'py, PyAny>,
         items: &Bound<'py, PyList>,
         loads: Option<&Bound<'py, PyAny>>,
-        dumps: &Bound<'py, PyAny>,
         failed: &Bound<'py, PyAny>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
         let py = function.py();
         let heap = self.inner.heap();
         let mut results = ItemResults::default();
+        let mut plain = Vec::with_capacity(128);
         let mut call = |item: Bound<'py, PyAny>| match loads {
             Some(loads) => function.call1((loads.call1((item,))?,)),
             None => function.call1((item,)),
         };
+        let cell = self.inner.cell()?;
+        self.inner.begin_items(cell);
+        results.begin(heap, cell)?;
         let done = self.each(items, &mut call, |cell, called| {
-            self.inner.begin_items(cell);
-            let (ok, data) = match called {
-                Ok(result) if is_plain(&result) => {
-                    (true, dumps.call1((result, 5))?.cast_into::<PyBytes>()?)
+            plain.clear();
+            let (ok, pickle) = match called {
+                Ok(result) if plain_pickle::write(&result, &mut plain) => (true, None),
+                Ok(result) => {
+                    let (ok, pickle) = other.call1((result,))?.extract()?;
+                    (ok, Some(pickle))
                 }
-                Ok(result) => other.call1((result,))?.extract()?,
                 Err(error) if error.is_instance_of::<PySystemExit>(py) => return Err(error),
                 Err(error) => {
-                    (false, failed.call1((error.into_value(py),))?.cast_into::<PyBytes>()?)
+                    let pickle = failed.call1((error.into_value(py),))?;
+                    (false, Some(pickle.cast_into::<PyBytes>()?))
                 }
             };
-            results.add(heap, cell, !ok, data.as_bytes()).or_else(|error| {
+            let data = pickle.as_ref().map_or(&plain[..], |pickle| pickle.as_bytes());
+            results.add(heap, cell, !ok, data).or_else(|error| {
                 // No room for this one: that is its own misfortune, not its neighbours'.
                 let error = PyErr::from(error).into_value(py);
                 let data = failed.call1((error,))?.cast_into::<PyBytes>()?;

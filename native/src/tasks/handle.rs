@@ -190,6 +190,12 @@ impl TaskHandle {
         }
     }
 
+    /// Whether a worker has begun with the first item of a shared cell, whose task is over. It is
+    /// taken for true once the result has left the cell, which is when cells run short.
+    pub fn has_begun(&self) -> bool {
+        !self.has_cell() || item_results::has_begun(self.cell())
+    }
+
     /// Results of a shared cell's first items that are complete, whether the worker is still at
     /// work or has died, as `read` reads them. Nothing any more once the task is done.
     pub fn recover<T: Default, E: From<Failure>>(
@@ -199,7 +205,7 @@ impl TaskHandle {
         self.parent.check_process()?;
         let cell = self.cell();
         let before = load_state(&cell.state);
-        if !self.has_cell() || cell.journal_at.load(Ordering::Acquire) == 0 {
+        if !self.has_cell() || !item_results::has_begun(cell) {
             return Ok(T::default());
         }
         let region = self.parent.region_of(cell.journal_region.load(Ordering::Acquire))?;

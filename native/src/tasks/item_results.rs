@@ -31,6 +31,11 @@ pub struct ItemResults {
 }
 
 impl ItemResults {
+    /// The first item is about to begin: from now on `has_begun` says so.
+    pub fn begin(&mut self, heap: &Mutex<Heap>, cell: &CellShared) -> Result<(), Failure> {
+        self.grow(heap, cell, 0)
+    }
+
     /// Add one item's result; it counts from the last store on.
     pub fn add(
         &mut self,
@@ -128,6 +133,11 @@ pub fn pack(pickles: &[&[u8]], mut to: &mut [u8]) {
         body.copy_from_slice(data);
         to = rest;
     }
+}
+
+/// Whether a worker has begun with the first item of this task, in its last attempt.
+pub fn has_begun(cell: &CellShared) -> bool {
+    cell.journal_at.load(Ordering::Acquire) != 0
 }
 
 /// Results that a worker has completed, where they lie.

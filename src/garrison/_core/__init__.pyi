@@ -17,11 +17,14 @@ from garrison._core.descriptor import Descriptor as Descriptor
 from garrison._core.event import Event as Event
 from garrison._core.lock import Lock as Lock
 from garrison._core.parent import Parent as Parent
+from garrison._core.pickling import PickledResult as PickledResult
 from garrison._core.pickling import Reducer as Reducer
 from garrison._core.pickling import Rules as Rules
-from garrison._core.pickling import is_plain as is_plain
+from garrison._core.pickling import dumps_plain as dumps_plain
+from garrison._core.pickling import loads as loads
 from garrison._core.pickling import pack as pack
 from garrison._core.pickling import split as split
+from garrison._core.pickling import split_results as split_results
 from garrison._core.process import CRASH_POINTS as CRASH_POINTS
 from garrison._core.process import Id as Id
 from garrison._core.process import adopt_orphans as adopt_orphans

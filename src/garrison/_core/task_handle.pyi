@@ -34,13 +34,16 @@ class TaskHandle:
     def call(self) -> tuple[int, int, int, bytes | None]:
         """What was asked for: (function, kind, index, payload). For messages, before `take`."""
 
-    def recover(self) -> list[tuple[bool, bytes]]:
+    def recover(self) -> list[Any]:
         """Return the results of a shared cell's first items that are complete.
 
         (succeeded, pickle) for each.
 
         The worker may be at work still, or dead. There are none any more once the task is done.
         """
+
+    def has_begun(self) -> bool:
+        """Whether a worker has begun with the first item of a shared cell, whose task is over."""
 
     def take_back(self) -> int:
         """Take the items back that the worker has not begun.

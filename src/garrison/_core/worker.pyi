@@ -60,14 +60,13 @@ class Worker:
         function: Callable[..., Any],
         items: list[Any],
         loads: Callable[[bytes], Any] | None,
-        dumps: Callable[[Any, int], bytes],
         failed: Callable[[BaseException], bytes],
         other: Callable[[Any], tuple[bool, bytes]],
     ) -> None:
         """The same, but each item counts for itself.
 
         `loads` unpickles it just before its turn, and its result is kept as soon as it is there.
-        `dumps` pickles a plain one, `failed` writes an exception down, `other` every other result.
+        `failed` writes an exception down, `other` a result that is not a small plain one.
         """
 
     def publish(self, outcome: int, payload: bytes, buffers: list[Any] | None = None) -> None:

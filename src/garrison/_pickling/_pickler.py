@@ -1,6 +1,6 @@
 """The pickler of everything that leaves this process.
 
-    an object     few scalars, tuples, lists and dicts        pickle.dumps: nothing to decide
+    an object     few scalars, tuples, lists and dicts        by the core: nothing to decide
                   of a type that was registered               ForkingPickler's table, then copyreg's
                   a function or class                         by reference, or as the rules say
                   a buffer                                    in band if small or read-only
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 
-from garrison._core import Rules, is_plain
+from garrison._core import Rules, dumps_plain
 from garrison._typing import Any
 
 __all__ = ["STANDARD", "Pickler", "dumps", "dumps_apart", "make_rules"]
@@ -74,8 +74,9 @@ def dumps(value: object, rules: Rules = STANDARD, first: dict[type, Any] | None 
     first
         Reducers, by exact type, that come before all others.
     """
-    if is_plain(value):
-        return pickle.dumps(value, 5)
+    data = dumps_plain(value)
+    if data is not None:
+        return data
     return _dump(value, rules, sys.maxsize, first)[0]
 
 
@@ -92,8 +93,9 @@ def dumps_apart(
     A read-only buffer stays in the pickle, so the receiver gets its own copy; unless all are
     `frozen`: then they are read-only for the receiver as well.
     """
-    if is_plain(value):
-        return pickle.dumps(value, 5), None
+    data = dumps_plain(value)
+    if data is not None:
+        return data, None
     return _dump(value, rules, large, first, frozen=frozen)
 
 

@@ -132,6 +132,18 @@ class Backend(Protocol):
     def submit_items(self, function: Any, items: list[Any], options: Options) -> TaskHandle:
         """Submit one task for several encoded items, each with a result of its own."""
 
+    def encode_chunk(self, items: list[Any]) -> Any:
+        """Return several items as `submit_chunk` takes them: what they share arrives shared.
+
+        Raises
+        ------
+        Exception
+            If one of them cannot be sent.
+        """
+
+    def submit_chunk(self, function: Any, chunk: Any, count: int, options: Options) -> TaskHandle:
+        """Submit one task for an encoded chunk, each of its items with a result of its own."""
+
     # --- Waiting --------------------------------------------------------------------------
 
     def wait(self, task: Any, deadline: float | None) -> bool:
@@ -197,6 +209,9 @@ class Backend(Protocol):
 
     def failed_item(self, task: Any) -> int:
         """Return the index of the item during which a lost task's worker ended."""
+
+    def has_begun(self, task: Any) -> bool:
+        """Whether an item of an ended chunk was begun: else its items could not be decoded."""
 
     def recall_items(self, task: Any) -> int:
         """Withdraw the items that the worker has not begun; return the number of the others."""

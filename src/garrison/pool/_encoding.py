@@ -15,6 +15,7 @@ import pickle
 import sys
 
 from garrison import _core
+from garrison._core import PickledResult
 from garrison._pickling import STANDARD, dumps_apart, without_key
 from garrison._pickling import dumps as dumps_alone
 from garrison._typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from garrison.memory.capacity import CHECK_THRESHOLD, check_available
 from garrison.pool import _pickling_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from garrison._core import Rules
 
@@ -55,7 +56,7 @@ SCALARS = frozenset({int, float, complex, bool, type(None), str, bytes})
 LARGE = 1 << 14
 """Smaller buffers are cheaper inside of the pickle."""
 
-dumps, loads = pickle.dumps, pickle.loads  # written by a process of the pool
+dumps, loads = pickle.dumps, _core.loads  # written by a process of the pool
 
 
 def encode(
@@ -116,14 +117,18 @@ def encode_result_fallback(value: object) -> tuple[bool, bytes]:
     return outcome == _OK, data
 
 
-def decode_items(entries: Iterable[tuple[bool, bytes]]) -> list[Any]:
-    """Decode results with an outcome each; a failure is an `ItemError`."""
-    return [_value_or_raise(data) if ok else ItemError(decode_error(data)) for ok, data in entries]
+def decode_items(entries: list[Any]) -> list[Any]:
+    """Decode results of `_core.split_results`; a failure is an `ItemError`."""
+    if PickledResult not in set(map(type, entries)):
+        return entries
+    return [_decoded(each) if type(each) is PickledResult else each for each in entries]
 
 
-def _value_or_raise(data: bytes) -> Any:
+def _decoded(entry: PickledResult) -> Any:
+    if not entry.succeeded:
+        return ItemError(decode_error(entry.pickle))
     try:
-        return loads(data)
+        return loads(entry.pickle)
     except Exception as failure:
         return ItemError(_undecodable(failure))
 

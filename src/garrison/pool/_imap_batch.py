@@ -41,21 +41,40 @@ _NOTHING: tuple[int, deque[Any]] = (0, deque())
 class Batch:
     """Items that share a cell, then their results."""
 
-    __slots__ = ("_read", "count", "entries", "items", "size", "skipped", "taken_order", "task")
+    __slots__ = (
+        "_read",
+        "count",
+        "entries",
+        "items",
+        "size",
+        "skipped",
+        "taken_order",
+        "task",
+        "whole",
+    )
 
-    def __init__(self, items: list[Any], count: int, task: TaskHandle | None = None) -> None:
-        self.items = items
+    def __init__(
+        self,
+        items: list[Any],
+        count: int,
+        task: TaskHandle | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
+        self.whole: bool = whole
+        """Whether the items are not encoded one by one: the cell has all of them in one pickle."""
+        self.items: list[Any] = items
         """The items, which may have to be submitted again; empty if the batch is one item."""
-        self.count = count
+        self.count: int = count
         """The number of results not handed out; set when it is taken."""
         self.task: Any = task
-        self.skipped = 0
+        self.skipped: int = 0
         """Results of the cell's first items, which are in another batch."""
         self.entries: list[Any] | None = None
         """The raw results, item by item."""
-        self.size = 0
+        self.size: int = 0
         """Their bytes."""
-        self.taken_order = 0
+        self.taken_order: int = 0
         """Its place among the batches that were taken."""
         self._read = _NOTHING
         """The number of decoded entries, and the results that were not handed out."""
@@ -135,7 +154,7 @@ class Batch:
 def _decoded(backend: Backend, entries: list[Any]) -> list[Any]:
     if len(entries) == 1 and type(entries[0]) is CellOutcome:
         return [entries[0].decode(backend)]
-    if not any(type(entry) is CellOutcome for entry in entries):
+    if CellOutcome not in set(map(type, entries)):
         values: list[Any] = backend.decode_items(entries)
         return values
     return [

@@ -3,8 +3,13 @@
 A list or the like is read by any thread that uses the iterator, since that cannot block. Any other
 input (a generator, a queue that is fed from the results) has a thread of its own.
 
+The items of a chunk of a list are one pickle, as in the standard library. If one of them cannot be
+sent, or a worker cannot load them, each becomes a pickle of its own, so that its error is its own.
+Items of any other input are pickled one by one as they are read: the source may change them when it
+is asked for the next.
+
 With ``chunksize=1`` several small items share a cell: as many as take about `BATCH_TIME_NS`. Each
-is pickled when it is read, and has its own outcome, so the caller sees no difference.
+has a pickle and an outcome of its own, so the caller sees no difference.
 
 Under the reader's lock no code of the user runs, and nothing waits.
 """
@@ -12,6 +17,7 @@ Under the reader's lock no code of the user runs, and nothing waits.
 from __future__ import annotations
 
 import array
+import contextlib
 import operator
 import os
 import sys
@@ -20,6 +26,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool._encoding import ItemError
@@ -115,6 +122,7 @@ class InputReader:
         # Not the pool itself: its finalizer ends the thread.
         self._options, self._on_end = options, weakref.WeakMethod(on_end)
         self._single = chunksize == 1
+        self._whole: bool = not self._single and not self.in_thread
         self.adaptive: bool = self._single and backend.batches_items
         self.size: int = chunksize
         self.last_size: int = chunksize
@@ -225,6 +233,9 @@ class InputReader:
 
     def read_ahead(self) -> None:
         """Read a batch and submit it."""
+        if self._whole:
+            self._read_chunk()
+            return
         try:
             more = self._read_batch()
         except BaseException as error:
@@ -250,6 +261,22 @@ class InputReader:
         on_end = self._on_end()
         if on_end is not None:
             on_end()
+
+    def _read_chunk(self) -> None:
+        """Read a chunk and submit it in one pickle."""
+        limit = self._next_size()
+        # What was read before an interrupt is still there.
+        self._unsubmitted.extend(islice(self._source, limit - len(self._unsubmitted)))
+        values = list(self._unsubmitted)
+        encoded = self._encode_chunk(values)
+        with self._changed:
+            self._unsubmitted.clear()
+            self.place(_END, _END, self._submit_chunk(values, encoded))
+            self.submitted += len(values)
+            self._unread_at_most += len(values)
+            self._changed.notify_all()
+        if len(values) < limit:
+            self._end(None)
 
     def _read_batch(self) -> bool:
         """Read until a batch is full, or the input has become slow; False if it has ended."""
@@ -295,6 +322,14 @@ class InputReader:
         except Exception as error:
             return ItemError(error)
 
+    def _encode_chunk(self, values: list[Any]) -> Any:
+        """Encode items together, or one by one: a list, if one of them cannot be sent."""
+        if len(values) > 1:
+            # The culprit has its own error below.
+            with contextlib.suppress(Exception):
+                return self._backend.encode_chunk(values)
+        return [self._encode(value) for value in values]
+
     @staticmethod
     def _is_slow(start: int, count: int) -> bool:
         return time.perf_counter_ns() - start > SLOW_ITEM_NS * count
@@ -334,6 +369,27 @@ class InputReader:
         self.size = 1
         if self.in_thread:
             self.flush()
+
+    def submit_again(self, batch: Batch, done: int) -> list[Batch]:
+        """Submit the items of a lost batch after the first ones."""
+        rest = batch.items[done:]
+        if not batch.whole:
+            return self.submit(rest)
+        return self._submit_chunk(rest, self._encode_chunk(rest))
+
+    def submit_one_by_one(self, batch: Batch) -> list[Batch]:
+        """Submit the items of a batch that no worker could load, each with a pickle of its own."""
+        return self.submit([self._encode(value) for value in batch.items])
+
+    def _submit_chunk(self, values: list[Any], encoded: Any) -> list[Batch]:
+        if type(encoded) is list:
+            return self.submit(encoded)
+        count = len(values)
+        try:
+            task = self._backend.submit_chunk(self._function, encoded, count, self._options)
+        except Exception as error:
+            return [Batch.failed(error, count)]
+        return [Batch(values, count, task, whole=True)]
 
     def submit(self, items: list[Any]) -> list[Batch]:
         """Submit items in their order; one that cannot be sent is an error in its place."""

@@ -173,11 +173,15 @@ class ResultStream:
         lost = task.lost()
         finished = backend.finished_items(task) if lost else []
         failed = backend.failed_item(task) if lost else 0
+        loaded = not batch.whole or backend.has_begun(task)
         try:
             raw = backend.take_raw(task)
         except RuntimeError:
             # It was withdrawn, and an interrupt came before its items were submitted again.
-            self._replace(batch, self.reader.submit(batch.items))
+            self._replace(batch, self.reader.submit_again(batch, 0))
+            return
+        if not loaded:
+            self._replace(batch, self.reader.submit_one_by_one(batch))
             return
         if lost:
             entries, done = self._entries_of_lost(batch, finished, failed)
@@ -187,7 +191,7 @@ class ResultStream:
         shared = bool(batch.items)
         if done < len(batch.items):
             place = self._batches.index(batch) + 1
-            self.reader.place(place, place, self.reader.submit(batch.items[done:]))
+            self.reader.place(place, place, self.reader.submit_again(batch, done))
         self._taken_order += 1
         self.reader.has_taken = True
         size = backend.raw_size(raw) if self.reader.bounded else 0

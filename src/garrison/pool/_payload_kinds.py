@@ -23,3 +23,5 @@ class PayloadKind(enum.IntEnum):
     single item may have buffers."""
     SCALAR_ITEMS = 5
     """A list of immutable scalars, each with an outcome of its own."""
+    LISTED_ITEMS = 6
+    """A list of items that are one pickle, each with an outcome of its own."""

@@ -198,6 +198,20 @@ class ProcessBackend:
             data = _core.pack([data for data, _ in pickled])
         return self._submit_encoded(function, kind, data, buffers, options, len(items))
 
+    def encode_chunk(self, items: list[Any]) -> _encoding.Encoded:
+        """Pickle several items together."""
+        return _encoding.encode(items, self.registry.rules)
+
+    def submit_chunk(
+        self,
+        function: RegisteredFunction,
+        chunk: _encoding.Encoded,
+        count: int,
+        options: Options,
+    ) -> _core.TaskHandle:
+        """Put items that are one pickle into one cell, each with an outcome of its own."""
+        return self._submit_encoded(function, PayloadKind.LISTED_ITEMS, *chunk, options, count)
+
     def _submit_encoded(
         self,
         function: RegisteredFunction,
@@ -314,13 +328,13 @@ class ProcessBackend:
         return False, self._error_for_lost_task(call, pickle.loads(payload)), duration  # noqa: S301 - written by the supervisor
 
     @staticmethod
-    def split_items(raw: RawResult) -> list[tuple[bool, bytes]] | None:
-        """Return each item's outcome, still pickled; None if the cell has one outcome."""
+    def split_items(raw: RawResult) -> list[Any] | None:
+        """Return each item's outcome, still encoded; None if the cell has one outcome."""
         _, outcome, payload, *_ = raw
-        return _core.split(payload) if outcome == _ITEMS else None
+        return _core.split_results(payload) if outcome == _ITEMS else None
 
     @staticmethod
-    def decode_items(encoded: list[tuple[bool, bytes]]) -> list[Any]:
+    def decode_items(encoded: list[Any]) -> list[Any]:
         """Decode results of items; a failed one is an `ItemError`."""
         return _encoding.decode_items(encoded)
 
@@ -336,14 +350,19 @@ class ProcessBackend:
         return raw[4]
 
     @staticmethod
-    def finished_items(task: _core.TaskHandle) -> list[tuple[bool, bytes]]:
-        """Return the pickled results so far of a running or lost task."""
+    def finished_items(task: _core.TaskHandle) -> list[Any]:
+        """Return the encoded results so far of a running or lost task."""
         return task.recover()
 
     @staticmethod
     def failed_item(task: _core.TaskHandle) -> int:
         """Return the index of the item during which a lost task's worker ended."""
         return task.call()[2]
+
+    @staticmethod
+    def has_begun(task: _core.TaskHandle) -> bool:
+        """Whether a worker has begun an item of an ended chunk."""
+        return task.has_begun()
 
     @staticmethod
     def recall_items(task: _core.TaskHandle) -> int:

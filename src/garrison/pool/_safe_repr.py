@@ -106,7 +106,7 @@ def describe_call(name: str, kind: int, index: int, payload: Any) -> str:
 def _arguments(kind: int, index: int, payload: Any) -> tuple[Any, dict[str, Any]]:
     """Return the arguments of the call that a task was in, as objects that only have a repr."""
     if kind == PayloadKind.PICKLED_ITEMS:
-        return (unpickle_for_repr(_core.split(payload)[index][1]),), {}
+        return (unpickle_for_repr(_core.split(payload)[index]),), {}
     value = unpickle_for_repr(payload)
     if kind == PayloadKind.CALL:
         args, kwds = value

@@ -25,6 +25,7 @@ CRASH_POINTS = bool(_core.CRASH_POINTS)
 # Globals are found faster than members.
 _CALL, _ARGS = PayloadKind.CALL, PayloadKind.ARGS
 _STAR_ITEMS, _PICKLED_ITEMS = PayloadKind.STAR_ITEMS, PayloadKind.PICKLED_ITEMS
+_LISTED_ITEMS = PayloadKind.LISTED_ITEMS
 _ERROR, _ITEMS = Outcome.ERROR, Outcome.ITEMS
 INITIALIZER_FAILED = 1
 """Exit code."""
@@ -153,9 +154,9 @@ def _items(
     kind: int, payload: Any, load: Callable[[Any], Any]
 ) -> tuple[list[Any], Callable[[Any], Any] | None]:
     """Split a shared cell: its items, and how each is decoded if it is still pickled."""
-    if kind == PayloadKind.SCALAR_ITEMS:
+    if kind != _PICKLED_ITEMS:
         return load(payload), None
-    return [data for _, data in _core.split(payload)], load
+    return _core.split(payload), load
 
 
 def _map_each(
@@ -172,7 +173,6 @@ def _map_each(
         function,
         items,
         load,
-        _encoding.dumps,
         _encoding.encode_error,
         _encoding.encode_result_fallback,
     )
@@ -233,14 +233,17 @@ class _Retrying:
 
         if kind in {_CALL, _ARGS}:
             return _encoding.encode_result(self._attempts(worker, kind, arguments(), arguments))
-        if kind >= _PICKLED_ITEMS:
+        if kind >= _PICKLED_ITEMS and kind != _LISTED_ITEMS:
             return self._run_items(worker, *_items(kind, payload, load))
         first = arguments()
 
         def item(index: int) -> Any:
             return self._attempts(worker, kind, first[index], lambda: arguments()[index])
 
-        return _encoding.encode_result(worker.map(item, list(range(len(first))), False))
+        numbers = list(range(len(first)))
+        if kind == _LISTED_ITEMS:
+            return _map_each(worker, item, numbers, None)
+        return _encoding.encode_result(worker.map(item, numbers, False))
 
     def _run_items(
         self, worker: _core.Worker, items: list[Any], load: Callable[[Any], Any] | None

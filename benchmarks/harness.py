@@ -227,7 +227,10 @@ def _table(benchmark: Benchmark, measured: Measured) -> str:
         ]
         for peer in measured.values
     ]
-    lines = aligned([head, *rows])
+    table = [head, *rows]
+    if len(head) > len(rows) + 6:
+        table = [list(column) for column in zip(*table, strict=True)]
+    lines = aligned(table)
     lines += [f"{peer}: {reason}" for peer, reason in measured.missing.items()]
     return "\n".join(lines)
 

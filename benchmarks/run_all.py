@@ -32,6 +32,7 @@ ORDER = [
     "queue_array",
     "manager_dict",
     "manager_four",
+    "manager_bulk",
     "manager_million",
     "manager_method",
     "manager_remote",

@@ -27,11 +27,15 @@ pub mod nested;
 #[cfg(not(loom))]
 pub mod open_store;
 #[cfg(not(loom))]
+pub mod packed;
+#[cfg(not(loom))]
 pub mod pages;
 #[cfg(not(loom))]
 pub mod references;
 #[cfg(not(loom))]
 pub mod reservation;
+#[cfg(not(loom))]
+pub mod runs;
 #[cfg(not(loom))]
 pub mod scan;
 #[cfg(not(loom))]

@@ -210,14 +210,14 @@ def test_pickle_of_a_program_that_has_the_folder_is_not_read(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
     with garrison.Manager(path=tmp_path / "store") as manager:
-        manager.dict("stock", tea=(1, 2))
+        manager.dict("stock", tea=1 + 2j)
     with ServerProcess(tmp_path / "store", **options) as server, server.connect() as client:
         with pytest.raises(ValueUnreadable, match="--allow-pickle"):
             client.dict("stock")["tea"]
         client.dict("stock")["coffee"] = (3, 4)
         server.end()
     with garrison.Manager(path=tmp_path / "store") as manager:
-        assert manager.dict("stock") == {"tea": (1, 2), "coffee": (3, 4)}
+        assert manager.dict("stock") == {"tea": 1 + 2j, "coffee": (3, 4)}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ use crate::store::encoding::keys::Key;
 use crate::store::lmdb::{Options, Reading};
 use crate::store::transaction::{head, Writing};
 use crate::store::{self, Error};
-use encode::{Encoder, Value};
+use encode::{Encoder, Value, Values};
 use engine::Engine;
 use failure::{Failure, Raise};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -235,6 +235,16 @@ impl PyStore {
             return encoded(value);
         }
         self.encoder(value.py()).value(value)
+    }
+
+    /// The same of one of many.
+    #[inline]
+    fn push_value<'py>(&self, value: &Bound<'py, PyAny>, values: &mut Values<'py>) -> PyResult<()> {
+        if self.encoded {
+            values.push_large(encoded(value)?);
+            return Ok(());
+        }
+        self.encoder(value.py()).push_value(value, values)
     }
 
     /// Decode a value as a method returns it.

@@ -9,7 +9,7 @@ use super::records::{
 };
 use super::references::heads;
 use super::reservation::Reservation;
-use super::{encoding, kind, Error, Result};
+use super::{encoding, kind, nested, packed, runs, Error, Result};
 use crate::shm::arena::{SharedBlock, LINE};
 use std::collections::HashMap;
 
@@ -134,6 +134,10 @@ impl<'t> Audit<'t> {
     }
 
     fn look_at_mapping(&mut self, number: u64, head: &Head, whole: bool) -> Result<()> {
+        let packed = if whole { packed::contents(&self.reading, number)? } else { None };
+        if let Some(packed) = packed {
+            return self.look_at_packed(number, head, packed);
+        }
         let items = self.each(&prefix(number, ITEM), |audit, key, record| {
             let item = Item::read(record)?;
             audit.follow(item.value);
@@ -151,17 +155,43 @@ impl<'t> Audit<'t> {
         Ok(())
     }
 
+    fn look_at_packed(&mut self, number: u64, head: &Head, packed: &[u8]) -> Result<()> {
+        let mut keys = std::collections::HashSet::new();
+        for found in packed::items(packed) {
+            let (key, item) = found?;
+            let is_good = match head.kind {
+                kind::SET => item.value.is_empty(),
+                _ => nested::is_simple(item.value),
+            };
+            self.check(is_good && keys.insert(key), || {
+                format!("a packed item of {number} that is there twice, or has a wrong value")
+            });
+        }
+        let others = self.each(&prefix(number, ITEM), |_, _, _| Ok(()))?
+            + self.each(&prefix(number, ORDER), |_, _, _| Ok(()))?;
+        let (len, next) = (keys.len() as u64, head.next);
+        self.check(len == head.len && len == next && others == 0, || {
+            format!("{number} has length {}, {len} items packed, and {others} others", head.len)
+        });
+        Ok(())
+    }
+
     fn look_at_sequence(&mut self, number: u64, head: &Head, whole: bool) -> Result<()> {
         let mut expected = head.next;
-        let items = self.each(&prefix(number, POSITION), |audit, key, value| {
+        self.each(&prefix(number, POSITION), |audit, key, value| {
             audit.follow(value);
             let position = number_in(key, 9)?;
             audit.check(!whole || position == expected, || {
                 format!("an item of {number} at {position}, not at {expected}")
             });
-            expected += 1;
+            for item in runs::items(value) {
+                let alone = !runs::is_run(value) || nested::is_simple(item?);
+                audit.check(alone, || format!("an item of {number} in a run, and not simple"));
+                expected += 1;
+            }
             Ok(())
         })?;
+        let items = expected - head.next;
         self.check(!whole || items == head.len, || {
             format!("{number} has length {}, and {items} items", head.len)
         });

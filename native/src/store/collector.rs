@@ -23,33 +23,56 @@ pub fn release_owner(writing: &mut Writing, owner: u64) -> Result<()> {
 }
 
 /// Free garbage, so many records at most; how many containers are still garbage.
-pub fn free_garbage(writing: &mut Writing, limit: u64, among: Option<&[u64]>) -> Result<u64> {
-    writing.will_free();
-    let mut left = limit;
-    let among: Option<HashSet<u64>> = among.map(|chosen| chosen.iter().copied().collect());
-    for number in garbage(&writing.reading())? {
-        if left > 0 && among.as_ref().is_none_or(|chosen| chosen.contains(&number)) {
-            left -= free_records(writing, number, left)?;
-        }
-    }
+pub fn free_garbage(writing: &mut Writing, limit: u64) -> Result<u64> {
+    free(writing, limit, &garbage(&writing.reading())?)?;
     // Nested containers have become garbage meanwhile.
     Ok(garbage(&writing.reading())?.len() as u64)
+}
+
+/// The same of these containers, as far as they are garbage; how many of them still are.
+pub fn free_among(writing: &mut Writing, limit: u64, among: &[u64]) -> Result<u64> {
+    free(writing, limit, among)?;
+    let mut left = 0;
+    for number in among {
+        left += u64::from(is_garbage(writing, *number)?);
+    }
+    Ok(left)
+}
+
+fn free(writing: &mut Writing, limit: u64, among: &[u64]) -> Result<()> {
+    writing.will_free();
+    let mut left = limit;
+    for number in among {
+        if left > 0 && is_garbage(writing, *number)? {
+            left -= free_records(writing, *number, left)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_garbage(writing: &Writing, number: u64) -> Result<bool> {
+    writing.get(&store_key(GARBAGE, [number])).map(|found| found.is_some())
 }
 
 /// Delete up to so many items of a container that is garbage, and with the last one its head.
 fn free_records(writing: &mut Writing, number: u64, most: u64) -> Result<u64> {
     let record = writing.get(&prefix(number, HEAD))?;
     let mut head = Head::read(record.ok_or_else(|| Error::corrupt("a head is missing"))?)?;
-    if !head.has(Head::FREEING) {
+    let is_packed = head.has(Head::PACKED);
+    if !is_packed && !head.has(Head::FREEING) {
         head.set(Head::FREEING, true);
         writing.put_head(number, head)?;
     }
-    let mut done = if kind::is_mapping(head.kind) {
+    let mut done = if is_packed {
+        0
+    } else if kind::is_mapping(head.kind) {
         mapping::delete_all(writing, number, most)?
     } else {
         sequence::delete_all(writing, number, most)?
     };
-    done += claims::delete_all(writing, number, most - done)?;
+    if !kind::is_mapping(head.kind) {
+        done += claims::delete_all(writing, number, most - done)?;
+    }
     if done < most {
         writing.delete(&prefix(number, HEAD))?;
         writing.delete(&store_key(GARBAGE, [number]))?;

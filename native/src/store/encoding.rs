@@ -18,12 +18,16 @@ pub mod tag {
     pub const PICKLE: u8 = 0x08;
     /// A key that its canonical form alone tells, or with an original that is none of the above.
     pub const KEY: u8 = 0x09;
+    /// A tuple of values that are none of those above from PICKLE on: `len:32 item` for each.
+    pub const TUPLE: u8 = 0x0a;
     /// A container that belongs to the place where this is stored.
     pub const CHILD: u8 = 0x10;
     /// A container that others may share.
     pub const REF: u8 = 0x11;
     /// A plain container and all that is in it.
     pub const TREE: u8 = 0x12;
+    /// Several items of a sequence in one record.
+    pub const RUN: u8 = 0x13;
 }
 
 /// How deep containers may lie in each other.

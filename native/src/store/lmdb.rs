@@ -23,7 +23,7 @@ mod transactions;
 
 pub use files::InMemory;
 use map::Map;
-pub use transactions::{ReadTransaction, Reading, WriteTransaction};
+pub use transactions::{Cursor, ReadTransaction, Reading, WriteTransaction};
 
 /// How many transactions may read at a time, in all processes.
 pub const READERS: u32 = 4096;
@@ -98,6 +98,8 @@ pub struct Env {
     limited: Slot<bool>,
     /// Each record has a sum behind it.
     sums: Slot<bool>,
+    /// A record may have several items.
+    runs: Slot<bool>,
     /// Readers are checked when the file has grown beyond.
     checked: Slot<u64>,
     _file: OpenGuard,
@@ -273,7 +275,7 @@ impl Env {
         let map = Map::find(raw, fd, options)?;
         reservation.page = map.page as u64;
         let (in_memory, checked, limited) = (options.in_memory, Slot::new(256), Slot::new(false));
-        let sums = Slot::new(false);
+        let (sums, runs) = (Slot::new(false), Slot::new(false));
         Ok(Self {
             raw,
             fd,
@@ -283,6 +285,7 @@ impl Env {
             in_memory,
             limited,
             sums,
+            runs,
             checked,
             _file: file,
         })
@@ -488,7 +491,7 @@ impl Env {
             return Err(Error::System(libc::EBADF));
         }
         // The caller has the writers' lock, so no other one is under way.
-        let transaction = WriteTransaction { raw: self.begin(0)?, sums: self.sums.get() };
+        let transaction = WriteTransaction::new(self.begin(0)?, self.sums.get());
         self.check_readers_if_grown(transaction.next_page());
         Ok(transaction)
     }
@@ -501,6 +504,15 @@ impl Env {
     /// Say so, once after opening.
     pub fn set_sums(&self, sums: bool) {
         self.sums.set(sums);
+    }
+
+    #[inline]
+    pub fn has_runs(&self) -> bool {
+        self.runs.get()
+    }
+
+    pub fn set_runs(&self, runs: bool) {
+        self.runs.set(runs);
     }
 
     /// Make the one database known, once after opening.

@@ -6,7 +6,11 @@ use super::encoding::{integers, Link};
 use super::lmdb::Reading;
 use super::records::{keyed, number_in, prefix, Head, Item, ITEM, ORDER};
 use super::transaction::{self, Writing};
-use super::{copied, kind, nested, Error, Result};
+use super::{copied, kind, nested, packed, Error, Result};
+
+mod inserter;
+
+pub use inserter::{update, Inserter};
 
 /// The item of a key; nothing if there is none. The caller has not looked at the head.
 #[inline]
@@ -15,14 +19,28 @@ pub fn find<'t>(
     number: u64,
     canonical: &mut Canonical,
 ) -> Result<Option<Item<'t>>> {
+    find_where(reading, number, canonical).map(|found| found.map(|(item, _)| item))
+}
+
+/// The same, and whether the mapping is packed.
+#[inline]
+fn find_where<'t>(
+    reading: &Reading<'t>,
+    number: u64,
+    canonical: &mut Canonical,
+) -> Result<Option<(Item<'t>, bool)>> {
     transaction::exists(number)?;
-    match reading.get(canonical.behind(&prefix(number, ITEM)))? {
-        Some(record) => Item::read(record).map(Some),
-        None => {
-            transaction::mapping(reading, number)?;
-            Ok(None)
-        }
+    if let Some(record) = reading.get(canonical.behind(&prefix(number, ITEM)))? {
+        return Ok(Some((Item::read(record)?, false)));
     }
+    let (head, behind) = transaction::head_record(reading, number)?;
+    if !kind::is_mapping(head.kind) {
+        return Err(Error::WrongKind(head.kind));
+    }
+    if head.has(Head::PACKED) {
+        return Ok(packed::find(behind, canonical.bytes())?.map(|item| (item, true)));
+    }
+    Ok(None)
 }
 
 /// The value of a key; it must not be a set's.
@@ -46,9 +64,16 @@ struct Old {
     value: Vec<u8>,
 }
 
-fn old(writing: &Writing, number: u64, canonical: &mut Canonical) -> Result<Option<Old>> {
+/// A mapping whose item this is, is packed no more.
+fn old(writing: &mut Writing, number: u64, canonical: &mut Canonical) -> Result<Option<Old>> {
     let reading = writing.reading();
-    let Some(item) = find(&reading, number, canonical)? else { return Ok(None) };
+    let Some((item, is_packed)) = find_where(&reading, number, canonical)? else {
+        return Ok(None);
+    };
+    if is_packed {
+        packed::unpack(writing, number)?;
+        return old(writing, number, canonical);
+    }
     let (seq, original) = (item.seq, copied(item.original)?);
     Ok(Some(Old { seq, original, value: copied(item.value)? }))
 }
@@ -66,35 +91,9 @@ fn put_item(
 
 /// A key that is new, with a value that is stored.
 fn insert(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> Result<()> {
-    let mut head = transaction::mapping(&writing.reading(), number)?;
-    if (head.kind == kind::SET) != value.is_empty() {
-        return Err(Error::WrongKind(head.kind));
-    }
-    let seq = head.next;
-    head.next += 1;
-    head.len += 1;
-    put_item(writing, number, &mut key.canonical, (seq, &key.original), value)?;
-    writing.put(&keyed(number, ORDER, seq), &[key.canonical.bytes()])?;
-    writing.put_head(number, head)?;
-    writing.touch(number);
-    Ok(())
-}
-
-/// Set a key of a fresh container to a value that is stored.
-pub fn put_materialized(
-    writing: &mut Writing,
-    number: u64,
-    mut key: Key,
-    value: &[u8],
-) -> Result<()> {
-    match old(writing, number, &mut key.canonical)? {
-        None => insert(writing, number, &mut key, value),
-        Some(old) => {
-            nested::release(writing, &old.value)?;
-            let kept = (old.seq, &old.original[..]);
-            put_item(writing, number, &mut key.canonical, kept, value)
-        }
-    }
+    let mut inserter = Inserter::new(writing, number)?;
+    inserter.insert(writing, key, value)?;
+    inserter.finish(writing)
 }
 
 /// Add to a set; false if it is there already.
@@ -120,13 +119,17 @@ pub fn check_takes_values(writing: &Writing, number: u64) -> Result<()> {
 #[inline]
 pub fn set(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> Result<()> {
     let reading = writing.reading();
-    let Some(item) = find(&reading, number, &mut key.canonical)? else {
+    let Some((item, is_packed)) = find_where(&reading, number, &mut key.canonical)? else {
         return set_new(writing, number, key, value);
     };
     if item.value.is_empty() {
         return Err(Error::WrongKind(kind::SET));
     }
-    if item.original.is_empty() && nested::is_simple(item.value) && nested::is_simple(value) {
+    if !is_packed
+        && item.original.is_empty()
+        && nested::is_simple(item.value)
+        && nested::is_simple(value)
+    {
         let seq = item.seq;
         writing.touch(number);
         return put_item(writing, number, &mut key.canonical, (seq, &[]), value);
@@ -186,6 +189,7 @@ pub fn pop(writing: &mut Writing, number: u64, key: &mut Key) -> Result<Vec<u8>>
 
 /// The first or the last item: its key as a value, and its value.
 pub fn pop_item(writing: &mut Writing, number: u64, last: bool) -> Result<(Vec<u8>, Vec<u8>)> {
+    packed::unpack(writing, number)?;
     let head = transaction::mapping(&writing.reading(), number)?;
     let Some((_, canonical)) = end(&writing.reading(), number, last)? else {
         return Err(Error::Empty(if head.kind == kind::SET {
@@ -237,7 +241,8 @@ pub fn add(
     delta: &[u8],
     initial: Option<&[u8]>,
 ) -> Result<Vec<u8>> {
-    let Some(item) = find(&writing.reading(), number, &mut key.canonical)? else {
+    let Some((item, is_packed)) = find_where(&writing.reading(), number, &mut key.canonical)?
+    else {
         check_takes_values(writing, number)?;
         let sum = integers::sum(initial.ok_or(Error::Missing)?, delta)?;
         insert(writing, number, key, &sum)?;
@@ -248,6 +253,9 @@ pub fn add(
     }
     let sum = integers::sum(item.value, delta)?;
     let (seq, original) = (item.seq, copied(item.original)?);
+    if is_packed {
+        packed::unpack(writing, number)?;
+    }
     put_item(writing, number, &mut key.canonical, (seq, &original), &sum)?;
     writing.touch(number);
     Ok(sum)
@@ -288,6 +296,7 @@ pub fn delete_all(writing: &mut Writing, number: u64, most: u64) -> Result<u64> 
 }
 
 pub fn clear(writing: &mut Writing, number: u64, mut head: Head) -> Result<()> {
+    packed::unpack(writing, number)?;
     delete_all(writing, number, u64::MAX)?;
     head.len = 0;
     keep_links(writing, number, &mut head)?;

@@ -2,19 +2,16 @@
 
 use super::encoding::trees::{Builder, Tree};
 use super::encoding::{check, child, keys, tag, Link, DEPTH};
-use super::lmdb::Reading;
-use super::records::{prefix, Head, Item, HEAD, ORDER, POSITION};
+use super::lmdb::{Cursor, Reading};
+use super::records::{prefix, Head, Item, HEAD, ORDER};
 use super::transaction::{head, Writing};
-use super::{copied, kind, mapping, references, sequence, Error, Result};
+use super::{copied, kind, mapping, packed, references, runs, sequence, Error, Result};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Make a container. Nothing keeps it alive yet.
 pub fn create(writing: &mut Writing, kind: u8, aux: i64, info: &[u8]) -> Result<u64> {
-    let mut meta = writing.meta()?;
-    let number = meta.next_container;
-    meta.next_container += 1;
-    writing.put_meta(meta)?;
+    let number = writing.next_number()?;
     writing.put(&prefix(number, HEAD), &[&Head::new(kind, aux).to_bytes(), info])?;
     Ok(number)
 }
@@ -22,7 +19,7 @@ pub fn create(writing: &mut Writing, kind: u8, aux: i64, info: &[u8]) -> Result<
 /// Whether a value is all that there is to it: to store it changes no other container.
 #[inline]
 pub fn is_simple(value: &[u8]) -> bool {
-    value.first().is_some_and(|&tag| tag <= tag::PICKLE)
+    value.first().is_some_and(|&tag| tag <= tag::PICKLE || tag == tag::TUPLE)
 }
 
 /// What is to be stored for a value: a plain container becomes a child, a reference is counted.
@@ -63,29 +60,45 @@ fn create_children(writing: &mut Writing, value: &[u8], depth: usize) -> Result<
     if depth == 0 || !kind::is_plain(tree.kind) {
         return Err(Error::malformed("a container that cannot be stored in another"));
     }
-    let number = create(writing, tree.kind, tree.maxlen, &[])?;
-    let mut head = writing.head(number)?;
+    let number = writing.next_number()?;
+    let mut head = Head::new(tree.kind, tree.maxlen);
     head.set(Head::OWNED, true);
-    writing.put_head(number, head)?;
-    for _ in 0..tree.count {
-        match tree.kind {
-            kind::SET => {
-                let mut key = keys::Key::of_value(tree.take()?)?;
-                mapping::put_member(writing, number, &mut key)?;
-            }
-            kind::DICT => {
-                let key = keys::Key::of_value(tree.take()?)?;
-                let value = create_child_item(writing, tree.take()?, depth)?;
-                mapping::put_materialized(writing, number, key, &value)?;
-            }
-            _ => {
-                let value = create_child_item(writing, tree.take()?, depth)?;
-                sequence::push_materialized(writing, number, &value)?;
-            }
-        }
+    let packed = if writing.has_runs() { packed::pack(tree)? } else { None };
+    if let Some(packed) = packed {
+        head.set(Head::PACKED, true);
+        (head.len, head.next) = (tree.count as u64, tree.count as u64);
+        writing.put(&prefix(number, HEAD), &[&head.to_bytes(), &packed])?;
+    } else {
+        writing.put(&prefix(number, HEAD), &[&head.to_bytes()])?;
+        fill(writing, number, &mut tree, depth)?;
     }
-    tree.finish()?;
     Ok(child(tree.kind, number).to_vec())
+}
+
+fn fill(writing: &mut Writing, number: u64, tree: &mut Tree<'_>, depth: usize) -> Result<()> {
+    if kind::is_mapping(tree.kind) {
+        let mut inserter = mapping::Inserter::new(writing, number)?;
+        for _ in 0..tree.count {
+            let mut key = keys::Key::of_value(tree.take()?)?;
+            let value = match tree.kind {
+                kind::SET => Cow::Borrowed(&[][..]),
+                _ => create_child_item(writing, tree.take()?, depth)?,
+            };
+            inserter.put(writing, &mut key, &value)?;
+        }
+        inserter.finish(writing)?;
+    } else {
+        let mut head = writing.head(number)?;
+        let mut writer = runs::Writer::new(number, head.next);
+        for _ in 0..tree.count {
+            let value = create_child_item(writing, tree.take()?, depth)?;
+            writer.push(writing, &value)?;
+        }
+        writer.finish(writing)?;
+        head.len = tree.count as u64;
+        writing.put_head(number, head)?;
+    }
+    tree.finish()
 }
 
 fn create_child_item<'a>(
@@ -121,8 +134,7 @@ pub fn release_link(writing: &mut Writing, link: Link) -> Result<()> {
     } else {
         head.refs = head.refs.saturating_sub(1);
     }
-    writing.put_head(link.number, head)?;
-    references::mark_if_garbage(writing, link.number)
+    references::put_or_mark(writing, link.number, head)
 }
 
 /// Whether storing `new` in the place of `old` would change nothing but the container's owner.
@@ -207,12 +219,15 @@ fn copy_mapping(
     builder: &mut Builder,
     depth: usize,
 ) -> Result<usize> {
+    if let Some(packed) = packed::contents(reading, number)? {
+        return copy_packed(packed, kind, builder);
+    }
     let begin = prefix(number, ORDER);
-    let mut cursor = reading.cursor()?;
+    let (mut cursor, mut items) = (reading.cursor()?, reading.cursor()?);
     let mut record = cursor.seek(&begin)?;
     let mut count = 0;
     while let Some((_, canonical)) = record.filter(|(key, _)| key.starts_with(&begin)) {
-        let item = ordered(reading, number, canonical)?;
+        let item = ordered(&mut items, number, canonical)?;
         builder.item(&keys::to_value(canonical, item.original)?)?;
         if kind != kind::SET {
             copy_value(reading, item.value, builder, depth)?;
@@ -223,10 +238,24 @@ fn copy_mapping(
     Ok(count)
 }
 
-/// The item that an order's record names.
-pub fn ordered<'t>(reading: &Reading<'t>, number: u64, canonical: &[u8]) -> Result<Item<'t>> {
+fn copy_packed(packed: &[u8], kind: u8, builder: &mut Builder) -> Result<usize> {
+    let mut count = 0;
+    for found in packed::items(packed) {
+        let (canonical, item) = found?;
+        builder.item(&keys::to_value(canonical, item.original)?)?;
+        if kind != kind::SET {
+            builder.item(item.value)?;
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The item that an order's record names. A cursor for several finds it faster: keys that were added
+/// one after the other often lie on the same page.
+pub fn ordered<'t>(items: &mut Cursor<'t>, number: u64, canonical: &[u8]) -> Result<Item<'t>> {
     let mut key = keys::Canonical::from_bytes(canonical)?;
-    let record = reading.get(key.behind(&prefix(number, super::records::ITEM)))?;
+    let record = items.exact(key.behind(&prefix(number, super::records::ITEM)))?;
     Item::read(record.ok_or_else(|| Error::corrupt("an item is missing"))?)
 }
 
@@ -236,15 +265,12 @@ fn copy_sequence(
     builder: &mut Builder,
     depth: usize,
 ) -> Result<usize> {
-    let begin = prefix(number, POSITION);
-    let mut cursor = reading.cursor()?;
-    let mut record = cursor.seek(&begin)?;
     let mut count = 0;
-    while let Some((_, value)) = record.filter(|(key, _)| key.starts_with(&begin)) {
+    sequence::walk(reading, number, 0, |_, value| {
         copy_value(reading, value, builder, depth)?;
         count += 1;
-        record = cursor.following()?;
-    }
+        Ok(true)
+    })?;
     Ok(count)
 }
 

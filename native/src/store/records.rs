@@ -1,10 +1,10 @@
 //! The records of the store: what their keys are, and what is in a head and in an item.
 //!
 //! ```text
-//! c 00            head: kind, flags, refs:32, len:64, next:64, aux:64, count:64, info ...
+//! c 00            head: kind, flags, refs:32, len:64, next:64, aux:64, count:64, info or packed items
 //! c 01 canonical  seq:64, length of the original key:32, original key, value
 //! c 02 seq        canonical key                  (a mapping's order)
-//! c 03 position   value                          (a sequence)
+//! c 03 position   value, or a run of several     (a sequence)
 //! c 04 ticket     owner:64, position:64, value   (claimed items)
 //! 0 00            version:32, next container:64, next owner:64
 //! 0 01 name       kind, c
@@ -22,9 +22,12 @@ use super::encoding::keys::AHEAD;
 use super::encoding::{u32_at, u64_at};
 use super::{sums, Error, Result};
 
-/// Of a store without sums, which is one in memory or of an early garrison, and of one with them.
+/// Of a store without sums, which is one in memory or of an early garrison.
 pub const VERSION: u32 = 1;
+/// Of a store with sums, in which each item has a record of its own.
 pub const VERSION_WITH_SUMS: u32 = 2;
+/// Of a store with sums, in which a record may have several items.
+pub const VERSION_WITH_RUNS: u32 = 3;
 
 pub const HEAD: u8 = 0;
 pub const ITEM: u8 = 1;
@@ -120,6 +123,8 @@ impl Head {
     pub const GARBAGE: u8 = 8;
     /// A queue that takes no more items.
     pub const SHUT: u8 = 16;
+    /// A mapping whose items lie behind this head.
+    pub const PACKED: u8 = 32;
 
     pub fn new(kind: u8, aux: i64) -> Self {
         let next = if super::kind::is_mapping(kind) { 0 } else { MIDDLE };
@@ -227,14 +232,14 @@ impl Meta {
     pub const LEN: usize = 20;
 
     pub fn fresh(sums: bool) -> Self {
-        let version = if sums { VERSION_WITH_SUMS } else { VERSION };
+        let version = if sums { VERSION_WITH_RUNS } else { VERSION };
         Self { version, next_container: 1, next_owner: 1 }
     }
 
     /// Whether each record has a sum behind it, as this one has, with which it is given.
     pub fn has_sums(stored: &[u8]) -> Result<bool> {
         let meta = Self::read(stored)?;
-        let with = meta.version == VERSION_WITH_SUMS;
+        let with = meta.version >= VERSION_WITH_SUMS;
         let record = if with { sums::checked(&prefix(0, META), stored)? } else { stored };
         if record.len() == Self::LEN {
             return Ok(with);
@@ -242,11 +247,16 @@ impl Meta {
         Err(Error::corrupt("its first record"))
     }
 
+    /// Whether a store in a folder may have records of several items.
+    pub fn has_runs(stored: &[u8]) -> Result<bool> {
+        Ok(Self::read(stored)?.version >= VERSION_WITH_RUNS)
+    }
+
     pub fn read(record: &[u8]) -> Result<Self> {
         let version = u32_at(record, 0).ok_or_else(|| Error::corrupt("its first record"))?;
-        if version != VERSION && version != VERSION_WITH_SUMS {
+        if !(VERSION..=VERSION_WITH_RUNS).contains(&version) {
             return Err(Error::Version(format!(
-                "a store of version {version}, and this garrison knows version {VERSION_WITH_SUMS} \
+                "a store of version {version}, and this garrison knows version {VERSION_WITH_RUNS} \
                  and older ones; use the garrison that has written it"
             )));
         }

@@ -4,9 +4,9 @@
 use super::encoding::u32_at;
 use super::lmdb::Reading;
 use super::records::{
-    number_in, prefix, store_key, Head, CLAIMED_BY, GARBAGE, HEAD, HEAD_LEN, OWNED_BY, OWNER_REF,
+    number_in, prefix, store_key, Head, CLAIMED_BY, GARBAGE, HEAD, OWNED_BY, OWNER_REF,
 };
-use super::transaction::{head, Writing};
+use super::transaction::{head_record, Writing};
 use super::{Error, Result};
 
 /// Add a reference of an owner.
@@ -79,7 +79,7 @@ fn is_referenced(writing: &Writing, number: u64, head: &Head) -> Result<bool> {
 
 /// Mark a container as garbage if nothing keeps it alive.
 pub fn mark_if_garbage(writing: &mut Writing, number: u64) -> Result<()> {
-    let mut head = match writing.head(number) {
+    let head = match writing.head(number) {
         Ok(head) => head,
         Err(Error::Gone(_)) => return Ok(()),
         Err(error) => return Err(error),
@@ -87,6 +87,18 @@ pub fn mark_if_garbage(writing: &mut Writing, number: u64) -> Result<()> {
     if head.has(Head::GARBAGE) || is_referenced(writing, number, &head)? {
         return Ok(());
     }
+    mark(writing, number, head)
+}
+
+/// Write a head that has lost an owner or a reference, and mark its container if that was the last.
+pub fn put_or_mark(writing: &mut Writing, number: u64, head: Head) -> Result<()> {
+    if head.has(Head::GARBAGE) || is_referenced(writing, number, &head)? {
+        return writing.put_head(number, head);
+    }
+    mark(writing, number, head)
+}
+
+fn mark(writing: &mut Writing, number: u64, mut head: Head) -> Result<()> {
     head.set(Head::GARBAGE, true);
     writing.put_head(number, head)?;
     writing.put(&store_key(GARBAGE, [number]), &[])
@@ -134,7 +146,6 @@ pub fn heads(reading: &Reading<'_>) -> Result<Vec<(u64, Head)>> {
 
 /// The head of a container, and what is stored with it.
 pub fn describe<'t>(reading: &Reading<'t>, number: u64) -> Result<(Head, &'t [u8])> {
-    let head = head(reading, number)?;
-    let record = reading.get(&prefix(number, HEAD))?.unwrap_or_default();
-    Ok((head, record.get(HEAD_LEN..).unwrap_or_default()))
+    let (head, behind) = head_record(reading, number)?;
+    Ok((head, if head.has(Head::PACKED) { &[] } else { behind }))
 }

@@ -5,9 +5,9 @@ use super::encoding::int;
 use super::encoding::keys::to_value;
 use super::lmdb::{Env, ReadTransaction, Reading};
 use super::open_store::{closed, wrong_state, OpenStore, Outcome, StoreFailure, StoreHost};
-use super::records::{keyed, number_in, prefix, ORDER, POSITION};
+use super::records::{keyed, number_in, prefix, Item, ORDER, POSITION};
 use super::transaction::head;
-use super::{copied, kind, nested, Result};
+use super::{copied, kind, nested, packed, sequence, Result};
 use crate::host::Failure;
 use crate::sys::process::generation;
 use std::collections::VecDeque;
@@ -103,8 +103,14 @@ impl ScanCursor {
         if self.over {
             return Ok(entries);
         }
+        if self.record_type == POSITION {
+            return self.read_sequence(reading, most);
+        }
+        if let Some(packed) = packed::contents(reading, self.number)? {
+            return self.read_packed(packed);
+        }
         let begin = prefix(self.number, self.record_type);
-        let mut cursor = reading.cursor()?;
+        let (mut cursor, mut items) = (reading.cursor()?, reading.cursor()?);
         let start = keyed(self.number, self.record_type, self.next);
         let mut record =
             if self.reverse { cursor.seek_before(&start)? } else { cursor.seek(&start)? };
@@ -114,20 +120,56 @@ impl ScanCursor {
                 self.next = if self.reverse { at + 1 } else { at };
                 return Ok(entries);
             }
-            entries.push_back(self.entry(reading, at, found)?);
+            entries
+                .push_back(self.entry(found, &nested::ordered(&mut items, self.number, found)?)?);
             record = if self.reverse { cursor.previous()? } else { cursor.following()? };
         }
         self.over = true;
         Ok(entries)
     }
 
-    fn entry(&self, reading: &Reading<'_>, at: u64, found: &[u8]) -> Result<Entry> {
-        if self.record_type == POSITION {
-            let index = at.wrapping_sub(self.first) as i64;
-            let key = int(index).to_vec();
-            return Ok(Entry { key, value: copied(found)? });
+    fn read_sequence(&mut self, reading: &Reading<'_>, most: usize) -> Result<VecDeque<Entry>> {
+        let (number, reverse, first) = (self.number, self.reverse, self.first);
+        let with_index = self.select == Select::Items;
+        let mut entries = VecDeque::new();
+        let mut stopped = None;
+        let each = |at: u64, found: &[u8]| {
+            if entries.len() == most {
+                stopped = Some(if reverse { at + 1 } else { at });
+                return Ok(false);
+            }
+            let index = || int(at.wrapping_sub(first) as i64).to_vec();
+            let key = if with_index { index() } else { Vec::new() };
+            entries.push_back(Entry { key, value: copied(found)? });
+            Ok(true)
+        };
+        if reverse {
+            sequence::walk_back(reading, number, self.next, each)?;
+        } else {
+            sequence::walk(reading, number, self.next, each)?;
         }
-        let item = nested::ordered(reading, self.number, found)?;
+        match stopped {
+            Some(next) => self.next = next,
+            None => self.over = true,
+        }
+        Ok(entries)
+    }
+
+    /// All entries: they are few.
+    fn read_packed(&mut self, packed: &[u8]) -> Result<VecDeque<Entry>> {
+        let mut entries = VecDeque::new();
+        for found in packed::items(packed) {
+            let (canonical, item) = found?;
+            entries.push_back(self.entry(canonical, &item)?);
+        }
+        if self.reverse {
+            entries.make_contiguous().reverse();
+        }
+        self.over = true;
+        Ok(entries)
+    }
+
+    fn entry(&self, found: &[u8], item: &Item<'_>) -> Result<Entry> {
         let wants_key = self.select != Select::Values || self.is_set;
         let key = if wants_key { to_value(found, item.original)? } else { Vec::new() };
         let wants_value = self.select != Select::Keys && !self.is_set;
@@ -218,6 +260,17 @@ impl ScanState {
             taken.extend(self.ready.drain(..now));
         }
         Ok(taken)
+    }
+
+    /// The next entry.
+    #[inline]
+    pub fn take_one<E: From<Failure>>(
+        &mut self,
+    ) -> std::result::Result<Option<Entry>, StoreFailure<E>> {
+        if self.ready.is_empty() && !self.fill()? {
+            return Ok(None);
+        }
+        Ok(self.ready.pop_front())
     }
 
     /// What comes next in a scan that is live.

@@ -1,4 +1,5 @@
-//! What lists, deques, queues, arrays and values are made of: records at positions without a gap.
+//! What lists, deques, queues, arrays and values are made of: items at positions without a gap, each in
+//! a record of its own or in a run.
 //!
 //! Positions begin in the middle of all numbers, so that both ends can grow; what is put into the
 //! middle moves the shorter side.
@@ -7,7 +8,12 @@ use super::encoding::{integers, Link};
 use super::lmdb::Reading;
 use super::records::{keyed, prefix, Head, MIDDLE, POSITION};
 use super::transaction::{self, Writing};
-use super::{copied, kind, nested, Error, Result};
+use super::{kind, nested, runs, Error, Result};
+
+mod positions;
+
+use positions::{at, cut_at, delete, resize_gap, take_apart};
+pub use positions::{walk, walk_back};
 
 /// The texts that Python has for an index at which there is nothing.
 fn out_of_range(kind: u8, what: What) -> Error {
@@ -37,11 +43,6 @@ fn position(head: &Head, index: i64, what: What) -> Result<u64> {
     }
 }
 
-fn at<'t>(reading: &Reading<'t>, number: u64, position: u64) -> Result<&'t [u8]> {
-    let record = reading.get(&keyed(number, POSITION, position))?;
-    record.ok_or_else(|| Error::corrupt("an item is missing"))
-}
-
 #[inline]
 pub fn get<'t>(reading: &Reading<'t>, number: u64, index: i64) -> Result<&'t [u8]> {
     let head = transaction::sequence(reading, number)?;
@@ -61,16 +62,15 @@ pub fn slice<'t>(
     if start >= stop {
         return Ok(items);
     }
-    let mut cursor = reading.cursor()?;
-    let mut record = cursor.seek(&keyed(number, POSITION, head.next + start))?;
-    while let Some((_, value)) = record {
+    let wanted = stop - start;
+    walk(reading, number, head.next + start, |_, value| {
         items.push(value);
-        if items.len() as u64 == stop - start {
-            return Ok(items);
-        }
-        record = cursor.following()?;
+        Ok((items.len() as u64) < wanted)
+    })?;
+    if (items.len() as u64) < wanted {
+        return Err(Error::corrupt("a sequence is too short"));
     }
-    Err(Error::corrupt("a sequence is too short"))
+    Ok(items)
 }
 
 fn cut(bound: i64, len: u64) -> u64 {
@@ -83,7 +83,7 @@ fn cut(bound: i64, len: u64) -> u64 {
 pub fn set(writing: &mut Writing, number: u64, index: i64, value: &[u8]) -> Result<()> {
     let head = transaction::sequence(&writing.reading(), number)?;
     let position = position(&head, index, What::Set)?;
-    let old = copied(at(&writing.reading(), number, position)?)?;
+    let old = take_apart(writing, number, position)?;
     if let Some(stored) = nested::replace_value(writing, &old, value)? {
         writing.put(&keyed(number, POSITION, position), &[&stored])?;
     }
@@ -91,41 +91,16 @@ pub fn set(writing: &mut Writing, number: u64, index: i64, value: &[u8]) -> Resu
     Ok(())
 }
 
-/// Put a stored value at an end, of a head that the caller writes.
-fn push(
-    writing: &mut Writing,
-    number: u64,
-    head: &mut Head,
-    value: &[u8],
-    left: bool,
-) -> Result<()> {
-    let position = if left {
-        head.next -= 1;
-        head.next
-    } else {
-        head.next + head.len
-    };
-    head.len += 1;
-    writing.put(&keyed(number, POSITION, position), &[value])
-}
-
 /// Take an item off an end, of a head that the caller writes.
 fn drop_end(writing: &mut Writing, number: u64, head: &mut Head, left: bool) -> Result<Vec<u8>> {
     let position = if left { head.next } else { head.next + head.len - 1 };
-    let old = copied(at(&writing.reading(), number, position)?)?;
+    let old = take_apart(writing, number, position)?;
     writing.delete(&keyed(number, POSITION, position))?;
     head.len -= 1;
     if left {
         head.next += 1;
     }
     Ok(old)
-}
-
-/// Put a stored value behind all others of a fresh container.
-pub fn push_materialized(writing: &mut Writing, number: u64, value: &[u8]) -> Result<()> {
-    let mut head = writing.head(number)?;
-    push(writing, number, &mut head, value, false)?;
-    writing.put_head(number, head)
 }
 
 #[inline]
@@ -146,21 +121,41 @@ pub fn extend<V: AsRef<[u8]>>(
         }
         head.count = head.count.saturating_add(values.len() as i64);
     }
-    let mut simple = true;
-    for value in values {
-        if head.aux == 0 && head.kind == kind::DEQUE {
-            continue;
-        }
-        simple &= nested::is_simple(value.as_ref());
-        let stored = nested::materialize(writing, value.as_ref())?;
-        push(writing, number, &mut head, &stored, left)?;
-    }
-    if !simple {
-        super::mapping::keep_links(writing, number, &mut head)?;
+    if head.aux != 0 || head.kind != kind::DEQUE {
+        push_all(writing, number, &mut head, values, left)?;
     }
     writing.put_head(number, head)?;
     writing.touch(number);
     trim(writing, number, head, !left)
+}
+
+/// Put values at an end, of a head that the caller writes; from the left each in front of the last.
+fn push_all<V: AsRef<[u8]>>(
+    writing: &mut Writing,
+    number: u64,
+    head: &mut Head,
+    values: &[V],
+    left: bool,
+) -> Result<()> {
+    let (len, count) = (values.len(), values.len() as u64);
+    let first = if left { head.next - count } else { head.next + head.len };
+    let mut writer = runs::Writer::new(number, first);
+    let mut simple = true;
+    for index in 0..len {
+        let value = values[if left { len - 1 - index } else { index }].as_ref();
+        simple &= nested::is_simple(value);
+        let stored = nested::materialize(writing, value)?;
+        writer.push(writing, &stored)?;
+    }
+    writer.finish(writing)?;
+    head.len += count;
+    if left {
+        head.next = first;
+    }
+    if !simple {
+        super::mapping::keep_links(writing, number, head)?;
+    }
+    Ok(())
 }
 
 /// Drop what a deque has too many.
@@ -176,55 +171,6 @@ fn trim(writing: &mut Writing, number: u64, mut head: Head, left: bool) -> Resul
     dropped.iter().try_for_each(|old| nested::release(writing, old))
 }
 
-/// Move the items from `from` to `to` by `by` positions, beginning at the end to which they move.
-fn shift(writing: &mut Writing, number: u64, from: u64, to: u64, by: i64) -> Result<()> {
-    let mut one = |at: u64| {
-        let value = copied(self::at(&writing.reading(), number, at)?)?;
-        let target = at.wrapping_add(by as u64);
-        writing.put(&keyed(number, POSITION, target), &[&value])
-    };
-    if by < 0 {
-        (from..to).try_for_each(&mut one)
-    } else {
-        (from..to).rev().try_for_each(&mut one)
-    }
-}
-
-/// Make room for `count` items at an index; the position of the first one. The head is not written.
-fn open(writing: &mut Writing, number: u64, head: &mut Head, at: u64, count: u64) -> Result<u64> {
-    let (first, end) = (head.next, head.next + head.len);
-    if at < head.len - at {
-        shift(writing, number, first, first + at, -(count as i64))?;
-        head.next -= count;
-    } else {
-        shift(writing, number, first + at, end, count as i64)?;
-    }
-    head.len += count;
-    Ok(head.next + at)
-}
-
-/// Close the gap of `count` items at an index, whose records are gone. The head is not written.
-fn close(writing: &mut Writing, number: u64, head: &mut Head, at: u64, count: u64) -> Result<()> {
-    let (first, end) = (head.next, head.next + head.len);
-    let behind = head.len - at - count;
-    if at < behind {
-        shift(writing, number, first, first + at, count as i64)?;
-        let gone = first..(first + count).min(first + at);
-        gone.into_iter().try_for_each(|at| delete(writing, number, at))?;
-        head.next += count;
-    } else {
-        shift(writing, number, first + at + count, end, -(count as i64))?;
-        let gone = (end - count).max(first + at + count)..end;
-        gone.into_iter().try_for_each(|at| delete(writing, number, at))?;
-    }
-    head.len -= count;
-    Ok(())
-}
-
-fn delete(writing: &mut Writing, number: u64, position: u64) -> Result<()> {
-    writing.delete(&keyed(number, POSITION, position)).map(|_| ())
-}
-
 pub fn insert(writing: &mut Writing, number: u64, index: i64, value: &[u8]) -> Result<()> {
     let mut head = transaction::sequence(&writing.reading(), number)?;
     if head.kind == kind::DEQUE && head.aux >= 0 && head.len >= head.aux as u64 {
@@ -233,8 +179,10 @@ pub fn insert(writing: &mut Writing, number: u64, index: i64, value: &[u8]) -> R
     let len = head.len as i64;
     let at = if index < 0 { index.saturating_add(len).max(0) } else { index.min(len) };
     let stored = nested::materialize(writing, value)?;
-    let position = open(writing, number, &mut head, at as u64, 1)?;
-    writing.put(&keyed(number, POSITION, position), &[&stored])?;
+    let at = at as u64;
+    cut_at(writing, number, &head, head.next + at)?;
+    resize_gap(writing, number, &mut head, at, (0, 1))?;
+    writing.put(&keyed(number, POSITION, head.next + at), &[&stored])?;
     super::mapping::keep_links(writing, number, &mut head)?;
     writing.put_head(number, head)?;
     writing.touch(number);
@@ -256,9 +204,9 @@ fn take(writing: &mut Writing, number: u64, index: i64, what: What) -> Result<Ve
     let old = if at == 0 || at == head.len - 1 {
         drop_end(writing, number, &mut head, at == 0)?
     } else {
-        let old = copied(self::at(&writing.reading(), number, position)?)?;
+        let old = take_apart(writing, number, position)?;
         delete(writing, number, position)?;
-        close(writing, number, &mut head, at, 1)?;
+        resize_gap(writing, number, &mut head, at, (1, 0))?;
         old
     };
     writing.put_head(number, head)?;
@@ -296,7 +244,9 @@ pub fn take_first(writing: &mut Writing, number: u64) -> Result<(u64, Vec<u8>)> 
 /// Put an item that was taken out in front of all others.
 pub fn put_first(writing: &mut Writing, number: u64, value: &[u8]) -> Result<()> {
     let mut head = transaction::sequence(&writing.reading(), number)?;
-    push(writing, number, &mut head, value, true)?;
+    head.next -= 1;
+    head.len += 1;
+    writing.put(&keyed(number, POSITION, head.next), &[value])?;
     writing.put_head(number, head)?;
     writing.touch(number);
     Ok(())
@@ -318,26 +268,27 @@ pub fn replace<V: AsRef<[u8]>>(
         .map(|value| nested::materialize(writing, value.as_ref()))
         .collect::<Result<Vec<_>>>()?;
     let mut olds = Vec::new();
-    for position in head.next + start..head.next + stop {
-        let reading = writing.reading();
-        let old = at(&reading, number, position)?;
-        // Of plain values nothing is needed.
-        olds.push(Link::of(old).map_or_else(Vec::new, |_| old.to_vec()));
-    }
-    nested::retain_children(&mut olds, &mut stored);
     let (had, has) = (stop - start, stored.len() as u64);
-    if has > had {
-        open(writing, number, &mut head, stop, has - had)?;
-    } else if has < had {
+    if has < had {
         writing.will_free();
-        for position in head.next + start + has..head.next + stop {
-            delete(writing, number, position)?;
+    }
+    cut_at(writing, number, &head, head.next + start)?;
+    cut_at(writing, number, &head, head.next + stop)?;
+    let range =
+        keyed(number, POSITION, head.next + start)..keyed(number, POSITION, head.next + stop);
+    writing.delete_between(&range, |_, record| {
+        // Of plain values nothing is needed.
+        for item in runs::items(record) {
+            let item = item?;
+            olds.push(Link::of(item).map_or_else(Vec::new, |_| item.to_vec()));
         }
-        close(writing, number, &mut head, start + has, had - has)?;
-    }
-    for (position, value) in (head.next + start..).zip(&stored) {
-        writing.put(&keyed(number, POSITION, position), &[value])?;
-    }
+        Ok(())
+    })?;
+    nested::retain_children(&mut olds, &mut stored);
+    resize_gap(writing, number, &mut head, start, (had, has))?;
+    let mut writer = runs::Writer::new(number, head.next + start);
+    stored.iter().try_for_each(|value| writer.push(writing, value))?;
+    writer.finish(writing)?;
     super::mapping::keep_links(writing, number, &mut head)?;
     writing.put_head(number, head)?;
     writing.touch(number);
@@ -350,6 +301,7 @@ pub fn add(writing: &mut Writing, number: u64, index: i64, delta: &[u8]) -> Resu
     let head = transaction::sequence(&writing.reading(), number)?;
     let position = position(&head, index, What::Get)?;
     let sum = integers::sum(at(&writing.reading(), number, position)?, delta)?;
+    take_apart(writing, number, position)?;
     writing.put(&keyed(number, POSITION, position), &[&sum])?;
     writing.touch(number);
     Ok(sum)

@@ -5,7 +5,11 @@ use super::lmdb::{Env, Reading, WriteTransaction};
 use super::records::{prefix, Head, Meta, HEAD, HEAD_LEN, META};
 use super::{kind, Error, Result};
 use crate::testing::crash_points::crash_point;
+use std::ops::Range;
 use std::sync::Arc;
+
+/// Numbers of containers that a transaction takes after its first one.
+const NUMBERS_AT_ONCE: u64 = 64;
 
 /// Raise for the number under which the store keeps its own records.
 #[inline]
@@ -19,13 +23,19 @@ pub fn exists(number: u64) -> Result<()> {
 /// The head of a container that exists.
 #[inline]
 pub fn head(reading: &Reading<'_>, number: u64) -> Result<Head> {
+    head_record(reading, number).map(|(head, _)| head)
+}
+
+/// The head of a container that exists, and what is behind it in its record.
+#[inline]
+pub fn head_record<'t>(reading: &Reading<'t>, number: u64) -> Result<(Head, &'t [u8])> {
     exists(number)?;
     let record = reading.get(&prefix(number, HEAD))?.ok_or(Error::Gone(number))?;
     let head = Head::read(record)?;
     if head.has(Head::FREEING) {
         return Err(Error::Gone(number));
     }
-    Ok(head)
+    Ok((head, &record[HEAD_LEN..]))
 }
 
 /// The head of a mapping that exists.
@@ -62,6 +72,10 @@ pub struct Writing {
     changes: u64,
     /// How many tickets were given.
     tickets: u64,
+    /// Numbers of containers that are this transaction's.
+    numbers: Range<u64>,
+    /// How many numbers it takes next.
+    wanted_numbers: u64,
 }
 
 impl Writing {
@@ -70,7 +84,17 @@ impl Writing {
         let (transaction, env) = (env.begin_writing()?, env.clone());
         env.limit_map_to_reserved(false);
         let (is_last_room, frees) = (false, false);
-        Ok(Self { transaction, env, is_last_room, frees, touched: 0, changes: 0, tickets: 0 })
+        Ok(Self {
+            transaction,
+            env,
+            is_last_room,
+            frees,
+            touched: 0,
+            changes: 0,
+            tickets: 0,
+            numbers: 0..0,
+            wanted_numbers: 1,
+        })
     }
 
     #[inline]
@@ -124,6 +148,17 @@ impl Writing {
         self.transaction.put(key, parts).map_err(|error| self.env.explain_full(error))
     }
 
+    /// Write a record whose key has none; false if it has one. For records that come one after the
+    /// other, in places that are told apart by a number.
+    #[inline]
+    pub fn put_near(&mut self, which: usize, key: &[u8], parts: &[&[u8]]) -> Result<bool> {
+        self.ensure_room(parts.iter().map(|part| part.len()).sum())?;
+        let written = self.transaction.put_near(which, key, parts);
+        let written = written.map_err(|error| self.env.explain_full(error))?;
+        self.changes += u64::from(written);
+        Ok(written)
+    }
+
     #[inline]
     pub fn delete(&mut self, key: &[u8]) -> Result<bool> {
         self.ensure_room(0)?;
@@ -137,15 +172,34 @@ impl Writing {
         &mut self,
         begin: &[u8],
         most: u64,
+        each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<u64> {
+        self.will_free();
+        self.delete_while(begin, most, |key| key.starts_with(begin), each)
+    }
+
+    /// Delete the records with these keys, and show each before.
+    pub fn delete_between(
+        &mut self,
+        keys: &Range<[u8; 17]>,
+        each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.delete_while(&keys.start, u64::MAX, |key| *key < keys.end[..], each).map(|_| ())
+    }
+
+    fn delete_while(
+        &mut self,
+        begin: &[u8],
+        most: u64,
+        inside: impl Fn(&[u8]) -> bool,
         mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
     ) -> Result<u64> {
         const STEP: u64 = 64;
-        self.will_free();
         let mut done = 0;
         while done < most {
             self.ensure_room(STEP as usize * self.env.reservation.page as usize)?;
             let step = STEP.min(most - done);
-            let now = self.transaction.delete_range(begin, step, &mut each);
+            let now = self.transaction.delete_while(begin, step, &inside, &mut each);
             let now = now.map_err(|error| self.env.explain_full(error))?;
             self.changes += now;
             done += now;
@@ -154,6 +208,12 @@ impl Writing {
             }
         }
         Ok(done)
+    }
+
+    /// Whether several items may be written as one record.
+    #[inline]
+    pub fn has_runs(&self) -> bool {
+        self.env.has_runs()
     }
 
     pub fn head(&self, number: u64) -> Result<Head> {
@@ -185,6 +245,21 @@ impl Writing {
 
     pub fn put_meta(&mut self, meta: Meta) -> Result<()> {
         self.put(&prefix(0, META), &[&meta.to_bytes()])
+    }
+
+    /// The number of a new container. They are never used again, and need not follow each other: a
+    /// transaction that has taken one takes several next.
+    pub fn next_number(&mut self) -> Result<u64> {
+        if let Some(number) = self.numbers.next() {
+            return Ok(number);
+        }
+        let mut meta = self.meta()?;
+        let first = meta.next_container;
+        meta.next_container += self.wanted_numbers;
+        self.numbers = first + 1..meta.next_container;
+        self.wanted_numbers = NUMBERS_AT_ONCE;
+        self.put_meta(meta)?;
+        Ok(first)
     }
 
     /// A number that grows from ticket to ticket, whichever process takes it.

@@ -38,9 +38,34 @@ pub fn plain<'py>(py: Python<'py>, value: &[u8]) -> PyResult<Option<Bound<'py, P
         (tag::NONE, 0) => py.None().into_bound(py),
         (tag::TRUE, 0) => PyBool::new(py, true).to_owned().into_any(),
         (tag::FALSE, 0) => PyBool::new(py, false).to_owned().into_any(),
+        (tag::TUPLE, _) => return tuple(py, rest, crate::store::encoding::DEPTH).map(Some),
         _ => return Ok(None),
     };
     Ok(Some(object))
+}
+
+fn tuple<'py>(py: Python<'py>, mut rest: &[u8], depth: usize) -> PyResult<Bound<'py, PyAny>> {
+    let bad = || malformed("a tuple");
+    let mut objects = Vec::new();
+    while !rest.is_empty() {
+        let len = u32_at(rest, 0).ok_or_else(bad)? as usize;
+        let (item, behind) = rest[4..].split_at_checked(len).ok_or_else(bad)?;
+        objects.push(match item.split_first() {
+            Some((&tag::TUPLE, inner)) if depth > 1 => tuple(py, inner, depth - 1)?,
+            Some((&tag::TUPLE, _)) => return Err(bad()),
+            _ => plain(py, item)?.map_or_else(|| scalar(py, item), Ok)?,
+        });
+        rest = behind;
+    }
+    Ok(PyTuple::new(py, objects)?.into_any())
+}
+
+/// What of the plain values is in no other place: a large integer.
+fn scalar<'py>(py: Python<'py>, item: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    match item.split_first() {
+        Some((&tag::BIG, rest)) => big(py, rest),
+        _ => Err(malformed("a tuple")),
+    }
 }
 
 fn malformed(what: &str) -> PyErr {

@@ -1,6 +1,9 @@
 //! From Python's objects to the bytes of values and keys.
 
 mod keys;
+mod many;
+
+pub use many::{Keys, Values};
 
 use super::failure::Raise;
 use crate::store::encoding::trees::Builder;
@@ -153,6 +156,12 @@ impl<'a, 'py> Encoder<'a, 'py> {
 
     #[cold]
     fn other(&self, object: &Bound<'py, PyAny>) -> PyResult<Value<'py>> {
+        let mut plain = Vec::new();
+        if is_exactly(object, &raw mut ffi::PyTuple_Type)
+            && self.append_plain(object, &mut plain, usize::MAX, DEPTH)?
+        {
+            return Ok(Value::Long(plain));
+        }
         if self.plain_kind(object)?.is_some() {
             let mut builder = Builder::new();
             self.tree(object, &mut builder, &mut Path { objects: Vec::new() })?;
@@ -275,11 +284,14 @@ impl<'a, 'py> Encoder<'a, 'py> {
         builder: &mut Builder,
         path: &mut Path,
     ) -> PyResult<()> {
-        if self.plain_kind(object)?.is_some() {
-            let begun = builder.begin_item();
-            self.tree(object, builder, path)?;
-            return builder.end_item(begun).or_raise();
+        let begun = builder.begin_item();
+        if !self.append_small(object, &mut builder.bytes)? {
+            if self.plain_kind(object)?.is_some() {
+                self.tree(object, builder, path)?;
+            } else {
+                self.append(object, &mut builder.bytes)?;
+            }
         }
-        builder.item(&self.value(object)?).or_raise()
+        builder.end_item(begun).or_raise()
     }
 }

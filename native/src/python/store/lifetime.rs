@@ -120,7 +120,7 @@ impl PyStore {
     }
 
     /// Free what nothing keeps alive, all or some of it, so many records; how many containers are
-    /// left to be freed.
+    /// left to be freed of all or of those.
     #[pyo3(signature = (limit = 1000, among = None))]
     fn collect_garbage(
         &self,
@@ -129,8 +129,9 @@ impl PyStore {
         among: Option<Vec<u64>>,
     ) -> PyResult<u64> {
         loop {
-            match self.write_blocking(py, |writing| {
-                collector::free_garbage(writing, limit, among.as_deref())
+            match self.write_blocking(py, |writing| match &among {
+                Some(among) => collector::free_among(writing, limit, among),
+                None => collector::free_garbage(writing, limit),
             }) {
                 // Each transaction needs a little room for itself.
                 Err(Failure::Store(Error::Full(_))) if limit > 8 && !self.in_transaction(py) => {

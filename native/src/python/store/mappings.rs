@@ -1,10 +1,9 @@
 //! Dicts, namespaces, counters and sets.
 
-use super::encode::Value;
+use super::encode::{Keys, Value, Values};
 use super::failure::{missing, Raise};
 use super::{encoded, PyStore};
 use crate::store::encoding::integers;
-use crate::store::encoding::keys::{Canonical, Key};
 use crate::store::{mapping, Error};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -103,15 +102,19 @@ impl PyStore {
         c: u64,
         pairs: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
     ) -> PyResult<()> {
-        let encoded = pairs
-            .iter()
-            .map(|(key, value)| Ok((self.key(key)?.into(), self.value(value)?)))
-            .collect::<PyResult<Vec<(Compact, Value<'_>)>>>()?;
+        let (mut keys, mut values) = (Keys::default(), Values::default());
+        for (key, value) in &pairs {
+            if self.encoded {
+                let key = self.key(key)?;
+                keys.push(key.canonical.bytes(), &key.original);
+            } else {
+                self.encoder(py).push_key(key, &mut keys)?;
+            }
+            self.push_value(value, &mut values)?;
+        }
         self.write(py, |writing| {
             mapping::check_takes_values(writing, c)?;
-            encoded
-                .iter()
-                .try_for_each(|(key, value)| mapping::set(writing, c, &mut key.key()?, value))
+            mapping::update(writing, c, keys.iter(), values.iter())
         })
         .or_raise()
     }
@@ -183,25 +186,6 @@ impl PyStore {
         }
         Err(Error::Type("only int and float can be added; use a transaction for other types"))
             .or_raise()
-    }
-}
-
-/// A key that is one of many.
-struct Compact {
-    canonical: Vec<u8>,
-    original: Vec<u8>,
-}
-
-impl From<Key> for Compact {
-    fn from(key: Key) -> Self {
-        Self { canonical: key.canonical.bytes().to_vec(), original: key.original }
-    }
-}
-
-impl Compact {
-    fn key(&self) -> crate::store::Result<Key> {
-        let canonical = Canonical::from_bytes(&self.canonical)?;
-        Ok(Key { canonical, original: self.original.clone() })
     }
 }
 

@@ -122,10 +122,8 @@ impl Scan {
             let found = self.take_live(py).or_raise()?;
             return found.map(|value| self.decode(py, &value)).transpose();
         }
-        match self.take(py, 1)?.first() {
-            Some(entry) => self.decode_entry(py, entry).map(Some),
-            None => Ok(None),
-        }
+        let entry = self.state.borrow(py).take_one::<PyErr>().or_raise()?;
+        entry.map(|entry| self.decode_entry(py, &entry)).transpose()
     }
 
     /// Let go of what has not been read.

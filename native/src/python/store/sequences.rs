@@ -1,6 +1,6 @@
 //! Lists, deques, arrays, values and queues.
 
-use super::encode::Value;
+use super::encode::Values;
 use super::failure::Raise;
 use super::{encoded, PyStore};
 use crate::store::transaction::Writing;
@@ -46,6 +46,7 @@ impl PyStore {
         left: bool,
     ) -> PyResult<()> {
         let encoded = self.values(&values)?;
+        let encoded: Vec<_> = encoded.iter().collect();
         self.write(py, |writing| sequence::extend(writing, c, &encoded, left)).or_raise()
     }
 
@@ -97,6 +98,7 @@ impl PyStore {
         values: Vec<Bound<'py, PyAny>>,
     ) -> PyResult<()> {
         let encoded = self.values(&values)?;
+        let encoded: Vec<_> = encoded.iter().collect();
         self.write(py, |writing| sequence::replace(writing, c, start, stop, &encoded)).or_raise()
     }
 
@@ -161,7 +163,9 @@ impl PyStore {
         self.write(py, run).or_raise()
     }
 
-    fn values<'py>(&self, values: &[Bound<'py, PyAny>]) -> PyResult<Vec<Value<'py>>> {
-        values.iter().map(|value| self.value(value)).collect()
+    fn values<'py>(&self, values: &[Bound<'py, PyAny>]) -> PyResult<Values<'py>> {
+        let mut encoded = Values::default();
+        values.iter().try_for_each(|value| self.push_value(value, &mut encoded))?;
+        Ok(encoded)
     }
 }

@@ -10,6 +10,7 @@ pub fn value(bytes: &[u8]) -> Result<()> {
     match bytes.first() {
         Some(&tag::TREE) => tree(bytes, DEPTH),
         Some(&tag::REF) => reference(bytes),
+        Some(&tag::TUPLE) => tuple(&bytes[1..], DEPTH),
         Some(&tag::CHILD) => Err(Error::malformed("a container that belongs to another place")),
         _ => scalar(bytes),
     }
@@ -31,6 +32,26 @@ pub fn scalar(bytes: &[u8]) -> Result<()> {
         Ok(())
     } else {
         Err(Error::malformed("a value of a wrong length, or text that is not UTF-8"))
+    }
+}
+
+/// The items of a tuple are plain values, or tuples.
+fn tuple(mut rest: &[u8], depth: usize) -> Result<()> {
+    let bad = || Error::malformed("a tuple");
+    while !rest.is_empty() && depth > 0 {
+        let len = u32_at(rest, 0).ok_or_else(bad)? as usize;
+        let (item, behind) = rest[4..].split_at_checked(len).ok_or_else(bad)?;
+        match item.split_first() {
+            Some((&tag::TUPLE, inner)) => tuple(inner, depth - 1)?,
+            Some((&tag::PICKLE, _)) => return Err(bad()),
+            _ => scalar(item)?,
+        }
+        rest = behind;
+    }
+    if rest.is_empty() && depth > 0 {
+        Ok(())
+    } else {
+        Err(bad())
     }
 }
 
@@ -154,6 +175,22 @@ mod tests {
         assert!(holds_pickle(&[tag::KEY, 9, 0, 0, 0, 1]).is_err());
         assert!(holds_pickle(&[tag::KEY, 9]).is_err());
         assert!(holds_pickle(&with(plain)[..9]).is_err());
+    }
+
+    #[test]
+    fn a_tuple_has_plain_items_only() {
+        let tuple_of =
+            |item: &[u8]| [&[tag::TUPLE], &(item.len() as u32).to_le_bytes()[..], item].concat();
+        let deep = |levels: usize| (0..levels).fold(int(1).to_vec(), |inner, _| tuple_of(&inner));
+        for good in [&[tag::TUPLE][..], &tuple_of(b"\x06ok"), &deep(100), &list_of(&[&deep(2)])] {
+            assert_eq!(value(good), Ok(()), "{good:?}");
+        }
+        for item in [&[tag::PICKLE, 0x80, 4][..], &to(kind::DICT, 7), &list_of(&[]), &[], &[0x77]] {
+            assert!(value(&tuple_of(item)).is_err(), "{item:?}");
+        }
+        assert!(value(&deep(101)).is_err());
+        assert!(value(&tuple_of(&int(1))[..9]).is_err());
+        assert!(Key::of_value(&tuple_of(&int(1))).is_err());
     }
 
     #[test]

@@ -46,6 +46,13 @@ impl Canonical {
         Self { len: rest.len() + 1, bytes }
     }
 
+    /// Become a canonical form, which is not longer than one can be.
+    #[inline]
+    pub fn assign(&mut self, canonical: &[u8]) {
+        self.len = canonical.len();
+        self.bytes[AHEAD..AHEAD + canonical.len()].copy_from_slice(canonical);
+    }
+
     /// From bytes of any length, but not none.
     pub fn from_bytes(canonical: &[u8]) -> Result<Self> {
         match canonical.split_first() {

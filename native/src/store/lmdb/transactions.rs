@@ -99,6 +99,11 @@ impl<'t> Cursor<'t> {
         }
     }
 
+    /// The record of a key. One on the page of the last is found without a search from the root.
+    pub fn exact(&mut self, key: &[u8]) -> Result<Option<&'t [u8]>> {
+        Ok(self.step(key, ffi::MDB_SET_KEY)?.map(|(_, found)| found))
+    }
+
     pub fn following(&mut self) -> Result<Option<Record<'t>>> {
         self.step(&[], ffi::MDB_NEXT)
     }
@@ -154,13 +159,22 @@ impl Drop for ReadTransaction {
 pub struct WriteTransaction {
     pub(super) raw: *mut ffi::MDB_txn,
     pub(super) sums: bool,
+    /// Cursors that stand where `put_near` was last; LMDB frees them with the transaction.
+    near: [*mut ffi::MDB_cursor; NEAR],
 }
+
+/// How many places `put_near` remembers.
+pub const NEAR: usize = 2;
 
 // SAFETY: it is kept where other threads see it, and used by its own alone.
 unsafe impl Send for WriteTransaction {}
 unsafe impl Sync for WriteTransaction {}
 
 impl WriteTransaction {
+    pub(super) fn new(raw: *mut ffi::MDB_txn, sums: bool) -> Self {
+        Self { raw, sums, near: [null_mut(); NEAR] }
+    }
+
     #[inline]
     pub fn reading(&self) -> Reading<'_> {
         Reading { raw: self.raw, sums: self.sums, _transaction: PhantomData }
@@ -180,26 +194,67 @@ impl WriteTransaction {
     /// Write a record that is made of parts.
     #[inline]
     pub fn put(&mut self, key: &[u8], parts: &[&[u8]]) -> Result<()> {
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        let stored = if self.sums { len + sums::LEN } else { len };
         let mut name = value(key);
-        let mut place = ffi::MDB_val { mv_size: stored, mv_data: null_mut() };
+        let mut place = self.place(parts);
         // SAFETY: it has not ended; LMDB gives a place of that many bytes.
         unsafe {
             let data = &raw mut place;
             check(ffi::mdb_put(self.raw, MAIN, &raw mut name, data, ffi::MDB_RESERVE))?;
-            let begin: *mut u8 = place.mv_data.cast();
-            let mut to = begin;
+            self.fill(key, &place, parts);
+        }
+        Ok(())
+    }
+
+    /// Write a record whose key has none; false if it has one. If it belongs on the page of the last
+    /// of its `place`, the page is found without a search from the root.
+    #[inline]
+    pub fn put_near(&mut self, which: usize, key: &[u8], parts: &[&[u8]]) -> Result<bool> {
+        if self.near[which].is_null() {
+            // SAFETY: it has not ended.
+            let cursor = &raw mut self.near[which];
+            check(unsafe { ffi::mdb_cursor_open(self.raw, MAIN, cursor) })?;
+        }
+        let mut name = value(key);
+        let mut place = self.place(parts);
+        let how = ffi::MDB_RESERVE | ffi::MDB_NOOVERWRITE;
+        // SAFETY: the cursor is this transaction's; LMDB gives a place of that many bytes.
+        unsafe {
+            let data = &raw mut place;
+            match ffi::mdb_cursor_put(self.near[which], &raw mut name, data, how) {
+                ffi::MDB_KEYEXIST => return Ok(false),
+                code => check(code)?,
+            }
+            self.fill(key, &place, parts);
+        }
+        Ok(true)
+    }
+
+    /// Room for a record.
+    #[inline]
+    fn place(&self, parts: &[&[u8]]) -> ffi::MDB_val {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let stored = if self.sums { len + sums::LEN } else { len };
+        ffi::MDB_val { mv_size: stored, mv_data: null_mut() }
+    }
+
+    /// # Safety
+    /// LMDB has given the place, of the size for these parts.
+    #[inline]
+    unsafe fn fill(&self, key: &[u8], place: &ffi::MDB_val, parts: &[&[u8]]) {
+        let begin: *mut u8 = place.mv_data.cast();
+        let mut to = begin;
+        // SAFETY: as the caller says.
+        unsafe {
             for part in parts {
                 to.copy_from_nonoverlapping(part.as_ptr(), part.len());
                 to = to.add(part.len());
             }
             if self.sums {
+                let len = place.mv_size - sums::LEN;
                 let sum = sums::of(key, std::slice::from_raw_parts(begin, len));
                 to.copy_from_nonoverlapping(sum.as_ptr(), sums::LEN);
             }
         }
-        Ok(())
     }
 
     /// Delete a record; false if there was none.
@@ -214,18 +269,19 @@ impl WriteTransaction {
         }
     }
 
-    /// Delete the first records whose keys begin like this, so many at most, and show each before; how
-    /// many there were.
-    pub fn delete_range(
+    /// Delete the first records from a key on whose keys are `inside`, so many at most, and show each
+    /// before; how many there were.
+    pub fn delete_while(
         &mut self,
         begin: &[u8],
         most: u64,
+        inside: impl Fn(&[u8]) -> bool,
         mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
     ) -> Result<u64> {
         let mut cursor = self.reading().cursor()?;
         let mut record = cursor.seek(begin)?;
         let mut done = 0;
-        while let Some((key, found)) = record.filter(|(key, _)| key.starts_with(begin)) {
+        while let Some((key, found)) = record.filter(|(key, _)| inside(key)) {
             if done == most {
                 break;
             }

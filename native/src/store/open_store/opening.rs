@@ -43,14 +43,16 @@ impl<E: From<Failure>> OpenStore<E> {
         let mut reader = env.begin_reading()?;
         env.open_database(&reader)?;
         let laid_out = env.check_layout(&reader);
-        let sums = reader
-            .reading()
-            .get(&prefix(0, META))
-            .and_then(|found| found.map(Meta::has_sums).transpose());
+        let known = reader.reading().get(&prefix(0, META)).and_then(|found| {
+            found.map(|meta| Ok((Meta::has_sums(meta)?, Meta::has_runs(meta)?))).transpose()
+        });
         reader.reset();
         laid_out?;
-        let (sums, is_fresh) = sums?.map_or((!self.options.in_memory, true), |sums| (sums, false));
+        let (is_fresh, in_memory) =
+            (known.as_ref().is_ok_and(Option::is_none), self.options.in_memory);
+        let (sums, runs) = known?.unwrap_or((!in_memory, true));
         env.set_sums(sums);
+        env.set_runs(runs || in_memory);
         reader.sums = sums;
         {
             let mut state = self.state.borrow(host);

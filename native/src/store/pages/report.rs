@@ -3,9 +3,10 @@
 use super::{walk, Heads, Large, Pages, Source, Sums, Visitor};
 use crate::store::encoding::{check, u64_at, Link};
 use crate::store::records::{
-    number_in, prefix, Claim, Head, Item, Meta, CLAIM, HEAD, ITEM, META, NAME, ORDER, POSITION,
+    number_in, prefix, Claim, Head, Item, Meta, CLAIM, HEAD, HEAD_LEN, ITEM, META, NAME, ORDER,
+    POSITION,
 };
-use crate::store::{kind, sums, Error, Result};
+use crate::store::{kind, packed, runs, sums, Error, Result};
 use std::collections::BTreeMap;
 
 /// What was found of a container.
@@ -89,6 +90,15 @@ impl Report {
                 if !kind::exists(head.kind) {
                     return Err(unknown());
                 }
+                if head.has(Head::PACKED) {
+                    for found in packed::items(&record[HEAD_LEN..]) {
+                        let (_, item) = found?;
+                        if !item.value.is_empty() {
+                            value(item.value)?;
+                        }
+                        container.items += 1;
+                    }
+                }
                 container.head = Some(head);
             }
             ITEM => {
@@ -99,8 +109,10 @@ impl Report {
                 container.items += 1;
             }
             POSITION => {
-                value(record)?;
-                container.items += 1;
+                for item in runs::items(record) {
+                    value(item?)?;
+                    container.items += 1;
+                }
             }
             CLAIM => value(Claim::read(record)?.value)?,
             ORDER => {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from dataclasses import dataclass, field
@@ -103,8 +104,10 @@ class StoreClients:
             return
         backend = self._store.backend.session(0, encoded=True, blocking=False)
         with contextlib.suppress(StoreBusy):
-            backend.collect_garbage(COLLECT_BATCH, list(self._to_collect))
-            self._to_collect &= set(backend.garbage())
+            # Each has a record at least, so more are not freed in one step.
+            batch = list(itertools.islice(self._to_collect, COLLECT_BATCH))
+            if backend.collect_garbage(COLLECT_BATCH, batch) == 0:
+                self._to_collect.difference_update(batch)
         self._loop.call_later(RETRY_S, self._collect_garbage)
 
     def _check_owner(self, backend: Any, owner: int) -> None:

@@ -229,7 +229,8 @@ def _table(benchmark: Benchmark, measured: Measured) -> str:
     ]
     table = [head, *rows]
     if len(head) > len(rows) + 6:
-        table = [list(column) for column in zip(*table, strict=True)]
+        # A metric that nobody has (a size left out, a library that is not installed) says nothing.
+        table = [row for row in map(list, zip(*table, strict=True)) if set(row[1:]) != {"-"}]
     lines = aligned(table)
     lines += [f"{peer}: {reason}" for peer, reason in measured.missing.items()]
     return "\n".join(lines)

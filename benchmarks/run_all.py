@@ -19,6 +19,7 @@ ORDER = [
     "packing",
     "parent_work",
     "arrays",
+    "payload_matrix",
     "value_add",
     "lock_uncontended",
     "lock_two_processes",

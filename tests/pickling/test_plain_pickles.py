@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import pickle
 import random
+import sys
 from typing import Any
 
 import pytest
 
+from garrison import _pickling
 from garrison._core import dumps_plain, loads
+from garrison._pickling import _pickler
 
 SHARED: list[Any] = [1]
 TEXT = "text of its own"
@@ -110,3 +113,10 @@ def test_buffers_outside_of_a_pickle() -> None:
     assert bytes(loads(data, buffers=[b"abc"])) == b"abc"
     with pytest.raises(pickle.UnpicklingError):
         loads(data)
+
+
+def test_a_large_object_leaves_no_large_pickler_behind() -> None:
+    _pickling.dumps([str(n) for n in range(100_000)])
+    assert len(_pickling.dumps({1, 2})) < 100
+    assert _pickler._spare
+    assert max(sys.getsizeof(each.pickler) for each in _pickler._spare) < 1 << 16

@@ -25,6 +25,9 @@ __all__ = ["STANDARD", "Pickler", "dumps", "dumps_apart", "make_rules"]
 OWNED = 1000
 """Arrays up to this size own their memory when they are unpickled with an older protocol."""
 
+SMALL = 1 << 14
+"""Bytes up to which a memo is used again: it never shrinks, and each clearing takes as long as for
+the largest object so far."""
 SPARE = 4
 """Cached picklers: for several threads, or nested calls."""
 
@@ -120,7 +123,10 @@ def _dump(
     buffers = None
     if writer.buffers:
         buffers, writer.buffers = writer.buffers, []
-    pickler.clear_memo()
+    if len(data) > SMALL:
+        pickler.memo = {}  # a new one
+    else:
+        pickler.clear_memo()
     del pickler.reducer_override, chunks[:]
     if len(_spare) < SPARE:
         _spare.append(writer)

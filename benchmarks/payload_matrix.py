@@ -1,0 +1,97 @@
+"""Payloads of each type and size, as an argument, as a result and through a queue."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import harness
+from harness import BASELINE, SUBJECT, Goal, Metric, Values
+from payloads import MAKERS, consume, made, receive
+
+SIZES = {"1 kB": 10**3, "10 kB": 10**4, "100 kB": 10**5, "1 MB": 10**6, "10 MB": 10**7}
+LARGEST = {"100 MB": 10**8}
+COMPACT = ("bytes", "str", "array")
+"""Types that fit into memory several times with `LARGEST`."""
+REPEAT = 15
+SECONDS_FOR_A_CELL = 0.2
+
+
+WAYS = ("argument", "result", "queue")
+
+
+def turn(peer: str, quick: bool) -> Values:
+    library: Any = importlib.import_module(peer)
+    values: Values = {}
+    with library.Pool(1) as pool:
+        for kind in MAKERS:
+            for name, size in sizes(kind, quick=quick).items():
+                with contextlib.suppress(ImportError):
+                    for way in WAYS:
+                        values[f"{kind}, {name}, {way}"] = milliseconds(
+                            library, pool, way, (kind, size)
+                        )
+    return values
+
+
+def sizes(kind: str, *, quick: bool) -> dict[str, int]:
+    return SIZES if quick or kind not in COMPACT else SIZES | LARGEST
+
+
+def milliseconds(library: Any, pool: Any, way: str, payload: tuple[str, int]) -> float:
+    """The median of some journeys of a payload."""
+    if way == "result":
+        return median(lambda: pool.apply(made, payload))
+    value = made(*payload)
+    if way == "argument":
+        return median(lambda: pool.apply(receive, (value,)))
+    items, answers = library.Queue(), library.SimpleQueue()
+    consumer = library.Process(target=consume, args=(items, answers))
+    consumer.start()
+
+    def send() -> None:
+        items.put(value)
+        answers.get()
+
+    took = median(send)
+    items.put(None)
+    consumer.join()
+    return took
+
+
+def median(journey: Callable[[], Any]) -> float:
+    journey()
+    took: list[float] = []
+    while len(took) < 3 or (len(took) < REPEAT and sum(took) < SECONDS_FOR_A_CELL):
+        start = time.perf_counter()
+        journey()
+        took.append(time.perf_counter() - start)
+    return statistics.median(took) * 1000
+
+
+def metrics() -> tuple[Metric, ...]:
+    goals = (Goal("times", 1), Goal("times", 3))
+    return tuple(
+        Metric(f"{kind}, {name}, {way}", "ms", "lower", *goals)
+        for kind in MAKERS
+        for name in sizes(kind, quick=False)
+        for way in WAYS
+    )
+
+
+if __name__ == "__main__":
+    harness.main(
+        harness.Benchmark(
+            name="payload_matrix",
+            claim="payloads of each type and size",
+            metrics=metrics(),
+            turn=turn,
+            peers=(SUBJECT, BASELINE),
+            rounds=3,
+            note="A queue's items go to another process, which answers each.",
+        )
+    )

@@ -55,7 +55,9 @@ impl<'a> Iterator for Items<'a> {
 #[inline]
 pub fn items(record: &[u8]) -> Items<'_> {
     if is_run(record) {
-        return Items { alone: None, rest: &record[1..] };
+        // A run of nothing is damage, and as long as an item that is cut.
+        let rest = if record.len() > 1 { &record[1..] } else { record };
+        return Items { alone: None, rest };
     }
     Items { alone: Some(record), rest: &[] }
 }
@@ -161,4 +163,15 @@ pub fn isolate(
 ) -> Result<()> {
     let begin = index as usize / BLOCK * BLOCK;
     write_apart(writing, number, first, run, begin..begin + BLOCK)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_nothing_is_damage_and_moves_no_walk_on_for_ever() {
+        assert!(items(&[tag::RUN]).next().is_some_and(|item| item.is_err()));
+        assert_eq!(items(&[tag::RUN]).count(), 1);
+    }
 }

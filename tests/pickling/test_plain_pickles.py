@@ -56,9 +56,7 @@ def test_an_object_that_contains_itself() -> None:
     assert copy[0]["list"] is copy[0]["tuple"][0] is copy
     tied: tuple[Any, ...] = ([],)
     tied[0].append(tied)
-    pickled = dumps_plain(tied)
-    if pickled is not None:
-        assert loads(pickled)[0][0][0] is not None
+    assert dumps_plain(tied) is None  # only pickle keeps such a tuple one object
 
 
 class Text(str):

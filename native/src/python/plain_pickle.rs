@@ -192,8 +192,10 @@ impl Writer<'_> {
                     return false;
                 }
             }
+            // A tuple that contains itself, by way of a list, was written in there as another one.
+            let is_recursive = self.seen[..self.count].contains(&object);
             self.to.push(TUPLE);
-            self.memoize(object)
+            !is_recursive && self.memoize(object)
         }
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing.context
+import multiprocessing.popen_fork  # not found later by who has given up privileges
 import sys
 
 from garrison import _standard

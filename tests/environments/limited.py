@@ -118,7 +118,9 @@ def program_initializer(context: Any) -> None:
     for more in (0, 4 * MEGABYTE):
         with context.Pool(2, limit_to, (more,)) as pool:
             assert pool.map(square, range(1000)) == [n * n for n in range(1000)]
-            assert pool.apply(len, (bytes(100_000),)) == 100_000
+            # Without any more memory it depends on what the allocator has left from the imports.
+            fits = ("nothing",) if more else ("nothing", "MemoryError")
+            assert error_of(pool.apply, len, (bytes(100_000),)) in fits
             for _ in range(3):
                 assert error_of(pool.apply, bytes, (64 * MEGABYTE,)) == "MemoryError"
                 assert error_of(pool.apply, len, (bytes(64 * MEGABYTE),)) == "SharedMemoryFull"

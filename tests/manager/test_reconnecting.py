@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -111,26 +112,29 @@ def test_threads_go_on_through_restarts(tmp_path: Path) -> None:
             for number, process in enumerate(actors):
                 process.do(processes.connect, server.address)
                 process.do(processes.get, "dict", f"stock {number}")
-                process.begin(set_many, 600)
+                process.begin(set_until, str(tmp_path / "enough"))
             for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
                 with server.connect() as client:
                     seen = len(client.dict("stock 0"))
                     wait_until(lambda: len(client.dict("stock 0")) > seen + 20)
                 server.restart(how)
+            (tmp_path / "enough").touch()
             for number, process in enumerate(actors):
-                assert process.result() == 600
+                count = process.result()
                 with server.connect() as client:
-                    assert client.dict(f"stock {number}") == {n: n for n in range(600)}
+                    assert client.dict(f"stock {number}") == {n: n for n in range(count)}
         finally:
             for process in actors:
                 process.close()
 
 
-def set_many(state: Any, times: int) -> int:
-    for number in range(times):
+def set_until(state: Any, enough: str) -> int:
+    for number in itertools.count():
+        if Path(enough).exists():
+            return number
         state.thing[number] = number
         assert state.thing[number] == number
-    return len(state.thing)
+    raise AssertionError
 
 
 def add_many(state: Any, ready: str, times: int) -> tuple[int, int]:

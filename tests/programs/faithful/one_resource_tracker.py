@@ -38,10 +38,11 @@ if __name__ == "__main__":
     queue = mp.SimpleQueue()
     process = mp.Process(target=tell, args=(queue, pipe))
     process.start()
-    print("process", queue.get())
+    # Flushed: a thread of the standard library's pool forks workers, which may print a line again.
+    print("process", queue.get(), flush=True)
     process.join()
     with mp.Pool(2, maxtasksperchild=1) as pool:
-        print("workers", pool.map(same, [pipe] * 4, chunksize=1))
-        print("child of a worker", pool.apply(tell_of_child, (pipe,)))
+        print("workers", pool.map(same, [pipe] * 4, chunksize=1), flush=True)
+        print("child of a worker", pool.apply(tell_of_child, (pipe,)), flush=True)
     with Manager() as manager:
-        print("manager", manager.same(pipe)._getvalue())
+        print("manager", manager.same(pipe)._getvalue(), flush=True)

@@ -6,6 +6,7 @@ use crate::store::encoding::trees::Tree;
 use crate::store::encoding::{check, integers, tag, Link};
 use crate::store::pages::{check as check_pages, report};
 use crate::store::records::{self, Claim, Head, Item, Meta};
+use crate::store::{packed, runs};
 
 /// A key or a value, whatever it is.
 pub fn keys(data: &[u8]) {
@@ -80,6 +81,21 @@ pub fn store_records(data: &[u8]) {
     }
     if let Ok(name) = std::str::from_utf8(data) {
         let _ = records::name(name);
+    }
+    several(data);
+}
+
+/// A record of several items. Each has one at least, if only a damaged one, so every walk moves on.
+fn several(data: &[u8]) {
+    let mut count = 0;
+    for item in runs::items(data) {
+        let _ = item.map(check::value);
+        count += 1;
+    }
+    assert!(count > 0 && runs::nth(data, count).is_err());
+    for found in packed::items(data).flatten() {
+        let (canonical, item) = found;
+        let _ = (to_value(canonical, item.original), check::value(item.value));
     }
 }
 

@@ -18,8 +18,8 @@ KINDS: dict[str, Callable[[int], Any]] = {
     "strings": lambda number: f"item number {number}",
     "tuples": lambda number: (number, f"item {number}"),
 }
-SIZES = (100, 200_000)
-QUICK_SIZES = (100, 20_000)
+SIZES = (100, 20_000)
+"""The standard library walks over a list item by item: 200,000 of them take it 6 s."""
 NESTED = {f"user {number}": {"id": number, "name": f"user {number}"} for number in range(2_000)}
 
 
@@ -78,9 +78,9 @@ def turn(peer: str, quick: bool) -> Values:
         library = garrison
     with library.Manager() as manager:
         values = measured("", of_values(manager))
-        for size, actual in zip(SIZES, QUICK_SIZES if quick else SIZES, strict=True):
+        for size in SIZES[:1] if quick else SIZES:
             for kind, item in KINDS.items():
-                items = [item(number) for number in range(actual)]
+                items = [item(number) for number in range(size)]
                 prefix = f"{size:,} {kind}: "
                 values |= measured(prefix, of_lists(manager, items))
                 values |= measured(prefix, of_dicts(manager, items))

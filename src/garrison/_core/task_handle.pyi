@@ -37,7 +37,7 @@ class TaskHandle:
     def recover(self) -> list[Any]:
         """Return the results of a shared cell's first items that are complete.
 
-        (succeeded, pickle) for each.
+        As `split_results` gives them.
 
         The worker may be at work still, or dead. There are none any more once the task is done.
         """

@@ -99,14 +99,10 @@ class CallbackResult(AsyncResult[R]):
         self.wait(timeout)
         if not self._is_over():
             raise multiprocessing.TimeoutError
-        success, value = self._resolve()
-        if success:
-            result: R = value
-            return result
         try:
-            raise value
+            return super().get()
         finally:
-            del value, self
+            del self  # an exception's frames must not lead back to it
 
     def _resolve(self) -> tuple[bool, Any]:
         assert self._outcome is not None  # noqa: S101 - the caller has waited

@@ -65,8 +65,8 @@ class IMapIterator(IteratorBase[T], Generic[T]):
         self.stream: ResultStream = self._kind(pool, function, iterable, chunksize, options)
         self._readahead_limit = options.buffersize
         self._bar: Bar | None = None
-        self._watched: bool = self._readahead_limit is not None
-        """Whether there is more to do for a result than to return it."""
+        self._notes_results: bool = self._readahead_limit is not None
+        """Whether a result that is handed out is noted: to read on, or by a progress bar."""
         self.stream.reader.start()
 
     def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
@@ -88,7 +88,7 @@ class IMapIterator(IteratorBase[T], Generic[T]):
             # Waited for outside of this block: this error must not become the context of another.
             pass
         else:
-            if type(value) is not ItemError and not self._watched:
+            if type(value) is not ItemError and not self._notes_results:
                 # As `_hand_out`: this is most of what a small result costs.
                 return value  # type: ignore[no-any-return]
             try:
@@ -151,7 +151,7 @@ class IMapIterator(IteratorBase[T], Generic[T]):
 
     def set_progress_bar(self, bar: Bar) -> None:
         """Report results that were handed out to a progress bar."""
-        self._bar, self._watched = bar, True
+        self._bar, self._notes_results = bar, True
         # An abandoned iterator must restore the terminal.
         weakref.finalize(self, bar.close)
 

@@ -127,7 +127,8 @@ class InputReader:
         self.size: int = chunksize
         self.last_size: int = chunksize
         """Items that share a cell at the end of an input whose length is known."""
-        self._ahead = CELLS_AHEAD_PER_WORKER * backend.parallelism
+        self.ahead: int = CELLS_AHEAD_PER_WORKER * backend.parallelism
+        """Cells that are waiting or at work."""
         self.readahead_limit = options.buffersize
         self.batches: list[Batch] = []
         self.running: RunningTasks = backend.running_tasks()
@@ -192,9 +193,9 @@ class InputReader:
 
     def may_read_more(self) -> bool:
         """Whether more may be submitted."""
-        if len(self.batches) >= self._ahead:
+        if len(self.batches) >= self.ahead:
             self.running.collect(self.ended)
-            if len(self.running) >= self._ahead:
+            if len(self.running) >= self.ahead:
                 return False
         limit = self.readahead_limit
         if limit is not None and self._unread() + len(self._unsubmitted) >= limit:
@@ -226,7 +227,7 @@ class InputReader:
             return
         # No further: the check costs time for each batch, and only taken results show how many
         # items should share a cell.
-        while not self._slow and len(self.batches) < self._ahead and self.may_read_here():
+        while not self._slow and len(self.batches) < self.ahead and self.may_read_here():
             self.read_ahead()
 
     # --- Reading --------------------------------------------------------------------------
@@ -271,10 +272,7 @@ class InputReader:
         encoded = self._encode_chunk(values)
         with self._changed:
             self._unsubmitted.clear()
-            self.place(_END, _END, self._submit_chunk(values, encoded))
-            self.submitted += len(values)
-            self._unread_at_most += len(values)
-            self._changed.notify_all()
+            self._append(self._submit_chunk(values, encoded), len(values))
         if len(values) < limit:
             self._end(None)
 
@@ -309,7 +307,7 @@ class InputReader:
                 limit = 1
             elif self.last_size < limit and not self.in_thread:
                 # A share of what is left, or what is short enough: the workers end together.
-                share = operator.length_hint(self._source) // self._ahead
+                share = operator.length_hint(self._source) // self.ahead
                 limit = max(self.last_size, min(limit, share))
         if self.readahead_limit is not None:
             limit = max(1, min(limit, self.readahead_limit - self._unread()))
@@ -340,10 +338,13 @@ class InputReader:
         """Submit the items read."""
         with self._changed:
             items = [self._unsubmitted.popleft() for _ in range(len(self._unsubmitted))]
-            self.place(_END, _END, self.submit(items))
-            self.submitted += len(items)
-            self._unread_at_most += len(items)
-            self._changed.notify_all()
+            self._append(self.submit(items), len(items))
+
+    def _append(self, batches: list[Batch], items: int) -> None:
+        self.place(_END, _END, batches)
+        self.submitted += items
+        self._unread_at_most += items
+        self._changed.notify_all()
 
     def place(self, first: int, last: int, batches: list[Batch]) -> None:
         """Replace some of the batches by others, and watch the tasks of these."""
@@ -361,7 +362,7 @@ class InputReader:
                 self.has_failed = True
             else:
                 self.running.add(task, batch)
-        if len(self.running) >= 2 * self._ahead:
+        if len(self.running) >= 2 * self.ahead:
             self.running.collect(self.ended)
 
     def flush_now(self) -> None:

@@ -24,7 +24,7 @@ from collections import deque
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _imap_batch
 from garrison.pool._imap_batch import Batch, CellOutcome
-from garrison.pool._imap_reader import CELLS_AHEAD_PER_WORKER, InputReader
+from garrison.pool._imap_reader import InputReader
 from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
@@ -230,11 +230,13 @@ class ResultStream:
         if not reader.adaptive:
             return
         self._taken_in_a_row += 1
-        if self._taken_in_a_row > CELLS_AHEAD_PER_WORKER * self._backend.parallelism:
+        if self._taken_in_a_row > reader.ahead:
             self._taken_in_a_row, self._stretch = 0, min(2 * self._stretch, MAX_STRETCH)
         each = max(1, self._backend.duration(raw) // items)
-        wanted = max(1, min(self._stretch * BATCH_TIME_NS // each, MAX_BATCH_ITEMS))
-        reader.last_size = max(1, min(BATCH_TIME_NS // each, MAX_BATCH_ITEMS))
+        reader.last_size, wanted = (
+            max(1, min(times * BATCH_TIME_NS // each, MAX_BATCH_ITEMS))
+            for times in (1, self._stretch)
+        )
         reader.size = min(wanted, 2 * reader.size)
 
     def _has_waited(self) -> None:

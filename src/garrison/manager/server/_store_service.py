@@ -265,9 +265,7 @@ class StoreService(RequestService):
 
     @staticmethod
     def _send(session: StoreSession, request_id: int, answer: Any) -> None:
-        if answer is None:
-            session.peer.session.reply(request_id, None)
-        elif isinstance(answer, BaseException):
+        if isinstance(answer, BaseException):
             session.fail(request_id, answer)
         else:
             session.peer.session.reply(request_id, to_wire(answer))

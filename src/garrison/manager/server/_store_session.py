@@ -176,8 +176,8 @@ class StoreSession:
 
 def to_wire(value: Any) -> Any:
     """Return a result as it is sent: as lists."""
-    if type(value) is bytes:
-        return value
+    if value is None or type(value) is bytes:
+        return value  # what most operations return
     if isinstance(value, dict):
         value = list(value.items())
     if isinstance(value, (tuple, list)):

@@ -13,12 +13,17 @@ from harness import Goal, Metric, Values
 def turn(peer: str, quick: bool) -> Values:
     count = 2_000 if quick else 20_000
     with peers.opened(peer) as pool:
-        start = time.perf_counter()
-        handles = [pool.submit(tasks.nothing, x) for x in range(count)]
-        results = [pool.result(handle) for handle in handles]
-        took = time.perf_counter() - start
+        return {"rate": rate(pool, count)}
+
+
+def rate(pool: peers.Adapter, count: int) -> float:
+    """Thousands of tasks a second."""
+    start = time.perf_counter()
+    handles = [pool.submit(tasks.nothing, x) for x in range(count)]
+    results = [pool.result(handle) for handle in handles]
+    took = time.perf_counter() - start
     assert results == list(range(count))
-    return {"rate": count / took / 1000}
+    return count / took / 1000
 
 
 if __name__ == "__main__":
@@ -26,7 +31,7 @@ if __name__ == "__main__":
         harness.Benchmark(
             name="apply_async_many",
             claim="20,000 `apply_async`, then `get` each",
-            metrics=(Metric("rate", "k tasks/s", "higher", Goal("times", 8), Goal("times", 20)),),
+            metrics=(Metric("rate", "k tasks/s", "higher", Goal("times", 15), Goal("times", 25)),),
             turn=turn,
         )
     )

@@ -37,7 +37,7 @@ BASELINE = "multiprocessing"
 SUBJECT = "garrison"
 EVERYONE = (SUBJECT, BASELINE, "concurrent.futures", "loky", "joblib", "mpire", "pebble")
 WORKERS = 2
-SECONDS_FOR_A_TURN = 120.0
+SECONDS_FOR_A_TURN = 180.0
 
 Values = dict[str, float]
 
@@ -50,14 +50,16 @@ class Unsupported(Exception):
 class Goal:
     """What garrison should reach: so many times the baseline, a bound, or the best peer."""
 
-    kind: Literal["times", "at most", "best peer"]
+    kind: Literal["times", "at most", "at least", "best peer"]
     bound: float = 1.0
 
     def text(self, unit: str) -> str:
         """Say it in a table."""
         if self.kind == "best peer":
             return "as the best peer"
-        return f"{self.bound:.3g}x" if self.kind == "times" else f"<= {self.bound:g} {unit}"
+        if self.kind == "times":
+            return f"{self.bound:.3g}x"
+        return f"{'<=' if self.kind == 'at most' else '>='} {self.bound:g} {unit}"
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,12 @@ class Metric:
     def met(self, goal: Goal, medians: Values) -> bool | None:
         """Whether garrison reached the goal; None where that cannot be told."""
         others = [value for peer, value in medians.items() if peer != SUBJECT]
-        if SUBJECT not in medians or (goal.kind != "at most" and not others):
+        is_absolute = goal.kind in {"at most", "at least"}
+        if SUBJECT not in medians or not (is_absolute or others):
             return None
         value = medians[SUBJECT]
-        if goal.kind == "at most":
-            return value <= goal.bound
+        if is_absolute:
+            return value <= goal.bound if goal.kind == "at most" else value >= goal.bound
         if goal.kind == "best peer":
             return all(self.ratio(value, other) >= 1 for other in others)
         return BASELINE in medians and self.ratio(value, medians[BASELINE]) >= goal.bound
@@ -99,6 +102,7 @@ class Benchmark:
     peers: tuple[str, ...] = EVERYONE
     rounds: int = 5
     note: str = ""
+    arguments: tuple[str, ...] = ()  # of its own, for the processes of its turns
 
 
 @dataclass
@@ -122,16 +126,18 @@ class Measured:
         }
 
 
-def main(benchmark: Benchmark) -> None:
-    """Run a benchmark from its command line."""
-    options = _options(benchmark)
+def main(benchmark: Benchmark, arguments: list[str] | None = None) -> None:
+    """Run a benchmark from its command line, or from what that has beside options of its own."""
+    options = _options(benchmark, arguments)
     if options.turn:
         _take_turn(benchmark, options.turn, quick=options.quick)
         return
     old = compare.old_document(options.compare, benchmark.name) if options.compare else None
     started, meter = time.monotonic(), machine.Meter()
     print(f"\n== {benchmark.name}: {benchmark.claim}")
-    measured = _run(options.peers, options.rounds, quick=options.quick)
+    command = [sys.executable, sys.argv[0], *benchmark.arguments]
+    command += ["--quick"] if options.quick else []
+    measured = _run(options.peers, options.rounds, command)
     print(_table(benchmark, measured))
     if benchmark.note:
         print(benchmark.note)
@@ -144,32 +150,32 @@ def main(benchmark: Benchmark) -> None:
         print(f"against {options.compare}:", *lines, sep="\n  ", flush=True)
 
 
-def _options(benchmark: Benchmark) -> argparse.Namespace:
+def _options(benchmark: Benchmark, arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=benchmark.claim)
     parser.add_argument("--quick", action="store_true", help="small sizes, two rounds: a trial")
     parser.add_argument("--rounds", type=int, help=f"default {benchmark.rounds}")
     parser.add_argument("--peers", help="comma-separated; default: " + ",".join(benchmark.peers))
     parser.add_argument("--compare", metavar="OLD", help="a result, or a folder of results")
     parser.add_argument("--turn", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.peers = options.peers.split(",") if options.peers else list(benchmark.peers)
     if options.rounds is None:
         options.rounds = min(2, benchmark.rounds) if options.quick else benchmark.rounds
     return options
 
 
-def _run(peers: list[str], rounds: int, *, quick: bool) -> Measured:
+def _run(peers: list[str], rounds: int, command: list[str]) -> Measured:
     measured = Measured()
     for number in range(rounds):
         first = number % len(peers)
         for peer in peers[first:] + peers[:first]:
             if peer not in measured.missing:
-                _note_turn(measured, peer, quick=quick)
+                _note_turn(measured, peer, command)
     return measured
 
 
-def _note_turn(measured: Measured, peer: str, *, quick: bool) -> None:
-    answer = _turn_in_a_process(peer, quick=quick)
+def _note_turn(measured: Measured, peer: str, command: list[str]) -> None:
+    answer = _turn_in_a_process([*command, "--turn", peer])
     if isinstance(answer, str):
         measured.missing[peer] = answer
         measured.values.pop(peer, None)
@@ -177,9 +183,8 @@ def _note_turn(measured: Measured, peer: str, *, quick: bool) -> None:
         measured.add(peer, answer)
 
 
-def _turn_in_a_process(peer: str, *, quick: bool) -> Values | str:
+def _turn_in_a_process(command: list[str]) -> Values | str:
     """Run this very file for one turn; the answer is the values, or why there are none."""
-    command = [sys.executable, sys.argv[0], "--turn", peer, *(["--quick"] if quick else [])]
     path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
         command,
@@ -277,6 +282,7 @@ def _save(
         "rounds": options.rounds,
         "neighbours": neighbours,
         "machine": machine.description((*EVERYONE, "numpy")),
+        "date": time.strftime("%Y-%m-%d"),
         "missing": measured.missing,
         "metrics": [_metric_document(metric, measured) for metric in benchmark.metrics],
     }

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import harness
+import imap_small
 import peers
 import tasks
 from harness import BASELINE, SUBJECT, Goal, Metric, Values
@@ -15,9 +16,7 @@ from harness import BASELINE, SUBJECT, Goal, Metric, Values
 COUNT = 10_000
 CHUNK = 100
 INPUTS: dict[str, list[Any]] = {
-    "dicts": [{"id": n, "name": f"n{n}", "value": n / 2} for n in range(COUNT)],
-    "tuples": [(n, f"n{n}", n / 2) for n in range(COUNT)],
-    "strings": [f"string {n}" for n in range(COUNT)],
+    **{kind: [make(n) for n in range(COUNT)] for kind, make in imap_small.ITEMS.items()},
     "ints": list(range(COUNT)),
 }
 

@@ -11,31 +11,41 @@ from harness import Goal, Metric, Values
 
 
 def turn(peer: str, quick: bool) -> Values:
+    rates = contest(peer, 2, 0.3 if quick else 1.5)
+    return {"total": sum(rates), "fairness": min(rates) / (sum(rates) / 2)}
+
+
+def contest(peer: str, processes: int, seconds: float) -> list[float]:
+    """Thousands of times a second that each of them had the lock."""
     context = locks.module_of(peer).get_context("fork")
-    lock, seconds = context.Lock(), 0.3 if quick else 1.5
+    lock = context.Lock()
     # Pipes and processes are those of the standard library in both.
     receive, send = context.Pipe(duplex=False)
-    end = time.monotonic() + 0.1 + seconds
-    workers = [context.Process(target=hammer, args=(lock, end, send)) for _ in range(2)]
+    begin = time.monotonic() + 0.1 + 0.01 * processes
+    end = begin + seconds
+    workers = [
+        context.Process(target=hammer, args=(lock, begin, end, send)) for _ in range(processes)
+    ]
     for worker in workers:
         worker.start()
     counts = [receive.recv() for _ in workers]
     for worker in workers:
         worker.join()
-    total = sum(count for count, _ in counts)
-    took = max(span for _, span in counts)
-    return {"total": total / took / 1000, "fairness": min(counts)[0] / (total / 2)}
+    took = max(finished for _, finished in counts) - begin
+    return [count / took / 1000 for count, _ in counts]
 
 
-def hammer(lock: Any, end: float, send: Any) -> None:
-    """Take and release it until the end; how often, and in how many seconds."""
-    count, start = 0, time.monotonic()
+def hammer(lock: Any, begin: float, end: float, send: Any) -> None:
+    """Take and release it from begin to end; how often, and when the last one was over."""
+    time.sleep(max(0.0, begin - time.monotonic()))
+    count = 0
     while time.monotonic() < end:
         for _ in range(100):
             with lock:
                 count += 1
+    finished = time.monotonic()
     with lock:
-        send.send((count, time.monotonic() - start))
+        send.send((count, finished))
 
 
 if __name__ == "__main__":

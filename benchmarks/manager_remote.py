@@ -89,8 +89,8 @@ if __name__ == "__main__":
             metrics=(
                 Metric("get", "us", "lower", Goal("times", 1)),
                 Metric("set", "us", "lower", Goal("times", 1)),
-                Metric("16 clients", "1/s", "higher", Goal("times", 4)),
-                Metric("pipelined", "1/s", "higher", Goal("times", 20)),
+                Metric("16 clients", "1/s", "higher", Goal("times", 2), Goal("times", 4)),
+                Metric("pipelined", "1/s", "higher", Goal("times", 12), Goal("times", 25)),
             ),
             turn=turn,
             peers=(SUBJECT, BASELINE),

@@ -28,19 +28,26 @@ def turn(peer: str, quick: bool) -> Values:
 def mixed(seconds: float) -> list[float]:
     """Lengths from 10 us to 50 ms with a heavy tail, the same in each run, of that sum."""
     source = random.Random(SEED)
-    lengths: list[float] = []
-    while sum(lengths) < seconds:
+    lengths, total = list[float](), 0.0
+    while total < seconds:
         lengths.append(min(LONGEST, SHORTEST * source.paretovariate(0.6)))
+        total += lengths[-1]
     return lengths
 
 
-def against_ideal(run: peers.Map | peers.Imap, lengths: list[float]) -> float:
-    ideal = max(sum(lengths) / WORKERS, *lengths)
+def ideal(lengths: list[float], workers: int) -> float:
+    """The least wall time in which so many workers, each on a core, can do them all."""
+    return max(sum(lengths) / workers, *lengths)
+
+
+def against_ideal(
+    run: peers.Map | peers.Imap, lengths: list[float], workers: int = WORKERS
+) -> float:
     start = time.perf_counter()
     results = list(run(tasks.spin, lengths))
     took = time.perf_counter() - start
     assert len(results) == len(lengths)
-    return took / ideal
+    return took / ideal(lengths, workers)
 
 
 if __name__ == "__main__":

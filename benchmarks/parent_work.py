@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import harness
@@ -21,15 +23,23 @@ def nap(item: Any) -> Any:
 
 
 def turn(peer: str, quick: bool) -> Values:
-    # On one processor no thread spins while it waits: the time is that of the work itself.
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     values = {}
     for workers in (2, 16, 64):
         count = workers * (50 if quick else 200)
-        used, took = parent_of(peer, workers, count)
+        with on_one_processor():
+            used, took = parent_of(peer, workers, count)
         values[f"{workers} workers"] = used / count * 1e6
         values[f"{workers} workers, results"] = count / took
     return values
+
+
+@contextlib.contextmanager
+def on_one_processor() -> Iterator[None]:
+    """No thread spins while it waits there: the time is that of the work itself."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
 
 
 def parent_of(peer: str, workers: int, count: int) -> tuple[float, float]:

@@ -49,6 +49,11 @@ def milliseconds(library: Any, pool: Any, way: str, payload: tuple[str, int]) ->
     value = made(*payload)
     if way == "argument":
         return median(lambda: pool.apply(receive, (value,)))
+    return through_queue(library, value)
+
+
+def through_queue(library: Any, value: Any) -> float:
+    """The median for a process that answers each item."""
     items, answers = library.Queue(), library.SimpleQueue()
     consumer = library.Process(target=consume, args=(items, answers))
     consumer.start()

@@ -18,7 +18,10 @@ ORDER = [
     "map_small",
     "packing",
     "parent_work",
+    "scale",
     "arrays",
+    "large_objects",
+    "torch_tensors",
     "payload_matrix",
     "value_add",
     "lock_uncontended",
@@ -48,7 +51,7 @@ ORDER = [
     "fetch_pages",
 ]
 ALONE = 0.1  # the part of the machine that others may use unnoticed
-HEAD = ["figure", SUBJECT, "standard library", "ratio", "reach", "aim", "best other"]
+HEAD = ["figure", SUBJECT, "standard library", "ratio", "reach", "aim", "best other", "file"]
 
 
 def main() -> int:
@@ -79,9 +82,16 @@ def summary() -> list[str]:
     lines = [row(HEAD), row(["---", *["---:"] * (len(HEAD) - 1)])]
     for document in documents:
         lines += [row(cells(document, metric)) for metric in document["metrics"]]
+    # What was left out, and why: a library that is not installed, say.
+    reasons = [
+        f"{document['name']}.py, {peer}: {reason}."
+        for document in documents
+        for peer, reason in document["missing"].items()
+    ]
     return [
         *lines,
         "",
+        *reasons,
         *(conditions(document["machine"]) for document in documents[:1]),
         *busy(documents),
     ]
@@ -108,6 +118,7 @@ def cells(document: dict[str, Any], metric: dict[str, Any]) -> list[str]:
         goal(metric, "reach"),
         goal(metric, "aim"),
         best_other(metric, {SUBJECT, baseline}),
+        f"{document['name']}.py",
     ]
 
 

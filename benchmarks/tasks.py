@@ -41,8 +41,13 @@ def give(size: int) -> Any:
     return _array(size)
 
 
-@functools.lru_cache(maxsize=1)
-def _array(size: int) -> Any:
+def make(size: int) -> Any:
+    """A new array of `size` bytes."""
     import numpy as np
 
     return np.ones(size // 8)
+
+
+@functools.lru_cache(maxsize=1)
+def _array(size: int) -> Any:
+    return make(size)

@@ -1,8 +1,9 @@
-"""Pickles of small plain objects: written and read by the core, and as good as `pickle`'s own."""
+"""Pickles of plain objects: written and read by the core, and as good as `pickle`'s own."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import pickle
 import random
 import sys
@@ -66,10 +67,77 @@ class Text(str):
 
 
 @pytest.mark.parametrize(
-    "value", [Text("a"), [Text("a")], {1}, 1j, object, {"a": len}, (bytearray(),), [None] * 100]
+    "value", [Text("a"), [Text("a")], {1}, 1j, object, {"a": len}, (bytearray(),), [0] * 99 + [1j]]
 )
-def test_what_is_not_small_and_plain_is_left_to_pickle(value: Any) -> None:
+def test_what_is_not_plain_is_left_to_pickle(value: Any) -> None:
     assert dumps_plain(value) is None
+
+
+LARGE: list[Any] = [
+    [f"text {n}" for n in range(20_000)],
+    [*range(-30_000, 30_000), 2**40, -(2**40)],
+    [(n, f"n{n}", n / 2, (n, None)) for n in range(10_000)],
+    [{"id": n, "é": [n, b"n"], "more": {}} for n in range(5000)],
+    {f"key {n}": (n,) for n in range(10_000)},
+    [b"x" * 70_000, "漢" * 70_000, [["y" * 300] * 3] * 300],
+    ("z" * 100_000, [True, False, None] * 5000),
+]
+
+
+@pytest.mark.parametrize("value", LARGE, ids=range(len(LARGE)))
+def test_a_large_object_is_the_same_after_either_reader(value: Any) -> None:
+    pickled = dumps_plain(value)
+    assert pickled is not None
+    assert loads(pickled) == pickle.loads(pickled) == loads(pickle.dumps(value)) == value
+
+
+@pytest.mark.parametrize("count", [11, 12, 13, 63, 64, 65, 255, 256, 257, 5000])
+def test_each_of_many_objects_in_two_places_is_one_in_the_copy(count: int) -> None:
+    shared: list[Any] = [[n] for n in range(count)]
+    for copy in (loads(dumps_plain([shared, shared[::-1]])), loads(dumps_plain([*shared, shared]))):
+        first, second = (copy[0], copy[1][::-1]) if len(copy) == 2 else (copy[:-1], copy[-1])
+        assert first == shared
+        assert all(one is other for one, other in zip(first, second, strict=True))
+
+
+def nested(depth: int) -> Any:
+    value: Any = ()
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_what_is_nested_deeply_is_left_to_pickle() -> None:
+    assert repr(loads(dumps_plain(nested(150)))) == repr(nested(150))
+    assert dumps_plain(nested(300)) is None
+    assert repr(loads(_pickling.dumps(nested(300)))) == repr(nested(300))
+    with pytest.raises(RecursionError):
+        _pickling.dumps(nested(100_000))
+    deep = b"\x80\x05" + b"](" * 100_000 + b"e" * 100_000 + b"."
+    assert len(loads(deep)) == 1
+
+
+@pytest.mark.parametrize("odd", ["\ud800", 2**64, -(2**70)])
+def test_a_large_object_with_a_part_that_only_pickle_can_write(odd: Any) -> None:
+    value = [*range(1000), odd]
+    assert loads(_pickling.dumps(value)) == value
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_the_collector_is_as_before_after_a_large_object(is_on: bool) -> None:
+    pickled = dumps_plain([(n, []) for n in range(10_000)])
+    assert pickled is not None
+    was_on = gc.isenabled()
+    (gc.enable if is_on else gc.disable)()
+    try:
+        copy = loads(pickled)
+        with pytest.raises(pickle.UnpicklingError):
+            loads(pickled[:-1] + b"\0")
+        assert gc.isenabled() == is_on
+    finally:
+        (gc.enable if was_on else gc.disable)()
+    assert not gc.is_tracked(loads(dumps_plain((1, "a b"))))
+    assert all(map(gc.is_tracked, copy))
 
 
 def random_value(source: random.Random, depth: int = 0) -> Any:

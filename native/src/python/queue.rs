@@ -14,7 +14,7 @@ use super::queue_caller::{self, wait_spec, Arrived, Opened, QueueCaller};
 use super::queue_item::{self, Outgoing};
 
 use super::shared_block::PySharedBlock;
-use crate::queue::ends::{LocalState, WaitSpec};
+use crate::queue::ends::{LocalState, QueueHost, WaitSpec};
 use crate::queue::file::QueueFile;
 use crate::queue::item::PICKLE;
 use crate::queue::large_items::BIG;
@@ -84,10 +84,8 @@ impl PyQueue {
         static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        let mut plain = Vec::with_capacity(128);
-        if plain_pickle::write(object, &mut plain) {
-            let pickle = super::bytes(py, &plain)?;
-            return Ok(queue_item::pickle(&pickle));
+        if let Some(pickle) = plain_pickle::pickled(object) {
+            return Self::packed(slf, queue, &pickle);
         }
         let travels = !queue_item::is_plain(object, &mut LOOKS.clone());
         let written = if travels {
@@ -97,8 +95,7 @@ impl PyQueue {
         };
         // A pickle alone, or with its buffers.
         let mut item = match written.cast::<PyBytes>() {
-            Ok(pickle) if pickle.as_bytes().len() < BIG => queue_item::pickle(pickle),
-            Ok(pickle) => Self::pack(slf, queue, PICKLE, pickle.as_bytes(), None)?,
+            Ok(pickle) => Self::packed(slf, queue, pickle)?,
             Err(_) => {
                 let (pickle, buffers): (Bound<'_, PyBytes>, Bound<'_, PyList>) =
                     written.extract()?;
@@ -107,6 +104,22 @@ impl PyQueue {
         };
         item.travels = travels;
         Ok(item)
+    }
+
+    /// A pickle without buffers.
+    fn packed<'py>(
+        slf: &Bound<'py, Self>,
+        queue: &Queue,
+        pickle: &Bound<'py, PyBytes>,
+    ) -> PyResult<Outgoing<'py>> {
+        match pickle.as_bytes() {
+            bytes if bytes.len() < BIG => Ok(queue_item::pickle(pickle)),
+            bytes => {
+                let caller = QueueCaller { py: slf.py(), closed: &|| closed(slf) };
+                caller.check_memory(bytes.len() as u64)?;
+                Self::pack(slf, queue, PICKLE, bytes, None)
+            }
+        }
     }
 
     /// Write a large item down in this process's region of the queue.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,9 +93,30 @@ def test_a_result_is_taken_once(pools: Any) -> None:
         backend = backend_of(pool)
         task = submit(backend, abs, -1)
         assert backend.wait(task, None)
-        assert backend.decode(backend.take_raw(task))[:2] == (True, 1)
-        with pytest.raises(RuntimeError):
-            backend.take_raw(task)
+        assert backend.result(task)[:2] == (True, 1)
+        for take in (backend.result, lambda task: task.take_items(), take_into):
+            with pytest.raises(RuntimeError):
+                take(task)
+
+
+def take_into(task: Any) -> Any:
+    result = SimpleNamespace(_outcome=None, _raw=None)
+    task.take_into(result)
+    return result
+
+
+def test_a_result_is_taken_in_one_step(pools: Any) -> None:
+    with pools(2) as pool:
+        backend = backend_of(pool)
+        task = submit(backend, abs, -1)
+        assert backend.wait(task, None)
+        assert take_into(task)._outcome == (True, 1)
+        task = submit(backend, tasks.fail, LookupError("here"))
+        assert backend.wait(task, None)
+        result = take_into(task)
+        success, error = result._outcome or backend.decode(result._raw)[:2]
+        assert not success
+        assert isinstance(error, LookupError)
 
 
 def test_a_wait_ends_at_its_deadline(pools: Any) -> None:
@@ -152,18 +174,22 @@ def test_items_have_results_of_their_own(pools: Any) -> None:
     with pools(2) as pool:
         backend = backend_of(pool)
         registered = backend.register(reciprocal, OPTIONS)
-        items = [backend.encode_item(value, alone=False) for value in (2, 0, 4)]
+        buffer = backend.item_buffer(3)
+        assert buffer.read(iter((2, 0, 4)), 10, 1000, 10**9)[0]
+        assert len(buffer) == 3
+        (items,) = buffer.take()
+        assert len(items) == 3
+        assert not len(buffer)
         task = backend.submit_items(registered, items, OPTIONS)
         assert backend.wait(task, None)
-        raw = backend.take_raw(task)
-        encoded = backend.split_items(raw)
+        encoded, raw, size, duration = task.take_items()
+        assert raw is None
         assert encoded is not None
         half, failure, quarter = backend.decode_items(encoded)
         assert (half, quarter) == (0.5, 0.25)
         assert isinstance(failure, ItemError)
         assert isinstance(failure.error, ZeroDivisionError)
-        assert backend.duration(raw) >= 0
-        assert backend.raw_size(raw) >= 0
+        assert min(size, duration) >= 0
 
 
 def test_a_task_as_a_whole_has_no_results_of_items(pools: Any) -> None:
@@ -171,7 +197,9 @@ def test_a_task_as_a_whole_has_no_results_of_items(pools: Any) -> None:
         backend = backend_of(pool)
         task = submit(backend, tasks.fail, LookupError())
         assert backend.wait(task, None)
-        assert backend.split_items(backend.take_raw(task)) is None
+        results, raw, *_ = task.take_items()
+        assert results is None
+        assert isinstance(backend.decode(raw)[1], LookupError)
 
 
 def test_ends_of_tasks_are_reported_in_order(pools: Any) -> None:

@@ -320,14 +320,16 @@ def test_quick_items_do_not_wait_for_a_slow_neighbour(tmp_path: Path, name: str)
 @BOTH
 def test_threads_share_an_imap_iterator(name: str) -> None:
     with Pool(2) as pool:
-        results = getattr(pool, name)(tasks.square, range(2000))
-        found: list[list[int]] = [[] for _ in range(4)]
-        threads = [threading.Thread(target=each.extend, args=(results,)) for each in found]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert sorted(itertools.chain(*found)) == [n * n for n in range(2000)]
+        # Again and again: a thread that waits for a result which another one takes is rare.
+        for _ in range(100):
+            results = getattr(pool, name)(tasks.square, range(1000))
+            found: list[list[int]] = [[] for _ in range(4)]
+            threads = [threading.Thread(target=each.extend, args=(results,)) for each in found]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert sorted(itertools.chain(*found)) == [n * n for n in range(1000)]
 
 
 def test_two_endless_iterators_are_read_in_turns() -> None:

@@ -100,12 +100,11 @@ def test_cells_are_small_again_at_the_end_of_an_input() -> None:
 def test_cells_last_longer_while_the_consumer_never_waits() -> None:
     with Pool(2) as pool:
         stream = pool.imap_unordered(abs, range(8)).stream
-        raw = (None, 0, b"", None, 100_000, 1)
         for _ in range(100):
-            stream._adapt(raw, 1)
+            stream._adapt(100_000)
         assert stream.reader.size == 12
         assert stream.reader.last_size == 1
         for _ in range(4):
             stream._has_waited()
-        stream._adapt(raw, 1)
+        stream._adapt(100_000)
         assert stream.reader.size == 1

@@ -34,7 +34,13 @@ pub fn entries<'py>(py: Python<'py>, found: Option<&Recovered>) -> PyResult<Py<P
     Ok(results(py, found)?.unbind())
 }
 
-fn pieces<'a>(payload: &'a Bound<'_, PyAny>) -> PyResult<Vec<(bool, &'a [u8])>> {
+/// All results of a task whose items have one each.
+pub fn of_task<'py>(py: Python<'py>, payload: &[u8]) -> PyResult<Bound<'py, PyList>> {
+    results(py, item_results::split(payload, usize::MAX)?)
+}
+
+/// (succeeded, pickle) for each entry of a payload.
+pub fn pieces<'a>(payload: &'a Bound<'_, PyAny>) -> PyResult<Vec<(bool, &'a [u8])>> {
     let bytes = match payload.cast::<super::block::Block>() {
         Ok(block) => block.get().bytes(),
         Err(_) => payload.cast::<PyBytes>()?.as_bytes(),
@@ -47,24 +53,4 @@ fn pieces<'a>(payload: &'a Bound<'_, PyAny>) -> PyResult<Vec<(bool, &'a [u8])>> 
 pub fn split<'py>(payload: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
     let pieces = pieces(payload)?.into_iter();
     pieces.map(|(_, pickle)| super::bytes(payload.py(), pickle)).collect()
-}
-
-/// Take a payload of results apart: for each its value, or a `PickledResult`.
-#[pyfunction]
-pub fn split_results<'py>(payload: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
-    results(payload.py(), pieces(payload)?)
-}
-
-/// Put pickles one after the other, as `split` takes them apart.
-#[pyfunction]
-pub fn pack<'py>(
-    py: Python<'py>,
-    pickles: Vec<Bound<'py, PyBytes>>,
-) -> PyResult<Bound<'py, PyBytes>> {
-    let pickles: Vec<&[u8]> = pickles.iter().map(|pickle| pickle.as_bytes()).collect();
-    let len = item_results::packed_len(&pickles)?;
-    PyBytes::new_with(py, len, |to| {
-        item_results::pack(&pickles, to);
-        Ok(())
-    })
 }

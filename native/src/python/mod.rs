@@ -7,6 +7,7 @@ mod client_socket;
 mod condition;
 mod convert;
 mod descriptor;
+mod encoded_items;
 mod errors;
 mod event;
 mod finalizing;
@@ -18,6 +19,7 @@ mod memory_left;
 mod msgpack;
 mod parent;
 mod pending_reply;
+mod plain_calls;
 mod plain_pickle;
 mod process;
 mod queue;
@@ -97,8 +99,6 @@ fn crash_point(name: &str) {
 /// What the pickling of messages is made of.
 fn add_pickling(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(item_results::split, module)?)?;
-    module.add_function(wrap_pyfunction!(item_results::pack, module)?)?;
-    module.add_function(wrap_pyfunction!(item_results::split_results, module)?)?;
     module.add_class::<item_results::PickledResult>()?;
     module.add_class::<reducer::Rules>()?;
     module.add_class::<reducer::Reducer>()?;
@@ -161,5 +161,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     parent::add_to(module)?;
     module.add_class::<supervisor::Supervisor>()?;
     module.add_class::<worker::Worker>()?;
+    module.add_class::<worker::MadeCall>()?;
     Ok(())
 }

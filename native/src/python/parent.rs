@@ -1,11 +1,18 @@
 //! The parent as Python has it: submits tasks, waits for them, takes their results.
 
 use super::block::{self, PinnedBuffers};
+use super::encoded_items::{EncodedItems, ItemBuffer};
 use super::item_results;
+use super::plain_calls::PlainCalls;
+use super::plain_pickle;
 use super::running_tasks::RunningTasks;
 use super::table::Table;
+use crate::shm::payload::Found;
 use crate::tasks::handle::TaskHandle;
 use crate::tasks::parent::{NewTask, ParentHandle};
+use crate::tasks::table::{OUTCOME_EACH, OUTCOME_OK};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use std::sync::Arc;
@@ -14,6 +21,22 @@ use std::sync::Arc;
 #[pyclass(frozen, module = "garrison._core")]
 pub struct Parent {
     pub(super) inner: Arc<ParentHandle>,
+}
+
+impl Parent {
+    fn put(
+        &self,
+        py: Python<'_>,
+        task: NewTask,
+        payload: &[u8],
+        buffers: Option<&Bound<'_, PyList>>,
+    ) -> PyResult<PyTaskHandle> {
+        let buffers = buffers.filter(|list| !list.is_empty());
+        let inner = self.inner.submit(task, payload, buffers.is_none(), |heap| {
+            Ok::<_, PyErr>(PinnedBuffers::of(buffers)?.write_with(py, heap, payload)?)
+        })?;
+        Ok(PyTaskHandle { inner })
+    }
 }
 
 #[pymethods]
@@ -52,12 +75,24 @@ impl Parent {
         retries: u32,
         timeout: u64,
     ) -> PyResult<PyTaskHandle> {
-        let buffers = buffers.filter(|list| !list.is_empty());
         let task = NewTask { function, kind, items, retries, timeout };
-        let inner = self.inner.submit(task, payload, buffers.is_none(), |heap| {
-            Ok::<_, PyErr>(PinnedBuffers::of(buffers)?.write_with(py, heap, payload)?)
-        })?;
-        Ok(PyTaskHandle { inner })
+        self.put(py, task, payload, buffers)
+    }
+
+    /// Put one task for encoded items into the table.
+    #[pyo3(signature = (function, kind, items, retries=0, timeout=0))]
+    fn submit_items(
+        &self,
+        py: Python<'_>,
+        function: u32,
+        kind: u32,
+        items: &EncodedItems,
+        retries: u32,
+        timeout: u64,
+    ) -> PyResult<PyTaskHandle> {
+        let count = items.len() as u32;
+        let task = NewTask { function, kind, items: count, retries, timeout };
+        self.put(py, task, items.payload(py)?, items.buffers(py))
     }
 
     #[getter]
@@ -93,11 +128,79 @@ impl Parent {
 pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Parent>()?;
     module.add_class::<PyTaskHandle>()?;
+    module.add_class::<PlainCalls>()?;
+    module.add_class::<EncodedItems>()?;
+    module.add_class::<ItemBuffer>()?;
     module.add_class::<RunningTasks>()
 }
 
 /// (outcome, payload, buffers, nanoseconds, owner id)
 type Taken<'py> = (u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>, u64, u32);
+
+/// A result as Python decodes it: the call if the task was lost, outcome, payload, buffers,
+/// nanoseconds, owner id.
+type Raw<'py> = (Option<Call<'py>>, u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>, u64, u32);
+
+/// (function, kind, index, payload)
+type Call<'py> = (u32, u32, u32, Option<Bound<'py, PyBytes>>);
+
+/// What an ended task has brought.
+enum Brought<'py> {
+    /// The value of a result that is plain.
+    Value(Bound<'py, PyAny>),
+    /// The results of items.
+    Items(Bound<'py, PyList>),
+    Raw(Raw<'py>),
+}
+
+/// Results of items or a raw result, bytes, nanoseconds.
+type TakenItems<'py> = (Option<Bound<'py, PyList>>, Option<Raw<'py>>, usize, u64);
+
+impl PyTaskHandle {
+    /// What the task has brought, once; its bytes, and the nanoseconds that it took.
+    fn taken<'py>(&self, py: Python<'py>) -> PyResult<(Brought<'py>, usize, u64)> {
+        let call = if self.lost() { Some(self.call(py)) } else { None };
+        let mut size = 0;
+        let taken = self.inner.take(|outcome, found| {
+            if let Some(bytes) = payload_alone(&found) {
+                size = bytes.len();
+                if outcome == OUTCOME_EACH {
+                    return Ok((Some(Brought::Items(item_results::of_task(py, bytes)?)), None));
+                }
+                let is_value = outcome == OUTCOME_OK;
+                let value = if is_value { plain_pickle::read(py, bytes) } else { None };
+                if let Some(value) = value {
+                    return Ok((Some(Brought::Value(value)), None));
+                }
+            }
+            Ok::<_, PyErr>((None, Some(block::found(py, found)?)))
+        })?;
+        let (outcome, duration, owner_id) = (taken.outcome, taken.duration, taken.owner_id);
+        let brought = match taken.result {
+            (Some(brought), _) => brought,
+            (None, found) => {
+                let (payload, buffers) = found.expect("one of both");
+                size = payload.len()?;
+                for buffer in buffers.iter().flatten() {
+                    size += buffer.len()?;
+                }
+                Brought::Raw((call, outcome, payload, buffers, duration, owner_id))
+            }
+        };
+        Ok((brought, size, duration))
+    }
+}
+
+/// The bytes of a payload without buffers.
+fn payload_alone<'a>(found: &'a Found<'_>) -> Option<&'a [u8]> {
+    match found {
+        Found::Inline(bytes) => Some(bytes),
+        Found::InBlock { block, len, buffers: 0 } if block.check_payload(*len, 0).is_ok() => {
+            Some(block.bytes(0, *len))
+        }
+        Found::InBlock { .. } => None,
+    }
+}
 
 /// The right to one task's result.
 #[pyclass(frozen, name = "TaskHandle", module = "garrison._core")]
@@ -125,11 +228,33 @@ impl PyTaskHandle {
 
     /// The result, once: (outcome, payload, buffers, nanoseconds, owner id); the cell is free after it.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Taken<'py>> {
-        let taken = self.inner.take(|found| block::found(py, found))?;
+        let taken = self.inner.take(|_, found| block::found(py, found))?;
         let (payload, buffers) = taken.result;
         Ok((taken.outcome, payload, buffers, taken.duration, taken.owner_id))
     }
 
+    /// Take the result, once, into an `AsyncResult`, before any interrupt: a plain value
+    /// becomes `_outcome`, (True, value); all else becomes `_raw`, the call if the task was lost and
+    /// what `take` gives.
+    fn take_into(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
+        match self.taken(py)?.0 {
+            Brought::Value(value) => result.setattr(intern!(py, "_outcome"), (true, value)),
+            Brought::Items(_) => Err(PyRuntimeError::new_err("these are results of items")),
+            Brought::Raw(raw) => result.setattr(intern!(py, "_raw"), raw),
+        }
+    }
+
+    /// Take the results of items, once: (results, raw, bytes, nanoseconds). One of the first two is
+    /// None: results are as `recover` gives them, and `raw` is as for `take_into`, of a task that has
+    /// one result which is not plain.
+    fn take_items<'py>(&self, py: Python<'py>) -> PyResult<TakenItems<'py>> {
+        let (brought, size, duration) = self.taken(py)?;
+        Ok(match brought {
+            Brought::Value(value) => (Some(PyList::new(py, [value])?), None, size, duration),
+            Brought::Items(results) => (Some(results), None, size, duration),
+            Brought::Raw(raw) => (None, Some(raw), size, duration),
+        })
+    }
     /// Bytes of the task's arguments.
     #[getter]
     fn size(&self) -> u64 {

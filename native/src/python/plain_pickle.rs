@@ -23,7 +23,7 @@ mod writer;
 use super::block::Block;
 use super::convert::cached;
 use super::queue_item::is_plain;
-use output::Growing;
+use output::{Growing, Small};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
@@ -67,7 +67,7 @@ const LONG_GET: u8 = b'j';
 /// Append the pickle of a small object; false if it is for `pickle`, or large, and then some bytes
 /// may be there.
 pub fn write(object: &Bound<'_, PyAny>, to: &mut Vec<u8>) -> bool {
-    Writer::new(to, LARGEST).write(object)
+    Writer::new(&mut Small::new(to), LARGEST).write(object)
 }
 
 /// The pickle of an object of any size; None if it is for `pickle`.

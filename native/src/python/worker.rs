@@ -2,17 +2,19 @@
 
 use super::block::{self, PinnedBuffers};
 use super::errors::SharedMemoryCorrupt;
-use super::plain_pickle;
+use super::item_results::pieces;
+use super::plain_pickle::{self, Reader};
 use super::table::Table;
+use crate::shm::payload::Found;
 use crate::tasks::item_results::ItemResults;
 use crate::tasks::table::{
-    CellShared, OUTCOME_CORRUPT, OUTCOME_EACH, OUTCOME_NO_ROOM, RESULT_INLINE,
+    OUTCOME_CORRUPT, OUTCOME_EACH, OUTCOME_NO_ROOM, OUTCOME_OK, RESULT_INLINE,
 };
 use crate::tasks::worker::{self, TaskResult};
 use crate::testing::crash_points::crash_point;
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 /// As much of a message as fits into a cell.
 fn short(text: &str) -> &str {
@@ -69,11 +71,30 @@ impl Worker {
     }
 
     /// The next task, or None when the pool is closed and has no more work.
-    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Task<'py>>> {
+    ///
+    /// Calls of `functions`, by number, whose arguments and results are small and plain are made and
+    /// answered here: Python's frames take longer than such a call. `kinds` are those of payloads that
+    /// are a call's positional arguments, and its only one. If such a call fails, or its result is for
+    /// `pickle`, it is returned as a `MadeCall`.
+    #[pyo3(signature = (functions=None, kinds=(0, 0)))]
+    fn take<'py>(
+        &self,
+        py: Python<'py>,
+        functions: Option<&Bound<'py, PyDict>>,
+        kinds: (u32, u32),
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.inner.leave_if_forked();
         while let Some(number) = self.inner.claim(py)? {
-            match self.arguments(py, number) {
-                Ok(task) => return Ok(Some(task)),
+            let task = self.inner.arguments(number);
+            if let (Ok(task), Some(functions)) = (&task, functions) {
+                match self.answer(functions, kinds, task)? {
+                    Answer::Given => continue,
+                    Answer::Made(call) => return Ok(Some(Bound::new(py, call)?.into_any())),
+                    Answer::Elsewhere => {}
+                }
+            }
+            match task.map_err(PyErr::from).and_then(|task| arguments(py, task)) {
+                Ok(task) => return Ok(Some(task.into_pyobject(py)?.into_any())),
                 // They cannot be looked at, for want of address space or since they are damaged: that is
                 // this task's result.
                 Err(error) => {
@@ -112,25 +133,26 @@ impl Worker {
         star: bool,
     ) -> PyResult<Bound<'py, PyList>> {
         let results = PyList::empty(function.py());
-        let mut call = |item: Bound<'py, PyAny>| {
+        let call = |item: Bound<'py, PyAny>| {
             if star {
                 function.call1(unpacked(item)?)
             } else {
                 function.call1((item,))
             }
         };
-        self.each(items, &mut call, |_, called| results.append(called?))?;
+        self.each(items.iter(), call, |called| results.append(called?))?;
         Ok(results)
     }
 
-    /// The same, but each item counts for itself: `loads` unpickles it just before its turn, and its
-    /// result is kept as soon as it is there. `failed` writes an exception down, `other` a result that
-    /// is not a small plain one.
+    /// The same, but each item counts for itself: its result is kept as soon as it is there. The items
+    /// are a list, or encoded one after the other; `loads` unpickles one that is not small and plain,
+    /// just before its turn. `failed` writes an exception down, `other` a result that is not a small
+    /// plain one.
     fn map_each<'py>(
         &self,
         function: &Bound<'py, PyAny>,
-        items: &Bound<'py, PyList>,
-        loads: Option<&Bound<'py, PyAny>>,
+        items: &Bound<'py, PyAny>,
+        loads: &Bound<'py, PyAny>,
         failed: &Bound<'py, PyAny>,
         other: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
@@ -138,14 +160,10 @@ impl Worker {
         let heap = self.inner.heap();
         let mut results = ItemResults::default();
         let mut plain = Vec::with_capacity(128);
-        let mut call = |item: Bound<'py, PyAny>| match loads {
-            Some(loads) => function.call1((loads.call1((item,))?,)),
-            None => function.call1((item,)),
-        };
         let cell = self.inner.cell()?;
         self.inner.begin_items(cell);
         results.begin(heap, cell)?;
-        let done = self.each(items, &mut call, |cell, called| {
+        let mut keep = |called: PyResult<Bound<'py, PyAny>>| {
             plain.clear();
             let (ok, pickle) = match called {
                 Ok(result) if plain_pickle::write(&result, &mut plain) => (true, None),
@@ -166,7 +184,17 @@ impl Worker {
                 let data = failed.call1((error,))?.cast_into::<PyBytes>()?;
                 Ok(results.add(heap, cell, true, data.as_bytes())?)
             })
-        });
+        };
+        let done = if let Ok(list) = items.cast_exact::<PyList>() {
+            self.each(list.iter(), |item| function.call1((item,)), &mut keep)
+        } else {
+            let mut reader = Reader::new(py);
+            let items = pieces(items)?.into_iter().map(|(_, pickle)| match reader.read(pickle) {
+                Some(item) => Ok(item),
+                None => loads.call1((super::bytes(py, pickle)?,)),
+            });
+            self.each(items, |item| function.call1((item?,)), &mut keep)
+        };
         self.inner.keep_items(results);
         done
     }
@@ -204,6 +232,13 @@ impl Worker {
     }
 }
 
+/// What a claimed task brings.
+fn arguments<'py>(py: Python<'py>, task: worker::Task<'_>) -> PyResult<Task<'py>> {
+    let (payload, buffers) = block::found(py, task.payload)?;
+    crash_point("args.read");
+    Ok((task.function, task.kind, payload, buffers))
+}
+
 /// What `function(*item)` makes of an item: any iterable is as good as a tuple.
 fn unpacked(item: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
     item.cast_into_exact::<PyTuple>().or_else(|error| {
@@ -212,28 +247,83 @@ fn unpacked(item: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyTuple>> {
     })
 }
 
+/// A call whose result is for Python to encode: the value, or the exception.
+#[pyclass(frozen, get_all, module = "garrison._core")]
+pub struct MadeCall {
+    succeeded: bool,
+    value: Py<PyAny>,
+}
+
+/// What became of a task that was claimed.
+enum Answer {
+    /// Its result is published.
+    Given,
+    /// It was called, and the rest is for Python.
+    Made(MadeCall),
+    /// It is for Python.
+    Elsewhere,
+}
+
 impl Worker {
-    /// What a claimed task brings.
-    fn arguments<'py>(&self, py: Python<'py>, number: u32) -> PyResult<Task<'py>> {
-        let task = self.inner.arguments(number)?;
-        let (payload, buffers) = block::found(py, task.payload)?;
+    /// Make a call of a known function, if its arguments are small and plain.
+    fn answer(
+        &self,
+        functions: &Bound<'_, PyDict>,
+        kinds: (u32, u32),
+        task: &worker::Task<'_>,
+    ) -> PyResult<Answer> {
+        let py = functions.py();
+        let Found::Inline(bytes) = task.payload else { return Ok(Answer::Elsewhere) };
+        if task.kind != kinds.0 && task.kind != kinds.1 {
+            return Ok(Answer::Elsewhere);
+        }
+        let Some(function) = functions.get_item(task.function)? else {
+            return Ok(Answer::Elsewhere);
+        };
+        let Some(args) = plain_pickle::read(py, bytes) else { return Ok(Answer::Elsewhere) };
+        let args = if task.kind == kinds.1 {
+            PyTuple::new(py, [args])?
+        } else if let Ok(args) = args.cast_into_exact() {
+            args
+        } else {
+            return Ok(Answer::Elsewhere);
+        };
         crash_point("args.read");
-        Ok((task.function, task.kind, payload, buffers))
+        let called = function.call1(args);
+        self.inner.leave_if_forked();
+        crash_point("task.done");
+        let value = match called {
+            Ok(value) => value,
+            Err(error) if error.is_instance_of::<PySystemExit>(py) => return Err(error),
+            Err(error) => {
+                let value = error.into_value(py).into_any();
+                return Ok(Answer::Made(MadeCall { succeeded: false, value }));
+            }
+        };
+        let mut payload = Vec::with_capacity(128);
+        let is_written = plain_pickle::write(&value, &mut payload);
+        // Without room for it Python makes an error of it.
+        if is_written && self.publish(py, OUTCOME_OK, &payload, None).is_ok() {
+            return Ok(Answer::Given);
+        }
+        Ok(Answer::Made(MadeCall { succeeded: true, value: value.unbind() }))
     }
 
-    /// Call `call` with each item that is still this worker's.
-    fn each<'py>(
+    /// Call `call` with each item that is still this worker's, which is made when its turn comes.
+    fn each<T, C>(
         &self,
-        items: &Bound<'py, PyList>,
-        call: &mut dyn FnMut(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
-        mut take: impl FnMut(&CellShared, PyResult<Bound<'py, PyAny>>) -> PyResult<()>,
+        items: impl Iterator<Item = T>,
+        mut call: impl FnMut(T) -> C,
+        mut keep: impl FnMut(C) -> PyResult<()>,
     ) -> PyResult<()> {
         let cell = self.inner.cell()?;
-        for (index, item) in items.iter().enumerate().take(worker::items_of(cell)) {
+        let mut items = items;
+        for index in 0..worker::items_of(cell) {
             if !self.inner.begin_item(cell, index as u32) {
                 break;
             }
-            take(cell, call(item))?;
+            let Some(item) = items.next() else { break };
+            keep(call(item))?;
         }
         Ok(())
     }

@@ -125,17 +125,17 @@ impl TaskHandle {
         Ok(())
     }
 
-    /// The result, once, as `read` reads it; the cell is free after it.
+    /// The result, once, as `read` makes it of the outcome and the payload; the cell is free after it.
     pub fn take<T, E: From<Failure>>(
         &self,
-        read: impl FnOnce(Found<'_>) -> Result<T, E>,
+        read: impl FnOnce(u32, Found<'_>) -> Result<T, E>,
     ) -> Result<Taken<T>, E> {
         // A forked child may look, but must not free its parent's cell.
         self.parent.check_process()?;
         if self.holder.has() {
             let moved = self.holder.take().ok_or(NOTHING)?;
             self.taken.store(true, Ordering::Relaxed);
-            let result = read(moved.payload())?;
+            let result = read(moved.outcome, moved.payload())?;
             let (outcome, duration, owner_id) = (moved.outcome, moved.duration, moved.owner_id);
             return Ok(Taken { outcome, result, duration, owner_id });
         }
@@ -147,7 +147,7 @@ impl TaskHandle {
         let told = cell.outcome.load(Ordering::Relaxed);
         let outcome = if state.tag == LOST { OUTCOME_LOST } else { told };
         let duration = cell.duration.load(Ordering::Relaxed);
-        let result = read(self.found(cell)?)?;
+        let result = read(outcome, self.found(cell)?)?;
         self.taken.store(true, Ordering::Relaxed);
         self.parent.free(self.cell, state);
         Ok(Taken { outcome, result, duration, owner_id: state.owner_id })

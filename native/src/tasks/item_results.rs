@@ -17,7 +17,7 @@ use std::sync::Mutex;
 
 const FAILED: u32 = 1 << 31;
 const FIRST: usize = 4 << 10;
-const HEAD: usize = size_of::<u32>();
+pub const HEAD: usize = size_of::<u32>();
 
 /// The worker's side: a block that grows.
 #[derive(Debug, Default)]
@@ -116,23 +116,18 @@ pub fn split(data: &[u8], items: usize) -> Result<Vec<(bool, &[u8])>, Failure> {
     Ok(found)
 }
 
-/// How many bytes these pickles take one after the other.
-pub fn packed_len(pickles: &[&[u8]]) -> Result<usize, Failure> {
-    if pickles.iter().any(|data| data.len() >= FAILED as usize) {
+/// Fail if a pickle is too long for its head.
+pub fn check_len(len: usize) -> Result<(), Failure> {
+    if len >= FAILED as usize {
         return Err(Failure::ItemTooLarge("an item of 2 GB in a chunk; use chunksize=1"));
     }
-    Ok(pickles.iter().map(|data| HEAD + data.len()).sum())
+    Ok(())
 }
 
-/// Put pickles one after the other, as [`split`] takes them apart, into `packed_len` bytes.
-pub fn pack(pickles: &[&[u8]], mut to: &mut [u8]) {
-    for data in pickles {
-        let (head, rest) = to.split_at_mut(HEAD);
-        head.copy_from_slice(&(data.len() as u32).to_ne_bytes());
-        let (body, rest) = rest.split_at_mut(data.len());
-        body.copy_from_slice(data);
-        to = rest;
-    }
+/// Write the head of the last entry, as [`split`] takes it apart: room for it, then a pickle.
+pub fn write_head(entry: &mut [u8]) {
+    let (head, pickle) = entry.split_at_mut(HEAD);
+    head.copy_from_slice(&(pickle.len() as u32).to_ne_bytes());
 }
 
 /// Whether a worker has begun with the first item of this task, in its last attempt.

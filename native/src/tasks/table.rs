@@ -38,6 +38,8 @@ const ENTRIES: usize = 1 << 16;
 
 /// The parent's region; every other carries the number of its owner's incarnation.
 pub const PARENT_REGION: u32 = 0;
+/// The outcome of a task that has a result.
+pub const OUTCOME_OK: u32 = 0;
 /// The outcome of a task for which there was no room, with a message.
 pub const OUTCOME_NO_ROOM: u32 = 3;
 /// The outcome of a task whose items have an outcome each.

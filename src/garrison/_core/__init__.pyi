@@ -14,6 +14,8 @@ from garrison._core.codec import encode_value as encode_value
 from garrison._core.codec import holds_pickle as holds_pickle
 from garrison._core.condition import Condition as Condition
 from garrison._core.descriptor import Descriptor as Descriptor
+from garrison._core.encoded_items import EncodedItems as EncodedItems
+from garrison._core.encoded_items import ItemBuffer as ItemBuffer
 from garrison._core.event import Event as Event
 from garrison._core.lock import Lock as Lock
 from garrison._core.parent import Parent as Parent
@@ -22,9 +24,8 @@ from garrison._core.pickling import Reducer as Reducer
 from garrison._core.pickling import Rules as Rules
 from garrison._core.pickling import dumps_plain as dumps_plain
 from garrison._core.pickling import loads as loads
-from garrison._core.pickling import pack as pack
 from garrison._core.pickling import split as split
-from garrison._core.pickling import split_results as split_results
+from garrison._core.plain_calls import PlainCalls as PlainCalls
 from garrison._core.process import CRASH_POINTS as CRASH_POINTS
 from garrison._core.process import Id as Id
 from garrison._core.process import adopt_orphans as adopt_orphans
@@ -73,4 +74,5 @@ from garrison._core.values import Synchronized as Synchronized
 from garrison._core.values import SynchronizedArray as SynchronizedArray
 from garrison._core.values import SynchronizedBase as SynchronizedBase
 from garrison._core.waits import waits as waits
+from garrison._core.worker import MadeCall as MadeCall
 from garrison._core.worker import Worker as Worker

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from garrison._core.encoded_items import EncodedItems
 from garrison._core.table import Table
 from garrison._core.task_handle import TaskHandle
 
@@ -32,6 +33,11 @@ class Parent:
         timeout: int = 0,
     ) -> TaskHandle:
         """Put one task into the table; the ticket is the only way to its result."""
+
+    def submit_items(
+        self, function: int, kind: int, items: EncodedItems, retries: int = 0, timeout: int = 0
+    ) -> TaskHandle:
+        """Put one task for encoded items into the table."""
 
     @property
     def interrupts(self) -> int:

@@ -45,9 +45,3 @@ class PickledResult:
 
 def split(payload: Any) -> list[bytes]:
     """Take a payload of items apart: the pickle of each."""
-
-def split_results(payload: Any) -> list[Any]:
-    """Take a payload of results apart: for each its value, or a `PickledResult`."""
-
-def pack(pickles: list[bytes]) -> bytes:
-    """Put pickles one after the other, as `split` takes them apart."""

@@ -31,13 +31,27 @@ class TaskHandle:
         The cell is free after it.
         """
 
+    def take_into(self, result: object) -> None:
+        """Take the result, once, into an `AsyncResult`, before any interrupt.
+
+        A plain value becomes its ``_outcome``, (True, value). All else becomes its ``_raw``:
+        the call if the task was lost, and what `take` gives.
+        """
+
+    def take_items(self) -> tuple[list[Any] | None, Any, int, int]:
+        """Take the results of items, once: (results, raw, bytes, nanoseconds).
+
+        One of the first two is None. The results are as `recover` gives them; `raw` is as for
+        `take_into`, of a task that has one result which is not plain.
+        """
+
     def call(self) -> tuple[int, int, int, bytes | None]:
         """What was asked for: (function, kind, index, payload). For messages, before `take`."""
 
     def recover(self) -> list[Any]:
         """Return the results of a shared cell's first items that are complete.
 
-        As `split_results` gives them.
+        A small plain value as it is, all else as a `PickledResult`.
 
         The worker may be at work still, or dead. There are none any more once the task is done.
         """

@@ -5,6 +5,17 @@ from typing import Any
 
 from garrison._core.table import Table
 
+class MadeCall:
+    """A call whose result is to be encoded."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has returned."""
+
+    @property
+    def value(self) -> Any:
+        """What it has returned, or the exception."""
+
 class Worker:
     """Worker(table, slot, owner_id): the side that works."""
 
@@ -32,8 +43,18 @@ class Worker:
     def retire(self) -> None:
         """Leave on purpose, and ask for a successor."""
 
-    def take(self) -> tuple[int, int, Any, list[Any] | None] | None:
-        """The next task, or None when the pool is closed and has no more work."""
+    def take(
+        self,
+        functions: dict[int, Callable[..., Any]] | None = None,
+        kinds: tuple[int, int] = (0, 0),
+    ) -> tuple[int, int, Any, list[Any] | None] | MadeCall | None:
+        """The next task, or None when the pool is closed and has no more work.
+
+        Calls of `functions`, by number, whose arguments and results are small and plain are made
+        and answered before that. `kinds` are those of payloads that are a call's positional
+        arguments, and its only one. If such a call fails, or its result is for `pickle`, it is
+        returned.
+        """
 
     def function(self) -> bytes:
         """The pickled function of the present task."""
@@ -58,15 +79,16 @@ class Worker:
     def map_each(
         self,
         function: Callable[..., Any],
-        items: list[Any],
-        loads: Callable[[bytes], Any] | None,
+        items: Any,
+        loads: Callable[[bytes], Any],
         failed: Callable[[BaseException], bytes],
         other: Callable[[Any], tuple[bool, bytes]],
     ) -> None:
-        """The same, but each item counts for itself.
+        """The same, but each item counts for itself: its result is kept as soon as it is there.
 
-        `loads` unpickles it just before its turn, and its result is kept as soon as it is there.
-        `failed` writes an exception down, `other` a result that is not a small plain one.
+        The items are a list, or encoded one after the other. `loads` unpickles one that is not
+        small and plain, just before its turn. `failed` writes an exception down, `other` a result
+        that is not a small plain one.
         """
 
     def publish(self, outcome: int, payload: bytes, buffers: list[Any] | None = None) -> None:

@@ -3,8 +3,8 @@
 `ProcessBackend` and `ThreadBackend` implement it. Pools, results and the iterators of `imap` use
 nothing else of a backend, so a third one (a cluster, say) is a class with these methods.
 
-Registered functions, tasks and raw results are opaque: users of a backend keep them, and pass them
-to the same backend. An encoded item is an immutable scalar, or a pair of its data and its buffers.
+Registered functions, tasks, encoded items and raw results are opaque: users of a backend keep them,
+and pass them to the same backend.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from garrison.options import Options
     from garrison.pool._payload_kinds import PayloadKind
 
-__all__ = ["Backend", "RegisteredFunction", "RunningTasks", "TaskHandle"]
+__all__ = [
+    "Backend",
+    "EncodedItems",
+    "ItemBuffer",
+    "RegisteredFunction",
+    "RunningTasks",
+    "TaskHandle",
+]
 
 
 class RegisteredFunction(Protocol):
@@ -47,8 +54,65 @@ class TaskHandle(Protocol):
     def lost(self) -> bool:
         """Whether its worker ended before the task: the result is `WorkerDied` or the like."""
 
+    def take_into(self, result: Any) -> None:
+        """Take the result of the ended task into an `AsyncResult`, before any interrupt.
+
+        Its ``_outcome`` is set to (success, value) if that is known, else ``_raw`` to the raw
+        result.
+
+        Raises
+        ------
+        RuntimeError
+            If it was taken already.
+        """
+
+    def take_items(self) -> tuple[list[Any] | None, Any, int, int]:
+        """Take the results of an ended task of items: (results, raw, bytes, nanoseconds).
+
+        One of the first two is None: `results` are for `Backend.decode_items`, and `raw` is the
+        result of the task as a whole, for `Backend.decode`. No code of the user runs.
+
+        Raises
+        ------
+        RuntimeError
+            If they were taken already.
+        """
+
     def withdraw(self) -> bool:
         """Withdraw it; return whether no worker had begun it."""
+
+
+class EncodedItems(Protocol):
+    """Items as they are submitted; a slice of several is a part of them."""
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+
+
+class ItemBuffer(Protocol):
+    """Encodes the items of an input as they are read, and keeps them until they are taken."""
+
+    size: int
+    """Items that may share a task."""
+
+    def __len__(self) -> int:
+        """Return the number of items that were read and not taken."""
+
+    def read(self, source: Any, limit: int, most: int, slow: int) -> tuple[bool, bool]:
+        """Read items; return whether there may be more, and whether the input is slow.
+
+        Parameters
+        ----------
+        source : iterator
+            The input.
+        limit, most : int
+            Items, and bytes, to read.
+        slow : int
+            Nanoseconds for an item from which the input is slow.
+        """
+
+    def take(self) -> list[Any]:
+        """Take all items, in their order, as `EncodedItems`; an error stands for an item."""
 
 
 class RunningTasks(Protocol):
@@ -101,6 +165,13 @@ class Backend(Protocol):
             If it cannot be sent.
         """
 
+    def plain_calls(self, options: Options) -> Callable[[Any, Any], Any] | None:
+        """Return a function that submits the simplest calls, or None if there is none.
+
+        It is called with the callable and its positional arguments. It returns the task, or None
+        for a call that `register` and `submit` must submit.
+        """
+
     def submit(
         self, function: Any, kind: PayloadKind, value: Any, options: Options, items: int = 1
     ) -> TaskHandle:
@@ -123,14 +194,14 @@ class Backend(Protocol):
             If the value cannot be sent.
         """
 
-    def encode_item(self, value: Any, *, alone: bool) -> Any:
-        """Return an item as `submit_items` takes it; later changes of `value` do not count.
+    def item_buffer(self, chunksize: int) -> ItemBuffer:
+        """Return a buffer that encodes items: later changes of an item do not count.
 
-        With `alone` it will be a task of its own: its buffers may stay outside of its data.
+        With a `chunksize` of 1, each may be a task of its own.
         """
 
-    def submit_items(self, function: Any, items: list[Any], options: Options) -> TaskHandle:
-        """Submit one task for several encoded items, each with a result of its own."""
+    def submit_items(self, function: Any, items: Any, options: Options) -> TaskHandle:
+        """Submit one task for `EncodedItems`, each with a result of its own."""
 
     def encode_chunk(self, items: list[Any]) -> Any:
         """Return several items as `submit_chunk` takes them: what they share arrives shared.
@@ -184,23 +255,11 @@ class Backend(Protocol):
             If it was taken already, or is being taken by another thread.
         """
 
-    def take_raw(self, task: Any) -> Any:
-        """Take an ended task's raw result: no code of the user runs. Raises as `result`."""
-
     def decode(self, raw: Any) -> tuple[bool, Any, int]:
         """Decode a raw result: (success, value or exception, nanoseconds)."""
 
-    def split_items(self, raw: Any) -> list[Any] | None:
-        """Return each item's result, still encoded; None if the task as a whole has one."""
-
     def decode_items(self, encoded: list[Any]) -> list[Any]:
         """Decode results of items; a failed one is an `ItemError`."""
-
-    def raw_size(self, raw: Any) -> int:
-        """Bytes of a raw result."""
-
-    def duration(self, raw: Any) -> int:
-        """Nanoseconds that the task took."""
 
     # --- Tasks of several items, where `batches_items` ---------------------------------------
 

@@ -51,8 +51,6 @@ class Outcome(enum.IntEnum):
 
 _OK, _ERROR = Outcome.OK, Outcome.ERROR  # a global is found faster than a member
 
-SCALARS = frozenset({int, float, complex, bool, type(None), str, bytes})
-
 LARGE = 1 << 14
 """Smaller buffers are cheaper inside of the pickle."""
 
@@ -118,7 +116,7 @@ def encode_result_fallback(value: object) -> tuple[bool, bytes]:
 
 
 def decode_items(entries: list[Any]) -> list[Any]:
-    """Decode results of `_core.split_results`; a failure is an `ItemError`."""
+    """Decode results of items as the core gives them; a failure is an `ItemError`."""
     if PickledResult not in set(map(type, entries)):
         return entries
     return [_decoded(each) if type(each) is PickledResult else each for each in entries]

@@ -55,7 +55,7 @@ class Batch:
 
     def __init__(
         self,
-        items: list[Any],
+        items: Any,
         count: int,
         task: TaskHandle | None = None,
         *,
@@ -63,8 +63,9 @@ class Batch:
     ) -> None:
         self.whole: bool = whole
         """Whether the items are not encoded one by one: the cell has all of them in one pickle."""
-        self.items: list[Any] = items
-        """The items, which may have to be submitted again; empty if the batch is one item."""
+        self.items: Any = items
+        """The items, which may have to be submitted again: values if it is `whole`, else encoded.
+        Empty if the batch is one item."""
         self.count: int = count
         """The number of results not handed out; set when it is taken."""
         self.task: Any = task
@@ -109,7 +110,7 @@ class Batch:
     @property
     def is_final(self) -> bool:
         """Whether none of its items may have to be submitted again."""
-        return self.entries is not None or not self.items
+        return self.entries is not None or not len(self.items)
 
     @property
     def untouched(self) -> bool:

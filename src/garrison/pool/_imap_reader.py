@@ -9,7 +9,8 @@ Items of any other input are pickled one by one as they are read: the source may
 is asked for the next.
 
 With ``chunksize=1`` several small items share a cell: as many as take about `BATCH_TIME_NS`. Each
-has a pickle and an outcome of its own, so the caller sees no difference.
+has a pickle and an outcome of its own, so the caller sees no difference. The core reads and encodes
+them (`ItemBuffer`), since a batch of them takes less time than one line of Python.
 
 Under the reader's lock no code of the user runs, and nothing waits.
 """
@@ -36,7 +37,7 @@ from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
     from garrison.options import Options
-    from garrison.pool._backend import Backend, RunningTasks
+    from garrison.pool._backend import Backend, ItemBuffer, RunningTasks
 
 __all__ = ["InputReader"]
 
@@ -44,8 +45,6 @@ MAX_BATCH_BYTES = 64 << 10
 """Bytes of items that share a cell."""
 SLOW_ITEM_NS = 50_000
 """An input that takes longer per item is submitted item by item."""
-ITEMS_PER_CLOCK_CHECK = 16
-"""Items read between two clock checks."""
 CELLS_AHEAD_PER_WORKER = 4
 """Cells that are waiting or at work, for each worker."""
 MAX_UNREAD = 1 << 16
@@ -124,7 +123,12 @@ class InputReader:
         self._single = chunksize == 1
         self._whole: bool = not self._single and not self.in_thread
         self.adaptive: bool = self._single and backend.batches_items
-        self.size: int = chunksize
+        self._bytes = MAX_BATCH_BYTES if self._single else _END
+        self._slow_ns = SLOW_ITEM_NS if self._single else _END
+        self.buffer: ItemBuffer = backend.item_buffer(chunksize)
+        """Items that were read: the source may block in the middle of a batch."""
+        self._unsubmitted: deque[Any] = deque()
+        """The same of a list's chunk."""
         self.last_size: int = chunksize
         """Items that share a cell at the end of an input whose length is known."""
         self.ahead: int = CELLS_AHEAD_PER_WORKER * backend.parallelism
@@ -135,8 +139,6 @@ class InputReader:
         """The tasks of batches, each with its batch."""
         self.ended = ended
         """Batches whose task has ended, in the order of their ends; they may be taken since."""
-        self._unsubmitted: deque[Any] = deque()
-        """Items that were read: the source may block in the middle of a batch."""
         self._pid = os.getpid()
         self._changed = Monitor()
 
@@ -173,7 +175,16 @@ class InputReader:
     @property
     def has_unsubmitted(self) -> bool:
         """Whether items that were read wait for others to share a cell with."""
-        return bool(self._unsubmitted)
+        return bool(len(self.buffer))
+
+    @property
+    def size(self) -> int:
+        """Items that share a cell."""
+        return self.buffer.size
+
+    @size.setter
+    def size(self, size: int) -> None:
+        self.buffer.size = size
 
     def cancel(self) -> None:
         """Stop reading: the results are not wanted, or the pool has ended."""
@@ -198,7 +209,7 @@ class InputReader:
             if len(self.running) >= self.ahead:
                 return False
         limit = self.readahead_limit
-        if limit is not None and self._unread() + len(self._unsubmitted) >= limit:
+        if limit is not None and self._unread() + len(self.buffer) >= limit:
             return False
         return not self.bounded or self._has_room()
 
@@ -238,7 +249,9 @@ class InputReader:
             self._read_chunk()
             return
         try:
-            more = self._read_batch()
+            more, self._slow = self.buffer.read(
+                self._source, self._next_size(), self._bytes, self._slow_ns
+            )
         except BaseException as error:
             if threading.current_thread() is threading.main_thread() and not isinstance(
                 error, Exception
@@ -246,7 +259,7 @@ class InputReader:
                 # Ctrl-C in the caller's own thread: the input goes on with the next call.
                 raise
             if not self._single:
-                self._unsubmitted.clear()
+                self.buffer.take()
             self.flush()
             self._end(error)
             return
@@ -276,29 +289,6 @@ class InputReader:
         if len(values) < limit:
             self._end(None)
 
-    def _read_batch(self) -> bool:
-        """Read until a batch is full, or the input has become slow; False if it has ended."""
-        limit = self._next_size()
-        start, count, size = time.perf_counter_ns(), 0, 0
-        for value in self._source:
-            item = self._encode(value)
-            self._unsubmitted.append(item)
-            count += 1
-            # The consumer may have lowered the size meanwhile: it does not wait for full batches.
-            if count >= limit or count >= self.size:
-                break
-            if not self.adaptive:
-                continue
-            size += _size(item)
-            if size >= MAX_BATCH_BYTES:
-                break
-            if not count % ITEMS_PER_CLOCK_CHECK and self._is_slow(start, count):
-                break
-        else:
-            return False
-        self._slow = self._is_slow(start, count)
-        return True
-
     def _next_size(self) -> int:
         """Items that the next batch may have."""
         limit = self.size
@@ -313,12 +303,11 @@ class InputReader:
             limit = max(1, min(limit, self.readahead_limit - self._unread()))
         return limit
 
-    def _encode(self, value: Any) -> Any:
-        """Encode an item at once: the source may change it when it is asked for the next one."""
-        try:
-            return self._backend.encode_item(value, alone=self._single)
-        except Exception as error:
-            return ItemError(error)
+    def _encode_singly(self, values: list[Any]) -> list[Any]:
+        """Encode items one by one; one that cannot be sent is an error in its place."""
+        buffer = self._backend.item_buffer(len(values))
+        buffer.read(iter(values), len(values), _END, _END)
+        return buffer.take()
 
     def _encode_chunk(self, values: list[Any]) -> Any:
         """Encode items together, or one by one: a list, if one of them cannot be sent."""
@@ -326,19 +315,15 @@ class InputReader:
             # The culprit has its own error below.
             with contextlib.suppress(Exception):
                 return self._backend.encode_chunk(values)
-        return [self._encode(value) for value in values]
-
-    @staticmethod
-    def _is_slow(start: int, count: int) -> bool:
-        return time.perf_counter_ns() - start > SLOW_ITEM_NS * count
+        return self._encode_singly(values)
 
     # --- Submitting -----------------------------------------------------------------------
 
     def flush(self) -> None:
         """Submit the items read."""
         with self._changed:
-            items = [self._unsubmitted.popleft() for _ in range(len(self._unsubmitted))]
-            self._append(self.submit(items), len(items))
+            pieces = self.buffer.take()
+            self._append(self.submit(pieces), sum(map(_length, pieces)))
 
     def _append(self, batches: list[Batch], items: int) -> None:
         self.place(_END, _END, batches)
@@ -375,12 +360,16 @@ class InputReader:
         """Submit the items of a lost batch after the first ones."""
         rest = batch.items[done:]
         if not batch.whole:
-            return self.submit(rest)
+            return self.submit([rest])
         return self._submit_chunk(rest, self._encode_chunk(rest))
 
     def submit_one_by_one(self, batch: Batch) -> list[Batch]:
         """Submit the items of a batch that no worker could load, each with a pickle of its own."""
-        return self.submit([self._encode(value) for value in batch.items])
+        return self.submit(self._encode_singly(batch.items))
+
+    def submit_singly(self, items: Any) -> list[Batch]:
+        """Submit each of some encoded items in a cell of its own."""
+        return self.submit([items[place : place + 1] for place in range(len(items))])
 
     def _submit_chunk(self, values: list[Any], encoded: Any) -> list[Batch]:
         if type(encoded) is list:
@@ -392,35 +381,25 @@ class InputReader:
             return [Batch.failed(error, count)]
         return [Batch(values, count, task, whole=True)]
 
-    def submit(self, items: list[Any]) -> list[Batch]:
-        """Submit items in their order; one that cannot be sent is an error in its place."""
-        batches: list[Batch] = []
-        together: list[Any] = []
-        for item in items:
-            if type(item) is not ItemError and not _has_buffers(item):
-                together.append(item)
-                continue
-            batches += self._submit_batch(together)
-            together = []
-            if type(item) is ItemError:
-                batches.append(Batch.failed(item.error))
-            else:
-                batches += self._submit_batch([item])
-        return batches + self._submit_batch(together)
-
-    def _submit_batch(self, items: list[Any]) -> list[Batch]:
-        if not items or (self.in_thread and self._cancelled):
+    def submit(self, pieces: list[Any]) -> list[Batch]:
+        """Submit encoded items, each piece in a cell; an error stands for an item."""
+        if self.in_thread and self._cancelled:
             return []
+        return [batch for piece in pieces for batch in self._submit_piece(piece)]
+
+    def _submit_piece(self, items: Any) -> list[Batch]:
+        if type(items) is ItemError:
+            return [Batch.failed(items.error)]
+        count = len(items)
         try:
             task = self._backend.submit_items(self._function, items, self._options)
         except Exception as error:
-            if len(items) == 1 or not self.adaptive:
-                return [Batch.failed(error, len(items))]
-        else:
-            is_shared = len(items) > 1
-            self.has_shared = self.has_shared or is_shared
-            return [Batch(items if is_shared else [], len(items), task)]
-        return [batch for item in items for batch in self._submit_batch([item])]
+            if count > 1 and self.adaptive:
+                return self.submit_singly(items)
+            return [Batch.failed(error, count)]
+        if count > 1:
+            self.has_shared = True
+        return [Batch(items if count > 1 else [], count, task)]
 
     def wait(self, deadline: float | None, enough: Callable[[], bool]) -> bool:
         """Wait until something is submitted, the input has ended, or `enough` is true.
@@ -447,12 +426,5 @@ class InputReader:
         return any(not batch.taken for batch in tuple(self.batches))
 
 
-def _has_buffers(item: Any) -> bool:
-    return type(item) is tuple and item[1] is not None
-
-
-def _size(item: Any) -> int:
-    if type(item) is tuple:
-        data, buffers = item
-        return MAX_BATCH_BYTES if buffers else len(data)
-    return len(item) if type(item) in (str, bytes) else 0
+def _length(piece: Any) -> int:
+    return 1 if type(piece) is ItemError else len(piece)

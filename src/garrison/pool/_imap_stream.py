@@ -81,6 +81,8 @@ class ResultStream:
         self._current: Batch | None = None
         self.results: deque[Any] = deque()
         """The results of `_current`, the batch that is being handed out."""
+        self._waiting: list[None] = []
+        """An entry for each thread that waits for one of the tasks to end."""
         self.calls: int = 0
         """How often a consumer found no result in `results`."""
 
@@ -169,49 +171,41 @@ class ResultStream:
 
     def _take(self, batch: Batch) -> None:
         """Take the results of a cell; items without an outcome are submitted again."""
-        backend, task = self._backend, batch.task
+        backend, reader, task = self._backend, self.reader, batch.task
         lost = task.lost()
         finished = backend.finished_items(task) if lost else []
         failed = backend.failed_item(task) if lost else 0
         loaded = not batch.whole or backend.has_begun(task)
         try:
-            raw = backend.take_raw(task)
+            results, raw, size, duration = task.take_items()
         except RuntimeError:
             # It was withdrawn, and an interrupt came before its items were submitted again.
-            self._replace(batch, self.reader.submit_again(batch, 0))
+            self._replace(batch, reader.submit_again(batch, 0))
             return
         if not loaded:
-            self._replace(batch, self.reader.submit_one_by_one(batch))
+            self._replace(batch, reader.submit_one_by_one(batch))
             return
         if lost:
             entries, done = self._entries_of_lost(batch, finished, failed)
         else:
-            entries, done = self._entries_of(batch, raw)
+            if reader.adaptive:
+                self._adapt(duration // len(results or (None,)))
+            entries, done = _entries_of(batch, results)
         entries += [CellOutcome(raw)] * (done - len(entries))
-        shared = bool(batch.items)
-        if done < len(batch.items):
+        count = len(batch.items)
+        if done < count:
             place = self._batches.index(batch) + 1
-            self.reader.place(place, place, self.reader.submit_again(batch, done))
+            reader.place(place, place, reader.submit_again(batch, done))
         self._taken_order += 1
-        self.reader.has_taken = True
-        size = backend.raw_size(raw) if self.reader.bounded else 0
-        batch.close(entries, size, self._taken_order)
-        if shared and (on_progress := self._on_progress()) is not None:
+        reader.has_taken = True
+        batch.close(entries, size if reader.bounded else 0, self._taken_order)
+        if count and (on_progress := self._on_progress()) is not None:
             on_progress()
-
-    def _entries_of(self, batch: Batch, raw: Any) -> tuple[list[Any], int]:
-        """Return the items' outcomes, and the number of items with one."""
-        found = self._backend.split_items(raw)
-        self._adapt(raw, len(found or [None]))
-        if found is None:
-            return [], batch.count
-        entries = found[batch.skipped :][: batch.count]
-        return entries, len(entries)
 
     def _entries_of_lost(
         self, batch: Batch, finished: list[Any], failed: int
     ) -> tuple[list[Any], int]:
-        """As `_outcomes`, of a task whose worker ended."""
+        """As `_entries_of`, of a task whose worker ended."""
         entries = finished[batch.skipped :][: batch.count]
         # A death between two items is charged to none of them: all others are submitted again.
         charged = len(finished) <= failed or not batch.items
@@ -219,7 +213,7 @@ class ResultStream:
             self.reader.size = 1
         return entries, min(batch.count, len(entries) + charged)
 
-    def _adapt(self, raw: Any, items: int) -> None:
+    def _adapt(self, each_ns: int) -> None:
         """Adjust the batch size towards `BATCH_TIME_NS` per cell, growing step by step.
 
         The parent's work is the same for each cell. A consumer that finds results whenever it asks
@@ -227,17 +221,15 @@ class ResultStream:
         input, where a worker would be idle while another has several items left.
         """
         reader = self.reader
-        if not reader.adaptive:
-            return
         self._taken_in_a_row += 1
         if self._taken_in_a_row > reader.ahead:
             self._taken_in_a_row, self._stretch = 0, min(2 * self._stretch, MAX_STRETCH)
-        each = max(1, self._backend.duration(raw) // items)
-        reader.last_size, wanted = (
-            max(1, min(times * BATCH_TIME_NS // each, MAX_BATCH_ITEMS))
-            for times in (1, self._stretch)
-        )
-        reader.size = min(wanted, 2 * reader.size)
+        each_ns = each_ns or 1
+        reader.last_size = max(1, min(BATCH_TIME_NS // each_ns, MAX_BATCH_ITEMS))
+        size = max(1, min(self._stretch * BATCH_TIME_NS // each_ns, MAX_BATCH_ITEMS))
+        before = reader.buffer.size
+        if size != before:
+            reader.buffer.size = min(size, 2 * before)
 
     def _has_waited(self) -> None:
         """The consumer has found no result: the workers are what it waits for."""
@@ -305,11 +297,8 @@ class ResultStream:
             withdrawn = [batch for batch in shared if batch.task.withdraw()]
             for batch in shared:
                 again = batch in withdrawn
-                pieces = self._submit_singly(batch.items) if again else self._split(batch)
+                pieces = self.reader.submit_singly(batch.items) if again else self._split(batch)
                 self._replace(batch, pieces)
-
-    def _submit_singly(self, items: list[Any]) -> list[Batch]:
-        return [piece for item in items for piece in self.reader.submit([item])]
 
     def _replace(self, batch: Batch, pieces: list[Batch]) -> None:
         place = self._batches.index(batch)
@@ -324,7 +313,7 @@ class ResultStream:
             return [batch]
         # The results so far. Items without an outcome at the end are submitted again.
         kept = self._backend.recall_items(task) - batch.skipped
-        pieces = [batch, *self._submit_singly(batch.items[kept:])]
+        pieces = [batch, *self.reader.submit_singly(batch.items[kept:])]
         done = self._backend.finished_items(task)[batch.skipped :][:kept]
         if done:
             self._taken_order += 1
@@ -415,6 +404,14 @@ class ResultStream:
     def cancel(self) -> None:
         """Stop reading the input: the pool has ended."""
         self.reader.cancel()
+
+
+def _entries_of(batch: Batch, results: list[Any] | None) -> tuple[list[Any], int]:
+    """Return the items' outcomes, and the number of items with one."""
+    if results is None:
+        return [], batch.count
+    entries = results[batch.skipped :][: batch.count]
+    return entries, len(entries)
 
 
 def _ended_at(batch: Batch) -> int:

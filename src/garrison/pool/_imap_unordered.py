@@ -63,6 +63,16 @@ class UnorderedResultStream(ResultStream):
         with self._lock:
             if self._first_collected() is not None:
                 return True
-        if not len(self.reader.running):
-            return self.reader.wait(deadline, enough)
-        return self._backend.wait_any(self.reader.running, deadline, interrupts)
+            # From here on another thread may collect what this one waits for: then it tells.
+            self._waiting.append(None)
+        try:
+            if not len(self.reader.running):
+                return self.reader.wait(deadline, enough)
+            return self._backend.wait_any(self.reader.running, deadline, interrupts)
+        finally:
+            self._waiting.pop()
+
+    def _take(self, batch: Batch) -> None:
+        super()._take(batch)
+        if self._waiting:
+            self._backend.interrupt_waits()

@@ -51,7 +51,8 @@ class Monitor(RLock):  # type: ignore[misc] # final for typeshed only
 
     def notify_all(self) -> None:
         """Wake every thread that waits."""
-        self._condition.notify_all()
+        if self._condition._waiters:  # type: ignore[attr-defined]
+            self._condition.notify_all()
 
     def reset(self) -> None:
         """In a forked child, whose thread is the only one: nothing holds the lock or waits."""

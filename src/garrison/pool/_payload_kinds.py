@@ -18,10 +18,9 @@ class PayloadKind(enum.IntEnum):
     """A list of items; each is the function's one argument."""
     STAR_ITEMS = 3
     """A list of argument tuples."""
-    PICKLED_ITEMS = 4
-    """Pickled items one after the other (see `_core.pack`), each with an outcome of its own. A
-    single item may have buffers."""
-    SCALAR_ITEMS = 5
-    """A list of immutable scalars, each with an outcome of its own."""
+    ONE_ITEM = 4
+    """An item, which is the function's one argument."""
+    PICKLED_ITEMS = 5
+    """Pickled items one after the other (see `_core.split`), each with an outcome of its own."""
     LISTED_ITEMS = 6
     """A list of items that are one pickle, each with an outcome of its own."""

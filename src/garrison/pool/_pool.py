@@ -65,6 +65,7 @@ class BasePool(TaskMethods, Insides):
     def __init__(self, backend: Backend, options: Options) -> None:
         self._backend = backend
         self._options = options
+        self._plain_call = backend.plain_calls(options)
         self._callbacks = CallbackThread(backend)
         self._advancer = Advancer(backend)
         self._pending_readers: list[ResultStream | MapResult[Any]] = []

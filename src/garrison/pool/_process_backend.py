@@ -29,7 +29,7 @@ from garrison.errors import (
 )
 from garrison.memory import capacity
 from garrison.pool import _encoding, _function_registry, _preloading, _worker
-from garrison.pool._encoding import Outcome
+from garrison.pool._encoding import ItemError, Outcome
 from garrison.pool._payload_kinds import PayloadKind
 from garrison.supervisor import (
     LIVENESS_CHECK_INTERVAL_S,
@@ -63,8 +63,7 @@ __all__ = ["ProcessBackend"]
 
 MAX_TIMEOUT_NS = 1 << 62
 _LEFT = "the workers have left before this task was begun: the pool was closed"
-_SIZED = (str, bytes)
-_OK, _MEMORY_FULL, _ITEMS = Outcome.OK, Outcome.MEMORY_FULL, Outcome.ITEMS
+_OK, _MEMORY_FULL = Outcome.OK, Outcome.MEMORY_FULL
 FREE_CELL_CHECK_S = 0.005
 """Seconds between two checks for a free cell."""
 _NAME_PREFIX = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}
@@ -162,6 +161,13 @@ class ProcessBackend:
         number = self.registry.number(function, retry_policy)
         return RegisteredFunction(function, retry_policy, number, self.registry.size(number))
 
+    def plain_calls(self, options: Options) -> Callable[[Any, Any], Any] | None:
+        """Return a function of the core that submits the simplest calls."""
+        if options.timeout is not None or options.retry_on:
+            return None
+        plain = self.registry.plain
+        return _core.PlainCalls(self.parent, plain, PayloadKind.ARGS, options.retries).submit
+
     def submit(
         self,
         function: RegisteredFunction,
@@ -174,29 +180,31 @@ class ProcessBackend:
         data, buffers = _encoding.encode(value, self.registry.rules, "the arguments")
         return self._submit_encoded(function, kind, data, buffers, options, items)
 
-    def encode_item(self, value: Any, *, alone: bool) -> Any:
-        """Encode an item: a scalar, or (pickle, buffers if it is sent alone)."""
-        kind = type(value)
-        if kind in _encoding.SCALARS and (kind not in _SIZED or len(value) < _encoding.LARGE):
-            return value
-        large = _encoding.LARGE if alone else sys.maxsize
-        return _encoding.encode(value, self.registry.rules, "the arguments", large=large)
+    def item_buffer(self, chunksize: int) -> _core.ItemBuffer:
+        """Return a buffer that encodes items."""
+        alone = chunksize == 1
+        encode = partial(self._encode_item, large=_encoding.LARGE if alone else sys.maxsize)
+        return _core.ItemBuffer(encode, chunksize, alone)
+
+    def _encode_item(self, value: Any, *, large: int) -> Any:
+        """Encode an item that the core could not."""
+        try:
+            data, buffers = _encoding.encode(
+                value, self.registry.rules, "the arguments", large=large
+            )
+        except Exception as error:
+            return ItemError(error)
+        if buffers is None:
+            return data
+        self._check_memory(buffers)
+        return _core.EncodedItems(data, buffers)
 
     def submit_items(
-        self, function: RegisteredFunction, items: list[Any], options: Options
+        self, function: RegisteredFunction, items: _core.EncodedItems, options: Options
     ) -> _core.TaskHandle:
         """Put items into one cell, each with an outcome of its own."""
-        pickled = [item for item in items if type(item) is tuple]
-        if not pickled:
-            kind, data, buffers = PayloadKind.SCALAR_ITEMS, _encoding.dumps(items, 5), None
-        else:
-            kind, buffers = PayloadKind.PICKLED_ITEMS, pickled[0][1]
-            if len(pickled) < len(items):
-                pickled = [
-                    item if type(item) is tuple else _encoding.encode(item) for item in items
-                ]
-            data = _core.pack([data for data, _ in pickled])
-        return self._submit_encoded(function, kind, data, buffers, options, len(items))
+        kind = PayloadKind.PICKLED_ITEMS if len(items) > 1 else PayloadKind.ONE_ITEM
+        return self._submit(self.parent.submit_items, function, options, kind, items)
 
     def encode_chunk(self, items: list[Any]) -> _encoding.Encoded:
         """Pickle several items together."""
@@ -223,12 +231,20 @@ class ProcessBackend:
     ) -> _core.TaskHandle:
         if buffers:
             self._check_memory(buffers)
+        return self._submit(self.parent.submit, function, options, kind, data, buffers, items)
+
+    def _submit(
+        self,
+        submit: Callable[..., _core.TaskHandle],
+        function: RegisteredFunction,
+        options: Options,
+        kind: PayloadKind,
+        *payload: Any,
+    ) -> _core.TaskHandle:
         limit = 0 if options.timeout is None else _nanoseconds(options.timeout)
         while True:
             try:
-                task = self.parent.submit(
-                    function.number, kind, data, buffers, items, options.retries, limit
-                )
+                task = submit(function.number, kind, *payload, options.retries, limit)
             except KeyError:
                 # This function was evicted by others meanwhile.
                 function.number = self.registry.number(function.function, function.retry_policy)
@@ -304,12 +320,8 @@ class ProcessBackend:
 
     def result(self, task: _core.TaskHandle) -> tuple[bool, Any, int]:
         """Take an ended task's result: (success, value or exception, nanoseconds)."""
-        return self.decode(self.take_raw(task))
-
-    def take_raw(self, task: _core.TaskHandle) -> RawResult:
-        """Take an ended task's raw result: no code of the user runs."""
         call = task.call() if task.lost() else None
-        return call, *task.take()
+        return self.decode((call, *task.take()))
 
     def decode(self, raw: RawResult) -> tuple[bool, Any, int]:
         """Decode a raw result: (success, value or exception, nanoseconds)."""
@@ -328,26 +340,9 @@ class ProcessBackend:
         return False, self._error_for_lost_task(call, pickle.loads(payload)), duration  # noqa: S301 - written by the supervisor
 
     @staticmethod
-    def split_items(raw: RawResult) -> list[Any] | None:
-        """Return each item's outcome, still encoded; None if the cell has one outcome."""
-        _, outcome, payload, *_ = raw
-        return _core.split_results(payload) if outcome == _ITEMS else None
-
-    @staticmethod
     def decode_items(encoded: list[Any]) -> list[Any]:
         """Decode results of items; a failed one is an `ItemError`."""
         return _encoding.decode_items(encoded)
-
-    @staticmethod
-    def raw_size(raw: RawResult) -> int:
-        """Bytes of a raw result."""
-        _, _, payload, buffers, *_ = raw
-        return len(payload) + sum(len(memoryview(each).cast("B")) for each in buffers or ())
-
-    @staticmethod
-    def duration(raw: RawResult) -> int:
-        """Nanoseconds that the task took."""
-        return raw[4]
 
     @staticmethod
     def finished_items(task: _core.TaskHandle) -> list[Any]:

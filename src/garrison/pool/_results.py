@@ -41,6 +41,8 @@ class AsyncResult(StandardResult[R]):
     __slots__ = ("_backend", "_outcome", "_pool", "_task")
 
     _task: Any
+    _raw: Any = None
+    """The result as it was taken, if it has to be decoded still: `_task.take_into` sets it."""
 
     def __init__(
         self,
@@ -126,31 +128,50 @@ class AsyncResult(StandardResult[R]):
 
     def _resolve(self) -> tuple[bool, Any]:
         """Decode the ended task, once."""
-        outcome = self._outcome
-        if outcome is not None:
-            return outcome
-        try:
-            success, value, *_ = self._backend.result(self._task)
-        except RuntimeError:
-            return self._wait_until_resolved()
-        outcome = self._outcome = (success, value)
-        self._pool = None
-        if _waiting:
-            with _decoded:
-                _decoded.notify_all()
-        return outcome
+        if self._outcome is None:
+            try:  # noqa: SIM105 - a context manager takes longer than all the rest
+                self._task.take_into(self)
+            except RuntimeError:
+                pass  # it was taken already
+            if self._outcome is None:
+                self._decode()
+            self._pool = None
+        assert self._outcome is not None  # noqa: S101 - it is decoded, or that has raised
+        return self._outcome
 
-    def _wait_until_resolved(self) -> tuple[bool, Any]:
+    def _decode(self) -> None:
+        """Decode what was taken, or wait for the thread that does: code of the user runs."""
+        raw, self._raw = self._raw, None
+        if raw is None:
+            self._wait_until_decoded()
+            return
+        try:
+            success, value, *_ = self._backend.decode(raw)
+            self._outcome = success, value
+        except BaseException:
+            # An interrupt: the next call decodes it.
+            self._raw = raw
+            raise
+        finally:
+            if _waiting:
+                with _decoded:
+                    _decoded.notify_all()
+
+    def _wait_until_decoded(self) -> None:
         with _decoded:
             _waiting.append(self)
             try:
-                _decoded.wait_for(lambda: self._outcome is not None, timeout=60)
+                _decoded.wait_for(self._is_taken, timeout=60)
             finally:
                 _waiting.remove(self)
+        if self._raw is not None:
+            self._decode()
         if self._outcome is None:
             msg = "this result is being decoded by the code that asks for it"
             raise RuntimeError(msg)
-        return self._outcome
+
+    def _is_taken(self) -> bool:
+        return self._outcome is not None or self._raw is not None
 
     # --- For the thread of callbacks ------------------------------------------------------------
 

@@ -96,7 +96,7 @@ def describe_call(name: str, kind: int, index: int, payload: Any) -> str:
     try:
         args, kwds = _arguments(kind, index, payload)
     except Exception:
-        one = kind in {PayloadKind.CALL, PayloadKind.ARGS}
+        one = kind in {PayloadKind.CALL, PayloadKind.ARGS, PayloadKind.ONE_ITEM}
         return f"{name}(...)" if one else f"{name}(item {index})"
     texts = [_pickling.short(arg, MAX_REPR) for arg in args]
     texts += [f"{key}={_pickling.short(arg, MAX_REPR)}" for key, arg in kwds.items()]
@@ -113,4 +113,6 @@ def _arguments(kind: int, index: int, payload: Any) -> tuple[Any, dict[str, Any]
         return args, kwds
     if kind == PayloadKind.ARGS:
         return value, {}
+    if kind == PayloadKind.ONE_ITEM:
+        return (value,), {}
     return value[index] if kind == PayloadKind.STAR_ITEMS else (value[index],), {}

@@ -45,6 +45,8 @@ class TaskMethods:
 
     _backend: Backend
     _options: Options
+    _plain_call: Callable[[Any, Any], Any] | None
+    """Submits the simplest calls: see `Backend.plain_calls`."""
 
     if TYPE_CHECKING:
 
@@ -112,13 +114,17 @@ class TaskMethods:
         if not callable(func):
             func = _not_callable(func)
         backend, options = self._backend, self._options
+        task: Any
         result: AsyncResult[T]
+        plain = self._plain_call
         try:
-            function = backend.register(func, options)
-            if kwds:
-                task = backend.submit(function, _CALL, (args, kwds), options)
-            else:
-                task = backend.submit(function, _ARGS, args, options)
+            task = None if kwds or plain is None else plain(func, args)
+            if task is None:
+                function = backend.register(func, options)
+                if kwds:
+                    task = backend.submit(function, _CALL, (args, kwds), options)
+                else:
+                    task = backend.submit(function, _ARGS, args, options)
             result = AsyncResult(pool, backend, task)
         except Exception as error:
             # A failure to send is the result of the call, as in the standard library.
@@ -439,6 +445,7 @@ class PoolWithOptions(TaskMethods):
 
     def __init__(self, pool: BasePool, options: Options) -> None:
         self._pool_ref, self._backend, self._options = pool, pool._backend, options
+        self._plain_call = pool._backend.plain_calls(options)
 
     def options(self, **changes: Unpack[OptionValues]) -> PoolWithOptions:
         """Return a view with these options changed too."""

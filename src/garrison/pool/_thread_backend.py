@@ -45,9 +45,54 @@ class _Task:
         """Whether its worker ended: never for a thread."""
         return False
 
+    def take_into(self, result: Any) -> None:
+        """Take the result into an `AsyncResult`."""
+        found, self.result = self.result, None
+        if found is None:
+            msg = "there is no result to take"
+            raise RuntimeError(msg)
+        result._outcome = found[:2]
+
+    def take_items(self) -> tuple[list[Any] | None, Any, int, int]:
+        """Take the results of items, or the result of the task as a whole."""
+        found, self.result = self.result, None
+        if found is None:
+            msg = "there is no result to take"
+            raise RuntimeError(msg)
+        # Results in this process's memory do not count.
+        success, results, duration = found
+        return (results, None, 0, duration) if success else (None, found, 0, duration)
+
     def withdraw(self) -> bool:
         """Withdraw it; return whether no thread had begun it."""
         return self._backend.withdraw(self)
+
+
+class _ItemBuffer:
+    """Keeps items that were read, as they are."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._items: deque[Any] = deque()
+
+    def __len__(self) -> int:
+        """Return the number of items that were read and not taken."""
+        return len(self._items)
+
+    def read(self, source: Any, limit: int, most: int, slow: int) -> tuple[bool, bool]:
+        """Read items: (whether there may be more, whether the input is slow)."""
+        del most
+        start = time.perf_counter_ns()
+        for count, item in enumerate(source, start=1):
+            self._items.append(item)
+            if count >= min(limit, self.size):
+                return True, time.perf_counter_ns() - start > slow * count
+        return False, False
+
+    def take(self) -> list[list[Any]]:
+        """Take all items."""
+        items = [self._items.popleft() for _ in range(len(self._items))]
+        return [items] if items else []
 
 
 class _RunningTasks:
@@ -133,6 +178,11 @@ class ThreadBackend:
         del options
         return _RegisteredFunction(function)
 
+    @staticmethod
+    def plain_calls(options: Options) -> None:
+        """Nothing: a call is simple enough."""
+        del options
+
     def submit(
         self,
         function: _RegisteredFunction,
@@ -149,17 +199,15 @@ class ThreadBackend:
         return task
 
     @staticmethod
-    def encode_item(value: Any, *, alone: bool) -> tuple[Any, None]:
-        """Return an item as `submit_items` takes it."""
-        del alone
-        return value, None
+    def item_buffer(chunksize: int) -> _ItemBuffer:
+        """Return a buffer of items, as they are."""
+        return _ItemBuffer(chunksize)
 
     def submit_items(
-        self, function: _RegisteredFunction, items: list[tuple[Any, None]], options: Options
+        self, function: _RegisteredFunction, items: list[Any], options: Options
     ) -> _Task:
         """Queue a task for items of which each has an outcome of its own."""
-        values = [value for value, _ in items]
-        return self.submit(function, PayloadKind.PICKLED_ITEMS, values, options, len(values))
+        return self.submit(function, PayloadKind.PICKLED_ITEMS, items, options, len(items))
 
     @staticmethod
     def encode_chunk(items: list[Any]) -> tuple[Any, ...]:
@@ -262,7 +310,7 @@ class ThreadBackend:
     # --- Results --------------------------------------------------------------------------
 
     @staticmethod
-    def take_raw(task: _Task) -> Result:
+    def result(task: _Task) -> Result:
         """Take an ended task's result: (success, value or exception, nanoseconds)."""
         result, task.result = task.result, None
         if result is None:
@@ -270,33 +318,15 @@ class ThreadBackend:
             raise RuntimeError(msg)
         return result
 
-    result = take_raw
-
     @staticmethod
     def decode(raw: Result) -> Result:
         """Return the raw result as it is: nothing is pickled."""
         return raw
 
     @staticmethod
-    def split_items(raw: Result) -> list[Any] | None:
-        """Return each item's result; None if the task as a whole has failed."""
-        return raw[1] if raw[0] else None
-
-    @staticmethod
     def decode_items(encoded: list[Any]) -> list[Any]:
         """Return the results as they are: nothing is pickled."""
         return encoded
-
-    @staticmethod
-    def raw_size(raw: Result) -> int:
-        """Nothing: results in this process's memory do not count."""
-        del raw
-        return 0
-
-    @staticmethod
-    def duration(raw: Result) -> int:
-        """Nanoseconds that the task took."""
-        return raw[2]
 
     @staticmethod
     def finished_items(task: _Task) -> list[Any]:

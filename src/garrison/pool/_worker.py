@@ -6,7 +6,6 @@ import faulthandler
 import os
 import pickle
 import sys
-from functools import partial
 
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 CRASH_POINTS = bool(_core.CRASH_POINTS)
 # Globals are found faster than members.
 _CALL, _ARGS = PayloadKind.CALL, PayloadKind.ARGS
-_STAR_ITEMS, _PICKLED_ITEMS = PayloadKind.STAR_ITEMS, PayloadKind.PICKLED_ITEMS
-_LISTED_ITEMS = PayloadKind.LISTED_ITEMS
+_STAR_ITEMS, _ONE_ITEM = PayloadKind.STAR_ITEMS, PayloadKind.ONE_ITEM
+_PICKLED_ITEMS, _LISTED_ITEMS = PayloadKind.PICKLED_ITEMS, PayloadKind.LISTED_ITEMS
 _ERROR, _ITEMS = Outcome.ERROR, Outcome.ITEMS
 INITIALIZER_FAILED = 1
 """Exit code."""
@@ -86,7 +85,7 @@ def _initialize(start: Start, stack_file: _core.Descriptor) -> None:
 
 def _serve(worker: _core.Worker, maxtasks: int | None) -> None:
     """Run tasks until the pool ends. Ctrl-C ends a task, never a worker between two tasks."""
-    functions: dict[int, Callable[..., Any]] = {}
+    functions = _Functions()
     while True:
         try:
             if worker.busy:
@@ -99,12 +98,38 @@ def _serve(worker: _core.Worker, maxtasks: int | None) -> None:
         return
 
 
-def _serve_on(
-    worker: _core.Worker, functions: dict[int, Callable[..., Any]], maxtasks: int | None
-) -> None:
+class _Functions:
+    """Functions by number that this worker keeps loaded."""
+
+    def __init__(self) -> None:
+        self.plain: dict[int, Callable[..., Any]] = {}
+        self.retrying: dict[int, _Retrying] = {}
+
+    def get(self, number: int) -> Callable[..., Any] | None:
+        """Return a function, or None if it must be loaded."""
+        found = self.plain.get(number)
+        return self.retrying.get(number) if found is None else found
+
+    def keep(self, number: int, function: Callable[..., Any]) -> None:
+        """Keep a function; now and then all others are forgotten."""
+        if len(self.plain) + len(self.retrying) >= MAX_CACHED_FUNCTIONS:
+            self.plain.clear()
+            self.retrying.clear()
+        if type(function) is _Retrying:
+            self.retrying[number] = function
+        else:
+            self.plain[number] = function
+
+
+def _serve_on(worker: _core.Worker, functions: _Functions, maxtasks: int | None) -> None:
     take, publish = worker.take, worker.publish
-    while (task := take()) is not None:
-        outcome, payload, buffers = _run(worker, functions, task)
+    # Small calls are made by the core, one after the other, if their number does not matter.
+    plain = functions.plain if maxtasks is None else None
+    while (task := take(plain, (_ARGS, _ONE_ITEM))) is not None:
+        if isinstance(task, _core.MadeCall):
+            outcome, payload, buffers = _encode_made(task)
+        else:
+            outcome, payload, buffers = _run(worker, functions, task)
         del task
         if CRASH_POINTS:
             _core.crash_point("task.done")
@@ -122,9 +147,7 @@ def _serve_on(
 Result = tuple[int, bytes, "list[Any] | None"]
 
 
-def _run(
-    worker: _core.Worker, functions: dict[int, Callable[..., Any]], task: tuple[Any, ...]
-) -> Result:
+def _run(worker: _core.Worker, functions: _Functions, task: tuple[Any, ...]) -> Result:
     number, kind, payload, buffers = task
     try:
         function = functions.get(number)
@@ -132,17 +155,11 @@ def _run(
             function = _load(worker, functions, number)
         if type(function) is _Retrying:
             return function.run(worker, kind, payload, buffers)
-        if kind >= _PICKLED_ITEMS:
-            load = partial(_encoding.loads, buffers=buffers) if buffers else _encoding.loads
-            return _map_each(worker, function, *_items(kind, payload, load))
+        if kind == _PICKLED_ITEMS:
+            return _map_each(worker, function, payload)
         arguments = _encoding.loads(payload, buffers=buffers)
         del payload, buffers, task
-        if kind == _ARGS:
-            return _encoding.encode_result(function(*arguments))
-        if kind == _CALL:
-            args, kwds = arguments
-            return _encoding.encode_result(function(*args, **kwds))
-        return _encoding.encode_result(worker.map(function, arguments, kind == _STAR_ITEMS))
+        return _apply(worker, function, kind, arguments)
     except SystemExit:
         # The task called `sys.exit` or the like: end, and the supervisor tells the parent.
         raise
@@ -150,38 +167,35 @@ def _run(
         return _ERROR, _encoding.encode_error(error), None
 
 
-def _items(
-    kind: int, payload: Any, load: Callable[[Any], Any]
-) -> tuple[list[Any], Callable[[Any], Any] | None]:
-    """Split a shared cell: its items, and how each is decoded if it is still pickled."""
-    if kind != _PICKLED_ITEMS:
-        return load(payload), None
-    return _core.split(payload), load
+def _apply(worker: _core.Worker, function: Callable[..., Any], kind: int, arguments: Any) -> Result:
+    if kind == _LISTED_ITEMS:
+        return _map_each(worker, function, arguments)
+    if kind == _ARGS:
+        result = function(*arguments)
+    elif kind == _ONE_ITEM:
+        result = function(arguments)
+    elif kind == _CALL:
+        args, kwds = arguments
+        result = function(*args, **kwds)
+    else:
+        result = worker.map(function, arguments, kind == _STAR_ITEMS)
+    return _encoding.encode_result(result)
 
 
-def _map_each(
-    worker: _core.Worker,
-    function: Callable[..., Any],
-    items: list[Any],
-    load: Callable[[Any], Any] | None,
-) -> Result:
-    if len(items) == 1:
-        # A large result may go out of band, as no other item shares the cell.
-        arguments = [load(items.pop())] if load else items
-        return _encoding.encode_result(worker.map(function, arguments, False)[0])
-    worker.map_each(
-        function,
-        items,
-        load,
-        _encoding.encode_error,
-        _encoding.encode_result_fallback,
-    )
+def _encode_made(call: _core.MadeCall) -> Result:
+    if call.succeeded:
+        return _encoding.encode_result(call.value)
+    return _ERROR, _encoding.encode_error(call.value), None
+
+
+def _map_each(worker: _core.Worker, function: Callable[..., Any], items: Any) -> Result:
+    """Apply a function to items that have an outcome each: a list, or a payload of pickles."""
+    encode, encode_error = _encoding.encode_result_fallback, _encoding.encode_error
+    worker.map_each(function, items, _encoding.loads, encode_error, encode)
     return _ITEMS, b"", None
 
 
-def _load(
-    worker: _core.Worker, functions: dict[int, Callable[..., Any]], number: int
-) -> Callable[..., Any]:
+def _load(worker: _core.Worker, functions: _Functions, number: int) -> Callable[..., Any]:
     """Load the present task's function; with retries on exceptions, wrap it.
 
     Only plain functions are cached. A bound method or a partial has a state, and each chunk gets
@@ -200,9 +214,7 @@ def _load(
         type(plain) in _pickling_rules.PLAIN_TYPES
         and own_size <= _pickling_rules.MAX_CACHED_FUNCTION
     ):
-        if len(functions) >= MAX_CACHED_FUNCTIONS:
-            functions.clear()
-        functions[number] = function
+        functions.keep(number, function)
     return function
 
 
@@ -231,10 +243,10 @@ class _Retrying:
         def arguments() -> Any:
             return load(payload)
 
-        if kind in {_CALL, _ARGS}:
+        if kind in {_CALL, _ARGS, _ONE_ITEM}:
             return _encoding.encode_result(self._attempts(worker, kind, arguments(), arguments))
-        if kind >= _PICKLED_ITEMS and kind != _LISTED_ITEMS:
-            return self._run_items(worker, *_items(kind, payload, load))
+        if kind == _PICKLED_ITEMS:
+            return self._run_items(worker, _core.split(payload), load)
         first = arguments()
 
         def item(index: int) -> Any:
@@ -242,19 +254,16 @@ class _Retrying:
 
         numbers = list(range(len(first)))
         if kind == _LISTED_ITEMS:
-            return _map_each(worker, item, numbers, None)
+            return _map_each(worker, item, numbers)
         return _encoding.encode_result(worker.map(item, numbers, False))
 
     def _run_items(
-        self, worker: _core.Worker, items: list[Any], load: Callable[[Any], Any] | None
+        self, worker: _core.Worker, items: list[bytes], load: Callable[[bytes], Any]
     ) -> Result:
-        def again(item: Any) -> Any:
-            return load(item) if load else item
+        def attempts(item: bytes) -> Any:
+            return self._attempts(worker, PayloadKind.ITEMS, load(item), lambda: load(item))
 
-        def attempts(item: Any) -> Any:
-            return self._attempts(worker, PayloadKind.ITEMS, again(item), lambda: again(item))
-
-        return _map_each(worker, attempts, items, None)
+        return _map_each(worker, attempts, items)
 
     def _attempts(
         self, worker: _core.Worker, kind: int, value: Any, again: Callable[[], Any]

@@ -9,13 +9,26 @@ pub trait Output {
     fn put(&mut self, bytes: &[u8]) -> bool;
 }
 
-/// For small ones.
-impl Output for Vec<u8> {
+/// The end of some bytes, for a small pickle.
+pub struct Small<'a> {
+    to: &'a mut Vec<u8>,
+    /// Bytes that may be there in the end.
+    most: usize,
+}
+
+impl<'a> Small<'a> {
+    pub fn new(to: &'a mut Vec<u8>) -> Self {
+        let most = to.len() + super::MAX_BYTES;
+        Self { to, most }
+    }
+}
+
+impl Output for Small<'_> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) -> bool {
-        let fits = self.len() + bytes.len() <= super::MAX_BYTES;
+        let fits = self.to.len() + bytes.len() <= self.most;
         if fits {
-            self.extend_from_slice(bytes);
+            self.to.extend_from_slice(bytes);
         }
         fits
     }

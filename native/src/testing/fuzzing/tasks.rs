@@ -192,7 +192,7 @@ impl Scene {
             let _ = (task.take_back(), task.withdraw());
         }
         let _ = (task.wait(Alone, 0.0), task.check());
-        let _ = task.take(|found| look(&found));
+        let _ = task.take(|_, found| look(&found));
     }
 }
 

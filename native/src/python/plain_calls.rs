@@ -1,0 +1,68 @@
+//! Calls of functions that the workers have, with small plain arguments: submitted without any of
+//! Python's frames, which take longer than all the rest.
+
+use super::parent::{Parent, PyTaskHandle};
+use super::plain_pickle;
+use crate::host::Failure;
+use crate::shm::payload;
+use crate::tasks::parent::{NewTask, ParentHandle};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use std::sync::Arc;
+
+/// PlainCalls(parent, functions, kind, retries): the most common calls of a pool.
+///
+/// `functions` has the functions that the workers know, with their numbers, by identity; `kind` says
+/// that a payload is a call's positional arguments.
+#[pyclass(frozen, module = "garrison._core")]
+pub struct PlainCalls {
+    parent: Arc<ParentHandle>,
+    functions: Py<PyDict>,
+    kind: u32,
+    retries: u32,
+}
+
+impl PlainCalls {
+    fn number(&self, function: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
+        let functions = self.functions.bind(function.py());
+        let Some(found) = functions.get_item(function.as_ptr() as usize)? else { return Ok(None) };
+        let found = found.cast_into::<PyTuple>()?;
+        if found.get_borrowed_item(0)?.as_ptr() == function.as_ptr() {
+            Ok(Some(found.get_borrowed_item(1)?.extract()?))
+        } else {
+            Ok(None)
+        }
+    }
+}
+
+#[pymethods]
+impl PlainCalls {
+    #[new]
+    fn new(parent: &Parent, functions: Py<PyDict>, kind: u32, retries: u32) -> Self {
+        Self { parent: parent.inner.clone(), functions, kind, retries }
+    }
+
+    /// Submit a call. None if it is none of these, or if there is no room for it just now.
+    fn submit(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        args: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<PyTaskHandle>> {
+        let Some(number) = self.number(function)? else { return Ok(None) };
+        let mut payload = Vec::with_capacity(128);
+        if !plain_pickle::write(args, &mut payload) {
+            return Ok(None);
+        }
+        let (kind, items, retries) = (self.kind, 1, self.retries);
+        let task = NewTask { function: number, kind, items, retries, timeout: 0 };
+        let submitted = self
+            .parent
+            .submit(task, &payload, true, |heap| payload::write_plain(py, heap, &payload));
+        match submitted {
+            Ok(inner) => Ok(Some(PyTaskHandle { inner })),
+            Err(Failure::UnknownFunction(_) | Failure::TableFull(_)) => Ok(None),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+}

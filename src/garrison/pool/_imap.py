@@ -82,10 +82,14 @@ class IMapIterator(IteratorBase[T], Generic[T]):
         return self
 
     def __next__(self) -> T:  # type: ignore[override] # the next method takes a timeout
+        results = self.stream.results
+        if not results:
+            return self.next()
         try:
-            value = self.stream.results.popleft()
+            value = results.popleft()
         except IndexError:
-            # Waited for outside of this block: this error must not become the context of another.
+            # Another thread has taken it. The next result is waited for outside of this block: this
+            # error must not become the context of another.
             pass
         else:
             if type(value) is not ItemError and not self._notes_results:

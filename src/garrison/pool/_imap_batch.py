@@ -153,9 +153,11 @@ class Batch:
 
 
 def _decoded(backend: Backend, entries: list[Any]) -> list[Any]:
-    if len(entries) == 1 and type(entries[0]) is CellOutcome:
-        return [entries[0].decode(backend)]
-    if CellOutcome not in set(map(type, entries)):
+    if len(entries) == 1:
+        entry = entries[0]
+        if type(entry) is CellOutcome:
+            return [entry.decode(backend)]
+    if CellOutcome not in map(type, entries):
         values: list[Any] = backend.decode_items(entries)
         return values
     return [

@@ -134,6 +134,7 @@ class InputReader:
         self.ahead: int = CELLS_AHEAD_PER_WORKER * backend.parallelism
         """Cells that are waiting or at work."""
         self.readahead_limit = options.buffersize
+        self._is_limited = self.bounded or self.readahead_limit is not None
         self.batches: list[Batch] = []
         self.running: RunningTasks = backend.running_tasks()
         """The tasks of batches, each with its batch."""
@@ -193,7 +194,7 @@ class InputReader:
 
     def lift_limits(self) -> None:
         """Read to the end, however many results are unread."""
-        self.bounded, self.readahead_limit = False, None
+        self.bounded, self.readahead_limit, self._is_limited = False, None, False
         self._tell_reader()
 
     def _tell_reader(self) -> None:
@@ -208,13 +209,15 @@ class InputReader:
             self.running.collect(self.ended)
             if len(self.running) >= self.ahead:
                 return False
-        limit = self.readahead_limit
-        if limit is not None and self._unread() + len(self.buffer) >= limit:
-            return False
-        return not self.bounded or self._has_room()
+        return not self._is_limited or self._has_room()
 
     def _has_room(self) -> bool:
         """Whether more results may be unread."""
+        limit = self.readahead_limit
+        if limit is not None and self._unread() + len(self.buffer) >= limit:
+            return False
+        if not self.bounded:
+            return True
         if self._unread_at_most >= MAX_UNREAD:
             self._unread_at_most = self._unread()
         if self._unread_at_most >= MAX_UNREAD:
@@ -238,7 +241,7 @@ class InputReader:
             return
         # No further: the check costs time for each batch, and only taken results show how many
         # items should share a cell.
-        while not self._slow and len(self.batches) < self.ahead and self.may_read_here():
+        while len(self.batches) < self.ahead and not self._slow and self.may_read_here():
             self.read_ahead()
 
     # --- Reading --------------------------------------------------------------------------
@@ -285,7 +288,7 @@ class InputReader:
         encoded = self._encode_chunk(values)
         with self._changed:
             self._unsubmitted.clear()
-            self._append(self._submit_chunk(values, encoded), len(values))
+            self._append(self._submit_chunk(values, encoded))
         if len(values) < limit:
             self._end(None)
 
@@ -322,10 +325,11 @@ class InputReader:
     def flush(self) -> None:
         """Submit the items read."""
         with self._changed:
-            pieces = self.buffer.take()
-            self._append(self.submit(pieces), sum(map(_length, pieces)))
+            self._append(self.submit(self.buffer.take()))
 
-    def _append(self, batches: list[Batch], items: int) -> None:
+    def _append(self, batches: list[Batch]) -> None:
+        # Before others see them, and their results are taken.
+        items = sum([batch.count for batch in batches])
         self.place(_END, _END, batches)
         self.submitted += items
         self._unread_at_most += items
@@ -424,7 +428,3 @@ class InputReader:
 
     def _has_tasks(self) -> bool:
         return any(not batch.taken for batch in tuple(self.batches))
-
-
-def _length(piece: Any) -> int:
-    return 1 if type(piece) is ItemError else len(piece)

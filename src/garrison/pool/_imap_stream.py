@@ -118,10 +118,12 @@ class ResultStream:
         """Take the next result, or `NOTHING` if it must be waited for."""
         reader = self.reader
         while True:
-            try:
-                return self.results.popleft()
-            except IndexError:
-                batch = self._current
+            if self.results:
+                try:
+                    return self.results.popleft()
+                except IndexError:
+                    continue  # another thread has taken the last one, without the lock
+            batch = self._current
             if batch is not None:
                 self._go_on_with(batch)
             elif (batch := self._first_ended()) is not None:
@@ -201,6 +203,8 @@ class ResultStream:
         batch.close(entries, size if reader.bounded else 0, self._taken_order)
         if count and (on_progress := self._on_progress()) is not None:
             on_progress()
+        if self._waiting:
+            self._backend.interrupt_waits()
 
     def _entries_of_lost(
         self, batch: Batch, finished: list[Any], failed: int
@@ -410,8 +414,9 @@ def _entries_of(batch: Batch, results: list[Any] | None) -> tuple[list[Any], int
     """Return the items' outcomes, and the number of items with one."""
     if results is None:
         return [], batch.count
-    entries = results[batch.skipped :][: batch.count]
-    return entries, len(entries)
+    if batch.skipped or len(results) > batch.count:
+        results = results[batch.skipped :][: batch.count]
+    return results, len(results)
 
 
 def _ended_at(batch: Batch) -> int:

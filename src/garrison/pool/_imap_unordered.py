@@ -71,8 +71,3 @@ class UnorderedResultStream(ResultStream):
             return self._backend.wait_any(self.reader.running, deadline, interrupts)
         finally:
             self._waiting.pop()
-
-    def _take(self, batch: Batch) -> None:
-        super()._take(batch)
-        if self._waiting:
-            self._backend.interrupt_waits()

@@ -141,11 +141,12 @@ class AsyncResult(StandardResult[R]):
 
     def _decode(self) -> None:
         """Decode what was taken, or wait for the thread that does: code of the user runs."""
-        raw, self._raw = self._raw, None
+        raw = self._raw
         if raw is None:
             self._wait_until_decoded()
             return
         try:
+            self._raw = None
             success, value, *_ = self._backend.decode(raw)
             self._outcome = success, value
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import traceback
@@ -185,21 +186,36 @@ def number_of(result: Any) -> int:
     return result if type(result) is int else int(result.number)
 
 
+def submit_call(pool: Any, function: Any, argument: Any) -> Any:
+    return pool.apply_async(function, (argument,))
+
+
+def submit_map(pool: Any, function: Any, argument: Any) -> Any:
+    return pool.map_async(function, [argument] * 3, chunksize=1)
+
+
+@pytest.mark.parametrize("submit", [submit_call, submit_map])
 @pytest.mark.parametrize("function", [tasks.square, square_of])
-def test_no_interrupt_loses_a_result(function: Any) -> None:
+def test_no_interrupt_loses_a_result(submit: Any, function: Any) -> None:
     """At every instruction between the call of `get` and its return."""
     argument = 7 if function is tasks.square else Unequal(7)
+    wanted = 49 if submit is submit_call else [49] * 3
+
+    def numbers(found: Any) -> Any:
+        return list(map(number_of, found)) if type(found) is list else number_of(found)
+
     with Pool(1) as pool:
         number, over = 0, False
         while not over:
             number += 1
-            result = pool.apply_async(function, (argument,))
-            result.wait()
+            result = submit(pool, function, argument)
+            while not result.ready():
+                os.sched_yield()
             with AtInstruction(number) as tracer:
                 try:
-                    assert number_of(result.get()) == 49
+                    assert numbers(result.get()) == wanted
                     over = tracer.seen < number
                 except KeyboardInterrupt:
                     pass
-            assert number_of(result.get(timeout=60)) == 49
+            assert numbers(result.get(timeout=60)) == wanted
         assert number > 10

@@ -10,15 +10,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::sync::Arc;
 
-/// PlainCalls(parent, functions, kind, retries): the most common calls of a pool.
+/// PlainCalls(parent, functions, retries): the most common calls of a pool.
 ///
-/// `functions` has the functions that the workers know, with their numbers, by identity; `kind` says
-/// that a payload is a call's positional arguments.
+/// `functions` has the functions that the workers know, with their numbers, by identity.
 #[pyclass(frozen, module = "garrison._core")]
 pub struct PlainCalls {
     parent: Arc<ParentHandle>,
     functions: Py<PyDict>,
-    kind: u32,
     retries: u32,
 }
 
@@ -38,24 +36,28 @@ impl PlainCalls {
 #[pymethods]
 impl PlainCalls {
     #[new]
-    fn new(parent: &Parent, functions: Py<PyDict>, kind: u32, retries: u32) -> Self {
-        Self { parent: parent.inner.clone(), functions, kind, retries }
+    fn new(parent: &Parent, functions: Py<PyDict>, retries: u32) -> Self {
+        Self { parent: parent.inner.clone(), functions, retries }
     }
 
-    /// Submit a call. None if it is none of these, or if there is no room for it just now.
+    /// Submit a task of a function: a call, or so many items. None if the function is none of these,
+    /// its arguments are not small and plain, or there is no room just now.
+    #[pyo3(signature = (function, kind, args, items=1))]
     fn submit(
         &self,
         py: Python<'_>,
         function: &Bound<'_, PyAny>,
+        kind: u32,
         args: &Bound<'_, PyAny>,
+        items: u32,
     ) -> PyResult<Option<PyTaskHandle>> {
         let Some(number) = self.number(function)? else { return Ok(None) };
         let mut payload = Vec::with_capacity(128);
         if !plain_pickle::write(args, &mut payload) {
             return Ok(None);
         }
-        let (kind, items, retries) = (self.kind, 1, self.retries);
-        let task = NewTask { function: number, kind, items, retries, timeout: 0 };
+        let (function, retries) = (number, self.retries);
+        let task = NewTask { function, kind, items, retries, timeout: 0 };
         let submitted = self
             .parent
             .submit(task, &payload, true, |heap| payload::write_plain(py, heap, &payload));

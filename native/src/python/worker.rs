@@ -25,6 +25,10 @@ fn short(text: &str) -> &str {
 /// (function, kind, payload, buffers)
 type Task<'py> = (u32, u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>);
 
+/// The kinds of payloads that are a call's positional arguments, its only argument, the arguments of
+/// one call each, and the tuples of arguments of one call each.
+type CallKinds = (u32, u32, u32, u32);
+
 /// Worker(table, slot, owner_id): the side that works.
 #[pyclass(frozen, module = "garrison._core")]
 pub struct Worker {
@@ -73,15 +77,14 @@ impl Worker {
     /// The next task, or None when the pool is closed and has no more work.
     ///
     /// Calls of `functions`, by number, whose arguments and results are small and plain are made and
-    /// answered here: Python's frames take longer than such a call. `kinds` are those of payloads that
-    /// are a call's positional arguments, and its only one. If such a call fails, or its result is for
+    /// answered here: Python's frames take longer than such a call. If one fails, or its result is for
     /// `pickle`, it is returned as a `MadeCall`.
-    #[pyo3(signature = (functions=None, kinds=(0, 0)))]
+    #[pyo3(signature = (functions=None, kinds=(0, 0, 0, 0)))]
     fn take<'py>(
         &self,
         py: Python<'py>,
         functions: Option<&Bound<'py, PyDict>>,
-        kinds: (u32, u32),
+        kinds: CallKinds,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.inner.leave_if_forked();
         while let Some(number) = self.inner.claim(py)? {
@@ -269,27 +272,30 @@ impl Worker {
     fn answer(
         &self,
         functions: &Bound<'_, PyDict>,
-        kinds: (u32, u32),
+        kinds: CallKinds,
         task: &worker::Task<'_>,
     ) -> PyResult<Answer> {
         let py = functions.py();
+        let (args, one, items, star) = kinds;
         let Found::Inline(bytes) = task.payload else { return Ok(Answer::Elsewhere) };
-        if task.kind != kinds.0 && task.kind != kinds.1 {
+        if ![args, one, items, star].contains(&task.kind) {
             return Ok(Answer::Elsewhere);
         }
         let Some(function) = functions.get_item(task.function)? else {
             return Ok(Answer::Elsewhere);
         };
-        let Some(args) = plain_pickle::read(py, bytes) else { return Ok(Answer::Elsewhere) };
-        let args = if task.kind == kinds.1 {
-            PyTuple::new(py, [args])?
-        } else if let Ok(args) = args.cast_into_exact() {
-            args
+        let Some(payload) = plain_pickle::read(py, bytes) else { return Ok(Answer::Elsewhere) };
+        crash_point("args.read");
+        let called = if task.kind == one {
+            function.call1((payload,))
+        } else if task.kind != args {
+            let list = payload.cast_into::<PyList>()?;
+            self.map(&function, &list, task.kind == star).map(Bound::into_any)
+        } else if let Ok(args) = payload.cast_into_exact::<PyTuple>() {
+            function.call1(args)
         } else {
             return Ok(Answer::Elsewhere);
         };
-        crash_point("args.read");
-        let called = function.call1(args);
         self.inner.leave_if_forked();
         crash_point("task.done");
         let value = match called {

@@ -7,21 +7,22 @@ from garrison._core.parent import Parent
 from garrison._core.task_handle import TaskHandle
 
 class PlainCalls:
-    """PlainCalls(parent, functions, kind, retries): the most common calls of a pool.
+    """PlainCalls(parent, functions, retries): the most common calls of a pool.
 
-    `functions` has the functions that the workers know, with their numbers, by identity. `kind`
-    says that a payload is a call's positional arguments.
+    `functions` has the functions that the workers know, with their numbers, by identity.
     """
 
     def __init__(
         self,
         parent: Parent,
         functions: dict[int, tuple[Callable[..., Any], int]],
-        kind: int,
         retries: int,
     ) -> None: ...
-    def submit(self, function: Callable[..., Any], args: object) -> TaskHandle | None:
-        """Submit a call of one of the functions with small plain arguments.
+    def submit(
+        self, function: Callable[..., Any], kind: int, args: object, items: int = 1
+    ) -> TaskHandle | None:
+        """Submit a task of one of the functions: a call, or so many items.
 
-        None if it is none of these, or if there is no room for it just now.
+        None if the function is none of these, its arguments are not small and plain, or there is
+        no room just now.
         """

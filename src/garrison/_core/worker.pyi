@@ -46,14 +46,14 @@ class Worker:
     def take(
         self,
         functions: dict[int, Callable[..., Any]] | None = None,
-        kinds: tuple[int, int] = (0, 0),
+        kinds: tuple[int, int, int, int] = (0, 0, 0, 0),
     ) -> tuple[int, int, Any, list[Any] | None] | MadeCall | None:
         """The next task, or None when the pool is closed and has no more work.
 
         Calls of `functions`, by number, whose arguments and results are small and plain are made
-        and answered before that. `kinds` are those of payloads that are a call's positional
-        arguments, and its only one. If such a call fails, or its result is for `pickle`, it is
-        returned.
+        and answered before that. If one fails, or its result is for `pickle`, it is returned.
+        `kinds` are those of payloads that are a call's positional arguments, its only argument,
+        the arguments of one call each, and the tuples of arguments of one call each.
         """
 
     def function(self) -> bytes:

@@ -165,11 +165,11 @@ class Backend(Protocol):
             If it cannot be sent.
         """
 
-    def plain_calls(self, options: Options) -> Callable[[Any, Any], Any] | None:
-        """Return a function that submits the simplest calls, or None if there is none.
+    def plain_calls(self, options: Options) -> Callable[..., Any] | None:
+        """Return a function that submits the simplest tasks, or None if there is none.
 
-        It is called with the callable and its positional arguments. It returns the task, or None
-        for a call that `register` and `submit` must submit.
+        It takes the callable, and kind, value and items as `submit` does. It returns the task, or
+        None for one that `register` and `submit` must submit.
         """
 
     def submit(

@@ -161,12 +161,11 @@ class ProcessBackend:
         number = self.registry.number(function, retry_policy)
         return RegisteredFunction(function, retry_policy, number, self.registry.size(number))
 
-    def plain_calls(self, options: Options) -> Callable[[Any, Any], Any] | None:
+    def plain_calls(self, options: Options) -> Callable[..., Any] | None:
         """Return a function of the core that submits the simplest calls."""
         if options.timeout is not None or options.retry_on:
             return None
-        plain = self.registry.plain
-        return _core.PlainCalls(self.parent, plain, PayloadKind.ARGS, options.retries).submit
+        return _core.PlainCalls(self.parent, self.registry.plain, options.retries).submit
 
     def submit(
         self,

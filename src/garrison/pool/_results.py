@@ -227,10 +227,23 @@ class _Ready:
 _waiting: deque[AsyncResult[Any]] = deque()
 
 
+class _ChunkResult(AsyncResult["list[Any]"]):
+    """The future results of a map's chunk, and their place."""
+
+    __slots__ = ("items", "size", "start")
+
+    def __init__(self, backend: Backend, start: int, chunk: Chunk) -> None:
+        self._pool, self._outcome = None, None
+        self._backend = backend
+        self._task, self.items, self.size = chunk
+        self.start = start
+
+
 class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
     """The future result of `Pool.map_async` and `Pool.starmap_async`: a list.
 
-    Chunks are submitted as long as few bytes are in flight; the rest follow as results come.
+    Chunks are submitted as long as few bytes are in flight; the rest follow as results come. A
+    chunk is in flight until its results are in their place: an interrupt loses and doubles none.
     """
 
     __slots__ = (
@@ -239,11 +252,12 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         "_chunks",
         "_chunksize",
         "_error",
-        "_items_left",
+        "_in_flight",
+        "_items",
+        "_items_submitted",
         "_lock",
         "_submitting",
         "_values",
-        "in_flight",
     )
 
     MAX_BYTES_IN_FLIGHT = 256 << 20
@@ -266,21 +280,21 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         """The error that `get` raises once all chunks have ended."""
         self._chunks = chunks
         self._submitting = True
-        self._items_left, self._chunksize = items, chunksize
-        self._bytes_in_flight = 0
+        self._items, self._chunksize = items, chunksize
+        self._items_submitted = self._bytes_in_flight = 0
         self._lock = threading.RLock()
         self._bar: Bar | None = None
-        self.in_flight: deque[Chunk] = deque()
+        self._in_flight: deque[_ChunkResult] = deque()
         self._submit_chunks()
 
     def _submit_chunks(self) -> None:
         """Submit chunks up to the limits; a failure to send one is an error of the result."""
         least = 2 * self._backend.parallelism
-        while self._submitting and len(self.in_flight) < self.MAX_CHUNKS_IN_FLIGHT:
-            if self._bytes_in_flight >= self.MAX_BYTES_IN_FLIGHT and len(self.in_flight) >= least:
+        while self._submitting and len(self._in_flight) < self.MAX_CHUNKS_IN_FLIGHT:
+            if self._bytes_in_flight >= self.MAX_BYTES_IN_FLIGHT and len(self._in_flight) >= least:
                 return
             try:
-                chunk = next(self._chunks)
+                chunk = _ChunkResult(self._backend, self._items_submitted, next(self._chunks))
             except StopIteration:
                 self._submitting = False
                 return
@@ -288,8 +302,9 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
                 # As in the standard library, the other chunks are processed all the same.
                 self._error = self._error or error
                 continue
-            self.in_flight.append(chunk)
-            self._bytes_in_flight += chunk[2]
+            self._in_flight.append(chunk)
+            self._items_submitted += chunk.items
+            self._bytes_in_flight += chunk.size
 
     @property
     def _number_left(self) -> int:
@@ -297,8 +312,8 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         with self._lock:
             if self._outcome is not None:
                 return 0
-            ended = sum(items for task, items, _ in self.in_flight if task.ended())
-            left = self._items_left - ended
+            running = sum(chunk.items for chunk in self._in_flight if not chunk.ready())
+            left = self._items - self._items_submitted + running
         return -(-left // self._chunksize) if left else 0
 
     @property
@@ -310,7 +325,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         """Whether all calls have completed."""
         if self._outcome is not None:
             return True
-        return not self._submitting and all(task.ended() for task, _, _ in list(self.in_flight))
+        return not self._submitting and all(chunk.ready() for chunk in list(self._in_flight))
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until all calls have ended or never will, at most `timeout` seconds."""
@@ -335,22 +350,23 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
     def _collect(self, deadline: float | None) -> bool:
         """Read chunk after chunk, and submit the next ones; False at the deadline."""
         while self._outcome is None:
-            head = self.in_flight[0] if self.in_flight else None
-            if head is not None and not self._backend.wait(head[0], deadline):
+            task = self._next_task()
+            if task is not None and not self._backend.wait(task, deadline):
                 return False
             self.collect_ready()
         return True
 
     def collect_ready(self) -> bool:
-        """Read the first chunk if it has ended; True when the result is complete."""
+        """Read the chunks that have ended, up to the first that has not; True if that is all."""
         with self._lock:
-            while self._outcome is None and self.in_flight and self.in_flight[0][0].ended():
-                task, items, size = self.in_flight.popleft()
-                self._bytes_in_flight -= size
-                self._items_left -= items
-                self._add(task, items)
-                self._submit_chunks()
-            if self._outcome is None and not self.in_flight and not self._submitting:
+            while self._outcome is None and self._in_flight and self._in_flight[0]._task.ended():
+                self._take(self._in_flight[0])
+                if self._submitting:
+                    self._submit_chunks()
+            if self._outcome is None and not self._in_flight and not self._submitting:
+                if self._error is None and len(self._values) != self._items:
+                    msg = "an interrupt has lost a part of the input; call the method again"
+                    self._error = GarrisonError(msg)
                 failed = self._error is not None
                 self._outcome = (not failed, self._error if failed else self._values)
                 self._values, self._pool = [], None
@@ -360,24 +376,27 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
 
     _poll = collect_ready
 
+    def _take(self, chunk: _ChunkResult) -> None:
+        """Put the results of the first chunk in flight in their place."""
+        success, value = chunk._resolve()
+        if success:
+            self._values[chunk.start :] = value
+        elif self._error is None:
+            self._error = value
+        self._in_flight.popleft()
+        self._bytes_in_flight -= chunk.size
+        if self._bar is not None:
+            self._bar.advance(chunk.items)
+
     def _next_task(self) -> TaskHandle | None:
-        head = self.in_flight[0] if self.in_flight else None
-        return head[0] if head else None
+        in_flight = self._in_flight
+        return in_flight[0]._task if in_flight else None
 
     def submit_all(self) -> None:
         """Submit all of the input: the pool is being joined."""
         while self._submitting:
-            self._backend.wait(self.in_flight[0][0], None)
+            self._backend.wait(self._in_flight[0]._task, None)
             self.collect_ready()
-
-    def _add(self, task: TaskHandle, items: int) -> None:
-        success, value, *_ = self._backend.result(task)
-        if success:
-            self._values.extend(value)
-        elif self._error is None:
-            self._error = value
-        if self._bar is not None:
-            self._bar.advance(items)
 
     def set_progress_bar(self, bar: Bar) -> None:
         """Report completed items to a progress bar."""
@@ -386,8 +405,8 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
     def cancel_unstarted(self) -> None:
         """Withdraw the chunks that no worker has begun: the result is no longer wanted."""
         self._submitting = False
-        for task, _, _ in self.in_flight:
-            task.withdraw()
+        for chunk in self._in_flight:
+            chunk._task.withdraw()
         if self._bar is not None:
             self._bar.close()
 

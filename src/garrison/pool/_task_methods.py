@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sized
+from functools import partial
 from itertools import repeat
 from types import GeneratorType
 
@@ -45,7 +46,7 @@ class TaskMethods:
 
     _backend: Backend
     _options: Options
-    _plain_call: Callable[[Any, Any], Any] | None
+    _plain_call: Callable[..., Any] | None
     """Submits the simplest calls: see `Backend.plain_calls`."""
 
     if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class TaskMethods:
         result: AsyncResult[T]
         plain = self._plain_call
         try:
-            task = None if kwds or plain is None else plain(func, args)
+            task = None if kwds or plain is None else plain(func, _ARGS, args)
             if task is None:
                 function = backend.register(func, options)
                 if kwds:
@@ -275,11 +276,28 @@ class TaskMethods:
     def _chunks(
         self, func: Callable[..., Any], kind: PayloadKind, items: list[Any], chunksize: int | None
     ) -> Iterator[Chunk]:
-        """Return an iterator that submits a chunk at each step."""
+        """Return an iterator that submits a chunk at each step.
+
+        A chunk that cannot be sent raises; the next step submits the next one.
+        """
         function = self._backend.register(func, self._options)
         sizes = self._sizes(len(items), function) if chunksize is None else repeat(chunksize)
         chunks = _chunking.chunks(items, sizes)
-        return _ChunkSubmitter(self._backend, function, kind, chunks, self._options)
+        submit = partial(self._submit_chunk, func, function, kind)
+        return map(submit, chunks)
+
+    def _submit_chunk(
+        self,
+        func: Callable[..., Any],
+        function: RegisteredFunction,
+        kind: PayloadKind,
+        chunk: list[Any],
+    ) -> Chunk:
+        items, plain = len(chunk), self._plain_call
+        task = None if plain is None else plain(func, kind, chunk, items)
+        if task is None:
+            task = self._backend.submit(function, kind, chunk, self._options, items)
+        return task, items, task.size
 
     def _sizes(self, items: int, function: RegisteredFunction) -> Iterator[int]:
         if self._pool_ref._maxtasks is not None or function.size > LARGE_FUNCTION:
@@ -376,33 +394,6 @@ class TaskMethods:
             pool._track_reader(results.stream)
             pool._advancer.add(results.stream)
         return results
-
-
-class _ChunkSubmitter:
-    """Iterator that submits a chunk of a map at each step.
-
-    A chunk that cannot be sent raises; the next step submits the next one.
-    """
-
-    def __init__(
-        self,
-        backend: Backend,
-        function: RegisteredFunction,
-        kind: PayloadKind,
-        chunks: Iterator[list[Any]],
-        options: Options,
-    ) -> None:
-        self._backend, self._function, self._kind = backend, function, kind
-        self._chunks, self._options = chunks, options
-
-    def __iter__(self) -> _ChunkSubmitter:
-        return self
-
-    def __next__(self) -> Chunk:
-        chunk = next(self._chunks)
-        items = len(chunk)
-        task = self._backend.submit(self._function, self._kind, chunk, self._options, items)
-        return task, items, task.size
 
 
 def _read_all(iterable: Iterable[Any]) -> tuple[list[Any], Exception | None]:

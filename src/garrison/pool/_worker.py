@@ -25,6 +25,7 @@ CRASH_POINTS = bool(_core.CRASH_POINTS)
 _CALL, _ARGS = PayloadKind.CALL, PayloadKind.ARGS
 _STAR_ITEMS, _ONE_ITEM = PayloadKind.STAR_ITEMS, PayloadKind.ONE_ITEM
 _PICKLED_ITEMS, _LISTED_ITEMS = PayloadKind.PICKLED_ITEMS, PayloadKind.LISTED_ITEMS
+_CALL_KINDS = _ARGS, _ONE_ITEM, PayloadKind.ITEMS, _STAR_ITEMS
 _ERROR, _ITEMS = Outcome.ERROR, Outcome.ITEMS
 INITIALIZER_FAILED = 1
 """Exit code."""
@@ -125,7 +126,7 @@ def _serve_on(worker: _core.Worker, functions: _Functions, maxtasks: int | None)
     take, publish = worker.take, worker.publish
     # Small calls are made by the core, one after the other, if their number does not matter.
     plain = functions.plain if maxtasks is None else None
-    while (task := take(plain, (_ARGS, _ONE_ITEM))) is not None:
+    while (task := take(plain, _CALL_KINDS)) is not None:
         if isinstance(task, _core.MadeCall):
             outcome, payload, buffers = _encode_made(task)
         else:

@@ -155,9 +155,11 @@ MORE_THAN_CONVERTING = {
     "host.rs": (0, 1),  # the GIL excludes other threads
     "lock_fast_calls.rs": (0, 14),  # C functions of our own
     "mod.rs": (0, 1),
+    "plain_pickle.rs": (0, 2),  # the collector paused
     "plain_pickle/output.rs": (0, 5),  # a bytes object that grows
-    "plain_pickle/reader.rs": (0, 9),  # objects are made, the collector paused
-    "plain_pickle/writer.rs": (0, 19),  # objects by their exact types
+    "plain_pickle/reader.rs": (0, 9),  # objects are made
+    "plain_pickle/records.rs": (0, 7),  # fields of types
+    "plain_pickle/writer.rs": (0, 25),  # objects by their exact types
     "process.rs": (0, 3),
     "queue_item.rs": (0, 5),  # objects by their exact types
     "shared_block.rs": (0, 3),  # buffers of the C API

@@ -9,6 +9,7 @@
 //! str     SHORT_BINUNICODE or BINUNICODE, bytes alike; their 8-byte forms    None, True, False
 //! tuple   MARK values TUPLE             list    EMPTY_LIST MARK values APPENDS
 //! dict    EMPTY_DICT MARK keys and values SETITEMS
+//! record  GLOBAL and MEMOIZE, or the number of the class; EMPTY_TUPLE NEWOBJ dict BUILD
 //! ```
 //! Every unpickler reads these. An object that others refer to as well is followed by MEMOIZE, or
 //! preceded by its contents if it is a list or dict; where it comes again stands BINGET or
@@ -18,16 +19,21 @@
 mod memo;
 mod output;
 mod reader;
+mod records;
 mod writer;
 
 use super::block::Block;
 use super::convert::cached;
 use super::queue_item::is_plain;
+use super::reducer::Rules;
 use output::{Growing, Small};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyType};
+use reader::read_any;
 pub use reader::{read, Reader};
+use records::Classes;
 use writer::Writer;
 
 /// Objects of a small one.
@@ -63,36 +69,67 @@ const LONG_BYTES: u8 = 0x8e;
 const MEMOIZE: u8 = 0x94;
 const GET: u8 = b'h';
 const LONG_GET: u8 = b'j';
+const CLASS: u8 = b'c';
+const NEW_RECORD: [u8; 2] = [b')', 0x81];
+const BUILD: u8 = b'b';
 
 /// Append the pickle of a small object; false if it is for `pickle`, or large, and then some bytes
 /// may be there.
 pub fn write(object: &Bound<'_, PyAny>, to: &mut Vec<u8>) -> bool {
-    Writer::new(&mut Small::new(to), LARGEST).write(object)
+    Writer::new(&mut Small::new(to), LARGEST, None).write(object)
 }
 
-/// The pickle of an object of any size; None if it is for `pickle`.
+/// The pickle of a plain object of any size; None if it is for `pickle`.
 pub fn pickled<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyBytes>> {
-    let mut written = Growing::new(object.py(), ROOM);
-    if !Writer::new(&mut written, usize::MAX).write(object) {
-        return None;
-    }
-    written.finish()
+    attempt(object, None).ok()
 }
 
-/// The pickle of a plain object: made of scalars, tuples, lists and dicts only. Every pickler writes
-/// it in the same way, and no code of the user runs. None for every other object, and for some that
-/// are plain, large and have parts of their own that are for `pickle` (text that UTF-8 cannot say).
+/// The pickle, or a class of which Python has to be asked first if there is one.
+fn attempt<'py>(
+    object: &Bound<'py, PyAny>,
+    classes: Option<&Classes<'_, 'py>>,
+) -> Result<Bound<'py, PyBytes>, Option<Bound<'py, PyType>>> {
+    let mut written = Growing::new(object.py(), ROOM);
+    let mut writer = Writer::new(&mut written, usize::MAX, classes);
+    if writer.write(object) {
+        return written.finish().ok_or(None);
+    }
+    Err(writer.wanted)
+}
+
+/// The pickle of a plain object: made of scalars, tuples, lists and dicts only, and with `rules` of
+/// records of classes that go by name. Every pickler writes it in the same way, and no code of the user
+/// runs, but for what finds the classes. None for every other object, and for some that are large and
+/// have parts that are for `pickle` (text that UTF-8 cannot say).
 #[pyfunction]
-pub fn dumps_plain<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+#[pyo3(signature = (object, rules=None, first=None, /))]
+pub fn dumps_plain<'py>(
+    object: &Bound<'py, PyAny>,
+    rules: Option<&Bound<'py, Rules>>,
+    first: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
     static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    if let Some(written) = pickled(object) {
-        return Ok(Some(written));
+    let mut classes = rules.map(|rules| Classes::new(rules, first));
+    loop {
+        let wanted = match attempt(object, classes.as_ref()) {
+            Ok(written) => return Ok(Some(written)),
+            Err(wanted) => wanted,
+        };
+        let is_known = wanted.zip(classes.as_mut()).is_some_and(|(class, known)| known.ask(&class));
+        if !is_known {
+            break;
+        }
     }
     if !is_plain(object, &mut (LARGEST as u32)) {
         return Ok(None);
     }
     let dumps = cached(object.py(), &DUMPS, "pickle", "dumps")?;
     Ok(Some(dumps.call1((object, 5))?.cast_into()?))
+}
+
+fn pickle_loads(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    cached(py, &LOADS, "pickle", "loads")
 }
 
 /// As `pickle.loads`.
@@ -102,19 +139,40 @@ pub fn loads<'py>(
     data: &Bound<'py, PyAny>,
     buffers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = data.py();
     let value = match data.cast_exact::<PyBytes>() {
         _ if buffers.is_some() => None,
-        Ok(bytes) => read(py, bytes.as_bytes()),
-        Err(_) => data.cast_exact::<Block>().ok().and_then(|block| read(py, block.get().bytes())),
+        Ok(bytes) => read_any(py, bytes.as_bytes()),
+        Err(_) => {
+            data.cast_exact::<Block>().ok().and_then(|block| read_any(py, block.get().bytes()))
+        }
     };
     if let Some(value) = value {
         return Ok(value);
     }
-    let loads = cached(py, &LOADS, "pickle", "loads")?;
+    let loads = pickle_loads(py)?;
     let Some(buffers) = buffers else { return loads.call1((data,)) };
     let named = PyDict::new(py);
     named.set_item("buffers", buffers)?;
     loads.call((data,), Some(&named))
+}
+
+/// No collection of garbage while this lives: there is none among what is being made, and to look
+/// through all of it again and again takes as long as to make it.
+struct CollectorPause(bool);
+
+impl CollectorPause {
+    fn new() -> Self {
+        // SAFETY: the interpreter is held, until this has gone too.
+        Self(unsafe { ffi::PyGC_Disable() } != 0)
+    }
+}
+
+impl Drop for CollectorPause {
+    fn drop(&mut self) {
+        if self.0 {
+            // SAFETY: as above.
+            unsafe { ffi::PyGC_Enable() };
+        }
+    }
 }

@@ -40,7 +40,20 @@ impl Rules {
     /// What one pass over an object asks. `first` has reducers before all others.
     #[pyo3(signature = (first = None))]
     fn reducer(slf: Py<Self>, first: Option<Py<PyDict>>) -> Reducer {
-        Reducer { rules: slf, first, pass: PyOnceLock::new() }
+        Reducer::new(slf, first)
+    }
+}
+
+impl Rules {
+    /// Whether objects of this type have a way of their own.
+    pub fn has_reducer(&self, kind: &Bound<'_, PyType>) -> bool {
+        let tables = [&self.registered, &self.standard, &self.others, &self.parts];
+        tables.into_iter().any(|table| table.bind(kind.py()).contains(kind).unwrap_or(true))
+    }
+
+    /// Whether it is known already that a class travels by reference.
+    pub fn goes_by_name(&self, kind: &Bound<'_, PyType>) -> bool {
+        self.begin.is_none() || self.names.bind(kind.py()).contains(kind).unwrap_or(false)
     }
 }
 
@@ -53,6 +66,10 @@ pub struct Reducer {
 }
 
 impl Reducer {
+    pub fn new(rules: Py<Rules>, first: Option<Py<PyDict>>) -> Self {
+        Self { rules, first, pass: PyOnceLock::new() }
+    }
+
     /// Ask Python, which remembers what belongs to this pass.
     #[cold]
     fn ask<'py>(&self, rules: &Rules, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -66,7 +83,7 @@ impl Reducer {
 #[pymethods]
 impl Reducer {
     /// What `reducer_override` returns for an object.
-    fn reduce<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    pub fn reduce<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = object.py();
         let kind = object.get_type();
         let rules = self.rules.get();

@@ -23,10 +23,15 @@ class Reducer:
     def reduce(self, obj: Any, /) -> Any:
         """What `reducer_override` returns for an object."""
 
-def dumps_plain(obj: object, /) -> bytes | None:
-    """Pickle an object made of few scalars, tuples, lists and dicts only; None for every other.
+def dumps_plain(
+    obj: object, rules: Rules | None = None, first: dict[type, Any] | None = None, /
+) -> bytes | None:
+    """Pickle an object made of scalars, tuples, lists and dicts only; None for every other.
 
-    Every pickler writes it in the same way, and no code of the user runs.
+    With `rules` (and `first`, reducers before all others) there may be records as well: objects of
+    classes that go by name, and that do not say themselves how they are pickled, made or filled.
+
+    Every pickler writes it in the same way, and no code of the user runs but by the rules.
     """
 
 def loads(data: Any, /, *, buffers: Any = None) -> Any:

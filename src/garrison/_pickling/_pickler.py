@@ -1,6 +1,6 @@
 """The pickler of everything that leaves this process.
 
-    an object     few scalars, tuples, lists and dicts        by the core: nothing to decide
+    an object     scalars, tuples, lists, dicts, records      by the core: nothing to decide
                   of a type that was registered               ForkingPickler's table, then copyreg's
                   a function or class                         by reference, or as the rules say
                   a buffer                                    in band if small or read-only
@@ -77,7 +77,7 @@ def dumps(value: object, rules: Rules = STANDARD, first: dict[type, Any] | None 
     first
         Reducers, by exact type, that come before all others.
     """
-    data = dumps_plain(value)
+    data = dumps_plain(value, rules, first)
     if data is not None:
         return data
     return _dump(value, rules, sys.maxsize, first)[0]
@@ -96,7 +96,7 @@ def dumps_apart(
     A read-only buffer stays in the pickle, so the receiver gets its own copy; unless all are
     `frozen`: then they are read-only for the receiver as well.
     """
-    data = dumps_plain(value)
+    data = dumps_plain(value, rules, first)
     if data is not None:
         return data, None
     return _dump(value, rules, large, first, frozen=frozen)

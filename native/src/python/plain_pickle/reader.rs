@@ -1,18 +1,29 @@
 //! Reads pickles that this core has written.
 
 use super::super::bytes as bytes_of;
+use super::records::{is_descriptor, is_record, make};
 use super::*;
 use pyo3::ffi;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple, PyType};
+use std::ptr::null_mut;
 
 /// Keys of dicts that a reader remembers.
 const KEYS: usize = 16;
+/// Attributes of classes that a reader remembers.
+const ATTRIBUTES: usize = 32;
 /// Bytes from which on garbage is not collected while they are read.
 const LONG_READ: usize = 4 << 10;
 
-/// Read a pickle that `write` has written; nothing of another one.
+/// Read a pickle that `write` has written, or another one without records: no code of the user runs.
 pub fn read<'py>(py: Python<'py>, data: &[u8]) -> Option<Bound<'py, PyAny>> {
     Reader::new(py).read(data)
+}
+
+/// Read whatever this core has written; nothing of another pickle.
+pub fn read_any<'py>(py: Python<'py>, data: &[u8]) -> Option<Bound<'py, PyAny>> {
+    let mut reader = Reader::new(py);
+    reader.may_import = true;
+    reader.read(data)
 }
 
 /// Reads pickles one after the other. Equal keys of their dicts are one object, as in one pickle.
@@ -25,12 +36,29 @@ pub struct Reader<'a, 'py> {
     /// Items of tuples that are not complete.
     values: Vec<Bound<'py, PyAny>>,
     keys: [Option<(&'a [u8], Bound<'py, PyAny>)>; KEYS],
+    /// Classes may be imported, which runs code.
+    may_import: bool,
+    /// The class of the last record.
+    class: Option<Bound<'py, PyType>>,
+    /// Classes and names of attributes that are no descriptors.
+    attributes: [(*mut ffi::PyTypeObject, *mut ffi::PyObject); ATTRIBUTES],
+    pause: Option<CollectorPause>,
 }
 
 impl<'a, 'py> Reader<'a, 'py> {
     pub fn new(py: Python<'py>) -> Self {
-        let (memo, values) = (Vec::new(), Vec::new());
-        Self { py, data: &[], deeper: 0, memo, values, keys: [const { None }; KEYS] }
+        Self {
+            py,
+            data: &[],
+            deeper: 0,
+            memo: Vec::new(),
+            values: Vec::new(),
+            keys: [const { None }; KEYS],
+            may_import: false,
+            class: None,
+            attributes: [(null_mut(), null_mut()); ATTRIBUTES],
+            pause: None,
+        }
     }
 
     pub fn read(&mut self, data: &'a [u8]) -> Option<Bound<'py, PyAny>> {
@@ -38,9 +66,10 @@ impl<'a, 'py> Reader<'a, 'py> {
         self.deeper = DEEPEST;
         self.memo.clear();
         self.values.clear();
-        let _pause = (data.len() >= LONG_READ).then(CollectorPause::new);
-        let value = self.value()?;
-        (self.data == [STOP]).then_some(value)
+        self.pause = (data.len() >= LONG_READ).then(CollectorPause::new);
+        let value = self.value();
+        self.pause = None;
+        value.filter(|_| self.data == [STOP])
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -127,16 +156,25 @@ impl<'a, 'py> Reader<'a, 'py> {
             }
             GET => {
                 let number = self.byte()?;
-                return self.memo.get(usize::from(number)).cloned();
+                return self.known(number.into());
             }
             LONG_GET => {
                 let number = u32::from_le_bytes(self.word()?);
-                return self.memo.get(number as usize).cloned();
+                return self.known(number as usize);
             }
             container => return self.container(container),
         };
         self.memoize(&made)?;
         Some(made)
+    }
+
+    /// What was read before, or a record of that class.
+    fn known(&mut self, number: usize) -> Option<Bound<'py, PyAny>> {
+        let found = self.memo.get(number)?.clone();
+        if self.data.first() == Some(&NEW_RECORD[0]) {
+            return self.record(found);
+        }
+        Some(found)
     }
 
     fn int(&self, value: i64) -> Option<Bound<'py, PyAny>> {
@@ -159,6 +197,10 @@ impl<'a, 'py> Reader<'a, 'py> {
             MARK => self.tuple()?,
             LIST => self.list()?,
             DICT => self.dict()?,
+            CLASS => {
+                let class = self.class()?;
+                self.record(class)?
+            }
             _ => return None,
         };
         self.deeper += 1;
@@ -233,30 +275,95 @@ impl<'a, 'py> Reader<'a, 'py> {
         }
         Some(dict.into_any())
     }
+
+    fn line(&mut self) -> Option<&'a [u8]> {
+        let end = self.data.iter().position(|&byte| byte == b'\n')?;
+        let line = &self.data[..end];
+        self.data = &self.data[end + 1..];
+        Some(line)
+    }
+
+    /// A class by its name: `pickle` finds it.
+    #[cold]
+    fn class(&mut self) -> Option<Bound<'py, PyAny>> {
+        if !self.may_import {
+            return None;
+        }
+        let whole =
+            [&PROTO[..], &[CLASS], self.line()?, b"\n", self.line()?, b"\n", &[STOP]].concat();
+        let is_paused = self.pause.take().is_some();
+        let found = pickle_loads(self.py).and_then(|loads| loads.call1((whole,))).ok()?;
+        self.pause = is_paused.then(CollectorPause::new);
+        self.memoize(&found)?;
+        Some(found)
+    }
+
+    /// A record, from behind its class on.
+    fn record(&mut self, class: Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+        let class = class.cast_into::<PyType>().ok()?;
+        self.data = self.data.strip_prefix(&NEW_RECORD)?;
+        if !self.class.as_ref().is_some_and(|last| last.is(&class)) {
+            if !is_record(self.py, class.as_type_ptr()) {
+                return None;
+            }
+            self.class = Some(class.clone());
+        }
+        let made = make(&class)?;
+        self.memoize(&made)?;
+        self.data = self.data.strip_prefix(&[DICT, MARK])?;
+        while !self.skip(SETITEMS) {
+            let name = self.attribute()?;
+            if !self.is_plain(class.as_type_ptr(), &name) {
+                return None;
+            }
+            let value = self.value()?;
+            // SAFETY: all alive. As if it was set in its dict, which is not made for that.
+            let set = unsafe {
+                ffi::PyObject_GenericSetAttr(made.as_ptr(), name.as_ptr(), value.as_ptr())
+            };
+            if set != 0 {
+                let _ = PyErr::take(self.py);
+                return None;
+            }
+        }
+        self.skip(BUILD).then_some(made)
+    }
+
+    /// The name of an attribute: interned, as all are.
+    fn attribute(&mut self) -> Option<Bound<'py, PyString>> {
+        let is_new = self.skip(SHORT_STR);
+        let name = if is_new {
+            let len = self.byte()?;
+            self.text(len.into())?
+        } else {
+            self.value()?
+        };
+        let mut name = name.cast_into_exact::<PyString>().ok()?.into_ptr();
+        // SAFETY: takes a reference to a str, and leaves one to an equal str.
+        let name = unsafe {
+            ffi::PyUnicode_InternInPlace(&raw mut name);
+            Bound::from_owned_ptr(self.py, name)
+        };
+        if is_new {
+            self.memoize(&name)?;
+        }
+        name.cast_into_exact().ok()
+    }
+
+    /// Whether an attribute is but a value in the object.
+    fn is_plain(&mut self, class: *mut ffi::PyTypeObject, name: &Bound<'_, PyString>) -> bool {
+        let place = (class as usize ^ name.as_ptr() as usize) >> 4;
+        let known = &mut self.attributes[(place ^ place >> 4) % ATTRIBUTES];
+        if *known == (class, name.as_ptr()) {
+            return true;
+        }
+        *known = (class, name.as_ptr());
+        !is_descriptor(class, name)
+    }
 }
 
 /// Whether an object refers to no others.
 fn is_atom(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: alive.
     unsafe { ffi::PyType_HasFeature(ffi::Py_TYPE(object.as_ptr()), ffi::Py_TPFLAGS_HAVE_GC) == 0 }
-}
-
-/// No collection of garbage while this lives: there is none among what is being made, and to look
-/// through all of it again and again takes as long as to make it.
-struct CollectorPause(bool);
-
-impl CollectorPause {
-    fn new() -> Self {
-        // SAFETY: the interpreter is held, until this has gone too.
-        Self(unsafe { ffi::PyGC_Disable() } != 0)
-    }
-}
-
-impl Drop for CollectorPause {
-    fn drop(&mut self) {
-        if self.0 {
-            // SAFETY: as above.
-            unsafe { ffi::PyGC_Enable() };
-        }
-    }
 }

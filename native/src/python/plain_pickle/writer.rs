@@ -2,25 +2,33 @@
 
 use super::memo::Memo;
 use super::output::Output;
+use super::records::Classes;
 use super::*;
 use pyo3::ffi::{self, PyObject};
+use pyo3::types::PyType;
 
-pub struct Writer<'a, O> {
+pub struct Writer<'a, 'py, O> {
     to: &'a mut O,
     /// Objects that it may still write.
     left: usize,
     /// Nesting that it may still follow.
     deeper: u32,
     memo: Memo,
+    /// Of which records may be written; None: of none.
+    classes: Option<&'a Classes<'a, 'py>>,
+    /// A class of which Python has to be asked before its records can be written.
+    pub wanted: Option<Bound<'py, PyType>>,
 }
 
-impl<'a, O: Output> Writer<'a, O> {
-    pub fn new(to: &'a mut O, objects: usize) -> Self {
-        Self { to, left: objects, deeper: DEEPEST, memo: Memo::new() }
+impl<'a, 'py, O: Output> Writer<'a, 'py, O> {
+    pub fn new(to: &'a mut O, objects: usize, classes: Option<&'a Classes<'a, 'py>>) -> Self {
+        Self { to, left: objects, deeper: DEEPEST, memo: Memo::new(), classes, wanted: None }
     }
 
     /// Write an object's pickle; false if it cannot.
-    pub fn write(&mut self, object: &Bound<'_, PyAny>) -> bool {
+    pub fn write(&mut self, object: &Bound<'py, PyAny>) -> bool {
+        // It would run finalizers, when a dict is made of a record's attributes.
+        let _pause = self.classes.map(|_| CollectorPause::new());
         // SAFETY: the object is alive and the interpreter is held: nothing changes meanwhile.
         self.to.put(&PROTO) && unsafe { self.value(object.as_ptr()) } && self.to.put(&[STOP])
     }
@@ -80,7 +88,7 @@ impl<'a, O: Output> Writer<'a, O> {
             } else if kind == &raw mut ffi::PyList_Type {
                 self.list(object)
             } else {
-                false
+                self.record(object)
             }
         };
         self.deeper += 1;
@@ -207,5 +215,67 @@ impl<'a, O: Output> Writer<'a, O> {
             }
         }
         self.to.put(&[SETITEMS])
+    }
+
+    unsafe fn record(&mut self, object: *mut PyObject) -> bool {
+        let Some(classes) = self.classes else { return false };
+        // SAFETY: alive; its dict is its own, and kept until the end.
+        unsafe {
+            let kind = ffi::Py_TYPE(object).cast();
+            let begun = match self.memo.find(kind) {
+                Some(number) => self.get(number),
+                None => self.class(classes, kind),
+            };
+            if !(begun && self.to.put(&NEW_RECORD) && self.memoize(object)) {
+                return false;
+            }
+            let dict = ffi::PyObject_GenericGetDict(object, std::ptr::null_mut());
+            if dict.is_null() {
+                ffi::PyErr_Clear();
+                return false;
+            }
+            let done = self.attributes(dict) && self.to.put(&[BUILD]);
+            ffi::Py_DECREF(dict);
+            done
+        }
+    }
+
+    /// Write the attributes of a record; false if others know of their dict.
+    unsafe fn attributes(&mut self, dict: *mut PyObject) -> bool {
+        let (mut place, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: alive, and nothing changes meanwhile.
+        unsafe {
+            let is_own =
+                ffi::Py_REFCNT(dict) == 2 && ffi::Py_TYPE(dict) == &raw mut ffi::PyDict_Type;
+            if !is_own || !self.to.put(&[DICT, MARK]) {
+                return false;
+            }
+            while ffi::PyDict_Next(dict, &raw mut place, &raw mut key, &raw mut value) != 0 {
+                let is_name = ffi::Py_TYPE(key) == &raw mut ffi::PyUnicode_Type;
+                if !is_name || !self.value(key) || !self.value(value) {
+                    return false;
+                }
+            }
+        }
+        self.to.put(&[SETITEMS])
+    }
+
+    /// Write a class by its name, if that is known to be right.
+    #[cold]
+    unsafe fn class(&mut self, classes: &Classes<'_, 'py>, kind: *mut PyObject) -> bool {
+        let py = classes.py();
+        // SAFETY: a type, which lives as long as its object.
+        let kind = unsafe { Bound::from_borrowed_ptr(py, kind) };
+        let Ok(kind) = kind.cast_into::<PyType>() else { return false };
+        let Some((module, name)) = classes.name_of(&kind) else { return false };
+        if !classes.has(&kind) {
+            self.wanted = Some(kind);
+            return false;
+        }
+        let (Ok(module), Ok(name)) = (module.to_str(), name.to_str()) else { return false };
+        let parts: [&[u8]; 5] = [&[CLASS], module.as_bytes(), b"\n", name.as_bytes(), b"\n"];
+        parts.into_iter().all(|part| self.to.put(part))
+            && self.memo.add(kind.as_ptr())
+            && self.to.put(&[MEMOIZE])
     }
 }

@@ -441,3 +441,29 @@ def test_lock_without_a_free_descriptor_is_an_error() -> None:
         failure, success = literal_eval(child.answer())
     assert "Too many open files" in failure
     assert success == "True"
+
+
+# --- An offer -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def offered() -> Lock:
+    """A lock on offer to a waiter that was killed."""
+    lock = Lock()
+    memoryview(lock._location[0])[3] = 0x80
+    return lock
+
+
+def test_a_lock_on_offer_is_not_held(offered: Lock) -> None:
+    assert not offered.locked()
+    with pytest.raises(ValueError, match="released"):
+        offered.release()
+
+
+@pytest.mark.parametrize("options", [{"block": False}, {"timeout": 60}, {}])
+def test_an_offer_that_nobody_accepts_keeps_nobody(offered: Lock, options: Any) -> None:
+    assert offered.acquire(**options)
+    assert offered.locked()
+    offered.release()
+    with offered:
+        pass

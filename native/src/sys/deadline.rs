@@ -35,6 +35,12 @@ impl Deadline {
         Self { at: self.at.map(|at| at.max(soonest)) }
     }
 
+    /// The same deadline, but not later than so long from now.
+    pub fn at_most(&self, limit: Duration) -> Self {
+        let latest = Instant::now() + limit;
+        Self { at: Some(self.at.map_or(latest, |at| at.min(latest))) }
+    }
+
     pub fn is_never(&self) -> bool {
         self.at.is_none()
     }

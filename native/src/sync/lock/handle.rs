@@ -158,7 +158,7 @@ impl RawLock {
 
     #[inline]
     pub fn is_held(&self) -> bool {
-        self.shared().word.load(Ordering::Relaxed) != FREE
+        self.owner() != FREE
     }
 
     /// The owner at the moment, dead or alive; 0 if there is none.

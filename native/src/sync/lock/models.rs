@@ -39,6 +39,8 @@ enum Until {
     Held,
     /// It has released it, and woken no waiter.
     Released,
+    /// It has offered it, and woken no waiter.
+    Offered,
 }
 
 impl World {
@@ -106,8 +108,10 @@ impl World {
     fn turn_until(&self, me: u32, until: Until) -> u32 {
         let from = self.acquire(me, true).expect("may inherit");
         self.touch();
-        if until == Until::Released {
-            release(&self.lock.word);
+        match until {
+            Until::Held => (),
+            Until::Released => drop(release(&self.lock.word)),
+            Until::Offered => drop(offer(&self.lock.word)),
         }
         self.die(me);
         from
@@ -180,6 +184,43 @@ fn who_dies_before_it_wakes_strands_nobody() {
     });
 }
 
+/// Dead between an offer and the wake: whoever waits takes it, and a newcomer waits a moment at most.
+#[test]
+fn who_dies_after_an_offer_strands_nobody() {
+    explore(Some(3), |world| {
+        let others = [2, 3].map(|me| process(&world, move |world| world.turn(me)));
+        world.turn_until(1, Until::Offered);
+        assert_eq!(others.map(|other| other.join().unwrap()), [FREE, FREE]);
+    });
+}
+
+/// Nobody waits any more: the offer is withdrawn, and no newcomer sleeps on it.
+#[test]
+fn an_offer_to_nobody_keeps_nobody() {
+    explore(Some(4), |world| {
+        world.lock.word.store(1 | WAITERS, Ordering::Relaxed);
+        let newcomers = [2, 3].map(|me| process(&world, move |world| world.turn(me)));
+        world.release();
+        assert_eq!(newcomers.map(|other| other.join().unwrap()), [FREE, FREE]);
+        assert_eq!(world.touch(), 3);
+        assert_eq!(world.owner(), FREE);
+    });
+}
+
+/// An attempt that does not wait takes what is on offer: nobody may be there to accept it.
+#[test]
+fn an_attempt_without_waiting_accepts_an_offer() {
+    explore(None, |world| {
+        world.lock.word.store(OFFERED, Ordering::Relaxed);
+        assert!(!world.words().try_acquire(1));
+        let (deadline, checks) = (Deadline::immediate(), RateLimit::new());
+        let target = WaitTarget::new(WaitTarget::LOCK, 1);
+        let wait = Wait { deadline: &deadline, may_inherit: true, target, checks: &checks };
+        let how = world.words().acquire_slow(NoHost, 1, &wait).expect("no signals");
+        assert_eq!((how, world.owner()), (Acquired::Clean, 1));
+    });
+}
+
 /// The one that was woken, or was about to sleep, dies: its call reaches another.
 #[test]
 fn a_dead_waiter_strands_nobody() {
@@ -187,7 +228,7 @@ fn a_dead_waiter_strands_nobody() {
         let victim = process(&world, |world| {
             // It comes no further than to the end of its first sleep.
             let (word, deaths) = (&world.lock.word, world.owners.deaths());
-            match acquire_or_mark(word, 2, true, true, |owner| world.owners.is_dead(owner)) {
+            match acquire_or_mark(word, 2, true, true, true, |owner| world.owners.is_dead(owner)) {
                 Attempt::Held(seen) => {
                     futex::wait_either((word, seen), (deaths, 0), Duration::MAX);
                 }

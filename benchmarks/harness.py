@@ -102,6 +102,7 @@ class Benchmark:
     peers: tuple[str, ...] = EVERYONE
     rounds: int = 5
     note: str = ""
+    summary: Callable[[dict[str, float]], str] | None = None  # {metric: ratio to the baseline}
     arguments: tuple[str, ...] = ()  # of its own, for the processes of its turns
 
 
@@ -141,6 +142,8 @@ def main(benchmark: Benchmark, arguments: list[str] | None = None) -> None:
     print(_table(benchmark, measured))
     if benchmark.note:
         print(benchmark.note)
+    if benchmark.summary:
+        print(benchmark.summary(_ratios(benchmark, measured)))
     neighbours = meter.share_of_others()
     took = f"{options.rounds} rounds, {time.monotonic() - started:.0f} s"
     print(f"({took}; other programs used {neighbours:.0%} of the machine meanwhile)", flush=True)
@@ -148,6 +151,16 @@ def main(benchmark: Benchmark, arguments: list[str] | None = None) -> None:
     if old is not None:
         lines = compare.moved(old, document) or ["no figure has moved by more than the noise"]
         print(f"against {options.compare}:", *lines, sep="\n  ", flush=True)
+
+
+def _ratios(benchmark: Benchmark, measured: Measured) -> dict[str, float]:
+    """How many times better than the baseline garrison is, in what both have measured."""
+    medians = {metric: measured.medians(metric.name) for metric in benchmark.metrics}
+    return {
+        metric.name: metric.ratio(values[SUBJECT], values[BASELINE])
+        for metric, values in medians.items()
+        if values.keys() >= {SUBJECT, BASELINE}
+    }
 
 
 def _options(benchmark: Benchmark, arguments: list[str] | None) -> argparse.Namespace:

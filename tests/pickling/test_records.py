@@ -160,6 +160,11 @@ class Color(enum.Enum):
     RED = 1
 
 
+@dataclass(unsafe_hash=True)
+class Hashed:
+    number: int
+
+
 class Registered:
     pass
 
@@ -188,6 +193,7 @@ NO_RECORDS: list[Callable[[], Any]] = [
     *(Slots, OnlySlots, Reduces, HasState, SetsState, New, Looks, Looked, Arguments),
     *(Misleading, Registered, object, made_here, shadowed, KeyError),
     *(lambda: Color.RED, lambda: Pair(1, 2), lambda: types.SimpleNamespace(a=1), lambda: Point),
+    *(lambda: {Hashed(1): 2}, lambda: {(1, Hashed(1)): 2}),
     *(lambda: with_attribute(Plain(), 1), lambda: Point(1, {2}), lambda: Point(1, "\ud800")),
 ]
 

@@ -103,6 +103,7 @@ fn add_pickling(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<reducer::Rules>()?;
     module.add_class::<reducer::Reducer>()?;
     module.add_function(wrap_pyfunction!(plain_pickle::dumps_plain, module)?)?;
+    module.add_function(wrap_pyfunction!(plain_pickle::dumps_scalars, module)?)?;
     module.add_function(wrap_pyfunction!(plain_pickle::loads, module)?)?;
     Ok(())
 }

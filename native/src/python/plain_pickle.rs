@@ -127,6 +127,15 @@ pub fn dumps_plain<'py>(
     Ok(Some(dumps.call1((object, 5))?.cast_into()?))
 }
 
+/// The pickle of a list of scalars, strings among them, that was made of an array; None if it has
+/// other items.
+#[pyfunction]
+pub fn dumps_scalars<'py>(items: &Bound<'py, PyAny>) -> Option<Bound<'py, PyBytes>> {
+    let mut written = Growing::new(items.py(), ROOM);
+    let done = Writer::new(&mut written, usize::MAX, None).copied().write(items);
+    written.finish().filter(|_| done)
+}
+
 fn pickle_loads(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     cached(py, &LOADS, "pickle", "loads")

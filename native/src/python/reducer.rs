@@ -4,6 +4,7 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyFunction, PyType};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a kind of transfer knows, for all of its picklers.
 #[pyclass(frozen, module = "garrison._core")]
@@ -45,6 +46,12 @@ impl Rules {
 }
 
 impl Rules {
+    /// Entries of all tables, which only grow.
+    fn size(&self, py: Python<'_>) -> usize {
+        let tables = [&self.registered, &self.standard, &self.others, &self.parts];
+        tables.into_iter().map(|table| table.bind(py).len()).sum()
+    }
+
     /// Whether objects of this type have a way of their own.
     pub fn has_reducer(&self, kind: &Bound<'_, PyType>) -> bool {
         let tables = [&self.registered, &self.standard, &self.others, &self.parts];
@@ -63,11 +70,14 @@ pub struct Reducer {
     rules: Py<Rules>,
     first: Option<Py<PyDict>>,
     pass: PyOnceLock<Py<PyAny>>,
+    /// The type of the last object with no way of its own, and the sizes of the tables then: most
+    /// objects are of the type of the one before. Read and written with the interpreter held.
+    ordinary: [AtomicUsize; 2],
 }
 
 impl Reducer {
     pub fn new(rules: Py<Rules>, first: Option<Py<PyDict>>) -> Self {
-        Self { rules, first, pass: PyOnceLock::new() }
+        Self { rules, first, pass: PyOnceLock::new(), ordinary: Default::default() }
     }
 
     /// Ask Python, which remembers what belongs to this pass.
@@ -85,8 +95,12 @@ impl Reducer {
     /// What `reducer_override` returns for an object.
     pub fn reduce<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = object.py();
-        let kind = object.get_type();
         let rules = self.rules.get();
+        let known = [object.get_type_ptr() as usize, rules.size(py)];
+        if [0, 1].into_iter().all(|n| self.ordinary[n].load(Ordering::Relaxed) == known[n]) {
+            return Ok(not_implemented(py));
+        }
+        let kind = object.get_type();
         if let Some(first) = &self.first {
             if let Some(reduce) = first.bind(py).get_item(&kind)? {
                 return reduce.call1((object,));
@@ -111,6 +125,7 @@ impl Reducer {
         if object.is_instance_of::<PyType>() || rules.parts.bind(py).contains(&kind)? {
             return self.ask(rules, object);
         }
+        [0, 1].into_iter().for_each(|n| self.ordinary[n].store(known[n], Ordering::Relaxed));
         Ok(not_implemented(py))
     }
 }

@@ -23,6 +23,7 @@ from garrison._core.pickling import PickledResult as PickledResult
 from garrison._core.pickling import Reducer as Reducer
 from garrison._core.pickling import Rules as Rules
 from garrison._core.pickling import dumps_plain as dumps_plain
+from garrison._core.pickling import dumps_scalars as dumps_scalars
 from garrison._core.pickling import loads as loads
 from garrison._core.pickling import split as split
 from garrison._core.plain_calls import PlainCalls as PlainCalls

@@ -34,6 +34,12 @@ def dumps_plain(
     Every pickler writes it in the same way, and no code of the user runs but by the rules.
     """
 
+def dumps_scalars(items: list[Any], /) -> bytes | None:
+    """Pickle a list, made of an array, of numbers, strings, bytes, bools and None.
+
+    None if it has other items.
+    """
+
 def loads(data: Any, /, *, buffers: Any = None) -> Any:
     """As `pickle.loads`; fast for what `dumps_plain` has written."""
 

@@ -17,13 +17,16 @@ import sys
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 
-from garrison._core import Rules, dumps_plain
+from garrison._core import Rules, dumps_plain, dumps_scalars, loads
 from garrison._typing import Any
 
 __all__ = ["STANDARD", "Pickler", "dumps", "dumps_apart", "make_rules"]
 
 OWNED = 1000
 """Arrays up to this size own their memory when they are unpickled with an older protocol."""
+
+MANY = 64
+"""Objects of an array from which on their pickle is worth one of its own."""
 
 SMALL = 1 << 14
 """Bytes up to which a memo is used again: it never shrinks, and each clearing takes as long as for
@@ -174,4 +177,22 @@ def _learn_arrays() -> None:
 def _reduce_array(array: Any) -> Any:
     """Reduce an array so that it arrives writable, and owns its memory as in numpy."""
     older = array.nbytes <= OWNED or not array.flags.writeable
-    return array.__reduce_ex__(4 if older else 5)
+    reduced = array.__reduce_ex__(4 if older else 5)
+    if array.dtype.char == "O" and array.size >= MANY:
+        return _reduce_objects(*reduced)
+    return reduced
+
+
+def _reduce_objects(make: Any, arguments: Any, state: Any) -> Any:
+    """Reduce a large array of strings and other scalars: the core pickles those."""
+    *rest, items = state
+    data = dumps_scalars(items)
+    if data is None:
+        return make, arguments, state
+    return _array_of_objects, (make, arguments, rest, data)
+
+
+def _array_of_objects(make: Any, arguments: Any, rest: list[Any], data: bytes) -> Any:
+    array = make(*arguments)
+    array.__setstate__((*rest, loads(data)))
+    return array

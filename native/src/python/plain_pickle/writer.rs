@@ -14,6 +14,8 @@ pub struct Writer<'a, 'py, O> {
     /// Nesting that it may still follow.
     deeper: u32,
     memo: Memo,
+    /// References of an object that is in one place.
+    once: ffi::Py_ssize_t,
     /// Of which records may be written; None: of none.
     classes: Option<&'a Classes<'a, 'py>>,
     /// A class of which Python has to be asked before its records can be written.
@@ -22,7 +24,21 @@ pub struct Writer<'a, 'py, O> {
 
 impl<'a, 'py, O: Output> Writer<'a, 'py, O> {
     pub fn new(to: &'a mut O, objects: usize, classes: Option<&'a Classes<'a, 'py>>) -> Self {
-        Self { to, left: objects, deeper: DEEPEST, memo: Memo::new(), classes, wanted: None }
+        Self {
+            to,
+            left: objects,
+            deeper: DEEPEST,
+            memo: Memo::new(),
+            once: 1,
+            classes,
+            wanted: None,
+        }
+    }
+
+    /// Write but a list of scalars, which are elsewhere too: an array of which it was made.
+    pub fn copied(mut self) -> Self {
+        (self.deeper, self.once) = (1, 2);
+        self
     }
 
     /// Write an object's pickle; false if it cannot.
@@ -95,10 +111,10 @@ impl<'a, 'py, O: Output> Writer<'a, 'py, O> {
         done
     }
 
-    /// The number of an object that is in the pickle already. With one reference it is in one place.
+    /// The number of an object that is in the pickle already.
     unsafe fn known(&self, object: *mut PyObject) -> Option<u32> {
         // SAFETY: alive.
-        if unsafe { ffi::Py_REFCNT(object) } > 1 {
+        if unsafe { ffi::Py_REFCNT(object) } > self.once {
             self.memo.find(object)
         } else {
             None
@@ -122,7 +138,7 @@ impl<'a, 'py, O: Output> Writer<'a, 'py, O> {
     /// The object just written may come again: number it.
     unsafe fn memoize(&mut self, object: *mut PyObject) -> bool {
         // SAFETY: alive.
-        if unsafe { ffi::Py_REFCNT(object) } > 1 {
+        if unsafe { ffi::Py_REFCNT(object) } > self.once {
             return self.memo.add(object) && self.to.put(&[MEMOIZE]);
         }
         true
@@ -209,7 +225,11 @@ impl<'a, 'py, O: Output> Writer<'a, 'py, O> {
                 return false;
             }
             while ffi::PyDict_Next(object, &raw mut place, &raw mut key, &raw mut value) != 0 {
-                if !self.value(key) || !self.value(value) {
+                // The reader asks a record that is a key for its hash: code of the program.
+                let classes = self.classes.take();
+                let has_key = self.value(key);
+                self.classes = classes;
+                if !has_key || !self.value(value) {
                     return false;
                 }
             }

@@ -121,7 +121,7 @@ def of_others(peer: str, workers: int, quick: bool) -> Values:
     count, cycles = workers * (50 if quick else 200), 1 if quick else 5
     with parent_work.on_one_processor():
         used, _ = parent_work.parent_of(peer, workers, count)
-    rates = contest(peer, workers, 0.3 if quick else 1.0)
+    rates = contest(peer, workers, 0.3 if quick else 2.0)
     return {
         "parent's work a result": used / count * 1e6,
         "Lock, all at once": sum(rates),

@@ -151,7 +151,7 @@ MORE_THAN_CONVERTING = {
     "block.rs": (0, 8),  # buffers of the C API
     "c_number.rs": (0, 3),  # numbers of the C API
     "descriptor.rs": (0, 3),
-    "encoded_items.rs": (1, 0),  # its own counter
+    "encoded_items.rs": (1, 0),  # the size of cells, which another thread may change
     "finalizing.rs": (1, 7),  # the GIL while the interpreter goes away
     "host.rs": (0, 1),  # the GIL excludes other threads
     "lock_fast_calls.rs": (0, 14),  # C functions of our own

@@ -11,8 +11,9 @@ from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
+    from garrison.pool._map_results import MapResult
     from garrison.pool._pool import Pool
-    from garrison.pool._results import ApplyResult, AsyncResult, MapResult
+    from garrison.pool._results import ApplyResult, AsyncResult
     from garrison.pool._statistics import Statistics
     from garrison.pool._stdlib_names import (
         CLOSE,
@@ -48,7 +49,8 @@ __all__ = [
 _HOMES = {
     "_imap": ("IMapIterator", "IMapUnorderedIterator"),
     "_pool": ("Pool",),
-    "_results": ("ApplyResult", "AsyncResult", "MapResult"),
+    "_map_results": ("MapResult",),
+    "_results": ("ApplyResult", "AsyncResult"),
     "_statistics": ("Statistics",),
     "_stdlib_names": (
         "CLOSE",

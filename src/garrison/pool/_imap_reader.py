@@ -123,8 +123,7 @@ class InputReader:
         self._single = chunksize == 1
         self._whole: bool = not self._single and not self.in_thread
         self.adaptive: bool = self._single and backend.batches_items
-        self._bytes = MAX_BATCH_BYTES if self._single else _END
-        self._slow_ns = SLOW_ITEM_NS if self._single else _END
+        self._limits = (MAX_BATCH_BYTES, SLOW_ITEM_NS) if self._single else (_END, _END)
         self.buffer: ItemBuffer = backend.item_buffer(chunksize)
         """Items that were read: the source may block in the middle of a batch."""
         self._unsubmitted: deque[Any] = deque()
@@ -252,9 +251,7 @@ class InputReader:
             self._read_chunk()
             return
         try:
-            more, self._slow = self.buffer.read(
-                self._source, self._next_size(), self._bytes, self._slow_ns
-            )
+            more, self._slow = self.buffer.read(self._source, self._next_size(), *self._limits)
         except BaseException as error:
             if threading.current_thread() is threading.main_thread() and not isinstance(
                 error, Exception

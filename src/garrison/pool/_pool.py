@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from garrison.options import OptionValues
     from garrison.pool._backend import Backend
     from garrison.pool._imap_stream import ResultStream
+    from garrison.pool._map_results import MapResult
     from garrison.pool._process_backend import ProcessBackend
     from garrison.pool._progress import Bar
-    from garrison.pool._results import MapResult
     from garrison.pool._statistics import Statistics
 
     P = TypeVar("P", bound="BasePool")

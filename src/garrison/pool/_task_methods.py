@@ -11,12 +11,9 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryFull
 from garrison.options import Options, check_int
 from garrison.pool import _chunking
+from garrison.pool._map_results import Chunk, MapResult
 from garrison.pool._payload_kinds import PayloadKind
-from garrison.pool._results import (
-    AsyncResult,
-    Chunk,
-    MapResult,
-)
+from garrison.pool._results import AsyncResult
 from garrison.pool._stdlib_names import RUN
 
 if TYPE_CHECKING:

@@ -11,119 +11,15 @@ from garrison.errors import PoolBroken, PoolTerminated
 from garrison.pool._encoding import ItemError
 from garrison.pool._monitor import Monitor
 from garrison.pool._payload_kinds import PayloadKind
+from garrison.pool._thread_tasks import ItemBuffer, RunningTasks, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from garrison.options import Options
-
-    Result = tuple[bool, Any, int]
-    """Success, value or exception, nanoseconds."""
+    from garrison.pool._thread_tasks import Result
 
 __all__ = ["ThreadBackend"]
-
-
-class _Task:
-    """A task of a thread pool, and its result."""
-
-    __slots__ = ("_backend", "ended_at", "items", "job", "result", "state")
-
-    size = 0
-    WAITING, RUNNING, ENDED = range(3)
-
-    def __init__(self, backend: ThreadBackend, job: tuple[Any, ...], items: int) -> None:
-        self._backend, self.job, self.items = backend, job, items
-        self.state = self.WAITING
-        self.ended_at = 0
-        self.result: Result | None = None
-
-    def ended(self) -> bool:
-        """Whether it has a result."""
-        return self.state == self.ENDED
-
-    def lost(self) -> bool:
-        """Whether its worker ended: never for a thread."""
-        return False
-
-    def take_into(self, result: Any) -> None:
-        """Take the result into an `AsyncResult`."""
-        found, self.result = self.result, None
-        if found is None:
-            msg = "there is no result to take"
-            raise RuntimeError(msg)
-        result._outcome = found[:2]
-
-    def take_items(self) -> tuple[list[Any] | None, Any, int, int]:
-        """Take the results of items, or the result of the task as a whole."""
-        found, self.result = self.result, None
-        if found is None:
-            msg = "there is no result to take"
-            raise RuntimeError(msg)
-        # Results in this process's memory do not count.
-        success, results, duration = found
-        return (results, None, 0, duration) if success else (None, found, 0, duration)
-
-    def withdraw(self) -> bool:
-        """Withdraw it; return whether no thread had begun it."""
-        return self._backend.withdraw(self)
-
-
-class _ItemBuffer:
-    """Keeps items that were read, as they are."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._items: deque[Any] = deque()
-
-    def __len__(self) -> int:
-        """Return the number of items that were read and not taken."""
-        return len(self._items)
-
-    def read(self, source: Any, limit: int, most: int, slow: int) -> tuple[bool, bool]:
-        """Read items: (whether there may be more, whether the input is slow)."""
-        del most
-        start = time.perf_counter_ns()
-        for count, item in enumerate(source, start=1):
-            self._items.append(item)
-            if count >= min(limit, self.size):
-                return True, time.perf_counter_ns() - start > slow * count
-        return False, False
-
-    def take(self) -> list[list[Any]]:
-        """Take all items."""
-        items = [self._items.popleft() for _ in range(len(self._items))]
-        return [items] if items else []
-
-
-class _RunningTasks:
-    """Tasks that are watched together."""
-
-    def __init__(self, tasks: Iterable[_Task] = ()) -> None:
-        self._tasks: list[tuple[_Task, object]] = [(task, None) for task in tasks]
-
-    def __len__(self) -> int:
-        """Return the number of tasks that were not collected."""
-        return len(self._tasks)
-
-    def any_ended(self) -> bool:
-        """Whether one of them has ended."""
-        return any(task.ended() for task, _ in tuple(self._tasks))
-
-    def add(self, task: _Task, value: object) -> None:
-        """Watch a task until it is collected; `value` is what `collect` gives for it."""
-        self._tasks.append((task, value))
-
-    def collect(self, ended: Any) -> bool:
-        """Move the values of ended tasks to the end of a list or deque; whether there were any.
-
-        After an interrupt in the middle the next call may give a value again.
-        """
-        found = [each for each in tuple(self._tasks) if each[0].ended()]
-        found.sort(key=lambda each: each[0].ended_at)
-        ended.extend([value for _, value in found])
-        for each in found:
-            self._tasks.remove(each)
-        return bool(found)
 
 
 class _RegisteredFunction:
@@ -148,7 +44,7 @@ class ThreadBackend:
         self.parallelism = threads
         self._start = (initializer, initargs)
         self._changed = Monitor()
-        self._queue: deque[_Task] = deque()
+        self._queue: deque[Task] = deque()
         self._closing = self._terminating = False
         self.interrupts = self._running = 0
         self._broken: BaseException | None = None
@@ -190,22 +86,22 @@ class ThreadBackend:
         value: Any,
         options: Options,
         items: int = 1,
-    ) -> _Task:
+    ) -> Task:
         """Queue a task."""
-        task = _Task(self, (function.function, kind, value, options), items)
+        task = Task(self, (function.function, kind, value, options), items)
         with self._changed:
             self._queue.append(task)
             self._changed.notify_all()
         return task
 
     @staticmethod
-    def item_buffer(chunksize: int) -> _ItemBuffer:
+    def item_buffer(chunksize: int) -> ItemBuffer:
         """Return a buffer of items, as they are."""
-        return _ItemBuffer(chunksize)
+        return ItemBuffer(chunksize)
 
     def submit_items(
         self, function: _RegisteredFunction, items: list[Any], options: Options
-    ) -> _Task:
+    ) -> Task:
         """Queue a task for items of which each has an outcome of its own."""
         return self.submit(function, PayloadKind.PICKLED_ITEMS, items, options, len(items))
 
@@ -216,14 +112,14 @@ class ThreadBackend:
 
     def submit_chunk(
         self, function: _RegisteredFunction, chunk: tuple[Any, ...], count: int, options: Options
-    ) -> _Task:
+    ) -> Task:
         """Queue a task for items of which each has an outcome of its own."""
         return self.submit(function, PayloadKind.PICKLED_ITEMS, chunk, options, count)
 
-    def withdraw(self, task: _Task) -> bool:
+    def withdraw(self, task: Task) -> bool:
         """Withdraw a task that no thread has begun."""
         with self._changed:
-            if task.state != _Task.WAITING:
+            if task.state != Task.WAITING:
                 return False
             self._queue.remove(task)
             return True
@@ -245,32 +141,32 @@ class ThreadBackend:
             with self._changed:
                 self._running -= 1
                 task.ended_at = time.monotonic_ns()
-                task.result, task.job, task.state = result, (), _Task.ENDED
+                task.result, task.job, task.state = result, (), Task.ENDED
                 self._changed.notify_all()
             del task, result
 
-    def _next(self) -> _Task | None:
+    def _next(self) -> Task | None:
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing or self._terminating)
             if self._terminating or not self._queue:
                 return None
             task = self._queue.popleft()
-            task.state = _Task.RUNNING
+            task.state = Task.RUNNING
             self._running += 1
             return task
 
     # --- Waiting --------------------------------------------------------------------------
 
-    def wait(self, task: _Task, deadline: float | None) -> bool:
+    def wait(self, task: Task, deadline: float | None) -> bool:
         """Wait for a task's end; False at the deadline."""
         return self._wait_for(task.ended, deadline)
 
     @staticmethod
-    def running_tasks(tasks: Iterable[_Task] = ()) -> _RunningTasks:
+    def running_tasks(tasks: Iterable[Task] = ()) -> RunningTasks:
         """Return tasks to watch together."""
-        return _RunningTasks(tasks)
+        return RunningTasks(tasks)
 
-    def wait_any(self, tasks: _RunningTasks, deadline: float | None, interrupts: int) -> bool:
+    def wait_any(self, tasks: RunningTasks, deadline: float | None, interrupts: int) -> bool:
         """Wait for the end of one of these tasks, or another interrupt; False at the deadline."""
 
         def over() -> bool:
@@ -278,7 +174,7 @@ class ThreadBackend:
 
         return self._wait_for(over, deadline)
 
-    def wait_any_for(self, tasks: _RunningTasks, seconds: float) -> None:
+    def wait_any_for(self, tasks: RunningTasks, seconds: float) -> None:
         """Wait until one of these tasks has ended, an interrupt comes, or time is over."""
         self.wait_any(tasks, time.monotonic() + seconds, self.interrupts)
 
@@ -310,7 +206,7 @@ class ThreadBackend:
     # --- Results --------------------------------------------------------------------------
 
     @staticmethod
-    def result(task: _Task) -> Result:
+    def result(task: Task) -> Result:
         """Take an ended task's result: (success, value or exception, nanoseconds)."""
         result, task.result = task.result, None
         if result is None:
@@ -329,25 +225,25 @@ class ThreadBackend:
         return encoded
 
     @staticmethod
-    def finished_items(task: _Task) -> list[Any]:
+    def finished_items(task: Task) -> list[Any]:
         """Nothing: the results of a thread's items arrive together."""
         del task
         return []
 
     @staticmethod
-    def failed_item(task: _Task) -> int:
+    def failed_item(task: Task) -> int:
         """Return the first item: no task of a thread is lost."""
         del task
         return 0
 
     @staticmethod
-    def has_begun(task: _Task) -> bool:
+    def has_begun(task: Task) -> bool:
         """Yes: nothing is decoded."""
         del task
         return True
 
     @staticmethod
-    def recall_items(task: _Task) -> int:
+    def recall_items(task: Task) -> int:
         """Return the number of items: all of them stay with their thread."""
         return task.items
 

@@ -13,6 +13,7 @@ mod event;
 mod finalizing;
 mod host;
 mod item_results;
+mod launch;
 mod lock;
 mod lock_fast_calls;
 mod memory_left;
@@ -161,6 +162,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<table::Table>()?;
     parent::add_to(module)?;
     module.add_class::<supervisor::Supervisor>()?;
+    module.add_function(wrap_pyfunction!(launch::fork_supervisor, module)?)?;
     module.add_class::<worker::Worker>()?;
     module.add_class::<worker::MadeCall>()?;
     Ok(())

@@ -15,6 +15,12 @@ pub struct Supervisor {
     inner: supervisor::Supervisor,
 }
 
+impl From<supervisor::Supervisor> for Supervisor {
+    fn from(inner: supervisor::Supervisor) -> Self {
+        Self { inner }
+    }
+}
+
 #[pymethods]
 impl Supervisor {
     /// Enlists itself in the last slot: its heap lives and dies like a worker's.

@@ -7,6 +7,8 @@ pub mod handle;
 #[cfg(not(loom))]
 pub mod item_results;
 #[cfg(not(loom))]
+pub mod launch;
+#[cfg(not(loom))]
 pub mod moved;
 #[cfg(not(loom))]
 pub mod parent;

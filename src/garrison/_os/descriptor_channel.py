@@ -43,9 +43,14 @@ class DescriptorChannel:
         """Return the descriptor."""
         return self._own.number
 
+    @staticmethod
+    def framed(message: bytes) -> bytes:
+        """Return the bytes of a message on the way."""
+        return _HEADER.pack(len(message)) + message
+
     def send(self, message: bytes) -> None:
         """Send a message, whatever its length."""
-        left = memoryview(_HEADER.pack(len(message)) + message)
+        left = memoryview(self.framed(message))
         while left:
             left = left[os.write(self.fileno(), left) :]
 

@@ -38,6 +38,7 @@ __all__ = [
     "receive_fd",
     "request_fd",
     "send_fds",
+    "sit_opposite",
 ]
 
 _REQUEST = struct.Struct("ii")
@@ -65,10 +66,14 @@ def _is_memory(fd: int) -> bool:
 class DescriptorServer:
     """A supervisor's socket for the requests of its workers, which share the other end."""
 
-    def __init__(self) -> None:
+    def __init__(self, fds: tuple[int, int] | None = None) -> None:
         # Without the methods in Python, which touch, and so copy, pages of each new supervisor.
         kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
-        pair: Any = _socket.socketpair(socket.AF_UNIX, kind)
+        pair: Any
+        if fds is None:
+            pair = _socket.socketpair(socket.AF_UNIX, kind)
+        else:
+            pair = [_socket.socket(fileno=fd) for fd in fds]
         self._ours: socket.socket = pair[0]
         self._theirs: socket.socket = pair[1]
 
@@ -96,10 +101,9 @@ class DescriptorServer:
 
     def sit_opposite(self) -> None:
         """In a worker: send requests from now on, and answer none."""
-        global _desk  # noqa: PLW0603 - one per process
         self._ours.close()
         self._theirs.setblocking(True)
-        _desk = _core.Descriptor(self._theirs.detach())
+        sit_opposite(self._theirs.detach())
 
 
 def _answer(reply: socket.socket, pid: int, number: int, is_known: Callable[[int], bool]) -> None:
@@ -130,6 +134,12 @@ def _open(pid: int, number: int) -> int:
 # --- The worker's side ----------------------------------------------------------------------------
 
 _desk: _core.Descriptor | None = None
+
+
+def sit_opposite(fd: int) -> None:
+    """In a worker: send requests over this socket from now on."""
+    global _desk  # noqa: PLW0603 - one per process
+    _desk = _core.Descriptor(fd)
 
 
 def request_fd(pid: int, number: int) -> int:

@@ -54,6 +54,8 @@ CALLBACK_GRACE_S = 1.0
 """Seconds that a callback has to return at the end of the program."""
 MAX_PROCESSES = 4096
 """The most workers of a pool."""
+_FRESH = ("spawn", "forkserver")
+"""Start methods under which a worker does not have the program's memory."""
 _ENDED = {CLOSE: "closed", TERMINATE: "terminated"}
 
 
@@ -313,14 +315,16 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
         self._maxtasks = maxtasksperchild
         start = self._initializer, self._initargs = (initializer, tuple(initargs))
         self._processes = processes
-        fork = context.get_start_method() not in {"spawn", "forkserver"}
-        if "numpy" in sys.modules and (fork or wanted.seed is not None):
+        method = context.get_start_method()
+        if "numpy" in sys.modules and (method not in _FRESH or wanted.seed is not None):
             # Once here instead of once in each worker, where it is wanted for the seeds.
             importlib.import_module("numpy.random")
-        make = partial(self.Process, context)
-        seeds = Seeds(wanted.seed, inherited=context.get_start_method() != "spawn")
+        seeds = Seeds(wanted.seed, inherited=method != "spawn")
         self.seed: int = seeds.seed
-        backend = ProcessBackend(processes, context, make, start, maxtasksperchild, seeds)
+        make, plain = partial(self.Process, context), self.Process is Pool.Process
+        backend = ProcessBackend(
+            processes, context, make, start, maxtasksperchild, seeds, plain=plain
+        )
         super().__init__(backend, wanted)
 
     @staticmethod

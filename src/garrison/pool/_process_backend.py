@@ -38,6 +38,7 @@ from garrison.supervisor import (
     WorkerProcesses,
     WorkerSpec,
     WorkerTemplate,
+    is_launched,
     list_among_children,
     main_path,
     preparation_data,
@@ -92,6 +93,8 @@ class ProcessBackend:
         start: tuple[Callable[..., object] | None, Iterable[Any]],
         lifetime: int | None,
         seeds: Seeds,
+        *,
+        plain: bool,
     ) -> None:
         method = context.get_start_method()
         fork = method not in ("spawn", "forkserver")
@@ -105,10 +108,11 @@ class ProcessBackend:
         self.registry = _function_registry.FunctionRegistry(self.parent, fork=fork)
         args = (self._start_args(start, fork=fork), seeds, lifetime)
         spec = self._worker_spec(method, make, args)
+        kind: Any = context.Process  # type: ignore[attr-defined]
+        spec = spec.replace(launches=plain and fork and is_launched(kind))
         if start[0] is not None:
             spec = spec.replace(preload=_preloading.modules())
         self.supervisor = SupervisorHandle(self.table, spec, fork=fork)
-        kind: Any = context.Process  # type: ignore[attr-defined]
         kind = kind if isinstance(kind, type) else BaseProcess
         self.workers = WorkerProcesses(self.supervisor, kind)
 

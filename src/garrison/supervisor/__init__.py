@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         main_path,
         preparation_data,
     )
+    from garrison.supervisor._start import is_launched
     from garrison.supervisor._worker_entry import work_in_slot
     from garrison.supervisor._worker_processes import WorkerProcesses, list_among_children
     from garrison.supervisor._worker_slots import WorkerSpec
@@ -42,6 +43,7 @@ __all__ = [
     "check_not_importing",
     "imported_main",
     "is_importable",
+    "is_launched",
     "list_among_children",
     "main_path",
     "pickle_for",
@@ -63,6 +65,7 @@ _HOMES = {
     "import_guard": ("check_not_importing",),
     "_liveness": ("LIVENESS_CHECK_INTERVAL_S",),
     "_main_module": ("imported_main", "is_importable", "main_path", "preparation_data"),
+    "_start": ("is_launched",),
     "_worker_entry": ("work_in_slot",),
     "_worker_processes": ("WorkerProcesses", "list_among_children"),
     "_worker_slots": ("WorkerSpec",),

@@ -24,7 +24,7 @@ _enabled_before = False
 
 
 def begin() -> None:
-    """Note in a supervisor whether its workers would print crashes by themselves."""
+    """Note in a supervisor, or a new worker, whether workers would print crashes by themselves."""
     global _enabled_before  # noqa: PLW0603 - one per process
     _enabled_before = faulthandler.is_enabled()
 

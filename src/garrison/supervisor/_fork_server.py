@@ -37,11 +37,10 @@ from garrison.supervisor._fresh_start import (
     SpawnedSupervisor,
     SupervisorPopen,
     begin_collecting,
-    close_fds,
     pickle_for,
 )
 from garrison.supervisor._fresh_worker import MAIN_IMPORTS, Forked, preload
-from garrison.supervisor._start import start_hidden
+from garrison.supervisor._start import close_fds, start_hidden
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess

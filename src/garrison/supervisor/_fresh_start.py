@@ -13,7 +13,7 @@ from multiprocessing import context, popen_spawn_posix, reduction, resource_trac
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.supervisor import _syscalls
 from garrison.supervisor._fresh_worker import Forked, run_to_the_end
-from garrison.supervisor._start import run_supervisor_process, start_hidden
+from garrison.supervisor._start import close_fds, run_supervisor_process, start_hidden
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,6 @@ __all__ = [
     "SpawnedSupervisor",
     "SupervisorPopen",
     "begin_collecting",
-    "close_fds",
     "pickle_for",
 ]
 
@@ -132,9 +131,3 @@ def pickle_for(
         return dumps(preparation) + dumps(process_obj)
     finally:
         context.set_spawning_popen(None)
-
-
-def close_fds(*fds: int) -> None:
-    """Close them."""
-    for fd in fds:
-        os.close(fd)

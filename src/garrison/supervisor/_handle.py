@@ -7,6 +7,7 @@ import errno
 import os
 import pickle
 import signal
+import sys
 import threading
 from functools import partial
 
@@ -47,27 +48,34 @@ HANDLER_LIMIT_S = _shutdown.HANDLER_GRACE_S + 5.0
 
 
 def _main(
-    table: _core.Table | tuple[int, int],
+    table: _core.Table,
     channel: DescriptorChannel,
-    other_end: Any,
-    inherited: Any,
     parent: int,
     spec: WorkerSpec,
+    handover: Any = None,
 ) -> None:
     """Run in the supervisor's process."""
     _worker_entry.remember_parent()
-    if other_end is not None:
-        other_end.close()
-    if isinstance(table, tuple):
-        fd, family, family_fd = inherited
-        numbers = fd.detach(), family_fd.detach()
-        table = _core.Table(*table, numbers[0])
-        _core.join_registry(family, numbers[1])
-        for number in numbers:
-            os.close(number)
     if spec.preload:
         _fresh_worker.preload(spec.preload, None)
-    _loop.run_supervisor(table, channel, parent, spec)
+    _loop.run_supervisor(table, channel, parent, spec, handover)
+
+
+def _main_afresh(
+    shape: tuple[int, int],
+    channel: DescriptorChannel,
+    inherited: tuple[Any, Any, Any],
+    parent: int,
+    spec: WorkerSpec,
+) -> None:
+    """Run in a supervisor without the parent's memory."""
+    fd, family, family_fd = inherited
+    numbers = fd.detach(), family_fd.detach()
+    table = _core.Table(*shape, numbers[0])
+    _core.join_registry(family, numbers[1])
+    for number in numbers:
+        os.close(number)
+    _main(table, channel, parent, spec)
 
 
 class SupervisorHandle:
@@ -126,21 +134,33 @@ class SupervisorHandle:
 
     def _new_process(self, ours: DescriptorChannel, theirs: DescriptorChannel) -> Any:
         self.spec = self.spec.replace(mask=tuple(_syscalls.blocked()))
-        table_fd = self.table.fd
+        family, family_fd = _core.registry()  # workers share locks that are made later
         if self.fork:
-            _core.registry()  # so that the workers share locks that are made later
-            args: tuple[Any, ...] = (self.table, theirs, ours, None, os.getpid(), self.spec)
-            make: Any = _start.ForkedSupervisor
-        else:
-            shape = (self.table.slots, self.table.region_len)
-            family, family_fd = _core.registry()
-            inherited = InheritedFd(table_fd), family, InheritedFd(family_fd)
-            spec = self.spec.replace(served=None)
-            args = (shape, theirs, None, inherited, os.getpid(), spec)
-            make = self._fresh_process_type()
+            run = partial(_main, self.table, theirs, os.getpid(), self.spec)
+            with _identity.uncounted():
+                return _start.ForkedSupervisor(
+                    run, self.table, (theirs, ours), self._launched_workers()
+                )
+        shape = (self.table.slots, self.table.region_len)
+        inherited = InheritedFd(self.table.fd), family, InheritedFd(family_fd)
+        args = (shape, theirs, inherited, os.getpid(), self.spec.replace(served=None))
+        make = self._fresh_process_type()
         with _identity.uncounted():
             # Not daemonic, even if this process is: it has children.
-            return make(target=_main, args=args, name="PoolSupervisor", daemon=False)
+            return make(target=_main_afresh, args=args, name="PoolSupervisor", daemon=False)
+
+    def _launched_workers(self) -> list[tuple[int, Any]]:
+        """Return the numbers and the process objects of the workers that the core may fork.
+
+        A successor first sees to the tasks of dead workers; what workers need for an initializer
+        is imported once, before they are forked.
+        """
+        spec = self.spec
+        ready = all(name in sys.modules for name in spec.preload)
+        if spec.counter is None or spec.numbers or not spec.launches or not ready:
+            return []
+        numbers = [_identity.draw(spec.counter) for _ in range(spec.size)]
+        return list(zip(numbers, _worker_entry.launch_workers(spec, numbers), strict=True))
 
     def _fresh_process_type(self) -> Any:
         """Return the target and arguments of a supervisor without this process's memory."""

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from garrison._os.descriptor_channel import DescriptorChannel
     from garrison.supervisor._worker_slots import WorkerSpec
 
+    Handover = tuple[_core.Supervisor, list[tuple[int, int, int]], int, int, int | None]
+
 __all__ = ["SupervisorLoop", "run_supervisor"]
 
 MAX_STACK_BYTES = 64 << 10
@@ -62,11 +64,21 @@ START_RETRY_S = 0.1
 
 
 def run_supervisor(
-    table: _core.Table, channel: DescriptorChannel, parent: int, spec: WorkerSpec
+    table: _core.Table,
+    channel: DescriptorChannel,
+    parent: int,
+    spec: WorkerSpec,
+    handover: Handover | Exception | None = None,
 ) -> None:
-    """Supervise `table` in this process, until the pool ends."""
+    """Supervise `table` in this process, until the pool ends.
+
+    `handover` is what the core has begun, or why it could not.
+    """
+    if isinstance(handover, Exception):
+        _report(channel, "failed", handover)
+        return
     try:
-        supervisor = SupervisorLoop(table, channel, parent, spec)
+        supervisor = SupervisorLoop(table, channel, parent, spec, handover)
     except Exception as error:
         _report(channel, "failed", error)
         return
@@ -87,14 +99,24 @@ class SupervisorLoop:
     """The state of a supervisor between two waits."""
 
     def __init__(
-        self, table: _core.Table, channel: DescriptorChannel, parent: int, spec: WorkerSpec
+        self,
+        table: _core.Table,
+        channel: DescriptorChannel,
+        parent: int,
+        spec: WorkerSpec,
+        handover: Handover | None = None,
     ) -> None:
         self.table, self.channel, self.parent, self.spec = table, channel, parent, spec
-        self.table_writer = _core.Supervisor(table)
         self.start_failures = StartFailures(spec.size)
-        self.slots = [WorkerSlot(index, _core.memory_file()) for index in range(spec.size)]
         self.started = spec.numbers
         self.oom_kills = 0
+        self.is_handed_over = handover is not None
+        if handover is None:
+            self.table_writer = _core.Supervisor(table)
+            self.slots = [WorkerSlot(index, _core.memory_file()) for index in range(spec.size)]
+            self.desk = DescriptorServer()
+        else:
+            self._take_over(*handover)
         self.completed = 0
         self.completed_before = 0
         self.parent_gone = False
@@ -106,6 +128,24 @@ class SupervisorLoop:
         self._prepare()
 
     # --- Setting up -----------------------------------------------------------------------
+
+    def _take_over(
+        self,
+        table_writer: _core.Supervisor,
+        workers: list[tuple[int, int, int]],
+        ours: int,
+        theirs: int,
+        oom_kills: int | None,
+    ) -> None:
+        """Go on with the workers that the core has forked."""
+        self.table_writer = table_writer
+        self.slots = [WorkerSlot(index, fd) for index, (_, _, fd) in enumerate(workers)]
+        for slot, (pid, owner_id, _) in zip(self.slots, workers, strict=True):
+            if pid:
+                slot.adopt(ForkedWorker(pid), owner_id)
+        self.started += len(workers)
+        self.desk = DescriptorServer((ours, theirs))
+        self.oom_kills = _os.oom_kills() if oom_kills is None else oom_kills
 
     def _prepare(self) -> None:
         for fd in range(3):
@@ -127,11 +167,24 @@ class SupervisorLoop:
         }
         _syscalls.block_all_but(self.handlers)
         self.watch = ProcessWatch(self.parent)
-        self.desk = DescriptorServer()
         gc.freeze()
 
     def run(self) -> None:
         """Keep the workers running until the pool ends."""
+        if not self.is_handed_over and not self._start():
+            return
+        while True:
+            self.timeouts.excuse_own_pause()
+            self._reap()
+            self.timeouts.kill_overdue()
+            self._replace_missing()
+            if self._is_finished():
+                break
+            self._wait_for_event()
+        self._finish()
+
+    def _start(self) -> bool:
+        """Start the workers, and report; False if that failed."""
         try:
             self._recover_from_predecessor()
             self._start_all()
@@ -140,16 +193,10 @@ class SupervisorLoop:
         except BaseException as error:
             self._end_workers(forced=True)
             _report(self.channel, "failed", error)
-            return
+            return False
         _report(self.channel, "started", None)
         self.oom_kills = _os.oom_kills()
-        while not self._is_finished():
-            self._wait_for_event()
-            self.timeouts.excuse_own_pause()
-            self._reap()
-            self.timeouts.kill_overdue()
-            self._replace_missing()
-        self._finish()
+        return True
 
     def _recover_from_predecessor(self) -> None:
         """Requeue or fail the tasks of a dead predecessor's workers, if there was one."""
@@ -204,7 +251,7 @@ class SupervisorLoop:
         process = workers(target=_worker_entry.run_forked_worker, args=args)
         process.name, process._identity = name, identity
         process.daemon = True
-        if starts_by_fork(process):
+        if starts_by_fork(type(process)):
             return partial(self._fork, slot, Forked("fork", process._bootstrap))
         return partial(self._start_process, slot, process)
 

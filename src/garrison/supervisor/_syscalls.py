@@ -11,8 +11,11 @@ import contextlib
 import os
 import posix
 import sys
-from multiprocessing import resource_tracker
+import threading
+import warnings
+from multiprocessing import popen_fork, resource_tracker
 
+from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ __all__ = [
     "block_signals",
     "blocked",
     "fork",
+    "fork_supervisor",
     "hold_interrupt",
     "plain_fork",
     "quiet_interrupt",
@@ -102,20 +106,36 @@ def hold_interrupt() -> None:
     _holds_interrupt = SIGINT not in before
 
 
-@contextlib.contextmanager
-def quiet_interrupt() -> Iterator[None]:
-    """End this process silently if Ctrl-C comes while no task runs."""
-    global _holds_interrupt  # noqa: PLW0603 - see above
-    try:
+class quiet_interrupt:  # noqa: N801 - used as a function
+    """End this process silently if Ctrl-C comes while no task runs.
+
+    No generator: `contextlib` would touch, and so copy, twenty pages of each new worker.
+    """
+
+    def __enter__(self) -> None:
+        """Let a Ctrl-C come that was held."""
+        global _holds_interrupt  # noqa: PLW0603 - see above
         if _holds_interrupt:
             _holds_interrupt = False
+            self._unblock()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the process after a Ctrl-C."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._end()
+
+    def _unblock(self) -> None:
+        try:
             unblock((SIGINT,))
-        yield
-    except KeyboardInterrupt:
+        except KeyboardInterrupt:
+            self._end()
+            raise
+
+    @staticmethod
+    def _end() -> None:
         set_handler(SIGINT, SIG_DFL)
         unblock((SIGINT,))
         os.kill(os.getpid(), SIGINT)
-        raise
 
 
 class _NoIntent:
@@ -137,6 +157,35 @@ def fork() -> int:
         return posix.fork()
     finally:
         _intent.preserve_fd = False
+
+
+def fork_supervisor(*plan: Any) -> tuple[str, Any]:
+    """Fork by `_core.fork_supervisor`, as `os.fork` does it."""
+    sys.audit("os.fork")
+    if sys.version_info >= (3, 12):
+        _warn_of_threads()
+    _intent.preserve_fd = True
+    try:
+        return _core.fork_supervisor(*plan)
+    finally:
+        _intent.preserve_fd = False
+
+
+def _warn_of_threads() -> None:
+    """Warn of threads that the child will not have, as `os.fork` does since Python 3.12."""
+    try:
+        threads = len(os.listdir("/proc/self/task"))
+    except OSError:
+        threads = threading.active_count()
+    if threads > 1:
+        text = (
+            f"This process (pid={os.getpid()}) is multi-threaded, "
+            "use of fork() may lead to deadlocks in the child."
+        )
+        where: Any = popen_fork
+        warnings.warn_explicit(
+            text, DeprecationWarning, where.__file__, 1, where.__name__, vars(where)
+        )
 
 
 _patched_fork: Any = None

@@ -8,19 +8,24 @@ import signal
 from multiprocessing import process as mp_process
 
 from garrison import _core
+from garrison._os.descriptor_sharing import sit_opposite
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.supervisor import _syscalls
+from garrison.supervisor import _crash_stack, _syscalls
+from garrison.supervisor._identity import name_of
 from garrison.supervisor.import_guard import mark_as_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from garrison.supervisor._loop import SupervisorLoop
+    from garrison.supervisor._worker_slots import WorkerSpec
 
 __all__ = [
     "drop_supervisor_resources",
+    "launch_workers",
     "remember_parent",
     "run_forked_worker",
+    "run_launched_worker",
     "set_place",
     "work_in_slot",
 ]
@@ -70,6 +75,40 @@ def run_forked_worker(
     with _syscalls.quiet_interrupt():
         _syscalls.set_mask(spec.mask)
         spec.work(table, slot, owner_id, number, stack_fd, *spec.args)
+
+
+def launch_workers(spec: WorkerSpec, numbers: Iterable[int]) -> list[Any]:
+    """Make the process objects of workers that the core will fork."""
+    made = []
+    for number in numbers:
+        process = spec.workers(target=_work_launched, args=(spec,))  # type: ignore[operator]
+        identity = (*spec.identity, number)
+        process.name, process._identity = name_of(spec.name, identity), identity
+        process.daemon = True
+        made.append(process)
+    return made
+
+
+def run_launched_worker(
+    process: Any, table: _core.Table, place: tuple[int, int, int, int], sentinel: int | None
+) -> int:
+    """Run in a worker that the core has forked; return its exit code."""
+    slot, owner_id, stack_fd, desk = place
+    _crash_stack.begin()
+    _syscalls.refresh_event_loop()
+    # An event loop of the parent may have set its own descriptor.
+    signal.set_wakeup_fd(-1)
+    sit_opposite(desk)
+    set_place(table, slot, owner_id, slot + 1, stack_fd)
+    code: int = process._bootstrap(parent_sentinel=sentinel)
+    return code
+
+
+def _work_launched(spec: WorkerSpec) -> None:
+    mark_as_worker(spec.work.__code__)
+    with _syscalls.quiet_interrupt():
+        _syscalls.set_mask(spec.mask)
+        spec.work(*_place, *spec.args)
 
 
 def drop_supervisor_resources(

@@ -46,6 +46,8 @@ class WorkerSpec:
     """Modules that are imported before the first worker is started."""
     numbers: int = 0
     """Workers that predecessors have started: seeds continue from this number."""
+    launches: bool = False
+    """Whether the core may fork the first workers: their class does nothing else to start."""
 
     def __init__(
         self,
@@ -83,6 +85,11 @@ class WorkerSlot:
 
     def __init__(self, index: int, stack_fd: int) -> None:
         self.index, self.stack_fd = index, stack_fd
+
+    def adopt(self, process: Any, owner_id: int) -> None:
+        """Enter a worker that the core has forked."""
+        self.process, self.owner_id = process, owner_id
+        self.started()
 
     @property
     def occupied(self) -> bool:

@@ -154,7 +154,7 @@ MORE_THAN_CONVERTING = {
     "encoded_items.rs": (1, 0),  # the size of cells, which another thread may change
     "finalizing.rs": (1, 7),  # the GIL while the interpreter goes away
     "host.rs": (0, 1),  # the GIL excludes other threads
-    "launch.rs": (0, 1),  # a fork
+    "launch.rs": (0, 2),  # forks
     "lock_fast_calls.rs": (0, 14),  # C functions of our own
     "mod.rs": (0, 1),
     "plain_pickle.rs": (0, 2),  # the collector paused

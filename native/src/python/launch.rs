@@ -2,6 +2,7 @@
 
 use super::supervisor::Supervisor;
 use super::table::Table;
+use crate::host::Failure;
 use crate::tasks::launch::{self, Handover, Place, Plan, Role};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -38,13 +39,40 @@ pub fn fork_supervisor<'py>(
         }
         let role = (!plan.numbers.is_empty()).then(|| launch::run(&plan, parent));
         ffi::PyOS_AfterFork_Child();
-        match role {
-            None => Ok(("supervisor", py.None().into_bound(py))),
-            Some(Ok(Role::Worker(place))) => Ok(("worker", placed(py, &place)?)),
-            Some(Ok(Role::Supervisor(handover))) => Ok(("supervisor", handed(py, *handover)?)),
-            Some(Err(failure)) => {
-                Ok(("failed", PyErr::from(failure).into_value(py).into_bound(py).into_any()))
-            }
+        role.map_or_else(|| Ok(("supervisor", py.None().into_bound(py))), |role| told(py, role))
+    }
+}
+
+/// In a supervisor that is there already: fork a worker for each of these numbers, as above.
+#[pyfunction]
+pub fn launch_workers<'py>(
+    py: Python<'py>,
+    table: &Table,
+    numbers: Vec<u32>,
+    channel: i32,
+    parent: i32,
+    report: Vec<u8>,
+) -> PyResult<(&'static str, Bound<'py, PyAny>)> {
+    let plan = Plan { table: table.shared.clone(), numbers, channel, parents_end: -1, report };
+    // SAFETY: as above.
+    unsafe {
+        ffi::PyOS_BeforeFork();
+        let role = launch::run(&plan, parent);
+        if matches!(role, Ok(Role::Worker(_))) {
+            ffi::PyOS_AfterFork_Child();
+        } else {
+            ffi::PyOS_AfterFork_Parent();
+        }
+        told(py, role)
+    }
+}
+
+fn told(py: Python<'_>, role: Result<Role, Failure>) -> PyResult<(&'static str, Bound<'_, PyAny>)> {
+    match role {
+        Ok(Role::Worker(place)) => Ok(("worker", placed(py, &place)?)),
+        Ok(Role::Supervisor(handover)) => Ok(("supervisor", handed(py, *handover)?)),
+        Err(failure) => {
+            Ok(("failed", PyErr::from(failure).into_value(py).into_bound(py).into_any()))
         }
     }
 }

@@ -163,6 +163,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     parent::add_to(module)?;
     module.add_class::<supervisor::Supervisor>()?;
     module.add_function(wrap_pyfunction!(launch::fork_supervisor, module)?)?;
+    module.add_function(wrap_pyfunction!(launch::launch_workers, module)?)?;
     module.add_class::<worker::Worker>()?;
     module.add_class::<worker::MadeCall>()?;
     Ok(())

@@ -1,4 +1,4 @@
-//! The first part of a forked supervisor's life: it forks the workers, and watches them, in the core.
+//! The first part of a supervisor's life: it forks the workers, and watches them, in the core.
 //!
 //! ```text
 //! supervisor   fork every worker ──▶ report ──▶ wait ──▶ a worker has left a closed pool: reap ─┐
@@ -25,7 +25,7 @@ pub struct Plan {
     pub table: Arc<Table>,
     /// The numbers in the workers' names, one for each slot.
     pub numbers: Vec<u32>,
-    /// Its end of the channel to the parent, and the parent's.
+    /// Its end of the channel to the parent, and the parent's if it has a copy of that.
     pub channel: i32,
     pub parents_end: i32,
     /// What it sends when the workers are there.
@@ -65,7 +65,7 @@ pub enum Role {
     Supervisor(Box<Handover>),
 }
 
-/// Start the workers and watch them, in a process that was forked for it with all signals blocked.
+/// Start the workers and watch them, in a process of one thread that has all signals blocked.
 /// Returns in each worker, and in the supervisor when something is to be decided.
 pub fn run(plan: &Plan, parent: i32) -> Result<Role, Failure> {
     keep_standard_descriptors();

@@ -18,6 +18,7 @@ from garrison._core.encoded_items import EncodedItems as EncodedItems
 from garrison._core.encoded_items import ItemBuffer as ItemBuffer
 from garrison._core.event import Event as Event
 from garrison._core.launch import fork_supervisor as fork_supervisor
+from garrison._core.launch import launch_workers as launch_workers
 from garrison._core.lock import Lock as Lock
 from garrison._core.parent import Parent as Parent
 from garrison._core.pickling import PickledResult as PickledResult

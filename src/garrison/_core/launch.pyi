@@ -13,3 +13,8 @@ def fork_supervisor(
     owner id, file for its stack, desk)), ("supervisor", None or what it takes over), ("failed",
     exception).
     """
+
+def launch_workers(
+    table: Table, numbers: list[int], channel: int, parent: int, report: bytes
+) -> tuple[str, Any]:
+    """In a supervisor that is there already: fork a worker for each of these numbers, as above."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import pickle
 import signal
@@ -27,6 +28,8 @@ from garrison.supervisor import (
     _worker_entry,
 )
 from garrison.supervisor._decisions import PoolPhase
+from garrison.supervisor._fresh_worker import PickledWorker
+from garrison.supervisor._start import close_fds
 from garrison.supervisor.import_guard import check_not_importing
 
 if TYPE_CHECKING:
@@ -70,12 +73,33 @@ def _main_afresh(
 ) -> None:
     """Run in a supervisor without the parent's memory."""
     fd, family, family_fd = inherited
-    numbers = fd.detach(), family_fd.detach()
-    table = _core.Table(*shape, numbers[0])
-    _core.join_registry(family, numbers[1])
-    for number in numbers:
-        os.close(number)
-    _main(table, channel, parent, spec)
+    fds = fd.detach(), family_fd.detach()
+    table = _core.Table(*shape, fds[0])
+    _core.join_registry(family, fds[1])
+    close_fds(*fds)
+    handover = None
+    if not spec.numbers and isinstance(spec.workers, PickledWorker):
+        numbers = [_identity.next_of(spec.counter, slot) for slot in range(spec.size)]
+        role, handover = _launch(table, channel, parent, spec, numbers)
+        if role == "worker":
+            number = numbers[handover[0]]
+            raise _worker_entry.begin_launched_worker(spec, table, number, handover)
+    _main(table, channel, parent, spec, handover)
+
+
+def _launch(
+    table: _core.Table,
+    channel: DescriptorChannel,
+    parent: int,
+    spec: WorkerSpec,
+    numbers: list[int],
+) -> tuple[str, Any]:
+    """Fork the workers; return what this process is now, and what belongs to that."""
+    if spec.preload:
+        _fresh_worker.preload(spec.preload, None)
+    gc.freeze()
+    report = channel.framed(pickle.dumps(("started", None)))
+    return _syscalls.launch_workers(table, numbers, channel.fileno(), parent, report)
 
 
 class SupervisorHandle:

@@ -83,6 +83,11 @@ def draw(counter: Counter) -> int:
     return _core.next_number(*counter)
 
 
+def next_of(counter: Counter | None, started: int) -> int:
+    """Take the next number, or make one of the number of workers so far."""
+    return draw(counter) if counter else started + 1
+
+
 def name_of(prefix: str, identity: tuple[int, ...]) -> str:
     """Return the name of a worker: ``ForkPoolWorker-3``, in a worker's pool ``...-3:1``."""
     return f"{prefix}-{':'.join(map(str, identity))}"

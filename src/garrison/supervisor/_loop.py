@@ -235,7 +235,7 @@ class SupervisorLoop:
 
     def _prepare_worker(self, slot: WorkerSlot) -> Callable[[], None]:
         """Enter a worker into the table; what is returned forks it."""
-        number = self._next_number()
+        number = _identity.next_of(self.spec.counter, self.started)
         slot.owner_id = self.table_writer.enlist(slot.index, number)
         slot.clear_stack()
         self.started += 1
@@ -290,9 +290,6 @@ class SupervisorLoop:
         except BaseException:
             sys.__excepthook__(*sys.exc_info())
             os._exit(1)
-
-    def _next_number(self) -> int:
-        return _identity.draw(self.spec.counter) if self.spec.counter else self.started + 1
 
     def _publish_pid(self, slot: WorkerSlot) -> None:
         slot.started()

@@ -19,7 +19,7 @@ from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = [
     "SIGCHLD",
@@ -33,6 +33,7 @@ __all__ = [
     "fork",
     "fork_supervisor",
     "hold_interrupt",
+    "launch_workers",
     "plain_fork",
     "quiet_interrupt",
     "refresh_event_loop",
@@ -152,11 +153,8 @@ def fork() -> int:
 
     With its own tracker, named memory that it creates would be removed at its end.
     """
-    _intent.preserve_fd = True
-    try:
-        return posix.fork()
-    finally:
-        _intent.preserve_fd = False
+    pid: int = _with_tracker(posix.fork)
+    return pid
 
 
 def fork_supervisor(*plan: Any) -> tuple[str, Any]:
@@ -164,9 +162,21 @@ def fork_supervisor(*plan: Any) -> tuple[str, Any]:
     sys.audit("os.fork")
     if sys.version_info >= (3, 12):
         _warn_of_threads()
+    role, detail = _with_tracker(_core.fork_supervisor, *plan)
+    return role, detail
+
+
+def launch_workers(*plan: Any) -> tuple[str, Any]:
+    """Fork by `_core.launch_workers`, with all signals blocked."""
+    block_all_but(())
+    role, detail = _with_tracker(_core.launch_workers, *plan)
+    return role, detail
+
+
+def _with_tracker(fork: Callable[..., Any], *plan: Any) -> Any:
     _intent.preserve_fd = True
     try:
-        return _core.fork_supervisor(*plan)
+        return fork(*plan)
     finally:
         _intent.preserve_fd = False
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from functools import partial
 from multiprocessing import process as mp_process
 
 from garrison import _core
 from garrison._os.descriptor_sharing import sit_opposite
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.supervisor import _crash_stack, _syscalls
+from garrison.supervisor._fresh_worker import Forked
 from garrison.supervisor._identity import name_of
 from garrison.supervisor.import_guard import mark_as_worker
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from garrison.supervisor._worker_slots import WorkerSpec
 
 __all__ = [
+    "begin_launched_worker",
     "drop_supervisor_resources",
     "launch_workers",
     "remember_parent",
@@ -93,15 +96,34 @@ def run_launched_worker(
     process: Any, table: _core.Table, place: tuple[int, int, int, int], sentinel: int | None
 ) -> int:
     """Run in a worker that the core has forked; return its exit code."""
-    slot, owner_id, stack_fd, desk = place
-    _crash_stack.begin()
+    _take_place(table, *place)
     _syscalls.refresh_event_loop()
     # An event loop of the parent may have set its own descriptor.
     signal.set_wakeup_fd(-1)
-    sit_opposite(desk)
-    set_place(table, slot, owner_id, slot + 1, stack_fd)
     code: int = process._bootstrap(parent_sentinel=sentinel)
     return code
+
+
+def begin_launched_worker(
+    spec: WorkerSpec, table: _core.Table, number: int, place: tuple[int, int, int, int]
+) -> Forked:
+    """Take a place in a worker that the core has forked in a fresh interpreter.
+
+    Return what unwinds the supervisor's frames, and runs the worker.
+    """
+    workers: Any = spec.workers
+    if workers.method != "spawn":
+        gc.unfreeze()
+    _take_place(table, *place)
+    identity = (*spec.identity, number)
+    name, stack_fd = name_of(spec.name, identity), place[2]
+    return Forked(workers.method, partial(workers.run, name, identity, spec.mask, stack_fd))
+
+
+def _take_place(table: _core.Table, slot: int, owner_id: int, stack_fd: int, desk: int) -> None:
+    _crash_stack.begin()
+    sit_opposite(desk)
+    set_place(table, slot, owner_id, slot + 1, stack_fd)
 
 
 def _work_launched(spec: WorkerSpec) -> None:

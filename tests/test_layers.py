@@ -22,7 +22,7 @@ STANDARD = (
 # From the ground up. Names on one line do not import each other.
 LAYERS = [
     "_typing",
-    "errors",
+    "errors | _frozen",
     "_core | _lazy | _standard",
     f"{' | '.join(STANDARD)}",
     "options | _os | _pickling",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import operator
 
-from garrison._typing import TYPE_CHECKING, Any, NoReturn
+from garrison._frozen import Frozen
+from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing import TypedDict
@@ -42,8 +43,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-# No dataclass: the import of that module takes as long as that of all of a pool's.
-class Options:
+class Options(Frozen):
     """Options of a pool (``Pool(2, timeout=5)``) or of a view of it (``pool.options(retries=2)``).
 
     Parameters
@@ -102,29 +102,6 @@ class Options:
         """Return these options with some changed; an unknown name is an error that lists all."""
         values: Any = {**vars(self), **changes}
         return type(self)(**values)
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        """Refuse: options are frozen."""
-        # Late: this is an error of the program.
-        from dataclasses import FrozenInstanceError
-
-        msg = f"cannot assign to field {name!r}"
-        raise FrozenInstanceError(msg)
-
-    def __delattr__(self, name: str) -> NoReturn:
-        """Refuse: options are frozen."""
-        from dataclasses import FrozenInstanceError
-
-        msg = f"cannot delete field {name!r}"
-        raise FrozenInstanceError(msg)
-
-    def __eq__(self, other: object) -> bool:
-        """Whether all values are equal."""
-        return vars(self) == vars(other) if type(other) is type(self) else NotImplemented
-
-    def __hash__(self) -> int:
-        """As of the values."""
-        return hash(tuple(vars(self).values()))
 
     def __repr__(self) -> str:
         """Show only what differs from the defaults."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
-from pathlib import Path
 
 from garrison._os import file_trust
 from garrison._typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from garrison.net import generate_key, parse_named_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = [
     "KNOWN_FINGERPRINTS",
@@ -122,7 +121,7 @@ def read_key(key: bytes | str | os.PathLike[str]) -> bytes:
 def _read_key_file(path: str) -> bytes:
     """Return the contents of a file that no other user can change."""
     file_trust.check_link(path)
-    with Path(path).open("rb") as file:
+    with open(path, "rb") as file:  # noqa: PTH123 - without pathlib, which few programs with a manager load
         file_trust.check_status(os.fstat(file.fileno()), path, file.fileno())
         return file.read()
 
@@ -167,6 +166,9 @@ def is_loopback(address: Any) -> bool:
     host = address[0]
     if host == "localhost":
         return True
+    # Late: most servers are this machine's.
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -10,9 +10,9 @@ from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any, ClassVar
 from garrison.manager._auth_keys import expecting, note_served, require_key_for_network
 from garrison.manager._serializers import get_serializer as find_serializer
+from garrison.manager._types import RegisteredType
 from garrison.manager.client import _proxy
 from garrison.manager.client._client import get_client
-from garrison.manager.server._object_table import RegisteredType
 from garrison.manager.server._server import Server
 from garrison.net import Key, Limits, Listener, Verb, format_address
 

@@ -18,12 +18,9 @@ from garrison.manager._container_methods import ContainerMethods
 from garrison.manager._lock_methods import LockMethods
 from garrison.manager.client import _standard_proxies as proxies
 from garrison.manager.client._client import get_client
-from garrison.manager.client._pipeline import Pipeline
 from garrison.manager.server._store_server import StoreServer
-from garrison.pool import Pool
 from garrison.store import (
     ServerLock,
-    back_up,
     claim_server_lock,
     create_in_memory,
     open_directory,
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
 
     from garrison import store as containers
     from garrison.manager.client._client import Client
+    from garrison.manager.client._pipeline import Pipeline
     from garrison.net import Limits
     from garrison.options import OptionValues
 
@@ -293,6 +291,9 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
         ...     print(apples.value, stock)
         3 {'apples': 3, 'pears': 5}
         """
+        # Late: few programs send several operations together.
+        from garrison.manager.client._pipeline import Pipeline
+
         return Pipeline()
 
     def backup(self, path: str | os.PathLike[str]) -> None:
@@ -316,6 +317,9 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
             raise RuntimeError(
                 "a backup is made by a program on the machine of the store, connected directly"
             )
+        # Late: few managers are backed up.
+        from garrison.store import back_up
+
         back_up(self.store.ensure_current_process().backend, path)
 
     def collect(self) -> int:
@@ -348,7 +352,14 @@ class SyncManager(ContainerMethods, LockMethods, BaseManager, managers.SyncManag
         return found
 
 
-SyncManager.register("Pool", Pool, proxies.PoolProxy)
+def _pool(*args: Any, **kwds: Any) -> Any:
+    # Late: few servers have a pool.
+    from garrison.pool import Pool
+
+    return Pool(*args, **kwds)
+
+
+SyncManager.register("Pool", _pool, proxies.PoolProxy)
 SyncManager.register("Iterator", proxytype=proxies.IteratorProxy, create_method=False)
 SyncManager.register("AsyncResult", create_method=False)
 

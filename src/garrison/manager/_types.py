@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from garrison._typing import TYPE_CHECKING, Any
 
-__all__ = ["IN_PROCESS_CLIENTS", "ObjectRef"]
+__all__ = ["IN_PROCESS_CLIENTS", "ObjectRef", "RegisteredType"]
 
 
 class ObjectRef(NamedTuple):
@@ -18,7 +18,17 @@ class ObjectRef(NamedTuple):
     exposed: tuple[str, ...]
 
 
+class RegisteredType(NamedTuple):
+    """A registered type, in the standard library's order of fields."""
+
+    callable: Callable[..., Any] | None
+    exposed: tuple[str, ...] | None
+    method_to_typeid: Mapping[str, str] | None
+    proxytype: Any
+
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import Protocol
 
     class ObjectClient(Protocol):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Verb,
         public_name,
     )
+    from garrison.net._rate_limited_log import server_log
     from garrison.net._request_batch import RemoteFailure
     from garrison.net._server_keys import Access, NamedKey, ServerKeys, parse_named_key
     from garrison.net._session import Session
@@ -52,6 +53,7 @@ __all__ = [
     "new_identity",
     "parse_named_key",
     "public_name",
+    "server_log",
     "watch_keys",
 ]
 
@@ -66,6 +68,7 @@ _HOMES = {
     "_limits": ("Limits",),
     "_listener": ("Listener",),
     "_protocol": ("LEASE_EXPIRED", "NOT_OWNER", "UNKNOWN", "WRONG_KIND", "Verb", "public_name"),
+    "_rate_limited_log": ("server_log",),
     "_request_batch": ("RemoteFailure",),
     "_server_keys": ("Access", "NamedKey", "ServerKeys", "parse_named_key"),
     "_session": ("Session",),

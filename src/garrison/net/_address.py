@@ -9,7 +9,6 @@ import socket
 import stat
 import struct
 import time
-from urllib.parse import urlsplit
 
 from garrison._os.file_trust import file_kind
 from garrison._typing import TYPE_CHECKING, Any, TypeAlias
@@ -59,6 +58,9 @@ def parse_address(address: Any) -> Address:
 
 
 def _parse_url(url: str) -> Address:
+    # Late: few addresses are URLs.
+    from urllib.parse import urlsplit
+
     parts = urlsplit(url)
     if not parts.hostname and parts.path:
         return parts.path

@@ -7,7 +7,6 @@ repeated if it certainly was not carried out or if it is idempotent; any other r
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import socket
 import threading
@@ -28,6 +27,7 @@ from garrison.net._address import (
 from garrison.net._handshake import DONE, ClientHandshake
 from garrison.net._key import Key
 from garrison.net._limits import Limits
+from garrison.net._rate_limited_log import server_log
 from garrison.net._request_batch import PendingReply, RemoteFailure, RequestBatch
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "PendingReply", "RemoteFailure", "RequestBatch"]
 
-log = logging.getLogger("garrison.manager")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 RECEIVE = 1 << 12
@@ -282,7 +281,9 @@ class Connection:
         is_first, self._is_first = self._is_first, False
         if not is_first:
             seconds = time.monotonic() - begin
-            log.warning("reconnected to %s after %.2f s", format_address(self.address), seconds)
+            server_log().warning(
+                "reconnected to %s after %.2f s", format_address(self.address), seconds
+            )
         self._link = None
         self._restoring = (threading.get_ident(), link)
         try:

@@ -7,13 +7,13 @@ connection to an address adds one; a server that shows another public key later 
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 
 from garrison._os import file_trust
 from garrison._typing import TYPE_CHECKING
 from garrison.errors import UntrustedFile, WrongServer
 from garrison.net._identity import config_folder, fingerprint_of
+from garrison.net._rate_limited_log import server_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ServerCheck", "check_fingerprint", "check_of"]
 
-log = logging.getLogger("garrison.manager")
 
 _FILE = "known_servers"
 _FINGERPRINT_LENGTH = len(fingerprint_of(b""))
@@ -155,10 +154,10 @@ def _remember(check: ServerCheck, fingerprint: str, *, needed: bool) -> None:
     except OSError as error:
         if not needed:
             return
-        log.warning(
+        server_log().warning(
             "%s is connected to for the first time, and cannot be remembered (%s): give its "
             "fingerprint, %s",
             *(where, error, fingerprint),
         )
     else:
-        log.info("%s has the fingerprint %s, which is remembered", where, fingerprint)
+        server_log().info("%s has the fingerprint %s, which is remembered", where, fingerprint)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
+from garrison._frozen import Frozen
+from garrison._typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+
+    def dataclass(**_: object) -> Any:
+        """Return what returns its argument: only type checkers are shown a dataclass."""
+        return lambda kind: kind
+
 
 __all__ = ["Limits"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
+@dataclass(frozen=True, eq=False)
+class Limits(Frozen):
     """Bounds of one server; the defaults suit one machine of today."""
 
     max_frame: int = 256 << 20
@@ -55,3 +65,17 @@ class Limits:
     """Seconds that a client's transaction may last, whatever is done in it."""
     reconnect_grace_s: float = 60.0
     """Seconds for which a disconnected client's references and transfers are kept."""
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None:
+            fields = type(self).__annotations__
+            for name in values:
+                if name not in fields:
+                    msg = f"unknown limit {name!r}; there are {', '.join(fields)}"
+                    raise TypeError(msg)
+            vars(self).update({name: getattr(type(self), name) for name in fields}, **values)
+
+        def __repr__(self) -> str:
+            fields = (f"{name}={value!r}" for name, value in vars(self).items())
+            return f"Limits({', '.join(fields)})"

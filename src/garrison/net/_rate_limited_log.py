@@ -6,23 +6,31 @@ and what the text contains.
 
 from __future__ import annotations
 
-import logging
 import time
 
 from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
 
-__all__ = ["RateLimitedLog"]
+__all__ = ["RateLimitedLog", "server_log"]
 
-_log = logging.getLogger("garrison.manager")
-
+INFO, WARNING, ERROR = 20, 30, 40
+"""The levels of `logging`."""
 LINES_PER_SECOND = 10
 MAX_LENGTH = 1000
 """Characters of a line, without its traceback."""
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
 """A client's text must not look like another line."""
+
+
+def server_log() -> logging.Logger:
+    """Return the log of servers and their clients."""
+    # Late: few have something to say.
+    import logging
+
+    return logging.getLogger("garrison.manager")
 
 
 class RateLimitedLog:
@@ -36,16 +44,16 @@ class RateLimitedLog:
 
     def info(self, text: str, *args: Any) -> None:
         """Log what happens in order."""
-        if _log.isEnabledFor(logging.INFO):
-            self._write(logging.INFO, text, args)
+        if server_log().isEnabledFor(INFO):
+            self._write(INFO, text, args)
 
     def warning(self, text: str, *args: Any) -> None:
         """Log what a client has done wrong, or what was done to it."""
-        self._write(logging.WARNING, text, args)
+        self._write(WARNING, text, args)
 
     def failure(self, text: str, *args: Any, error: BaseException | bool = True) -> None:
         """Log a failure with its traceback; by default that of the exception being handled."""
-        self._write(logging.ERROR, text, args, exc_info=error)
+        self._write(ERROR, text, args, exc_info=error)
 
     def _write(self, level: int, text: str, args: tuple[Any, ...], exc_info: Any = None) -> None:
         """Log one line, or count it if there were too many in this second."""
@@ -54,7 +62,7 @@ class RateLimitedLog:
             self._second, self._lines = now, 0
         if self._lines < LINES_PER_SECOND:
             self._lines += 1
-            _log.log(level, "%s", _one_line(text % args), exc_info=exc_info, stacklevel=3)
+            server_log().log(level, "%s", _one_line(text % args), exc_info=exc_info, stacklevel=3)
             return
         if not self._more:
             self._call_later(1.0, self.flush)
@@ -64,7 +72,7 @@ class RateLimitedLog:
         """Log how many lines were left out."""
         more, self._more = self._more, 0
         if more:
-            _log.warning("and %d more lines about clients were left out", more)
+            server_log().warning("and %d more lines about clients were left out", more)
 
 
 def _one_line(text: str) -> str:

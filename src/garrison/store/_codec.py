@@ -9,7 +9,6 @@ from garrison import _pickling
 from garrison._typing import Any
 from garrison.errors import ItemUnpicklable, ValueUnreadable
 from garrison.memory import handles
-from garrison.store._canonical_keys import canonical_key
 
 __all__ = ["PLAIN_MARK", "Codec"]
 
@@ -94,6 +93,9 @@ class Codec:
         TypeError
             If the object is unhashable, or cannot be encoded.
         """
+        # Late: numbers, text and tuples of them are no business of it, and it loads much.
+        from garrison.store._canonical_keys import canonical_key
+
         return canonical_key(obj, self._plain_key)
 
     def close(self) -> None:

@@ -12,14 +12,12 @@ import os
 import secrets
 import threading
 import weakref
-from pathlib import Path
 
 from garrison import _os
 from garrison._core import Store
 from garrison._os.byte_locks import ByteLocks
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ContainerGone, StoreBusy
-from garrison.store import _backups
 from garrison.store._damage import check_pages, check_size
 from garrison.store._files import DirectoryFiles, MemoryFiles, ServerLock
 from garrison.store._rendezvous import Rendezvous, create_shared_state
@@ -162,6 +160,9 @@ def _open(
     try:
         if state is not None or isinstance(files, MemoryFiles):
             return LocalStore(uuid, files, state or create_shared_state(), settings)
+        # Late: memory has no copies.
+        from garrison.store import _backups
+
         with Rendezvous(files.path) as rendezvous:
             state = rendezvous.find_state()
             if state is not None:
@@ -182,6 +183,8 @@ def _open(
 
 def _audit(uuid: bytes, files: DirectoryFiles, settings: dict[str, Any]) -> list[str]:
     backend = LocalStore(uuid, files, create_shared_state(), settings).backend
+    from pathlib import Path
+
     used, size = backend.statistics()["bytes_used"], Path(files.path, "data.mdb").stat().st_size
     return [f"{size} bytes of {used}"] if size < used else backend.audit()
 
@@ -196,6 +199,9 @@ def create_in_memory(size: int | None = None) -> LocalStore:
 
 def claim_server_lock(path: str | os.PathLike[str]) -> ServerLock:
     """Get the right to serve a directory, which is made if need be."""
+    # Late, as below: memory needs no paths.
+    from pathlib import Path
+
     directory = Path(path).absolute()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return ServerLock(str(directory))
@@ -209,6 +215,8 @@ def open_directory(
     check: bool | None = None,
 ) -> LocalStore:
     """Open the store in a directory."""
+    from pathlib import Path
+
     directory = Path(path).absolute()
     status = directory.stat()
     uuid = f"{status.st_dev:x}.{status.st_ino:x}".encode().ljust(16, b"\0")[:16]
@@ -221,6 +229,6 @@ def _memory_size() -> int:
     return max(1 << 30, _os.total_memory() >> 20 << 20)
 
 
-def _disk_size(directory: Path) -> int:
+def _disk_size(directory: os.PathLike[str]) -> int:
     status = os.statvfs(directory)
     return max(1 << 30, status.f_blocks * status.f_frsize >> 20 << 20)

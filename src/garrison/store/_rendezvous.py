@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import time
 import zlib
@@ -167,6 +166,9 @@ class Rendezvous:
 
     def publish_address(self, state: SharedState) -> None:
         """Publish where this process has the state."""
+        # Late, as below: memory without a folder has no file of addresses.
+        import json
+
         mine = json.loads(json.dumps(address_of_state(state)))
         others = [each for each in self._read() if _without_pid(each) != _without_pid(mine)]
         data = b"".join(map(_line_of, [*others[1 - MAX_ADDRESSES :], mine]))
@@ -215,6 +217,8 @@ class Rendezvous:
 
 
 def _line_of(address: Address) -> bytes:
+    import json
+
     text = json.dumps(address).encode("ascii")
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
@@ -229,6 +233,8 @@ def _address_in(line: bytes) -> Address | None:
     total, _, text = line.rstrip(b"\n").partition(b" ")
     if total != b"%08x" % zlib.crc32(text) or not line.endswith(b"\n"):
         return None
+    import json
+
     address: Address = json.loads(text)
     return address
 

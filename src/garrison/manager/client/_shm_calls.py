@@ -18,12 +18,12 @@ from garrison._os.process_watch import ProcessWatch
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost
 from garrison.net import Verb
-from garrison.sync import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from garrison.manager.client._client import Client
+    from garrison.sync import Queue
 
 __all__ = ["SharedMemoryCaller"]
 
@@ -45,6 +45,9 @@ class SharedMemoryCaller:
     def __init__(self, client: Client, server: int) -> None:
         self._pid = os.getpid()
         self.closed = True  # until it is complete
+        # Late: the containers of this machine need no calls.
+        from garrison.sync import Queue
+
         self._calls: Queue = Queue()
         self._answers: Queue = Queue()
         self._numbers = itertools.count(1)

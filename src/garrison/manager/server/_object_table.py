@@ -9,7 +9,6 @@ import itertools
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
@@ -18,23 +17,15 @@ from garrison.manager._types import ObjectRef
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
+    from garrison.manager._types import RegisteredType
+
 __all__ = [
     "NotExposed",
     "ObjectEntry",
     "ObjectGone",
     "ObjectTable",
-    "RegisteredType",
     "public_methods",
 ]
-
-
-class RegisteredType(NamedTuple):
-    """A registered type, in the standard library's order of fields."""
-
-    callable: Callable[..., Any] | None
-    exposed: tuple[str, ...] | None
-    method_to_typeid: Mapping[str, str] | None
-    proxytype: Any
 
 
 @dataclass

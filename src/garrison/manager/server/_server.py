@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import sys
 import threading
@@ -18,29 +17,25 @@ from garrison.errors import UntrustedFile
 from garrison.manager._auth_keys import is_loopback, note_served
 from garrison.manager._serializers import get_serializer as find_serializer
 from garrison.manager._types import IN_PROCESS_CLIENTS
-from garrison.manager.server._dispatch import Dispatcher, ObjectService
-from garrison.manager.server._in_process_client import InProcessClient
-from garrison.manager.server._object_table import ObjectTable
 from garrison.net import (
     Access,
-    EventLoop,
     Key,
     Limits,
     Listener,
     ServerKeys,
     kept_identity,
-    watch_keys,
+    server_log,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from garrison.manager.server._object_table import RegisteredType
-    from garrison.net import Identity
+    from garrison.manager._types import RegisteredType
+    from garrison.manager.server._dispatch import Dispatcher
+    from garrison.manager.server._object_table import ObjectTable
+    from garrison.net import EventLoop, Identity
 
 __all__ = ["Server"]
-
-log = logging.getLogger("garrison.manager")
 
 HERE = b"server"
 """The holder of the references of the server's own process."""
@@ -115,13 +110,23 @@ class Server(managers.Server):
         self.address = self.listener.address
 
     def _prepare(self) -> None:
-        self.objects: ObjectTable = ObjectTable(self.registry)
+        self._objects: ObjectTable | None = None
         self._loop: EventLoop | None = None
         self.stop_event: StopEvent = StopEvent(self._stop)
 
+    @property
+    def objects(self) -> ObjectTable:
+        """The objects, and who holds them."""
+        # Late, as all that serves: the program starts a server that it does not run itself.
+        from garrison.manager.server._object_table import ObjectTable
+
+        if self._objects is None:
+            self._objects = ObjectTable(self.registry)
+        return self._objects
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the state that a spawned server makes anew."""
-        made = {"objects", "_loop", "stop_event"}
+        made = {"_objects", "_loop", "stop_event"}
         return {name: value for name, value in vars(self).items() if name not in made}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -147,6 +152,9 @@ class Server(managers.Server):
 
     def run(self, parent: int | None = None, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until the end; `ready` is called once a signal would end it in order."""
+        from garrison.manager.server._dispatch import Dispatcher
+        from garrison.net import EventLoop, watch_keys
+
         service = Dispatcher()
         self._loop = loop = EventLoop(service, self._keys, self._limits)
         if self._keys.has_file:
@@ -181,10 +189,14 @@ class Server(managers.Server):
         loop.add_listener(self.listener.socket)
         service.allows_pickle = self.allow_pickle
         if self.allow_pickle:
+            from garrison.manager.server._dispatch import ObjectService
+
             chosen = find_serializer(self._serializer)
             service.add(ObjectService(loop, service, self.objects, chosen))
         for part in self._extra_services(loop):
             service.add(part)
+        from garrison.manager.server._in_process_client import InProcessClient
+
         client = InProcessClient(self.objects, self.stop_event.set)
         IN_PROCESS_CLIENTS[self.address] = client
         note_served(self.address, bytes(self.authkey))
@@ -246,7 +258,7 @@ def _kept_identity_if_possible() -> Identity | None:
     except UntrustedFile:
         raise
     except OSError as error:
-        log.warning(
+        server_log().warning(
             "the identity of this server is for this run only (%s): clients that know another one "
             "will refuse it",
             error,

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.manager.server._lock_service import LockService
 from garrison.manager.server._server import Server
-from garrison.manager.server._store_service import StoreService
 from garrison.net import format_address
 
 if TYPE_CHECKING:
@@ -38,6 +36,10 @@ class StoreServer(Server):
                 self._server_lock.close()
 
     def _extra_services(self, loop: EventLoop) -> tuple[Any, ...]:
+        # Late: a program that starts a server does not serve.
+        from garrison.manager.server._lock_service import LockService
+        from garrison.manager.server._store_service import StoreService
+
         self.store.ensure_current_process()
         if self._server_lock is not None:
             self._server_lock.write_owner(

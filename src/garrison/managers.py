@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from garrison import _standard
+from garrison import _standard, manager
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.manager import (
@@ -33,6 +33,7 @@ from garrison.manager import (
     public_methods,
 )
 
+_parts = manager.PARTS  # loaded with this module: see there
 Array: Any = managers.Array
 Namespace: Any = managers.Namespace
 Value: Any = managers.Value

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from garrison.manager._auth_keys import NO_KEY, is_loopback, read_key, write_key
     from garrison.manager._base import BaseManager
     from garrison.manager._connect import SCHEME, connect, parse_address
+    from garrison.manager._parts import PARTS
     from garrison.manager._remote_errors import RemoteError
     from garrison.manager._shared_memory_manager import SharedMemoryManager, SharedMemoryServer
     from garrison.manager._sync_manager import ManagerOptions as ManagerOptions
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NO_KEY",
+    "PARTS",
     "SCHEME",
     "AcquirerProxy",
     "ArrayProxy",
@@ -77,6 +79,7 @@ _HOMES = {
     "_auth_keys": ("NO_KEY", "is_loopback", "read_key", "write_key"),
     "_base": ("BaseManager",),
     "_connect": ("SCHEME", "connect", "parse_address"),
+    "_parts": ("PARTS",),
     "_remote_errors": ("RemoteError",),
     "_shared_memory_manager": ("SharedMemoryManager", "SharedMemoryServer"),
     "_sync_manager": ("SyncManager",),

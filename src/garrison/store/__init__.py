@@ -8,6 +8,7 @@ from garrison._typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from garrison.store._backend import Kind
     from garrison.store._backups import back_up
+    from garrison.store._canonical_keys import canonical_key
     from garrison.store._codec import Codec
     from garrison.store._factory import create_container, get_container
     from garrison.store._files import ServerLock
@@ -52,6 +53,7 @@ __all__ = [
     "StoreCodec",
     "Value",
     "back_up",
+    "canonical_key",
     "claim_server_lock",
     "create_container",
     "create_in_memory",
@@ -64,6 +66,7 @@ __all__ = [
 _HOMES = {
     "_backend": ("Kind",),
     "_backups": ("back_up",),
+    "_canonical_keys": ("canonical_key",),
     "_codec": ("Codec",),
     "_factory": ("create_container", "get_container"),
     "_files": ("ServerLock",),

@@ -158,6 +158,7 @@ class SupervisorHandle:
 
     def _new_process(self, ours: DescriptorChannel, theirs: DescriptorChannel) -> Any:
         self.spec = self.spec.replace(mask=tuple(_syscalls.blocked()))
+        table_fd = self.table.fd  # raises if the program has closed it
         family, family_fd = _core.registry()  # workers share locks that are made later
         if self.fork:
             run = partial(_main, self.table, theirs, os.getpid(), self.spec)
@@ -166,7 +167,7 @@ class SupervisorHandle:
                     run, self.table, (theirs, ours), self._launched_workers()
                 )
         shape = (self.table.slots, self.table.region_len)
-        inherited = InheritedFd(self.table.fd), family, InheritedFd(family_fd)
+        inherited = InheritedFd(table_fd), family, InheritedFd(family_fd)
         args = (shape, theirs, inherited, os.getpid(), self.spec.replace(served=None))
         make = self._fresh_process_type()
         with _identity.uncounted():

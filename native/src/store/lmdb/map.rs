@@ -19,6 +19,8 @@ const SHARE: u64 = 4;
 const PROBE: u64 = 64 << 20;
 const FARTHEST: u64 = 1 << 43;
 const LOWEST: u64 = 1 << 36;
+/// How many large stores of one process find a place one below the other.
+const STORES: u64 = 64;
 
 /// What to map of a file of `len` bytes that may grow to `size`.
 pub fn size_at_first(len: u64, size: u64) -> usize {
@@ -152,6 +154,19 @@ impl Map {
         }
     }
 
+    /// Have the system prepare pages that have memory, all at once: else it does so at the first write
+    /// to each, which takes longer than to fill it.
+    pub fn populate(&self, from: u64, to: u64) {
+        let to = to.min(self.bytes());
+        if from < to {
+            // SAFETY: advice about a part of the map; old kernels do not know it.
+            unsafe {
+                let begin = (*self.at).add(from as usize);
+                libc::madvise(begin.cast(), (to - from) as usize, libc::MADV_POPULATE_WRITE);
+            }
+        }
+    }
+
     /// Map at least `wanted` bytes, and some ahead, but no more than `most`.
     #[cold]
     pub fn grow(&self, wanted: u64, most: u64) -> std::result::Result<(), ()> {
@@ -174,22 +189,39 @@ impl Map {
 }
 
 /// Places with much free address space behind them, as far as one can tell without taking it: new
-/// mappings are put below the others, so it is free below a new one.
+/// mappings are put below the others, so it is free below a new one. Where another store of this
+/// process is, there is none: then farther below.
 fn holes(most: u64) -> Vec<*mut u8> {
-    let how = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let wanted = most.min(FARTHEST).next_multiple_of(STEP);
     let mut len = PROBE;
     while len >= STEP {
-        // SAFETY: a fresh mapping at an address the kernel chooses, and gone at once.
-        unsafe {
-            let found = libc::mmap(null_mut(), len as usize, libc::PROT_NONE, how, -1, 0);
-            if found != libc::MAP_FAILED {
-                libc::munmap(found, len as usize);
-                let below = (found as u64).checked_sub(most.min(FARTHEST).next_multiple_of(STEP));
-                let below = below.filter(|&below| below > LOWEST);
-                return below.into_iter().map(|at| at as *mut u8).chain([found.cast()]).collect();
-            }
+        if let Some(found) = free_place(null_mut(), len, 0) {
+            let below: Vec<_> = (1..=STORES)
+                .filter_map(|stores| (found as u64).checked_sub(stores * wanted))
+                .filter(|&below| below > LOWEST)
+                .map(|at| at as *mut u8)
+                .collect();
+            let is_free =
+                |at: &&*mut u8| free_place(**at, wanted, libc::MAP_FIXED_NOREPLACE) == Some(**at);
+            // Under a limit of address space nothing of that size can be tried.
+            let best = below.iter().find(is_free).or(below.first()).copied();
+            return best.into_iter().chain([found]).collect();
         }
         len /= 2;
     }
     Vec::new()
+}
+
+/// Where the kernel would put a mapping: it is gone again.
+fn free_place(at: *mut u8, len: u64, flags: i32) -> Option<*mut u8> {
+    let how = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | flags;
+    // SAFETY: a fresh mapping at an address that was free, and gone at once.
+    unsafe {
+        let found = libc::mmap(at.cast(), len as usize, libc::PROT_NONE, how, -1, 0);
+        if found == libc::MAP_FAILED {
+            return None;
+        }
+        libc::munmap(found, len as usize);
+        Some(found.cast())
+    }
 }

@@ -4,6 +4,7 @@
 //! the methods.
 
 mod block;
+mod bulk;
 mod changes;
 mod checking;
 mod counts;
@@ -19,6 +20,7 @@ mod sequences;
 
 use crate::store::change_words::{ChangeWords, LINE, WORDS};
 use crate::store::encoding::keys::Key;
+use crate::store::encoding::tag;
 use crate::store::lmdb::{Options, Reading};
 use crate::store::transaction::{head, Writing};
 use crate::store::{self, Error};
@@ -259,11 +261,14 @@ impl PyStore {
         decode::value(self.engine.get().hooks.bind(py), value)
     }
 
-    /// Decode as far as that runs no code of the user: a transaction is still under way.
+    /// Decode as far as that runs no code of the user: a transaction is still under way. A new tuple
+    /// may, since it may be what lets the garbage collector call finalizers.
     #[inline]
     fn decode_plain<'py>(&self, py: Python<'py>, value: &[u8]) -> Decoded<'py> {
         let quick = if self.encoded {
             Some(PyBytes::new(py, value).into_any())
+        } else if value.first() == Some(&tag::TUPLE) {
+            None
         } else {
             decode::plain(py, value).ok().flatten()
         };

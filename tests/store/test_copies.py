@@ -85,6 +85,27 @@ def test_directory_copied_during_writes_is_refused(tmp_path: Path) -> None:
     assert_opens(path, ITEMS)
 
 
+def test_a_process_that_copies_its_own_folder_reads_on(tmp_path: Path) -> None:
+    """Its locks of a file go when it closes any descriptor of it: others take it for dead."""
+    with garrison.Manager(path=tmp_path / "store") as manager:
+        shared = manager.dict("shared")
+        fill(shared, 0)
+        shutil.copytree(tmp_path / "store", tmp_path / "copy")
+        writer = multiprocessing.get_context("spawn").Process(target=grow, args=(shared,))
+        writer.start()
+        writer.join()
+        assert writer.exitcode == 0
+        assert len(shared) == ITEMS + 1
+        fill(shared, 1)
+        assert shared[0][1] == 1
+
+
+def grow(shared: Any) -> None:
+    """Who writes looks for dead readers when the file has grown."""
+    for number in range(40):
+        shared["large"] = bytes([number]) * (1 << 20)
+
+
 def assert_opens(path: Path, length: int) -> None:
     gc.collect()
     with garrison.Manager(path=path) as manager:

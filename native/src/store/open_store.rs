@@ -186,7 +186,10 @@ impl<E: From<Failure>> OpenStore<E> {
         let mut state = self.state.borrow(host);
         let lost = state.env.as_ref().is_some_and(|env| !env.is_writable());
         if lost && state.transaction.is_none() {
-            state.reader = None;
+            // Its place in the table may be another process's by now.
+            if let Some(reader) = state.reader.take() {
+                reader.forget();
+            }
             state.env = None;
         }
     }

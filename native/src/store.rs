@@ -11,6 +11,8 @@ pub mod records;
 #[cfg(not(loom))]
 pub mod audit;
 #[cfg(not(loom))]
+pub mod bulk;
+#[cfg(not(loom))]
 pub mod change_words;
 #[cfg(not(loom))]
 pub mod claims;

@@ -256,3 +256,25 @@ def test_many_entries_go_in_several_requests_of_one_transaction(
     with pytest.raises(TypeError):
         items.extend([*numbers, threading.Lock()])
     assert list(items) == [5] * 7
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_remote_get_many_is_of_one_moment(
+    local_manager: Any, client: Any, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(_remote_backend, "ENTRIES_PER_REQUEST", 16)
+    local, remote = local_manager.dict("stock"), client.dict("stock")
+    keys: list[Any] = [1, "text", (1, "a"), None, b"x" * 500, *range(10, 10 + count)]
+    remote.set_many({key: [str(key)] if key == "text" else str(key) for key in keys})
+    for shared in (local, remote):
+        found = shared.get_many([*keys, "missing", 1.0])
+        assert list(found) == keys
+        assert list(found.pop("text")) == ["text"]
+        assert found == {key: str(key) for key in keys if key != "text"}
+        assert shared.get_many([]) == {}
+    with client.transaction():
+        remote[1] = "changed"
+        assert remote.get_many([1]) == {1: "changed"}
+        assert local.get_many([1]) == {1: "1"}
+    with pytest.raises(TypeError):
+        remote.get_many(5)

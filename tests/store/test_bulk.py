@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from garrison import _core
+from garrison.errors import WrongKind
+from garrison.store._local_store import create_in_memory
 
 from .tools import DEQUE, DICT, LIST, Link, open_store
 
@@ -161,3 +164,153 @@ def test_only_what_was_asked_for_is_freed() -> None:
         assert store.garbage() == garbage[4:]
         assert store.collect_garbage(2, garbage[4:]) == 4
         assert store.audit() == []
+
+
+KEYS: list[Any] = [None, True, 2, -300, 2**70, 1.5, "text", b"bytes", (1, "a"), "x" * 600]
+
+
+def keys(choose: random.Random, count: int) -> list[Any]:
+    return [choose.choice([*KEYS, *range(400), "k" * choose.randrange(300)]) for _ in range(count)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_dict_that_was_filled_at_once_changes_as_a_plain_one(
+    folder: Path | None, seed: int
+) -> None:
+    choose = random.Random(seed)
+    with open_store(folder=folder) as store:
+        c, plain = store.create(DICT), dict.fromkeys(keys(choose, 300), 1)
+        store.dict_update(c, plain)
+        for _ in range(STEPS // 3):
+            change_dict(store, c, plain, choose)
+            assert store.dict_entries(c, "items") == list(plain.items())
+            asked = keys(choose, 30)
+            found = [plain.get(key, "missing") for key in asked]
+            assert store.dict_get_many(c, asked, "missing") == found
+        assert list(store.scan(c, "items")) == list(plain.items())
+        assert list(store.scan(c, "items", True)) == list(plain.items())[::-1]
+        assert store.dict_entries(c, "keys") == list(plain)
+        assert store.dict_entries(c, "values") == list(plain.values())
+        assert store.snapshot(c) == plain
+        assert store.audit() == []
+        store.clear(c)
+        assert store.audit() == []
+
+
+def change_dict(store: Store, c: int, plain: dict[Any, Any], choose: random.Random) -> None:
+    new = dict(zip(keys(choose, 40), mixed(choose, 40), strict=True))
+    match choose.randrange(6):
+        case 0 if plain:
+            key = choose.choice(list(plain))
+            store.dict_delete(c, key)
+            del plain[key]
+        case 1 if plain:
+            store.dict_popitem(c, True)
+            plain.popitem()
+        case 2 if plain:
+            assert store.dict_popitem(c, False)[0] == next(iter(plain))
+            del plain[next(iter(plain))]
+        case 3:
+            store.dict_set(c, "one", 1)
+            plain["one"] = 1
+        case 4:
+            child = {key: {"a": "child"} for key in list(new)[:5]}
+            store.dict_update(c, child)
+            store.dict_update(c, dict.fromkeys(child, 0))
+            plain.update(dict.fromkeys(child, 0))
+        case _:
+            store.dict_update(c, list(new.items()))
+            plain.update(new)
+
+
+def test_keys_that_came_together_are_taken_from_both_ends(folder: Path | None) -> None:
+    with open_store(folder=folder) as store:
+        c, plain = store.create(DICT), {f"key {n}": n for n in range(1000)}
+        store.dict_update(c, plain)
+        for first, last in zip(range(400), range(999, 599, -1), strict=True):
+            assert store.dict_popitem(c, False) == (f"key {first}", first)
+            assert store.dict_popitem(c, True) == (f"key {last}", last)
+        assert list(store.scan(c, "values")) == list(range(400, 600))
+        for n in range(400, 600):
+            store.dict_delete(c, f"key {n}")
+        assert store.audit() == []
+        store.dict_update(c, {"again": 1})
+        assert store.dict_entries(c, "items") == [("again", 1)]
+
+
+def test_the_order_of_many_keys_takes_little_room() -> None:
+    with open_store() as store:
+        c = store.create(DICT)
+        store.dict_update(c, dict.fromkeys(range(10_000)))
+        assert pages(store) < 10_000 / 40
+
+
+def test_entries_are_those_of_a_packed_dict_and_of_a_set(folder: Path | None) -> None:
+    with open_store(folder=folder) as store:
+        outer = store.create(DICT)
+        store.dict_update(outer, {"dict": {"a": 1, 2: (3,)}, "set": {5}})
+        inner, members = (store.dict_get(outer, each).c for each in ("dict", "set"))
+        assert store.dict_entries(inner, "items") == [("a", 1), (2, (3,))]
+        assert store.dict_get_many(inner, [2, 3, "a"]) == [(3,), None, 1]
+        assert store.dict_entries(members, "keys") == store.dict_entries(members, "values") == [5]
+        with pytest.raises(WrongKind):
+            store.dict_get_many(members, [5])
+        with pytest.raises(WrongKind):
+            store.dict_entries(store.create(LIST), "values")
+        with pytest.raises(ValueError, match="what"):
+            store.dict_entries(inner, "pairs")
+        assert store.dict_encoded_many(inner, ["a", "b"])[1] is None
+
+
+def test_a_dict_that_changes_while_it_is_stored_is_stored_as_it_was() -> None:
+    given: dict[Any, Any] = {"first": 1}
+
+    class Awkward:
+        def __reduce__(self) -> tuple[Any, ...]:
+            given.clear()
+            return (complex, (1, 2))
+
+    given |= {"second": Awkward(), "third": 3}
+    with open_store() as store:
+        store.dict_update(c := store.create(DICT), given)
+        assert store.dict_entries(c, "items") == [("first", 1), ("second", 1 + 2j), ("third", 3)]
+    assert given == {}
+
+
+def test_a_finalizer_may_use_the_store_whatever_is_read() -> None:
+    """Tuples are made: that is when the garbage collector runs."""
+
+    class Node:
+        def __init__(self) -> None:
+            self.myself = self
+
+        def __del__(self) -> None:
+            found.append(store.dict_get(d, "key"))
+
+    found: list[Any] = []
+    thresholds = gc.get_threshold()
+    with open_store() as store:
+        d, items = store.create(DICT), store.create(LIST)
+        store.dict_update(d, {"key": (1, (2, 3))})
+        store.list_extend(items, [(number, "x") for number in range(100)])
+        gc.set_threshold(10, 2, 2)
+        try:
+            for _ in range(100):
+                Node()
+                store.list_slice(items, 0, 100)
+                store.list_get(items, 5)
+                store.dict_entries(d, "items")
+            gc.collect()
+        finally:
+            gc.set_threshold(*thresholds)
+    assert found == [(1, (2, 3))] * 100
+
+
+def test_several_stores_of_a_process_grow_at_once() -> None:
+    """Each needs free addresses behind its own."""
+    stores = [create_in_memory(1 << 34) for _ in range(5)]
+    for store in stores:
+        shared = store.make(LIST)
+        for _ in range(5):
+            shared.append(b"x" * (4 << 20))
+        assert len(shared) == 5

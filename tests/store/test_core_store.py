@@ -595,7 +595,7 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
         store.create(DICT)
     data = tmp_path / "data.mdb"
     numbers = struct.pack("<QQ", 2, 1)
-    first, later = (struct.pack("<I", version) + numbers for version in (3, 99))
+    first, later = (struct.pack("<I", version) + numbers for version in (4, 99))
     assert first in data.read_bytes()
     data.write_bytes(data.read_bytes().replace(first, later))
     with pytest.raises(StoreVersion, match="99"), open_store(folder=tmp_path):

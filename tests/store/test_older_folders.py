@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import garrison
 
-FILE = Path(__file__).parent / "folders" / "version-2.mdb.xz"
-"""A dict "stock" with a list, a dict, a tuple, a set, and 20 numbers, before there were runs."""
+FOLDERS = Path(__file__).parent / "folders"
+"""A dict "stock" with a list, a dict, a tuple, a set, and 20 numbers: before there were runs
+(version 2), and before a dict's order had some (version 3)."""
 
 
 def read_and_write_on(folder: Path) -> None:
@@ -28,6 +31,7 @@ def read_and_write_on(folder: Path) -> None:
         del stock["list"][70]
         stock["dict"]["c"] = 3
         stock.update({f"new{n}": {"a": n} for n in range(30)})
+        del stock["new5"]
         stock["new7"]["a"] = "seven"
 
 
@@ -37,14 +41,18 @@ def read_again(folder: Path) -> None:
         assert list(stock["list"]) == [0, 1, 2, "three", *range(4, 140)]
         assert dict(stock["new7"]) == {"a": "seven"}
         assert dict(stock["new8"]) == {"a": 8}
+        assert list(stock)[-3:] == ["new27", "new28", "new29"]
+        assert list(stock)[24:30] == ["new0", "new1", "new2", "new3", "new4", "new6"]
         assert list(stock["dict"]) == ["a", "b", "c"]
         manager.backup(folder.parent / "copy")
 
 
-def test_a_folder_of_version_2_is_read_and_written_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_folder_of_an_older_version_is_read_and_written_on(tmp_path: Path, version: int) -> None:
     folder = tmp_path / "state"
     folder.mkdir(mode=0o700)
-    (folder / "data.mdb").write_bytes(lzma.decompress(FILE.read_bytes()))
+    packed = (FOLDERS / f"version-{version}.mdb.xz").read_bytes()
+    (folder / "data.mdb").write_bytes(lzma.decompress(packed))
     read_and_write_on(folder)
     read_again(folder)
     check = [sys.executable, "-m", "garrison", "check", str(tmp_path / "copy")]

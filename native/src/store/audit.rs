@@ -9,7 +9,7 @@ use super::records::{
 };
 use super::references::heads;
 use super::reservation::Reservation;
-use super::{encoding, kind, nested, packed, runs, Error, Result};
+use super::{encoding, kind, mapping, nested, packed, runs, Error, Result};
 use crate::shm::arena::{SharedBlock, LINE};
 use std::collections::HashMap;
 
@@ -141,14 +141,18 @@ impl<'t> Audit<'t> {
         let items = self.each(&prefix(number, ITEM), |audit, key, record| {
             let item = Item::read(record)?;
             audit.follow(item.value);
-            let order = audit.reading.get(&keyed(number, ORDER, item.seq))?;
-            let in_order = order == Some(&key[9..]) && item.seq < head.next;
+            let order = mapping::order::key(&audit.reading, number, item.seq);
+            let in_order = order == Ok(&key[9..]) && item.seq < head.next;
             audit.check(in_order, || format!("an item of {number} that is not in its order"));
             let has_value = item.value.is_empty() == (head.kind == kind::SET);
             audit.check(has_value, || format!("an item of {number} with a wrong value"));
             Ok(())
         })?;
-        let order = self.each(&prefix(number, ORDER), |_, _, _| Ok(()))?;
+        let mut order = 0;
+        mapping::order::walk(&self.reading, number, 0, |_, _| {
+            order += 1;
+            Ok(true)
+        })?;
         self.check(!whole || (items == head.len && order == head.len), || {
             format!("{number} has length {}, {items} items, and {order} in order", head.len)
         });

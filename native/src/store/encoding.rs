@@ -71,6 +71,12 @@ pub fn reference(kind: u8, number: u64) -> [u8; REF_LEN] {
     bytes
 }
 
+/// Whether a value is all that there is to it: to store it changes no other container.
+#[inline]
+pub fn is_simple(value: &[u8]) -> bool {
+    value.first().is_some_and(|&tag| tag <= tag::PICKLE || tag == tag::TUPLE)
+}
+
 /// A container that a value names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {

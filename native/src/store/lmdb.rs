@@ -3,6 +3,7 @@
 //! A transaction that the process has inherited by a fork must not be touched, so what can be left
 //! by a fork has a `forget`.
 
+use super::records::NEWEST;
 use super::reservation::Reservation;
 use super::{Error, Result};
 use crate::shm::segment::without_file_limit;
@@ -23,7 +24,7 @@ mod transactions;
 
 pub use files::InMemory;
 use map::Map;
-pub use transactions::{Cursor, ReadTransaction, Reading, WriteTransaction};
+pub use transactions::{Cursor, Near, ReadTransaction, Reading, Record, WriteTransaction};
 
 /// How many transactions may read at a time, in all processes.
 pub const READERS: u32 = 4096;
@@ -98,10 +99,12 @@ pub struct Env {
     limited: Slot<bool>,
     /// Each record has a sum behind it.
     sums: Slot<bool>,
-    /// A record may have several items.
-    runs: Slot<bool>,
+    /// How records are written.
+    version: Slot<u32>,
     /// Readers are checked when the file has grown beyond.
     checked: Slot<u64>,
+    /// Others took this process for dead.
+    lost: Slot<bool>,
     _file: OpenGuard,
 }
 
@@ -275,7 +278,7 @@ impl Env {
         let map = Map::find(raw, fd, options)?;
         reservation.page = map.page as u64;
         let (in_memory, checked, limited) = (options.in_memory, Slot::new(256), Slot::new(false));
-        let (sums, runs) = (Slot::new(false), Slot::new(false));
+        let (sums, version) = (Slot::new(false), Slot::new(NEWEST));
         Ok(Self {
             raw,
             fd,
@@ -285,8 +288,9 @@ impl Env {
             in_memory,
             limited,
             sums,
-            runs,
+            version,
             checked,
+            lost: Slot::new(false),
             _file: file,
         })
     }
@@ -303,6 +307,7 @@ impl Env {
         if !self.is_writable() {
             return Err(Error::System(libc::EBADF));
         }
+        let before = self.reservation.reserved();
         let mut grown = Ok(());
         let mut grow = || {
             grown = self.reservation.grow(self.fd, next_page, bytes).and_then(|()| self.lengthen());
@@ -313,6 +318,9 @@ impl Env {
         grown?;
         let wanted = self.reservation.wanted(next_page, bytes).min(self.reservation.reserved());
         let _ = self.map.grow(wanted, self.reservation.reserved());
+        if self.in_memory {
+            self.map.populate(before, self.reservation.reserved());
+        }
         Ok(())
     }
 
@@ -450,24 +458,29 @@ impl Env {
             self.check_readers();
             self.begin(ffi::MDB_RDONLY)
         })?;
-        Ok(ReadTransaction { raw, sums: self.sums.get() })
+        Ok(ReadTransaction::new(raw, self.sums.get()))
     }
 
-    /// Whether the descriptors that LMDB writes to, or reserves memory with, are still its own.
+    /// Whether the descriptors that LMDB writes to, or reserves memory with, are still its own, and
+    /// others know that this process reads.
     #[inline]
     pub fn is_writable(&self) -> bool {
-        self.handles.are_ours()
+        !self.lost.get() && self.handles.are_ours()
     }
 
     /// Take a transaction that reads up again: it sees what was committed last.
     #[inline]
     pub fn renew(&self, reader: &ReadTransaction) -> Result<()> {
         // SAFETY: it was put aside.
-        let renew = || unsafe { ffi::mdb_txn_renew(reader.raw) };
+        let renew = || unsafe { ffi::mdb_txn_renew(reader.raw()) };
         match renew() {
             ffi::MDB_MAP_RESIZED => check(self.follow_until(renew)?),
-            // Others took this process for dead, since its locks went with its descriptors.
-            ffi::MDB_BAD_RSLOT if !self.is_writable() => Err(Error::System(libc::EBADF)),
+            // Its locks went with LMDB's descriptors, or with any other of the same file, as when the
+            // program copies it.
+            ffi::MDB_BAD_RSLOT => {
+                self.lost.set(true);
+                Err(Error::System(libc::EBADF))
+            }
             code => check(code),
         }
     }
@@ -506,29 +519,33 @@ impl Env {
         self.sums.set(sums);
     }
 
+    /// The version of the records that are written.
     #[inline]
-    pub fn has_runs(&self) -> bool {
-        self.runs.get()
+    pub fn version(&self) -> u32 {
+        self.version.get()
     }
 
-    pub fn set_runs(&self, runs: bool) {
-        self.runs.set(runs);
+    /// Say so, once after opening.
+    pub fn set_version(&self, version: u32) {
+        self.version.set(version);
     }
 
     /// Make the one database known, once after opening.
     pub fn open_database(&self, transaction: &ReadTransaction) -> Result<()> {
         let mut database = 0;
         // SAFETY: it has not ended; no name stands for the one that is always there.
-        check(unsafe { ffi::mdb_dbi_open(transaction.raw, std::ptr::null(), 0, &raw mut database) })
+        check(unsafe {
+            ffi::mdb_dbi_open(transaction.raw(), std::ptr::null(), 0, &raw mut database)
+        })
     }
 
     /// Raise if this LMDB keeps its next page elsewhere than this module believes.
     pub fn check_layout(&self, fresh: &ReadTransaction) -> Result<()> {
         let info = self.info();
         // SAFETY: it is open.
-        let id = unsafe { ffi::mdb_txn_id(fresh.raw) } as u64;
+        let id = unsafe { ffi::mdb_txn_id(fresh.raw()) } as u64;
         // Another process may have committed meanwhile; then it has asked the same.
-        if info.last_transaction != id || next_page(fresh.raw) == info.last_page + 1 {
+        if info.last_transaction != id || next_page(fresh.raw()) == info.last_page + 1 {
             return Ok(());
         }
         Err(unknown_layout())

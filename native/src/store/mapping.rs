@@ -3,12 +3,13 @@
 
 use super::encoding::keys::{to_value, Canonical, Key};
 use super::encoding::{integers, Link};
-use super::lmdb::Reading;
-use super::records::{keyed, number_in, prefix, Head, Item, ITEM, ORDER};
+use super::lmdb::{Near, Reading};
+use super::records::{prefix, Head, Item, HEAD, ITEM, ORDER};
 use super::transaction::{self, Writing};
 use super::{copied, kind, nested, packed, Error, Result};
 
 mod inserter;
+pub mod order;
 
 pub use inserter::{update, Inserter};
 
@@ -30,10 +31,17 @@ fn find_where<'t>(
     canonical: &mut Canonical,
 ) -> Result<Option<(Item<'t>, bool)>> {
     transaction::exists(number)?;
-    if let Some(record) = reading.get(canonical.behind(&prefix(number, ITEM)))? {
-        return Ok(Some((Item::read(record)?, false)));
-    }
-    let (head, behind) = transaction::head_record(reading, number)?;
+    let place = canonical.behind(&prefix(number, ITEM));
+    // In front of the items is the head, where a packed mapping has them: one search for both.
+    let record = match reading.cursor()?.seek_back(place)? {
+        Some((key, record)) if key == place => return Ok(Some((Item::read(record)?, false))),
+        Some((key, record)) if *key == prefix(number, HEAD) => Some(record),
+        _ => None,
+    };
+    let (head, behind) = match record {
+        Some(record) => transaction::living_head(record, number)?,
+        None => transaction::head_record(reading, number)?,
+    };
     if !kind::is_mapping(head.kind) {
         return Err(Error::WrongKind(head.kind));
     }
@@ -64,6 +72,13 @@ struct Old {
     value: Vec<u8>,
 }
 
+impl Old {
+    fn of(item: &Item<'_>) -> Result<Self> {
+        let (seq, original) = (item.seq, copied(item.original)?);
+        Ok(Self { seq, original, value: copied(item.value)? })
+    }
+}
+
 /// A mapping whose item this is, is packed no more.
 fn old(writing: &mut Writing, number: u64, canonical: &mut Canonical) -> Result<Option<Old>> {
     let reading = writing.reading();
@@ -74,8 +89,7 @@ fn old(writing: &mut Writing, number: u64, canonical: &mut Canonical) -> Result<
         packed::unpack(writing, number)?;
         return old(writing, number, canonical);
     }
-    let (seq, original) = (item.seq, copied(item.original)?);
-    Ok(Some(Old { seq, original, value: copied(item.value)? }))
+    Old::of(&item).map(Some)
 }
 
 fn put_item(
@@ -118,23 +132,20 @@ pub fn check_takes_values(writing: &Writing, number: u64) -> Result<()> {
 
 #[inline]
 pub fn set(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> Result<()> {
-    let reading = writing.reading();
-    let Some((item, is_packed)) = find_where(&reading, number, &mut key.canonical)? else {
-        return set_new(writing, number, key, value);
-    };
-    if item.value.is_empty() {
-        return Err(Error::WrongKind(kind::SET));
-    }
-    if !is_packed
-        && item.original.is_empty()
-        && nested::is_simple(item.value)
-        && nested::is_simple(value)
-    {
-        let seq = item.seq;
+    transaction::exists(number)?;
+    let place = key.canonical.behind(&prefix(number, ITEM));
+    let found = writing.get_near(Near::Item, place)?.map(Item::read).transpose()?;
+    if let Some(item) = found.filter(Item::is_simple).filter(|_| nested::is_simple(value)) {
+        // The cursor stands where it is written: one search in all.
+        let begin = Item::head(item.seq, 0);
         writing.touch(number);
-        return put_item(writing, number, &mut key.canonical, (seq, &[]), value);
+        return writing.replace_near(Near::Item, place, &[&begin, value]);
     }
-    replace(writing, number, &mut key.canonical, value)
+    match find(&writing.reading(), number, &mut key.canonical)? {
+        None => set_new(writing, number, key, value),
+        Some(item) if item.value.is_empty() => Err(Error::WrongKind(kind::SET)),
+        Some(_) => replace(writing, number, &mut key.canonical, value),
+    }
 }
 
 fn set_new(writing: &mut Writing, number: u64, key: &mut Key, value: &[u8]) -> Result<()> {
@@ -167,7 +178,7 @@ fn take(writing: &mut Writing, number: u64, canonical: &mut Canonical) -> Result
     let mut head = transaction::mapping(&writing.reading(), number)?;
     head.len -= 1;
     writing.delete(canonical.behind(&prefix(number, ITEM)))?;
-    writing.delete(&keyed(number, ORDER, old.seq))?;
+    order::remove(writing, number, old.seq)?;
     writing.put_head(number, head)?;
     writing.touch(number);
     Ok(old)
@@ -191,7 +202,7 @@ pub fn pop(writing: &mut Writing, number: u64, key: &mut Key) -> Result<Vec<u8>>
 pub fn pop_item(writing: &mut Writing, number: u64, last: bool) -> Result<(Vec<u8>, Vec<u8>)> {
     packed::unpack(writing, number)?;
     let head = transaction::mapping(&writing.reading(), number)?;
-    let Some((_, canonical)) = end(&writing.reading(), number, last)? else {
+    let Some((_, canonical)) = order::end(&writing.reading(), number, last)? else {
         return Err(Error::Empty(if head.kind == kind::SET {
             "pop from an empty set"
         } else {
@@ -203,18 +214,6 @@ pub fn pop_item(writing: &mut Writing, number: u64, last: bool) -> Result<(Vec<u
     let plain = nested::to_plain(&writing.reading(), &old.value)?;
     nested::release(writing, &old.value)?;
     Ok((to_value(canonical.bytes(), &old.original)?, plain))
-}
-
-/// Sequence number and canonical key of the first or the last item.
-fn end<'t>(reading: &Reading<'t>, number: u64, last: bool) -> Result<Option<(u64, &'t [u8])>> {
-    let begin = prefix(number, ORDER);
-    let mut cursor = reading.cursor()?;
-    let record =
-        if last { cursor.seek_before(&prefix(number, ORDER + 1))? } else { cursor.seek(&begin)? };
-    match record.filter(|(key, _)| key.starts_with(&begin)) {
-        Some((key, canonical)) => Ok(Some((number_in(key, 9)?, canonical))),
-        None => Ok(None),
-    }
 }
 
 /// The value that is there, or that was put there: true if it was.

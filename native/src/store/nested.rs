@@ -1,11 +1,12 @@
 //! What is below a value: children that belong to it, and containers that it refers to.
 
+pub use super::encoding::is_simple;
 use super::encoding::trees::{Builder, Tree};
 use super::encoding::{check, child, keys, tag, Link, DEPTH};
-use super::lmdb::{Cursor, Reading};
-use super::records::{prefix, Head, Item, HEAD, ORDER};
+use super::lmdb::{Cursor, Near, Reading};
+use super::records::{prefix, Head, Item, HEAD, HEAD_LEN, POSITION};
 use super::transaction::{head, Writing};
-use super::{copied, kind, mapping, packed, references, runs, sequence, Error, Result};
+use super::{copied, kind, mapping, packed, references, runs, Error, Result};
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -14,12 +15,6 @@ pub fn create(writing: &mut Writing, kind: u8, aux: i64, info: &[u8]) -> Result<
     let number = writing.next_number()?;
     writing.put(&prefix(number, HEAD), &[&Head::new(kind, aux).to_bytes(), info])?;
     Ok(number)
-}
-
-/// Whether a value is all that there is to it: to store it changes no other container.
-#[inline]
-pub fn is_simple(value: &[u8]) -> bool {
-    value.first().is_some_and(|&tag| tag <= tag::PICKLE || tag == tag::TUPLE)
 }
 
 /// What is to be stored for a value: a plain container becomes a child, a reference is counted.
@@ -64,15 +59,22 @@ fn create_children(writing: &mut Writing, value: &[u8], depth: usize) -> Result<
     let mut head = Head::new(tree.kind, tree.maxlen);
     head.set(Head::OWNED, true);
     let packed = if writing.has_runs() { packed::pack(tree)? } else { None };
-    if let Some(packed) = packed {
+    if let Some(packed) = &packed {
         head.set(Head::PACKED, true);
         (head.len, head.next) = (tree.count as u64, tree.count as u64);
-        writing.put(&prefix(number, HEAD), &[&head.to_bytes(), &packed])?;
+        put_new_head(writing, number, &[&head.to_bytes(), packed])?;
     } else {
-        writing.put(&prefix(number, HEAD), &[&head.to_bytes()])?;
+        put_new_head(writing, number, &[&head.to_bytes()])?;
         fill(writing, number, &mut tree, depth)?;
     }
     Ok(child(tree.kind, number).to_vec())
+}
+
+fn put_new_head(writing: &mut Writing, number: u64, parts: &[&[u8]]) -> Result<()> {
+    match writing.put_near(Near::Head, &prefix(number, HEAD), parts)? {
+        None => Ok(()),
+        Some(_) => Err(Error::corrupt("the number of a new container is taken")),
+    }
 }
 
 fn fill(writing: &mut Writing, number: u64, tree: &mut Tree<'_>, depth: usize) -> Result<()> {
@@ -89,7 +91,7 @@ fn fill(writing: &mut Writing, number: u64, tree: &mut Tree<'_>, depth: usize) -
         inserter.finish(writing)?;
     } else {
         let mut head = writing.head(number)?;
-        let mut writer = runs::Writer::new(number, head.next);
+        let mut writer = runs::Writer::new((number, POSITION), head.next);
         for _ in 0..tree.count {
             let value = create_child_item(writing, tree.take()?, depth)?;
             writer.push(writing, &value)?;
@@ -123,18 +125,23 @@ pub fn release(writing: &mut Writing, value: &[u8]) -> Result<()> {
 
 #[cold]
 pub fn release_link(writing: &mut Writing, link: Link) -> Result<()> {
-    let mut head = match writing.head(link.number) {
-        Ok(head) => head,
-        // It is being freed already.
-        Err(Error::Gone(_)) => return Ok(()),
-        Err(error) => return Err(error),
-    };
+    let place = prefix(link.number, HEAD);
+    let Some(record) = writing.get_near(Near::Released, &place)? else { return Ok(()) };
+    let mut head = Head::read(record)?;
+    if head.has(Head::FREEING) {
+        return Ok(());
+    }
+    let info = copied(&record[HEAD_LEN..])?;
     if link.owned {
         head.set(Head::OWNED, false);
     } else {
         head.refs = head.refs.saturating_sub(1);
     }
-    references::put_or_mark(writing, link.number, head)
+    if !head.has(Head::GARBAGE) && !references::is_referenced(writing, link.number, &head)? {
+        head.set(Head::GARBAGE, true);
+        references::note_garbage(writing, link.number)?;
+    }
+    writing.replace_near(Near::Released, &place, &[&head.to_bytes(), &info])
 }
 
 /// Whether storing `new` in the place of `old` would change nothing but the container's owner.
@@ -222,27 +229,28 @@ fn copy_mapping(
     if let Some(packed) = packed::contents(reading, number)? {
         return copy_packed(packed, kind, builder);
     }
-    let begin = prefix(number, ORDER);
-    let (mut cursor, mut items) = (reading.cursor()?, reading.cursor()?);
-    let mut record = cursor.seek(&begin)?;
-    let mut count = 0;
-    while let Some((_, canonical)) = record.filter(|(key, _)| key.starts_with(&begin)) {
-        let item = ordered(&mut items, number, canonical)?;
-        builder.item(&keys::to_value(canonical, item.original)?)?;
+    let items = mapping::order::all(reading, number)?;
+    for (canonical, item) in &items {
+        copy_key(canonical, item, builder)?;
         if kind != kind::SET {
             copy_value(reading, item.value, builder, depth)?;
         }
-        count += 1;
-        record = cursor.following()?;
     }
-    Ok(count)
+    Ok(items.len())
+}
+
+#[inline]
+fn copy_key(canonical: &[u8], item: &Item<'_>, builder: &mut Builder) -> Result<()> {
+    let begun = builder.begin_item();
+    keys::append_value(canonical, item.original, &mut builder.bytes)?;
+    builder.end_item(begun)
 }
 
 fn copy_packed(packed: &[u8], kind: u8, builder: &mut Builder) -> Result<usize> {
     let mut count = 0;
     for found in packed::items(packed) {
         let (canonical, item) = found?;
-        builder.item(&keys::to_value(canonical, item.original)?)?;
+        copy_key(canonical, &item, builder)?;
         if kind != kind::SET {
             builder.item(item.value)?;
         }
@@ -266,7 +274,7 @@ fn copy_sequence(
     depth: usize,
 ) -> Result<usize> {
     let mut count = 0;
-    sequence::walk(reading, number, 0, |_, value| {
+    runs::walk(reading, (number, POSITION), 0, |_, value| {
         copy_value(reading, value, builder, depth)?;
         count += 1;
         Ok(true)

@@ -9,9 +9,9 @@
 use super::encoding::keys::{Canonical, Key};
 use super::encoding::trees::Tree;
 use super::lmdb::Reading;
-use super::records::{keyed, prefix, Head, Item, HEAD, ITEM, ORDER};
+use super::records::{prefix, Head, Item, HEAD, ITEM, ORDER};
 use super::transaction::{head_record, Writing};
-use super::{copied, kind, nested, Error, Result};
+use super::{copied, kind, nested, runs, Error, Result};
 
 /// Bytes of the items, with which two records fit on a page.
 const LONGEST: usize = 1800;
@@ -78,7 +78,7 @@ pub fn pack(mut tree: Tree<'_>) -> Result<Option<Vec<u8>>> {
     if !matches!(tree.kind, kind::DICT | kind::SET) || tree.count > MOST {
         return Ok(None);
     }
-    let mut packed = Vec::new();
+    let (mut packed, mut canonical) = (Vec::new(), Vec::new());
     for _ in 0..tree.count {
         let key = tree.take()?;
         let value: &[u8] = if tree.kind == kind::SET { &[] } else { tree.take()? };
@@ -87,8 +87,8 @@ pub fn pack(mut tree: Tree<'_>) -> Result<Option<Vec<u8>>> {
         {
             return Ok(None);
         }
-        let key = Key::of_value(key)?;
-        let (canonical, original) = (key.canonical.bytes(), &key.original[..]);
+        let original = Key::split_value(key, &mut canonical)?;
+        let (canonical, original) = (&canonical[..], &original[..]);
         // Two keys of a dict can be one here, as objects with the same state are.
         if packed.len() + canonical.len() + original.len() + value.len() > LONGEST
             || find(&packed, canonical)?.is_some()
@@ -116,13 +116,14 @@ pub fn unpack(writing: &mut Writing, number: u64) -> Result<()> {
     let packed = copied(packed)?;
     head.set(Head::PACKED, false);
     writing.put(&prefix(number, HEAD), &[&head.to_bytes()])?;
+    let mut order = runs::Writer::new((number, ORDER), 0);
     for found in items(&packed) {
         let (key, item) = found?;
         let mut canonical = Canonical::from_bytes(key)?;
         let record = canonical.behind(&prefix(number, ITEM));
         let begin = Item::head(item.seq, item.original.len());
         writing.put(record, &[&begin, item.original, item.value])?;
-        writing.put(&keyed(number, ORDER, item.seq), &[key])?;
+        order.push_key(writing, key)?;
     }
-    Ok(())
+    order.finish(writing)
 }

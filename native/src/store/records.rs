@@ -3,7 +3,7 @@
 //! ```text
 //! c 00            head: kind, flags, refs:32, len:64, next:64, aux:64, count:64, info or packed items
 //! c 01 canonical  seq:64, length of the original key:32, original key, value
-//! c 02 seq        canonical key                  (a mapping's order)
+//! c 02 seq        canonical key, or a run of several (a mapping's order)
 //! c 03 position   value, or a run of several     (a sequence)
 //! c 04 ticket     owner:64, position:64, value   (claimed items)
 //! 0 00            version:32, next container:64, next owner:64
@@ -28,6 +28,10 @@ pub const VERSION: u32 = 1;
 pub const VERSION_WITH_SUMS: u32 = 2;
 /// Of a store with sums, in which a record may have several items.
 pub const VERSION_WITH_RUNS: u32 = 3;
+/// The same, and keys of a mapping's order may lie in runs too.
+pub const VERSION_WITH_ORDER_RUNS: u32 = 4;
+/// That of a new store in a folder; one in memory is written in the same way.
+pub const NEWEST: u32 = VERSION_WITH_ORDER_RUNS;
 
 pub const HEAD: u8 = 0;
 pub const ITEM: u8 = 1;
@@ -193,6 +197,12 @@ impl<'a> Item<'a> {
         Ok(Self { seq, original, value })
     }
 
+    /// Whether another value can be written over it: no other container is concerned.
+    #[inline]
+    pub fn is_simple(&self) -> bool {
+        self.original.is_empty() && super::encoding::is_simple(self.value)
+    }
+
     /// The first bytes of the record.
     #[inline]
     pub fn head(seq: u64, original: usize) -> [u8; ITEM_HEAD] {
@@ -232,7 +242,7 @@ impl Meta {
     pub const LEN: usize = 20;
 
     pub fn fresh(sums: bool) -> Self {
-        let version = if sums { VERSION_WITH_RUNS } else { VERSION };
+        let version = if sums { NEWEST } else { VERSION };
         Self { version, next_container: 1, next_owner: 1 }
     }
 
@@ -247,16 +257,16 @@ impl Meta {
         Err(Error::corrupt("its first record"))
     }
 
-    /// Whether a store in a folder may have records of several items.
-    pub fn has_runs(stored: &[u8]) -> Result<bool> {
-        Ok(Self::read(stored)?.version >= VERSION_WITH_RUNS)
+    /// The version of a store in a folder.
+    pub fn version(stored: &[u8]) -> Result<u32> {
+        Ok(Self::read(stored)?.version)
     }
 
     pub fn read(record: &[u8]) -> Result<Self> {
         let version = u32_at(record, 0).ok_or_else(|| Error::corrupt("its first record"))?;
-        if !(VERSION..=VERSION_WITH_RUNS).contains(&version) {
+        if !(VERSION..=NEWEST).contains(&version) {
             return Err(Error::Version(format!(
-                "a store of version {version}, and this garrison knows version {VERSION_WITH_RUNS} \
+                "a store of version {version}, and this garrison knows version {NEWEST} \
                  and older ones; use the garrison that has written it"
             )));
         }

@@ -2,7 +2,7 @@
 //! the container that it is a part of. A container that nothing keeps alive is marked as garbage.
 
 use super::encoding::u32_at;
-use super::lmdb::Reading;
+use super::lmdb::{Near, Reading};
 use super::records::{
     number_in, prefix, store_key, Head, CLAIMED_BY, GARBAGE, HEAD, OWNED_BY, OWNER_REF,
 };
@@ -71,15 +71,16 @@ pub fn owners(reading: &Reading<'_>) -> Result<Vec<u64>> {
     Ok(found)
 }
 
-fn is_referenced(writing: &Writing, number: u64, head: &Head) -> Result<bool> {
+/// Whether anything keeps a container alive that has this head.
+pub fn is_referenced(writing: &mut Writing, number: u64, head: &Head) -> Result<bool> {
     Ok(head.has(Head::OWNED | Head::NAMED)
         || head.refs > 0
-        || first_number(&writing.reading(), &store_key(OWNER_REF, [number]))?.is_some())
+        || writing.has_near(Near::Owner, &store_key(OWNER_REF, [number]))?)
 }
 
 /// Mark a container as garbage if nothing keeps it alive.
 pub fn mark_if_garbage(writing: &mut Writing, number: u64) -> Result<()> {
-    let head = match writing.head(number) {
+    let mut head = match writing.head(number) {
         Ok(head) => head,
         Err(Error::Gone(_)) => return Ok(()),
         Err(error) => return Err(error),
@@ -87,21 +88,14 @@ pub fn mark_if_garbage(writing: &mut Writing, number: u64) -> Result<()> {
     if head.has(Head::GARBAGE) || is_referenced(writing, number, &head)? {
         return Ok(());
     }
-    mark(writing, number, head)
-}
-
-/// Write a head that has lost an owner or a reference, and mark its container if that was the last.
-pub fn put_or_mark(writing: &mut Writing, number: u64, head: Head) -> Result<()> {
-    if head.has(Head::GARBAGE) || is_referenced(writing, number, &head)? {
-        return writing.put_head(number, head);
-    }
-    mark(writing, number, head)
-}
-
-fn mark(writing: &mut Writing, number: u64, mut head: Head) -> Result<()> {
     head.set(Head::GARBAGE, true);
     writing.put_head(number, head)?;
-    writing.put(&store_key(GARBAGE, [number]), &[])
+    note_garbage(writing, number)
+}
+
+/// List a container as garbage, whose head says so.
+pub fn note_garbage(writing: &mut Writing, number: u64) -> Result<()> {
+    writing.put_near(Near::Garbage, &store_key(GARBAGE, [number]), &[]).map(|_| ())
 }
 
 /// It is referred to again, before it was freed.

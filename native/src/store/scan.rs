@@ -4,10 +4,11 @@ use super::change_words::ChangeWords;
 use super::encoding::int;
 use super::encoding::keys::to_value;
 use super::lmdb::{Env, ReadTransaction, Reading};
+use super::mapping::order;
 use super::open_store::{closed, wrong_state, OpenStore, Outcome, StoreFailure, StoreHost};
-use super::records::{keyed, number_in, prefix, Item, ORDER, POSITION};
+use super::records::{Item, ORDER, POSITION};
 use super::transaction::head;
-use super::{copied, kind, nested, packed, sequence, Result};
+use super::{copied, kind, nested, packed, runs, Result};
 use crate::host::Failure;
 use crate::sys::process::generation;
 use std::collections::VecDeque;
@@ -99,7 +100,7 @@ impl ScanCursor {
 
     /// Read on, so many entries at most.
     fn read(&mut self, reading: &Reading<'_>, most: usize) -> Result<VecDeque<Entry>> {
-        let mut entries = VecDeque::new();
+        let entries = VecDeque::new();
         if self.over {
             return Ok(entries);
         }
@@ -109,23 +110,37 @@ impl ScanCursor {
         if let Some(packed) = packed::contents(reading, self.number)? {
             return self.read_packed(packed);
         }
-        let begin = prefix(self.number, self.record_type);
-        let (mut cursor, mut items) = (reading.cursor()?, reading.cursor()?);
-        let start = keyed(self.number, self.record_type, self.next);
-        let mut record =
-            if self.reverse { cursor.seek_before(&start)? } else { cursor.seek(&start)? };
-        while let Some((key, found)) = record.filter(|(key, _)| key.starts_with(&begin)) {
-            let at = number_in(key, 9)?;
+        self.read_mapping(reading, most)
+    }
+
+    fn read_mapping(&mut self, reading: &Reading<'_>, most: usize) -> Result<VecDeque<Entry>> {
+        let (number, reverse, from) = (self.number, self.reverse, self.next);
+        let mut entries = VecDeque::new();
+        let mut items = reading.cursor()?;
+        let mut stopped = None;
+        let each = |at: u64, canonical: &[u8]| {
             if entries.len() == most {
-                self.next = if self.reverse { at + 1 } else { at };
-                return Ok(entries);
+                stopped = Some(if reverse { at + 1 } else { at });
+                return Ok(false);
             }
-            entries
-                .push_back(self.entry(found, &nested::ordered(&mut items, self.number, found)?)?);
-            record = if self.reverse { cursor.previous()? } else { cursor.following()? };
+            let item = nested::ordered(&mut items, number, canonical)?;
+            entries.push_back(self.entry(canonical, &item)?);
+            Ok(true)
+        };
+        if reverse {
+            order::walk_back(reading, number, from, each)?;
+        } else {
+            order::walk(reading, number, from, each)?;
         }
-        self.over = true;
+        self.go_on_at(stopped);
         Ok(entries)
+    }
+
+    fn go_on_at(&mut self, stopped: Option<u64>) {
+        match stopped {
+            Some(next) => self.next = next,
+            None => self.over = true,
+        }
     }
 
     fn read_sequence(&mut self, reading: &Reading<'_>, most: usize) -> Result<VecDeque<Entry>> {
@@ -144,14 +159,11 @@ impl ScanCursor {
             Ok(true)
         };
         if reverse {
-            sequence::walk_back(reading, number, self.next, each)?;
+            runs::walk_back(reading, (number, POSITION), self.next, each)?;
         } else {
-            sequence::walk(reading, number, self.next, each)?;
+            runs::walk(reading, (number, POSITION), self.next, each)?;
         }
-        match stopped {
-            Some(next) => self.next = next,
-            None => self.over = true,
-        }
+        self.go_on_at(stopped);
         Ok(entries)
     }
 

@@ -13,7 +13,6 @@ use super::{kind, nested, runs, Error, Result};
 mod positions;
 
 use positions::{at, cut_at, delete, resize_gap, take_apart};
-pub use positions::{walk, walk_back};
 
 /// The texts that Python has for an index at which there is nothing.
 fn out_of_range(kind: u8, what: What) -> Error {
@@ -63,7 +62,7 @@ pub fn slice<'t>(
         return Ok(items);
     }
     let wanted = stop - start;
-    walk(reading, number, head.next + start, |_, value| {
+    runs::walk(reading, (number, POSITION), head.next + start, |_, value| {
         items.push(value);
         Ok((items.len() as u64) < wanted)
     })?;
@@ -139,7 +138,7 @@ fn push_all<V: AsRef<[u8]>>(
 ) -> Result<()> {
     let (len, count) = (values.len(), values.len() as u64);
     let first = if left { head.next - count } else { head.next + head.len };
-    let mut writer = runs::Writer::new(number, first);
+    let mut writer = runs::Writer::new((number, POSITION), first);
     let mut simple = true;
     for index in 0..len {
         let value = values[if left { len - 1 - index } else { index }].as_ref();
@@ -286,7 +285,7 @@ pub fn replace<V: AsRef<[u8]>>(
     })?;
     nested::retain_children(&mut olds, &mut stored);
     resize_gap(writing, number, &mut head, start, (had, has))?;
-    let mut writer = runs::Writer::new(number, head.next + start);
+    let mut writer = runs::Writer::new((number, POSITION), head.next + start);
     stored.iter().try_for_each(|value| writer.push(writing, value))?;
     writer.finish(writing)?;
     super::mapping::keep_links(writing, number, &mut head)?;

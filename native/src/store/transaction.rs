@@ -1,8 +1,10 @@
 //! A transaction that writes, with all that its operations share.
 
 use super::change_words::{ChangeWords, GLOBAL};
-use super::lmdb::{Env, Reading, WriteTransaction};
-use super::records::{prefix, Head, Meta, HEAD, HEAD_LEN, META};
+use super::lmdb::{Env, Near, Reading, WriteTransaction};
+use super::records::{
+    prefix, Head, Meta, HEAD, HEAD_LEN, META, VERSION_WITH_ORDER_RUNS, VERSION_WITH_RUNS,
+};
 use super::{kind, Error, Result};
 use crate::testing::crash_points::crash_point;
 use std::ops::Range;
@@ -31,6 +33,12 @@ pub fn head(reading: &Reading<'_>, number: u64) -> Result<Head> {
 pub fn head_record<'t>(reading: &Reading<'t>, number: u64) -> Result<(Head, &'t [u8])> {
     exists(number)?;
     let record = reading.get(&prefix(number, HEAD))?.ok_or(Error::Gone(number))?;
+    living_head(record, number)
+}
+
+/// The same of the record that is there.
+#[inline]
+pub fn living_head(record: &[u8], number: u64) -> Result<(Head, &[u8])> {
     let head = Head::read(record)?;
     if head.has(Head::FREEING) {
         return Err(Error::Gone(number));
@@ -148,15 +156,36 @@ impl Writing {
         self.transaction.put(key, parts).map_err(|error| self.env.explain_full(error))
     }
 
-    /// Write a record whose key has none; false if it has one. For records that come one after the
-    /// other, in places that are told apart by a number.
+    /// Write a record whose key has none; else return the one it has. For records that come one
+    /// after the other, in each of several places.
     #[inline]
-    pub fn put_near(&mut self, which: usize, key: &[u8], parts: &[&[u8]]) -> Result<bool> {
+    pub fn put_near(&mut self, near: Near, key: &[u8], parts: &[&[u8]]) -> Result<Option<&[u8]>> {
         self.ensure_room(parts.iter().map(|part| part.len()).sum())?;
-        let written = self.transaction.put_near(which, key, parts);
-        let written = written.map_err(|error| self.env.explain_full(error))?;
-        self.changes += u64::from(written);
-        Ok(written)
+        let found = self.transaction.put_near(near, key, parts);
+        let found = found.map_err(|error| self.env.explain_full(error))?;
+        self.changes += u64::from(found.is_none());
+        Ok(found)
+    }
+
+    /// The record of a key, looked for near the last one of that place.
+    #[inline]
+    pub fn get_near(&mut self, near: Near, key: &[u8]) -> Result<Option<&[u8]>> {
+        self.transaction.get_near(near, key)
+    }
+
+    /// Whether there is a record whose key begins like this, looked for in the same way.
+    #[inline]
+    pub fn has_near(&mut self, near: Near, begin: &[u8]) -> Result<bool> {
+        self.transaction.has_near(near, begin)
+    }
+
+    /// Replace the record that `put_near` or `get_near` has found under this key.
+    #[inline]
+    pub fn replace_near(&mut self, near: Near, key: &[u8], parts: &[&[u8]]) -> Result<()> {
+        self.ensure_room(parts.iter().map(|part| part.len()).sum())?;
+        self.changes += 1;
+        let done = self.transaction.replace_near(near, key, parts);
+        done.map_err(|error| self.env.explain_full(error))
     }
 
     #[inline]
@@ -213,7 +242,13 @@ impl Writing {
     /// Whether several items may be written as one record.
     #[inline]
     pub fn has_runs(&self) -> bool {
-        self.env.has_runs()
+        self.env.version() >= VERSION_WITH_RUNS
+    }
+
+    /// Whether the keys of a mapping's order may lie in runs.
+    #[inline]
+    pub fn has_order_runs(&self) -> bool {
+        self.env.version() >= VERSION_WITH_ORDER_RUNS
     }
 
     pub fn head(&self, number: u64) -> Result<Head> {

@@ -162,6 +162,9 @@ class Store:
     def dict_encoded(self, c: int, key: Any) -> bytes | None:
         """Return the value of a key as it is stored; None if there is no such key."""
 
+    def dict_encoded_many(self, c: int, keys: list[Any]) -> list[bytes | None]:
+        """Return the values of many keys as they are stored, with None for those not there."""
+
     def dict_set(self, c: int, key: Any, value: Any) -> None:
         """Set the value of a key."""
 
@@ -177,8 +180,14 @@ class Store:
     def dict_popitem(self, c: int, last: bool = True) -> tuple[Any, Any]:
         """Remove and return the last item, or the first one; of a set the key and None."""
 
-    def dict_update(self, c: int, pairs: list[tuple[Any, Any]]) -> None:
+    def dict_update(self, c: int, pairs: dict[Any, Any] | list[tuple[Any, Any]]) -> None:
         """Set many keys, all of them at once."""
+
+    def dict_get_many(self, c: int, keys: list[Any], missing: Any = None) -> list[Any]:
+        """Return the values of many keys, with `missing` for those that are not there."""
+
+    def dict_entries(self, c: int, what: str) -> list[Any]:
+        """Return all keys, values or items of a mapping, in its order."""
 
     def dict_add(self, c: int, key: Any, delta: Any, initial: Any = None) -> Any:
         """Add to the number of a key; return the sum."""

@@ -21,6 +21,7 @@ class Arg(Enum):
     KEY = "a key"
     VALUE = "a value"
     OPTIONAL_VALUE = "a value or None"
+    KEYS = "a list of keys"
     VALUES = "a list of values"
     PAIRS = "a list of (key, value)"
     ENCODED = "an encoded value or None"
@@ -137,6 +138,7 @@ _ON_MAPPINGS = {
     "dict_update": Operation((Arg.PAIRS,), idempotent=True, pipelined=True),
     "dict_add": Operation((_K, _V, Arg.OPTIONAL_VALUE), Result.VALUE, (None,), pipelined=True),
     "dict_encoded": _read(_K, result=Result.PLAIN),
+    "dict_encoded_many": _read(Arg.KEYS, result=Result.PLAIN),
     "dict_compare_and_set": Operation((_K, Arg.ENCODED, Arg.ENCODED), Result.PLAIN),
     "set_add": Operation((_K,), Result.PLAIN, idempotent=True),
     "set_discard": Operation((_K,), Result.PLAIN),

@@ -160,8 +160,14 @@ class Mappings(Protocol):
     def dict_popitem(self, c: int, last: bool = True, /) -> tuple[Any, Any]:
         """Remove and return the last pair, or the first one; raise KeyError if there is none."""
 
-    def dict_update(self, c: int, pairs: list[tuple[Any, Any]], /) -> None:
+    def dict_update(self, c: int, pairs: dict[Any, Any] | list[tuple[Any, Any]], /) -> None:
         """Set all pairs at once."""
+
+    def dict_get_many(self, c: int, keys: list[Any], missing: Any = None, /) -> list[Any]:
+        """Return the values of keys, with `missing` for those that are not there."""
+
+    def dict_entries(self, c: int, what: str, /) -> list[Any]:
+        """Return all keys, values or items, as `what` says."""
 
     def dict_add(self, c: int, key: Any, delta: Any, initial: Any = None, /) -> Any:
         """Return the new number."""
@@ -270,6 +276,9 @@ class RemoteStoreBackend(StoreBackend, Protocol):
 
     def dict_encoded(self, c: int, key: Any, /) -> bytes | None:
         """Return a value as it is stored, or None if there is no such key."""
+
+    def dict_encoded_many(self, c: int, keys: list[Any], /) -> list[bytes | None]:
+        """Return the values of keys in the same way."""
 
     def dict_compare_and_set(
         self, c: int, key: Any, expected: bytes | None, value: bytes | None, /

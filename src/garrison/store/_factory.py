@@ -81,7 +81,7 @@ def _named(
         raise WrongKind(msg) from None
 
 
-def _fill(backend: StoreBackend, kind: int, c: int, contents: list[Any]) -> None:
+def _fill(backend: StoreBackend, kind: int, c: int, contents: Any) -> None:
     if kind == Kind.SET:
         for member in contents:
             backend.set_add(c, member)
@@ -91,12 +91,12 @@ def _fill(backend: StoreBackend, kind: int, c: int, contents: list[Any]) -> None
         backend.list_extend(c, contents)
 
 
-Contents = tuple[int, bytes, list[Any]]
+Contents = tuple[int, bytes, list[Any] | dict[Any, Any]]
 """Limit, typecode, contents."""
 
 
 def _pairs(*args: Any, **kwargs: Any) -> Contents:
-    return -1, b"", list(dict(*args, **kwargs).items())
+    return -1, b"", dict(*args, **kwargs)
 
 
 def _items(iterable: Iterable[Any] = (), /) -> Contents:
@@ -109,7 +109,7 @@ def _deque(iterable: Iterable[Any] = (), maxlen: int | None = None) -> Contents:
 
 
 def _attributes(**kwargs: Any) -> Contents:
-    return -1, b"", list(kwargs.items())
+    return -1, b"", kwargs
 
 
 def _value(typecode: str, value: Any, lock: Any = True) -> Contents:  # noqa: ARG001 - the standard one

@@ -86,10 +86,17 @@ class Model(Sequences):
         return decode_key(canonical, original, self.hooks), self._popped(encoded)
 
     @writes
-    def dict_update(self, c: int, pairs: list[tuple[Any, Any]]) -> None:
+    def dict_update(self, c: int, pairs: dict[Any, Any] | list[tuple[Any, Any]]) -> None:
+        pairs = list(pairs.items()) if isinstance(pairs, dict) else pairs
         encoded = [(*self._key(key), encode_value(value, self.hooks)) for key, value in pairs]
         for each in encoded:
             self._put(c, *each)
+
+    def dict_get_many(self, c: int, keys: list[Any], missing: Any = None) -> list[Any]:
+        return [self.dict_get_or(c, key, missing) for key in keys]
+
+    def dict_entries(self, c: int, what: str) -> list[Any]:
+        return list(self.scan(c, what))
 
     @writes
     def dict_add(self, c: int, key: Any, delta: Any, initial: Any = None) -> Any:
@@ -111,6 +118,9 @@ class Model(Sequences):
         elif expected is not None:
             self.dict_delete(c, key)
         return True
+
+    def dict_encoded_many(self, c: int, keys: list[Any]) -> list[bytes | None]:
+        return [self.dict_encoded(c, key) for key in keys]
 
     def dict_encoded(self, c: int, key: Any) -> bytes | None:
         found = self._mapping(self._read(c)).get(self._key(key)[0])

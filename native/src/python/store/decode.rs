@@ -22,14 +22,7 @@ pub fn plain<'py>(py: Python<'py>, value: &[u8]) -> PyResult<Option<Bound<'py, P
             // SAFETY: a new reference, or nothing and an error.
             unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromLongLong(number))? }
         }
-        (tag::STR, len) => {
-            // SAFETY: as above. It checks that this is UTF-8.
-            unsafe {
-                let start = rest.as_ptr().cast();
-                let made = ffi::PyUnicode_FromStringAndSize(start, len as ffi::Py_ssize_t);
-                Bound::from_owned_ptr_or_err(py, made)?
-            }
-        }
+        (tag::STR, _) => text(py, rest)?,
         (tag::FLOAT, 8) => {
             let number = f64::from_le_bytes(rest.try_into().expect("eight"));
             PyFloat::new(py, number).into_any()
@@ -42,6 +35,13 @@ pub fn plain<'py>(py: Python<'py>, value: &[u8]) -> PyResult<Option<Bound<'py, P
         _ => return Ok(None),
     };
     Ok(Some(object))
+}
+
+#[inline]
+fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let (start, len) = (bytes.as_ptr().cast(), bytes.len() as ffi::Py_ssize_t);
+    // SAFETY: a new reference, or nothing and an error. It checks that this is UTF-8.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_FromStringAndSize(start, len)) }
 }
 
 fn tuple<'py>(py: Python<'py>, mut rest: &[u8], depth: usize) -> PyResult<Bound<'py, PyAny>> {
@@ -131,10 +131,11 @@ fn of_form<'py>(py: Python<'py>, canonical: &[u8], depth: usize) -> PyResult<Bou
     let bad = || malformed("a canonical key");
     let (&first, rest) = canonical.split_first().ok_or_else(bad)?;
     match first {
-        form::INT => match integers::small(&turned(rest)) {
+        form::INT => match integers::small_reversed(rest) {
             Some(number) => Ok(number.into_pyobject(py)?.into_any()),
             None => big(py, &turned(rest)),
         },
+        form::STR => text(py, rest),
         form::TUPLE | form::FROZENSET if depth > 0 => {
             let parts = items(rest)
                 .map(|item| of_form(py, item.ok_or_else(bad)?, depth - 1))
@@ -148,7 +149,6 @@ fn of_form<'py>(py: Python<'py>, canonical: &[u8], depth: usize) -> PyResult<Bou
             let tag = match first {
                 form::NONE => tag::NONE,
                 form::FLOAT => tag::FLOAT,
-                form::STR => tag::STR,
                 form::BYTES => tag::BYTES,
                 _ => return Err(bad()),
             };

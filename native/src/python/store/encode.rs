@@ -240,11 +240,10 @@ impl<'a, 'py> Encoder<'a, 'py> {
         path: &mut Path,
     ) -> PyResult<()> {
         // A copy: what is written may run code that changes the dict.
-        let pairs = dict.items();
+        let pairs = dict.copy()?;
         let begun = builder.begin(kind::DICT, -1);
-        for pair in pairs.iter() {
-            let (key, value): (Bound<'py, PyAny>, Bound<'py, PyAny>) = pair.extract()?;
-            builder.item(&self.key_value(&key)?).or_raise()?;
+        for (key, value) in &pairs {
+            self.key_item(&key, builder)?;
             self.item(&value, builder, path)?;
         }
         builder.end(begun, pairs.len()).or_raise()
@@ -254,9 +253,20 @@ impl<'a, 'py> Encoder<'a, 'py> {
         let members = set.as_any().try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let begun = builder.begin(kind::SET, -1);
         for member in &members {
-            builder.item(&self.key_value(member)?).or_raise()?;
+            self.key_item(member, builder)?;
         }
         builder.end(begun, members.len()).or_raise()
+    }
+
+    /// A key as an item of a tree. As a value, a text or a number is the same as any other.
+    fn key_item(&self, key: &Bound<'py, PyAny>, builder: &mut Builder) -> PyResult<()> {
+        let is_value = is_exactly(key, &raw mut ffi::PyUnicode_Type)
+            || is_exactly(key, &raw mut ffi::PyLong_Type);
+        let begun = builder.begin_item();
+        if !is_value || !self.append_small(key, &mut builder.bytes)? {
+            builder.bytes.extend_from_slice(&self.key_value(key)?);
+        }
+        builder.end_item(begun).or_raise()
     }
 
     fn items(

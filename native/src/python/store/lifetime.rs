@@ -2,7 +2,6 @@
 
 use super::failure::{Failure, Raise};
 use super::{checked_kind, PyStore};
-use crate::store::lmdb::Reading;
 use crate::store::transaction::{head, Writing};
 use crate::store::{claims, collector, kind, mapping, names, nested, references, sequence, Error};
 use pyo3::prelude::*;
@@ -172,14 +171,7 @@ impl PyStore {
 
     /// A deep copy: plain dicts, lists, sets and deques, with faces where it refers to others.
     fn snapshot<'py>(&self, py: Python<'py>, c: u64) -> PyResult<Bound<'py, PyAny>> {
-        let run = |reading: &Reading<'_>| nested::snapshot(reading, c);
-        let (host, store) = self.engine.get().parts(py);
-        let copy = if self.is_long(py, c)? {
-            store.read_blocking(host, self.view, run)
-        } else {
-            self.read(py, run)
-        };
-        let copy = copy.or_raise()?;
+        let copy = self.read_long(py, c, |reading| nested::snapshot(reading, c)).or_raise()?;
         self.decode(py, &copy)
     }
 }

@@ -1,6 +1,6 @@
 //! Dicts, namespaces, counters and sets.
 
-use super::encode::{Keys, Value, Values};
+use super::encode::Value;
 use super::failure::{missing, Raise};
 use super::{encoded, PyStore};
 use crate::store::encoding::integers;
@@ -94,29 +94,6 @@ impl PyStore {
         let value =
             if value.is_empty() { py.None().into_bound(py) } else { self.decode(py, &value)? };
         PyTuple::new(py, [key, value])
-    }
-
-    fn dict_update<'py>(
-        &self,
-        py: Python<'py>,
-        c: u64,
-        pairs: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
-    ) -> PyResult<()> {
-        let (mut keys, mut values) = (Keys::default(), Values::default());
-        for (key, value) in &pairs {
-            if self.encoded {
-                let key = self.key(key)?;
-                keys.push(key.canonical.bytes(), &key.original);
-            } else {
-                self.encoder(py).push_key(key, &mut keys)?;
-            }
-            self.push_value(value, &mut values)?;
-        }
-        self.write(py, |writing| {
-            mapping::check_takes_values(writing, c)?;
-            mapping::update(writing, c, keys.iter(), values.iter())
-        })
-        .or_raise()
     }
 
     #[pyo3(signature = (c, key, delta, initial = None))]

@@ -51,6 +51,16 @@ pub fn small(bytes: &[u8]) -> Option<i64> {
     })
 }
 
+/// The same of a number whose bytes come the other way round, in their shortest form.
+#[inline]
+pub fn small_reversed(bytes: &[u8]) -> Option<i64> {
+    let begin = 8_usize.checked_sub(bytes.len())?;
+    let fill = if bytes.first().is_some_and(|first| first & 0x80 != 0) { 0xff } else { 0 };
+    let mut all = [fill; 8];
+    all[begin..].copy_from_slice(bytes);
+    Some(i64::from_be_bytes(all))
+}
+
 fn is_negative(bytes: &[u8]) -> bool {
     bytes.last().is_some_and(|last| last & 0x80 != 0)
 }

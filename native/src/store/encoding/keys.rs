@@ -139,6 +139,30 @@ impl Key {
         Ok(key)
     }
 
+    /// The canonical form of a key as a value, into a buffer; its original where that does not tell.
+    #[inline]
+    pub fn split_value(value: &[u8], canonical: &mut Vec<u8>) -> Result<Vec<u8>> {
+        canonical.clear();
+        match *value {
+            [tag::STR, ref text @ ..] if text.len() < LONGEST && text.is_ascii() => {
+                canonical.push(form::STR);
+                canonical.extend_from_slice(text);
+                Ok(Vec::new())
+            }
+            [tag::INT, ref number @ ..] if number.len() == 8 => {
+                let number = i64::from_le_bytes(number.try_into().expect("eight"));
+                canonical.push(form::INT);
+                canonical.extend_from_slice(integers::shortest_reversed(&number.to_be_bytes()));
+                Ok(Vec::new())
+            }
+            _ => {
+                let key = Self::of_value(value)?;
+                canonical.extend_from_slice(key.canonical.bytes());
+                Ok(key.original)
+            }
+        }
+    }
+
     #[inline]
     pub fn of_float(number: f64) -> Self {
         match integers::of_float(number) {
@@ -162,6 +186,9 @@ impl Key {
         let hashed = canonical.first() == Some(&DIGEST);
         if hashed && canonical.len() != DIGEST_LEN {
             return Err(Error::malformed("a digest of a wrong length"));
+        }
+        if canonical.first() == Some(&tag::RUN) {
+            return Err(Error::malformed("a canonical key that looks like several"));
         }
         let canonical = Canonical::from_bytes(canonical)?;
         match original.first() {
@@ -238,23 +265,50 @@ pub fn items(mut rest: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
 
 /// A key as a value, from what is stored of it.
 pub fn to_value(canonical: &[u8], original: &[u8]) -> Result<Vec<u8>> {
+    let mut value = Vec::new();
+    append_value(canonical, original, &mut value)?;
+    Ok(value)
+}
+
+/// The same, behind other bytes.
+#[inline]
+pub fn append_value(canonical: &[u8], original: &[u8], out: &mut Vec<u8>) -> Result<()> {
     if original.first().is_some_and(|&first| first < tag::PICKLE) {
-        return Ok(original.to_vec());
+        out.extend_from_slice(original);
+        return Ok(());
     }
-    let plain = |tag: u8, rest: &[u8]| [&[tag], rest].concat();
-    if original.is_empty() {
-        let (&form, rest) =
-            canonical.split_first().ok_or_else(|| Error::corrupt("an empty key"))?;
-        match form {
-            form::NONE => return Ok(vec![tag::NONE]),
-            form::INT => return Ok(integers::value_of(&turned(rest))),
-            form::FLOAT => return Ok(plain(tag::FLOAT, rest)),
-            form::STR => return Ok(plain(tag::STR, rest)),
-            form::BYTES => return Ok(plain(tag::BYTES, rest)),
-            _ => {}
+    let plain = if original.is_empty() { plain_tag(canonical)? } else { None };
+    match plain {
+        Some(tag::NONE) => out.push(tag::NONE),
+        Some(tag::INT) => append_integer(&canonical[1..], out),
+        Some(tag) => {
+            out.push(tag);
+            out.extend_from_slice(&canonical[1..]);
         }
+        None => out.extend_from_slice(&pair_value(canonical, original)),
     }
-    Ok(pair_value(canonical, original))
+    Ok(())
+}
+
+/// The tag of the value that a canonical key tells by itself.
+#[inline]
+fn plain_tag(canonical: &[u8]) -> Result<Option<u8>> {
+    Ok(match *canonical.first().ok_or_else(|| Error::corrupt("an empty key"))? {
+        form::NONE => Some(tag::NONE),
+        form::INT => Some(tag::INT),
+        form::FLOAT => Some(tag::FLOAT),
+        form::STR => Some(tag::STR),
+        form::BYTES => Some(tag::BYTES),
+        _ => None,
+    })
+}
+
+#[inline]
+fn append_integer(reversed: &[u8], out: &mut Vec<u8>) {
+    match integers::small_reversed(reversed) {
+        Some(number) => out.extend_from_slice(&super::int(number)),
+        None => out.extend_from_slice(&integers::value_of(&turned(reversed))),
+    }
 }
 
 /// The bytes the other way round.
@@ -305,6 +359,24 @@ mod tests {
         assert_eq!(key.canonical.bytes().len(), DIGEST_LEN);
         let most = Key::of_value(&[&[tag::BYTES], &[0; 399][..]].concat()).unwrap();
         assert_eq!(most.canonical.bytes().len(), LONGEST);
+    }
+
+    #[test]
+    fn a_key_is_split_as_it_is_read() {
+        let long = [&[tag::STR], &[b'x'; 400][..]].concat();
+        let most = &long[..400];
+        let others = [&[tag::NONE][..], &[tag::TRUE], &float(2.0), &float(0.1), b"\x07b"];
+        let texts = [&b"\x06ab"[..], b"\x06", "\u{6}\u{e9}".as_bytes(), most, &long];
+        let numbers = [0, 1, -1, 127, 128, -129, i64::MIN, i64::MAX].map(int);
+        let numbers = numbers.iter().map(|number| &number[..]);
+        let mut canonical = b"left".to_vec();
+        for value in others.into_iter().chain(texts).chain(numbers) {
+            let (key, original) =
+                (Key::of_value(value).unwrap(), Key::split_value(value, &mut canonical).unwrap());
+            assert_eq!((&canonical[..], original), (key.canonical.bytes(), key.original));
+        }
+        assert!(Key::split_value(&[tag::STR, 0xff], &mut canonical).is_err());
+        assert!(Key::split_value(&[tag::INT, 1], &mut canonical).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::{bytes, check, error_from_code, next_page, value};
 use crate::store::{sums, Result};
 use lmdb_master_sys as ffi;
+use std::cell::Cell as Slot;
 use std::marker::PhantomData;
 use std::ptr::null_mut;
 
@@ -12,8 +13,13 @@ pub struct Reading<'t> {
     pub(super) raw: *mut ffi::MDB_txn,
     /// Each record has a sum behind it.
     sums: bool,
+    /// A cursor to take and to put back.
+    spare: Option<&'t SpareCursor>,
     _transaction: PhantomData<&'t ()>,
 }
+
+/// A cursor that nobody uses, or null.
+type SpareCursor = Slot<*mut ffi::MDB_cursor>;
 
 /// The one database.
 const MAIN: ffi::MDB_dbi = 1;
@@ -44,10 +50,16 @@ impl<'t> Reading<'t> {
     }
 
     pub fn cursor(&self) -> Result<Cursor<'t>> {
-        let mut raw = null_mut();
+        let mut raw = self.spare.map_or(null_mut(), |spare| spare.replace(null_mut()));
         // SAFETY: the transaction lives for `'t`, which the cursor does not outlive.
-        check(unsafe { ffi::mdb_cursor_open(self.raw, MAIN, &raw mut raw) })?;
-        Ok(Cursor { raw, sums: self.sums, _transaction: PhantomData })
+        check(unsafe {
+            if raw.is_null() {
+                ffi::mdb_cursor_open(self.raw, MAIN, &raw mut raw)
+            } else {
+                ffi::mdb_cursor_renew(self.raw, raw)
+            }
+        })?;
+        Ok(Cursor { raw, sums: self.sums, spare: self.spare, _transaction: PhantomData })
     }
 }
 
@@ -67,6 +79,7 @@ pub type Record<'t> = (&'t [u8], &'t [u8]);
 pub struct Cursor<'t> {
     raw: *mut ffi::MDB_cursor,
     sums: bool,
+    spare: Option<&'t SpareCursor>,
     _transaction: PhantomData<&'t ()>,
 }
 
@@ -99,6 +112,15 @@ impl<'t> Cursor<'t> {
         }
     }
 
+    /// The last record at or in front of a key.
+    pub fn seek_back(&mut self, key: &[u8]) -> Result<Option<Record<'t>>> {
+        match self.seek(key)? {
+            Some((found, record)) if found == key => Ok(Some((found, record))),
+            Some(_) => self.step(&[], ffi::MDB_PREV),
+            None => self.step(&[], ffi::MDB_LAST),
+        }
+    }
+
     /// The record of a key. One on the page of the last is found without a search from the root.
     pub fn exact(&mut self, key: &[u8]) -> Result<Option<&'t [u8]>> {
         Ok(self.step(key, ffi::MDB_SET_KEY)?.map(|(_, found)| found))
@@ -115,21 +137,33 @@ impl<'t> Cursor<'t> {
 
 impl Drop for Cursor<'_> {
     fn drop(&mut self) {
-        // SAFETY: open, and its transaction has not ended.
-        unsafe { ffi::mdb_cursor_close(self.raw) };
+        match self.spare {
+            Some(spare) if spare.get().is_null() => spare.set(self.raw),
+            // SAFETY: open, and its transaction has not ended.
+            _ => unsafe { ffi::mdb_cursor_close(self.raw) },
+        }
     }
 }
 
 /// A transaction that reads; it can be put aside and taken up again.
 pub struct ReadTransaction {
-    pub(super) raw: *mut ffi::MDB_txn,
+    raw: *mut ffi::MDB_txn,
     pub sums: bool,
+    spare: SpareCursor,
 }
 
 // SAFETY: tied to no thread (MDB_NOTLS), and used under the GIL.
 unsafe impl Send for ReadTransaction {}
 
 impl ReadTransaction {
+    pub(super) fn new(raw: *mut ffi::MDB_txn, sums: bool) -> Self {
+        Self { raw, sums, spare: Slot::new(null_mut()) }
+    }
+
+    pub(super) fn raw(&self) -> *mut ffi::MDB_txn {
+        self.raw
+    }
+
     /// Put it aside: no page is kept for it.
     #[inline]
     pub fn reset(&self) {
@@ -139,7 +173,8 @@ impl ReadTransaction {
 
     #[inline]
     pub fn reading(&self) -> Reading<'_> {
-        Reading { raw: self.raw, sums: self.sums, _transaction: PhantomData }
+        let spare = Some(&self.spare);
+        Reading { raw: self.raw, sums: self.sums, spare, _transaction: PhantomData }
     }
 
     /// It was inherited by a fork, and is another process's.
@@ -150,8 +185,11 @@ impl ReadTransaction {
 
 impl Drop for ReadTransaction {
     fn drop(&mut self) {
-        // SAFETY: nothing uses it any more.
-        unsafe { ffi::mdb_txn_abort(self.raw) };
+        // SAFETY: nothing uses it any more. A cursor that only reads is closed by itself.
+        unsafe {
+            ffi::mdb_cursor_close(self.spare.get());
+            ffi::mdb_txn_abort(self.raw);
+        }
     }
 }
 
@@ -160,11 +198,22 @@ pub struct WriteTransaction {
     pub(super) raw: *mut ffi::MDB_txn,
     pub(super) sums: bool,
     /// Cursors that stand where `put_near` was last; LMDB frees them with the transaction.
-    near: [*mut ffi::MDB_cursor; NEAR],
+    near: [*mut ffi::MDB_cursor; PLACES],
 }
 
-/// How many places `put_near` remembers.
-pub const NEAR: usize = 2;
+/// The places that a transaction remembers, to write close to where it has just written.
+#[derive(Debug, Clone, Copy)]
+pub enum Near {
+    Item,
+    /// Heads of new containers.
+    Head,
+    /// Heads of those that something lets go.
+    Released,
+    Owner,
+    Garbage,
+}
+
+const PLACES: usize = 5;
 
 // SAFETY: it is kept where other threads see it, and used by its own alone.
 unsafe impl Send for WriteTransaction {}
@@ -172,12 +221,12 @@ unsafe impl Sync for WriteTransaction {}
 
 impl WriteTransaction {
     pub(super) fn new(raw: *mut ffi::MDB_txn, sums: bool) -> Self {
-        Self { raw, sums, near: [null_mut(); NEAR] }
+        Self { raw, sums, near: [null_mut(); PLACES] }
     }
 
     #[inline]
     pub fn reading(&self) -> Reading<'_> {
-        Reading { raw: self.raw, sums: self.sums, _transaction: PhantomData }
+        Reading { raw: self.raw, sums: self.sums, spare: None, _transaction: PhantomData }
     }
 
     /// The first page behind all that are in use.
@@ -205,28 +254,80 @@ impl WriteTransaction {
         Ok(())
     }
 
-    /// Write a record whose key has none; false if it has one. If it belongs on the page of the last
-    /// of its `place`, the page is found without a search from the root.
+    /// The cursor of a place, which LMDB frees with the transaction.
     #[inline]
-    pub fn put_near(&mut self, which: usize, key: &[u8], parts: &[&[u8]]) -> Result<bool> {
-        if self.near[which].is_null() {
-            // SAFETY: it has not ended.
-            let cursor = &raw mut self.near[which];
-            check(unsafe { ffi::mdb_cursor_open(self.raw, MAIN, cursor) })?;
-        }
-        let mut name = value(key);
-        let mut place = self.place(parts);
-        let how = ffi::MDB_RESERVE | ffi::MDB_NOOVERWRITE;
-        // SAFETY: the cursor is this transaction's; LMDB gives a place of that many bytes.
+    fn cursor_near(&mut self, near: Near) -> Result<*mut ffi::MDB_cursor> {
+        let cursor = &raw mut self.near[near as usize];
+        // SAFETY: it has not ended; the pointer is this struct's.
         unsafe {
-            let data = &raw mut place;
-            match ffi::mdb_cursor_put(self.near[which], &raw mut name, data, how) {
-                ffi::MDB_KEYEXIST => return Ok(false),
+            if (*cursor).is_null() {
+                check(ffi::mdb_cursor_open(self.raw, MAIN, cursor))?;
+            }
+            Ok(*cursor)
+        }
+    }
+
+    /// Write a record whose key has none; else return the one it has. If it belongs on the page of
+    /// the last of its place, the page is found without a search from the root.
+    #[inline]
+    pub fn put_near(&mut self, near: Near, key: &[u8], parts: &[&[u8]]) -> Result<Option<&[u8]>> {
+        let cursor = self.cursor_near(near)?;
+        let (mut name, mut place) = (value(key), self.place(parts));
+        let how = ffi::MDB_RESERVE | ffi::MDB_NOOVERWRITE;
+        // SAFETY: the cursor is this transaction's; LMDB gives a place of that many bytes, or shows
+        // what is there.
+        unsafe {
+            match ffi::mdb_cursor_put(cursor, &raw mut name, &raw mut place, how) {
+                ffi::MDB_KEYEXIST => return record(self.sums, key, bytes(&place)).map(Some),
                 code => check(code)?,
             }
             self.fill(key, &place, parts);
         }
-        Ok(true)
+        Ok(None)
+    }
+
+    /// The record of a key, looked for as `put_near` does.
+    #[inline]
+    pub fn get_near(&mut self, near: Near, key: &[u8]) -> Result<Option<&[u8]>> {
+        let cursor = self.cursor_near(near)?;
+        let (mut name, mut found) = (value(key), value(&[]));
+        // SAFETY: the cursor is this transaction's, which lives as long as what is shown.
+        unsafe {
+            match ffi::mdb_cursor_get(cursor, &raw mut name, &raw mut found, ffi::MDB_SET) {
+                ffi::MDB_SUCCESS => record(self.sums, key, bytes(&found)).map(Some),
+                ffi::MDB_NOTFOUND => Ok(None),
+                code => Err(error_from_code(code)),
+            }
+        }
+    }
+
+    /// Whether there is a record whose key begins like this.
+    #[inline]
+    pub fn has_near(&mut self, near: Near, begin: &[u8]) -> Result<bool> {
+        let cursor = self.cursor_near(near)?;
+        let (mut name, mut found) = (value(begin), value(&[]));
+        // SAFETY: as above.
+        unsafe {
+            match ffi::mdb_cursor_get(cursor, &raw mut name, &raw mut found, ffi::MDB_SET_RANGE) {
+                ffi::MDB_SUCCESS => Ok(bytes(&name).starts_with(begin)),
+                ffi::MDB_NOTFOUND => Ok(false),
+                code => Err(error_from_code(code)),
+            }
+        }
+    }
+
+    /// Replace the record on which the cursor of a place stands, which has this key.
+    #[inline]
+    pub fn replace_near(&mut self, near: Near, key: &[u8], parts: &[&[u8]]) -> Result<()> {
+        let cursor = self.cursor_near(near)?;
+        let (mut name, mut place) = (value(key), self.place(parts));
+        let how = ffi::MDB_RESERVE | ffi::MDB_CURRENT;
+        // SAFETY: as above.
+        unsafe {
+            check(ffi::mdb_cursor_put(cursor, &raw mut name, &raw mut place, how))?;
+            self.fill(key, &place, parts);
+        }
+        Ok(())
     }
 
     /// Room for a record.

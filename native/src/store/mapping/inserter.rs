@@ -1,20 +1,34 @@
 //! Several items that are added to a mapping in one step.
 
-use super::{keep_links, old, put_item, set};
+use super::{keep_links, put_item, Old};
 use crate::store::encoding::keys::{form, Key};
-use crate::store::records::{keyed, prefix, Head, Item, ITEM, ORDER};
+use crate::store::lmdb::Near;
+use crate::store::records::{prefix, Head, Item, ITEM, ORDER};
 use crate::store::transaction::{self, Writing};
-use crate::store::{kind, nested, packed, Error, Result};
+use crate::store::{kind, nested, packed, runs, Error, Result};
 
-/// The places of `Writing::put_near`.
-const NEAR_ITEM: usize = 0;
-const NEAR_ORDER: usize = 1;
-
-/// Adds to a mapping, and writes its head once, at the end.
+/// Adds to a mapping, and writes its head and the end of its order once, when it is finished.
 pub struct Inserter {
     number: u64,
     head: Head,
     had: u64,
+    order: runs::Writer,
+}
+
+/// What is stored under a key.
+enum Found {
+    /// Nothing was: now it is what was to be set.
+    New,
+    /// A value that can be written over: no other container is concerned.
+    Simple(u64),
+    Other(Old),
+}
+
+impl Found {
+    fn of(record: Option<&[u8]>) -> Result<Self> {
+        let Some(item) = record.map(Item::read).transpose()? else { return Ok(Self::New) };
+        Ok(if item.is_simple() { Self::Simple(item.seq) } else { Self::Other(Old::of(&item)?) })
+    }
 }
 
 impl Inserter {
@@ -25,7 +39,8 @@ impl Inserter {
             packed::unpack(writing, number)?;
             head = transaction::mapping(&writing.reading(), number)?;
         }
-        Ok(Self { number, head, had: head.len })
+        let order = runs::Writer::new((number, ORDER), head.next);
+        Ok(Self { number, head, had: head.len, order })
     }
 
     /// A key that is new, with a value that is stored.
@@ -35,57 +50,91 @@ impl Inserter {
             return Err(Error::WrongKind(self.head.kind));
         }
         match self.insert_new(writing, key, value)? {
-            true => Ok(()),
-            false => Err(Error::corrupt("a key is there twice")),
+            Found::New => Ok(()),
+            _ => Err(Error::corrupt("a key is there twice")),
         }
     }
 
-    /// Add a key with a value that is stored; false if it is there already.
+    /// Add a key with a value that is stored, unless it is there already.
     #[inline]
-    fn insert_new(&mut self, writing: &mut Writing, key: &mut Key, value: &[u8]) -> Result<bool> {
-        let (number, seq, original) = (self.number, self.head.next, &key.original[..]);
+    fn insert_new(&mut self, writing: &mut Writing, key: &mut Key, value: &[u8]) -> Result<Found> {
+        let (seq, original) = (self.head.next, &key.original[..]);
         let begin = Item::head(seq, original.len());
-        let record = key.canonical.behind(&prefix(number, ITEM));
-        if !writing.put_near(NEAR_ITEM, record, &[&begin, original, value])? {
-            return Ok(false);
+        let record = key.canonical.behind(&prefix(self.number, ITEM));
+        let found = Found::of(writing.put_near(Near::Item, record, &[&begin, original, value])?)?;
+        if matches!(found, Found::New) {
+            self.order.push_key(writing, key.canonical.bytes())?;
+            self.head.next += 1;
+            self.head.len += 1;
         }
-        let order = keyed(number, ORDER, seq);
-        if !writing.put_near(NEAR_ORDER, &order, &[key.canonical.bytes()])? {
-            return Err(Error::corrupt("a place in the order of a mapping is taken"));
-        }
-        self.head.next += 1;
-        self.head.len += 1;
-        Ok(true)
+        Ok(found)
     }
 
     /// Set a key to a value that is stored; empty in a set.
     pub fn put(&mut self, writing: &mut Writing, key: &mut Key, value: &[u8]) -> Result<()> {
-        if self.insert_new(writing, key, value)? || value.is_empty() {
+        let found = self.insert_new(writing, key, value)?;
+        if value.is_empty() {
             return Ok(());
         }
-        let old = old(writing, self.number, &mut key.canonical)?.ok_or(Error::Missing)?;
-        nested::release(writing, &old.value)?;
-        let kept = (old.seq, &old.original[..]);
-        put_item(writing, self.number, &mut key.canonical, kept, value)
+        match found {
+            Found::New => Ok(()),
+            Found::Simple(seq) => self.write_over(writing, key, seq, value),
+            Found::Other(old) => {
+                nested::release(writing, &old.value)?;
+                let kept = (old.seq, &old.original[..]);
+                put_item(writing, self.number, &mut key.canonical, kept, value)
+            }
+        }
     }
 
     /// Set a key.
     fn set(&mut self, writing: &mut Writing, key: &mut Key, value: &[u8]) -> Result<()> {
-        if nested::is_simple(value) {
-            if self.insert_new(writing, key, value)? {
-                return Ok(());
-            }
-            return set(writing, self.number, key, value);
+        if !nested::is_simple(value) {
+            return self.set_container(writing, key, value);
         }
-        if writing.get(key.canonical.behind(&prefix(self.number, ITEM)))?.is_some() {
-            return set(writing, self.number, key, value);
+        match self.insert_new(writing, key, value)? {
+            Found::New => Ok(()),
+            Found::Simple(seq) => self.write_over(writing, key, seq, value),
+            Found::Other(old) => self.replace(writing, key, &old, value),
         }
-        let stored = nested::materialize(writing, value)?;
-        self.insert(writing, key, &stored)
+    }
+
+    fn set_container(&mut self, writing: &mut Writing, key: &mut Key, value: &[u8]) -> Result<()> {
+        let record = key.canonical.behind(&prefix(self.number, ITEM));
+        let Some(record) = writing.get_near(Near::Item, record)? else {
+            let stored = nested::materialize(writing, value)?;
+            return self.insert(writing, key, &stored);
+        };
+        let old = Old::of(&Item::read(record)?)?;
+        self.replace(writing, key, &old, value)
+    }
+
+    /// Write over the record that was found last.
+    #[inline]
+    fn write_over(
+        &self,
+        writing: &mut Writing,
+        key: &mut Key,
+        seq: u64,
+        value: &[u8],
+    ) -> Result<()> {
+        let record = key.canonical.behind(&prefix(self.number, ITEM));
+        writing.replace_near(Near::Item, record, &[&Item::head(seq, 0), value])
+    }
+
+    fn replace(&self, writing: &mut Writing, key: &mut Key, old: &Old, value: &[u8]) -> Result<()> {
+        if let Some(stored) = nested::replace_value(writing, &old.value, value)? {
+            let record = key.canonical.behind(&prefix(self.number, ITEM));
+            let begin = Item::head(old.seq, old.original.len());
+            writing.get_near(Near::Item, record)?.ok_or(Error::Missing)?;
+            writing.replace_near(Near::Item, record, &[&begin, &old.original, &stored])?;
+        }
+        Ok(())
     }
 
     #[inline]
     pub fn finish(mut self, writing: &mut Writing) -> Result<()> {
+        self.order.finish(writing)?;
         if self.head.len != self.had {
             // A value may refer to this very container.
             keep_links(writing, self.number, &mut self.head)?;

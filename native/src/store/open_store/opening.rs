@@ -5,7 +5,7 @@ use crate::host::Failure;
 use crate::shm::segment::without_file_limit;
 use crate::store::change_words::MARK_AT;
 use crate::store::lmdb::{Env, Place, READERS};
-use crate::store::records::{prefix, Meta, META};
+use crate::store::records::{prefix, Meta, META, NEWEST};
 use crate::store::reservation::Reservation;
 use crate::store::{Error, Result};
 use crate::sys::process::thread_id;
@@ -44,15 +44,15 @@ impl<E: From<Failure>> OpenStore<E> {
         env.open_database(&reader)?;
         let laid_out = env.check_layout(&reader);
         let known = reader.reading().get(&prefix(0, META)).and_then(|found| {
-            found.map(|meta| Ok((Meta::has_sums(meta)?, Meta::has_runs(meta)?))).transpose()
+            found.map(|meta| Ok((Meta::has_sums(meta)?, Meta::version(meta)?))).transpose()
         });
         reader.reset();
         laid_out?;
         let (is_fresh, in_memory) =
             (known.as_ref().is_ok_and(Option::is_none), self.options.in_memory);
-        let (sums, runs) = known?.unwrap_or((!in_memory, true));
+        let (sums, version) = known?.unwrap_or((!in_memory, NEWEST));
         env.set_sums(sums);
-        env.set_runs(runs || in_memory);
+        env.set_version(if in_memory { NEWEST } else { version });
         reader.sums = sums;
         {
             let mut state = self.state.borrow(host);

@@ -115,7 +115,7 @@ impl Report {
                 }
             }
             CLAIM => value(Claim::read(record)?.value)?,
-            ORDER => {}
+            ORDER => runs::items(record).try_for_each(|key| key.map(|_| ()))?,
             _ => return Err(unknown()),
         }
         Ok(())

@@ -1,36 +1,20 @@
-//! Where the items of a sequence are: walks over them, and how they move.
+//! Where the items of a sequence are, and how they move.
 
 use crate::store::lmdb::Reading;
-use crate::store::records::{keyed, number_in, prefix, Head, POSITION};
+use crate::store::records::{keyed, Head, POSITION};
+use crate::store::runs::{record_at, record_before};
 use crate::store::transaction::Writing;
-use crate::store::{copied, runs, Error, Result};
-
-/// The record that has an item, and the position of its first one.
-#[inline]
-fn record_at<'t>(reading: &Reading<'t>, number: u64, position: u64) -> Result<(u64, &'t [u8])> {
-    match reading.get(&keyed(number, POSITION, position))? {
-        Some(record) => Ok((position, record)),
-        None => run_around(reading, number, position),
-    }
-}
-
-fn run_around<'t>(reading: &Reading<'t>, number: u64, position: u64) -> Result<(u64, &'t [u8])> {
-    let record = reading.cursor()?.seek_before(&keyed(number, POSITION, position))?;
-    match record.filter(|(key, _)| key.starts_with(&prefix(number, POSITION))) {
-        Some((key, record)) => Ok((number_in(key, 9)?, record)),
-        None => Err(Error::corrupt("an item is missing")),
-    }
-}
+use crate::store::{copied, runs, Result};
 
 #[inline]
 pub fn at<'t>(reading: &Reading<'t>, number: u64, position: u64) -> Result<&'t [u8]> {
-    let (first, record) = record_at(reading, number, position)?;
+    let (first, record) = record_at(reading, (number, POSITION), position)?;
     runs::nth(record, position - first)
 }
 
 /// A copy of an item, which has a record of its own from now on.
 pub fn take_apart(writing: &mut Writing, number: u64, position: u64) -> Result<Vec<u8>> {
-    let (first, record) = record_at(&writing.reading(), number, position)?;
+    let (first, record) = record_at(&writing.reading(), (number, POSITION), position)?;
     let item = copied(runs::nth(record, position - first)?)?;
     if runs::is_run(record) {
         let run = copied(record)?;
@@ -44,65 +28,12 @@ pub fn cut_at(writing: &mut Writing, number: u64, head: &Head, position: u64) ->
     if position <= head.next || position >= head.next + head.len {
         return Ok(());
     }
-    let (first, record) = record_at(&writing.reading(), number, position)?;
+    let (first, record) = record_at(&writing.reading(), (number, POSITION), position)?;
     if first == position {
         return Ok(());
     }
     let (run, index) = (copied(record)?, (position - first) as usize);
     runs::write_apart(writing, number, first, &run, index..index)
-}
-
-/// Show the items from a position on with their positions, as long as they are wanted.
-pub fn walk<'t>(
-    reading: &Reading<'t>,
-    number: u64,
-    from: u64,
-    mut each: impl FnMut(u64, &'t [u8]) -> Result<bool>,
-) -> Result<()> {
-    let (begin, start) = (prefix(number, POSITION), keyed(number, POSITION, from));
-    let mut cursor = reading.cursor()?;
-    let mut record = cursor.seek(&start)?;
-    if record.is_none_or(|(key, _)| *key != start) {
-        // Perhaps it is in a run that begins before.
-        record = cursor.seek_before(&start)?.filter(|(key, _)| key.starts_with(&begin));
-        if record.is_none() {
-            record = cursor.seek(&start)?;
-        }
-    }
-    while let Some((key, found)) = record.filter(|(key, _)| key.starts_with(&begin)) {
-        for (position, item) in (number_in(key, 9)?..).zip(runs::items(found)) {
-            let item = item?;
-            if position >= from && !each(position, item)? {
-                return Ok(());
-            }
-        }
-        record = cursor.following()?;
-    }
-    Ok(())
-}
-
-/// The same from behind, from the last item in front of a position.
-pub fn walk_back<'t>(
-    reading: &Reading<'t>,
-    number: u64,
-    before: u64,
-    mut each: impl FnMut(u64, &'t [u8]) -> Result<bool>,
-) -> Result<()> {
-    let begin = prefix(number, POSITION);
-    let mut cursor = reading.cursor()?;
-    let mut record = cursor.seek_before(&keyed(number, POSITION, before))?;
-    while let Some((key, found)) = record.filter(|(key, _)| key.starts_with(&begin)) {
-        let first = number_in(key, 9)?;
-        let items = runs::items(found).collect::<Result<Vec<_>>>()?;
-        for (index, item) in items.into_iter().enumerate().rev() {
-            let position = first + index as u64;
-            if position < before && !each(position, item)? {
-                return Ok(());
-            }
-        }
-        record = cursor.previous()?;
-    }
-    Ok(())
 }
 
 /// Move the items from `from` to `to` by `by` positions, beginning at the end to which they move. No
@@ -144,9 +75,9 @@ fn shift_records(writing: &mut Writing, number: u64, from: u64, to: u64, by: i64
     let (mut from, mut to) = (from, to);
     while from < to {
         let (first, record) = if by < 0 {
-            record_at(&writing.reading(), number, from)?
+            record_at(&writing.reading(), (number, POSITION), from)?
         } else {
-            run_around(&writing.reading(), number, to)?
+            record_before(&writing.reading(), (number, POSITION), to)?
         };
         let record = copied(record)?;
         writing.delete(&keyed(number, POSITION, first))?;

@@ -4,6 +4,7 @@ use super::Input;
 use crate::store::encoding::keys::{to_value, Canonical, Key};
 use crate::store::encoding::trees::Tree;
 use crate::store::encoding::{check, integers, tag, Link};
+use crate::store::mapping::order;
 use crate::store::pages::{check as check_pages, report};
 use crate::store::records::{self, Claim, Head, Item, Meta};
 use crate::store::{packed, runs};
@@ -93,6 +94,9 @@ fn several(data: &[u8]) {
         count += 1;
     }
     assert!(count > 0 && runs::nth(data, count).is_err());
+    if let Some(left) = runs::is_run(data).then(|| order::without(data, 1)).and_then(Result::ok) {
+        assert!(runs::nth(&left, 1).map_or(true, <[u8]>::is_empty), "a key that is still there");
+    }
     for found in packed::items(data).flatten() {
         let (canonical, item) = found;
         let _ = (to_value(canonical, item.original), check::value(item.value));

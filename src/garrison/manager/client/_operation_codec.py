@@ -11,9 +11,14 @@ if TYPE_CHECKING:
 
     from garrison.manager._store_operations import Operation
 
-__all__ = ["MISSING", "OperationCodec", "ValueCodec"]
+__all__ = ["MISSING", "OperationCodec", "ValueCodec", "pairs_of"]
 
 MISSING: Any = object()
+
+
+def pairs_of(pairs: Any) -> list[tuple[Any, Any]]:
+    """Return the pairs of a dict, or of a list of them."""
+    return list(pairs.items()) if isinstance(pairs, dict) else pairs
 
 
 class OperationCodec:
@@ -68,8 +73,9 @@ class ValueCodec:
             Arg.KEY: key,
             Arg.VALUE: encode,
             Arg.OPTIONAL_VALUE: lambda value: None if value is None else encode(value),
+            Arg.KEYS: lambda keys: [key(each) for each in keys],
             Arg.VALUES: lambda values: [encode(each) for each in values],
-            Arg.PAIRS: lambda pairs: [[key(k), encode(v)] for k, v in pairs],
+            Arg.PAIRS: lambda pairs: [[key(k), encode(v)] for k, v in pairs_of(pairs)],
         }
         self.decoders: dict[Result, Callable[[Any], Any]] = {
             Result.NONE: lambda _: None,

@@ -15,7 +15,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ManagerLost
 from garrison.manager._remote_errors import RemoteError
 from garrison.manager._store_operations import ERRORS, OPERATIONS
-from garrison.manager.client._operation_codec import MISSING, OperationCodec, ValueCodec
+from garrison.manager.client._operation_codec import MISSING, OperationCodec, ValueCodec, pairs_of
 from garrison.manager.client._pipeline import OperationBatch
 from garrison.manager.client._remote_scan import RemoteScan
 from garrison.net import RemoteFailure, Verb, format_address
@@ -226,11 +226,27 @@ def _dict_get_or(self: Any, container_id: int, key: Any, default: Any) -> Any:
         return default
 
 
+def _dict_get_many(self: Any, container_id: int, keys: list[Any], missing: Any = None) -> list[Any]:
+    """Ask for some keys at a time; for all of them as they are at one moment."""
+    pieces = [
+        keys[begin : begin + ENTRIES_PER_REQUEST]
+        for begin in range(0, len(keys), ENTRIES_PER_REQUEST)
+    ]
+    with self.transaction() if len(pieces) > 1 else contextlib.nullcontext():
+        found = [each for piece in pieces for each in self.dict_encoded_many(container_id, piece)]
+    return [missing if each is None else self.decode(each) for each in found]
+
+
+def _dict_entries(self: RemoteBackend, container_id: int, what: str) -> list[Any]:
+    return list(self.scan(container_id, what))
+
+
 def _in_pieces(name: str) -> Callable[..., None]:
     """Return a method that sends many entries as several requests of one transaction."""
     send = _method(name)
 
     def method(self: RemoteBackend, container_id: int, entries: Any, *more: Any) -> None:
+        entries = pairs_of(entries)
         if len(entries) <= ENTRIES_PER_REQUEST:
             send(self, container_id, entries, *more)
             return
@@ -263,3 +279,5 @@ for _name in ("dict_update", "list_extend"):
     setattr(RemoteBackend, _name, _in_pieces(_name))
 RemoteBackend.list_replace = _list_replace  # type: ignore[attr-defined]
 RemoteBackend.dict_get_or = _dict_get_or  # type: ignore[attr-defined]
+RemoteBackend.dict_get_many = _dict_get_many  # type: ignore[attr-defined]
+RemoteBackend.dict_entries = _dict_entries  # type: ignore[attr-defined]

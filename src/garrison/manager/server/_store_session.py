@@ -29,6 +29,7 @@ NONE, OPEN, ENDED = range(3)
 
 _DECODERS: dict[Arg, Callable[[Any], Any]] = {
     Arg.KEY: tuple,
+    Arg.KEYS: lambda keys: [tuple(key) for key in keys],
     Arg.PAIRS: lambda pairs: [(tuple(key), value) for key, value in pairs],
 }
 """Decoders of arguments that are not passed on as received."""
@@ -50,6 +51,7 @@ def _plain_key(key: Any) -> tuple[Any, ...]:
 
 _PLAIN_DECODERS: dict[Arg, Callable[[Any], Any]] = {
     Arg.KEY: _plain_key,
+    Arg.KEYS: lambda keys: [_plain_key(key) for key in keys],
     Arg.VALUE: _plain,
     Arg.OPTIONAL_VALUE: _plain,
     Arg.ENCODED: _plain,

@@ -7,7 +7,7 @@ from typing import TypeVar, cast, overload
 
 from garrison._standard import managers
 from garrison._typing import TYPE_CHECKING, Any, TypedBase
-from garrison.store._backend import Kind, RemoteStoreBackend, Scan, StoreBackend
+from garrison.store._backend import Kind, RemoteStoreBackend, StoreBackend
 from garrison.store._transaction import single_step
 from garrison.store.containers._base import MISSING, Container, ContainerRepr
 from garrison.store.containers._views import Items, Keys
@@ -184,15 +184,15 @@ class Dict(Container, MappingBase[K, V]):
 
     def keys(self) -> Keys[K]:  # type: ignore[override]
         """Return a list of the keys, with the operators of sets."""
-        return Keys(self._backend.scan(self._container_id, "keys"))
+        return Keys(self._backend.dict_entries(self._container_id, "keys"))
 
     def values(self) -> list[V]:  # type: ignore[override]
         """Return a list of the values."""
-        return list(self._backend.scan(self._container_id, "values"))
+        return self._backend.dict_entries(self._container_id, "values")
 
     def items(self) -> Items[tuple[K, V]]:  # type: ignore[override]
         """Return a list of the pairs, with the operators of sets."""
-        return Items(self._backend.scan(self._container_id, "items"))
+        return Items(self._backend.dict_entries(self._container_id, "items"))
 
     def clear(self) -> None:
         """Remove everything."""
@@ -200,11 +200,32 @@ class Dict(Container, MappingBase[K, V]):
 
     def update(self, other: Any = (), /, **kwargs: Any) -> None:
         """Set the pairs of a mapping, an iterable or keywords, all at once."""
-        if type(other) is dict and not kwargs:
-            pairs = list(other.items())
-        else:
-            pairs = list(dict(other, **kwargs).items())
+        pairs = other if type(other) is dict and not kwargs else dict(other, **kwargs)
         self._backend.dict_update(self._container_id, pairs)
+
+    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """Return the values of those of `keys` that there are, as they are at one moment.
+
+        On this machine it is one search after the other in the order of the store, over a network
+        it is one request.
+
+        Examples
+        --------
+        >>> import garrison
+        >>> with garrison.Manager() as manager:
+        ...     stock = manager.dict()
+        ...     stock.set_many({"apples": 3, "pears": 5})
+        ...     print(stock.get_many(["pears", "plums"]))
+        {'pears': 5}
+        """
+        wanted = list(keys)
+        found = self._backend.dict_get_many(self._container_id, wanted, MISSING)
+        pairs = zip(wanted, found, strict=True)
+        return {key: value for key, value in pairs if value is not MISSING}
+
+    def set_many(self, pairs: Mapping[K, V] | Iterable[tuple[K, V]]) -> None:
+        """Set many keys at once, as `update` does: the counterpart of `get_many`."""
+        self.update(pairs)
 
     def copy(self) -> dict[K, V]:
         """Return a plain dict; nested containers are plain as well."""
@@ -248,8 +269,8 @@ if not TYPE_CHECKING:
     MutableMapping.register(Dict)
 
 
-def _items(container: Dict[Any, Any]) -> Scan:
-    return container._backend.scan(container._container_id, "items")
+def _items(container: Dict[Any, Any]) -> list[Any]:
+    return container._backend.dict_entries(container._container_id, "items")
 
 
 def _plain(mapping: Any) -> dict[Any, Any]:

@@ -67,32 +67,52 @@ impl Keys {
 
 impl<'py> Encoder<'_, 'py> {
     pub fn push_value(&self, object: &Bound<'py, PyAny>, values: &mut Values<'py>) -> PyResult<()> {
-        let from = values.small.len();
-        if self.append_small(object, &mut values.small)? {
-            values.places.push(Place::Small(from, values.small.len()));
-        } else {
+        if !self.push_small(object, values)? {
             values.push_large(self.value(object)?);
         }
         Ok(())
     }
 
+    /// The same of a value that is small and plain; false for another.
+    #[inline]
+    pub fn push_small(
+        &self,
+        object: &Bound<'py, PyAny>,
+        values: &mut Values<'py>,
+    ) -> PyResult<bool> {
+        let from = values.small.len();
+        let is_small = self.append_small(object, &mut values.small)?;
+        if is_small {
+            values.places.push(Place::Small(from, values.small.len()));
+        }
+        Ok(is_small)
+    }
+
     pub fn push_key(&self, object: &Bound<'py, PyAny>, keys: &mut Keys) -> PyResult<()> {
+        if !self.push_plain_key(object, keys)? {
+            let key = self.key(object)?;
+            keys.push(key.canonical.bytes(), &key.original);
+        }
+        Ok(())
+    }
+
+    /// The same of a short text or a small number; false for another.
+    #[inline]
+    pub fn push_plain_key(&self, object: &Bound<'py, PyAny>, keys: &mut Keys) -> PyResult<bool> {
         if is_exactly(object, &raw mut ffi::PyUnicode_Type) {
             if let Some(text) = text(object).filter(|text| text.len() < 256) {
                 keys.bytes.push(form::STR);
                 keys.push(text, &[]);
-                return Ok(());
+                return Ok(true);
             }
         } else if is_exactly(object, &raw mut ffi::PyLong_Type) {
             if let Some(number) = small(object) {
                 keys.bytes.push(form::INT);
                 keys.push(integers::shortest_reversed(&number.to_be_bytes()), &[]);
-                return Ok(());
+                return Ok(true);
             }
         }
-        let key = self.key(object)?;
-        keys.push(key.canonical.bytes(), &key.original);
-        Ok(())
+        Ok(false)
     }
 
     /// Write a value behind others if it is small and plain; else nothing.

@@ -28,6 +28,10 @@ const GROWTH: usize = 256 << 10;
 const LARGE: usize = GROWTH;
 /// From this size on free memory is worth giving back.
 const WORTH: usize = 1 << 20;
+/// From this size on a block that is back is worth using again before any other.
+const WARM: usize = 32 << 10;
+/// So many lent blocks are looked at for that.
+const FEW_LENT: usize = 16;
 
 pub const IN_USE: u32 = 1;
 pub const RELEASED: u32 = 2;
@@ -436,12 +440,14 @@ impl Heap {
         }
     }
 
-    /// Is the oldest or newest lent block back, and large? Then it is worth having now.
+    /// Is the oldest or newest lent block back, and large? Then it is worth having now: its pages are
+    /// there, and another place's would be faulted in. Among many, to look at all takes longer.
     fn large_return(&self) -> bool {
+        let large = if self.lent.len() <= FEW_LENT { WARM } else { WORTH };
         let back = |&place: &usize| {
             self.head(place).is_ok_and(|head| {
                 is_back(head.state.load(Ordering::Acquire))
-                    && head.len.load(Ordering::Relaxed) as usize >= WORTH
+                    && head.len.load(Ordering::Relaxed) as usize >= large
             })
         };
         self.lent.first().is_some_and(back) || self.lent.last().is_some_and(back)
@@ -536,6 +542,21 @@ mod tests {
         }
         let used = heap.bodies.top - heap.region.half();
         assert!(used < 70 << 20, "used {used}");
+    }
+
+    #[test]
+    fn a_block_of_some_pages_that_is_back_is_used_again() {
+        let mut heap = heap();
+        for len in [WARM, 100_000, 1_000_000] {
+            let places = [0; 6].map(|_| {
+                heap.sweep_sometimes(|_| false);
+                let place = heap.allocate(len).unwrap().place;
+                heap.lend(place);
+                heap.block(place).state.store(RELEASED, Ordering::Release);
+                place
+            });
+            assert!(places.iter().all(|&place| place == places[0]), "{places:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Many items of a mapping that are read at once: copies, to be decoded when no transaction is under way.
 
-use super::encoding::keys::Canonical;
+use super::encoding::keys::{form, Canonical};
 use super::lmdb::Reading;
 use super::mapping::order;
 use super::records::{prefix, Item, ITEM};
@@ -91,13 +91,14 @@ pub fn get_many(reading: &Reading<'_>, number: u64, keys: &[&[u8]]) -> Result<Fo
     let packed = packed::contents(reading, number)?;
     let mut cursor = reading.cursor()?;
     let mut found = Found { bytes: Vec::new(), places: vec![None; keys.len()] };
+    let mut key = Canonical::of(form::NONE, &[]);
     let mut sorted: Vec<usize> = (0..keys.len()).collect();
     sorted.sort_unstable_by_key(|&index| keys[index]);
     for index in sorted {
         let item = match packed {
             Some(packed) => packed::find(packed, keys[index])?,
             None => {
-                let mut key = Canonical::from_bytes(keys[index])?;
+                key.assign(keys[index]);
                 cursor.exact(key.behind(&prefix(number, ITEM)))?.map(Item::read).transpose()?
             }
         };

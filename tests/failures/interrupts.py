@@ -171,7 +171,7 @@ class Tracer:
         return self._line if frame.f_code.co_filename.startswith(self._folder) else None
 
     def _line(self, frame: FrameType, event: str, argument: object) -> Any:
-        if event != "line" or os.getpid() != self._pid or _ends_a_with_block(frame):
+        if event != "line" or os.getpid() != self._pid or ends_a_with_block(frame):
             return self._line
         self.lines += 1
         if self.lines == self._at:
@@ -186,7 +186,7 @@ _ASIDE = {"POP_BLOCK", "ROT_TWO", "SWAP"}
 """They come first where a value is returned, which is put aside."""
 
 
-def _ends_a_with_block(frame: FrameType) -> bool:
+def ends_a_with_block(frame: FrameType) -> bool:
     """Whether the next instructions call an ``__exit__``.
 
     They have a line of their own, the one of ``with``. Python raises no interrupt between the last

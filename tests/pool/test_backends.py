@@ -94,7 +94,7 @@ def test_a_result_is_taken_once(pools: Any) -> None:
         task = submit(backend, abs, -1)
         assert backend.wait(task, None)
         assert backend.result(task)[:2] == (True, 1)
-        for take in (backend.result, lambda task: task.take_items(), take_into):
+        for take in (backend.result, take_items_into, take_into):
             with pytest.raises(RuntimeError):
                 take(task)
 
@@ -103,6 +103,12 @@ def take_into(task: Any) -> Any:
     result = SimpleNamespace(_outcome=None, _raw=None)
     task.take_into(result)
     return result
+
+
+def take_items_into(task: Any) -> Any:
+    batch = SimpleNamespace(brought=None)
+    task.take_items_into(batch)
+    return batch.brought
 
 
 def test_a_result_is_taken_in_one_step(pools: Any) -> None:
@@ -177,12 +183,14 @@ def test_items_have_results_of_their_own(pools: Any) -> None:
         buffer = backend.item_buffer(3)
         assert buffer.read(iter((2, 0, 4)), 10, 1000, 10**9)[0]
         assert len(buffer) == 3
-        (items,) = buffer.take()
+        pieces: list[Any] = []
+        buffer.move_to(pieces)
+        (items,) = pieces
         assert len(items) == 3
         assert not len(buffer)
         task = backend.submit_items(registered, items, OPTIONS)
         assert backend.wait(task, None)
-        encoded, raw, size, duration = task.take_items()
+        encoded, raw, size, duration = take_items_into(task)
         assert raw is None
         assert encoded is not None
         half, failure, quarter = backend.decode_items(encoded)
@@ -197,7 +205,7 @@ def test_a_task_as_a_whole_has_no_results_of_items(pools: Any) -> None:
         backend = backend_of(pool)
         task = submit(backend, tasks.fail, LookupError())
         assert backend.wait(task, None)
-        results, raw, *_ = task.take_items()
+        results, raw, *_ = take_items_into(task)
         assert results is None
         assert isinstance(backend.decode(raw)[1], LookupError)
 

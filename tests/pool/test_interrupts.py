@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
 import garrison
+from failures.interrupts import ALL_LINES, ends_a_with_block
 from garrison.pool import ThreadPool
 from garrison.pool._monitor import Monitor
+
+from . import tasks
 
 _SHARED = (threading.Condition, threading.Event, Monitor)
 
@@ -110,3 +115,64 @@ def test_no_interrupt_leaves_a_lock_behind(
             pool.join()
         interrupted = interrupter.done
     assert len(tried) > 5
+
+
+# --- The results of an iterator ---------------------------------------------------------------
+
+
+class AtLine:
+    """Raises KeyboardInterrupt at one line of the modules of iterators, counted from 1."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.seen, self.function = number, 0, ""
+
+    def __enter__(self) -> AtLine:
+        sys.settrace(self._call)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _call(self, frame: FrameType, event: str, argument: object) -> Any:
+        name = Path(frame.f_code.co_filename)
+        if name.parent.name != "pool" or not name.name.startswith("_imap"):
+            return None
+        return None if frame.f_code.co_name == "__del__" else self._line
+
+    def _line(self, frame: FrameType, event: str, argument: object) -> Any:
+        if event == "line" and not ends_a_with_block(frame):
+            self.seen += 1
+            if self.seen == self.number:
+                sys.settrace(None)
+                self.function = frame.f_code.co_name
+                raise KeyboardInterrupt
+        return self._line
+
+
+ON_ITS_WAY = {"__next__", "next", "_hand_out"}
+"""Functions that return the result to the caller, who may not get it, as with any function."""
+
+
+@pytest.mark.parametrize("chunksize", [1, 5])
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_after_an_interrupt_an_iterator_goes_on_with_all_results(name: str, chunksize: int) -> None:
+    step = 1 if os.environ.get(ALL_LINES) else 3
+    with garrison.Pool(2) as pool:
+        number, over = 1, False
+        while not over:
+            results = getattr(pool, name)(tasks.square, list(range(40)), chunksize)
+            found: list[int] = []
+            with AtLine(number) as tracer:
+                while True:
+                    try:
+                        found.append(next(results))
+                    except StopIteration:
+                        break
+                    except KeyboardInterrupt:
+                        continue
+            over = not tracer.function
+            missing = {n * n for n in range(40)} - set(found)
+            assert len(set(found)) == len(found), tracer.function
+            assert len(missing) <= (tracer.function in ON_ITS_WAY), tracer.function
+            number += step
+        assert number > 500

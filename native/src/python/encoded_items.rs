@@ -5,6 +5,7 @@ use crate::host::Failure;
 use crate::tasks::item_results;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyList, PySlice};
 use std::ops::Range;
@@ -252,20 +253,22 @@ impl ItemBuffer {
         Ok((true, is_slow(items)))
     }
 
-    /// Take all that was read, in its order: a list of `EncodedItems`, and of what `encode` returned.
-    fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+    /// Move all that was read to the end of `pieces`, a list or a deque, in its order: `EncodedItems`,
+    /// and what `encode` has returned. An interrupt comes before it or after it.
+    fn move_to(&self, pieces: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = pieces.py();
         let mut unsubmitted = self.unsubmitted();
-        let pieces = std::mem::take(&mut unsubmitted.pieces);
+        let moved = std::mem::take(&mut unsubmitted.pieces);
         unsubmitted.items = 0;
         drop(unsubmitted);
-        let list = PyList::empty(py);
-        for piece in pieces {
-            match piece {
-                Piece::Items(items) => list.append(Bound::new(py, items)?)?,
-                Piece::Other(object) => list.append(object)?,
-            }
+        for piece in moved {
+            let piece = match piece {
+                Piece::Items(items) => Bound::new(py, items)?.into_any(),
+                Piece::Other(object) => object.into_bound(py),
+            };
+            pieces.call_method1(intern!(py, "append"), (piece,))?;
         }
-        Ok(list)
+        Ok(())
     }
 
     // An error leads to the frames of callers, and so back to here.

@@ -244,17 +244,19 @@ impl PyTaskHandle {
         }
     }
 
-    /// Take the results of items, once: (results, raw, bytes, nanoseconds). One of the first two is
-    /// None: results are as `recover` gives them, and `raw` is as for `take_into`, of a task that has
-    /// one result which is not plain.
-    fn take_items<'py>(&self, py: Python<'py>) -> PyResult<TakenItems<'py>> {
+    /// Take the results of items, once, into a batch, before any interrupt: its `brought` becomes
+    /// (results, raw, bytes, nanoseconds). One of the first two is None: results are as `recover` gives
+    /// them, and `raw` is as for `take_into`, of a task that has one result which is not plain.
+    fn take_items_into(&self, py: Python<'_>, batch: &Bound<'_, PyAny>) -> PyResult<()> {
         let (brought, size, duration) = self.taken(py)?;
-        Ok(match brought {
+        let taken: TakenItems<'_> = match brought {
             Brought::Value(value) => (Some(PyList::new(py, [value])?), None, size, duration),
             Brought::Items(results) => (Some(results), None, size, duration),
             Brought::Raw(raw) => (None, Some(raw), size, duration),
-        })
+        };
+        batch.setattr(intern!(py, "brought"), taken)
     }
+
     /// Bytes of the task's arguments.
     #[getter]
     fn size(&self) -> u64 {

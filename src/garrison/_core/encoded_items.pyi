@@ -39,8 +39,9 @@ class ItemBuffer:
         input, the items so far are there.
         """
 
-    def take(self) -> list[Any]:
-        """Take all that was read, in its order.
+    def move_to(self, pieces: Any) -> None:
+        """Move all that was read to the end of a list or a deque, in its order.
 
-        A list of `EncodedItems`, and of what `encode` returned.
+        The pieces are `EncodedItems`, and what `encode` has returned. An interrupt comes before it
+        or after it.
         """

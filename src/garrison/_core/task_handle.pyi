@@ -38,11 +38,12 @@ class TaskHandle:
         the call if the task was lost, and what `take` gives.
         """
 
-    def take_items(self) -> tuple[list[Any] | None, Any, int, int]:
-        """Take the results of items, once: (results, raw, bytes, nanoseconds).
+    def take_items_into(self, batch: object) -> None:
+        """Take the results of items, once, into a batch, before any interrupt.
 
-        One of the first two is None. The results are as `recover` gives them; `raw` is as for
-        `take_into`, of a task that has one result which is not plain.
+        Its ``brought`` becomes (results, raw, bytes, nanoseconds). One of the first two is None.
+        The results are as `recover` gives them; `raw` is as for `take_into`, of a task that has one
+        result which is not plain.
         """
 
     def call(self) -> tuple[int, int, int, bytes | None]:

@@ -66,11 +66,12 @@ class TaskHandle(Protocol):
             If it was taken already.
         """
 
-    def take_items(self) -> tuple[list[Any] | None, Any, int, int]:
-        """Take the results of an ended task of items: (results, raw, bytes, nanoseconds).
+    def take_items_into(self, batch: Any) -> None:
+        """Take the results of an ended task of items into a batch, before any interrupt.
 
-        One of the first two is None: `results` are for `Backend.decode_items`, and `raw` is the
-        result of the task as a whole, for `Backend.decode`. No code of the user runs.
+        Its ``brought`` becomes (results, raw, bytes, nanoseconds). One of the first two is None:
+        `results` are for `Backend.decode_items`, and `raw` is the result of the task as a whole,
+        for `Backend.decode`. No code of the user runs.
 
         Raises
         ------
@@ -111,8 +112,12 @@ class ItemBuffer(Protocol):
             Nanoseconds for an item from which the input is slow.
         """
 
-    def take(self) -> list[Any]:
-        """Take all items, in their order, as `EncodedItems`; an error stands for an item."""
+    def move_to(self, pieces: Any) -> None:
+        """Move all items, in their order, to the end of a list or a deque.
+
+        They are `EncodedItems`; an error stands for an item. An interrupt comes before it or after
+        it.
+        """
 
 
 class RunningTasks(Protocol):

@@ -43,13 +43,17 @@ class Batch:
 
     __slots__ = (
         "_read",
+        "brought",
         "count",
         "entries",
         "items",
+        "loss",
+        "replacement",
         "size",
         "skipped",
         "taken_order",
         "task",
+        "was_loaded",
         "whole",
     )
 
@@ -77,6 +81,14 @@ class Batch:
         """Their bytes."""
         self.taken_order: int = 0
         """Its place among the batches that were taken."""
+        self.was_loaded: bool = True
+        """Whether a worker could decode the items."""
+        self.loss: tuple[list[Any], int] | None = None
+        """If the worker was lost: results of finished items, the index of the one at work."""
+        self.brought: Any = None
+        """What was taken out of the cell: see `TaskHandle.take_items_into`."""
+        self.replacement: list[Batch] | None = None
+        """The batches that take the place of this one."""
         self._read = _NOTHING
         """The number of decoded entries, and the results that were not handed out."""
 
@@ -100,6 +112,11 @@ class Batch:
     def taken(self) -> bool:
         """Whether the results were taken, and the cell is free."""
         return self.entries is not None
+
+    @property
+    def was_taken(self) -> bool:
+        """Whether it was in the list of batches once, and its cell was emptied there."""
+        return bool(self.taken_order) or not self.count
 
     @property
     def ended(self) -> bool:
@@ -128,6 +145,7 @@ class Batch:
         self.items, self.count, self.size = [], len(entries), size
         self.taken_order = taken_order
         self.entries = entries
+        self.brought = None
         # Last: other threads ask whether it has ended.
         self.task = None
 

@@ -92,6 +92,8 @@ class InputReader:
     """Unread results when they were counted last, and items submitted since."""
     _reading = True
     _slow = _cancelled = False
+    _made: tuple[Any, list[Batch]] | None = None
+    """The first of the pieces, and its batches, once there are any."""
     is_placing: bool = False
     """Whether batches may be in `batches` that are not in `running` yet."""
     has_taken: bool = False
@@ -126,14 +128,15 @@ class InputReader:
         self._limits = (MAX_BATCH_BYTES, SLOW_ITEM_NS) if self._single else (_END, _END)
         self.buffer: ItemBuffer = backend.item_buffer(chunksize)
         """Items that were read: the source may block in the middle of a batch."""
-        self._unsubmitted: deque[Any] = deque()
-        """The same of a list's chunk."""
+        self._unsubmitted: list[Any] = []  # the same of a list's chunk
+        self._pieces: deque[Any] = deque()
+        """What is being submitted: encoded items, or a chunk with its items."""
         self.last_size: int = chunksize
         """Items that share a cell at the end of an input whose length is known."""
         self.ahead: int = CELLS_AHEAD_PER_WORKER * backend.parallelism
         """Cells that are waiting or at work."""
         self.readahead_limit = options.buffersize
-        self._is_limited = self.bounded or self.readahead_limit is not None
+        self._is_limited = self.bounded or options.buffersize is not None
         self.batches: list[Batch] = []
         self.running: RunningTasks = backend.running_tasks()
         """The tasks of batches, each with its batch."""
@@ -175,7 +178,7 @@ class InputReader:
     @property
     def has_unsubmitted(self) -> bool:
         """Whether items that were read wait for others to share a cell with."""
-        return bool(len(self.buffer))
+        return bool(len(self.buffer) or self._pieces)
 
     @property
     def size(self) -> int:
@@ -259,7 +262,7 @@ class InputReader:
                 # Ctrl-C in the caller's own thread: the input goes on with the next call.
                 raise
             if not self._single:
-                self.buffer.take()
+                self.buffer.move_to([])
             self.flush()
             self._end(error)
             return
@@ -278,14 +281,18 @@ class InputReader:
 
     def _read_chunk(self) -> None:
         """Read a chunk and submit it in one pickle."""
-        limit = self._next_size()
+        limit, values = self._next_size(), self._unsubmitted
+        if self._pieces and self._pieces[-1][0] is values:
+            # An interrupt has come before the chunk was submitted.
+            self._unsubmitted = values = []
         # What was read before an interrupt is still there.
-        self._unsubmitted.extend(islice(self._source, limit - len(self._unsubmitted)))
-        values = list(self._unsubmitted)
-        encoded = self._encode_chunk(values)
+        values.extend(islice(self._source, limit - len(values)))
+        chunk = values, self._encode_chunk(values)
         with self._changed:
-            self._unsubmitted.clear()
-            self._append(self._submit_chunk(values, encoded))
+            if values:
+                self._pieces.append(chunk)
+                self._unsubmitted = []
+            self._submit_pieces()
         if len(values) < limit:
             self._end(None)
 
@@ -307,7 +314,9 @@ class InputReader:
         """Encode items one by one; one that cannot be sent is an error in its place."""
         buffer = self._backend.item_buffer(len(values))
         buffer.read(iter(values), len(values), _END, _END)
-        return buffer.take()
+        pieces: list[Any] = []
+        buffer.move_to(pieces)
+        return pieces
 
     def _encode_chunk(self, values: list[Any]) -> Any:
         """Encode items together, or one by one: a list, if one of them cannot be sent."""
@@ -322,7 +331,22 @@ class InputReader:
     def flush(self) -> None:
         """Submit the items read."""
         with self._changed:
-            self._append(self.submit(self.buffer.take()))
+            self.buffer.move_to(self._pieces)
+            self._submit_pieces()
+
+    def _submit_pieces(self) -> None:
+        """Submit what was read. After an interrupt the next call goes on where this one was."""
+        pieces = self._pieces
+        while pieces:
+            piece = pieces[0]
+            if self._made is None or self._made[0] is not piece:
+                self._made = piece, self.submit([piece])
+            batches = self._made[1]
+            if batches and not (batches[0] in self.batches or batches[0].was_taken):
+                self._append(batches)
+            pieces.popleft()
+        self._made = None
+        self._changed.notify_all()
 
     def _append(self, batches: list[Batch]) -> None:
         # Before others see them, and their results are taken.
@@ -330,7 +354,6 @@ class InputReader:
         self.place(_END, _END, batches)
         self.submitted += items
         self._unread_at_most += items
-        self._changed.notify_all()
 
     def place(self, first: int, last: int, batches: list[Batch]) -> None:
         """Replace some of the batches by others, and watch the tasks of these."""
@@ -383,7 +406,7 @@ class InputReader:
         return [Batch(values, count, task, whole=True)]
 
     def submit(self, pieces: list[Any]) -> list[Batch]:
-        """Submit encoded items, each piece in a cell; an error stands for an item."""
+        """Submit encoded items or chunks, each in a cell; an error stands for an item."""
         if self.in_thread and self._cancelled:
             return []
         return [batch for piece in pieces for batch in self._submit_piece(piece)]
@@ -391,6 +414,8 @@ class InputReader:
     def _submit_piece(self, items: Any) -> list[Batch]:
         if type(items) is ItemError:
             return [Batch.failed(items.error)]
+        if type(items) is tuple:
+            return self._submit_chunk(*items)
         count = len(items)
         try:
             task = self._backend.submit_items(self._function, items, self._options)

@@ -130,6 +130,8 @@ class ResultStream:
                 has_taken = reader.has_taken
                 if batch.entries is None:
                     self._take(batch)
+                else:
+                    batch.task = None  # an interrupt may have come before that
                 self._current = batch
                 # After an interrupt before this, it is found as one that was taken.
                 reader.has_taken = has_taken
@@ -172,39 +174,58 @@ class ResultStream:
     # --- Results out of their cells -------------------------------------------------------
 
     def _take(self, batch: Batch) -> None:
-        """Take the results of a cell; items without an outcome are submitted again."""
-        backend, reader, task = self._backend, self.reader, batch.task
-        lost = task.lost()
-        finished = backend.finished_items(task) if lost else []
-        failed = backend.failed_item(task) if lost else 0
-        loaded = not batch.whole or backend.has_begun(task)
-        try:
-            results, raw, size, duration = task.take_items()
-        except RuntimeError:
-            # It was withdrawn, and an interrupt came before its items were submitted again.
-            self._replace(batch, reader.submit_again(batch, 0))
+        """Take the results of a cell; items without an outcome are submitted again.
+
+        After an interrupt the next call goes on: the batch has what it needs.
+        """
+        reader = self.reader
+        if not self._has_brought(batch):
             return
-        if not loaded:
-            self._replace(batch, reader.submit_one_by_one(batch))
-            return
-        if lost:
-            entries, done = self._entries_of_lost(batch, finished, failed)
+        results, raw, size, duration = batch.brought
+        if batch.loss is not None:
+            entries, done = self._entries_of_lost(batch, *batch.loss)
         else:
             if reader.adaptive:
                 self._adapt(duration // len(results or (None,)))
             entries, done = _entries_of(batch, results)
-        entries += [CellOutcome(raw)] * (done - len(entries))
-        count = len(batch.items)
-        if done < count:
-            place = self._batches.index(batch) + 1
-            reader.place(place, place, reader.submit_again(batch, done))
+        if done > len(entries):
+            entries = entries + [CellOutcome(raw)] * (done - len(entries))
         self._taken_order += 1
         reader.has_taken = True
-        batch.close(entries, size if reader.bounded else 0, self._taken_order)
-        if count and (on_progress := self._on_progress()) is not None:
+        shared, size = len(batch.items), size if reader.bounded else 0
+        if done < shared:
+            first = Batch([], done)
+            first.close(entries, size, self._taken_order)
+            self._replace(batch, [first, *reader.submit_again(batch, done)])
+        else:
+            batch.close(entries, size, self._taken_order)
+        if shared and (on_progress := self._on_progress()) is not None:
             on_progress()
         if self._waiting:
             self._backend.interrupt_waits()
+
+    def _has_brought(self, batch: Batch) -> bool:
+        """Take what a cell has, once; False if other batches have taken the place of this one."""
+        reader, task = self.reader, batch.task
+        if batch.replacement is not None:
+            self._replace(batch, batch.replacement)
+            return False
+        if batch.brought is None:
+            if task.lost():
+                finished = self._backend.finished_items(task)
+                batch.loss = finished, self._backend.failed_item(task)
+            if batch.whole:
+                batch.was_loaded = self._backend.has_begun(task)
+            try:
+                task.take_items_into(batch)
+            except RuntimeError:
+                # It was withdrawn, and an interrupt came before its items were submitted again.
+                self._replace(batch, reader.submit_again(batch, 0))
+                return False
+        if not batch.was_loaded:
+            self._replace(batch, reader.submit_one_by_one(batch))
+            return False
+        return True
 
     def _entries_of_lost(
         self, batch: Batch, finished: list[Any], failed: int
@@ -300,32 +321,32 @@ class ResultStream:
             # First the batches that no worker has begun, to keep the order of the input.
             withdrawn = [batch for batch in shared if batch.task.withdraw()]
             for batch in shared:
-                again = batch in withdrawn
-                pieces = self.reader.submit_singly(batch.items) if again else self._split(batch)
-                self._replace(batch, pieces)
+                if batch in withdrawn:
+                    self._replace(batch, self.reader.submit_singly(batch.items))
+                elif not batch.task.ended():
+                    self._replace(batch, self._split(batch))
 
     def _replace(self, batch: Batch, pieces: list[Batch]) -> None:
-        place = self._batches.index(batch)
-        self.reader.place(place, place + 1, pieces)
-        if batch not in pieces:
-            batch.discard()
+        batch.replacement = pieces
+        if batch in self._batches:
+            place = self._batches.index(batch)
+            self.reader.place(place, place + 1, pieces)
+        batch.discard()
 
     def _split(self, batch: Batch) -> list[Batch]:
         """Split a batch at its running item: results before it, separate cells after it."""
         task = batch.task
-        if task.ended():
-            return [batch]
         # The results so far. Items without an outcome at the end are submitted again.
         kept = self._backend.recall_items(task) - batch.skipped
-        pieces = [batch, *self.reader.submit_singly(batch.items[kept:])]
         done = self._backend.finished_items(task)[batch.skipped :][:kept]
+        running = Batch(batch.items[len(done) : kept], kept - len(done), task)
+        running.skipped = batch.skipped + len(done)
+        pieces = [running, *self.reader.submit_singly(batch.items[kept:])]
         if done:
             self._taken_order += 1
             before = Batch([], len(done))
             before.close(done, 0, self._taken_order)
             pieces.insert(0, before)
-        batch.items, batch.count = batch.items[len(done) : kept], kept - len(done)
-        batch.skipped += len(done)
         return pieces
 
     def _wait(self, deadline: float | None, enough: Callable[[], bool]) -> bool:

@@ -48,15 +48,15 @@ class Task:
             raise RuntimeError(msg)
         result._outcome = found[:2]
 
-    def take_items(self) -> tuple[list[Any] | None, Any, int, int]:
-        """Take the results of items, or the result of the task as a whole."""
+    def take_items_into(self, batch: Any) -> None:
+        """Take the results of items into a batch, or the result of the task as a whole."""
         found, self.result = self.result, None
         if found is None:
             msg = "there is no result to take"
             raise RuntimeError(msg)
         # Results in this process's memory do not count.
         success, results, duration = found
-        return (results, None, 0, duration) if success else (None, found, 0, duration)
+        batch.brought = (results, None, 0, duration) if success else (None, found, 0, duration)
 
     def withdraw(self) -> bool:
         """Withdraw it; return whether no thread had begun it."""
@@ -84,10 +84,12 @@ class ItemBuffer:
                 return True, time.perf_counter_ns() - start > slow * count
         return False, False
 
-    def take(self) -> list[list[Any]]:
-        """Take all items."""
-        items = [self._items.popleft() for _ in range(len(self._items))]
-        return [items] if items else []
+    def move_to(self, pieces: Any) -> None:
+        """Move all items to the end of a list or a deque, as one piece."""
+        items = list(self._items)
+        if items:
+            pieces.append(items)
+        self._items.clear()
 
 
 class RunningTasks:

@@ -142,8 +142,7 @@ class InputReader:
         """The tasks of batches, each with its batch."""
         self.ended = ended
         """Batches whose task has ended, in the order of their ends; they may be taken since."""
-        self._pid = os.getpid()
-        self._changed = Monitor()
+        self._pid, self._changed = os.getpid(), Monitor()
 
     def start(self) -> None:
         """Begin to read."""

@@ -30,7 +30,20 @@ def turn(peer: str, quick: bool) -> Values:
             used, took = parent_of(peer, workers, count)
         values[f"{workers} workers"] = used / count * 1e6
         values[f"{workers} workers, results"] = count / took
+    with on_one_processor():
+        values["a sleep"] = of_a_sleep(50 if quick else 500)
     return values
+
+
+def of_a_sleep(count: int) -> float:
+    """Microseconds of processor time for a sleep and its wake-up, which no library can avoid.
+
+    With few workers the parent sleeps for most results; with many it finds several when it wakes.
+    """
+    used = time.process_time()
+    for _ in range(count):
+        time.sleep(NAP)
+    return (time.process_time() - used) / count * 1e6
 
 
 @contextlib.contextmanager
@@ -67,7 +80,7 @@ if __name__ == "__main__":
         harness.Benchmark(
             name="parent_work",
             claim="imap_unordered: processor time of the parent for a result, and results a second",
-            metrics=(*work, *rate),
+            metrics=(*work, *rate, Metric("a sleep", "us", "lower")),
             turn=turn,
             peers=(SUBJECT, BASELINE),
             note="Tasks sleep for 1 ms. All processes share one processor, on which nothing spins.",

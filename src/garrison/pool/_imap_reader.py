@@ -338,14 +338,19 @@ class InputReader:
         pieces = self._pieces
         while pieces:
             piece = pieces[0]
-            if self._made is None or self._made[0] is not piece:
+            is_new = self._made is None or self._made[0] is not piece
+            if is_new:
                 self._made = piece, self.submit([piece])
+            assert self._made is not None  # noqa: S101 - for type checkers
             batches = self._made[1]
-            if batches and not (batches[0] in self.batches or batches[0].was_taken):
+            if is_new or not self._has_placed(batches):
                 self._append(batches)
             pieces.popleft()
         self._made = None
         self._changed.notify_all()
+
+    def _has_placed(self, batches: list[Batch]) -> bool:
+        return not batches or batches[0] in self.batches or batches[0].was_taken
 
     def _append(self, batches: list[Batch]) -> None:
         # Before others see them, and their results are taken.

@@ -147,8 +147,10 @@ class ResultStream:
         if batch.has_more:
             self.results = batch.results(self._backend)
             return
-        if batch in self._batches:
+        try:  # noqa: SIM105 - a context manager takes longer than this
             self._batches.remove(batch)
+        except ValueError:
+            pass  # an interrupt came after that, or others have taken its place
         self._current = None
         self.reader.resume_reading()
 

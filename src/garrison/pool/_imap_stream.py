@@ -388,7 +388,7 @@ class ResultStream:
         with self._lock:
             for batch in self._ended():
                 self._take(batch)
-                if batch.taken:
+                if batch.count:  # else others have taken its place
                     self._merge(batch)
                 done = True
             if self._dropped:

@@ -95,6 +95,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
                 chunk = _ChunkResult(self._backend, self._items_submitted, next(self._chunks))
             except StopIteration:
                 self._submitting = False
+                self._chunks = iter(())  # the other one knows the pool
                 return
             except Exception as error:
                 # As in the standard library, the other chunks are processed all the same.

@@ -193,8 +193,10 @@ def _warn_of_threads() -> None:
             "use of fork() may lead to deadlocks in the child."
         )
         where: Any = popen_fork
+        # What was warned of before, as `warnings.warn` keeps it: it is cleared now and then.
+        registry = vars(where).setdefault("__warningregistry__", {})
         warnings.warn_explicit(
-            text, DeprecationWarning, where.__file__, 1, where.__name__, vars(where)
+            text, DeprecationWarning, where.__file__, 1, where.__name__, registry
         )
 
 

@@ -185,3 +185,24 @@ def test_an_exception_with_a_live_pool_is_shown() -> None:
     """)
     assert done.returncode == 1
     assert done.stderr.endswith("LookupError: shown\n")
+
+
+NOTHING_UNCLOSED = """
+import sys, garrison
+if __name__ == "__main__":
+    garrison.set_start_method(sys.argv[1])
+    for end in ("close", "terminate"):
+        pool = garrison.Pool(2)
+        assert pool.map(abs, [-1]) == [1]
+        getattr(pool, end)()
+        pool.join()
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_process_of_a_pool_warns_of_what_it_has_not_closed(method: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(NOTHING_UNCLOSED, encoding="utf-8")
+    command = [sys.executable, "-W", "always::ResourceWarning", str(program), method]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

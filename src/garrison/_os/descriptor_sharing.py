@@ -81,6 +81,11 @@ class DescriptorServer:
         """Return the descriptor that is readable when there is a request."""
         return self._ours.fileno()
 
+    def close(self) -> None:
+        """Close both ends."""
+        self._ours.close()
+        self._theirs.close()
+
     def serve(self, is_known: Callable[[int], bool]) -> None:
         """Answer one request; `is_known` tells whether a process belongs to the pool."""
         try:

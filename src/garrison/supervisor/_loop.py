@@ -83,6 +83,7 @@ def run_supervisor(
         _report(channel, "failed", error)
         return
     supervisor.run()
+    supervisor.desk.close()  # not after an exception: that may be the way to a new worker
 
 
 def _report(channel: DescriptorChannel, kind: str, detail: object) -> None:

@@ -504,10 +504,11 @@ def _spoil(subject: Subject, stack: contextlib.ExitStack, folder: str, case: str
     data = Path(folder, "data.mdb")
     # A record of LMDB's: sizes of value (its sum included) and key, nine zero bytes, the version.
     before = struct.pack("<HHHH9x", 24, 0, 0, 9)
-    first, later = (before + struct.pack("<I", version) for version in (3, 99))
     text = data.read_bytes()
-    check(first in text, "the version is not where this scenario believes it to be")
-    data.write_bytes(text.replace(first, later))
+    at = text.find(before) + len(before)
+    check(at >= len(before), "the version is not where this scenario believes it to be")
+    present = text[at : at + 4]
+    data.write_bytes(text.replace(before + present, before + struct.pack("<I", 99)))
     return "99"
 
 

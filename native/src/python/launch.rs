@@ -81,13 +81,16 @@ fn placed<'py>(py: Python<'py>, place: &Place) -> PyResult<Bound<'py, PyAny>> {
     Ok((place.slot, place.owner_id, place.stack, place.desk).into_pyobject(py)?.into_any())
 }
 
-/// (Supervisor, [(pid or 0, owner id, file for its stack)], desk, the workers' end of it, OOM kills)
+/// (Supervisor, [(pid or 0, owner id, file for its stack)], desk, the workers' end of it, the parent's
+/// pidfd or -1, OOM kills)
 fn handed(py: Python<'_>, handover: Handover) -> PyResult<Bound<'_, PyAny>> {
-    let Handover { supervisor, seats, desk, oom_kills } = handover;
+    let Handover { supervisor, seats, desk, parent, oom_kills } = handover;
     let seats = seats.into_iter().map(|seat| (seat.pid, seat.owner_id, seat.stack.into_raw_fd()));
     let seats = PyList::new(py, seats.collect::<Vec<_>>())?;
     let [ours, theirs] = desk.map(IntoRawFd::into_raw_fd);
     let supervisor = Bound::new(py, Supervisor::from(supervisor))?;
-    let all: Bound<'_, PyTuple> = (supervisor, seats, ours, theirs, oom_kills).into_pyobject(py)?;
+    let parent = parent.map_or(-1, IntoRawFd::into_raw_fd);
+    let all: Bound<'_, PyTuple> =
+        (supervisor, seats, ours, theirs, parent, oom_kills).into_pyobject(py)?;
     Ok(all.into_any())
 }

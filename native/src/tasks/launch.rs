@@ -56,6 +56,8 @@ pub struct Handover {
     pub seats: Vec<Seat>,
     /// The supervisor's end, then the workers'.
     pub desk: [OwnedFd; 2],
+    /// The parent's pidfd, which tells of its end even if another process has got its number since.
+    pub parent: Option<OwnedFd>,
     /// How many processes the kernel had killed for want of memory when the workers were started.
     pub oom_kills: Option<u64>,
 }
@@ -101,8 +103,8 @@ pub fn run(plan: &Plan, parent: i32) -> Result<Role, Failure> {
     unsafe { libc::write(plan.channel, plan.report.as_ptr().cast(), plan.report.len()) };
     let oom_kills = count_oom_kills();
     watch.until_something_is_to_be_decided(plan.channel, &supervisor, &mut seats);
-    let desk = watch.desk;
-    Ok(Role::Supervisor(Box::new(Handover { supervisor, seats, desk, oom_kills })))
+    let Watch { desk, parent, .. } = watch;
+    Ok(Role::Supervisor(Box::new(Handover { supervisor, seats, desk, parent, oom_kills })))
 }
 
 // --- Starting workers ----------------------------------------------------------------------------

@@ -24,15 +24,21 @@ _MISSING = frozenset({errno.ENOSYS, errno.EPERM})
 class ProcessWatch:
     """A process whose end is awaited; it need not be a child of this process.
 
+    With a `descriptor`, its pidfd or `NO_DESCRIPTOR`, it may have ended already.
+
     Raises
     ------
     ProcessLookupError
         If there is no such process.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, descriptor: int | None = None) -> None:
         self.pid = pid
-        self._descriptor = _open(pid)
+        self._descriptor: _core.Descriptor | None = None
+        if descriptor is None:
+            self._descriptor = _open(pid)
+        elif descriptor != NO_DESCRIPTOR:
+            self._descriptor = _core.Descriptor(descriptor)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable at the end; `NO_DESCRIPTOR` if there is none."""

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from garrison._os.descriptor_channel import DescriptorChannel
     from garrison.supervisor._worker_slots import WorkerSpec
 
-    Handover = tuple[_core.Supervisor, list[tuple[int, int, int]], int, int, int | None]
+    Handover = tuple[_core.Supervisor, list[tuple[int, int, int]], int, int, int, int | None]
 
 __all__ = ["SupervisorLoop", "run_supervisor"]
 
@@ -116,6 +116,7 @@ class SupervisorLoop:
             self.table_writer = _core.Supervisor(table)
             self.slots = [WorkerSlot(index, _core.memory_file()) for index in range(spec.size)]
             self.desk = DescriptorServer()
+            self.watch = ProcessWatch(parent)
         else:
             self._take_over(*handover)
         self.completed = 0
@@ -136,6 +137,7 @@ class SupervisorLoop:
         workers: list[tuple[int, int, int]],
         ours: int,
         theirs: int,
+        parent: int,
         oom_kills: int | None,
     ) -> None:
         """Go on with the workers that the core has forked."""
@@ -146,6 +148,8 @@ class SupervisorLoop:
                 slot.adopt(ForkedWorker(pid), owner_id)
         self.started += len(workers)
         self.desk = DescriptorServer((ours, theirs))
+        # Not opened again: the end of the parent may be what brings this here.
+        self.watch = ProcessWatch(self.parent, parent)
         self.oom_kills = _os.oom_kills() if oom_kills is None else oom_kills
 
     def _prepare(self) -> None:
@@ -167,7 +171,6 @@ class SupervisorLoop:
             ),
         }
         _syscalls.block_all_but(self.handlers)
-        self.watch = ProcessWatch(self.parent)
         gc.freeze()
 
     def run(self) -> None:

@@ -131,7 +131,7 @@ def test_sys_exit_in_a_call_ends_the_worker() -> None:
 
 def test_functions_that_workers_have_forgotten_are_sent_again() -> None:
     functions = [_make(number) for number in range(600)]
-    with Pool(1) as pool:
+    with garrison.get_context("fork").Pool(1) as pool:
         for _ in range(2):
             results = [pool.apply_async(each, (1,)) for each in functions]
             assert [each.get() for each in results] == list(range(1, 601))

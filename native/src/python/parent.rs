@@ -137,8 +137,7 @@ pub fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// (outcome, payload, buffers, nanoseconds, owner id)
 type Taken<'py> = (u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>, u64, u32);
 
-/// A result as Python decodes it: the call if the task was lost, outcome, payload, buffers,
-/// nanoseconds, owner id.
+/// A result as Python decodes it: the call if the task was lost, and what `take` gives.
 type Raw<'py> = (Option<Call<'py>>, u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>, u64, u32);
 
 /// (function, kind, index, payload)
@@ -150,46 +149,28 @@ enum Brought<'py> {
     Value(Bound<'py, PyAny>),
     /// The results of items.
     Items(Bound<'py, PyList>),
-    Raw(Raw<'py>),
+    /// A payload and its buffers, for Python.
+    Payload(Bound<'py, PyAny>, Option<Bound<'py, PyList>>),
+}
+
+impl<'py> Brought<'py> {
+    fn of(py: Python<'py>, outcome: u32, found: Found<'_>) -> PyResult<Self> {
+        if let Some(bytes) = payload_alone(&found) {
+            if outcome == OUTCOME_EACH {
+                return Ok(Self::Items(item_results::of_task(py, bytes)?));
+            }
+            let is_value = outcome == OUTCOME_OK;
+            if let Some(value) = if is_value { plain_pickle::read(py, bytes) } else { None } {
+                return Ok(Self::Value(value));
+            }
+        }
+        let (payload, buffers) = block::found(py, found)?;
+        Ok(Self::Payload(payload, buffers))
+    }
 }
 
 /// Results of items or a raw result, bytes, nanoseconds.
 type TakenItems<'py> = (Option<Bound<'py, PyList>>, Option<Raw<'py>>, usize, u64);
-
-impl PyTaskHandle {
-    /// What the task has brought, once; its bytes, and the nanoseconds that it took.
-    fn taken<'py>(&self, py: Python<'py>) -> PyResult<(Brought<'py>, usize, u64)> {
-        let call = if self.lost() { Some(self.call(py)) } else { None };
-        let mut size = 0;
-        let taken = self.inner.take(|outcome, found| {
-            if let Some(bytes) = payload_alone(&found) {
-                size = bytes.len();
-                if outcome == OUTCOME_EACH {
-                    return Ok((Some(Brought::Items(item_results::of_task(py, bytes)?)), None));
-                }
-                let is_value = outcome == OUTCOME_OK;
-                let value = if is_value { plain_pickle::read(py, bytes) } else { None };
-                if let Some(value) = value {
-                    return Ok((Some(Brought::Value(value)), None));
-                }
-            }
-            Ok::<_, PyErr>((None, Some(block::found(py, found)?)))
-        })?;
-        let (outcome, duration, owner_id) = (taken.outcome, taken.duration, taken.owner_id);
-        let brought = match taken.result {
-            (Some(brought), _) => brought,
-            (None, found) => {
-                let (payload, buffers) = found.expect("one of both");
-                size = payload.len()?;
-                for buffer in buffers.iter().flatten() {
-                    size += buffer.len()?;
-                }
-                Brought::Raw((call, outcome, payload, buffers, duration, owner_id))
-            }
-        };
-        Ok((brought, size, duration))
-    }
-}
 
 /// The bytes of a payload without buffers.
 fn payload_alone<'a>(found: &'a Found<'_>) -> Option<&'a [u8]> {
@@ -206,6 +187,12 @@ fn payload_alone<'a>(found: &'a Found<'_>) -> Option<&'a [u8]> {
 #[pyclass(frozen, name = "TaskHandle", module = "garrison._core")]
 pub struct PyTaskHandle {
     pub(super) inner: TaskHandle,
+}
+
+impl PyTaskHandle {
+    fn call_if_lost<'py>(&self, py: Python<'py>) -> Option<Call<'py>> {
+        self.lost().then(|| self.call(py))
+    }
 }
 
 #[pymethods]
@@ -233,14 +220,20 @@ impl PyTaskHandle {
         Ok((taken.outcome, payload, buffers, taken.duration, taken.owner_id))
     }
 
-    /// Take the result, once, into an `AsyncResult`, before any interrupt: a plain value
-    /// becomes `_outcome`, (True, value); all else becomes `_raw`, the call if the task was lost and
-    /// what `take` gives.
+    /// Take the result, once, into an `AsyncResult`, before any interrupt: a plain value becomes
+    /// `_outcome`, (True, value); all else becomes `_raw`, the call if the task was lost and what `take`
+    /// gives.
     fn take_into(&self, py: Python<'_>, result: &Bound<'_, PyAny>) -> PyResult<()> {
-        match self.taken(py)?.0 {
+        let call = self.call_if_lost(py);
+        let taken = self.inner.take(|outcome, found| Brought::of(py, outcome, found))?;
+        match taken.result {
             Brought::Value(value) => result.setattr(intern!(py, "_outcome"), (true, value)),
             Brought::Items(_) => Err(PyRuntimeError::new_err("these are results of items")),
-            Brought::Raw(raw) => result.setattr(intern!(py, "_raw"), raw),
+            Brought::Payload(payload, buffers) => {
+                let (outcome, duration, owner_id) = (taken.outcome, taken.duration, taken.owner_id);
+                let raw: Raw<'_> = (call, outcome, payload, buffers, duration, owner_id);
+                result.setattr(intern!(py, "_raw"), raw)
+            }
         }
     }
 
@@ -248,13 +241,24 @@ impl PyTaskHandle {
     /// (results, raw, bytes, nanoseconds). One of the first two is None: results are as `recover` gives
     /// them, and `raw` is as for `take_into`, of a task that has one result which is not plain.
     fn take_items_into(&self, py: Python<'_>, batch: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (brought, size, duration) = self.taken(py)?;
-        let taken: TakenItems<'_> = match brought {
-            Brought::Value(value) => (Some(PyList::new(py, [value])?), None, size, duration),
-            Brought::Items(results) => (Some(results), None, size, duration),
-            Brought::Raw(raw) => (None, Some(raw), size, duration),
+        let (call, mut size) = (self.call_if_lost(py), 0);
+        let taken = self.inner.take(|outcome, found| {
+            size = found.len();
+            Brought::of(py, outcome, found)
+        })?;
+        let (results, raw) = match taken.result {
+            Brought::Value(value) => (Some(PyList::new(py, [value])?), None),
+            Brought::Items(results) => (Some(results), None),
+            Brought::Payload(payload, buffers) => {
+                for buffer in buffers.iter().flatten() {
+                    size += buffer.len()?;
+                }
+                let (outcome, duration, owner_id) = (taken.outcome, taken.duration, taken.owner_id);
+                (None, Some((call, outcome, payload, buffers, duration, owner_id)))
+            }
         };
-        batch.setattr(intern!(py, "brought"), taken)
+        let brought: TakenItems<'_> = (results, raw, size, taken.duration);
+        batch.setattr(intern!(py, "brought"), brought)
     }
 
     /// Bytes of the task's arguments.

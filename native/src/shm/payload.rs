@@ -182,6 +182,16 @@ pub enum Found<'a> {
     InBlock { block: Arc<BlockRef>, len: usize, buffers: u32 },
 }
 
+impl Found<'_> {
+    /// Bytes of the payload, without its buffers.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Inline(bytes) => bytes.len(),
+            Self::InBlock { len, .. } => *len,
+        }
+    }
+}
+
 /// A buffer behind a payload.
 #[derive(Debug, Clone, Copy)]
 pub struct Part {

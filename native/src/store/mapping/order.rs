@@ -12,10 +12,9 @@ pub fn walk<'t>(
     reading: &Reading<'t>,
     number: u64,
     from: u64,
-    mut each: impl FnMut(u64, &'t [u8]) -> Result<bool>,
+    each: impl FnMut(u64, &'t [u8]) -> Result<bool>,
 ) -> Result<()> {
-    let each = |seq, key: &'t [u8]| if key.is_empty() { Ok(true) } else { each(seq, key) };
-    runs::walk(reading, (number, ORDER), from, each)
+    runs::walk(reading, (number, ORDER), from, of_keys(each))
 }
 
 /// The same from behind, from the last key in front of a sequence number.
@@ -23,10 +22,16 @@ pub fn walk_back<'t>(
     reading: &Reading<'t>,
     number: u64,
     before: u64,
-    mut each: impl FnMut(u64, &'t [u8]) -> Result<bool>,
+    each: impl FnMut(u64, &'t [u8]) -> Result<bool>,
 ) -> Result<()> {
-    let each = |seq, key: &'t [u8]| if key.is_empty() { Ok(true) } else { each(seq, key) };
-    runs::walk_back(reading, (number, ORDER), before, each)
+    runs::walk_back(reading, (number, ORDER), before, of_keys(each))
+}
+
+/// Leave out the empty places of deleted keys.
+fn of_keys<'t>(
+    mut each: impl FnMut(u64, &'t [u8]) -> Result<bool>,
+) -> impl FnMut(u64, &'t [u8]) -> Result<bool> {
+    move |seq, key| if key.is_empty() { Ok(true) } else { each(seq, key) }
 }
 
 /// Sequence number and canonical key of the first or the last item.

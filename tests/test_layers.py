@@ -29,7 +29,7 @@ LAYERS = [
     "memory",
     "sync | supervisor | net",
     "pool | store | queues | shared_memory | sharedctypes | synchronize",
-    "manager",
+    "manager | engines",
     "managers",
     "context | dummy",
     "__init__",

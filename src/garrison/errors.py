@@ -197,6 +197,18 @@ class TaskTimeout(_TaskLost, TimeoutError):
         return f"{self.task} took longer than {self.timeout:g} s{self._stack_text()}"
 
 
+class EngineUnavailable(GarrisonError, ConnectionError):
+    """The engine of a pool is not installed, not there, or has no room; with a remedy."""
+
+
+class EngineMismatch(GarrisonError, RuntimeError):
+    """The driver and a node of its cluster have other versions of Python or garrison: see both."""
+
+
+class EngineLost(PoolBroken):
+    """The engine of a pool went away: tasks that had not ended then never will."""
+
+
 class AbandonedLock(GarrisonError, UserWarning):
     """A lock was taken from a process that had died holding it.
 

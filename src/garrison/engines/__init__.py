@@ -1,0 +1,33 @@
+"""What runs a pool's tasks, other than processes of this machine: ``Pool(engine=...)``.
+
+::
+
+    Pool ──▶ Engine.backend(settings) ──▶ Backend ──▶ serial, threads, interpreters
+                                              └─────▶ ClusterBackend ──▶ Cluster ──▶ Ray, Dask, ...
+
+An `Engine` is chosen by name, by address or as an object; it makes the `Backend` of one pool.
+`garrison.engines.cluster` has the two levels of all that run on several machines.
+"""
+
+from __future__ import annotations
+
+from garrison._lazy import lazily
+from garrison._typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from garrison.engines._engine import Engine, PoolSettings, find_engine
+    from garrison.pool.backends import Backend, TaskBackend
+
+__all__ = ["Backend", "Engine", "PoolSettings", "TaskBackend", "find_engine"]
+
+_HOMES = {"_engine": ("Backend", "Engine", "PoolSettings", "TaskBackend", "find_engine")}
+_load, _own_names = lazily(__name__, globals(), _HOMES)
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Load what is first used now."""
+        return _load(name)
+
+    def __dir__() -> list[str]:
+        return _own_names()

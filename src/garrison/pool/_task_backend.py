@@ -1,0 +1,479 @@
+"""The base of backends whose tasks are objects of this process: threads, and other engines.
+
+A backend that derives from `TaskBackend` takes tasks out of its queue (`_next`), runs them
+wherever it likes, and ends each with its result (`_end`). Everything that a pool asks of it while
+it waits is done here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import PoolBroken, PoolTerminated
+from garrison.pool._encoding import ItemError
+from garrison.pool._monitor import Monitor
+from garrison.pool._payload_kinds import PayloadKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from garrison.options import Options
+
+    Result = tuple[bool, Any, int]
+    """Success, value or exception, nanoseconds."""
+
+__all__ = ["ItemBuffer", "RunningTasks", "Task", "TaskBackend", "run_call"]
+
+
+class Task:
+    """A task and its result.
+
+    Parameters
+    ----------
+    backend : TaskBackend
+        The backend that runs it.
+    job : object
+        What the backend needs to run it.
+    items : int
+        Number of items.
+    size : int
+        Bytes of the encoded arguments; 0 if nothing is encoded.
+    """
+
+    __slots__ = ("_backend", "_watchers", "ended_at", "items", "job", "result", "size", "state")
+
+    WAITING: int = 0
+    RUNNING: int = 1
+    ENDED: int = 2
+    WITHDRAWN: int = 3
+
+    def __init__(self, backend: TaskBackend, job: Any, items: int, size: int = 0) -> None:
+        self._backend = backend
+        self.job: Any = job
+        self.items: int = items
+        self.size: int = size
+        self.state: int = self.WAITING
+        self.ended_at: int = 0
+        self.result: Any = None
+        """The result, for `TaskBackend.decode`, until it is taken."""
+        self._watchers: list[tuple[RunningTasks, object]] = []
+
+    def ended(self) -> bool:
+        """Whether it has a result."""
+        return self.state == self.ENDED
+
+    def lost(self) -> bool:
+        """Whether its worker ended: no such task keeps results of single items."""
+        return False
+
+    def end(self, result: Any) -> None:
+        """Store the result; the caller holds the backend's lock."""
+        self.ended_at = time.monotonic_ns()
+        self.result, self.job, self.state = result, None, self.ENDED
+        watchers, self._watchers = self._watchers, []
+        for tasks, value in watchers:
+            tasks.ended.append(value)
+
+    def watch(self, tasks: RunningTasks, value: object) -> None:
+        """Append `value` to ``tasks.ended`` when it ends."""
+        with self._backend.changed:
+            if self.state == self.ENDED:
+                tasks.ended.append(value)
+            else:
+                self._watchers.append((tasks, value))
+
+    def _take(self) -> Any:
+        found, self.result = self.result, None
+        if found is None:
+            msg = "there is no result to take"
+            raise RuntimeError(msg)
+        return found
+
+    def take_into(self, result: Any) -> None:
+        """Take the result into an `AsyncResult`."""
+        found = self._take()
+        if self._backend.encodes_results:
+            result._raw = found
+        else:
+            result._outcome = found[:2]
+
+    def take_items_into(self, batch: Any) -> None:
+        """Take the results of items into a batch, or the result of the task as a whole."""
+        found = self._take()
+        batch.brought = self._backend.items_of(found)
+
+    def withdraw(self) -> bool:
+        """Withdraw it; return whether nothing had begun it."""
+        return self._backend.withdraw(self)
+
+
+class ItemBuffer:
+    """Keeps items that were read.
+
+    Parameters
+    ----------
+    size : int
+        Items that may share a task.
+    encode : callable, optional
+        Encodes an item as it is read; without it items stay as they are.
+    """
+
+    def __init__(self, size: int, encode: Callable[[Any], Any] | None = None) -> None:
+        self.size: int = size
+        self._encode = encode
+        self._items: deque[Any] = deque()
+
+    def __len__(self) -> int:
+        """Return the number of items that were read and not taken."""
+        return len(self._items)
+
+    def read(self, source: Any, limit: int, most: int, slow: int) -> tuple[bool, bool]:
+        """Read items: (whether there may be more, whether the input is slow)."""
+        del most
+        start = time.perf_counter_ns()
+        encode = self._encode
+        for count, item in enumerate(source, start=1):
+            self._items.append(item if encode is None else encode(item))
+            if count >= min(limit, self.size):
+                return True, time.perf_counter_ns() - start > slow * count
+        return False, False
+
+    def move_to(self, pieces: Any) -> None:
+        """Move all items to the end of a list or a deque: encoded ones together, errors alone."""
+        together: list[Any] = []
+        found: list[Any] = []
+        for item in tuple(self._items):
+            if self._encode is not None and isinstance(item, ItemError):
+                found += [together, item] if together else [item]
+                together = []
+            else:
+                together.append(item)
+        pieces.extend([*found, together] if together else found)
+        self._items.clear()
+
+
+class RunningTasks:
+    """Tasks that are watched together."""
+
+    def __init__(self, tasks: Iterable[Task] = ()) -> None:
+        self.ended: deque[object] = deque()
+        """The values of ended tasks that were not collected, in the order of their ends."""
+        self._left = 0
+        for task in tasks:
+            self.add(task, None)
+
+    def __len__(self) -> int:
+        """Return the number of tasks that were not collected."""
+        return self._left
+
+    def add(self, task: Task, value: object) -> None:
+        """Watch a task until it is collected; `value` is what `collect` gives for it."""
+        self._left += 1
+        task.watch(self, value)
+
+    def collect(self, ended: Any) -> bool:
+        """Move the values of ended tasks to the end of a list or deque; whether there were any.
+
+        After an interrupt in the middle the next call may give a value again.
+        """
+        found = tuple(self.ended)
+        ended.extend(found)
+        for _ in found:
+            self.ended.popleft()
+        self._left -= len(found)
+        return bool(found)
+
+
+class TaskBackend:
+    """Keeps tasks until they are run, and results until they are taken.
+
+    Parameters
+    ----------
+    parallelism : int
+        Tasks that run at the same time.
+    """
+
+    batches_items: bool = False
+    encodes_results: bool = False
+    """Whether `decode` has anything to do."""
+
+    def __init__(self, parallelism: int) -> None:
+        self.parallelism: int = parallelism
+        self.changed: Monitor = Monitor()
+        """Held while a task changes its state, and told of each change."""
+        self.interrupts: int = 0
+        self._running = self._withdrawn = 0
+        self._queue: deque[Task] = deque()
+        self._closing = self._terminating = False
+        self._broken: BaseException | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that nothing has begun."""
+        return len(self._queue) - self._withdrawn
+
+    @property
+    def busy(self) -> int:
+        """Tasks that run."""
+        return self._running
+
+    # --- Tasks ----------------------------------------------------------------------------
+
+    @staticmethod
+    def register(function: Callable[..., Any], options: Options) -> Any:
+        """Return the function as `submit` takes it: as it is."""
+        del options
+        return Uncopied(function)
+
+    def plain_calls(self, options: Options) -> Callable[..., Any] | None:
+        """Nothing: there is no shorter way than `submit`."""
+        del options
+        return None
+
+    def submit(
+        self, function: Any, kind: PayloadKind, value: Any, options: Options, items: int = 1
+    ) -> Task:
+        """Queue a task."""
+        return self._put(Task(self, (function.function, kind, value, options), items))
+
+    def _put(self, task: Task) -> Task:
+        with self.changed:
+            self._queue.append(task)
+            self.changed.notify_all()
+        return task
+
+    @staticmethod
+    def item_buffer(chunksize: int) -> ItemBuffer:
+        """Return a buffer of items, as they are."""
+        return ItemBuffer(chunksize)
+
+    def submit_items(self, function: Any, items: Any, options: Options) -> Task:
+        """Queue a task for items of which each has an outcome of its own."""
+        return self.submit(function, PayloadKind.PICKLED_ITEMS, items, options, len(items))
+
+    @staticmethod
+    def encode_chunk(items: list[Any]) -> Any:
+        """Return the items as they are."""
+        return tuple(items)
+
+    def submit_chunk(self, function: Any, chunk: Any, count: int, options: Options) -> Task:
+        """Queue a task for items of which each has an outcome of its own."""
+        return self.submit(function, PayloadKind.PICKLED_ITEMS, chunk, options, count)
+
+    def withdraw(self, task: Task) -> bool:
+        """Withdraw a task that nothing has begun."""
+        with self.changed:
+            if task.state != Task.WAITING:
+                return False
+            # It stays in the queue: to search for it there takes as long as the queue is.
+            task.state, task.job = Task.WITHDRAWN, None
+            self._withdrawn += 1
+            return True
+
+    # --- For those that run them ------------------------------------------------------------
+
+    def _next(self) -> Task | None:
+        """Begin the first waiting task, or return None; the caller holds the lock."""
+        while self._queue:
+            task = self._queue.popleft()
+            if task.state == Task.WAITING:
+                task.state = Task.RUNNING
+                self._running += 1
+                return task
+            self._withdrawn -= 1
+        return None
+
+    def _put_back(self, tasks: list[Task]) -> None:
+        """Let tasks wait again, before all others; the caller holds the lock."""
+        for task in reversed(tasks):
+            task.state = Task.WAITING
+            self._queue.appendleft(task)
+        self._running -= len(tasks)
+
+    def _end(self, task: Task, result: Any) -> None:
+        """End a task that was begun; the caller holds the lock and tells of the change."""
+        self._running -= 1
+        task.end(result)
+
+    def _break(self, error: BaseException) -> None:
+        """Note that no task will end any more."""
+        with self.changed:
+            self._broken = self._broken or error
+            self.changed.notify_all()
+
+    # --- Waiting --------------------------------------------------------------------------
+
+    def wait(self, task: Task, deadline: float | None) -> bool:
+        """Wait for a task's end; False at the deadline."""
+        return self._wait_for(task.ended, deadline)
+
+    @staticmethod
+    def running_tasks(tasks: Iterable[Task] = ()) -> RunningTasks:
+        """Return tasks to watch together."""
+        return RunningTasks(tasks)
+
+    def wait_any(self, tasks: RunningTasks, deadline: float | None, interrupts: int) -> bool:
+        """Wait for the end of one of these tasks, or another interrupt; False at the deadline."""
+
+        def over() -> bool:
+            return self.interrupts != interrupts or bool(tasks.ended)
+
+        return self._wait_for(over, deadline)
+
+    def wait_any_for(self, tasks: RunningTasks, seconds: float) -> None:
+        """Wait until one of these tasks has ended, an interrupt comes, or time is over."""
+        self.wait_any(tasks, time.monotonic() + seconds, self.interrupts)
+
+    def interrupt_waits(self) -> None:
+        """Make `wait_any` and `wait_any_for` return."""
+        with self.changed:
+            self.interrupts += 1
+            self.changed.notify_all()
+
+    def _wait_for(self, done: Callable[[], bool], deadline: float | None) -> bool:
+        with self.changed:
+            while not done():
+                self.check()
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self.changed.wait(left)
+        return True
+
+    def check(self) -> None:
+        """Raise if no task will ever end any more."""
+        if self._terminating:
+            msg = "the pool was terminated before this task was over"
+            raise PoolTerminated(msg)
+        if self._broken is not None:
+            msg = f"the initializer failed: {self._broken!r}"
+            raise PoolBroken(msg) from self._broken
+
+    # --- Results --------------------------------------------------------------------------
+
+    def result(self, task: Task) -> Result:
+        """Take an ended task's result: (success, value or exception, nanoseconds)."""
+        return self.decode(task._take())
+
+    def decode(self, raw: Any) -> Result:
+        """Return the raw result as it is."""
+        found: Result = raw
+        return found
+
+    def items_of(self, raw: Any) -> tuple[list[Any] | None, Any, int, int]:
+        """Return a raw result of several items as `TaskHandle.take_items_into` gives it."""
+        success, results, duration = raw
+        # Results in this process's memory do not count.
+        return (results, None, 0, duration) if success else (None, raw, 0, duration)
+
+    @staticmethod
+    def decode_items(encoded: list[Any]) -> list[Any]:
+        """Return the results as they are."""
+        return encoded
+
+    @staticmethod
+    def finished_items(task: Task) -> list[Any]:
+        """Nothing: the results of a task's items arrive together."""
+        del task
+        return []
+
+    @staticmethod
+    def failed_item(task: Task) -> int:
+        """Return the first item: no task is `lost`."""
+        del task
+        return 0
+
+    @staticmethod
+    def has_begun(task: Task) -> bool:
+        """Yes: the items were decoded, or there was nothing to decode."""
+        del task
+        return True
+
+    @staticmethod
+    def recall_items(task: Task) -> int:
+        """Return the number of items: all of them stay together."""
+        return task.items
+
+    # --- The end --------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start what runs the tasks."""
+
+    def close(self) -> None:
+        """Let the workers end once there is no more work."""
+        with self.changed:
+            self._closing = True
+            self.changed.notify_all()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the end of all tasks; True when they have ended."""
+        deadline = time.monotonic() + seconds
+        with self.changed:
+            while not self._terminating and (self._queue or self._running):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self.changed.wait(left)
+        return True
+
+    def stop(self) -> None:
+        """Begin no further task."""
+        with self.changed:
+            self._terminating = True
+            self._queue.clear()
+            self._withdrawn = 0
+            self.changed.notify_all()
+
+
+class Uncopied:
+    """A registered function, as it is."""
+
+    __slots__ = ("function",)
+
+    size: int = 0
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function: Callable[..., Any] = function
+
+
+# --- Calls without a worker of another process ----------------------------------------------------
+
+
+def run_call(function: Callable[..., Any], kind: int, value: Any, options: Options) -> Result:
+    """Run a task in this thread."""
+    start = time.perf_counter_ns()
+    try:
+        result = _apply(function, kind, value, options)
+    except BaseException as error:
+        return False, error, time.perf_counter_ns() - start
+    return True, result, time.perf_counter_ns() - start
+
+
+def _apply(function: Callable[..., Any], kind: int, value: Any, options: Options) -> Any:
+    if kind == PayloadKind.ARGS:
+        return _call(function, value, {}, options)
+    if kind == PayloadKind.CALL:
+        return _call(function, value[0], value[1], options)
+    if kind == PayloadKind.PICKLED_ITEMS:
+        return [_call_or_error(function, item, options) for item in value]
+    if kind == PayloadKind.STAR_ITEMS:
+        return [_call(function, item, {}, options) for item in value]
+    return [_call(function, (item,), {}, options) for item in value]
+
+
+def _call(function: Callable[..., Any], args: Any, kwds: Any, options: Options) -> Any:
+    for _ in range(options.retries if options.retry_on else 0):
+        try:
+            return function(*args, **kwds)
+        except options.retry_on:
+            pass
+    return function(*args, **kwds)
+
+
+def _call_or_error(function: Callable[..., Any], item: Any, options: Options) -> Any:
+    try:
+        return _call(function, (item,), {}, options)
+    except BaseException as error:
+        return ItemError(error)

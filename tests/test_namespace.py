@@ -17,7 +17,12 @@ import garrison.pool
 import garrison.sync
 
 METHODS = ("fork", "spawn", "forkserver")
-ADDED = {"imap": ["buffersize"], "imap_unordered": ["buffersize"], "__init__": ["options"]}
+ADDED = {
+    "imap": ["buffersize"],
+    "imap_unordered": ["buffersize"],
+    "__init__": ["engine", "options"],
+    "__init__ of a ThreadPool": ["options"],
+}
 SYNC = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "Event", "Barrier")
 """Parameters that garrison documents beyond the standard library's; each can be left out."""
 PUBLIC = [
@@ -81,7 +86,8 @@ def test_methods_of_a_pool_have_the_standard_signature(name: str) -> None:
 @pytest.mark.parametrize("name", ["__init__", *(each for each in PUBLIC if each != "Process")])
 def test_methods_of_a_thread_pool_have_the_standard_signature(name: str) -> None:
     ours, theirs = garrison.pool.ThreadPool, multiprocessing.pool.ThreadPool
-    assert_same(name, getattr(ours, name), getattr(theirs, name))
+    title = f"{name} of a ThreadPool" if name == "__init__" else name
+    assert_same(title, getattr(ours, name), getattr(theirs, name))
 
 
 @pytest.mark.parametrize("name", ["get", "wait", "ready", "successful"])

@@ -100,7 +100,7 @@ def test_threads_take_the_options_that_threads_can_keep() -> None:
             raise ConnectionError
         return n
 
-    with pytest.raises(ValueError, match="ThreadPool cannot end a task at its timeout"):
+    with pytest.raises(ValueError, match="a thread cannot be ended at a timeout of"):
         ThreadPool(1, timeout=5)
     with ThreadPool(1, retries=2, retry_on=ConnectionError) as pool:
         assert pool.apply(at_the_third_time, (7,)) == 7

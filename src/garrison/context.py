@@ -101,6 +101,8 @@ class BaseContext(_theirs.BaseContext):
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
+        *,
+        engine: Any = None,
         **options: Unpack[OptionValues],
     ) -> Pool:
         """Return a pool of processes; see `garrison.Pool`.
@@ -115,6 +117,8 @@ class BaseContext(_theirs.BaseContext):
             Arguments of the initializer.
         maxtasksperchild : int, optional
             After so many tasks a worker is replaced by a fresh one.
+        engine : str or object, optional
+            What runs the tasks, if not processes of this machine.
         **options
             The fields of `garrison.Options`: `timeout` in seconds, `retries` ...
 
@@ -133,7 +137,9 @@ class BaseContext(_theirs.BaseContext):
         from garrison.pool import Pool
 
         chosen: Any = self.get_context()
-        return Pool(processes, initializer, initargs, maxtasksperchild, chosen, **options)
+        return Pool(
+            processes, initializer, initargs, maxtasksperchild, chosen, engine=engine, **options
+        )
 
     def Manager(  # type: ignore[override] # noqa: N802 - the standard name takes less
         self, address: Any = None, **options: Unpack[ManagerOptions]

@@ -15,12 +15,21 @@ from garrison._lazy import lazily
 from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from garrison.engines._engine import Engine, PoolSettings, find_engine
+    from garrison.engines._engine import Engine, PoolSettings, engine_of_program, find_engine
     from garrison.pool.backends import Backend, TaskBackend
 
-__all__ = ["Backend", "Engine", "PoolSettings", "TaskBackend", "find_engine"]
+__all__ = ["Backend", "Engine", "PoolSettings", "TaskBackend", "engine_of_program", "find_engine"]
 
-_HOMES = {"_engine": ("Backend", "Engine", "PoolSettings", "TaskBackend", "find_engine")}
+_HOMES = {
+    "_engine": (
+        "Backend",
+        "Engine",
+        "PoolSettings",
+        "TaskBackend",
+        "engine_of_program",
+        "find_engine",
+    )
+}
 _load, _own_names = lazily(__name__, globals(), _HOMES)
 
 if not TYPE_CHECKING:

@@ -125,7 +125,7 @@ def _transfer(
     settings = _settings(arguments)
     jobs = min(arguments.jobs, len(todo))
     with (
-        Pool(jobs) as pool,
+        Pool(jobs, engine="processes") as pool,
         closing(LaneServer()) as server,
         closing(make_progress_view(len(todo))) as view,
     ):

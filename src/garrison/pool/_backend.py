@@ -148,6 +148,10 @@ class Backend(Protocol):
         """Whether `imap` may put several small items into one task, each with its own result."""
 
     @property
+    def runs_in_caller(self) -> bool:
+        """Whether `submit` runs the task in the caller's thread, and no other thread may."""
+
+    @property
     def waiting(self) -> int:
         """Tasks that no worker has begun."""
 
@@ -159,7 +163,22 @@ class Backend(Protocol):
     def interrupts(self) -> int:
         """The number of calls of `interrupt_waits`; read it before deciding what to wait for."""
 
+    def state(self) -> dict[str, Any]:
+        """Return the fields of `Statistics`."""
+
+    def members(self) -> list[Any]:
+        """Return the processes or threads that run tasks, if this program has objects for them."""
+
     # --- Tasks ----------------------------------------------------------------------------
+
+    def check_options(self, options: Options) -> None:
+        """Check options before a task has them.
+
+        Raises
+        ------
+        ValueError
+            If one is set that this backend cannot keep.
+        """
 
     def register(self, function: Callable[..., Any], options: Options) -> RegisteredFunction:
         """Make a function known to the workers, for any number of tasks.

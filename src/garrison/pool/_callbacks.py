@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from garrison.pool._backend import Backend
     from garrison.pool._results import AsyncResult
 
-__all__ = ["CallbackThread"]
+__all__ = ["CallbackThread", "CallbacksInCaller"]
 
 MAX_WATCHED = 512
 """Results waited for at the same time: tasks start in order, so the first ones end first."""
@@ -101,6 +101,22 @@ class CallbackThread:
                 self._poll(result)
             else:
                 result._fail(error)
+
+
+class CallbacksInCaller(CallbackThread):
+    """Calls callbacks at once, in the thread that has submitted the task and run it."""
+
+    def watch(self, result: AsyncResult[Any]) -> None:
+        """Run what is left of a result, and its callbacks."""
+        try:
+            while not result._poll():
+                self._backend.check()
+        except GarrisonError as error:
+            result._fail(error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            _report_exception(sys.exc_info())
 
 
 def _in_order_of_ends(results: list[AsyncResult[Any]]) -> list[AsyncResult[Any]]:

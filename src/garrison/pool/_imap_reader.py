@@ -117,13 +117,14 @@ class InputReader:
         self._function = backend.register(function, options)
         # As it is at the call: the caller may change it afterwards, or while results come.
         self._source = iter(list(iterable) if type(iterable) in _CHANGING else iterable)
-        self.in_thread: bool = not _reads_without_blocking(iterable)
+        self._lazy = backend.runs_in_caller  # an item is read when its result is asked for
+        self.in_thread: bool = not (self._lazy or _reads_without_blocking(iterable))
         self.bounded: bool = not _has_end(iterable)
         """Whether unread results stop the reading."""
         # Not the pool itself: its finalizer ends the thread.
         self._options, self._on_end = options, weakref.WeakMethod(on_end)
         self._single = chunksize == 1
-        self._whole: bool = not self._single and not self.in_thread
+        self._whole: bool = not self._single and _reads_without_blocking(iterable)
         self.adaptive: bool = self._single and backend.batches_items
         self._limits = (MAX_BATCH_BYTES, SLOW_ITEM_NS) if self._single else (_END, _END)
         self.buffer: ItemBuffer = backend.item_buffer(chunksize)
@@ -133,10 +134,9 @@ class InputReader:
         """What is being submitted: encoded items, or a chunk with its items."""
         self.last_size: int = chunksize
         """Items that share a cell at the end of an input whose length is known."""
-        self.ahead: int = CELLS_AHEAD_PER_WORKER * backend.parallelism
-        """Cells that are waiting or at work."""
-        self.readahead_limit = options.buffersize
-        self._is_limited = self.bounded or options.buffersize is not None
+        self.ahead: int = 1 if self._lazy else CELLS_AHEAD_PER_WORKER * backend.parallelism
+        self.readahead_limit = limit = options.buffersize
+        self._is_limited = self.bounded or limit is not None
         self.batches: list[Batch] = []
         self.running: RunningTasks = backend.running_tasks()
         """The tasks of batches, each with its batch."""
@@ -149,7 +149,7 @@ class InputReader:
         if self.in_thread:
             thread = threading.Thread(target=self._read, name="garrison-reader", daemon=True)
             thread.start()
-        else:
+        elif not self._lazy:
             self.read_ahead()
             self.resume_reading()
 
@@ -208,7 +208,7 @@ class InputReader:
         """Whether more may be submitted."""
         if len(self.batches) >= self.ahead:
             self.running.collect(self.ended)
-            if len(self.running) >= self.ahead:
+            if len(self.running) >= self.ahead or self._lazy:
                 return False
         return not self._is_limited or self._has_room()
 
@@ -239,6 +239,8 @@ class InputReader:
         """Go on reading after a result was handed out, as far as that takes little time."""
         if self.in_thread:
             self._tell_reader()
+            return
+        if self._lazy:
             return
         # No further: the check costs time for each batch, and only taken results show how many
         # items should share a cell.

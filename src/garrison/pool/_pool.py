@@ -17,7 +17,7 @@ from garrison import _standard
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolClosed, PoolTerminated
 from garrison.options import Options, check_int
-from garrison.pool._callbacks import CallbackThread
+from garrison.pool._callbacks import CallbacksInCaller, CallbackThread
 from garrison.pool._imap_advancer import Advancer
 from garrison.pool._stdlib_names import (
     CLOSE,
@@ -32,7 +32,6 @@ from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
-    from multiprocessing.process import BaseProcess
     from types import TracebackType
     from typing import TypeVar
 
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from garrison.pool._backend import Backend
     from garrison.pool._imap_stream import ResultStream
     from garrison.pool._map_results import MapResult
-    from garrison.pool._process_backend import ProcessBackend
     from garrison.pool._progress import Bar
     from garrison.pool._statistics import Statistics
 
@@ -53,7 +51,9 @@ __all__ = ["BasePool", "Pool"]
 CALLBACK_GRACE_S = 1.0
 """Seconds that a callback has to return at the end of the program."""
 MAX_PROCESSES = 4096
-"""The most workers of a pool."""
+"""The most workers of a pool on this machine."""
+PROCESSES = "processes"
+"""The engine that needs no other."""
 _FRESH = ("spawn", "forkserver")
 """Start methods under which a worker does not have the program's memory."""
 _ENDED = {CLOSE: "closed", TERMINATE: "terminated"}
@@ -65,10 +65,11 @@ class BasePool(TaskMethods, Insides):
     _maxtasks: int | None = None
 
     def __init__(self, backend: Backend, options: Options) -> None:
+        backend.check_options(options)
         self._backend = backend
         self._options = options
         self._plain_call = backend.plain_calls(options)
-        self._callbacks = CallbackThread(backend)
+        self._callbacks = (CallbacksInCaller if backend.runs_in_caller else CallbackThread)(backend)
         self._advancer = Advancer(backend)
         self._pending_readers: list[ResultStream | MapResult[Any]] = []
         self._backend_closed = False
@@ -272,7 +273,12 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
     maxtasksperchild : int, optional
         After so many tasks (a chunk counts as one) a worker is replaced by a fresh one.
     context : multiprocessing context, optional
-        Decides the start method: fork, spawn or forkserver.
+        Decides the start method: fork, spawn or forkserver. An `engine` starts its workers itself.
+    engine : str or object, optional
+        What runs the tasks, if not processes of this machine: a name (``"serial"``, ``"threads"``,
+        ``"interpreters"``, ``"ray"``, ``"dask"``), the address of a cluster, a
+        `garrison.engines.Engine`, or an object that an engine works with. Without it, the
+        environment variable ``GARRISON_ENGINE`` decides. See docs/engines.md.
     **options
         The fields of `Options`, for all tasks: ``Pool(2, timeout=5)``.
 
@@ -284,8 +290,6 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
     [1, 4, 9, 16, 25, 36, 49, 64, 81, 100]
     """
 
-    _backend: ProcessBackend
-
     def __init__(
         self,
         processes: int | None = None,
@@ -293,28 +297,42 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         context: BaseContext | None = None,
+        *,
+        engine: Any = None,
         **options: Unpack[OptionValues],
     ) -> None:
+        wanted = Options(**options)
+        if engine is None and "GARRISON_ENGINE" in os.environ:
+            engine = _engine_of_program()
+        local = engine is None or (isinstance(engine, str) and engine == PROCESSES)
+        if processes is not None:
+            most = MAX_PROCESSES if local else None
+            processes = check_int("Number of processes", processes, least=1, most=most)
+        if maxtasksperchild is not None:
+            maxtasksperchild = _check_maxtasks(maxtasksperchild)
+        if initializer is not None and not callable(initializer):
+            raise_not_callable(initializer, "initializer")
+        self._ctx = _standard.current_context() if context is None else context
+        self._maxtasks = maxtasksperchild
+        self._initializer, self._initargs = (initializer, tuple(initargs))
+        if local:
+            backend = self._process_backend(processes, wanted)
+        else:
+            backend = self._engine_backend(engine, processes, wanted)
+        super().__init__(backend, wanted)
+        # Some engines know how much room they have once they are started.
+        self._processes = backend.parallelism if processes is None else processes
+
+    def _process_backend(self, processes: int | None, wanted: Options) -> Backend:
         # Late: a program that only derives from this class, or has it in an annotation, does
         # without all that runs a pool.
         from garrison import _os
         from garrison.pool._process_backend import ProcessBackend
         from garrison.pool._seeds import Seeds
 
-        wanted = Options(**options)
         if processes is None:
             processes = _os.usable_cpus()
-        processes = check_int("Number of processes", processes, least=1, most=MAX_PROCESSES)
-        if maxtasksperchild is not None:
-            maxtasksperchild = _check_maxtasks(maxtasksperchild)
-        if initializer is not None and not callable(initializer):
-            raise_not_callable(initializer, "initializer")
-        if context is None:
-            context = _standard.current_context()
-        self._ctx = context
-        self._maxtasks = maxtasksperchild
-        start = self._initializer, self._initargs = (initializer, tuple(initargs))
-        self._processes = processes
+        context = self._ctx
         method = context.get_start_method()
         if "numpy" in sys.modules and (method not in _FRESH or wanted.seed is not None):
             # Once here instead of once in each worker, where it is wanted for the seeds.
@@ -322,10 +340,24 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
         seeds = Seeds(wanted.seed, inherited=method != "spawn")
         self.seed: int = seeds.seed
         make, plain = partial(self.Process, context), self.Process is Pool.Process
-        backend = ProcessBackend(
-            processes, context, make, start, maxtasksperchild, seeds, plain=plain
+        start = (self._initializer, self._initargs)
+        return ProcessBackend(processes, context, make, start, self._maxtasks, seeds, plain=plain)
+
+    def _engine_backend(self, engine: Any, processes: int | None, wanted: Options) -> Backend:
+        from garrison.pool._seeds import Seeds
+
+        # By its name: engines are a layer above, of which a usual program loads nothing.
+        engines: Any = importlib.import_module("garrison.engines")
+        self.seed = Seeds(wanted.seed, inherited=True).seed
+        settings = engines.PoolSettings(
+            processes,
+            self._initializer,
+            self._initargs,
+            self._maxtasks,
+            wanted.replace(seed=self.seed),
         )
-        super().__init__(backend, wanted)
+        backend: Backend = engines.find_engine(engine).backend(settings)
+        return backend
 
     @staticmethod
     def Process(ctx: Any, *args: Any, **kwds: Any) -> Any:  # noqa: N802 - as the original
@@ -333,11 +365,11 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
         return ctx.Process(*args, **kwds)
 
     @property
-    def _pool(self) -> list[BaseProcess]:
-        return self._backend.workers.all()
+    def _pool(self) -> list[Any]:
+        return self._backend.members()
 
     def _repopulate_pool(self) -> None:
-        """Do nothing: the supervisor replaces workers by itself."""
+        """Do nothing: the backend replaces workers by itself."""
 
     def statistics(self) -> Statistics:
         """The present state of the pool, as one frozen record.
@@ -352,39 +384,25 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
         # Late: few programs ask.
         from garrison.pool._statistics import Statistics
 
-        return Statistics(**self._state_now())
-
-    def _state_now(self) -> dict[str, Any]:
-        """Return the fields of `Statistics`, without an import, for the end of an interpreter."""
-        backend = self._backend
-        slots = [backend.table.slot(slot) for slot in range(self._processes)]
-        there = backend.supervisor.pid is not None
-        alive = [slot for slot in slots if there and slot["pid"] and not slot["over"]]
-        return {
-            "workers": len(alive),
-            "busy": sum(slot["cell"] is not None for slot in alive),
-            "queued": backend.table.waiting,
-            "in_flight": backend.parent.in_use,
-            "completed": backend.parent.completed,
-            "deaths": backend.table.losses,
-            "retried": backend.table.retried,
-            "supervisor_pid": backend.supervisor.pid,
-            "supervisors_lost": backend.supervisor.replaced,
-            "worker_pids": tuple(slot["pid"] for slot in alive),
-        }
+        return Statistics(**self._backend.state())
 
     def __repr__(self) -> str:
         if getattr(self, "_state", None) is None:
             return f"<{type(self).__qualname__} not started>"
         if self._state == TERMINATE:
             return f"<{type(self).__qualname__} terminated>"
-        now = self._state_now()
+        now = self._backend.state()
         lost = f", {now['deaths']} lost" if now["deaths"] else ""
         closed = "closed, " if self._state == CLOSE else ""
         text = (
             f"{closed}{now['workers']} workers ({now['busy']} busy), {now['queued']} queued{lost}"
         )
         return f"<{type(self).__qualname__} {text}>"
+
+
+def _engine_of_program() -> Any:
+    engines: Any = importlib.import_module("garrison.engines")
+    return engines.engine_of_program(os.environ)
 
 
 def _check_maxtasks(value: Any) -> int:

@@ -85,6 +85,8 @@ class RegisteredFunction:
 class ProcessBackend:
     """Runs tasks in processes of this machine."""
 
+    runs_in_caller: bool = False
+
     def __init__(
         self,
         processes: int,
@@ -152,12 +154,38 @@ class ProcessBackend:
         slots = map(self.table.slot, range(self.parallelism))
         return sum(slot["cell"] is not None for slot in slots)
 
+    def state(self) -> dict[str, Any]:
+        """Return the fields of `Statistics`, without an import: for the end of an interpreter."""
+        table, supervisor = self.table, self.supervisor
+        slots = [table.slot(slot) for slot in range(self.parallelism)]
+        there = supervisor.pid is not None
+        alive = [slot for slot in slots if there and slot["pid"] and not slot["over"]]
+        return {
+            "workers": len(alive),
+            "busy": sum(slot["cell"] is not None for slot in alive),
+            "queued": table.waiting,
+            "in_flight": self.parent.in_use,
+            "completed": self.parent.completed,
+            "deaths": table.losses,
+            "retried": table.retried,
+            "supervisor_pid": supervisor.pid,
+            "supervisors_lost": supervisor.replaced,
+            "worker_pids": tuple(slot["pid"] for slot in alive),
+        }
+
+    def members(self) -> list[BaseProcess]:
+        """Return the workers."""
+        return self.workers.all()
+
     def start(self) -> None:
         """Start the supervisor and the workers."""
         self.supervisor.start()
         list_among_children(self.workers)
 
     # --- Tasks ----------------------------------------------------------------------------
+
+    def check_options(self, options: Options) -> None:
+        """Accept all options."""
 
     def register(self, function: Callable[..., Any], options: Options) -> RegisteredFunction:
         """Make a function known to the workers, for any number of tasks."""

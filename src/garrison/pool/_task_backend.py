@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Result = tuple[bool, Any, int]
     """Success, value or exception, nanoseconds."""
 
-__all__ = ["ItemBuffer", "RunningTasks", "Task", "TaskBackend", "run_call"]
+__all__ = ["ItemBuffer", "RunningTasks", "Task", "TaskBackend", "refuse_timeout", "run_call"]
 
 
 class Task:
@@ -196,6 +196,7 @@ class TaskBackend:
     """
 
     batches_items: bool = False
+    runs_in_caller: bool = False
     encodes_results: bool = False
     """Whether `decode` has anything to do."""
 
@@ -204,6 +205,8 @@ class TaskBackend:
         self.changed: Monitor = Monitor()
         """Held while a task changes its state, and told of each change."""
         self.interrupts: int = 0
+        self.completed: int = 0
+        """Tasks that have ended."""
         self._running = self._withdrawn = 0
         self._queue: deque[Task] = deque()
         self._closing = self._terminating = False
@@ -219,7 +222,29 @@ class TaskBackend:
         """Tasks that run."""
         return self._running
 
+    def state(self) -> dict[str, Any]:
+        """Return the fields of `Statistics`; results that were not read do not count."""
+        return {
+            "workers": 0 if self._terminating else self.parallelism,
+            "busy": self.busy,
+            "queued": self.waiting,
+            "in_flight": self.waiting + self.busy,
+            "completed": self.completed,
+            "deaths": 0,
+            "retried": 0,
+            "supervisor_pid": None,
+            "supervisors_lost": 0,
+            "worker_pids": (),
+        }
+
+    def members(self) -> list[Any]:
+        """Return nothing: no object of this process does the work."""
+        return []
+
     # --- Tasks ----------------------------------------------------------------------------
+
+    def check_options(self, options: Options) -> None:
+        """Accept all options."""
 
     @staticmethod
     def register(function: Callable[..., Any], options: Options) -> Any:
@@ -295,6 +320,7 @@ class TaskBackend:
     def _end(self, task: Task, result: Any) -> None:
         """End a task that was begun; the caller holds the lock and tells of the change."""
         self._running -= 1
+        self.completed += 1
         task.end(result)
 
     def _break(self, error: BaseException) -> None:
@@ -438,26 +464,44 @@ class Uncopied:
         self.function: Callable[..., Any] = function
 
 
+def refuse_timeout(options: Options, what: str) -> None:
+    """Raise if a task has a timeout, at which `what` cannot be ended."""
+    if options.timeout is not None:
+        msg = (
+            f"{what} cannot be ended at a timeout of {options.timeout:g} s; "
+            'use engine="processes", or get(timeout=...)'
+        )
+        raise ValueError(msg)
+
+
 # --- Calls without a worker of another process ----------------------------------------------------
 
 
-def run_call(function: Callable[..., Any], kind: int, value: Any, options: Options) -> Result:
-    """Run a task in this thread."""
+def run_call(
+    function: Callable[..., Any],
+    kind: int,
+    value: Any,
+    options: Options,
+    caught: Any = BaseException,
+) -> Result:
+    """Run a task in this thread; exceptions of the types `caught` are its result."""
     start = time.perf_counter_ns()
     try:
-        result = _apply(function, kind, value, options)
-    except BaseException as error:
+        result = _apply(function, kind, value, options, caught)
+    except caught as error:
         return False, error, time.perf_counter_ns() - start
     return True, result, time.perf_counter_ns() - start
 
 
-def _apply(function: Callable[..., Any], kind: int, value: Any, options: Options) -> Any:
+def _apply(
+    function: Callable[..., Any], kind: int, value: Any, options: Options, caught: Any
+) -> Any:
     if kind == PayloadKind.ARGS:
         return _call(function, value, {}, options)
     if kind == PayloadKind.CALL:
         return _call(function, value[0], value[1], options)
     if kind == PayloadKind.PICKLED_ITEMS:
-        return [_call_or_error(function, item, options) for item in value]
+        return [_call_or_error(function, item, options, caught) for item in value]
     if kind == PayloadKind.STAR_ITEMS:
         return [_call(function, item, {}, options) for item in value]
     return [_call(function, (item,), {}, options) for item in value]
@@ -472,8 +516,8 @@ def _call(function: Callable[..., Any], args: Any, kwds: Any, options: Options) 
     return function(*args, **kwds)
 
 
-def _call_or_error(function: Callable[..., Any], item: Any, options: Options) -> Any:
+def _call_or_error(function: Callable[..., Any], item: Any, options: Options, caught: Any) -> Any:
     try:
         return _call(function, (item,), {}, options)
-    except BaseException as error:
+    except caught as error:
         return ItemError(error)

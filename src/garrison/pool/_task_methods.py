@@ -389,7 +389,8 @@ class TaskMethods:
             results.set_progress_bar(pool._new_bar(func, total))
         if not results.stream.is_fully_submitted:
             pool._track_reader(results.stream)
-            pool._advancer.add(results.stream)
+            if not self._backend.runs_in_caller:
+                pool._advancer.add(results.stream)
         return results
 
 
@@ -432,6 +433,7 @@ class PoolWithOptions(TaskMethods):
     _pool_ref: BasePool
 
     def __init__(self, pool: BasePool, options: Options) -> None:
+        pool._backend.check_options(options)
         self._pool_ref, self._backend, self._options = pool, pool._backend, options
         self._plain_call = pool._backend.plain_calls(options)
 

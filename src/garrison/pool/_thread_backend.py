@@ -6,11 +6,12 @@ import threading
 import time
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool._task_backend import TaskBackend, run_call
+from garrison.pool._task_backend import TaskBackend, refuse_timeout, run_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from garrison.options import Options
     from garrison.pool._task_backend import Task
 
 __all__ = ["ThreadBackend"]
@@ -24,10 +25,18 @@ class ThreadBackend(TaskBackend):
     ) -> None:
         super().__init__(threads)
         self._start = (initializer, initargs)
-        self.threads = [
+        self.threads: list[threading.Thread] = [
             threading.Thread(target=self._work, name=f"garrison-thread-{n + 1}", daemon=True)
             for n in range(threads)
         ]
+
+    def members(self) -> list[Any]:
+        """Return the threads."""
+        return self.threads
+
+    def check_options(self, options: Options) -> None:
+        """Refuse a timeout: a thread cannot be ended from outside."""
+        refuse_timeout(options, "a thread")
 
     def start(self) -> None:
         """Start the threads."""

@@ -51,9 +51,6 @@ class ThreadPool(BasePool, StandardThreadPool):  # type: ignore[misc] # more exa
         **options: Unpack[OptionValues],
     ) -> None:
         wanted = Options(**options)
-        if wanted.timeout is not None:
-            msg = "a ThreadPool cannot end a task at its timeout; use Pool, or get(timeout=...)"
-            raise ValueError(msg)
         if processes is None:
             processes = _os.usable_cpus()
         processes = check_int("Number of processes", processes, least=1)

@@ -2,7 +2,15 @@
 
 from garrison.pool._backend import Backend
 from garrison.pool._payload_kinds import PayloadKind
-from garrison.pool._task_backend import ItemBuffer, RunningTasks, Task, TaskBackend, run_call
+from garrison.pool._task_backend import (
+    ItemBuffer,
+    RunningTasks,
+    Task,
+    TaskBackend,
+    refuse_timeout,
+    run_call,
+)
+from garrison.pool._thread_backend import ThreadBackend
 
 __all__ = [
     "Backend",
@@ -11,5 +19,7 @@ __all__ = [
     "RunningTasks",
     "Task",
     "TaskBackend",
+    "ThreadBackend",
+    "refuse_timeout",
     "run_call",
 ]

@@ -40,7 +40,10 @@ class PoolSettings(NamedTuple):
     maxtasksperchild : int or None
         Tasks after which a worker is replaced by a fresh one.
     options : Options
-        The pool's options. Its seed is always set: the workers' own are derived from it.
+        The pool's options.
+    seed : int
+        What `Pool.seed` says: the seeds of the workers are derived from it, if they have any. If
+        the program has chosen it, it is among the options too.
     """
 
     processes: int | None
@@ -48,6 +51,7 @@ class PoolSettings(NamedTuple):
     initargs: tuple[Any, ...]
     maxtasksperchild: int | None
     options: Options
+    seed: int
 
 
 class Engine(ABC):

@@ -354,7 +354,8 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
             self._initializer,
             self._initargs,
             self._maxtasks,
-            wanted.replace(seed=self.seed),
+            wanted,
+            self.seed,
         )
         backend: Backend = engines.find_engine(engine).backend(settings)
         return backend

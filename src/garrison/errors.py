@@ -125,6 +125,7 @@ class _TaskLost(GarrisonError):
         self.out_of_memory: bool = bool(facts.get("out_of_memory"))
         self.stack: str = facts.get("stack", "")
         self.note: str = facts.get("note", "")
+        self.node: str | None = facts.get("node")
 
     def _stack_text(self) -> str:
         return f"\n\nIts last Python stack:\n{self.stack}" if self.stack else ""
@@ -147,6 +148,8 @@ class WorkerDied(_TaskLost):
         Whether it was the kernel's out-of-memory killer.
     stack : str
         The worker's last Python stack, where faulthandler could still write it.
+    node : str or None
+        The node of the cluster on which it was, if that was not this machine's own pool.
 
     Examples
     --------
@@ -163,7 +166,10 @@ class WorkerDied(_TaskLost):
     """
 
     def __str__(self) -> str:
-        return f"worker {self.pid} {self._cause()} while running {self.task}{self._stack_text()}"
+        who = "the worker" if self.pid is None else f"worker {self.pid}"
+        if self.node is not None and self.pid is not None:
+            who += f" of node {self.node}"
+        return f"{who} {self._cause()} while running {self.task}{self._stack_text()}"
 
     def _cause(self) -> str:
         if self.out_of_memory:

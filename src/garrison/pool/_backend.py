@@ -144,6 +144,10 @@ class Backend(Protocol):
         """Tasks that run at the same time."""
 
     @property
+    def tasks_ahead(self) -> int:
+        """Tasks that `imap` has waiting or at work at the same time."""
+
+    @property
     def batches_items(self) -> bool:
         """Whether `imap` may put several small items into one task, each with its own result."""
 

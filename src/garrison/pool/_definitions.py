@@ -57,11 +57,14 @@ class Definition:
 
 
 class Definitions:
-    """The parent's side: the classes and functions that workers can load."""
+    """The parent's side: the classes and functions that workers can load.
+
+    Without the memory of a `parent` there are none, and each message contains what it needs.
+    """
 
     def __init__(
         self,
-        parent: _core.Parent,
+        parent: _core.Parent | None,
         has: Callable[[Any], bool],
         dumps: Callable[[Any, dict[type, Any]], bytes],
     ) -> None:
@@ -83,7 +86,8 @@ class Definitions:
         known = self._found.get(id(obj))
         if known is None or known.obj is not obj or self._has_changed(known):
             if (
-                len(self._objects) >= MAX_DEFINITIONS
+                self._parent is None
+                or len(self._objects) >= MAX_DEFINITIONS
                 or self._bytes >= MAX_BYTES
                 or not _is_stateless(obj)
             ):
@@ -106,6 +110,7 @@ class Definitions:
         pickled = self._dumps(obj, {**self._descriptors.first(), SharedBlock: self._reduce_spot})
         digest = blake2b(pickled, digest_size=16).digest()
         if digest not in self._numbers:
+            assert self._parent is not None  # noqa: S101 - `reference` has asked
             place = self._parent.keep(pickled)
             self._objects.append(obj)
             self._bytes += len(pickled)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import pickle
+import struct
 import sys
 
 from garrison import _core
@@ -106,13 +107,21 @@ class ItemError:
     __slots__ = ("error",)
 
     def __init__(self, error: BaseException) -> None:
-        self.error = error
+        self.error: BaseException = error
 
 
 def encode_result_fallback(value: object) -> tuple[bool, bytes]:
     """Encode an item's result that the core could not: success, and the pickle or error."""
     outcome, data, _ = encode_result(value, large=sys.maxsize)
     return outcome == _OK, data
+
+
+def joined_items(pickles: list[bytes]) -> bytes:
+    """Return items' pickles as the payload that `_core.split` takes apart."""
+    return b"".join([_HEAD.pack(len(data)) + data for data in pickles])
+
+
+_HEAD = struct.Struct("=I")
 
 
 def decode_items(entries: list[Any]) -> list[Any]:
@@ -204,9 +213,14 @@ def _links(chain: list[BaseException]) -> list[tuple[int | None, int | None, boo
     ]
 
 
-def decode_error(data: Any) -> BaseException:
-    """Decode an exception; if it cannot be rebuilt, return an error with the reason."""
+def decode_error(data: Any, where: str = "") -> BaseException:
+    """Decode an exception; if it cannot be rebuilt, return an error with the reason.
+
+    Its remote traceback says `where` it was raised, if that was another machine.
+    """
     type_name, text, remote, pickles, links = loads(data)
+    if where:
+        remote = f"On {where}:\n{remote}"
     if pickles is None:
         why, exc, value = links
         msg = f"the task raised {type_name}: {text}; the exception cannot be pickled ({why})"

@@ -24,9 +24,20 @@ from garrison.supervisor import imported_main, is_importable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Protocol
 
     from garrison import _core
     from garrison.pool._worker_namespaces import NamespaceRef
+
+    class FunctionStore(Protocol):
+        """Where the workers find functions: the core's `Parent`, or what a cluster has for it."""
+
+        def add_function(self, number: int, pickled: bytes) -> None:
+            """Make a function known under a number."""
+
+        def forget_function(self, number: int) -> None:
+            """Let a function go once its last task is over."""
+
 
 __all__ = ["FunctionRegistry", "NotCallable", "WorkerImports", "dumps_at_start"]
 
@@ -40,13 +51,13 @@ class WorkerImports:
 
     Forked workers have a copy of ``__main__``. Others import it (`imported_main`), or do not have
     it. A module that was loaded from a file, and that no import finds, exists in forked workers
-    only.
+    only. Workers of other programs, perhaps on other machines, have nothing of ``__main__``.
     """
 
-    def __init__(self, *, fork: bool) -> None:
-        self.shared = {"__main__"}
+    def __init__(self, *, fork: bool, elsewhere: bool = False) -> None:
+        self.shared: set[str] = set() if elsewhere else {"__main__"}
         """Modules of functions by value that share a namespace: a copy of the module at first."""
-        self.main = None if fork else imported_main()
+        self.main = None if fork or elsewhere else imported_main()
         """The main module, if workers import it."""
         self.namespaces = SharedNamespaces(self)
         self.globals_pickled = BytesPickled()
@@ -100,6 +111,8 @@ class WorkerImports:
 
     def finds(self, module: str) -> bool:
         """Whether a worker finds this module by its name."""
+        if module in MAINS:
+            return False
         found = self._importable.get(module)
         if found is None:
             copied = self._last_copied is not None and _was_loaded(module, self._last_copied)
@@ -162,12 +175,16 @@ class FunctionRegistry:
     MAX_BYTES = 64 << 20
     """Size of all their pickles."""
 
-    def __init__(self, parent: _core.Parent, *, fork: bool) -> None:
+    def __init__(
+        self, parent: _core.Parent | FunctionStore, *, fork: bool, elsewhere: bool = False
+    ) -> None:
         self._parent = parent
-        self.imports = WorkerImports(fork=fork)
+        self.imports = WorkerImports(fork=fork, elsewhere=elsewhere)
         self._rules = rules = _pickling_rules.rules_of(self.imports)
+        # Definitions lie in memory that workers of other machines do not have.
+        memory: Any = None if elsewhere else parent
         self.definitions = Definitions(
-            parent, self.imports.has, lambda obj, first: _pickling.dumps(obj, rules, first)
+            memory, self.imports.has, lambda obj, first: _pickling.dumps(obj, rules, first)
         )
         self.rules = _pickling_rules.rules_of(self.imports, definitions=self.definitions)
         """For arguments; a function contains its own definitions."""

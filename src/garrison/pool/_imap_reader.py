@@ -45,8 +45,6 @@ MAX_BATCH_BYTES = 64 << 10
 """Bytes of items that share a cell."""
 SLOW_ITEM_NS = 50_000
 """An input that takes longer per item is submitted item by item."""
-CELLS_AHEAD_PER_WORKER = 4
-"""Cells that are waiting or at work, for each worker."""
 MAX_UNREAD = 1 << 16
 """Unread results at which reading stops, of an input that may be endless."""
 MAX_UNREAD_BYTES = 256 << 20
@@ -134,7 +132,7 @@ class InputReader:
         """What is being submitted: encoded items, or a chunk with its items."""
         self.last_size: int = chunksize
         """Items that share a cell at the end of an input whose length is known."""
-        self.ahead: int = 1 if self._lazy else CELLS_AHEAD_PER_WORKER * backend.parallelism
+        self.ahead: int = 1 if self._lazy else backend.tasks_ahead
         self.readahead_limit = limit = options.buffersize
         self._is_limited = self.bounded or limit is not None
         self.batches: list[Batch] = []

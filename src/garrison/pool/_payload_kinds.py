@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["PayloadKind"]
+__all__ = ["TASKS_AHEAD_PER_WORKER", "PayloadKind"]
+
+TASKS_AHEAD_PER_WORKER = 4
+"""Tasks of an `imap` that are waiting or at work, for each worker of this machine."""
 
 
 class PayloadKind(enum.IntEnum):

@@ -30,7 +30,7 @@ from garrison.errors import (
 from garrison.memory import capacity
 from garrison.pool import _encoding, _function_registry, _preloading, _worker
 from garrison.pool._encoding import ItemError, Outcome
-from garrison.pool._payload_kinds import PayloadKind
+from garrison.pool._payload_kinds import TASKS_AHEAD_PER_WORKER, PayloadKind
 from garrison.supervisor import (
     LIVENESS_CHECK_INTERVAL_S,
     PoolPhase,
@@ -101,6 +101,7 @@ class ProcessBackend:
         method = context.get_start_method()
         fork = method not in ("spawn", "forkserver")
         self.parallelism = processes
+        self.tasks_ahead = TASKS_AHEAD_PER_WORKER * processes
         self.batches_items = lifetime is None
         self._bytes_since_memory_check = 0
         self._shortest_timeout = MAX_TIMEOUT_NS
@@ -209,7 +210,7 @@ class ProcessBackend:
     ) -> _core.TaskHandle:
         """Put a task into the table."""
         data, buffers = _encoding.encode(value, self.registry.rules, "the arguments")
-        return self._submit_encoded(function, kind, data, buffers, options, items)
+        return self.submit_encoded(function, kind, data, buffers, options, items)
 
     def item_buffer(self, chunksize: int) -> _core.ItemBuffer:
         """Return a buffer that encodes items."""
@@ -249,9 +250,9 @@ class ProcessBackend:
         options: Options,
     ) -> _core.TaskHandle:
         """Put items that are one pickle into one cell, each with an outcome of its own."""
-        return self._submit_encoded(function, PayloadKind.LISTED_ITEMS, *chunk, options, count)
+        return self.submit_encoded(function, PayloadKind.LISTED_ITEMS, *chunk, options, count)
 
-    def _submit_encoded(
+    def submit_encoded(
         self,
         function: RegisteredFunction,
         kind: PayloadKind,
@@ -260,6 +261,7 @@ class ProcessBackend:
         options: Options,
         items: int,
     ) -> _core.TaskHandle:
+        """Put a task whose value is encoded into the table."""
         if buffers:
             self._check_memory(buffers)
         return self._submit(self.parent.submit, function, options, kind, data, buffers, items)

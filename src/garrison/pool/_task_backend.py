@@ -14,7 +14,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken, PoolTerminated
 from garrison.pool._encoding import ItemError
 from garrison.pool._monitor import Monitor
-from garrison.pool._payload_kinds import PayloadKind
+from garrison.pool._payload_kinds import TASKS_AHEAD_PER_WORKER, PayloadKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -211,6 +211,11 @@ class TaskBackend:
         self._queue: deque[Task] = deque()
         self._closing = self._terminating = False
         self._broken: BaseException | None = None
+
+    @property
+    def tasks_ahead(self) -> int:
+        """Tasks that `imap` has waiting or at work at the same time."""
+        return TASKS_AHEAD_PER_WORKER * self.parallelism
 
     @property
     def waiting(self) -> int:

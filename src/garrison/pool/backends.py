@@ -1,7 +1,23 @@
-"""What engines need of pools: the contract of a backend, and a base for it."""
+"""What engines need of pools: the contract of a backend, a base for it, and how values travel."""
 
+from __future__ import annotations
+
+from multiprocessing import get_context
+
+from garrison._core import PickledResult
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool._backend import Backend
+from garrison.pool._encoding import (
+    ItemError,
+    Outcome,
+    decode_error,
+    decode_value,
+    encode_error,
+    joined_items,
+)
 from garrison.pool._payload_kinds import PayloadKind
+from garrison.pool._pickling_rules import unpicklable
+from garrison.pool._safe_repr import describe_call
 from garrison.pool._task_backend import (
     ItemBuffer,
     RunningTasks,
@@ -12,14 +28,60 @@ from garrison.pool._task_backend import (
 )
 from garrison.pool._thread_backend import ThreadBackend
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = [
     "Backend",
     "ItemBuffer",
+    "ItemError",
+    "Outcome",
     "PayloadKind",
+    "PickledResult",
     "RunningTasks",
     "Task",
     "TaskBackend",
     "ThreadBackend",
+    "decode_error",
+    "decode_value",
+    "describe_call",
+    "encode_error",
+    "forked_backend",
+    "function_registry",
+    "joined_items",
     "refuse_timeout",
     "run_call",
+    "unpicklable",
 ]
+
+
+def function_registry(store: Any, reducers: Any) -> Any:
+    """Return a registry of functions for workers that have nothing of this program.
+
+    Parameters
+    ----------
+    store : object
+        Gets the functions: `add_function(number, pickled)` and `forget_function(number)`.
+    reducers : object
+        Its `first()` returns reducers that come before all others.
+    """
+    from garrison.pool._function_registry import FunctionRegistry
+
+    registry: Any = FunctionRegistry(store, fork=False, elsewhere=True)
+    registry.imports.descriptors = reducers
+    return registry
+
+
+def forked_backend(
+    workers: int,
+    start: tuple[Callable[..., object], tuple[Any, ...]],
+    maxtasks: int | None,
+    seed: int | None,
+) -> Any:
+    """Return the backend of a pool of forked processes, for a process that is nothing else."""
+    from garrison.pool._process_backend import ProcessBackend
+    from garrison.pool._seeds import Seeds
+
+    context: Any = get_context("fork")
+    seeds = Seeds(seed, inherited=True)
+    return ProcessBackend(workers, context, context.Process, start, maxtasks, seeds, plain=True)

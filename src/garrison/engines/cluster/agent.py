@@ -1,4 +1,4 @@
-"""The agent of a node: it has a local pool, takes batches of tasks, and brings results.
+"""The agent of a node: it starts the node's pool, and carries messages between it and the driver.
 
 An adapter makes an `Agent` in a process of the node, in whatever its cluster calls an actor, and
 forwards the calls of `Node` to it. Its methods may be called by several threads at once.
@@ -6,24 +6,34 @@ forwards the calls of `Node` to it. Its methods may be called by several threads
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from multiprocessing.connection import Connection
+
 from garrison._typing import Any
+from garrison.engines.cluster._messages import BLOB, READY, TASKS, Setup, about, check_versions
 
 __all__ = ["Agent", "about"]
 
-
-def about() -> dict[str, Any]:
-    """Return what driver and node must agree on, and where this is.
-
-    Returns
-    -------
-    dict
-        ``python`` and ``garrison`` (versions), ``host``, ``pid``, ``cpus``.
-    """
-    raise NotImplementedError
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); "
+    "from garrison.engines.cluster._node_pool import main; main()"
+)
+START_TIMEOUT_S = 120.0
+"""Seconds that a node's pool may take to start: a busy machine, a slow file system."""
+END_TIMEOUT_S = 5.0
+"""Seconds that it has to end by itself."""
 
 
 class Agent:
-    """Runs the tasks of a node.
+    """Runs the tasks of a node, in a pool in a process of its own.
 
     Parameters
     ----------
@@ -33,22 +43,118 @@ class Agent:
         Workers of the local pool.
     name : str
         The node's name, for messages.
+
+    Raises
+    ------
+    EngineMismatch
+        If versions of Python or garrison differ from those of the driver.
+    RuntimeError
+        If the pool's process did not start.
     """
 
     def __init__(self, setup: bytes, workers: int, name: str) -> None:
-        raise NotImplementedError
+        # Before the rest of it is loaded: another version may have another form of it.
+        check_versions(Setup.loads(setup).versions, about(), name)
+        self.name = name
+        self._changed = threading.Condition()
+        self._replies: deque[bytes] = deque()
+        self._sending = threading.Lock()
+        self._lost: str | None = None
+        self._process, self._connection = _start_pool()
+        try:
+            self._connection.send_bytes(pickle.dumps((setup, workers, name)))
+            if not self._connection.poll(START_TIMEOUT_S):
+                raise TimeoutError(f"it did not start within {START_TIMEOUT_S:g} s")
+            first = self._connection.recv_bytes()
+            if pickle.loads(first)[0] != READY:  # noqa: S301 - written by the process started here
+                self._replies.append(first)
+        except (EOFError, OSError) as error:
+            self.end()
+            raise RuntimeError(f"the pool of node {name} did not start: {error!r}") from error
+        threading.Thread(target=self._read, name="garrison-agent", daemon=True).start()
+
+    def _read(self) -> None:
+        """Keep what the pool sends until the driver asks."""
+        try:
+            while True:
+                reply = self._connection.recv_bytes()
+                with self._changed:
+                    self._replies.append(reply)
+                    self._changed.notify_all()
+        except (EOFError, OSError):
+            code = self._process.wait()
+            with self._changed:
+                self._lost = f"the process of its pool ended with exit code {code}"
+                self._changed.notify_all()
 
     def give(self, message: bytes, blobs: list[tuple[int, Any]]) -> list[bytes]:
         """Take tasks; return at once, with the results that are there.
 
         `blobs` has numbers and buffers: the adapter has fetched what `Cluster.put` stored.
+
+        Raises
+        ------
+        RuntimeError
+            If the node's pool has ended.
         """
-        raise NotImplementedError
+        self._check()
+        try:
+            with self._sending:
+                for number, data in blobs:
+                    self._connection.send_bytes(BLOB + str(number).encode())
+                    self._connection.send_bytes(data)
+                self._connection.send_bytes(TASKS + message)
+        except OSError:
+            self._wait_for_loss()
+        return self._take()
 
     def collect(self, seconds: float) -> list[bytes]:
         """Return results when there are some, or nothing after `seconds`."""
-        raise NotImplementedError
+        with self._changed:
+            self._changed.wait_for(lambda: self._replies or self._lost, seconds)
+        return self._take()
+
+    def _take(self) -> list[bytes]:
+        with self._changed:
+            found = list(self._replies)
+            self._replies.clear()
+        if not found:
+            self._check()
+        return found
+
+    def _check(self) -> None:
+        if self._lost is not None:
+            raise RuntimeError(self._lost)
+
+    def _wait_for_loss(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._lost, END_TIMEOUT_S)
+        self._check()
 
     def end(self) -> None:
         """End the local pool and all that it runs."""
-        raise NotImplementedError
+        with contextlib.suppress(OSError):
+            self._connection.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_TIMEOUT_S)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+def _start_pool() -> tuple[subprocess.Popen[bytes], Connection]:
+    """Start a node's pool as a program of its own, and return its process and the connection."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        number = theirs.fileno()
+        command = [sys.executable, "-c", _PROGRAM, str(number), json.dumps(sys.path)]
+        # Pools inside of tasks are on their node.
+        environment = {key: value for key, value in os.environ.items() if key != "GARRISON_ENGINE"}
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            pass_fds=[number],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    return process, Connection(ours.detach())

@@ -1,0 +1,165 @@
+"""Shared objects (`garrison.share`) in tasks for nodes: each node gets the memory once.
+
+In a message such an object is a number. Its memory goes through the cluster's own store of objects
+to each node that has a task with it, and into shared memory there. A table that the workers inherit
+from the node's pool says where.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import weakref
+from typing import NamedTuple
+
+from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import SharedMemoryFull
+from garrison.memory import Shared
+from garrison.memory.capacity import allocate_block
+from garrison.memory.handles import SharedBlock, address_of, open_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Blob", "BlobTable", "Blobs", "use_table"]
+
+
+class Blob(NamedTuple):
+    """The memory of a shared object: its number, its block, and what the cluster's `put` gave."""
+
+    number: int
+    block: SharedBlock
+    stored: Any
+
+
+class Blobs:
+    """The driver's side: the shared objects that tasks have named."""
+
+    def __init__(self, put: Callable[[Any], Any], dropped: Callable[[int, Any], None]) -> None:
+        self._put, self._dropped = put, dropped
+        self._known: dict[int, tuple[weakref.ref[SharedBlock], int, Any]] = {}
+        self._last = 0
+        self.used: dict[int, Blob] = {}
+        """Those of the object that is being pickled, until `take_used`."""
+
+    def first(self) -> dict[type, Any]:
+        """Return the reducers that come before all others."""
+        return {Shared: self._reduce}
+
+    def take_used(self) -> tuple[Blob, ...]:
+        """Return the blobs of what was pickled since the last call."""
+        if not self.used:
+            return ()
+        used, self.used = self.used, {}
+        return tuple(used.values())
+
+    def _reduce(self, shared: Shared[Any]) -> Any:
+        blob = self._of(shared._open())
+        self.used[blob.number] = blob
+        return _open, (blob.number,)
+
+    def _of(self, block: SharedBlock) -> Blob:
+        found = self._known.get(id(block))
+        if found is None or found[0]() is not block:
+            self._last += 1
+            stored = self._put(memoryview(block))
+            found = weakref.ref(block), self._last, stored
+            self._known[id(block)] = found
+            weakref.finalize(block, self._drop, id(block), self._last).atexit = False
+        return Blob(found[1], block, found[2])
+
+    def _drop(self, place: int, number: int) -> None:
+        found = self._known.get(place)
+        if found is not None and found[1] == number:
+            del self._known[place]
+            self._dropped(number, found[2])
+
+
+# --- On a node --------------------------------------------------------------------------------
+
+_ENTRY = struct.Struct("=QH")
+SLOT = 512
+"""Bytes of an entry: number, length, and the address of a block."""
+SLOTS = 2048
+
+
+class BlobTable:
+    """Where a node's pool has the blobs: written by its parent, read by its workers.
+
+    An entry is written before the first task that needs it is submitted, and stays until the driver
+    drops the blob, when no task needs it any more.
+    """
+
+    def __init__(self) -> None:
+        self._memory = memoryview(allocate_block(SLOT * SLOTS)).cast("B")
+        self._blocks: dict[int, tuple[int, SharedBlock]] = {}
+        self._free = list(range(SLOTS - 1, -1, -1))
+
+    def keep(self, number: int, data: Any) -> None:
+        """Copy a blob into shared memory.
+
+        Raises
+        ------
+        SharedMemoryFull
+            If there is no room.
+        """
+        if number in self._blocks:
+            return
+        view = memoryview(data).cast("B")
+        block = allocate_block(len(view))
+        with memoryview(block) as there:
+            there[: len(view)] = view
+        self._blocks[number] = self._publish(number, block), block
+
+    def _publish(self, number: int, block: SharedBlock) -> int:
+        if not self._free:
+            raise SharedMemoryFull(
+                f"a node has {SLOTS} shared objects already: close() some that are not needed"
+            )
+        slot, address = self._free.pop(), pickle.dumps(address_of(block))
+        place = slot * SLOT
+        start = place + _ENTRY.size
+        self._memory[start : start + len(address)] = address
+        _ENTRY.pack_into(self._memory, place, number, len(address))
+        return slot
+
+    def drop(self, number: int) -> None:
+        """Forget a blob."""
+        slot, _ = self._blocks.pop(number, (None, None))
+        if slot is not None:
+            _ENTRY.pack_into(self._memory, slot * SLOT, 0, 0)
+            self._free.append(slot)
+
+    def address(self, number: int) -> Any:
+        """Return the address of a blob's block, for `open_address`."""
+        for place in range(0, SLOT * SLOTS, SLOT):
+            found, length = _ENTRY.unpack_from(self._memory, place)
+            if found == number:
+                start = place + _ENTRY.size
+                return pickle.loads(self._memory[start : start + length])  # noqa: S301 - written by `_publish`
+        raise LookupError(
+            f"shared object {number} is not on this node, which had no memory for it: "
+            "close() others, or share smaller ones"
+        )
+
+
+_table: BlobTable | None = None
+_opened: dict[int, weakref.ref[Any]] = {}
+
+
+def use_table(table: BlobTable) -> None:
+    """Find blobs in this table, in a worker."""
+    global _table  # noqa: PLW0603 - a process is one worker
+    _table = table
+
+
+def _open(number: int) -> Shared[Any]:
+    """Return a shared object in a worker."""
+    known = _opened.get(number)
+    found = known() if known is not None else None
+    if found is None:
+        if _table is None:
+            raise LookupError("a shared object of a cluster's task can be opened by a worker only")
+        found = Shared(open_address(*_table.address(number)), [])
+        _opened[number] = weakref.ref(found)
+    return found

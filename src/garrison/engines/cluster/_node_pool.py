@@ -1,0 +1,246 @@
+"""The process that is a node's pool: it takes batches from the agent, and brings results.
+
+It is a process of its own, started anew: the agent's process belongs to the cluster, has threads
+and connections of the cluster, and must not be forked. When the agent goes away, however it does,
+the connection ends, and so does this process with its pool.
+
+::
+
+    agent ──▶ reader thread ──▶ pool of processes ──▶ main thread ──▶ agent
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections import deque
+from hashlib import blake2b
+from multiprocessing.connection import Connection
+from types import SimpleNamespace
+
+from garrison._typing import TYPE_CHECKING, Any
+from garrison.engines.cluster._blobs import BlobTable, use_table
+from garrison.engines.cluster._messages import (
+    BROKEN,
+    ITEMS,
+    LOST,
+    RAW,
+    READY,
+    RESULTS,
+    RETURNED,
+    TASKS,
+    VALUE,
+    Batch,
+    Pickled,
+    Setup,
+)
+from garrison.errors import GarrisonError, SharedMemoryFull
+from garrison.options import Options
+from garrison.pool.backends import (
+    Outcome,
+    PayloadKind,
+    PickledResult,
+    encode_error,
+    forked_backend,
+    joined_items,
+)
+
+if TYPE_CHECKING:
+    from garrison._core import TaskHandle
+
+__all__ = ["main"]
+
+_APART = PayloadKind.PICKLED_ITEMS, PayloadKind.LISTED_ITEMS
+"""Kinds of tasks whose items have an outcome each."""
+_ENCODED = Outcome.OK, Outcome.ERROR
+LINGER_S = 0.0005
+"""Seconds in which results gather, if there are more tasks than workers."""
+
+
+class NodePool:
+    """A local pool that runs what arrives over a connection."""
+
+    def __init__(self, connection: Connection, setup: Setup, workers: int, name: str) -> None:
+        self._connection = connection
+        self._name = name
+        self._blobs = BlobTable()
+        start = _begin, (self._blobs, setup.initializer)
+        seed = node_seed(setup.seed, name) if setup.seeded else None
+        self._backend = forked_backend(workers, start, setup.maxtasks, seed)
+        self._running = self._backend.running_tasks()
+        self._waiting: dict[int, TaskHandle] = {}
+        self._options: dict[tuple[int, float | None], Options] = {}
+        self._failed: deque[tuple[Any, ...]] = deque()
+        self._over = False
+
+    def serve(self) -> None:
+        """Run tasks until the agent goes away."""
+        self._backend.start()
+        self._send(READY, None)
+        threading.Thread(target=self._read, name="garrison-node-reader", daemon=True).start()
+        try:
+            while not self._over:
+                self._report()
+        except GarrisonError as error:
+            # No worker can start: the initializer fails, for example.
+            self._send(BROKEN, (type(error).__name__, str(error)))
+        except OSError:
+            pass  # the agent is gone
+        finally:
+            self._backend.stop()
+
+    def _send(self, kind: int, content: Any) -> None:
+        self._connection.send_bytes(pickle.dumps((kind, content)))
+
+    # --- Tasks ------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        try:
+            while True:
+                frame = self._connection.recv_bytes()
+                if frame[:1] == TASKS:
+                    self._take(Batch(*pickle.loads(memoryview(frame)[1:])))  # noqa: S301 - written by the agent
+                else:
+                    # Without room for it, the tasks that open it fail, and say so.
+                    with contextlib.suppress(SharedMemoryFull):
+                        self._blobs.keep(int(frame[1:]), self._connection.recv_bytes())
+        except (EOFError, OSError):
+            pass
+        finally:
+            self._over = True
+            self._backend.interrupt_waits()
+
+    def _take(self, batch: Batch) -> None:
+        parent = self._backend.parent
+        for number, pickled in batch.functions:
+            parent.add_function(number, pickled)
+        for task in batch.tasks:
+            self._submit(*task)
+        if batch.recall:
+            self._give_back(batch.recall)
+        for number in batch.forget:
+            parent.forget_function(number)
+        for number in batch.drop:
+            self._blobs.drop(number)
+        self._backend.interrupt_waits()
+
+    def _submit(
+        self,
+        number: int,
+        function: int,
+        kind: int,
+        data: Any,
+        buffers: list[Any] | None,
+        items: int,
+        retries: int,
+        timeout: float | None,
+    ) -> None:
+        options = self._options.get((retries, timeout))
+        if options is None:
+            options = Options(retries=retries, timeout=timeout)
+            self._options[retries, timeout] = options
+        known: Any = SimpleNamespace(number=function)
+        payload = joined_items(data) if kind == PayloadKind.PICKLED_ITEMS else data
+        views = None if buffers is None else [memoryview(each) for each in buffers]
+        try:
+            task = self._backend.submit_encoded(
+                known, PayloadKind(kind), payload, views, options, items
+            )
+        except Exception as error:  # there is no memory for its buffers, for example
+            self._failed.append((number, RAW, Outcome.ERROR, encode_error(error), None, 0))
+            return
+        self._waiting[number] = task
+        self._running.add(task, (number, kind, task))
+
+    def _give_back(self, count: int) -> None:
+        """Give back the tasks that arrived last, as far as no worker has begun them."""
+        found: list[int] = []
+        for number in reversed(list(self._waiting)):
+            if len(found) == count:
+                break
+            task = self._waiting.get(number)
+            if task is not None and task.withdraw():
+                del self._waiting[number]
+                found.append(number)
+        self._send(RETURNED, found)
+
+    # --- Results ----------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        """Wait for results, and send those that are there."""
+        seen = self._backend.interrupts
+        ended: list[Any] = []
+        if not self._running.collect(ended) and not self._failed:
+            self._backend.wait_any(self._running, None, seen)
+            if len(self._waiting) > self._backend.parallelism:
+                threading.Event().wait(LINGER_S)
+            return
+        results = [result for each in ended if (result := self._result(*each)) is not None]
+        while self._failed:
+            results.append(self._failed.popleft())
+        if results:
+            self._send(RESULTS, results)
+
+    def _result(self, number: int, kind: int, task: TaskHandle) -> tuple[Any, ...] | None:
+        if self._waiting.pop(number, None) is None:
+            return None  # it was given back
+        lost = None
+        if task.lost():
+            _, _, index, _ = task.call()
+            lost = index, [_plain(each) for each in task.recover()], task.has_begun()
+        taken = SimpleNamespace(_outcome=None, _raw=None, brought=None)
+        if kind in _APART:
+            task.take_items_into(taken)
+            results, taken._raw, _, duration = taken.brought
+            if results is not None:
+                return number, ITEMS, [_plain(each) for each in results], duration
+        else:
+            task.take_into(taken)
+            if taken._outcome is not None:
+                return number, VALUE, taken._outcome[1]
+        _, outcome, payload, buffers, duration, _ = taken._raw
+        if lost is not None and outcome == Outcome.LOST:
+            return number, LOST, bytes(payload), *lost
+        if outcome not in _ENCODED:
+            # Of this machine's memory: the error is made here, and sent as one of the task.
+            _, error, _ = self._backend.decode(taken._raw)
+            return number, RAW, int(Outcome.ERROR), encode_error(error), None, duration
+        copies = None if buffers is None else [bytes(view) for view in buffers]
+        return number, RAW, int(outcome), bytes(payload), copies, duration
+
+
+def _plain(entry: Any) -> Any:
+    """Return an item's result as it is sent: a plain value, or a pickle in a tuple of its own."""
+    if isinstance(entry, PickledResult):
+        return Pickled(entry.succeeded, bytes(entry.pickle))
+    return entry
+
+
+def node_seed(seed: int, name: str) -> int:
+    """Return the seed of a node's pool: the workers of all nodes differ."""
+    return int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little")
+
+
+def _begin(table: BlobTable, initializer: bytes | None) -> None:
+    """Begin a worker: find blobs, and call the user's initializer."""
+    use_table(table)
+    if initializer is not None:
+        function, args = pickle.loads(initializer)  # noqa: S301 - written by the driver
+        function(*args)
+
+
+def main() -> None:
+    """Run a node's pool; the descriptor of the connection is the argument."""
+    # A terminal's Ctrl-C is for the driver, which ends this process through its agent.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = Connection(int(sys.argv[1]))
+    data, workers, name = pickle.loads(connection.recv_bytes())  # noqa: S301 - written by the agent
+    setup = Setup.loads(data)
+    sys.path += [place for place in setup.path if place not in sys.path]
+    sys.argv[1:] = []
+    NodePool(connection, setup, workers, name).serve()
+    os._exit(0)  # the reader may be in a call of the connection

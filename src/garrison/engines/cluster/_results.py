@@ -1,0 +1,101 @@
+"""Results of a cluster's tasks, in the driver: values, exceptions, and what became of a node."""
+
+from __future__ import annotations
+
+import pickle
+from typing import NamedTuple
+
+from garrison._typing import Any
+from garrison.engines.cluster._messages import ITEMS, LOST, RAW, Pickled
+from garrison.errors import TaskTimeout, WorkerDied
+from garrison.pool.backends import (
+    ItemError,
+    Outcome,
+    PayloadKind,
+    decode_error,
+    decode_value,
+    describe_call,
+)
+
+__all__ = ["Failed", "Raw", "decode", "decode_item", "is_lost", "items_of", "lost_items"]
+
+Raw = tuple[str, str, int, Any, Any]
+"""Node, name of the function, kind and data of the task, and its result as the node has sent it."""
+
+
+class Failed(NamedTuple):
+    """The result of a task whose node is gone."""
+
+    node: str
+    reason: str
+
+
+def decode(raw: Raw) -> tuple[bool, Any, int]:
+    """Return success, value or exception, and nanoseconds."""
+    node, function, kind, data, result = raw
+    if isinstance(result, Failed):
+        facts = {"node": node, "note": f"was lost with node {node} ({result.reason})"}
+        return False, WorkerDied(_described(function, kind, 0, data), facts), 0
+    if result[0] == LOST:
+        _, payload, index, *_ = result
+        facts = {**pickle.loads(payload), "node": node}  # noqa: S301 - written by the node's supervisor
+        kind_of = TaskTimeout if facts["late"] else WorkerDied
+        return False, kind_of(_described(function, kind, index, data), facts), 0
+    if result[0] == RAW:
+        return _decode_encoded(node, *result[1:])
+    if result[0] == ITEMS:
+        return True, [decode_item(each) for each in result[1]], result[2]
+    return True, result[1], 0
+
+
+def _decode_encoded(
+    node: str, outcome: int, payload: bytes, buffers: list[bytes] | None, duration: int
+) -> tuple[bool, Any, int]:
+    if outcome != Outcome.OK:
+        return False, decode_error(payload, f"node {node}"), duration
+    try:
+        # Writable, as in a result of this machine.
+        views = None if buffers is None else [bytearray(each) for each in buffers]
+        return True, decode_value(payload, views), duration
+    except Exception as error:
+        return False, error, duration
+
+
+def is_lost(raw: Raw | None) -> bool:
+    """Whether the task's worker ended, on a node that goes on."""
+    return raw is not None and not isinstance(raw[4], Failed) and raw[4][0] == LOST
+
+
+def _described(function: str, kind: int, index: int, data: Any) -> str:
+    if kind == PayloadKind.PICKLED_ITEMS:
+        kind, data, index = PayloadKind.ONE_ITEM, data[min(index, len(data) - 1)], 0
+    return describe_call(function, kind, index, data)
+
+
+def items_of(raw: Raw) -> tuple[list[Any] | None, Any, int, int]:
+    """Return the encoded results of a task's items, or the result of the task as a whole."""
+    result = raw[4]
+    if not isinstance(result, Failed) and result[0] == ITEMS:
+        size = sum(len(each[1]) for each in result[1] if type(each) is Pickled)
+        return result[1], None, size, result[2]
+    size = 0
+    if not isinstance(result, Failed) and result[0] == RAW:
+        size = len(result[2]) + sum(map(len, result[3] or ()))
+    return None, raw, size, 0
+
+
+def lost_items(raw: Raw) -> tuple[list[Any], int, bool]:
+    """Return a lost task's finished items, the index of the one at work, and whether it began."""
+    _, _, index, finished, begun = raw[4]
+    return finished, index, begun
+
+
+def decode_item(entry: Any) -> Any:
+    """Decode one item's result; a failure is an `ItemError`."""
+    if type(entry) is not Pickled:
+        return entry
+    succeeded, data = entry
+    try:
+        return decode_value(data, None) if succeeded else ItemError(decode_error(data))
+    except Exception as error:
+        return ItemError(error)

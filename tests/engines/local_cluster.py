@@ -1,0 +1,74 @@
+"""A cluster in this process: agents without a cluster between, for tests of the two levels."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from garrison.engines.cluster.agent import Agent
+
+COLLECT_S = 2.0
+
+
+class LocalNode:
+    """An agent, called in threads."""
+
+    def __init__(self, setup: bytes, workers: int, name: str) -> None:
+        self.name, self.workers = name, workers
+        self.agent = Agent(setup, workers, name)
+        self._threads = ThreadPoolExecutor(4)
+
+    def give(self, message: bytes, blobs: list[tuple[int, Any]]) -> Future[list[bytes]]:
+        return self._threads.submit(self.agent.give, message, blobs)
+
+    def collect(self) -> Future[list[bytes]]:
+        return self._threads.submit(self.agent.collect, COLLECT_S)
+
+    def release(self) -> None:
+        self.agent.end()
+        self._threads.shutdown(wait=False)
+
+    @property
+    def pid(self) -> int:
+        """The process of its pool."""
+        return self.agent._process.pid
+
+
+class LocalCluster:
+    """So many nodes, of so many workers each."""
+
+    def __init__(self, nodes: int = 2, workers: int = 1) -> None:
+        self._shape = nodes, workers
+        self.nodes: dict[str, LocalNode] = {}
+        self.dropped = 0
+        self.stored = 0
+        self.demands: list[int] = []
+        self.stopped = False
+
+    def start(self, setup: bytes, driver: Any) -> None:
+        self._setup, self._driver = setup, driver
+        count, workers = self._shape
+        for _ in range(count):
+            self.add(workers)
+
+    def add(self, workers: int) -> LocalNode:
+        """Let a node join."""
+        node = LocalNode(self._setup, workers, f"node-{len(self.nodes)}")
+        self.nodes[node.name] = node
+        self._driver.joined(node)
+        return node
+
+    def put(self, data: Any) -> bytes:
+        self.stored += 1
+        return bytes(data)
+
+    def drop(self, stored: bytes) -> None:
+        self.dropped += 1
+
+    def demand(self, tasks: int) -> None:
+        self.demands.append(tasks)
+
+    def stop(self) -> None:
+        for node in self.nodes.values():
+            node.release()
+        self.stopped = True

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import garrison
 from garrison import _core
 from garrison.store import Codec, get_container
+from valkey_server import ValkeyServer, require_server
 
 from ..tools import MEBIBYTE, WORDS, Memory  # noqa: TID252 - tests/store is a package of its own
 from .model import Model, RemoteModel
@@ -89,11 +90,25 @@ def _upkeep(backend: Any, near: Any) -> Iterator[None]:
         del backend.collect_garbage, backend.release_owner
 
 
+@contextmanager
+def valkey() -> Iterator[Any]:
+    """Keep a store on a Valkey or Redis server."""
+    require_server()
+    from garrison.manager.valkey._connection import get_link
+    from garrison.manager.valkey._store import get_valkey_store
+
+    with ValkeyServer() as server, contextlib.closing(get_link(server.url())) as link:
+        store = get_valkey_store(link)
+        with contextlib.closing(store.backend.hooks):
+            yield store.backend
+
+
 BACKENDS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "model": model,
     "remote": remote,
     "remote-model": functools.partial(model, RemoteModel),
     "lmdb": lmdb,
+    "valkey": valkey,
 }
 
 

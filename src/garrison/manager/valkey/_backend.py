@@ -1,0 +1,372 @@
+"""The operations of a store on a Valkey or Redis server: each is one script."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import weakref
+from collections import deque
+
+from garrison import _core
+from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import StoreCorrupt, StoreVersion
+from garrison.manager.valkey._errors import ServerRefused
+from garrison.manager.valkey._operations import MISSING, OPERATIONS, pairs_of
+from garrison.manager.valkey._refusals import Emptied, Held, Inexact, refusal_error
+from garrison.manager.valkey._scan import ValkeyScan
+from garrison.manager.valkey._scripts import SCRIPTS, WRITES
+from garrison.manager.valkey._transactions import ThreadState, TransactionsAndWaits
+from garrison.manager.valkey._values import Values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from garrison.manager.valkey._connection import Link
+    from garrison.manager.valkey._operations import Request
+
+__all__ = ["ValkeyBackend", "open_store"]
+
+ENTRIES_PER_SCRIPT = 1 << 12
+"""Larger ones are several scripts of one transaction: the server serves others in between."""
+
+
+FORMAT = b"1"
+"""Another one is read by another version of garrison."""
+UUID_LEN = 16
+
+
+def open_store(link: Link, uuid: bytes | None = None) -> bytes:
+    """Return the id of a server's store; make the store if there is none.
+
+    Raises
+    ------
+    StoreVersion
+        If another version of garrison has made it.
+    StoreCorrupt
+        If what is there is no store.
+    """
+    made = FORMAT, uuid or secrets.token_bytes(UUID_LEN), (1 << 44) + secrets.randbits(44)
+    try:
+        version, found = link.run_script(SCRIPTS["open"], (f"{link.tag}s:",), ("", "0", "", *made))
+    except ServerRefused as refusal:
+        raise StoreCorrupt(f"the store at {link.url} is damaged: {refusal}") from None
+    if version != FORMAT:
+        raise StoreVersion(
+            f"the store at {link.url} has format {version.decode(errors='replace')!r}, and this "
+            f"garrison reads format {FORMAT.decode()}: use the garrison that has made it, or "
+            "another prefix: ?prefix=NAME"
+        )
+    if len(found) != UUID_LEN:
+        raise StoreCorrupt(f"the store at {link.url} is damaged: it has no id")
+    return bytes(found)
+
+
+class ValkeyBackend(TransactionsAndWaits):
+    """A `RemoteStoreBackend` over the connections of one process to a server.
+
+    Parameters
+    ----------
+    link : Link
+        The connections.
+    hooks : garrison.store.Codec
+        What needs Python.
+    """
+
+    optimistic = True
+
+    def __init__(self, link: Link, hooks: Any) -> None:
+        self.hooks, self.uuid = hooks, hooks.uuid
+        self._link = link
+        self._keys = (f"{link.tag}s:",)
+        self.lease_ms = int(link.url.lease * 1000)
+        self.values = Values(hooks, str(link.url), self.lease_ms)
+        self.fences = set()
+        self.on_new_owner: Callable[[], object] | None = None
+        """Called when the references of this process have to be taken anew."""
+        self._owner, self._session_id = "0", ""
+        self._registering = threading.RLock()
+        self._thread = ThreadState()
+        self.releases: deque[int] = deque()
+        """References that are not needed any more; the next write of this process tells."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _backend_of, (self.hooks.store,)
+
+    # -- running scripts --------------------------------------------------------------------------
+
+    def run(self, name: str, *args: Any) -> Any:
+        """Run a script that reads, or that may be run twice."""
+        return self._send(name, args, MISSING, "")
+
+    def write(self, name: str, *args: Any) -> Any:
+        """Run a script that changes something: once, also if a connection breaks."""
+        if self.releases and not self._thread.fence:
+            self.flush_releases()
+        return self._send(name, args, MISSING, self._thread.next_request())
+
+    def _send(self, name: str, args: tuple[Any, ...], key: Any, request: str) -> Any:
+        owner = self.owner if request else self._owner
+        sent = (self.fence, owner, request, *args)
+        try:
+            return self._link.run_script(SCRIPTS[name], self._keys, sent)
+        except ServerRefused as refusal:
+            error = refusal_error(self.values, refusal, args, key)
+        if not isinstance(error, Emptied):
+            raise error
+        self.begin_anew()
+        return self._send(name, args, key, request)
+
+    def begin_anew(self) -> None:
+        """Make the store again on a server that has lost it; its containers are gone."""
+        self.uuid = self.hooks.uuid = self.hooks.store.uuid = open_store(self._link, self.uuid)
+
+    def request(self, made: Request) -> Any:
+        """Run an operation; wait while another client has a transaction open."""
+        name, args, decode, key = made
+        if name not in WRITES:
+            return decode(self._send(name, args, key, ""))
+        if self.releases and not self._thread.fence:
+            self.flush_releases()
+        number = self._thread.next_request()
+        while True:
+            try:
+                reply = self._send(name, args, key, number)
+            except Held as held:
+                self.wait_for_end(held)
+            else:
+                return decode(reply)
+
+    @property
+    def fence(self) -> str:
+        """The number of this thread's transaction, or nothing."""
+        mine = self._thread
+        return mine.fence if not mine.fence or mine.pid == os.getpid() else ""
+
+    def wake_key(self) -> str:
+        """Return the name of a list for one wait."""
+        return f"{self._keys[0]}wake:{self.owner}:{next(self._wake_numbers)}"
+
+    # -- this process as an owner -----------------------------------------------------------------
+
+    @property
+    def owner(self) -> str:
+        """The number under which this process has references and claims; it has a lease."""
+        if self._link.session.id != self._session_id:
+            self._register()
+        return self._owner
+
+    def _register(self) -> None:
+        session = self._link.session
+        with self._registering:
+            name = session.id
+            if name == self._session_id:
+                return
+            had_one = bool(self._session_id)
+            self._session_id, self._owner = name, str(int(name, 16))
+            if not had_one and hasattr(session, "on_renew"):
+                session.on_renew.append(_weakly(self.renew))
+            self._send("renew", (self.lease_ms,), MISSING, "")
+            if had_one and self.on_new_owner is not None:
+                self.on_new_owner()
+
+    def renew(self) -> None:
+        """Renew the leases of this process; the thread of the session calls it."""
+        if not self._session_id:
+            return
+        known, _ = self._send("renew", (self.lease_ms, *self.fences), MISSING, "")
+        if not known and self.on_new_owner is not None:
+            self.on_new_owner()
+        self.collect_garbage(grace_ms="")
+
+    def leave(self) -> None:
+        """Give back what this process has: it uses the store no more."""
+        if self._session_id:
+            self._session_id = ""
+            self.releases.clear()
+            self._send("leave", (), MISSING, "")
+
+    def after_fork(self) -> None:
+        """In a child: it is another owner."""
+        self._owner, self._session_id = "0", ""
+        self._registering = threading.RLock()
+        self.fences = set()
+        self.releases.clear()
+
+    def flush_releases(self) -> None:
+        """Tell the server which references are not needed any more."""
+        while self.releases:
+            with contextlib.suppress(IndexError):
+                self.release_ref(self.releases.popleft())
+
+    # -- references -------------------------------------------------------------------------------
+
+    def create(self, kind: int, limit: int = -1, typecode: bytes = b"") -> int:
+        """Return a new container, to which this owner has a reference."""
+        args = (int(kind), limit, typecode, self.lease_ms)
+        return int(self.request(("create", args, int, MISSING)))
+
+    def acquire_ref(self, c: int) -> None:
+        """Take a reference to a container."""
+        self.write("acquire_ref", c, self.lease_ms)
+
+    def release_ref(self, c: int, owner: int | None = None) -> None:
+        """Release a reference of this owner, or of another."""
+        number = self._thread.next_request()
+        args = (c, self.owner if owner is None else owner)
+        self._send("release_ref", args, MISSING, number)
+
+    def resume(self, container_ids: list[int]) -> None:
+        """Take references anew, for an owner that was given up."""
+        self.write("resume", self.lease_ms, *container_ids)
+
+    def release_owner(self, _: int) -> None:
+        """Give back what this owner has claimed; for tests."""
+        self.write("release_claims")
+
+    def collect_garbage(self, grace_ms: int | str = 0) -> None:
+        """Free what nothing has referred to for some milliseconds; by default a minute."""
+        self.flush_releases()
+        while self.run("collect", grace_ms):
+            pass
+
+    def statistics(self) -> dict[str, int]:
+        """Return how many names, owners and containers to be freed there are."""
+        return dict(zip(("names", "owners", "garbage"), self.run("statistics"), strict=True))
+
+    # -- not one script ---------------------------------------------------------------------------
+
+    def scan(self, c: int, what: str = "keys", reverse: bool = False) -> ValkeyScan:
+        """Iterate over the present state of a container."""
+        return ValkeyScan(self, c, what, reverse)
+
+    def dict_entries(self, c: int, what: str) -> list[Any]:
+        """Return all keys, values or items."""
+        return list(self.scan(c, what))
+
+    def dict_get_many(self, c: int, keys: list[Any], missing: Any = None) -> list[Any]:
+        """Return the values of keys as they are at one moment, however many."""
+        with self._one_step(len(keys)):
+            found = [
+                each
+                for at in range(0, len(keys), ENTRIES_PER_SCRIPT)
+                for each in self.dict_encoded_many(c, keys[at : at + ENTRIES_PER_SCRIPT])
+            ]
+        return [missing if each is None else self.values.decode(each) for each in found]
+
+    def dict_update(self, c: int, pairs: Any) -> None:
+        """Set all pairs at once."""
+        pairs = pairs_of(pairs)
+        with self._one_step(len(pairs)):
+            for at in range(0, len(pairs) or 1, ENTRIES_PER_SCRIPT):
+                self._some("dict_update", c, pairs[at : at + ENTRIES_PER_SCRIPT])
+
+    def list_extend(self, c: int, values: list[Any], left: bool = False) -> None:
+        """Add all values at once, at the end or at the front."""
+        with self._one_step(len(values)):
+            for at in range(0, len(values) or 1, ENTRIES_PER_SCRIPT):
+                self._some("list_extend", c, values[at : at + ENTRIES_PER_SCRIPT], left)
+
+    def list_replace(self, c: int, start: int, stop: int, values: list[Any]) -> None:
+        """Put values in place of a slice."""
+        if len(values) <= ENTRIES_PER_SCRIPT or self._has_links(c):
+            self._some("list_replace", c, start, stop, values)
+            return
+        with self._one_step(len(values)):
+            self._some("list_replace", c, start, stop, values[:ENTRIES_PER_SCRIPT])
+            for done in range(ENTRIES_PER_SCRIPT, len(values), ENTRIES_PER_SCRIPT):
+                place, piece = start + done, values[done : done + ENTRIES_PER_SCRIPT]
+                self._some("list_replace", c, place, place, piece)
+
+    def _some(self, name: str, *args: Any) -> None:
+        self.request(OPERATIONS[name](self.values, *args))
+
+    def _one_step(self, count: int) -> Any:
+        return self.transaction() if count > ENTRIES_PER_SCRIPT else contextlib.nullcontext()
+
+    def dict_add(self, c: int, key: Any, delta: Any, initial: Any = None) -> Any:
+        """Add to a number, and return the sum."""
+        made = OPERATIONS["dict_add"](self.values, c, key, delta, initial)
+        try:
+            return self.request(made)
+        except Inexact:
+            return self._add_here(
+                lambda: self.dict_encoded(c, key),
+                lambda old, new: self.dict_compare_and_set(c, key, old, new),
+                delta,
+                initial,
+            )
+
+    def list_add(self, c: int, i: int, delta: Any) -> Any:
+        """Add to a number, and return the sum."""
+        try:
+            return self.request(OPERATIONS["list_add"](self.values, c, i, delta))
+        except Inexact:
+            return self._add_here(
+                lambda: self.list_encoded(c, i),
+                lambda old, new: self.list_compare_and_set(c, i, old, new),
+                delta,
+                None,
+            )
+
+    def _add_here(self, read: Any, replace: Any, delta: Any, initial: Any) -> Any:
+        """Add in Python; again if another client has changed the number meanwhile."""
+        while True:
+            old = read()
+            before = initial if old is None else self.decode(old)
+            if type(before) not in {int, float, bool}:
+                raise TypeError(
+                    "only int and float can be added to; use a transaction for values of other "
+                    "types"
+                )
+            try:
+                total = before + delta
+            except OverflowError as error:
+                raise ValueError(str(error)) from None
+            if replace(old, self.encode(total)):
+                return total
+
+    def encode(self, obj: Any) -> bytes:
+        """Encode a value."""
+        return _core.encode_value(obj, self.hooks)
+
+    def decode(self, encoded: bytes) -> Any:
+        """Decode a value."""
+        return self.values.decode(encoded)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+def _backend_of(store: Any) -> Any:
+    return store.backend
+
+
+def _weakly(method: Callable[[], object]) -> Callable[[], object]:
+    """Return a function that calls a method as long as its object lives."""
+    found: Any = weakref.WeakMethod(method)
+
+    def call() -> None:
+        there = found()
+        if there is not None:
+            there()
+
+    return call
+
+
+def _method(name: str) -> Callable[..., Any]:
+    make = OPERATIONS[name]
+
+    def method(self: ValkeyBackend, *args: Any) -> Any:
+        return self.request(make(self.values, *args))
+
+    method.__name__ = name
+    return method
+
+
+for _name in OPERATIONS:
+    if _name not in vars(ValkeyBackend):
+        setattr(ValkeyBackend, _name, _method(_name))
+del _name

@@ -16,9 +16,18 @@ from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from garrison.engines._engine import Engine, PoolSettings, engine_of_program, find_engine
+    from garrison.engines.dask import Dask
     from garrison.pool.backends import Backend, TaskBackend
 
-__all__ = ["Backend", "Engine", "PoolSettings", "TaskBackend", "engine_of_program", "find_engine"]
+__all__ = [
+    "Backend",
+    "Dask",
+    "Engine",
+    "PoolSettings",
+    "TaskBackend",
+    "engine_of_program",
+    "find_engine",
+]
 
 _HOMES = {
     "_engine": (
@@ -28,7 +37,8 @@ _HOMES = {
         "TaskBackend",
         "engine_of_program",
         "find_engine",
-    )
+    ),
+    "dask": ("Dask",),
 }
 _load, _own_names = lazily(__name__, globals(), _HOMES)
 

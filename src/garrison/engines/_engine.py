@@ -100,6 +100,7 @@ _SCHEMES = {"ray": "ray", "tcp": "dask", "tls": "dask"}
 _EXECUTOR = _Known("garrison.engines.executor", "OverExecutor")
 _OBJECTS = {
     "distributed.client.Client": _CLUSTERS["dask"],
+    "distributed.deploy.cluster.Cluster": _CLUSTERS["dask"],
     "concurrent.futures._base.Executor": _EXECUTOR,
 }
 """The engines of objects, by the object's class or a base of it: each is made with the object."""
@@ -156,7 +157,7 @@ def _choices() -> str:
     schemes = ", ".join(f"{scheme}://..." for scheme in _SCHEMES)
     return (
         f"{names}; addresses ({schemes}); a class of yours as 'module:Class'; and objects: "
-        "a garrison.engines.Engine, a concurrent.futures.Executor, a distributed.Client"
+        "a garrison.engines.Engine, a concurrent.futures.Executor, a distributed.Client or cluster"
     )
 
 

@@ -75,6 +75,7 @@ class NodePool:
         self._waiting: dict[int, TaskHandle] = {}
         self._options: dict[tuple[int, float | None], Options] = {}
         self._failed: deque[tuple[Any, ...]] = deque()
+        self._sending = threading.Lock()
         self._over = False
 
     def serve(self) -> None:
@@ -94,7 +95,9 @@ class NodePool:
             self._backend.stop()
 
     def _send(self, kind: int, content: Any) -> None:
-        self._connection.send_bytes(pickle.dumps((kind, content)))
+        message = pickle.dumps((kind, content))
+        with self._sending:  # results by one thread, tasks that go back by another
+            self._connection.send_bytes(message)
 
     # --- Tasks ------------------------------------------------------------------------------
 

@@ -82,6 +82,8 @@ class Agent:
                     self._replies.append(reply)
                     self._changed.notify_all()
         except (EOFError, OSError):
+            with self._sending:
+                self._connection.close()
             code = self._process.wait()
             with self._changed:
                 self._lost = f"the process of its pool ended with exit code {code}"
@@ -133,13 +135,18 @@ class Agent:
 
     def end(self) -> None:
         """End the local pool and all that it runs."""
-        with contextlib.suppress(OSError):
-            self._connection.close()
+        # Not closed yet: a thread may be about to read.
+        with contextlib.suppress(OSError), _socket_of(self._connection) as ours:
+            ours.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_TIMEOUT_S)
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+
+def _socket_of(connection: Connection) -> socket.socket:
+    return socket.socket(fileno=os.dup(connection.fileno()))
 
 
 def _start_pool() -> tuple[subprocess.Popen[bytes], Connection]:

@@ -41,7 +41,8 @@ class _RemoteAcquirable(RemoteObject):
     """The number of this process's lease, or of its last one."""
 
     def __init__(self, *args: Any) -> None:
-        self._fences: deque[int] = deque(maxlen=MAX_TRACKED_FENCES)
+        self._fences: deque[tuple[int, int]] = deque(maxlen=MAX_TRACKED_FENCES)
+        """The thread and the number of each lease."""
         super().__init__(*args)
 
     def acquire(
@@ -55,18 +56,19 @@ class _RemoteAcquirable(RemoteObject):
             If the connection is lost and cannot be made again; it is not acquired then.
         """
         wait, number = RemoteWait(self), 0
+        thread = threading.get_ident()
         try:
             # The request may be repeated: a lease of a lost connection ends by itself.
             number = wait.ask("acquire", _seconds(blocking and block, timeout), again=True)
             if number:
-                self._fences.append(number)
+                self._fences.append((thread, number))
                 self.fence = number
             return bool(number)
         except DEFINITE_ERRORS:
             raise
         except BaseException:
-            if number in self._fences:
-                self._fences.remove(number)
+            if (thread, number) in self._fences:
+                self._fences.remove((thread, number))
             wait.cancel()
             raise
 
@@ -83,10 +85,19 @@ class _RemoteAcquirable(RemoteObject):
         self._ask("release", threading.get_ident(), self._pop_fence())
 
     def _pop_fence(self) -> int:
+        """Forget the number of this thread's last lease, or else of another thread's; return it."""
         try:
-            return self._fences.pop()
-        except IndexError:
-            return 0  # another thread's, or another process's
+            lease = self._last_lease() or self._fences[-1]
+            self._fences.remove(lease)
+        except (IndexError, ValueError):
+            return 0  # another process's
+        return lease[1]
+
+    def _last_lease(self) -> tuple[int, int] | None:
+        """Return this thread's last lease."""
+        thread = threading.get_ident()
+        leases = list(self._fences)  # other threads change it meanwhile
+        return next((each for each in reversed(leases) if each[0] == thread), None)
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -210,8 +221,8 @@ class RemoteCondition(RemoteObject, managers.ConditionProxy):
         self.release()
 
     def _current_fence(self) -> int:
-        loans = self._lock._fences
-        return loans[-1] if loans else 0
+        lease = self._lock._last_lease()
+        return 0 if lease is None else lease[1]
 
     def wait(self, timeout: float | None = None) -> bool:
         """Release the lock until a notification; return whether there was one.
@@ -242,9 +253,10 @@ class RemoteCondition(RemoteObject, managers.ConditionProxy):
         if number:
             loans = self._lock._fences
             self._lock.fence = number
+            thread = threading.get_ident()
             for place, each in enumerate(loans):
-                if each == before:
-                    loans[place] = number
+                if each == (thread, before):
+                    loans[place] = (thread, number)
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
         """Wait until `predicate` is true; return its last value."""

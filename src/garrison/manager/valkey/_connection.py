@@ -8,7 +8,6 @@ raises `ManagerLost`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
@@ -20,6 +19,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import LinkBroken, ManagerLost
 from garrison.manager.valkey._discovery import Discovery, refuse_eviction
 from garrison.manager.valkey._errors import NoScript, NotNow, reply_error
+from garrison.manager.valkey._script import Script
 from garrison.manager.valkey._session import Session
 from garrison.manager.valkey._url import ValkeyUrl, parse_url
 from garrison.manager.valkey._wire import Wire
@@ -36,31 +36,6 @@ __all__ = ["Link", "Script", "get_link"]
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 BLOCK_S = 10.0
 """Seconds for which a blocking command blocks at most: less than a silent server is waited for."""
-
-
-class Script:
-    """A Lua script, sent once on each connection and then named by its digest.
-
-    Parameters
-    ----------
-    name : str
-        What it does, for error messages.
-    source : str
-        Its text.
-    idempotent : bool
-        Whether doing it twice is as doing it once, so that it is repeated after a break.
-    writes : bool
-        Whether it changes something, for which ``?wait=`` waits.
-    """
-
-    __slots__ = ("digest", "idempotent", "name", "source", "writes")
-
-    def __init__(
-        self, name: str, source: str, *, idempotent: bool = False, writes: bool = True
-    ) -> None:
-        self.name, self.source = name, source
-        self.idempotent, self.writes = idempotent, writes
-        self.digest = hashlib.sha1(source.encode()).hexdigest()  # noqa: S324 - the server's name for it
 
 
 class Link:

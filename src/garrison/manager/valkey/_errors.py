@@ -5,6 +5,7 @@ This is the only place that knows the exceptions of the client library, and the 
 
 from __future__ import annotations
 
+import re
 from multiprocessing import AuthenticationError
 
 from garrison._typing import TYPE_CHECKING
@@ -72,9 +73,12 @@ _LATER |= {"UNBLOCKED": True}
 """The codes after which a request is repeated, and whether another server may be the one to ask."""
 
 
+_WHERE_IN_SCRIPT = re.compile(r" script: [0-9a-f]{40}, on @user_script:\d+\.$")
+
+
 def split_code(error: Exception) -> tuple[str, str]:
     """Return the code of an error reply, and the rest of it."""
-    text = str(error)
+    text = _WHERE_IN_SCRIPT.sub("", str(error))
     known = _CODES.get(type(error).__name__)
     if known is not None:
         return known, text.removeprefix(f"{known} ")

@@ -1,20 +1,24 @@
-"""The sign of life of a process: a key on the server that expires unless it is renewed.
+"""The sign of life of a process: a lease on the server that ends unless it is renewed.
 
-What a process holds there (locks, waits, claimed items) names its session. Once the session's key
-has expired, by the server's clock, scripts of other processes give these to the next ones. One
-thread renews the session, from its first use until it is closed.
+What a process holds there names its session. Once its lease is over, by the server's clock, the
+scripts of other processes give these things to the next ones. One thread renews the session, from
+its first use until it is closed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import secrets
 import threading
+import time
 import weakref
 from multiprocessing import util
 
-from garrison._typing import TYPE_CHECKING
+from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
+from garrison.manager.valkey._lock_scripts import LOCK_SCRIPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,21 +28,32 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 RENEWALS_PER_LEASE = 3
-END_PRIORITY = 5
-"""The locks are released at the end of a process before its queues are flushed."""
+END_PRIORITY = -50
+"""Finalizers of the program's own come first: they may still use its locks."""
 
 
 class Session:
-    """The session of one process on a server."""
+    """The session of one process on a server.
+
+    Attributes
+    ----------
+    on_renewal : list of callable
+        Called with the session's id after each renewal, in the thread that renews it. A new session
+        begins with none.
+    on_end : list of callable
+        Called with the session's id before it is ended: they release what it holds.
+    """
 
     def __init__(self, link: Link) -> None:
         self._link = weakref.proxy(link)
         self.lease_ms = int(link.url.lease * 1000)
+        self.first_number = 0
+        """A number below those of all leases that the session has had."""
+        self.on_renewal: list[Callable[[str], object]] = []
         self.on_end: list[Callable[[str], object]] = []
-        """Called with the session's id before it ends: they release what it holds."""
         self._id = ""
         self._starting = threading.Lock()
-        self._stop = threading.Event()
+        self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._finalizer: util.Finalize | None = None
         self.pid = os.getpid()
 
@@ -49,60 +64,65 @@ class Session:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has begun, and has not expired as far as this process knows."""
+        """Whether it has begun, and is not over as far as this process knows."""
         return bool(self._id)
 
-    def key(self) -> str:
-        """Return the key that expires: ``session:ID``."""
-        return str(self._link.key("session", self.id))
+    def later(self, work: Callable[[], object]) -> None:
+        """Let the thread that renews it call something soon; also from a finalizer."""
+        if self._id:
+            self._work.put(work)
 
     def _begin(self) -> str:
         with self._starting:
             if not self._id:
                 made = secrets.token_hex(8)
-                self._set(made)
-                self._stop = threading.Event()
-                _Renewal(self, made, self._stop).start()
-                self._finalizer = util.Finalize(
-                    self, _end, (weakref.ref(self),), exitpriority=END_PRIORITY
-                )
+                (self.first_number,) = self._run("begin", made, self.lease_ms)
+                self.on_renewal, self.on_end = [], []
+                self._work = queue.SimpleQueue()
+                _Renewal(self, made, self._work).start()
+                if self._finalizer is None:
+                    self._finalizer = util.Finalize(
+                        self, _end, (weakref.ref(self),), exitpriority=END_PRIORITY
+                    )
                 self._id = made
             return self._id
 
-    def _set(self, made: str) -> None:
-        key = self._link.key("session", made)
-        self._link.execute("SET", key, os.getpid(), "PX", self.lease_ms, idempotent=True, key=key)
+    def _run(self, operation: str, name: str, *args: Any) -> Any:
+        arguments = (operation, name, "", *args)
+        return self._link.run_script(LOCK_SCRIPTS[operation], [self._link.tag], arguments)
 
     def renew(self, name: str) -> bool:
-        """Make it last for another lease; return False if it has expired."""
-        key = self._link.key("session", name)
-        renewed = self._link.execute("PEXPIRE", key, self.lease_ms, idempotent=True, key=key)
-        if not renewed and self._id == name:
+        """Make it last for another lease; return False if it is over."""
+        (is_alive,) = self._run("renew", name, self.lease_ms)
+        if not is_alive:
+            self.abandon(name)
+        return bool(is_alive)
+
+    def abandon(self, name: str) -> None:
+        """Begin another session with the next use, and let this one end with its lease."""
+        if self._id == name:
             self._id = ""
-        return bool(renewed)
+            self._work.put(None)
 
     def close(self) -> None:
         """Release what this process holds, and end the session."""
-        name, self._id = self._id, ""
-        self._stop.set()
-        if not name or self.pid != os.getpid():
-            return
-        try:
-            for end in self.on_end:
-                end(name)
-            self._link.execute("DEL", self._link.key("session", name), idempotent=True)
-        except (GarrisonError, OSError):
-            return  # the server is gone; if it comes back, the session expires
+        name = self._id
+        if name and self.pid == os.getpid():
+            # If the server is gone and comes back, the lease ends by itself.
+            with contextlib.suppress(GarrisonError, OSError, ReferenceError):
+                for end in self.on_end:
+                    end(name)
+                self._run("end", name)
+        self.abandon(name)
 
     def after_fork(self) -> None:
         """In a child: it has a session of its own once it needs one."""
         self._id = ""
         self._starting = threading.Lock()
-        self._stop = threading.Event()
-        self.on_end = []
+        self._work = queue.SimpleQueue()
+        self.on_renewal, self.on_end = [], []
         self.pid = os.getpid()
-        if self._finalizer is not None:
-            self._finalizer.cancel()
+        self._finalizer = None  # util clears its registry in children
 
 
 def _end(session: weakref.ref[Session]) -> None:
@@ -112,23 +132,32 @@ def _end(session: weakref.ref[Session]) -> None:
 
 
 class _Renewal(threading.Thread):
-    """Renews a session until it is closed, or has expired, or is not used any more."""
+    """Renews a session until it is closed, or over, or not used any more."""
 
-    def __init__(self, session: Session, name: str, stop: threading.Event) -> None:
+    def __init__(self, session: Session, name: str, work: queue.SimpleQueue[Any]) -> None:
         super().__init__(name="garrison-valkey-lease", daemon=True)
-        self._session = weakref.ref(session, lambda _: stop.set())
-        self._id, self._stop_event = name, stop
+        self._session = weakref.ref(session, lambda _: work.put(None))
+        self._id, self._work = name, work
         self._interval = session.lease_ms / 1000 / RENEWALS_PER_LEASE
 
     def run(self) -> None:
-        """Renew it."""
-        while not self._stop_event.wait(self._interval):
-            session = self._session()
-            if session is None:
-                return
+        """Renew it, and do what is left to this thread."""
+        due = time.monotonic() + self._interval
+        while True:
             try:
-                if not session.renew(self._id):
-                    return
-            except (GarrisonError, OSError, ReferenceError):
-                pass  # it is tried again: the server may be there before the lease is over
-            del session
+                work = self._work.get(timeout=max(0.0, due - time.monotonic()))
+            except queue.Empty:
+                work = self._renew
+                due = time.monotonic() + self._interval
+            if work is None:
+                return
+            # What could not be done now: the lease may last until the server is there again.
+            with contextlib.suppress(GarrisonError, OSError, ReferenceError):
+                work()
+            del work
+
+    def _renew(self) -> None:
+        session = self._session()
+        if session is not None and session.renew(self._id):
+            for call in list(session.on_renewal):
+                call(self._id)

@@ -516,8 +516,8 @@ class ClusterBackend(TaskBackend):
     def _left(self, name: str, reason: str) -> None:
         tasks: list[Task] | None = self._scheduler.left(name)
         self._links.pop(name, None)
-        if tasks is None:
-            return
+        if tasks is None or self._broken is not None:
+            return  # tasks of a cluster that is gone are not a node's loss
         again: list[Task] = []
         over: list[Task] = []
         for task in tasks:

@@ -190,6 +190,7 @@ class DaskCluster:
 
     async def _start_agent(self, worker: str, workers: int) -> None:
         key = f"{self._topic}-{next(self._numbers)}"
+        future = None
         try:
             route = await self._connected.reach(worker)
             arguments = (run_agent, key, self._setup, workers, self._topic)
@@ -197,7 +198,9 @@ class DaskCluster:
             self._agents[worker] = _Agent(future, workers, route)
             await future.result()
         except Exception as error:
-            if not self._stopping:
+            if future is not None and future.cancelled() and self._agents.get(worker):
+                self._lost()  # with the connection: nobody else cancels it
+            elif not self._stopping:
                 await self._on_agent_failed(worker, error)
 
     def _on_started(self, event: tuple[float, Any]) -> None:
@@ -206,7 +209,7 @@ class DaskCluster:
         for worker, agent in self._agents.items():
             if agent.future is not None and agent.future.key == message["agent"]:
                 connection, key = self._connected, message["agent"]
-                ends = (self._lose, self._release)
+                ends = (self._on_call_failed, self._release)
                 node = DaskNode(connection, agent.route, key, agent.workers, *ends)
                 self._nodes[worker] = node
                 if self._driver is not None:
@@ -231,6 +234,11 @@ class DaskCluster:
         self._failed.__cause__ = error
         self._begun.set()
 
+    async def _on_call_failed(self, worker: str, reason: str) -> None:
+        """Tell of the scheduler's loss first: its workers are lost with it."""
+        if worker in self._nodes and await self._check_scheduler():
+            self._lose(worker, reason)
+
     def _lose(self, worker: str, reason: str) -> None:
         agent = self._agents.pop(worker, None)
         if agent is None:
@@ -243,7 +251,6 @@ class DaskCluster:
             node.mark_gone(reason)
             if self._driver is not None and not self._stopping:
                 self._driver.left(worker, reason)
-                self._spawn(self._check_scheduler())
         self._fill()
 
     async def _check_scheduler(self) -> bool:
@@ -259,9 +266,9 @@ class DaskCluster:
         self._stopping = True
         error = EngineLost(f"the Dask scheduler at {self._connected.address} went away")
         self._failed = self._failed or error
+        self._driver.lost(error)
         for node in self._nodes.values():
             node.mark_gone("the Dask scheduler went away")
-        self._driver.lost(error)
         self._begun.set()
 
     # --- The end --------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.engines.dask._worker import keep_blob, serialized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from concurrent.futures import Future
 
     from garrison.engines.dask._connection import Connection, Route
 
-    Loss = Callable[[str, str], object]
+    Failed = Callable[[str, str], Awaitable[None]]
 
 __all__ = ["Blob", "DaskNode"]
 
@@ -74,8 +74,8 @@ class DaskNode:
         The agent's key.
     workers : int
         Workers of its local pool.
-    lost : callable
-        Called as ``lost(name, reason)`` when a call fails, in the client's loop.
+    failed : callable
+        A coroutine function, called as ``failed(name, reason)`` when a call fails.
     release : callable
         Called with this node.
     """
@@ -86,12 +86,12 @@ class DaskNode:
         route: Route,
         agent: str,
         workers: int,
-        lost: Loss,
+        failed: Failed,
         release: Callable[[DaskNode], object],
     ) -> None:
         self._connection = connection
         self._route = route
-        self._lost = lost
+        self._failed = failed
         self._release = release
         self._turns = itertools.count()
         self._gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -152,7 +152,8 @@ class DaskNode:
             call = self._route.call_agent(self.agent, method, *arguments)
             replies: list[bytes] = await self._unless_gone(call)
         except Exception as error:
-            self._lost(self.name, f"a call to its Dask worker failed: {error}")
+            if not self._gone.done():
+                await self._failed(self.name, f"a call to its Dask worker failed: {error}")
             raise
         return replies
 

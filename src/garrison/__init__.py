@@ -107,7 +107,8 @@ if TYPE_CHECKING:
         Parameters
         ----------
         address : tuple or str, optional
-            Where others find it, on this machine or on others: ``("0.0.0.0", 5000)``.
+            Where others find it, on this machine or on others: ``("0.0.0.0", 5000)``. Or the URL of
+            a Valkey or Redis server, ``"valkey://host:6379/0"``, which has all of it then.
         **options
             `key`, `path`, `sync`, `size` and all else that `garrison.managers.SyncManager` takes.
 

@@ -8,7 +8,13 @@ from garrison._typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from garrison.manager._auth_keys import NO_KEY, is_loopback, read_key, write_key
     from garrison.manager._base import BaseManager
-    from garrison.manager._connect import SCHEME, connect, parse_address
+    from garrison.manager._connect import (
+        SCHEME,
+        connect,
+        is_valkey_url,
+        parse_address,
+        valkey_manager,
+    )
     from garrison.manager._parts import PARTS
     from garrison.manager._remote_errors import RemoteError
     from garrison.manager._shared_memory_manager import SharedMemoryManager, SharedMemoryServer
@@ -69,16 +75,18 @@ __all__ = [
     "ValueProxy",
     "connect",
     "is_loopback",
+    "is_valkey_url",
     "parse_address",
     "public_methods",
     "read_key",
+    "valkey_manager",
     "write_key",
 ]
 
 _HOMES = {
     "_auth_keys": ("NO_KEY", "is_loopback", "read_key", "write_key"),
     "_base": ("BaseManager",),
-    "_connect": ("SCHEME", "connect", "parse_address"),
+    "_connect": ("SCHEME", "connect", "is_valkey_url", "parse_address", "valkey_manager"),
     "_parts": ("PARTS",),
     "_remote_errors": ("RemoteError",),
     "_shared_memory_manager": ("SharedMemoryManager", "SharedMemoryServer"),

@@ -9,13 +9,15 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import WrongServer
 from garrison.manager._auth_keys import NO_KEY
 from garrison.manager._sync_manager import SyncManager
+from garrison.manager.valkey._url import is_valkey_url
 
 if TYPE_CHECKING:
     import os
 
+    from garrison.manager.valkey._manager import ValkeyManager
     from garrison.net import Limits
 
-__all__ = ["SCHEME", "connect", "parse_address"]
+__all__ = ["SCHEME", "connect", "is_valkey_url", "parse_address", "valkey_manager"]
 
 SCHEME = "garrison://"
 
@@ -61,7 +63,8 @@ def connect(
     Parameters
     ----------
     address : str or tuple
-        ``"garrison://host:port"``, ``(host, port)``, or the path of a socket.
+        ``"garrison://host:port"``, ``(host, port)``, or the path of a socket; or the URL of a
+        Valkey or Redis server, as for `garrison.Manager`.
     key : bytes, str or path-like, optional
         The server's key; a path names a file with the key. By default the key that the processes
         of one program share. For a server without a key: ``garrison.NO_KEY``. Such a server serves
@@ -101,6 +104,8 @@ def connect(
     ...     print(there.dict("stock"))
     {'apples': 3, 'pears': 5}
     """
+    if is_valkey_url(address):
+        return valkey_manager(address, key=key)
     place = parse_address(address) if isinstance(address, str) and "://" in address else address
     if key is NO_KEY:
         manager = SyncManager(place, NO_KEY, limits=limits, fingerprint=fingerprint)
@@ -113,4 +118,14 @@ def connect(
             raise
         hint = "give it: key=..., or key=garrison.NO_KEY if the server was started without one"
         raise AuthenticationError(f"{error}; {hint}") from None
+    return manager
+
+
+def valkey_manager(url: str, **options: Any) -> ValkeyManager:
+    """Return a manager that has connected to a Valkey or Redis server; see `ValkeyManager`."""
+    # Late: few programs have such a server.
+    from garrison.manager.valkey._manager import ValkeyManager
+
+    manager = ValkeyManager(url, **options)
+    manager.connect()
     return manager

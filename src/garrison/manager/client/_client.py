@@ -12,7 +12,7 @@ from multiprocessing import context, process
 from garrison import _os
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ChannelError, ManagerLost
-from garrison.manager._auth_keys import KNOWN_FINGERPRINTS, KNOWN_KEYS
+from garrison.manager._auth_keys import KNOWN_FINGERPRINTS, KNOWN_KEYS, note_server
 from garrison.manager._remote_errors import is_failure, raise_decoded, raise_failure
 from garrison.manager._serializers import WITHOUT_KEY, get_serializer
 from garrison.manager._types import IN_PROCESS_CLIENTS, ObjectRef
@@ -195,6 +195,9 @@ class Client:
         is_child = context.get_spawning_popen() is not None
         return (bytes(self._key) if is_child else None, self._fingerprint)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.address, *self.credentials())
+
     def connect(self) -> None:
         """Raise unless the server is reachable and has the same key."""
         _ = self.client_id
@@ -286,6 +289,11 @@ class Client:
         """Return the names of the exposed methods."""
         (exposed,) = self.ask(Verb.METHODS, ident, idempotent=True)
         return tuple(exposed)
+
+
+def _rebuild(address: Address, *credentials: Any) -> Any:
+    note_server(address, *credentials)
+    return get_client(address, None, local=False)
 
 
 def _hello_hook(client: weakref.ref[Client]) -> Callable[[Connection], None]:

@@ -10,9 +10,7 @@ from multiprocessing import util
 
 from garrison._typing import Any, ClassVar
 from garrison.errors import LeaseLost, ManagerLost, NotHeld, WrongKind
-from garrison.manager._auth_keys import note_server
 from garrison.manager._remote_errors import FORBIDDEN, RemoteError
-from garrison.manager.client._client import get_client
 from garrison.manager.client._proxy_attributes import ProxyAttributes
 from garrison.net import LEASE_EXPIRED, NOT_OWNER, UNKNOWN, WRONG_KIND, RemoteFailure, Verb
 from garrison.store import ReferenceCounts
@@ -47,14 +45,20 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _rebuild(kind: type[RemoteObject], place: tuple[Any, ...], *rest: Any) -> RemoteObject:
-    address, *credentials = place
-    note_server(address, *credentials)
-    return kind(get_client(address, None, local=False), *rest)
+def _rebuild(kind: type[RemoteObject], client: Any, *rest: Any) -> RemoteObject:
+    return kind(client, *rest)
 
 
 class RemoteObject(ProxyAttributes):
-    """A lock, event, condition or barrier of a server, by its name there."""
+    """A lock, event, condition or barrier of a server, by its name there.
+
+    Parameters
+    ----------
+    client : Client or LockClient
+        Of a server of garrison's, or of Valkey.
+    name, size, anonymous
+        As a server's `LockService` takes them.
+    """
 
     _TYPEID: ClassVar[str]
     """The kind of object, as the server calls it."""
@@ -135,8 +139,7 @@ class RemoteObject(ProxyAttributes):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._is_anonymous:
             self._ask("send", again=True)
-        place = (self._client.address, *self._client.credentials())
-        return _rebuild, (type(self), place, self._name, self._size, self._is_anonymous)
+        return _rebuild, (type(self), self._client, self._name, self._size, self._is_anonymous)
 
     def __repr__(self) -> str:
         return f"<{self._typeid} {self._name!r} of the manager at {self._client.address!r}>"

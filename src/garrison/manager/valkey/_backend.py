@@ -165,8 +165,9 @@ class ValkeyBackend(TransactionsAndWaits):
                 return
             had_one = bool(self._session_id)
             self._session_id, self._owner = name, str(int(name, 16))
-            if not had_one and hasattr(session, "on_renew"):
+            if not had_one:
                 session.on_renew.append(_weakly(self.renew))
+                session.on_end.append(_weakly(self.leave))
             self._send("renew", (self.lease_ms,), MISSING, "")
             if had_one and self.on_new_owner is not None:
                 self.on_new_owner()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from garrison.manager.valkey._connection import Link
+    from garrison.manager.valkey._url import ValkeyUrl
 
 __all__ = ["Session"]
 
@@ -37,11 +38,10 @@ class Session:
 
     Attributes
     ----------
-    on_renewal : list of callable
-        Called with the session's id after each renewal, in the thread that renews it. A new session
-        begins with none.
+    on_renew : list of callable
+        Called in the thread that renews it, after each time.
     on_end : list of callable
-        Called with the session's id before it is ended: they release what it holds.
+        Called before it is closed: they release what this process holds.
     """
 
     def __init__(self, link: Link) -> None:
@@ -49,8 +49,8 @@ class Session:
         self.lease_ms = int(link.url.lease * 1000)
         self.first_number = 0
         """A number below those of all leases that the session has had."""
-        self.on_renewal: list[Callable[[str], object]] = []
-        self.on_end: list[Callable[[str], object]] = []
+        self.on_renew: list[Callable[[], object]] = []
+        self.on_end: list[Callable[[], object]] = []
         self._id = ""
         self._starting = threading.Lock()
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -77,7 +77,6 @@ class Session:
             if not self._id:
                 made = secrets.token_hex(8)
                 (self.first_number,) = self._run("begin", made, self.lease_ms)
-                self.on_renewal, self.on_end = [], []
                 self._work = queue.SimpleQueue()
                 _Renewal(self, made, self._work).start()
                 if self._finalizer is None:
@@ -111,7 +110,7 @@ class Session:
             # If the server is gone and comes back, the lease ends by itself.
             with contextlib.suppress(GarrisonError, OSError, ReferenceError):
                 for end in self.on_end:
-                    end(name)
+                    end()
                 self._run("end", name)
         self.abandon(name)
 
@@ -120,7 +119,7 @@ class Session:
         self._id = ""
         self._starting = threading.Lock()
         self._work = queue.SimpleQueue()
-        self.on_renewal, self.on_end = [], []
+        self.on_renew, self.on_end = [], []
         self.pid = os.getpid()
         self._finalizer = None  # util clears its registry in children
 
@@ -131,6 +130,17 @@ def _end(session: weakref.ref[Session]) -> None:
         found.close()
 
 
+def _end_from_elsewhere(url: ValkeyUrl, name: str) -> None:
+    """End a session whose connections are gone."""
+    from garrison.manager.valkey._connection import Link  # late: it has a session
+
+    link = Link(url)
+    try:
+        link.run_script(LOCK_SCRIPTS["end"], [link.tag], ("end", name, ""))
+    finally:
+        link.drop()
+
+
 class _Renewal(threading.Thread):
     """Renews a session until it is closed, or over, or not used any more."""
 
@@ -138,6 +148,7 @@ class _Renewal(threading.Thread):
         super().__init__(name="garrison-valkey-lease", daemon=True)
         self._session = weakref.ref(session, lambda _: work.put(None))
         self._id, self._work = name, work
+        self._url = session._link.url
         self._interval = session.lease_ms / 1000 / RENEWALS_PER_LEASE
 
     def run(self) -> None:
@@ -150,14 +161,21 @@ class _Renewal(threading.Thread):
                 work = self._renew
                 due = time.monotonic() + self._interval
             if work is None:
+                self._end_if_dropped()
                 return
             # What could not be done now: the lease may last until the server is there again.
             with contextlib.suppress(GarrisonError, OSError, ReferenceError):
                 work()
             del work
 
+    def _end_if_dropped(self) -> None:
+        """End the session of a link that this process has dropped without closing it."""
+        if self._session() is None:
+            with contextlib.suppress(GarrisonError, OSError):
+                _end_from_elsewhere(self._url, self._id)
+
     def _renew(self) -> None:
         session = self._session()
         if session is not None and session.renew(self._id):
-            for call in list(session.on_renewal):
-                call(self._id)
+            for call in list(session.on_renew):
+                call()

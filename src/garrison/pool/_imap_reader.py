@@ -194,6 +194,7 @@ class InputReader:
     def lift_limits(self) -> None:
         """Read to the end, however many results are unread."""
         self.bounded, self.readahead_limit, self._is_limited = False, None, False
+        self._lazy = False
         self._tell_reader()
 
     def _tell_reader(self) -> None:

@@ -14,9 +14,9 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import StoreCorrupt, StoreVersion
 from garrison.manager.valkey._errors import ServerRefused
 from garrison.manager.valkey._operations import MISSING, OPERATIONS, pairs_of
-from garrison.manager.valkey._refusals import Emptied, Held, Inexact, refusal_error
+from garrison.manager.valkey._refusals import Emptied, Held, Inexact, Slow, refusal_error
 from garrison.manager.valkey._scan import ValkeyScan
-from garrison.manager.valkey._scripts import SCRIPTS, WRITES
+from garrison.manager.valkey._scripts import SCRIPTS
 from garrison.manager.valkey._transactions import ThreadState, TransactionsAndWaits
 from garrison.manager.valkey._values import Values
 
@@ -49,7 +49,9 @@ def open_store(link: Link, uuid: bytes | None = None) -> bytes:
     """
     made = FORMAT, uuid or secrets.token_bytes(UUID_LEN), (1 << 44) + secrets.randbits(44)
     try:
-        version, found = link.run_script(SCRIPTS["open"], (f"{link.tag}s:",), ("", "0", "", *made))
+        version, found = link.run_script(
+            SCRIPTS["open"].full, (f"{link.tag}s:",), ("", "0", "", *made)
+        )
     except ServerRefused as refusal:
         raise StoreCorrupt(f"the store at {link.url} is damaged: {refusal}") from None
     if version != FORMAT:
@@ -108,11 +110,18 @@ class ValkeyBackend(TransactionsAndWaits):
 
     def _send(self, name: str, args: tuple[Any, ...], key: Any, request: str) -> Any:
         owner = self.owner if request else self._owner
-        sent = (self.fence, owner, request, *args)
+        fence = self.fence
+        sent = (fence, owner, request, *args)
+        scripts = SCRIPTS[name]
         try:
-            return self._link.run_script(SCRIPTS[name], self._keys, sent)
+            return self._link.run_script(scripts.full if fence else scripts.quick, self._keys, sent)
         except ServerRefused as refusal:
             error = refusal_error(self.values, refusal, args, key)
+        if isinstance(error, Slow):
+            try:
+                return self._link.run_script(scripts.full, self._keys, sent)
+            except ServerRefused as refusal:
+                error = refusal_error(self.values, refusal, args, key)
         if not isinstance(error, Emptied):
             raise error
         self.begin_anew()
@@ -125,7 +134,7 @@ class ValkeyBackend(TransactionsAndWaits):
     def request(self, made: Request) -> Any:
         """Run an operation; wait while another client has a transaction open."""
         name, args, decode, key = made
-        if name not in WRITES:
+        if not SCRIPTS[name].writes:
             return decode(self._send(name, args, key, ""))
         if self.releases and not self._thread.fence:
             self.flush_releases()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from garrison.manager.valkey._errors import ServerRefused
     from garrison.manager.valkey._values import Values
 
-__all__ = ["Emptied", "Held", "Inexact", "refusal_error"]
+__all__ = ["Emptied", "Held", "Inexact", "Slow", "refusal_error"]
 
 _NAMES = {
     Kind.DICT: "a dict",
@@ -60,6 +60,10 @@ class Held(GarrisonError):
 
 class Emptied(GarrisonError):
     """The server has lost the store. For garrison itself."""
+
+
+class Slow(GarrisonError):
+    """A transaction is open, so the full script has to be run. For garrison itself."""
 
 
 class Inexact(GarrisonError):
@@ -136,5 +140,6 @@ _ERRORS: dict[str, Callable[..., Exception]] = {
     ),
     "STALE": lambda: ManagerLost("a request came late, after others of its thread"),
     "EMPTIED": Emptied,
+    "SLOW": Slow,
 }
 """What each word of `fail` in a script means."""

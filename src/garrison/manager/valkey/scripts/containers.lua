@@ -1,6 +1,6 @@
 -- Containers as such, their names, and what keeps them alive.
 
---- open: always
+--- open: always fully
 -- Format, id and first number of a new store; the format and the id that it has. No number is used
 -- again after the server has lost all, so that nothing is taken for what it was before.
 local meta = P .. 'meta'
@@ -10,7 +10,7 @@ end
 local found = call('HMGET', meta, 'format', 'uuid')
 return { found[1] or '', found[2] or '' }
 
---- create: writes
+--- create: writes fully
 -- Kind, limit, typecode, lease.
 local number = new_container(ARGV[4], ARGV[5], ARGV[6])
 call('HINCRBY', P .. 'h:' .. number, 'R', 1)
@@ -18,7 +18,7 @@ call('HINCRBY', P .. 'or:' .. OWNER, number, 1)
 renew(ARGV[7])
 return number
 
---- named: writes
+--- named: writes fully
 -- Kind, limit, typecode, name.
 local names, name = P .. 'names', ARGV[7]
 local known = call('HGET', names, name)
@@ -33,10 +33,10 @@ call('HSET', P .. 'h:' .. number, 'n', name)
 hset(names, name, ARGV[4] .. ' ' .. number)
 return { number, 1 }
 
---- names: reads all
+--- names: reads all fully
 return call('HGETALL', P .. 'names')
 
---- remove_name: writes
+--- remove_name: writes fully
 local names, name = P .. 'names', ARGV[4]
 local known = call('HGET', names, name)
 if not known then return 0 end
@@ -57,12 +57,12 @@ return { head.kind, length_of(number, head), references, head.limit, tonumber(mo
 local head = head_of(ARGV[4])
 return length_of(ARGV[4], head)
 
---- clear: writes
+--- clear: writes fully
 local head = head_of(ARGV[4])
 empty(ARGV[4], head)
-touch(ARGV[4], head)
+touch(ARGV[4])
 
---- snapshot: reads all
+--- snapshot: reads all fully
 return copy(ARGV[4], {}, 0)
 
 --- scan: reads
@@ -94,7 +94,7 @@ return out
 --- change_count: reads
 return head_of(ARGV[4]).version
 
---- wait: always
+--- wait: always fully
 -- The count that was seen, the list to wake: whether there is another count already.
 local number = ARGV[4]
 if number == '0' then
@@ -108,22 +108,22 @@ end
 call('SADD', P .. 'w:' .. number, ARGV[6])
 return 0
 
---- stop_waiting: always
+--- stop_waiting: always fully
 call('SREM', P .. 'w:' .. ARGV[4], ARGV[5])
 call('UNLINK', ARGV[5])
 
---- acquire_ref: always
+--- acquire_ref: always fully
 local number = ARGV[4]
 head_of(number)
 call('HINCRBY', P .. 'h:' .. number, 'R', 1)
 call('HINCRBY', P .. 'or:' .. OWNER, number, 1)
 renew(ARGV[5])
 
---- release_ref: always
+--- release_ref: always fully
 -- Container, owner.
 drop_refs(ARGV[5], ARGV[4], 1)
 
---- resume: always
+--- resume: always fully
 -- Lease, containers: the references of an owner that was given up, as far as they are still there.
 call('UNLINK', P .. 'or:' .. OWNER)
 renew(ARGV[4])
@@ -135,7 +135,7 @@ for at = 5, #ARGV do
   end
 end
 
---- renew: always
+--- renew: always fully
 -- Lease, fence of the open transaction or nothing: whether the owner is still known, and whether the
 -- transaction is still open.
 local known = call('ZSCORE', P .. 'own', OWNER) and 1 or 0
@@ -150,24 +150,24 @@ end
 reap_expired()
 return { known, is_open }
 
---- leave: always
+--- leave: always fully
 -- The end of an owner: what it has is given back now, or by whoever comes next.
 call('ZADD', P .. 'own', 0, OWNER)
 reap_expired()
 
---- release_claims: writes
+--- release_claims: writes fully
 -- For tests: give back what an owner has claimed.
 local _, claims = unpack(call('HSCAN', P .. 'cl:' .. OWNER, 0, 'COUNT', CHUNK))
 for i = 1, #claims, 2 do
   local number, ticket = string.match(claims[i], '^(%d+):(%d+)$')
   local value = unclaim(number, ticket)
   push(P .. 'q:' .. number, true, { value })
-  touch(number, head_of(number))
+  touch(number)
 end
 
---- collect: always
+--- collect: always fully
 -- For how long it must have been garbage, in ms; nothing: as long as usual. Whether there is more.
 return collect(CHUNK, tonumber(ARGV[4]))
 
---- statistics: reads all
+--- statistics: reads all fully
 return { call('HLEN', P .. 'names'), call('ZCARD', P .. 'own'), call('ZCARD', P .. 'gc') }

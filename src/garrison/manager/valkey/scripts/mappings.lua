@@ -1,18 +1,20 @@
 -- Dicts, sets, namespaces and counters. Arguments: container, canonical key, original key, values.
 
 --- dict_get: reads
-head_of(ARGV[4], 'pairs')
-return call('HGET', P .. 'i:' .. ARGV[4], ARGV[5])
+local value = call('HGET', P .. 'i:' .. ARGV[4], ARGV[5])
+if not value then head_of(ARGV[4], 'pairs') end
+return value
 
 --- dict_contains: reads
+if call('ZSCORE', P .. 'o:' .. ARGV[4], ARGV[5]) then return 1 end
 head_of(ARGV[4], 'mapping')
-return call('ZSCORE', P .. 'o:' .. ARGV[4], ARGV[5]) and 1 or 0
+return 0
 
 --- dict_set: writes
 local number, canonical, value = ARGV[4], ARGV[5], ARGV[7]
-local head = head_of(number, 'pairs')
 local items = P .. 'i:' .. number
 local old = call('HGET', items, canonical)
+if not old then head_of(number, 'pairs') end
 if not is_simple(value) then check_value(value) end
 if old then
   local stored = exchange(number, old, value)
@@ -22,7 +24,7 @@ else
   insert(number, canonical, ARGV[6], stored)
   if is_link then count_links(number, 1) end
 end
-touch(number, head)
+touch(number)
 
 --- dict_update: writes
 local number = ARGV[4]
@@ -49,7 +51,7 @@ for at = 5, #ARGV, 3 do
     if is_link then count_links(number, 1) end
   end
 end
-touch(number, head)
+touch(number)
 
 --- dict_setdefault: writes
 local number, canonical, value = ARGV[4], ARGV[5], ARGV[7]
@@ -60,7 +62,7 @@ check_value(value)
 local stored, is_link = store(value)
 insert(number, canonical, ARGV[6], stored)
 if is_link then count_links(number, 1) end
-touch(number, head)
+touch(number)
 return stored
 
 --- dict_delete: writes
@@ -91,13 +93,15 @@ return { canonical, original, take_key(number, canonical, head, true) }
 
 --- dict_add: writes
 local number, canonical, delta, initial = ARGV[4], ARGV[5], ARGV[7], ARGV[8]
-local head = head_of(number, 'pairs')
 local items = P .. 'i:' .. number
 local old = call('HGET', items, canonical)
-if not old and initial == '' then fail('MISSING') end
+if not old then
+  head_of(number, 'pairs')
+  if initial == '' then fail('MISSING') end
+end
 local total = sum(old or initial, delta)
 if old then hset(items, canonical, total) else insert(number, canonical, ARGV[6], total) end
-touch(number, head)
+touch(number)
 return total
 
 --- dict_encoded_many: reads
@@ -132,7 +136,7 @@ else
   insert(number, canonical, ARGV[6], stored)
   if is_link then count_links(number, 1) end
 end
-touch(number, head)
+touch(number)
 return 1
 
 --- set_add: writes
@@ -140,5 +144,5 @@ local number = ARGV[4]
 local head = head_of(number, 'members')
 if call('ZSCORE', P .. 'o:' .. number, ARGV[5]) then return 0 end
 insert(number, ARGV[5], ARGV[6])
-touch(number, head)
+touch(number)
 return 1

@@ -2,8 +2,7 @@
 
 --- list_get: reads
 local value = call('LINDEX', P .. 'q:' .. ARGV[4], ARGV[5])
-local head = head_of(ARGV[4], 'items')
-if not value then fail('INDEX get ' .. head.kind) end
+if not value then fail('INDEX get ' .. head_of(ARGV[4], 'items').kind) end
 return value
 
 --- list_set: writes
@@ -18,12 +17,13 @@ if stored then
   if index < 0 then index = call('LLEN', items) + index end
   lset(items, index, stored)
 end
-touch(number, head)
+touch(number)
 
 --- list_extend: writes
 local number, left = ARGV[4], ARGV[5] == '1'
 local head = head_of(number, 'items')
 if head.shut then fail('SHUT') end
+if head.kind == DEQUE and head.limit >= 0 then no_links_in(number) end
 local items = P .. 'q:' .. number
 for at = 6, #ARGV do
   if not is_simple(ARGV[at]) then check_value(ARGV[at]) end
@@ -40,9 +40,9 @@ if head.kind == QUEUE or head.kind == JOINABLE_QUEUE then
   hincr(P .. 'h:' .. number, 'u', #values)
 end
 trim(number, head, not left)
-touch(number, head)
+touch(number)
 
---- list_insert: writes
+--- list_insert: writes fully
 local number, index, value = ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local head = head_of(number, 'items')
 local items = P .. 'q:' .. number
@@ -53,7 +53,7 @@ if index < 0 then index = math.max(index + length, 0) else index = math.min(inde
 local stored, is_link = store(value)
 splice(items, index, 0, { stored })
 if is_link then count_links(number, 1) end
-touch(number, head)
+touch(number)
 
 --- list_delete: writes
 take_item(ARGV[4], tonumber(ARGV[5]), 'set')
@@ -70,7 +70,7 @@ if stop < 0 then stop = stop + length end
 if stop <= start then return {} end
 return call('LRANGE', P .. 'q:' .. ARGV[4], start, stop - 1)
 
---- list_replace: writes
+--- list_replace: writes fully
 local number = ARGV[4]
 local head = head_of(number, 'items')
 local items = P .. 'q:' .. number
@@ -106,7 +106,7 @@ for _, old in ipairs(olds) do
 end
 count_links(number, links)
 trim(number, head, true)
-touch(number, head)
+touch(number)
 
 --- list_add: writes
 local number, index = ARGV[4], tonumber(ARGV[5])
@@ -117,7 +117,7 @@ if not old then fail('INDEX get ' .. head.kind) end
 local total = sum(old, ARGV[6])
 if index < 0 then index = call('LLEN', items) + index end
 lset(items, index, total)
-touch(number, head)
+touch(number)
 return total
 
 --- list_compare_and_set: writes
@@ -133,10 +133,10 @@ if stored then
   if index < 0 then index = call('LLEN', items) + index end
   lset(items, index, stored)
 end
-touch(number, head)
+touch(number)
 return 1
 
---- claim_first: writes
+--- claim_first: writes fully
 -- The lease comes last.
 local number = ARGV[4]
 local head = head_of(number, 'items')
@@ -148,10 +148,10 @@ local ticket = next_number('next')
 hset(P .. 'c:' .. number, ticket, OWNER .. ' ' .. value)
 hset(P .. 'cl:' .. OWNER, number .. ':' .. ticket, 1)
 renew(ARGV[5])
-touch(number, head)
+touch(number)
 return { ticket, value }
 
---- ack_claim: writes
+--- ack_claim: writes fully
 local number = ARGV[4]
 local head = head_of(number, 'items')
 local value = unclaim(number, ARGV[5])
@@ -160,19 +160,19 @@ if tonumber(call('HGET', P .. 'h:' .. number, 'u') or 0) > 0 then
   hincr(P .. 'h:' .. number, 'u', -1)
 end
 if release(value) then count_links(number, -1) end
-touch(number, head)
+touch(number)
 return 1
 
---- return_claim: writes
+--- return_claim: writes fully
 local number = ARGV[4]
 local head = head_of(number, 'items')
 local value = unclaim(number, ARGV[5])
 if not value then return 0 end
 push(P .. 'q:' .. number, true, { value })
-touch(number, head)
+touch(number)
 return 1
 
---- shut_down_queue: writes
+--- shut_down_queue: writes fully
 local number = ARGV[4]
 local head = head_of(number, 'items')
 if head.kind ~= QUEUE and head.kind ~= JOINABLE_QUEUE then fail('WRONGKIND ' .. head.kind) end
@@ -182,7 +182,7 @@ if ARGV[5] == '1' then
   hset(P .. 'h:' .. number, 'u', math.max(left, 0))
   empty(number, head)
 end
-touch(number, head)
+touch(number)
 
 --- counter_add: writes
 local number, delta, floor = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -190,5 +190,5 @@ local head = head_of(number, 'items')
 local count = tonumber(call('HGET', P .. 'h:' .. number, 'u') or 0) + delta
 if floor and count < floor then fail('FLOOR') end
 hset(P .. 'h:' .. number, 'u', count)
-touch(number, head)
+touch(number)
 return count

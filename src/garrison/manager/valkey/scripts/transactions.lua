@@ -1,6 +1,6 @@
 -- The writer's lease: one transaction at a time changes a store. Its fence is a number that only grows.
 
---- begin: always
+--- begin: always fully
 -- Lease. Whoever comes next undoes what a lost writer has left behind.
 local open = call('GET', P .. 'tx')
 if open then
@@ -13,7 +13,7 @@ call('SET', P .. 'tx', fence .. ' ' .. OWNER .. ' ' .. (now() + ARGV[4]))
 renew(ARGV[4])
 return fence
 
---- commit: always
+--- commit: always fully
 if not in_transaction then fail('LOST') end
 local dirty = call('SMEMBERS', P .. 'txd')
 leave_transaction()
@@ -22,6 +22,6 @@ for _, number in ipairs(dirty) do
 end
 collect(500)
 
---- abort: always
+--- abort: always fully
 if not in_transaction then fail('LOST') end
 roll_back()

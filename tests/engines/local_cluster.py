@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from garrison.engines import Engine, PoolSettings
+from garrison.engines.cluster._backend import ClusterBackend
 from garrison.engines.cluster.agent import Agent
 
 COLLECT_S = 2.0
@@ -72,3 +74,15 @@ class LocalCluster:
         for node in self.nodes.values():
             node.release()
         self.stopped = True
+
+
+class LocalEngine(Engine):
+    """Pools over a `LocalCluster`."""
+
+    name = "local cluster"
+
+    def __init__(self, nodes: int = 2, workers: int = 1) -> None:
+        self.cluster = LocalCluster(nodes, workers)
+
+    def backend(self, settings: PoolSettings) -> ClusterBackend:
+        return ClusterBackend(self.cluster, settings)

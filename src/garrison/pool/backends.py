@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from multiprocessing import get_context
 
 from garrison._core import PickledResult
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.pool import _worker_namespaces
 from garrison.pool._backend import Backend
 from garrison.pool._encoding import (
     ItemError,
@@ -45,12 +47,14 @@ __all__ = [
     "decode_error",
     "decode_value",
     "describe_call",
+    "dumps_initializer",
     "encode_error",
     "forked_backend",
     "function_registry",
     "joined_items",
     "refuse_timeout",
     "run_call",
+    "run_initializer",
     "unpicklable",
 ]
 
@@ -70,6 +74,25 @@ def function_registry(store: Any, reducers: Any) -> Any:
     registry: Any = FunctionRegistry(store, fork=False, elsewhere=True)
     registry.imports.descriptors = reducers
     return registry
+
+
+def dumps_initializer(
+    registry: Any, initializer: Callable[..., object], args: tuple[Any, ...]
+) -> bytes:
+    """Pickle an initializer for `run_initializer`; functions by value share its globals."""
+    namespace = registry.imports.namespace_of(initializer, fork=False)
+    call = registry.dumps_at_start((initializer, args))
+    return pickle.dumps((namespace, call))
+
+
+def run_initializer(data: bytes) -> None:
+    """Call an initializer, in a worker."""
+    namespace, call = pickle.loads(data)  # noqa: S301 - written by `dumps_initializer`
+    if namespace is not None:
+        _worker_namespaces.begin(namespace)
+    _worker_namespaces.note_user_code()
+    initializer, args = pickle.loads(call)  # noqa: S301 - written by `dumps_initializer`
+    initializer(*args)
 
 
 def forked_backend(

@@ -46,6 +46,7 @@ from garrison.pool.backends import (
     PayloadKind,
     Task,
     TaskBackend,
+    dumps_initializer,
     function_registry,
     unpicklable,
 )
@@ -75,11 +76,23 @@ DEMAND_INTERVAL_S = 1.0
 class _Function:
     """A function that was registered, with its pickle: a node gets it with its first task."""
 
-    __slots__ = ("blobs", "name", "number", "pickled", "size")
+    __slots__ = ("name", "number", "pickled")
 
-    def __init__(self, number: int, pickled: bytes, name: str, blobs: tuple[Blob, ...]) -> None:
-        self.number, self.pickled, self.name, self.blobs = number, pickled, name, blobs
-        self.size = 0
+    def __init__(self, number: int, pickled: bytes, name: str) -> None:
+        self.number, self.pickled, self.name = number, pickled, name
+
+
+class _Registered:
+    """A function as `register` returns it: with the shared objects that it refers to.
+
+    They live as long as this, or a task with it, does: the function itself is kept longer, in case
+    that it is used again.
+    """
+
+    __slots__ = ("blobs", "function", "size")
+
+    def __init__(self, function: _Function, blobs: tuple[Blob, ...], size: int) -> None:
+        self.function, self.blobs, self.size = function, blobs, size
 
 
 class _Functions:
@@ -164,7 +177,6 @@ class ClusterBackend(TaskBackend):
         self._functions = _Functions()
         self._blobs = Blobs(cluster.put, self._drop_blob)
         self._registry = function_registry(self._functions, self._blobs)
-        self._encoding = threading.RLock()
         self._scheduler = Scheduler()
         self._links: dict[str, _NodeLink] = {}
         self._events: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -204,8 +216,8 @@ class ClusterBackend(TaskBackend):
         settings = self._settings
         initializer = None
         if settings.initializer is not None:
-            call = settings.initializer, tuple(settings.initargs)
-            initializer = self._registry.dumps_at_start(call)
+            args = tuple(settings.initargs)
+            initializer = dumps_initializer(self._registry, settings.initializer, args)
         seed = settings.options.seed
         path = [place for place in sys.path if place]
         return Setup(
@@ -241,30 +253,26 @@ class ClusterBackend(TaskBackend):
 
     # --- Tasks ------------------------------------------------------------------------------
 
-    def register(self, function: Callable[..., Any], options: Options) -> _Function:  # type: ignore[override] # static there
+    def register(self, function: Callable[..., Any], options: Options) -> _Registered:  # type: ignore[override] # static there
         """Pickle a function."""
         policy = (options.retries, options.retry_on) if options.retry_on else ()
         registry, functions = self._registry, self._functions
-        with self._encoding:
-            self._blobs.take_used()
-            number = registry.number(function, policy)
-            found = functions.known.get(number)
-            if found is None:
-                pickled, blobs = functions.pickles[number], self._blobs.take_used()
-                found = _Function(number, pickled, registry.name(number), blobs)
-                functions.known[number] = found
-            found.size = registry.size(number)
-            return found
+        self._blobs.take_used()
+        number = registry.number(function, policy)
+        found = functions.known.get(number)
+        if found is None:
+            found = _Function(number, functions.pickles[number], registry.name(number))
+            functions.known[number] = found
+        return _Registered(found, self._blobs.take_used(), registry.size(number))
 
     def _encode(self, value: Any) -> tuple[tuple[bytes, list[Any] | None], tuple[Blob, ...]]:
         rules = self._registry.rules
-        with self._encoding:
-            self._blobs.take_used()
-            try:
-                encoded = dumps_apart(value, rules, LARGE, self._blobs.first())
-            except Exception as error:
-                raise unpicklable(value, "the arguments", error, rules) from error
-            return encoded, self._blobs.take_used()
+        self._blobs.take_used()
+        try:
+            encoded = dumps_apart(value, rules, LARGE, self._blobs.first())
+        except Exception as error:
+            raise unpicklable(value, "the arguments", error, rules) from error
+        return encoded, self._blobs.take_used()
 
     def submit(
         self, function: Any, kind: PayloadKind, value: Any, options: Options, items: int = 1
@@ -274,7 +282,7 @@ class ClusterBackend(TaskBackend):
 
     def _queue_task(
         self,
-        function: _Function,
+        function: _Registered,
         kind: int,
         encoded: tuple[tuple[Any, list[Any] | None], tuple[Blob, ...]],
         options: Options,
@@ -283,9 +291,10 @@ class ClusterBackend(TaskBackend):
         (data, buffers), blobs = encoded
         size = sum(map(len, data)) if kind == PayloadKind.PICKLED_ITEMS else len(data)
         # Views of the caller's memory, which it may change from now on.
-        copies = None if not buffers else [bytes(view) for view in buffers]
+        copies = None if not buffers else [bytearray(view) for view in buffers]
         size += sum(map(len, copies or ()))
-        job = _Job(function, int(kind), (data, copies), blobs, options)
+        blobs = (*function.blobs, *blobs)
+        job = _Job(function.function, int(kind), (data, copies), blobs, options)
         return self._put(_ClusterTask(self, job, items, size))
 
     def _put(self, task: Task) -> Task:
@@ -426,7 +435,7 @@ class ClusterBackend(TaskBackend):
             if function.number not in link.functions:
                 link.functions.add(function.number)
                 functions.append((function.number, function.pickled))
-            for blob in (*function.blobs, *job.blobs):
+            for blob in job.blobs:
                 if blob.number not in link.blobs:
                     link.blobs.add(blob.number)
                     blobs[blob.number] = blob.stored
@@ -442,7 +451,7 @@ class ClusterBackend(TaskBackend):
         forget = [number for number in forgotten if number in link.functions]
         link.functions.difference_update(forget)
         drop, link.dropped = link.dropped, []
-        batch = Batch(functions, described, forget, drop, recall)
+        batch = Batch(functions, described, forget, drop, recall, self._scheduler.linger)
         return pickle.dumps(tuple(batch), 5), list(blobs.items())
 
     def _call(

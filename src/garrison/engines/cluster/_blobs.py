@@ -7,8 +7,10 @@ from the node's pool says where.
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
+import threading
 import weakref
 from typing import NamedTuple
 
@@ -32,6 +34,13 @@ class Blob(NamedTuple):
     stored: Any
 
 
+class _Using(threading.local):
+    """The blobs of what a thread is pickling."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[int, Blob] = {}
+
+
 class Blobs:
     """The driver's side: the shared objects that tasks have named."""
 
@@ -39,23 +48,24 @@ class Blobs:
         self._put, self._dropped = put, dropped
         self._known: dict[int, tuple[weakref.ref[SharedBlock], int, Any]] = {}
         self._last = 0
-        self.used: dict[int, Blob] = {}
-        """Those of the object that is being pickled, until `take_used`."""
+        self._pid = os.getpid()
+        self._using = _Using()
 
     def first(self) -> dict[type, Any]:
         """Return the reducers that come before all others."""
         return {Shared: self._reduce}
 
     def take_used(self) -> tuple[Blob, ...]:
-        """Return the blobs of what was pickled since the last call."""
-        if not self.used:
+        """Return the blobs of what this thread has pickled since the last call."""
+        used = self._using.blobs
+        if not used:
             return ()
-        used, self.used = self.used, {}
+        self._using.blobs = {}
         return tuple(used.values())
 
     def _reduce(self, shared: Shared[Any]) -> Any:
         blob = self._of(shared._open())
-        self.used[blob.number] = blob
+        self._using.blobs[blob.number] = blob
         return _open, (blob.number,)
 
     def _of(self, block: SharedBlock) -> Blob:
@@ -70,7 +80,7 @@ class Blobs:
 
     def _drop(self, place: int, number: int) -> None:
         found = self._known.get(place)
-        if found is not None and found[1] == number:
+        if found is not None and found[1] == number and os.getpid() == self._pid:
             del self._known[place]
             self._dropped(number, found[2])
 

@@ -60,7 +60,11 @@ class Node(Protocol):
         """Call `Agent.collect` there: it waits for results, for some seconds at most."""
 
     def release(self) -> None:
-        """Give the node back: the agent ends, and what it runs with it. No error if it is gone."""
+        """Give the node back: the agent ends, and what it runs with it. No error if it is gone.
+
+        The driver does this when a call has failed. Until `Cluster.stop`, the cluster starts
+        another agent in its place, if there is room for it.
+        """
 
 
 class Driver(Protocol):

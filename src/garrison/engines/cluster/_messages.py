@@ -98,6 +98,8 @@ class Batch(NamedTuple):
         Blobs that will not be used again.
     recall : int
         Tasks to give back, if so many were not begun.
+    linger : float
+        Seconds to gather results while more tasks wait than there are workers.
     """
 
     functions: list[tuple[int, bytes]]
@@ -105,6 +107,7 @@ class Batch(NamedTuple):
     forget: list[int]
     drop: list[int]
     recall: int
+    linger: float
 
 
 class Pickled(tuple[bool, bytes]):

@@ -17,6 +17,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from hashlib import blake2b
 from multiprocessing.connection import Connection
@@ -47,6 +48,7 @@ from garrison.pool.backends import (
     encode_error,
     forked_backend,
     joined_items,
+    run_initializer,
 )
 
 if TYPE_CHECKING:
@@ -57,8 +59,6 @@ __all__ = ["main"]
 _APART = PayloadKind.PICKLED_ITEMS, PayloadKind.LISTED_ITEMS
 """Kinds of tasks whose items have an outcome each."""
 _ENCODED = Outcome.OK, Outcome.ERROR
-LINGER_S = 0.0005
-"""Seconds in which results gather, if there are more tasks than workers."""
 
 
 class NodePool:
@@ -76,6 +76,7 @@ class NodePool:
         self._options: dict[tuple[int, float | None], Options] = {}
         self._failed: deque[tuple[Any, ...]] = deque()
         self._sending = threading.Lock()
+        self._linger = 0.0
         self._over = False
 
     def serve(self) -> None:
@@ -118,7 +119,7 @@ class NodePool:
             self._backend.interrupt_waits()
 
     def _take(self, batch: Batch) -> None:
-        parent = self._backend.parent
+        parent, self._linger = self._backend.parent, batch.linger
         for number, pickled in batch.functions:
             parent.add_function(number, pickled)
         for task in batch.tasks:
@@ -180,7 +181,7 @@ class NodePool:
         if not self._running.collect(ended) and not self._failed:
             self._backend.wait_any(self._running, None, seen)
             if len(self._waiting) > self._backend.parallelism:
-                threading.Event().wait(LINGER_S)
+                time.sleep(self._linger)
             return
         results = [result for each in ended if (result := self._result(*each)) is not None]
         while self._failed:
@@ -212,7 +213,7 @@ class NodePool:
             # Of this machine's memory: the error is made here, and sent as one of the task.
             _, error, _ = self._backend.decode(taken._raw)
             return number, RAW, int(Outcome.ERROR), encode_error(error), None, duration
-        copies = None if buffers is None else [bytes(view) for view in buffers]
+        copies = None if buffers is None else [bytearray(view) for view in buffers]
         return number, RAW, int(outcome), bytes(payload), copies, duration
 
 
@@ -232,8 +233,7 @@ def _begin(table: BlobTable, initializer: bytes | None) -> None:
     """Begin a worker: find blobs, and call the user's initializer."""
     use_table(table)
     if initializer is not None:
-        function, args = pickle.loads(initializer)  # noqa: S301 - written by the driver
-        function(*args)
+        run_initializer(initializer)
 
 
 def main() -> None:

@@ -49,14 +49,12 @@ def decode(raw: Raw) -> tuple[bool, Any, int]:
 
 
 def _decode_encoded(
-    node: str, outcome: int, payload: bytes, buffers: list[bytes] | None, duration: int
+    node: str, outcome: int, payload: bytes, buffers: list[bytearray] | None, duration: int
 ) -> tuple[bool, Any, int]:
     if outcome != Outcome.OK:
         return False, decode_error(payload, f"node {node}"), duration
     try:
-        # Writable, as in a result of this machine.
-        views = None if buffers is None else [bytearray(each) for each in buffers]
-        return True, decode_value(payload, views), duration
+        return True, decode_value(payload, buffers), duration
     except Exception as error:
         return False, error, duration
 

@@ -4,7 +4,7 @@ Nodes pull: each has a window of tasks that it may have at the same time, and ge
 results. The window is one task for each worker, and what the node ends during the time that it
 takes to bring more:
 
-    window = workers + rate * HORIZON_S
+    window = workers + rate * horizon
 
 So a node of long tasks has none that waits behind another, and a node of tiny ones gets a batch of
 them in each message. The rate is measured while all workers of the node are busy. At first it is
@@ -26,6 +26,9 @@ __all__ = ["MAX_GIVES", "NodeState", "Scheduler"]
 
 HORIZON_S = 0.025
 """Seconds of work that a node has beyond its running tasks: some times a message's way and back."""
+MESSAGE_S = 0.0002
+"""Seconds of the driver for a message: nodes gather results for as long as it needs for a message
+of each of them, as long as none of their workers waits."""
 MAX_AHEAD = 2048
 """The most tasks, for each worker, that a node has beyond its running ones."""
 MAX_BYTES = 64 << 20
@@ -65,15 +68,14 @@ class NodeState:
         self._since: float | None = None
         self._ended = 0
 
-    @property
-    def window(self) -> int:
-        """Tasks that it may have."""
+    def window(self, horizon: float) -> int:
+        """Return how many tasks it may have, with so many seconds of work ahead."""
         if self.bytes > MAX_BYTES:
             return self.workers
         if self.rate is None:
             return 2 * self.workers
         # Rounded: of long tasks none waits behind another.
-        ahead = int(self.rate * HORIZON_S + 0.5)
+        ahead = int(self.rate * horizon + 0.5)
         return self.workers + min(ahead, MAX_AHEAD * self.workers)
 
     def measure(self, ended: int, now: float) -> None:
@@ -84,7 +86,8 @@ class NodeState:
             return
         self._ended += ended
         seconds = now - self._since
-        if not self._ended or seconds < LEAST_INTERVAL_S:
+        if self._ended < self.workers or seconds < LEAST_INTERVAL_S:
+            # A few tasks that end together say nothing.
             return
         rate = self._ended / seconds
         self.rate = rate if self.rate is None else self.rate + SMOOTHING * (rate - self.rate)
@@ -98,6 +101,11 @@ class Scheduler:
         self.nodes: dict[str, NodeState] = {}
         self.workers: int = 0
         """Workers of all nodes."""
+
+    @property
+    def linger(self) -> float:
+        """Seconds that a node may gather results, while it has tasks for all its workers."""
+        return MESSAGE_S * len(self.nodes)
 
     # --- Nodes ------------------------------------------------------------------------------
 
@@ -121,24 +129,27 @@ class Scheduler:
 
         Nodes with the fewest tasks for each of their workers come first.
         """
-        found = []
+        found: list[tuple[NodeState, int]] = []
+        if waiting <= 0:
+            return found
+        horizon = HORIZON_S + 2 * self.linger
         for node in sorted(self.nodes.values(), key=_load):
             if waiting <= 0:
                 break
             if node.gives >= MAX_GIVES:
                 continue
-            count = min(self._room(node, waiting), waiting)
+            count = min(self._room(node, waiting, horizon), waiting)
             if count > 0:
                 found.append((node, count))
                 waiting -= count
         return found
 
-    def _room(self, node: NodeState, waiting: int) -> int:
+    def _room(self, node: NodeState, waiting: int, horizon: float) -> int:
         have = len(node.out)
         # An idle worker gets a task in any case; of what goes beyond that, a node gets its share.
         idle = node.workers - have
         fair = -(-waiting * node.workers // (2 * self.workers))
-        return max(idle, min(node.window - have, fair))
+        return max(idle, min(node.window(horizon) - have, fair))
 
     def gave(self, node: NodeState, tasks: Iterable[tuple[int, Any, int]]) -> None:
         """Note that a message with these tasks (number, task, bytes) is on its way to a node."""

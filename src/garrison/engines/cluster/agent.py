@@ -60,7 +60,9 @@ class Agent:
         self._replies: deque[bytes] = deque()
         self._sending = threading.Lock()
         self._lost: str | None = None
-        self._process, self._connection = _start_pool()
+        self._reader: threading.Thread | None = None
+        self._process, self._socket = _start_pool()
+        self._connection = Connection(os.dup(self._socket.fileno()))
         try:
             self._connection.send_bytes(pickle.dumps((setup, workers, name)))
             if not self._connection.poll(START_TIMEOUT_S):
@@ -71,7 +73,8 @@ class Agent:
         except (EOFError, OSError) as error:
             self.end()
             raise RuntimeError(f"the pool of node {name} did not start: {error!r}") from error
-        threading.Thread(target=self._read, name="garrison-agent", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name="garrison-agent", daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         """Keep what the pool sends until the driver asks."""
@@ -135,22 +138,22 @@ class Agent:
 
     def end(self) -> None:
         """End the local pool and all that it runs."""
-        # Not closed yet: a thread may be about to read.
-        with contextlib.suppress(OSError), _socket_of(self._connection) as ours:
-            ours.shutdown(socket.SHUT_RDWR)
+        # To close it would not wake the thread that reads.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_TIMEOUT_S)
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        if self._reader is not None:
+            self._reader.join()
+        self._connection.close()
+        self._socket.close()
 
 
-def _socket_of(connection: Connection) -> socket.socket:
-    return socket.socket(fileno=os.dup(connection.fileno()))
-
-
-def _start_pool() -> tuple[subprocess.Popen[bytes], Connection]:
-    """Start a node's pool as a program of its own, and return its process and the connection."""
+def _start_pool() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a node's pool as a program of its own, and return its process and a socket."""
     ours, theirs = socket.socketpair()
     with theirs:
         number = theirs.fileno()
@@ -164,4 +167,4 @@ def _start_pool() -> tuple[subprocess.Popen[bytes], Connection]:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-    return process, Connection(ours.detach())
+    return process, ours

@@ -87,11 +87,11 @@ class ValkeyBackend(TransactionsAndWaits):
         self.fences = set()
         self.on_new_owner: Callable[[], object] | None = None
         """Called when the references of this process have to be taken anew."""
-        self._owner, self._session_id = "0", ""
+        self._owner, self._session_id, self._is_hooked = "0", "", False
         self._registering = threading.RLock()
         self._thread = ThreadState()
         self.releases: deque[int] = deque()
-        """References that are not needed any more; the next write of this process tells."""
+        """References that are not needed any more; the session's thread tells the server."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _backend_of, (self.hooks.store,)
@@ -104,8 +104,6 @@ class ValkeyBackend(TransactionsAndWaits):
 
     def write(self, name: str, *args: Any) -> Any:
         """Run a script that changes something: once, also if a connection breaks."""
-        if self.releases and not self._thread.fence:
-            self.flush_releases()
         return self._send(name, args, MISSING, self._thread.next_request())
 
     def _send(self, name: str, args: tuple[Any, ...], key: Any, request: str) -> Any:
@@ -136,8 +134,6 @@ class ValkeyBackend(TransactionsAndWaits):
         name, args, decode, key = made
         if not SCRIPTS[name].writes:
             return decode(self._send(name, args, key, ""))
-        if self.releases and not self._thread.fence:
-            self.flush_releases()
         number = self._thread.next_request()
         while True:
             try:
@@ -174,9 +170,10 @@ class ValkeyBackend(TransactionsAndWaits):
                 return
             had_one = bool(self._session_id)
             self._session_id, self._owner = name, str(int(name, 16))
-            if not had_one:
+            if not self._is_hooked:
                 session.on_renew.append(_weakly(self.renew))
                 session.on_end.append(_weakly(self.leave))
+                self._is_hooked = True
             self._send("renew", (self.lease_ms,), MISSING, "")
             if had_one and self.on_new_owner is not None:
                 self.on_new_owner()
@@ -199,16 +196,24 @@ class ValkeyBackend(TransactionsAndWaits):
 
     def after_fork(self) -> None:
         """In a child: it is another owner."""
-        self._owner, self._session_id = "0", ""
+        self._owner, self._session_id, self._is_hooked = "0", "", False
         self._registering = threading.RLock()
         self.fences = set()
         self.releases.clear()
 
+    def release_later(self, c: int) -> None:
+        """Let the session's thread release a reference: a finalizer calls this."""
+        self.releases.append(c)
+        self._link.session.later(_weakly(self.flush_releases))
+
     def flush_releases(self) -> None:
         """Tell the server which references are not needed any more."""
         while self.releases:
+            some: list[int] = []
             with contextlib.suppress(IndexError):
-                self.release_ref(self.releases.popleft())
+                while len(some) < ENTRIES_PER_SCRIPT:
+                    some.append(self.releases.popleft())
+            self.write("release_refs", self.owner, *some)
 
     # -- references -------------------------------------------------------------------------------
 
@@ -223,9 +228,7 @@ class ValkeyBackend(TransactionsAndWaits):
 
     def release_ref(self, c: int, owner: int | None = None) -> None:
         """Release a reference of this owner, or of another."""
-        number = self._thread.next_request()
-        args = (c, self.owner if owner is None else owner)
-        self._send("release_ref", args, MISSING, number)
+        self.write("release_refs", self.owner if owner is None else owner, c)
 
     def resume(self, container_ids: list[int]) -> None:
         """Take references anew, for an owner that was given up."""

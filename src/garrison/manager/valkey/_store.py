@@ -83,7 +83,7 @@ class ValkeyStore(SharedStore):
 
     def _try_release_ref(self, container_id: int) -> bool:
         if self._pid == os.getpid():
-            self.backend.releases.append(container_id)
+            self.backend.release_later(container_id)
         return True
 
     def _transfer_owner(self) -> int:

@@ -119,9 +119,9 @@ call('HINCRBY', P .. 'h:' .. number, 'R', 1)
 call('HINCRBY', P .. 'or:' .. OWNER, number, 1)
 renew(ARGV[5])
 
---- release_ref: always fully
--- Container, owner.
-drop_refs(ARGV[5], ARGV[4], 1)
+--- release_refs: always fully
+-- Owner, containers: one reference to each of them.
+for at = 5, #ARGV do drop_refs(ARGV[4], ARGV[at], 1) end
 
 --- resume: always fully
 -- Lease, containers: the references of an owner that was given up, as far as they are still there.

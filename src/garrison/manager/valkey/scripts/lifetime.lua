@@ -49,8 +49,8 @@ end
 -- items. Whether there is more of that.
 local function collect(most, grace)
   if call('EXISTS', P .. 'tx') == 1 then return 0 end
-  local oldest = now() - (grace or GRACE_MS)
   while most > 0 do
+    local oldest = now() - (grace or GRACE_MS)
     local number = call('ZRANGEBYSCORE', P .. 'gc', '-inf', oldest, 'LIMIT', 0, 1)[1]
     if not number then return 0 end
     local done, over = free(number, most)

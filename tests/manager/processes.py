@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import garrison
-from garrison.manager import SyncManager
+from garrison.manager import SyncManager, is_valkey_url
 from garrison.manager.client._client import get_client
 from garrison.net import Connection
 from garrison.net._limits import Limits
@@ -39,9 +39,13 @@ def connection_to(address: Any, key: bytes = KEY) -> Connection:
 
 def break_connections(address: Any) -> None:
     """Shut down this process's sockets to a server, as a broken network would."""
+    break_all_connections(lambda peer: peer == address)
+
+
+def break_all_connections(is_meant: Callable[[Any], bool] = bool) -> None:
     for number in _open_sockets():
         with socket.socket(fileno=os.dup(number)) as end, contextlib.suppress(OSError):
-            if end.getpeername() == address:
+            if end.family != socket.AF_UNIX and is_meant(end.getpeername()):
                 end.shutdown(socket.SHUT_RDWR)
 
 
@@ -173,6 +177,12 @@ class RemoteProcess:
     def interrupt(self) -> None:
         os.kill(self.pid, signal.SIGINT)
 
+    def stop(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
@@ -222,7 +232,10 @@ def _act(pipe: Any) -> None:
 
 
 def connect(state: State, address: Any, key: bytes = KEY, **options: Any) -> None:
-    state.client = garrison.connect(address, key, **{"direct": False, **options})
+    if is_valkey_url(address):
+        state.client = garrison.connect(address)
+    else:
+        state.client = garrison.connect(address, key, **{"direct": False, **options})
 
 
 def connect_fast(state: State, address: Any, limits: Limits) -> None:

@@ -12,6 +12,7 @@ from collections import deque
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import StoreCorrupt, StoreVersion
+from garrison.manager.valkey._batch import Batch
 from garrison.manager.valkey._errors import ServerRefused
 from garrison.manager.valkey._operations import MISSING, OPERATIONS, pairs_of
 from garrison.manager.valkey._refusals import Emptied, Held, Inexact, Slow, refusal_error
@@ -80,7 +81,7 @@ class ValkeyBackend(TransactionsAndWaits):
 
     def __init__(self, link: Link, hooks: Any) -> None:
         self.hooks, self.uuid = hooks, hooks.uuid
-        self._link = link
+        self.link = link
         self._keys = (f"{link.tag}s:",)
         self.lease_ms = int(link.url.lease * 1000)
         self.values = Values(hooks, str(link.url), self.lease_ms)
@@ -112,12 +113,12 @@ class ValkeyBackend(TransactionsAndWaits):
         sent = (fence, owner, request, *args)
         scripts = SCRIPTS[name]
         try:
-            return self._link.run_script(scripts.full if fence else scripts.quick, self._keys, sent)
+            return self.link.run_script(scripts.full if fence else scripts.quick, self._keys, sent)
         except ServerRefused as refusal:
             error = refusal_error(self.values, refusal, args, key)
         if isinstance(error, Slow):
             try:
-                return self._link.run_script(scripts.full, self._keys, sent)
+                return self.link.run_script(scripts.full, self._keys, sent)
             except ServerRefused as refusal:
                 error = refusal_error(self.values, refusal, args, key)
         if not isinstance(error, Emptied):
@@ -125,9 +126,19 @@ class ValkeyBackend(TransactionsAndWaits):
         self.begin_anew()
         return self._send(name, args, key, request)
 
+    def addressed(self, name: str, args: tuple[Any, ...]) -> tuple[Any, Any]:
+        """Return the keys and the arguments of an operation that a pipeline sends."""
+        writes = SCRIPTS[name].writes
+        number = self._thread.next_request() if writes else ""
+        return self._keys, (self.fence, self.owner if writes else self._owner, number, *args)
+
+    def batch(self) -> Batch:
+        """Return a batch for the operations of a pipeline."""
+        return Batch(self)
+
     def begin_anew(self) -> None:
         """Make the store again on a server that has lost it; its containers are gone."""
-        self.uuid = self.hooks.uuid = self.hooks.store.uuid = open_store(self._link, self.uuid)
+        self.uuid = self.hooks.uuid = self.hooks.store.uuid = open_store(self.link, self.uuid)
 
     def request(self, made: Request) -> Any:
         """Run an operation; wait while another client has a transaction open."""
@@ -158,12 +169,12 @@ class ValkeyBackend(TransactionsAndWaits):
     @property
     def owner(self) -> str:
         """The number under which this process has references and claims; it has a lease."""
-        if self._link.session.id != self._session_id:
+        if self.link.session.id != self._session_id:
             self._register()
         return self._owner
 
     def _register(self) -> None:
-        session = self._link.session
+        session = self.link.session
         with self._registering:
             name = session.id
             if name == self._session_id:

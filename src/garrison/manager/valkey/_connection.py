@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     Command = tuple[Any, ...]
 
-__all__ = ["Link", "Script", "get_link"]
+__all__ = ["LOOK_AGAIN", "Link", "Script", "get_link", "note_password"]
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
+LOOK_AGAIN = b""
+"""The reply of a blocking command whose connection was broken."""
 BLOCK_S = 10.0
 """Seconds for which a blocking command blocks at most: less than a silent server is waited for."""
 
@@ -142,10 +144,20 @@ class Link:
         self,
         commands: Sequence[Command | tuple[Script, Sequence[Any], Sequence[Any]]],
         *,
+        one_step: bool = False,
         idempotent: bool = False,
         writes: bool = True,
     ) -> list[Any]:
         """Send commands, and scripts with their keys and arguments, in one round trip.
+
+        Parameters
+        ----------
+        commands
+            Tuples of words, and tuples of a `Script`, keys and arguments.
+        one_step : bool
+            Whether no other client is served in between.
+        idempotent, writes : bool
+            As for `execute`.
 
         Returns
         -------
@@ -154,34 +166,63 @@ class Link:
         """
 
         def use(wire: Wire) -> list[Any]:
-            sent, places, about = _unfolded(wire, commands)
-            replies = self._replies(wire, sent, writes)
-            found = [replies[place] for place in places]
-            for i, reply in enumerate(found):
-                if isinstance(reply, Exception):
-                    found[i] = reply_error(self.url, reply, *about[i])
-            wire.known_scripts.update(
-                each[0].digest for each in commands if isinstance(each[0], Script)
-            )
-            if found and isinstance(found[0], NotNow):
-                raise found[0]  # nothing was done
+            unknown, sent, about = _unfolded(wire, commands)
+            before = [*unknown, ("MULTI",)] if one_step else unknown
+            after = [("EXEC",)] if one_step else []
+            replies = self._replies(wire, [*before, *sent, *after], writes)
+            if one_step:
+                found = self._executed(replies[len(before) :], about)
+            else:
+                found = replies[len(before) :]
+            wire.known_scripts.update(digest for _, _, digest in about if digest)
+            found = [
+                reply_error(self.url, reply, what, key) if isinstance(reply, Exception) else reply
+                for reply, (what, key, _) in zip(found, about, strict=True)
+            ]
+            if found and isinstance(found[0], (NotNow, NoScript)):
+                wire.known_scripts.clear()
+                raise _not_now(found[0])  # nothing was done
             return found
 
         return self._with_wire(use, "a pipeline", idempotent)
 
-    def block(self, *command: Any, timeout: float | None) -> Any:
-        """Send a blocking command whose last argument is its timeout; None after that time.
+    def _executed(self, replies: list[Any], about: Sequence[tuple[str, str, str]]) -> list[Any]:
+        """Return the replies of a transaction of the server, or raise why there was none."""
+        *queued, done = replies
+        for reply, (what, key, _) in zip(queued, about, strict=True):
+            if isinstance(reply, Exception):
+                raise reply_error(self.url, reply, what, key)
+        if isinstance(done, Exception):
+            raise reply_error(self.url, done, "EXEC")
+        return list(done)
 
-        It is sent again and again with some seconds. The reply of a command that takes something
-        may be lost with the connection: the caller looks again after `ManagerLost`, or None.
+    def block(self, *command: Any, timeout: float | None) -> Any:
+        """Send a blocking command whose last argument is its timeout.
+
+        It is sent again and again with some seconds, so that a silent server is noticed.
+
+        Returns
+        -------
+        object
+            The reply; None after the timeout; `LOOK_AGAIN` after a broken connection, for what may
+            have come meanwhile.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        tries: list[bool] = []
+
+        def use(wire: Wire) -> Any:
+            tries.append(True)
+            if len(tries) > 1:
+                return LOOK_AGAIN
+            return self._ask(wire, (*command, f"{seconds:.3f}"), str(command[0]), "", False)
+
         while True:
             rest = BLOCK_S if deadline is None else deadline - time.monotonic()
             if rest <= 0:
                 return None
             seconds = max(0.001, min(rest, BLOCK_S))  # 0 would be forever
-            reply = self.execute(*command, f"{seconds:.3f}", idempotent=True)
+            tries.clear()
+            reply = self._with_wire(use, str(command[0]), idempotent=True)
             if reply is not None:
                 return reply
 
@@ -320,24 +361,27 @@ class Link:
 
 def _unfolded(
     wire: Wire, commands: Sequence[Any]
-) -> tuple[list[Command], list[int], list[tuple[str, str]]]:
-    """Return what to send, the place of each reply in that, and what each is about."""
+) -> tuple[list[Command], list[Command], list[tuple[str, str, str]]]:
+    """Return what loads unknown scripts, the commands, and for each: its name, key and digest."""
+    unknown: dict[str, Command] = {}
     sent: list[Command] = []
-    places, about = [], []
-    known = set(wire.known_scripts)
+    about: list[tuple[str, str, str]] = []
     for each in commands:
-        if isinstance(each[0], Script):
-            script, keys, args = each
-            if script.digest not in known:
-                sent.append(("SCRIPT", "LOAD", script.source))
-                known.add(script.digest)
-            each = ("EVALSHA", script.digest, len(keys), *keys, *args)  # noqa: PLW2901 - as it is sent
-            about.append((script.name, _text(keys[0]) if keys else ""))
-        else:
-            about.append((str(each[0]), _text(each[1]) if len(each) > 1 else ""))
-        places.append(len(sent))
-        sent.append(each)
-    return sent, places, about
+        script = each[0]
+        if not isinstance(script, Script):
+            sent.append(each)
+            about.append((str(script), _text(each[1]) if len(each) > 1 else "", ""))
+            continue
+        _, keys, args = each
+        if script.digest not in wire.known_scripts:
+            unknown[script.digest] = ("SCRIPT", "LOAD", script.source)
+        sent.append(("EVALSHA", script.digest, len(keys), *keys, *args))
+        about.append((script.name, _text(keys[0]) if keys else "", script.digest))
+    return list(unknown.values()), sent, about
+
+
+def _not_now(error: NotNow | NoScript) -> NotNow:
+    return error if isinstance(error, NotNow) else NotNow(str(error), elsewhere=False)
 
 
 def _text(key: Any) -> str:

@@ -91,9 +91,14 @@ class _LockConnection:
         self, name: str, kind: str, size: int, lock_name: str, is_anonymous: bool
     ) -> list[Any]:
         chosen = name or f"#{secrets.token_hex(8)}"
-        session = self._link.session.id
-        (found,) = self._run("open", session, chosen, kind, size, lock_name, int(is_anonymous))
-        return [chosen, found]
+        fields = (chosen, kind, size, lock_name, int(is_anonymous))
+        while True:
+            session = self._link.session
+            try:
+                return [chosen, *self._run("open", session.id, *fields)]
+            except RemoteFailure:
+                if session.is_alive:  # else it was over, and another one begins
+                    raise
 
     def _run(self, operation: str, session: str, name: str, *fields: Any) -> Any:
         """Run a script; raise what a server would answer."""
@@ -177,8 +182,8 @@ class _Wait:
         key = self._link.key("wake", self._link.session.id, self._thread)
         # It stays in the list, so that it can be read again if the connection breaks.
         found = self._link.block("BLMOVE", key, key, "LEFT", "LEFT", timeout=seconds)
-        if found is None:
-            return None
+        if not found:
+            return None  # the time is over, or the connection was broken
         mark, *answer = map(int, found.split())
         if mark != self._mark:
             return None

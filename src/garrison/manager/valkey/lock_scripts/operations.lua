@@ -73,7 +73,11 @@ function OPERATIONS.open(kind, size, lock_name, anonymous)
   local state = load(NAME)
   if state then
     prune(state)
-    if state.a ~= 1 and is_initial(state) and not is_used(NAME) then state = nil end
+    -- One that was closed is kept for a moment; one whose users have died is forgotten here.
+    local was_closed = call('PTTL', P .. 'lock:' .. NAME) >= 0
+    if state.a ~= 1 and is_initial(state) and not was_closed and not is_used(NAME) then
+      state = nil
+    end
   end
   if not state then
     state = new_state(kind, tonumber(size), lock_name)

@@ -264,7 +264,7 @@ def get_attribute(state: State, attribute: str) -> Any:
 
 
 @contextlib.contextmanager
-def remote_process_at(server: ServerProcess, kind: str, *args: Any) -> Iterator[RemoteProcess]:
+def remote_process_at(server: Any, kind: str, *args: Any) -> Iterator[RemoteProcess]:
     """An process with a connection and one thing of the server's."""
     with RemoteProcess() as process:
         process.do(connect, server.address)

@@ -8,7 +8,7 @@ from garrison.manager._store_operations import Result
 from garrison.manager.client._pipeline import PipelinedResult
 from garrison.manager.valkey._errors import ServerRefused
 from garrison.manager.valkey._operations import OPERATIONS
-from garrison.manager.valkey._refusals import Held, Inexact, refusal_error
+from garrison.manager.valkey._refusals import Emptied, Held, Inexact, refusal_error
 from garrison.manager.valkey._scripts import SCRIPTS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ LARGE = 1 << 12
 class _Pending:
     """An operation that is to be sent."""
 
-    __slots__ = ("args", "decode", "key", "name", "operation", "request", "result")
+    __slots__ = ("args", "operation", "request", "result")
 
     def __init__(self, operation: str, args: tuple[Any, ...], request: Any) -> None:
         self.operation, self.args = operation, args
@@ -93,7 +93,8 @@ class Batch:
             name, args = each.request[:2]
             # The full one: a quick one may refuse, and would be repeated behind later operations.
             commands.append((SCRIPTS[name].full, *backend.addressed(name, args)))
-        return backend.link.pipeline(commands, one_step=True)
+        replies: list[Any] = backend.link.pipeline(commands, one_step=True)
+        return replies
 
     def _settle(self, pending: _Pending, reply: Any) -> None:
         """Keep the result of an operation, or its failure; raise Held if it has to wait."""
@@ -102,15 +103,15 @@ class Batch:
             reply = refusal_error(self._backend.values, reply, args, key)
         if isinstance(reply, Held):
             raise reply
-        if isinstance(reply, Inexact):
+        if isinstance(reply, (Emptied, Inexact)):
             self._run_alone(pending)
-            return
-        try:
-            if isinstance(reply, Exception):
-                raise reply
-            pending.result._value = decode(reply)
-        except Exception as error:
-            self._fail(pending, error)
+        elif isinstance(reply, Exception):
+            self._fail(pending, reply)
+        else:
+            try:
+                pending.result._value = decode(reply)
+            except Exception as error:
+                self._fail(pending, error)
 
     def _run_alone(self, pending: _Pending) -> None:
         try:

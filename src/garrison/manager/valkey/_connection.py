@@ -53,6 +53,8 @@ class Link:
         self._spare: deque[Wire] = deque()
         self._discovery = Discovery(url, self.tag)
         self._waits = self._wait_command()
+        self.timeout = url.timeout
+        """Seconds for connecting again after a break."""
         self._closed = False
         self.session = Session(self)
         """The sign of life of this process."""
@@ -286,7 +288,7 @@ class Link:
                 self._spare.append(wire)
                 return found
             now = time.monotonic()
-            deadline = deadline or now + self.url.timeout
+            deadline = deadline or now + self.timeout
             if now >= deadline:
                 raise self._lost(what, reason, maybe_done=False)
             time.sleep(min(pause, deadline - now))

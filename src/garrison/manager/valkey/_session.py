@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 RENEWALS_PER_LEASE = 3
+END_TIMEOUT_S = 1.0
+"""Seconds for which the end of a process waits for a server that is gone."""
 END_PRIORITY = -50
 """Finalizers of the program's own come first: they may still use its locks."""
 
@@ -109,6 +111,7 @@ class Session:
         if name and self.pid == os.getpid():
             # If the server is gone and comes back, the lease ends by itself.
             with contextlib.suppress(GarrisonError, OSError, ReferenceError):
+                self._link.timeout = min(self._link.timeout, END_TIMEOUT_S)
                 for end in self.on_end:
                     end()
                 self._run("end", name)
@@ -135,6 +138,7 @@ def _end_from_elsewhere(url: ValkeyUrl, name: str) -> None:
     from garrison.manager.valkey._connection import Link  # late: it has a session
 
     link = Link(url)
+    link.timeout = END_TIMEOUT_S
     try:
         link.run_script(LOCK_SCRIPTS["end"], [link.tag], ("end", name, ""))
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import pkgutil
 import queue
@@ -11,6 +10,7 @@ import pytest
 
 import garrison
 from garrison import errors
+from optional import import_or_skip
 
 CONTROL_FLOW = {"Forked", "Interrupted"}
 """Below `BaseException` on purpose: no `except Exception` of the user's may stop them."""
@@ -24,7 +24,7 @@ def module_names() -> list[str]:
 
 @pytest.mark.parametrize("name", module_names())
 def test_every_exception_derives_from_garrison_error(name: str) -> None:
-    module = importlib.import_module(name)
+    module = import_or_skip(name)
     own = [
         each
         for each in vars(module).values()

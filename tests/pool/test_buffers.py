@@ -246,7 +246,8 @@ def forget() -> None:
 
 def allocated(pool: Pool) -> int:
     """Bytes of the parent's heap: arguments under way, and the pickles of functions."""
-    return pool._backend.parent.allocated
+    number: int = pool._backend.parent.allocated
+    return number
 
 
 def test_an_argument_that_a_worker_keeps_stays_valid() -> None:

@@ -290,6 +290,9 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
     [1, 4, 9, 16, 25, 36, 49, 64, 81, 100]
     """
 
+    _backend: Any
+    """A `Backend`."""
+
     def __init__(
         self,
         processes: int | None = None,
@@ -367,7 +370,8 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
 
     @property
     def _pool(self) -> list[Any]:
-        return self._backend.members()
+        members: list[Any] = self._backend.members()
+        return members
 
     def _repopulate_pool(self) -> None:
         """Do nothing: the backend replaces workers by itself."""

@@ -31,6 +31,7 @@ CAPABILITIES = {
     "own_globals": "has globals of its own in each worker",
     "seeds": "seeds each worker",
     "interrupt": "leaves a running task at Ctrl-C",
+    "own_workers": "starts workers for each pool",
     "extensions": "lets tasks import garrison's core, and numpy",
     "pids": "lists the process numbers of its workers",
     "hosts": "names the host in the traceback of a remote exception",
@@ -80,11 +81,11 @@ _SHARED = {
     "seeds": "all tasks draw from the program's own generators",
     "lifetime": "there is nothing to be made afresh",
 }
-_NO_END = {
+NO_END = {
     "timeout": "a thread cannot be ended from outside",
     "termination": "a thread cannot be ended from outside",
 }
-_NO_INTERRUPT = {"interrupt": "only the program's main thread is interrupted"}
+NO_INTERRUPT = {"interrupt": "only the program's main thread is interrupted"}
 
 SUBJECTS = [
     Subject(
@@ -92,11 +93,22 @@ SUBJECTS = [
         "processes",
         {"hosts": "its only host is this one"},
     ),
-    Subject("threads", "threads", {**IN_PROCESS, **_SHARED, **_NO_END, **_NO_INTERRUPT}),
+    Subject("threads", "threads", {**IN_PROCESS, **_SHARED, **NO_END, **NO_INTERRUPT}),
     Subject(
         "serial",
         "serial",
-        {**IN_PROCESS, **_SHARED, **_NO_END, "parallel": "it runs one task after the other"},
+        {**IN_PROCESS, **_SHARED, **NO_END, "parallel": "it runs one task after the other"},
+    ),
+    Subject(
+        "interpreters",
+        "interpreters",
+        {
+            **IN_PROCESS,
+            **NO_END,
+            **NO_INTERRUPT,
+            "extensions": "numpy and garrison's core refuse sub-interpreters",
+        },
+        missing="" if sys.version_info >= (3, 14) else "sub-interpreters need Python 3.14",
     ),
 ]
 

@@ -47,6 +47,7 @@ def test_initializer_runs_in_the_workers_only(engine: Subject) -> None:
     assert tasks.given is None
 
 
+@pytest.mark.needs("own_workers")
 def test_initializer_runs_once_for_each_worker(engine: Subject, marks: MakeMarks) -> None:
     begun = marks("begun")
     with engine.pool(1, tasks.mark, (begun,)) as pool:
@@ -63,6 +64,7 @@ def test_failing_initializer_breaks_the_pool(
     capfd.readouterr()
 
 
+@pytest.mark.needs("own_workers")
 def test_initializer_by_value(engine: Subject, marks: MakeMarks) -> None:
     begun = marks("begun")
     with engine.pool(1, lambda: begun.add() or None) as pool:

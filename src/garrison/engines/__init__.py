@@ -17,27 +17,43 @@ from garrison._typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from garrison.engines._engine import Engine, PoolSettings, engine_of_program, find_engine
     from garrison.engines.dask import Dask
-    from garrison.pool.backends import Backend, TaskBackend
+    from garrison.engines.executor import OverExecutor
+    from garrison.engines.interpreters import Interpreters
+    from garrison.engines.serial import Serial
+    from garrison.engines.threads import Threads
+    from garrison.pool.backends import Backend, PickledBackend, TaskBackend, run_message
 
 __all__ = [
     "Backend",
     "Dask",
     "Engine",
+    "Interpreters",
+    "OverExecutor",
+    "PickledBackend",
     "PoolSettings",
+    "Serial",
     "TaskBackend",
+    "Threads",
     "engine_of_program",
     "find_engine",
+    "run_message",
 ]
 
 _HOMES = {
     "_engine": (
         "Backend",
         "Engine",
+        "PickledBackend",
         "PoolSettings",
         "TaskBackend",
         "engine_of_program",
         "find_engine",
+        "run_message",
     ),
+    "executor": ("OverExecutor",),
+    "interpreters": ("Interpreters",),
+    "serial": ("Serial",),
+    "threads": ("Threads",),
     "dask": ("Dask",),
 }
 _load, _own_names = lazily(__name__, globals(), _HOMES)

@@ -12,15 +12,17 @@ from typing import NamedTuple
 from garrison._typing import Any
 from garrison.errors import EngineUnavailable
 from garrison.options import Options
-from garrison.pool.backends import Backend, TaskBackend
+from garrison.pool.backends import Backend, PickledBackend, TaskBackend, run_message
 
 __all__ = [
     "Backend",
     "Engine",
+    "PickledBackend",
     "PoolSettings",
     "TaskBackend",
     "engine_of_program",
     "find_engine",
+    "run_message",
 ]
 
 VARIABLE = "GARRISON_ENGINE"

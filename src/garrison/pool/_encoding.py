@@ -23,11 +23,9 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ResultUnpicklable, SharedMemoryFull
 from garrison.memory import handles
 from garrison.memory.capacity import CHECK_THRESHOLD, check_available
-from garrison.pool import _pickling_rules
+from garrison.pool import _error_pickles, _pickling_rules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from garrison._core import Rules
 
     Encoded = tuple[bytes, "list[Any] | None"]
@@ -145,72 +143,11 @@ def _decoded(entry: PickledResult) -> Any:
 
 def encode_error(error: BaseException) -> bytes:
     """Encode an exception: the header, then the exception with its causes and contexts."""
-    kind = type(error)
-    text = "".join(_formatted(error))
-    header = (f"{kind.__module__}.{kind.__qualname__}", _safe(str, error), text)
-    chain = _linked(error)
-    try:
-        return dumps(
-            (*header, [_dumps_error(error), *map(_dumps_linked, chain[1:])], _links(chain))
-        )
-    except Exception as failure:
-        why = (_safe(str, failure), _safe(repr, failure), _safe(repr, error))
-        return dumps((*header, None, why))
+    return _error_pickles.encode_error(error, _dumps_error)
 
 
 def _dumps_error(error: BaseException) -> bytes:
     return dumps_alone(error, _pickling_rules.RESULTS)
-
-
-def _dumps_linked(error: BaseException) -> bytes | None:
-    try:
-        return _dumps_error(error)
-    except Exception:
-        return None  # the error itself can do without
-
-
-def _formatted(error: BaseException) -> list[str]:
-    tb = error.__traceback__
-    # The frames of the worker itself say nothing about the task.
-    while tb is not None and tb.tb_frame.f_globals.get("__name__", "").startswith("garrison.pool"):
-        tb = tb.tb_next
-    try:
-        # Late, as pools are there sooner without it.
-        import traceback
-
-        return traceback.format_exception(type(error), error, tb)
-    except Exception:
-        return [f"{type(error).__qualname__} (its traceback could not be formatted)\n"]
-
-
-def _safe(function: Callable[[Any], str], value: object) -> str:
-    try:
-        return function(value)
-    except Exception:
-        return f"<{type(value).__qualname__}>"
-
-
-def _linked(error: BaseException) -> list[BaseException]:
-    """The exception and all that its causes and contexts lead to."""
-    found = [error]
-    for each in found:
-        for link in (each.__cause__, None if each.__suppress_context__ else each.__context__):
-            if link is not None and not any(link is known for known in found):
-                found.append(link)
-    return found
-
-
-def _links(chain: list[BaseException]) -> list[tuple[int | None, int | None, bool]]:
-    """Return the indices of the cause and context of each."""
-    index = {id(error): number for number, error in enumerate(chain)}
-    return [
-        (
-            index.get(id(error.__cause__)),
-            index.get(id(error.__context__)),
-            error.__suppress_context__,
-        )
-        for error in chain
-    ]
 
 
 def decode_error(data: Any, where: str = "") -> BaseException:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
             """Let a function go once its last task is over."""
 
 
-__all__ = ["FunctionRegistry", "NotCallable", "WorkerImports", "dumps_at_start"]
+__all__ = ["FunctionRegistry", "WorkerImports", "dumps_at_start"]
 
 IMPORTABLE_TYPES = (types.FunctionType, type)
 
@@ -143,16 +143,6 @@ def _of_main() -> Iterator[tuple[str, Any]]:
     for name, value in list(vars(main).items()) if main else ():
         if isinstance(value, IMPORTABLE_TYPES) and value.__module__ in MAINS:
             yield name, value
-
-
-class NotCallable:
-    """Replaces a function that cannot be called: the error is the task's result."""
-
-    def __init__(self, value: object) -> None:
-        self._message = f"the first argument must be callable, not {value!r}"
-
-    def __call__(self, *_args: Any, **_kwds: Any) -> Any:
-        raise TypeError(self._message)
 
 
 def dumps_at_start(value: object, imports: WorkerImports, where: str) -> bytes:

@@ -15,7 +15,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ArgumentUnpicklable
 from garrison.pool._definitions import reference_of
 from garrison.pool._function_globals import GlobalsBundle, NamespaceStandIn, source_of
-from garrison.pool._worker_namespaces import receive, set_source
+from garrison.pool._worker_namespaces import set_state
 
 if TYPE_CHECKING:
     from garrison._core import Rules
@@ -73,7 +73,7 @@ class _ToWorkers(ByValue):
             return reduced  # not one of cloudpickle's
         entries = self._entries(names, reduced[2][1]) if names is not None else []
         state = reduced[2], entries, source_of(function)
-        return (*reduced[:2], state, None, None, _set_state)
+        return (*reduced[:2], state, None, None, set_state)
 
     def _entries(self, names: NamespaceStandIn, slots: dict[str, Any]) -> list[Entry]:
         values, slots["__globals__"] = slots["__globals__"], {}
@@ -127,16 +127,6 @@ class _FromWorker(ByValue):
 
 RESULTS = _pickling.make_rules(_FromWorker)
 """Rules for a worker's results, whose classes may have come by value."""
-
-
-def _set_state(function: types.FunctionType, state: tuple[Any, ...]) -> None:
-    """Set a function's state as cloudpickle does, but replace globals only by new ones."""
-    from cloudpickle.cloudpickle import _function_setstate
-
-    own, entries, source = state
-    receive(entries)
-    _function_setstate(function, own)
-    set_source(function, *source)
 
 
 def unpicklable(value: object, where: str, error: Exception, rules: Rules) -> Exception:

@@ -378,6 +378,8 @@ class TaskBackend:
         if self._terminating:
             msg = "the pool was terminated before this task was over"
             raise PoolTerminated(msg)
+        if isinstance(self._broken, PoolBroken):
+            raise type(self._broken)(*self._broken.args) from self._broken.__cause__
         if self._broken is not None:
             msg = f"the initializer failed: {self._broken!r}"
             raise PoolBroken(msg) from self._broken
@@ -442,12 +444,17 @@ class TaskBackend:
         """Wait for the end of all tasks; True when they have ended."""
         deadline = time.monotonic() + seconds
         with self.changed:
-            while not self._terminating and (self._queue or self._running):
+            while not self._over and (self._queue or self._running):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
                 self.changed.wait(left)
         return True
+
+    @property
+    def _over(self) -> bool:
+        """Whether no task will end any more."""
+        return self._terminating or self._broken is not None
 
     def stop(self) -> None:
         """Begin no further task."""

@@ -417,7 +417,7 @@ def _get_or_cancel(result: MapResult[T]) -> list[T]:
 
 def _not_callable(value: object) -> Callable[..., Any]:
     """Return a function that fails in the worker, as that call does in the standard library."""
-    from garrison.pool._function_registry import NotCallable
+    from garrison.pool._not_callable import NotCallable
 
     return NotCallable(value)
 

@@ -25,6 +25,7 @@ __all__ = [
     "note_user_code",
     "receive",
     "set_source",
+    "set_state",
     "snapshot_module",
 ]
 
@@ -174,6 +175,16 @@ def receive(entries: Iterable[Entry]) -> None:
 
 def _as_it_is(value: Any) -> Any:
     return value
+
+
+def set_state(function: types.FunctionType, state: tuple[Any, ...]) -> None:
+    """Set a function's state as cloudpickle does, but replace globals only by new ones."""
+    from cloudpickle.cloudpickle import _function_setstate
+
+    own, entries, source = state
+    receive(entries)
+    _function_setstate(function, own)
+    set_source(function, *source)
 
 
 made = 0

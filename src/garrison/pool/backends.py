@@ -18,8 +18,10 @@ from garrison.pool._encoding import (
     joined_items,
 )
 from garrison.pool._payload_kinds import PayloadKind
+from garrison.pool._pickled_backend import PickledBackend
 from garrison.pool._pickling_rules import unpicklable
 from garrison.pool._safe_repr import describe_call
+from garrison.pool._seeds import Seeds
 from garrison.pool._task_backend import (
     ItemBuffer,
     RunningTasks,
@@ -29,6 +31,7 @@ from garrison.pool._task_backend import (
     run_call,
 )
 from garrison.pool._thread_backend import ThreadBackend
+from garrison.pool.call_runner import prepare, run_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +42,10 @@ __all__ = [
     "ItemError",
     "Outcome",
     "PayloadKind",
+    "PickledBackend",
     "PickledResult",
     "RunningTasks",
+    "Seeds",
     "Task",
     "TaskBackend",
     "ThreadBackend",
@@ -52,9 +57,11 @@ __all__ = [
     "forked_backend",
     "function_registry",
     "joined_items",
+    "prepare",
     "refuse_timeout",
     "run_call",
     "run_initializer",
+    "run_message",
     "unpicklable",
 ]
 
@@ -103,7 +110,6 @@ def forked_backend(
 ) -> Any:
     """Return the backend of a pool of forked processes, for a process that is nothing else."""
     from garrison.pool._process_backend import ProcessBackend
-    from garrison.pool._seeds import Seeds
 
     context: Any = get_context("fork")
     seeds = Seeds(seed, inherited=True)

@@ -1,0 +1,191 @@
+"""Runs tasks that arrive as bytes, wherever that is: the worker's side of `PickledBackend`.
+
+It needs the standard library and cloudpickle, and nothing of garrison's core, so a sub-interpreter
+can load it.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+
+from garrison._typing import Any
+from garrison.pool._error_pickles import encode_error
+from garrison.pool._payload_kinds import PayloadKind
+from garrison.pool._seeds import Seeds, seed_worker
+
+__all__ = ["BROKEN", "ERROR", "ITEMS", "VALUE", "prepare", "run_message"]
+
+VALUE, ERROR, ITEMS, BROKEN = range(4)
+"""Kinds of replies: a pickled result; an encoded exception; for each item (success, pickle); the
+encoded exception of the initializer."""
+MAX_FUNCTIONS = 256
+"""Functions that a worker keeps loaded."""
+_PLAIN_TYPES = (types.FunctionType, types.BuiltinFunctionType, type)
+"""Types of functions without a state."""
+_REFUSED = "subinterpreters"
+"""In the error of an extension module that was not prepared for them."""
+
+_functions: dict[tuple[Any, int], Any] = {}
+
+
+_begun: set[tuple[Any, int]] = set()
+"""Pools that a thread has begun. A `threading.local` would last for one call of an interpreter."""
+
+
+def prepare(path: list[str], seeds: Seeds, number: int) -> None:
+    """Begin a sub-interpreter: the program's path for imports, and seeds of its own."""
+    sys.path[:] = path
+    seed_worker(seeds, number)
+
+
+def run_message(message: bytes) -> bytes:
+    """Run a task, and return its reply; exceptions are a reply too.
+
+    Parameters
+    ----------
+    message : bytes
+        What `PickledBackend.message` returned.
+    """
+    start = time.perf_counter_ns()
+    kind, reply = _run(*pickle.loads(message))  # noqa: S301 - of the program
+    return pickle.dumps((kind, reply, time.perf_counter_ns() - start))
+
+
+def _run(pool: Any, setup: bytes | None, task: tuple[Any, ...] | None) -> tuple[int, Any]:
+    try:
+        _begin(pool, setup)
+    except BaseException as error:
+        return BROKEN, _encode_error(error)
+    if task is None:
+        return VALUE, None
+    number, pickled, kind, data = task
+    try:
+        function, retries, retry_on = _load((pool, number), pickled)
+        call = _Call(function, retries, retry_on)
+        if kind in {PayloadKind.PICKLED_ITEMS, PayloadKind.LISTED_ITEMS}:
+            return ITEMS, call.each(kind, data)
+        return VALUE, _dumps_result(call.all(kind, data))
+    except BaseException as error:
+        return ERROR, _encode_error(error)
+
+
+def _begin(pool: Any, setup: bytes | None) -> None:
+    """Run the initializer of a pool before this thread's first task of it."""
+    here = pool, threading.get_ident()
+    if here not in _begun:
+        if setup is not None:
+            initializer, initargs = pickle.loads(setup)  # noqa: S301 - of the program
+            initializer(*initargs)
+        _begun.add(here)
+
+
+def _load(key: tuple[Any, int], pickled: bytes) -> tuple[Any, int, Any]:
+    """Load a function. One with a state is loaded for each task, as in the standard library."""
+    found: tuple[Any, int, Any] | None = _functions.get(key)
+    if found is None:
+        loaded = pickle.loads(pickled)  # noqa: S301 - of the program
+        found = loaded if isinstance(loaded, tuple) else (loaded, 0, ())
+        if type(found[0]) in _PLAIN_TYPES:
+            if len(_functions) >= MAX_FUNCTIONS:
+                _functions.clear()
+            _functions[key] = found
+    return found
+
+
+class _Call:
+    """A function that is called again after some exceptions, each time with fresh arguments."""
+
+    def __init__(self, function: Callable[..., Any], retries: int, retry_on: Any) -> None:
+        self.function, self.retries, self.retry_on = function, retries, retry_on
+
+    def all(self, kind: int, data: bytes) -> Any:
+        """Return the result of a task; the first failed item fails it."""
+        if kind in {PayloadKind.ITEMS, PayloadKind.STAR_ITEMS}:
+            star = kind == PayloadKind.STAR_ITEMS
+            items = pickle.loads(data)  # noqa: S301 - of the program
+            return [self._attempts(star, data, index, item) for index, item in enumerate(items)]
+        for _ in range(self.retries):
+            try:
+                return self._once(kind, data)
+            except self.retry_on:
+                pass
+        return self._once(kind, data)
+
+    def _once(self, kind: int, data: bytes) -> Any:
+        value = pickle.loads(data)  # noqa: S301 - of the program
+        if kind == PayloadKind.CALL:
+            return self.function(*value[0], **value[1])
+        return self.function(*value) if kind == PayloadKind.ARGS else self.function(value)
+
+    def _attempts(self, star: bool, data: bytes, index: int, item: Any) -> Any:
+        for _ in range(self.retries):
+            try:
+                return self.function(*item) if star else self.function(item)
+            except self.retry_on:
+                item = pickle.loads(data)[index]  # noqa: S301 - of the program
+        return self.function(*item) if star else self.function(item)
+
+    def each(self, kind: int, data: Any) -> list[tuple[bool, bytes]]:
+        """Return an outcome for each item."""
+        if kind == PayloadKind.LISTED_ITEMS:
+            items = pickle.loads(data)  # noqa: S301 - of the program
+            return [
+                _outcome(self._attempts, False, data, index, item)
+                for index, item in enumerate(items)
+            ]
+        return [_outcome(self.all, PayloadKind.ONE_ITEM, pickled) for pickled in data]
+
+
+def _outcome(function: Callable[..., Any], *args: Any) -> tuple[bool, bytes]:
+    try:
+        return True, _dumps_result(function(*args))
+    except BaseException as error:
+        return False, _encode_error(error)
+
+
+# --- Results --------------------------------------------------------------------------------------
+
+
+def _dumps_result(value: Any) -> bytes:
+    try:
+        return _dumps(value)
+    except Exception as error:
+        # Late: few results fail.
+        from garrison.pool._stdlib_names import MaybeEncodingError
+
+        raise MaybeEncodingError(error, value) from None
+
+
+def _dumps(value: Any) -> bytes:
+    """Pickle by reference what can be, and the rest by value."""
+    try:
+        return pickle.dumps(value, 5)
+    except Exception:
+        import cloudpickle
+
+        buffer = io.BytesIO()
+        cloudpickle.Pickler(buffer, 5).dump(value)
+        return buffer.getvalue()
+
+
+def _encode_error(error: BaseException) -> bytes:
+    for each in reversed(_causes(error)):
+        if isinstance(each, ImportError) and _REFUSED in str(each) and hasattr(error, "add_note"):
+            line = next(line for line in str(each).splitlines() if _REFUSED in line)
+            error.add_note(f'{line}: use engine="threads" or "processes" for such tasks')
+            break
+    return encode_error(error, _dumps)
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found

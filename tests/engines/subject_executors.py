@@ -1,0 +1,71 @@
+"""`concurrent.futures`: its executors as engines, mpi4py's among them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
+
+from .executors import WORKERS, begun, processes
+from .subjects import IN_PROCESS, NO_END, NO_INTERRUPT, Subject, missing_package
+
+_running: dict[str, Executor] = {}
+
+
+def _over(name: str, make: Callable[[], Executor]) -> dict[str, Any]:
+    @contextlib.contextmanager
+    def running() -> Iterator[None]:
+        with make() as executor:
+            _running[name] = begun(executor)
+            yield
+
+    return {"running": running, "make": lambda: _running[name]}
+
+
+def _mpi() -> Executor:
+    made: Executor = importlib.import_module("mpi4py.futures").MPIPoolExecutor(WORKERS)
+    return made
+
+
+_EXECUTORS = {
+    "deaths": "an executor breaks when a worker dies",
+    "exits": "SystemExit is what the call raised",
+    "timeout": "no executor ends a running task",
+    "termination": "no executor ends a running task",
+    "lifetime": "refused: an executor replaces its workers as it likes",
+    "own_workers": "the executor's workers are there before the pool",
+    "seeds": "the executor's workers are there before the pool",
+    "pids": "an executor does not tell",
+    "hosts": "an executor does not tell",
+}
+
+SUBJECTS = [
+    Subject(
+        "executor of threads",
+        "engines.executors:OverThreads",
+        {
+            **_EXECUTORS,
+            **IN_PROCESS,
+            **NO_END,
+            **NO_INTERRUPT,
+            "own_globals": "all tasks see the program's own globals",
+        },
+        **_over("threads", lambda: ThreadPoolExecutor(WORKERS)),
+    ),
+    Subject(
+        "executor of processes",
+        "engines.executors:OverProcesses",
+        {**_EXECUTORS, **NO_INTERRUPT},
+        **_over("processes", processes),
+    ),
+    Subject(
+        "executor of MPI",
+        "",
+        {**_EXECUTORS, **NO_INTERRUPT, "by_name": "a program over MPI is started by mpiexec"},
+        missing=missing_package("mpi4py"),
+        **_over("mpi", _mpi),
+    ),
+]

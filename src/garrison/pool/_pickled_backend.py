@@ -50,7 +50,9 @@ class _Function:
     __slots__ = ("number", "pickled", "size")
 
     def __init__(self, number: int, pickled: bytes, size: int) -> None:
-        self.number, self.pickled, self.size = number, pickled, size
+        self.number: int = number
+        self.pickled: bytes = pickled
+        self.size: int = size
 
 
 class PickledBackend(TaskBackend):

@@ -35,12 +35,12 @@ class Seeds:
     """
 
     def __init__(self, chosen: int | None, *, inherited: bool) -> None:
-        self.chosen = chosen is not None
-        self.inherited = inherited
+        self.chosen: bool = chosen is not None
+        self.inherited: bool = inherited
         # A program that has not loaded it has not seeded it, and in a worker of a fork server that
         # loads it later it seeds itself: an import of 20 ms that few need.
-        self.repeatable = self.chosen or "numpy.random" in sys.modules
-        self.seed = _seed_of_program() if chosen is None else chosen
+        self.repeatable: bool = self.chosen or "numpy.random" in sys.modules
+        self.seed: int = _seed_of_program() if chosen is None else chosen
 
 
 def _seed_of_program() -> int:

@@ -144,7 +144,7 @@ class ValkeyBackend(TransactionsAndWaits):
         """Run an operation; wait while another client has a transaction open."""
         name, args, decode, key = made
         if not SCRIPTS[name].writes:
-            return decode(self._send(name, args, key, ""))
+            return self._decoded(decode, self._send(name, args, key, ""))
         number = self._thread.next_request()
         while True:
             try:
@@ -152,7 +152,13 @@ class ValkeyBackend(TransactionsAndWaits):
             except Held as held:
                 self.wait_for_end(held)
             else:
-                return decode(reply)
+                return self._decoded(decode, reply)
+
+    def _decoded(self, decode: Callable[[Any], Any], reply: Any) -> Any:
+        try:
+            return decode(reply)
+        except (ValueError, TypeError) as error:
+            raise self.values.corrupt(f"a reply to read: {error}") from error
 
     @property
     def fence(self) -> str:
@@ -226,7 +232,21 @@ class ValkeyBackend(TransactionsAndWaits):
                     some.append(self.releases.popleft())
             self.write("release_refs", self.owner, *some)
 
-    # -- references -------------------------------------------------------------------------------
+    # -- names and references ---------------------------------------------------------------------
+
+    def named(
+        self, name: str, kind: int, limit: int = -1, typecode: bytes = b""
+    ) -> tuple[int, bool]:
+        """Return the container of that name, and whether it was made just now."""
+        # A user that only reads opens what there is, and nobody waits for that.
+        known = self.run("find_name", name.encode())
+        if known is not None and known.split(b" ")[0] == str(int(kind)).encode():
+            with contextlib.suppress(ValueError):
+                return int(known.split(b" ")[1]), False
+        made: tuple[int, bool] = self.request(
+            OPERATIONS["named"](self.values, name, kind, limit, typecode)
+        )
+        return made
 
     def create(self, kind: int, limit: int = -1, typecode: bytes = b"") -> int:
         """Return a new container, to which this owner has a reference."""

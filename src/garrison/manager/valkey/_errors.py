@@ -67,6 +67,8 @@ _CODES = {
     "TryAgainError": "TRYAGAIN",
 }
 """The codes that the client library has made classes of, and cut off."""
+_REFUSED_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
+"""What the server says if a script may not do something, since Redis 7.2 and before."""
 _LATER = {"LOADING": False, "BUSY": False, "TRYAGAIN": False, "ASK": False, "NOREPLICAS": False}
 _LATER |= {"READONLY": True, "MASTERDOWN": True, "CLUSTERDOWN": True, "MOVED": True}
 _LATER |= {"UNBLOCKED": True}
@@ -100,7 +102,7 @@ def reply_error(url: ValkeyUrl, error: Exception, what: str, key: str = "") -> E
             f"the server at {url} has no memory left for {what}, and nothing of it was done: "
             "delete entries, or raise its maxmemory"
         )
-    if code == "NOPERM" or "ACL failure in script" in text:
+    if code == "NOPERM" or any(each in text for each in _REFUSED_IN_SCRIPT):
         on_key = f" on the key {key!r}" if key else ""
         user = url.user or "default"
         return PermissionError(

@@ -60,6 +60,14 @@ end
 local KIND =
   { 'pairs', 'items', 'members', 'items', 'pairs', 'items', 'items', 'items', 'items', 'pairs' }
 
+-- A number in a head, which may be missing.
+local function whole(text, default)
+  if not text then return default end
+  local number = tonumber(text)
+  if not number or number % 1 ~= 0 then error('a head is damaged') end
+  return number
+end
+
 -- The head of a container. `wanted` is 'pairs', 'items', 'mapping' or nil for any kind.
 local function head_of(number, wanted)
   local found = call('HMGET', P .. 'h:' .. number, 'k', 'l', 'x', 'v')
@@ -73,9 +81,9 @@ local function head_of(number, wanted)
   return {
     kind = kind,
     form = form,
-    limit = tonumber(found[2] or -1),
+    limit = whole(found[2], -1),
     shut = found[3],
-    version = tonumber(found[4] or 0),
+    version = whole(found[4], 0),
   }
 end
 

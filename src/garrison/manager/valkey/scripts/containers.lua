@@ -18,6 +18,9 @@ call('HINCRBY', P .. 'or:' .. OWNER, number, 1)
 renew(ARGV[7])
 return number
 
+--- find_name: reads all
+return call('HGET', P .. 'names', ARGV[4])
+
 --- named: writes fully
 -- Kind, limit, typecode, name.
 local names, name = P .. 'names', ARGV[7]
@@ -50,8 +53,9 @@ return 1
 local number = ARGV[4]
 local head = head_of(number)
 local more = call('HMGET', P .. 'h:' .. number, 'l', 't', 'u', 'r', 'R')
-local references = tonumber(more[4] or 0) + tonumber(more[5] or 0)
-return { head.kind, length_of(number, head), references, head.limit, tonumber(more[3] or 0), more[2] or '' }
+local references = whole(more[4], 0) + whole(more[5], 0)
+local length = length_of(number, head)
+return { head.kind, length, references, head.limit, whole(more[3], 0), more[2] or '' }
 
 --- length: reads
 local head = head_of(ARGV[4])

@@ -156,7 +156,7 @@ local number = ARGV[4]
 local head = head_of(number, 'items')
 local value = unclaim(number, ARGV[5])
 if not value then return 0 end
-if tonumber(call('HGET', P .. 'h:' .. number, 'u') or 0) > 0 then
+if whole(call('HGET', P .. 'h:' .. number, 'u'), 0) > 0 then
   hincr(P .. 'h:' .. number, 'u', -1)
 end
 if release(value) then count_links(number, -1) end
@@ -178,7 +178,7 @@ local head = head_of(number, 'items')
 if head.kind ~= QUEUE and head.kind ~= JOINABLE_QUEUE then fail('WRONGKIND ' .. head.kind) end
 hset(P .. 'h:' .. number, 'x', 1)
 if ARGV[5] == '1' then
-  local left = tonumber(call('HGET', P .. 'h:' .. number, 'u') or 0) - length_of(number, head)
+  local left = whole(call('HGET', P .. 'h:' .. number, 'u'), 0) - length_of(number, head)
   hset(P .. 'h:' .. number, 'u', math.max(left, 0))
   empty(number, head)
 end
@@ -187,7 +187,7 @@ touch(number)
 --- counter_add: writes
 local number, delta, floor = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local head = head_of(number, 'items')
-local count = tonumber(call('HGET', P .. 'h:' .. number, 'u') or 0) + delta
+local count = whole(call('HGET', P .. 'h:' .. number, 'u'), 0) + delta
 if floor and count < floor then fail('FLOOR') end
 hset(P .. 'h:' .. number, 'u', count)
 touch(number)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from concurrent.futures import Executor, Future
 from functools import partial
 
-from garrison._typing import TYPE_CHECKING, Any
+from garrison._typing import TYPE_CHECKING
 from garrison.engines._engine import Engine, PickledBackend, PoolSettings, run_message
 from garrison.errors import EngineLost
 
@@ -125,12 +125,3 @@ class ExecutorBackend(PickledBackend):
     def busy(self) -> int:
         """Tasks that are at work, as far as an executor tells."""
         return min(self._running, self.parallelism)
-
-    def state(self) -> dict[str, Any]:
-        """Return the fields of `Statistics`: what is in the executor beyond its workers waits."""
-        inside = self._running - self.busy
-        return {
-            **super().state(),
-            "queued": self.waiting + inside,
-            "in_flight": self.waiting + self._running,
-        }

@@ -229,11 +229,13 @@ class TaskBackend:
 
     def state(self) -> dict[str, Any]:
         """Return the fields of `Statistics`; results that were not read do not count."""
+        waiting, running = self.waiting, self._running
+        busy = min(self.busy, running)
         return {
             "workers": 0 if self._terminating else self.parallelism,
-            "busy": self.busy,
-            "queued": self.waiting,
-            "in_flight": self.waiting + self.busy,
+            "busy": busy,
+            "queued": waiting + running - busy,
+            "in_flight": waiting + running,
             "completed": self.completed,
             "deaths": 0,
             "retried": 0,

@@ -102,7 +102,6 @@ class Agent:
         RuntimeError
             If the node's pool has ended.
         """
-        self._check()
         try:
             with self._sending:
                 for number, data in blobs:
@@ -110,7 +109,9 @@ class Agent:
                     self._connection.send_bytes(data)
                 self._connection.send_bytes(TASKS + message)
         except OSError:
-            self._wait_for_loss()
+            # What it has sent before its end comes first: it may say why.
+            with self._changed:
+                self._changed.wait_for(lambda: self._lost, END_TIMEOUT_S)
         return self._take()
 
     def collect(self, seconds: float) -> list[bytes]:
@@ -123,18 +124,9 @@ class Agent:
         with self._changed:
             found = list(self._replies)
             self._replies.clear()
-        if not found:
-            self._check()
-        return found
-
-    def _check(self) -> None:
-        if self._lost is not None:
+        if not found and self._lost is not None:
             raise RuntimeError(self._lost)
-
-    def _wait_for_loss(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._lost, END_TIMEOUT_S)
-        self._check()
+        return found
 
     def end(self) -> None:
         """End the local pool and all that it runs."""

@@ -207,6 +207,11 @@ class ValkeyServer:
         sock.connect(str(self.path))
         return sock
 
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The version whose protocol it speaks."""
+        return tuple(map(int, self.info("server")["redis_version"].split(".")))
+
     def info(self, section: str) -> dict[str, str]:
         """Return the facts of a section of INFO."""
         lines = self.command("INFO", section).decode().splitlines()
@@ -291,7 +296,9 @@ def primary_with_replica() -> Iterator[tuple[ValkeyServer, ValkeyServer]]:
     with ValkeyServer() as primary, ValkeyServer() as replica:
         replica.command("REPLICAOF", HOST, primary.port)
         wait_until(lambda: replica.info("replication")["master_link_status"] == "up")
-        wait_until(lambda: primary.info("replication")["connected_slaves"] == "1")
+        primary.command("SET", "following", 1)
+        wait_until(lambda: replica.command("GET", "following"))
+        primary.command("DEL", "following")
         yield primary, replica
 
 

@@ -81,7 +81,7 @@ class ValkeyBackend(TransactionsAndWaits):
 
     def __init__(self, link: Link, hooks: Any) -> None:
         self.hooks, self.uuid = hooks, hooks.uuid
-        self.link = link
+        self._link = link
         self._keys = (f"{link.tag}s:",)
         self.lease_ms = int(link.url.lease * 1000)
         self.values = Values(hooks, str(link.url), self.lease_ms)
@@ -113,12 +113,12 @@ class ValkeyBackend(TransactionsAndWaits):
         sent = (fence, owner, request, *args)
         scripts = SCRIPTS[name]
         try:
-            return self.link.run_script(scripts.full if fence else scripts.quick, self._keys, sent)
+            return self._link.run_script(scripts.full if fence else scripts.quick, self._keys, sent)
         except ServerRefused as refusal:
             error = refusal_error(self.values, refusal, args, key)
         if isinstance(error, Slow):
             try:
-                return self.link.run_script(scripts.full, self._keys, sent)
+                return self._link.run_script(scripts.full, self._keys, sent)
             except ServerRefused as refusal:
                 error = refusal_error(self.values, refusal, args, key)
         if not isinstance(error, Emptied):
@@ -138,7 +138,7 @@ class ValkeyBackend(TransactionsAndWaits):
 
     def begin_anew(self) -> None:
         """Make the store again on a server that has lost it; its containers are gone."""
-        self.uuid = self.hooks.uuid = self.hooks.store.uuid = open_store(self.link, self.uuid)
+        self.uuid = self.hooks.uuid = self.hooks.store.uuid = open_store(self._link, self.uuid)
 
     def request(self, made: Request) -> Any:
         """Run an operation; wait while another client has a transaction open."""
@@ -175,12 +175,12 @@ class ValkeyBackend(TransactionsAndWaits):
     @property
     def owner(self) -> str:
         """The number under which this process has references and claims; it has a lease."""
-        if self.link.session.id != self._session_id:
+        if self._link.session.id != self._session_id:
             self._register()
         return self._owner
 
     def _register(self) -> None:
-        session = self.link.session
+        session = self._link.session
         with self._registering:
             name = session.id
             if name == self._session_id:

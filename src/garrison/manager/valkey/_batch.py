@@ -93,7 +93,7 @@ class Batch:
             name, args = each.request[:2]
             # The full one: a quick one may refuse, and would be repeated behind later operations.
             commands.append((SCRIPTS[name].full, *backend.addressed(name, args)))
-        replies: list[Any] = backend.link.pipeline(commands, one_step=True)
+        replies: list[Any] = backend._link.pipeline(commands, one_step=True)
         return replies
 
     def _settle(self, pending: _Pending, reply: Any) -> None:

@@ -20,7 +20,7 @@ from garrison.errors import LinkBroken, ManagerLost
 from garrison.manager.valkey._discovery import Discovery, refuse_eviction
 from garrison.manager.valkey._errors import NoScript, NotNow, reply_error
 from garrison.manager.valkey._script import Script
-from garrison.manager.valkey._session import Session
+from garrison.manager.valkey._session import PATIENCE, Session
 from garrison.manager.valkey._url import ValkeyUrl, parse_url
 from garrison.manager.valkey._wire import Wire
 
@@ -53,8 +53,6 @@ class Link:
         self._spare: deque[Wire] = deque()
         self._discovery = Discovery(url, self.tag)
         self._waits = self._wait_command()
-        self.timeout = url.timeout
-        """Seconds for connecting again after a break."""
         self._closed = False
         self.session = Session(self)
         """The sign of life of this process."""
@@ -288,7 +286,7 @@ class Link:
                 self._spare.append(wire)
                 return found
             now = time.monotonic()
-            deadline = deadline or now + self.timeout
+            deadline = deadline or now + min(self.url.timeout, PATIENCE.seconds)
             if now >= deadline:
                 raise self._lost(what, reason, maybe_done=False)
             time.sleep(min(pause, deadline - now))

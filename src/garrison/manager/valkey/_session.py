@@ -21,7 +21,7 @@ from garrison.errors import GarrisonError
 from garrison.manager.valkey._lock_scripts import LOCK_SCRIPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from garrison.manager.valkey._connection import Link
     from garrison.manager.valkey._url import ValkeyUrl
@@ -29,10 +29,28 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 RENEWALS_PER_LEASE = 3
-END_TIMEOUT_S = 1.0
-"""Seconds for which the end of a process waits for a server that is gone."""
+END_TIMEOUT_S = 0.5
+"""Seconds for which a renewal, and the end of a process, wait for a server that is gone."""
 END_PRIORITY = -50
 """Finalizers of the program's own come first: they may still use its locks."""
+
+
+class _Patience(threading.local):
+    """How long a thread waits, at most, for a server that is gone to come back."""
+
+    seconds = float("inf")
+
+
+PATIENCE = _Patience()
+
+
+@contextlib.contextmanager
+def _in_a_hurry() -> Iterator[None]:
+    PATIENCE.seconds = END_TIMEOUT_S
+    try:
+        yield
+    finally:
+        del PATIENCE.seconds
 
 
 class Session:
@@ -110,8 +128,7 @@ class Session:
         name = self._id
         if name and self.pid == os.getpid():
             # If the server is gone and comes back, the lease ends by itself.
-            with contextlib.suppress(GarrisonError, OSError, ReferenceError):
-                self._link.timeout = min(self._link.timeout, END_TIMEOUT_S)
+            with contextlib.suppress(GarrisonError, OSError, ReferenceError), _in_a_hurry():
                 for end in self.on_end:
                     end()
                 self._run("end", name)
@@ -138,7 +155,6 @@ def _end_from_elsewhere(url: ValkeyUrl, name: str) -> None:
     from garrison.manager.valkey._connection import Link  # late: it has a session
 
     link = Link(url)
-    link.timeout = END_TIMEOUT_S
     try:
         link.run_script(LOCK_SCRIPTS["end"], [link.tag], ("end", name, ""))
     finally:
@@ -157,6 +173,7 @@ class _Renewal(threading.Thread):
 
     def run(self) -> None:
         """Renew it, and do what is left to this thread."""
+        PATIENCE.seconds = END_TIMEOUT_S  # a renewal that fails is repeated anyway
         due = time.monotonic() + self._interval
         while True:
             try:

@@ -84,7 +84,7 @@ class TransactionsAndWaits:
     """The part of a backend that begins and ends transactions, and waits."""
 
     _thread: ThreadState
-    link: Any
+    _link: Any
     lease_ms: int
     _wake_numbers = itertools.count(1)
     fences: set[str]
@@ -188,7 +188,7 @@ class TransactionsAndWaits:
         woken = False
         try:
             woken = bool(self.run("wait", c, seen, key))
-            woken = woken or self.link.block("BLPOP", key, timeout=timeout) is not None
+            woken = woken or self._link.block("BLPOP", key, timeout=timeout) is not None
         except ContainerGone:
             woken = True
         finally:

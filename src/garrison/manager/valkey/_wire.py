@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Wire", "place_name"]
 
-LEAST_VERSION = 7
+LEAST_VERSION = (7, 0)
+LEAST_FOR_WAITAOF = (7, 2)
 REPLY_TIMEOUT_S = 30.0
 """Seconds without a reply after which a server counts as gone."""
 
@@ -124,14 +125,21 @@ class Wire:
         self.version = facts["version"].decode()
         self.is_primary = facts["role"] == b"master"
         self.mode = facts["mode"].decode()
-        if int(self.version.split(".")[0]) < LEAST_VERSION:
+        version = tuple(map(int, self.version.split(".")[:2]))
+        if version < LEAST_VERSION:
             self.close()
             raise self._too_old(f"{self.server} {self.version}")
+        if self.url.waitaof and version < LEAST_FOR_WAITAOF:
+            self.close()
+            raise OSError(
+                f"the server at {place_name(self.place)} is {self.server} {self.version}, and "
+                "waitaof=... needs Valkey, or Redis 7.2 or later"
+            )
 
     def _too_old(self, what: str) -> OSError:
         return OSError(
             f"the server at {place_name(self.place)} is {what}: garrison needs Valkey, or Redis "
-            f"{LEAST_VERSION} or later"
+            f"{LEAST_VERSION[0]} or later"
         )
 
     @property

@@ -59,14 +59,16 @@ local function load(name)
   return loaded[name]
 end
 
-local function save(name)
+-- What is saved is kept, unless it is let expire again.
+local function save(name, option)
   local state = loaded[name]
-  if state then call('SET', P .. 'lock:' .. name, cmsgpack.pack(state)) end
+  local words = { 'SET', P .. 'lock:' .. name, state and cmsgpack.pack(state), option }
+  if state then call(unpack(words)) end
 end
 
 -- Refuse the operation. What was done about sessions that are over stays.
 local function fail(code, text)
-  for name in pairs(loaded) do save(name) end
+  for name in pairs(loaded) do save(name, 'KEEPTTL') end
   error({ err = 'GARRISON ' .. code .. ' ' .. text })
 end
 

@@ -7,6 +7,7 @@ that, with its reason.
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,16 @@ import pytest
 
 import garrison
 
+from .ray_nodes import ALL_OF_SUITE
 from .subjects import Subject, all_subjects
 from .tasks import Marks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+if ALL_OF_SUITE in os.environ:
+    from .ray_nodes import _module_leaves_nothing, _test_leaves_nothing  # noqa: F401
 
 _passed: Counter[str] = Counter()
 _failed: Counter[str] = Counter()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from garrison.engines.dask import Dask
     from garrison.engines.executor import OverExecutor
     from garrison.engines.interpreters import Interpreters
+    from garrison.engines.ray import Ray
     from garrison.engines.serial import Serial
     from garrison.engines.threads import Threads
     from garrison.pool.backends import Backend, PickledBackend, TaskBackend, run_message
@@ -31,6 +32,7 @@ __all__ = [
     "OverExecutor",
     "PickledBackend",
     "PoolSettings",
+    "Ray",
     "Serial",
     "TaskBackend",
     "Threads",
@@ -55,6 +57,7 @@ _HOMES = {
     "serial": ("Serial",),
     "threads": ("Threads",),
     "dask": ("Dask",),
+    "ray": ("Ray",),
 }
 _load, _own_names = lazily(__name__, globals(), _HOMES)
 

@@ -1,0 +1,272 @@
+"""Pools over Ray: nodes on this machine, each with processes of its own."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engines.alone import INSIDE, alone
+from engines.ray_nodes import client_server, ray_home, ray_nodes
+
+ray = pytest.importorskip("ray", reason="Ray is not installed")
+
+from garrison import (  # noqa: E402
+    EngineLost,
+    EngineMismatch,
+    EngineUnavailable,
+    Pool,
+    SharedMemoryFull,
+    share,
+)
+from garrison.engines import Ray  # noqa: E402
+from garrison.engines.cluster import _backend  # noqa: E402
+from garrison.engines.ray import _cluster, _connection  # noqa: E402
+from garrison.engines.ray._failures import store_failure  # noqa: E402
+from waiting import wait_until  # noqa: E402
+
+if TYPE_CHECKING:
+    pass
+
+if os.environ.get(INSIDE):
+    from engines.ray_nodes import (  # noqa: F401
+        _module_leaves_nothing,
+        _test_leaves_nothing,
+    )
+
+PROGRAMS = Path(__file__).with_name("programs")
+
+
+def pool_of(pool: Any) -> Any:
+    return pool._backend
+
+
+def nodes_of(pool: Any) -> dict[str, int]:
+    return dict(pool_of(pool).nodes)
+
+
+def where(item: int) -> tuple[int, int]:
+    """Return the item, and the parent of the worker: one for each node."""
+    return item, os.getppid()
+
+
+def slowly(item: int) -> tuple[int, int]:
+    time.sleep(0.003)
+    return item, int(os.environ["RAY_RAYLET_PID"])
+
+
+# --- Nodes that come and go -----------------------------------------------------------------------
+
+
+@alone
+@pytest.mark.watchdog(90)
+def test_nodes_killed_under_load_lose_and_repeat_nothing() -> None:
+    seed = int(os.environ.get("GARRISON_SEED", "0")) or random.randrange(1 << 32)
+    sys.stdout.write(f"GARRISON_SEED={seed}\n")  # shown if it fails
+    chance = random.Random(seed)
+    count = 6000
+    with ray_nodes(4) as nodes, Pool(4, engine=Ray(nodes.address), retries=3) as pool:
+        wait_until(lambda: len(nodes_of(pool)) == 4)
+        results = pool.imap_unordered(slowly, range(count))
+        kills = sorted(chance.sample(range(200, 2500), 2))
+        found = []
+        started = time.monotonic()
+        for number, result in enumerate(results):
+            found.append(result)
+            if number in kills:
+                victims = [
+                    node for node in nodes.cluster.worker_nodes if nodes.raylet(node) in seen(found)
+                ]
+                victim = chance.choice(victims)
+                nodes.cluster.worker_nodes.discard(victim)
+                nodes.kill(victim)
+                threading.Thread(target=nodes.add).start()
+        took = time.monotonic() - started
+        sys.stdout.write(f"{count} tasks, two nodes killed, two joined: {took:.1f} s\n")
+    counts = collections.Counter(item for item, _ in found)
+    assert [item for item in range(count) if counts[item] != 1] == []
+    assert len({node for _, node in found}) >= 5
+
+
+def seen(found: list[tuple[int, int]]) -> set[int]:
+    return {node for _, node in found}
+
+
+@alone
+@pytest.mark.watchdog(60)
+def test_an_actor_that_dies_is_replaced_on_its_node() -> None:
+    with ray_nodes(2) as nodes, Pool(2, engine=Ray(nodes.address), retries=1) as pool:
+        wait_until(lambda: len(nodes_of(pool)) == 2)
+        before = nodes_of(pool)
+        results = pool.imap_unordered(slowly, range(1000))
+        next(results)
+        victim = next(iter(pool_of(pool).cluster._nodes.values()))
+        os.kill(ray.get(victim.actor.__ray_call__.remote(lambda _: os.getpid())), signal.SIGKILL)
+        assert sorted(item for item, _ in results) == list(range(1, 1000))
+        wait_until(lambda: len(nodes_of(pool)) == 2)
+        (lost,) = before.keys() - nodes_of(pool)
+        assert f"{lost} #2" in nodes_of(pool)
+
+
+@alone
+@pytest.mark.watchdog(60)
+def test_a_lost_head_ends_the_pool_and_not_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cluster, "LOST_AFTER_S", 1.0)
+    with ray_nodes(2) as nodes, Pool(2, engine=Ray(nodes.address)) as pool:
+        result = pool.map_async(slowly, range(100_000))
+        nodes.kill(nodes.cluster.head_node)
+        with pytest.raises(EngineLost, match=nodes.address):
+            result.get(30)
+        with pytest.raises(EngineLost, match="went away"):
+            pool.apply(where, (1,))
+        pool.terminate()
+        pool.join()
+
+
+# --- Where workers are ----------------------------------------------------------------------------
+
+
+@alone
+@pytest.mark.watchdog(60)
+def test_resources_decide_where_workers_are() -> None:
+    with ray_nodes(1, cpus=4) as nodes:
+        with Pool(engine=Ray(nodes.address, workers_per_node=2)) as pool:
+            assert list(nodes_of(pool).values()) == [2]
+        with Pool(engine=Ray(nodes.address, num_cpus=3)) as pool:
+            assert list(nodes_of(pool).values()) == [1]
+        with pytest.raises(EngineUnavailable, match=r"no room.*licence.*add nodes"):
+            Pool(engine=Ray(nodes.address, resources={"licence": 1}, timeout=0.5))
+        ray.init(nodes.address, log_to_driver=False)
+        group = ray.util.placement_group([{"CPU": 1}, {"CPU": 2}])
+        with Pool(engine=Ray(placement_group=group)) as pool:
+            wait_until(lambda: sorted(nodes_of(pool).values()) == [1, 2])
+            assert [name.partition(", ")[2] for name in sorted(nodes_of(pool))] == [
+                "bundle 0",
+                "bundle 1",
+            ]
+        assert ray.is_initialized()
+
+
+# --- Data -----------------------------------------------------------------------------------------
+
+
+@alone
+@pytest.mark.watchdog(60)
+def test_large_data_goes_through_the_object_store() -> None:
+    with ray_nodes(2) as nodes, Pool(2, engine=Ray(nodes.address)) as pool:
+        data = share(bytearray(range(256)) * 80_000)
+        wait_until(lambda: len(nodes_of(pool)) == 2)
+        found = pool.starmap(place_of, [(data, place) for place in range(100)], chunksize=1)
+        assert [byte for byte, _ in found] == list(range(100))
+        large = b"reply" * 1_000_000
+        assert pool.apply(bytes.__mul__, (b"reply", 1_000_000)) == large
+        assert pool.apply(len, (large,)) == len(large)
+
+
+def place_of(data: Any, place: int) -> tuple[int, int]:
+    return memoryview(data.get())[place], os.getppid()
+
+
+def test_a_full_object_store_says_what_to_do() -> None:
+    error = store_failure(ray, 5_000_000, ray.exceptions.ObjectStoreFullError("full"))
+    assert isinstance(error, SharedMemoryFull)
+    assert "5,000,000 bytes" in str(error)
+    assert "object_store_memory" in str(error)
+
+
+# --- Connections ----------------------------------------------------------------------------------
+
+
+@alone
+@pytest.mark.watchdog(60)
+def test_a_client_of_a_cluster_has_the_same_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("grpc", reason="Ray Client needs grpcio")
+    monkeypatch.setattr(_cluster, "LOST_AFTER_S", 1.0)
+    with ray_nodes(2) as nodes, client_server(nodes, 10001) as server:
+        wait_until(lambda: _connection._listens("127.0.0.1", 10001) is None)
+        with Pool(engine="ray://127.0.0.1:10001") as pool:
+            wait_until(lambda: len(nodes_of(pool)) == 2)
+            assert pool.map(abs, range(-100, 0)) == list(range(100, 0, -1))
+            data = share(bytearray(range(256)) * 8_000)
+            assert pool.apply(place_of, (data, 7))[0] == 7
+            with Pool(1, engine="serial") as other:
+                assert other.apply(abs, (-1,)) == 1
+            result = pool.map_async(slowly, range(100_000))
+            server.kill()
+            with pytest.raises(EngineLost, match="10001"):
+                result.get(30)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_where_nothing_listens_the_error_names_the_address(address: str) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        named = address.format(bound.getsockname()[1])
+        with pytest.raises(EngineUnavailable, match=f"no Ray at {named}: .*refused"):
+            Pool(engine=Ray(named))
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2p1\r\n", b""])
+def test_what_is_no_ray_is_refused(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_connection, "PROBE_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        named = f"127.0.0.1:{server.getsockname()[1]}"
+        thread = threading.Thread(target=answer_with, args=(server, answer))
+        thread.start()
+        with pytest.raises(EngineUnavailable, match=f"no Ray at {named}"):
+            Pool(engine=Ray(named))
+        thread.join()
+
+
+def answer_with(server: socket.socket, answer: bytes) -> None:
+    """Answer one client, and wait until it goes."""
+    client, _ = server.accept()
+    with client, contextlib.suppress(ConnectionError):
+        client.send(answer)
+        while client.recv(1024):
+            pass
+
+
+@pytest.mark.parametrize("address", ["nonsense", "ray://", "ray://head", "head:port"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(EngineUnavailable, match="no address of Ray"):
+        Pool(engine=Ray(address))
+
+
+def test_without_ray_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EngineUnavailable, match=r'pip install "garrison\[ray\]"'):
+        Pool(engine=Ray())
+
+
+@alone
+@pytest.mark.watchdog(60)
+def test_versions_that_differ_are_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    about = _backend.about  # type: ignore[attr-defined]
+    with ray_nodes(1) as nodes:
+        monkeypatch.setattr(_backend, "about", lambda: {**about(), "garrison": "0.0.9"})
+        with pytest.raises(EngineMismatch, match=r"has garrison .*this program garrison 0\.0\.9"):
+            Pool(1, engine=Ray(nodes.address))
+        assert not ray.is_initialized()
+
+
+@alone
+@pytest.mark.watchdog(60)
+def test_a_cluster_of_a_pools_own_is_quiet_and_leaves_no_trace() -> None:
+    with ray_home():
+        program = [sys.executable, str(PROGRAMS / "ray_quiet.py")]
+        done = subprocess.run(program, capture_output=True, text=True, timeout=50, check=False)
+        said = [line for line in done.stderr.splitlines() if "8.8.8.8" not in line]
+        assert said == []
+        assert done.stdout == "[0, 1, 4, 0, 1, 8]\n"

@@ -9,8 +9,9 @@ from typing import Any
 class EchoAgent:
     """Brings messages as results; of ``b"sizes"``, the blobs' numbers and sizes."""
 
-    def __init__(self, setup: bytes, workers: int, name: str) -> None:
+    def __init__(self, setup: bytes, workers: int, name: str, number: int) -> None:
         assert (setup, workers > 0, "://" in name) == (b"setup", True, True)
+        assert number >= 0
         self._changed = threading.Condition()
         self._results: list[bytes] = []
         self._over = False

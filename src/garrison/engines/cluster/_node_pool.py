@@ -64,12 +64,13 @@ _ENCODED = Outcome.OK, Outcome.ERROR
 class NodePool:
     """A local pool that runs what arrives over a connection."""
 
-    def __init__(self, connection: Connection, setup: Setup, workers: int, name: str) -> None:
+    def __init__(
+        self, connection: Connection, setup: Setup, workers: int, name: str, seed: int | None
+    ) -> None:
         self._connection = connection
         self._name = name
         self._blobs = BlobTable()
         start = _begin, (self._blobs, setup.initializer)
-        seed = node_seed(setup.seed, name) if setup.seeded else None
         self._backend = forked_backend(workers, start, setup.maxtasks, seed)
         self._running = self._backend.running_tasks()
         self._waiting: dict[int, TaskHandle] = {}
@@ -241,9 +242,10 @@ def main() -> None:
     # A terminal's Ctrl-C is for the driver, which ends this process through its agent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
-    data, workers, name = pickle.loads(connection.recv_bytes())  # noqa: S301 - written by the agent
+    data, workers, name, number = pickle.loads(connection.recv_bytes())  # noqa: S301 - written by the agent
     setup = Setup.loads(data)
     sys.path += [place for place in setup.path if place not in sys.path]
     sys.argv[1:] = []
-    NodePool(connection, setup, workers, name).serve()
+    seed = node_seed(setup.seed, name if number is None else str(number)) if setup.seeded else None
+    NodePool(connection, setup, workers, name, seed).serve()
     os._exit(0)  # the reader may be in a call of the connection

@@ -43,6 +43,9 @@ class Agent:
         Workers of the local pool.
     name : str
         The node's name, for messages.
+    number : int, optional
+        Its place among the pool's nodes, if that is the same in each run: it seeds the workers. By
+        default its name does.
 
     Raises
     ------
@@ -52,7 +55,7 @@ class Agent:
         If the pool's process did not start.
     """
 
-    def __init__(self, setup: bytes, workers: int, name: str) -> None:
+    def __init__(self, setup: bytes, workers: int, name: str, number: int | None = None) -> None:
         # Before the rest of it is loaded: another version may have another form of it.
         check_versions(Setup.loads(setup).versions, about(), name)
         self.name = name
@@ -64,7 +67,7 @@ class Agent:
         self._process, self._socket = _start_pool()
         self._connection = Connection(os.dup(self._socket.fileno()))
         try:
-            self._connection.send_bytes(pickle.dumps((setup, workers, name)))
+            self._connection.send_bytes(pickle.dumps((setup, workers, name, number)))
             if not self._connection.poll(START_TIMEOUT_S):
                 raise TimeoutError(f"it did not start within {START_TIMEOUT_S:g} s")
             first = self._connection.recv_bytes()

@@ -189,11 +189,12 @@ class DaskCluster:
         return self._most - sum(agent.workers for agent in self._agents.values())
 
     async def _start_agent(self, worker: str, workers: int) -> None:
-        key = f"{self._topic}-{next(self._numbers)}"
+        number = next(self._numbers)
+        key = f"{self._topic}-{number}"
         future = None
         try:
             route = await self._connected.reach(worker)
-            arguments = (run_agent, key, self._setup, workers, self._topic)
+            arguments = (run_agent, key, self._setup, workers, number, self._topic)
             future = self._connected.submit(*arguments, key=key, worker=worker)
             self._agents[worker] = _Agent(future, workers, route)
             await future.result()

@@ -26,14 +26,14 @@ _CALLS_AT_ONCE = 3
 _hosts_lock = threading.Lock()
 
 
-def run_agent(key: str, setup: bytes, workers: int, topic: str) -> None:
+def run_agent(key: str, setup: bytes, workers: int, number: int, topic: str) -> None:
     """Be an agent until the key is released: by the driver, or because the driver is gone.
 
     Parameters
     ----------
     key : str
         This task's key.
-    setup, workers : bytes, int
+    setup, workers, number : bytes, int, int
         For the `Agent`.
     topic : str
         Where to say that the agent has started.
@@ -43,7 +43,7 @@ def run_agent(key: str, setup: bytes, workers: int, topic: str) -> None:
     released = host.expect(key)
     secede()
     try:
-        agent = Agent(setup, workers, worker.address)
+        agent = Agent(setup, workers, worker.address, number)
         try:
             host.add(key, agent)
             worker.log_event(topic, {"agent": key})

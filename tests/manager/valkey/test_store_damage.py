@@ -16,7 +16,7 @@ from valkey_server import ValkeyServer
 from .store_audit import PREFIX, new_store
 
 ALLOWED = (GarrisonError, LookupError, queue.Empty, queue.Full)
-"""What an operation on a damaged store may raise: the plain types' errors if an entry is missing."""
+"""What a damaged store may raise: the plain types' errors if an entry is missing."""
 
 
 def fill(store: Any) -> None:
@@ -59,7 +59,7 @@ def uses(store: Any) -> Iterator[Callable[[], object]]:
     yield lambda: opened(Kind.QUEUE, "queue").get(block=False)
     yield lambda: opened(Kind.QUEUE, "queue").put(5, block=False)
     yield lambda: opened(Kind.QUEUE, "queue").task_done()
-    yield lambda: store.backend.names()
+    yield store.backend.names
     yield store.backend.renew
     yield store.backend.collect_garbage
     yield lambda: opened(Kind.DICT, "dict").clear()
@@ -144,7 +144,7 @@ def test_damaged_keys_raise_errors_of_garrisons(server: ValkeyServer) -> None:
     fill_again(server)
     saved = {key: server.command("DUMP", key) for key in server.command("KEYS", PREFIX + b"*")}
     outcomes: list[type[Exception]] = []
-    problems = []
+    problems: list[str] = []
     for key in sorted(saved):
         for damage in Damage(server, key, chance).ways():
             restore(server, saved)

@@ -221,7 +221,7 @@ class ValkeyBackend(TransactionsAndWaits):
     def release_later(self, c: int) -> None:
         """Let the session's thread release a reference: a finalizer calls this."""
         self.releases.append(c)
-        self._link.session.later(_weakly(self.flush_releases))
+        self.link.session.later(_weakly(self.flush_releases))
 
     def flush_releases(self) -> None:
         """Tell the server which references are not needed any more."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterator
 
 from garrison import _core
 from garrison._typing import Any
@@ -94,7 +93,7 @@ class Values:
             if type(reply) is bytes:
                 return _core.decode_value(reply, self.hooks)
             return self._plain(reply)
-        except (ValueUnreadable, RecursionError):
+        except ValueUnreadable:
             raise
         except (ValueError, TypeError, LookupError, StopIteration, struct.error) as error:
             raise self.corrupt(f"a value: {error}") from error
@@ -113,23 +112,51 @@ class Values:
         return StoreCorrupt(f"the store at {self._place} is damaged: {what}")
 
     def _plain(self, tokens: list[Any]) -> Any:
+        """Return the plain object of a container and all that is in it, however deep."""
         left = iter(tokens)
-        found = self._next(left)
-        if next(left, None) is not None:
-            raise ValueError("more than a container")
+        above: list[_Unfinished] = []
+        found: Any = None
+        for token in left:
+            if token[0] == TREE:
+                above.append(_Unfinished(token))
+                if above[-1].kind == Kind.SET:
+                    keys = range(above[-1].missing)
+                    above[-1].set([self.decode_key(next(left), next(left)) for _ in keys])
+            else:
+                above[-1].add(_core.decode_value(token, self.hooks))
+            while above and not above[-1].missing:
+                found = above.pop().plain()
+                if above:
+                    above[-1].add(found)
+            if above and above[-1].kind in MAPPINGS:
+                above[-1].keys.append(self.decode_key(next(left), next(left)))
+        if above:
+            raise ValueError("a container that ends too soon")
         return found
 
-    def _next(self, left: Iterator[bytes]) -> Any:
-        token = next(left)
-        if token[0] != TREE:
-            return _core.decode_value(token, self.hooks)
-        _, kind, count, maxlen = HEAD.unpack(token)
-        if kind in MAPPINGS:
-            keys = ((next(left), next(left)) for _ in range(count))
-            return {self.decode_key(*key): self._next(left) for key in keys}
-        if kind == Kind.SET:
-            return {self.decode_key(next(left), next(left)) for _ in range(count)}
-        items = [self._next(left) for _ in range(count)]
-        if kind == Kind.DEQUE:
-            return deque(items, None if maxlen < 0 else maxlen)
-        return items
+
+class _Unfinished:
+    """A plain container whose items are still to come."""
+
+    __slots__ = ("_items", "_maxlen", "keys", "kind", "missing")
+
+    def __init__(self, token: bytes) -> None:
+        _, self.kind, self.missing, self._maxlen = HEAD.unpack(token)
+        self.keys: list[Any] = []
+        self._items: list[Any] = []
+
+    def add(self, item: Any) -> None:
+        self._items.append(item)
+        self.missing -= 1
+
+    def set(self, items: list[Any]) -> None:
+        self._items, self.missing = items, 0
+
+    def plain(self) -> Any:
+        if self.kind in MAPPINGS:
+            return dict(zip(self.keys, self._items, strict=True))
+        if self.kind == Kind.SET:
+            return set(self._items)
+        if self.kind == Kind.DEQUE:
+            return deque(self._items, None if self._maxlen < 0 else self._maxlen)
+        return self._items

@@ -67,7 +67,7 @@ empty(ARGV[4], head)
 touch(ARGV[4])
 
 --- snapshot: reads all fully
-return copy(ARGV[4], {}, 0)
+return copy(ARGV[4], {}, {})
 
 --- scan: reads
 -- First place, number of entries, whether values are wanted: the change count, the length, how many

@@ -167,9 +167,9 @@ end
 
 local copy
 
-local function copy_value(value, out, depth)
+local function copy_value(value, out, above)
   local number, _, owned = link_of(value)
-  if owned then copy(number, out, depth + 1) else out[#out + 1] = value end
+  if owned then copy(number, out, above) else out[#out + 1] = value end
 end
 
 -- The keys and values of a mapping from one place of its order to another.
@@ -192,28 +192,31 @@ local function entries(number, head, from, to, with_values, each)
 end
 
 -- A container and all that it owns, in a row: a head, then its items, each perhaps a container.
-function copy(number, out, depth)
-  if depth > 1000 then fail('DEEP') end
+function copy(number, out, above)
+  if above[number] then error('a container is in itself') end
+  if #above >= 1000 then fail('DEEP') end
+  above[number], above[#above + 1] = true, number
   local head = head_of(number)
-  local count = length_of(number, head)
-  out[#out + 1] = struct.pack('<BBI4i8', TREE, head.kind, count, head.kind == DEQUE and head.limit or -1)
+  local limit = head.kind == DEQUE and head.limit or -1
+  out[#out + 1] = struct.pack('<BBI4i8', TREE, head.kind, length_of(number, head), limit)
   if head.form == 'items' then
     for _, value in ipairs(call('LRANGE', P .. 'q:' .. number, 0, -1)) do
-      copy_value(value, out, depth)
+      copy_value(value, out, above)
     end
-    return out
+  else
+    entries(number, head, 0, -1, true, function(canonical, original, value)
+      out[#out + 1], out[#out + 2] = canonical, original
+      if value then copy_value(value, out, above) end
+    end)
   end
-  entries(number, head, 0, -1, true, function(canonical, original, value)
-    out[#out + 1], out[#out + 2] = canonical, original
-    if value then copy_value(value, out, depth) end
-  end)
+  above[number], above[#above] = nil, nil
   return out
 end
 
 -- What the taker of a value is given: a child as a plain container.
 local function to_plain(value)
   local number, _, owned = link_of(value)
-  return owned and copy(number, {}, 0) or value
+  return owned and copy(number, {}, {}) or value
 end
 
 -- Take a key out of a mapping, and let go what hangs below its value; the value as a plain one if that

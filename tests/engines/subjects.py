@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import garrison
+from garrison.engines import Serial
 
 CAPABILITIES = {
     "parallel": "runs tasks at the same time",
@@ -98,6 +99,18 @@ SUBJECTS = [
         "serial",
         "serial",
         {**IN_PROCESS, **_SHARED, **NO_END, "parallel": "it runs one task after the other"},
+    ),
+    Subject(
+        "serial with pickles",
+        "",
+        {
+            **{reason: _SHARED[reason] for reason in _SHARED if reason != "pickling"},
+            **IN_PROCESS,
+            **NO_END,
+            "parallel": "it runs one task after the other",
+            "by_name": "its name is that of a serial engine without pickles",
+        },
+        make=lambda: Serial(pickle=True),
     ),
     Subject(
         "interpreters",

@@ -297,7 +297,7 @@ def test_shared_object_arrives(pool: garrison.Pool) -> None:
     assert sums == [499_500 + n for n in range(4)]
 
 
-@pytest.mark.needs("pickling")
+@pytest.mark.needs("pickling", "parallel")
 def test_arguments_are_as_they_were_at_the_call(pool: garrison.Pool, marks: MakeMarks) -> None:
     go, changing = marks("go"), [1]
     first = [pool.apply_async(tasks.wait_for, (go, 1)) for _ in range(2)]

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import pickle
+
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.engines._engine import Engine, PoolSettings
-from garrison.pool.backends import PayloadKind, Task, TaskBackend, refuse_timeout, run_call
+from garrison.errors import ResultUnpicklable
+from garrison.pool.backends import (
+    ItemBuffer,
+    ItemError,
+    PayloadKind,
+    PickledBackend,
+    Task,
+    TaskBackend,
+    decode_error,
+    dumps_result,
+    encode_error,
+    refuse_timeout,
+    run_call,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +39,13 @@ class Serial(Engine):
     run in the same thread. Exceptions have their real traceback, with all frames alive. There is no
     `timeout`: the thread that would end the task is in it.
 
+    Parameters
+    ----------
+    pickle : bool
+        Whether arguments and results are pickled all the same, to find what cannot be sent where it
+        is sent. Otherwise tasks get, and return, the program's own objects. Functions are always
+        the program's own.
+
     Examples
     --------
     >>> from garrison import Pool
@@ -34,9 +56,13 @@ class Serial(Engine):
 
     name: str = "serial"
 
+    def __init__(self, *, pickle: bool = False) -> None:
+        self.pickle: bool = pickle
+
     def backend(self, settings: PoolSettings) -> SerialBackend:
         """Return a backend of one task at a time."""
-        return SerialBackend(settings.initializer, settings.initargs)
+        kind = PicklingBackend if self.pickle else SerialBackend
+        return kind(settings.initializer, settings.initargs)
 
 
 class SerialBackend(TaskBackend):
@@ -72,7 +98,7 @@ class SerialBackend(TaskBackend):
             return task  # waiting for it says why
         self._running += 1
         try:
-            result = run_call(function.function, kind, value, options, _CAUGHT)
+            result = self._run(function.function, kind, value, options)
         except BaseException:
             self._running -= 1
             raise
@@ -80,3 +106,91 @@ class SerialBackend(TaskBackend):
             self._end(task, result)
             self.changed.notify_all()
         return task
+
+    @staticmethod
+    def _run(
+        function: Callable[..., Any], kind: PayloadKind, value: Any, options: Options
+    ) -> tuple[bool, Any, int]:
+        return run_call(function, kind, value, options, _CAUGHT)
+
+
+class PicklingBackend(SerialBackend):
+    """Pickles arguments and results on the way to tasks that run here."""
+
+    def __init__(
+        self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+    ) -> None:
+        super().__init__(initializer, initargs)
+        self._codec = PickledBackend(1, initializer, initargs)
+
+    def register(self, function: Callable[..., Any], options: Options) -> Any:  # type: ignore[override] # static there
+        """Check that a function can be sent."""
+        self._codec.register(function, options)
+        return super().register(function, options)
+
+    def _copy(self, value: Any) -> Any:
+        return pickle.loads(self._codec.encode(value))  # noqa: S301 - written here
+
+    def submit(
+        self, function: Any, kind: PayloadKind, value: Any, options: Options, items: int = 1
+    ) -> Task:
+        """Run a task with copies of its arguments."""
+        return super().submit(function, kind, self._copy(value), options, items)
+
+    def item_buffer(self, chunksize: int) -> ItemBuffer:  # type: ignore[override] # static there
+        """Return a buffer of copies."""
+        return ItemBuffer(chunksize, self._copy_item)
+
+    def _copy_item(self, value: Any) -> Any:
+        try:
+            return self._copy(value)
+        except Exception as error:
+            return ItemError(error)
+
+    def encode_chunk(self, items: list[Any]) -> Any:  # type: ignore[override] # static there
+        """Return copies of several items."""
+        return tuple(self._copy(items))
+
+    def submit_items(self, function: Any, items: Any, options: Options) -> Task:
+        """Run a task for copied items, each with an outcome of its own."""
+        return super().submit(function, PayloadKind.PICKLED_ITEMS, items, options, len(items))
+
+    def submit_chunk(self, function: Any, chunk: Any, count: int, options: Options) -> Task:
+        """Run a task for copied items, each with an outcome of its own."""
+        return super().submit(function, PayloadKind.PICKLED_ITEMS, chunk, options, count)
+
+    @staticmethod
+    def _run(
+        function: Callable[..., Any], kind: PayloadKind, value: Any, options: Options
+    ) -> tuple[bool, Any, int]:
+        success, result, duration = run_call(function, kind, value, options, _CAUGHT)
+        if not success:
+            return False, _checked(result), duration
+        if kind == PayloadKind.PICKLED_ITEMS:
+            return True, [_copied_outcome(each) for each in result], duration
+        try:
+            return True, _copied(result), duration
+        except Exception as error:
+            return False, error, duration
+
+
+def _copied(result: Any) -> Any:
+    return pickle.loads(dumps_result(result))  # noqa: S301 - written here
+
+
+def _copied_outcome(outcome: Any) -> Any:
+    if isinstance(outcome, ItemError):
+        return ItemError(_checked(outcome.error))
+    try:
+        return _copied(outcome)
+    except Exception as error:
+        return ItemError(error)
+
+
+def _checked(error: BaseException) -> BaseException:
+    """Return an exception with its real traceback, if it could be sent; else what is wrong."""
+    arrived = decode_error(encode_error(error))
+    if isinstance(arrived, ResultUnpicklable) and not isinstance(error, ResultUnpicklable):
+        arrived.__cause__ = error
+        return arrived
+    return error

@@ -124,7 +124,14 @@ class PickledBackend(TaskBackend):
         number = self._registry.number(function, policy)
         return _Function(number, self._pickles[number], self._registry.size(number))
 
-    def _encode(self, value: Any) -> bytes:
+    def encode(self, value: Any) -> bytes:
+        """Pickle arguments.
+
+        Raises
+        ------
+        ArgumentUnpicklable
+            If they cannot be sent; the message names the path to the part.
+        """
         rules = self._registry.rules
         try:
             return dumps(value, rules, self._registry.imports.descriptors.first())
@@ -136,7 +143,7 @@ class PickledBackend(TaskBackend):
     ) -> Task:
         """Queue a task; its options are a part of the registered function."""
         del options
-        return self._put_encoded(function, kind, self._encode(value), items)
+        return self._put_encoded(function, kind, self.encode(value), items)
 
     def _put_encoded(self, function: _Function, kind: int, data: Any, items: int) -> Task:
         size = len(data) if isinstance(data, bytes) else sum(map(len, data))
@@ -150,7 +157,7 @@ class PickledBackend(TaskBackend):
 
     def _encode_item(self, value: Any) -> Any:
         try:
-            return self._encode(value)
+            return self.encode(value)
         except Exception as error:
             return ItemError(error)
 
@@ -161,7 +168,7 @@ class PickledBackend(TaskBackend):
 
     def encode_chunk(self, items: list[Any]) -> bytes:  # type: ignore[override] # static there
         """Pickle several items together."""
-        return self._encode(items)
+        return self.encode(items)
 
     def submit_chunk(self, function: Any, chunk: Any, count: int, options: Options) -> Task:
         """Queue a task for items that are one pickle, each with an outcome of its own."""

@@ -31,7 +31,7 @@ from garrison.pool._task_backend import (
     run_call,
 )
 from garrison.pool._thread_backend import ThreadBackend
-from garrison.pool.call_runner import prepare, run_message
+from garrison.pool.call_runner import dumps_result, prepare, run_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,7 @@ __all__ = [
     "decode_value",
     "describe_call",
     "dumps_initializer",
+    "dumps_result",
     "encode_error",
     "forked_backend",
     "function_registry",

@@ -19,7 +19,7 @@ from garrison.pool._error_pickles import encode_error
 from garrison.pool._payload_kinds import PayloadKind
 from garrison.pool._seeds import Seeds, seed_worker
 
-__all__ = ["BROKEN", "ERROR", "ITEMS", "VALUE", "prepare", "run_message"]
+__all__ = ["BROKEN", "ERROR", "ITEMS", "VALUE", "dumps_result", "prepare", "run_message"]
 
 VALUE, ERROR, ITEMS, BROKEN = range(4)
 """Kinds of replies: a pickled result; an encoded exception; for each item (success, pickle); the
@@ -70,7 +70,7 @@ def _run(pool: Any, setup: bytes | None, task: tuple[Any, ...] | None) -> tuple[
         call = _Call(function, retries, retry_on)
         if kind in {PayloadKind.PICKLED_ITEMS, PayloadKind.LISTED_ITEMS}:
             return ITEMS, call.each(kind, data)
-        return VALUE, _dumps_result(call.all(kind, data))
+        return VALUE, dumps_result(call.all(kind, data))
     except BaseException as error:
         return ERROR, _encode_error(error)
 
@@ -144,7 +144,7 @@ class _Call:
 
 def _outcome(function: Callable[..., Any], *args: Any) -> tuple[bool, bytes]:
     try:
-        return True, _dumps_result(function(*args))
+        return True, dumps_result(function(*args))
     except BaseException as error:
         return False, _encode_error(error)
 
@@ -152,7 +152,14 @@ def _outcome(function: Callable[..., Any], *args: Any) -> tuple[bool, bytes]:
 # --- Results --------------------------------------------------------------------------------------
 
 
-def _dumps_result(value: Any) -> bytes:
+def dumps_result(value: Any) -> bytes:
+    """Pickle a result.
+
+    Raises
+    ------
+    multiprocessing.pool.MaybeEncodingError
+        If it cannot be sent.
+    """
     try:
         return _dumps(value)
     except Exception as error:

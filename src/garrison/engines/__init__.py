@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from garrison.engines.ray import Ray
     from garrison.engines.serial import Serial
     from garrison.engines.threads import Threads
-    from garrison.pool.backends import Backend, PickledBackend, TaskBackend, run_message
+    from garrison.pool.backends import Backend, PickledBackend, Task, TaskBackend, run_message
 
 __all__ = [
     "Backend",
@@ -34,6 +34,7 @@ __all__ = [
     "PoolSettings",
     "Ray",
     "Serial",
+    "Task",
     "TaskBackend",
     "Threads",
     "engine_of_program",
@@ -47,6 +48,7 @@ _HOMES = {
         "Engine",
         "PickledBackend",
         "PoolSettings",
+        "Task",
         "TaskBackend",
         "engine_of_program",
         "find_engine",

@@ -12,13 +12,14 @@ from typing import NamedTuple
 from garrison._typing import Any
 from garrison.errors import EngineUnavailable
 from garrison.options import Options
-from garrison.pool.backends import Backend, PickledBackend, TaskBackend, run_message
+from garrison.pool.backends import Backend, PickledBackend, Task, TaskBackend, run_message
 
 __all__ = [
     "Backend",
     "Engine",
     "PickledBackend",
     "PoolSettings",
+    "Task",
     "TaskBackend",
     "engine_of_program",
     "find_engine",
@@ -149,7 +150,7 @@ def _of_text(text: str) -> Engine:
     if text in _NAMES:
         return _made(_NAMES[text])
     module, colon, kind = text.partition(":")
-    if colon and not slashes and module and kind:
+    if colon and kind.isidentifier() and all(map(str.isidentifier, module.split("."))):
         return _made(_Known(module, kind))
     raise ValueError(f"there is no engine {text!r}; there are {_choices()}")
 

@@ -8,13 +8,9 @@ from __future__ import annotations
 from concurrent.futures import Executor, Future
 from functools import partial
 
-from garrison._typing import TYPE_CHECKING
-from garrison.engines._engine import Engine, PickledBackend, PoolSettings, run_message
+from garrison.engines import Engine, PickledBackend, PoolSettings, Task, run_message
 from garrison.errors import EngineLost
-
-if TYPE_CHECKING:
-    from garrison.options import Options
-    from garrison.pool.backends import Task
+from garrison.options import Options
 
 __all__ = ["OverExecutor"]
 

@@ -106,7 +106,7 @@ class ExecutorBackend(PickledBackend):
 
     def _lose(self, task: Task, error: BaseException) -> None:
         lost = EngineLost(f"the executor has lost a task: {error!r}")
-        self._break(lost)
+        self.lose(lost)
         self.fail(task, lost)
 
     # --- The end ----------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from garrison.pool.backends import Seeds, prepare, refuse_timeout
 
 if TYPE_CHECKING:
     from garrison.options import Options
-    from garrison.pool.backends import Task
 
 __all__ = ["Interpreters"]
 
@@ -106,7 +105,7 @@ class InterpreterBackend(PickledBackend):
             self._break(error)
             return False
         served = 0
-        while (task := self._wait_for_next()) is not None:
+        while (task := self.next_task()) is not None:
             try:
                 self.finish(task, run(run_message, self.message(task)))
             except Exception as error:
@@ -116,11 +115,6 @@ class InterpreterBackend(PickledBackend):
             if served == self._lifetime:
                 return True
         return False
-
-    def _wait_for_next(self) -> Task | None:
-        with self.changed:
-            self.changed.wait_for(lambda: self.waiting or self._closing or self._terminating)
-            return None if self._terminating else self._next()
 
     # --- The end ------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """The base of backends whose tasks are objects of this process: threads, and other engines.
 
-A backend that derives from `TaskBackend` takes tasks out of its queue (`_next`), runs them
-wherever it likes, and ends each with its result (`_end`). Everything that a pool asks of it while
-it waits is done here.
+A backend that derives from `TaskBackend` takes tasks out of its queue (`next_task`, or `_next`
+without waiting), runs them wherever it likes, and ends each with its result (`_end`). Everything
+that a pool asks of it while it waits is done here.
 """
 
 from __future__ import annotations
@@ -306,6 +306,12 @@ class TaskBackend:
 
     # --- For those that run them ------------------------------------------------------------
 
+    def next_task(self) -> Task | None:
+        """Wait for a task and begin it; None when there will be no more."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.waiting or self._closing or self._terminating)
+            return None if self._terminating else self._next()
+
     def _next(self) -> Task | None:
         """Begin the first waiting task, or return None; the caller holds the lock."""
         while self._queue:
@@ -330,8 +336,12 @@ class TaskBackend:
         self.completed += 1
         task.end(result)
 
+    def lose(self, error: PoolBroken) -> None:
+        """Note that no task will end any more: all waits raise this."""
+        self._break(error)
+
     def _break(self, error: BaseException) -> None:
-        """Note that no task will end any more."""
+        """Note that no task will end any more, because of this."""
         with self.changed:
             self._broken = self._broken or error
             self.changed.notify_all()

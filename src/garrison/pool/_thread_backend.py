@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from garrison.options import Options
-    from garrison.pool._task_backend import Task
 
 __all__ = ["ThreadBackend"]
 
@@ -51,17 +50,12 @@ class ThreadBackend(TaskBackend):
         except BaseException as error:
             self._break(error)
             return
-        while (task := self._wait_for_next()) is not None:
+        while (task := self.next_task()) is not None:
             result = run_call(*task.job)
             with self.changed:
                 self._end(task, result)
                 self.changed.notify_all()
             del task, result
-
-    def _wait_for_next(self) -> Task | None:
-        with self.changed:
-            self.changed.wait_for(lambda: self.waiting or self._closing or self._terminating)
-            return None if self._terminating else self._next()
 
     def join(self, seconds: float) -> bool:
         """Wait for the threads to end; True when they have.

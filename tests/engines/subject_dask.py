@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 from .subjects import Subject, missing_package
@@ -24,15 +27,34 @@ def _offloading() -> Iterator[None]:
     yield
 
 
+# In a process of its own: its workers hold a resource tracker, for whose end each test waits.
+_PROGRAM = """
+import distributed
+if __name__ == "__main__":
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        input()
+"""
+
+
 @contextlib.contextmanager
 def _local_cluster() -> Iterator[None]:
-    import distributed
-
-    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None}
-    with _offloading(), distributed.LocalCluster(n_workers=2, **options) as cluster:
-        _address.append(cluster.scheduler_address)
-        yield
-        _address.clear()
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        tempfile.NamedTemporaryFile("w", suffix=".py") as program,
+        _offloading(),
+    ):
+        program.write(_PROGRAM)
+        program.flush()
+        with subprocess.Popen([sys.executable, program.name], **pipes) as process:
+            _address.append(process.stdout.readline().strip())  # type: ignore[union-attr]
+            try:
+                yield
+            finally:
+                _address.clear()
+                process.communicate("over\n")
 
 
 SUBJECTS = [

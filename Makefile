@@ -9,6 +9,8 @@
 #   make conformance   CPython's own tests of multiprocessing and concurrent.futures on garrison
 #   make test-all      all of this on every CPython from 3.10 to 3.14 at hand
 #
+#   make engines       pools over Ray and Dask, managers over Valkey; installs all three
+#
 #   make third-party   programs of other libraries on garrison; installs some gigabytes (torch)
 #
 #   make lint | storm [KILLS=2000 SEED=n] | smoke | clean
@@ -35,6 +37,7 @@ CHECKED := tests/test_layers.py tests/test_namespace.py tests/programs tests/poo
 USER := .venv
 TEST := .venv-test
 THIRD := .venv-third-party
+ENGINES := .venv-engines
 
 export CARGO_TARGET_DIR := $(TARGET)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -43,7 +46,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 SOURCES := $(wildcard pyproject.toml README.md LICENSE THIRD-PARTY-LICENSES) \
 	$(shell find src native -name target -prune -o -name __pycache__ -prune -o ! -name '*.so' -print)
 
-.PHONY: check conformance third-party test-all demo test bench lint storm fuzz sanitize audit smoke clean build tools rust-test loom-test python-test
+.PHONY: check conformance engines third-party test-all demo test bench lint storm fuzz sanitize audit smoke clean build tools rust-test loom-test python-test
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
 
@@ -90,6 +93,9 @@ conformance: $(TEST)/.built $(TEST)/.test-tools
 test-all: test conformance
 	$(TEST)/bin/python scripts/test_pythons.py --all
 
+engines: $(ENGINES)/.built $(ENGINES)/.test-tools
+	$(ENGINES)/bin/python -m pytest -rs tests/engines tests/manager/valkey
+
 third-party: $(THIRD)/.built
 	$(THIRD)/bin/python -m pytest tests/third_party
 
@@ -117,7 +123,7 @@ clean:
 tools:
 	@sh scripts/check_tools.sh "$(PYTHON)"
 
-$(USER)/.created $(TEST)/.created $(THIRD)/.created: | tools
+$(USER)/.created $(TEST)/.created $(ENGINES)/.created $(THIRD)/.created: | tools
 	"$(PYTHON)" -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	touch $@
@@ -131,6 +137,11 @@ $(TEST)/.built: $(TEST)/.created $(SOURCES)
 		$(TEST)/bin/python -m pip install --quiet ".[fetch]"
 	touch $@
 
+$(ENGINES)/.built: $(ENGINES)/.created $(SOURCES)
+	MATURIN_PEP517_ARGS="--features extension-module,crash-points" \
+		$(ENGINES)/bin/python -m pip install --quiet ".[fetch,ray,dask,valkey]"
+	touch $@
+
 $(THIRD)/.built: $(THIRD)/.created $(SOURCES) pyproject.toml
 	$(THIRD)/bin/python -m pip install --quiet ".[fetch]" --group third-party
 	touch $@
@@ -139,8 +150,8 @@ $(USER)/.bench-tools: $(USER)/.created pyproject.toml
 	$(USER)/bin/python -m pip install --quiet --group bench
 	touch $@
 
-$(TEST)/.test-tools: $(TEST)/.created pyproject.toml
-	$(TEST)/bin/python -m pip install --quiet --group test
+$(TEST)/.test-tools $(ENGINES)/.test-tools: %/.test-tools: %/.created pyproject.toml
+	$*/bin/python -m pip install --quiet --group test
 	touch $@
 
 # Without atheris the Python targets are fuzzed by mutations alone.

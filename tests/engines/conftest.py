@@ -30,6 +30,8 @@ if ALL_OF_SUITE in os.environ:
 _passed: Counter[str] = Counter()
 _failed: Counter[str] = Counter()
 _skipped: dict[str, Counter[str]] = {}
+_elsewhere: list[str] = []
+"""Counts of runs in processes of their own."""
 
 
 @pytest.fixture(scope="session", params=all_subjects(), ids=lambda subject: subject.name)
@@ -99,7 +101,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_logreport(report: Any) -> None:
-    name = dict(report.user_properties).get("engine")
+    properties = dict(report.user_properties)
+    name = properties.get("engine")
+    if report.when == "call" and "counts" in properties:
+        _elsewhere.append(properties["counts"])
     if name is None:
         return
     if report.skipped and not hasattr(report, "wasxfail"):
@@ -114,8 +119,10 @@ def pytest_runtest_logreport(report: Any) -> None:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     write = terminalreporter.write_line
     names = dict.fromkeys([*_passed, *_failed, *_skipped])
-    if names:
+    if names or _elsewhere:
         terminalreporter.section("engines")
+    for counts in _elsewhere:
+        write(counts)
     for name in names:
         skipped = _skipped.get(name, Counter())
         failed = f", {_failed[name]} failed" if _failed[name] else ""

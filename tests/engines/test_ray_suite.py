@@ -22,12 +22,12 @@ SECONDS = 400.0
 
 @pytest.mark.skipif(alone.INSIDE in os.environ, reason="this is the suite")
 @pytest.mark.watchdog(SECONDS + alone.SECONDS_BEFORE)
-def test_the_suite_passes_over_ray(pytestconfig: pytest.Config) -> None:
+def test_the_suite_passes_over_ray(request: pytest.FixtureRequest) -> None:
     files = [str(HERE / f"test_{name}.py") for name in MODULES]
     command = [*alone.UNSHARE, sys.executable, alone.__file__, "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, *files, "-k", "ray"],
-        cwd=pytestconfig.rootpath,
+        cwd=request.config.rootpath,
         env={**os.environ, alone.INSIDE: "1", ALL_OF_SUITE: "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -39,6 +39,7 @@ def test_the_suite_passes_over_ray(pytestconfig: pytest.Config) -> None:
         pytest.skip("this system lets no user make a network namespace")
     sys.stdout.write(done.stdout)
     assert done.returncode == 0
-    counts = re.search(r"^ray: (\d+) passed", done.stdout, re.MULTILINE)
+    counts = re.search(r"^ray: (\d+) passed.*(\n    .*)*", done.stdout, re.MULTILINE)
     assert counts is not None
+    request.node.user_properties.append(("counts", counts[0]))
     assert int(counts[1]) > 100

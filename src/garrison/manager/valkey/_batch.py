@@ -77,10 +77,9 @@ class Batch:
         while pending:
             held, waits = None, []
             for each, reply in zip(pending, self._replies(pending), strict=True):
-                try:
-                    self._settle(each, reply)
-                except Held as error:
-                    held = error
+                found = self._settle(each, reply)
+                if found is not None:
+                    held = found
                     waits.append(each)
             pending = waits
             if held is not None:
@@ -96,13 +95,13 @@ class Batch:
         replies: list[Any] = backend._link.pipeline(commands, one_step=True)
         return replies
 
-    def _settle(self, pending: _Pending, reply: Any) -> None:
-        """Keep the result of an operation, or its failure; raise Held if it has to wait."""
+    def _settle(self, pending: _Pending, reply: Any) -> Held | None:
+        """Keep the result of an operation, or its failure; return what it has to wait for."""
         _, args, decode, key = pending.request
         if isinstance(reply, ServerRefused):
             reply = refusal_error(self._backend.values, reply, args, key)
         if isinstance(reply, Held):
-            raise reply
+            return reply
         if isinstance(reply, (Emptied, Inexact)):
             self._run_alone(pending)
         elif isinstance(reply, Exception):
@@ -112,6 +111,7 @@ class Batch:
                 pending.result._value = decode(reply)
             except Exception as error:
                 self._fail(pending, error)
+        return None
 
     def _run_alone(self, pending: _Pending) -> None:
         try:

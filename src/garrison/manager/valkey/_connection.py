@@ -279,6 +279,8 @@ class Link:
                 found = use(wire)
             except (LinkBroken, NotNow, OSError) as error:
                 reason = self._reason_to_repeat(wire, error, what, idempotent)
+                if not reason:
+                    raise
             except Exception:
                 self._give_back(wire)
                 raise
@@ -295,7 +297,7 @@ class Link:
     def _reason_to_repeat(
         self, wire: Wire | None, error: Exception, what: str, idempotent: bool
     ) -> str:
-        """Return why a request has to be repeated, or raise because it must not be."""
+        """Return why a request has to be repeated; nothing, or raise, because it must not be."""
         if isinstance(error, LinkBroken):
             if error.args[1] and not idempotent:
                 raise self._lost(what, error.args[0], maybe_done=True) from None
@@ -310,7 +312,7 @@ class Link:
         if wire is None and not isinstance(error, (PermissionError, ManagerLost)):
             return str(error)  # it could not connect
         self._give_back(wire)
-        raise error
+        return ""
 
     def _give_back(self, wire: Wire | None) -> None:
         if wire is not None:
@@ -327,13 +329,18 @@ class Link:
         if self._closed:
             raise ManagerLost(f"the connection to {self.url} was closed by this program")
         while True:
-            try:
-                wire = self._spare.pop()
-            except IndexError:
+            wire = self._pop_spare()
+            if wire is None:
                 return self._discovery.connect()
             if not wire.is_stale:
                 return wire
             wire.close()
+
+    def _pop_spare(self) -> Wire | None:
+        try:
+            return self._spare.pop()
+        except IndexError:  # also if another thread was faster
+            return None
 
     def drop(self) -> None:
         """Close all spare connections: the server is not the one to ask any more."""

@@ -43,7 +43,10 @@ class Discovery:
                 self._prefer(wire.place)
                 return wire
         assert failure is not None  # noqa: S101 - there is one place at least
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # it has this frame in its traceback
 
     def _usable(self, wire: Wire) -> Wire:
         try:

@@ -69,6 +69,8 @@ class Wire:
         self.known_scripts: set[str] = set()
         """The digests of the scripts that the server has been sent on this connection."""
         self._link = self._make_link()
+        # It need not tell the server its name: older ones refuse that.
+        self._link.lib_name = self._link.lib_version = self._link.driver_info = None
         self._connect()
         self._poller = select.poll()
         self._poller.register(self._link._sock, select.POLLIN)
@@ -104,11 +106,12 @@ class Wire:
         try:
             self._link.connect()
         except (errors.AuthenticationError, errors.ResponseError) as error:
-            raise reply_error(self.url, error, "a login") from None
+            raise reply_error(self.url, _without_frames(error), "a login") from None
         except errors.BusyLoadingError as error:
             raise NotNow(f"LOADING {error}", elsewhere=False) from None
         except (errors.ConnectionError, errors.TimeoutError, OSError) as error:
-            raise connect_error(self.url, place_name(self.place), error) from None
+            place = place_name(self.place)
+            raise connect_error(self.url, place, _without_frames(error)) from None
 
     def _greet(self) -> None:
         """Ask for the server's version, and whether it is a primary."""
@@ -178,11 +181,12 @@ class Wire:
             raise NotNow(f"LOADING {error}", elsewhere=False) from None
         except errors.AuthenticationError as error:
             self.close()
-            raise reply_error(self.url, error, str(commands[0][0])) from None
+            raise reply_error(self.url, _without_frames(error), str(commands[0][0])) from None
         except (errors.ConnectionError, errors.TimeoutError, OSError) as error:
             self.close()
             # What is sent in part is not carried out, but the first of several may be.
-            raise broken(error, maybe_done=sent or len(commands) > 1) from None
+            maybe_done = sent or len(commands) > 1
+            raise broken(_without_frames(error), maybe_done=maybe_done) from None
         except BaseException:
             self.close()  # a reply may be under way
             raise
@@ -191,7 +195,7 @@ class Wire:
         try:
             return self._link.read_response()
         except refusal as error:
-            return error
+            return _without_frames(error)
 
     def close(self) -> None:
         """Disconnect."""
@@ -202,6 +206,19 @@ class Wire:
         sock = self._link._sock
         if sock is not None and self._link.pid != os.getpid():
             sock.close()
+
+
+def _without_frames(error: Exception) -> Exception:
+    """Return an exception of the client library without its traceback, and those behind it.
+
+    Their frames refer to the exceptions: only a collection of garbage would free them, and all that
+    their callers refer to, a session among others.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        found.__traceback__ = None
+        found = found.__cause__ or found.__context__
+    return error
 
 
 def _packed(commands: Sequence[tuple[Any, ...]]) -> bytes:

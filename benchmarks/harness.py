@@ -48,17 +48,18 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Goal:
-    """What garrison should reach: so many times the baseline, a bound, or the best peer."""
+    """What garrison should reach: so many times a peer, a bound, or the best peer."""
 
     kind: Literal["times", "at most", "at least", "best peer"]
     bound: float = 1.0
+    peer: str = BASELINE
 
     def text(self, unit: str) -> str:
         """Say it in a table."""
         if self.kind == "best peer":
             return "as the best peer"
         if self.kind == "times":
-            return f"{self.bound:.3g}x"
+            return f"{self.bound:.3g}x" + (f" {self.peer}" if self.peer != BASELINE else "")
         return f"{'<=' if self.kind == 'at most' else '>='} {self.bound:g} {unit}"
 
 
@@ -88,7 +89,7 @@ class Metric:
             return value <= goal.bound if goal.kind == "at most" else value >= goal.bound
         if goal.kind == "best peer":
             return all(self.ratio(value, other) >= 1 for other in others)
-        return BASELINE in medians and self.ratio(value, medians[BASELINE]) >= goal.bound
+        return goal.peer in medians and self.ratio(value, medians[goal.peer]) >= goal.bound
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ ORDER = [
     "manager_million",
     "manager_method",
     "manager_remote",
+    "valkey_containers",
     "manager_start",
     "manager_idle",
     "client_fairness",

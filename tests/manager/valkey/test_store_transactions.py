@@ -257,3 +257,17 @@ def test_large_updates_are_one_step(stores: list[Any]) -> None:
     thread.join()
     assert sizes <= {0, 20_000}
     assert dict(reader.items()) == {n: n for n in range(20_000)}
+
+
+def test_large_slices_are_replaced_in_one_step(stores: list[Any]) -> None:
+    items, theirs = (store.make(Kind.LIST, name="l") for store in stores)
+    items[:] = range(10_000)
+    items[5:9_000] = range(20_000)
+    expected = [*range(5), *range(20_000), *range(9_000, 10_000)]
+    assert list(theirs) == expected
+    assert list(reversed(theirs)) == expected[::-1]
+    items[:] = [[n] for n in range(100)] + [0] * 5_000
+    items[:] = [*items[100:], *items[:100]]
+    assert theirs[-1] == [99]
+    theirs[-1].append("its own child still")
+    assert items.pop() == [99, "its own child still"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 import threading
 import weakref
 from collections import deque
@@ -221,7 +222,7 @@ class ValkeyBackend(TransactionsAndWaits):
     def release_later(self, c: int) -> None:
         """Let the session's thread release a reference: a finalizer calls this."""
         self.releases.append(c)
-        self.link.session.later(_weakly(self.flush_releases))
+        self._link.session.later(_weakly(self.flush_releases))
 
     def flush_releases(self) -> None:
         """Tell the server which references are not needed any more."""
@@ -287,7 +288,7 @@ class ValkeyBackend(TransactionsAndWaits):
 
     def dict_entries(self, c: int, what: str) -> list[Any]:
         """Return all keys, values or items."""
-        return list(self.scan(c, what))
+        return self.scan(c, what).next(sys.maxsize)
 
     def dict_get_many(self, c: int, keys: list[Any], missing: Any = None) -> list[Any]:
         """Return the values of keys as they are at one moment, however many."""
@@ -314,7 +315,8 @@ class ValkeyBackend(TransactionsAndWaits):
 
     def list_replace(self, c: int, start: int, stop: int, values: list[Any]) -> None:
         """Put values in place of a slice."""
-        if len(values) <= ENTRIES_PER_SCRIPT or self._has_links(c):
+        # Children may move within it: of them one script has to know all.
+        if len(values) <= ENTRIES_PER_SCRIPT or self.run("has_links", c):
             self._some("list_replace", c, start, stop, values)
             return
         with self._one_step(len(values)):

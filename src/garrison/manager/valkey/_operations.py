@@ -146,11 +146,11 @@ def dict_popitem(v: Values, c: int, last: bool = True) -> Request:
 
 
 def dict_update(v: Values, c: int, pairs: Any) -> Request:
-    args: list[Any] = [c]
-    for key, value in pairs_of(pairs):
-        args += v.key(key)
-        args.append(v.value(value))
-    return "dict_update", tuple(args), _nothing, MISSING
+    pairs = pairs_of(pairs)
+    keys = [v.key(key) for key, _ in pairs]
+    args = (c, len(keys), *(key[0] for key in keys), *(v.value(value) for _, value in pairs))
+    originals = [key[1] for key in keys]
+    return "dict_update", (*args, *originals) if any(originals) else args, _nothing, MISSING
 
 
 def dict_add(v: Values, c: int, key: Any, delta: Any, initial: Any = None) -> Request:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import NamedTuple
+
+from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import ValueUnreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from garrison.manager.valkey._backend import ValkeyBackend
 
@@ -16,6 +21,17 @@ ENTRIES_PER_SCRIPT = 4096
 TRIES = 8
 
 
+class _Part(NamedTuple):
+    """Some entries of a container, in its order: the items of a sequence, or keys and values."""
+
+    version: bytes
+    length: int
+    items: list[bytes] | None
+    keys: list[bytes]
+    originals: list[bytes | None] | None
+    values: list[bytes] | None
+
+
 class ValkeyScan:
     """The entries of a container as they were when the scan began.
 
@@ -23,61 +39,71 @@ class ValkeyScan:
     if it changes always, all in one script. They are decoded when they are asked for.
     """
 
-    def __init__(self, backend: ValkeyBackend, c: int, what: str, reverse: bool) -> None:
+    def __init__(self, backend: ValkeyBackend, c: int, what: str, reverse: bool = False) -> None:
         self._backend, self._number = backend, c
-        self._with_values = what != "keys"
-        width, read, is_mapping = self._read_whole()
-        self._decode = self._decoder(what, width if is_mapping else 0)
-        entries = [read[i : i + width] for i in range(0, len(read), width)] if width > 1 else read
-        if reverse:
-            entries.reverse()
-        self._entries = iter(entries)
+        self._with_values = int(what != "keys")
+        self._entries = self._decoded(self._read_whole(), what, reverse)
 
-    def _read_whole(self) -> tuple[int, list[Any], bool]:
-        for tries in range(TRIES + 1):
-            found = self._read_in_parts(ENTRIES_PER_SCRIPT if tries < TRIES else 1 << 40)
-            if found is not None:
+    # -- reading ----------------------------------------------------------------------------------
+
+    def _read_whole(self) -> list[_Part]:
+        for _ in range(TRIES):
+            found = self._read_in_parts()
+            if found:
                 return found
-        raise AssertionError  # one script reads all
+        return [self._read(0, 1 << 40)]
 
-    def _read_in_parts(self, size: int) -> tuple[int, list[Any], bool] | None:
-        """Return the length of an entry, and all entries; None if they have changed meanwhile."""
-        begun: bytes
-        begun, count, width, *read = self._read_part(0, size)
-        for place in range(size, count, size):
-            version, _, _, *entries = self._read_part(place, size)
-            if version != begun:
-                return None
-            read += entries
-        if len(read) != count * width:
-            raise self._backend.values.corrupt(f"container {self._number} has lost entries")
-        return width, read, width > 1
+    def _read_in_parts(self) -> list[_Part]:
+        """Return all parts; none if the container has changed meanwhile."""
+        parts = [self._read(0, ENTRIES_PER_SCRIPT)]
+        for place in range(ENTRIES_PER_SCRIPT, parts[0].length, ENTRIES_PER_SCRIPT):
+            parts.append(self._read(place, ENTRIES_PER_SCRIPT))
+            if parts[-1].version != parts[0].version:
+                return []
+        return parts
 
-    def _read_part(self, place: int, size: int) -> list[Any]:
-        """Return the change count, the number of entries, the parts of one, and some entries."""
-        found: list[Any] = self._backend.run(
-            "scan", self._number, place, size, int(self._with_values)
+    def _read(self, place: int, count: int) -> _Part:
+        version, length, items, *mapping = self._backend.run(
+            "scan", self._number, place, count, self._with_values
         )
-        return found
+        return _Part(version, length, items, *(mapping or ([], None, None)))
 
-    def _decoder(self, what: str, width: int) -> Callable[[Any], Any]:
-        values = self._backend.values
-        decode, decode_key = values.decode, values.decode_key
-        if not width:
-            return decode
+    # -- decoding ---------------------------------------------------------------------------------
+
+    def _decoded(self, parts: list[_Part], what: str, reverse: bool) -> Iterator[Any]:
+        order = -1 if reverse else 1
+        hooks = itertools.repeat(self._backend.hooks)
+        if parts[0].items is not None:
+            items = [each for part in parts for each in part.items or ()]
+            self._check(parts[0], items)
+            return map(_core.decode_value, items[::order], hooks)
+        found = [each for part in parts for each in part.keys]
+        self._check(parts[0], found)
+        originals = [each or b"" for part in parts for each in _column(part, part.originals)]
+        keys = map(_core.decode_key, found[::order], originals[::order], hooks)
         if what == "keys":
-            return lambda entry: decode_key(*entry[:2])
-        if what == "values":
-            return lambda entry: None if entry[2] is None else decode(entry[2])
+            return keys
+        stored = [each for part in parts for each in part.values or ()]
+        values: Iterator[Any] = map(_core.decode_value, stored[::order], hooks)
+        if parts[0].values is None:  # a set
+            values = iter([None] * len(found))
+        else:
+            self._check(parts[0], stored)
+        return values if what == "values" else zip(keys, values, strict=True)
 
-        def pair(entry: list[Any]) -> tuple[Any, Any]:
-            return decode_key(*entry[:2]), None if entry[2] is None else decode(entry[2])
-
-        return pair
+    def _check(self, part: _Part, column: list[bytes]) -> None:
+        """Raise unless there is something for each entry."""
+        if len(column) != part.length or None in column:
+            raise self._backend.values.corrupt(f"container {self._number} has lost entries")
 
     def next(self, n: int, /) -> list[Any]:
         """Return the next entries, so many at most."""
-        return [self._decode(entry) for _, entry in zip(range(n), self._entries, strict=False)]
+        try:
+            return list(itertools.islice(self._entries, n))
+        except ValueUnreadable:
+            raise
+        except (ValueError, TypeError, LookupError) as error:
+            raise self._backend.values.corrupt(f"an entry: {error}") from error
 
     def close(self) -> None:
         """Drop what was read."""
@@ -87,4 +113,11 @@ class ValkeyScan:
         return self
 
     def __next__(self) -> Any:
-        return self._decode(next(self._entries))
+        found = self.next(1)
+        if not found:
+            raise StopIteration
+        return found[0]
+
+
+def _column(part: _Part, column: list[bytes | None] | None) -> list[bytes | None]:
+    return [None] * len(part.keys) if column is None else column

@@ -28,6 +28,7 @@ local call, byte, sub = redis.call, string.byte, string.sub
 local DICT, SET, DEQUE, QUEUE, JOINABLE_QUEUE = 1, 3, 4, 8, 9
 local CHILD, REF, TREE = 16, 17, 18
 local CHUNK = 1000 -- as many arguments as one call takes without harm
+local WHOLE = 5000 -- and as many as it takes at all, if they are not doubled
 local WAKE_S = 60
 local GRACE_MS = 60000
 

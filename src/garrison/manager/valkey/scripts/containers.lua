@@ -57,6 +57,10 @@ local references = whole(more[4], 0) + whole(more[5], 0)
 local length = length_of(number, head)
 return { head.kind, length, references, head.limit, whole(more[3], 0), more[2] or '' }
 
+--- has_links: reads
+head_of(ARGV[4])
+return (call('HGET', P .. 'h:' .. ARGV[4], 'L') or '0') ~= '0' and 1 or 0
+
 --- length: reads
 local head = head_of(ARGV[4])
 return length_of(ARGV[4], head)
@@ -70,30 +74,16 @@ touch(ARGV[4])
 return copy(ARGV[4], {}, {})
 
 --- scan: reads
--- First place, number of entries, whether values are wanted: the change count, the length, how many
--- parts an entry has (1 for the items of a sequence), and the parts.
+-- First place, number of entries, whether values are wanted: the change count, the length, and the
+-- items of a sequence; or nothing, keys, originals if any key has one, and values if there are any.
 local number, from, count = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local head = head_of(number)
 local length = length_of(number, head)
 if head.form == 'items' then
-  local out = call('LRANGE', P .. 'q:' .. number, from, from + count - 1)
-  table.insert(out, 1, 1)
-  table.insert(out, 1, length)
-  table.insert(out, 1, tostring(head.version))
-  return out
+  return { tostring(head.version), length, call('LRANGE', P .. 'q:' .. number, from, from + count - 1) }
 end
-local with_values = ARGV[7] == '1'
-local out = { tostring(head.version), length, with_values and 3 or 2 }
-local at = 3
-entries(number, head, from, from + count - 1, with_values, function(canonical, original, value)
-  out[at + 1], out[at + 2] = canonical, original
-  at = at + 2
-  if with_values then
-    at = at + 1
-    out[at] = value or false
-  end
-end)
-return out
+local keys, originals, values = entries(number, head, from, from + count - 1, ARGV[7] == '1')
+return { tostring(head.version), length, false, keys, originals, values }
 
 --- change_count: reads
 return head_of(ARGV[4]).version

@@ -27,30 +27,13 @@ end
 touch(number)
 
 --- dict_update: writes
-local number = ARGV[4]
-local head = head_of(number, 'pairs')
-local items = P .. 'i:' .. number
-local simple = true
-for at = 7, #ARGV, 3 do
-  if not is_simple(ARGV[at]) then
-    simple = false
-    check_value(ARGV[at])
-  end
+-- So many keys and values, and then the originals of these keys if any has one.
+local number, count = ARGV[4], tonumber(ARGV[5])
+head_of(number, 'pairs')
+for at = 6 + count, 5 + 2 * count do
+  if not is_simple(ARGV[at]) then check_value(ARGV[at]) end
 end
-for at = 5, #ARGV, 3 do
-  local canonical, value = ARGV[at], ARGV[at + 2]
-  local old = call('HGET', items, canonical)
-  if old then
-    local stored = exchange(number, old, value)
-    if stored then hset(items, canonical, stored) end
-  elseif simple then
-    insert(number, canonical, ARGV[at + 1], value)
-  else
-    local stored, is_link = store(value)
-    insert(number, canonical, ARGV[at + 1], stored)
-    if is_link then count_links(number, 1) end
-  end
-end
+set_pairs(number, count)
 touch(number)
 
 --- dict_setdefault: writes

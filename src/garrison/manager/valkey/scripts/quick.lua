@@ -64,3 +64,29 @@ local function to_plain(value)
 end
 
 local function count_links() end
+
+local function set_pairs(number, count)
+  no_links_in(number)
+  local items, head = P .. 'i:' .. number, P .. 'h:' .. number
+  for from = 6, 5 + count, CHUNK do
+    local last = math.min(from + CHUNK - 1, 5 + count)
+    local olds = call('HMGET', items, unpack(ARGV, from, last))
+    local pairs_to_set, new, seen = {}, {}, {}
+    for at = from, last do
+      local canonical = ARGV[at]
+      pairs_to_set[#pairs_to_set + 1], pairs_to_set[#pairs_to_set + 2] = canonical, ARGV[at + count]
+      if not olds[at - from + 1] and not seen[canonical] then
+        seen[canonical] = true
+        new[#new + 1], new[#new + 2] = 0, canonical
+        local original = ARGV[at + 2 * count] or ''
+        if original ~= '' then call('HSET', P .. 'k:' .. number, canonical, original) end
+      end
+    end
+    if #new > 0 then
+      local place = call('HINCRBY', head, 's', #new / 2) - #new / 2
+      for i = 1, #new, 2 do new[i] = place + (i + 1) / 2 end
+      call('ZADD', P .. 'o:' .. number, unpack(new))
+    end
+    call('HSET', items, unpack(pairs_to_set))
+  end
+end

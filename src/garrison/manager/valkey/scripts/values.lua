@@ -163,6 +163,23 @@ local function exchange(number, old, new)
   return stored
 end
 
+-- Set so many keys from the arguments of `dict_update`.
+local function set_pairs(number, count)
+  local items = P .. 'i:' .. number
+  for at = 6, 5 + count do
+    local canonical, value = ARGV[at], ARGV[at + count]
+    local old = call('HGET', items, canonical)
+    if old then
+      local stored = exchange(number, old, value)
+      if stored then hset(items, canonical, stored) end
+    else
+      local stored, is_link = store(value)
+      insert(number, canonical, ARGV[at + 2 * count] or '', stored)
+      if is_link then count_links(number, 1) end
+    end
+  end
+end
+
 -- --- Plain copies -------------------------------------------------------------------------------------
 
 local copy
@@ -172,23 +189,25 @@ local function copy_value(value, out, above)
   if owned then copy(number, out, above) else out[#out + 1] = value end
 end
 
--- The keys and values of a mapping from one place of its order to another.
-local function entries(number, head, from, to, with_values, each)
-  local keys = call('ZRANGE', P .. 'o:' .. number, from, to)
-  local has_originals = call('EXISTS', P .. 'k:' .. number) == 1
-  for at = 1, #keys, CHUNK do
-    local last = math.min(at + CHUNK - 1, #keys)
-    local values, originals
-    if with_values and head.form == 'pairs' then
-      values = call('HMGET', P .. 'i:' .. number, unpack(keys, at, last))
-    end
-    if has_originals then originals = call('HMGET', P .. 'k:' .. number, unpack(keys, at, last)) end
-    for i = at, last do
-      local value = values and values[i - at + 1]
-      if values and not value then error('a key without its value') end
-      each(keys[i], originals and originals[i - at + 1] or '', value)
-    end
+-- The values of fields, as HMGET has them, of any number of fields.
+local function fields_of(key, fields)
+  local found = {}
+  for from = 1, #fields, WHOLE do
+    local last = math.min(from + WHOLE - 1, #fields)
+    local some = call('HMGET', key, unpack(fields, from, last))
+    if from == 1 and last == #fields then return some end
+    for i = from, last do found[i] = some[i - from + 1] end
   end
+  return found
+end
+
+-- The keys, originals and values of a mapping from one place of its order to another.
+local function entries(number, head, from, to, with_values)
+  local keys = call('ZRANGE', P .. 'o:' .. number, from, to)
+  local originals, values = false, false
+  if call('EXISTS', P .. 'k:' .. number) == 1 then originals = fields_of(P .. 'k:' .. number, keys) end
+  if with_values and head.form == 'pairs' then values = fields_of(P .. 'i:' .. number, keys) end
+  return keys, originals, values
 end
 
 -- A container and all that it owns, in a row: a head, then its items, each perhaps a container.
@@ -204,10 +223,14 @@ function copy(number, out, above)
       copy_value(value, out, above)
     end
   else
-    entries(number, head, 0, -1, true, function(canonical, original, value)
-      out[#out + 1], out[#out + 2] = canonical, original
-      if value then copy_value(value, out, above) end
-    end)
+    local keys, originals, values = entries(number, head, 0, -1, true)
+    for i, canonical in ipairs(keys) do
+      out[#out + 1], out[#out + 2] = canonical, originals and originals[i] or ''
+      if values then
+        if not values[i] then error('a key without its value') end
+        copy_value(values[i], out, above)
+      end
+    end
   end
   above[number], above[#above] = nil, nil
   return out

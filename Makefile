@@ -102,6 +102,7 @@ third-party: $(THIRD)/.built
 storm: $(TEST)/.built $(TEST)/.test-tools
 	cd tests && ../$(TEST)/bin/python -m storms.pool --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 	cd tests && ../$(TEST)/bin/python -m storms.manager --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+	cd tests && ../$(TEST)/bin/python -m storms.cluster --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 fuzz: $(TEST)/.built $(TEST)/.test-tools $(TEST)/.fuzz-tools
 	PYTHON=$(TEST)/bin/python sh scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ)

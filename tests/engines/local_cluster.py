@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from typing import Any
 
 from garrison.engines import Engine, PoolSettings
@@ -15,8 +18,15 @@ COLLECT_S = 2.0
 class LocalNode:
     """An agent, called in threads."""
 
-    def __init__(self, setup: bytes, workers: int, name: str) -> None:
+    def __init__(
+        self,
+        setup: bytes,
+        workers: int,
+        name: str,
+        released: Callable[[LocalNode], None] | None = None,
+    ) -> None:
         self.name, self.workers = name, workers
+        self._released = released
         self.agent = Agent(setup, workers, name)
         self._threads = ThreadPoolExecutor(4)
 
@@ -29,6 +39,8 @@ class LocalNode:
     def release(self) -> None:
         self.agent.end()
         self._threads.shutdown(wait=False)
+        if self._released is not None:
+            self._released(self)
 
     @property
     def pid(self) -> int:
@@ -37,10 +49,12 @@ class LocalNode:
 
 
 class LocalCluster:
-    """So many nodes, of so many workers each."""
+    """So many nodes, of so many workers each; a lost one is replaced if the test wants that."""
 
-    def __init__(self, nodes: int = 2, workers: int = 1) -> None:
+    def __init__(self, nodes: int = 2, workers: int = 1, *, replace: bool = False) -> None:
         self._shape = nodes, workers
+        self._replace = replace
+        self._numbers = count()
         self.nodes: dict[str, LocalNode] = {}
         self.dropped = 0
         self.stored = 0
@@ -49,16 +63,22 @@ class LocalCluster:
 
     def start(self, setup: bytes, driver: Any) -> None:
         self._setup, self._driver = setup, driver
-        count, workers = self._shape
-        for _ in range(count):
+        nodes, workers = self._shape
+        for _ in range(nodes):
             self.add(workers)
 
     def add(self, workers: int) -> LocalNode:
         """Let a node join."""
-        node = LocalNode(self._setup, workers, f"node-{len(self.nodes)}")
+        replace = self._replace_node if self._replace else None
+        node = LocalNode(self._setup, workers, f"node-{next(self._numbers)}", replace)
         self.nodes[node.name] = node
         self._driver.joined(node)
         return node
+
+    def _replace_node(self, node: LocalNode) -> None:
+        self.nodes.pop(node.name, None)
+        if not self.stopped:
+            threading.Thread(target=self.add, args=(node.workers,)).start()
 
     def put(self, data: Any) -> bytes:
         self.stored += 1
@@ -71,9 +91,9 @@ class LocalCluster:
         self.demands.append(tasks)
 
     def stop(self) -> None:
-        for node in self.nodes.values():
-            node.release()
         self.stopped = True
+        for node in list(self.nodes.values()):
+            node.release()
 
 
 class LocalEngine(Engine):
@@ -81,8 +101,8 @@ class LocalEngine(Engine):
 
     name = "local cluster"
 
-    def __init__(self, nodes: int = 2, workers: int = 1) -> None:
-        self.cluster = LocalCluster(nodes, workers)
+    def __init__(self, nodes: int = 2, workers: int = 1, *, replace: bool = False) -> None:
+        self.cluster = LocalCluster(nodes, workers, replace=replace)
 
     def backend(self, settings: PoolSettings) -> ClusterBackend:
         return ClusterBackend(self.cluster, settings)

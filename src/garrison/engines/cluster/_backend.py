@@ -69,6 +69,8 @@ LEAST_AHEAD = 4096
 """Tasks of an `imap` that are waiting or at work: enough for a node to get them in batches."""
 MESSAGE_BYTES = 16 << 20
 """Bytes of arguments after which a message is full."""
+MAX_BROKEN = 2
+"""Nodes whose workers cannot start, with no result in between, until the pool is broken."""
 DEMAND_INTERVAL_S = 1.0
 """Seconds between two hints to the cluster."""
 
@@ -180,8 +182,7 @@ class ClusterBackend(TaskBackend):
         self._scheduler = Scheduler()
         self._links: dict[str, _NodeLink] = {}
         self._events: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._is_woken = False
-        self._last_number = 0
+        self._last_number = self._broken_in_a_row = 0
         self._demand = (0, 0.0)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._drive, name="garrison-cluster", daemon=True)
@@ -362,8 +363,8 @@ class ClusterBackend(TaskBackend):
         self._events.put(event)
 
     def _wake(self) -> None:
-        if not self._is_woken:
-            self._is_woken = True
+        # An event that is there is handled later than what was done before.
+        if self._events.empty():
             self._events.put(_nothing)
 
     # --- The thread -----------------------------------------------------------------------------
@@ -372,7 +373,6 @@ class ClusterBackend(TaskBackend):
         try:
             while True:
                 event = self._events.get()
-                self._is_woken = False
                 while event is not None:
                     event()
                     if self._events.empty():
@@ -502,10 +502,22 @@ class ClusterBackend(TaskBackend):
             with self.changed:
                 self._put_back(tasks)
         elif kind == BROKEN:
-            self._break(PoolBroken(f"{content[1]} (on node {name})"))
+            self._node_broke(link, f"{content[1]} (on node {name})")
+
+    def _node_broke(self, link: _NodeLink, why: str) -> None:
+        """Give up a node whose workers cannot start; if others cannot either, the pool is broken.
+
+        So it is if an initializer fails. A single node may have a trouble of its own.
+        """
+        self._broken_in_a_row += 1
+        if self._broken_in_a_row >= MAX_BROKEN or len(self._links) == 1:
+            self._break(PoolBroken(why))
+        else:
+            self._failed(link, PoolBroken(why))
 
     def _end_tasks(self, name: str, results: list[Any]) -> None:
         tasks = self._scheduler.ended(name, [result[0] for result in results], time.monotonic())
+        self._broken_in_a_row = 0
         with self.changed:
             for task, result in zip(tasks, results, strict=True):
                 if task is not None:
@@ -516,6 +528,8 @@ class ClusterBackend(TaskBackend):
     # --- Nodes --------------------------------------------------------------------------------
 
     def _joined(self, node: Node) -> None:
+        # If it is another one of this name, the first one is gone.
+        self._left(node.name, "another node has its name")
         self._links[node.name] = _NodeLink(node, len(self._functions.forgotten))
         self._scheduler.joined(node.name, node.workers)
         with self.changed:

@@ -82,15 +82,16 @@ class NodePool:
 
     def serve(self) -> None:
         """Run tasks until the agent goes away."""
-        self._backend.start()
-        self._send(READY, None)
-        threading.Thread(target=self._read, name="garrison-node-reader", daemon=True).start()
         try:
+            self._backend.start()
+            self._send(READY, None)
+            threading.Thread(target=self._read, name="garrison-node-reader", daemon=True).start()
             while not self._over:
                 self._report()
         except GarrisonError as error:
             # No worker can start: the initializer fails, for example.
-            self._send(BROKEN, (type(error).__name__, str(error)))
+            with contextlib.suppress(OSError):
+                self._send(BROKEN, (type(error).__name__, str(error)))
         except OSError:
             pass  # the agent is gone
         finally:

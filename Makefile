@@ -94,6 +94,7 @@ test-all: test conformance
 	$(TEST)/bin/python scripts/test_pythons.py --all
 
 engines: $(ENGINES)/.built $(ENGINES)/.test-tools
+	@sh scripts/redis_server.sh
 	$(ENGINES)/bin/python -m pytest -rs tests/engines tests/manager/valkey
 
 third-party: $(THIRD)/.built

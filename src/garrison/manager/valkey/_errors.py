@@ -107,7 +107,7 @@ def reply_error(url: ValkeyUrl, error: Exception, what: str, key: str = "") -> E
         user = url.user or "default"
         return PermissionError(
             f"the user {user!r} may not do {what}{on_key} at {url}: {text}; its rights are set by: "
-            f"ACL SETUSER {user} ~{{{url.prefix}}}:* &{{{url.prefix}}}:* +@all -@dangerous +info"
+            f"ACL SETUSER {user} ~{{{url.prefix}}}:* +@all -@dangerous +info"
         )
     if code in {"NOAUTH", "WRONGPASS"} or _is_about_password(text):
         return _refused_login(url, code, text)

@@ -136,6 +136,19 @@ def test_a_lost_head_ends_the_pool_and_not_the_program(monkeypatch: pytest.Monke
         pool.join()
 
 
+@alone
+@pytest.mark.watchdog(60)
+def test_without_its_own_node_the_program_goes_on() -> None:
+    with ray_nodes(2) as nodes, Pool(2, engine=Ray(nodes.address)) as pool:
+        result = pool.map_async(slowly, range(100_000))
+        os.kill(nodes.raylet(nodes.cluster.head_node), signal.SIGKILL)
+        with pytest.raises(EngineLost, match="node of it is gone"):
+            result.get(30)
+        # Here Ray would end the program.
+        with pytest.raises(EngineLost, match="went away"):
+            pool.apply(place_of, (share(bytearray(5_000_000)), 0))
+
+
 # --- Where workers are ----------------------------------------------------------------------------
 
 

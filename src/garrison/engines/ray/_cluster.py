@@ -104,6 +104,8 @@ class RayCluster:
 
     def put(self, data: Any) -> Stored:
         """Store a buffer: nodes read it where their object store has it."""
+        if self._is_lost:
+            raise EngineLost(f"the pool's Ray at {self._connection.where} went away")
         try:
             return Stored(self._ray.put(Bytes(data)))
         except Exception as error:
@@ -177,7 +179,9 @@ class RayCluster:
         last = time.monotonic()
         while not self._stopped.wait(LOOK_S) and not self._is_lost:
             now = time.monotonic()
-            if self._connection.answers():
+            if not self._connection.has_node():
+                self._lose(ConnectionError("this machine's node of it is gone"))
+            elif self._connection.answers():
                 last = now
             elif now - last >= LOST_AFTER_S:
                 self._lose(ConnectionError("nothing answers there any more"))

@@ -11,8 +11,10 @@ import contextlib
 import importlib
 import logging
 import os
+import select
 import signal
 import socket
+import struct
 import sys
 import threading
 from typing import NamedTuple
@@ -36,6 +38,7 @@ _SETTINGS = {
 }
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """How a client of HTTP/2, and so of gRPC, begins."""
+_CREDENTIALS = struct.Struct("3i")
 _FRAME_HEAD, _HTTP2_SETTINGS = 9, 4
 
 
@@ -67,6 +70,7 @@ class Connection:
         self.ray = ray
         self._target, self._is_own = target, is_own
         self._users = 0
+        self._raylet = None if target.is_client else _raylet_of(ray)
 
     @property
     def can_grow(self) -> bool:
@@ -85,9 +89,13 @@ class Connection:
         return self._target.address or (f"{host[0]}:{host[1]}" if host else "this program's Ray")
 
     def answers(self) -> bool:
-        """Whether the cluster is there: its head, and the node that this process works with."""
+        """Whether the cluster's head is there."""
         probed = self._target.probed
         return probed is None or _listens(*probed) is None
+
+    def has_node(self) -> bool:
+        """Whether the node is there that this process works with: Ray ends it at a `put` if not."""
+        return self._raylet is None or not select.select([self._raylet], [], [], 0)[0]
 
     def close(self) -> None:
         """Disconnect, if a pool made the connection and this is the last user of it."""
@@ -97,6 +105,8 @@ class Connection:
             if self._users or _current is not self:
                 return
             _current = None
+            if self._raylet is not None:
+                os.close(self._raylet)
             if self._is_own:
                 with _quietly(), contextlib.suppress(Exception):
                     self.ray.shutdown()
@@ -243,6 +253,20 @@ def _host_and_port(address: str | None) -> tuple[str, int] | None:
     text = (address or "").rpartition("://")[2].partition("/")[0]
     host, _, port = text.rpartition(":")
     return (host.strip("[]"), int(port)) if host and port.isdigit() else None
+
+
+def _raylet_of(ray: Any) -> int | None:
+    """Return a descriptor of the process that is this machine's node, or None if it is hidden."""
+    own = ray.get_runtime_context().get_node_id()
+    paths = [node["RayletSocketName"] for node in ray.nodes() if node["NodeID"] == own]
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PROBE_S)
+            connection.connect(paths[0])
+            peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return os.pidfd_open(_CREDENTIALS.unpack(peer)[0])
+    except (OSError, IndexError):
+        return None
 
 
 def _check_listens(address: str, probed: tuple[str, int] | None) -> None:

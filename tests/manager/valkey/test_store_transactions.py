@@ -259,6 +259,22 @@ def test_large_updates_are_one_step(stores: list[Any]) -> None:
     assert dict(reader.items()) == {n: n for n in range(20_000)}
 
 
+def test_reader_waits_for_a_transaction_that_has_done_much(stores: list[Any]) -> None:
+    d, theirs = (store.make(Kind.DICT, {"a": 0}, name="d") for store in stores)
+    other = stores[1].make(Kind.DICT, {"b": 1}, name="other")
+    seen: list[Any] = []
+    thread = threading.Thread(target=lambda: seen.append(theirs["a"]))
+    with transaction(stores[0].backend):
+        d.update({n: n for n in range(3_000)})
+        thread.start()
+        wait_until(lambda: stores[1].link.execute("EXISTS", "{garrison}:s:w:0"))
+        assert other == {"b": 1}
+        d["a"] = 1
+        assert d["a"] == 1
+    thread.join()
+    assert seen == [1]
+
+
 def test_large_slices_are_replaced_in_one_step(stores: list[Any]) -> None:
     items, theirs = (store.make(Kind.LIST, name="l") for store in stores)
     items[:] = range(10_000)

@@ -102,7 +102,11 @@ class ValkeyBackend(TransactionsAndWaits):
 
     def run(self, name: str, *args: Any) -> Any:
         """Run a script that reads, or that may be run twice."""
-        return self._send(name, args, MISSING, "")
+        while True:
+            try:
+                return self._send(name, args, MISSING, "")
+            except Held as held:
+                self.wait_for_end(held)
 
     def write(self, name: str, *args: Any) -> Any:
         """Run a script that changes something: once, also if a connection breaks."""
@@ -144,9 +148,7 @@ class ValkeyBackend(TransactionsAndWaits):
     def request(self, made: Request) -> Any:
         """Run an operation; wait while another client has a transaction open."""
         name, args, decode, key = made
-        if not SCRIPTS[name].writes:
-            return self._decoded(decode, self._send(name, args, key, ""))
-        number = self._thread.next_request()
+        number = self._thread.next_request() if SCRIPTS[name].writes else ""
         while True:
             try:
                 reply = self._send(name, args, key, number)

@@ -21,7 +21,8 @@
 -- P own       zset: owners by the end of their lease, in ms of the server's clock
 -- P or:O cl:O rep:O   hashes of owner O: its references, its claims, the last reply of each slot
 -- P gc        zset: containers that may be garbage, by the time at which that was first so
--- P tx        "fence owner end-of-lease" of the open transaction; txlog: list of what undoes it;
+-- P tx        "fence owner end-of-lease" of the open transaction; txlog: list of what undoes it, and
+--             txn: how much that is;
 --             txd: set of the containers that it has changed; txt: set of keys that it has put away
 local P, FENCE, OWNER, REQUEST = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local call, byte, sub = redis.call, string.byte, string.sub
@@ -31,6 +32,7 @@ local CHUNK = 1000 -- as many arguments as one call takes without harm
 local WHOLE = 5000 -- and as many as it takes at all, if they are not doubled
 local WAKE_S = 60
 local GRACE_MS = 60000
+local VIEW_MOST = 4000
 
 local log -- what undoes this script's writes; nil: nothing is noted
 local changed = {} -- the containers that this script has changed

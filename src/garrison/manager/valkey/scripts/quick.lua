@@ -90,3 +90,13 @@ local function set_pairs(number, count)
     call('HSET', items, unpack(pairs_to_set))
   end
 end
+
+local function take_item(number, index)
+  local items = P .. 'q:' .. number
+  local old = call('LINDEX', items, index)
+  if not old or (index ~= 0 and index ~= -1) then fail('SLOW') end
+  simple_only(old)
+  call(index == 0 and 'LPOP' or 'RPOP', items)
+  touch(number)
+  return old
+end

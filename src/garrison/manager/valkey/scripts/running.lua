@@ -35,7 +35,10 @@ local function in_open_transaction()
     undo(records)
     raise(answer)
   end
-  if #records > 0 then call('RPUSH', P .. 'txlog', cmsgpack.pack(records)) end
+  if #records > 0 then
+    call('RPUSH', P .. 'txlog', cmsgpack.pack(records))
+    call('INCRBY', P .. 'txn', #records)
+  end
   for number in pairs(changed) do call('SADD', P .. 'txd', number) end
   return answer
 end
@@ -55,8 +58,10 @@ local function in_order()
   return on_containers()
 end
 
--- As it was before the transaction that another client has open.
+-- As it was before the transaction that another client has open. If that has done much, so that the
+-- server would be held up, the reader waits for its end.
 local function view()
+  if tonumber(call('GET', P .. 'txn') or 0) > VIEW_MOST then fail(held()) end
   call('DEL', P .. 'none') -- so that a full server does not refuse the rest
   log = {}
   undo(transaction_log())

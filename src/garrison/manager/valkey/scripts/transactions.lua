@@ -2,11 +2,7 @@
 
 --- begin: always fully
 -- Lease. Whoever comes next undoes what a lost writer has left behind.
-local open = call('GET', P .. 'tx')
-if open then
-  local fence, owner, lease = string.match(open, '^(%d+) (%d+) (%d+)$')
-  fail('HELD ' .. fence .. ' ' .. (lease - now()))
-end
+if call('EXISTS', P .. 'tx') == 1 then fail(held()) end
 reap_expired()
 local fence = next_number('fence')
 call('SET', P .. 'tx', fence .. ' ' .. OWNER .. ' ' .. (now() + ARGV[4]))

@@ -155,7 +155,7 @@ end
 
 local function leave_transaction()
   in_chunks('UNLINK', P .. 'txt', call('SMEMBERS', P .. 'txt'))
-  call('DEL', P .. 'tx', P .. 'txlog', P .. 'txd', P .. 'txt')
+  call('DEL', P .. 'tx', P .. 'txlog', P .. 'txn', P .. 'txd', P .. 'txt')
   wake('0')
 end
 
@@ -165,6 +165,12 @@ local function roll_back()
   undo(transaction_log())
   log = nil
   leave_transaction()
+end
+
+-- What a client is told that has to wait for the end of a transaction.
+local function held()
+  local fence, _, lease = string.match(call('GET', P .. 'tx'), '^(%d+) (%d+) (%d+)$')
+  return 'HELD ' .. fence .. ' ' .. (lease - now())
 end
 
 -- Look at the transaction that is open. One whose lease is over has never been.
@@ -183,7 +189,7 @@ local function enter(writes)
   if tonumber(lease) < now() then
     roll_back()
   else
-    if writes and FENCE == '' then fail('HELD ' .. fence .. ' ' .. (lease - now())) end
+    if writes and FENCE == '' then fail(held()) end
     beside_transaction = true
   end
   if FENCE ~= '' then fail('LOST') end

@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 import garrison
+from garrison.engines.cluster._backend import ClusterBackend
+from garrison.engines.executor import ExecutorBackend
+from garrison.engines.interpreters import InterpreterBackend
+from garrison.engines.serial import PicklingBackend, SerialBackend
 from garrison.errors import PoolTerminated
 from garrison.options import Options
 from garrison.pool import Pool, ThreadPool
@@ -26,6 +30,15 @@ METHODS = [
     name
     for name, value in vars(Backend).items()
     if not name.startswith("_") and inspect.isfunction(value)
+]
+BACKENDS = [
+    ProcessBackend,
+    ThreadBackend,
+    ClusterBackend,
+    ExecutorBackend,
+    InterpreterBackend,
+    PicklingBackend,
+    SerialBackend,
 ]
 CALLS = [
     (PayloadKind.CALL, pow, ((2,), {"exp": 3}), 8),
@@ -51,7 +64,7 @@ def submit(backend: Backend, function: Any, *args: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("kind", [ProcessBackend, ThreadBackend])
+@pytest.mark.parametrize("kind", BACKENDS)
 def test_methods_have_the_signature_of_the_contract(kind: type, name: str) -> None:
     def parameters(function: Any) -> list[Any]:
         found = inspect.signature(function).parameters.values()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import threading
 
 from garrison._pickling import dumps
 from garrison._typing import TYPE_CHECKING, Any
@@ -82,6 +83,7 @@ class PickledBackend(TaskBackend):
         super().__init__(parallelism)
         self._pickles = _Functions()
         self._registry = FunctionRegistry(self._pickles, fork=False, elsewhere=True)
+        self._registering = threading.RLock()
         self._key = os.getpid(), next(_numbers)
         self._setup: bytes | None = None
         if initializer is not None:
@@ -121,8 +123,9 @@ class PickledBackend(TaskBackend):
     def register(self, function: Callable[..., Any], options: Options) -> _Function:  # type: ignore[override] # static there
         """Pickle a function."""
         policy = (options.retries, options.retry_on) if options.retry_on else ()
-        number = self._registry.number(function, policy)
-        return _Function(number, self._pickles[number], self._registry.size(number))
+        with self._registering:  # a number may be forgotten for another thread's function
+            number = self._registry.number(function, policy)
+            return _Function(number, self._pickles[number], self._registry.size(number))
 
     def encode(self, value: Any) -> bytes:
         """Pickle arguments.

@@ -99,7 +99,7 @@ class InterpreterBackend(PickledBackend):
     def _serve(self, interpreter: Any) -> bool:
         run = interpreter.call
         try:
-            run(prepare, sys.path, self._seeds, next(self._numbers))
+            run(prepare, self._seeds, next(self._numbers))
             self.begin(run(run_message, self.message(None)))
         except Exception as error:
             self._break(error)

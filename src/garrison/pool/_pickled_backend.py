@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import sys
 import threading
 
 from garrison._pickling import dumps
@@ -85,9 +86,11 @@ class PickledBackend(TaskBackend):
         self._registry = FunctionRegistry(self._pickles, fork=False, elsewhere=True)
         self._registering = threading.RLock()
         self._key = os.getpid(), next(_numbers)
-        self._setup: bytes | None = None
+        start: bytes | None = None
         if initializer is not None:
-            self._setup = self._registry.dumps_at_start((initializer, tuple(initargs)))
+            start = self._registry.dumps_at_start((initializer, tuple(initargs)))
+        # Modules beside the program are found on a machine that has them.
+        self._setup: bytes = pickle.dumps(([place for place in sys.path if place], start))
 
     # --- For those that run them ------------------------------------------------------------
 

@@ -38,9 +38,8 @@ _begun: set[tuple[Any, int]] = set()
 """Pools that a thread has begun. A `threading.local` would last for one call of an interpreter."""
 
 
-def prepare(path: list[str], seeds: Seeds, number: int) -> None:
-    """Begin a sub-interpreter: the program's path for imports, and seeds of its own."""
-    sys.path[:] = path
+def prepare(seeds: Seeds, number: int) -> None:
+    """Give a sub-interpreter seeds of its own."""
     seed_worker(seeds, number)
 
 
@@ -57,7 +56,7 @@ def run_message(message: bytes) -> bytes:
     return pickle.dumps((kind, reply, time.perf_counter_ns() - start))
 
 
-def _run(pool: Any, setup: bytes | None, task: tuple[Any, ...] | None) -> tuple[int, Any]:
+def _run(pool: Any, setup: bytes, task: tuple[Any, ...] | None) -> tuple[int, Any]:
     try:
         _begin(pool, setup)
     except BaseException as error:
@@ -75,14 +74,17 @@ def _run(pool: Any, setup: bytes | None, task: tuple[Any, ...] | None) -> tuple[
         return ERROR, _encode_error(error)
 
 
-def _begin(pool: Any, setup: bytes | None) -> None:
-    """Run the initializer of a pool before this thread's first task of it."""
+def _begin(pool: Any, setup: bytes) -> None:
+    """Find the program's modules, and run its initializer, before this thread's first task."""
     here = pool, threading.get_ident()
-    if here not in _begun:
-        if setup is not None:
-            initializer, initargs = pickle.loads(setup)  # noqa: S301 - of the program
-            initializer(*initargs)
-        _begun.add(here)
+    if here in _begun:
+        return
+    path, start = pickle.loads(setup)  # noqa: S301 - of the program
+    sys.path += [place for place in path if place not in sys.path]
+    if start is not None:
+        initializer, initargs = pickle.loads(start)  # noqa: S301 - of the program
+        initializer(*initargs)
+    _begun.add(here)
 
 
 def _load(key: tuple[Any, int], pickled: bytes) -> tuple[Any, int, Any]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import garrison
 
+from . import counts
 from .ray_nodes import ALL_OF_SUITE
 from .subjects import Subject, all_subjects
 from .tasks import Marks
@@ -25,22 +25,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 if ALL_OF_SUITE in os.environ:
-    from .ray_nodes import _module_leaves_nothing, _test_leaves_nothing  # noqa: F401
+    from .ray_nodes import _test_leaves_nothing  # noqa: F401
 
-_passed: Counter[str] = Counter()
-_failed: Counter[str] = Counter()
-_skipped: dict[str, Counter[str]] = {}
-_elsewhere: list[str] = []
-"""Counts of runs in processes of their own."""
+_HERE = [subject for subject in all_subjects() if not subject.missing]
 
 
-@pytest.fixture(scope="session", params=all_subjects(), ids=lambda subject: subject.name)
+@pytest.fixture(scope="module", autouse=True)
+def _module_leaves_nothing() -> None:
+    """Each test is looked at; what an engine has running lasts longer than a module."""
+
+
+@pytest.fixture(scope="session", params=_HERE, ids=lambda subject: subject.name)
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """An engine, with all that it needs running."""
     found: Subject = request.param
-    if found.missing:
-        yield found
-        return
     with found.running():
         yield found
 
@@ -49,8 +47,6 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
 def engine(request: pytest.FixtureRequest, subject: Subject) -> Subject:
     """The engine; the test is skipped if it cannot do what the test needs."""
     request.node.user_properties.append(("engine", subject.name))
-    if subject.missing:
-        pytest.skip(subject.missing)
     for each in request.node.iter_markers("needs"):
         for capability in each.args:
             if capability in subject.lacks:
@@ -101,31 +97,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_logreport(report: Any) -> None:
-    properties = dict(report.user_properties)
-    name = properties.get("engine")
-    if report.when == "call" and "counts" in properties:
-        _elsewhere.append(properties["counts"])
+    name = dict(report.user_properties).get("engine")
     if name is None:
         return
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2].removeprefix("Skipped: ").removeprefix(f"{name}: ")
-        _skipped.setdefault(name, Counter())[reason] += 1
+        counts.of(name).skipped[reason] += 1
     elif report.failed:
-        _failed[name] += 1
+        counts.of(name).failed += 1
     elif report.when == "call":
-        _passed[name] += 1
+        counts.of(name).passed += 1
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    write = terminalreporter.write_line
-    names = dict.fromkeys([*_passed, *_failed, *_skipped])
-    if names or _elsewhere:
+    counts.save()
+    lines = counts.lines()
+    if lines:
         terminalreporter.section("engines")
-    for counts in _elsewhere:
-        write(counts)
-    for name in names:
-        skipped = _skipped.get(name, Counter())
-        failed = f", {_failed[name]} failed" if _failed[name] else ""
-        write(f"{name}: {_passed[name]} passed, {skipped.total()} skipped{failed}")
-        for reason, count in skipped.most_common():
-            write(f"    {count} skipped: {reason}")
+    for line in lines:
+        terminalreporter.write_line(line)

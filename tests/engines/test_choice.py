@@ -25,6 +25,7 @@ from garrison.engines import (
 from garrison.errors import EngineUnavailable, GarrisonError
 
 from . import tasks
+from .subjects import Subject, all_subjects
 
 if TYPE_CHECKING:
     from garrison.engines import Backend
@@ -44,6 +45,12 @@ class Counted(Serial):
 
 class NoEngine:
     """Not an engine."""
+
+
+@pytest.mark.parametrize("subject", all_subjects(), ids=lambda subject: subject.name)
+def test_suite_runs_over_this_engine_here(subject: Subject) -> None:
+    if subject.missing:
+        pytest.skip(f"{subject.name}: {subject.missing}")
 
 
 def without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:

@@ -99,6 +99,7 @@ class InterpreterBackend(PickledBackend):
     def _serve(self, interpreter: Any) -> bool:
         run = interpreter.call
         try:
+            interpreter.exec(f"import sys; sys.path[:] = {sys.path!r}")
             run(prepare, self._seeds, next(self._numbers))
             self.begin(run(run_message, self.message(None)))
         except Exception as error:

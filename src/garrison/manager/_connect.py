@@ -14,7 +14,6 @@ from garrison.manager.valkey._url import is_valkey_url
 if TYPE_CHECKING:
     import os
 
-    from garrison.manager.valkey._manager import ValkeyManager
     from garrison.net import Limits
 
 __all__ = ["SCHEME", "connect", "is_valkey_url", "parse_address", "valkey_manager"]
@@ -121,7 +120,7 @@ def connect(
     return manager
 
 
-def valkey_manager(url: str, **options: Any) -> ValkeyManager:
+def valkey_manager(url: str, **options: Any) -> SyncManager:
     """Return a manager that has connected to a Valkey or Redis server; see `ValkeyManager`."""
     # Late: few programs have such a server.
     from garrison.manager.valkey._manager import ValkeyManager

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import garrison
-from garrison.errors import ContainerGone, ManagerLost, StoreFull
+from garrison.errors import ContainerGone, ManagerLost, StoreFull, ValueUnreadable
 from manager.processes import thread
 from valkey_server import (
     HOST,
@@ -111,6 +111,24 @@ def test_a_user_without_a_right_is_told_which() -> None:
             pytest.raises(PermissionError, match="user 'bert' may not do .* on the key '{garri"),
         ):
             manager.dict("stock")
+
+
+class Harmful:
+    def __reduce__(self) -> Any:
+        return print, ("harm",)
+
+
+def test_a_manager_without_pickles_stores_and_reads_plain_values_only(capsys: Any) -> None:
+    with ValkeyServer() as server, connected(server.url()) as trusting:
+        with connected(server.url("pickle=no")) as careful:
+            plain = careful.dict("stock", apples=[1, 2.5, "three"])
+            assert plain == trusting.dict("stock") == {"apples": [1, 2.5, "three"]}
+            with pytest.raises(TypeError, match="Harmful"):
+                plain["harm"] = Harmful()
+            trusting.dict("stock")["harm"] = Harmful()
+            with pytest.raises(ValueUnreadable):
+                _ = plain["harm"]
+            assert capsys.readouterr().out == ""
 
 
 # -- a server that is full, read-only, gone or empty ----------------------------------------------

@@ -48,7 +48,7 @@ class ValkeyManager(SyncManager):
 
         Its options: ``prefix=`` (of all keys), ``ca=``, ``cert=``, ``key=`` (files, for TLS),
         ``wait=``, ``waitaof=``, ``wait_timeout=``, ``timeout=`` (seconds for connecting, and for
-        connecting again), ``lease=``.
+        connecting again), ``lease=``, ``pickle=no`` (plain values only).
     key, authkey : bytes, str or path-like, optional
         The password, if it is not in the URL; a path is that of a file which has it.
     ctx : context, optional

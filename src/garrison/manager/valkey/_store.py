@@ -36,6 +36,12 @@ def get_valkey_store(link: Link) -> ValkeyStore:
 class _ValkeyCodec(StoreCodec):
     def __init__(self, store: ValkeyStore) -> None:
         super().__init__(store, self._container)
+        if not store.link.url.pickle:
+            # Late: other programs do not need these types.
+            from garrison.store import plain_values
+
+            self.dumps = plain_values.dumps  # type: ignore[method-assign]
+            self.loads = plain_values.loads  # type: ignore[method-assign]
 
     def _container(self, kind: int, container_id: int, is_shared: bool) -> Any:
         return self.store.container(kind, container_id, is_shared)

@@ -46,6 +46,8 @@ class ValkeyUrl(Frozen):
         Seconds for connecting, and for connecting again after a break.
     lease : float
         Seconds after which the locks of a process that gives no sign of life are free.
+    pickle : bool
+        Whether values that are not plain are stored, and read, as pickles.
     """
 
     hosts: tuple[tuple[str, int], ...]
@@ -64,6 +66,7 @@ class ValkeyUrl(Frozen):
     wait_timeout: float
     timeout: float
     lease: float
+    pickle: bool
     text: str
     """As it was written, without the password."""
 
@@ -225,6 +228,12 @@ def _two_numbers(text: str) -> tuple[int, int]:
     return int(local), _number(replicas)
 
 
+def _yes_or_no(text: str) -> bool:
+    if text not in {"yes", "no"}:
+        raise ValueError("must be yes or no")
+    return text == "yes"
+
+
 def _prefix(text: str) -> str:
     if not text or set(text) & set("{}*?[]\\ \t\r\n"):
         raise ValueError("must be a name without braces, spaces, and *?[]\\")
@@ -247,6 +256,7 @@ _OPTIONS: dict[str, Any] = {
     "wait_timeout": (_seconds, 5.0),
     "timeout": (_seconds, 10.0),
     "lease": (_seconds, 10.0),
+    "pickle": (_yes_or_no, True),
 }
 """Each option: what reads it, and its value by default."""
 _TLS_OPTIONS = ("ca", "cert", "key")

@@ -7,12 +7,14 @@ import os
 import secrets
 import time
 from contextlib import ExitStack, closing
+from dataclasses import replace
 
 import pycurl
 
 from garrison import __version__
-from garrison.errors import GarrisonError
+from garrison.errors import EngineMismatch, EngineUnavailable, GarrisonError
 from garrison.fetch._channel import LaneServer
+from garrison.fetch._engine_run import SLICE_SITES, EngineRun
 from garrison.fetch._interrupts import Interrupted, Interrupts
 from garrison.fetch._lane_tasks import LaneTasks
 from garrison.fetch._messages import Settings
@@ -27,13 +29,16 @@ from garrison.fetch._report import (
     read_records,
     record_of,
 )
-from garrison.fetch._run import Output, Run
+from garrison.fetch._results import Output
+from garrison.fetch._run import Run
 from garrison.fetch._site_queue import Page, SiteQueue
 from garrison.fetch._sites import Site, SitesError, read_sites
 from garrison.pool import Pool
 
 _ALL_FETCHED, _SOME_FAILED, _UNUSABLE, _AFTER_SIGNAL = 0, 1, 2, 128
 _MOST_FAULTS_SHOWN = 10
+_JOBS = 3
+"""Processes of this machine."""
 
 
 class UnusableError(GarrisonError):
@@ -123,7 +128,9 @@ def _transfer(
     if not todo:
         return [], None
     settings = _settings(arguments)
-    jobs = min(arguments.jobs, len(todo))
+    if arguments.engine is not None:
+        return _transfer_over_engine(todo, output, arguments, settings, interrupts)
+    jobs = min(arguments.jobs or _JOBS, len(todo))
     with (
         Pool(jobs, engine="processes") as pool,
         closing(LaneServer()) as server,
@@ -135,6 +142,34 @@ def _transfer(
             run.run()
     pool.join()
     return run.pages, run.stopped_by
+
+
+def _transfer_over_engine(
+    todo: dict[int, Site],
+    output: Output,
+    arguments: argparse.Namespace,
+    settings: Settings,
+    interrupts: Interrupts,
+) -> tuple[list[Page], int | None]:
+    """Fetch on what the engine has: a cluster's nodes, threads, or this thread."""
+    sites = replace(settings, per_worker=SLICE_SITES * settings.per_worker)
+    jobs = None if arguments.jobs is None else min(arguments.jobs, len(todo))
+    with (
+        _pool_of_engine(arguments.engine, jobs) as pool,
+        closing(make_progress_view(len(todo))) as view,
+    ):
+        workers = max(1, pool.statistics().workers)
+        run = EngineRun(pool, settings, SiteQueue(todo, sites, workers), output, view)
+        with interrupts.stopping(run.stop):
+            run.run()
+    return run.pages, run.stopped_by
+
+
+def _pool_of_engine(engine: str, jobs: int | None) -> Pool:
+    try:
+        return Pool(jobs, engine=engine)
+    except (ValueError, TypeError, ImportError, EngineUnavailable, EngineMismatch) as error:
+        raise UnusableError(f"--engine {engine}: {error}") from error
 
 
 def _check_libcurl(arguments: argparse.Namespace) -> None:

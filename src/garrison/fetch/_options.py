@@ -27,6 +27,11 @@ A redirect from a public host to a loopback, link-local or private address is re
 also where a name stands for the address. Of redirects that a proxy follows only the
 text is checked: what names stand for, the proxy has to check.
 
+With --engine the list is spread over the nodes of a cluster, each of which needs garrison[fetch].
+Pages and report are written here, as without it. All limits are those of one transfer or of one
+process: with N processes, on whatever nodes, there are at most N times K transfers at once, also to
+one host. A name stands for the address that the node finds, and proxies are those of the node.
+
 Proxies come from the environment, as for curl: https_proxy, http_proxy, no_proxy.
 """
 
@@ -51,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="pages",
         help="the folder for the pages (%(default)s)",
     )
-    add("-j", "--jobs", metavar="N", type=_jobs, default=3, help="how many processes (%(default)s)")
+    help_ = "how many processes (3, or as many as the engine has room for)"
+    add("-j", "--jobs", metavar="N", type=_jobs, help=help_)
+    help_ = "where: ray, dask, an address (tcp://scheduler:8786), threads, serial (this machine)"
+    add("--engine", metavar="ENGINE", help=help_)
     help_ = "transfers at once in each process (%(default)s)"
     add("--per-worker", metavar="K", type=_per_worker, default=8, help=help_)
     help_ = "the longest that one transfer may take (%(default)g)"

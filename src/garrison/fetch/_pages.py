@@ -80,6 +80,16 @@ class PageDirectory:
         """Return the path of a page."""
         return os.path.join(self.path, name)  # noqa: PTH118  # as the user wrote the folder
 
+    def save_part(self, part: str, data: bytes) -> None:
+        """Write a part that was received elsewhere."""
+        file = PartFile(self._fd, part, len(data))
+        try:
+            file.add(data)
+            file.finish()
+        except OSError:
+            file.discard()
+            raise
+
     def commit(self, part: str, name: str) -> None:
         """Rename a complete part to its page."""
         os.rename(part, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)

@@ -12,38 +12,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from garrison.fetch._channel import Event, LaneGone, LaneResults, LaneServer
 from garrison.fetch._lane_tasks import LaneTasks, why_lane_ended
-from garrison.fetch._messages import Outcome
-from garrison.fetch._pages import PageDirectory
 from garrison.fetch._progress import ProgressView
-from garrison.fetch._report import Record, Report, record_of
+from garrison.fetch._results import Output, Results
 from garrison.fetch._site_queue import Page, SiteQueue
 
 _LANE_STOP_TIMEOUT_S = 3.0
 _LIVENESS_CHECK_INTERVAL_S = 0.5
 _MAX_SILENT_DEATHS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """Where the results of a run go.
-
-    Attributes
-    ----------
-    folder
-        The directory of pages.
-    names
-        The name of each site's page.
-    report
-        The report of finished sites.
-    """
-
-    folder: PageDirectory
-    names: list[str]
-    report: Report
 
 
 class Run:
@@ -74,13 +52,16 @@ class Run:
         self._lanes = lanes
         self._server = server
         self._queue = queue
-        self._output = output
+        self._results = Results(queue, output, view)
         self._view = view
-        self._records: list[Record] = []
         self._silent_deaths = 0
-        self.pages: list[Page] = []
         self._signals: list[int] = []
         self._stopping = False
+
+    @property
+    def pages(self) -> list[Page]:
+        """What became of the sites that are done."""
+        return self._results.pages
 
     @property
     def stopped_by(self) -> int | None:
@@ -105,7 +86,7 @@ class Run:
             self._handle(event)
         for lane in self._lanes.ended_unconnected(self._server.lanes):
             self._drop_lane(lane)
-        self._flush()
+        self._results.flush()
 
     def _timeout(self) -> float | None:
         waits = [self._queue.seconds_until_retry(time.monotonic()), self._view.tick]
@@ -117,35 +98,11 @@ class Run:
         if isinstance(event, LaneResults):
             self._silent_deaths = 0
             for outcome in event.outcomes:
-                self._record(event.lane, outcome)
+                self._results.record(event.lane, outcome)
         elif isinstance(event, LaneGone):
             self._drop_lane(event.lane)
         elif self._stopping:
             self._server.stop_lane(event.lane)
-
-    def _record(self, lane: int, outcome: Outcome) -> None:
-        if outcome.part:
-            try:
-                self._output.folder.commit(outcome.part, self._output.names[outcome.site])
-            except OSError as error:
-                outcome = outcome._replace(
-                    part="", size=0, reason=f"cannot be saved: {error.strerror}"
-                )
-        page = self._queue.record(lane, outcome, time.monotonic())
-        if page is not None:
-            self._finish_site(page)
-
-    def _finish_site(self, page: Page) -> None:
-        name = self._output.names[page.outcome.site]
-        file = self._output.folder.file(name)
-        self.pages.append(page)
-        self._records.append(record_of(page, name, file))
-        self._view.page(page, file)
-
-    def _flush(self) -> None:
-        self._output.report.add(self._records)
-        self._records.clear()
-        self._view.refresh()
 
     def _drop_lane(self, lane: int) -> None:
         """Return the sites of an ended lane, and start another, unless it was stopped."""
@@ -162,7 +119,7 @@ class Run:
         if self._silent_deaths > _MAX_SILENT_DEATHS:
             given_up += self._queue.give_up_waiting(f"no process stays alive; of the last, {why}")
         for page in given_up:
-            self._finish_site(page)
+            self._results.finish(page)
         self._lanes.start(self._queue.remaining)
 
     def _assign_sites(self) -> None:
@@ -186,7 +143,7 @@ class Run:
                 self._handle(event)
             if len(self._signals) > signals:
                 break
-        self._flush()
+        self._results.flush()
 
 
 def _lane_lost_message(why: str, held: int) -> str:

@@ -150,6 +150,14 @@ class SiteQueue:
                 self._waiting.appendleft(index)
         return pages
 
+    def take_back(self, lane: int, sites: list[int]) -> None:
+        """Let sites wait again that a lane has not begun."""
+        for index in reversed(sites):
+            self._assigned[lane].remove(index)
+            entry = self._entries[index]
+            entry.attempts -= not entry.earlier
+            self._waiting.appendleft(index)
+
     def give_up_waiting(self, why: str) -> list[Page]:
         """Give up every site that no lane has."""
         indexes = [*self._suspects, *self._waiting, *(index for _, index in self._delayed)]

@@ -248,3 +248,29 @@ def test_claims_of_a_dead_client_come_back_in_their_order(server: ValkeyServer) 
     # Nobody writes meanwhile: this client's own thread gives the claims back, and wakes it.
     assert [queue.get(timeout=60) for _ in range(3)] == [0, 1, 2]
     store.link.close()
+
+
+def test_paused_client_takes_its_references_anew(server: ValkeyServer) -> None:
+    store = new_store(server)
+    numbers = store.make(Kind.LIST, name="numbers")
+
+    def work(theirs: Any, tell: Callable[[str], None]) -> None:
+        held = theirs.make(Kind.DICT, {"a": [1]})
+        theirs.make(Kind.LIST, name="numbers").append(held._container_id)
+        wait_until(lambda: len(theirs.make(Kind.LIST, name="numbers")) == 2, 60)
+        tell(str(held["a"]))
+        held["b"] = 2
+        tell(str(held))
+
+    client = Client(server, work)
+    wait_until(lambda: len(numbers) == 1)
+    os.kill(client.pid, signal.SIGSTOP)
+    head = f"{{garrison}}:s:h:{numbers[0]}"
+    wait_until(lambda: store.backend.renew() or server.command("HGET", head, "R") == b"0")
+    os.kill(client.pid, signal.SIGCONT)
+    wait_until(lambda: server.command("HGET", head, "R") == b"1")
+    store.backend.collect_garbage()
+    numbers.append("go on")
+    assert client.end() == (0, ["[1]", "{'a': [1], 'b': 2}"])
+    assert audit(server) == []
+    store.link.close()

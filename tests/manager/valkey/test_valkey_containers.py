@@ -128,7 +128,7 @@ def test_container_lives_as_long_as_a_process_uses_it(
     def is_there() -> bool:
         backend.renew()
         backend.collect_garbage()
-        return running.command("EXISTS", head) == 1
+        return bool(running.command("EXISTS", head))
 
     context, backend = garrison.get_context(method), local_manager.store.backend
     told = context.Queue()

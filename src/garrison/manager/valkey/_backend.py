@@ -113,7 +113,7 @@ class ValkeyBackend(TransactionsAndWaits):
         return self._send(name, args, MISSING, self._thread.next_request())
 
     def _send(self, name: str, args: tuple[Any, ...], key: Any, request: str) -> Any:
-        owner = self.owner if request else self._owner
+        owner = self.owner if request or self._session_id else "0"
         fence = self.fence
         sent = (fence, owner, request, *args)
         scripts = SCRIPTS[name]
@@ -178,9 +178,12 @@ class ValkeyBackend(TransactionsAndWaits):
     @property
     def owner(self) -> str:
         """The number under which this process has references and claims; it has a lease."""
+        self._check_session()
+        return self._owner
+
+    def _check_session(self) -> None:
         if self._link.session.id != self._session_id:
             self._register()
-        return self._owner
 
     def _register(self) -> None:
         session = self._link.session
@@ -202,6 +205,7 @@ class ValkeyBackend(TransactionsAndWaits):
         """Renew the leases of this process; the thread of the session calls it."""
         if not self._session_id:
             return
+        self._check_session()
         known, _ = self._send("renew", (self.lease_ms, *self.fences), MISSING, "")
         if not known and self.on_new_owner is not None:
             self.on_new_owner()

@@ -59,7 +59,7 @@ class Session:
     Attributes
     ----------
     on_renew : list of callable
-        Called in the thread that renews it, after each time.
+        Called in the thread that renews it, after each time, also if the session was over.
     on_end : list of callable
         Called before it is closed: they release what this process holds.
     """
@@ -197,6 +197,7 @@ class _Renewal(threading.Thread):
 
     def _renew(self) -> None:
         session = self._session()
-        if session is not None and session.renew(self._id):
-            for call in list(session.on_renew):
+        if session is not None:
+            session.renew(self._id)
+            for call in list(session.on_renew):  # also if it is over: they begin another one
                 call()

@@ -19,6 +19,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _pickling_rules
 from garrison.pool._definitions import Definitions
 from garrison.pool._function_globals import BytesPickled, SharedNamespaces
+from garrison.pool._unchanging import Unchanging
 from garrison.pool._worker_namespaces import NONE
 from garrison.supervisor import imported_main, is_importable
 
@@ -157,7 +158,7 @@ class FunctionRegistry:
     """Functions by number: each is sent to a worker once.
 
     A plain importable function is recognized by its identity. Any other is pickled at each use and
-    recognized by its digest, since its state may have changed.
+    recognized by its digest, unless nothing that it refers to has changed.
     """
 
     MAX_FUNCTIONS = 512
@@ -181,6 +182,8 @@ class FunctionRegistry:
         self._next = 0
         self.plain: dict[int, tuple[Any, int]] = {}
         """Functions with a pickle that cannot change, by identity."""
+        self._unchanged: dict[int, tuple[weakref.ref[Any], Unchanging, int]] = {}
+        """Functions by value with the pickle of their last use, by identity."""
         self._by_digest: dict[bytes, int] = {}
         self._sizes: dict[int, int] = {}
         self._cached_by_workers: set[int] = set()
@@ -193,14 +196,25 @@ class FunctionRegistry:
             found = self.plain.get(id(function))
             if found is not None and found[0] is function:
                 return found[1]
+            last = self._unchanged.get(id(function))
+            if last is not None and last[0]() is function and last[1].holds():
+                return last[2]
         number = self._register(function, retry_policy)
-        if (
-            not retry_policy
-            and type(function) in _pickling_rules.PLAIN_TYPES
-            and self.imports.has(function)
-        ):
-            self.plain[id(function)] = (function, number)
+        if not retry_policy and type(function) in _pickling_rules.PLAIN_TYPES:
+            self._recognize(function, number)
         return number
+
+    def _recognize(self, function: Any, number: int) -> None:
+        """Remember a function, if that is safe, so that its next use needs no pickle."""
+        key, unchanged = id(function), self._unchanged
+        if self.imports.has(function):
+            self.plain[key] = (function, number)
+        elif (found := Unchanging.of(function, self.imports)) is not None:
+            unchanged[key] = (
+                weakref.ref(function, lambda _: unchanged.pop(key, None)),
+                found,
+                number,
+            )
 
     def pickled(self, function: Callable[..., Any]) -> bytes:
         """Return the function's pickle, to be sent by other means."""
@@ -255,6 +269,8 @@ class FunctionRegistry:
             self._cached_by_workers.discard(number)
             for key in [k for k, found in self.plain.items() if found[1] == number]:
                 del self.plain[key]
+            for key in [k for k, found in self._unchanged.items() if found[2] == number]:
+                del self._unchanged[key]
             self._names.pop(number, None)
             self._parent.forget_function(number)
 

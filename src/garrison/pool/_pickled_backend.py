@@ -14,6 +14,7 @@ import os
 import pickle
 import sys
 import threading
+from abc import abstractmethod
 
 from garrison._pickling import dumps
 from garrison._typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from garrison.options import Options
 
-__all__ = ["PickledBackend"]
+__all__ = ["EncodingBackend", "PickledBackend"]
 
 _FAILED = -1
 """A reply of this process: the exception itself."""
@@ -57,7 +58,58 @@ class _Function:
         self.size: int = size
 
 
-class PickledBackend(TaskBackend):
+class EncodingBackend(TaskBackend):
+    """Encodes what is submitted at once: later changes of an argument do not count."""
+
+    encodes_results: bool = True
+
+    @abstractmethod
+    def encode(self, value: Any) -> Any:
+        """Return arguments as `_put_encoded` takes them.
+
+        Raises
+        ------
+        ArgumentUnpicklable
+            If they cannot be sent; the message names the path to the part.
+        """
+
+    @abstractmethod
+    def _put_encoded(
+        self, function: Any, kind: PayloadKind, data: Any, options: Options, items: int
+    ) -> Task:
+        """Queue a task; for `PICKLED_ITEMS`, `data` is a list of what `encode` returned."""
+
+    def submit(
+        self, function: Any, kind: PayloadKind, value: Any, options: Options, items: int = 1
+    ) -> Task:
+        """Queue a task."""
+        return self._put_encoded(function, kind, self.encode(value), options, items)
+
+    def item_buffer(self, chunksize: int) -> ItemBuffer:  # type: ignore[override] # static there
+        """Return a buffer that encodes items."""
+        return ItemBuffer(chunksize, self._encode_item)
+
+    def _encode_item(self, value: Any) -> Any:
+        try:
+            return self.encode(value)
+        except Exception as error:
+            return ItemError(error)
+
+    def submit_items(self, function: Any, items: Any, options: Options) -> Task:
+        """Queue a task for encoded items, each with an outcome of its own."""
+        kind = PayloadKind.PICKLED_ITEMS
+        return self._put_encoded(function, kind, list(items), options, len(items))
+
+    def encode_chunk(self, items: list[Any]) -> Any:  # type: ignore[override] # static there
+        """Encode several items together: what they share arrives shared."""
+        return self.encode(items)
+
+    def submit_chunk(self, function: Any, chunk: Any, count: int, options: Options) -> Task:
+        """Queue a task for items that are one pickle, each with an outcome of its own."""
+        return self._put_encoded(function, PayloadKind.LISTED_ITEMS, chunk, options, count)
+
+
+class PickledBackend(EncodingBackend):
     """Keeps tasks as messages until they are run, and replies until they are decoded.
 
     Parameters
@@ -72,8 +124,6 @@ class PickledBackend(TaskBackend):
     ArgumentUnpicklable
         If the initializer or its arguments cannot be sent.
     """
-
-    encodes_results: bool = True
 
     def __init__(
         self,
@@ -144,42 +194,13 @@ class PickledBackend(TaskBackend):
         except Exception as error:
             raise unpicklable(value, "the arguments", error, rules) from error
 
-    def submit(
-        self, function: Any, kind: PayloadKind, value: Any, options: Options, items: int = 1
+    def _put_encoded(
+        self, function: Any, kind: PayloadKind, data: Any, options: Options, items: int
     ) -> Task:
-        """Queue a task; its options are a part of the registered function."""
-        del options
-        return self._put_encoded(function, kind, self.encode(value), items)
-
-    def _put_encoded(self, function: _Function, kind: int, data: Any, items: int) -> Task:
+        del options  # they are a part of the registered function
         size = len(data) if isinstance(data, bytes) else sum(map(len, data))
-        return self._put(
-            Task(self, (function.number, function.pickled, int(kind), data), items, size)
-        )
-
-    def item_buffer(self, chunksize: int) -> ItemBuffer:  # type: ignore[override] # static there
-        """Return a buffer that encodes items."""
-        return ItemBuffer(chunksize, self._encode_item)
-
-    def _encode_item(self, value: Any) -> Any:
-        try:
-            return self.encode(value)
-        except Exception as error:
-            return ItemError(error)
-
-    def submit_items(self, function: Any, items: Any, options: Options) -> Task:
-        """Queue a task for encoded items, each with an outcome of its own."""
-        del options
-        return self._put_encoded(function, PayloadKind.PICKLED_ITEMS, list(items), len(items))
-
-    def encode_chunk(self, items: list[Any]) -> bytes:  # type: ignore[override] # static there
-        """Pickle several items together."""
-        return self.encode(items)
-
-    def submit_chunk(self, function: Any, chunk: Any, count: int, options: Options) -> Task:
-        """Queue a task for items that are one pickle, each with an outcome of its own."""
-        del options
-        return self._put_encoded(function, PayloadKind.LISTED_ITEMS, chunk, count)
+        job = function.number, function.pickled, int(kind), data
+        return self._put(Task(self, job, items, size))
 
     # --- Results ----------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from garrison.pool._encoding import (
     joined_items,
 )
 from garrison.pool._payload_kinds import PayloadKind
-from garrison.pool._pickled_backend import PickledBackend
+from garrison.pool._pickled_backend import EncodingBackend, PickledBackend
 from garrison.pool._pickling_rules import unpicklable
 from garrison.pool._safe_repr import describe_call
 from garrison.pool._seeds import Seeds
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backend",
+    "EncodingBackend",
     "ItemBuffer",
     "ItemError",
     "Outcome",

@@ -19,11 +19,9 @@ from garrison.engines.cluster._results import decode, decode_item, is_lost, item
 from garrison.engines.cluster._tasks import ClusterTask, Function, Functions, Job, Registered
 from garrison.errors import PoolTerminated
 from garrison.pool.backends import (
-    ItemBuffer,
-    ItemError,
+    EncodingBackend,
     PayloadKind,
     Task,
-    TaskBackend,
     dumps_initializer,
     function_registry,
     unpicklable,
@@ -37,6 +35,9 @@ if TYPE_CHECKING:
     from garrison.engines.cluster._contract import Cluster
     from garrison.options import Options
 
+    Encoded = tuple[bytes, "list[Any] | None", tuple[Blob, ...]]
+    """A pickle, its large buffers, and the blobs that it refers to."""
+
 __all__ = ["ClusterBackend"]
 
 LARGE = 1 << 14
@@ -45,7 +46,7 @@ LEAST_AHEAD = 4096
 """Tasks of an `imap` that are waiting or at work: enough for a node to get them in batches."""
 
 
-class ClusterBackend(TaskBackend):
+class ClusterBackend(EncodingBackend):
     """Runs tasks on the nodes of a cluster.
 
     Parameters
@@ -55,8 +56,6 @@ class ClusterBackend(TaskBackend):
     settings : PoolSettings
         The pool's.
     """
-
-    encodes_results: bool = True
 
     def __init__(self, cluster: Cluster, settings: PoolSettings) -> None:
         super().__init__(settings.processes or 1)
@@ -144,79 +143,48 @@ class ClusterBackend(TaskBackend):
             functions.known[number] = found
         return Registered(found, self._blobs.take_used(), registry.size(number))
 
-    def _encode(self, value: Any) -> tuple[tuple[bytes, list[Any] | None], tuple[Blob, ...]]:
+    def encode(self, value: Any) -> Encoded:
+        """Pickle arguments; large buffers, and the memory of shared objects, come beside it."""
         rules = self._registry.rules
         self._blobs.take_used()
         try:
             encoded = dumps_apart(value, rules, LARGE, self._blobs.first())
         except Exception as error:
             raise unpicklable(value, "the arguments", error, rules) from error
-        return encoded, self._blobs.take_used()
+        return *encoded, self._blobs.take_used()
 
-    def submit(
-        self, function: Any, kind: PayloadKind, value: Any, options: Options, items: int = 1
+    def _put_encoded(
+        self, function: Registered, kind: PayloadKind, data: Any, options: Options, items: int
     ) -> Task:
-        """Queue a task."""
-        return self._queue_task(function, kind, self._encode(value), options, items)
-
-    def _queue_task(
-        self,
-        function: Registered,
-        kind: int,
-        encoded: tuple[tuple[Any, list[Any] | None], tuple[Blob, ...]],
-        options: Options,
-        items: int,
-    ) -> Task:
-        (data, buffers), blobs = encoded
-        size = sum(map(len, data)) if kind == PayloadKind.PICKLED_ITEMS else len(data)
+        pickled: Any
+        if kind == PayloadKind.PICKLED_ITEMS and len(data) == 1:
+            kind, data = PayloadKind.ONE_ITEM, data[0]
+        if kind == PayloadKind.PICKLED_ITEMS:
+            # A payload of several items has no buffers beside it.
+            pickled = [self._joined(*each[:2]) for each in data]
+            buffers, size = None, sum(map(len, pickled))
+            blobs = tuple(blob for each in data for blob in each[2])
+        else:
+            pickled, buffers, blobs = data
+            size = len(pickled)
         # Views of the caller's memory, which it may change from now on.
         copies = None if not buffers else [bytearray(view) for view in buffers]
         size += sum(map(len, copies or ()))
         blobs = (*function.blobs, *blobs)
-        job = Job(function.function, int(kind), (data, copies), blobs, options)
+        job = Job(function.function, int(kind), (pickled, copies), blobs, options)
         return self._put(ClusterTask(self, job, items, size))
+
+    def _joined(self, data: bytes, buffers: list[Any] | None) -> bytes:
+        if not buffers:
+            return data
+        value = pickle.loads(data, buffers=buffers)  # noqa: S301 - written by `encode`
+        return dumps_apart(value, self._registry.rules, sys.maxsize, self._blobs.first())[0]
 
     def _put(self, task: Task) -> Task:
         with self.changed:
             self._queue.append(task)
         self._driver.wake()
         return task
-
-    def item_buffer(self, chunksize: int) -> ItemBuffer:  # type: ignore[override] # static there
-        """Return a buffer that encodes items."""
-        return ItemBuffer(chunksize, self._encode_item)
-
-    def _encode_item(self, value: Any) -> Any:
-        try:
-            return self._encode(value)
-        except Exception as error:
-            return ItemError(error)
-
-    def submit_items(self, function: Any, items: Any, options: Options) -> Task:
-        """Queue a task for encoded items, each with an outcome of its own."""
-        if len(items) == 1:
-            return self._queue_task(function, PayloadKind.ONE_ITEM, items[0], options, 1)
-        if any(buffers for (_, buffers), _ in items):
-            items = [self._encode_inside(*each) for each in items]
-        data = [data for (data, _), _ in items]
-        blobs = tuple(blob for _, used in items for blob in used)
-        return self._queue_task(
-            function, PayloadKind.PICKLED_ITEMS, ((data, None), blobs), options, len(items)
-        )
-
-    def _encode_inside(self, encoded: Any, blobs: Any) -> Any:
-        """Encode an item again with its buffers in the pickle: a payload of items has no others."""
-        data, buffers = encoded
-        value = pickle.loads(data, buffers=buffers)  # noqa: S301 - written by `_encode`
-        return (dumps_apart(value, self._registry.rules, sys.maxsize)[0], None), blobs
-
-    def encode_chunk(self, items: list[Any]) -> Any:  # type: ignore[override] # static there
-        """Pickle several items together."""
-        return self._encode(items)
-
-    def submit_chunk(self, function: Any, chunk: Any, count: int, options: Options) -> Task:
-        """Queue a task for items that are one pickle, each with an outcome of its own."""
-        return self._queue_task(function, PayloadKind.LISTED_ITEMS, chunk, options, count)
 
     # --- For the driver -------------------------------------------------------------------------
 

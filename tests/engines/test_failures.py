@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +16,7 @@ from garrison.errors import WorkerDied
 from waiting import wait_until
 
 from . import tasks
+from .test_life import environment_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,3 +139,35 @@ def test_deaths_at_random_lose_and_double_nothing(
 
     found = list(pool.options(retries=2).imap_unordered(step, range(300)))
     assert sorted(found) == list(range(300)), f"{engine.name}, seed {seed}"
+
+
+KILLED = """
+import garrison
+from engines import tasks
+
+if __name__ == "__main__":
+    pool = garrison.Pool(2)
+    print(*{pool.apply(tasks.pid) for _ in range(20)}, flush=True)
+    pool.apply(tasks.stay, (tasks.Marks("begun"),))
+"""
+
+
+@pytest.mark.watchdog(150)
+@pytest.mark.needs("by_name")
+def test_workers_end_with_a_killed_program(engine: Subject, tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(KILLED)
+    program = subprocess.Popen(
+        [sys.executable, str(path)],
+        cwd=tmp_path,
+        env=environment_of(engine),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with program:
+        assert program.stdout is not None
+        pids = [int(each) for each in program.stdout.readline().split()]
+        tasks.Marks(tmp_path / "begun").wait_for(1)
+        program.kill()
+    assert pids
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))

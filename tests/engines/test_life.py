@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -224,6 +225,71 @@ def test_start_method_of_a_context_does_not_matter(engine: Subject) -> None:
         assert pool.apply(tasks.square, (2,)) == 4
 
 
+FOREIGN = "this pool belongs to"
+
+
+@pytest.mark.needs("parallel")
+def test_forked_child_has_no_pool(engine: Subject) -> None:
+    def use(pool: garrison.Pool, connection: Any) -> None:
+        told: list[str] = []
+        for call in (pool.apply, pool.map, pool.imap):
+            try:
+                told.append(str(call(abs, [1])))
+            except ValueError as error:
+                told.append(str(error)[: len(FOREIGN)])
+        connection.send(told)
+
+    with engine.pool(1) as pool:
+        assert pool.apply(abs, (-1,)) == 1
+        ours, theirs = multiprocessing.Pipe()
+        child = multiprocessing.get_context("fork").Process(target=use, args=(pool, theirs))
+        child.start()
+        try:
+            assert ours.poll(tasks.WAIT_S)
+            assert ours.recv() == [FOREIGN] * 3
+        finally:
+            child.kill()
+            child.join()
+            child.close()
+            ours.close()
+            theirs.close()
+        assert pool.apply(abs, (-2,)) == 2
+
+
+LEFT_OPEN = """
+import garrison
+
+if __name__ == "__main__":
+    pool = garrison.Pool(2)
+    print(pool.map(abs, [-1, 2]))
+    results = pool.imap(abs, range(10))
+    print(next(results))
+"""
+
+
+@pytest.mark.watchdog(150)
+@pytest.mark.needs("by_name")
+def test_program_that_does_not_close_its_pool_ends(engine: Subject, tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(LEFT_OPEN)
+    done = subprocess.run(
+        [sys.executable, str(path)],
+        env=environment_of(engine),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split("\n") == ["[1, 2]", "0", ""], done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def environment_of(engine: Subject) -> dict[str, str]:
+    search = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "GARRISON_ENGINE": engine.text, "PYTHONPATH": search}
+
+
 # --- Ctrl-C ---------------------------------------------------------------------------------------
 
 INTERRUPTED = """
@@ -256,10 +322,9 @@ def test_interrupt_ends_a_map_and_the_pool(
     slow = "tasks.stay" if ends else "lambda marks: tasks.stay(marks, 0.2)"
     path = tmp_path / "program.py"
     path.write_text(INTERRUPTED.replace("SLOW", slow))
-    search = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     program = subprocess.Popen(
         [sys.executable, str(path), str(tmp_path / "begun")],
-        env={**os.environ, "GARRISON_ENGINE": engine.text, "PYTHONPATH": search},
+        env=environment_of(engine),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

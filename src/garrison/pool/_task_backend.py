@@ -7,11 +7,12 @@ that a pool asks of it while it waits is done here.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import PoolBroken, PoolTerminated
+from garrison.errors import PoolBroken, PoolClosed, PoolTerminated
 from garrison.pool._encoding import ItemError
 from garrison.pool._monitor import Monitor
 from garrison.pool._payload_kinds import TASKS_AHEAD_PER_WORKER, PayloadKind
@@ -205,6 +206,7 @@ class TaskBackend:
         self.changed: Monitor = Monitor()
         """Held while a task changes its state, and told of each change."""
         self.interrupts: int = 0
+        self._pid = os.getpid()
         self.completed: int = 0
         """Tasks that have ended."""
         self._running = self._withdrawn = 0
@@ -271,10 +273,18 @@ class TaskBackend:
         return self._put(Task(self, (function.function, kind, value, options), items))
 
     def _put(self, task: Task) -> Task:
+        self._check_process()
         with self.changed:
             self._queue.append(task)
             self.changed.notify_all()
         return task
+
+    def _check_process(self) -> None:
+        """Raise in a forked child, where nothing runs the tasks."""
+        if os.getpid() != self._pid:
+            raise PoolClosed(
+                f"this pool belongs to process {self._pid}; make a pool of your own here"
+            )
 
     @staticmethod
     def item_buffer(chunksize: int) -> ItemBuffer:

@@ -7,6 +7,7 @@ can load it.
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import sys
 import threading
@@ -56,7 +57,7 @@ def run_message(message: bytes) -> bytes:
     return pickle.dumps((kind, reply, time.perf_counter_ns() - start))
 
 
-def _run(pool: Any, setup: bytes, task: tuple[Any, ...] | None) -> tuple[int, Any]:
+def _run(pool: tuple[int, int], setup: bytes, task: tuple[Any, ...] | None) -> tuple[int, Any]:
     try:
         _begin(pool, setup)
     except BaseException as error:
@@ -74,12 +75,15 @@ def _run(pool: Any, setup: bytes, task: tuple[Any, ...] | None) -> tuple[int, An
         return ERROR, _encode_error(error)
 
 
-def _begin(pool: Any, setup: bytes) -> None:
+def _begin(pool: tuple[int, int], setup: bytes) -> None:
     """Find the program's modules, and run its initializer, before this thread's first task."""
     here = pool, threading.get_ident()
     if here in _begun:
         return
     path, start = pickle.loads(setup)  # noqa: S301 - of the program
+    if pool[0] != os.getpid():
+        # The program's choice: a pool in a task has processes of this machine.
+        os.environ.pop("GARRISON_ENGINE", None)
     sys.path += [place for place in path if place not in sys.path]
     if start is not None:
         initializer, initargs = pickle.loads(start)  # noqa: S301 - of the program

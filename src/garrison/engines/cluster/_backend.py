@@ -181,6 +181,7 @@ class ClusterBackend(EncodingBackend):
         return dumps_apart(value, self._registry.rules, sys.maxsize, self._blobs.first())[0]
 
     def _put(self, task: Task) -> Task:
+        self._check_process()
         with self.changed:
             self._queue.append(task)
         self._driver.wake()

@@ -47,5 +47,7 @@ def run(program: Program, folder: Path, **environment: str) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    # Of a network without the Internet Ray's own code says so.
+    said = [line for line in done.stderr.splitlines() if "8.8.8.8" not in line]
+    assert said == [], done.stderr
     return done.stdout

@@ -39,10 +39,12 @@ class Route:
         return await self._client.scheduler.proxy(worker=self.worker, msg=message)
 
     async def call_agent(self, agent: str, method: str, *arguments: Any) -> list[bytes]:
-        """Call an agent there."""
+        """Call an agent there; a `ConnectionError` says why it cannot answer."""
         message = {"agent": agent, "method": method, "arguments": arguments}
-        replies = await self.call(OPERATION, **message)
-        return [bytes(plain(reply)) for reply in replies or ()]
+        answer = await self.call(OPERATION, **message)
+        if "error" in answer:
+            raise ConnectionError(answer["error"])
+        return [bytes(plain(reply)) for reply in answer["replies"]]
 
 
 class PoolClient(distributed.Client):  # type: ignore[misc]

@@ -104,15 +104,18 @@ class AgentHost(WorkerPlugin):  # type: ignore[misc]
             self.release(key)
 
     async def call(self, agent: str, method: str, arguments: tuple[Any, ...] = ()) -> Any:
-        """Answer a call of the driver."""
+        """Answer a call of the driver: with replies, or with an error, which Dask would log."""
         if method == "end":
             self.release(agent)
-            return None
+            return {"replies": []}
         hosted = self._agents.get(agent)
         if hosted is None:
-            raise RuntimeError(f"there is no agent {agent} here any more")
-        replies = await getattr(hosted, method)(*arguments)
-        return [serialized(reply) for reply in replies]
+            return {"error": "its agent has ended"}
+        try:
+            replies = await getattr(hosted, method)(*arguments)
+        except Exception as error:
+            return {"error": str(error) or repr(error)}
+        return {"replies": [serialized(reply) for reply in replies]}
 
     # --- Any thread -------------------------------------------------------------------------
 

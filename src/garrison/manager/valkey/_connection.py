@@ -306,8 +306,8 @@ class Link:
             if error.elsewhere:
                 self._give_back(wire)
                 self.drop()
-            elif wire is not None and wire.is_open:
-                self._spare.append(wire)
+            else:
+                self._give_back(wire)
             return str(error)
         if wire is None and not isinstance(error, (PermissionError, ManagerLost)):
             return str(error)  # it could not connect
@@ -315,7 +315,7 @@ class Link:
         return ""
 
     def _give_back(self, wire: Wire | None) -> None:
-        if wire is not None:
+        if wire is not None and wire.is_open:
             self._spare.append(wire)
 
     def _lost(self, what: str, reason: str, *, maybe_done: bool) -> ManagerLost:

@@ -17,6 +17,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError, ManagerLost
 from garrison.manager.valkey._errors import ServerRefused
 from garrison.manager.valkey._lock_scripts import LOCK_SCRIPTS
+from garrison.manager.valkey._session import in_a_hurry
 from garrison.net import LEASE_EXPIRED, NOT_OWNER, UNKNOWN, WRONG_KIND, RemoteFailure
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ class _LockConnection:
         session = self._link.session
         held = session.id if session.is_alive else ""
         try:
-            self._run("cancel", held, name, thread, mark)
+            with in_a_hurry():
+                self._run("cancel", held, name, thread, mark)
         except (GarrisonError, OSError):
             session.abandon(held)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from garrison.manager.valkey._connection import Link
     from garrison.manager.valkey._url import ValkeyUrl
 
-__all__ = ["Session"]
+__all__ = ["PATIENCE", "Session", "in_a_hurry"]
 
 RENEWALS_PER_LEASE = 3
 END_TIMEOUT_S = 0.5
@@ -45,7 +45,8 @@ PATIENCE = _Patience()
 
 
 @contextlib.contextmanager
-def _in_a_hurry() -> Iterator[None]:
+def in_a_hurry() -> Iterator[None]:
+    """Let this thread not wait for a server that is gone."""
     PATIENCE.seconds = END_TIMEOUT_S
     try:
         yield
@@ -128,7 +129,7 @@ class Session:
         name = self._id
         if name and self.pid == os.getpid():
             # If the server is gone and comes back, the lease ends by itself.
-            with contextlib.suppress(GarrisonError, OSError, ReferenceError), _in_a_hurry():
+            with contextlib.suppress(GarrisonError, OSError, ReferenceError), in_a_hurry():
                 for end in self.on_end:
                     end()
                 self._run("end", name)

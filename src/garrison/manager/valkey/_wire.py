@@ -126,7 +126,7 @@ class Wire:
         facts = {hello[i].decode(): hello[i + 1] for i in range(0, len(hello), 2)}
         self.server = facts["server"].decode()
         self.version = facts["version"].decode()
-        self.is_primary = facts["role"] == b"master"
+        self.is_primary = facts["role"] not in {b"replica", b"slave"}
         self.mode = facts["mode"].decode()
         version = tuple(map(int, self.version.split(".")[:2]))
         if version < LEAST_VERSION:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from garrison.manager.valkey import _wire
 from garrison.manager.valkey._wire import Wire
 from garrison.store import Kind, transaction
 from valkey_server import ValkeyServer
@@ -274,3 +275,42 @@ def test_paused_client_takes_its_references_anew(server: ValkeyServer) -> None:
     assert client.end() == (0, ["[1]", "{'a': [1], 'b': 2}"])
     assert audit(server) == []
     store.link.close()
+
+
+@pytest.mark.parametrize("at", ["_packed", "_read"])
+@pytest.mark.parametrize("method", ["get", "claim"])
+def test_interrupted_request_takes_no_item(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch, method: str, at: str
+) -> None:
+    store = new_store(server)
+    queue = store.make(Kind.JOINABLE_QUEUE, name="q")
+    queue.put_many([{"a": [1]}, 2])
+    queue.qsize()
+
+    def interrupt(*_: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    place: Any = _wire if at == "_packed" else Wire
+    monkeypatch.setattr(place, at, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        queue.get() if method == "get" else queue.claim().__enter__()
+    assert queue.get() == {"a": [1]}
+    queue.task_done()
+    assert queue.get() == 2
+    queue.task_done()
+    queue.join(timeout=0)
+    assert audit(server) == []
+    store.link.close()
+
+
+def test_process_that_ends_in_a_transaction_is_not_waited_for(server: ValkeyServer) -> None:
+    store, other = new_store(server), new_store(server)
+    items, theirs = (each.make(Kind.LIST, [1], name="items") for each in (store, other))
+    store.backend.begin()
+    items.append(2)
+    store.link.close()
+    assert not server.command("EXISTS", "{garrison}:s:tx")
+    theirs.append(3)
+    assert theirs == [1, 3]
+    other.link.close()

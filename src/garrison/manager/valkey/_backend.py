@@ -12,7 +12,7 @@ from collections import deque
 
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import StoreCorrupt, StoreVersion
+from garrison.errors import GarrisonError, StoreCorrupt, StoreVersion
 from garrison.manager.valkey._batch import Batch
 from garrison.manager.valkey._errors import ServerRefused
 from garrison.manager.valkey._operations import MISSING, OPERATIONS, pairs_of
@@ -21,6 +21,7 @@ from garrison.manager.valkey._scan import ValkeyScan
 from garrison.manager.valkey._scripts import SCRIPTS
 from garrison.manager.valkey._transactions import ThreadState, TransactionsAndWaits
 from garrison.manager.valkey._values import Values
+from garrison.store import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ValkeyBackend", "open_store"]
 
+QUEUES = (Kind.QUEUE, Kind.JOINABLE_QUEUE)
 ENTRIES_PER_SCRIPT = 1 << 12
 """Larger ones are several scripts of one transaction: the server serves others in between."""
 
@@ -148,14 +150,33 @@ class ValkeyBackend(TransactionsAndWaits):
     def request(self, made: Request) -> Any:
         """Run an operation; wait while another client has a transaction open."""
         name, args, decode, key = made
-        number = self._thread.next_request() if SCRIPTS[name].writes else ""
+        return self._decoded(decode, self._reply(name, args, key, self._number_of(name)))
+
+    def _number_of(self, name: str) -> str:
+        return self._thread.next_request() if SCRIPTS[name].writes else ""
+
+    def _reply(self, name: str, args: tuple[Any, ...], key: Any, number: str) -> Any:
         while True:
             try:
-                reply = self._send(name, args, key, number)
+                return self._send(name, args, key, number)
             except Held as held:
                 self.wait_for_end(held)
-            else:
-                return self._decoded(decode, reply)
+
+    def take(self, made: Request, put_back: Callable[[Any], object]) -> Any:
+        """Run an operation that takes an item; put it back if its reply is interrupted."""
+        name, args, decode, key = made
+        number = self._number_of(name)
+        try:
+            return self._decoded(decode, self._reply(name, args, key, number))
+        except Exception:
+            raise
+        except BaseException:
+            if not self.fence:
+                with contextlib.suppress(GarrisonError, OSError):
+                    is_done, *answer = self.run("settle", number)
+                    if is_done:
+                        put_back(decode(*answer))
+            raise
 
     def _decoded(self, decode: Callable[[Any], Any], reply: Any) -> Any:
         try:
@@ -214,9 +235,11 @@ class ValkeyBackend(TransactionsAndWaits):
     def leave(self) -> None:
         """Give back what this process has: it uses the store no more."""
         if self._session_id:
-            self._session_id = ""
             self.releases.clear()
-            self._send("leave", (), MISSING, "")
+            try:
+                self._send("leave", (), MISSING, "")
+            finally:
+                self._session_id = ""
 
     def after_fork(self) -> None:
         """In a child: it is another owner."""
@@ -336,6 +359,22 @@ class ValkeyBackend(TransactionsAndWaits):
 
     def _one_step(self, count: int) -> Any:
         return self.transaction() if count > ENTRIES_PER_SCRIPT else contextlib.nullcontext()
+
+    def claim_first(self, c: int) -> tuple[int, Any]:
+        """Return ticket and value of the first item."""
+        made = OPERATIONS["claim_first"](self.values, c)
+        claim: tuple[int, Any] = self.take(made, lambda claim: self.return_claim(c, claim[0]))
+        return claim
+
+    def list_pop(self, c: int, i: int = -1) -> Any:
+        """Remove and return an item; the first one is not lost in an interrupt."""
+        made = OPERATIONS["list_pop"](self.values, c, i)
+        return self.request(made) if i else self.take(made, lambda item: self._put_back(c, item))
+
+    def _put_back(self, c: int, item: Any) -> None:
+        self.list_appendleft(c, item)
+        if self.metadata(c)[0] in QUEUES:
+            self.counter_add(c, -1)  # it has been counted when it was put
 
     def dict_add(self, c: int, key: Any, delta: Any, initial: Any = None) -> Any:
         """Add to a number, and return the sum."""

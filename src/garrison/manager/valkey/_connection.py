@@ -271,7 +271,7 @@ class Link:
 
     def _with_wire(self, use: Callable[[Wire], T], what: str, idempotent: bool) -> T:
         """Call `use` with a connection, again after a break if that is harmless."""
-        deadline, pause = 0.0, FIRST_PAUSE
+        deadline, pause, maybe_done = 0.0, FIRST_PAUSE, False
         while True:
             wire = None
             try:
@@ -281,6 +281,7 @@ class Link:
                 reason = self._reason_to_repeat(wire, error, what, idempotent)
                 if not reason:
                     raise
+                maybe_done |= isinstance(error, LinkBroken) and bool(error.args[1])
             except Exception:
                 self._give_back(wire)
                 raise
@@ -290,7 +291,7 @@ class Link:
             now = time.monotonic()
             deadline = deadline or now + min(self.url.timeout, PATIENCE.seconds)
             if now >= deadline:
-                raise self._lost(what, reason, maybe_done=False)
+                raise self._lost(what, reason, maybe_done=maybe_done)
             time.sleep(min(pause, deadline - now))
             pause = min(pause * 2, LONGEST_PAUSE)
 

@@ -31,6 +31,7 @@ local CHILD, REF, TREE = 16, 17, 18
 local CHUNK = 1000 -- as many arguments as one call takes without harm
 local WHOLE = 5000 -- and as many as it takes at all, if they are not doubled
 local WAKE_S = 60
+local REPLIES_S = 600
 local GRACE_MS = 60000
 local VIEW_MOST = 4000
 

@@ -147,6 +147,11 @@ return { known, is_open }
 --- leave: always fully
 -- The end of an owner: what it has is given back now, or by whoever comes next.
 call('ZADD', P .. 'own', 0, OWNER)
+local open = call('GET', P .. 'tx')
+if open and string.match(open, '^%d+ (%d+)') == OWNER then
+  roll_back()
+  beside_transaction = false
+end
 reap_expired()
 
 --- release_claims: writes fully
@@ -158,6 +163,18 @@ for i = 1, #claims, 2 do
   push(P .. 'q:' .. number, true, { value })
   touch(number)
 end
+
+--- settle: always fully
+-- A request: its answer if it was carried out; else it never will be.
+local slot, number = string.match(ARGV[4], '^(%d+):(%d+)$')
+local replies = P .. 'rep:' .. OWNER
+local last = call('HGET', replies, slot)
+if last and string.match(last, '^%d+') == number then
+  local packed = sub(last, #number + 2)
+  return { 1, packed ~= '' and cmsgpack.unpack(packed) }
+end
+call('HSET', replies, slot, number .. ' ')
+return { 0 }
 
 --- collect: always fully
 -- For how long it must have been garbage, in ms; nothing: as long as usual. Whether there is more.

@@ -64,6 +64,7 @@ end
 
 local function renew(lease)
   call('ZADD', P .. 'own', now() + lease, OWNER)
+  call('PERSIST', P .. 'rep:' .. OWNER)
 end
 
 local function unclaim(number, ticket)
@@ -109,7 +110,7 @@ local function reap(owner)
   for i = 1, #refs, 2 do drop_refs(owner, refs[i], tonumber(refs[i + 1])) end
   if call('EXISTS', P .. 'cl:' .. owner, P .. 'or:' .. owner) > 0 then return false end
   call('ZREM', P .. 'own', owner)
-  call('UNLINK', P .. 'rep:' .. owner)
+  call('EXPIRE', P .. 'rep:' .. owner, REPLIES_S) -- it may just have been cut off
   return true
 end
 

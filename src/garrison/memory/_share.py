@@ -8,8 +8,6 @@ reader rebuilds the object around views of the shared buffers.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 import struct
 import sys
@@ -19,16 +17,13 @@ from typing import Generic, TypeVar
 from garrison._pickling import STANDARD, Kept, Transferable, assert_transfer, dumps_apart
 from garrison._typing import Any
 from garrison.memory import _ndarray, handles
-from garrison.memory.capacity import allocate_block
+from garrison.memory.capacity import allocate_block, fill
 from garrison.memory.handles import SharedBlock
 
 __all__ = ["Shared", "share"]
 
 T = TypeVar("T")
 LINE = 64
-LARGE = 1 << 16
-PIECE = 1 << 26
-"""Bytes that are written between two checks for Ctrl-C."""
 NATIVE = frozenset("cbB?hHiIlLqQnNfd")
 """Formats that a memory view can be cast to."""
 
@@ -105,20 +100,8 @@ def _write(parts: list[memoryview]) -> SharedBlock:
     with memoryview(spot) as view:
         view[: len(head)] = head
         for part, offset in zip(parts, offsets, strict=False):
-            written = _write_file(spot, offset, part)
-            view[offset + written : offset + part.nbytes] = part[written:]
+            fill(spot, view, offset, part)
     return spot
-
-
-def _write_file(spot: SharedBlock, offset: int, part: memoryview) -> int:
-    """Write a large part with `pwrite`, without page faults; return the number of bytes."""
-    written = 0
-    # A limit on file sizes may stop it.
-    with contextlib.suppress(OSError):
-        while part.nbytes - written >= LARGE:
-            place = spot.offset + offset + written
-            written += os.pwrite(spot.chunk[2], part[written : written + PIECE], place)
-    return written
 
 
 def _offsets(head: int, lengths: list[int]) -> list[int]:

@@ -17,13 +17,13 @@ from typing import NamedTuple
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import SharedMemoryFull
 from garrison.memory import Shared
-from garrison.memory.capacity import allocate_block
+from garrison.memory.capacity import allocate_block, fill
 from garrison.memory.handles import SharedBlock, address_of, open_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Blob", "BlobTable", "Blobs", "use_table"]
+__all__ = ["Blob", "BlobTable", "Blobs", "copied_block", "use_table"]
 
 
 class Blob(NamedTuple):
@@ -93,6 +93,21 @@ SLOT = 512
 SLOTS = 2048
 
 
+def copied_block(data: Any) -> SharedBlock:
+    """Copy a buffer into a block of shared memory.
+
+    Raises
+    ------
+    SharedMemoryFull
+        If there is no room.
+    """
+    view = memoryview(data).cast("B")
+    block = allocate_block(len(view))
+    with memoryview(block) as there:
+        fill(block, there, 0, view)
+    return block
+
+
 class BlobTable:
     """Where a node's pool has the blobs: written by its parent, read by its workers.
 
@@ -105,21 +120,17 @@ class BlobTable:
         self._blocks: dict[int, tuple[int, SharedBlock]] = {}
         self._free = list(range(SLOTS - 1, -1, -1))
 
-    def keep(self, number: int, data: Any) -> None:
-        """Copy a blob into shared memory.
+    def keep(self, number: int, address: Any) -> None:
+        """Open a blob that the agent has in shared memory, and keep it.
 
         Raises
         ------
         SharedMemoryFull
-            If there is no room.
+            If there are too many.
         """
-        if number in self._blocks:
-            return
-        view = memoryview(data).cast("B")
-        block = allocate_block(len(view))
-        with memoryview(block) as there:
-            there[: len(view)] = view
-        self._blocks[number] = self._publish(number, block), block
+        if number not in self._blocks:
+            block = open_address(*address)
+            self._blocks[number] = self._publish(number, block), block
 
     def _publish(self, number: int, block: SharedBlock) -> int:
         if not self._free:

@@ -25,6 +25,7 @@ __all__ = [
     "BROKEN",
     "ITEMS",
     "LOST",
+    "OPENED",
     "RAW",
     "READY",
     "RESULTS",
@@ -39,7 +40,9 @@ __all__ = [
 ]
 
 TASKS, BLOB = b"T", b"B"
-"""First byte of what the agent sends: a `Batch`, or a blob's number, which its bytes follow."""
+"""First byte of what the agent sends: a `Batch`, or number and address of a blob."""
+OPENED = b"O"
+"""First byte of what its pool answers to a blob, before the number: it has the memory now."""
 READY, RESULTS, RETURNED, BROKEN = range(4)
 """Kinds of messages from a node: it has started, to its agent only; results of tasks; numbers of
 tasks that it gives back; and the error that ends it all."""

@@ -29,6 +29,7 @@ from garrison.engines.cluster._messages import (
     BROKEN,
     ITEMS,
     LOST,
+    OPENED,
     RAW,
     READY,
     RESULTS,
@@ -111,9 +112,12 @@ class NodePool:
                 if frame[:1] == TASKS:
                     self._take(Batch(*pickle.loads(memoryview(frame)[1:])))  # noqa: S301 - written by the agent
                 else:
+                    number, address = pickle.loads(memoryview(frame)[1:])  # noqa: S301 - written by the agent
                     # Without room for it, the tasks that open it fail, and say so.
                     with contextlib.suppress(SharedMemoryFull):
-                        self._blobs.keep(int(frame[1:]), self._connection.recv_bytes())
+                        self._blobs.keep(number, address)
+                    with self._sending:
+                        self._connection.send_bytes(OPENED + str(number).encode())
         except (EOFError, OSError):
             pass
         finally:

@@ -18,7 +18,18 @@ from collections import deque
 from multiprocessing.connection import Connection
 
 from garrison._typing import Any
-from garrison.engines.cluster._messages import BLOB, READY, TASKS, Setup, about, check_versions
+from garrison.engines.cluster._blobs import copied_block
+from garrison.engines.cluster._messages import (
+    BLOB,
+    OPENED,
+    READY,
+    TASKS,
+    Setup,
+    about,
+    check_versions,
+)
+from garrison.errors import SharedMemoryFull
+from garrison.memory.handles import SharedBlock, address_of
 
 __all__ = ["Agent", "about"]
 
@@ -62,6 +73,8 @@ class Agent:
         self._changed = threading.Condition()
         self._replies: deque[bytes] = deque()
         self._sending = threading.Lock()
+        self._blocks: dict[int, SharedBlock] = {}
+        """Blobs that the pool has not opened yet."""
         self._lost: str | None = None
         self._reader: threading.Thread | None = None
         self._process, self._socket = _start_pool()
@@ -84,6 +97,9 @@ class Agent:
         try:
             while True:
                 reply = self._connection.recv_bytes()
+                if reply[:1] == OPENED:
+                    self._blocks.pop(int(reply[1:]), None)
+                    continue
                 with self._changed:
                     self._replies.append(reply)
                     self._changed.notify_all()
@@ -108,14 +124,22 @@ class Agent:
         try:
             with self._sending:
                 for number, data in blobs:
-                    self._connection.send_bytes(BLOB + str(number).encode())
-                    self._connection.send_bytes(data)
+                    self._send_blob(number, data)
                 self._connection.send_bytes(TASKS + message)
         except OSError:
             # What it has sent before its end comes first: it may say why.
             with self._changed:
                 self._changed.wait_for(lambda: self._lost, END_TIMEOUT_S)
         return self._take()
+
+    def _send_blob(self, number: int, data: Any) -> None:
+        """Copy a blob into shared memory, which the pool opens and then keeps."""
+        try:
+            block = copied_block(data)
+        except SharedMemoryFull:
+            return  # the tasks that open it fail, and say so
+        self._blocks[number] = block
+        self._connection.send_bytes(BLOB + pickle.dumps((number, address_of(block))))
 
     def collect(self, seconds: float) -> list[bytes]:
         """Return results when there are some, or nothing after `seconds`."""

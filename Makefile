@@ -93,7 +93,7 @@ conformance: $(TEST)/.built $(TEST)/.test-tools
 test-all: test conformance
 	$(TEST)/bin/python scripts/test_pythons.py --all
 
-engines: $(ENGINES)/.built $(ENGINES)/.test-tools
+engines: $(ENGINES)/.built $(ENGINES)/.test-tools $(ENGINES)/.mpi
 	@sh scripts/redis_server.sh
 	$(ENGINES)/bin/python -m pytest -rs tests/engines tests/manager/valkey
 
@@ -154,6 +154,11 @@ $(USER)/.bench-tools: $(USER)/.created pyproject.toml
 
 $(TEST)/.test-tools $(ENGINES)/.test-tools: %/.test-tools: %/.created pyproject.toml
 	$*/bin/python -m pip install --quiet --group test
+	touch $@
+
+# Without it the suite over MPI is skipped.
+$(ENGINES)/.mpi: $(ENGINES)/.created pyproject.toml
+	-$(ENGINES)/bin/python -m pip install --quiet --only-binary :all: --group mpi
 	touch $@
 
 # Without atheris the Python targets are fuzzed by mutations alone.

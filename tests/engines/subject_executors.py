@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from .executors import WORKERS, begun, processes
-from .subjects import IN_PROCESS, NO_END, NO_INTERRUPT, Subject
+from .subjects import IN_PROCESS, NO_END, NO_INTERRUPT, OF_INTERPRETERS, Subject
 
 UNDER_MPI = "GARRISON_TEST_UNDER_MPI"
 _running: dict[str, Executor] = {}
@@ -28,6 +30,12 @@ def _over(name: str, make: Callable[[], Executor]) -> dict[str, Any]:
 
 def _mpi() -> Executor:
     made: Executor = importlib.import_module("mpi4py.futures").MPIPoolExecutor(WORKERS)
+    return made
+
+
+def _interpreters() -> Executor:
+    kind: Any = getattr(concurrent.futures, "InterpreterPoolExecutor")  # noqa: B009 - of Python 3.14
+    made: Executor = kind(WORKERS)
     return made
 
 
@@ -68,6 +76,20 @@ SUBJECTS = [
         "engines.executors:OverProcesses",
         {**_EXECUTORS, **NO_INTERRUPT},
         **_over("processes", processes),
+    ),
+    Subject(
+        "executor of interpreters",
+        "",
+        {
+            **_EXECUTORS,
+            **IN_PROCESS,
+            **NO_END,
+            **NO_INTERRUPT,
+            **OF_INTERPRETERS,
+            "by_name": "as that of threads",
+        },
+        missing="" if sys.version_info >= (3, 14) else "sub-interpreters need Python 3.14",
+        **_over("interpreters", _interpreters),
     ),
     # Elsewhere there would be no workers: `test_suite_over_mpi` starts a run that has some.
     *([_MPI] if UNDER_MPI in os.environ else []),

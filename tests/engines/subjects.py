@@ -33,6 +33,7 @@ CAPABILITIES = {
     "seeds": "seeds each worker",
     "interrupt": "leaves a running task at Ctrl-C",
     "own_workers": "starts workers for each pool",
+    "forks": "lets the program fork while it has a pool",
     "extensions": "lets tasks import garrison's core, and numpy",
     "pids": "lists the process numbers of its workers",
     "hosts": "names the host in the traceback of a remote exception",
@@ -86,6 +87,10 @@ NO_END = {
     "timeout": "a thread cannot be ended from outside",
     "termination": "a thread cannot be ended from outside",
 }
+OF_INTERPRETERS = {
+    "extensions": "numpy and garrison's core refuse sub-interpreters",
+    "forks": "CPython 3.14 crashes in the child of a fork if there are sub-interpreters",
+}
 NO_INTERRUPT = {"interrupt": "only the program's main thread is interrupted"}
 
 SUBJECTS = [
@@ -119,7 +124,7 @@ SUBJECTS = [
             **IN_PROCESS,
             **NO_END,
             **NO_INTERRUPT,
-            "extensions": "numpy and garrison's core refuse sub-interpreters",
+            **OF_INTERPRETERS,
         },
         missing="" if sys.version_info >= (3, 14) else "sub-interpreters need Python 3.14",
     ),

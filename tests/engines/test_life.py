@@ -228,7 +228,7 @@ def test_start_method_of_a_context_does_not_matter(engine: Subject) -> None:
 FOREIGN = "this pool belongs to"
 
 
-@pytest.mark.needs("parallel")
+@pytest.mark.needs("parallel", "forks")
 def test_forked_child_has_no_pool(engine: Subject) -> None:
     def use(pool: garrison.Pool, connection: Any) -> None:
         told: list[str] = []

@@ -53,6 +53,9 @@ class Driver:
             self.nodes.pop(name, None)
             self.changed.notify_all()
 
+    def idle(self, name: str) -> None:
+        raise AssertionError(name)
+
     def lost(self, error: BaseException) -> None:
         with self.changed:
             self.error = error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import importlib
 import os
 import random
 import signal
@@ -171,6 +172,37 @@ def test_resources_decide_where_workers_are() -> None:
                 "bundle 1",
             ]
         assert ray.is_initialized()
+
+
+@alone
+@pytest.mark.watchdog(60)
+def test_idle_nodes_are_given_back_and_come_back_with_tasks() -> None:
+    with ray_nodes(2, cpus=2) as nodes, Pool(engine=Ray(nodes.address, idle_timeout=0.1)) as pool:
+        wait_until(lambda: len(nodes_of(pool)) == 2)
+        assert pool.map(abs, [-1]) == [1]
+        wait_until(lambda: len(nodes_of(pool)) == 1)
+        wait_until(lambda: ray.available_resources().get("CPU") == 2)
+        result = pool.map_async(slowly, range(3000), chunksize=1)
+        wait_until(lambda: len(nodes_of(pool)) == 2)
+        assert [item for item, _ in result.get(30)] == list(range(3000))
+
+
+@alone
+@pytest.mark.watchdog(60)
+def test_the_autoscaler_is_told_what_is_wanted_and_that_nothing_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hints: list[list[dict[str, float]]] = []
+    sdk = importlib.import_module("ray.autoscaler.sdk")
+    monkeypatch.setattr(sdk, "request_resources", lambda *, bundles: hints.append(bundles))
+    with ray_nodes(1) as nodes:
+        with Pool(4, engine=Ray(nodes.address, resources={"node:127.0.0.1": 0.01})) as pool:
+            pool.map(slowly, range(1000), chunksize=1)
+            wait_until(lambda: hints and hints[-1] == [])
+        assert hints[0] == [{"CPU": 1, "node:127.0.0.1": 0.01}] * 4
+        with pytest.raises(EngineUnavailable, match="no room"):
+            Pool(3, engine=Ray(nodes.address, num_gpus=1, timeout=0.1))
+        assert hints[-2:] == [[{"CPU": 1, "GPU": 1}] * 3, []]
 
 
 # --- Data -----------------------------------------------------------------------------------------

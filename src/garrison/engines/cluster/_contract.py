@@ -76,6 +76,9 @@ class Driver(Protocol):
     def left(self, name: str, reason: str) -> None:
         """Note that a node is gone, and why. Of an unknown name, or twice, it does nothing."""
 
+    def idle(self, name: str) -> None:
+        """Have a node released, unless it has tasks or is the last one: a cluster that shrinks."""
+
     def lost(self, error: BaseException) -> None:
         """Note that the cluster as a whole is gone: no task will end any more."""
 

@@ -110,6 +110,10 @@ class NodeDriver:
             error = EngineLost(f"the pool's engine went away: {error}")
         self._tasks.broke(error)
 
+    def idle(self, name: str) -> None:
+        """Release a node, unless it has tasks or is the last one."""
+        self._tell(partial(self._release_idle, name))
+
     def dropped(self, number: int, stored: Any) -> None:
         """Note that no task will need a blob any more."""
         self._tell(partial(self._dropped, number, stored))
@@ -287,6 +291,12 @@ class NodeDriver:
         self._tasks.nodes_changed(self._scheduler.workers)
         failure = Failed(name, reason)
         self._tasks.end([(task, name, failure) for task in over], again)
+
+    def _release_idle(self, name: str) -> None:
+        link, state = self._links.get(name), self._scheduler.nodes.get(name)
+        if link is not None and state is not None and not state.out and len(self._links) > 1:
+            self._left(name, "it had nothing to do")
+            link.node.release()
 
     def _dropped(self, number: int, stored: Any) -> None:
         for link in self._links.values():

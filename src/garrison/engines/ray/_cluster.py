@@ -75,6 +75,7 @@ class RayCluster:
         self._outcome: Future[None] = Future()
         self._room_deadline: float | None = None
         self._hinted = 0
+        self._idle_since: float | None = None
         self._is_lost = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="garrison-ray", daemon=True)
@@ -156,6 +157,7 @@ class RayCluster:
                     event = self._events.get(timeout=max(0.0, next_look - time.monotonic()))
                 except Empty:
                     self._look()
+                    self._give_back()
                     next_look = time.monotonic() + LOOK_S
                     continue
                 if event is None:
@@ -298,7 +300,16 @@ class RayCluster:
 
     # --- Hints ------------------------------------------------------------------------------
 
+    def _give_back(self) -> None:
+        """Have nodes released after a while without tasks."""
+        patience, since = self._engine.idle_timeout, self._idle_since
+        if patience is None or since is None or time.monotonic() - since < patience:
+            return
+        for node in list(self._nodes.values())[1:]:
+            self._driver.idle(node.name)
+
     def _demanded(self, tasks: int) -> None:
+        self._idle_since = None if tasks else time.monotonic()
         wanted = self._plan.demanded(tasks)
         if wanted > self._plan.workers and self._plan.missing != 0:
             self._hint(wanted)

@@ -41,7 +41,10 @@ class Ray(Engine):
     runtime_env : mapping, optional
         Ray's ``runtime_env`` of the actors: packages and files that nodes need.
     timeout : float
-        Seconds to wait for the first node: longer for a cluster that starts machines on demand.
+        Seconds to wait for room for a worker: longer for a cluster that starts machines on demand.
+    idle_timeout : float, optional
+        Seconds without any task after which nodes but one are given back, for a cluster that ends
+        machines that are not needed. More tasks bring them back.
 
     Raises
     ------
@@ -69,6 +72,7 @@ class Ray(Engine):
         placement_group: Any = None,
         runtime_env: Mapping[str, Any] | None = None,
         timeout: float = 30.0,
+        idle_timeout: float | None = None,
     ) -> None:
         worker = {"CPU": num_cpus, "GPU": num_gpus, **(resources or {})}
         if min(worker.values()) < 0 or not max(worker.values()) > 0:
@@ -82,12 +86,14 @@ class Ray(Engine):
         self.placement_group: Any = placement_group
         self.runtime_env: Mapping[str, Any] | None = runtime_env
         self.timeout: float = timeout
+        self.idle_timeout: float | None = idle_timeout
         given = {
             "num_cpus": (num_cpus, 1),
             "num_gpus": (num_gpus, 0),
             "resources": (resources, None),
             "workers_per_node": (workers_per_node, None),
             "timeout": (timeout, 30.0),
+            "idle_timeout": (idle_timeout, None),
         }
         self._shown = [
             f"{name}={value}" for name, (value, usual) in given.items() if value != usual

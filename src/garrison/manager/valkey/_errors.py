@@ -102,7 +102,7 @@ def reply_error(url: ValkeyUrl, error: Exception, what: str, key: str = "") -> E
             f"the server at {url} has no memory left for {what}, and nothing of it was done: "
             "delete entries, or raise its maxmemory"
         )
-    if code == "NOPERM" or any(each in text for each in _REFUSED_IN_SCRIPT):
+    if code == "NOPERM" or any(each in f"{code} {text}" for each in _REFUSED_IN_SCRIPT):
         on_key = f" on the key {key!r}" if key else ""
         user = url.user or "default"
         return PermissionError(

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,6 +21,7 @@ from garrison import EngineLost, EngineMismatch, EngineUnavailable  # noqa: E402
 from garrison.engines import Dask  # noqa: E402
 from garrison.engines.dask import _connection  # noqa: E402
 from garrison.engines.dask._cluster import DaskCluster  # noqa: E402
+from waiting import becomes_true  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -297,10 +297,7 @@ def test_agents_end_with_a_driver_that_is_killed() -> None:
         if pid == 0:
             _be_killed_with_a_pool(dask.scheduler_address)
         os.waitpid(pid, 0)
-        deadline = time.monotonic() + 10
-        while agents(client) and time.monotonic() < deadline:
-            client.run(lambda: None)
-        assert agents(client) == 0
+        assert becomes_true(lambda: not agents(client), 10)
 
 
 @alone
@@ -313,10 +310,7 @@ def test_a_cluster_that_adapts_grows_for_a_pool_and_keeps_its_workers() -> None:
             names = set(driver.nodes)
             assert echo(driver.nodes[names.pop()], b"kept") == [b"kept"]
         with distributed.Client(dask) as client:
-            deadline = time.monotonic() + 15
-            while client.nthreads() and time.monotonic() < deadline:
-                client.run(lambda: None)
-            assert client.nthreads() == {}
+            assert becomes_true(lambda: not client.nthreads(), 15)
 
 
 @alone

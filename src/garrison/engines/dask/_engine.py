@@ -132,4 +132,4 @@ class Dask(Engine):
 
 def _adapts(cluster: Any) -> bool:
     adaptive = getattr(cluster, "_adaptive", None)
-    return getattr(adaptive, "state", None) in ("starting", "running")
+    return getattr(adaptive, "periodic_callback", None) is not None

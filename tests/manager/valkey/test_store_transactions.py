@@ -287,3 +287,17 @@ def test_large_slices_are_replaced_in_one_step(stores: list[Any]) -> None:
     assert theirs[-1] == [99]
     theirs[-1].append("its own child still")
     assert items.pop() == [99, "its own child still"]
+
+
+def test_names_and_other_containers_are_read_beside_a_large_transaction(stores: list[Any]) -> None:
+    d = stores[0].make(Kind.DICT, name="d")
+    plain = stores[1].make(Kind.DICT, {"a": 1}, name="plain")
+    with transaction(stores[0].backend):
+        d.update({n: n for n in range(3_000)})
+        d["inner"] = [1]
+        assert stores[1].make(Kind.DICT, name="plain") == plain == {"a": 1}
+        assert plain.copy() == {"a": 1}
+    with transaction(stores[0].backend):
+        stores[0].make(Kind.LIST, [1], name="new")
+        assert [name for name, _, _ in stores[1].backend.names()] == ["d", "plain"]
+    assert [name for name, _, _ in stores[1].backend.names()] == ["d", "new", "plain"]

@@ -6,7 +6,7 @@ parts of these that it needs, for the server makes their functions anew in each 
 
 - ``writes``: it waits while another client has a transaction open, and can be undone with its own
 - ``always``: it changes what no transaction undoes, so it does not wait
-- ``reads``: of one container; ``reads all``: of any number of them
+- ``reads``: of one container; ``reads all``: and of those in it; ``reads names``: no container
 
 There are two scripts for an operation. The quick one is for a store where no transaction is open,
 and for values that are no containers, which it checks; `quick.lua` has what differs in it. After

@@ -18,7 +18,7 @@ call('HINCRBY', P .. 'or:' .. OWNER, number, 1)
 renew(ARGV[7])
 return number
 
---- find_name: reads all
+--- find_name: reads names
 return call('HGET', P .. 'names', ARGV[4])
 
 --- named: writes fully
@@ -34,9 +34,10 @@ end
 local number = new_container(ARGV[4], ARGV[5], ARGV[6])
 call('HSET', P .. 'h:' .. number, 'n', name)
 hset(names, name, ARGV[4] .. ' ' .. number)
+changed.names = false
 return { number, 1 }
 
---- names: reads all fully
+--- names: reads names fully
 return call('HGETALL', P .. 'names')
 
 --- remove_name: writes fully
@@ -45,6 +46,7 @@ local known = call('HGET', names, name)
 if not known then return 0 end
 local number = string.match(known, ' (%d+)$')
 hdel(names, name)
+changed.names = false
 hdel(P .. 'h:' .. number, 'n')
 doubt(number)
 return 1
@@ -180,5 +182,5 @@ return { 0 }
 -- For how long it must have been garbage, in ms; nothing: as long as usual. Whether there is more.
 return collect(CHUNK, tonumber(ARGV[4]))
 
---- statistics: reads all fully
+--- statistics: reads names fully
 return { call('HLEN', P .. 'names'), call('ZCARD', P .. 'own'), call('ZCARD', P .. 'gc') }

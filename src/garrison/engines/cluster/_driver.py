@@ -249,13 +249,18 @@ class NodeDriver:
         elif kind == RETURNED:
             self._tasks.end([], self._scheduler.returned(name, content))
         elif kind == BROKEN:
-            self._node_broke(link, f"{content[1]} (on node {name})")
+            why, begun = content
+            self._node_broke(link, f"{why} (on node {name})", begun)
 
-    def _node_broke(self, link: _NodeLink, why: str) -> None:
+    def _node_broke(self, link: _NodeLink, why: str, begun: list[int]) -> None:
         """Give up a node whose workers cannot start; if others cannot either, the pool is broken.
 
-        So it is if an initializer fails. A single node may have a trouble of its own.
+        So it is if an initializer fails. A single node may have a trouble of its own. Tasks that it
+        had not `begun` have lost no attempt.
         """
+        name = link.node.name
+        left = [number for number in self._scheduler.out(name) if number not in begun]
+        self._tasks.end([], self._scheduler.returned(name, left))
         self._broken_in_a_row += 1
         if self._broken_in_a_row >= MAX_BROKEN or len(self._links) == 1:
             self._tasks.broke(PoolBroken(why))

@@ -91,8 +91,10 @@ class NodePool:
                 self._report()
         except GarrisonError as error:
             # No worker can start: the initializer fails, for example.
+            waiting = list(self._waiting.items())
+            begun = [number for number, task in waiting if not task.withdraw()]
             with contextlib.suppress(OSError):
-                self._send(BROKEN, (type(error).__name__, str(error)))
+                self._send(BROKEN, (str(error), begun))
         except OSError:
             pass  # the agent is gone
         finally:

@@ -175,6 +175,11 @@ class Scheduler:
         node.measure(len(numbers), now)
         return [self._remove(node, number) for number in numbers]
 
+    def out(self, name: str) -> list[int]:
+        """Return the numbers of the tasks that a node has."""
+        node = self.nodes.get(name)
+        return [] if node is None else list(node.out)
+
     def returned(self, name: str, numbers: list[int]) -> list[Any]:
         """Note that a node gives back tasks that it has not begun; return them."""
         node = self.nodes.get(name)

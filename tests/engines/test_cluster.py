@@ -183,6 +183,7 @@ def test_a_lost_worker_costs_its_task_only(pool: Any) -> None:
     assert caught.value.node in {"node-0", "node-1"}
     assert "of node node-" in str(caught.value)
     assert pool.map(abs, range(-10, 0)) == [*range(10, 0, -1)]
+    assert pool.statistics().deaths == 1
 
 
 def test_a_lost_worker_is_tried_again(pool: Any, tmp_path: Path) -> None:
@@ -194,6 +195,7 @@ def test_a_lost_worker_is_tried_again(pool: Any, tmp_path: Path) -> None:
         os._exit(1)
 
     assert pool.options(retries=1).apply(die_once, (0,)) == "second"
+    assert pool.statistics().retried == 1
 
 
 def test_one_item_of_a_chunk_kills_its_worker(pool: Any) -> None:
@@ -239,6 +241,8 @@ def test_the_loss_of_a_node_costs_its_tasks_one_attempt(
     assert set(map(int, begun)) == set(range(200))
     assert max(begun.values()) <= 2
     assert pool.statistics().completed == 200
+    assert pool.statistics().deaths == 1
+    assert 1 <= pool.statistics().retried <= 20
 
 
 def test_without_attempts_a_nodes_tasks_fail_and_no_others(pool: Any, engine: LocalEngine) -> None:

@@ -77,6 +77,11 @@ class ClusterBackend(EncodingBackend):
         """Workers that are in a task, as far as the driver knows."""
         return sum(min(len(node.out), node.workers) for node in self._driver.nodes)
 
+    def state(self) -> dict[str, Any]:
+        """Return the fields of `Statistics`, as far as nodes have told."""
+        deaths, retried = self._driver.losses
+        return {**super().state(), "deaths": deaths, "retried": retried}
+
     @property
     def nodes(self) -> dict[str, int]:
         """The nodes of the pool, and the workers of each."""

@@ -47,7 +47,16 @@ DEMAND_INTERVAL_S = 1.0
 class _NodeLink:
     """A node as the driver knows it."""
 
-    __slots__ = ("blobs", "collecting", "dropped", "forgotten", "functions", "node")
+    __slots__ = (
+        "blobs",
+        "collecting",
+        "deaths",
+        "dropped",
+        "forgotten",
+        "functions",
+        "node",
+        "retried",
+    )
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -57,6 +66,8 @@ class _NodeLink:
         self.dropped: list[int] = []
         """Functions and blobs that it has, and those that it does not know to be over."""
         self.collecting = False
+        self.deaths = self.retried = 0
+        """Of workers, and of attempts after that, so far."""
 
 
 class NodeDriver:
@@ -77,12 +88,24 @@ class NodeDriver:
         self._events: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._last_number = self._broken_in_a_row = 0
         self._demand = (0, 0.0)
+        self._gone = (0, 0)
+        """Deaths and repeated attempts on nodes that are gone."""
         self._thread = threading.Thread(target=self._drive, name="garrison-cluster", daemon=True)
 
     @property
     def nodes(self) -> list[NodeState]:
         """What is known of each node."""
         return list(self._scheduler.nodes.values())
+
+    @property
+    def losses(self) -> tuple[int, int]:
+        """Workers that have died, those of lost nodes too, and attempts that were made again."""
+        links = list(self._links.values())
+        deaths, retried = self._gone
+        return (
+            deaths + sum(link.deaths for link in links),
+            retried + sum(link.retried for link in links),
+        )
 
     def start(self) -> None:
         """Start the thread."""
@@ -245,7 +268,8 @@ class NodeDriver:
     def _receive(self, link: _NodeLink, kind: int, content: Any) -> None:
         name = link.node.name
         if kind == RESULTS:
-            self._end_tasks(name, content)
+            results, link.deaths, link.retried = content
+            self._end_tasks(name, results)
         elif kind == RETURNED:
             self._tasks.end([], self._scheduler.returned(name, content))
         elif kind == BROKEN:
@@ -284,7 +308,10 @@ class NodeDriver:
 
     def _left(self, name: str, reason: str) -> None:
         tasks: list[Task] | None = self._scheduler.left(name)
-        self._links.pop(name, None)
+        link = self._links.pop(name, None)
+        if link is not None:
+            deaths, retried = self._gone
+            self._gone = deaths + link.deaths + link.node.workers, retried + link.retried
         if tasks is None or self._tasks.is_broken:
             return  # tasks of a cluster that is gone are not a node's loss
         again: list[Task] = []
@@ -293,6 +320,7 @@ class NodeDriver:
             job: Job = task.job
             job.attempts += 1
             (over if job.attempts > job.options.retries else again).append(task)
+        self._gone = self._gone[0], self._gone[1] + len(again)
         self._tasks.nodes_changed(self._scheduler.workers)
         failure = Failed(name, reason)
         self._tasks.end([(task, name, failure) for task in over], again)

@@ -44,8 +44,9 @@ TASKS, BLOB = b"T", b"B"
 OPENED = b"O"
 """First byte of what its pool answers to a blob, before the number: it has the memory now."""
 READY, RESULTS, RETURNED, BROKEN = range(4)
-"""Kinds of messages from a node: it has started, to its agent only; results of tasks; numbers of
-tasks that it gives back; and the error that ends it all."""
+"""Kinds of messages from a node: it has started, to its agent only; results of tasks, with how many
+workers have died so far and how many attempts were made again; numbers of tasks that it gives back;
+and the error that ends it all."""
 VALUE, RAW, ITEMS, LOST = range(4)
 """Kinds of results: a plain value; an encoded result; several items; a task whose worker ended."""
 

@@ -195,7 +195,8 @@ class NodePool:
         while self._failed:
             results.append(self._failed.popleft())
         if results:
-            self._send(RESULTS, results)
+            table = self._backend.table
+            self._send(RESULTS, (results, table.losses, table.retried))
 
     def _result(self, number: int, kind: int, task: TaskHandle) -> tuple[Any, ...] | None:
         if self._waiting.pop(number, None) is None:

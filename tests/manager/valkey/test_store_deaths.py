@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from garrison.errors import ManagerLost
 from garrison.manager.valkey import _wire
 from garrison.manager.valkey._wire import Wire
 from garrison.store import Kind, transaction
@@ -314,3 +315,36 @@ def test_process_that_ends_in_a_transaction_is_not_waited_for(server: ValkeyServ
     theirs.append(3)
     assert theirs == [1, 3]
     other.link.close()
+
+
+def test_waiting_get_survives_a_broken_connection(server: ValkeyServer) -> None:
+    store, other = new_store(server), new_store(server)
+    queue, theirs = (each.make(Kind.QUEUE, name="q") for each in (store, other))
+    got: list[int] = []
+    thread = threading.Thread(target=lambda: got.append(queue.get(timeout=60)))
+    thread.start()
+    waiters = f"{{garrison}}:s:w:{queue._container_id}"
+    for _ in range(3):
+        wait_until(lambda: server.command("EXISTS", waiters))
+        server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    theirs.put(7)
+    thread.join()
+    assert got == [7]
+    for each in (store, other):
+        each.link.close()
+
+
+def test_request_that_comes_twice_is_carried_out_once(server: ValkeyServer) -> None:
+    store = new_store(server)
+    backend, items = store.backend, store.make(Kind.LIST, name="l")
+    first, second = (backend._thread.next_request() for _ in range(2))
+    append = items._container_id, 0, backend.values.value("x")
+    for _ in range(3):
+        backend._send("list_extend", append, None, first)
+    assert items == ["x"]
+    popped = [backend._send("list_pop", (items._container_id, 0), None, second) for _ in range(2)]
+    assert popped == [backend.values.value("x")] * 2
+    with pytest.raises(ManagerLost, match="late"):  # it was delayed in the network
+        backend._send("list_extend", append, None, first)
+    assert items == []
+    store.link.close()

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 import garrison
-from garrison.errors import ContainerGone, ManagerLost, StoreFull, ValueUnreadable
+from garrison.errors import ContainerGone, LinkBroken, ManagerLost, StoreFull, ValueUnreadable
+from garrison.manager.valkey._connection import Script, get_link
+from garrison.manager.valkey._wire import Wire
 from manager.processes import thread
 from valkey_server import (
     HOST,
@@ -20,6 +22,7 @@ from valkey_server import (
     cluster,
     free_port,
     primary_with_replica,
+    require_server,
     server_with_password,
     server_with_tls,
 )
@@ -41,6 +44,7 @@ def connected(url: str, **options: Any) -> Iterator[Any]:
 
 
 def test_no_server_is_refused_as_for_any_manager() -> None:
+    require_server()  # and its client library
     place = f"{HOST}:{free_port()}"
     with pytest.raises(ConnectionRefusedError, match=f"valkey://{place}"):
         garrison.Manager(f"valkey://{place}")
@@ -88,6 +92,7 @@ def answer_as_version(listener: socket.socket, version: bytes) -> None:
 
 
 def test_an_old_server_is_refused_by_its_name() -> None:
+    require_server()  # and its client library
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
         with (
@@ -266,6 +271,30 @@ def test_a_write_is_on_the_disk_at_its_return_where_the_server_can_say_so() -> N
             return
         with connected(server.url("waitaof=1,0")) as manager:
             assert manager.dict("stock", apples=1) == {"apples": 1}
+
+
+def test_a_repeated_write_waits_for_replicas_although_it_finds_all_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    once = Script("once", "return redis.call('SETNX', KEYS[1], 1)", idempotent=True)
+    ask_many = Wire.ask_many
+
+    def cut(wire: Wire, commands: Any) -> Any:
+        monkeypatch.setattr(Wire, "ask_many", ask_many)
+        wire.ask_many(commands[:-1])  # all but WAIT
+        wire.close()
+        raise LinkBroken("cut", True, False)
+
+    with primary_with_replica() as (primary, replica):
+        link = get_link(primary.url("wait=1&wait_timeout=0.2"))
+        link.connect()
+        replica.pause()
+        monkeypatch.setattr(Wire, "ask_many", cut)
+        with pytest.raises(ManagerLost, match="only 0 of 1 replicas"):
+            link.run_script(once, [link.key("a")])
+        assert primary.command("EXISTS", link.key("a")) == 1
+        replica.resume()
+        link.close()
 
 
 def test_a_promoted_replica_is_found_and_the_fence_grows() -> None:

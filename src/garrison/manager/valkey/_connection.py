@@ -19,6 +19,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import LinkBroken, ManagerLost
 from garrison.manager.valkey._discovery import Discovery, refuse_eviction
 from garrison.manager.valkey._errors import NoScript, NotNow, reply_error
+from garrison.manager.valkey._requests import executed, not_now, text_of, unfolded
 from garrison.manager.valkey._script import Script
 from garrison.manager.valkey._session import PATIENCE, Session
 from garrison.manager.valkey._url import ValkeyUrl, parse_url
@@ -125,7 +126,7 @@ class Link:
             If it returns an error: ``return redis.error_reply('CODE text')``.
         """
         command = ("EVALSHA", script.digest, len(keys), *keys, *args)
-        key = _text(keys[0]) if keys else ""
+        key = text_of(keys[0]) if keys else ""
 
         def use(wire: Wire) -> Any:
             if script.digest in wire.known_scripts:
@@ -166,12 +167,12 @@ class Link:
         """
 
         def use(wire: Wire) -> list[Any]:
-            unknown, sent, about = _unfolded(wire, commands)
+            unknown, sent, about = unfolded(wire.known_scripts, commands)
             before = [*unknown, ("MULTI",)] if one_step else unknown
             after = [("EXEC",)] if one_step else []
             replies = self._replies(wire, [*before, *sent, *after], writes)
             if one_step:
-                found = self._executed(replies[len(before) :], about)
+                found = executed(self.url, replies[len(before) :], about)
             else:
                 found = replies[len(before) :]
             wire.known_scripts.update(digest for _, _, digest in about if digest)
@@ -181,20 +182,10 @@ class Link:
             ]
             if found and isinstance(found[0], (NotNow, NoScript)):
                 wire.known_scripts.clear()
-                raise _not_now(found[0])  # nothing was done
+                raise not_now(found[0])  # nothing was done
             return found
 
         return self._with_wire(use, "a pipeline", idempotent)
-
-    def _executed(self, replies: list[Any], about: Sequence[tuple[str, str, str]]) -> list[Any]:
-        """Return the replies of a transaction of the server, or raise why there was none."""
-        *queued, done = replies
-        for reply, (what, key, _) in zip(queued, about, strict=True):
-            if isinstance(reply, Exception):
-                raise reply_error(self.url, reply, what, key)
-        if isinstance(done, Exception):
-            raise reply_error(self.url, done, "EXEC")
-        return list(done)
 
     def block(self, *command: Any, timeout: float | None) -> Any:
         """Send a blocking command whose last argument is its timeout.
@@ -245,6 +236,7 @@ class Link:
     def _replies(self, wire: Wire, commands: Sequence[Command], writes: bool) -> list[Any]:
         if not writes or self._waits is None:
             return wire.ask_many(commands)
+        # Of a repeated request that finds all done, too: WAIT waits for the whole log up to here.
         *replies, confirmed = wire.ask_many([*commands, self._waits])
         if not isinstance(replies[-1], Exception):
             self._require_replicas(confirmed)
@@ -304,11 +296,9 @@ class Link:
                 raise self._lost(what, error.args[0], maybe_done=True) from None
             return str(error.args[0])
         if isinstance(error, NotNow):
+            self._give_back(wire)
             if error.elsewhere:
-                self._give_back(wire)
                 self.drop()
-            else:
-                self._give_back(wire)
             return str(error)
         if wire is None and not isinstance(error, (PermissionError, ManagerLost)):
             return str(error)  # it could not connect
@@ -365,35 +355,6 @@ class Link:
         self.session.after_fork()
         for wire in spare:
             wire.forget()
-
-
-def _unfolded(
-    wire: Wire, commands: Sequence[Any]
-) -> tuple[list[Command], list[Command], list[tuple[str, str, str]]]:
-    """Return what loads unknown scripts, the commands, and for each: its name, key and digest."""
-    unknown: dict[str, Command] = {}
-    sent: list[Command] = []
-    about: list[tuple[str, str, str]] = []
-    for each in commands:
-        script = each[0]
-        if not isinstance(script, Script):
-            sent.append(each)
-            about.append((str(script), _text(each[1]) if len(each) > 1 else "", ""))
-            continue
-        _, keys, args = each
-        if script.digest not in wire.known_scripts:
-            unknown[script.digest] = ("SCRIPT", "LOAD", script.source)
-        sent.append(("EVALSHA", script.digest, len(keys), *keys, *args))
-        about.append((script.name, _text(keys[0]) if keys else "", script.digest))
-    return list(unknown.values()), sent, about
-
-
-def _not_now(error: NotNow | NoScript) -> NotNow:
-    return error if isinstance(error, NotNow) else NotNow(str(error), elsewhere=False)
-
-
-def _text(key: Any) -> str:
-    return key.decode(errors="replace") if isinstance(key, bytes) else str(key)
 
 
 # -- one for each URL -----------------------------------------------------------------------------

@@ -236,8 +236,11 @@ class Link:
     def _replies(self, wire: Wire, commands: Sequence[Command], writes: bool) -> list[Any]:
         if not writes or self._waits is None:
             return wire.ask_many(commands)
-        # Of a repeated request that finds all done, too: WAIT waits for the whole log up to here.
-        *replies, confirmed = wire.ask_many([*commands, self._waits])
+        # A repeated request may find all done. Valkey's WAIT is about what its own connection has
+        # written (Redis's about all before it), so that writes something.
+        touch = [("SET", self.key("touched"), 1)] if wire.is_repeating else []
+        replies = wire.ask_many([*commands, *touch, self._waits])
+        confirmed, replies = replies[-1], replies[: len(commands)]
         if not isinstance(replies[-1], Exception):
             self._require_replicas(confirmed)
         return replies
@@ -268,6 +271,7 @@ class Link:
             wire = None
             try:
                 wire = self._take()
+                wire.is_repeating = maybe_done
                 found = use(wire)
             except (LinkBroken, NotNow, OSError) as error:
                 reason = self._reason_to_repeat(wire, error, what, idempotent)

@@ -68,6 +68,8 @@ class Wire:
         self.library = _client_library()
         self.known_scripts: set[str] = set()
         """The digests of the scripts that the server has been sent on this connection."""
+        self.is_repeating = False
+        """Whether its request may have been carried out already, on a connection that broke."""
         self._link = self._make_link()
         # It need not tell the server its name: older ones refuse that.
         self._link.lib_name = self._link.lib_version = self._link.driver_info = None

@@ -47,11 +47,11 @@ PATIENCE = _Patience()
 @contextlib.contextmanager
 def in_a_hurry() -> Iterator[None]:
     """Let this thread not wait for a server that is gone."""
-    PATIENCE.seconds = END_TIMEOUT_S
+    before, PATIENCE.seconds = PATIENCE.seconds, END_TIMEOUT_S
     try:
         yield
     finally:
-        del PATIENCE.seconds
+        PATIENCE.seconds = before
 
 
 class Session:

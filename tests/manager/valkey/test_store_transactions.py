@@ -301,3 +301,16 @@ def test_names_and_other_containers_are_read_beside_a_large_transaction(stores: 
         stores[0].make(Kind.LIST, [1], name="new")
         assert [name for name, _, _ in stores[1].backend.names()] == ["d", "plain"]
     assert [name for name, _, _ in stores[1].backend.names()] == ["d", "new", "plain"]
+
+
+def test_large_containers_are_copied_in_parts(stores: list[Any]) -> None:
+    store = stores[0]
+    pairs = {n: str(n) for n in range(6_000)}
+    assert store.make(Kind.DICT, pairs).copy() == pairs
+    assert store.make(Kind.SET, pairs)._getvalue() == set(pairs)
+    assert store.make(Kind.LIST, pairs)._getvalue() == list(pairs)
+    kept = store.make(Kind.DEQUE, pairs, 5_500)._getvalue()
+    assert kept == deque(pairs, 5_500)
+    assert kept.maxlen == 5_500
+    mixed: dict[Any, Any] = {"a": [1], **pairs}
+    assert store.make(Kind.DICT, mixed).copy() == mixed

@@ -16,8 +16,8 @@ from garrison.errors import GarrisonError, StoreCorrupt, StoreVersion
 from garrison.manager.valkey._batch import Batch
 from garrison.manager.valkey._errors import ServerRefused
 from garrison.manager.valkey._operations import MISSING, OPERATIONS, pairs_of
-from garrison.manager.valkey._refusals import Emptied, Held, Inexact, Slow, refusal_error
-from garrison.manager.valkey._scan import ValkeyScan
+from garrison.manager.valkey._refusals import Emptied, Held, Inexact, Large, Slow, refusal_error
+from garrison.manager.valkey._scan import ValkeyScan, large_snapshot
 from garrison.manager.valkey._scripts import SCRIPTS
 from garrison.manager.valkey._transactions import ThreadState, TransactionsAndWaits
 from garrison.manager.valkey._values import Values
@@ -314,6 +314,13 @@ class ValkeyBackend(TransactionsAndWaits):
     def scan(self, c: int, what: str = "keys", reverse: bool = False) -> ValkeyScan:
         """Iterate over the present state of a container."""
         return ValkeyScan(self, c, what, reverse)
+
+    def snapshot(self, c: int) -> Any:
+        """Return a plain object: its nested containers are plain as well."""
+        try:
+            return self.request(OPERATIONS["snapshot"](self.values, c))
+        except Large as large:
+            return large_snapshot(self, c, large.kind, large.limit)
 
     def dict_entries(self, c: int, what: str) -> list[Any]:
         """Return all keys, values or items."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from garrison.manager.valkey._errors import ServerRefused
     from garrison.manager.valkey._values import Values
 
-__all__ = ["Emptied", "Held", "Inexact", "Slow", "refusal_error"]
+__all__ = ["Emptied", "Held", "Inexact", "Large", "Slow", "refusal_error"]
 
 _NAMES = {
     Kind.DICT: "a dict",
@@ -56,6 +56,20 @@ class Held(GarrisonError):
     def __init__(self, fence: str, left_ms: int) -> None:
         super().__init__(fence, left_ms)
         self.fence, self.left_ms = fence, left_ms
+
+
+class Large(GarrisonError):
+    """A container that is not copied in one script. For garrison itself.
+
+    Parameters
+    ----------
+    kind, limit : int
+        Its kind, and the ``maxlen`` of a deque or -1.
+    """
+
+    def __init__(self, kind: str, limit: str) -> None:
+        super().__init__(kind, limit)
+        self.kind, self.limit = int(kind), int(limit)
 
 
 class Emptied(GarrisonError):
@@ -140,6 +154,7 @@ _ERRORS: dict[str, Callable[..., Exception]] = {
     ),
     "STALE": lambda: ManagerLost("a request came late, after others of its thread"),
     "EMPTIED": Emptied,
+    "LARGE": Large,
     "SLOW": Slow,
 }
 """What each word of `fail` in a script means."""

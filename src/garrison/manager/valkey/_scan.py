@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from typing import NamedTuple
 
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import ValueUnreadable
+from garrison.manager.valkey._values import MAPPINGS
+from garrison.store import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from garrison.manager.valkey._backend import ValkeyBackend
 
-__all__ = ["ValkeyScan"]
+__all__ = ["ValkeyScan", "large_snapshot"]
 
 ENTRIES_PER_SCRIPT = 4096
 """While a script runs, the server does nothing else."""
 TRIES = 8
+
+
+def large_snapshot(backend: ValkeyBackend, c: int, kind: int, limit: int) -> Any:
+    """Return the plain object of a container that has no other one in it, read in parts."""
+    if kind == Kind.SET:
+        return set(backend.dict_entries(c, "keys"))
+    if kind in MAPPINGS:
+        return dict(backend.dict_entries(c, "items"))
+    items = backend.dict_entries(c, "values")
+    if kind == Kind.DEQUE:
+        return deque(items, None if limit < 0 else limit)
+    return items
 
 
 class _Part(NamedTuple):

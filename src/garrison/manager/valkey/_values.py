@@ -14,7 +14,7 @@ from garrison._typing import Any
 from garrison.errors import StoreCorrupt, ValueUnreadable
 from garrison.store import Kind
 
-__all__ = ["Values"]
+__all__ = ["MAPPINGS", "Values"]
 
 TREE, KEY, STR = 0x12, 0x09, 0x06
 LONGEST_KEY = 400

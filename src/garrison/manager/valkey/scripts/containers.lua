@@ -73,7 +73,13 @@ empty(ARGV[4], head)
 touch(ARGV[4])
 
 --- snapshot: reads all fully
-return copy(ARGV[4], {}, {})
+-- A large container without nested ones is read in parts instead.
+local number = ARGV[4]
+local head = head_of(number)
+if length_of(number, head) > WHOLE and (call('HGET', P .. 'h:' .. number, 'L') or '0') == '0' then
+  fail('LARGE ' .. head.kind .. ' ' .. head.limit)
+end
+return copy(number, {}, {})
 
 --- scan: reads
 -- First place, number of entries, whether values are wanted: the change count, the length, and the

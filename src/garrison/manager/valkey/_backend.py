@@ -6,9 +6,6 @@ import contextlib
 import os
 import secrets
 import sys
-import threading
-import weakref
-from collections import deque
 
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
@@ -16,6 +13,7 @@ from garrison.errors import GarrisonError, StoreCorrupt, StoreVersion
 from garrison.manager.valkey._batch import Batch
 from garrison.manager.valkey._errors import ServerRefused
 from garrison.manager.valkey._operations import MISSING, OPERATIONS, pairs_of
+from garrison.manager.valkey._ownership import Ownership
 from garrison.manager.valkey._refusals import Emptied, Held, Inexact, Large, Slow, refusal_error
 from garrison.manager.valkey._scan import ValkeyScan, large_snapshot
 from garrison.manager.valkey._scripts import SCRIPTS
@@ -69,7 +67,7 @@ def open_store(link: Link, uuid: bytes | None = None) -> bytes:
     return bytes(found)
 
 
-class ValkeyBackend(TransactionsAndWaits):
+class ValkeyBackend(Ownership, TransactionsAndWaits):
     """A `RemoteStoreBackend` over the connections of one process to a server.
 
     Parameters
@@ -88,14 +86,8 @@ class ValkeyBackend(TransactionsAndWaits):
         self._keys = (f"{link.tag}s:",)
         self.lease_ms = int(link.url.lease * 1000)
         self.values = Values(hooks, str(link.url), self.lease_ms)
-        self.fences = set()
-        self.on_new_owner: Callable[[], object] | None = None
-        """Called when the references of this process have to be taken anew."""
-        self._owner, self._session_id, self._is_hooked = "0", "", False
-        self._registering = threading.RLock()
         self._thread = ThreadState()
-        self.releases: deque[int] = deque()
-        """References that are not needed any more; the session's thread tells the server."""
+        self.after_fork()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _backend_of, (self.hooks.store,)
@@ -194,75 +186,7 @@ class ValkeyBackend(TransactionsAndWaits):
         """Return the name of a list for one wait."""
         return f"{self._keys[0]}wake:{self.owner}:{next(self._wake_numbers)}"
 
-    # -- this process as an owner -----------------------------------------------------------------
-
-    @property
-    def owner(self) -> str:
-        """The number under which this process has references and claims; it has a lease."""
-        self._check_session()
-        return self._owner
-
-    def _check_session(self) -> None:
-        if self._link.session.id != self._session_id:
-            self._register()
-
-    def _register(self) -> None:
-        session = self._link.session
-        with self._registering:
-            name = session.id
-            if name == self._session_id:
-                return
-            had_one = bool(self._session_id)
-            self._session_id, self._owner = name, str(int(name, 16))
-            if not self._is_hooked:
-                session.on_renew.append(_weakly(self.renew))
-                session.on_end.append(_weakly(self.leave))
-                self._is_hooked = True
-            self._send("renew", (self.lease_ms,), MISSING, "")
-            if had_one and self.on_new_owner is not None:
-                self.on_new_owner()
-
-    def renew(self) -> None:
-        """Renew the leases of this process; the thread of the session calls it."""
-        if not self._session_id:
-            return
-        self._check_session()
-        known, _ = self._send("renew", (self.lease_ms, *self.fences), MISSING, "")
-        if not known and self.on_new_owner is not None:
-            self.on_new_owner()
-        self.collect_garbage(grace_ms="")
-
-    def leave(self) -> None:
-        """Give back what this process has: it uses the store no more."""
-        if self._session_id:
-            self.releases.clear()
-            try:
-                self._send("leave", (), MISSING, "")
-            finally:
-                self._session_id = ""
-
-    def after_fork(self) -> None:
-        """In a child: it is another owner."""
-        self._owner, self._session_id, self._is_hooked = "0", "", False
-        self._registering = threading.RLock()
-        self.fences = set()
-        self.releases.clear()
-
-    def release_later(self, c: int) -> None:
-        """Let the session's thread release a reference: a finalizer calls this."""
-        self.releases.append(c)
-        self._link.session.later(_weakly(self.flush_releases))
-
-    def flush_releases(self) -> None:
-        """Tell the server which references are not needed any more."""
-        while self.releases:
-            some: list[int] = []
-            with contextlib.suppress(IndexError):
-                while len(some) < ENTRIES_PER_SCRIPT:
-                    some.append(self.releases.popleft())
-            self.write("release_refs", self.owner, *some)
-
-    # -- names and references ---------------------------------------------------------------------
+    # -- containers -------------------------------------------------------------------------------
 
     def named(
         self, name: str, kind: int, limit: int = -1, typecode: bytes = b""
@@ -282,28 +206,6 @@ class ValkeyBackend(TransactionsAndWaits):
         """Return a new container, to which this owner has a reference."""
         args = (int(kind), limit, typecode, self.lease_ms)
         return int(self.request(("create", args, int, MISSING)))
-
-    def acquire_ref(self, c: int) -> None:
-        """Take a reference to a container."""
-        self.write("acquire_ref", c, self.lease_ms)
-
-    def release_ref(self, c: int, owner: int | None = None) -> None:
-        """Release a reference of this owner, or of another."""
-        self.write("release_refs", self.owner if owner is None else owner, c)
-
-    def resume(self, container_ids: list[int]) -> None:
-        """Take references anew, for an owner that was given up."""
-        self.write("resume", self.lease_ms, *container_ids)
-
-    def release_owner(self, _: int) -> None:
-        """Give back what this owner has claimed; for tests."""
-        self.write("release_claims")
-
-    def collect_garbage(self, grace_ms: int | str = 0) -> None:
-        """Free what nothing has referred to for some milliseconds; by default a minute."""
-        self.flush_releases()
-        while self.run("collect", grace_ms):
-            pass
 
     def statistics(self) -> dict[str, int]:
         """Return how many names, owners and containers to be freed there are."""
@@ -440,18 +342,6 @@ class ValkeyBackend(TransactionsAndWaits):
 
 def _backend_of(store: Any) -> Any:
     return store.backend
-
-
-def _weakly(method: Callable[[], object]) -> Callable[[], object]:
-    """Return a function that calls a method as long as its object lives."""
-    found: Any = weakref.WeakMethod(method)
-
-    def call() -> None:
-        there = found()
-        if there is not None:
-            there()
-
-    return call
 
 
 def _method(name: str) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ raises `ManagerLost`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -51,7 +52,7 @@ class Link:
         self.url = url
         self.tag = f"{{{url.prefix}}}:"
         """The beginning of all keys."""
-        self._spare: deque[Wire] = deque()
+        self._keep_spare()
         self._discovery = Discovery(url, self.tag)
         self._waits = self._wait_command()
         self._closed = False
@@ -59,6 +60,15 @@ class Link:
         """The sign of life of this process."""
         self.pid = os.getpid()
         _links.add(self)
+
+    def _keep_spare(self) -> None:
+        """Begin without connections; those that are spare at this link's end are closed then.
+
+        Also if it is garbage of a cycle: there a socket may come before the object that closes it.
+        """
+        self._spare: deque[Wire] = deque()
+        self._closing = weakref.finalize(self, _close_all, self._spare)
+        self._closing.atexit = False
 
     def __repr__(self) -> str:
         return f"<Link to {self.url}{', closed' if self._closed else ''}>"
@@ -339,8 +349,7 @@ class Link:
 
     def drop(self) -> None:
         """Close all spare connections: the server is not the one to ask any more."""
-        while self._spare:
-            self._spare.pop().close()
+        _close_all(self._spare)
 
     def close(self) -> None:
         """End the session and disconnect; later requests raise `ManagerLost`."""
@@ -354,11 +363,19 @@ class Link:
     def after_fork(self) -> None:
         """In a child: make connections of its own."""
         self._discovery.after_fork()
-        spare, self._spare = self._spare, deque()
+        spare = self._spare
+        self._closing.detach()
+        self._keep_spare()
         self.pid = os.getpid()
         self.session.after_fork()
         for wire in spare:
             wire.forget()
+
+
+def _close_all(spare: deque[Wire]) -> None:
+    while spare:
+        with contextlib.suppress(IndexError):  # another thread was faster
+            spare.pop().close()
 
 
 # -- one for each URL -----------------------------------------------------------------------------

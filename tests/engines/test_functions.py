@@ -222,3 +222,7 @@ def test_program_without_a_guard(engine: Subject, tmp_path: Path) -> None:
 @pytest.mark.needs("by_name", "extensions")
 def test_pool_in_a_task_does_not_start_a_cluster(engine: Subject, tmp_path: Path) -> None:
     assert run(engine, NESTED, tmp_path) == "[2, 3]\n"
+
+
+def test_workers_have_the_programs_working_directory(pool: garrison.Pool) -> None:
+    assert pool.apply(os.getcwd) == os.getcwd()  # noqa: PTH109 - what it is

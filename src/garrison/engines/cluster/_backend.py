@@ -6,6 +6,7 @@ nodes and ends them here.
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 import threading
@@ -106,7 +107,13 @@ class ClusterBackend(EncodingBackend):
         seed = settings.options.seed
         path = [place for place in sys.path if place]
         return Setup(
-            about(), path, initializer, settings.maxtasksperchild, settings.seed, seed is not None
+            versions=about(),
+            path=path,
+            folder=_working_directory(),
+            initializer=initializer,
+            maxtasks=settings.maxtasksperchild,
+            seed=settings.seed,
+            seeded=seed is not None,
         )
 
     def stop(self) -> None:
@@ -265,3 +272,10 @@ class ClusterBackend(EncodingBackend):
     def has_begun(task: Task) -> bool:
         """Whether an item of an ended chunk was begun: else its items could not be decoded."""
         return not is_lost(task.result) or lost_items(task.result)[2]
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - goes as text
+    except OSError:  # it was removed
+        return ""

@@ -60,6 +60,8 @@ class Setup(NamedTuple):
         Those of the driver: see `about`.
     path : list of str
         The driver's `sys.path`: modules beside its script are found on a machine that has them.
+    folder : str
+        The driver's working directory, where it is on a node.
     initializer : bytes or None
         The pickled initializer and its arguments.
     maxtasks : int or None
@@ -72,6 +74,7 @@ class Setup(NamedTuple):
 
     versions: dict[str, Any]
     path: list[str]
+    folder: str
     initializer: bytes | None
     maxtasks: int | None
     seed: int

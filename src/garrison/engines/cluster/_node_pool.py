@@ -253,6 +253,8 @@ def main() -> None:
     data, workers, name, number = pickle.loads(connection.recv_bytes())  # noqa: S301 - written by the agent
     setup = Setup.loads(data)
     sys.path += [place for place in setup.path if place not in sys.path]
+    with contextlib.suppress(OSError):
+        os.chdir(setup.folder)
     sys.argv[1:] = []
     seed = node_seed(setup.seed, name if number is None else str(number)) if setup.seeded else None
     NodePool(connection, setup, workers, name, seed).serve()

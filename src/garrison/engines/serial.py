@@ -129,7 +129,7 @@ class PicklingBackend(SerialBackend):
         return super().register(function, options)
 
     def _copy(self, value: Any) -> Any:
-        return pickle.loads(self._codec.encode(value))  # noqa: S301 - written here
+        return pickle.loads(self._codec.encode(value))  # noqa: S301 - written by this process
 
     def submit(
         self, function: Any, kind: PayloadKind, value: Any, options: Options, items: int = 1
@@ -175,7 +175,7 @@ class PicklingBackend(SerialBackend):
 
 
 def _copied(result: Any) -> Any:
-    return pickle.loads(dumps_result(result))  # noqa: S301 - written here
+    return pickle.loads(dumps_result(result))  # noqa: S301 - written by this process
 
 
 def _copied_outcome(outcome: Any) -> Any:

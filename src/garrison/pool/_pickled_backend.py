@@ -150,13 +150,13 @@ class PickledBackend(EncodingBackend):
 
     def begin(self, reply: bytes) -> None:
         """Note what the beginning of a worker has brought: its initializer may have failed."""
-        kind, payload, _ = pickle.loads(reply)  # noqa: S301 - of a worker of this program
+        kind, payload, _ = pickle.loads(reply)  # noqa: S301 - written by a worker of this program
         if kind == BROKEN:
             self._break(decode_error(payload))
 
     def finish(self, task: Task, reply: bytes) -> None:
         """End a task that was begun with its reply."""
-        found = pickle.loads(reply)  # noqa: S301 - of a worker of this program
+        found = pickle.loads(reply)  # noqa: S301 - written by a worker of this program
         with self.changed:
             if found[0] == BROKEN:
                 self._running -= 1

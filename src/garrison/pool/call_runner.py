@@ -53,7 +53,7 @@ def run_message(message: bytes) -> bytes:
         What `PickledBackend.message` returned.
     """
     start = time.perf_counter_ns()
-    kind, reply = _run(*pickle.loads(message))  # noqa: S301 - of the program
+    kind, reply = _run(*pickle.loads(message))  # noqa: S301 - written by the program
     return pickle.dumps((kind, reply, time.perf_counter_ns() - start))
 
 
@@ -80,13 +80,13 @@ def _begin(pool: tuple[int, int], setup: bytes) -> None:
     here = pool, threading.get_ident()
     if here in _begun:
         return
-    path, start = pickle.loads(setup)  # noqa: S301 - of the program
+    path, start = pickle.loads(setup)  # noqa: S301 - written by the program
     if pool[0] != os.getpid():
         # The program's choice: a pool in a task has processes of this machine.
         os.environ.pop("GARRISON_ENGINE", None)
     sys.path += [place for place in path if place not in sys.path]
     if start is not None:
-        initializer, initargs = pickle.loads(start)  # noqa: S301 - of the program
+        initializer, initargs = pickle.loads(start)  # noqa: S301 - written by the program
         initializer(*initargs)
     _begun.add(here)
 
@@ -95,7 +95,7 @@ def _load(key: tuple[Any, int], pickled: bytes) -> tuple[Any, int, Any]:
     """Load a function. One with a state is loaded for each task, as in the standard library."""
     found: tuple[Any, int, Any] | None = _functions.get(key)
     if found is None:
-        loaded = pickle.loads(pickled)  # noqa: S301 - of the program
+        loaded = pickle.loads(pickled)  # noqa: S301 - written by the program
         found = loaded if isinstance(loaded, tuple) else (loaded, 0, ())
         if type(found[0]) in _PLAIN_TYPES:
             if len(_functions) >= MAX_FUNCTIONS:
@@ -114,7 +114,7 @@ class _Call:
         """Return the result of a task; the first failed item fails it."""
         if kind in {PayloadKind.ITEMS, PayloadKind.STAR_ITEMS}:
             star = kind == PayloadKind.STAR_ITEMS
-            items = pickle.loads(data)  # noqa: S301 - of the program
+            items = pickle.loads(data)  # noqa: S301 - written by the program
             return [self._attempts(star, data, index, item) for index, item in enumerate(items)]
         for _ in range(self.retries):
             try:
@@ -124,7 +124,7 @@ class _Call:
         return self._once(kind, data)
 
     def _once(self, kind: int, data: bytes) -> Any:
-        value = pickle.loads(data)  # noqa: S301 - of the program
+        value = pickle.loads(data)  # noqa: S301 - written by the program
         if kind == PayloadKind.CALL:
             return self.function(*value[0], **value[1])
         return self.function(*value) if kind == PayloadKind.ARGS else self.function(value)
@@ -134,13 +134,13 @@ class _Call:
             try:
                 return self.function(*item) if star else self.function(item)
             except self.retry_on:
-                item = pickle.loads(data)[index]  # noqa: S301 - of the program
+                item = pickle.loads(data)[index]  # noqa: S301 - written by the program
         return self.function(*item) if star else self.function(item)
 
     def each(self, kind: int, data: Any) -> list[tuple[bool, bytes]]:
         """Return an outcome for each item."""
         if kind == PayloadKind.LISTED_ITEMS:
-            items = pickle.loads(data)  # noqa: S301 - of the program
+            items = pickle.loads(data)  # noqa: S301 - written by the program
             return [
                 _outcome(self._attempts, False, data, index, item)
                 for index, item in enumerate(items)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,6 +25,7 @@ _SMALL_BYTES = 1 << 16
 _CALLS_AT_ONCE = 3
 """Calls of one agent at a time: two that give, one that collects."""
 _hosts_lock = threading.Lock()
+os.register_at_fork(after_in_child=_hosts_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def run_agent(key: str, setup: bytes, workers: int, number: int, topic: str) -> None:

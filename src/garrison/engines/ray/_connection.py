@@ -114,6 +114,7 @@ class Connection:
 
 
 _lock = threading.RLock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 _logger = logging.getLogger("ray")
 _usual_level = logging.NOTSET
 """The level of Ray's logger when no pool has made a connection."""

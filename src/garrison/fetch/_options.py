@@ -49,13 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to a parser."""
     add = parser.add_argument
     add("file", metavar="FILE", help="the sites, one a line; - is standard input")
-    add(
-        "-o",
-        "--output",
-        metavar="DIR",
-        default="pages",
-        help="the folder for the pages (%(default)s)",
-    )
+    help_ = "the folder for the pages (%(default)s)"
+    add("-o", "--output", metavar="DIR", default="pages", help=help_)
     help_ = "how many processes (3, or as many as the engine has room for)"
     add("-j", "--jobs", metavar="N", type=_jobs, help=help_)
     help_ = "where: ray, dask, an address (tcp://scheduler:8786), threads, serial (this machine)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,8 +23,6 @@ COLLECT_S = 5.0
 _SMALL_BYTES = 1 << 16
 _CALLS_AT_ONCE = 3
 """Calls of one agent at a time: two that give, one that collects."""
-_hosts_lock = threading.Lock()
-os.register_at_fork(after_in_child=_hosts_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def run_agent(key: str, setup: bytes, workers: int, number: int, topic: str) -> None:
@@ -63,7 +60,7 @@ def keep_blob(data: Any, key: str, number: int) -> None:
 
 def serialized(data: Any) -> Any:
     """Return bytes as Dask moves them fastest."""
-    return data if len(data) < _SMALL_BYTES else to_serialize(data)
+    return data if memoryview(data).nbytes < _SMALL_BYTES else to_serialize(data)
 
 
 def plain(data: Any) -> Any:
@@ -72,12 +69,17 @@ def plain(data: Any) -> Any:
 
 
 def _host_on(worker: Any) -> AgentHost:
-    with _hosts_lock:
-        if OPERATION not in worker.plugins:
-            adding = worker.plugin_add(AgentHost(), name=OPERATION)
-            asyncio.run_coroutine_threadsafe(adding, worker.loop.asyncio_loop).result()
-        host: AgentHost = worker.plugins[OPERATION]
-        return host
+    """Return the worker's host; the first call adds it. Not for the worker's loop."""
+    adding = _host_in_loop(worker)
+    return asyncio.run_coroutine_threadsafe(adding, worker.loop.asyncio_loop).result()
+
+
+async def _host_in_loop(worker: Any) -> AgentHost:
+    if OPERATION not in worker.plugins:
+        # It is among the plugins before anything else runs in the loop: no second call adds one.
+        await worker.plugin_add(AgentHost(), name=OPERATION)
+    host: AgentHost = worker.plugins[OPERATION]
+    return host
 
 
 class AgentHost(WorkerPlugin):  # type: ignore[misc]

@@ -289,6 +289,18 @@ def test_large_slices_are_replaced_in_one_step(stores: list[Any]) -> None:
     assert items.pop() == [99, "its own child still"]
 
 
+def test_transaction_may_wait_for_a_reader(stores: list[Any]) -> None:
+    d, theirs = (store.make(Kind.DICT, {"a": 0}, name="d") for store in stores)
+    seen: list[Any] = []
+    thread = threading.Thread(target=lambda: seen.extend((theirs["a"], theirs.copy())))
+    with transaction(stores[0].backend):
+        d.update({n: n for n in range(3_000)})
+        d["a"] = 1
+        thread.start()
+        thread.join()
+    assert seen == [0, {"a": 0}]
+
+
 def test_names_and_other_containers_are_read_beside_a_large_transaction(stores: list[Any]) -> None:
     d = stores[0].make(Kind.DICT, name="d")
     plain = stores[1].make(Kind.DICT, {"a": 1}, name="plain")

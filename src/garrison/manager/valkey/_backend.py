@@ -34,6 +34,10 @@ ENTRIES_PER_SCRIPT = 1 << 12
 """Larger ones are several scripts of one transaction: the server serves others in between."""
 
 
+READ_NOW = "now"
+"""In the place of a request's number: the reader has waited already."""
+READER_WAITS_S = 2.0
+
 FORMAT = b"1"
 """Another one is read by another version of garrison."""
 UUID_LEN = 16
@@ -96,18 +100,15 @@ class ValkeyBackend(Ownership, TransactionsAndWaits):
 
     def run(self, name: str, *args: Any) -> Any:
         """Run a script that reads, or that may be run twice."""
-        while True:
-            try:
-                return self._send(name, args, MISSING, "")
-            except Held as held:
-                self.wait_for_end(held)
+        return self._reply(name, args, MISSING, "")
 
     def write(self, name: str, *args: Any) -> Any:
         """Run a script that changes something: once, also if a connection breaks."""
         return self._send(name, args, MISSING, self._thread.next_request())
 
     def _send(self, name: str, args: tuple[Any, ...], key: Any, request: str) -> Any:
-        owner = self.owner if request or self._session_id else "0"
+        writes = request not in {"", READ_NOW}
+        owner = self.owner if writes or self._session_id else "0"
         fence = self.fence
         sent = (fence, owner, request, *args)
         scripts = SCRIPTS[name]
@@ -148,11 +149,17 @@ class ValkeyBackend(Ownership, TransactionsAndWaits):
         return self._thread.next_request() if SCRIPTS[name].writes else ""
 
     def _reply(self, name: str, args: tuple[Any, ...], key: Any, number: str) -> Any:
+        """Run a script; wait while another client's transaction is in its way.
+
+        A reader does not wait for ever: the transaction may wait for what its thread does next.
+        """
         while True:
             try:
                 return self._send(name, args, key, number)
             except Held as held:
-                self.wait_for_end(held)
+                is_over = self.wait_for_end(held, None if number else READER_WAITS_S)
+                if not number and not is_over:
+                    number = READ_NOW
 
     def take(self, made: Request, put_back: Callable[[Any], object]) -> Any:
         """Run an operation that takes an item; put it back if its reply is interrupted."""

@@ -154,10 +154,12 @@ class TransactionsAndWaits:
 
     # -- waits ------------------------------------------------------------------------------------
 
-    def wait_for_end(self, held: Held, timeout: float | None = None) -> None:
-        """Wait until a transaction is over, or its lease, or until the time is."""
+    def wait_for_end(self, held: Held, timeout: float | None = None) -> bool:
+        """Wait until a transaction is over; False if its lease, or the time, was over before."""
         lease_s = max(held.left_ms, 0) / 1000 + 0.005
-        self._wait(NO_CONTAINER, held.fence, lease_s if timeout is None else min(lease_s, timeout))
+        return self._wait(
+            NO_CONTAINER, held.fence, lease_s if timeout is None else min(lease_s, timeout)
+        )
 
     def wait_for_change(self, c: int, seen: int, timeout: float | None = None) -> bool:
         """Wait for a container to change. If the connection breaks, the caller looks again."""

@@ -5,7 +5,7 @@
 -- KEYS[1]   the prefix of all keys, P. The keys below it lie in the same slot, by its hash tag.
 -- ARGV[1]   the fence of the caller's transaction, or nothing
 -- ARGV[2]   the caller's owner id
--- ARGV[3]   slot:number of a request that writes, or nothing
+-- ARGV[3]   slot:number of a request that writes; nothing of one that reads, or 'now' if it waits no more
 -- ARGV[4..] the arguments of the operation; the first is mostly a container's number
 --
 -- P meta      hash: format, uuid, next (number), fence

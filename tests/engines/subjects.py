@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -19,6 +20,8 @@ from typing import Any
 import garrison
 from garrison.engines import Serial
 
+ONLY = "GARRISON_TEST_ONLY"
+"""Names, in the environment, the one engine of a run."""
 CAPABILITIES = {
     "parallel": "runs tasks at the same time",
     "pickling": "sends arguments and results as pickles",
@@ -138,7 +141,8 @@ def all_subjects() -> list[Subject]:
         found += importlib.import_module(f"{__package__}.{path.stem}").SUBJECTS
     unknown = {each for subject in found for each in subject.lacks} - set(CAPABILITIES)
     assert not unknown, unknown
-    return found
+    only = os.environ.get(ONLY)
+    return [subject for subject in found if only in {None, subject.name}]
 
 
 def missing_package(name: str) -> str:

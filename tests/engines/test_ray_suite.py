@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from engines import alone
+from engines import alone, counts
 from engines.ray_nodes import ALL_OF_SUITE
+from engines.subjects import ONLY
 
 pytest.importorskip("ray", reason="Ray is not installed")
 
@@ -22,13 +22,20 @@ SECONDS = 400.0
 
 @pytest.mark.skipif(alone.INSIDE in os.environ, reason="this is the suite")
 @pytest.mark.watchdog(SECONDS + alone.SECONDS_BEFORE)
-def test_the_suite_passes_over_ray(request: pytest.FixtureRequest) -> None:
+def test_the_suite_passes_over_ray(pytestconfig: pytest.Config, tmp_path: Path) -> None:
+    seen = tmp_path / "counts"
     files = [str(HERE / f"test_{name}.py") for name in MODULES]
     command = [*alone.UNSHARE, sys.executable, alone.__file__, "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, *files, "-k", "ray"],
-        cwd=request.config.rootpath,
-        env={**os.environ, alone.INSIDE: "1", ALL_OF_SUITE: "1"},
+        cwd=pytestconfig.rootpath,
+        env={
+            **os.environ,
+            alone.INSIDE: "1",
+            ALL_OF_SUITE: "1",
+            ONLY: "ray",
+            counts.IN_FILE: str(seen),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -39,7 +46,5 @@ def test_the_suite_passes_over_ray(request: pytest.FixtureRequest) -> None:
         pytest.skip("this system lets no user make a network namespace")
     sys.stdout.write(done.stdout)
     assert done.returncode == 0
-    counts = re.search(r"^ray: (\d+) passed.*(\n    .*)*", done.stdout, re.MULTILINE)
-    assert counts is not None
-    request.node.user_properties.append(("counts", counts[0]))
-    assert int(counts[1]) > 100
+    counts.add(seen)
+    assert counts.of("ray").passed > 100

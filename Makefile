@@ -63,6 +63,8 @@ bench: $(USER)/.built $(USER)/.bench-tools
 bench-%: $(USER)/.built $(USER)/.bench-tools
 	$(USER)/bin/python benchmarks/$*.py $(BENCH)
 
+bench-ray_pool bench-dask_pool: $(USER)/.engines
+
 lint: $(TEST)/.built $(TEST)/.test-tools
 	$(TEST)/bin/python -m ruff check .
 	$(TEST)/bin/python -m ruff format --check .
@@ -159,6 +161,10 @@ $(TEST)/.test-tools $(ENGINES)/.test-tools: %/.test-tools: %/.created pyproject.
 # Without it the suite over MPI is skipped.
 $(ENGINES)/.mpi: $(ENGINES)/.created pyproject.toml
 	-$(ENGINES)/bin/python -m pip install --quiet --only-binary :all: --group mpi
+	touch $@
+
+$(USER)/.engines: $(USER)/.created pyproject.toml
+	$(USER)/bin/python -m pip install --quiet --group engines
 	touch $@
 
 # Without atheris the Python targets are fuzzed by mutations alone.

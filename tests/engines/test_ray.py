@@ -34,7 +34,7 @@ from garrison import (  # noqa: E402
 from garrison.engines import Ray  # noqa: E402
 from garrison.engines.cluster import _backend  # noqa: E402
 from garrison.engines.ray import _cluster, _connection  # noqa: E402
-from garrison.engines.ray._failures import store_failure  # noqa: E402
+from garrison.engines.ray._failures import is_mismatch, store_failure  # noqa: E402
 from waiting import wait_until  # noqa: E402
 
 if TYPE_CHECKING:
@@ -306,6 +306,19 @@ def test_versions_that_differ_are_both_named(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(EngineMismatch, match=r"has garrison .*this program garrison 0\.0\.9"):
             Pool(1, engine=Ray(nodes.address))
         assert not ray.is_initialized()
+
+
+def test_rays_own_word_for_other_versions_is_known() -> None:
+    check = importlib.import_module("ray._private.utils").check_version_info
+    with pytest.raises(RuntimeError) as refused:
+        check({"ray_version": "1.0.0", "python_version": "3.7.0"}, "this program")
+    said = is_mismatch(refused.value)
+    assert said is not None
+    assert "1.0.0" in said
+    assert ray.__version__ in said
+    missing = is_mismatch(RuntimeError("ModuleNotFoundError: No module named 'garrison'"))
+    assert missing == "garrison is not installed there"
+    assert is_mismatch(RuntimeError("the store is full")) is None
 
 
 @alone

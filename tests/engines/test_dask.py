@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from engines.alone import alone
@@ -156,6 +157,22 @@ def test_a_task_whose_worker_is_killed_says_where_it_was(tmp_path: Any) -> None:
         with pytest.raises(WorkerDied, match=address):
             result.get(30)
         assert pool.apply(square, (5,)) == 25  # the nanny has started another
+
+
+@alone
+@pytest.mark.watchdog(60)
+def test_a_node_whose_pool_is_killed_gets_another_on_the_same_worker(tmp_path: Any) -> None:
+    with local_cluster(1) as cluster, Pool(engine=cluster) as pool:
+        (pid,) = pids(cluster).values()
+        result = pool.apply_async(wait_for_ever, (str(tmp_path / "begun"),))
+        while not (tmp_path / "begun").exists():
+            result.wait(0.01)
+        (node_pool,) = psutil.Process(pid).children()
+        node_pool.kill()
+        with pytest.raises(WorkerDied, match="exit code -9"):
+            result.get(30)
+        assert pool.apply(square, (5,)) == 25
+        assert list(pids(cluster).values()) == [pid]
 
 
 @alone

@@ -197,7 +197,7 @@ def test_a_worker_that_joins_gets_an_agent() -> None:
 
 
 @alone
-def test_a_worker_that_is_released_is_left_alone() -> None:
+def test_a_worker_that_is_released_gets_another_agent() -> None:
     with local_cluster(2) as dask, started(Dask(dask)) as (_, driver):
         driver.wait(lambda: len(driver.nodes) == 2)
         node = next(iter(driver.nodes.values()))
@@ -205,8 +205,8 @@ def test_a_worker_that_is_released_is_left_alone() -> None:
         with pytest.raises(OSError, match="given back"):
             node.collect().result(10)
         assert driver.gone == {}
-        with distributed.Client(dask) as client:
-            assert client.submit(pow, 2, 5, workers=[node.name]).result(10) == 32
+        driver.wait(lambda: driver.nodes[node.name] is not node)
+        assert echo(driver.nodes[node.name], b"again") == [b"again"]
 
 
 @alone

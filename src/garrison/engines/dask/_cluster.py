@@ -14,9 +14,12 @@ All but `start`, `stop` and the calls of a node runs in the client's loop, so no
 from __future__ import annotations
 
 import asyncio
+import atexit
 import itertools
+import os
 import secrets
 import threading
+import weakref
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from multiprocessing import util
@@ -40,6 +43,18 @@ __all__ = ["DaskCluster"]
 
 _END_S = 10.0
 """Seconds that agents have to end."""
+
+
+_started: weakref.WeakSet[DaskCluster] = weakref.WeakSet()
+
+
+def _stop_all() -> None:
+    for cluster in list(_started):
+        cluster.stop_at_exit()
+
+
+# What is registered last runs first: this module has imported Dask, so Dask's follows.
+atexit.register(_stop_all)
 
 
 class _Agent(NamedTuple):
@@ -80,6 +95,7 @@ class DaskCluster:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._growth: Growth | None = None
         self._stopping = False
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         address = "not started" if self._target is None else self._target.address
@@ -90,6 +106,7 @@ class DaskCluster:
     def start(self, setup: bytes, driver: Driver) -> None:
         """Connect, and start an agent on each worker; return once there is one."""
         self._setup, self._driver = setup, driver
+        _started.add(self)
         target = self._target = self._find(self._most)
         self._connection = Connection(target.address, target.security, target.connect_timeout)
         if target.adaptive:
@@ -117,6 +134,13 @@ class DaskCluster:
         """Tell a cluster that adapts how many workers the pool could use."""
         if self._growth is not None and self._connection is not None:
             self._connection.call_soon(self._growth.want, tasks)
+
+    def stop_at_exit(self) -> None:
+        """Stop before Dask ends its own clusters and clients, which would complain."""
+        if self._connection is not None and os.getpid() == self._pid:
+            if self._driver is not None and not self._stopping:
+                self._driver.lost(EngineLost("the program ends"))
+            self.stop()
 
     def stop(self) -> None:
         """End all agents, and disconnect."""
@@ -163,6 +187,7 @@ class DaskCluster:
             self._lose(message["worker"], f"its Dask worker {closed}")
 
     async def _add_joined(self, worker: str) -> None:
+        """Add a worker, if the scheduler knows it."""
         with suppress(OSError):
             for name, threads in (await self._connected.threads(worker)).items():
                 self._add(name, threads)
@@ -239,6 +264,8 @@ class DaskCluster:
         """Tell of the scheduler's loss first: its workers are lost with it."""
         if worker in self._nodes and await self._check_scheduler():
             self._lose(worker, reason)
+            # Its agent may have ended alone: then the worker is there, and gets another one.
+            self._spawn(self._add_joined(worker))
 
     def _lose(self, worker: str, reason: str) -> None:
         agent = self._agents.pop(worker, None)
@@ -286,6 +313,7 @@ class DaskCluster:
         agent = self._agents.pop(worker)
         node.mark_gone("it was given back")
         await self._end(agent)
+        await self._add_joined(worker)
 
     async def _finish(self, client: Any) -> None:
         if self._growth is not None:

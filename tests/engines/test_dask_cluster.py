@@ -54,7 +54,9 @@ class Driver:
             self.changed.notify_all()
 
     def idle(self, name: str) -> None:
-        raise AssertionError(name)
+        with self.changed:
+            if len(self.nodes) > 1:
+                self.nodes.pop(name).release()
 
     def lost(self, error: BaseException) -> None:
         with self.changed:
@@ -311,6 +313,23 @@ def test_a_cluster_that_adapts_grows_for_a_pool_and_keeps_its_workers() -> None:
             assert echo(driver.nodes[names.pop()], b"kept") == [b"kept"]
         with distributed.Client(dask) as client:
             assert becomes_true(lambda: not client.nthreads(), 15)
+
+
+@alone
+@pytest.mark.watchdog(60)
+def test_a_cluster_that_adapts_gets_idle_workers_back_and_starts_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("garrison.engines.dask._cluster._IDLE_S", 0.1)
+    with local_cluster(0) as dask, distributed.Client(dask, set_as_default=False) as client:
+        dask.adapt(minimum=0, maximum=2, interval="100ms", wait_count=2)
+        with started(Dask(dask)) as (cluster, driver):
+            driver.wait(lambda: len(driver.nodes) == 2)
+            cluster.demand(0)
+            assert becomes_true(lambda: len(client.nthreads()) == 1, 20)
+            assert len(driver.nodes) == 1
+            cluster.demand(100)
+            driver.wait(lambda: len(driver.nodes) == 2)
 
 
 @alone

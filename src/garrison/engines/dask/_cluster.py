@@ -43,6 +43,8 @@ __all__ = ["DaskCluster"]
 
 _END_S = 10.0
 """Seconds that agents have to end."""
+_IDLE_S = 30.0
+"""Seconds without any task after which a cluster that adapts gets its workers back."""
 
 
 _started: weakref.WeakSet[DaskCluster] = weakref.WeakSet()
@@ -94,6 +96,8 @@ class DaskCluster:
         self._begun = threading.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._growth: Growth | None = None
+        self._rest_later: asyncio.TimerHandle | None = None
+        self._rests = False
         self._stopping = False
         self._pid = os.getpid()
 
@@ -133,7 +137,7 @@ class DaskCluster:
     def demand(self, tasks: int) -> None:
         """Tell a cluster that adapts how many workers the pool could use."""
         if self._growth is not None and self._connection is not None:
-            self._connection.call_soon(self._growth.want, tasks)
+            self._connection.call_soon(self._demanded, tasks)
 
     def stop_at_exit(self) -> None:
         """Stop before Dask ends its own clusters and clients, which would complain."""
@@ -201,7 +205,7 @@ class DaskCluster:
 
     def _fill(self) -> None:
         """Start agents on spare workers, as many as are wanted."""
-        while self._spare and (room := self._room()) != 0:
+        while self._spare and not self._rests and (room := self._room()) != 0:
             worker = next(iter(self._spare))
             threads = self._spare.pop(worker)
             workers = threads if room is None else min(threads, room)
@@ -242,6 +246,28 @@ class DaskCluster:
                     self._driver.joined(node)
                 self._begun.set()
                 return
+
+    # --- The client's loop: a cluster that adapts ---------------------------------------------
+
+    def _demanded(self, tasks: int) -> None:
+        if self._growth is not None:
+            self._growth.want(tasks)
+        if self._rest_later is not None:
+            self._rest_later.cancel()
+            self._rest_later = None
+        self._rests = False
+        if tasks:
+            self._fill()
+        else:
+            loop = asyncio.get_running_loop()
+            self._rest_later = loop.call_later(_IDLE_S, self._rest)
+
+    def _rest(self) -> None:
+        """Give workers back, but for the last one: Dask may close them."""
+        self._rests = True
+        if self._driver is not None and not self._stopping:
+            for name in list(self._nodes):
+                self._driver.idle(name)
 
     # --- The client's loop: workers go --------------------------------------------------------
 
@@ -318,6 +344,8 @@ class DaskCluster:
     async def _finish(self, client: Any) -> None:
         if self._growth is not None:
             self._growth.want(0)
+        if self._rest_later is not None:
+            self._rest_later.cancel()
         for topic in ("all", self._topic):
             client.unsubscribe_topic(topic)
         for node in self._nodes.values():

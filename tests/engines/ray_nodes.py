@@ -123,6 +123,8 @@ def client_server(nodes: Nodes, port: int) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "ray.util.client.server", "--address", nodes.address]
     process = subprocess.Popen(
         [*command, "--host", "127.0.0.1", "--port", str(port), "--mode", "proxy"],
+        # It forks while gRPC has threads, whose part after a fork aborts the child now and then.
+        env={**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -242,7 +242,7 @@ def test_a_client_of_a_cluster_has_the_same_pools(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(_cluster, "LOST_AFTER_S", 1.0)
     with ray_nodes(2) as nodes, client_server(nodes, 10001) as server:
         wait_until(lambda: _connection._listens("127.0.0.1", 10001) is None)
-        with client_pool("ray://127.0.0.1:10001") as pool:
+        with Pool(engine="ray://127.0.0.1:10001") as pool:
             wait_until(lambda: len(nodes_of(pool)) == 2)
             assert pool.map(abs, range(-100, 0)) == list(range(100, 0, -1))
             data = share(bytearray(range(256)) * 8_000)
@@ -253,14 +253,6 @@ def test_a_client_of_a_cluster_has_the_same_pools(monkeypatch: pytest.MonkeyPatc
             server.kill()
             with pytest.raises(EngineLost, match="10001"):
                 result.get(30)
-
-
-def client_pool(address: str) -> Pool:
-    """Connect to a server that has only just started, whose own servers may fail at first."""
-    for _ in range(4):
-        with contextlib.suppress(EngineUnavailable):
-            return Pool(engine=address)
-    return Pool(engine=address)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])

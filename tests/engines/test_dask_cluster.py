@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -224,8 +225,8 @@ def test_the_loss_of_the_scheduler_is_told(ending: str) -> None:
         driver.wait(lambda: driver.error)
         assert isinstance(driver.error, EngineLost)
         assert address in str(driver.error)
-        with pytest.raises(OSError):  # noqa: PT011 - any of them
-            waiting.result(10)
+        with contextlib.suppress(OSError):  # or nothing, if the agent has ended before that
+            assert waiting.result(10) == []
 
 
 @alone

@@ -220,17 +220,22 @@ class DaskCluster:
     async def _start_agent(self, worker: str, workers: int) -> None:
         number = next(self._numbers)
         key = f"{self._topic}-{number}"
-        future = None
+        # Another one takes its place if the worker goes, and comes again.
+        mine = self._agents[worker]
         try:
             route = await self._connected.reach(worker)
+            if self._agents.get(worker) is not mine:
+                return
             arguments = (run_agent, key, self._setup, workers, number, self._topic)
             future = self._connected.submit(*arguments, key=key, worker=worker)
-            self._agents[worker] = _Agent(future, workers, route)
+            mine = self._agents[worker] = _Agent(future, workers, route)
             await future.result()
         except Exception as error:
-            if future is not None and future.cancelled() and self._agents.get(worker):
+            if self._stopping or self._agents.get(worker) is not mine:
+                return
+            if mine.future is not None and mine.future.cancelled():
                 self._lost()  # with the connection: nobody else cancels it
-            elif not self._stopping:
+            else:
                 await self._on_agent_failed(worker, error)
 
     def _on_started(self, event: tuple[float, Any]) -> None:

@@ -125,6 +125,25 @@ def test_any_other_input_is_read_up_to_a_bound(
 
 
 @BOTH
+@KINDS
+def test_as_many_results_as_the_bound_come_though_unread(
+    monkeypatch: pytest.MonkeyPatch, name: str, kind: Any
+) -> None:
+    monkeypatch.setattr(_imap_reader, "MAX_UNREAD", 100)
+    ended = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield from range(100)
+        ended.set()
+
+    with kind(2) as pool:
+        # The last chunk is full: the end of the input is not seen with it.
+        results = getattr(pool, name)(tasks.identity, items(), chunksize=10)
+        ended.wait()
+        assert sorted(results) == list(range(100))
+
+
+@BOTH
 def test_65536_results_of_a_generator_come_though_unread(name: str) -> None:
     ended = threading.Event()
 

@@ -46,7 +46,7 @@ MAX_BATCH_BYTES = 64 << 10
 SLOW_ITEM_NS = 50_000
 """An input that takes longer per item is submitted item by item."""
 MAX_UNREAD = 1 << 16
-"""Unread results at which reading stops, of an input that may be endless."""
+"""Unread results from which on reading stops, of an input that may be endless."""
 MAX_UNREAD_BYTES = 256 << 20
 _END = sys.maxsize
 _CHANGING = (list, dict, set, deque, bytearray)
@@ -218,9 +218,10 @@ class InputReader:
             return False
         if not self.bounded:
             return True
-        if self._unread_at_most >= MAX_UNREAD:
+        # An input of so many items comes to its end: that takes one look more.
+        if self._unread_at_most > MAX_UNREAD:
             self._unread_at_most = self._unread()
-        if self._unread_at_most >= MAX_UNREAD:
+        if self._unread_at_most > MAX_UNREAD:
             return False
         # Results count once they were taken.
         return not self.has_taken or (

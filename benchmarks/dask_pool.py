@@ -83,7 +83,7 @@ def start_to_first_result(peer: str) -> float:
 def of_ideal(call: Callable[..., Any], count: int) -> float:
     call(nap, range(WORKERS * 4))
     start = time.perf_counter()
-    took = sum(call(nap, range(count)))
+    took: float = sum(call(nap, range(count)))
     return 100 * took / WORKERS / (time.perf_counter() - start)
 
 

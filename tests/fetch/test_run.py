@@ -13,7 +13,8 @@ from garrison.fetch._messages import Settings
 from garrison.fetch._pages import PageDirectory
 from garrison.fetch._progress import LineProgress
 from garrison.fetch._report import Report
-from garrison.fetch._run import Output, Run
+from garrison.fetch._results import Output
+from garrison.fetch._run import Run
 from garrison.fetch._site_queue import SiteQueue
 from garrison.fetch._sites import parse_site
 

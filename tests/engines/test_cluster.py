@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -117,6 +118,17 @@ def test_an_exceptions_own_cause_stays(pool: Any) -> None:
 def test_what_cannot_be_sent_is_named(pool: Any) -> None:
     with pytest.raises(ArgumentUnpicklable, match="the arguments"):
         pool.apply(print, (threading.Lock(),))
+    assert pool.apply(abs, (-1,)) == 1
+
+
+def test_an_open_file_is_refused_before_it_is_sent(pool: Any) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with pytest.raises(ArgumentUnpicklable, match="open file of this machine"):
+            pool.apply(len, ([theirs],))
+        connection, other = garrison.Pipe()
+        with connection, other, pytest.raises(ArgumentUnpicklable, match="open it there"):
+            pool.map(lambda _: other.fileno(), range(3))
     assert pool.apply(abs, (-1,)) == 1
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import struct
 import threading
 import weakref
+from multiprocessing import resource_sharer
+from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from garrison._typing import TYPE_CHECKING, Any
@@ -53,7 +56,7 @@ class Blobs:
 
     def first(self) -> dict[type, Any]:
         """Return the reducers that come before all others."""
-        return {Shared: self._reduce}
+        return {Shared: self._reduce, **_REFUSED}
 
     def take_used(self) -> tuple[Blob, ...]:
         """Return the blobs of what this thread has pickled since the last call."""
@@ -83,6 +86,20 @@ class Blobs:
         if found is not None and found[1] == number and os.getpid() == self._pid:
             del self._known[place]
             self._dropped(number, found[2])
+
+
+def _refuse(obj: Any) -> Any:
+    """Refuse an open file: a node cannot have one of this machine's."""
+    if isinstance(obj, resource_sharer.DupFd):
+        # A duplicate waits for its receiver; nobody will come.
+        _, close = vars(resource_sharer)["_resource_sharer"]._cache.pop(vars(obj)["_id"][1])
+        close()
+    raise TypeError("it has an open file of this machine, which a node cannot have: open it there")
+
+
+_REFUSED: dict[type, Any] = dict.fromkeys(
+    (Connection, socket.socket, resource_sharer.DupFd), _refuse
+)
 
 
 # --- On a node --------------------------------------------------------------------------------

@@ -185,6 +185,26 @@ def test_a_worker_is_replaced_after_so_many_tasks() -> None:
     assert sorted(Counter(pids).values()) == [2, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("devices", "workers", "shares"),
+    [("0,1,2,3", 2, {"0,1", "2,3"}), ("7,GPU-x", 2, {"7", "GPU-x"}), ("0", 2, {"0"})],
+)
+def test_each_worker_has_its_share_of_a_nodes_gpus(
+    monkeypatch: pytest.MonkeyPatch, devices: str, workers: int, shares: set[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
+
+    def seen(seconds: float) -> str:
+        time.sleep(seconds)
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    with garrison.Pool(engine=LocalEngine(1, workers), retries=9) as pool:
+        assert set(pool.map(seen, [0.05] * 8, chunksize=1)) == shares
+        with pytest.raises(WorkerDied):
+            pool.options(retries=0).apply(os._exit, (1,))
+        assert set(pool.map(seen, [0.05] * 8, chunksize=1)) == shares
+
+
 # --- Losses ---------------------------------------------------------------------------------------
 
 

@@ -34,6 +34,9 @@ MAX_CACHED_FUNCTIONS = 256
 MAX_INLINE_RESULT = 140
 """Bytes that always fit into a cell."""
 
+current_slot = 0
+"""This worker's place among those of its pool, which its successor has after it."""
+
 
 def run_worker(
     table: _core.Table,
@@ -46,6 +49,8 @@ def run_worker(
     maxtasks: int | None,
 ) -> None:
     """Run a worker until the pool ends it."""
+    global current_slot  # noqa: PLW0603 - a process is one worker
+    current_slot = slot
     stack_file = _core.Descriptor(_core.move_up(stack_fd))
     record_crashes(stack_file.fileno())
     faulthandler.register(STACK_SIGNAL, file=stack_file.fileno(), all_threads=False, chain=False)

@@ -65,6 +65,7 @@ __all__ = [
     "run_initializer",
     "run_message",
     "unpicklable",
+    "worker_slot",
 ]
 
 
@@ -116,3 +117,10 @@ def forked_backend(
     context: Any = get_context("fork")
     seeds = Seeds(seed, inherited=True)
     return ProcessBackend(workers, context, context.Process, start, maxtasks, seeds, plain=True)
+
+
+def worker_slot() -> int:
+    """Return a worker's place among those of its pool, which its successor has after it."""
+    from garrison.pool import _worker
+
+    return _worker.current_slot

@@ -50,6 +50,7 @@ from garrison.pool.backends import (
     forked_backend,
     joined_items,
     run_initializer,
+    worker_slot,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ __all__ = ["main"]
 _APART = PayloadKind.PICKLED_ITEMS, PayloadKind.LISTED_ITEMS
 """Kinds of tasks whose items have an outcome each."""
 _ENCODED = Outcome.OK, Outcome.ERROR
+DEVICES = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"
+"""Where a cluster says which GPUs are a process's own, as a list with commas."""
 
 
 class NodePool:
@@ -71,7 +74,7 @@ class NodePool:
         self._connection = connection
         self._name = name
         self._blobs = BlobTable()
-        start = _begin, (self._blobs, setup.initializer)
+        start = _begin, (self._blobs, workers, setup.initializer)
         self._backend = forked_backend(workers, start, setup.maxtasks, seed)
         self._running = self._backend.running_tasks()
         self._waiting: dict[int, TaskHandle] = {}
@@ -238,11 +241,25 @@ def node_seed(seed: int, name: str) -> int:
     return int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little")
 
 
-def _begin(table: BlobTable, initializer: bytes | None) -> None:
-    """Begin a worker: find blobs, and call the user's initializer."""
+def _begin(table: BlobTable, workers: int, initializer: bytes | None) -> None:
+    """Begin a worker: find blobs, take its devices, and call the user's initializer."""
     use_table(table)
+    _take_devices(worker_slot(), workers)
     if initializer is not None:
         run_initializer(initializer)
+
+
+def _take_devices(slot: int, workers: int) -> None:
+    """Leave a worker its share of the devices that the cluster has given to the node.
+
+    Without it all workers of a node would use the first of its GPUs.
+    """
+    for name in DEVICES:
+        devices = os.environ.get(name, "").split(",")
+        first = slot * len(devices) // workers
+        last = max(first + 1, (slot + 1) * len(devices) // workers)
+        if devices != [""]:
+            os.environ[name] = ",".join(devices[first:last])
 
 
 def main() -> None:

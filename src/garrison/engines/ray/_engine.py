@@ -31,7 +31,7 @@ class Ray(Engine):
         default the program's own, if it has called ``ray.init``; else what RAY_ADDRESS says; else a
         new one on this machine, which ends with the pool.
     num_cpus, num_gpus : float
-        Resources of a worker.
+        Resources of a worker. It sees its own share of a node's GPUs (``CUDA_VISIBLE_DEVICES``).
     resources : mapping of str to float, optional
         Custom resources of a worker: ``{"licence": 1}``.
     workers_per_node : int, optional

@@ -192,3 +192,16 @@ def test_the_chunks_beside_one_that_cannot_be_sent_are_worked_on(tmp_path: Path)
         with pytest.raises(garrison.ArgumentUnpicklable):
             pool.map(note, [1, LOCK, 3, 4], 1)
         assert sorted(tally.marks()) == ["1", "3", "4"]
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_large_items_are_as_they_were_when_they_were_read(chunksize: int) -> None:
+    def same_memory() -> Iterator[Any]:
+        values = np.zeros(20_000)
+        for n in range(50):
+            values[:] = n
+            yield values
+
+    with Pool(2) as pool:
+        firsts = pool.imap(lambda values: values[0], same_memory(), chunksize=chunksize)
+        assert list(firsts) == [*range(50)]

@@ -77,6 +77,10 @@ impl EncodedItems {
         Ok(&self.data)
     }
 
+    fn has_buffers(&self) -> bool {
+        self.alone.as_ref().is_some_and(|(_, buffers)| buffers.is_some())
+    }
+
     pub fn buffers<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyList>> {
         self.alone.as_ref().and_then(|(_, buffers)| buffers.as_ref()).map(|list| list.bind(py))
     }
@@ -143,7 +147,8 @@ impl ItemBuffer {
         self.unsubmitted.lock().expect("never poisoned")
     }
 
-    /// Encode an item and keep it: how many bytes it has.
+    /// Encode an item and keep it: how many bytes it has. An item whose buffers are views of the
+    /// source's memory is the last of its reading: the next item may be made in the same memory.
     fn add(&self, item: &Bound<'_, PyAny>) -> PyResult<usize> {
         if let Some(bytes) = self.unsubmitted().append(|to| plain_pickle::write(item, to)) {
             return Ok(bytes);
@@ -164,8 +169,9 @@ impl ItemBuffer {
             }
             Err(other) => other.into_inner(),
         };
+        let has_views = piece.cast::<EncodedItems>().is_ok_and(|it| it.get().has_buffers());
         self.unsubmitted().push(Piece::Other(piece.unbind()));
-        Ok(ALONE)
+        Ok(if has_views { usize::MAX } else { ALONE })
     }
 }
 
@@ -247,7 +253,7 @@ impl ItemBuffer {
                     None => return Ok((false, false)),
                 },
             };
-            bytes += self.add(&item)?;
+            bytes = bytes.saturating_add(self.add(&item)?);
             items += 1;
         }
         Ok((true, is_slow(items)))

@@ -386,6 +386,7 @@ class TaskBackend:
             self.changed.notify_all()
 
     def _wait_for(self, done: Callable[[], bool], deadline: float | None) -> bool:
+        self._check_process()
         with self.changed:
             while not done():
                 self.check()

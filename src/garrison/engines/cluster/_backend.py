@@ -7,20 +7,22 @@ nodes and ends them here.
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 import threading
+from functools import partial
 
 from garrison._pickling import dumps_apart
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.engines.cluster._blobs import Blobs
 from garrison.engines.cluster._driver import NodeDriver
 from garrison.engines.cluster._messages import Setup, about
-from garrison.engines.cluster._results import decode, decode_item, is_lost, items_of, lost_items
-from garrison.engines.cluster._tasks import ClusterTask, Function, Functions, Job, Registered
+from garrison.engines.cluster._results import decode, decode_item, has_begun, items_of, lost_items
+from garrison.engines.cluster._tasks import ClusterTask, Functions, Job, Registered
 from garrison.errors import PoolTerminated
 from garrison.pool.backends import (
     EncodingBackend,
+    ItemBuffer,
+    ItemError,
     PayloadKind,
     Task,
     dumps_initializer,
@@ -66,7 +68,9 @@ class ClusterBackend(EncodingBackend):
         self._functions = Functions(self._driver.forgotten)
         self._blobs = Blobs(cluster.put, self._driver.dropped)
         self._registry = function_registry(self._functions, self._blobs)
-        self._stopped = threading.Event()
+        self._registering = threading.RLock()
+        self._releasing = threading.RLock()
+        self._is_released = False
 
     @property
     def tasks_ahead(self) -> int:
@@ -95,7 +99,7 @@ class ClusterBackend(EncodingBackend):
         self.cluster.start(self._setup().dumps(), self._driver)
         self._driver.start()
         with self.changed:
-            self.changed.wait_for(lambda: self._driver.nodes or self._broken)
+            self.changed.wait_for(lambda: self._driver.nodes or self._over)
         self.check()
 
     def _setup(self) -> Setup:
@@ -123,6 +127,8 @@ class ClusterBackend(EncodingBackend):
 
     def join(self, seconds: float) -> bool:
         """Wait for the end of all tasks; then release the nodes."""
+        # An interrupt may have come between a task and the driver's waking.
+        self._driver.wake()
         if self._broken is None and not super().join(seconds):
             return False
         self._release()
@@ -130,9 +136,11 @@ class ClusterBackend(EncodingBackend):
 
     def _release(self) -> None:
         self._driver.stop()
-        if not self._stopped.is_set():
-            self._stopped.set()
-            self.cluster.stop()
+        with self._releasing:
+            if not self._is_released:
+                self.cluster.stop()
+                # Last: after an interrupt the next call does the rest.
+                self._is_released = True
 
     def check(self) -> None:
         """Raise if no task will ever end any more."""
@@ -146,24 +154,44 @@ class ClusterBackend(EncodingBackend):
     def register(self, function: Callable[..., Any], options: Options) -> Registered:  # type: ignore[override] # static there
         """Pickle a function."""
         policy = (options.retries, options.retry_on) if options.retry_on else ()
-        registry, functions = self._registry, self._functions
-        self._blobs.take_used()
-        number = registry.number(function, policy)
-        found = functions.known.get(number)
-        if found is None:
-            found = Function(number, functions.pickles[number], registry.name(number))
-            functions.known[number] = found
-        return Registered(found, self._blobs.take_used(), registry.size(number))
+        registry, outer = self._registry, self._blobs.begin()
+        try:
+            with self._registering:  # a number may be forgotten for another thread's function
+                number = registry.number(function, policy)
+                found = self._functions.function(number, registry.name)
+                size = registry.size(number)
+        finally:
+            blobs = self._blobs.end(outer)
+        return Registered(found, blobs, size)
 
     def encode(self, value: Any) -> Encoded:
         """Pickle arguments; large buffers, and the memory of shared objects, come beside it."""
-        rules = self._registry.rules
-        self._blobs.take_used()
+        return self._encode(value, LARGE)
+
+    def _encode(self, value: Any, large: int) -> Encoded:
+        rules, outer = self._registry.rules, self._blobs.begin()
         try:
-            encoded = dumps_apart(value, rules, LARGE, self._blobs.first())
+            encoded = dumps_apart(value, rules, large, self._blobs.first())
         except Exception as error:
             raise unpicklable(value, "the arguments", error, rules) from error
-        return *encoded, self._blobs.take_used()
+        finally:
+            blobs = self._blobs.end(outer)
+        return *encoded, blobs
+
+    def item_buffer(self, chunksize: int) -> ItemBuffer:  # type: ignore[override] # static there
+        """Return a buffer that encodes items.
+
+        Items that share a task have their buffers in their pickles: the source may change an item's
+        memory when it is asked for the next.
+        """
+        large = LARGE if chunksize == 1 else sys.maxsize
+        return ItemBuffer(chunksize, partial(self._encode_item, large=large))
+
+    def _encode_item(self, value: Any, large: int = LARGE) -> Any:
+        try:
+            return self._encode(value, large)
+        except Exception as error:
+            return ItemError(error)
 
     def _put_encoded(
         self, function: Registered, kind: PayloadKind, data: Any, options: Options, items: int
@@ -172,8 +200,7 @@ class ClusterBackend(EncodingBackend):
         if kind == PayloadKind.PICKLED_ITEMS and len(data) == 1:
             kind, data = PayloadKind.ONE_ITEM, data[0]
         if kind == PayloadKind.PICKLED_ITEMS:
-            # A payload of several items has no buffers beside it.
-            pickled = [self._joined(*each[:2]) for each in data]
+            pickled = [each[0] for each in data]
             buffers, size = None, sum(map(len, pickled))
             blobs = tuple(blob for each in data for blob in each[2])
         else:
@@ -185,12 +212,6 @@ class ClusterBackend(EncodingBackend):
         blobs = (*function.blobs, *blobs)
         job = Job(function.function, int(kind), (pickled, copies), blobs, options)
         return self._put(ClusterTask(self, job, items, size))
-
-    def _joined(self, data: bytes, buffers: list[Any] | None) -> bytes:
-        if not buffers:
-            return data
-        value = pickle.loads(data, buffers=buffers)  # noqa: S301 - written by `encode`
-        return dumps_apart(value, self._registry.rules, sys.maxsize, self._blobs.first())[0]
 
     def _put(self, task: Task) -> Task:
         self._check_process()
@@ -271,7 +292,7 @@ class ClusterBackend(EncodingBackend):
     @staticmethod
     def has_begun(task: Task) -> bool:
         """Whether an item of an ended chunk was begun: else its items could not be decoded."""
-        return not is_lost(task.result) or lost_items(task.result)[2]
+        return has_begun(task.result)
 
 
 def _working_directory() -> str:

@@ -7,6 +7,7 @@ from the node's pool says where.
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import socket
@@ -40,8 +41,7 @@ class Blob(NamedTuple):
 class _Using(threading.local):
     """The blobs of what a thread is pickling."""
 
-    def __init__(self) -> None:
-        self.blobs: dict[int, Blob] = {}
+    blobs: dict[int, Blob] | None = None
 
 
 class Blobs:
@@ -50,7 +50,7 @@ class Blobs:
     def __init__(self, put: Callable[[Any], Any], dropped: Callable[[int, Any], None]) -> None:
         self._put, self._dropped = put, dropped
         self._known: dict[int, tuple[weakref.ref[SharedBlock], int, Any]] = {}
-        self._last = 0
+        self._numbers = itertools.count(1)
         self._pid = os.getpid()
         self._using = _Using()
 
@@ -58,34 +58,44 @@ class Blobs:
         """Return the reducers that come before all others."""
         return {Shared: self._reduce, **_REFUSED}
 
-    def take_used(self) -> tuple[Blob, ...]:
-        """Return the blobs of what this thread has pickled since the last call."""
-        used = self._using.blobs
-        if not used:
-            return ()
-        self._using.blobs = {}
-        return tuple(used.values())
+    def begin(self) -> dict[int, Blob] | None:
+        """Begin a pickle of this thread; return what `end` needs.
+
+        Code of the user runs within it, which may use the pool: then one pickle is inside another.
+        """
+        using = self._using
+        outer, using.blobs = using.blobs, None
+        return outer
+
+    def end(self, outer: dict[int, Blob] | None) -> tuple[Blob, ...]:
+        """Return the blobs of the pickle, and go on with the one around it."""
+        using = self._using
+        used, using.blobs = using.blobs, outer
+        return tuple(used.values()) if used else ()
 
     def _reduce(self, shared: Shared[Any]) -> Any:
         blob = self._of(shared._open())
+        if self._using.blobs is None:
+            self._using.blobs = {}
         self._using.blobs[blob.number] = blob
         return _open, (blob.number,)
 
     def _of(self, block: SharedBlock) -> Blob:
         found = self._known.get(id(block))
         if found is None or found[0]() is not block:
-            self._last += 1
-            stored = self._put(memoryview(block))
-            found = weakref.ref(block), self._last, stored
+            number = next(self._numbers)
+            found = weakref.ref(block), number, self._put(memoryview(block))
             self._known[id(block)] = found
-            weakref.finalize(block, self._drop, id(block), self._last).atexit = False
+            weakref.finalize(block, self._drop, id(block), *found[1:]).atexit = False
         return Blob(found[1], block, found[2])
 
-    def _drop(self, place: int, number: int) -> None:
+    def _drop(self, place: int, number: int, stored: Any) -> None:
+        if os.getpid() != self._pid:
+            return
         found = self._known.get(place)
-        if found is not None and found[1] == number and os.getpid() == self._pid:
+        if found is not None and found[1] == number:
             del self._known[place]
-            self._dropped(number, found[2])
+        self._dropped(number, stored)
 
 
 def _refuse(obj: Any) -> Any:
@@ -182,7 +192,7 @@ class BlobTable:
 
 
 _table: BlobTable | None = None
-_opened: dict[int, weakref.ref[Any]] = {}
+_opened: weakref.WeakValueDictionary[int, Shared[Any]] = weakref.WeakValueDictionary()
 
 
 def use_table(table: BlobTable) -> None:
@@ -193,11 +203,10 @@ def use_table(table: BlobTable) -> None:
 
 def _open(number: int) -> Shared[Any]:
     """Return a shared object in a worker."""
-    known = _opened.get(number)
-    found = known() if known is not None else None
+    found = _opened.get(number)
     if found is None:
         if _table is None:
             raise LookupError("a shared object of a cluster's task can be opened by a worker only")
         found = Shared(open_address(*_table.address(number)), [])
-        _opened[number] = weakref.ref(found)
+        _opened[number] = found
     return found

@@ -5,8 +5,9 @@ each of them it asks the `Scheduler` what to send to whom, so everything that is
 in one place, and in one order.
 
 A node's loss costs each task that it had one attempt: which of them had begun, nobody can say. As
-with a worker's loss, a task without attempts left fails with `WorkerDied`, and all others go to
-other nodes. What a lost node may still bring is ignored, since a task has a new number each time
+with a worker's loss, a task without attempts left fails with `WorkerDied`, and all others are given
+again, to any node. Nodes make no attempt of their own, since what they know of it is lost with
+them. What a lost node may still bring is ignored, since a task has a new number each time
 that it is given.
 """
 
@@ -20,7 +21,7 @@ from queue import SimpleQueue
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.engines.cluster._messages import BROKEN, RESULTS, RETURNED, Batch
-from garrison.engines.cluster._results import Failed
+from garrison.engines.cluster._results import Failed, item_to_try_again
 from garrison.engines.cluster._scheduler import Scheduler
 from garrison.errors import EngineLost, PoolBroken
 
@@ -55,7 +56,6 @@ class _NodeLink:
         "forgotten",
         "functions",
         "node",
-        "retried",
     )
 
     def __init__(self, node: Node) -> None:
@@ -66,8 +66,8 @@ class _NodeLink:
         self.dropped: list[int] = []
         """Functions and blobs that it has, and those that it does not know to be over."""
         self.collecting = False
-        self.deaths = self.retried = 0
-        """Of workers, and of attempts after that, so far."""
+        self.deaths = 0
+        """Of workers, so far."""
 
 
 class NodeDriver:
@@ -88,8 +88,8 @@ class NodeDriver:
         self._events: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._last_number = self._broken_in_a_row = 0
         self._demand = (0, 0.0)
-        self._gone = (0, 0)
-        """Deaths and repeated attempts on nodes that are gone."""
+        self._deaths_of_gone = self._retried = 0
+        """Deaths of workers on nodes that are gone; attempts that were made again."""
         self._thread = threading.Thread(target=self._drive, name="garrison-cluster", daemon=True)
 
     @property
@@ -100,12 +100,8 @@ class NodeDriver:
     @property
     def losses(self) -> tuple[int, int]:
         """Workers that have died, those of lost nodes too, and attempts that were made again."""
-        links = list(self._links.values())
-        deaths, retried = self._gone
-        return (
-            deaths + sum(link.deaths for link in links),
-            retried + sum(link.retried for link in links),
-        )
+        of_nodes = sum(link.deaths for link in list(self._links.values()))
+        return self._deaths_of_gone + of_nodes, self._retried
 
     def start(self) -> None:
         """Start the thread."""
@@ -130,7 +126,7 @@ class NodeDriver:
     def lost(self, error: BaseException) -> None:
         """Note that the cluster is gone."""
         if not isinstance(error, PoolBroken):
-            error = EngineLost(f"the pool's engine went away: {error}")
+            error = EngineLost(f"the pool's engine went away: {str(error) or repr(error)}")
         self._tasks.broke(error)
 
     def idle(self, name: str) -> None:
@@ -181,15 +177,19 @@ class NodeDriver:
             self._give(state, [], count)
         for name, link in list(self._links.items()):
             node = scheduler.nodes.get(name)
-            if node is not None and node.out and not link.collecting:
+            if node is None:
+                continue
+            if link.dropped and not node.gives:
+                self._give(node, [], 0)
+            if node.out and not link.collecting:
                 link.collecting = True
                 self._call(link, link.node.collect, self._collected)
         self._hint()
 
     def _give(self, state: NodeState, tasks: list[Task], recall: int) -> None:
-        if not tasks and not recall:
-            return
         link = self._links[state.name]
+        if not tasks and not recall and not link.dropped:
+            return
         numbered = []
         for task in tasks:
             self._last_number += 1
@@ -214,11 +214,10 @@ class NodeDriver:
                 if blob.number not in link.blobs:
                     link.blobs.add(blob.number)
                     blobs[blob.number] = blob.stored
-            left = max(0, options.retries - job.attempts)
             described.append(
                 (
                     *(number, function.number, job.kind, job.data, job.buffers),
-                    *(task.items, left, options.timeout),
+                    *(task.items, options.timeout),
                 )
             )
         forget, link.forgotten = link.forgotten, []
@@ -250,9 +249,15 @@ class NodeDriver:
         if error is not None:
             self._failed(link, error)
             return
+        try:
+            replies = [_read(reply) for reply in future.result()]
+        except Exception as damage:
+            # Results may be in it: to ignore it could mean to wait for them for ever.
+            self._failed(link, EngineLost(f"a message of it cannot be read: {damage!r}"))
+            return
         answered(link)
-        for reply in future.result():
-            self._receive(link, *pickle.loads(reply))  # noqa: S301 - written by the agent: see `_messages`
+        for reply in replies:
+            self._receive(link, *reply)
 
     def _given(self, link: _NodeLink) -> None:
         self._scheduler.arrived(link.node.name)
@@ -268,7 +273,7 @@ class NodeDriver:
     def _receive(self, link: _NodeLink, kind: int, content: Any) -> None:
         name = link.node.name
         if kind == RESULTS:
-            results, link.deaths, link.retried = content
+            results, link.deaths = content
             self._end_tasks(name, results)
         elif kind == RETURNED:
             self._tasks.end([], self._scheduler.returned(name, content))
@@ -294,8 +299,24 @@ class NodeDriver:
     def _end_tasks(self, name: str, results: list[Any]) -> None:
         tasks = self._scheduler.ended(name, [result[0] for result in results], time.monotonic())
         self._broken_in_a_row = 0
-        ended = zip(tasks, results, strict=True)
-        self._tasks.end([(task, name, result[1:]) for task, result in ended if task is not None])
+        ended: list[tuple[Task, str, Any]] = []
+        again: list[Task] = []
+        for task, result in zip(tasks, results, strict=True):
+            if task is None:
+                continue
+            item = item_to_try_again(result[1:])
+            if item is not None and self._has_attempt(task, item):
+                again.append(task)
+            else:
+                ended.append((task, name, result[1:]))
+        self._tasks.end(ended, again)
+
+    def _has_attempt(self, task: Task, item: int | None) -> bool:
+        """Count an attempt that was lost; whether there is another."""
+        job: Job = task.job
+        has_attempt = job.has_attempt_after_loss(task.items, item)
+        self._retried += has_attempt
+        return has_attempt
 
     # --- Nodes --------------------------------------------------------------------------------
 
@@ -310,17 +331,13 @@ class NodeDriver:
         tasks: list[Task] | None = self._scheduler.left(name)
         link = self._links.pop(name, None)
         if link is not None:
-            deaths, retried = self._gone
-            self._gone = deaths + link.deaths + link.node.workers, retried + link.retried
+            self._deaths_of_gone += link.deaths + link.node.workers
         if tasks is None or self._tasks.is_broken:
             return  # tasks of a cluster that is gone are not a node's loss
         again: list[Task] = []
         over: list[Task] = []
         for task in tasks:
-            job: Job = task.job
-            job.attempts += 1
-            (over if job.attempts > job.options.retries else again).append(task)
-        self._gone = self._gone[0], self._gone[1] + len(again)
+            (again if self._has_attempt(task, None) else over).append(task)
         self._tasks.nodes_changed(self._scheduler.workers)
         failure = Failed(name, reason)
         self._tasks.end([(task, name, failure) for task in over], again)
@@ -352,6 +369,16 @@ class NodeDriver:
         if tasks != before and (now - at > DEMAND_INTERVAL_S or not tasks):
             self._demand = tasks, now
             self._cluster.demand(tasks)
+
+
+def _read(reply: bytes) -> tuple[int, Any]:
+    """Return kind and content of an agent's message."""
+    kind, content = pickle.loads(reply)  # noqa: S301 - written by the agent: see `_messages`
+    if kind in {RESULTS, BROKEN}:
+        _, _ = content
+    elif kind != RETURNED:
+        raise ValueError(f"there is no message of kind {kind!r}")
+    return kind, content
 
 
 def _nothing() -> None:

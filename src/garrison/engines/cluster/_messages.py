@@ -31,6 +31,7 @@ __all__ = [
     "RESULTS",
     "RETURNED",
     "TASKS",
+    "UNLOADED",
     "VALUE",
     "Batch",
     "Pickled",
@@ -45,10 +46,11 @@ OPENED = b"O"
 """First byte of what its pool answers to a blob, before the number: it has the memory now."""
 READY, RESULTS, RETURNED, BROKEN = range(4)
 """Kinds of messages from a node: it has started, to its agent only; results of tasks, with how many
-workers have died so far and how many attempts were made again; numbers of tasks that it gives back;
+workers have died so far; numbers of tasks that it gives back;
 and the error that ends it all."""
-VALUE, RAW, ITEMS, LOST = range(4)
-"""Kinds of results: a plain value; an encoded result; several items; a task whose worker ended."""
+VALUE, RAW, ITEMS, LOST, UNLOADED = range(5)
+"""Kinds of results: a plain value; an encoded result; several items; a task whose worker ended; the
+encoded error of a chunk that no worker could load: none of its items was begun."""
 
 
 class Setup(NamedTuple):
@@ -98,7 +100,7 @@ class Batch(NamedTuple):
     functions : list of (int, bytes)
         Functions that it does not have, by number.
     tasks : list of tuple
-        Number, function, kind, pickle or pickles, buffers, items, retries, timeout (seconds).
+        Number, function, kind, pickle or pickles, buffers, items, timeout (seconds).
     forget : list of int
         Functions that will not be used again.
     drop : list of int

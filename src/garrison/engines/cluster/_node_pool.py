@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections import deque
+from functools import lru_cache
 from hashlib import blake2b
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
@@ -35,6 +36,7 @@ from garrison.engines.cluster._messages import (
     RESULTS,
     RETURNED,
     TASKS,
+    UNLOADED,
     VALUE,
     Batch,
     Pickled,
@@ -78,9 +80,9 @@ class NodePool:
         self._backend = forked_backend(workers, start, setup.maxtasks, seed)
         self._running = self._backend.running_tasks()
         self._waiting: dict[int, TaskHandle] = {}
-        self._options: dict[tuple[int, float | None], Options] = {}
         self._failed: deque[tuple[Any, ...]] = deque()
         self._sending = threading.Lock()
+        self._giving_back = threading.Lock()
         self._linger = 0.0
         self._over = False
 
@@ -151,13 +153,9 @@ class NodePool:
         data: Any,
         buffers: list[Any] | None,
         items: int,
-        retries: int,
         timeout: float | None,
     ) -> None:
-        options = self._options.get((retries, timeout))
-        if options is None:
-            options = Options(retries=retries, timeout=timeout)
-            self._options[retries, timeout] = options
+        options = _options(timeout)
         known: Any = SimpleNamespace(number=function)
         payload = joined_items(data) if kind == PayloadKind.PICKLED_ITEMS else data
         views = None if buffers is None else [memoryview(each) for each in buffers]
@@ -177,10 +175,11 @@ class NodePool:
         for number in reversed(list(self._waiting)):
             if len(found) == count:
                 break
-            task = self._waiting.get(number)
-            if task is not None and task.withdraw():
-                del self._waiting[number]
-                found.append(number)
+            with self._giving_back:
+                task = self._waiting.get(number)
+                if task is not None and task.withdraw():
+                    del self._waiting[number]
+                    found.append(number)
         self._send(RETURNED, found)
 
     # --- Results ----------------------------------------------------------------------------
@@ -198,16 +197,17 @@ class NodePool:
         while self._failed:
             results.append(self._failed.popleft())
         if results:
-            table = self._backend.table
-            self._send(RESULTS, (results, table.losses, table.retried))
+            self._send(RESULTS, (results, self._backend.table.losses))
 
     def _result(self, number: int, kind: int, task: TaskHandle) -> tuple[Any, ...] | None:
-        if self._waiting.pop(number, None) is None:
-            return None  # it was given back
+        with self._giving_back:
+            if self._waiting.pop(number, None) is None:
+                return None
         lost = None
         if task.lost():
             _, _, index, _ = task.call()
             lost = index, [_plain(each) for each in task.recover()], task.has_begun()
+        is_unloaded = lost is None and kind == PayloadKind.LISTED_ITEMS and not task.has_begun()
         taken = SimpleNamespace(_outcome=None, _raw=None, brought=None)
         if kind in _APART:
             task.take_items_into(taken)
@@ -226,7 +226,14 @@ class NodePool:
             _, error, _ = self._backend.decode(taken._raw)
             return number, RAW, int(Outcome.ERROR), encode_error(error), None, duration
         copies = None if buffers is None else [bytearray(view) for view in buffers]
-        return number, RAW, int(outcome), bytes(payload), copies, duration
+        encoded = UNLOADED if is_unloaded else RAW
+        return number, encoded, int(outcome), bytes(payload), copies, duration
+
+
+@lru_cache(maxsize=64)
+def _options(timeout: float | None) -> Options:
+    """Return the options of a task. It is the driver that has it tried again."""
+    return Options(timeout=timeout)
 
 
 def _plain(entry: Any) -> Any:
@@ -267,7 +274,11 @@ def main() -> None:
     # A terminal's Ctrl-C is for the driver, which ends this process through its agent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
-    data, workers, name, number = pickle.loads(connection.recv_bytes())  # noqa: S301 - written by the agent
+    try:
+        first = connection.recv_bytes()
+    except (EOFError, OSError):
+        return  # the agent is gone already
+    data, workers, name, number = pickle.loads(first)  # noqa: S301 - written by the agent
     setup = Setup.loads(data)
     sys.path += [place for place in setup.path if place not in sys.path]
     with contextlib.suppress(OSError):

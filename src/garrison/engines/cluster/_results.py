@@ -6,7 +6,7 @@ import pickle
 from typing import NamedTuple
 
 from garrison._typing import Any
-from garrison.engines.cluster._messages import ITEMS, LOST, RAW, Pickled
+from garrison.engines.cluster._messages import ITEMS, LOST, RAW, UNLOADED, Pickled
 from garrison.errors import TaskTimeout, WorkerDied
 from garrison.pool.backends import (
     ItemError,
@@ -17,8 +17,19 @@ from garrison.pool.backends import (
     describe_call,
 )
 
-__all__ = ["Failed", "Raw", "decode", "decode_item", "is_lost", "items_of", "lost_items"]
+__all__ = [
+    "Failed",
+    "Raw",
+    "decode",
+    "decode_item",
+    "has_begun",
+    "is_lost",
+    "item_to_try_again",
+    "items_of",
+    "lost_items",
+]
 
+_ENCODED = RAW, UNLOADED
 Raw = tuple[str, str, int, Any, Any]
 """Node, name of the function, kind and data of the task, and its result as the node has sent it."""
 
@@ -41,7 +52,7 @@ def decode(raw: Raw) -> tuple[bool, Any, int]:
         facts = {**pickle.loads(payload), "node": node}  # noqa: S301 - written by the node's supervisor
         kind_of = TaskTimeout if facts["late"] else WorkerDied
         return False, kind_of(_described(function, kind, index, data), facts), 0
-    if result[0] == RAW:
+    if result[0] in _ENCODED:
         return _decode_encoded(node, *result[1:])
     if result[0] == ITEMS:
         return True, [decode_item(each) for each in result[1]], result[2]
@@ -77,9 +88,24 @@ def items_of(raw: Raw) -> tuple[list[Any] | None, Any, int, int]:
         size = sum(len(each[1]) for each in result[1] if type(each) is Pickled)
         return result[1], None, size, result[2]
     size = 0
-    if not isinstance(result, Failed) and result[0] == RAW:
+    if not isinstance(result, Failed) and result[0] in _ENCODED:
         size = len(result[2]) + sum(map(len, result[3] or ()))
     return None, raw, size, 0
+
+
+def has_begun(raw: Raw) -> bool:
+    """Whether an item of a task was begun: else no worker could load them."""
+    if is_lost(raw):
+        return lost_items(raw)[2]
+    return isinstance(raw[4], Failed) or raw[4][0] != UNLOADED
+
+
+def item_to_try_again(result: Any) -> int | None:
+    """Return the item at work if a task's worker was lost, and the task was not late."""
+    if result[0] != LOST or pickle.loads(result[1])["late"]:  # noqa: S301 - as above
+        return None
+    item: int = result[2]
+    return item
 
 
 def lost_items(raw: Raw) -> tuple[list[Any], int, bool]:

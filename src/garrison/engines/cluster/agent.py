@@ -82,13 +82,16 @@ class Agent:
         try:
             self._connection.send_bytes(pickle.dumps((setup, workers, name, number)))
             if not self._connection.poll(START_TIMEOUT_S):
-                raise TimeoutError(f"it did not start within {START_TIMEOUT_S:g} s")
+                raise TimeoutError(f"it did not start within {START_TIMEOUT_S:g} s")  # noqa: TRY301
             first = self._connection.recv_bytes()
             if pickle.loads(first)[0] != READY:  # noqa: S301 - written by the process started here
                 self._replies.append(first)
         except (EOFError, OSError) as error:
             self.end()
             raise RuntimeError(f"the pool of node {name} did not start: {error!r}") from error
+        except BaseException:
+            self.end()
+            raise
         self._reader = threading.Thread(target=self._read, name="garrison-agent", daemon=True)
         self._reader.start()
 

@@ -72,6 +72,8 @@ class LocalCluster:
         replace = self._replace_node if self._replace else None
         node = LocalNode(self._setup, workers, f"node-{next(self._numbers)}", replace)
         self.nodes[node.name] = node
+        if self.stopped:  # meanwhile, which may have been too early to see this node
+            node.release()
         self._driver.joined(node)
         return node
 

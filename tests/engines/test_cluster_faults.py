@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pickle
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import garrison
-from garrison.engines.cluster import _blobs
+from garrison.engines.cluster import _blobs, agent
 from garrison.engines.cluster._driver import NodeDriver
 from garrison.engines.cluster._messages import RESULTS, RETURNED, VALUE, Batch
-from garrison.errors import PoolClosed, WorkerDied
+from garrison.errors import PoolClosed, SharedMemoryFull, WorkerDied
 from waiting import wait_until
 
 from . import local_cluster
@@ -140,6 +141,30 @@ def test_an_idle_node_is_told_to_drop_shared_objects(
         assert pool.apply(lambda shared: int(shared.get()[3]), (table,)) == 3
     del table
     wait_until(lambda: dropped)
+
+
+def test_a_shared_object_comes_again_to_a_node_that_had_no_memory_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    np = pytest.importorskip("numpy")
+
+    def full(_: object) -> None:
+        raise SharedMemoryFull("no room")
+
+    def is_opened() -> bool:
+        with contextlib.suppress(LookupError):
+            return bool(pool.apply(lambda shared: shared.get()[0], (table,)) == 7)
+        return False
+
+    with (
+        garrison.Pool(engine=LocalEngine(nodes=1, workers=1)) as pool,
+        garrison.share(np.array([7])) as table,
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(agent, "copied_block", full)
+            with pytest.raises(LookupError, match="no memory for it"):
+                pool.apply(lambda shared: shared.get()[0], (table,))
+        wait_until(is_opened)
 
 
 def test_workers_forget_shared_objects() -> None:

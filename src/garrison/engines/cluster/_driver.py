@@ -20,7 +20,7 @@ from functools import partial
 from queue import SimpleQueue
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.engines.cluster._messages import BROKEN, RESULTS, RETURNED, Batch
+from garrison.engines.cluster._messages import BROKEN, MISSING, RESULTS, RETURNED, Batch
 from garrison.engines.cluster._results import Failed, item_to_try_again
 from garrison.engines.cluster._scheduler import Scheduler
 from garrison.errors import EngineLost, PoolBroken
@@ -275,6 +275,8 @@ class NodeDriver:
         if kind == RESULTS:
             results, link.deaths = content
             self._end_tasks(name, results)
+        elif kind == MISSING:
+            link.blobs.discard(content)
         elif kind == RETURNED:
             self._tasks.end([], self._scheduler.returned(name, content))
         elif kind == BROKEN:
@@ -376,7 +378,7 @@ def _read(reply: bytes) -> tuple[int, Any]:
     kind, content = pickle.loads(reply)  # noqa: S301 - written by the agent: see `_messages`
     if kind in {RESULTS, BROKEN}:
         _, _ = content
-    elif kind != RETURNED:
+    elif kind not in {RETURNED, MISSING}:
         raise ValueError(f"there is no message of kind {kind!r}")
     return kind, content
 

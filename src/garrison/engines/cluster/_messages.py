@@ -25,6 +25,7 @@ __all__ = [
     "BROKEN",
     "ITEMS",
     "LOST",
+    "MISSING",
     "OPENED",
     "RAW",
     "READY",
@@ -44,10 +45,10 @@ TASKS, BLOB = b"T", b"B"
 """First byte of what the agent sends: a `Batch`, or number and address of a blob."""
 OPENED = b"O"
 """First byte of what its pool answers to a blob, before the number: it has the memory now."""
-READY, RESULTS, RETURNED, BROKEN = range(4)
+READY, RESULTS, RETURNED, BROKEN, MISSING = range(5)
 """Kinds of messages from a node: it has started, to its agent only; results of tasks, with how many
 workers have died so far; numbers of tasks that it gives back;
-and the error that ends it all."""
+the error that ends it all; and the number of a blob for which there was no memory."""
 VALUE, RAW, ITEMS, LOST, UNLOADED = range(5)
 """Kinds of results: a plain value; an encoded result; several items; a task whose worker ended; the
 encoded error of a chunk that no worker could load: none of its items was begun."""

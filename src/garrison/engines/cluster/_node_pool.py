@@ -30,6 +30,7 @@ from garrison.engines.cluster._messages import (
     BROKEN,
     ITEMS,
     LOST,
+    MISSING,
     OPENED,
     RAW,
     READY,
@@ -120,9 +121,11 @@ class NodePool:
                     self._take(Batch(*pickle.loads(memoryview(frame)[1:])))  # noqa: S301 - written by the agent
                 else:
                     number, address = pickle.loads(memoryview(frame)[1:])  # noqa: S301 - written by the agent
-                    # Without room for it, the tasks that open it fail, and say so.
-                    with contextlib.suppress(SharedMemoryFull):
+                    try:
                         self._blobs.keep(number, address)
+                    except SharedMemoryFull:
+                        # Tasks that open it fail, and say so; it comes again with the next.
+                        self._send(MISSING, number)
                     with self._sending:
                         self._connection.send_bytes(OPENED + str(number).encode())
         except (EOFError, OSError):

@@ -21,6 +21,7 @@ from garrison._typing import Any
 from garrison.engines.cluster._blobs import copied_block
 from garrison.engines.cluster._messages import (
     BLOB,
+    MISSING,
     OPENED,
     READY,
     TASKS,
@@ -140,7 +141,11 @@ class Agent:
         try:
             block = copied_block(data)
         except SharedMemoryFull:
-            return  # the tasks that open it fail, and say so
+            # The tasks that open it fail, and say so; it comes again with the next ones.
+            with self._changed:
+                self._replies.append(pickle.dumps((MISSING, number)))
+                self._changed.notify_all()
+            return
         self._blocks[number] = block
         self._connection.send_bytes(BLOB + pickle.dumps((number, address_of(block))))
 

@@ -131,12 +131,12 @@ class DaskCluster:
 
     def drop(self, stored: Blob) -> None:
         """Forget data."""
-        if self._connection is not None:
+        if self._connection is not None and not self._stopping:
             self._connection.call_soon(stored.drop)
 
     def demand(self, tasks: int) -> None:
         """Tell a cluster that adapts how many workers the pool could use."""
-        if self._growth is not None and self._connection is not None:
+        if self._growth is not None and self._connection is not None and not self._stopping:
             self._connection.call_soon(self._demanded, tasks)
 
     def stop_at_exit(self) -> None:
@@ -148,12 +148,14 @@ class DaskCluster:
 
     def stop(self) -> None:
         """End all agents, and disconnect."""
-        connection, self._connection = self._connection, None
+        connection = self._connection
         self._stopping = True
         if connection is not None:
             with suppress(FutureTimeoutError, ConnectionError):
                 connection.run(self._finish(connection.client)).result(_END_S + 1)
             connection.close()
+            # Last: after an interrupt the next call does the rest.
+            self._connection = None
         if self._target is not None and self._target.close is not None:
             self._target.close()
 

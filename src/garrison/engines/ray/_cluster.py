@@ -76,7 +76,7 @@ class RayCluster:
         self._room_deadline: float | None = None
         self._hinted = 0
         self._idle_since: float | None = None
-        self._is_lost = False
+        self._is_lost = self._is_closed = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="garrison-ray", daemon=True)
         self._pulse = threading.Thread(target=self._feel, name="garrison-ray-pulse", daemon=True)
@@ -123,7 +123,7 @@ class RayCluster:
 
     def stop(self) -> None:
         """End all agents, and disconnect."""
-        if self._stopped.is_set() or not self._setup:
+        if self._is_closed or not self._setup:
             return
         self._stopped.set()
         self._tell(self._hint, 0)
@@ -136,10 +136,12 @@ class RayCluster:
         if self._caller is not None:
             self._caller.end()
         self._connection.close()
+        # Last: after an interrupt the next call does the rest.
+        self._is_closed = True
 
     def _end_all(self) -> None:
-        nodes = [node for node in self._nodes.values() if not node.is_over]
-        wait_for([node.end() for node in nodes], END_S)
+        nodes = list(self._nodes.values())
+        wait_for([node.end() for node in nodes if not node.is_over], END_S)
         for node in nodes:
             self._kill(node)
 

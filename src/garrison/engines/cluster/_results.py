@@ -102,7 +102,7 @@ def has_begun(raw: Raw) -> bool:
 
 def item_to_try_again(result: Any) -> int | None:
     """Return the item at work if a task's worker was lost, and the task was not late."""
-    if result[0] != LOST or pickle.loads(result[1])["late"]:  # noqa: S301 - as above
+    if result[0] != LOST or pickle.loads(result[1])["late"]:  # noqa: S301 - written by its supervisor
         return None
     item: int = result[2]
     return item

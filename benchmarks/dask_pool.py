@@ -13,7 +13,8 @@ from typing import Any
 
 import alone
 import harness
-from harness import SUBJECT, WORKERS, Goal, Metric, Values
+from clusters import METRICS, calls_of
+from harness import SUBJECT, WORKERS, Values
 
 FUTURES = "dask futures"
 BAG = "dask.bag"
@@ -121,20 +122,12 @@ def opened(peer: str) -> Iterator[tuple[Calls, Callable[..., Any] | None]]:
 def calls_of_pool(pool: Any) -> tuple[Calls, Callable[..., Any]]:
     from garrison import share
 
-    def one_by_one(function: Any, items: Any) -> Any:
-        return pool.map(function, items, chunksize=1)
-
-    def imap(function: Any, items: Any) -> Any:
-        return list(pool.imap(function, items))
-
-    def apply_async(function: Any, items: Any) -> Any:
-        return [each.get() for each in [pool.apply_async(function, (item,)) for item in items]]
+    calls = calls_of(pool)
 
     def array_to_all(array: Any, count: int) -> Any:
-        return one_by_one(read_shared, [share(array)] * count)
+        return calls["map, one by one"](read_shared, [share(array)] * count)
 
-    calls = {"map": pool.map, "map, one by one": one_by_one}
-    return {**calls, "imap": imap, "apply_async": apply_async}, array_to_all
+    return calls, array_to_all
 
 
 def calls_of_client(client: Any) -> tuple[Calls, Callable[..., Any]]:
@@ -171,20 +164,11 @@ def calls_of_bags() -> Calls:
 if __name__ == "__main__":
     alone.enter()
     harness.BASELINE = FUTURES
-    reach, aim = Goal("times", 20), Goal("times", 50)
     harness.main(
         harness.Benchmark(
             name="dask_pool",
             claim=f"a pool of {WORKERS} workers on Dask",
-            metrics=(
-                Metric("start", "s", "lower", Goal("times", 1)),
-                Metric("map", "tasks/s", "higher", Goal("times", 1)),
-                Metric("map, one by one", "tasks/s", "higher", reach, aim),
-                Metric("imap", "tasks/s", "higher", reach, aim),
-                Metric("apply_async", "tasks/s", "higher", reach, aim),
-                Metric("1 ms tasks", "% of ideal", "higher", Goal("at least", 95)),
-                Metric("array", "s", "lower", Goal("times", 1)),
-            ),
+            metrics=METRICS,
             turn=turn,
             peers=(SUBJECT, FUTURES, BAG),
             rounds=3,

@@ -13,7 +13,8 @@ from typing import Any
 
 import alone
 import harness
-from harness import SUBJECT, WORKERS, Goal, Metric, Values
+from clusters import METRICS, calls_of
+from harness import SUBJECT, WORKERS, Values
 
 RAY_POOL = "ray.util.multiprocessing"
 RAY_TASKS = "ray tasks"
@@ -133,24 +134,6 @@ def pool_of(peer: str) -> Iterator[Any]:
     ray.shutdown()
 
 
-def calls_of(pool: Any) -> dict[str, Callable[..., Any]]:
-    def one_by_one(function: Any, items: Any) -> Any:
-        return pool.map(function, items, chunksize=1)
-
-    def imap(function: Any, items: Any) -> Any:
-        return list(pool.imap(function, items))
-
-    def apply_async(function: Any, items: Any) -> Any:
-        return [each.get() for each in [pool.apply_async(function, (item,)) for item in items]]
-
-    return {
-        "map": pool.map,
-        "map, one by one": one_by_one,
-        "imap": imap,
-        "apply_async": apply_async,
-    }
-
-
 def ray_tasks(function: Any, items: Any) -> Any:
     import ray
 
@@ -161,20 +144,11 @@ def ray_tasks(function: Any, items: Any) -> Any:
 if __name__ == "__main__":
     alone.enter()
     harness.BASELINE = RAY_POOL
-    reach, aim = Goal("times", 20), Goal("times", 50)
     harness.main(
         harness.Benchmark(
             name="ray_pool",
             claim=f"a pool of {WORKERS} workers on Ray",
-            metrics=(
-                Metric("start", "s", "lower", Goal("times", 1)),
-                Metric("map", "tasks/s", "higher", Goal("times", 1)),
-                Metric("map, one by one", "tasks/s", "higher", reach, aim),
-                Metric("imap", "tasks/s", "higher", reach, aim),
-                Metric("apply_async", "tasks/s", "higher", reach, aim),
-                Metric("1 ms tasks", "% of ideal", "higher", Goal("at least", 95)),
-                Metric("array", "s", "lower", Goal("times", 1)),
-            ),
+            metrics=METRICS,
             turn=turn,
             peers=(SUBJECT, RAY_POOL, RAY_TASKS),
             rounds=3,

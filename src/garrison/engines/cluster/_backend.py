@@ -18,7 +18,6 @@ from garrison.engines.cluster._driver import NodeDriver
 from garrison.engines.cluster._messages import Setup, about
 from garrison.engines.cluster._results import decode, decode_item, has_begun, items_of, lost_items
 from garrison.engines.cluster._tasks import ClusterTask, Functions, Job, Registered
-from garrison.errors import PoolTerminated
 from garrison.pool.backends import (
     EncodingBackend,
     ItemBuffer,
@@ -142,13 +141,6 @@ class ClusterBackend(EncodingBackend):
                 # Last: after an interrupt the next call does the rest.
                 self._is_released = True
 
-    def check(self) -> None:
-        """Raise if no task will ever end any more."""
-        if self._terminating:
-            raise PoolTerminated("the pool was terminated before this task was over")
-        if self._broken is not None:
-            raise type(self._broken)(*self._broken.args) from self._broken.__cause__
-
     # --- Tasks ------------------------------------------------------------------------------
 
     def register(self, function: Callable[..., Any], options: Options) -> Registered:  # type: ignore[override] # static there
@@ -259,10 +251,6 @@ class ClusterBackend(EncodingBackend):
         with self.changed:
             self.parallelism = max(1, workers)
             self.changed.notify_all()
-
-    def broke(self, error: BaseException) -> None:
-        """Note that no task will end any more, and why."""
-        self._break(error)
 
     # --- Results --------------------------------------------------------------------------------
 

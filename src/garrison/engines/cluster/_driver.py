@@ -127,7 +127,7 @@ class NodeDriver:
         """Note that the cluster is gone."""
         if not isinstance(error, PoolBroken):
             error = EngineLost(f"the pool's engine went away: {str(error) or repr(error)}")
-        self._tasks.broke(error)
+        self._tasks.lose(error)
 
     def idle(self, name: str) -> None:
         """Release a node, unless it has tasks or is the last one."""
@@ -138,7 +138,7 @@ class NodeDriver:
         self._tell(partial(self._dropped, number, stored))
 
     def forgotten(self, number: int) -> None:
-        """Note that no task will be submitted with a function any more."""
+        """Note that no task has a function any more, nor will have."""
         self._tell(partial(self._forgotten, number))
 
     def _tell(self, event: Callable[[], None]) -> None:
@@ -294,7 +294,7 @@ class NodeDriver:
         self._tasks.end([], self._scheduler.returned(name, left))
         self._broken_in_a_row += 1
         if self._broken_in_a_row >= MAX_BROKEN or len(self._links) == 1:
-            self._tasks.broke(PoolBroken(why))
+            self._tasks.lose(PoolBroken(why))
         else:
             self._failed(link, PoolBroken(why))
 

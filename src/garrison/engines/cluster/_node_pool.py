@@ -72,10 +72,9 @@ class NodePool:
     """A local pool that runs what arrives over a connection."""
 
     def __init__(
-        self, connection: Connection, setup: Setup, workers: int, name: str, seed: int | None
+        self, connection: Connection, setup: Setup, workers: int, seed: int | None
     ) -> None:
         self._connection = connection
-        self._name = name
         self._blobs = BlobTable()
         start = _begin, (self._blobs, workers, setup.initializer)
         self._backend = forked_backend(workers, start, setup.maxtasks, seed)
@@ -288,5 +287,5 @@ def main() -> None:
         os.chdir(setup.folder)
     sys.argv[1:] = []
     seed = node_seed(setup.seed, name if number is None else str(number)) if setup.seeded else None
-    NodePool(connection, setup, workers, name, seed).serve()
+    NodePool(connection, setup, workers, seed).serve()
     os._exit(0)  # the reader may be in a call of the connection

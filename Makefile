@@ -11,6 +11,8 @@
 #
 #   make engines       pools over Ray and Dask, managers over Valkey; installs all three
 #
+#   make docs    the site of docs/, in target/site: no warning, no link that goes nowhere
+#
 #   make third-party   programs of other libraries on garrison; installs some gigabytes (torch)
 #
 #   make lint | storm [KILLS=2000 SEED=n] | smoke | clean
@@ -37,6 +39,7 @@ CHECKED := tests/test_layers.py tests/test_namespace.py tests/programs tests/poo
 USER := .venv
 TEST := .venv-test
 THIRD := .venv-third-party
+DOCS := .venv-docs
 ENGINES := .venv-engines
 
 export CARGO_TARGET_DIR := $(TARGET)
@@ -46,7 +49,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 SOURCES := $(wildcard pyproject.toml README.md LICENSE THIRD-PARTY-LICENSES) \
 	$(shell find src native -name target -prune -o -name __pycache__ -prune -o ! -name '*.so' -print)
 
-.PHONY: check conformance engines third-party test-all demo test bench lint storm fuzz sanitize audit smoke clean build tools rust-test loom-test python-test
+.PHONY: check conformance docs engines third-party test-all demo test bench lint storm fuzz sanitize audit smoke clean build tools rust-test loom-test python-test
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
 
@@ -99,6 +102,12 @@ engines: $(ENGINES)/.built $(ENGINES)/.test-tools $(ENGINES)/.mpi
 	@sh scripts/redis_server.sh
 	$(ENGINES)/bin/python -m pytest -rs tests/engines tests/manager/valkey
 
+# The theme's own advertisement would be the only line.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(DOCS)/.tools
+	$(DOCS)/bin/python -m mkdocs build --quiet
+	$(DOCS)/bin/python scripts/check_links.py target/site
+
 third-party: $(THIRD)/.built
 	$(THIRD)/bin/python -m pytest tests/third_party
 
@@ -127,7 +136,7 @@ clean:
 tools:
 	@sh scripts/check_tools.sh "$(PYTHON)"
 
-$(USER)/.created $(TEST)/.created $(ENGINES)/.created $(THIRD)/.created: | tools
+$(USER)/.created $(TEST)/.created $(ENGINES)/.created $(THIRD)/.created $(DOCS)/.created: | tools
 	"$(PYTHON)" -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	touch $@
@@ -156,6 +165,10 @@ $(USER)/.bench-tools: $(USER)/.created pyproject.toml
 
 $(TEST)/.test-tools $(ENGINES)/.test-tools: %/.test-tools: %/.created pyproject.toml
 	$*/bin/python -m pip install --quiet --group test
+	touch $@
+
+$(DOCS)/.tools: $(DOCS)/.created pyproject.toml
+	$(DOCS)/bin/python -m pip install --quiet --group docs
 	touch $@
 
 # Without it the suite over MPI is skipped.

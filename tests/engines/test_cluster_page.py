@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engines.alone import alone
-from engines.pages import ROOT, Program, programs_of, run
+from pages import ROOT, Program, programs_of, run
 
 PAGE = ROOT / "docs" / "cluster.md"
 PROGRAMS = programs_of(PAGE)

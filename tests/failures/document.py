@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -134,4 +135,6 @@ def _emphasis(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("_", "\\_").replace("*[", "\\*[")
+    """Return a text with what Markdown takes for more than text marked."""
+    marked = re.sub(r"([|_]|\*(?=\[)|(?<=\])\[)", r"\\\1", text)
+    return marked.replace("<", "&lt;")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.pages import ROOT, Program, programs_of, run
+from pages import ROOT, Program, programs_of, run
 from valkey_server import ValkeyServer
 
 PAGE = ROOT / "docs" / "valkey.md"

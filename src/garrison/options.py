@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         """How often a task is tried again after its worker died."""
         retry_on: type[BaseException] | tuple[type[BaseException], ...]
         """Exceptions of the function that are worth another attempt."""
-        progress: bool
-        """Show a progress bar."""
+        progress: Any
+        """Show how many items are done: True, a label, a callable, or tqdm."""
         buffersize: int | None
         """Items that `imap` may take from its input ahead of the results."""
         seed: int | None
@@ -57,8 +57,13 @@ class Options(Frozen):
     retry_on : exception type, or tuple of them
         Exceptions of the function after which it is tried again, in the same worker. A death is
         retried in any case; a timeout never, since the next attempt would be as late.
-    progress : bool
-        Show a progress bar on a terminal or in a notebook, on stderr.
+    progress : bool, str, callable, or a class or bar of tqdm
+        Show how many items of a `map`, `imap` or the like are done: True shows a bar on stderr, a
+        text one with that label. On a terminal or in a notebook it is drawn, elsewhere it is a line
+        now and then. A callable is called as ``progress(done, total)``, where `total` is None for
+        an input without a length; an error in it is a warning. A class such as ``tqdm.tqdm`` makes
+        a bar for each call, and a bar, such as ``tqdm.tqdm(total=10)``, is counted up. See
+        docs/progress.md.
     buffersize : int, optional
         How many items `imap` and `imap_unordered` may take from their input ahead of the results
         that were handed out. The default adapts to the tasks and stays small.
@@ -77,7 +82,7 @@ class Options(Frozen):
     timeout: float | None
     retries: int
     retry_on: tuple[type[BaseException], ...]
-    progress: bool
+    progress: Any
     buffersize: int | None
     seed: int | None
 
@@ -92,6 +97,7 @@ class Options(Frozen):
             chosen["timeout"] = _check_seconds("timeout", chosen["timeout"])
         chosen["retries"] = check_int("retries", chosen["retries"], least=0, most=1 << 31)
         chosen["retry_on"] = _exception_types(chosen["retry_on"])
+        chosen["progress"] = _check_progress(chosen["progress"])
         if chosen["buffersize"] is not None:
             chosen["buffersize"] = check_int("buffersize", chosen["buffersize"], least=1)
         if chosen["seed"] is not None:
@@ -107,6 +113,36 @@ class Options(Frozen):
         """Show only what differs from the defaults."""
         changed = {name: value for name, value in vars(self).items() if value != _DEFAULTS[name]}
         return f"Options({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+
+
+class GivenBar:
+    """A bar that the program has made. It is not compared: a bar of tqdm's compares its place."""
+
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+
+    def __repr__(self) -> str:
+        return f"{type(self.bar).__name__}(...)"
+
+
+def is_bar(value: Any) -> bool:
+    """Whether a value is a progress bar, or a class of them, as tqdm's."""
+    return callable(getattr(value, "update", None)) and callable(getattr(value, "close", None))
+
+
+def _check_progress(value: Any) -> Any:
+    if value is None or isinstance(value, (int, GivenBar)):
+        return value if isinstance(value, GivenBar) else bool(value)
+    if isinstance(value, str):
+        if not value:
+            raise ValueError("progress must have a label, not ''; True shows the function's name")
+        return value
+    if is_bar(value) and not isinstance(value, type):
+        return GivenBar(value)
+    if callable(value):
+        return value
+    msg = f"progress must be True, a label, a callable, or a class or bar of tqdm, not {value!r}"
+    raise TypeError(msg)
 
 
 def check_int(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:

@@ -144,11 +144,11 @@ class BasePool(TaskMethods, Insides):
                 reader,
             ]
 
-    def _new_bar(self, function: Callable[..., Any], total: int | None) -> Bar:
+    def _new_bar(self, progress: Any, function: Callable[..., Any], total: int | None) -> Bar:
         # Late, as for all options that few pools have.
-        from garrison.pool._progress import Bar
+        from garrison.pool._progress import new_bar
 
-        bar = Bar(function, total)
+        bar = new_bar(progress, function, total)
         self._bars.add(bar)
         return bar
 

@@ -235,8 +235,10 @@ class TaskMethods:
     ) -> AsyncResult[list[T]]:
         if callback is not None or error_callback is not None:
             return self._with_callbacks(result, callback, error_callback)
-        if not result.is_fully_submitted:
-            # Perhaps no thread waits for it, so the pool's thread must submit the rest.
+        has_bar = self._options.progress is not False and not self._backend.runs_in_caller
+        if has_bar or not result.is_fully_submitted:
+            # Perhaps no thread waits for it, so the pool's thread must submit the rest, or show how
+            # much is done.
             self._pool_ref._callbacks.watch(result)
         return result
 
@@ -265,8 +267,9 @@ class TaskMethods:
         shown_size = chunksize or _chunking.equal_size(len(items), self._backend.parallelism)
         result: MapResult[T]
         result = MapResult(pool, self._backend, chunks, error, len(items), shown_size)
-        if self._options.progress:
-            result.set_progress_bar(pool._new_bar(func, len(items)))
+        progress = self._options.progress
+        if progress is not False:
+            result.set_progress_bar(pool._new_bar(progress, func, len(items)))
         pool._track_reader(result)
         return result
 
@@ -384,9 +387,9 @@ class TaskMethods:
             options = options.replace(buffersize=buffersize)
         pool._check_process()
         results = kind(pool, func, iterable, chunksize, options)
-        if options.progress:
+        if options.progress is not False:
             total = len(iterable) if isinstance(iterable, Sized) else None
-            results.set_progress_bar(pool._new_bar(func, total))
+            results.set_progress_bar(pool._new_bar(options.progress, func, total))
         if not results.stream.is_fully_submitted:
             pool._track_reader(results.stream)
             if not self._backend.runs_in_caller:

@@ -392,9 +392,7 @@ def test_a_bar_of_the_program_is_counted_up_and_stays_open() -> None:
     assert (bar.total, bar.n, bar.closed) == (5, 8, False)
 
 
-def test_tqdm_itself(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tqdm_itself(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     tqdm = pytest.importorskip("tqdm").tqdm
     monkeypatch.setattr(tqdm, "monitor_interval", 0)  # its thread would stay
     with garrison.Pool(1) as pool, tqdm(desc="given") as bar:

@@ -23,7 +23,7 @@ STANDARD = (
 LAYERS = [
     "_typing",
     "errors | _frozen",
-    "_core | _lazy | _standard",
+    "_core | _lazy | _no_core | _standard",
     f"{' | '.join(STANDARD)}",
     "options | _os | _pickling",
     "memory",
@@ -31,7 +31,7 @@ LAYERS = [
     "pool | store | queues | shared_memory | sharedctypes | synchronize",
     "manager | engines",
     "managers",
-    "context | dummy",
+    "context | dummy | _elsewhere",
     "__init__",
     "fetch",
     "cli",

@@ -20,7 +20,25 @@ import sys
 
 from garrison._lazy import lazily
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.context import _default_context
+
+NATIVE: bool = sys.platform == "linux"
+"""Whether this is garrison, and not the standard library under its names (`_elsewhere`)."""
+
+if NATIVE:
+    from garrison.context import _default_context
+
+    # Without a core there may be the folder of its stubs, which can be imported.
+    _core_spec = importlib.util.find_spec("garrison._core")
+    if _core_spec is None or _core_spec.submodule_search_locations is not None:
+        from garrison._no_core import missing
+
+        raise missing()
+    del _core_spec
+else:
+    from garrison import _elsewhere
+
+    _elsewhere.install()
+    _default_context: Any = _elsewhere.standard_context  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
     from multiprocessing import (
@@ -69,6 +87,7 @@ if TYPE_CHECKING:
         GarrisonError,
         LeaseLost,
         ManagerLost,
+        NeedsLinux,
         OwnerDied,
         PoolBroken,
         PoolClosed,
@@ -161,6 +180,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "NATIVE",
     "NO_KEY",
     "AbandonedLock",
     "ArgumentUnpicklable",
@@ -181,6 +201,7 @@ __all__ = [
     "Lock",
     "Manager",
     "ManagerLost",
+    "NeedsLinux",
     "Options",
     "OwnerDied",
     "Pipe",
@@ -244,6 +265,7 @@ _HOMES = {
         "GarrisonError",
         "LeaseLost",
         "ManagerLost",
+        "NeedsLinux",
         "OwnerDied",
         "PoolBroken",
         "PoolClosed",
@@ -280,12 +302,15 @@ _HOMES = {
         "Value",
     ),
 }
-_load, _own_names = lazily(__name__, globals(), _HOMES)
+_homes = _HOMES if NATIVE else _elsewhere.homes(_HOMES)
+_load, _own_names = lazily(__name__, globals(), _homes)
 
 # The other standard names are those of the default context, as in the standard library.
 for _name in dir(_default_context):
     if not _name.startswith("_") and all(_name not in names for names in _HOMES.values()):
         globals()[_name] = getattr(_default_context, _name)
+if not NATIVE:
+    Manager = _elsewhere.Manager
 
 # As the standard library does; its children do the same with the main module that they import.
 if "__main__" in sys.modules:

@@ -113,10 +113,13 @@ __all__ = [
 
 _OURS = __package__
 _THEIRS = "multiprocessing"
+_NATIVE = sys.platform == "linux"
+"""Elsewhere garrison's names are the standard library's, and nothing is replaced."""
 _kept: dict[str, ModuleType] = {}
 """The standard package and its modules, once garrison has replaced them."""
 _lock = threading.RLock()
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def load(name: str) -> Any:
@@ -241,7 +244,7 @@ def current_context() -> Any:
 def is_replaced() -> bool:
     """Whether the program has replaced ``multiprocessing`` by garrison."""
     ours = sys.modules.get(_OURS)
-    return ours is not None and sys.modules.get(_THEIRS) is ours
+    return _NATIVE and ours is not None and sys.modules.get(_THEIRS) is ours
 
 
 def is_installed() -> bool:
@@ -255,7 +258,7 @@ def install() -> None:
     Child interpreters of this process do the same before anything else.
     """
     with _lock:
-        if is_installed():
+        if is_installed() or not _NATIVE:
             return
         _kept.update(_named_theirs())
         _kept[_THEIRS] = multiprocessing

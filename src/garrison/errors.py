@@ -32,6 +32,7 @@ __all__ = [
     "ItemsUnreadable",
     "LeaseLost",
     "ManagerLost",
+    "NeedsLinux",
     "NotHeld",
     "OwnerDied",
     "PoolBroken",
@@ -59,6 +60,10 @@ __all__ = [
 
 class GarrisonError(Exception):
     """The root of garrison's own exceptions."""
+
+
+class NeedsLinux(GarrisonError, NotImplementedError, ImportError):
+    """A part of garrison was used that is not there on this system: ask `garrison.NATIVE`."""
 
 
 if sys.version_info >= (3, 13):

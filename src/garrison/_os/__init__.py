@@ -16,13 +16,6 @@ from collections.abc import Iterator, Sequence
 
 from garrison import _core
 
-if sys.platform == "win32":
-    msg = (
-        "garrison runs on Linux (x86-64, aarch64); on Windows use WSL, or the standard library's "
-        "multiprocessing, whose interface is the same"
-    )
-    raise ImportError(msg)
-
 # Strings, not paths, in this module: `pathlib` would take a tenth of a start's time.
 CGROUPS = "/sys/fs/cgroup"
 PROC = "/proc"
@@ -32,7 +25,7 @@ def usable_cpus() -> int:
     """The number of processors that this process may use: affinity and cgroup quota, rounded up."""
     try:
         allowed = len(os.sched_getaffinity(0))
-    except OSError:  # a sandbox without the call
+    except (OSError, AttributeError):  # a sandbox without the call, another system
         allowed = os.cpu_count() or 1
     override = os.environ.get("PYTHON_CPU_COUNT", "")
     if override.isdigit() and int(override) > 0:

@@ -175,7 +175,8 @@ def request_fd(pid: int, number: int) -> int:
 
 _listening: tuple[int, str] = (0, "")
 _starting = threading.Lock()
-os.register_at_fork(after_in_child=_starting._at_fork_reinit)  # type: ignore[attr-defined]
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_starting._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def address() -> str:

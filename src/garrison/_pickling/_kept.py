@@ -7,7 +7,6 @@ reader gets a duplicate.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import weakref
@@ -78,6 +77,8 @@ def _close_all(closers: list[Close]) -> None:
 
 def _identity(close: Any) -> Any:
     """Return an identity of the file that all duplicates share; None if there is none."""
+    import fcntl  # late: this module is loaded on Windows too
+
     names = close.__code__.co_freevars
     if "new_fd" not in names:
         return None

@@ -13,10 +13,12 @@ from collections.abc import Callable
 
 from garrison import __version__
 from garrison.cli import _program
+from garrison.errors import NeedsLinux
 
 __all__ = ["main"]
 
 _INTERRUPTED = 130
+_USAGE = 2
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         return command(arguments)
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except NeedsLinux as error:
+        print(f"garrison: {error}", file=sys.stderr)
+        return _USAGE
 
 
 def _parser() -> argparse.ArgumentParser:

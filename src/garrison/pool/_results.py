@@ -26,7 +26,8 @@ __all__ = ["ApplyResult", "AsyncResult", "R"]
 
 _decoded = Monitor()
 """For several threads that take the same result at once, which is rare."""
-os.register_at_fork(after_in_child=_decoded.reset)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_decoded.reset)
 
 
 class AsyncResult(StandardResult[R]):

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+import headlines
 from harness import BASELINE, HERE, RESULTS, SUBJECT, number
 
 ORDER = [
@@ -62,6 +63,9 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "summary.md").write_text(table + "\n", encoding="utf-8")
     print(f"\n{table}\n\n({time.monotonic() - started:.0f} s in all)")
+    if shown := headlines.figures(RESULTS):
+        headlines.draw(shown, RESULTS)
+        print("\n".join(["", *headlines.table(shown)]))
     for name in failed:
         print(f"{name} failed: its lines are missing or old", file=sys.stderr)
     return 1 if failed else 0

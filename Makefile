@@ -105,7 +105,7 @@ engines: $(ENGINES)/.built $(ENGINES)/.test-tools $(ENGINES)/.mpi
 # The theme's own advertisement would be the only line.
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(DOCS)/.tools
-	$(DOCS)/bin/python -m mkdocs build --quiet
+	$(DOCS)/bin/python -m mkdocs build
 	$(DOCS)/bin/python scripts/check_links.py target/site
 
 third-party: $(THIRD)/.built

@@ -78,6 +78,7 @@ class Runner:
         report: bool = True,
         env: dict[str, str] | None = None,
         stdout: int | None = None,
+        stderr: int | None = None,
         terminal: int | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a run in a process group of its own."""
@@ -94,7 +95,7 @@ class Runner:
                 env=_environment() | (env or {}),
                 stdin=file if stdin else subprocess.DEVNULL,
                 stdout=terminal or stdout or out,
-                stderr=terminal or err,
+                stderr=terminal or stderr or err,
                 start_new_session=True,
             )
         self._started.append(process)

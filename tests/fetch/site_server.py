@@ -7,6 +7,7 @@ answers with a page that names its host and path.
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import gzip
 import http.server
 import random
@@ -14,7 +15,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil
 
@@ -39,6 +40,10 @@ class SiteServer(http.server.ThreadingHTTPServer):
         self.hits: Counter[str] = Counter()
         self.agents: list[str] = []
         self.connections = 0
+        self.most_at_once = 0
+        self._at_once = 0
+        self.robots: bytes | None = None
+        self.robots_status = 200
         self.ports: dict[str, int] = {}
         self._news = threading.Condition()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), name="site server")
@@ -53,6 +58,18 @@ class SiteServer(http.server.ThreadingHTTPServer):
         with self._news:
             self.hits[page] += 1
             self._news.notify_all()
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the requests that are answered at the same time."""
+        with self._news:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            yield
+        finally:
+            with self._news:
+                self._at_once -= 1
 
     def wait_for(self, page: str, hits: int = 1) -> None:
         """Wait until a page was asked for so many times."""
@@ -128,8 +145,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.ports[page] = self.client_address[1]
         self.server.note_hit(page)
         name = path.strip("/").partition("/")[0]
-        PAGES.get(name, plain)(self)
-        self.wfile.flush()
+        with self.server.counted():
+            PAGES.get(name, plain)(self)
+            self.wfile.flush()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Log nothing."""
@@ -206,6 +224,23 @@ def busy_once(request: Handler) -> None:
         request.answer(b"", 503, Retry_After="1")
     else:
         plain(request)
+
+
+def limited(request: Handler) -> None:
+    """Ask for a pause with a date, once."""
+    if request.server.hits[request.path] == 1:
+        date = email.utils.formatdate(time.time() + 2, usegmt=True)
+        request.answer(b"", 429, Retry_After=date)
+    else:
+        plain(request)
+
+
+def robots(request: Handler) -> None:
+    """Answer as the test wants, or that there is none."""
+    if request.server.robots is None:
+        request.answer(b"", 404)
+    else:
+        request.answer(request.server.robots, request.server.robots_status)
 
 
 def truncated(request: Handler) -> None:
@@ -298,9 +333,11 @@ PAGES: dict[str, Callable[[Handler], None]] = {
     "half-held": half_held,
     "held": held,
     "large": large,
+    "limited": limited,
     "looping": looping,
     "nowhere": nowhere,
     "redirected": redirected,
+    "robots.txt": robots,
     "silent": silent,
     "slow": slow,
     "small-bomb": small_bomb,

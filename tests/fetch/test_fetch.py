@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
 from garrison.fetch._names import page_name
 
-from .runner import Runner
+from .runner import Ended, Runner
 from .site_server import SiteServer, page_body
 
 SIX = [
@@ -219,3 +221,32 @@ def test_closed_standard_output_ends_the_run(fetch: Runner, server: SiteServer) 
     ended = fetch.finish(process)
     assert ended.code == 0
     assert "Traceback" not in ended.err
+
+
+def test_broken_standard_error_ends_the_run(fetch: Runner, server: SiteServer) -> None:
+    reader, writer = os.pipe()
+    process = fetch.start([server.url("/held"), "ftp://x", server.url("/x")], stderr=writer)
+    os.close(writer)
+    os.close(reader)
+    server.released.set()
+    ended = fetch.finish(process)
+    assert ended.code == 1  # for the bad line
+    assert len(ended.rows()) == 3
+    assert len(ended.pages()) == 2
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "2>&-", "> /dev/full 2> /dev/full"])
+def test_closed_standard_streams_change_nothing(
+    fetch: Runner, server: SiteServer, closed: str
+) -> None:
+    (fetch.folder / "sites.txt").write_text(f"{server.url('/a')}\n{server.url('/b.html')}\n")
+    command = f'"$0" -m garrison fetch sites.txt --report report.jsonl {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable], cwd=fetch.folder, check=False, capture_output=True
+    )
+    assert done.returncode == 0
+    ended = Ended(0, "", "", fetch.folder)
+    assert sorted(ended.pages().values()) == [
+        page_body("127.0.0.1", path) for path in ("/a", "/b.html")
+    ]
+    assert all(record["ok"] for record in ended.report().values())

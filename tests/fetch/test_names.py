@@ -12,7 +12,7 @@ import pytest
 from garrison.fetch._names import page_name
 from garrison.fetch._sites import parse_site
 
-SAFE = re.compile(r"[a-z0-9][a-z0-9._~-]*\.[a-z0-9]{1,8}")
+SAFE = re.compile(r"[a-z0-9][a-z0-9._~+,=-]*\.[a-z0-9]{1,8}")
 NASTY = [
     "a.com/..",
     "a.com/../../etc/passwd",
@@ -46,6 +46,14 @@ NASTY = [
     "http://[::2]/",
     "http://me:x@a.com",
     "http://me:y@a.com",
+    "https://http/a.com/a",
+    "http://a.com/a,b",
+    "http://a.com/a+b",
+    "http://a.com/a~.html",
+    "http://a.com/a.html",
+    "http://a.com/a?b&c",
+    "http://a.com/a?b,c",
+    "http://a.com:81/",
 ]
 
 
@@ -66,7 +74,7 @@ def test_random_urls_do_not_clash() -> None:
     seed = random.SystemRandom().randrange(2**32)
     some = random.Random(seed)
     texts = {
-        "http://a.com/" + "".join(some.choices("aA./_~-%?=&é", k=some.randrange(1, 12)))
+        "http://a.com/" + "".join(some.choices("aA./_~-%?=&,+:é", k=some.randrange(1, 12)))
         for _ in range(3000)
     }
     keys = {parse_site(text).key for text in texts}
@@ -79,8 +87,17 @@ def test_random_urls_do_not_clash() -> None:
     ("text", "name"),
     [
         ("www.qq.com", "www.qq.com.html"),
-        ("http://a.com/img/Logo.PNG?v=2", "a.com_img_logo.png_v_2~dljv2mul5dud3eiy.png"),
-        ("https://a.com/", "a.com~afiv77zfjgoz2mu5.html"),
+        ("http://a.com/img/Logo.PNG?v=2", "a.com+img+logo.png_v_2~dljv2mul5dud3eiy.png"),
+        ("https://a.com/", "a.com+~.html"),
+        ("https://a.com/blog/first_post", "a.com+blog+first_post~.html"),
+        ("https://a.com/blog/first.html", "a.com+blog+first.html"),
+        ("https://a.com/blog/first.html/", "a.com+blog+first.html+~.html"),
+        ("https://a.com/v.1/x", "a.com+v.1+x~.html"),
+        ("https://a.com/logo.png", "a.com+logo.png"),
+        ("https://a.com/.png", "a.com+.png~.html"),
+        ("https://a.com/logo.png?v=2&w=3", "a.com+logo.png,v=2,w=3~.html"),
+        ("http://a.com:81/x?y", "http+a.com,81+x,y~.html"),
+        ("https://con.com/x", "page_con.com+x~2pmcg73yttycnn2w.html"),
     ],
 )
 def test_names_stay_the_same_for_ever(text: str, name: str) -> None:

@@ -9,8 +9,21 @@ from garrison.fetch._sites import parse_site
 BAD_PROXY_NAME, RESOLVE, REFUSED, TOO_SLOW, UNTRUSTED, TOO_LARGE = 5, 6, 7, 28, 60, 63
 
 
-def make_queue(*texts: str, lanes: int = 1, per_worker: int = 8, retries: int = 2) -> SiteQueue:
-    settings = Settings(folder="", run="", agent="", per_worker=per_worker, retries=retries)
+def make_queue(
+    *texts: str,
+    lanes: int = 1,
+    per_worker: int = 8,
+    retries: int = 2,
+    per_host: int | None = None,
+) -> SiteQueue:
+    settings = Settings(
+        folder="",
+        run="",
+        agent="",
+        per_worker=per_worker,
+        per_host=per_host,
+        retries=retries,
+    )
     return SiteQueue({i: parse_site(text) for i, text in enumerate(texts)}, settings, lanes)
 
 
@@ -116,8 +129,71 @@ def test_a_server_may_ask_for_time() -> None:
     queue.record(0, refused(first, 503, 7), 0)
     assert queue.seconds_until_retry(0) == 7
     queue.release_due(8)
-    queue.record(0, refused(second, 429, 100_000), 8)
-    assert queue.seconds_until_retry(8) == 60
+    page = the_page(queue.record(0, refused(second, 429, 100_000), 8))
+    assert page.outcome.reason == "429; it asks to be left alone for 100000 s"
+
+
+def of_one_host(count: int) -> list[str]:
+    return [f"http://a.com/{number}" for number in range(count)]
+
+
+def test_a_host_has_a_limit_over_all_lanes() -> None:
+    queue = make_queue(*of_one_host(6), "http://b.com", "http://c.com", lanes=2, per_host=2)
+    first, second = queue.take_jobs(0), queue.take_jobs(1)
+    assert [job.site for job in first + second] == [0, 1, 6, 7]
+    assert queue.ready == 0
+    jobs, done = {0: first, 1: second}, 0
+    while any(jobs.values()):
+        for lane in (0, 1):
+            for job in jobs[lane]:
+                assert the_page(queue.record(lane, fetched(job), 0)).fetched
+                done += 1
+            jobs[lane] = queue.take_jobs(lane)
+        assert sum("a.com" in job.url for each in jobs.values() for job in each) <= 2
+    assert (done, queue.remaining) == (8, 0)
+
+
+def test_parked_sites_go_on_when_a_lane_dies() -> None:
+    queue = make_queue(*of_one_host(3), per_host=1)
+    assert len(queue.take_jobs(0)) == 1
+    queue.record_lane_death(0, "killed")
+    [job] = queue.take_jobs(1)
+    queue.take_back(1, [job.site])
+    assert len(queue.take_jobs(1)) == 1
+    assert len(queue.give_up_waiting("no more")) == 2
+    assert queue.remaining == 1
+
+
+def test_host_that_asks_for_a_pause_gets_it_from_all_its_sites() -> None:
+    queue = make_queue(*of_one_host(8), "http://b.com", lanes=1, per_worker=4)
+    jobs = queue.take_jobs(0)
+    assert len(jobs) == 4
+    assert queue.record(0, refused(jobs[0], 429, 7), 100) is None
+    assert queue.record(0, refused(jobs[1], 429, 7), 101) is None
+    queue.release_due(102)
+    [other] = queue.take_jobs(0)
+    assert other.url == "http://b.com/"
+    for job in (*jobs[2:], other):
+        queue.record(0, fetched(job), 103)
+    queue.release_due(107.9)
+    assert queue.take_jobs(0) == []
+    # Afterwards it is asked half as much at once: two, where there were four.
+    queue.release_due(108)
+    jobs, done = queue.take_jobs(0), 0
+    while jobs:
+        assert len(jobs) <= 2
+        for job in jobs:
+            done += the_page(queue.record(0, fetched(job), 108)).fetched
+        jobs = queue.take_jobs(0)
+    assert (done, queue.remaining) == (6, 0)
+
+
+def test_another_error_is_no_request_for_a_pause() -> None:
+    queue = make_queue(*of_one_host(3), per_worker=1)
+    [job] = queue.take_jobs(0)
+    queue.record(0, refused(job, 500), 100)
+    queue.release_due(100)
+    assert len(queue.take_jobs(0)) == 1
 
 
 def test_permanent_failure_is_not_retried() -> None:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from garrison.fetch._sites import Site, SitesError, parse_site, parse_sites
+from garrison.fetch._input_formats import InputError, parse_format
+from garrison.fetch._sites import Site, parse_site, parse_sites
 
 
 def keys(text: str) -> list[str]:
-    sites, _ = parse_sites(text.encode(), "x")
-    return [site.key for site in sites]
+    return [site.key for site in parse_sites(text.encode()).sites]
 
 
 def test_comments_blank_lines_and_repeats_are_skipped() -> None:
     text = "# mine\n\n  www.qq.com  \nwww.163.com # news\nWWW.QQ.com\r\nwww.qq.com/\n"
-    sites, repeats = parse_sites(text.encode(), "x")
+    sites, repeats, _ = parse_sites(text.encode())
     assert [(site.text, site.line) for site in sites] == [("www.qq.com", 3), ("www.163.com", 4)]
     assert repeats == 2
 
 
 def test_byte_order_mark_is_skipped() -> None:
-    assert [site.key for site in parse_sites(b"\xef\xbb\xbfwww.qq.com", "x")[0]] == ["www.qq.com"]
+    assert [site.key for site in parse_sites(b"\xef\xbb\xbfwww.qq.com").sites] == ["www.qq.com"]
 
 
 def test_a_bare_host_is_tried_over_https_and_then_http() -> None:
@@ -72,9 +72,8 @@ def test_a_password_is_not_shown() -> None:
     ],
 )
 def test_message_about_a_line_shows_no_secret(text: str) -> None:
-    with pytest.raises(SitesError) as caught:
-        parse_sites(text.encode(), "list")
-    assert "hid" not in str(caught.value)
+    [fault] = parse_sites(text.encode()).faults
+    assert "hid" not in fault.describe("list")
 
 
 @pytest.mark.parametrize(
@@ -107,13 +106,65 @@ def test_line_that_is_no_site_is_refused(text: str, what: str) -> None:
 
 
 def test_every_bad_line_is_named() -> None:
-    with pytest.raises(SitesError) as caught:
-        parse_sites(b"a.com\nftp://b\n# \xff\nc.com\nd\xe9.com\n", "list.txt")
-    assert str(caught.value).splitlines() == [
+    found = parse_sites(b"a.com\nftp://b\n# \xff\nc.com\nd\xe9.com\n")
+    assert [site.key for site in found.sites] == ["a.com", "c.com"]
+    assert [fault.describe("list.txt") for fault in found.faults] == [
         "list.txt:2: 'ftp://b': only http and https sites can be fetched",
-        "list.txt:3: not UTF-8: byte 0xff at column 3",
-        "list.txt:5: not UTF-8: byte 0xe9 at column 2",
+        r"list.txt:3: '# \\xff': not UTF-8: byte 0xff at column 3",
+        r"list.txt:5: 'd\\xe9.com': not UTF-8: byte 0xe9 at column 2",
     ]
+
+
+def read(raw: bytes, form: str) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    found = parse_sites(raw, parse_format(form))
+    return [(each.line, each.key) for each in found.sites], [
+        (each.line, each.reason) for each in found.faults
+    ]
+
+
+def test_a_column_of_a_table_has_the_sites() -> None:
+    table = (
+        b'\xef\xbb\xbfrank,site\r\n1,a.com\n2,"b.com"\n\n3,\n4\n5,"c\nd"\n6,\xff\n7,http://e/?a#b\n'
+    )
+    sites, faults = read(table, "csv:site")
+    assert sites == [(2, "a.com"), (3, "b.com"), (10, "http://e/?a")]
+    assert faults == [
+        (5, "column 2 is empty"),
+        (6, "column 2 is empty"),
+        (8, "a site has no spaces or control characters in it"),
+        (9, "not UTF-8"),
+    ]
+    assert read(b"1,a.com\n2,b.com\n", "csv:2") == ([(1, "a.com"), (2, "b.com")], [])
+    assert read(b'"x\turl\n1\ta.com\n', "tsv:url") == ([(2, "a.com")], [])
+    with pytest.raises(InputError, match="no column 'url' in the first line; there are: 'a', 'b'"):
+        read(b"a,b\n", "csv:url")
+    with pytest.raises(InputError, match="there are: none"):
+        read(b"", "csv:url")
+
+
+def test_a_field_of_json_objects_has_the_sites() -> None:
+    good = b'{"url": "a.com"}\n\n{"url": " b.com "}\n'
+    bad = b'{"uri": 1}\n[]\n{"url": 3}\n{\n{"url": ""}\n\xff\n'
+    sites, faults = read(good + bad, "jsonl:url")
+    assert sites == [(1, "a.com"), (3, "b.com")]
+    assert [line for line, _ in faults] == [4, 5, 6, 7, 8, 9]
+    assert faults[0][1] == "no object with a field 'url'"
+    assert faults[2][1] == "its 'url' is no text"
+    assert faults[3][1].startswith("no JSON: ")
+
+
+@pytest.mark.parametrize("text", ["csv", "csv:", "xml:x", "", "lines:x", "csv:0"])
+def test_a_format_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=repr(text)):
+        parse_format(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [("a.com/x", "a.com"), ("http://me:x@a.com:81/", "a.com"), ("http://[::1]:80/", "[::1]")],
+)
+def test_the_host_of_a_site(text: str, host: str) -> None:
+    assert parse_site(text).host == host
 
 
 def test_a_site_can_be_made_by_hand() -> None:

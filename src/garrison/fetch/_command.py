@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import tempfile
 import time
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pycurl
 
@@ -15,12 +19,22 @@ from garrison import __version__
 from garrison.errors import EngineMismatch, EngineUnavailable, GarrisonError
 from garrison.fetch._channel import LaneServer
 from garrison.fetch._engine_run import SLICE_SITES, EngineRun
+from garrison.fetch._input_formats import InputError
 from garrison.fetch._interrupts import Interrupted, Interrupts
 from garrison.fetch._lane_tasks import LaneTasks
+from garrison.fetch._masking import mask_url
 from garrison.fetch._messages import Settings
 from garrison.fetch._names import page_name
 from garrison.fetch._pages import DirectoryInUse, PageDirectory
-from garrison.fetch._progress import make_progress_view, print_table, say
+from garrison.fetch._progress import (
+    NoProgress,
+    ProgressView,
+    make_progress_view,
+    open_standard_streams,
+    page_line,
+    printable,
+    say,
+)
 from garrison.fetch._report import (
     Record,
     Report,
@@ -30,9 +44,11 @@ from garrison.fetch._report import (
     record_of,
 )
 from garrison.fetch._results import Output
+from garrison.fetch._robots import LONGEST, Robots, robot_sites
 from garrison.fetch._run import Run
-from garrison.fetch._site_queue import Page, SiteQueue
-from garrison.fetch._sites import Site, SitesError, read_sites
+from garrison.fetch._site_queue import Page, SiteQueue, failure
+from garrison.fetch._sites import Site, SiteList, read_sites
+from garrison.fetch._table import print_table
 from garrison.pool import Pool
 
 _ALL_FETCHED, _SOME_FAILED, _UNUSABLE, _AFTER_SIGNAL = 0, 1, 2, 128
@@ -58,10 +74,11 @@ def run_fetch(arguments: argparse.Namespace) -> int:
     int
         The exit status.
     """
+    open_standard_streams()
     try:
         _check_libcurl(arguments)
         with closing(Interrupts()) as interrupts:
-            return _fetch(_sites(arguments.file), arguments, interrupts)
+            return _fetch(_listed(arguments), arguments, interrupts)
     except UnusableError as error:
         say(f"garrison fetch: {error}")
         return _UNUSABLE
@@ -76,46 +93,116 @@ def run_fetch(arguments: argparse.Namespace) -> int:
         return _AFTER_SIGNAL + interrupt.signum
 
 
-def _sites(file: str) -> list[Site]:
+def _listed(arguments: argparse.Namespace) -> SiteList:
+    file, source = arguments.file, _source(arguments)
     try:
-        sites, repeats = read_sites(file)
+        listed = read_sites(file, arguments.input_format)
     except OSError as error:
         raise UnusableError(_what(error, file)) from error
-    except SitesError as error:
-        raise UnusableError(_first_faults(str(error).splitlines())) from error
-    if not sites:
-        source = "standard input" if file == "-" else file
+    except InputError as error:
+        raise UnusableError(f"{source}: {error}") from error
+    if listed.faults:
+        faults = _first(fault.describe(source) for fault in listed.faults)
+        if arguments.strict:
+            raise UnusableError("nothing was fetched, for not every line is a site\n" + faults)
+        say(f"garrison fetch: not every line is a site\n{faults}")
+    elif not listed.sites:
         raise UnusableError(f"{source}: no site in it; put one a line, such as www.example.com")
-    if repeats:
-        lines = "1 line repeats" if repeats == 1 else f"{repeats} lines repeat"
+    if listed.repeats:
+        lines = "1 line repeats" if listed.repeats == 1 else f"{listed.repeats} lines repeat"
         say(f"garrison fetch: {lines} a site; each site is fetched once")
-    return sites
+    return listed
 
 
-def _first_faults(faults: list[str]) -> str:
-    shown = faults[:_MOST_FAULTS_SHOWN]
-    if len(faults) > len(shown):
-        shown.append(f"and {len(faults) - len(shown)} more lines")
-    return "\n".join(["nothing was fetched, for not every line is a site", *shown])
+def _source(arguments: argparse.Namespace) -> str:
+    return "standard input" if arguments.file == "-" else str(arguments.file)
 
 
-def _fetch(sites: list[Site], arguments: argparse.Namespace, interrupts: Interrupts) -> int:
+def _first(lines: Iterable[str]) -> str:
+    shown = list(lines)
+    more = len(shown) - _MOST_FAULTS_SHOWN
+    if more > 0:
+        shown[_MOST_FAULTS_SHOWN:] = [f"and {more} more lines"]
+    return "\n".join(map(printable, shown))
+
+
+def _fetch(listed: SiteList, arguments: argparse.Namespace, interrupts: Interrupts) -> int:
     started = time.monotonic()
+    sites = listed.sites
     names = [page_name(site.key) for site in sites]
     with ExitStack() as stack:
         folder = stack.enter_context(closing(_folder(arguments.output)))
         _refuse_report_among_pages(arguments, names)
         kept = _kept(sites, names, folder, arguments.report) if arguments.resume else []
-        pairs = [(page, names[page.outcome.site]) for page in kept]
-        records = [record_of(page, name, folder.file(name)) for page, name in pairs]
-        report = stack.enter_context(closing(_report(arguments.report, records)))
         done = {page.outcome.site for page in kept}
         todo = {index: site for index, site in enumerate(sites) if index not in done}
-        new, signum = _transfer(todo, Output(folder, names, report), arguments, interrupts)
-    pages = sorted([*kept, *new], key=lambda page: page.outcome.site)
+        failed, signum = _failed_already(listed, todo, arguments, interrupts)
+        names += [""] * len(listed.faults)
+        pairs = [(page, names[page.outcome.site]) for page in [*kept, *failed]]
+        records = [record_of(page, name, folder.file(name)) for page, name in pairs]
+        report = stack.enter_context(closing(_report(arguments.report, records)))
+        new: list[Page] = []
+        if signum is None:
+            view = partial(make_progress_view, len(todo))
+            new, signum = _transfer(
+                todo, Output(folder, names, report), arguments, interrupts, view
+            )
+    pages = sorted([*kept, *failed, *new], key=lambda page: page.site.line)
     print_table(pages, [folder.file(names[page.outcome.site]) for page in pages])
-    _say_summary(pages, len(sites), time.monotonic() - started)
+    _say_summary(pages, len(names), time.monotonic() - started)
     return _status(pages, signum)
+
+
+def _failed_already(
+    listed: SiteList,
+    todo: dict[int, Site],
+    arguments: argparse.Namespace,
+    interrupts: Interrupts,
+) -> tuple[list[Page], int | None]:
+    """Return the pages of lines that are no site, and of sites that robots.txt forbids.
+
+    The latter are taken out of `todo`. A signal ends it.
+    """
+    failed = [
+        Page(Site(fault.text, fault.line, ("https",), ""), failure(index, "", fault.reason), 0)
+        for index, fault in enumerate(listed.faults, len(listed.sites))
+    ]
+    if not (arguments.robots and todo):
+        return failed, None
+    robots, signum = _ask_robots(list(todo.values()), arguments, interrupts)
+    if signum is not None:
+        return failed, signum
+    for index, why in [(index, robots.why_not(site)) for index, site in todo.items()]:
+        if why:
+            site = todo.pop(index)
+            failed.append(Page(site, failure(index, mask_url(site.url(site.schemes[0])), why), 0))
+    forbidden = failed[len(listed.faults) :]
+    if forbidden:
+        say(_first(page_line(page, "") for page in forbidden))
+    return failed, None
+
+
+def _ask_robots(
+    sites: list[Site], arguments: argparse.Namespace, interrupts: Interrupts
+) -> tuple[Robots, int | None]:
+    """Fetch the robots.txt of each host, in a run of its own."""
+    wanted, robots = robot_sites(sites), Robots()
+    origins = list(wanted)
+    names = [f"{number}.txt" for number in range(len(origins))]
+    with (
+        tempfile.TemporaryDirectory(prefix="garrison-fetch-") as path,
+        closing(PageDirectory(path)) as folder,
+    ):
+        changed = {"output": path, "max_bytes": LONGEST}
+        settings = argparse.Namespace(**{**vars(arguments), **changed})
+        output = Output(folder, names, Report(None, []))
+        todo = dict(enumerate(wanted.values()))
+        pages, signum = _transfer(todo, output, settings, interrupts, NoProgress)
+        for page in pages:
+            file = Path(path, names[page.outcome.site])
+            text = file.read_bytes() if page.fetched else b""
+            robots.add(origins[page.outcome.site], page.outcome, text)
+    return robots, signum
 
 
 def _transfer(
@@ -123,18 +210,19 @@ def _transfer(
     output: Output,
     arguments: argparse.Namespace,
     interrupts: Interrupts,
+    make_view: Callable[[], ProgressView],
 ) -> tuple[list[Page], int | None]:
     """Fetch; return the pages that are done, and the signal that stopped it."""
     if not todo:
         return [], None
     settings = _settings(arguments)
     if arguments.engine is not None:
-        return _transfer_over_engine(todo, output, arguments, settings, interrupts)
+        return _transfer_over_engine(todo, output, arguments, settings, interrupts, make_view)
     jobs = min(arguments.jobs or _JOBS, len(todo))
     with (
         Pool(jobs, engine="processes") as pool,
         closing(LaneServer()) as server,
-        closing(make_progress_view(len(todo))) as view,
+        closing(make_view()) as view,
     ):
         lanes = LaneTasks(pool, jobs, server.address, settings)
         run = Run(lanes, server, SiteQueue(todo, settings, jobs), output, view)
@@ -150,13 +238,14 @@ def _transfer_over_engine(
     arguments: argparse.Namespace,
     settings: Settings,
     interrupts: Interrupts,
+    make_view: Callable[[], ProgressView],
 ) -> tuple[list[Page], int | None]:
     """Fetch on what the engine has: a cluster's nodes, threads, or this thread."""
     sites = replace(settings, per_worker=SLICE_SITES * settings.per_worker)
     jobs = None if arguments.jobs is None else min(arguments.jobs, len(todo))
     with (
         _pool_of_engine(arguments.engine, jobs) as pool,
-        closing(make_progress_view(len(todo))) as view,
+        closing(make_view()) as view,
     ):
         workers = max(1, pool.statistics().workers)
         run = EngineRun(pool, settings, SiteQueue(todo, sites, workers), output, view)
@@ -186,6 +275,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         run=secrets.token_hex(4),
         agent=f"Mozilla/5.0 (compatible; garrison/{__version__})",
         per_worker=arguments.per_worker,
+        per_host=arguments.per_host,
         timeout=arguments.timeout,
         retries=arguments.retries,
         max_bytes=arguments.max_bytes,

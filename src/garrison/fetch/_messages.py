@@ -73,6 +73,7 @@ class Settings:
     run: str
     agent: str
     per_worker: int = 8
+    per_host: int | None = None
     timeout: float = 30.0
     retries: int = 2
     max_bytes: int = 1 << 30

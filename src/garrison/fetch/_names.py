@@ -1,15 +1,18 @@
 """The name of a page: from its site's key alone, safe in any folder, never shared.
 
-====================================== ============================================
-key                                    name
-====================================== ============================================
-``www.qq.com`` (a bare host)           ``www.qq.com.html``
-``https://example.com/a/B.png?x=1``    ``example.com_a_b.png_x_1~`` hash ``.png``
-====================================== ============================================
+========================================= ====================================================
+key                                       name
+========================================= ====================================================
+``www.qq.com`` (a bare host)              ``www.qq.com.html``
+``https://example.com/a/logo.png``        ``example.com+a+logo.png``
+``https://example.com/a_b?x=1&y=2``       ``example.com+a_b,x=1,y=2~.html``
+``http://example.com:81/``                ``http+example.com,81+~.html``
+``https://example.com/a/B.png``           ``example.com+a+b.png~`` hash ``.png``
+========================================= ====================================================
 
-A plain name never holds a ``~`` and every other one does, so the two kinds do not
-meet. A hash distinguishes similar keys, also where case does not count. Secrets are in the
-hash only.
+A readable name can be read back: ``+`` stands for a slash, the first ``,`` after a slash for the
+question mark, ``~.html`` for an ending that the path does not have. So no two keys share one. All
+other keys have a hash, also where only case distinguishes them. Secrets are in the hash only.
 """
 
 from __future__ import annotations
@@ -22,7 +25,13 @@ from functools import lru_cache
 from garrison.fetch._masking import MASK, mask_url
 
 _PLAIN = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,98}[a-z0-9])?")
+_READABLE = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9][a-z0-9.-]*)(?::(?P<port>\d+))?"
+    r"(?P<path>/[a-z0-9._=/-]*)(?:\?(?P<query>[a-z0-9._=&-]+))?"
+)
+_ENDING = re.compile(r"/[^/]*[^/.]\.[a-z0-9]{1,8}")
 _EXTENSION = re.compile(r"[^/]/(?:.*/)?[^/?]+(\.[a-z0-9]{1,8})(?:\?|$)", re.IGNORECASE)
+_LONGEST_READABLE = 120
 _LONGEST_SLUG = 80
 _HASH_LETTERS = 16
 _ROUNDS = 100_000
@@ -42,19 +51,35 @@ def page_name(key: str) -> str:
     --------
     >>> page_name("www.qq.com")
     'www.qq.com.html'
-    >>> page_name("https://www.qq.com/../../etc/passwd")
-    'www.qq.com_.._.._etc_passwd~4zjvfmjsxmx6bk5s.html'
+    >>> page_name("https://example.com/articles/2024/index.html")
+    'example.com+articles+2024+index.html'
+    >>> page_name("https://www.qq.com/Articles?id=3")
+    'www.qq.com+articles_id_3~opeel5l7ywc3smfs.html'
     """
-    if _PLAIN.fullmatch(key) and not _RESERVED.fullmatch(key):
-        return f"{key}.html"
+    name = f"{key}.html" if _PLAIN.fullmatch(key) else _readable_name(key)
+    if name and len(name) <= _LONGEST_READABLE and not _RESERVED.fullmatch(name):
+        return name
     return f"{_slug(key)}~{_digest(key)}{_extension(key)}"
+
+
+def _readable_name(key: str) -> str:
+    """Return the name from which a key can be read back; empty if there is none."""
+    match = _READABLE.fullmatch(key)
+    if match is None or match["host"] == "http" or mask_url(key) != key:
+        return ""
+    scheme = "http+" if match["scheme"] == "http" else ""
+    port = f",{match['port']}" if match["port"] else ""
+    path = match["path"].replace("/", "+")
+    query = f",{match['query'].replace('&', ',')}" if match["query"] else ""
+    has_ending = not query and _ENDING.fullmatch(match["path"][match["path"].rindex("/") :])
+    return f"{scheme}{match['host']}{port}{path}{query}{'' if has_ending else '~.html'}"
 
 
 def _slug(key: str) -> str:
     masked = mask_url(key)
     address = masked.partition("://")[2] or masked
-    host_on = address.removeprefix(f"{MASK}@")
-    slug = re.sub(r"[^a-z0-9.-]+", "_", host_on.lower()).strip("._-")[:_LONGEST_SLUG]
+    host_on = address.removeprefix(f"{MASK}@").lower().replace("/", "+")
+    slug = re.sub(r"[^a-z0-9.+-]+", "_", host_on).strip("._+-")[:_LONGEST_SLUG]
     return f"page_{slug}" if _RESERVED.fullmatch(slug) else slug or "page"
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from collections.abc import Callable
+
+from garrison.fetch._input_formats import InputFormat, parse_format
 
 DESCRIPTION = """\
 Fetch the page of every site in FILE, with several processes at once.
 
 FILE has one site a line: a bare host (https is tried first, then http) or a URL.
 Empty lines and # comments are skipped, and a site that comes twice is fetched once.
+A line that is no site is a failure of its own; with --strict nothing is fetched then.
 A page appears in the folder only when it is whole. One failed site never stops the
 others.
 """
@@ -18,6 +22,10 @@ others.
 EPILOG = """\
 exit status: 0 all fetched, 1 some failed, 2 wrong usage or an unusable file,
 130 after Ctrl-C, 143 after SIGTERM: then --resume goes on where it stopped.
+
+A host that answers 429 or 503 is left alone for as long as it asks (Retry-After), then
+asked half as much at once. If it asks for more than a minute, its sites fail: --resume
+tries them later.
 
 User names, passwords and what looks like a token in an address are shown and reported
 as ***; a token among the folders of its path is not recognised. Nobody else may be
@@ -49,6 +57,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments to a parser."""
     add = parser.add_argument
     add("file", metavar="FILE", help="the sites, one a line; - is standard input")
+    help_ = (
+        "what FILE has: lines, csv:COLUMN, tsv:COLUMN (a name in the first line, or a number from "
+        "1 where there is no such line) or jsonl:FIELD (%(default)s)"
+    )
+    add("--input-format", metavar="FORMAT", type=_input_format, default="lines", help=help_)
+    help_ = "fetch nothing if a line is no site, and exit with 2"
+    add("--strict", action="store_true", help=help_)
+    _add_transfers(add)
+    add(
+        "--report", metavar="FILE", help="write one JSON object a line for each site, as it is done"
+    )
+    add("--resume", action="store_true", help="keep the pages that are there, fetch the others")
+
+
+def _add_transfers(add: Callable[..., object]) -> None:
     help_ = "the folder for the pages (%(default)s)"
     add("-o", "--output", metavar="DIR", default="pages", help=help_)
     help_ = "how many processes (3, or as many as the engine has room for)"
@@ -57,6 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--engine", metavar="ENGINE", help=help_)
     help_ = "transfers at once in each process (%(default)s)"
     add("--per-worker", metavar="K", type=_per_worker, default=8, help=help_)
+    help_ = "transfers at once from one host, over all processes (no limit)"
+    add("--per-host", metavar="N", type=_per_worker, help=help_)
+    help_ = "ask each host for its robots.txt first, and fetch nothing that it forbids"
+    add("--robots", action="store_true", help=help_)
     help_ = "the longest that one transfer may take (%(default)g)"
     add("--timeout", metavar="SECONDS", type=_seconds, default=30.0, help=help_)
     help_ = "how often to try again after what may pass: a time-out, a refusal, a 503 (%(default)s)"
@@ -78,10 +105,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help=help_,
     )
-    add(
-        "--report", metavar="FILE", help="write one JSON object a line for each site, as it is done"
-    )
-    add("--resume", action="store_true", help="keep the pages that are there, fetch the others")
 
 
 def _whole(text: str, least: int, most: int, what: str) -> int:
@@ -89,6 +112,13 @@ def _whole(text: str, least: int, most: int, what: str) -> int:
         message = f"{text!r} is no {what}: give a whole number from {least} to {most}"
         raise argparse.ArgumentTypeError(message)
     return int(text)
+
+
+def _input_format(text: str) -> InputFormat:
+    try:
+        return parse_format(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _jobs(text: str) -> int:

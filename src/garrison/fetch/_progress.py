@@ -1,7 +1,6 @@
-"""Progress on standard error, the table on standard output.
+"""Progress on standard error: a bar on a terminal, plain lines elsewhere.
 
-On a terminal: a bar, and a table fitted to its width. Elsewhere: plain lines and tab-separated
-columns. Text from servers is shown without control characters, which could control the terminal.
+Text from servers is shown without control characters, which could control the terminal.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -19,8 +17,6 @@ from garrison.fetch._site_queue import Page
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-COLUMNS = ("site", "final URL", "status", "type", "bytes", "seconds", "file or reason")
-_MOST_ROWS = 100
 _REFRESH_SECONDS = 0.1
 
 
@@ -58,19 +54,60 @@ def printable(text: str) -> str:
 
 def say(text: str) -> None:
     """Write a line to standard error, unless that is closed."""
-    with suppress(OSError, ValueError):
+    try:
         sys.stderr.write(f"{text}\n")
+    except (OSError, ValueError):
+        discard(2)
+
+
+def discard(fd: int) -> None:
+    """Let what is written to a standard stream from now on vanish: its reader is gone.
+
+    What its buffer still has would be an error at the end of the program.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, fd)
+    os.close(nowhere)
+
+
+def open_standard_streams() -> None:
+    """Open the standard streams that are closed, so that no file of ours gets their numbers."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, "r" if fd == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def page_line(page: Page, file: str) -> str:
     """Return one plain line about a page."""
     outcome = page.outcome
-    site = printable(page.site.text)
+    site = printable(page.site.text) or f"line {page.site.line}"
     if page.from_earlier_run:
         return f"{site}: kept {file}"
     if not page.fetched:
         return f"{site}: failed: {printable(outcome.reason)}"
     return f"{site}: {outcome.status}, {outcome.size:,} bytes in {outcome.seconds:.2f} s -> {file}"
+
+
+class NoProgress:
+    """Nothing."""
+
+    tick: float | None = None
+
+    def page(self, page: Page, file: str) -> None:
+        """Show nothing."""
+
+    def note(self, text: str) -> None:
+        """Show nothing."""
+
+    def refresh(self) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Show nothing."""
 
 
 class LineProgress:
@@ -166,68 +203,6 @@ def _make_bar() -> Progress:
         auto_refresh=False,
         transient=True,
     )
-
-
-def print_table(pages: Sequence[Page], files: Sequence[str]) -> None:
-    """Print the table of all sites.
-
-    Parameters
-    ----------
-    pages
-        The outcomes of the sites, in their order.
-    files
-        The path of each site's page.
-    """
-    try:
-        if sys.stdout.isatty():
-            _print_fitted(pages, files)
-        else:
-            _print_tabs(pages, files)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader is gone. Nothing may be flushed into the pipe at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _cells(page: Page, file: str) -> tuple[str, ...]:
-    outcome = page.outcome
-    last = file if page.fetched else f"failed: {outcome.reason}"
-    status = str(outcome.status or ("kept" if page.from_earlier_run else "-"))
-    cells = (page.site.text, outcome.url or "-", status, outcome.type or "-", str(outcome.size))
-    return tuple(printable(cell) for cell in (*cells, f"{outcome.seconds:.3f}", last))
-
-
-def _print_tabs(pages: Sequence[Page], files: Sequence[str]) -> None:
-    rows = [COLUMNS, *(_cells(page, file) for page, file in zip(pages, files, strict=True))]
-    text = "".join("\t".join(row) + "\n" for row in rows)
-    sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
-
-
-def _print_fitted(pages: Sequence[Page], files: Sequence[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    everything = len(pages) <= _MOST_ROWS
-    table = Table(header_style="bold", pad_edge=False, box=None, padding=(0, 2, 0, 0))
-    for column in COLUMNS:
-        narrow = column in ("status", "bytes", "seconds")
-        table.add_column(
-            column, overflow="fold", no_wrap=narrow, justify="right" if narrow else "left"
-        )
-    for page, file in zip(pages, files, strict=True):
-        if everything or not page.fetched:
-            site, url, status, kind, size, seconds, last = _cells(page, file)
-            cells = (site, url, status, kind.partition(";")[0], f"{int(size):,}", seconds, last)
-            table.add_row(*map(Text, cells), style=None if page.fetched else "red")
-    console = Console()
-    if table.row_count:
-        console.print(table)
-    if not everything:
-        fetched = sum(page.fetched for page in pages)
-        console.print(
-            f"{fetched:,} fetched pages are not listed; --report FILE, or a pipe, gives every one."
-        )
 
 
 def _amount(size: int) -> str:

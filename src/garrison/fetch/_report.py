@@ -31,7 +31,7 @@ def record_of(page: Page, name: str, file: str) -> Record:
     page
         The outcome of a site.
     name, file
-        The name of its page, and its path.
+        The name of its page, and its path; no name for a line that is no site.
     """
     outcome = page.outcome
     return {
@@ -46,7 +46,7 @@ def record_of(page: Page, name: str, file: str) -> Record:
         "attempts": page.attempts,
         "redirects": outcome.redirects,
         "http": outcome.http or None,
-        "page": name,
+        "page": name or None,
         "file": file if page.fetched else None,
         "reason": outcome.reason or None,
     }
@@ -104,7 +104,7 @@ def read_records(path: str) -> tuple[dict[str, Record], set[str]]:
 def _parsed(path: str, number: int, line: bytes) -> Record:
     try:
         record = json.loads(line)
-        if isinstance(record["ok"], bool) and isinstance(record["page"], str):
+        if isinstance(record["ok"], bool) and isinstance(record["page"], str | None):
             return dict(record)
     except (ValueError, KeyError, TypeError):
         pass

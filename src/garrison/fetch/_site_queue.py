@@ -9,6 +9,9 @@
        ├────────────────────────┘   ├─▶ waiting again; the second time a suspect,
        │   delayed: try again later │   which is assigned alone, so that a site
        └──────────────◀─────────────┘   that kills its lane takes no others along
+
+A site whose host is asked for enough already is parked until a transfer from there has ended; one
+whose host has asked for a pause is delayed until it is over.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import heapq
 from collections import deque
 from dataclasses import dataclass, field
 
+from garrison.fetch._hosts import Hosts
 from garrison.fetch._masking import mask_url
 from garrison.fetch._messages import Job, Outcome, Settings
 from garrison.fetch._sites import Site
@@ -24,8 +28,10 @@ from garrison.fetch._sites import Site
 MAX_SHARED_DEATHS = 1
 MAX_LONE_DEATHS = 3
 _FIRST_DELAY_S = 0.5
-_MAX_DELAY_S = 60.0
+MAX_DELAY_S = 60.0
+"""The longest that a host may ask to be left alone; beyond it its sites fail."""
 _MAX_CONNECT_S = 10.0
+_TOO_MUCH = frozenset({429, 503})
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _UNRESOLVED = frozenset({5, 6})
 # Errors that another scheme would not mend, or would only hide: no such host, or a host that cannot
@@ -83,6 +89,8 @@ class SiteQueue:
         self._delayed: list[tuple[float, int]] = []
         self._assigned: dict[int, set[int]] = {}
         self._remaining = len(sites)
+        self._hosts = Hosts(settings.per_host)
+        self._now = 0.0
 
     @property
     def remaining(self) -> int:
@@ -104,6 +112,7 @@ class SiteQueue:
 
     def release_due(self, now: float) -> None:
         """Let the delayed sites that are due wait for a lane."""
+        self._now = now
         while self._delayed and self._delayed[0][0] <= now:
             self._waiting.append(heapq.heappop(self._delayed)[1])
 
@@ -117,28 +126,59 @@ class SiteQueue:
         everywhere = len(self._waiting) + sum(map(len, self._assigned.values()))
         share = -(-everywhere // self._lanes)
         room = min(self._settings.per_worker, share) - len(held)
-        room = min(room, len(self._waiting))
-        return [self._assign(self._waiting.popleft(), held) for _ in range(room)]
+        jobs: list[Job] = []
+        while self._waiting and len(jobs) < room:
+            index = self._waiting.popleft()
+            if self._may_begin(index):
+                jobs.append(self._assign(index, held))
+        return jobs
+
+    def _may_begin(self, index: int) -> bool:
+        """Whether a site's host can be asked now; if not, the site waits for that."""
+        host = self._entries[index].site.host
+        until = self._hosts.rests_until(host, self._now)
+        if until is not None:
+            heapq.heappush(self._delayed, (until, index))
+        elif not self._hosts.has_room(host):
+            self._hosts.park(host, index)
+        else:
+            return True
+        return False
+
+    def _release(self, lane: int, index: int) -> None:
+        """Take a site from its lane; others of its host may have room now."""
+        self._assigned[lane].remove(index)
+        self._end_transfer(index)
+
+    def _end_transfer(self, index: int) -> None:
+        self._waiting.extendleft(reversed(self._hosts.end(self._entries[index].site.host)))
 
     def record(self, lane: int, outcome: Outcome, now: float) -> Page | None:
         """Enter how a transfer ended; return the site's page when that is final."""
-        self._assigned[lane].remove(outcome.site)
+        self._release(lane, outcome.site)
         entry = self._entries[outcome.site]
         entry.seconds += outcome.seconds
         if outcome.reason and self._try_next_scheme(entry, outcome):
             self._waiting.appendleft(outcome.site)
             return None
+        delay = _retry_delay(entry, outcome)
+        if outcome.reason and not outcome.code and outcome.status in _TOO_MUCH:
+            self._hosts.rest(entry.site.host, now, now + min(delay, MAX_DELAY_S))
         if outcome.reason and self._is_retryable(entry, outcome):
-            entry.scheme = 0
-            entry.earlier.clear()
-            heapq.heappush(self._delayed, (now + _retry_delay(entry, outcome), outcome.site))
-            return None
+            if delay <= MAX_DELAY_S:
+                entry.scheme = 0
+                entry.earlier.clear()
+                heapq.heappush(self._delayed, (now + delay, outcome.site))
+                return None
+            reason = f"{outcome.reason}; it asks to be left alone for {outcome.retry_after} s"
+            outcome = outcome._replace(reason=reason)
         return self._finish(entry, outcome)
 
     def record_lane_death(self, lane: int, why: str) -> list[Page]:
         """Enter a lane's death; return the sites that are given up for it."""
         pages = []
         for index in sorted(self._assigned.pop(lane, ())):
+            self._end_transfer(index)
             entry = self._entries[index]
             entry.deaths += 1
             entry.attempts -= not entry.earlier
@@ -153,14 +193,16 @@ class SiteQueue:
     def take_back(self, lane: int, sites: list[int]) -> None:
         """Let sites wait again that a lane has not begun."""
         for index in reversed(sites):
-            self._assigned[lane].remove(index)
+            self._release(lane, index)
             entry = self._entries[index]
             entry.attempts -= not entry.earlier
             self._waiting.appendleft(index)
 
     def give_up_waiting(self, why: str) -> list[Page]:
         """Give up every site that no lane has."""
-        indexes = [*self._suspects, *self._waiting, *(index for _, index in self._delayed)]
+        parked = self._hosts.take_parked()
+        delayed = [index for _, index in self._delayed]
+        indexes = [*self._suspects, *self._waiting, *delayed, *parked]
         self._suspects.clear()
         self._waiting.clear()
         self._delayed.clear()
@@ -169,6 +211,7 @@ class SiteQueue:
     def _assign(self, index: int, held: set[int]) -> Job:
         held.add(index)
         entry = self._entries[index]
+        self._hosts.begin(entry.site.host)
         entry.attempts += not entry.earlier
         schemes = entry.site.schemes
         longest = self._settings.timeout
@@ -212,6 +255,6 @@ def failure(site: int, url: str, reason: str) -> Outcome:
 
 
 def _retry_delay(entry: _Entry, outcome: Outcome) -> float:
-    """Wait twice as long each time, and as long as the server asks, within reason."""
-    wanted = max(_FIRST_DELAY_S * 2.0 ** (entry.attempts - 1), outcome.retry_after)
-    return float(min(wanted, _MAX_DELAY_S))
+    """Wait twice as long each time, and as long as the server asks."""
+    own = min(_FIRST_DELAY_S * 2.0 ** (entry.attempts - 1), MAX_DELAY_S)
+    return float(max(own, outcome.retry_after))

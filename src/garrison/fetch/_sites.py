@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
 
-from garrison.errors import GarrisonError
+from garrison.fetch._input_formats import LINES, InputFormat, entries
 from garrison.fetch._masking import mask_line, mask_url
 
 LONGEST_LINE = 8000
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_COMMENT = re.compile(r"(?:^|\s)#.*", re.DOTALL)
 _HOST = re.compile(
     r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.?"
 )
@@ -55,64 +54,98 @@ class Site:
             return self.address.removesuffix("/") if self.address.count("/") == 1 else self.address
         return self.url(self.schemes[0])
 
+    @property
+    def host(self) -> str:
+        """The host, without user and port."""
+        authority = self.address.partition("/")[0].rpartition("@")[2]
+        return re.sub(r":\d*$", "", authority)
+
     def url(self, scheme: str) -> str:
         """Return the URL to ask for over ``scheme``."""
         return f"{scheme}://{self.address}"
 
 
-class SitesError(GarrisonError):
-    """The file of sites cannot be used; one message for each fault, with its line."""
+class Fault(NamedTuple):
+    """A line that is no site.
 
-    def __init__(self, source: str, faults: list[tuple[int, str]]) -> None:
-        super().__init__(source, faults)
-        self.source = source
-        self.faults = faults
+    Attributes
+    ----------
+    line
+        Its number.
+    text
+        What stands there, shortened and without its secrets.
+    reason
+        What is wrong with it.
+    """
 
-    def __str__(self) -> str:
-        """Give one line for each fault: ``FILE:LINE: what is wrong``."""
-        return "\n".join(f"{self.source}:{line}: {fault}" for line, fault in self.faults)
+    line: int
+    text: str
+    reason: str
+
+    def describe(self, source: str) -> str:
+        """Return one line: ``FILE:LINE: what is wrong``."""
+        return f"{source}:{self.line}: {self.text!r}: {self.reason}"
 
 
-def read_sites(file: str) -> tuple[list[Site], int]:
-    """Read the sites of a file, each once.
+class SiteList(NamedTuple):
+    """What a file has.
+
+    Attributes
+    ----------
+    sites
+        The sites in the order of their lines, each once.
+    repeats
+        How many lines repeat one.
+    faults
+        The lines that are no site.
+    """
+
+    sites: list[Site]
+    repeats: int
+    faults: list[Fault]
+
+
+def read_sites(file: str, form: InputFormat = LINES) -> SiteList:
+    """Read the sites of a file.
 
     Parameters
     ----------
     file
         A path; ``-`` is standard input.
-
-    Returns
-    -------
-    tuple
-        The sites in the order of their lines, and how many lines repeated one.
+    form
+        What is in it.
 
     Raises
     ------
     OSError
         When the file cannot be read.
-    SitesError
-        When a line is not UTF-8 or no site; every such line is named.
+    InputError
+        When it has no such column.
     """
     raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    return parse_sites(raw, "standard input" if file == "-" else file)
+    return parse_sites(raw, form)
 
 
-def parse_sites(raw: bytes, source: str) -> tuple[list[Site], int]:
+def parse_sites(raw: bytes, form: InputFormat = LINES) -> SiteList:
     """Parse the bytes of a file of sites: `read_sites` without the reading."""
     sites: dict[str, Site] = {}
-    faults: list[tuple[int, str]] = []
+    faults: list[Fault] = []
     repeats = 0
-    for line, text in _lines(raw, faults):
-        try:
-            site = parse_site(text, line)
-        except ValueError as error:
-            faults.append((line, f"{_shortened(mask_line(text))!r}: {error}"))
+    for line, text, fault in entries(raw, form):
+        site = fault or _site_or_fault(text, line)
+        if isinstance(site, str):
+            faults.append(Fault(line, _shortened(mask_line(text)), site))
             continue
         repeats += site.key in sites
         sites.setdefault(site.key, site)
-    if faults:
-        raise SitesError(source, sorted(faults))
-    return list(sites.values()), repeats
+    return SiteList(list(sites.values()), repeats, faults)
+
+
+def _site_or_fault(text: str, line: int) -> Site | str:
+    try:
+        return parse_site(text, line)
+    except ValueError as error:
+        return str(error)
 
 
 def parse_site(text: str, line: int = 0) -> Site:
@@ -129,22 +162,6 @@ def parse_site(text: str, line: int = 0) -> Site:
         raise ValueError("with a user name, write the whole URL: https://user@host/")
     schemes = (parts.scheme,) if match else ("https", "http")
     return Site(mask_url(text), line, schemes, _address(parts, bare=not match))
-
-
-def _lines(raw: bytes, faults: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """Give the lines that are not empty, without comments."""
-    numbered: Iterable[tuple[int, bytes]] = enumerate(
-        raw.removeprefix(b"\xef\xbb\xbf").splitlines(), 1
-    )
-    for line, content in numbered:
-        try:
-            text = _COMMENT.sub("", content.decode()).strip()
-        except UnicodeDecodeError as error:
-            byte = content[error.start]
-            faults.append((line, f"not UTF-8: byte 0x{byte:02x} at column {error.start + 1}"))
-            continue
-        if text:
-            yield line, text
 
 
 def _address(parts: SplitResult, *, bare: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 from collections import deque
 from functools import partial
@@ -14,6 +15,7 @@ import garrison
 from garrison.options import Options
 from garrison.pool import Pool, ThreadPool
 from garrison.pool._payload_kinds import PayloadKind
+from waiting import wait_until
 
 
 @pytest.fixture(params=["processes", "threads"])
@@ -68,6 +70,24 @@ def test_running_tasks_in_a_cycle_are_freed() -> None:
         gc.collect()
         assert gone() is None
         assert pool._backend.wait(task, None)
+
+
+def test_collector_is_told_the_same_throughout_while_a_thread_waits() -> None:
+    """What it is shown in one of its passes only, it takes for garbage."""
+    with Pool(1) as pool:
+        backend, event = pool._backend, garrison.Event()
+        task = submit(backend, wait_for, event, 1)
+        running = backend.running_tasks()
+        running.add(task, object())
+        assert len(gc.get_referents(running)) == 2
+        thread = threading.Thread(target=backend.wait_any, args=(running, None, backend.interrupts))
+        thread.start()
+        wait_until(lambda: not gc.get_referents(running))
+        shown = [gc.get_referents(running) for _ in range(1000)]
+        event.set()
+        thread.join()
+        assert not any(shown)
+        assert len(gc.get_referents(running)) == 2
 
 
 def test_batch_that_an_interrupt_has_left_unwatched_is_found() -> None:

@@ -4,6 +4,7 @@ use super::parent::{Parent, PyTaskHandle};
 use crate::tasks::parent::ParentHandle;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A task, and what Python has for it.
@@ -17,6 +18,8 @@ type Watched = (Py<PyTaskHandle>, Py<PyAny>);
 pub struct RunningTasks {
     parent: Arc<ParentHandle>,
     tasks: Mutex<Vec<Watched>>,
+    /// Threads in `wait`, which look through the tasks without the GIL; changed with it.
+    waiting: AtomicUsize,
 }
 
 impl RunningTasks {
@@ -36,7 +39,8 @@ impl RunningTasks {
     #[pyo3(signature = (parent, tasks = Vec::new()))]
     fn new(py: Python<'_>, parent: &Parent, tasks: Vec<Py<PyTaskHandle>>) -> Self {
         let tasks = tasks.into_iter().map(|task| (task, py.None())).collect();
-        Self { parent: parent.inner.clone(), tasks: Mutex::new(tasks) }
+        let waiting = AtomicUsize::new(0);
+        Self { parent: parent.inner.clone(), tasks: Mutex::new(tasks), waiting }
     }
 
     /// Watch a task until it is collected; `value` is what `collect` gives for it.
@@ -82,16 +86,25 @@ impl RunningTasks {
     /// Wait until one of the tasks has ended (True), at most `limit` seconds or until there are
     /// more `interrupts` than the caller knows of.
     fn wait(&self, py: Python<'_>, limit: f64, interrupts: u32) -> PyResult<bool> {
-        let found = self.parent.wait_any(py, || self.first_ended(), limit, interrupts)?;
-        if found.is_none() {
-            self.tasks().iter().try_for_each(|(task, _)| task.get().inner.check())?;
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let found = self.parent.wait_any(py, || self.first_ended(), limit, interrupts);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let is_found = found?.is_some();
+        if !is_found {
+            let checked = self.tasks().iter().try_for_each(|(task, _)| task.get().inner.check());
+            checked?;
         }
-        Ok(found.is_some())
+        Ok(is_found)
     }
 
     // Errors of tasks lead to the frames of their callers, and so back to here.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // A thread that looks through them has a reference to this object: it is no garbage.
+        // A thread that looks through them has a reference to this object: it is no garbage. The
+        // collector comes here in each of its passes, and must be shown the same: what only the first
+        // one is shown, it takes for garbage and finalizes. So a free lock alone does not decide.
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
         let Ok(tasks) = self.tasks.try_lock() else { return Ok(()) };
         tasks.iter().try_for_each(|(task, value)| {
             visit.call(task)?;

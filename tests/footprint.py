@@ -63,16 +63,23 @@ class Footprint:
             self._things["process", process.pid, process.create_time()] = process
         kept = set(_core.open_descriptors())
         inodes = {str(os.fstat(fd).st_ino) for fd in kept}
+        # The memory that the process fills with its objects. Another one may be filled later, and
+        # what lies in this one, from before, still be there: it is open all along.
+        self._kept: set[tuple[object, ...]] = set()
         for fd, target in _open_descriptors():
-            if fd not in kept:
+            if fd in kept:
+                self._kept.add(("descriptor", fd, target))
+            else:
                 self._things["descriptor", fd, target] = target
         for inode, name in _memfd_mappings():
-            if inode not in inodes:
+            if inode in inodes:
+                self._kept.add(("memfd mapping", inode))
+            else:
                 self._things["memfd mapping", inode] = name
 
     def taken_since(self, earlier: Footprint) -> list[str]:
         """Name what has come since `earlier` and is still there."""
-        new = self._things.keys() - earlier._things.keys()
+        new = self._things.keys() - earlier._things.keys() - earlier._kept
         return sorted(f"{key[0]} {key[1]}: {_describe(self._things[key])}" for key in new)
 
 

@@ -149,8 +149,9 @@ class BaseContext(_theirs.BaseContext):
         Parameters
         ----------
         address : tuple or str, optional
-            Where it listens, for this machine or for others: ``("0.0.0.0", 5000)``. Or the URL of a
-            Valkey or Redis server, ``"valkey://host:6379/0"``, which has all of it then.
+            Where it listens, for this machine or for others: ``("0.0.0.0", 5000)``, also as
+            ``"0.0.0.0:5000"``. Or the URL of a Valkey or Redis server,
+            ``"valkey://host:6379/0"``, which has all of it then.
         **options
             `key`, `path`, `sync`, `size` and all else that `garrison.managers.SyncManager` takes.
 
@@ -164,12 +165,13 @@ class BaseContext(_theirs.BaseContext):
         ...     print(shared)
         {'a': {'b': 1}}
         """
-        if isinstance(address, str) and "://" in address:
-            # Late: few managers have a URL.
-            from garrison.manager import is_valkey_url, valkey_manager
+        if isinstance(address, str) and ":" in address:
+            # Late: few managers have a URL or a port.
+            from garrison.manager import is_valkey_url, place_of, valkey_manager
 
             if is_valkey_url(address):
                 return valkey_manager(address, ctx=self.get_context(), **options)
+            address = place_of(address)
         from garrison.manager import SyncManager
 
         manager = SyncManager(address, ctx=self.get_context(), **options)

@@ -121,8 +121,9 @@ def _key(arguments: argparse.Namespace) -> bytes:
         return NO_KEY if arguments.keys is None else generate_key()
     if path.exists():
         return read_key(path)
+    key = write_key(path)
     print(f"made a new key in {path}; copy it to the clients, secretly", file=sys.stderr)
-    return write_key(path)
+    return key
 
 
 def _tell(server: Any, arguments: argparse.Namespace) -> None:

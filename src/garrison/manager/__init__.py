@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         connect,
         is_valkey_url,
         parse_address,
+        place_of,
         valkey_manager,
     )
     from garrison.manager._parts import PARTS
@@ -77,6 +78,7 @@ __all__ = [
     "is_loopback",
     "is_valkey_url",
     "parse_address",
+    "place_of",
     "public_methods",
     "read_key",
     "valkey_manager",
@@ -86,7 +88,14 @@ __all__ = [
 _HOMES = {
     "_auth_keys": ("NO_KEY", "is_loopback", "read_key", "write_key"),
     "_base": ("BaseManager",),
-    "_connect": ("SCHEME", "connect", "is_valkey_url", "parse_address", "valkey_manager"),
+    "_connect": (
+        "SCHEME",
+        "connect",
+        "is_valkey_url",
+        "parse_address",
+        "place_of",
+        "valkey_manager",
+    ),
     "_parts": ("PARTS",),
     "_remote_errors": ("RemoteError",),
     "_shared_memory_manager": ("SharedMemoryManager", "SharedMemoryServer"),

@@ -120,10 +120,14 @@ def read_key(key: bytes | str | os.PathLike[str]) -> bytes:
 
 def _read_key_file(path: str) -> bytes:
     """Return the contents of a file that no other user can change."""
-    file_trust.check_link(path)
-    with open(path, "rb") as file:  # noqa: PTH123 - without pathlib, which few programs with a manager load
-        file_trust.check_status(os.fstat(file.fileno()), path, file.fileno())
-        return file.read()
+    try:
+        file_trust.check_link(path)
+        with open(path, "rb") as file:  # noqa: PTH123 - without pathlib, which few programs with a manager load
+            file_trust.check_status(os.fstat(file.fileno()), path, file.fileno())
+            return file.read()
+    except FileNotFoundError as error:
+        text = "there is no such key file; copy the one of the server"
+        raise FileNotFoundError(error.errno, text, path) from None
 
 
 def write_key(path: Path) -> bytes:

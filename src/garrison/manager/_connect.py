@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import urllib.parse
 from multiprocessing import AuthenticationError
 
@@ -12,13 +15,20 @@ from garrison.manager._sync_manager import SyncManager
 from garrison.manager.valkey._url import is_valkey_url
 
 if TYPE_CHECKING:
-    import os
-
     from garrison.net import Limits
 
-__all__ = ["SCHEME", "connect", "is_valkey_url", "parse_address", "valkey_manager"]
+__all__ = ["SCHEME", "connect", "is_valkey_url", "parse_address", "place_of", "valkey_manager"]
 
 SCHEME = "garrison://"
+_HOST_AND_PORT = re.compile(r"(?:\[[^\[\]/]+\]|[^\[\]/:\0]*):\d+")
+_HINTS = {
+    errno.ENOENT: "no server's socket is there; the address of a server on a network is host:port",
+    errno.ECONNREFUSED: "nothing listens there; start the server (garrison serve --address ...), "
+    "or give the address that it has printed",
+    errno.ENETUNREACH: "this computer has no way to that network",
+    errno.EHOSTUNREACH: "no computer with that address answers",
+}
+"""What an error of a connection means, and what to do."""
 
 
 def parse_address(text: str, default_port: int | None = None) -> tuple[str, int] | str:
@@ -44,9 +54,23 @@ def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]
     except ValueError:
         port = None
     if port is None or not (parts.hostname or default_port is not None):
-        msg = f"an address is {SCHEME}host:port, not {text!r}"
+        msg = (
+            f"an address is host:port or {SCHEME}host:port, with a port of 0 to 65535, or the path "
+            f"of a socket with a slash in it; not {text!r}"
+        )
         raise ValueError(msg)
     return parts.hostname or "127.0.0.1", port
+
+
+def place_of(address: Any) -> Any:
+    """Return the address that a text names: of a URL or "host:port", host and port.
+
+    Other texts, and texts for which there is a file, are paths of sockets.
+    """
+    if not isinstance(address, str):
+        return address
+    is_network = _HOST_AND_PORT.fullmatch(address) and not os.path.lexists(address)
+    return parse_address(address) if is_network or "://" in address else address
 
 
 def connect(
@@ -62,8 +86,8 @@ def connect(
     Parameters
     ----------
     address : str or tuple
-        ``"garrison://host:port"``, ``(host, port)``, or the path of a socket; or the URL of a
-        Valkey or Redis server, as for `garrison.Manager`.
+        ``"host:port"``, ``"garrison://host:port"``, ``(host, port)``, or the path of a socket; or
+        the URL of a Valkey or Redis server, as for `garrison.Manager`.
     key : bytes, str or path-like, optional
         The server's key; a path names a file with the key. By default the key that the processes
         of one program share. For a server without a key: ``garrison.NO_KEY``. Such a server serves
@@ -105,7 +129,7 @@ def connect(
     """
     if is_valkey_url(address):
         return valkey_manager(address, key=key)
-    place = parse_address(address) if isinstance(address, str) and "://" in address else address
+    place = place_of(address)
     if key is NO_KEY:
         manager = SyncManager(place, NO_KEY, limits=limits, fingerprint=fingerprint)
     else:
@@ -113,11 +137,24 @@ def connect(
     try:
         manager.connect(direct=direct)
     except AuthenticationError as error:
-        if key is not None or isinstance(error, WrongServer):
+        hint = _key_hint(key)
+        if not hint or isinstance(error, WrongServer):
             raise
-        hint = "give it: key=..., or key=garrison.NO_KEY if the server was started without one"
         raise AuthenticationError(f"{error}; {hint}") from None
+    except OSError as error:
+        hint = _HINTS.get(error.errno or 0, "")
+        if not hint:
+            raise
+        raise OSError(error.errno, f"{error.strerror}: {hint}") from None
     return manager
+
+
+def _key_hint(key: Any) -> str:
+    if key is None:
+        return "give it: key=..., or key=garrison.NO_KEY if the server was started without one"
+    if isinstance(key, str) and os.path.lexists(key):
+        return f"a text is the key itself; for the key in that file give key=Path({key!r})"
+    return ""
 
 
 def valkey_manager(url: str, **options: Any) -> SyncManager:

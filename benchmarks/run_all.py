@@ -14,6 +14,7 @@ from harness import BASELINE, HERE, RESULTS, SUBJECT, number
 ORDER = [
     "apply_latency",
     "apply_async_many",
+    "cancel",
     "imap_small",
     "imap_chunks",
     "map_small",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -51,3 +53,27 @@ def make(size: int) -> Any:
 @functools.lru_cache(maxsize=1)
 def _array(size: int) -> Any:
     return make(size)
+
+
+def note_and_pause(path: str) -> None:
+    """Say that it has begun, and sleep."""
+    Path(path).touch()
+    time.sleep(600)
+
+
+def note_and_ignore(path: str) -> None:
+    """Say that it has begun, and sleep whatever comes."""
+    Path(path).touch()
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(600)
+
+
+def note_or_fail(call: tuple[str, int]) -> None:
+    """Note a call; the first one fails, and the others take a while."""
+    path, number = call
+    with Path(path).open("ab") as file:
+        file.write(b".")
+    if number == 0:
+        raise LookupError(number)
+    time.sleep(0.002)

@@ -48,6 +48,8 @@ __all__ = [
     "StoreCorrupt",
     "StoreFull",
     "StoreVersion",
+    "TaskCancelled",
+    "TaskInterrupt",
     "TaskTimeout",
     "TransactionFailed",
     "UntrustedFile",
@@ -84,6 +86,33 @@ class PoolTerminated(GarrisonError):
 
 class PoolBroken(GarrisonError):
     """No worker can start, so no task can run: the message says what the workers died of."""
+
+
+class TaskCancelled(GarrisonError):
+    """The call was cancelled, by `AsyncResult.cancel` or Ctrl-C: it has no result.
+
+    Examples
+    --------
+    >>> import time
+    >>> from garrison import Pool, TaskCancelled
+    >>> with Pool(1) as pool:
+    ...     result = pool.apply_async(time.sleep, (60,))
+    ...     result.cancel()
+    ...     try:
+    ...         result.get()
+    ...     except TaskCancelled:
+    ...         print("cancelled")
+    True
+    cancelled
+    """
+
+
+class TaskInterrupt(KeyboardInterrupt):
+    """Raised in a task that is cancelled while it runs; its worker goes on with the next task.
+
+    Clean up (``finally``, ``with``) and let it pass: a task that has not ended when the grace of
+    the cancel is over is ended together with its worker.
+    """
 
 
 class ArgumentUnpicklable(GarrisonError, pickle.PicklingError, TypeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import garrison
 from garrison import Pool
 from garrison.pool import MapResult, _chunking
+from waiting import becomes_true
 
 from . import tasks
 from .tasks import Door, Tally
@@ -165,10 +167,36 @@ def test_the_items_beside_the_failed_one_are_worked_on(tmp_path: Path) -> None:
 
     with Pool(2) as pool:
         with pytest.raises(ZeroDivisionError):
-            pool.map(fail_at_zero, range(10), chunksize=1)
+            pool.map_async(fail_at_zero, range(10), chunksize=1).get()
         pool.close()
         pool.join()
     assert sorted(map(int, tally.marks())) == list(range(10))
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_the_first_failure_withdraws_what_has_not_begun(failing: int, tmp_path: Path) -> None:
+    tally, gate = Tally(tmp_path), tmp_path / "gate"
+
+    def fail_or_wait(n: int) -> None:
+        tally.add(str(n))
+        if n == failing:
+            raise LookupError(n)
+        becomes_true(gate.exists)
+
+    def open_when_withdrawn(pool: Pool) -> None:
+        becomes_true(lambda: tally.total >= 2 and pool.statistics().in_flight <= 3)
+        gate.touch()
+
+    with Pool(2) as pool:
+        opener = threading.Thread(target=open_when_withdrawn, args=(pool,))
+        opener.start()
+        with pytest.raises(LookupError) as caught:
+            pool.map(fail_or_wait, range(100), chunksize=1)
+        opener.join()
+        assert caught.value.args == (failing,)
+        assert pool.map(abs, [-1, -2]) == [1, 2]
+    # The one that failed, the one beside it, and one that followed it before anybody knew.
+    assert tally.total <= 3
 
 
 # --- More than the window ---------------------------------------------------------------------

@@ -55,9 +55,9 @@ if __name__ == "__main__":
 class Terminal:
     """A program, and the other end of the terminal that it runs in."""
 
-    def __init__(self, path: Path, method: str, text: str) -> None:
+    def __init__(self, path: Path, method: str, text: str, begin: str = "") -> None:
         lines = text.strip("\n").splitlines()
-        path.write_text(BEGIN + "".join(f"        {line}\n" for line in lines))
+        path.write_text(begin + BEGIN + "".join(f"        {line}\n" for line in lines))
         self.pid, self.fd = pty.fork()
         if not self.pid:
             # Newer Pythons show tracebacks in colours on a terminal.
@@ -100,8 +100,8 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def terminal(path: Path, method: str, text: str) -> Iterator[Terminal]:
-    made = Terminal(path / "program.py", method, text)
+def terminal(path: Path, method: str, text: str, begin: str = "") -> Iterator[Terminal]:
+    made = Terminal(path / "program.py", method, text, begin)
     try:
         yield made
     finally:

@@ -8,7 +8,7 @@ use super::plain_pickle;
 use super::running_tasks::RunningTasks;
 use super::table::Table;
 use crate::shm::payload::Found;
-use crate::tasks::handle::TaskHandle;
+use crate::tasks::handle::{Cancel, TaskHandle};
 use crate::tasks::parent::{NewTask, ParentHandle};
 use crate::tasks::table::{OUTCOME_EACH, OUTCOME_OK};
 use pyo3::exceptions::PyRuntimeError;
@@ -105,7 +105,13 @@ impl Parent {
         self.inner.interrupt_waits();
     }
 
-    /// Tasks whose result is not taken yet, those of dropped handles included.
+    /// Tasks that have failed or were lost so far.
+    #[getter]
+    fn failures(&self) -> u32 {
+        self.inner.failures()
+    }
+
+    /// Tasks whose result is not taken yet; those of dropped handles until they have ended.
     #[getter]
     fn in_use(&self) -> usize {
         self.inner.in_use()
@@ -208,9 +214,17 @@ impl PyTaskHandle {
         self.inner.ended_at()
     }
 
-    /// Wait at most `limit` seconds; True if the task has ended. Signal handlers run meanwhile.
-    fn wait(&self, py: Python<'_>, limit: f64) -> PyResult<bool> {
-        self.inner.wait(py, limit)
+    /// Wait at most `limit` seconds; True if the task has ended. Signal handlers run meanwhile. With
+    /// `failures`, as many of `Parent.failures` as the caller knows of, another one ends the wait too.
+    #[pyo3(signature = (limit, failures = None))]
+    fn wait(&self, py: Python<'_>, limit: f64, failures: Option<u32>) -> PyResult<bool> {
+        self.inner.wait(py, limit, failures)
+    }
+
+    /// Whether it has ended, and not well.
+    #[getter]
+    fn failed(&self) -> bool {
+        self.inner.has_failed()
     }
 
     /// The result, once: (outcome, payload, buffers, nanoseconds, owner id); the cell is free after it.
@@ -299,5 +313,21 @@ impl PyTaskHandle {
     /// Take a task back that no worker has claimed. False if it is too late for that.
     fn withdraw(&self) -> bool {
         self.inner.withdraw()
+    }
+
+    /// Whether it was cancelled.
+    #[getter]
+    fn cancelled(&self) -> bool {
+        self.inner.is_cancelled()
+    }
+
+    /// Give the result up: 0 if the task had ended, 1 if no worker had claimed it, 2 if one is at it.
+    /// That one may go on for `grace` nanoseconds, and the supervisor is to be woken.
+    fn cancel(&self, grace: u64) -> u8 {
+        match self.inner.cancel(grace) {
+            Cancel::TooLate => 0,
+            Cancel::Withdrawn => 1,
+            Cancel::Running => 2,
+        }
     }
 }

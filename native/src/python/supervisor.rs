@@ -2,6 +2,7 @@
 
 use super::table::Table;
 use crate::sys::atomic::Ordering;
+use crate::tasks::protocol::load_state;
 use crate::tasks::{supervisor, table};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -78,16 +79,18 @@ impl Supervisor {
         info.set_item("charged", cell.charged.load(Ordering::Relaxed))?;
         info.set_item("fatalities", cell.fatalities.load(Ordering::Relaxed))?;
         info.set_item("timeout", cell.timeout.load(Ordering::Relaxed))?;
+        info.set_item("cancelled", load_state(&cell.state).cancelled)?;
         Ok(info)
     }
 
     /// CLAIMED by a dead worker → READY again; so many deaths are now charged to its present item.
-    fn requeue(&self, number: u32, attempts: u32) -> PyResult<()> {
+    /// False if that task was cancelled: it is CLAIMED still.
+    fn requeue(&self, number: u32, attempts: u32) -> PyResult<bool> {
         Ok(self.inner.requeue(number, attempts)?)
     }
 
     /// Put a cell into the ring of second attempts.
-    fn enqueue_retry(&self, number: u32) -> PyResult<()> {
+    fn enqueue_retry(&self, number: u32) -> PyResult<bool> {
         Ok(self.inner.enqueue_retry(number)?)
     }
 
@@ -99,6 +102,18 @@ impl Supervisor {
     /// Is this worker past its deadline in the very task it had then?
     fn is_late(&self, slot: usize, owner_id: u32) -> bool {
         self.inner.is_late(slot, owner_id)
+    }
+
+    /// How many running tasks were ever cancelled.
+    #[getter]
+    fn cancels(&self) -> u32 {
+        self.inner.cancels()
+    }
+
+    /// Whether this worker is at a task that was cancelled: a number that is only this task's, and the
+    /// nanoseconds that it may go on.
+    fn cancelled(&self, slot: usize, owner_id: u32) -> Option<(u64, u64)> {
+        self.inner.cancelled(slot, owner_id)
     }
 
     /// The worker in this slot was stopped: give its task so many nanoseconds more.

@@ -48,6 +48,12 @@ impl Worker {
         self.inner.is_busy()
     }
 
+    /// Whether the present task was cancelled.
+    #[getter]
+    fn cancelled(&self) -> bool {
+        self.inner.is_cancelled()
+    }
+
     /// Tasks that this worker has taken.
     #[getter]
     fn taken(&self) -> u64 {
@@ -175,6 +181,8 @@ impl Worker {
                     (ok, Some(pickle))
                 }
                 Err(error) if error.is_instance_of::<PySystemExit>(py) => return Err(error),
+                // Nobody wants the other items either.
+                Err(error) if self.inner.is_cancelled() => return Err(error),
                 Err(error) => {
                     let pickle = failed.call1((error.into_value(py),))?;
                     (false, Some(pickle.cast_into::<PyBytes>()?))

@@ -3,14 +3,17 @@
 use super::item_results::{self, Recovered};
 use super::moved::Holder;
 use super::parent::ParentHandle;
-use super::protocol::{announce_waiter, load_state, withdraw, State, DONE, LOST};
+use super::protocol::{
+    announce_waiter, load_state, mark_cancelled, withdraw, State, CLAIMED, DONE, LOST,
+};
 use super::supervisor;
-use super::table::{self, take_back, CellShared, OUTCOME_LOST, PARENT_REGION};
+use super::table::{self, is_failure, take_back, CellShared, OUTCOME_LOST, PARENT_REGION};
 use crate::host::{Failure, Host};
 use crate::shm::payload::{BlockRef, Found};
 use crate::sys::atomic::{fence, Ordering};
 use crate::sys::damage::damaged;
 use crate::sys::futex::{self, LowHalf, Woken};
+use crate::testing::crash_points::crash_point;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -33,6 +36,8 @@ pub struct TaskHandle {
     pub(super) size: u64,
     pub(super) items: u32,
     pub(super) taken: AtomicBool,
+    /// Nobody wants the result: see [`TaskHandle::cancel`].
+    pub(super) cancelled: AtomicBool,
     /// Since when, and in how many looks, it has seemed that the task will never end.
     pub(super) suspicion: Mutex<Option<(Instant, u32)>>,
 }
@@ -83,25 +88,49 @@ impl TaskHandle {
         }
     }
 
-    /// Wait at most `limit` seconds; true if the task has ended. Signal handlers run meanwhile.
-    pub fn wait<H: Host>(&self, host: H, limit: f64) -> Result<bool, H::Error> {
+    /// Whether it has ended, and not well.
+    pub fn has_failed(&self) -> bool {
+        if let Some(outcome) = self.holder.outcome() {
+            return is_failure(outcome);
+        }
+        let cell = self.cell();
+        let tag = load_state(&cell.state).tag;
+        let has_failed = || is_failure(cell.outcome.load(Ordering::Relaxed));
+        self.has_cell() && (tag == LOST || (tag == DONE && has_failed()))
+    }
+
+    /// Wait at most `limit` seconds; true if the task has ended. Signal handlers run meanwhile. With
+    /// `failures`, the number of failed tasks that the caller knows of, another one ends the wait too.
+    pub fn wait<H: Host>(
+        &self,
+        host: H,
+        limit: f64,
+        failures: Option<u32>,
+    ) -> Result<bool, H::Error> {
         if self.ended() {
             return Ok(true);
         }
         self.parent.check_process()?;
         let state = &self.cell().state;
         let start = Instant::now();
-        let done = || self.ended();
-        let ended = self.parent.sleep(host, limit, &done, &|left| match announce_waiter(state) {
-            None => Woken::Changed,
-            Some(word) => futex::wait(&LowHalf(state), word as u32, left),
+        let header = self.parent.table().header();
+        let is_new = |known| header.failures.load(Ordering::SeqCst) != known;
+        let done = || self.ended() || failures.is_some_and(is_new);
+        if failures.is_some() {
+            header.awaited.store(self.cell + 1, Ordering::SeqCst);
+        }
+        let over = self.parent.sleep(host, limit, &done, &|left| match announce_waiter(state) {
+            Some(word) if !done() => futex::wait(&LowHalf(state), word as u32, left),
+            _ => Woken::Changed,
         });
+        if failures.is_some() {
+            header.awaited.store(0, Ordering::SeqCst);
+        }
         self.parent.learn(start.elapsed());
-        let ended = ended?;
-        if !ended {
+        if !over? {
             self.check()?;
         }
-        Ok(ended)
+        Ok(self.ended())
     }
 
     /// After a wait in vain: fail if the task will never end, since a word in shared memory is damaged.
@@ -238,6 +267,66 @@ impl TaskHandle {
         self.taken.store(true, Ordering::Relaxed);
         futex::wake(&LowHalf(&cell.state), i32::MAX);
         self.parent.free(self.cell, load_state(&cell.state));
+        true
+    }
+}
+
+/// What came of a cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancel {
+    /// It has ended: there is a result, or was.
+    TooLate,
+    /// No worker had claimed it, and none will.
+    Withdrawn,
+    /// A worker is at it: the supervisor is to interrupt that.
+    Running,
+}
+
+impl TaskHandle {
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Give the result up, whether a worker has begun the task or not. For this handle the task has
+    /// ended then. If it is at work, it may go on for `grace` nanoseconds.
+    pub fn cancel(&self, grace: u64) -> Cancel {
+        loop {
+            if self.withdraw() {
+                self.cancelled.store(true, Ordering::Relaxed);
+                return Cancel::Withdrawn;
+            }
+            if self.parent.check_process().is_err() || !self.has_cell() {
+                return Cancel::TooLate;
+            }
+            let seen = load_state(&self.cell().state);
+            if seen.ended() {
+                return Cancel::TooLate;
+            }
+            if seen.tag == CLAIMED && self.mark(seen, grace) {
+                return Cancel::Running;
+            }
+        }
+    }
+
+    fn mark(&self, seen: State, grace: u64) -> bool {
+        let table = self.parent.table();
+        // Without a slot the worker is dead, and the supervisor about to answer for the task.
+        if let Some(slot) = table.slot_of(seen.owner_id).map(|slot| table.slot(slot)) {
+            slot.grace.store(grace, Ordering::Relaxed);
+            slot.cancelled.store(self.cell + 1, Ordering::Relaxed);
+        }
+        if !mark_cancelled(&self.cell().state, seen) {
+            return false;
+        }
+        crash_point("cell.cancelled");
+        // The rest is as if the handle were dropped: the cell is free when the worker is done.
+        self.taken.store(true, Ordering::Relaxed);
+        self.cancelled.store(true, Ordering::Relaxed);
+        let _ = take_back(self.cell());
+        self.parent.drop_handle(self.cell);
+        table.header().cancels.fetch_add(1, Ordering::SeqCst);
+        futex::wake(&LowHalf(&self.cell().state), i32::MAX);
         true
     }
 }

@@ -226,7 +226,8 @@ impl Watch {
             // Before the look at the timeouts: whoever sets one looks at this afterwards.
             supervisor.set_dozing(true);
             let phase = header.phase.load(Ordering::SeqCst);
-            if phase >= TERMINATING || header.shortest_timeout.load(Ordering::SeqCst) != 0 {
+            let is_timed = header.shortest_timeout.load(Ordering::SeqCst) != 0;
+            if phase >= TERMINATING || is_timed || header.cancels.load(Ordering::SeqCst) != 0 {
                 break;
             }
             if phase != RUNNING && seats.iter().all(|seat| seat.pid == 0) {

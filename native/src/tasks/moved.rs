@@ -95,6 +95,11 @@ impl Holder {
         self.result.lock().expect("never poisoned").as_ref().map(|result| result.ended_at)
     }
 
+    /// The outcome of the task, if its result is here.
+    pub fn outcome(&self) -> Option<u32> {
+        self.result.lock().expect("never poisoned").as_ref().map(|result| result.outcome)
+    }
+
     pub fn take(&self) -> Option<MovedResult> {
         self.result.lock().expect("never poisoned").take()
     }

@@ -112,9 +112,10 @@ impl ParentHandle {
             return Err(Failure::of(ANOTHER_TASK)(error).into());
         }
         let size = block.map_or(payload.len() as u64, |written| written.size);
-        let (parent, taken) = (self.clone(), AtomicBool::new(false));
+        let (parent, taken, cancelled) =
+            (self.clone(), AtomicBool::new(false), AtomicBool::new(false));
         let (cell, items, suspicion) = (number, task.items, Mutex::default());
-        Ok(TaskHandle { parent, cell, holder, size, items, taken, suspicion })
+        Ok(TaskHandle { parent, cell, holder, size, items, taken, cancelled, suspicion })
     }
 
     /// The cell is this task's from now on.
@@ -206,9 +207,17 @@ impl ParentHandle {
         futex::wake(&header.ended, i32::MAX);
     }
 
-    /// Tasks whose result is not taken yet, those of dropped handles included.
+    /// Tasks whose result is not taken yet; those of dropped handles until they have ended.
     pub fn in_use(&self) -> usize {
-        self.state().in_use
+        let mut parent = self.state();
+        let everything = parent.dropped.len();
+        self.collect_dropped(&mut parent, everything);
+        parent.in_use
+    }
+
+    /// Tasks that have failed or were lost so far.
+    pub fn failures(&self) -> u32 {
+        self.table.header().failures.load(Ordering::SeqCst)
     }
 
     /// Tasks that have ended and were taken note of.

@@ -16,6 +16,9 @@
 //! The WAITER bit says that a thread of the parent may sleep on the word; the process that ends the
 //! task then wakes it. The ticket is the place in the ring, so that a claim can never take a later
 //! task that happens to lie in the same cell.
+//!
+//! The CANCELLED bit is set by the parent, on CLAIMED only: nobody wants the result. It is a part of
+//! the claim, so it is never true of another task, and such a task is not made READY again.
 
 use crate::sys::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::damage::damaged;
@@ -31,28 +34,32 @@ pub const LOST: u32 = 4;
 /// Owners that a word can name: incarnations count from 1, the parent is 0.
 pub const MAX_OWNER_ID: u32 = (1 << 24) - 1;
 
-/// A cell's state word, taken apart. Bits: `ticket:32 | owner_id:24 | ring:1 | waiter:1 | tag:6`.
+/// A cell's state word, taken apart. Bits:
+/// `ticket:32 | owner_id:24 | ring:1 | waiter:1 | cancelled:1 | tag:5`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
     pub tag: u32,
     pub waiter: bool,
+    pub cancelled: bool,
     pub ring: u32,
     pub owner_id: u32,
     pub ticket: u32,
 }
 
 const WAITER: u64 = 1 << 6;
+const CANCELLED: u64 = 1 << 5;
 
 impl State {
     pub fn new(tag: u32, ring: u32, owner_id: u32, ticket: u32) -> Self {
-        Self { tag, waiter: false, ring, owner_id, ticket }
+        Self { tag, waiter: false, cancelled: false, ring, owner_id, ticket }
     }
 
     pub fn unpack(word: u64) -> Self {
         let low = word as u32;
         Self {
-            tag: low & 0x3f,
+            tag: low & 0x1f,
             waiter: word & WAITER != 0,
+            cancelled: word & CANCELLED != 0,
             ring: low >> 7 & 1,
             owner_id: low >> 8,
             ticket: (word >> 32) as u32,
@@ -60,13 +67,19 @@ impl State {
     }
 
     pub fn pack(self) -> u64 {
-        let low = self.tag | u32::from(self.waiter) << 6 | self.ring << 7 | self.owner_id << 8;
+        let flags = u32::from(self.cancelled) << 5 | u32::from(self.waiter) << 6;
+        let low = self.tag | flags | self.ring << 7 | self.owner_id << 8;
         u64::from(self.ticket) << 32 | u64::from(low)
     }
 
     /// Ready to be claimed from this place of this ring.
     fn waits_at(self, ring: u32, ticket: u32) -> bool {
         self.tag == READY && self.ring == ring && self.ticket == ticket
+    }
+
+    /// At work, for a result that nobody wants.
+    pub fn is_cancelled_at(self, owner_id: u32) -> bool {
+        self.tag == CLAIMED && self.cancelled && self.owner_id == owner_id
     }
 
     /// Only the parent will still write the word.
@@ -191,7 +204,7 @@ impl<E: Entries> TaskRing<'_, E> {
     }
 
     /// Make a cell ready. Its fields are written; only this producer writes to this ring. False,
-    /// and nothing is done, if the task was taken back in the meantime.
+    /// and nothing is done, if the task was taken back, or cancelled, in the meantime.
     ///
     /// The state goes first: a producer that dies before the entry leaves a READY cell which no
     /// ring holds, and that is what [`TaskRing::is_unlisted`] finds again. The other way round an entry
@@ -224,11 +237,14 @@ impl<E: Entries> TaskRing<'_, E> {
     }
 
     /// The parent enters what is its own; the supervisor what a dead worker had, or its predecessor
-    /// has marked and not entered.
+    /// has marked and not entered; but not what nobody wants any more.
     fn accepts(&self, seen: State) -> bool {
         match self.number {
             MAIN => seen.tag == FREE,
-            _ => seen.tag == CLAIMED || (seen.tag == READY && seen.ring == self.number),
+            _ => {
+                (seen.tag == CLAIMED && !seen.cancelled)
+                    || (seen.tag == READY && seen.ring == self.number)
+            }
         }
     }
 
@@ -368,6 +384,13 @@ pub fn withdraw(state: &AtomicU64) -> bool {
             Err(now) => word = now,
         }
     }
+}
+
+/// Mark a claimed task: nobody wants its result. False if `seen` is not its state any more.
+pub fn mark_cancelled(state: &AtomicU64, seen: State) -> bool {
+    let marked = State { cancelled: true, ..seen }.pack();
+    // [cancel->look] pairs with the acquire in load_state()
+    state.compare_exchange(seen.pack(), marked, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 #[cfg(all(test, not(loom)))]

@@ -109,8 +109,12 @@ impl Supervisor {
     }
 
     /// CLAIMED by a dead worker → READY again; so many deaths are now charged to its present item.
-    pub fn requeue(&self, number: u32, attempts: u32) -> Result<(), Failure> {
+    /// False if that task was cancelled: it is CLAIMED still.
+    pub fn requeue(&self, number: u32, attempts: u32) -> Result<bool, Failure> {
         let cell = self.table.cell(number);
+        if load_state(&cell.state).cancelled {
+            return Ok(false);
+        }
         cell.charged.store(table::item(cell), Ordering::Relaxed);
         cell.attempts.store(attempts, Ordering::Relaxed);
         cell.fatalities.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +127,7 @@ impl Supervisor {
     }
 
     /// Put a cell into the ring of second attempts.
-    pub fn enqueue_retry(&self, number: u32) -> Result<(), Failure> {
+    pub fn enqueue_retry(&self, number: u32) -> Result<bool, Failure> {
         let published = self.table.publish(RETRY, number);
         crash_point("requeue.entered");
         published.map_err(Failure::of("a retry"))
@@ -158,6 +162,7 @@ impl Supervisor {
         let waiter = finish(&cell.state, state, LOST);
         crash_point("lost.published");
         self.table.wake_parent(number, waiter);
+        self.table.note_failure();
         Ok(())
     }
 
@@ -174,6 +179,23 @@ impl Supervisor {
         let holds = state.tag == CLAIMED && state.owner_id == owner_id;
         let is_timed = cell.timeout.load(Ordering::Relaxed) != 0;
         holds && is_timed && deadline != 0 && deadline <= now()
+    }
+
+    /// How many running tasks were ever cancelled.
+    pub fn cancels(&self) -> u32 {
+        self.table.header().cancels.load(Ordering::SeqCst)
+    }
+
+    /// Whether this worker is at a task that was cancelled: a number that is only this task's, and the
+    /// nanoseconds that it may go on.
+    pub fn cancelled(&self, slot: usize, owner_id: u32) -> Option<(u64, u64)> {
+        let place = self.table.slot(slot);
+        let cell = place.cancelled.load(Ordering::Relaxed).checked_sub(1)?;
+        self.table.ensure_cell(cell).ok()?;
+        let state = load_state(&self.table.cell(cell).state);
+        let task = u64::from(state.ticket) << 32 | u64::from(cell) << 1 | u64::from(state.ring);
+        let grace = place.grace.load(Ordering::Relaxed);
+        state.is_cancelled_at(owner_id).then_some((task, grace))
     }
 
     /// The worker in this slot was stopped: give its task so many nanoseconds more.

@@ -49,6 +49,11 @@ pub const OUTCOME_CORRUPT: u32 = 5;
 /// The outcome of a task whose worker died; all other outcomes are the worker's word.
 pub const OUTCOME_LOST: u32 = 255;
 
+/// Whether a task with this outcome has failed as a whole.
+pub fn is_failure(outcome: u32) -> bool {
+    outcome != OUTCOME_OK && outcome != OUTCOME_EACH
+}
+
 /// What the pool as a whole is told. One writer for each word, in brackets.
 #[repr(C, align(128))]
 pub struct HeaderShared {
@@ -79,7 +84,13 @@ pub struct HeaderShared {
     pub losses: AtomicU32,
     /// [supervisor] Rung when the supervisor has started its workers, or failed to.
     pub ready: AtomicU32,
-    _pad: [u32; 4],
+    /// [parent] Running tasks that were cancelled so far.
+    pub cancels: AtomicU32,
+    /// Tasks that have failed or were lost so far.
+    pub failures: AtomicU32,
+    /// [parent] The cell, plus 1, whose waiter is to be woken by a failure of any task.
+    pub awaited: AtomicU32,
+    _pad: [u32; 1],
     pub idle: WakeWord,
     pub rings: [TaskRingShared; 2],
     /// [supervisor] How workers ended: the incarnation, and its exit code as an i32.
@@ -111,7 +122,11 @@ pub struct SlotShared {
     pub number: AtomicU32,
     /// Daemonic children of the worker: they end with it.
     pub children: [AtomicU32; CHILDREN],
-    _pad: [u32; 1],
+    /// [parent] The cell, plus 1, that was cancelled last while this worker had it. Whether it has it
+    /// still is what the cell's state says.
+    pub cancelled: AtomicU32,
+    /// [parent] Nanoseconds that the task may go on after that.
+    pub grace: AtomicU64,
 }
 
 /// One task. One writer at a time: the state says which (see `protocol`).
@@ -409,8 +424,9 @@ impl Table {
         ((cell as usize) < CAPACITY).then(|| &self.cell(cell).state)
     }
 
-    /// Make `cell` ready in a ring and see to it that a worker takes it.
-    pub fn publish(&self, ring: u32, cell: u32) -> Result<()> {
+    /// Make `cell` ready in a ring and see to it that a worker takes it. False, and nothing is done,
+    /// if it was taken back or cancelled in the meantime.
+    pub fn publish(&self, ring: u32, cell: u32) -> Result<bool> {
         let ring = self.ring(ring);
         self.ensure_entry(ring.number, ring.shared.tail.load(Ordering::Relaxed))?;
         self.ensure_cell(cell)?;
@@ -421,10 +437,11 @@ impl Table {
         if place < CAPACITY as u64 && place % (PAGE / size_of::<u32>()) as u64 == 0 {
             self.reserve_entry(ring.number, place)?;
         }
-        if ring.push(cell, &self.cell(cell).state) {
+        let is_entered = ring.push(cell, &self.cell(cell).state);
+        if is_entered {
             self.wake_worker(true);
         }
-        Ok(())
+        Ok(is_entered)
     }
 
     pub fn wake_worker(&self, spinner_is_enough: bool) {
@@ -457,6 +474,17 @@ impl Table {
         if header.watchers.load(Ordering::SeqCst) != 0 {
             header.ended.fetch_add(1, Ordering::SeqCst);
             futex::wake(&header.ended, i32::MAX);
+        }
+    }
+
+    /// A task has failed: who waits for another one may have to know. A wake-up that comes too early
+    /// is made up for by the end of the nap.
+    pub fn note_failure(&self) {
+        let header = self.header();
+        header.failures.fetch_add(1, Ordering::SeqCst);
+        let Some(cell) = header.awaited.load(Ordering::SeqCst).checked_sub(1) else { return };
+        if self.ensure_cell(cell).is_ok() {
+            futex::wake(&LowHalf(&self.cell(cell).state), i32::MAX);
         }
     }
 

@@ -1,9 +1,10 @@
 //! A worker: claims cells, finds their arguments, publishes results from its own heap.
 
 use super::item_results::ItemResults;
-use super::protocol::{finish, State, DONE};
+use super::protocol::{finish, load_state, State, DONE};
 use super::table::{
-    begin, CellShared, SlotShared, Table, PARENT_REGION, RESULT_INLINE, RUNNING, TERMINATING,
+    begin, is_failure, CellShared, SlotShared, Table, PARENT_REGION, RESULT_INLINE, RUNNING,
+    TERMINATING,
 };
 use crate::host::{Failure, Host};
 use crate::shm::heap::{self, Head, Heap};
@@ -97,6 +98,14 @@ impl Worker {
     /// Whether a task was taken whose result has not been handed in.
     pub fn is_busy(&self) -> bool {
         self.lock().claim.is_some()
+    }
+
+    /// Whether the present task was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        let claim = self.lock().claim;
+        claim.is_some_and(|(number, _)| {
+            load_state(&self.table.cell(number).state).is_cancelled_at(self.owner_id)
+        })
     }
 
     /// Tasks that this worker has taken.
@@ -320,6 +329,9 @@ impl Worker {
         let waiter = finish(&cell.state, state, DONE);
         crash_point("result.published");
         self.table.wake_parent(number, waiter);
+        if is_failure(outcome) {
+            self.table.note_failure();
+        }
         Ok(())
     }
 

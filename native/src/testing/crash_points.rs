@@ -9,6 +9,7 @@ pub const POINTS: &[&str] = &[
     "worker.started",
     "cell.claimed",
     "cell.announced",
+    "cell.cancelled",
     "args.read",
     "task.done",
     "heap.allocated",

@@ -47,8 +47,15 @@ class Parent:
         """Have the threads in `RunningTasks.wait` come back: there is something new to wait for."""
 
     @property
+    def failures(self) -> int:
+        """Tasks that have failed or were lost so far."""
+
+    @property
     def in_use(self) -> int:
-        """Tasks whose result nobody has taken yet, those of dropped handles included."""
+        """Tasks whose result nobody has taken yet.
+
+        Those of dropped handles count until they have ended.
+        """
 
     @property
     def completed(self) -> int:

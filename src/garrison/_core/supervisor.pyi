@@ -40,13 +40,14 @@ class Supervisor:
         Function, kind, index, items, retries and deaths.
         """
 
-    def requeue(self, number: int, attempts: int) -> None:
+    def requeue(self, number: int, attempts: int) -> bool:
         """CLAIMED by a dead worker → READY again.
 
-        So many deaths are now charged to its present item.
+        So many deaths are now charged to its present item. False if that task was cancelled: it is
+        CLAIMED still.
         """
 
-    def enqueue_retry(self, number: int) -> None:
+    def enqueue_retry(self, number: int) -> bool:
         """Put a cell into the ring of second attempts."""
 
     def mark_lost(self, number: int, reason: bytes) -> None:
@@ -54,6 +55,16 @@ class Supervisor:
 
     def is_late(self, slot: int, owner_id: int) -> bool:
         """Whether this worker is past its deadline in the very task it had then."""
+
+    @property
+    def cancels(self) -> int:
+        """How many running tasks were ever cancelled."""
+
+    def cancelled(self, slot: int, owner_id: int) -> tuple[int, int] | None:
+        """Whether this worker is at a task that was cancelled.
+
+        A number that is only this task's, and the nanoseconds that it may go on.
+        """
 
     def deadlines(self) -> tuple[int, int]:
         """Return the earliest deadline of all workers and the shortest timeout of all tasks.

@@ -19,10 +19,11 @@ class TaskHandle:
     def lost(self) -> bool:
         """Whether the worker died with the task."""
 
-    def wait(self, limit: float) -> bool:
+    def wait(self, limit: float, failures: int | None = None) -> bool:
         """Wait at most `limit` seconds; True if the task has ended.
 
-        Signal handlers run meanwhile.
+        Signal handlers run meanwhile. With `failures`, as many of `Parent.failures` as the caller
+        knows of, another one ends the wait too.
         """
 
     def take(self) -> tuple[int, Any, list[Any] | None, int, int]:
@@ -66,5 +67,20 @@ class TaskHandle:
         The number of those that stay its own.
         """
 
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended, and not well."""
+
     def withdraw(self) -> bool:
         """Take a task back that no worker has claimed. False if it is too late for that."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+
+    def cancel(self, grace: int) -> int:
+        """Give the result up.
+
+        0 if the task had ended, 1 if no worker had claimed it, 2 if one is at it. That one may go
+        on for `grace` nanoseconds, and the supervisor is to be woken.
+        """

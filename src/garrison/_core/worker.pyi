@@ -25,6 +25,10 @@ class Worker:
         """Whether a task was taken whose result has not been handed in."""
 
     @property
+    def cancelled(self) -> bool:
+        """Whether the present task was cancelled."""
+
+    @property
     def taken(self) -> int:
         """Tasks that this worker has taken."""
 

@@ -82,6 +82,14 @@ class TaskHandle(Protocol):
     def withdraw(self) -> bool:
         """Withdraw it; return whether no worker had begun it."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended, and not well; its result was not taken."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was cancelled: it has ended, and has no result."""
+
 
 class EncodedItems(Protocol):
     """Items as they are submitted; a slice of several is a part of them."""
@@ -243,6 +251,20 @@ class Backend(Protocol):
     def submit_chunk(self, function: Any, chunk: Any, count: int, options: Options) -> TaskHandle:
         """Submit one task for an encoded chunk, each of its items with a result of its own."""
 
+    def cancel(self, task: Any, grace: float) -> bool:
+        """Withdraw a task, or end it while it runs; return whether it has no result now.
+
+        It counts as ended at once. Where it cannot be ended while it runs, False is returned and it
+        goes on.
+
+        Parameters
+        ----------
+        task : TaskHandle
+            The task.
+        grace : float
+            Seconds from the interrupt of a running task to the end of its worker.
+        """
+
     # --- Waiting --------------------------------------------------------------------------
 
     def wait(self, task: Any, deadline: float | None) -> bool:
@@ -253,6 +275,13 @@ class Backend(Protocol):
         GarrisonError
             If it will never end.
         """
+
+    @property
+    def failures(self) -> int:
+        """The number of tasks that have failed so far."""
+
+    def wait_unless_failure(self, task: Any, deadline: float | None, failures: int) -> bool:
+        """Wait for a task's end, or another failure; False at the deadline."""
 
     def running_tasks(self, tasks: Iterable[Any] = ()) -> RunningTasks:
         """Return tasks to watch together."""

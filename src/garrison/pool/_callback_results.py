@@ -6,7 +6,7 @@ import multiprocessing
 import threading
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool._results import AsyncResult, R
+from garrison.pool._results import DEFAULT_GRACE_S, AsyncResult, R
 from garrison.pool._stdlib_names import StandardMapResult, hide
 
 if TYPE_CHECKING:
@@ -87,6 +87,14 @@ class CallbackResult(AsyncResult[R]):
 
     def _is_over(self) -> bool:
         return self._done or self._thread == threading.get_ident()
+
+    def cancel(self, *, grace: float = DEFAULT_GRACE_S) -> bool:
+        """Give the result up; the `error_callback` is called with `garrison.TaskCancelled`."""
+        return self._inner.cancel(grace=grace)
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._inner.cancelled()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for the callbacks, or until they will never be called, at most `timeout` seconds."""

@@ -8,9 +8,11 @@ import weakref
 from typing import Generic, TypeVar
 
 from garrison._typing import TYPE_CHECKING, Any, TypedBase
+from garrison.errors import TaskCancelled
 from garrison.pool._encoding import ItemError
 from garrison.pool._imap_stream import ResultStream
 from garrison.pool._imap_unordered import UnorderedResultStream
+from garrison.pool._results import DEFAULT_GRACE_S, INTERRUPT_GRACE_S, check_grace
 from garrison.pool._stdlib_names import StandardIterator, StandardUnorderedIterator, hide
 
 if TYPE_CHECKING:
@@ -67,7 +69,11 @@ class IMapIterator(IteratorBase[T], Generic[T]):
         self._bar: Bar | None = None
         self._notes_results: bool = self._readahead_limit is not None
         """Whether a result that is handed out is noted: to read on, or by a progress bar."""
-        self.stream.reader.start()
+        try:
+            self.stream.reader.start()
+        except KeyboardInterrupt:
+            self.withdraw()
+            raise
 
     def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
         """Stop: results are not wanted. A finalizer would keep the frames of the stream's errors.
@@ -111,21 +117,56 @@ class IMapIterator(IteratorBase[T], Generic[T]):
         multiprocessing.TimeoutError
             If the next result does not arrive within `timeout` seconds; it is not lost.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        # Before any lock: at the moment of a fork, a thread of the parent may have held it.
-        if self._pool is not None:
-            self._pool._check_process()
         try:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            # Before any lock: at the moment of a fork, a thread of the parent may have held it.
+            if self._pool is not None:
+                self._pool._check_process()
             value = self.stream.next(deadline)
         except StopIteration:
             self._pool = None
             if self._bar is not None:
                 self._bar.close()
             raise
+        except KeyboardInterrupt:
+            self.withdraw()
+            raise
         try:
             return self._hand_out(value)
         finally:
             del value
+
+    def close(self, *, grace: float = DEFAULT_GRACE_S) -> None:
+        """End the iterator: what has not begun is withdrawn, what runs is cancelled.
+
+        Ctrl-C in `next` does the same; the `next` that follows raises `TaskCancelled` then.
+
+        Parameters
+        ----------
+        grace : float
+            As for `AsyncResult.cancel`.
+
+        Examples
+        --------
+        >>> import time
+        >>> from garrison import Pool
+        >>> with Pool(1) as pool:
+        ...     results = pool.imap(time.sleep, [0, 60, 60])
+        ...     next(results)
+        ...     results.close()
+        ...     list(results), pool.apply(abs, (-1,))
+        ([], 1)
+        """
+        self._close(check_grace(grace), None)
+
+    def withdraw(self) -> None:
+        """End it after an interrupt, as `map` does: the pool is free for the next call."""
+        self._close(INTERRUPT_GRACE_S, TaskCancelled("an interrupt has ended this iterator"))
+
+    def _close(self, grace: float, error: BaseException | None) -> None:
+        self.stream.close(grace, error)
+        if self._bar is not None:
+            self._bar.close()
 
     def _hand_out(self, value: Any) -> T:
         if self._readahead_limit is not None:

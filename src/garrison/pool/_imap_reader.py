@@ -90,6 +90,8 @@ class InputReader:
     """Unread results when they were counted last, and items submitted since."""
     _reading = True
     _slow = _cancelled = False
+    is_withdrawn: bool = False
+    """Whether what was submitted has been cancelled."""
     _made: tuple[Any, list[Batch]] | None = None
     """The first of the pieces, and its batches, once there are any."""
     is_placing: bool = False
@@ -191,6 +193,14 @@ class InputReader:
         self._cancelled = True
         self._tell_reader()
 
+    def withdraw(self, error: BaseException | None) -> None:
+        """Read and submit nothing more: the iterator is over, with this error if there is one."""
+        with self._changed:
+            self.is_withdrawn = self._cancelled = True
+            self.error, self._reading = error, False
+            self._pieces.clear()
+            self._changed.notify_all()
+
     def lift_limits(self) -> None:
         """Read to the end, however many results are unread."""
         self.bounded, self.readahead_limit, self._is_limited = False, None, False
@@ -272,9 +282,9 @@ class InputReader:
             self._end(None)
 
     def _end(self, error: BaseException | None) -> None:
-        self.error = error
         with self._changed:
-            self._reading = False
+            if not self.is_withdrawn:
+                self.error, self._reading = error, False
             self._changed.notify_all()
         on_end = self._on_end()
         if on_end is not None:

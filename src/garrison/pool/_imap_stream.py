@@ -221,6 +221,9 @@ class ResultStream:
             try:
                 task.take_items_into(batch)
             except RuntimeError:
+                if reader.is_withdrawn:
+                    batch.discard()
+                    return False
                 # It was withdrawn, and an interrupt came before its items were submitted again.
                 self._replace(batch, reader.submit_again(batch, 0))
                 return False
@@ -359,7 +362,10 @@ class ResultStream:
         return self._backend.wait(task, deadline)
 
     def _first_untaken(self) -> Batch | None:
-        return next((batch for batch in tuple(self._batches) if not batch.taken), None)
+        for batch in tuple(self._batches):
+            if not batch.taken:
+                return batch
+        return None
 
     # --- Without a consumer ---------------------------------------------------------------
 
@@ -427,6 +433,23 @@ class ResultStream:
             self.reader.cancel()
         else:
             self.reader.lift_limits()
+
+    def close(self, grace: float, error: BaseException | None = None) -> None:
+        """Withdraw what is left: no result comes any more, but this error if there is one."""
+        self.reader.withdraw(error)
+        with self._lock:
+            # The last ones first: no worker begins one of them in the place of one that was ended.
+            for batch in reversed(self._batches):
+                if batch.task is not None:
+                    self._backend.cancel(batch.task, grace)
+            for batch in self._batches:
+                batch.discard()
+            self._batches.clear()
+            self.results, self._current = deque(), None
+        # Others may wait for a result, and the pool for the end of the input.
+        self._backend.interrupt_waits()
+        if (on_progress := self._on_progress()) is not None:
+            on_progress()
 
     def cancel(self) -> None:
         """Stop reading the input: the pool has ended."""

@@ -10,7 +10,13 @@ from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
-from garrison.pool._results import AsyncResult, R
+from garrison.pool._results import (
+    DEFAULT_GRACE_S,
+    INTERRUPT_GRACE_S,
+    AsyncResult,
+    R,
+    check_grace,
+)
 from garrison.pool._stdlib_names import StandardMapResult, hide
 
 if TYPE_CHECKING:
@@ -54,6 +60,8 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         "_items",
         "_items_submitted",
         "_lock",
+        "_seen_failures",
+        "_stops",
         "_submitting",
         "_values",
     )
@@ -82,8 +90,21 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         self._items_submitted = self._bytes_in_flight = 0
         self._lock = threading.RLock()
         self._bar: Bar | None = None
+        self._stops = False
+        self._seen_failures = 0
         self._in_flight: deque[_ChunkResult] = deque()
-        self._submit_chunks()
+
+    def begin(self, *, stops: bool = False) -> None:
+        """Submit the first chunks. After an interrupt in the middle nobody has this result.
+
+        If it `stops`, the first failure withdraws the chunks that no worker has begun.
+        """
+        self._stops, self._seen_failures = stops, self._backend.failures
+        try:
+            self._submit_chunks()
+        except BaseException:
+            self.withdraw()
+            raise
 
     def _submit_chunks(self) -> None:
         """Submit chunks up to the limits; a failure to send one is an error of the result."""
@@ -104,6 +125,8 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
             self._in_flight.append(chunk)
             self._items_submitted += chunk.items
             self._bytes_in_flight += chunk.size
+            if self._stops and self._backend.runs_in_caller and chunk._task.failed:
+                self._withdraw_after(chunk)
 
     @property
     def _number_left(self) -> int:
@@ -150,10 +173,39 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         """Read chunk after chunk, and submit the next ones; False at the deadline."""
         while self._outcome is None:
             task = self._next_task()
-            if task is not None and not self._backend.wait(task, deadline):
+            if task is not None and not self._wait(task, deadline):
                 return False
             self.collect_ready()
         return True
+
+    def _wait(self, task: TaskHandle, deadline: float | None) -> bool:
+        """Wait for a chunk's end, or longer: False at the deadline."""
+        if not self._stops:
+            return self._backend.wait(task, deadline)
+        ended = self._backend.wait_unless_failure(task, deadline, self._seen_failures)
+        failures = self._backend.failures
+        if failures != self._seen_failures:
+            # It may be one of another call.
+            self._seen_failures = failures
+            with self._lock:
+                failed = next((each for each in self._in_flight if each._task.failed), None)
+                if failed is not None:
+                    self._withdraw_after(failed)
+        return ended
+
+    def _withdraw_after(self, failed: _ChunkResult) -> None:
+        """Withdraw the chunks that no worker has begun: there is a failure already.
+
+        Chunks begin in their order, and those before the failed one are not withdrawn. So it is the
+        first failed one whose error is raised, as without this.
+        """
+        self._stops = self._submitting = False
+        self._chunks = iter(())
+        kept: deque[_ChunkResult] = deque()
+        for chunk in reversed(self._in_flight):
+            if chunk.start <= failed.start or not chunk._task.withdraw():
+                kept.appendleft(chunk)
+        self._in_flight = kept
 
     def collect_ready(self) -> bool:
         """Read the chunks that have ended, up to the first that has not; True if that is all."""
@@ -182,6 +234,8 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
             self._values[chunk.start :] = value
         elif self._error is None:
             self._error = value
+            if self._stops:
+                self._withdraw_after(chunk)
         self._in_flight.popleft()
         self._bytes_in_flight -= chunk.size
         if self._bar is not None:
@@ -201,13 +255,39 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         """Report completed items to a progress bar."""
         self._bar = bar
 
-    def cancel_unstarted(self) -> None:
-        """Withdraw the chunks that no worker has begun: the result is no longer wanted."""
-        self._submitting = False
-        for chunk in self._in_flight:
-            chunk._task.withdraw()
+    def cancel(self, *, grace: float = DEFAULT_GRACE_S) -> bool:
+        """Give all results up: calls are withdrawn, or interrupted if they run.
+
+        As for one call. True also if the engine cannot end a call that runs, but has withdrawn
+        others.
+        """
+        grace = check_grace(grace)
+        with self._lock:
+            if self._outcome is None and self._give_up(grace):
+                self._set_cancelled()
+                self._values = []
+        return self._was_cancelled
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._was_cancelled
+
+    def withdraw(self) -> None:
+        """End all that is left of it soon: there was an interrupt, and nobody wants the result."""
+        with self._lock:
+            if self._outcome is None:
+                self._give_up(INTERRUPT_GRACE_S)
+
+    def _give_up(self, grace: float) -> bool:
+        """Submit no more, and cancel what was submitted; return whether there was any of that."""
+        given_up = self._submitting
+        self._submitting, self._chunks = False, iter(())
+        # The last ones first: no worker begins one of them in the place of one that was ended.
+        for chunk in reversed(self._in_flight):
+            given_up |= self._backend.cancel(chunk._task, grace)
         if self._bar is not None:
             self._bar.close()
+        return given_up
 
     def _resolve(self) -> tuple[bool, Any]:
         self._collect(None)

@@ -34,6 +34,7 @@ __all__ = ["EncodingBackend", "PickledBackend"]
 
 _FAILED = -1
 """A reply of this process: the exception itself."""
+_FAILURES = _FAILED, ERROR
 _numbers = itertools.count()
 
 
@@ -217,6 +218,10 @@ class PickledBackend(EncodingBackend):
             return True, decode_value(payload, None), duration
         except Exception as error:
             return False, error, duration
+
+    def is_failure(self, raw: Any) -> bool:
+        """Whether a reply is that of a failed task."""
+        return raw[0] in _FAILURES
 
     def items_of(self, raw: Any) -> tuple[list[Any] | None, Any, int, int]:
         """Return the encoded results of a task's items, or the reply as a whole."""

@@ -65,6 +65,8 @@ __all__ = ["ProcessBackend"]
 MAX_TIMEOUT_NS = 1 << 62
 _LEFT = "the workers have left before this task was begun: the pool was closed"
 _OK, _MEMORY_FULL = Outcome.OK, Outcome.MEMORY_FULL
+_RUNNING = 2
+"""What `TaskHandle.cancel` says of a task that a worker is at."""
 FREE_CELL_CHECK_S = 0.005
 """Seconds between two checks for a free cell."""
 _NAME_PREFIX = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}
@@ -292,6 +294,15 @@ class ProcessBackend:
                 self.supervisor.wake()
             return task
 
+    def cancel(self, task: _core.TaskHandle, grace: float) -> bool:
+        """Withdraw a task, or have the supervisor interrupt it."""
+        found = task.cancel(int(min(grace * 1e9, MAX_TIMEOUT_NS)))
+        if found == _RUNNING:
+            self.supervisor.wake()
+        if found:
+            self.interrupt_waits()
+        return found != 0
+
     def _check_memory(self, buffers: list[Any]) -> None:
         """Check the available memory now and then: many tasks together may need too much."""
         self._bytes_since_memory_check += sum(view.nbytes for view in buffers)
@@ -301,16 +312,27 @@ class ProcessBackend:
 
     # --- Waiting --------------------------------------------------------------------------
 
-    def wait(self, task: _core.TaskHandle, deadline: float | None) -> bool:
+    def wait(
+        self, task: _core.TaskHandle, deadline: float | None, failures: int | None = None
+    ) -> bool:
         """Wait for a task's end; False at the deadline. Raises if it will never end."""
         while True:
-            if task.wait(_seconds_to_sleep(deadline)):
+            if task.wait(_seconds_to_sleep(deadline), failures):
+                return True
+            if failures is not None and self.parent.failures != failures:
                 return True
             self.check()
             if self.table.finished and not task.ended():
                 raise PoolTerminated(_LEFT)
             if deadline is not None and time.monotonic() >= deadline:
                 return task.ended()
+
+    wait_unless_failure = wait
+
+    @property
+    def failures(self) -> int:
+        """The number of tasks that have failed so far."""
+        return self.parent.failures
 
     def running_tasks(self, tasks: Iterable[_core.TaskHandle] = ()) -> _core.RunningTasks:
         """Return tasks to watch together."""

@@ -9,7 +9,7 @@ import time
 from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import GarrisonError
+from garrison.errors import GarrisonError, TaskCancelled
 from garrison.pool._monitor import Monitor
 from garrison.pool._stdlib_names import StandardResult, hide
 
@@ -22,12 +22,34 @@ if TYPE_CHECKING:
 else:
     R = object
 
-__all__ = ["ApplyResult", "AsyncResult", "R"]
+__all__ = [
+    "DEFAULT_GRACE_S",
+    "INTERRUPT_GRACE_S",
+    "ApplyResult",
+    "AsyncResult",
+    "R",
+    "check_grace",
+]
 
 _decoded = Monitor()
 """For several threads that take the same result at once, which is rare."""
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_decoded.reset)
+
+
+DEFAULT_GRACE_S = 1.0
+"""Seconds that a cancelled task has to end by itself."""
+INTERRUPT_GRACE_S = 0.15
+"""The same after Ctrl-C: somebody sits at the prompt."""
+
+
+def check_grace(grace: float) -> float:
+    """Return the grace of a cancel in seconds, or raise."""
+    seconds = float(grace)
+    if not seconds >= 0:
+        msg = f"grace must be at least 0 seconds, not {grace!r}"
+        raise ValueError(msg)
+    return seconds
 
 
 class AsyncResult(StandardResult[R]):
@@ -38,6 +60,7 @@ class AsyncResult(StandardResult[R]):
     _task: Any
     _raw: Any = None
     """The result as it was taken, if it has to be decoded still: `_task.take_into` sets it."""
+    _was_cancelled: bool = False
 
     def __init__(
         self,
@@ -96,6 +119,8 @@ class AsyncResult(StandardResult[R]):
             If the process that ran the call went away.
         garrison.PoolTerminated
             If the pool was terminated before the task was over.
+        garrison.TaskCancelled
+            If it was cancelled.
 
         Examples
         --------
@@ -121,13 +146,58 @@ class AsyncResult(StandardResult[R]):
             # The exception's frames refer to this one: avoid a cycle.
             del value, self
 
+    def cancel(self, *, grace: float = DEFAULT_GRACE_S) -> bool:
+        """Give the result up: the call is withdrawn, or interrupted if it runs.
+
+        In a call that runs `garrison.TaskInterrupt` is raised. If it has not ended `grace` seconds
+        later, its worker is ended and replaced. The result does not wait for that: from now on
+        `get` raises `garrison.TaskCancelled`. It is also what an `error_callback` is called with.
+
+        Parameters
+        ----------
+        grace : float
+            Seconds that the call has to clean up. 0: its worker is ended at once.
+
+        Returns
+        -------
+        bool
+            True if there will be no result. False if the call had ended, or it runs and its engine
+            cannot end it (``"serial"``, ``"threads"``): then the result comes as usual.
+
+        Examples
+        --------
+        >>> import time
+        >>> from garrison import Pool
+        >>> with Pool(1) as pool:
+        ...     long, waiting = [pool.apply_async(time.sleep, (60,)) for _ in range(2)]
+        ...     waiting.cancel(), long.cancel()
+        ...     pool.apply(abs, (-1,))
+        (True, True)
+        1
+        """
+        grace = check_grace(grace)
+        if self._outcome is None and self._raw is None:
+            self._backend.cancel(self._task, grace)
+        return self.cancelled()
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        if self._outcome is None and self._raw is None and self._task.cancelled:
+            self._set_cancelled()
+        return self._was_cancelled
+
+    def _set_cancelled(self) -> None:
+        self._was_cancelled = True
+        self._outcome = (False, TaskCancelled("this call was cancelled"))
+        self._pool = None
+
     def _resolve(self) -> tuple[bool, Any]:
         """Decode the ended task, once."""
         if self._outcome is None:
             try:  # noqa: SIM105 - a context manager takes longer than all the rest
                 self._task.take_into(self)
             except RuntimeError:
-                pass  # it was taken already
+                pass  # it was taken already, or cancelled
             if self._outcome is None:
                 self._decode()
             self._pool = None
@@ -138,7 +208,8 @@ class AsyncResult(StandardResult[R]):
         """Decode what was taken, or wait for the thread that does: code of the user runs."""
         raw = self._raw
         if raw is None:
-            self._wait_until_decoded()
+            if not self.cancelled():
+                self._wait_until_decoded()
             return
         try:
             self._raw = None

@@ -43,7 +43,17 @@ class Task:
         Bytes of the encoded arguments; 0 if nothing is encoded.
     """
 
-    __slots__ = ("_backend", "_watchers", "ended_at", "items", "job", "result", "size", "state")
+    __slots__ = (
+        "_backend",
+        "_watchers",
+        "cancelled",
+        "ended_at",
+        "items",
+        "job",
+        "result",
+        "size",
+        "state",
+    )
 
     WAITING: int = 0
     RUNNING: int = 1
@@ -56,14 +66,16 @@ class Task:
         self.items: int = items
         self.size: int = size
         self.state: int = self.WAITING
+        self.cancelled: bool = False
+        """Whether there will be no result, which counts as an end."""
         self.ended_at: int = 0
         self.result: Any = None
         """The result, for `TaskBackend.decode`, until it is taken."""
         self._watchers: list[tuple[RunningTasks, object]] = []
 
     def ended(self) -> bool:
-        """Whether it has a result."""
-        return self.state == self.ENDED
+        """Whether it has a result, or will have none."""
+        return self.state == self.ENDED or self.cancelled
 
     def lost(self) -> bool:
         """Whether its worker ended: no such task keeps results of single items."""
@@ -71,8 +83,19 @@ class Task:
 
     def end(self, result: Any) -> None:
         """Store the result; the caller holds the backend's lock."""
+        self.job, self.state = None, self.ENDED
+        if self.cancelled:
+            return
+        self.result = result
+        self._tell()
+
+    def cancel(self) -> None:
+        """Note that there will be no result; the caller holds the backend's lock."""
+        self.cancelled = True
+        self._tell()
+
+    def _tell(self) -> None:
         self.ended_at = time.monotonic_ns()
-        self.result, self.job, self.state = result, None, self.ENDED
         watchers, self._watchers = self._watchers, []
         for tasks, value in watchers:
             tasks.ended.append(value)
@@ -80,7 +103,7 @@ class Task:
     def watch(self, tasks: RunningTasks, value: object) -> None:
         """Append `value` to ``tasks.ended`` when it ends."""
         with self._backend.changed:
-            if self.state == self.ENDED:
+            if self.ended():
                 tasks.ended.append(value)
             else:
                 self._watchers.append((tasks, value))
@@ -104,6 +127,12 @@ class Task:
         """Take the results of items into a batch, or the result of the task as a whole."""
         found = self._take()
         batch.brought = self._backend.items_of(found)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended, and not well; its result was not taken."""
+        result = self.result
+        return result is not None and self._backend.is_failure(result)
 
     def withdraw(self) -> bool:
         """Withdraw it; return whether nothing had begun it."""
@@ -209,6 +238,8 @@ class TaskBackend:
         self._pid = os.getpid()
         self.completed: int = 0
         """Tasks that have ended."""
+        self.failures: int = 0
+        """Those that have failed."""
         self._running = self._withdrawn = 0
         self._queue: deque[Task] = deque()
         self._closing = self._terminating = False
@@ -314,6 +345,16 @@ class TaskBackend:
             self._withdrawn += 1
             return True
 
+    def cancel(self, task: Task, grace: float) -> bool:
+        """Withdraw a task; one that runs goes on: nothing here can end it."""
+        del grace
+        with self.changed:
+            if not self.withdraw(task):
+                return False
+            task.cancel()
+            self.changed.notify_all()
+            return True
+
     # --- For those that run them ------------------------------------------------------------
 
     def next_task(self) -> Task | None:
@@ -336,6 +377,9 @@ class TaskBackend:
     def _put_back(self, tasks: list[Task]) -> None:
         """Let tasks wait again, before all others; the caller holds the lock."""
         for task in reversed(tasks):
+            if task.cancelled:
+                task.end(None)
+                continue
             task.state = Task.WAITING
             self._queue.appendleft(task)
         self._running -= len(tasks)
@@ -344,6 +388,7 @@ class TaskBackend:
         """End a task that was begun; the caller holds the lock and tells of the change."""
         self._running -= 1
         self.completed += 1
+        self.failures += self.is_failure(result)
         task.end(result)
 
     def lose(self, error: PoolBroken) -> None:
@@ -361,6 +406,10 @@ class TaskBackend:
     def wait(self, task: Task, deadline: float | None) -> bool:
         """Wait for a task's end; False at the deadline."""
         return self._wait_for(task.ended, deadline)
+
+    def wait_unless_failure(self, task: Task, deadline: float | None, failures: int) -> bool:
+        """Wait for a task's end, or another failure; False at the deadline."""
+        return self._wait_for(lambda: task.ended() or self.failures != failures, deadline)
 
     @staticmethod
     def running_tasks(tasks: Iterable[Task] = ()) -> RunningTasks:
@@ -412,6 +461,10 @@ class TaskBackend:
     def result(self, task: Task) -> Result:
         """Take an ended task's result: (success, value or exception, nanoseconds)."""
         return self.decode(task._take())
+
+    def is_failure(self, raw: Any) -> bool:
+        """Whether a raw result is that of a failed task."""
+        return not raw[0]
 
     def decode(self, raw: Any) -> Result:
         """Return the raw result as it is."""

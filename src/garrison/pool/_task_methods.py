@@ -13,7 +13,7 @@ from garrison.options import Options, check_int
 from garrison.pool import _chunking
 from garrison.pool._map_results import Chunk, MapResult
 from garrison.pool._payload_kinds import PayloadKind
-from garrison.pool._results import AsyncResult
+from garrison.pool._results import INTERRUPT_GRACE_S, AsyncResult
 from garrison.pool._stdlib_names import RUN
 
 if TYPE_CHECKING:
@@ -77,7 +77,15 @@ class TaskMethods:
         ...     pool.apply(pow, (2, 10))
         1024
         """
-        return self.apply_async(func, args, kwds).get()
+        result = self.apply_async(func, args, kwds)
+        try:
+            return result.get()
+        except BaseException:
+            # Ctrl-C, for example; if it is the call's own error there is nothing to cancel.
+            result.cancel(grace=INTERRUPT_GRACE_S)
+            raise
+        finally:
+            del result  # an exception's frames must not lead back to it
 
     def apply_async(
         self,
@@ -168,7 +176,8 @@ class TaskMethods:
         Raises
         ------
         Exception
-            What the call for the first failed element raised, once all chunks have ended.
+            What the call for the first failed element raised. Chunks that had not begun when a call
+            failed are withdrawn, and those that had are waited for.
         garrison.WorkerDied
             If a worker went away during a call that has no retries left.
 
@@ -179,7 +188,7 @@ class TaskMethods:
         ...     pool.map(abs, [-1, 2, -3])
         [1, 2, 3]
         """
-        return _get_or_cancel(self._many(func, iterable, PayloadKind.ITEMS, chunksize))
+        return _get_or_cancel(self._many(func, iterable, PayloadKind.ITEMS, chunksize, stops=True))
 
     def starmap(
         self,
@@ -196,7 +205,8 @@ class TaskMethods:
         ...     pool.starmap(pow, [(2, 3), (3, 2)])
         [8, 9]
         """
-        return _get_or_cancel(self._many(func, iterable, PayloadKind.STAR_ITEMS, chunksize))
+        kind = PayloadKind.STAR_ITEMS
+        return _get_or_cancel(self._many(func, iterable, kind, chunksize, stops=True))
 
     def map_async(
         self,
@@ -248,6 +258,8 @@ class TaskMethods:
         iterable: Iterable[Any],
         kind: PayloadKind,
         chunksize: int | None,
+        *,
+        stops: bool = False,
     ) -> MapResult[T]:
         pool = self._pool_ref
         pool._check_running()
@@ -267,6 +279,7 @@ class TaskMethods:
         shown_size = chunksize or _chunking.equal_size(len(items), self._backend.parallelism)
         result: MapResult[T]
         result = MapResult(pool, self._backend, chunks, error, len(items), shown_size)
+        result.begin(stops=stops)
         progress = self._options.progress
         if progress is not False:
             result.set_progress_bar(pool._new_bar(progress, func, len(items)))
@@ -387,13 +400,17 @@ class TaskMethods:
             options = options.replace(buffersize=buffersize)
         pool._check_process()
         results = kind(pool, func, iterable, chunksize, options)
-        if options.progress is not False:
-            total = len(iterable) if isinstance(iterable, Sized) else None
-            results.set_progress_bar(pool._new_bar(options.progress, func, total))
-        if not results.stream.is_fully_submitted:
-            pool._track_reader(results.stream)
-            if not self._backend.runs_in_caller:
-                pool._advancer.add(results.stream)
+        try:
+            if options.progress is not False:
+                total = len(iterable) if isinstance(iterable, Sized) else None
+                results.set_progress_bar(pool._new_bar(options.progress, func, total))
+            if not results.stream.is_fully_submitted:
+                pool._track_reader(results.stream)
+                if not self._backend.runs_in_caller:
+                    pool._advancer.add(results.stream)
+        except KeyboardInterrupt:
+            results.withdraw()
+            raise
         return results
 
 
@@ -414,8 +431,10 @@ def _get_or_cancel(result: MapResult[T]) -> list[T]:
         return result.get()
     except BaseException:
         # Ctrl-C, for example: no other code has this result, so its tasks are not needed.
-        result.cancel_unstarted()
+        result.withdraw()
         raise
+    finally:
+        del result  # an exception's frames must not lead back to it
 
 
 def _not_callable(value: object) -> Callable[..., Any]:

@@ -9,7 +9,15 @@ import sys
 
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool import _definitions, _encoding, _pickling_rules, _seeds, _worker_namespaces
+from garrison.errors import TaskInterrupt
+from garrison.pool import (
+    _definitions,
+    _encoding,
+    _interrupting,
+    _pickling_rules,
+    _seeds,
+    _worker_namespaces,
+)
 from garrison.pool._encoding import Outcome
 from garrison.pool._payload_kinds import PayloadKind
 from garrison.supervisor import STACK_SIGNAL, allow_children, record_crashes
@@ -55,6 +63,7 @@ def run_worker(
     record_crashes(stack_file.fileno())
     faulthandler.register(STACK_SIGNAL, file=stack_file.fileno(), all_threads=False, chain=False)
     worker = _core.Worker(table, slot, owner_id)
+    _interrupting.begin(worker)
     worker.note_start()
     allow_children(worker.set_children)
     _core.crash_point("worker.started")
@@ -277,6 +286,8 @@ class _Retrying:
         for _ in range(self.retries):
             try:
                 return self._call(kind, value)
+            except TaskInterrupt:
+                raise
             except self.retry_on:
                 value = again()
                 worker.restart_clock()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         preparation_data,
     )
     from garrison.supervisor._start import is_launched
+    from garrison.supervisor._syscalls import handle_cancels
     from garrison.supervisor._worker_entry import work_in_slot
     from garrison.supervisor._worker_processes import WorkerProcesses, list_among_children
     from garrison.supervisor._worker_slots import WorkerSpec
@@ -41,6 +42,7 @@ __all__ = [
     "WorkerTemplate",
     "allow_children",
     "check_not_importing",
+    "handle_cancels",
     "imported_main",
     "is_importable",
     "is_launched",
@@ -66,6 +68,7 @@ _HOMES = {
     "_liveness": ("LIVENESS_CHECK_INTERVAL_S",),
     "_main_module": ("imported_main", "is_importable", "main_path", "preparation_data"),
     "_start": ("is_launched",),
+    "_syscalls": ("handle_cancels",),
     "_worker_entry": ("work_in_slot",),
     "_worker_processes": ("WorkerProcesses", "list_among_children"),
     "_worker_slots": ("WorkerSpec",),

@@ -72,13 +72,15 @@ def decide_retry(task: dict[str, int], reason: Exit) -> tuple[bool, int]:
     Returns whether the task gets another attempt, and how many attempts this item has had.
 
     Each item of a chunk has its own `retries`. The chunk has their sum, so two items that kill
-    alternately come to an end. A task that was killed at its timeout gets no retry.
+    alternately come to an end. A task that was killed at its timeout gets no retry, nor does a
+    cancelled one.
     """
     same_item = task["fatalities"] > 0 and task["charged"] == task["index"]
     attempts = task["attempts"] + 1 if same_item else 1
     within = attempts <= task["retries"]
     within_sum = task["fatalities"] < task["retries"] * max(1, task["items"])
-    return within and within_sum and not reason.late, attempts
+    wanted = not reason.late and not task.get("cancelled")
+    return within and within_sum and wanted, attempts
 
 
 def strip_worker_frames(stack: str, worker_file: str) -> str:

@@ -448,9 +448,7 @@ class SupervisorLoop:
         """Give a dead worker's task another attempt, or fail it."""
         task = self.table_writer.task(cell)
         retry, attempts = decide_retry(task, reason)
-        if retry:
-            self.table_writer.requeue(cell, attempts)
-        else:
+        if not (retry and self.table_writer.requeue(cell, attempts)):
             exit_info = {**reason.exit_info, "timeout": task["timeout"] / 1e9}
             self.table_writer.mark_lost(cell, pickle.dumps(exit_info))
 

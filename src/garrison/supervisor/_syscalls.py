@@ -20,8 +20,10 @@ from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from types import FrameType
 
 __all__ = [
+    "CANCEL_SIGNAL",
     "SIGCHLD",
     "SIGCONT",
     "SIGINT",
@@ -32,6 +34,7 @@ __all__ = [
     "blocked",
     "fork",
     "fork_supervisor",
+    "handle_cancels",
     "hold_interrupt",
     "launch_workers",
     "plain_fork",
@@ -53,8 +56,15 @@ SIGCHLD, SIGCONT, SIGINT, SIGPIPE = (
     int(number) for number in (_signal.SIGCHLD, _signal.SIGCONT, _signal.SIGINT, _signal.SIGPIPE)
 )
 SIG_DFL = int(_signal.SIG_DFL)
+CANCEL_SIGNAL = int(_signal.SIGRTMAX) - 6
+"""Makes a worker look whether its task was cancelled."""
 waitpid, waitid = posix.waitpid, posix.waitid
 _EVERY = tuple(_signal.valid_signals())
+
+
+def handle_cancels(handler: Callable[[int, FrameType | None], object]) -> None:
+    """Have this called in a worker one of whose tasks may have been cancelled."""
+    set_handler(CANCEL_SIGNAL, handler)
 
 
 def blocked() -> list[int]:

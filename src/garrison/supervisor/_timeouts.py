@@ -1,6 +1,7 @@
 """The end of late tasks: the worker's stack, SIGSTOP, another check, and only then SIGKILL.
 
-So a worker is killed in no other task than the late one.
+So a worker is killed in no other task than the late one. A cancelled task is interrupted first, and
+late when its grace is over.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import time
 from garrison import _os
 from garrison._typing import TYPE_CHECKING
 from garrison.supervisor import _crash_stack, _syscalls
+from garrison.supervisor._cancels import Cancels
 from garrison.supervisor._worker_slots import pids_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from garrison import _core
     from garrison.supervisor._orphans import Orphans
     from garrison.supervisor._worker_slots import WorkerSlot
@@ -41,6 +45,7 @@ class Timeouts:
     ) -> None:
         self._table, self._table_writer, self._slots = table, table_writer, slots
         self._parent, self._orphans = parent, orphans
+        self._cancels = Cancels(table_writer, slots)
         self._claims = 0
         self._woken_at = time.monotonic()
         self._continued = self._paused = False
@@ -63,9 +68,14 @@ class Timeouts:
         """Extend the deadline of a worker's task."""
         self._table_writer.extend_deadline(slot.index, int(seconds * 1e9))
         slot.stack_requested_at = 0.0
+        slot.end_at += seconds
 
     def ms_until_overdue(self) -> float | None:
-        """Milliseconds until a task may be late; None if no task with a timeout is at work."""
+        """Milliseconds until a task may be late, or is to be interrupted; None if there is none."""
+        cancelled, timed = self._cancels.ms_until_due(), self._ms_until_overdue()
+        return min((ms for ms in (cancelled, timed) if ms is not None), default=None)
+
+    def _ms_until_overdue(self) -> float | None:
         if any(slot.stack_requested_at for slot in self._slots):
             return STACK_DUMP_S * 1000 / 2
         if self._paused:
@@ -85,10 +95,15 @@ class Timeouts:
         """Do the next step with each task that is late."""
         now = time.monotonic()
         self._paused = False
+        for slot in self._cancels.interrupt():
+            if slot.stopped and self._program_is_stopped():
+                slot.end_at = now + STOPPED_CHECK_S
+            else:
+                self._kill_if(slot, self._cancels.has_gone_on)
         for slot in self._slots:
             if not slot.occupied or slot.killed_for_timeout:
                 continue
-            if not self._table_writer.is_late(slot.index, slot.owner_id):
+            if not self._is_late(slot):
                 slot.stack_requested_at = 0.0
             elif slot.stopped and self._program_is_stopped():
                 self._paused = True
@@ -97,20 +112,23 @@ class Timeouts:
                 slot.clear_stack()
                 _os.kill_if_alive(slot.pid, _crash_stack.STACK_SIGNAL)
             elif now - slot.stack_requested_at >= STACK_DUMP_S:
-                self._kill_if_still_overdue(slot)
+                slot.stack_requested_at = 0.0
+                self._kill_if(slot, self._is_late)
 
     def _program_is_stopped(self) -> bool:
         seen = _os.process_status(self._parent)
         return seen is not None and seen.stopped
 
-    def _kill_if_still_overdue(self, slot: WorkerSlot) -> None:
+    def _is_late(self, slot: WorkerSlot) -> bool:
+        return self._table_writer.is_late(slot.index, slot.owner_id)
+
+    def _kill_if(self, slot: WorkerSlot, still: Callable[[WorkerSlot], bool]) -> None:
         """Stop the worker first: it may finish, and must not be killed in its next task."""
-        slot.stack_requested_at = 0.0
         _os.kill_if_alive(slot.pid, signal.SIGSTOP)
         with contextlib.suppress(ChildProcessError):
             options = os.WSTOPPED | os.WEXITED | os.WNOWAIT
             _syscalls.waitid(os.P_PID, slot.pid, options)
-        if self._table_writer.is_late(slot.index, slot.owner_id):
+        if still(slot):
             slot.killed_for_timeout = True
             self._orphans.spare_present(pids_of(self._slots))
             _os.kill_if_alive(slot.pid, signal.SIGKILL)

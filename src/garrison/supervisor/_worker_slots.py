@@ -82,6 +82,10 @@ class WorkerSlot:
     confirmed_started = False
     stack_requested_at = 0.0
     killed_for_timeout = False
+    cancelled_task: int | None = None
+    """The cancelled task at which the worker was seen last."""
+    interrupt_at = end_at = 0.0
+    """When it is interrupted again, and when the worker is ended."""
 
     def __init__(self, index: int, stack_fd: int) -> None:
         self.index, self.stack_fd = index, stack_fd
@@ -106,6 +110,7 @@ class WorkerSlot:
         self.pid = self.process.pid
         self.confirmed_started = self.killed_for_timeout = False
         self.stopped_at = self.stack_requested_at = 0.0
+        self.cancelled_task = None
 
     def clear_stack(self) -> None:
         """Empty the file for the worker's stack."""

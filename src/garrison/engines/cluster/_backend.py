@@ -16,7 +16,14 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.engines.cluster._blobs import Blobs
 from garrison.engines.cluster._driver import NodeDriver
 from garrison.engines.cluster._messages import Setup, about
-from garrison.engines.cluster._results import decode, decode_item, has_begun, items_of, lost_items
+from garrison.engines.cluster._results import (
+    decode,
+    decode_item,
+    has_begun,
+    is_failure,
+    items_of,
+    lost_items,
+)
 from garrison.engines.cluster._tasks import ClusterTask, Functions, Job, Registered
 from garrison.pool.backends import (
     EncodingBackend,
@@ -212,6 +219,18 @@ class ClusterBackend(EncodingBackend):
         self._driver.wake()
         return task
 
+    def cancel(self, task: Task, grace: float) -> bool:
+        """Withdraw a task, or have its node end it."""
+        if super().cancel(task, grace):
+            return True
+        with self.changed:
+            if task.ended():
+                return False
+            task.cancel()
+            self.changed.notify_all()
+        self._driver.cancelled(task, grace)
+        return True
+
     # --- For the driver -------------------------------------------------------------------------
 
     @property
@@ -257,6 +276,10 @@ class ClusterBackend(EncodingBackend):
     def decode(self, raw: Any) -> tuple[bool, Any, int]:
         """Decode a raw result: (success, value or exception, nanoseconds)."""
         return decode(raw)
+
+    def is_failure(self, raw: Any) -> bool:
+        """Whether a raw result is that of a failed task."""
+        return is_failure(raw)
 
     def items_of(self, raw: Any) -> tuple[list[Any] | None, Any, int, int]:
         """Return a raw result of several items as `TaskHandle.take_items_into` gives it."""

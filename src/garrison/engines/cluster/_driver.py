@@ -26,7 +26,7 @@ from garrison.engines.cluster._scheduler import Scheduler
 from garrison.errors import EngineLost, PoolBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
 
     from garrison.engines.cluster._backend import ClusterBackend
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from garrison.engines.cluster._scheduler import NodeState
     from garrison.engines.cluster._tasks import Job
     from garrison.pool.backends import Task
+
+    Cancels = Sequence[tuple[int, float]]
+    """Numbers of tasks to end, each with its grace."""
 
 __all__ = ["NodeDriver"]
 
@@ -88,6 +91,8 @@ class NodeDriver:
         self._events: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._last_number = self._broken_in_a_row = 0
         self._demand = (0, 0.0)
+        self._cancelled: dict[Task, float] = {}
+        """Tasks that nodes are to end, each with its grace."""
         self._deaths_of_gone = self._retried = 0
         """Deaths of workers on nodes that are gone; attempts that were made again."""
         self._thread = threading.Thread(target=self._drive, name="garrison-cluster", daemon=True)
@@ -133,6 +138,10 @@ class NodeDriver:
         """Release a node, unless it has tasks or is the last one."""
         self._tell(partial(self._release_idle, name))
 
+    def cancelled(self, task: Task, grace: float) -> None:
+        """Have the node that has a task end it."""
+        self._tell(partial(self._note_cancel, task, grace))
+
     def dropped(self, number: int, stored: Any) -> None:
         """Note that no task will need a blob any more."""
         self._tell(partial(self._dropped, number, stored))
@@ -171,6 +180,11 @@ class NodeDriver:
     def _send(self) -> None:
         """Give nodes what they should have."""
         scheduler = self._scheduler
+        if self._cancelled:
+            # All at once: each is looked for. One that is nowhere has ended meanwhile.
+            cancelled, self._cancelled = self._cancelled, {}
+            for state, numbers in scheduler.find(cancelled):
+                self._give(state, [], 0, numbers)
         for state, count in scheduler.shares(self._tasks.waiting):
             self._give(state, self._tasks.take(count, MESSAGE_BYTES), 0)
         for state, count in scheduler.recalls(self._tasks.waiting):
@@ -186,20 +200,20 @@ class NodeDriver:
                 self._call(link, link.node.collect, self._collected)
         self._hint()
 
-    def _give(self, state: NodeState, tasks: list[Task], recall: int) -> None:
+    def _give(self, state: NodeState, tasks: list[Task], recall: int, cancel: Cancels = ()) -> None:
         link = self._links[state.name]
-        if not tasks and not recall and not link.dropped:
+        if not tasks and not recall and not link.dropped and not cancel:
             return
         numbered = []
         for task in tasks:
             self._last_number += 1
             numbered.append((self._last_number, task, task.size))
         self._scheduler.gave(state, numbered)
-        message, blobs = self._message(link, numbered, recall)
+        message, blobs = self._message(link, numbered, recall, cancel)
         self._call(link, partial(link.node.give, message, blobs), self._given)
 
     def _message(
-        self, link: _NodeLink, tasks: list[tuple[int, Task, int]], recall: int
+        self, link: _NodeLink, tasks: list[tuple[int, Task, int]], recall: int, cancel: Cancels
     ) -> tuple[bytes, list[tuple[int, Any]]]:
         functions: list[tuple[int, bytes]] = []
         blobs: dict[int, Any] = {}
@@ -222,7 +236,8 @@ class NodeDriver:
             )
         forget, link.forgotten = link.forgotten, []
         drop, link.dropped = link.dropped, []
-        batch = Batch(functions, described, forget, drop, recall, self._scheduler.linger)
+        linger = self._scheduler.linger
+        batch = Batch(functions, described, forget, drop, recall, linger, list(cancel))
         return pickle.dumps(tuple(batch), 5), list(blobs.items())
 
     def _call(
@@ -349,6 +364,9 @@ class NodeDriver:
         if link is not None and state is not None and not state.out and len(self._links) > 1:
             self._left(name, "it had nothing to do")
             link.node.release()
+
+    def _note_cancel(self, task: Task, grace: float) -> None:
+        self._cancelled[task] = grace
 
     def _dropped(self, number: int, stored: Any) -> None:
         for link in self._links.values():

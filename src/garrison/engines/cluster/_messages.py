@@ -110,6 +110,8 @@ class Batch(NamedTuple):
         Tasks to give back, if so many were not begun.
     linger : float
         Seconds to gather results while more tasks wait than there are workers.
+    cancel : list of (int, float)
+        Tasks to end, each with its grace in seconds.
     """
 
     functions: list[tuple[int, bytes]]
@@ -118,6 +120,7 @@ class Batch(NamedTuple):
     drop: list[int]
     recall: int
     linger: float
+    cancel: list[tuple[int, float]]
 
 
 class Pickled(tuple[bool, bytes]):

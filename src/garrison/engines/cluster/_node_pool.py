@@ -141,6 +141,8 @@ class NodePool:
             self._submit(*task)
         if batch.recall:
             self._give_back(batch.recall)
+        for number, grace in batch.cancel:
+            self._cancel(number, grace)
         for number in batch.forget:
             parent.forget_function(number)
         for number in batch.drop:
@@ -170,6 +172,15 @@ class NodePool:
             return
         self._waiting[number] = task
         self._running.add(task, (number, kind, task))
+
+    def _cancel(self, number: int, grace: float) -> None:
+        """Cancel a task. It is over for the driver, which waits for a word of each."""
+        with self._giving_back:
+            task = self._waiting.get(number)
+            if task is None or not self._backend.cancel(task, grace):
+                return
+            del self._waiting[number]
+        self._failed.append((number, RAW, int(Outcome.ERROR), b"", None, 0))
 
     def _give_back(self, count: int) -> None:
         """Give back the tasks that arrived last, as far as no worker has begun them."""

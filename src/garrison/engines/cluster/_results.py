@@ -23,6 +23,7 @@ __all__ = [
     "decode",
     "decode_item",
     "has_begun",
+    "is_failure",
     "is_lost",
     "item_to_try_again",
     "items_of",
@@ -39,6 +40,14 @@ class Failed(NamedTuple):
 
     node: str
     reason: str
+
+
+def is_failure(raw: Raw) -> bool:
+    """Whether a task has failed as a whole."""
+    result = raw[-1]
+    if isinstance(result, Failed) or result[0] == LOST:
+        return True
+    return result[0] in _ENCODED and result[1] != Outcome.OK
 
 
 def decode(raw: Raw) -> tuple[bool, Any, int]:

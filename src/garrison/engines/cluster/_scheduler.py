@@ -180,6 +180,16 @@ class Scheduler:
         node = self.nodes.get(name)
         return [] if node is None else list(node.out)
 
+    def find(self, tasks: dict[Any, Any]) -> list[tuple[NodeState, list[tuple[int, Any]]]]:
+        """Return the nodes that have some of these tasks: their numbers, and what is with them."""
+        found = []
+        for node in self.nodes.values():
+            out = node.out.items()
+            there = [(number, tasks[task]) for number, (task, _) in out if task in tasks]
+            if there:
+                found.append((node, there))
+        return found
+
     def returned(self, name: str, numbers: list[int]) -> list[Any]:
         """Note that a node gives back tasks that it has not begun; return them."""
         node = self.nodes.get(name)

@@ -12,7 +12,7 @@ import garrison
 from garrison import errors
 from optional import import_or_skip
 
-CONTROL_FLOW = {"Forked", "Interrupted"}
+CONTROL_FLOW = {"Forked", "Interrupted", "TaskInterrupt"}
 """Below `BaseException` on purpose: no `except Exception` of the user's may stop them."""
 
 
@@ -36,7 +36,7 @@ def test_every_exception_derives_from_garrison_error(name: str) -> None:
 
 def test_every_public_error_can_be_caught_by_the_root() -> None:
     public = [getattr(errors, name) for name in errors.__all__]
-    standard = {getattr(queue, "ShutDown", None)}
+    standard = {getattr(queue, "ShutDown", None), errors.TaskInterrupt}
     assert all(issubclass(each, errors.GarrisonError) for each in public if each not in standard)
 
 

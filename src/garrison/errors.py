@@ -1,4 +1,4 @@
-"""The exceptions of garrison, all below ``GarrisonError``.
+"""The exceptions of garrison, all below ``GarrisonError`` but `TaskInterrupt`, which ends a task.
 
 If the standard library raises a certain type for the same error, the class here is a subclass of
 that type as well.
@@ -112,6 +112,20 @@ class TaskInterrupt(KeyboardInterrupt):
 
     Clean up (``finally``, ``with``) and let it pass: a task that has not ended when the grace of
     the cancel is over is ended together with its worker.
+
+    Examples
+    --------
+    >>> import time
+    >>> from garrison import Pool, TaskInterrupt
+    >>> def wait(file):
+    ...     try:
+    ...         time.sleep(60)
+    ...     except TaskInterrupt:
+    ...         print("closing", file)
+    ...         raise
+    >>> with Pool(1) as pool:
+    ...     pool.apply_async(wait, ("a file",)).cancel()
+    True
     """
 
 

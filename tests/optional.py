@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-OPTIONAL = {"dask", "distributed", "pycurl", "ray", "redis", "valkey"}
+OPTIONAL = {"dask", "distributed", "joblib", "pycurl", "ray", "redis", "valkey"}
 
 
 def import_or_skip(name: str) -> ModuleType:

@@ -33,7 +33,7 @@ LAYERS = [
     "managers",
     "context | dummy | _elsewhere",
     "__init__",
-    "fetch",
+    "fetch | joblib",
     "cli",
     "__main__",
 ]

@@ -57,15 +57,21 @@ dumps, loads = pickle.dumps, _core.loads  # written by a process of the pool
 
 
 def encode(
-    value: object, rules: Rules = STANDARD, where: str = "", *, large: int = LARGE
+    value: object,
+    rules: Rules = STANDARD,
+    where: str = "",
+    *,
+    large: int = LARGE,
+    first: dict[type, Any] | None = None,
 ) -> Encoded:
     """Pickle `value`; its large buffers come separately, as memory views.
 
     If it cannot be sent, and `where` says what it is, the error names the path to the culprit.
+    Reducers in `first`, by exact type, come before all others.
     """
     since = handles.export_count
     try:
-        data, buffers = dumps_apart(value, rules, large)
+        data, buffers = dumps_apart(value, rules, large, first)
         if buffers or len(data) > CHECK_THRESHOLD:
             check_available(len(data) + sum(view.nbytes for view in buffers or ()))
     except SharedMemoryFull:

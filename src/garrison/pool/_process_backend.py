@@ -214,6 +214,13 @@ class ProcessBackend:
         data, buffers = _encoding.encode(value, self.registry.rules, "the arguments")
         return self.submit_encoded(function, kind, data, buffers, options, items)
 
+    def encode_call(self, value: object, first: dict[type, Any]) -> _encoding.Encoded:
+        """Pickle what a function of the caller's unpickles in a worker.
+
+        `first` has reducers, by exact type, that come before all others.
+        """
+        return _encoding.encode(value, self.registry.rules, "the tasks", first=first)
+
     def item_buffer(self, chunksize: int) -> _core.ItemBuffer:
         """Return a buffer that encodes items."""
         alone = chunksize == 1

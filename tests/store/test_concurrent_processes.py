@@ -230,6 +230,35 @@ def test_dead_readers_do_not_keep_pages(tmp_path: Path) -> None:
         assert store.statistics()["bytes_used"] < 8 * MEBIBYTE
 
 
+def close_files_in(folder: Path) -> None:
+    """Close what this process has open there, as a program does that becomes a daemon."""
+    opened = {fd: Path(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
+    for fd, link in opened.items():
+        if link.is_symlink() and link.readlink().parent == folder:
+            os.close(int(fd))
+
+
+def test_a_walk_is_over_when_the_store_has_lost_its_descriptors(tmp_path: Path) -> None:
+    """It was the last to have the environment, and looked into that when it was freed."""
+
+    def work() -> tuple[str, int]:
+        with open_store(folder=tmp_path) as store:
+            d = store.create(DICT)
+            for n in range(1000):
+                store.dict_set(d, n, n)
+            walk = iter(store.scan(d))
+            assert next(walk) == 0
+            close_files_in(tmp_path)
+            store.dict_set(d, "new", 1)
+            with pytest.raises(ValueError, match="this walk is over") as error:
+                list(walk)
+            del walk
+            return str(error.value), store.length(d)
+
+    answer = in_child(work)
+    assert answer.endswith(", 1001)"), answer
+
+
 def test_waiter_is_woken_by_another_process(store: Store) -> None:
     a = store.create(LIST)
 

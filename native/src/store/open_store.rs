@@ -127,19 +127,25 @@ impl<E> State<E> {
             return;
         }
         self.generation = generation();
-        if let Some(reader) = self.reader.take() {
-            reader.forget();
-        }
         if let Some(transaction) = self.transaction.take() {
             transaction.writing.forget();
         }
-        self.close_scans();
-        self.env = None;
+        self.forget_env();
         self.opening = false;
     }
 
     fn close_scans(&mut self) {
         self.scans.drain(..).filter_map(|scan| scan.upgrade()).for_each(|scan| scan.close());
+    }
+
+    /// Let go of an environment whose locks are lost: places in its table of readers may be another
+    /// process's by now.
+    fn forget_env(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.forget();
+        }
+        self.scans.drain(..).filter_map(|scan| scan.upgrade()).for_each(|scan| scan.forget());
+        self.env = None;
     }
 
     fn let_go(&mut self, lock: &RawLock) {
@@ -186,11 +192,7 @@ impl<E: From<Failure>> OpenStore<E> {
         let mut state = self.state.borrow(host);
         let lost = state.env.as_ref().is_some_and(|env| !env.is_writable());
         if lost && state.transaction.is_none() {
-            // Its place in the table may be another process's by now.
-            if let Some(reader) = state.reader.take() {
-                reader.forget();
-            }
-            state.env = None;
+            state.forget_env();
         }
     }
 

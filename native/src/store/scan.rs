@@ -5,10 +5,10 @@ use super::encoding::int;
 use super::encoding::keys::to_value;
 use super::lmdb::{Env, ReadTransaction, Reading};
 use super::mapping::order;
-use super::open_store::{closed, wrong_state, OpenStore, Outcome, StoreFailure, StoreHost};
+use super::open_store::{wrong_state, OpenStore, Outcome, StoreFailure, StoreHost};
 use super::records::{Item, ORDER, POSITION};
 use super::transaction::head;
-use super::{copied, kind, nested, packed, runs, Result};
+use super::{copied, kind, nested, packed, runs, Error, Result};
 use crate::host::Failure;
 use crate::sys::process::generation;
 use std::collections::VecDeque;
@@ -35,16 +35,28 @@ impl ScanReader {
 
     fn read<T>(&self, run: impl FnOnce(&Reading<'_>) -> Result<T>) -> Result<T> {
         let reader = self.lock();
-        let (reader, _env) = reader.as_ref().ok_or_else(closed)?;
+        let (reader, _env) = reader.as_ref().ok_or_else(|| {
+            Error::Value("this walk is over: the store was closed, or its descriptors were".into())
+        })?;
         run(&reader.reading())
     }
 
     pub fn close(&self) {
-        let Some((reader, _env)) = self.lock().take() else { return };
         if self.generation != generation() {
             // It is the parent's, and this is a forked child.
-            reader.forget();
+            return self.forget();
         }
+        let Some((reader, env)) = self.lock().take() else { return };
+        // The environment may end here: what looks into it goes first.
+        drop(reader);
+        drop(env);
+    }
+
+    /// The same where its place in the table of readers may be another process's.
+    pub fn forget(&self) {
+        let Some((reader, env)) = self.lock().take() else { return };
+        reader.forget();
+        drop(env);
     }
 }
 

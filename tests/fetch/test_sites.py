@@ -93,6 +93,8 @@ def test_message_about_a_line_shows_no_secret(text: str) -> None:
         (f"{'a.' * 130}com", "is no host name"),
         ("example.com:0", "no port"),
         ("example.com:99999", "no port"),
+        ("htp:/a.com", "no port"),
+        ("http:/a.com", "no port"),
         ("javascript:alert(1)", "no port"),
         ("me@example.com", "write the whole URL"),
         ("http://[::1", "IPv6"),

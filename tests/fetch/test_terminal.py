@@ -67,7 +67,7 @@ def test_terminal_shows_a_bar_and_then_a_table(fetch: Runner, server: SiteServer
     assert "/3" in text
     shown = plain(text)
     assert f"{urls[1]}: failed: 404 Not Found" in shown
-    table = shown[shown.index("final URL") :]
+    table = shown[shown.index("file or reason") :]
     assert "text/html" in table
     assert "2 fetched, 1 failed" in shown
 
@@ -78,7 +78,7 @@ def test_table_of_a_long_list_has_failed_sites_only(fetch: Runner, server: SiteS
     process = terminal.start(fetch, [*urls, server.url("/status/410")])
     text = plain(terminal.read())
     assert process.wait(20) == 1
-    table = text[text.index("final URL") :]
+    table = text[text.index("file or reason") :]
     assert "410 Gone" in table
     assert "/page/" not in table
     assert "100 fetched pages are not listed" in table

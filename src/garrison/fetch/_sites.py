@@ -160,6 +160,8 @@ def parse_site(text: str, line: int = 0) -> Site:
     parts = urlsplit(text if match else f"https://{text}")
     if not match and "@" in parts.netloc:
         raise ValueError("with a user name, write the whole URL: https://user@host/")
+    if not match and parts.netloc.endswith(":"):
+        raise ValueError("what stands after the colon is no port (1-65535)")
     schemes = (parts.scheme,) if match else ("https", "http")
     return Site(mask_url(text), line, schemes, _address(parts, bare=not match))
 

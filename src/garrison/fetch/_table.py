@@ -22,6 +22,8 @@ _LEAST = 20
 """Columns of text below which others are dropped."""
 _MOST_ROWS = 100
 _GAP = "  "
+_SAME = "="
+"""A final URL that is the site's."""
 _BOLD, _RED, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[0m"
 
 
@@ -91,7 +93,9 @@ def _has_colours() -> bool:
 def _short_cells(page: Page, file: str) -> tuple[str, ...]:
     site, url, status, kind, size, seconds, last = _cells(page, file)
     if url.rstrip("/") == site.rstrip("/"):
-        url = "="
+        url = _SAME
+    elif not page.outcome.status:
+        url = "-"  # nobody has answered there
     return site, url, status, kind.partition(";")[0], f"{int(size):,}", seconds, last
 
 
@@ -100,7 +104,9 @@ def fitted_rows(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     table = [COLUMNS, *rows]
     kept = list(range(len(COLUMNS)))
     widths = {place: max(_columns(row[place]) for row in table) for place in kept}
-    for place in _DROPPED:
+    if all(row[_URL] in {_SAME, "-"} for row in rows):
+        kept.remove(_URL)
+    for place in [place for place in _DROPPED if place in kept]:
         if _least_width(widths, kept) <= width:
             break
         kept.remove(place)

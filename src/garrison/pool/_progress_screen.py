@@ -33,8 +33,9 @@ class Row(Protocol):
     """A bar."""
 
     ended: bool
+    label_width: int
 
-    def line(self, width: int, stream: TextIO) -> str:
+    def line(self, width: int, stream: TextIO, label_width: int) -> str:
         """Return what it shows now."""
 
 
@@ -117,7 +118,8 @@ class Screen:
             return
         width, height = terminal_size(stream)
         rows = self._rows[-max(1, height - 1) :]
-        lines = [f"{row.line(width - 1, stream)}{CLEAR_LINE}" for row in rows]
+        widest = max(row.label_width for row in rows)
+        lines = [f"{row.line(width - 1, stream, widest)}{CLEAR_LINE}" for row in rows]
         text = f"{self._to_first_row()}{chr(10).join(lines)}{CLEAR_BELOW}{end}"
         with contextlib.suppress(OSError, ValueError):  # a terminal may go away at any time
             stream.write(text)

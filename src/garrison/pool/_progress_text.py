@@ -9,7 +9,7 @@ from garrison._typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["bar_line", "facts"]
+__all__ = ["bar_line", "columns", "facts"]
 
 WIDEST_BAR = 40
 NARROWEST_BAR = 10
@@ -17,7 +17,7 @@ LEAST_LABEL = 12
 """Columns of a label that are kept as long as anything else can be left out."""
 SECONDS_A_MINUTE = 60
 EXACT_RATE = 100
-GREEN, CYAN, DIM, PLAIN = "\x1b[32m", "\x1b[36m", "\x1b[2m", "\x1b[0m"
+GREEN, CYAN, GREY, PLAIN = "\x1b[32m", "\x1b[36m", "\x1b[90m", "\x1b[0m"
 LEFT_OUT = (4, 3, 5, 2)
 """What a narrow terminal does without, in this order: places in `facts`."""
 
@@ -64,6 +64,7 @@ def bar_line(
     share: float | None,
     width: int,
     *,
+    label_width: int = 0,
     ascii_only: bool,
     colour: bool,
 ) -> str:
@@ -79,6 +80,8 @@ def bar_line(
         How much of all is done, from 0 to 1; None if that is not known.
     width
         Columns of the terminal.
+    label_width
+        Columns that the label takes at least, so that bars begin below each other.
     ascii_only, colour
         What the terminal can show.
     """
@@ -91,6 +94,7 @@ def bar_line(
     label = fitted(
         label, max(1, min(width // 3, width - len(tail) - 2)), "~" if ascii_only else "…"
     )
+    label += " " * (min(label_width, width // 3) - columns(label))
     bar = min(WIDEST_BAR, width - columns(label) - len(tail) - 4)
     middle = [_bar(share, bar, ascii_only, colour)] if bar >= NARROWEST_BAR // 2 else []
     return "  ".join([label, *middle, tail]) if label else "  ".join([*middle, tail])
@@ -106,7 +110,7 @@ def _bar(share: float | None, width: int, ascii_only: bool, colour: bool) -> str
     if not colour:
         return full * filled + empty * (width - filled)
     paint = GREEN if filled == width else CYAN
-    return f"{paint}{full * filled}{PLAIN}{DIM}{empty * (width - filled)}{PLAIN}"
+    return f"{paint}{full * filled}{PLAIN}{GREY}{empty * (width - filled)}{PLAIN}"
 
 
 def columns(text: str) -> int:

@@ -10,7 +10,7 @@ import time
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool._progress_screen import INTERVAL_S, SCREEN, is_terminal
-from garrison.pool._progress_text import bar_line, facts
+from garrison.pool._progress_text import bar_line, columns, facts
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -53,6 +53,7 @@ class TerminalView(_View):
 
     def __init__(self, label: str, total: int | None) -> None:
         super().__init__(label, total)
+        self.label_width = columns(label)
         SCREEN.add(self)
 
     def show(self, done: int) -> None:
@@ -66,13 +67,21 @@ class TerminalView(_View):
         self.ended = True
         SCREEN.end(self)
 
-    def line(self, width: int, stream: TextIO) -> str:
+    def line(self, width: int, stream: TextIO, label_width: int) -> str:
         """Return what it shows now."""
         ascii_only = not _encodes(stream, "━─…")
         colour = not os.environ.get("NO_COLOR")
         label = self._label.encode("ascii", "replace").decode() if ascii_only else self._label
         share, parts = self._share, self._facts()
-        return bar_line(label, parts, share, width, ascii_only=ascii_only, colour=colour)
+        return bar_line(
+            label,
+            parts,
+            share,
+            width,
+            label_width=label_width,
+            ascii_only=ascii_only,
+            colour=colour,
+        )
 
 
 class NotebookView(_View):

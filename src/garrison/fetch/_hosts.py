@@ -31,7 +31,7 @@ class Hosts:
 
     def rests_until(self, host: str, now: float) -> float | None:
         """Return until when a host is left alone; None if it is not."""
-        until = self._rests_until.get(host)
+        until = self._rests_until.get(host) if self._rests_until else None
         return until if until is not None and until > now else None
 
     def has_room(self, host: str) -> bool:

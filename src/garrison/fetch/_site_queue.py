@@ -45,6 +45,7 @@ _TRANSIENT = _UNRESOLVED | {7, 8, 16, 18, 28, 35, 52, 55, 56, 92}
 @dataclass(slots=True)
 class _Entry:
     site: Site
+    host: str
     scheme: int = 0
     attempts: int = 0
     deaths: int = 0
@@ -83,7 +84,7 @@ class SiteQueue:
     def __init__(self, sites: dict[int, Site], settings: Settings, lanes: int) -> None:
         self._settings = settings
         self._lanes = lanes
-        self._entries = {index: _Entry(site) for index, site in sites.items()}
+        self._entries = {index: _Entry(site, site.host) for index, site in sites.items()}
         self._waiting = deque(sites)
         self._suspects: deque[int] = deque()
         self._delayed: list[tuple[float, int]] = []
@@ -135,7 +136,7 @@ class SiteQueue:
 
     def _may_begin(self, index: int) -> bool:
         """Whether a site's host can be asked now; if not, the site waits for that."""
-        host = self._entries[index].site.host
+        host = self._entries[index].host
         until = self._hosts.rests_until(host, self._now)
         if until is not None:
             heapq.heappush(self._delayed, (until, index))
@@ -151,20 +152,27 @@ class SiteQueue:
         self._end_transfer(index)
 
     def _end_transfer(self, index: int) -> None:
-        self._waiting.extendleft(reversed(self._hosts.end(self._entries[index].site.host)))
+        for site in reversed(self._hosts.end(self._entries[index].host)):
+            self._waiting.appendleft(site)
 
     def record(self, lane: int, outcome: Outcome, now: float) -> Page | None:
         """Enter how a transfer ended; return the site's page when that is final."""
         self._release(lane, outcome.site)
         entry = self._entries[outcome.site]
         entry.seconds += outcome.seconds
-        if outcome.reason and self._try_next_scheme(entry, outcome):
+        if not outcome.reason:
+            return self._finish(entry, outcome)
+        if self._try_next_scheme(entry, outcome):
             self._waiting.appendleft(outcome.site)
             return None
+        return self._retry_later(entry, outcome, now)
+
+    def _retry_later(self, entry: _Entry, outcome: Outcome, now: float) -> Page | None:
+        """Delay a site whose transfer may go better later; return the page of any other."""
         delay = _retry_delay(entry, outcome)
-        if outcome.reason and not outcome.code and outcome.status in _TOO_MUCH:
-            self._hosts.rest(entry.site.host, now, now + min(delay, MAX_DELAY_S))
-        if outcome.reason and self._is_retryable(entry, outcome):
+        if not outcome.code and outcome.status in _TOO_MUCH:
+            self._hosts.rest(entry.host, now, now + min(delay, MAX_DELAY_S))
+        if self._is_retryable(entry, outcome):
             if delay <= MAX_DELAY_S:
                 entry.scheme = 0
                 entry.earlier.clear()
@@ -211,7 +219,7 @@ class SiteQueue:
     def _assign(self, index: int, held: set[int]) -> Job:
         held.add(index)
         entry = self._entries[index]
-        self._hosts.begin(entry.site.host)
+        self._hosts.begin(entry.host)
         entry.attempts += not entry.earlier
         schemes = entry.site.schemes
         longest = self._settings.timeout

@@ -57,8 +57,9 @@ class Site:
     @property
     def host(self) -> str:
         """The host, without user and port."""
-        authority = self.address.partition("/")[0].rpartition("@")[2]
-        return re.sub(r":\d*$", "", authority)
+        host = self.address.partition("/")[0].rpartition("@")[2]
+        before, colon, port = host.rpartition(":")
+        return before if colon and not port.endswith("]") else host
 
     def url(self, scheme: str) -> str:
         """Return the URL to ask for over ``scheme``."""

@@ -144,6 +144,19 @@ def test_prints_into_a_file_stay_there(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "".join(f"printed {n}\nwith end\n" for n in range(3))
 
 
+def test_a_line_of_a_worker_is_above_the_bar() -> None:
+    program = """
+import os, garrison
+def say(_):
+    os.write(1, b"from the worker\\n")
+with garrison.Pool(1) as pool:
+    pool.options(progress="bar").map(say, range(1))
+"""
+    shown = rows(on_terminal(program))
+    assert shown[0] == "from the worker"
+    assert [line.split("  ")[0] for line in shown[1:]] == ["bar", ""]
+
+
 def test_several_bars_are_below_each_other() -> None:
     program = """
 import garrison

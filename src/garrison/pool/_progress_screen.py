@@ -2,6 +2,9 @@
 
 While there is a bar, `sys.stdout` and `sys.stderr` are stand-ins, as far as they are a terminal:
 a whole line takes the bars away, is written as it is, and the bars are drawn again below it.
+
+Between two drawings the cursor is on an empty line above the bars: so a line that another process
+writes to the terminal is above them, too. Of several at once the first is; the others go over bars.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ INTERVAL_S = 0.1
 """The least time between two drawings for progress alone."""
 MOST_ENDED = 3
 """Ended bars that stay while others go on: a loop may make thousands."""
-UP, CLEAR_LINE, CLEAR_BELOW = "\x1b[A", "\x1b[K", "\x1b[J"
+UP, CLEAR_LINE, CLEAR_BELOW, NEW_LINE = "\x1b[A", "\x1b[K", "\x1b[J", "\n"
 STREAMS = ("stdout", "stderr")
 
 
@@ -50,7 +53,6 @@ class Screen:
     def _forget(self) -> None:
         self._lock = threading.RLock()
         self._rows: list[Row] = []
-        self._drawn_rows = 0
         self._drawn_at = 0.0
         self._terminal: TextIO | None = None
 
@@ -96,9 +98,8 @@ class Screen:
             if not self._rows or self._terminal is None:
                 return False
             with contextlib.suppress(OSError, ValueError):
-                self._terminal.write(f"{self._to_first_row()}{CLEAR_BELOW}")
+                self._terminal.write(f"\r{CLEAR_BELOW}")
                 self._terminal.flush()
-            self._drawn_rows = 0
             stream.write(text)
             stream.flush()
             self._draw()
@@ -107,27 +108,27 @@ class Screen:
     def _end(self) -> None:
         atexit.unregister(self._end)
         if self._rows:
-            self._draw(end="\n")
+            self._draw(for_good=True)
         self._rows.clear()
-        self._drawn_rows = 0
         self._restore_streams()
 
-    def _draw(self, end: str = "") -> None:
+    def _draw(self, *, for_good: bool = False) -> None:
         stream = self._terminal
         if stream is None:
             return
         width, height = terminal_size(stream)
-        rows = self._rows[-max(1, height - 1) :]
+        rows = self._rows[-max(1, height - 2) :]
         widest = max(row.label_width for row in rows)
         lines = [f"{row.line(width - 1, stream, widest)}{CLEAR_LINE}" for row in rows]
-        text = f"{self._to_first_row()}{chr(10).join(lines)}{CLEAR_BELOW}{end}"
+        bars = f"{NEW_LINE.join(lines)}{CLEAR_BELOW}"
+        if for_good:
+            text = f"\r{bars}{NEW_LINE}"
+        else:
+            text = f"\r{CLEAR_LINE}{NEW_LINE}{bars}\r{UP * len(lines)}"
         with contextlib.suppress(OSError, ValueError):  # a terminal may go away at any time
             stream.write(text)
             stream.flush()
-        self._drawn_rows, self._drawn_at = len(rows), time.monotonic()
-
-    def _to_first_row(self) -> str:
-        return f"\r{UP * (self._drawn_rows - 1)}" if self._drawn_rows else ""
+        self._drawn_at = time.monotonic()
 
     def _replace_streams(self) -> None:
         for name in STREAMS:

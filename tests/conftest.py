@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from footprint import Footprint, put_mark
+from garrison import _core
 from waiting import becomes_true
 from watchdog import Watchdog
 
@@ -43,6 +44,7 @@ def _watchdog(pytestconfig: pytest.Config) -> Iterator[Watchdog]:
     with capture.global_and_fixture_disabled():  # else a dump would go where nobody looks
         stderr = os.dup(2)
     watchdog = Watchdog(_MARK, stderr)
+    _core.trace_faults(stderr)
     yield watchdog
     watchdog.close()
 

@@ -124,6 +124,32 @@ def test_a_test_that_hangs_is_ended(tmp_path: Path) -> None:
     assert "in test_that_hangs" in run.stderr.partition("WATCHDOG: process")[2]
 
 
+FAULT = "signal 11, code 1, at 0x1; in native code:"
+SENT = "signal 11, sent by process "
+
+
+@pytest.mark.parametrize(
+    ("crash", "cause"),
+    [("ctypes.string_at(1)", FAULT), ("os.kill(os.getpid(), signal.SIGSEGV)", SENT)],
+)
+def test_a_fault_is_traced_in_native_code_and_in_python(crash: str, cause: str) -> None:
+    program = f"""
+import ctypes, faulthandler, os, signal
+from garrison import _core
+faulthandler.enable()
+_core.trace_faults(2)
+{crash}
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    native, _, python = run.stderr.partition("Fatal Python error: Segmentation fault")
+    assert cause in native
+    assert "libc.so" in native
+    assert "<module>" in python
+    assert run.returncode == -signal.SIGSEGV
+
+
 def test_the_locks_of_modules_are_free_in_a_forked_child() -> None:
     """Another thread may have one at the fork, and is not there to give it back."""
     lock = re.compile(

@@ -97,6 +97,14 @@ fn crash_point(name: &str) {
     crate::testing::crash_points::crash_point(name);
 }
 
+/// Write down where this process is in native code when it gets a fatal signal. Does nothing in a release.
+#[pyfunction]
+fn trace_faults(fd: i32) {
+    #[cfg(feature = "crash-points")]
+    crate::testing::faults::trace_faults(fd);
+    let _ = fd;
+}
+
 /// What the pickling of messages is made of.
 fn add_pickling(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(item_results::split, module)?)?;
@@ -119,6 +127,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CRASH_POINTS", points.to_vec())?;
     module.add("CAPACITY", crate::tasks::table::CAPACITY)?;
     module.add_function(wrap_pyfunction!(crash_point, module)?)?;
+    module.add_function(wrap_pyfunction!(trace_faults, module)?)?;
     module.add("OUTCOME_LOST", crate::tasks::table::OUTCOME_LOST)?;
     module.add_function(wrap_pyfunction!(process::die_with_parent, module)?)?;
     module.add_function(wrap_pyfunction!(process::adopt_orphans, module)?)?;

@@ -1,6 +1,9 @@
-//! What only tests need: points where they kill a process, helpers for loom, and what is fuzzed.
+//! What only tests need: points where they kill a process, traces of faults, helpers for loom, and what is
+//! fuzzed.
 
 pub mod crash_points;
+#[cfg(all(feature = "crash-points", not(loom)))]
+pub mod faults;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 pub mod fuzzing;
 #[cfg(all(test, loom))]

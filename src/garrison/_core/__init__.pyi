@@ -49,6 +49,7 @@ from garrison._core.process import open_descriptors as open_descriptors
 from garrison._core.process import poll as poll
 from garrison._core.process import registry as registry
 from garrison._core.process import send_quietly as send_quietly
+from garrison._core.process import trace_faults as trace_faults
 from garrison._core.queue import Queue as Queue
 from garrison._core.queue import retire_senders as retire_senders
 from garrison._core.running_tasks import RunningTasks as RunningTasks

@@ -11,6 +11,12 @@ CRASH_POINTS: list[str]
 def crash_point(name: str) -> None:
     """Kill this process if the test armed this point. Does nothing in a release."""
 
+def trace_faults(fd: int) -> None:
+    """Write down where this process is in native code when it gets a fatal signal.
+
+    Does nothing in a release.
+    """
+
 def die_with_parent(parent: int) -> bool:
     """Be killed when the process that forked this one dies. False if it is dead already.
 

@@ -35,6 +35,8 @@ from garrison.joblib._tasks import run_batch
 
 __all__ = ["GarrisonBackend", "register"]
 
+ABORT_GRACE_S = 0.2
+"""Seconds that a running task has to clean up when its call ends early."""
 _POOL_IS_GONE = (PoolBroken, PoolClosed, PoolTerminated)
 _OWN_SETTINGS = frozenset(
     {"idle_worker_timeout", "initargs", "initializer", "retries", "start_method"}
@@ -48,7 +50,9 @@ _FROM_JOBLIB = frozenset(
 class _Job:
     """A batch that was submitted: what joblib keeps for it."""
 
-    __slots__ = ("callback", "done", "dropped", "failed", "function", "kept", "result", "size")
+    __slots__ = (
+        *("callback", "done", "dropped", "failed", "function", "kept", "result", "size", "task"),
+    )
 
     def __init__(self, batch: Any, callback: Callable[[_Job], object]) -> None:
         self.callback = callback
@@ -58,6 +62,7 @@ class _Job:
         """Shared memory that a worker will open."""
         self.done = self.failed = self.dropped = False
         self.result: Any = None
+        self.task: Any = None
 
 
 class GarrisonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] # joblib has no types
@@ -192,7 +197,7 @@ class GarrisonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         try:
             data, buffers = self._encode(func)
             job.kept = self._arrays.take_used()
-            self._pool.apply_async(
+            job.task = self._pool.apply_async(
                 run_batch,
                 (data, *map(PickleBuffer, buffers or ())),
                 callback=partial(self._end, job, False),
@@ -261,18 +266,17 @@ class GarrisonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         return job.done or self._failure is not None or self.parallel._aborting
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """End all tasks of the call; the other workers, and calls, are not affected."""
+        """Cancel all tasks of the call. The workers stay, and other calls are not affected."""
         with self.parallel._lock:
             jobs, self._jobs = self._jobs, set()
             for job in jobs:
                 job.dropped = True
-        if jobs:
-            self._workers.usable = False
-        if not self._workers.usable:
-            workers, self._workers = self._workers, None
-            _workers.release(workers)
-            if ensure_ready:
-                self._acquire()
+        for job in jobs:
+            if job.task is not None:
+                job.task.cancel(grace=ABORT_GRACE_S)
+        if ensure_ready and not self._workers.usable:
+            _workers.release(self._workers)
+            self._acquire()
 
 
 def _check_names(settings: dict[str, Any]) -> None:

@@ -105,6 +105,7 @@ class Benchmark:
     note: str = ""
     summary: Callable[[dict[str, float]], str] | None = None  # {metric: ratio to the baseline}
     arguments: tuple[str, ...] = ()  # of its own, for the processes of its turns
+    baseline: str = BASELINE  # the peer that ratios are to
 
 
 @dataclass
@@ -158,9 +159,9 @@ def _ratios(benchmark: Benchmark, measured: Measured) -> dict[str, float]:
     """How many times better than the baseline garrison is, in what both have measured."""
     medians = {metric: measured.medians(metric.name) for metric in benchmark.metrics}
     return {
-        metric.name: metric.ratio(values[SUBJECT], values[BASELINE])
+        metric.name: metric.ratio(values[SUBJECT], values[benchmark.baseline])
         for metric, values in medians.items()
-        if values.keys() >= {SUBJECT, BASELINE}
+        if values.keys() >= {SUBJECT, benchmark.baseline}
     }
 
 
@@ -242,7 +243,10 @@ def _table(benchmark: Benchmark, measured: Measured) -> str:
     rows = [
         [
             peer,
-            *(_cell(measured.medians(metric.name), metric, peer) for metric in benchmark.metrics),
+            *(
+                _cell(measured.medians(metric.name), metric, peer, benchmark.baseline)
+                for metric in benchmark.metrics
+            ),
         ]
         for peer in measured.values
     ]
@@ -255,12 +259,12 @@ def _table(benchmark: Benchmark, measured: Measured) -> str:
     return "\n".join(lines)
 
 
-def _cell(medians: Values, metric: Metric, peer: str) -> str:
+def _cell(medians: Values, metric: Metric, peer: str, baseline: str) -> str:
     if peer not in medians:
         return "-"
     text = number(medians[peer])
-    if BASELINE in medians and peer != BASELINE:
-        text += f" ({metric.ratio(medians[peer], medians[BASELINE]):.2f}x)"
+    if baseline in medians and peer != baseline:
+        text += f" ({metric.ratio(medians[peer], medians[baseline]):.2f}x)"
     return text
 
 
@@ -290,7 +294,7 @@ def _save(
     document = {
         "name": benchmark.name,
         "claim": benchmark.claim,
-        "baseline": BASELINE,
+        "baseline": benchmark.baseline,
         "note": benchmark.note,
         "quick": options.quick,
         "rounds": options.rounds,
@@ -298,14 +302,16 @@ def _save(
         "machine": machine.description((*EVERYONE, "numpy")),
         "date": time.strftime("%Y-%m-%d"),
         "missing": measured.missing,
-        "metrics": [_metric_document(metric, measured) for metric in benchmark.metrics],
+        "metrics": [
+            _metric_document(metric, measured, benchmark.baseline) for metric in benchmark.metrics
+        ],
     }
     file = RESULTS / f"{benchmark.name}.json"
     file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return document
 
 
-def _metric_document(metric: Metric, measured: Measured) -> dict[str, Any]:
+def _metric_document(metric: Metric, measured: Measured, baseline: str) -> dict[str, Any]:
     medians = measured.medians(metric.name)
     goals = {"reach": metric.reach, "aim": metric.aim}
     return {
@@ -316,9 +322,9 @@ def _metric_document(metric: Metric, measured: Measured) -> dict[str, Any]:
         **{f"{name} met": metric.met(goal, medians) for name, goal in goals.items() if goal},
         "medians": medians,
         "ratios": {
-            peer: metric.ratio(value, medians[BASELINE])
+            peer: metric.ratio(value, medians[baseline])
             for peer, value in medians.items()
-            if BASELINE in medians
+            if baseline in medians
         },
         "values": {
             peer: metrics[metric.name]

@@ -32,6 +32,7 @@ ORDER = [
     "array_items",
     "array_numpy",
     "share_tasks",
+    "joblib_backend",
     "queue_one_process",
     "queue_between",
     "queue_round_trip",

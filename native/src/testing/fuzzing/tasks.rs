@@ -165,7 +165,7 @@ impl Scene {
         std::hint::black_box(self.supervisor.is_late(0, self.worker_id));
         for number in held {
             let _ = match input.byte() % 3 {
-                0 => self.supervisor.requeue(number, 1),
+                0 => self.supervisor.requeue(number, 1).map(drop),
                 1 => self.supervisor.mark_lost(Alone, number, input.piece()),
                 _ => self.supervisor.mark_lost(Alone, number, &[b'x'; 300]),
             };
@@ -191,7 +191,7 @@ impl Scene {
         if input.byte() % 4 == 0 {
             let _ = (task.take_back(), task.withdraw());
         }
-        let _ = (task.wait(Alone, 0.0), task.check());
+        let _ = (task.wait(Alone, 0.0, None), task.check());
         let _ = task.take(|_, found| look(&found));
     }
 }

@@ -67,7 +67,7 @@ def test_the_sites_of_a_worker_that_is_killed_are_tried_again(
     urls = [server.url("/held"), server.url("/plain")]
     process = fetch.start(urls, "--engine", "dask", "-j", "2", "--per-worker", "1")
     server.wait_for("/held")
-    os.kill(server.clients().pop(), signal.SIGKILL)
+    os.kill(server.client("/held"), signal.SIGKILL)
     server.wait_for("/held", 2)
     server.released.set()
     ended = fetch.finish(process)

@@ -4,7 +4,7 @@
 
     submit            a batch → bytes, once per array → a task of the pool
     callback thread   a task has ended: joblib submits the next batch, the caller is woken
-    retrieve_result   the caller sleeps until its batch, or the first failure of any, is there
+    get               the caller sleeps until its batch, or the first failure of any, is there
 """
 
 from __future__ import annotations
@@ -51,10 +51,24 @@ class _Job:
     """A batch that was submitted: what joblib keeps for it."""
 
     __slots__ = (
-        *("callback", "done", "dropped", "failed", "function", "kept", "result", "size", "task"),
+        *(
+            "backend",
+            "callback",
+            "done",
+            "dropped",
+            "failed",
+            "function",
+            "kept",
+            "result",
+            "size",
+            "task",
+        ),
     )
 
-    def __init__(self, batch: Any, callback: Callable[[_Job], object]) -> None:
+    def __init__(
+        self, backend: GarrisonBackend, batch: Any, callback: Callable[[_Job], object]
+    ) -> None:
+        self.backend = backend
         self.callback = callback
         self.size = len(batch)
         self.function = batch.items[0][0]
@@ -63,6 +77,10 @@ class _Job:
         self.done = self.failed = self.dropped = False
         self.result: Any = None
         self.task: Any = None
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Wait for the results: joblib calls this where it does not take them in the callback."""
+        return self.backend.wait_for(self, timeout)
 
 
 class GarrisonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] # joblib has no types
@@ -192,7 +210,7 @@ class GarrisonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     def submit(self, func: Any, callback: Callable[[_Job], object]) -> _Job:
         """Submit a batch. joblib calls this in the caller's thread, and in that of callbacks."""
-        job = _Job(func, callback)
+        job = _Job(self, func, callback)
         self._jobs.add(job)
         try:
             data, buffers = self._encode(func)
@@ -250,17 +268,17 @@ class GarrisonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             raise result
         return result
 
-    def retrieve_result(self, out: _Job, timeout: float | None = None) -> Any:
+    def wait_for(self, job: _Job, timeout: float | None = None) -> Any:
         """Wait for a batch, or for the first failure of any."""
         with self._changed:
-            if not self._changed.wait_for(partial(self._is_over, out), timeout):
+            if not self._changed.wait_for(partial(self._is_over, job), timeout):
                 raise MultiprocessingTimeout
         if self._failure is not None:
             raise self._failure
-        if not out.done:
+        if not job.done:
             # joblib has stopped: the iterator of tasks has failed.
             self.parallel._raise_error_fast()
-        return self.retrieve_result_callback(out)
+        return self.retrieve_result_callback(job)
 
     def _is_over(self, job: _Job) -> bool:
         return job.done or self._failure is not None or self.parallel._aborting

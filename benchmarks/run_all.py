@@ -15,6 +15,7 @@ ORDER = [
     "apply_latency",
     "apply_async_many",
     "cancel",
+    "executor",
     "imap_small",
     "imap_chunks",
     "map_small",

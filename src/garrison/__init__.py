@@ -101,6 +101,7 @@ if TYPE_CHECKING:
         TaskTimeout,
         WorkerDied,
     )
+    from garrison.executor import Executor, ProcessPoolExecutor
     from garrison.manager import NO_KEY, ManagerOptions, SyncManager, connect
     from garrison.memory import RawArray, RawValue, Shared, ndarray, share
     from garrison.options import Options
@@ -197,6 +198,7 @@ __all__ = [
     "EngineMismatch",
     "EngineUnavailable",
     "Event",
+    "Executor",
     "GarrisonError",
     "JoinableQueue",
     "LeaseLost",
@@ -213,6 +215,7 @@ __all__ = [
     "PoolTerminated",
     "Process",
     "ProcessError",
+    "ProcessPoolExecutor",
     "Queue",
     "RLock",
     "RawArray",
@@ -283,6 +286,7 @@ _HOMES = {
         "TaskTimeout",
         "WorkerDied",
     ),
+    "executor": ("Executor", "ProcessPoolExecutor"),
     "manager": ("NO_KEY", "connect"),
     "memory": (
         "RawArray",

@@ -13,6 +13,8 @@ import sys
 MODULE = os.environ.get("CONFORMANCE_MODULE", "garrison")
 if MODULE != "multiprocessing":
     sys.modules["multiprocessing"] = importlib.import_module(MODULE)
+if os.environ.get("CONFORMANCE_EXECUTOR"):
+    importlib.import_module("conformance.executors").replace_executor()
 
 import faulthandler  # noqa: E402 - the replacement comes first
 import json  # noqa: E402
@@ -84,11 +86,19 @@ def _load(suite: str) -> tuple[Any, dict[str, type[unittest.TestCase]]]:
     if suite in {"fork", "spawn", "forkserver"}:
         os.environ["CONFORMANCE_METHOD"] = suite
         suite = "conformance.suite"
+    of_executor, _, suite = suite.rpartition(":")
+    if of_executor:
+        os.environ["CONFORMANCE_EXECUTOR"] = "1"
+        ours = importlib.import_module("conformance.executors")
+        ours.replace_executor()
+        ours.replace_in_scripts()
     module = importlib.import_module(suite)
     classes = {
         name: value
         for name, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, unittest.TestCase)
+        # The other executors are the standard library's own.
+        and not (of_executor and "ProcessPool" not in name)
     }
     return module, classes
 

@@ -2,6 +2,7 @@
 
     python tests/conformance/run.py                       all that this Python has installed
     python tests/conformance/run.py --method spawn        one start method
+    python tests/conformance/run.py --executor            those of executors, on `garrison.Executor`
     python tests/conformance/run.py TestPool TestQueue    classes whose name contains one of these
     python tests/conformance/run.py --module multiprocessing     the standard library, to compare
 
@@ -35,6 +36,8 @@ if __name__ == "__main__":
 from conformance.exclusions import EXCLUDED  # noqa: E402 - found by the line above
 
 METHODS = ("fork", "spawn", "forkserver")
+EXECUTOR = "executor"
+"""Before the name of a module of tests: with `garrison.Executor` in the place of theirs."""
 SECONDS = 600.0
 """A class that takes longer is ended; `program.py` ends a single test much earlier."""
 
@@ -78,10 +81,12 @@ def suites(methods: tuple[str, ...]) -> Iterator[str]:
     spec = importlib.util.find_spec(base) if _installed(base) else None
     if spec is None or spec.origin is None:
         return
-    if spec.submodule_search_locations is None:
-        yield base
-        return
-    yield from sorted(f"{base}.{path.stem}" for path in Path(spec.origin).parent.glob("test_*.py"))
+    names = [base]
+    if spec.submodule_search_locations is not None:
+        files = Path(spec.origin).parent.glob("test_*.py")
+        names = sorted(f"{base}.{path.stem}" for path in files)
+    yield from names
+    yield from (f"{EXECUTOR}:{name}" for name in names)
 
 
 def _installed(name: str) -> bool:
@@ -184,6 +189,7 @@ def main() -> None:
     parser.add_argument("--method", action="append", choices=METHODS)
     parser.add_argument("--module", default="garrison")
     parser.add_argument("--jobs", type=int, default=3)
+    parser.add_argument("--executor", action="store_true", help="garrison.Executor alone")
     parser.add_argument("--quick", action="store_true", help="leave concurrent.futures out")
     options = parser.parse_args()
     path = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
@@ -195,6 +201,8 @@ def main() -> None:
     chosen = list(suites(tuple(options.method or METHODS)))
     if options.quick:
         chosen = [suite for suite in chosen if suite in METHODS]
+    if options.executor:
+        chosen = [suite for suite in chosen if suite.startswith(EXECUTOR)]
     todo = [job for suite in chosen for job in jobs(suite, environment, options.names)]
     began = time.monotonic()
     with ThreadPoolExecutor(options.jobs) as threads:

@@ -286,6 +286,11 @@ impl PyTaskHandle {
         self.inner.is_lost()
     }
 
+    /// Has a worker begun it, and not ended it?
+    fn running(&self) -> bool {
+        self.inner.is_running()
+    }
+
     /// What was asked for: (function, kind, index, payload). For messages, before `take`.
     fn call<'py>(&self, py: Python<'py>) -> (u32, u32, u32, Option<Bound<'py, PyBytes>>) {
         let call = self.inner.call();

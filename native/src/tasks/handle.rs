@@ -208,6 +208,11 @@ impl TaskHandle {
         self.has_cell() && load_state(&self.cell().state).tag == LOST
     }
 
+    /// Has a worker begun it, and not ended it?
+    pub fn is_running(&self) -> bool {
+        self.has_cell() && load_state(&self.cell().state).tag == CLAIMED
+    }
+
     /// What was asked for. Before the result is taken.
     pub fn call(&self) -> Call {
         let cell = self.cell();

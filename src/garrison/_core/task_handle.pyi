@@ -19,6 +19,9 @@ class TaskHandle:
     def lost(self) -> bool:
         """Whether the worker died with the task."""
 
+    def running(self) -> bool:
+        """Whether a worker has begun the task, and not ended it."""
+
     def wait(self, limit: float, failures: int | None = None) -> bool:
         """Wait at most `limit` seconds; True if the task has ended.
 

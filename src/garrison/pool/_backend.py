@@ -54,6 +54,9 @@ class TaskHandle(Protocol):
     def lost(self) -> bool:
         """Whether its worker ended before the task: the result is `WorkerDied` or the like."""
 
+    def running(self) -> bool:
+        """Whether a worker has begun it, and not ended it."""
+
     def take_into(self, result: Any) -> None:
         """Take the result of the ended task into an `AsyncResult`, before any interrupt.
 

@@ -81,6 +81,10 @@ class Task:
         """Whether its worker ended: no such task keeps results of single items."""
         return False
 
+    def running(self) -> bool:
+        """Whether it was begun, and has not ended."""
+        return self.state == self.RUNNING
+
     def end(self, result: Any) -> None:
         """Store the result; the caller holds the backend's lock."""
         self.job, self.state = None, self.ENDED

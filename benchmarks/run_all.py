@@ -15,7 +15,7 @@ ORDER = [
     "apply_latency",
     "apply_async_many",
     "cancel",
-    "executor",
+    "executors",
     "imap_small",
     "imap_chunks",
     "map_small",

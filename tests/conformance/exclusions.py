@@ -24,4 +24,23 @@ EXCLUDED: dict[str, str] = {
     "package's files, and garrison has none; tests/kinds compares every other module",
     "*.TestStartMethod.test_mixed_startmethod": "asks that a lock of one start method "
     "be refused by a process of another; here it works",
+    # --- garrison.Executor ---
+    "executor:*.test_killed_child": "asks that the end of one worker break the executor; here it "
+    "costs the future of its call",
+    "executor:*.test_broken_process_pool_traceback": "asks that the end of one worker fail all "
+    "futures; here it costs the future of its call",
+    "executor:*.test_e*_at_task_unpickle": "asks that arguments which cannot be unpickled "
+    "break the executor; here that future has the error",
+    "executor:*.test_idle_process_reuse_*": "asks that workers start one by one; here all start "
+    "with the first call",
+    "executor:*.test_processes_terminate": "asks the same",
+    "executor:*.test_cancel_futures": "asks that some calls end which no worker had begun; "
+    "here all of them are cancelled, which the test meets if workers start slowly",
+    "executor:*.test_shutdown_no_wait_max_tasks_gh119592": "asks that calls fail whose executor "
+    "was collected; here they run",
+    "executor:*.test_gc_during_max_tasks_worker_exit_gh152967": "asks the same",
+    "executor:*.test_force_shutdown_during_max_tasks_worker_exit": "sets a field of the standard "
+    "executor's and asks what its thread makes of it",
+    "executor:*.test_failed_worker_replacement_breaks_pool": "replaces a function inside of the "
+    "standard executor, which is not used",
 }

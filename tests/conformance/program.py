@@ -96,7 +96,8 @@ def _load(suite: str) -> tuple[Any, dict[str, type[unittest.TestCase]]]:
     classes = {
         name: value
         for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, unittest.TestCase)
+        if isinstance(value, type)
+        and issubclass(value, unittest.TestCase)
         # The other executors are the standard library's own.
         and not (of_executor and "ProcessPool" not in name)
     }

@@ -11,7 +11,13 @@ from garrison._lazy import lazily
 from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from garrison.executor._errors import ExecutorBroken, ExecutorTerminated, ExecutorWorkerDied
+    from garrison.executor._errors import (
+        ExecutorBroken,
+        ExecutorTerminated,
+        ExecutorWorkerDied,
+        UnpicklableResult,
+        UnreadableResult,
+    )
     from garrison.executor._executor import Executor, ProcessPoolExecutor
     from garrison.executor._future import Future
 
@@ -22,10 +28,18 @@ __all__ = [
     "ExecutorWorkerDied",
     "Future",
     "ProcessPoolExecutor",
+    "UnpicklableResult",
+    "UnreadableResult",
 ]
 
 _HOMES = {
-    "_errors": ("ExecutorBroken", "ExecutorTerminated", "ExecutorWorkerDied"),
+    "_errors": (
+        "ExecutorBroken",
+        "ExecutorTerminated",
+        "ExecutorWorkerDied",
+        "UnpicklableResult",
+        "UnreadableResult",
+    ),
     "_executor": ("Executor", "ProcessPoolExecutor"),
     "_future": ("Future",),
 }

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import pickle
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 
-from garrison.errors import PoolBroken, PoolTerminated, WorkerDied
-from garrison.pool import RemoteTraceback
+from garrison._typing import Any
+from garrison.errors import PoolBroken, PoolTerminated, ResultUnpicklable, WorkerDied
+from garrison.pool import MaybeEncodingError, RemoteTraceback
 
-__all__ = ["ExecutorBroken", "ExecutorTerminated", "ExecutorWorkerDied", "error_of_future"]
+__all__ = [
+    "ExecutorBroken",
+    "ExecutorTerminated",
+    "ExecutorWorkerDied",
+    "UnpicklableResult",
+    "UnreadableResult",
+    "error_of_future",
+]
+
+
+_EncodingError: Any = MaybeEncodingError
 
 
 class ExecutorWorkerDied(WorkerDied, BrokenProcessPool):
@@ -22,13 +34,36 @@ class ExecutorTerminated(PoolTerminated, BrokenProcessPool):
     """The workers were ended before this call was over."""
 
 
+class UnpicklableResult(
+    _EncodingError,  # type: ignore[misc] # looked up at run time
+    pickle.PicklingError,
+    TypeError,
+    AttributeError,
+):
+    """The call returned what cannot be pickled. Pickling raises any of these types."""
+
+
+class UnreadableResult(ResultUnpicklable, BrokenProcessPool):
+    """The result arrived but cannot be unpickled here; the standard executor would be broken."""
+
+
 def error_of_future(error: BaseException) -> BaseException:
     """Return the error that a future has for an error of a pool."""
-    for kind, own in _OWN.items():
-        if isinstance(error, kind) and not isinstance(error, BrokenProcessPool):
-            return own(*error.args).with_traceback(error.__traceback__)
+    own = _OWN.get(type(error))
+    if own is not None:
+        error = _as(own, error)
     _mark_remote(error)
     return error
+
+
+def _as(kind: type[BaseException], error: BaseException) -> BaseException:
+    """Return an error of another class, with all that this one has."""
+    made: Any = kind.__new__(kind, *error.args)
+    made.args = error.args
+    vars(made).update(vars(error))
+    made.__cause__, made.__context__ = error.__cause__, error.__context__
+    made.__suppress_context__ = error.__suppress_context__
+    return made  # type: ignore[no-any-return]
 
 
 def _mark_remote(error: BaseException) -> None:
@@ -44,6 +79,8 @@ def _mark_remote(error: BaseException) -> None:
 
 
 _OWN: dict[type[BaseException], type[BaseException]] = {
+    MaybeEncodingError: UnpicklableResult,
+    ResultUnpicklable: UnreadableResult,
     WorkerDied: ExecutorWorkerDied,
     PoolBroken: ExecutorBroken,
     PoolTerminated: ExecutorTerminated,

@@ -94,7 +94,7 @@ class Executor(StandardExecutor):
         self._max_workers: int = _os.usable_cpus() if max_workers is None else max_workers
         self._mp_context: BaseContext = mp_context
         self._start_pool = partial(
-            Pool,
+            _ExecutorPool,
             max_workers if engine is not None else self._max_workers,
             initializer,
             initargs,
@@ -122,7 +122,7 @@ class Executor(StandardExecutor):
         work = self._work
         if work is None:
             work = self._start()
-        if work.broken is not None or self._shut_down or is_exiting():
+        if work.closed:
             self._refuse()
         try:
             return work.submit(fn, args, kwargs)
@@ -137,7 +137,8 @@ class Executor(StandardExecutor):
                 self._refuse()
             if self._work is None:
                 self._work = Work(self._start_pool())
-                weakref.finalize(self, self._work.close).atexit = False
+                self._finalizer = weakref.finalize(self, self._work.close)
+                self._finalizer.atexit = False
         return self._work
 
     def _refuse(self) -> None:
@@ -188,7 +189,7 @@ class Executor(StandardExecutor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         deadline = None if timeout is None else time.monotonic() + timeout
-        calls: Iterator[tuple[Any, ...]] = zip(*iterables)
+        calls: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
         if chunksize == 1:
             return self._results(fn, calls, deadline, buffersize)
         chunks = self._results(
@@ -231,14 +232,17 @@ class Executor(StandardExecutor):
             work.cancel_all()
         if wait:
             work.finish()
+            # Its memory too, unless a future is still to be read.
+            self._finalizer.detach()
+            self._work = None
 
     def terminate_workers(self) -> None:
-        """Send SIGTERM to all workers: their calls end with `BrokenProcessPool`, others are cancelled."""
-        self._force_shutdown("terminate")
+        """Send SIGTERM to the workers, whose calls end with `BrokenProcessPool`; cancel others."""
+        self._force_shutdown(operation="terminate")
 
     def kill_workers(self) -> None:
-        """Kill all workers: their calls end with `BrokenProcessPool`, others are cancelled."""
-        self._force_shutdown("kill")
+        """Kill the workers, whose calls end with `BrokenProcessPool`; cancel others."""
+        self._force_shutdown(operation="kill")
 
     def _force_shutdown(self, operation: str) -> None:
         if operation not in {"terminate", "kill"}:
@@ -261,12 +265,21 @@ class Executor(StandardExecutor):
         return self._work is not None and (self._work.broken or False)
 
     def __repr__(self) -> str:
-        what = "not started" if self._work is None else repr(self._work.pool).partition(" ")[2][:-1]
-        return f"<{type(self).__qualname__} {what}>"
+        if self._work is None:
+            return (
+                f"<{type(self).__qualname__} {'shut down' if self._shut_down else 'not started'}>"
+            )
+        return f"<{type(self).__qualname__} {repr(self._work.pool).partition(' ')[2]}"
+
+
+class _ExecutorPool(Pool):
+    """The pool of an executor."""
+
+    _of_executor = True
 
 
 def _default_context(*, fresh: bool) -> BaseContext:
-    context = _standard.current_context()
+    context: BaseContext = _standard.current_context()
     return context.get_context("spawn") if fresh else context.get_context()
 
 
@@ -276,7 +289,7 @@ def _check_lifetime(calls: Any, context: BaseContext) -> None:
     if calls <= 0:
         raise ValueError("max_tasks_per_child must be >= 1")
     if context.get_start_method() == "fork":
-        # As in the standard library, where replacements would be forked from a program with threads.
+        # As in the standard library, which would fork replacements from a program with threads.
         raise ValueError(
             "max_tasks_per_child is incompatible with the 'fork' multiprocessing start method; "
             "supply a different mp_context."
@@ -287,7 +300,9 @@ def _check_lifetime(calls: Any, context: BaseContext) -> None:
 
 
 def _in_order(
-    futures: deque[Future[Any]], more: Callable[[], Future[Any] | None] | None, deadline: float | None
+    futures: deque[Future[Any]],
+    more: Callable[[], Future[Any] | None] | None,
+    deadline: float | None,
 ) -> Iterator[Any]:
     try:
         while futures:

@@ -22,13 +22,13 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import GarrisonError
+from garrison.errors import GarrisonError, ResultUnpicklable
+from garrison.pool import AsyncResult
 
 if TYPE_CHECKING:
     from typing import TypeVar
 
     from garrison.executor._work import Work
-    from garrison.pool import AsyncResult
 
     T = TypeVar("T")
 else:
@@ -39,7 +39,8 @@ __all__ = ["WITHDRAWN", "Future", "withdraw"]
 WITHDRAWN = (False, CancelledError())
 """The outcome of a call that was withdrawn, recognized by its identity."""
 _TAKEN = (True, None)
-"""The outcome of a call whose result its future has: it is kept once."""
+_ENDED: AsyncResult[Any] = AsyncResult(None, None, None, _TAKEN)  # type: ignore[arg-type]
+"""The call of a future that has ended: its own would keep the pool's memory."""
 _OVER = (FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED)
 _PARTS = ("_condition", "_waiters", "_done_callbacks")
 
@@ -71,10 +72,12 @@ class Future(StandardFuture[T]):
     _state: str = PENDING
     _result: Any = None
     _exception: BaseException | None = None
+    _watched: bool = False
 
     def __init__(self, work: Work, call: AsyncResult[T]) -> None:
         # The base class would make a condition, which takes longer than all the rest.
-        self._work, self._call = work, call
+        self._work: Work | None = work
+        self._call = call
 
     # --- The result -----------------------------------------------------------------------
 
@@ -118,11 +121,13 @@ class Future(StandardFuture[T]):
     def _wait(self, timeout: float | None) -> None:
         """Wait until the state is final; raise at the timeout."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        if "_condition" not in self.__dict__:
+        if not self._watched:
             self._wait_unwatched(deadline)
             if self._state in _OVER:
                 return
-        self._work.check_process()
+        work = self._work
+        if work is not None:
+            work.check_process()
         with self._condition:
             if self._state not in _OVER:
                 self._condition.wait(None if deadline is None else deadline - time.monotonic())
@@ -138,11 +143,14 @@ class Future(StandardFuture[T]):
                 and not call._backend.wait(call._task, deadline)
             ):
                 raise FutureTimeout
+            outcome = call._resolve()
         except GarrisonError as error:
-            self._work.note(error)
-            self._end_unwatched((False, error))
-        else:
-            self._end_unwatched(call._resolve())
+            if (work := self._work) is not None:
+                work.note(error)
+            outcome = False, error
+        except SystemExit as error:  # raised by the unpickling of a result
+            outcome = False, _unreadable(error)
+        self._end_unwatched(outcome)
 
     def _end_unwatched(self, outcome: tuple[bool, Any]) -> None:
         """Note the outcome, unless the thread that watches the future is to do it."""
@@ -150,22 +158,24 @@ class Future(StandardFuture[T]):
         if not success and outcome is not WITHDRAWN:
             value = _translated(value)
         with _changing:
-            if "_condition" in self.__dict__ or self._state in _OVER:
+            if self._watched or self._state in _OVER:
                 return
             if success:
                 self._result = value
             else:
                 self._exception = value
             self._state = CANCELLED_AND_NOTIFIED if outcome is WITHDRAWN else FINISHED
-            self._call._outcome = _TAKEN
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Keep the result once, and nothing of the pool."""
+        self._call._outcome = _TAKEN
+        self._call, self._work = _ENDED, None
 
     def _settle(self) -> None:
         """Note the outcome if it is there already, without waiting."""
-        if "_condition" in self.__dict__ or self._state in _OVER:
-            return
-        call = self._call
-        if call._outcome is not None or call._task.ended():
-            self._end_unwatched(call._resolve())
+        if not self._watched and self.done() and self._state not in _OVER:
+            self._wait_unwatched(None)
 
     # --- Its state ------------------------------------------------------------------------
 
@@ -174,9 +184,7 @@ class Future(StandardFuture[T]):
         if self._state in _OVER:
             return True
         call = self._call
-        return "_condition" not in self.__dict__ and (
-            call._outcome is not None or call._task.ended()
-        )
+        return not self._watched and (call._outcome is not None or call._task.ended())
 
     def running(self) -> bool:
         """Whether a worker is at work on the call."""
@@ -187,7 +195,7 @@ class Future(StandardFuture[T]):
         """Whether the call was cancelled."""
         if self._state in _OVER:
             return self._state != FINISHED
-        return self._call._outcome is WITHDRAWN and "_condition" not in self.__dict__
+        return self._call._outcome is WITHDRAWN and not self._watched
 
     def cancel(self) -> bool:
         """Cancel the call; return whether it was, or had been, cancelled.
@@ -226,12 +234,15 @@ class Future(StandardFuture[T]):
     def _watch(self) -> None:
         """Have the executor's thread wait for it, unless it is over."""
         self._settle()
-        watcher = None if self._state in _OVER else self._work.watcher()
+        work = self._work
+        watcher = None if work is None else work.watcher()
         with _changing:
-            if "_condition" in self.__dict__:
+            if self._watched:
                 return
-            self._waiters, self._done_callbacks = [], []
+            self._waiters: list[Any] = []
+            self._done_callbacks: list[Any] = []
             self._condition = threading.Condition()
+            self._watched = True
             if watcher is not None and self._state not in _OVER:
                 watcher.add(self)
 
@@ -241,8 +252,8 @@ class Future(StandardFuture[T]):
             return
         try:
             outcome = self._call._resolve()
-        except BaseException as error:  # code of the user: the thread goes on
-            outcome = False, error
+        except BaseException as error:  # raised by the unpickling of a result: the thread goes on
+            outcome = False, _unreadable(error)
         self._publish(outcome)
 
     def fail(self, error: BaseException) -> None:
@@ -261,8 +272,15 @@ class Future(StandardFuture[T]):
             else:
                 self.set_exception(_translated(value))
         except InvalidStateError:
-            return  # it was cancelled meanwhile
-        self._call._outcome = _TAKEN
+            pass  # it was cancelled meanwhile
+        finally:
+            self._let_go()
+
+
+def _unreadable(error: BaseException) -> ResultUnpicklable:
+    """Return the error for a result whose unpickling left the program, as it were."""
+    why = f"{type(error).__name__}: {error}"
+    return ResultUnpicklable(f"the task's result cannot be rebuilt here ({why})")
 
 
 def _translated(error: BaseException) -> BaseException:

@@ -43,6 +43,7 @@ class Work:
         self.broken: BaseException | None = None
         """Why no call will run any more."""
         self.closed: bool = False
+        """Whether it takes no more calls: it is broken, was shut down, or the program ends."""
         self._calls: deque[AsyncResult[Any]] = deque()
         """All that may not have begun, and some that have ended."""
         self._most = SLACK
@@ -95,7 +96,7 @@ class Work:
     def note(self, error: BaseException) -> None:
         """Remember an error after which no call can run."""
         if isinstance(error, PoolBroken):
-            self.broken = error
+            self.broken, self.closed = error, True
 
     def watcher(self) -> Watcher:
         """Return the thread that ends watched futures; it starts now if need be."""
@@ -114,11 +115,6 @@ class Work:
         if self._pid == os.getpid():
             with contextlib.suppress(PoolClosed):
                 self.pool.close()
-
-    def terminate(self) -> None:
-        """End the workers now."""
-        self.closed = True
-        self.pool.terminate()
 
     def finish(self) -> None:
         """Wait for all calls, callbacks and workers."""

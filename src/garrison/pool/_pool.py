@@ -292,6 +292,8 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
 
     _backend: Any
     """A `Backend`."""
+    _of_executor: bool = False
+    """Whether it is an executor's: a task's `SystemExit` is its result, for example."""
 
     def __init__(
         self,
@@ -344,7 +346,16 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
         self.seed: int = seeds.seed
         make, plain = partial(self.Process, context), self.Process is Pool.Process
         start = (self._initializer, self._initargs)
-        return ProcessBackend(processes, context, make, start, self._maxtasks, seeds, plain=plain)
+        return ProcessBackend(
+            processes,
+            context,
+            make,
+            start,
+            self._maxtasks,
+            seeds,
+            plain=plain,
+            of_executor=self._of_executor,
+        )
 
     def _engine_backend(self, engine: Any, processes: int | None, wanted: Options) -> Backend:
         from garrison.pool._seeds import Seeds

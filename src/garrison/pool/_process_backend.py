@@ -99,6 +99,7 @@ class ProcessBackend:
         seeds: Seeds,
         *,
         plain: bool,
+        of_executor: bool = False,
     ) -> None:
         method = context.get_start_method()
         fork = method not in ("spawn", "forkserver")
@@ -111,7 +112,7 @@ class ProcessBackend:
         self.table = _core.Table(processes + 1, _os.region_size())
         self.parent = _core.Parent(self.table)
         self.registry = _function_registry.FunctionRegistry(self.parent, fork=fork)
-        args = (self._start_args(start, fork=fork), seeds, lifetime)
+        args = ((*self._start_args(start, fork=fork), of_executor), seeds, lifetime)
         spec = self._worker_spec(method, make, args)
         kind: Any = context.Process  # type: ignore[attr-defined]
         spec = spec.replace(launches=plain and fork and is_launched(kind))
@@ -123,7 +124,7 @@ class ProcessBackend:
 
     def _start_args(
         self, start: tuple[Callable[..., object] | None, Iterable[Any]], *, fork: bool
-    ) -> _worker.Start:
+    ) -> tuple[Any, tuple[Any, ...], Any]:
         initializer, initargs = start
         if initializer is None:
             return None, tuple(initargs), None

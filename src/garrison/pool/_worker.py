@@ -25,8 +25,9 @@ from garrison.supervisor import STACK_SIGNAL, allow_children, record_crashes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Start = tuple[Any, tuple[Any, ...], _worker_namespaces.NamespaceRef | None]
-    """Initializer (or its pickle), its arguments, the namespace of its globals."""
+    Start = tuple[Any, tuple[Any, ...], _worker_namespaces.NamespaceRef | None, bool]
+    """Initializer (or its pickle), its arguments, the namespace of its globals, and whether the
+    worker is an executor's: a task's `SystemExit` is its result, and failures are logged."""
 
 CRASH_POINTS = bool(_core.CRASH_POINTS)
 # Globals are found faster than members.
@@ -72,13 +73,13 @@ def run_worker(
     _seeds.seed_worker(seeds, number)
     _initialize(start, stack_file)
     worker.initialized()
-    _serve(worker, maxtasks)
+    _serve(worker, maxtasks, of_executor=start[3])
 
 
 def _initialize(start: Start, stack_file: _core.Descriptor) -> None:
     """Run the user's initializer. Its failure ends this worker, and is reported."""
     try:
-        pickled, initargs, namespace = start
+        pickled, initargs, namespace, of_executor = start
         if pickled is not None:
             if namespace is not None:
                 _worker_namespaces.begin(namespace)
@@ -94,11 +95,18 @@ def _initialize(start: Start, stack_file: _core.Descriptor) -> None:
         text = "the initializer failed\n" + "".join(traceback.format_exception(error))
         if stack_file.is_ours:
             os.write(stack_file.fileno(), text.encode(errors="replace"))
-        traceback.print_exception(error)
+        if of_executor:
+            import logging
+
+            logging.getLogger("concurrent.futures").critical(
+                "Exception in initializer:", exc_info=True
+            )
+        else:
+            traceback.print_exception(error)
         sys.exit(INITIALIZER_FAILED)
 
 
-def _serve(worker: _core.Worker, maxtasks: int | None) -> None:
+def _serve(worker: _core.Worker, maxtasks: int | None, *, of_executor: bool) -> None:
     """Run tasks until the pool ends. Ctrl-C ends a task, never a worker between two tasks."""
     functions = _Functions()
     while True:
@@ -109,6 +117,11 @@ def _serve(worker: _core.Worker, maxtasks: int | None) -> None:
                 worker.publish(_ERROR, interrupted, None)
             _serve_on(worker, functions, maxtasks)
         except KeyboardInterrupt:
+            continue
+        except SystemExit as error:
+            if not (of_executor and worker.busy):
+                raise
+            worker.publish(_ERROR, _encoding.encode_error(error), None)
             continue
         return
 

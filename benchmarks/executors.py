@@ -110,7 +110,7 @@ RATES = {
 if __name__ == "__main__":
     harness.main(
         harness.Benchmark(
-            name="executor",
+            name="executors",
             claim="`Executor` against `ProcessPoolExecutor` (as multiprocessing) and loky",
             metrics=(
                 Metric("round trip", "us", "lower", Goal("times", 15), Goal("times", 30)),

@@ -6,7 +6,13 @@ import pickle
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 
 from garrison._typing import Any
-from garrison.errors import PoolBroken, PoolTerminated, ResultUnpicklable, WorkerDied
+from garrison.errors import (
+    GarrisonError,
+    PoolBroken,
+    PoolTerminated,
+    ResultUnpicklable,
+    WorkerDied,
+)
 from garrison.pool import MaybeEncodingError, RemoteTraceback
 
 __all__ = [
@@ -17,9 +23,6 @@ __all__ = [
     "UnreadableResult",
     "error_of_future",
 ]
-
-
-_EncodingError: Any = MaybeEncodingError
 
 
 class ExecutorWorkerDied(WorkerDied, BrokenProcessPool):
@@ -34,13 +37,20 @@ class ExecutorTerminated(PoolTerminated, BrokenProcessPool):
     """The workers were ended before this call was over."""
 
 
-class UnpicklableResult(
-    _EncodingError,  # type: ignore[misc] # looked up at run time
-    pickle.PicklingError,
-    TypeError,
-    AttributeError,
-):
-    """The call returned what cannot be pickled. Pickling raises any of these types."""
+class UnpicklableResult(GarrisonError, pickle.PicklingError, TypeError, AttributeError):
+    """The call returned what cannot be pickled. Pickling raises any of these types.
+
+    Attributes
+    ----------
+    exc, value : str
+        What pickling has raised, and the result, as `repr` shows them.
+    """
+
+    exc: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"the result {self.value} cannot be sent: {self.exc}"
 
 
 class UnreadableResult(ResultUnpicklable, BrokenProcessPool):

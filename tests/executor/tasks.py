@@ -37,6 +37,10 @@ def report_and_wait(begun: Any, gate: Any) -> int:
     return os.getpid()
 
 
+def report_and_leave() -> int:
+    return os.getpid()
+
+
 def keep(number: int) -> None:
     KEPT.append(number)
 

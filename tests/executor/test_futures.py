@@ -200,6 +200,52 @@ def test_to_cancel_a_future_wakes_a_thread_that_waits_for_it(busy: Busy) -> None
         waiting.result()
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_call_that_runs_can_be_ended_if_the_executor_says_so(watched: bool) -> None:
+    context = garrison.get_context()
+    begun, gate = context.Queue(), context.Event()
+    with Executor(1, cancel_running=True) as executor:
+        running = executor.submit(tasks.report_and_wait, begun, gate)
+        pid = begun.get()
+        found: list[Any] = []
+        if watched:
+            running.add_done_callback(found.append)
+        assert running.cancel()
+        assert running.cancelled()
+        assert not running.running()
+        with pytest.raises(concurrent.futures.CancelledError):
+            running.result()
+        assert found == [running] * watched
+        assert executor.submit(tasks.report_and_leave).result() == pid  # it was only interrupted
+
+
+def test_a_call_that_has_ended_is_not_ended_again() -> None:
+    with Executor(1, cancel_running=True) as executor:
+        future = executor.submit(tasks.add, 1)
+        concurrent.futures.wait([future])
+        assert not future.cancel()
+        assert future.result() == 1
+
+
+@pytest.mark.parametrize("engine", ["threads", None])
+def test_watched_futures_of_withdrawn_calls_end_on_any_engine(engine: str | None) -> None:
+    gate = garrison.get_context().Event()
+    executor = Executor(1, engine=engine)
+    first = executor.submit(gate.wait)
+    wait_until(first.running)
+    waiting = [executor.submit(tasks.add, n) for n in range(5)]
+    found: list[Any] = []
+    for future in waiting:
+        future.add_done_callback(found.append)
+    assert waiting[4].cancel()
+    executor.shutdown(wait=False, cancel_futures=True)
+    gate.set()
+    executor.shutdown()
+    assert first.result()
+    assert set(found) == set(waiting)
+    assert all(future.cancelled() for future in waiting)
+
+
 def test_the_text_of_a_future_is_the_standard_librarys(busy: Busy) -> None:
     waiting = busy.executor.submit(tasks.add, 1)
     assert f"<Future at {id(busy.first):#x} state=running>" == repr(busy.first)

@@ -55,6 +55,9 @@ class Executor(StandardExecutor):
         Arguments of the initializer.
     max_tasks_per_child : int, optional
         After so many calls a worker is replaced by a fresh one.
+    cancel_running : bool
+        Whether `Future.cancel` ends a call that a worker has begun: `garrison.TaskInterrupt` is
+        raised in it, and a second later its worker is ended and replaced.
     engine : str or object, optional
         What runs the calls, as for `garrison.Pool`.
     **options
@@ -76,6 +79,7 @@ class Executor(StandardExecutor):
         initargs: tuple[Any, ...] = (),
         *,
         max_tasks_per_child: int | None = None,
+        cancel_running: bool = False,
         engine: Any = None,
         **options: Unpack[OptionValues],
     ) -> None:
@@ -103,6 +107,7 @@ class Executor(StandardExecutor):
             engine=engine,
             **options,
         )
+        self._cancel_running = cancel_running
         self._work: Work | None = None
         self._shut_down = False
         self._shutdown_lock = threading.Lock()
@@ -136,7 +141,7 @@ class Executor(StandardExecutor):
             if self._shut_down or is_exiting():
                 self._refuse()
             if self._work is None:
-                self._work = Work(self._start_pool())
+                self._work = Work(self._start_pool(), cancel_running=self._cancel_running)
                 self._finalizer = weakref.finalize(self, self._work.close)
                 self._finalizer.atexit = False
         return self._work

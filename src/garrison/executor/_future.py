@@ -44,22 +44,29 @@ _ENDED: AsyncResult[Any] = AsyncResult(None, None, None, _TAKEN)  # type: ignore
 _OVER = (FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED)
 _PARTS = ("_condition", "_waiters", "_done_callbacks")
 
-_changing = threading.Lock()
-"""Held while a future becomes watched, or ends unwatched. Never while code of the user runs."""
+CANCEL_GRACE_S = 1.0
+"""Seconds that a running call has to end by itself, if it can be cancelled."""
+
+_changing = threading.RLock()
+"""Held while a future becomes watched, or ends unwatched. Never while code of the user runs, but
+for the garbage collector's, which may cancel another future: so it is taken again."""
 
 
 def _new_lock() -> None:
     global _changing  # noqa: PLW0603 - another thread may have held it in the parent
-    _changing = threading.Lock()
+    _changing = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_new_lock)
 
 
-def withdraw(call: AsyncResult[Any]) -> bool:
-    """Withdraw a call; return whether no worker had begun it."""
+def withdraw(call: AsyncResult[Any], *, running: bool = False) -> bool:
+    """Withdraw a call that no worker has begun, or one that is `running` too; whether it was."""
     with _changing:
-        if call._outcome is not None or not call._task.withdraw():
+        if call._outcome is not None:
+            return False
+        backend, task = call._backend, call._task
+        if not (task.withdraw() or (running and backend.cancel(task, CANCEL_GRACE_S))):
             return False
         call._outcome = WITHDRAWN
         return True
@@ -200,15 +207,19 @@ class Future(StandardFuture[T]):
     def cancel(self) -> bool:
         """Cancel the call; return whether it was, or had been, cancelled.
 
-        A call that a worker has begun is not cancelled.
+        A call that a worker has begun is not cancelled, unless the executor was made with
+        ``cancel_running=True``: then `garrison.TaskInterrupt` is raised in it, and a second later
+        its worker is ended.
         """
-        if self._state in _OVER:
+        work = self._work
+        if work is None:
             return self._state != FINISHED
-        if not withdraw(self._call):
+        if not withdraw(self._call, running=work.cancel_running):
             return self.cancelled()
         self._end_unwatched(WITHDRAWN)
         if self._state not in _OVER:
             self._publish(WITHDRAWN)
+            work.notice_withdrawn()
         return True
 
     def __repr__(self) -> str:
@@ -245,6 +256,10 @@ class Future(StandardFuture[T]):
             self._watched = True
             if watcher is not None and self._state not in _OVER:
                 watcher.add(self)
+
+    def is_withdrawn(self) -> bool:
+        """Whether it was cancelled, even if nobody was called yet."""
+        return self._call._outcome is WITHDRAWN or self._state in _OVER
 
     def end_watched(self) -> None:
         """Take the result of a task that has ended, and call who waits for it."""

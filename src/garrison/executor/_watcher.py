@@ -28,8 +28,8 @@ class Watcher:
         self._backend = work.backend
         self._tasks: Any = self._backend.running_tasks()
         self._futures: set[Future[Any]] = set()
-        self._changed = threading.Condition(threading.Lock())
-        self._ending = False
+        self._changed = threading.Condition()
+        self._ending = self._has_withdrawn = False
         # Not daemonic: `work.finish` is called before the interpreter waits for such threads.
         self._thread = threading.Thread(target=self._run, name="garrison-executor", daemon=False)
         self._thread.start()
@@ -45,6 +45,11 @@ class Watcher:
         if task.ended():
             self._backend.interrupt_waits()
 
+    def notice_withdrawn(self) -> None:
+        """Have the thread look for futures whose calls were withdrawn."""
+        self._has_withdrawn = True
+        self._backend.interrupt_waits()
+
     def stop(self) -> None:
         """Let the thread end once no future is left, and wait for it."""
         with self._changed:
@@ -57,8 +62,8 @@ class Watcher:
         while self._wait_for_work():
             try:
                 interrupts = self._backend.interrupts
-                ended: list[Future[Any]] = []
-                if not self._tasks.collect(ended):
+                ended = self._withdrawn()
+                if not (self._tasks.collect(ended) or ended):
                     self._backend.wait_any(self._tasks, None, interrupts)
                     continue
             except GarrisonError as error:
@@ -70,6 +75,13 @@ class Watcher:
             # The next wait must not keep the last results.
             ended.clear()
             future = None  # type: ignore[assignment]
+
+    def _withdrawn(self) -> list[Future[Any]]:
+        if not self._has_withdrawn:
+            return []
+        self._has_withdrawn = False
+        with self._changed:
+            return [future for future in self._futures if future.is_withdrawn()]
 
     def _wait_for_work(self) -> bool:
         with self._changed:

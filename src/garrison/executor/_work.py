@@ -37,8 +37,9 @@ _exiting = False
 class Work:
     """Calls in a pool."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, cancel_running: bool) -> None:
         self.pool: Pool = pool
+        self.cancel_running: bool = cancel_running
         self.backend: Any = pool._backend
         self.broken: BaseException | None = None
         """Why no call will run any more."""
@@ -86,7 +87,12 @@ class Work:
         """Withdraw every call that has not begun."""
         for call in tuple(self._calls):
             withdraw(call)
-        self.backend.interrupt_waits()
+        self.notice_withdrawn()
+
+    def notice_withdrawn(self) -> None:
+        """Have the thread look for futures whose calls were withdrawn."""
+        if self._watcher is not None:
+            self._watcher.notice_withdrawn()
 
     def check_process(self) -> None:
         """Raise in a forked child, where no thread ends futures."""

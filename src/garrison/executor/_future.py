@@ -109,11 +109,11 @@ class Future(StandardFuture[T]):
             self._wait(timeout)
         if self._state != FINISHED:
             raise CancelledError
-        try:
-            if self._exception is not None:
-                raise self._exception
+        if self._exception is None:
             found: T = self._result
             return found
+        try:
+            raise self._exception
         finally:
             del self  # the exception's frames refer to this one: avoid a cycle
 

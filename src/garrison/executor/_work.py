@@ -79,9 +79,9 @@ class Work:
         with contextlib.suppress(IndexError):
             for _ in range(len(calls)):
                 call = calls.popleft()
-                if not call.ready():
+                if call._outcome is None and not call._task.ended():
                     calls.append(call)
-        self._most = 2 * len(calls) + SLACK
+        self._most = 4 * len(calls) + SLACK
 
     def cancel_all(self) -> None:
         """Withdraw every call that has not begun."""

@@ -15,6 +15,8 @@
 #
 #   make third-party   programs of other libraries on garrison; installs some gigabytes (torch)
 #
+#   make wheels        the wheels and the source distribution, built, checked and tried, in dist/
+#
 #   make lint | storm [KILLS=2000 SEED=n] | smoke | clean
 #
 #   Before a release (CONTRIBUTING.md):
@@ -41,15 +43,16 @@ TEST := .venv-test
 THIRD := .venv-third-party
 DOCS := .venv-docs
 ENGINES := .venv-engines
+WHEELS := .venv-wheels
 
 export CARGO_TARGET_DIR := $(TARGET)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-SOURCES := $(wildcard pyproject.toml README.md LICENSE THIRD-PARTY-LICENSES) \
+SOURCES := $(wildcard pyproject.toml README.md LICENSE THIRD-PARTY-LICENSES packaging/*.py) \
 	$(shell find src native -name target -prune -o -name __pycache__ -prune -o ! -name '*.so' -print)
 
-.PHONY: check conformance docs engines third-party test-all demo test bench lint storm fuzz sanitize audit smoke clean build tools rust-test loom-test python-test
+.PHONY: wheels check conformance docs engines third-party test-all demo test bench lint storm fuzz sanitize audit smoke clean build tools rust-test loom-test python-test
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
 
@@ -122,6 +125,10 @@ fuzz: $(TEST)/.built $(TEST)/.test-tools $(TEST)/.fuzz-tools
 sanitize: | tools
 	sh scripts/sanitize.sh
 
+wheels: $(WHEELS)/.wheel-tools
+	rm -rf dist
+	$(WHEELS)/bin/python scripts/wheels.py
+
 audit: $(TEST)/.built
 	PYTHON=$(TEST)/bin/python sh scripts/audit.sh
 
@@ -169,6 +176,10 @@ $(TEST)/.test-tools $(ENGINES)/.test-tools: %/.test-tools: %/.created pyproject.
 
 $(DOCS)/.tools: $(DOCS)/.created pyproject.toml
 	$(DOCS)/bin/python -m pip install --quiet --group docs
+	touch $@
+
+$(WHEELS)/.wheel-tools: $(WHEELS)/.created pyproject.toml
+	$(WHEELS)/bin/python -m pip install --quiet --group wheels
 	touch $@
 
 # Without it the suite over MPI is skipped.

@@ -30,10 +30,14 @@ if NATIVE:
     # Without a core there may be the folder of its stubs, which can be imported.
     _core_spec = importlib.util.find_spec("garrison._core")
     if _core_spec is None or _core_spec.submodule_search_locations is not None:
-        from garrison._no_core import missing
+        from garrison import _no_core
 
-        raise missing()
+        raise _no_core.missing()
     del _core_spec
+    if getattr(sys.flags, "gil", 1) == 0:
+        from garrison import _no_core
+
+        raise _no_core.without_gil()
 else:
     from garrison import _elsewhere
 

@@ -12,7 +12,7 @@ from types import ModuleType
 from garrison._typing import Any
 from garrison.errors import NeedsLinux
 
-__all__ = ["StandIn", "absent", "missing", "needs_linux"]
+__all__ = ["StandIn", "absent", "missing", "needs_linux", "without_gil"]
 
 
 def missing() -> ImportError:
@@ -23,6 +23,15 @@ def missing() -> ImportError:
     return ImportError(
         f"garrison is installed without its core for this Python ({python}): "
         "pip install --force-reinstall --no-deps garrison (in a checkout: pip install .)"
+    )
+
+
+def without_gil() -> ImportError:
+    """Return the error of a free-threaded Python that was told to do without its lock."""
+    return ImportError(
+        "garrison's core relies on the global interpreter lock, which was switched off: leave out "
+        "-X gil=0 and PYTHON_GIL=0. A free-threaded Python then switches it on with the core, and "
+        "says so; tasks in processes run in parallel as ever"
     )
 
 

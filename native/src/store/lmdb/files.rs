@@ -67,12 +67,12 @@ type Mode = libc::c_uint;
 
 extern "C" {
     fn __real_fcntl(fd: i32, command: i32, argument: *mut libc::flock) -> i32;
-    fn __real_fcntl64(fd: i32, command: i32, argument: *mut libc::flock) -> i32;
     fn __real_ftruncate(fd: i32, len: libc::off_t) -> i32;
-    fn __real_ftruncate64(fd: i32, len: libc::off64_t) -> i32;
     fn __real_open(path: *const libc::c_char, flags: i32, mode: Mode) -> i32;
-    fn __real_open64(path: *const libc::c_char, flags: i32, mode: Mode) -> i32;
 }
+
+// So the functions of either name do the same; only some C libraries have those with a number.
+const _: () = assert!(size_of::<libc::off_t>() == 8);
 
 /// # Safety
 /// As of `open`. With two arguments the third is never looked at.
@@ -87,7 +87,7 @@ pub unsafe extern "C" fn __wrap_open(path: *const libc::c_char, flags: i32, mode
 #[no_mangle]
 pub unsafe extern "C" fn __wrap_open64(path: *const libc::c_char, flags: i32, mode: Mode) -> i32 {
     // SAFETY: as the caller says.
-    wanted(path).unwrap_or_else(|| unsafe { __real_open64(path, without_links(flags), mode) })
+    unsafe { __wrap_open(path, flags, mode) }
 }
 
 /// Is it the data of the store that this thread is opening?
@@ -112,12 +112,9 @@ pub unsafe extern "C" fn __wrap_ftruncate(fd: i32, len: libc::off_t) -> i32 {
 /// # Safety
 /// As of `ftruncate`.
 #[no_mangle]
-pub unsafe extern "C" fn __wrap_ftruncate64(fd: i32, len: libc::off64_t) -> i32 {
-    if is_data(fd) {
-        return 0;
-    }
+pub unsafe extern "C" fn __wrap_ftruncate64(fd: i32, len: libc::off_t) -> i32 {
     // SAFETY: as the caller says.
-    unsafe { __real_ftruncate64(fd, len) }
+    unsafe { __wrap_ftruncate(fd, len) }
 }
 
 /// Does LMDB ask whether it is alone with a table of readers that is in use?
@@ -137,27 +134,18 @@ unsafe fn asks_for_all(fd: i32, command: i32, argument: *const libc::flock) -> b
         && magic != 0
 }
 
-type Fcntl = unsafe extern "C" fn(i32, i32, *mut libc::flock) -> i32;
-
 /// # Safety
 /// As of `fcntl`. Without a third argument it is passed on as it is, and never looked at.
-unsafe fn fcntl_by(real: Fcntl, fd: i32, command: i32, argument: *mut libc::flock) -> i32 {
+#[no_mangle]
+pub unsafe extern "C" fn __wrap_fcntl(fd: i32, command: i32, argument: *mut libc::flock) -> i32 {
     // SAFETY: as the caller says; the place of the error is this thread's.
     unsafe {
         if asks_for_all(fd, command, argument) {
             *libc::__errno_location() = libc::EAGAIN;
             return -1;
         }
-        real(fd, command, argument)
+        __real_fcntl(fd, command, argument)
     }
-}
-
-/// # Safety
-/// As of `fcntl`.
-#[no_mangle]
-pub unsafe extern "C" fn __wrap_fcntl(fd: i32, command: i32, argument: *mut libc::flock) -> i32 {
-    // SAFETY: as the caller says.
-    unsafe { fcntl_by(__real_fcntl, fd, command, argument) }
 }
 
 /// # Safety
@@ -165,7 +153,7 @@ pub unsafe extern "C" fn __wrap_fcntl(fd: i32, command: i32, argument: *mut libc
 #[no_mangle]
 pub unsafe extern "C" fn __wrap_fcntl64(fd: i32, command: i32, argument: *mut libc::flock) -> i32 {
     // SAFETY: as the caller says.
-    unsafe { fcntl_by(__real_fcntl64, fd, command, argument) }
+    unsafe { __wrap_fcntl(fd, command, argument) }
 }
 
 /// The descriptors of an open environment: its first three words. Which files they are is remembered,

@@ -9,8 +9,8 @@ build    native wheels: for each version of CPython one, by maturin and zig, whi
          glibc of manylinux2014, or statically against musl
 others   the wheel without a core, for systems that are not Linux, and the source distribution
 check    auditwheel and twine find nothing, and pip chooses the right wheel on each system
-try      each wheel is installed into an empty environment, by a version that is at hand, without
-         cargo on PATH, and runs scripts/smoke.py
+try      each wheel whose Python is at hand is installed into an empty environment, without cargo on
+         PATH, and runs scripts/smoke.py; so does what is built from the source distribution
 
 The interpreters for which wheels are built need not be there.
 """
@@ -148,23 +148,30 @@ def try_all() -> None:
         if interpreter is None:
             print(f"CPython {version}: {'not at hand' if wheels else 'no wheel'}, skipped")
         else:
-            try_wheel(interpreter, wheels[0])
+            try_one(interpreter, wheels[0], PATH=BARE_PATH)
+    for archive in DIST.glob("*.tar.gz"):
+        own = Interpreter(f"{sys.version_info[0]}.{sys.version_info[1]}", (sys.executable,))
+        with tempfile.TemporaryDirectory() as folder:
+            build = ["wheel", "--quiet", "--no-deps", "--wheel-dir", folder, str(archive)]
+            target = str(ROOT / "target" / "wheels-build")
+            call(sys.executable, "-m", "pip", *build, CARGO_TARGET_DIR=target)
+            try_one(own, next(Path(folder).iterdir()))
 
 
-def try_wheel(interpreter: Interpreter, wheel: Path) -> None:
+def try_one(interpreter: Interpreter, wheel: Path, **variables: str) -> None:
     """Install a wheel into an empty environment, and run the smoke test there."""
     with tempfile.TemporaryDirectory(prefix="garrison-") as folder:
         environment = Path(folder) / "venv"
         call(*interpreter.command, "-m", "venv", "--without-pip", environment)
         python = [*interpreter.runner, str(environment / "bin" / "python")]
-        # With this Python's pip: another system tree has none, and needs no network.
+        # By the pip of this Python: that in another system's tree may have no network.
         site = environment / "lib" / f"python{interpreter.version}" / "site-packages"
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(site)]
         began = time.monotonic()
         only = ["--python-version", interpreter.version, "--only-binary", ":all:"]
-        call(*pip, *only, wheel, PATH=BARE_PATH)
+        call(*pip, *only, wheel, **variables)
         print(f"CPython {interpreter.version}: installed in {time.monotonic() - began:.1f} s")
-        call(*python, ROOT / "scripts" / "smoke.py", PATH=BARE_PATH)
+        call(*python, ROOT / "scripts" / "smoke.py", SMOKE_SECONDS="200", **variables)
 
 
 STEPS: dict[str, Callable[[], None]] = {"others": build_others, "check": check, "try": try_all}

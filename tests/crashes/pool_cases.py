@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import time
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,6 +70,13 @@ def _once(pool: Any) -> Any:
     return pool.options(retries=0)
 
 
+def _cancel_a_running_task(pool: Any) -> None:
+    sleeping = pool.apply_async(tasks.sleep_and_return, (LIMIT,))
+    while not pool.statistics().busy:
+        time.sleep(0.001)
+    check(sleeping.cancel(grace=0), "the running task was not cancelled")
+
+
 def work_to_the_end(subject: Subject, path: str) -> None:
     """Go through all kinds of work, with tasks that may be tried again, and check each result."""
     with subject.pool(2, maxtasksperchild=20, retries=5) as pool:
@@ -83,5 +91,6 @@ def work_to_the_end(subject: Subject, path: str) -> None:
         # Where the supervisor dies before it could tell how the worker did, nobody can.
         lost = subject.error(_once(pool).apply_async(tasks.die, ("SIGKILL",)))
         check(type(lost) is subject.module.WorkerDied, f"{type(lost).__name__}: {lost}")
+        _cancel_a_running_task(pool)
         subject.still_works(pool)
         subject.finish(pool)

@@ -80,6 +80,23 @@ def stay(marks: Marks, seconds: float = 600) -> None:
     time.sleep(seconds)  # an interrupt within an Event's wait may become another exception
 
 
+def begin_and_wait(begun: Marks, go: Marks) -> int:
+    begun.add()
+    go.wait_for(1)
+    return 1
+
+
+def return_after(go: Marks) -> None:
+    go.wait_for(1)
+
+
+def fail_first(call: tuple[Marks, int]) -> None:
+    begun, number = call
+    begun.add()
+    if number == 0:
+        raise LookupError(number)
+
+
 # --- Initializers ---------------------------------------------------------------------------------
 
 

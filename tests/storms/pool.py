@@ -39,7 +39,10 @@ SURVIVABLE = 3
 PACE = {"fork": 0.01, "forkserver": 0.04, "spawn": 0.1}
 SMALLEST, LARGEST = 100_000, 5_000_000
 NOISE_KIB = 64 << 10
-KINDS = ("apply_async", "map", "imap", "imap_unordered", "large arguments", "large results")
+KINDS = (
+    *("apply_async", "map", "imap", "imap_unordered", "large arguments", "large results"),
+    *("cancelled calls", "cancelled maps", "closed imaps"),
+)
 
 
 def cube(x: int) -> int:
@@ -153,6 +156,9 @@ class Load:
                     self._imap_unordered,
                     self._large_arguments,
                     self._large_results,
+                    self._cancelled_calls,
+                    self._cancelled_maps,
+                    self._closed_imaps,
                 ),
                 strict=True,
             )
@@ -218,6 +224,52 @@ class Load:
         results = [self._pool.apply_async(block_of, shape) for shape in shapes]
         found = [zlib.crc32(result.get(PATIENCE)) for result in results]
         self._expect("large results", found, [zlib.crc32(block_of(*shape)) for shape in shapes])
+
+    def _cancelled_calls(self) -> None:
+        """Cancel some calls among others; each other one gives its result."""
+        lengths = [self._rng.randrange(20_000) for _ in range(self._rng.randrange(1, 60))]
+        results = [self._pool.apply_async(spin, (length,)) for length in lengths]
+        found, wanted = [], []
+        for length, result in self._rng.sample(
+            list(zip(lengths, results, strict=True)), len(results)
+        ):
+            if self._rng.random() < 0.5 and result.cancel(grace=self._grace()):
+                self._check_cancelled("cancelled calls", result)
+            else:
+                found.append(result.get(PATIENCE))
+                wanted.append(length)
+        self._expect("cancelled calls", found, wanted)
+
+    def _cancelled_maps(self) -> None:
+        lengths = [self._rng.randrange(5000) for _ in range(self._rng.randrange(1, 300))]
+        beside = self._pool.map_async(cube, range(100))
+        result = self._pool.map_async(spin, lengths)
+        time.sleep(self._rng.random() / 50)
+        if result.cancel(grace=self._grace()):
+            self._check_cancelled("cancelled maps", result)
+        else:
+            self._expect("cancelled maps", result.get(PATIENCE), lengths)
+        self._expect("map", beside.get(PATIENCE), [cube(n) for n in range(100)])
+
+    def _closed_imaps(self) -> None:
+        lengths = [self._rng.randrange(5000) for _ in range(self._rng.randrange(1, 300))]
+        given: Any = self._rng.choice([lengths, iter(lengths)])
+        results = self._pool.imap(spin, given, self._rng.choice([1, 1, 5]))
+        count = self._rng.randrange(len(lengths))
+        found = [results.next(PATIENCE) for _ in range(count)]
+        results.close(grace=self._grace())
+        self._expect("closed imaps", [*found, *_each(results)], lengths[:count])
+
+    def _grace(self) -> float:
+        return self._rng.choice([0, 0.002, PATIENCE])
+
+    def _check_cancelled(self, kind: str, result: Any) -> None:
+        self._tally.done[kind] += 1
+        try:
+            result.get(PATIENCE)
+        except garrison.TaskCancelled:
+            return
+        self._tally.duplicated.append(f"{kind}: the result of a cancelled call")
 
     def _shape(self) -> tuple[int, int]:
         return self._rng.randrange(256), self._rng.randrange(SMALLEST, LARGEST)

@@ -105,6 +105,18 @@ impl Parent {
         self.inner.interrupt_waits();
     }
 
+    /// The task that this thread has submitted last, as a number; 0 if it was to another pool.
+    #[getter]
+    fn latest(&self) -> u64 {
+        let latest = self.inner.latest();
+        latest.map_or(0, |(cell, ticket)| (u64::from(ticket) << 32 | u64::from(cell)) + 1)
+    }
+
+    /// Cancel that task, as `TaskHandle.cancel` does: an interrupt may have lost its handle.
+    fn cancel_latest(&self, grace: u64) -> u8 {
+        code_of(self.inner.cancel_latest(grace))
+    }
+
     /// Tasks that have failed or were lost so far.
     #[getter]
     fn failures(&self) -> u32 {
@@ -186,6 +198,14 @@ fn payload_alone<'a>(found: &'a Found<'_>) -> Option<&'a [u8]> {
             Some(block.bytes(0, *len))
         }
         Found::InBlock { .. } => None,
+    }
+}
+
+fn code_of(cancel: Cancel) -> u8 {
+    match cancel {
+        Cancel::TooLate => 0,
+        Cancel::Withdrawn => 1,
+        Cancel::Running => 2,
     }
 }
 
@@ -329,10 +349,6 @@ impl PyTaskHandle {
     /// Give the result up: 0 if the task had ended, 1 if no worker had claimed it, 2 if one is at it.
     /// That one may go on for `grace` nanoseconds, and the supervisor is to be woken.
     fn cancel(&self, grace: u64) -> u8 {
-        match self.inner.cancel(grace) {
-            Cancel::TooLate => 0,
-            Cancel::Withdrawn => 1,
-            Cancel::Running => 2,
-        }
+        code_of(self.inner.cancel(grace))
     }
 }

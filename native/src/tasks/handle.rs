@@ -4,7 +4,7 @@ use super::item_results::{self, Recovered};
 use super::moved::Holder;
 use super::parent::ParentHandle;
 use super::protocol::{
-    announce_waiter, load_state, mark_cancelled, withdraw, State, CLAIMED, DONE, LOST,
+    announce_waiter, load_state, mark_cancelled, withdraw, State, CLAIMED, DONE, LOST, READY,
 };
 use super::supervisor;
 use super::table::{self, is_failure, take_back, CellShared, OUTCOME_LOST, PARENT_REGION};
@@ -315,23 +315,58 @@ impl TaskHandle {
     }
 
     fn mark(&self, seen: State, grace: u64) -> bool {
-        let table = self.parent.table();
-        // Without a slot the worker is dead, and the supervisor about to answer for the task.
-        if let Some(slot) = table.slot_of(seen.owner_id).map(|slot| table.slot(slot)) {
-            slot.grace.store(grace, Ordering::Relaxed);
-            slot.cancelled.store(self.cell + 1, Ordering::Relaxed);
-        }
-        if !mark_cancelled(&self.cell().state, seen) {
+        if !self.parent.mark(self.cell, seen, grace) {
             return false;
         }
-        crash_point("cell.cancelled");
         // The rest is as if the handle were dropped: the cell is free when the worker is done.
         self.taken.store(true, Ordering::Relaxed);
         self.cancelled.store(true, Ordering::Relaxed);
-        let _ = take_back(self.cell());
         self.parent.drop_handle(self.cell);
+        true
+    }
+}
+
+impl ParentHandle {
+    /// Cancel the task that this thread has submitted last, whose handle an interrupt may have lost:
+    /// Python runs handlers before it stores what a function of the core has returned.
+    pub fn cancel_latest(&self, grace: u64) -> Cancel {
+        let Some((number, ticket)) = self.latest() else { return Cancel::TooLate };
+        let mut parent = self.state();
+        let state = &self.table().cell(number).state;
+        loop {
+            let seen = load_state(state);
+            let is_running = seen.tag == CLAIMED && !seen.cancelled;
+            if seen.ticket != ticket || !(seen.tag == READY || is_running) {
+                return Cancel::TooLate;
+            }
+            if seen.tag == READY && withdraw(state) {
+                parent.let_go(number);
+                self.free_cell(&mut parent, number, load_state(state));
+                return Cancel::Withdrawn;
+            }
+            if is_running && self.mark(number, seen, grace) {
+                parent.let_go(number);
+                parent.dropped.push_back(number);
+                return Cancel::Running;
+            }
+        }
+    }
+
+    /// Mark a task that is claimed; false if it is not in this state any more.
+    fn mark(&self, number: u32, seen: State, grace: u64) -> bool {
+        let (table, cell) = (self.table(), self.table().cell(number));
+        // Without a slot the worker is dead, and the supervisor about to answer for the task.
+        if let Some(slot) = table.slot_of(seen.owner_id).map(|slot| table.slot(slot)) {
+            slot.grace.store(grace, Ordering::Relaxed);
+            slot.cancelled.store(number + 1, Ordering::Relaxed);
+        }
+        if !mark_cancelled(&cell.state, seen) {
+            return false;
+        }
+        crash_point("cell.cancelled");
+        let _ = take_back(cell);
         table.header().cancels.fetch_add(1, Ordering::SeqCst);
-        futex::wake(&LowHalf(&self.cell().state), i32::MAX);
+        futex::wake(&LowHalf(&cell.state), i32::MAX);
         true
     }
 }

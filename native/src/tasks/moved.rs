@@ -84,6 +84,11 @@ impl Holder {
         self.has.store(true, Ordering::Release);
     }
 
+    /// There is no result, nor will there be: the cell is no longer the ticket's.
+    pub fn give_up(&self) {
+        self.has.store(true, Ordering::Release);
+    }
+
     /// Was the result moved here? Then the cell is no longer the ticket's.
     pub fn has(&self) -> bool {
         // [move->look]

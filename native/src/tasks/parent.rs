@@ -111,6 +111,7 @@ impl ParentHandle {
             self.free_cell(&mut parent, number, State::new(FREE, 0, 0, 0));
             return Err(Failure::of(ANOTHER_TASK)(error).into());
         }
+        self.note_latest(number);
         let size = block.map_or(payload.len() as u64, |written| written.size);
         let (parent, taken, cancelled) =
             (self.clone(), AtomicBool::new(false), AtomicBool::new(false));

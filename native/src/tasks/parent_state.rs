@@ -10,6 +10,7 @@ use crate::shm::payload::BlockRef;
 use crate::shm::region::Region;
 use crate::sys::atomic::Ordering;
 use crate::sys::process::generation;
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, MutexGuard};
 
@@ -78,7 +79,34 @@ impl ParentState {
     }
 }
 
+impl ParentState {
+    /// No handle has this cell any more, even if there is one.
+    pub(super) fn let_go(&mut self, number: u32) {
+        match self.holders[number as usize].take() {
+            Some(holder) => holder.give_up(),
+            None => self.dropped.retain(|&each| each != number),
+        }
+    }
+}
+
+thread_local! {
+    /// The task that this thread has submitted last: the parent's address, the cell, the ticket.
+    static LATEST: Cell<(usize, u32, u32)> = const { Cell::new((0, 0, 0)) };
+}
+
 impl ParentHandle {
+    /// The cell and the ticket of the task that this thread has submitted last, if it was to this pool.
+    pub fn latest(&self) -> Option<(u32, u32)> {
+        let (parent, cell, ticket) = LATEST.get();
+        (parent == std::ptr::from_ref(self) as usize).then_some((cell, ticket))
+    }
+
+    #[inline]
+    pub(super) fn note_latest(&self, cell: u32) {
+        let ticket = load_state(&self.table.cell(cell).state).ticket;
+        LATEST.set((std::ptr::from_ref(self) as usize, cell, ticket));
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, ParentState> {
         self.state.lock().expect("never poisoned")
     }

@@ -47,6 +47,16 @@ class Parent:
         """Have the threads in `RunningTasks.wait` come back: there is something new to wait for."""
 
     @property
+    def latest(self) -> int:
+        """The task that this thread has submitted last, as a number.
+
+        0 if it was to another pool.
+        """
+
+    def cancel_latest(self, grace: int) -> int:
+        """Cancel that task, as `TaskHandle.cancel` does: an interrupt may have lost its handle."""
+
+    @property
     def failures(self) -> int:
         """Tasks that have failed or were lost so far."""
 

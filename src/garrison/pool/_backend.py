@@ -268,6 +268,16 @@ class Backend(Protocol):
             Seconds from the interrupt of a running task to the end of its worker.
         """
 
+    @property
+    def latest(self) -> int:
+        """The task that this thread has submitted last, as a number."""
+
+    def cancel_latest(self, since: int, grace: float) -> None:
+        """Cancel the task that this thread has submitted last, if it was submitted since then.
+
+        An interrupt may have come before the caller of `submit` had it.
+        """
+
     # --- Waiting --------------------------------------------------------------------------
 
     def wait(self, task: Any, deadline: float | None) -> bool:

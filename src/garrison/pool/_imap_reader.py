@@ -138,6 +138,10 @@ class InputReader:
         self.readahead_limit = limit = options.buffersize
         self._is_limited = self.bounded or limit is not None
         self.batches: list[Batch] = []
+        self._loose: list[Batch] = []
+        """Batches that were submitted, and are not among them yet."""
+        self._submitting_after: int | None = None
+        """While something is submitted: what this thread had submitted last before."""
         self.running: RunningTasks = backend.running_tasks()
         """The tasks of batches, each with its batch."""
         self.ended = ended
@@ -200,6 +204,25 @@ class InputReader:
             self.error, self._reading = error, False
             self._pieces.clear()
             self._changed.notify_all()
+
+    def forget_loose(self) -> None:
+        """Note that what was submitted is in its place."""
+        self._loose.clear()
+        self._submitting_after = None
+
+    def cancel_loose(self, grace: float) -> None:
+        """Cancel what was submitted and not placed: an interrupt has come between the two."""
+        for batch in self._loose:
+            if batch.task is not None:
+                self._backend.cancel(batch.task, grace)
+        self._loose.clear()
+        if self._submitting_after is not None:
+            self._backend.cancel_latest(self._submitting_after, grace)
+
+    def forget_ended(self) -> None:
+        """Drop the tasks that have ended: a traceback may keep this object for long."""
+        self.running.collect(self.ended)
+        self.ended.clear()
 
     def lift_limits(self) -> None:
         """Read to the end, however many results are unread."""
@@ -376,6 +399,7 @@ class InputReader:
         # Until all are watched: an interrupt may come before that.
         self.is_placing = True
         self.batches[first:last] = batches
+        self.forget_loose()
         self.watch(batches)
         self.is_placing = False
 
@@ -419,12 +443,16 @@ class InputReader:
             task = self._backend.submit_chunk(self._function, encoded, count, self._options)
         except Exception as error:
             return [Batch.failed(error, count)]
-        return [Batch(values, count, task, whole=True)]
+        batch = Batch(values, count, task, whole=True)
+        self._loose.append(batch)
+        return [batch]
 
     def submit(self, pieces: list[Any]) -> list[Batch]:
         """Submit encoded items or chunks, each in a cell; an error stands for an item."""
         if self.in_thread and self._cancelled:
             return []
+        if not self.in_thread:
+            self._submitting_after = self._backend.latest
         return [batch for piece in pieces for batch in self._submit_piece(piece)]
 
     def _submit_piece(self, items: Any) -> list[Batch]:
@@ -441,7 +469,9 @@ class InputReader:
             return [Batch.failed(error, count)]
         if count > 1:
             self.has_shared = True
-        return [Batch(items if count > 1 else [], count, task)]
+        batch = Batch(items if count > 1 else [], count, task)
+        self._loose.append(batch)
+        return [batch]
 
     def wait(self, deadline: float | None, enough: Callable[[], bool]) -> bool:
         """Wait until something is submitted, the input has ended, or `enough` is true.

@@ -336,6 +336,8 @@ class ResultStream:
         if batch in self._batches:
             place = self._batches.index(batch)
             self.reader.place(place, place + 1, pieces)
+        else:
+            self.reader.forget_loose()
         batch.discard()
 
     def _split(self, batch: Batch) -> list[Batch]:
@@ -442,9 +444,11 @@ class ResultStream:
             for batch in reversed(self._batches):
                 if batch.task is not None:
                     self._backend.cancel(batch.task, grace)
+            self.reader.cancel_loose(grace)
             for batch in self._batches:
                 batch.discard()
             self._batches.clear()
+            self.reader.forget_ended()
             self.results, self._current = deque(), None
         # Others may wait for a result, and the pool for the end of the input.
         self._backend.interrupt_waits()

@@ -52,6 +52,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
 
     __slots__ = (
         "_bar",
+        "_begun_after",
         "_bytes_in_flight",
         "_chunks",
         "_chunksize",
@@ -91,7 +92,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         self._lock = threading.RLock()
         self._bar: Bar | None = None
         self._stops = False
-        self._seen_failures = 0
+        self._seen_failures = self._begun_after = 0
         self._in_flight: deque[_ChunkResult] = deque()
 
     def begin(self, *, stops: bool = False) -> None:
@@ -100,6 +101,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         If it `stops`, the first failure withdraws the chunks that no worker has begun.
         """
         self._stops, self._seen_failures = stops, self._backend.failures
+        self._begun_after = self._backend.latest
         try:
             self._submit_chunks()
         except BaseException:
@@ -265,7 +267,6 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         with self._lock:
             if self._outcome is None and self._give_up(grace):
                 self._set_cancelled()
-                self._values = []
         return self._was_cancelled
 
     def cancelled(self) -> bool:
@@ -277,6 +278,14 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         with self._lock:
             if self._outcome is None:
                 self._give_up(INTERRUPT_GRACE_S)
+                self._backend.cancel_latest(self._begun_after, INTERRUPT_GRACE_S)
+                self._set_cancelled()
+
+    def _set_cancelled(self) -> None:
+        super()._set_cancelled()
+        # The interrupt's traceback may keep this object for long.
+        self._values = []
+        self._in_flight.clear()
 
     def _give_up(self, grace: float) -> bool:
         """Submit no more, and cancel what was submitted; return whether there was any of that."""

@@ -304,7 +304,19 @@ class ProcessBackend:
 
     def cancel(self, task: _core.TaskHandle, grace: float) -> bool:
         """Withdraw a task, or have the supervisor interrupt it."""
-        found = task.cancel(int(min(grace * 1e9, MAX_TIMEOUT_NS)))
+        return self._tell_of_cancel(task.cancel(_grace_ns(grace)))
+
+    @property
+    def latest(self) -> int:
+        """The task that this thread has submitted last, as a number."""
+        return self.parent.latest
+
+    def cancel_latest(self, since: int, grace: float) -> None:
+        """Cancel the task that this thread has submitted since then, which nobody may have."""
+        if self.parent.latest != since:
+            self._tell_of_cancel(self.parent.cancel_latest(_grace_ns(grace)))
+
+    def _tell_of_cancel(self, found: int) -> bool:
         if found == _RUNNING:
             self.supervisor.wake()
         if found:
@@ -473,6 +485,10 @@ def _result_too_large(cause: bytes) -> SharedMemoryFull:
 
 def _nanoseconds(timeout: float) -> int:
     return max(1, min(int(timeout * 1e9), MAX_TIMEOUT_NS))
+
+
+def _grace_ns(grace: float) -> int:
+    return int(min(grace * 1e9, MAX_TIMEOUT_NS))
 
 
 def _seconds_to_sleep(deadline: float | None) -> float:

@@ -231,6 +231,7 @@ class TaskBackend:
 
     batches_items: bool = False
     runs_in_caller: bool = False
+    latest: int = 0
     encodes_results: bool = False
     """Whether `decode` has anything to do."""
 
@@ -358,6 +359,9 @@ class TaskBackend:
             task.cancel()
             self.changed.notify_all()
             return True
+
+    def cancel_latest(self, since: int, grace: float) -> None:
+        """Do nothing: a task that an interrupt has lost runs to its end, with no other effect."""
 
     # --- For those that run them ------------------------------------------------------------
 

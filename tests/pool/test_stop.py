@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 BEGIN = """
 import garrison, sys, threading, time, _thread
 
+def long_later():
+    time.sleep(0.3)  # the program waits by now: there is a moment within the call of the core
+    long()
+
 def long(item=None):
     print("ready\\n", end="", flush=True)
     while True:
@@ -43,7 +47,7 @@ if __name__ == "__main__":
         show_free(pool)
 """
 CALLS = {
-    "apply": "pool.apply(long)",
+    "apply": "pool.apply(long_later)",
     "map": "pool.map(long, range(100), chunksize=3)",
     "map of calls in C": "pool.map(long_in_c, range(100))",
     "starmap": "pool.starmap(long, [(n,) for n in range(100)])",

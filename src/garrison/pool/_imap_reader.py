@@ -90,6 +90,8 @@ class InputReader:
     """Unread results when they were counted last, and items submitted since."""
     _reading = True
     _slow = _cancelled = False
+    _submitting_after: int | None = None
+    """While something is submitted: what this thread had submitted last before."""
     is_withdrawn: bool = False
     """Whether what was submitted has been cancelled."""
     _made: tuple[Any, list[Batch]] | None = None
@@ -130,18 +132,14 @@ class InputReader:
         self.buffer: ItemBuffer = backend.item_buffer(chunksize)
         """Items that were read: the source may block in the middle of a batch."""
         self._unsubmitted: list[Any] = []  # the same of a list's chunk
-        self._pieces: deque[Any] = deque()
-        """What is being submitted: encoded items, or a chunk with its items."""
+        self._pieces: deque[Any] = deque()  # those that are submitted now
         self.last_size: int = chunksize
         """Items that share a cell at the end of an input whose length is known."""
         self.ahead: int = 1 if self._lazy else backend.tasks_ahead
         self.readahead_limit = limit = options.buffersize
         self._is_limited = self.bounded or limit is not None
         self.batches: list[Batch] = []
-        self._loose: list[Batch] = []
-        """Batches that were submitted, and are not among them yet."""
-        self._submitting_after: int | None = None
-        """While something is submitted: what this thread had submitted last before."""
+        self._loose: list[Batch] = []  # those that were submitted, and are not there yet
         self.running: RunningTasks = backend.running_tasks()
         """The tasks of batches, each with its batch."""
         self.ended = ended

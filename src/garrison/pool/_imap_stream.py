@@ -438,6 +438,8 @@ class ResultStream:
 
     def close(self, grace: float, error: BaseException | None = None) -> None:
         """Withdraw what is left: no result comes any more, but this error if there is one."""
+        if self.reader.exhausted and not self._batches:
+            return
         self.reader.withdraw(error)
         with self._lock:
             # The last ones first: no worker begins one of them in the place of one that was ended.

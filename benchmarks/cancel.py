@@ -77,7 +77,7 @@ def run_in_vain(peer: str) -> float:
     with peers.opened(peer) as pool, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "begun"
         try:
-            pool.map(tasks.note_or_fail, [(str(path), number) for number in range(ITEMS)])
+            pool.map(tasks.note_or_fail, [f"{path}:{number}" for number in range(ITEMS)])
         except LookupError:
             pass
         else:

@@ -39,17 +39,16 @@ OTHER_SYSTEMS = "macosx_10_9_x86_64.macosx_11_0_arm64.win32.win_amd64.win_arm64"
 """Not "any": pip would prefer that to the source distribution on a Linux without a wheel."""
 CHOICES = {
     "manylinux2014_x86_64": "manylinux2014_x86_64",
-    "manylinux_2_39_x86_64": "manylinux2014_x86_64",
     "macosx_14_0_arm64": "win_amd64",
     "macosx_10_15_x86_64": "win_amd64",
     "win_amd64": "win_amd64",
-    "manylinux_2_39_ppc64le": None,
+    "manylinux2014_ppc64le": None,
 }
 """What is in the name of the wheel that pip chooses, by platform."""
 SOURCES = {"LICENSE", "PKG-INFO", "README.md", "THIRD-PARTY-LICENSES", "pyproject.toml"}
 FOLDERS = {"native", "packaging", "src"}
 """The source distribution has these files and folders, and no others."""
-BARE_PATH = "/usr/bin:/bin"
+BARE_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 
 
 def call(*command: str | Path, **variables: str) -> None:

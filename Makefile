@@ -112,7 +112,7 @@ docs: $(DOCS)/.tools
 	$(DOCS)/bin/python scripts/check_links.py target/site
 
 third-party: $(THIRD)/.built
-	$(THIRD)/bin/python -m pytest tests/third_party
+	$(THIRD)/bin/python -m pytest tests/third_party tests/aio
 
 storm: $(TEST)/.built $(TEST)/.test-tools
 	cd tests && ../$(TEST)/bin/python -m storms.pool --kills $(KILLS) $(if $(SEED),--seed $(SEED))

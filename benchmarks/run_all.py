@@ -14,6 +14,7 @@ from harness import BASELINE, HERE, RESULTS, SUBJECT, number
 ORDER = [
     "apply_latency",
     "apply_async_many",
+    "aio_calls",
     "cancel",
     "executors",
     "imap_small",

@@ -7,7 +7,18 @@ from types import ModuleType
 
 import pytest
 
-OPTIONAL = {"dask", "distributed", "joblib", "pycurl", "ray", "redis", "valkey"}
+OPTIONAL = {
+    "anyio",
+    "dask",
+    "distributed",
+    "joblib",
+    "pycurl",
+    "ray",
+    "redis",
+    "trio",
+    "uvloop",
+    "valkey",
+}
 
 
 def import_or_skip(name: str) -> ModuleType:

@@ -29,7 +29,7 @@ LAYERS = [
     "memory",
     "sync | supervisor | net",
     "pool | store | queues | shared_memory | sharedctypes | synchronize",
-    "manager | engines | executor",
+    "aio | manager | engines | executor",
     "managers",
     "context | dummy | _elsewhere",
     "__init__",

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from garrison import aio as aio
     from garrison import connection as connection
     from garrison import context as context
     from garrison import dummy as dummy

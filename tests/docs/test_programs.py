@@ -21,7 +21,7 @@ PROGRAMS = [
     if page.name not in ELSEWHERE
     for program in programs_of(page)
 ]
-OPTIONAL = {"joblib", "pandas", "sklearn", "anyio", "dask", "xarray", "scipy", "tqdm"}
+OPTIONAL = {"joblib", "pandas", "sklearn", "anyio", "dask", "xarray", "scipy", "tqdm", "trio"}
 """Packages that a program may need and this environment may lack."""
 
 

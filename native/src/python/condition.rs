@@ -3,9 +3,10 @@
 use super::convert::deadline_of_timeout;
 use super::lock::PyLock;
 use super::shared_block::PySharedBlock;
-use crate::sync::condition::Condition;
+use crate::sync::condition::{Condition, TakenSlot};
 use crate::sys::deadline::Deadline;
 use pyo3::prelude::*;
+use std::sync::{Mutex, MutexGuard};
 
 /// How many to notify: any number, as in the standard library, where a loop counts up to it.
 pub struct Count(usize);
@@ -16,6 +17,18 @@ impl<'py> FromPyObject<'_, 'py> for Count {
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
         // Beyond what a float can tell there are no waiters either.
         object.extract::<f64>().map(|number| Self(number.ceil().max(0.0) as usize))
+    }
+}
+
+/// A place among those who wait, of which any thread of this process may look after.
+#[pyclass(frozen, name = "Seat", module = "garrison._core")]
+pub struct Seat {
+    taken: Mutex<TakenSlot>,
+}
+
+impl Seat {
+    fn taken(&self) -> MutexGuard<'_, TakenSlot> {
+        self.taken.lock().expect("never poisoned")
     }
 }
 
@@ -62,6 +75,28 @@ impl PyCondition {
 
     fn notify_all(&self) -> PyResult<()> {
         self.notify(Count(usize::MAX))
+    }
+
+    /// Begin a wait whose lock any thread of this process acquires again: release the lock.
+    fn _take_seat(&self) -> PyResult<Seat> {
+        let taken = self.condition.take_seat(&self.lock.get().lock.raw)?;
+        Ok(Seat { taken: Mutex::new(taken) })
+    }
+
+    /// Wait at most `limit` seconds in a seat: whether it was notified. It stays taken.
+    fn _wait_in(&self, py: Python<'_>, seat: &Seat, limit: f64) -> PyResult<bool> {
+        let taken = *seat.taken();
+        let granted = self.condition.wait_in(py, taken, &Deadline::after(limit))?;
+        if let Some(granted) = granted {
+            *seat.taken() = granted;
+        }
+        Ok(granted.is_some())
+    }
+
+    /// Leave a seat: whether it was notified. A notification that is not used goes to the next.
+    fn _leave(&self, seat: &Seat, uses: bool) -> PyResult<bool> {
+        let taken = *seat.taken();
+        Ok(self.condition.leave(taken, uses)?)
     }
 
     /// How many wait at the moment.

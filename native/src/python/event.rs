@@ -3,6 +3,7 @@
 use super::convert::deadline_of_timeout;
 use super::shared_block::PySharedBlock;
 use crate::sync::event::Event;
+use crate::sys::deadline::Deadline;
 use pyo3::prelude::*;
 
 /// What `garrison.Event` is made of.
@@ -43,5 +44,15 @@ impl PyEvent {
             return Ok(true);
         }
         self.event.wait(py, &deadline_of_timeout(timeout)?)
+    }
+
+    /// How often it was set, for `_wait_since`.
+    fn _times(&self) -> u32 {
+        self.event.times()
+    }
+
+    /// Wait at most `limit` seconds until it is set, or was more often than `since`.
+    fn _wait_since(&self, py: Python<'_>, since: u32, limit: f64) -> PyResult<bool> {
+        self.event.wait_since(py, since, &Deadline::after(limit))
     }
 }

@@ -159,6 +159,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<semaphore::PySemaphore>()?;
     module.add_class::<event::PyEvent>()?;
     module.add_class::<condition::PyCondition>()?;
+    module.add_class::<condition::Seat>()?;
     module.add_class::<barrier::PyBarrier>()?;
     module.add_function(wrap_pyfunction!(queue_caller::retire_senders, module)?)?;
     module.add_class::<queue::PyQueue>()?;

@@ -301,6 +301,12 @@ impl PyTaskHandle {
         self.inner.size()
     }
 
+    /// Bytes of an ended task's result without its buffers; 0 if they are few.
+    #[getter]
+    fn result_size(&self) -> u64 {
+        self.inner.result_size()
+    }
+
     /// Has the worker died with it?
     fn lost(&self) -> bool {
         self.inner.is_lost()

@@ -421,6 +421,13 @@ impl PyQueue {
         Ok(!ends.log().is_empty() || ends.poll(caller, &wait)?)
     }
 
+    /// Wait at most `limit` seconds until there is room for an item; whether there is.
+    fn _has_room(slf: &Bound<'_, Self>, limit: f64) -> PyResult<bool> {
+        let queue = Self::open(slf, LocalState::NO_PUT)?;
+        let caller = QueueCaller { py: slf.py(), closed: &|| closed(slf) };
+        queue.ends().wait_for_room(caller, 1, &WaitSpec::seconds(limit))
+    }
+
     /// Where the locks of its two ends lie.
     #[classattr]
     const _LOCKS: (usize, usize) = (QueueShared::GET_LOCK, QueueShared::PUT_LOCK);

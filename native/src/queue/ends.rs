@@ -85,6 +85,10 @@ impl WaitSpec {
         Self::new(false, None)
     }
 
+    pub fn seconds(limit: f64) -> Self {
+        Self::new(true, Some(Deadline::after(limit)))
+    }
+
     fn deadline(&self) -> &Deadline {
         let first = || if self.block { Deadline::never() } else { Deadline::immediate() };
         self.deadline.get_or_init(first)
@@ -323,8 +327,9 @@ impl<'a, M: SegmentMemory, O: Owners> Ends<'a, M, O> {
         }
     }
 
+    /// Wait until there is room for as many, or until this process may put no more.
     #[cold]
-    fn wait_for_room<H: QueueHost>(
+    pub fn wait_for_room<H: QueueHost>(
         &self,
         host: H,
         count: u32,

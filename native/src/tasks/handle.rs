@@ -203,6 +203,17 @@ impl TaskHandle {
         self.size
     }
 
+    /// Bytes of an ended task's result without its buffers; 0 if they lie in the cell, or left it.
+    pub fn result_size(&self) -> u64 {
+        let cell = self.cell();
+        let in_block = self.has_cell() && cell.result_at.load(Ordering::Relaxed) != 0;
+        if in_block {
+            cell.result_len.load(Ordering::Relaxed)
+        } else {
+            0
+        }
+    }
+
     /// Has the worker died with it?
     pub fn is_lost(&self) -> bool {
         self.has_cell() && load_state(&self.cell().state).tag == LOST

@@ -13,6 +13,7 @@ from garrison._core.codec import encode_key as encode_key
 from garrison._core.codec import encode_value as encode_value
 from garrison._core.codec import holds_pickle as holds_pickle
 from garrison._core.condition import Condition as Condition
+from garrison._core.condition import Seat as Seat
 from garrison._core.descriptor import Descriptor as Descriptor
 from garrison._core.encoded_items import EncodedItems as EncodedItems
 from garrison._core.encoded_items import ItemBuffer as ItemBuffer

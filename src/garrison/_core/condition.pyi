@@ -3,6 +3,9 @@
 from garrison._core.lock import Lock
 from garrison._core.shared_block import SharedBlock
 
+class Seat:
+    """A place among those who wait, of which any thread of this process may look after."""
+
 class Condition:
     """What `garrison.Condition` is made of, beside its lock."""
 
@@ -17,6 +20,15 @@ class Condition:
 
         False after a timeout.
         """
+
+    def _take_seat(self) -> Seat:
+        """Begin a wait whose lock any thread acquires again: release the lock."""
+
+    def _wait_in(self, seat: Seat, limit: float) -> bool:
+        """Wait at most `limit` seconds in a seat: whether it was notified. It stays taken."""
+
+    def _leave(self, seat: Seat, uses: bool) -> bool:
+        """Leave a seat: whether it was notified. An unused notification goes to the next."""
 
     def notify(self, n: int = 1) -> None:
         """Wake the `n` waiters that have waited longest."""

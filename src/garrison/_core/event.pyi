@@ -21,3 +21,9 @@ class Event:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set, at most `timeout` seconds; return whether it is."""
+
+    def _times(self) -> int:
+        """How often it was set, for `_wait_since`."""
+
+    def _wait_since(self, since: int, limit: float) -> bool:
+        """Wait at most `limit` seconds until it is set, or was more often than `since`."""

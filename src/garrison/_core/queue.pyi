@@ -98,6 +98,9 @@ class Queue(Generic[_T]):
     def _has_item(self, block: bool, timeout: float | None) -> bool:
         """Wait until there is an item; False if there was none in time."""
 
+    def _has_room(self, limit: float) -> bool:
+        """Wait at most `limit` seconds until there is room for an item; whether there is."""
+
     _LOCKS: tuple[int, int]
     @property
     def _limit(self) -> int:

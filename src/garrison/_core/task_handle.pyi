@@ -13,6 +13,10 @@ class TaskHandle:
     def ended_at(self) -> int:
         """When the task ended, in nanoseconds; 0 while it has not."""
 
+    @property
+    def result_size(self) -> int:
+        """Bytes of an ended task's result without its buffers; 0 if they are few."""
+
     def ended(self) -> bool:
         """Whether the result is there, or the loss is known."""
 

@@ -45,6 +45,10 @@ class TaskHandle(Protocol):
         """Bytes of its arguments."""
 
     @property
+    def result_size(self) -> int:
+        """Bytes of an ended task's pickled result; 0 if they are few, or nothing is pickled."""
+
+    @property
     def ended_at(self) -> int:
         """When it ended: nanoseconds of a monotonic clock, to tell which task ended first."""
 

@@ -141,7 +141,7 @@ def _decoded(entry: PickledResult) -> Any:
     try:
         return loads(entry.pickle)
     except Exception as failure:
-        return ItemError(_undecodable(failure))
+        return ItemError(undecodable(failure))
 
 
 # --- Exceptions -------------------------------------------------------------------------------
@@ -213,10 +213,11 @@ def decode_value(payload: Any, buffers: list[Any] | None) -> Any:
     try:
         return loads(payload, buffers=buffers)
     except Exception as failure:
-        raise _undecodable(failure) from failure
+        raise undecodable(failure) from failure
 
 
-def _undecodable(failure: Exception) -> ResultUnpicklable:
+def undecodable(failure: Exception) -> ResultUnpicklable:
+    """Return the error for a result that cannot be decoded."""
     return ResultUnpicklable(
         f"the task's result cannot be rebuilt here ({type(failure).__name__}: {failure})"
     )

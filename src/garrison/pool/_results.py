@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import time
@@ -14,6 +15,7 @@ from garrison.pool._monitor import Monitor
 from garrison.pool._stdlib_names import StandardResult, hide
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import TypeVar
 
     from garrison.pool._backend import Backend, TaskHandle
@@ -191,6 +193,16 @@ class AsyncResult(StandardResult[R]):
         self._outcome = (False, TaskCancelled("this call was cancelled"))
         self._pool = None
 
+    def __await__(self) -> Generator[Any, Any, R]:
+        """Wait for the result in a running event loop, and return it or raise what the call raised.
+
+        To cancel the wait does not cancel the call, as `get` with a timeout does not either.
+        """
+        # By its name: a layer above, of which a usual program loads nothing.
+        aio: Any = importlib.import_module("garrison.aio")
+        waiting: Generator[Any, Any, R] = aio.result_of(self).__await__()
+        return waiting
+
     def _resolve(self) -> tuple[bool, Any]:
         """Decode the ended task, once."""
         if self._outcome is None:
@@ -203,6 +215,13 @@ class AsyncResult(StandardResult[R]):
             self._pool = None
         assert self._outcome is not None  # noqa: S101 - it is decoded, or that has raised
         return self._outcome
+
+    def _resolve_gently(self) -> tuple[bool, Any]:
+        """Decode the ended task, once, so that other threads run meanwhile."""
+        # Late: for large results that an event loop waits for.
+        from garrison.pool._gentle_decoding import resolve_gently
+
+        return resolve_gently(self)
 
     def _decode(self) -> None:
         """Decode what was taken, or wait for the thread that does: code of the user runs."""

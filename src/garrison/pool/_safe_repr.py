@@ -13,7 +13,7 @@ from garrison import _core, _pickling
 from garrison._typing import Any
 from garrison.pool._payload_kinds import PayloadKind
 
-__all__ = ["describe_call", "unpickle_for_repr"]
+__all__ = ["describe_call", "describe_encoded", "unpickle_for_repr"]
 
 MAX_REPR = 60
 """Characters of an argument's repr in a message."""
@@ -98,6 +98,19 @@ def describe_call(name: str, kind: int, index: int, payload: Any) -> str:
     except Exception:
         one = kind in {PayloadKind.CALL, PayloadKind.ARGS, PayloadKind.ONE_ITEM}
         return f"{name}(...)" if one else f"{name}(item {index})"
+    return _call_text(name, args, kwds)
+
+
+def describe_encoded(name: str, data: bytes) -> str:
+    """As `describe_call`, of a pickle of the function, its arguments and its keywords."""
+    try:
+        _, args, kwds = unpickle_for_repr(data)
+    except Exception:
+        return f"{name}(...)"
+    return _call_text(name, args, kwds)
+
+
+def _call_text(name: str, args: Any, kwds: dict[str, Any]) -> str:
     texts = [_pickling.short(arg, MAX_REPR) for arg in args]
     texts += [f"{key}={_pickling.short(arg, MAX_REPR)}" for key, arg in kwds.items()]
     return f"{name}({', '.join(texts)})"

@@ -59,6 +59,7 @@ class Task:
     RUNNING: int = 1
     ENDED: int = 2
     WITHDRAWN: int = 3
+    result_size: int = 0
 
     def __init__(self, backend: TaskBackend, job: Any, items: int, size: int = 0) -> None:
         self._backend = backend

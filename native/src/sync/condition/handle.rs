@@ -53,6 +53,34 @@ impl Condition {
         Ok(())
     }
 
+    /// As a wait of a thread that other threads of its process end: take a slot and release the lock.
+    pub fn take_seat(&self, lock: &RawLock) -> Result<TakenSlot, Failure> {
+        Ok(self.begin_wait(lock)?.taken)
+    }
+
+    /// Wait in a slot, and keep it after the deadline: the slot that was granted.
+    pub fn wait_in<H: Host>(
+        &self,
+        host: H,
+        taken: TakenSlot,
+        deadline: &Deadline,
+    ) -> Result<Option<TakenSlot>, H::Error> {
+        let target = WaitTarget::new(WaitTarget::CONDITION, self.block.object_id(0));
+        self.queue()?.wait_on(host, self.registry(), target, taken, deadline)
+    }
+
+    /// Leave a slot: whether it was granted. A grant that is not used goes to the next waiter.
+    pub fn leave(&self, taken: TakenSlot, uses: bool) -> Result<bool, Failure> {
+        let queue = self.queue()?;
+        let granted = !queue.give_up(taken);
+        if granted && uses {
+            queue.leave(taken);
+        } else if granted {
+            queue.pass_notification(taken);
+        }
+        Ok(granted)
+    }
+
     /// Take a slot and release the lock, which the caller holds.
     pub fn begin_wait<'a>(&'a self, lock: &'a RawLock) -> Result<Waiting<'a>, Failure> {
         let queue = self.queue()?;

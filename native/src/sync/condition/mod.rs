@@ -7,6 +7,8 @@ pub mod word;
 
 #[cfg(not(loom))]
 pub use handle::Condition;
+#[cfg(not(loom))]
+pub use word::TakenSlot;
 
 #[cfg(all(test, loom))]
 mod models;

@@ -29,8 +29,29 @@ impl WaitQueue<'_> {
         self.leave(granted);
     }
 
-    /// Wait in a taken slot: the slot that was granted, or nothing after the deadline.
+    /// Wait in a taken slot: the slot that was granted, or nothing after the deadline, which leaves it.
     pub fn wait<H: Host>(
+        &self,
+        host: H,
+        owners: &impl Owners,
+        target: WaitTarget,
+        taken: TakenSlot,
+        deadline: &Deadline,
+    ) -> Result<Option<TakenSlot>, H::Error> {
+        match self.wait_on(host, owners, target, taken, deadline) {
+            Ok(None) => Ok((!self.give_up(taken)).then_some(taken)),
+            Ok(granted) => Ok(granted),
+            Err(error) => {
+                if !self.give_up(taken) {
+                    self.pass_notification(taken);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Wait in a taken slot, and keep it after the deadline.
+    pub fn wait_on<H: Host>(
         &self,
         host: H,
         owners: &impl Owners,
@@ -45,29 +66,19 @@ impl WaitQueue<'_> {
                 return Ok(Some(taken));
             }
             if deadline.is_over() {
-                return Ok((!self.give_up(taken)).then_some(taken));
+                return Ok(None);
             }
             let word = self.word(taken.number);
-            match session.sleep(host, &word, taken.expected(), (0, 0), deadline) {
-                Ok(true) => {
-                    if !self.is_sound(taken) {
-                        self.give_up(taken);
-                        let text = "the tickets of a condition are fewer than its waiters have";
-                        return Err(Failure::Io(damaged(text)).into());
-                    }
-                    // What no process can have signed has no owner to use it.
-                    let is_dead = |owner| owners.is_dead(owner) || !owners.is_possible(owner);
-                    let granted = self.inherit(taken, is_dead, |slot| self.wake(slot));
-                    if granted.is_some() {
-                        return Ok(granted);
-                    }
+            if session.sleep(host, &word, taken.expected(), (0, 0), deadline)? {
+                if !self.is_sound(taken) {
+                    let text = "the tickets of a condition are fewer than its waiters have";
+                    return Err(Failure::Io(damaged(text)).into());
                 }
-                Ok(false) => {}
-                Err(error) => {
-                    if !self.give_up(taken) {
-                        self.pass_notification(taken);
-                    }
-                    return Err(error);
+                // What no process can have signed has no owner to use it.
+                let is_dead = |owner| owners.is_dead(owner) || !owners.is_possible(owner);
+                let granted = self.inherit(taken, is_dead, |slot| self.wake(slot));
+                if granted.is_some() {
+                    return Ok(granted);
                 }
             }
         }

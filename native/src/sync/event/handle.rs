@@ -34,9 +34,24 @@ impl Event {
         word::clear(self.word());
     }
 
+    /// How often it was set.
+    pub fn times(&self) -> u32 {
+        word::times(self.word().load(Ordering::Acquire))
+    }
+
     /// Wait until it is set, or was in between.
     pub fn wait<H: Host>(&self, host: H, deadline: &Deadline) -> Result<bool, H::Error> {
+        self.wait_since(host, self.times(), deadline)
+    }
+
+    /// Wait until it is set, or was more often than `since`.
+    pub fn wait_since<H: Host>(
+        &self,
+        host: H,
+        since: u32,
+        deadline: &Deadline,
+    ) -> Result<bool, H::Error> {
         let target = WaitTarget::new(WaitTarget::EVENT, self.block.object_id(0));
-        wait::wait(host, self.block.arena.registry, target, self.word(), deadline)
+        wait::wait_since(host, self.block.arena.registry, target, self.word(), since, deadline)
     }
 }

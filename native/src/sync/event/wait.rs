@@ -4,7 +4,7 @@ use super::word;
 use crate::host::Host;
 use crate::owners::wait_session::{WaitSession, WaitTarget};
 use crate::owners::Owners;
-use crate::sys::atomic::{AtomicU32, Ordering};
+use crate::sys::atomic::AtomicU32;
 use crate::sys::deadline::Deadline;
 use crate::sys::futex;
 use crate::testing::crash_points::crash_point;
@@ -15,18 +15,6 @@ pub fn set(word: &AtomicU32) {
     if someone_sleeps {
         futex::wake(word, i32::MAX);
     }
-}
-
-/// Wait until it is set, or was in between: false if it was not before the deadline.
-pub fn wait<H: Host>(
-    host: H,
-    owners: &impl Owners,
-    target: WaitTarget,
-    word: &AtomicU32,
-    deadline: &Deadline,
-) -> Result<bool, H::Error> {
-    let since = word::times(word.load(Ordering::Acquire));
-    wait_since(host, owners, target, word, since, deadline)
 }
 
 /// Wait until it is set, or was more often than `since`.

@@ -1,0 +1,220 @@
+"""Coroutines in a worker: many at a time, in one event loop.
+
+::
+
+    parent ──▶ inbox (calls, cancels) ──▶ host, a task of the pool ──▶ outbox (replies) ──▶ parent
+
+A host is an ordinary task of a pool, which lasts as long as its program has coroutines for it; so
+the supervisor watches it as any other, and what dies with its worker is told with its result. It
+ends when it has had nothing to do for a while. The parent knows what each host was given: what a
+host has left in its inbox is given to another.
+
+A host and its parent have a pair of `garrison.Queue`: what was put is there, whoever dies then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+import pickle
+import queue as queues
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from garrison._typing import Any
+from garrison.errors import TaskTimeout
+from garrison.pool._encoding import (
+    Outcome,
+    decode_error,
+    decode_value,
+    encode_error,
+    encode_result,
+)
+from garrison.pool._pickling_rules import dumps_to_workers
+from garrison.pool._safe_repr import describe_encoded
+
+__all__ = [
+    "CANCEL",
+    "END",
+    "READY",
+    "decode_reply",
+    "describe",
+    "encode_call",
+    "is_coroutine_function",
+    "run_alone",
+    "run_host",
+]
+
+END, CANCEL, READY = range(-3, 0)
+"""In place of a call's number: the host is to end, a call is to be cancelled, a host has begun."""
+IDLE_S = 0.05
+"""Seconds without a call after which a host ends."""
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Whether calling it gives a coroutine."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.iscoroutinefunction(function):
+        return True
+    call = getattr(type(function), "__call__", None)  # noqa: B004 - what it is
+    return inspect.iscoroutinefunction(call)
+
+
+def run_alone(function: Callable[..., Any], args: Any, kwds: Any) -> Any:
+    """Run one coroutine as a task of its own, where there are no hosts."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_awaited(function, args, kwds))
+    # A task that runs in its caller, in whose loop no other may run.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(run_alone, function, args, kwds).result()
+
+
+async def _awaited(function: Callable[..., Any], args: Any, kwds: Any) -> Any:
+    return await function(*args, **kwds)
+
+
+# --- In the parent --------------------------------------------------------------------------------
+
+
+def encode_call(backend: Any, function: Callable[..., Any], args: Any, kwds: Any) -> bytes:
+    """Pickle a call for a host of this backend.
+
+    Raises
+    ------
+    ArgumentUnpicklable
+        If it cannot be sent; the message names the path to the part.
+    """
+    registry = backend.registry
+    first = registry.imports.descriptors.first()
+    return dumps_to_workers((function, args, kwds), registry._rules, "the call", first)
+
+
+def decode_reply(succeeded: bool, data: bytes) -> tuple[bool, Any]:
+    """Decode what came of a call: success, and the result or the exception."""
+    if not succeeded:
+        return False, decode_error(data)
+    try:
+        return True, decode_value(data, None)
+    except Exception as error:
+        return False, error
+
+
+def describe(function: Callable[..., Any], data: bytes) -> str:
+    """Return an encoded call as a short text, for messages."""
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return describe_encoded(name, data)
+
+
+# --- In the worker --------------------------------------------------------------------------------
+
+
+def run_host(number: int, inbox: Any, outbox: Any) -> None:
+    """Run coroutines until the parent has no more."""
+    asyncio.run(_Host(number, inbox, outbox).serve())
+
+
+class _Host:
+    def __init__(self, number: int, inbox: Any, outbox: Any) -> None:
+        self._number, self._inbox, self._outbox = number, inbox, outbox
+        self._tasks: dict[int, asyncio.Task[tuple[bool, bytes]]] = {}
+        self._over = False
+        self._changed = asyncio.Event()
+        """Something has come, or the last coroutine is over."""
+
+    async def serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        descriptor = self._inbox._reader.fileno()
+        loop.add_reader(descriptor, self._changed.set)
+        self._tell(READY)
+        try:
+            while not self._over and await self._has_more():
+                self._changed.clear()
+                self._read()
+        finally:
+            loop.remove_reader(descriptor)
+
+    async def _has_more(self) -> bool:
+        """Wait for something to do; False after a while without any."""
+        try:
+            await asyncio.wait_for(self._changed.wait(), None if self._tasks else IDLE_S)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    def _tell(self, call: int, succeeded: bool = True, data: bytes = b"") -> None:
+        self._outbox.put((self._number, call, succeeded, data))
+
+    def _read(self) -> None:
+        """Begin what has come."""
+        while True:
+            try:
+                call, *what = self._inbox.get_nowait()
+            except queues.Empty:
+                return
+            if call == END:
+                self._over = True
+            elif call == CANCEL:
+                task = self._tasks.get(what[0])
+                if task is not None:
+                    task.cancel()
+            else:
+                task = asyncio.ensure_future(_outcome(*what))
+                self._tasks[call] = task
+                task.add_done_callback(functools.partial(self._ended, call))
+
+    def _ended(self, call: int, task: asyncio.Task[tuple[bool, bytes]]) -> None:
+        del self._tasks[call]
+        if not self._tasks:
+            self._changed.set()
+        if task.cancelled():  # before its first step
+            self._tell(call, False, encode_error(asyncio.CancelledError()))
+            return
+        try:
+            self._tell(call, *task.result())
+        except Exception as error:
+            self._tell(call, False, encode_error(error))
+
+
+async def _outcome(data: bytes, options: tuple[Any, ...]) -> tuple[bool, bytes]:
+    """Run a call; return success, and its encoded result or exception."""
+    try:
+        outcome, reply, _ = encode_result(await _call(data, *options), large=1 << 62)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        return False, encode_error(error)
+    return outcome == Outcome.OK, reply
+
+
+async def _call(
+    data: bytes, timeout: float | None, retries: int, retry_on: tuple[type[BaseException], ...]
+) -> Any:
+    for attempt in range(retries + 1):
+        # Fresh arguments for each attempt.
+        function, args, kwds = pickle.loads(data)  # noqa: S301 - written by the parent
+        try:
+            return await _within(function(*args, **kwds), timeout, function)
+        except retry_on:
+            if attempt == retries:
+                raise
+    raise AssertionError("there is a last attempt")
+
+
+async def _within(coroutine: Any, timeout: float | None, function: Any) -> Any:
+    if timeout is None:
+        return await coroutine
+    task = asyncio.ensure_future(coroutine)
+    try:
+        done, _ = await asyncio.wait([task], timeout=timeout)
+    finally:
+        task.cancel()
+    if done:
+        return task.result()
+    await asyncio.wait([task])
+    facts = {"pid": os.getpid(), "timeout": timeout, "late": True}
+    raise TaskTimeout(f"{getattr(function, '__qualname__', function)}(...)", facts)

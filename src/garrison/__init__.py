@@ -110,7 +110,7 @@ if TYPE_CHECKING:
     from garrison.manager import NO_KEY, ManagerOptions, SyncManager, connect
     from garrison.memory import RawArray, RawValue, Shared, ndarray, share
     from garrison.options import Options
-    from garrison.pool import Pool
+    from garrison.pool import Failure, Pool
     from garrison.sync import (
         Array,
         Barrier,
@@ -204,6 +204,7 @@ __all__ = [
     "EngineUnavailable",
     "Event",
     "Executor",
+    "Failure",
     "GarrisonError",
     "JoinableQueue",
     "LeaseLost",
@@ -301,7 +302,7 @@ _HOMES = {
         "share",
     ),
     "options": ("Options",),
-    "pool": ("Pool",),
+    "pool": ("Failure", "Pool"),
     "sync": (
         "Array",
         "Barrier",

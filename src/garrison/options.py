@@ -9,7 +9,8 @@ from garrison._frozen import Frozen
 from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import TypedDict
+    from collections.abc import Callable
+    from typing import Literal, TypedDict
 
     from typing_extensions import Unpack
 
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
         """Items that `imap` may take from its input ahead of the results."""
         seed: int | None
         """What the workers' own seeds are made from."""
+        on_error: Literal["raise", "return", "skip"]
+        """What becomes of a failed item: its exception, a `Failure`, or nothing."""
+        pass_state: bool
+        """Give what the initializer has returned to each call, as its first argument."""
+        logs: bool
+        """Show what tasks print, warn and log in the program itself."""
+        finalizer: Callable[..., object] | None
+        """Of a pool only: called in each worker at its orderly end."""
 
 
 __all__ = ["Options"]
@@ -40,7 +49,12 @@ _DEFAULTS: dict[str, Any] = {
     "progress": False,
     "buffersize": None,
     "seed": None,
+    "on_error": "raise",
+    "pass_state": False,
+    "logs": False,
+    "finalizer": None,
 }
+_ON_ERROR = ("raise", "return", "skip")
 
 
 class Options(Frozen):
@@ -69,6 +83,20 @@ class Options(Frozen):
         that were handed out. The default adapts to the tasks and stays small.
     seed : int, optional
         The seed from which the workers' seeds of `random` and `numpy.random` are derived.
+    on_error : "raise", "return" or "skip"
+        What becomes of a failed item of `map`, `starmap`, `imap` and `imap_unordered`. With
+        ``"return"`` a `Failure` takes the place of its result, with ``"skip"`` it is left out; the
+        other items are not affected. A single call returns a `Failure` with ``"return"``, and
+        raises otherwise.
+    pass_state : bool
+        Give what the pool's initializer has returned in this worker to each call, as its first
+        argument.
+    logs : bool
+        Show what tasks print, warn and log in the program's own streams and handlers of `logging`,
+        in whole lines, each with its worker and task.
+    finalizer : callable, optional
+        Of a pool only. Called in each worker at its orderly end, with the state if `pass_state` is
+        set; `Pool.finalizer_values` has what it has returned.
 
     Examples
     --------
@@ -85,6 +113,10 @@ class Options(Frozen):
     progress: Any
     buffersize: int | None
     seed: int | None
+    on_error: Literal["raise", "return", "skip"]
+    pass_state: bool
+    logs: bool
+    finalizer: Callable[..., object] | None
 
     def __init__(self, **values: Unpack[OptionValues]) -> None:
         """Check and normalize every value."""
@@ -102,6 +134,11 @@ class Options(Frozen):
             chosen["buffersize"] = check_int("buffersize", chosen["buffersize"], least=1)
         if chosen["seed"] is not None:
             chosen["seed"] = check_int("seed", chosen["seed"])
+        if chosen["on_error"] not in _ON_ERROR:
+            msg = f"on_error must be 'raise', 'return' or 'skip', not {chosen['on_error']!r}"
+            raise ValueError(msg)
+        if chosen["finalizer"] is not None and not callable(chosen["finalizer"]):
+            raise TypeError(f"finalizer must be callable, not {chosen['finalizer']!r}")
         vars(self).update(chosen)
 
     def replace(self, **changes: Unpack[OptionValues]) -> Options:

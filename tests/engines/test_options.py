@@ -137,3 +137,50 @@ def test_seeded_workers_differ(engine: Subject, marks: MakeMarks) -> None:
 
     with engine.pool(2, seed=5) as pool:
         assert len(set(pool.map(draw, range(2), chunksize=1))) == 2
+
+
+def test_an_exception_has_a_note_of_its_item(pool: Any) -> None:
+    for results in (
+        lambda: pool.map(tasks.fail_at, [(1, 2)] * 2 + [(2, 2)], 2),
+        lambda: pool.starmap(tasks.fail_at, [(1, 2), (2, 2)]),
+    ):
+        with pytest.raises((ValueError, TypeError)) as raised:
+            results()
+        error: Any = raised.value
+        (note,) = error.__notes__
+        assert note.startswith("item ")
+        assert "; attempt 1 in " in note
+
+
+def test_failures_are_returned_or_skipped(pool: Any) -> None:
+    items = [(0, 1), (1, 1), (2, 1)]
+    zero, failed, two = pool.options(on_error="return").starmap(tasks.fail_at, items, 3)
+    assert (zero, failed.index, failed.item, failed.attempt, two) == (0, 1, "(1, 1)", 1, 2)
+    assert isinstance(failed.error, ValueError)
+    skipping = pool.options(on_error="skip")
+    assert skipping.starmap(tasks.fail_at, items) == [0, 2]
+    assert skipping.map(lambda n: 1 // n, [1, 0, -1], 3) == [1, -1]
+    assert list(skipping.imap(lambda n: 1 // n, [1, 0, -1])) == [1, -1]
+
+
+def test_the_state_of_the_initializer_is_passed(engine: Subject) -> None:
+    if engine.shares_pool:
+        pytest.skip("its pools take long to start")
+    made: Any = engine.pool(1, list, ((1, 2, 3),), pass_state=True)
+    with made as pool:
+        assert pool.map(lambda state, n: len(state) + n, [1, 2], 2) == [4, 5]
+        assert pool.apply(lambda state, n: len(state) + n, (1,)) == 4
+
+
+@pytest.mark.parametrize("options", [{"logs": True}, {"finalizer": tasks.pid}], ids=str)
+def test_output_and_finalizers_are_kept_or_refused(engine: Subject, options: Any) -> None:
+    if engine.shares_pool:
+        pytest.skip("its pools take long to start")
+    if engine.name in {"processes", "threads"} or engine.name.startswith("serial"):
+        with engine.pool(1, **options) as pool:
+            assert pool.map(tasks.square, [2]) == [4]
+            pool.close()
+            pool.join()
+    else:
+        with pytest.raises(ValueError, match="this engine's workers share no memory"):
+            engine.pool(1, **options)

@@ -25,6 +25,9 @@ fn short(text: &str) -> &str {
 /// (function, kind, payload, buffers)
 type Task<'py> = (u32, u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>);
 
+/// (kind, payload, buffers, item, deaths, nanoseconds)
+type AtWork<'py> = (u32, Bound<'py, PyAny>, Option<Bound<'py, PyList>>, u32, u32, u64);
+
 /// The kinds of payloads that are a call's positional arguments, its only argument, the arguments of
 /// one call each, and the tuples of arguments of one call each.
 type CallKinds = (u32, u32, u32, u32);
@@ -126,6 +129,14 @@ impl Worker {
     fn definition<'py>(&self, py: Python<'py>, at: usize) -> PyResult<Bound<'py, PyBytes>> {
         // Pickle ignores its padding.
         super::bytes(py, self.inner.definition(at)?.bytes())
+    }
+
+    /// What is at work, for the note on its failure: kind, payload, buffers, item, deaths charged
+    /// to the item, nanoseconds since it began.
+    fn at_work<'py>(&self, py: Python<'py>) -> PyResult<AtWork<'py>> {
+        let found = self.inner.at_work()?;
+        let (payload, buffers) = block::found(py, found.task.payload)?;
+        Ok((found.task.kind, payload, buffers, found.index, found.deaths, found.elapsed))
     }
 
     /// Another attempt begins: its timeout counts from now.
@@ -337,6 +348,7 @@ impl Worker {
                 break;
             }
             let Some(item) = items.next() else { break };
+            self.inner.time_item(cell, index as u32);
             keep(call(item))?;
         }
         Ok(())

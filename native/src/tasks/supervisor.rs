@@ -158,7 +158,10 @@ impl Supervisor {
         cell.result_len.store(reason.len() as u64, Ordering::Relaxed);
         cell.seal_result();
         crash_point("lost.written");
-        cell.ended_at.store(now(), Ordering::Relaxed);
+        let ended_at = now();
+        let since = cell.duration.load(Ordering::Relaxed);
+        cell.duration.store(ended_at.saturating_sub(since), Ordering::Relaxed);
+        cell.ended_at.store(ended_at, Ordering::Relaxed);
         let waiter = finish(&cell.state, state, LOST);
         crash_point("lost.published");
         self.table.wake_parent(number, waiter);

@@ -3,14 +3,14 @@
 use super::item_results::ItemResults;
 use super::protocol::{finish, load_state, State, DONE};
 use super::table::{
-    begin, is_failure, CellShared, SlotShared, Table, PARENT_REGION, RESULT_INLINE, RUNNING,
+    self, begin, is_failure, CellShared, SlotShared, Table, PARENT_REGION, RESULT_INLINE, RUNNING,
     TERMINATING,
 };
 use crate::host::{Failure, Host};
 use crate::shm::heap::{self, Head, Heap};
 use crate::shm::payload::{BlockRef, Found, WrittenBlock};
 use crate::shm::region::{Region, Span};
-use crate::sys::atomic::Ordering;
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::clock::now;
 use crate::sys::damage::damaged;
 use crate::sys::futex::{self, Woken};
@@ -24,6 +24,10 @@ use std::time::{Duration, Instant};
 const NAP: Duration = Duration::from_secs(1);
 /// A worker of a terminated pool leaves by itself if no signal has come for so long.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// Nanoseconds per item from which on each item's beginning is noted: a look at the clock takes 20.
+const SLOW_ITEM: u64 = 4_000;
+/// In `item_since`, whose last nanosecond matters to nobody: items are that slow.
+const TIMED: u64 = 1;
 
 #[derive(Debug, Default)]
 struct Current {
@@ -38,6 +42,17 @@ pub struct Task<'a> {
     pub function: u32,
     pub kind: u32,
     pub payload: Found<'a>,
+}
+
+/// What the worker has in hand, for the note on its failure.
+pub struct AtWork<'a> {
+    pub task: Task<'a>,
+    /// The item of the task.
+    pub index: u32,
+    /// Deaths that were charged to this item.
+    pub deaths: u32,
+    /// Nanoseconds since the item began, or since one shortly before it.
+    pub elapsed: u64,
 }
 
 /// The result of a task, on its way into its cell.
@@ -61,6 +76,8 @@ pub struct Worker {
     own: Arc<Region>,
     parent: Arc<Region>,
     current: Mutex<Current>,
+    /// When the present item began: see [`Worker::time_item`].
+    item_since: AtomicU64,
     spin: Spin,
     generation: u64,
 }
@@ -82,6 +99,7 @@ impl Worker {
             own,
             parent,
             current,
+            item_since: AtomicU64::new(0),
             spin,
             generation: generation(),
         })
@@ -198,6 +216,7 @@ impl Worker {
     fn sign(&self, (number, state): (u32, State)) -> u32 {
         crash_point("cell.claimed");
         let since = now();
+        self.item_since.store(since & !TIMED, Ordering::Relaxed);
         {
             let mut current = self.lock();
             current.claim = Some((number, state));
@@ -205,7 +224,9 @@ impl Worker {
             current.tasks += 1;
         }
         self.slot().cell.store(number + 1, Ordering::Relaxed);
-        self.set_deadline(self.table.cell(number).timeout.load(Ordering::Relaxed), since);
+        let cell = self.table.cell(number);
+        cell.duration.store(since, Ordering::Relaxed);
+        self.set_deadline(cell.timeout.load(Ordering::Relaxed), since);
         crash_point("cell.announced");
         self.pass_on();
         number
@@ -254,6 +275,7 @@ impl Worker {
 
     /// Another attempt begins: its timeout counts from now.
     pub fn restart_clock(&self) -> Result<(), Failure> {
+        self.item_since.store(now() & !TIMED, Ordering::Relaxed);
         let timeout = self.cell()?.timeout.load(Ordering::Relaxed);
         self.set_deadline(timeout, now());
         Ok(())
@@ -274,6 +296,40 @@ impl Worker {
             self.set_deadline(timeout, now());
         }
         true
+    }
+
+    /// An item begins: note when, unless that would take longer than the items themselves do.
+    ///
+    /// The clock is read at the first items, then ever more rarely as long as all were short.
+    /// So an item that takes long is timed well, wherever it is.
+    pub fn time_item(&self, cell: &CellShared, index: u32) {
+        let last = self.item_since.load(Ordering::Relaxed);
+        if index.is_power_of_two() || last & TIMED != 0 {
+            self.read_item_clock(cell, index);
+        }
+    }
+
+    #[cold]
+    fn read_item_clock(&self, cell: &CellShared, index: u32) {
+        let (now, since) = (now(), self.lock().since);
+        let slow = now.saturating_sub(since) / u64::from(index.max(1)) > SLOW_ITEM;
+        cell.duration.store(now, Ordering::Relaxed);
+        self.item_since.store(now & !TIMED | u64::from(slow), Ordering::Relaxed);
+    }
+
+    /// What is at work, for the note on its failure.
+    pub fn at_work(&self) -> Result<AtWork<'_>, Failure> {
+        let number = self.claimed()?.0;
+        let cell = self.table.cell(number);
+        let index = table::item(cell);
+        let is_charged = cell.charged.load(Ordering::Relaxed) == index;
+        let deaths = cell.attempts.load(Ordering::Relaxed);
+        Ok(AtWork {
+            task: self.arguments(number)?,
+            index,
+            deaths: if is_charged { deaths } else { 0 },
+            elapsed: now().saturating_sub(self.item_since.load(Ordering::Relaxed)),
+        })
     }
 
     // Results.

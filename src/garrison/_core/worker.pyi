@@ -66,6 +66,12 @@ class Worker:
     def definition(self, at: int) -> bytes:
         """What `Parent.keep` has written at this place."""
 
+    def at_work(self) -> tuple[int, Any, list[Any] | None, int, int, int]:
+        """What is at work, for the note on its failure.
+
+        Kind, payload, buffers, item, deaths charged to the item, nanoseconds since it began.
+        """
+
     def restart_clock(self) -> None:
         """Another attempt begins: its timeout counts from now."""
 

@@ -56,6 +56,7 @@ class ExecutorBackend(PickledBackend):
 
     def check_options(self, options: Options) -> None:
         """Refuse a timeout: no executor ends a running task."""
+        super().check_options(options)
         if options.timeout is not None:
             raise ValueError("timeout: an executor cannot end a running task; use get(timeout=...)")
 

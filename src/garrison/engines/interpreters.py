@@ -71,6 +71,7 @@ class InterpreterBackend(PickledBackend):
 
     def check_options(self, options: Options) -> None:
         """Refuse a timeout."""
+        super().check_options(options)
         refuse_timeout(options, "a sub-interpreter")
 
     def start(self) -> None:

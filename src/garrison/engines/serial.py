@@ -62,7 +62,7 @@ class Serial(Engine):
     def backend(self, settings: PoolSettings) -> SerialBackend:
         """Return a backend of one task at a time."""
         kind = PicklingBackend if self.pickle else SerialBackend
-        return kind(settings.initializer, settings.initargs)
+        return kind(settings.initializer, settings.initargs, settings.options)
 
 
 class SerialBackend(TaskBackend):
@@ -71,10 +71,16 @@ class SerialBackend(TaskBackend):
     runs_in_caller: bool = True
 
     def __init__(
-        self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+        self,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        options: Options,
     ) -> None:
         super().__init__(1)
         self._start = (initializer, initargs)
+        self._options = options
+        self._state: Any = None
+        self._is_finalized = False
 
     def check_options(self, options: Options) -> None:
         """Refuse a timeout."""
@@ -85,7 +91,7 @@ class SerialBackend(TaskBackend):
         initializer, initargs = self._start
         try:
             if initializer is not None:
-                initializer(*initargs)
+                self._state = initializer(*initargs)
         except Exception as error:
             self._break(error)
 
@@ -107,20 +113,30 @@ class SerialBackend(TaskBackend):
             self.changed.notify_all()
         return task
 
-    @staticmethod
     def _run(
-        function: Callable[..., Any], kind: PayloadKind, value: Any, options: Options
-    ) -> tuple[bool, Any, int]:
-        return run_call(function, kind, value, options, _CAUGHT)
+        self, function: Callable[..., Any], kind: PayloadKind, value: Any, options: Options
+    ) -> tuple[Any, ...]:
+        return run_call(function, kind, value, options, _CAUGHT, self._state)
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the end of all tasks, and run the finalizer."""
+        over = super().join(seconds)
+        if over and not self._over and not self._is_finalized:
+            self._is_finalized = True
+            self.finalize(self._options, 0, self._state)
+        return over
 
 
 class PicklingBackend(SerialBackend):
     """Pickles arguments and results on the way to tasks that run here."""
 
     def __init__(
-        self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+        self,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        options: Options,
     ) -> None:
-        super().__init__(initializer, initargs)
+        super().__init__(initializer, initargs, options)
         self._codec = PickledBackend(1, initializer, initargs)
 
     def register(self, function: Callable[..., Any], options: Options) -> Any:  # type: ignore[override] # static there
@@ -159,13 +175,12 @@ class PicklingBackend(SerialBackend):
         """Run a task for copied items, each with an outcome of its own."""
         return super().submit(function, PayloadKind.PICKLED_ITEMS, chunk, options, count)
 
-    @staticmethod
     def _run(
-        function: Callable[..., Any], kind: PayloadKind, value: Any, options: Options
-    ) -> tuple[bool, Any, int]:
-        success, result, duration = run_call(function, kind, value, options, _CAUGHT)
+        self, function: Callable[..., Any], kind: PayloadKind, value: Any, options: Options
+    ) -> tuple[Any, ...]:
+        success, result, duration, *facts = super()._run(function, kind, value, options)
         if not success:
-            return False, _checked(result), duration
+            return False, _checked(result), duration, *facts
         if kind == PayloadKind.PICKLED_ITEMS:
             return True, [_copied_outcome(each) for each in result], duration
         try:
@@ -180,7 +195,7 @@ def _copied(result: Any) -> Any:
 
 def _copied_outcome(outcome: Any) -> Any:
     if isinstance(outcome, ItemError):
-        return ItemError(_checked(outcome.error))
+        return ItemError(_checked(outcome.error), outcome.facts)
     try:
         return _copied(outcome)
     except Exception as error:

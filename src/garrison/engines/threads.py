@@ -28,4 +28,4 @@ class Threads(Engine):
     def backend(self, settings: PoolSettings) -> ThreadBackend:
         """Return a backend with so many threads."""
         threads = settings.processes or _os.usable_cpus()
-        return ThreadBackend(threads, settings.initializer, settings.initargs)
+        return ThreadBackend(threads, settings.initializer, settings.initargs, settings.options)

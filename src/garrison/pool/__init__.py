@@ -10,6 +10,7 @@ from garrison._lazy import lazily
 from garrison._typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from garrison.pool._failure import Failure
     from garrison.pool._imap import IMapIterator, IMapUnorderedIterator
     from garrison.pool._map_results import MapResult
     from garrison.pool._pool import Pool
@@ -34,6 +35,7 @@ __all__ = [
     "ApplyResult",
     "AsyncResult",
     "ExceptionWithTraceback",
+    "Failure",
     "IMapIterator",
     "IMapUnorderedIterator",
     "MapResult",
@@ -47,6 +49,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "_failure": ("Failure",),
     "_imap": ("IMapIterator", "IMapUnorderedIterator"),
     "_pool": ("Pool",),
     "_map_results": ("MapResult",),

@@ -320,8 +320,10 @@ class Backend(Protocol):
 
     # --- Results --------------------------------------------------------------------------
 
-    def result(self, task: Any) -> tuple[bool, Any, int]:
+    def result(self, task: Any) -> tuple[Any, ...]:
         """Take an ended task's result: (success, value or exception, nanoseconds).
+
+        For a failure there may be a fourth: the `Facts` of it.
 
         Raises
         ------
@@ -329,8 +331,11 @@ class Backend(Protocol):
             If it was taken already, or is being taken by another thread.
         """
 
-    def decode(self, raw: Any) -> tuple[bool, Any, int]:
-        """Decode a raw result: (success, value or exception, nanoseconds)."""
+    def decode(self, raw: Any) -> tuple[Any, ...]:
+        """Decode a raw result: (success, value or exception, nanoseconds).
+
+        For a failure there may be a fourth: the `Facts` of it.
+        """
 
     def decode_items(self, encoded: list[Any]) -> list[Any]:
         """Decode results of items; a failed one is an `ItemError`."""
@@ -348,6 +353,15 @@ class Backend(Protocol):
 
     def recall_items(self, task: Any) -> int:
         """Withdraw the items that the worker has not begun; return the number of the others."""
+
+    def show_output(self) -> Any:
+        """Return the `LogReader` of the tasks' output; None where they write to the program's own.
+
+        Called before a function is registered with the option `logs`.
+        """
+
+    def finalizer_values(self) -> list[Any]:
+        """Return what the finalizers of workers have returned so far."""
 
     # --- Life -----------------------------------------------------------------------------
 

@@ -24,9 +24,13 @@ from garrison.errors import ResultUnpicklable, SharedMemoryFull
 from garrison.memory import handles
 from garrison.memory.capacity import CHECK_THRESHOLD, check_available
 from garrison.pool import _error_pickles, _pickling_rules
+from garrison.pool._facts import Facts, add_note
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from garrison._core import Rules
+    from garrison.pool._failure import Failure
 
     Encoded = tuple[bytes, "list[Any] | None"]
 
@@ -108,10 +112,25 @@ def encode_result(
 class ItemError:
     """One item's exception within a chunk's results, ready to be raised."""
 
-    __slots__ = ("error",)
+    __slots__ = ("error", "facts", "index")
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException, facts: Facts | None = None) -> None:
         self.error: BaseException = error
+        self.facts: Facts | None = facts
+        self.index: int | None = None
+        """The item's place in the input, once that is known."""
+
+    def noted(self) -> BaseException:
+        """Return the exception, with its note."""
+        if self.facts is not None:
+            add_note(self.error, self.facts.note(self.index))
+        return self.error
+
+    def as_failure(self) -> Failure:
+        """Return what takes the place of the result with ``on_error="return"``."""
+        from garrison.pool._failure import failure_of  # late: few programs ask for it
+
+        return failure_of(self.noted(), self.facts, self.index)
 
 
 def encode_result_fallback(value: object) -> tuple[bool, bytes]:
@@ -137,7 +156,7 @@ def decode_items(entries: list[Any]) -> list[Any]:
 
 def _decoded(entry: PickledResult) -> Any:
     if not entry.succeeded:
-        return ItemError(decode_error(entry.pickle))
+        return ItemError(*decode_failure(entry.pickle))
     try:
         return loads(entry.pickle)
     except Exception as failure:
@@ -147,9 +166,14 @@ def _decoded(entry: PickledResult) -> Any:
 # --- Exceptions -------------------------------------------------------------------------------
 
 
+facts_at_work: Callable[[], tuple[Any, ...] | None] | None = None
+"""In a worker: returns what is known of the call at work, for the note on its failure."""
+
+
 def encode_error(error: BaseException) -> bytes:
     """Encode an exception: the header, then the exception with its causes and contexts."""
-    return _error_pickles.encode_error(error, _dumps_error)
+    facts = None if facts_at_work is None else facts_at_work()
+    return _error_pickles.encode_error(error, _dumps_error, facts)
 
 
 def _dumps_error(error: BaseException) -> bytes:
@@ -161,7 +185,20 @@ def decode_error(data: Any, where: str = "") -> BaseException:
 
     Its remote traceback says `where` it was raised, if that was another machine.
     """
-    type_name, text, remote, pickles, links = loads(data)
+    return _decoded_error(loads(data), where)
+
+
+def decode_failure(data: Any, where: str = "") -> tuple[BaseException, Facts | None]:
+    """Decode an exception, and what is known of the call."""
+    parts = loads(data)
+    facts = None if parts[-1] is None else Facts(*parts[-1])
+    if facts is not None and where:
+        facts.worker += f" of {where}"
+    return _decoded_error(parts, where), facts
+
+
+def _decoded_error(parts: tuple[Any, ...], where: str) -> BaseException:
+    type_name, text, remote, pickles, links, _ = parts
     if where:
         remote = f"On {where}:\n{remote}"
     if pickles is None:

@@ -15,7 +15,11 @@ __all__ = ["encode_error"]
 _OURS = ("garrison.pool", "garrison.engines")
 
 
-def encode_error(error: BaseException, dumps: Callable[[BaseException], bytes]) -> bytes:
+def encode_error(
+    error: BaseException,
+    dumps: Callable[[BaseException], bytes],
+    facts: tuple[Any, ...] | None = None,
+) -> bytes:
     """Encode an exception: the header, then the exception with its causes and contexts.
 
     Parameters
@@ -24,6 +28,8 @@ def encode_error(error: BaseException, dumps: Callable[[BaseException], bytes]) 
         What was raised.
     dumps : callable
         Pickles one exception.
+    facts : tuple, optional
+        What is known of the call: `Facts.as_tuple`.
     """
     kind = type(error)
     text = "".join(_formatted(error))
@@ -31,10 +37,10 @@ def encode_error(error: BaseException, dumps: Callable[[BaseException], bytes]) 
     chain = _linked(error)
     try:
         pickles = [dumps(error), *(_dumps_linked(each, dumps) for each in chain[1:])]
-        return pickle.dumps((*header, pickles, _links(chain)))
+        return pickle.dumps((*header, pickles, _links(chain), facts))
     except Exception as failure:
         why = (_safe(str, failure), _safe(repr, failure), _safe(repr, error))
-        return pickle.dumps((*header, None, why))
+        return pickle.dumps((*header, None, why, facts))
 
 
 def _dumps_linked(error: BaseException, dumps: Callable[[BaseException], bytes]) -> bytes | None:

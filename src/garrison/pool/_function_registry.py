@@ -182,6 +182,8 @@ class FunctionRegistry:
         self._next = 0
         self.plain: dict[int, tuple[Any, int]] = {}
         """Functions with a pickle that cannot change, by identity."""
+        self._by_policy: dict[tuple[Any, ...], dict[int, tuple[Any, int]]] = {}
+        """The same, of functions with a policy."""
         self._unchanged: dict[int, tuple[weakref.ref[Any], Unchanging, int]] = {}
         """Functions by value with the pickle of their last use, by identity."""
         self._by_digest: dict[bytes, int] = {}
@@ -192,16 +194,20 @@ class FunctionRegistry:
     def number(self, function: Callable[..., Any], retry_policy: tuple[Any, ...] = ()) -> int:
         """Return the number of `function`; `policy` says when it is retried."""
         self.definitions.call += 1
+        known = self.plain if not retry_policy else self._by_policy.get(retry_policy, {})
+        found = known.get(id(function))
+        if found is not None and found[0] is function:
+            return found[1]
         if not retry_policy:
-            found = self.plain.get(id(function))
-            if found is not None and found[0] is function:
-                return found[1]
             last = self._unchanged.get(id(function))
             if last is not None and last[0]() is function and last[1].holds():
                 return last[2]
         number = self._register(function, retry_policy)
-        if not retry_policy and type(function) in _pickling_rules.PLAIN_TYPES:
-            self._recognize(function, number)
+        if type(function) in _pickling_rules.PLAIN_TYPES:
+            if not retry_policy:
+                self._recognize(function, number)
+            elif self.imports.has(function):
+                self._by_policy.setdefault(retry_policy, {})[id(function)] = function, number
         return number
 
     def _recognize(self, function: Any, number: int) -> None:
@@ -267,8 +273,9 @@ class FunctionRegistry:
             number = self._by_digest.pop(digest)
             del self._sizes[number]
             self._cached_by_workers.discard(number)
-            for key in [k for k, found in self.plain.items() if found[1] == number]:
-                del self.plain[key]
+            for known in (self.plain, *self._by_policy.values()):
+                for key in [k for k, found in known.items() if found[1] == number]:
+                    del known[key]
             for key in [k for k, found in self._unchanged.items() if found[2] == number]:
                 del self._unchanged[key]
             self._names.pop(number, None)

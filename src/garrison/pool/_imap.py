@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from garrison.options import Options
+    from garrison.pool._logs import LogReader
     from garrison.pool._pool import BasePool
     from garrison.pool._progress import Bar
 
@@ -66,8 +67,10 @@ class IMapIterator(IteratorBase[T], Generic[T]):
         self._pool: BasePool | None = pool
         self.stream: ResultStream = self._kind(pool, function, iterable, chunksize, options)
         self._readahead_limit = options.buffersize
+        self._on_error = options.on_error
+        self._log: LogReader | None = pool._backend.show_output() if options.logs else None
         self._bar: Bar | None = None
-        self._notes_results: bool = self._readahead_limit is not None
+        self._notes_results: bool = self._readahead_limit is not None or self._log is not None
         """Whether a result that is handed out is noted: to read on, or by a progress bar."""
         try:
             self.stream.reader.start()
@@ -101,10 +104,12 @@ class IMapIterator(IteratorBase[T], Generic[T]):
             if type(value) is not ItemError and not self._notes_results:
                 # As `_hand_out`: this is most of what a small result costs.
                 return value  # type: ignore[no-any-return]
-            try:
-                return self._hand_out(value)
-            finally:
-                del value  # an error's frames must not lead back to it
+            if type(value) is not ItemError or self._on_error != "skip":
+                try:
+                    return self._hand_out(value)
+                finally:
+                    del value  # an error's frames must not lead back to it
+            self._note_handed_out()
         return self.next()
 
     def next(self, timeout: float | None = None) -> T:
@@ -119,15 +124,11 @@ class IMapIterator(IteratorBase[T], Generic[T]):
         """
         try:
             deadline = None if timeout is None else time.monotonic() + timeout
-            # Before any lock: at the moment of a fork, a thread of the parent may have held it.
-            if self._pool is not None:
-                self._pool._check_process()
-            value = self.stream.next(deadline)
-        except StopIteration:
-            self._pool = None
-            if self._bar is not None:
-                self._bar.close()
-            raise
+            while True:
+                value = self._next_value(deadline)
+                if type(value) is not ItemError or self._on_error != "skip":
+                    break
+                self._note_handed_out()
         except KeyboardInterrupt:
             self.withdraw()
             raise
@@ -168,16 +169,36 @@ class IMapIterator(IteratorBase[T], Generic[T]):
         if self._bar is not None:
             self._bar.close()
 
-    def _hand_out(self, value: Any) -> T:
+    def _next_value(self, deadline: float | None) -> Any:
+        # Before any lock: at the moment of a fork, a thread of the parent may have held it.
+        if self._pool is not None:
+            self._pool._check_process()
+        try:
+            return self.stream.next(deadline)
+        except StopIteration:
+            self._pool = None
+            if self._bar is not None:
+                self._bar.close()
+            raise
+
+    def _note_handed_out(self) -> None:
+        if self._log is not None:
+            self._log.drain()
         if self._readahead_limit is not None:
             self.stream.drop_read()
         if self._bar is not None:
             self._bar.advance()
+
+    def _hand_out(self, value: Any) -> T:
+        self._note_handed_out()
         if type(value) is ItemError:
-            try:
-                raise value.error
-            finally:
-                del value
+            if self._on_error == "return":
+                value = value.as_failure()
+            else:
+                try:
+                    raise value.noted()
+                finally:
+                    del value
         result: T = value
         return result
 

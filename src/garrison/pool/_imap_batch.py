@@ -29,13 +29,15 @@ class CellOutcome:
     def decode(self, backend: Backend) -> Any:
         """Rebuild the result, or an `ItemError`."""
         if self._raw is not None:
-            success, value, _ = backend.decode(self._raw)
-            self._value = value if success else ItemError(value)
+            success, value, _, *facts = backend.decode(self._raw)
+            self._value = value if success else ItemError(value, *facts)
             self._raw = None
         return self._value
 
 
 _NOTHING: tuple[int, deque[Any]] = (0, deque())
+Origins = tuple[tuple[int, int], ...]
+_FIRST: Origins = ((0, 0),)
 
 
 class Batch:
@@ -48,6 +50,7 @@ class Batch:
         "entries",
         "items",
         "loss",
+        "origins",
         "replacement",
         "size",
         "skipped",
@@ -89,6 +92,9 @@ class Batch:
         """What was taken out of the cell: see `TaskHandle.take_items_into`."""
         self.replacement: list[Batch] | None = None
         """The batches that take the place of this one."""
+        self.origins: Origins = _FIRST
+        """The index in the input of the first result, and of each that does not follow the one
+        before it: (place, index)."""
         self._read = _NOTHING
         """The number of decoded entries, and the results that were not handed out."""
 
@@ -106,6 +112,8 @@ class Batch:
         batch.entries = [*(first.entries or ()), *(second.entries or ())]
         batch.size = first.size + second.size
         batch.taken_order = second.taken_order
+        moved = [(first.count + place, index) for place, index in second.origins]
+        batch.origins = (*first.origins, *moved)
         return batch
 
     @property
@@ -165,9 +173,20 @@ class Batch:
         if values or self.entries is None:
             return values
         some = self.entries[read : read + DECODED_TOGETHER]
+        decoded = _decoded(backend, some)
+        if decoded is not some:
+            self._number_failures(decoded, read)
         # One store: an interrupt neither loses nor repeats a result.
-        self._read = (read + len(some), deque(_decoded(backend, some)))
+        self._read = (read + len(some), deque(decoded))
         return self._read[1]
+
+    def _number_failures(self, values: list[Any], first: int) -> None:
+        for place, value in enumerate(values, start=first):
+            if type(value) is ItemError:
+                start, index = max(origin for origin in self.origins if origin[0] <= place)
+                # A copy: the items of a chunk that has failed as a whole share one.
+                values[place - first] = own = ItemError(value.error, value.facts)
+                own.index = index + place - start
 
 
 def _decoded(backend: Backend, entries: list[Any]) -> list[Any]:

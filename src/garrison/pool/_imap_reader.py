@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from garrison.options import Options
     from garrison.pool._backend import Backend, ItemBuffer, RunningTasks
 
-__all__ = ["InputReader"]
+__all__ = ["InputReader", "number"]
 
 MAX_BATCH_BYTES = 64 << 10
 """Bytes of items that share a cell."""
@@ -70,6 +70,15 @@ def _reads_without_blocking(iterable: Iterable[Any]) -> bool:
     numpy = sys.modules.get("numpy")
     kind = type(iterable)
     return kind in _NONBLOCKING_TYPES or (numpy is not None and kind is numpy.ndarray)
+
+
+def number(batches: list[Batch], index: int) -> int:
+    """Tell batches in a row where the input has their items; return the number of these."""
+    first = index
+    for batch in batches:
+        batch.origins = ((0, index),)
+        index += batch.count
+    return index - first
 
 
 def _has_end(iterable: Iterable[Any]) -> bool:
@@ -387,7 +396,7 @@ class InputReader:
 
     def _append(self, batches: list[Batch]) -> None:
         # Before others see them, and their results are taken.
-        items = sum([batch.count for batch in batches])
+        items = number(batches, self.submitted)
         self.place(_END, _END, batches)
         self.submitted += items
         self._unread_at_most += items

@@ -24,7 +24,7 @@ from collections import deque
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _imap_batch
 from garrison.pool._imap_batch import Batch, CellOutcome
-from garrison.pool._imap_reader import InputReader
+from garrison.pool._imap_reader import InputReader, number
 from garrison.supervisor import LIVENESS_CHECK_INTERVAL_S
 
 if TYPE_CHECKING:
@@ -333,6 +333,7 @@ class ResultStream:
 
     def _replace(self, batch: Batch, pieces: list[Batch]) -> None:
         batch.replacement = pieces
+        number(pieces, batch.origins[0][1])
         if batch in self._batches:
             place = self._batches.index(batch)
             self.reader.place(place, place + 1, pieces)

@@ -10,6 +10,7 @@ from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
+from garrison.pool._facts import add_note
 from garrison.pool._results import (
     DEFAULT_GRACE_S,
     INTERRUPT_GRACE_S,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from garrison.pool._backend import Backend, TaskHandle
+    from garrison.pool._facts import Facts
     from garrison.pool._progress import Bar
 
 __all__ = ["Chunk", "MapResult"]
@@ -41,6 +43,11 @@ class _ChunkResult(AsyncResult["list[Any]"]):
         self._backend = backend
         self._task, self.items, self.size = chunk
         self.start = start
+
+    def _failed(self, error: BaseException, facts: Facts | None = None) -> tuple[bool, Any]:
+        if facts is not None:
+            add_note(error, facts.note(self.start + (facts.index or 0)))
+        return False, error
 
 
 class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):

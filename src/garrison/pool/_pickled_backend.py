@@ -18,7 +18,8 @@ from abc import abstractmethod
 
 from garrison._pickling import dumps
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.pool._encoding import ItemError, decode_error, decode_value
+from garrison.pool._calls import call_policy
+from garrison.pool._encoding import ItemError, decode_error, decode_failure, decode_value
 from garrison.pool._function_registry import FunctionRegistry
 from garrison.pool._payload_kinds import PayloadKind
 from garrison.pool._pickling_rules import unpicklable
@@ -63,6 +64,15 @@ class EncodingBackend(TaskBackend):
     """Encodes what is submitted at once: later changes of an argument do not count."""
 
     encodes_results: bool = True
+
+    def check_options(self, options: Options) -> None:
+        """Refuse what needs memory that workers share with the program."""
+        for name in ("logs", "finalizer"):
+            if getattr(options, name):
+                raise ValueError(
+                    f"{name}: this engine's workers share no memory with the program; "
+                    'use engine="processes", "threads" or "serial"'
+                )
 
     @abstractmethod
     def encode(self, value: Any) -> Any:
@@ -176,7 +186,7 @@ class PickledBackend(EncodingBackend):
 
     def register(self, function: Callable[..., Any], options: Options) -> _Function:  # type: ignore[override] # static there
         """Pickle a function."""
-        policy = (options.retries, options.retry_on) if options.retry_on else ()
+        policy = call_policy(options, function)
         with self._registering:  # a number may be forgotten for another thread's function
             number = self._registry.number(function, policy)
             return _Function(number, self._pickles[number], self._registry.size(number))
@@ -205,13 +215,14 @@ class PickledBackend(EncodingBackend):
 
     # --- Results ----------------------------------------------------------------------------
 
-    def decode(self, raw: Any) -> tuple[bool, Any, int]:
+    def decode(self, raw: Any) -> tuple[Any, ...]:
         """Decode a reply."""
         kind, payload, duration = raw
         if kind == _FAILED:
             return False, payload, duration
         if kind == ERROR:
-            return False, decode_error(payload), duration
+            error, facts = decode_failure(payload)
+            return False, error, duration, facts
         if kind == ITEMS:
             return True, self.decode_items(payload), duration
         try:
@@ -238,6 +249,6 @@ class PickledBackend(EncodingBackend):
 
 def _decode_item(succeeded: bool, data: bytes) -> Any:
     try:
-        return decode_value(data, None) if succeeded else ItemError(decode_error(data))
+        return decode_value(data, None) if succeeded else ItemError(*decode_failure(data))
     except Exception as error:
         return ItemError(error)

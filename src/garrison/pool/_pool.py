@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from garrison.options import OptionValues
     from garrison.pool._backend import Backend
     from garrison.pool._imap_stream import ResultStream
+    from garrison.pool._logs import LogReader
     from garrison.pool._map_results import MapResult
     from garrison.pool._progress import Bar
     from garrison.pool._statistics import Statistics
@@ -63,12 +64,15 @@ class BasePool(TaskMethods, Insides):
     """The life of a pool, with any backend."""
 
     _maxtasks: int | None = None
+    _log: LogReader | None = None
 
     def __init__(self, backend: Backend, options: Options) -> None:
         backend.check_options(options)
+        self._check_state(options)
         self._backend = backend
         self._options = options
         self._plain_call = backend.plain_calls(options)
+        self._choose_result_types()
         self._callbacks = (CallbacksInCaller if backend.runs_in_caller else CallbackThread)(backend)
         self._advancer = Advancer(backend)
         self._pending_readers: list[ResultStream | MapResult[Any]] = []
@@ -90,6 +94,17 @@ class BasePool(TaskMethods, Insides):
             self._finalizer.cancel()
             raise
 
+        if options.logs:
+            self._show_output()
+
+    def _show_output(self) -> None:
+        """Show what tasks write from now on, until the pool ends."""
+        log = self._backend.show_output()
+        if log is not None and self._log is None:
+            self._log = log
+            # After the pool, whose workers may write to its end.
+            util.Finalize(self, log.close, exitpriority=14)
+
     @property
     def _pool_ref(self) -> BasePool:  # not an attribute: that were a cycle
         return self
@@ -106,6 +121,10 @@ class BasePool(TaskMethods, Insides):
         """
         return PoolWithOptions(self, self._options.replace(**changes))
 
+    def _check_state(self, options: Options) -> None:
+        if options.pass_state and self._initializer is None:
+            raise ValueError("pass_state: the state is what the initializer returns; there is none")
+
     def _check_running(self) -> None:
         if self._state != RUN:
             msg = f"Pool not running: it was {_ENDED[self._state]}; make a new one"
@@ -120,6 +139,26 @@ class BasePool(TaskMethods, Insides):
             raise PoolClosed(msg)
 
     # --- The end --------------------------------------------------------------------------
+
+    @property
+    def finalizer_values(self) -> list[Any]:
+        """What the pool's `finalizer` has returned, in the order in which the workers began.
+
+        All of it is there after `close` and `join`. If one has raised, its `Failure` is there. A
+        worker that was killed, `terminate` included, has none.
+
+        Examples
+        --------
+        >>> from garrison import Pool
+        >>> with Pool(2, initializer=list, finalizer=len, pass_state=True) as pool:
+        ...     _ = pool.map(list.append, range(5))
+        ...     pool.close()
+        ...     pool.join()
+        >>> sum(pool.finalizer_values)
+        5
+        """
+        values: list[Any] = self._backend.finalizer_values()
+        return values
 
     def close(self) -> None:
         """Take no more tasks; the workers end when all submitted tasks are done.
@@ -182,6 +221,8 @@ class BasePool(TaskMethods, Insides):
         self._finalizer.cancel()
         self._callbacks.join()
         self._advancer.join()
+        if self._log is not None:
+            self._log.close()
 
     def join(self) -> None:
         """Wait for the workers to end. Call `close` or `terminate` first.
@@ -211,6 +252,8 @@ class BasePool(TaskMethods, Insides):
         if self._state == CLOSE:
             _stop(self._backend, self._pid)
             self._finalizer.cancel()
+        if self._log is not None:
+            self._log.close()
 
     def __enter__(self: P) -> P:
         self._check_running()
@@ -355,6 +398,7 @@ class Pool(BasePool, StandardPool):  # type: ignore[misc] # more exact types
             seeds,
             plain=plain,
             of_executor=self._of_executor,
+            options=wanted,
         )
 
     def _engine_backend(self, engine: Any, processes: int | None, wanted: Options) -> Backend:

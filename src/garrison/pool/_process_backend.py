@@ -29,6 +29,7 @@ from garrison.errors import (
 )
 from garrison.memory import capacity
 from garrison.pool import _encoding, _function_registry, _preloading, _worker
+from garrison.pool._calls import call_policy
 from garrison.pool._encoding import ItemError, Outcome
 from garrison.pool._payload_kinds import TASKS_AHEAD_PER_WORKER, PayloadKind
 from garrison.supervisor import (
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     from garrison.options import Options
+    from garrison.pool._ending import Ending
+    from garrison.pool._logs import LogReader
     from garrison.pool._seeds import Seeds
     from garrison.supervisor import Preload
 
@@ -88,6 +91,8 @@ class ProcessBackend:
     """Runs tasks in processes of this machine."""
 
     runs_in_caller: bool = False
+    log: LogReader | None = None
+    """Where the output of tasks goes, with the option `logs`."""
 
     def __init__(
         self,
@@ -100,6 +105,7 @@ class ProcessBackend:
         *,
         plain: bool,
         of_executor: bool = False,
+        options: Options | None = None,
     ) -> None:
         method = context.get_start_method()
         fork = method not in ("spawn", "forkserver")
@@ -112,7 +118,9 @@ class ProcessBackend:
         self.table = _core.Table(processes + 1, _os.region_size())
         self.parent = _core.Parent(self.table)
         self.registry = _function_registry.FunctionRegistry(self.parent, fork=fork)
-        args = ((*self._start_args(start, fork=fork), of_executor), seeds, lifetime)
+        ending = self._ending(options, fork=fork)
+        self.ending: Ending | None = ending
+        args = ((*self._start_args(start, fork=fork), of_executor, ending), seeds, lifetime)
         spec = self._worker_spec(method, make, args)
         kind: Any = context.Process  # type: ignore[attr-defined]
         spec = spec.replace(launches=plain and fork and is_launched(kind))
@@ -131,6 +139,27 @@ class ProcessBackend:
         namespace = self.registry.imports.namespace_of(initializer, fork=fork)
         pickled = initializer if fork else self.registry.pickled(initializer)
         return pickled, tuple(initargs), namespace
+
+    def _ending(self, options: Options | None, *, fork: bool) -> Ending | None:
+        if options is None or options.finalizer is None:
+            return None
+        from garrison.pool._ending import Ending  # late: few pools have one
+
+        found = options.finalizer
+        pickled = found if fork else self.registry.pickled(found)
+        return Ending(pickled, pass_state=options.pass_state)
+
+    def show_output(self) -> LogReader:
+        """Show the output of tasks that have the option `logs` from now on."""
+        if self.log is None:
+            from garrison.pool._logs import LogReader  # late: few pools have one
+
+            self.log = LogReader()
+        return self.log
+
+    def finalizer_values(self) -> list[Any]:
+        """Return what the finalizers of workers have returned."""
+        return [] if self.ending is None else self.ending.values()
 
     def _worker_spec(
         self, method: str, make: Callable[..., BaseProcess], args: tuple[Any, ...]
@@ -193,13 +222,14 @@ class ProcessBackend:
 
     def register(self, function: Callable[..., Any], options: Options) -> RegisteredFunction:
         """Make a function known to the workers, for any number of tasks."""
-        retry_policy = (options.retries, options.retry_on) if options.retry_on else ()
+        log = self.log.writer if options.logs and self.log is not None else None
+        retry_policy = call_policy(options, function, log)
         number = self.registry.number(function, retry_policy)
         return RegisteredFunction(function, retry_policy, number, self.registry.size(number))
 
     def plain_calls(self, options: Options) -> Callable[..., Any] | None:
         """Return a function of the core that submits the simplest calls."""
-        if options.timeout is not None or options.retry_on:
+        if options.timeout is not None or options.retry_on or options.pass_state or options.logs:
             return None
         return _core.PlainCalls(self.parent, self.registry.plain, options.retries).submit
 
@@ -393,12 +423,12 @@ class ProcessBackend:
 
     # --- Results --------------------------------------------------------------------------
 
-    def result(self, task: _core.TaskHandle) -> tuple[bool, Any, int]:
+    def result(self, task: _core.TaskHandle) -> tuple[Any, ...]:
         """Take an ended task's result: (success, value or exception, nanoseconds)."""
         call = task.call() if task.lost() else None
         return self.decode((call, *task.take()))
 
-    def decode(self, raw: RawResult) -> tuple[bool, Any, int]:
+    def decode(self, raw: RawResult) -> tuple[Any, ...]:
         """Decode a raw result: (success, value or exception, nanoseconds)."""
         call, outcome, payload, buffers, duration, _ = raw
         if outcome == _OK:
@@ -411,8 +441,14 @@ class ProcessBackend:
         if outcome == Outcome.MEMORY_CORRUPT:
             return False, SharedMemoryCorrupt(bytes(payload).decode()), duration
         if call is None:
-            return False, _encoding.decode_error(payload), duration
-        return False, self._error_for_lost_task(call, pickle.loads(payload)), duration  # noqa: S301 - written by the supervisor
+            failure, facts = _encoding.decode_failure(payload)
+            return False, failure, duration, facts
+        exit_info = pickle.loads(payload)  # noqa: S301 - written by the supervisor
+        loss = self._error_for_lost_task(call, exit_info)
+        # Late: tasks are lost rarely.
+        from garrison.pool._safe_repr import facts_of_lost
+
+        return False, loss, duration, facts_of_lost(*call[1:], exit_info, duration / 1e9)
 
     @staticmethod
     def decode_items(encoded: list[Any]) -> list[Any]:

@@ -11,6 +11,7 @@ from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError, TaskCancelled
+from garrison.pool._facts import add_note
 from garrison.pool._monitor import Monitor
 from garrison.pool._stdlib_names import StandardResult, hide
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from garrison.pool._backend import Backend, TaskHandle
+    from garrison.pool._facts import Facts
 
     R = TypeVar("R")
 else:
@@ -232,8 +234,8 @@ class AsyncResult(StandardResult[R]):
             return
         try:
             self._raw = None
-            success, value, *_ = self._backend.decode(raw)
-            self._outcome = success, value
+            found = self._backend.decode(raw)
+            self._outcome = found[:2] if found[0] else self._failed(found[1], *found[3:])
         except BaseException:
             # An interrupt: the next call decodes it.
             self._raw = raw
@@ -242,6 +244,12 @@ class AsyncResult(StandardResult[R]):
             if _waiting:
                 with _decoded:
                     _decoded.notify_all()
+
+    def _failed(self, error: BaseException, facts: Facts | None = None) -> tuple[bool, Any]:
+        """Return the outcome of a failed call, of which these facts are known."""
+        if facts is not None:
+            add_note(error, facts.note(None))
+        return False, error
 
     def _wait_until_decoded(self) -> None:
         with _decoded:

@@ -8,27 +8,42 @@ from __future__ import annotations
 
 import io
 import pickle
+import types
+from itertools import repeat
 
 from garrison import _core, _pickling
 from garrison._typing import Any
+from garrison.pool import _facts
 from garrison.pool._payload_kinds import PayloadKind
 
-__all__ = ["describe_call", "describe_encoded", "unpickle_for_repr"]
+__all__ = [
+    "describe_call",
+    "describe_encoded",
+    "describe_item",
+    "facts_of_lost",
+    "unpickle_for_repr",
+]
 
 MAX_REPR = 60
 """Characters of an argument's repr in a message."""
+MAX_PAYLOAD = 1 << 20
+"""Bytes of a pickle that is read for a message."""
 
 
 class _PlaceholderObject:
     """A placeholder for an object that was never made."""
 
     _name = "?"
+    _args: Any = ()  # most objects are made without `__init__`
+    _kwds: Any = types.MappingProxyType({})
+    _state: Any = None
 
     def __init__(self, *args: Any, **kwds: Any) -> None:
         self._args, self._kwds = args, kwds
 
     def __setstate__(self, state: Any) -> None:
-        """Accept any state, and ignore it."""
+        """Accept any state; attributes are shown."""
+        self._state = state
 
     def append(self, item: Any) -> None:
         """Accept what is appended to a list, and ignore it."""
@@ -47,9 +62,22 @@ class _PlaceholderObject:
         return type(self)(*args, **kwds)
 
     def __repr__(self) -> str:
-        parts = [repr(arg) for arg in self._args]
-        parts += [f"{key}={value!r}" for key, value in self._kwds.items()]
-        return f"{self._name}({', '.join(parts)})"
+        if self._name.startswith("numpy."):
+            shape = self._shape()
+            if shape is not None:
+                return f"<array of shape {shape}>"
+        if self._name.startswith("garrison."):
+            return f"<{self._name.rpartition('.')[2]}>"
+        if type(self._state) is dict and not self._args:
+            return _facts.attributes_text(self._name, {**self._kwds, **self._state})
+        return self._name + _facts.describe_call(self._args, self._kwds)
+
+    def _shape(self) -> tuple[int, ...] | None:
+        """The shape of an array, of which the pickle has it among its state or its arguments."""
+        for part in (*(self._state if type(self._state) is tuple else ()), *self._args):
+            if type(part) is tuple and part != (0,) and {*map(type, part)} <= {int}:
+                return part
+        return None
 
 
 class _PlaceholderName(type):
@@ -70,13 +98,15 @@ class _Unpickler(pickle.Unpickler):
 def unpickle_for_repr(data: Any) -> Any:
     """Unpickle, with a placeholder for each object that is not of a builtin type.
 
+    Buffers that are not in the pickle are empty.
+
     Examples
     --------
     >>> import pickle
     >>> unpickle_for_repr(pickle.dumps([1, range(3)]))
     [1, range(0, 3, 1)]
     """
-    return _Unpickler(io.BytesIO(data)).load()  # written by this process
+    return _Unpickler(io.BytesIO(data), buffers=repeat(b"")).load()  # written by the program
 
 
 def describe_call(name: str, kind: int, index: int, payload: Any) -> str:
@@ -114,6 +144,31 @@ def _call_text(name: str, args: Any, kwds: dict[str, Any]) -> str:
     texts = [_pickling.short(arg, MAX_REPR) for arg in args]
     texts += [f"{key}={_pickling.short(arg, MAX_REPR)}" for key, arg in kwds.items()]
     return f"{name}({', '.join(texts)})"
+
+
+def describe_item(kind: int, index: int, payload: Any) -> str:
+    """Return a short repr of the item at work, or of the arguments of a single call."""
+    if len(payload) > MAX_PAYLOAD:
+        return ""
+    try:
+        args, kwds = _arguments(kind, index, payload)
+        if kind in {PayloadKind.CALL, PayloadKind.ARGS}:
+            return _facts.describe_call(tuple(args), kwds)
+        return _facts.describe(tuple(args) if kind == PayloadKind.STAR_ITEMS else args[0])
+    except Exception:
+        return ""
+
+
+def facts_of_lost(
+    kind: int, index: int, payload: Any, exit_info: dict[str, Any], seconds: float
+) -> _facts.Facts:
+    """Return what is known of a call whose worker ended."""
+    is_one = kind in {PayloadKind.CALL, PayloadKind.ARGS}
+    item = "" if payload is None else describe_item(kind, index, payload)
+    attempt = exit_info.get("attempt", 1)
+    return _facts.Facts(
+        None if is_one else index, item, attempt, "a worker", exit_info["pid"], seconds
+    )
 
 
 def _arguments(kind: int, index: int, payload: Any) -> tuple[Any, dict[str, Any]]:

@@ -7,12 +7,17 @@ that a pool asks of it while it waits is done here.
 
 from __future__ import annotations
 
+import operator
 import os
+import sys
+import threading
 import time
 from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken, PoolClosed, PoolTerminated
+from garrison.pool import _facts
+from garrison.pool._calls import SHARE, prepared, sees_through
 from garrison.pool._encoding import ItemError
 from garrison.pool._monitor import Monitor
 from garrison.pool._payload_kinds import TASKS_AHEAD_PER_WORKER, PayloadKind
@@ -22,8 +27,8 @@ if TYPE_CHECKING:
 
     from garrison.options import Options
 
-    Result = tuple[bool, Any, int]
-    """Success, value or exception, nanoseconds."""
+    Result = tuple[Any, ...]
+    """Success, value or exception, nanoseconds; for a failure its `Facts`."""
 
 __all__ = ["ItemBuffer", "RunningTasks", "Task", "TaskBackend", "refuse_timeout", "run_call"]
 
@@ -123,7 +128,7 @@ class Task:
     def take_into(self, result: Any) -> None:
         """Take the result into an `AsyncResult`."""
         found = self._take()
-        if self._backend.encodes_results:
+        if self._backend.encodes_results or not found[0]:
             result._raw = found
         else:
             result._outcome = found[:2]
@@ -250,6 +255,8 @@ class TaskBackend:
         self._queue: deque[Task] = deque()
         self._closing = self._terminating = False
         self._broken: BaseException | None = None
+        self._final: list[tuple[int, Any]] = []
+        """What finalizers have returned, with the numbers of their workers."""
 
     @property
     def tasks_ahead(self) -> int:
@@ -489,7 +496,7 @@ class TaskBackend:
     @staticmethod
     def decode_items(encoded: list[Any]) -> list[Any]:
         """Return the results as they are."""
-        return encoded
+        return list(encoded)
 
     @staticmethod
     def finished_items(task: Task) -> list[Any]:
@@ -536,6 +543,29 @@ class TaskBackend:
                 self.changed.wait(left)
         return True
 
+    def finalize(self, options: Options | None, number: int, state: Any) -> None:
+        """Run the finalizer at the end of a worker of this process."""
+        if options is None or options.finalizer is None:
+            return
+        value: Any
+        try:
+            value = options.finalizer(state) if options.pass_state else options.finalizer()
+        except Exception as error:
+            import traceback
+
+            from garrison.pool._failure import Failure
+
+            traceback.print_exception(error)
+            value = Failure(None, "finalizer", error)
+        self._final.append((number, value))
+
+    def show_output(self) -> None:
+        """Nothing: tasks write to the program's own streams."""
+
+    def finalizer_values(self) -> list[Any]:
+        """Return what the finalizers of workers have returned."""
+        return [value for _, value in sorted(self._final, key=operator.itemgetter(0))]
+
     @property
     def _over(self) -> bool:
         """Whether no task will end any more."""
@@ -580,41 +610,79 @@ def run_call(
     value: Any,
     options: Options,
     caught: Any = BaseException,
+    state: Any = None,
 ) -> Result:
     """Run a task in this thread; exceptions of the types `caught` are its result."""
+    if options.pass_state or SHARE in sys.modules:
+        function = prepared(function, state, options.pass_state, sees_through(function))
+    call = _Call(function, options, caught)
     start = time.perf_counter_ns()
     try:
-        result = _apply(function, kind, value, options, caught)
+        result = call.all(kind, value)
     except caught as error:
-        return False, error, time.perf_counter_ns() - start
+        return False, error, time.perf_counter_ns() - start, call.facts()
     return True, result, time.perf_counter_ns() - start
 
 
-def _apply(
-    function: Callable[..., Any], kind: int, value: Any, options: Options, caught: Any
-) -> Any:
-    if kind == PayloadKind.ARGS:
-        return _call(function, value, {}, options)
-    if kind == PayloadKind.CALL:
-        return _call(function, value[0], value[1], options)
-    if kind == PayloadKind.PICKLED_ITEMS:
-        return [_call_or_error(function, item, options, caught) for item in value]
-    if kind == PayloadKind.STAR_ITEMS:
-        return [_call(function, item, {}, options) for item in value]
-    return [_call(function, (item,), {}, options) for item in value]
+class _Call:
+    """A task that runs in this thread, and what is known of it if it fails."""
 
+    __slots__ = (
+        "_arguments",
+        "_attempt",
+        "_caught",
+        "_function",
+        "_index",
+        "_item",
+        "_options",
+        "_start",
+    )
 
-def _call(function: Callable[..., Any], args: Any, kwds: Any, options: Options) -> Any:
-    for _ in range(options.retries if options.retry_on else 0):
+    def __init__(self, function: Callable[..., Any], options: Options, caught: Any) -> None:
+        self._function, self._options, self._caught = function, options, caught
+        self._index: int | None = None
+        self._arguments: tuple[Any, Any] = (), {}
+        self._attempt, self._start = 1, time.perf_counter_ns()
+
+    def facts(self) -> _facts.Facts:
+        """Return what is known of the call that has failed."""
+        seconds = (time.perf_counter_ns() - self._start) / 1e9
+        if self._index is None:
+            described = _facts.describe_call(*self._arguments)
+        else:
+            described = _facts.describe(self._item)
+        worker = threading.current_thread().name
+        return _facts.Facts(self._index, described, self._attempt, worker, None, seconds)
+
+    def all(self, kind: int, value: Any) -> Any:
+        """Return the result of a task."""
+        if kind == PayloadKind.ARGS:
+            return self._one(value, {})
+        if kind == PayloadKind.CALL:
+            return self._one(*value)
+        if kind == PayloadKind.PICKLED_ITEMS:
+            return [self._or_error(index, item) for index, item in enumerate(value)]
+        results = []
+        for self._index, self._item in enumerate(value):
+            item = self._item if kind == PayloadKind.STAR_ITEMS else (self._item,)
+            results.append(self._one(item, {}))
+        return results
+
+    def _one(self, args: Any, kwds: Any) -> Any:
+        options, self._arguments = self._options, (args, kwds)
+        for self._attempt in range(1, 1 + (options.retries if options.retry_on else 0)):
+            self._start = time.perf_counter_ns()
+            try:
+                return self._function(*args, **kwds)
+            except options.retry_on:
+                pass
+        self._attempt = 1 + (options.retries if options.retry_on else 0)
+        self._start = time.perf_counter_ns()
+        return self._function(*args, **kwds)
+
+    def _or_error(self, index: int, item: Any) -> Any:
+        self._index, self._item = index, item
         try:
-            return function(*args, **kwds)
-        except options.retry_on:
-            pass
-    return function(*args, **kwds)
-
-
-def _call_or_error(function: Callable[..., Any], item: Any, options: Options, caught: Any) -> Any:
-    try:
-        return _call(function, (item,), {}, options)
-    except caught as error:
-        return ItemError(error)
+            return self._one((item,), {})
+        except self._caught as error:
+            return ItemError(error, self.facts())

@@ -14,7 +14,7 @@ from garrison.pool import _chunking
 from garrison.pool._map_results import Chunk, MapResult
 from garrison.pool._payload_kinds import PayloadKind
 from garrison.pool._results import INTERRUPT_GRACE_S, AsyncResult
-from garrison.pool._stdlib_names import RUN
+from garrison.pool._stdlib_names import RUN, StandardMapResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,6 +45,9 @@ class TaskMethods:
     _options: Options
     _plain_call: Callable[..., Any] | None
     """Submits the simplest calls: see `Backend.plain_calls`."""
+    _result_type: Callable[..., Any] = AsyncResult
+    """Makes the result of a single call."""
+    _map_result_type: Callable[..., Any] = MapResult
 
     if TYPE_CHECKING:
 
@@ -131,16 +134,31 @@ class TaskMethods:
                     task = backend.submit(function, _CALL, (args, kwds), options)
                 else:
                     task = backend.submit(function, _ARGS, args, options)
-            result = AsyncResult(pool, backend, task)
+            result = self._result_type(pool, backend, task)
         except Exception as error:
             # A failure to send is the result of the call, as in the standard library.
             pool._check_process()
             if isinstance(error, SharedMemoryFull):
                 raise
-            result = AsyncResult(pool, backend, None, (False, error))
+            result = self._result_type(pool, backend, None)
+            result._outcome = result._failed(error)
         if callback is None and error_callback is None:
             return result
         return self._with_callbacks(result, callback, error_callback)
+
+    def _choose_result_types(self) -> None:
+        options = self._options
+        if options.on_error != "return" and not options.logs:
+            return
+        # Late, as for all options that few pools have.
+        from garrison.pool import _optional_results as results
+
+        if not options.logs:
+            self._result_type = results.ReturningResult
+            return
+        self._map_result_type = results.LoggedMapResult
+        returns = options.on_error == "return"
+        self._result_type = results.LoggedReturningResult if returns else results.LoggedResult
 
     def _with_callbacks(
         self, result: AsyncResult[T], callback: Callback, error_callback: Callback
@@ -151,7 +169,9 @@ class TaskMethods:
         # Late, as the iterators below: most programs do without.
         from garrison.pool._callback_results import CallbackMapResult, CallbackResult
 
-        kind: Any = CallbackMapResult if isinstance(result, MapResult) else CallbackResult
+        kind: Any = CallbackResult
+        if isinstance(result, StandardMapResult):
+            kind = CallbackMapResult
         watched: AsyncResult[T]
         watched = kind(result, self._pool_ref._callbacks, callback, error_callback)
         return watched
@@ -270,21 +290,45 @@ class TaskMethods:
             items = [tuple(item) if type(item) is GeneratorType else item for item in items]
         if chunksize is not None:
             chunksize = check_int("chunksize", chunksize, least=1)
+        shown_size = chunksize or _chunking.equal_size(len(items), self._backend.parallelism)
+        if self._options.on_error != "raise":
+            each: Any = self._each(func, kind, items, error, max(1, shown_size))
+            made: MapResult[T] = each
+            return made
         chunks: Iterator[Chunk] = iter(())
         try:
             chunks = self._chunks(func, kind, items, chunksize)
         except Exception as failure:
             pool._check_process()
             error = error or failure
-        shown_size = chunksize or _chunking.equal_size(len(items), self._backend.parallelism)
         result: MapResult[T]
-        result = MapResult(pool, self._backend, chunks, error, len(items), shown_size)
+        result = self._map_result_type(pool, self._backend, chunks, error, len(items), shown_size)
         result.begin(stops=stops)
         progress = self._options.progress
         if progress is not False:
             result.set_progress_bar(pool._new_bar(progress, func, len(items)))
         pool._track_reader(result)
         return result
+
+    def _each(
+        self,
+        func: Callable[..., T],
+        kind: PayloadKind,
+        items: list[Any],
+        error: Exception | None,
+        chunksize: int,
+    ) -> Any:
+        """Return the result of a map whose failed items do not fail the others."""
+        # Late, as for all options that few pools have.
+        from garrison.pool._calls import StarCall
+        from garrison.pool._each_map import EachMapResult
+        from garrison.pool._imap import IMapIterator
+
+        if kind == PayloadKind.STAR_ITEMS:
+            func = StarCall(func)
+        iterator = self._imap(IMapIterator, func, items, chunksize, None)
+        pool = self._pool_ref
+        return EachMapResult(pool, self._backend, iterator, error, len(items), chunksize)
 
     def _chunks(
         self, func: Callable[..., Any], kind: PayloadKind, items: list[Any], chunksize: int | None
@@ -455,9 +499,15 @@ class PoolWithOptions(TaskMethods):
     _pool_ref: BasePool
 
     def __init__(self, pool: BasePool, options: Options) -> None:
+        if options.finalizer is not pool._options.finalizer:
+            raise ValueError("finalizer is an option of a whole pool: Pool(..., finalizer=...)")
         pool._backend.check_options(options)
+        pool._check_state(options)
         self._pool_ref, self._backend, self._options = pool, pool._backend, options
         self._plain_call = pool._backend.plain_calls(options)
+        self._choose_result_types()
+        if options.logs:
+            pool._show_output()
 
     def options(self, **changes: Unpack[OptionValues]) -> PoolWithOptions:
         """Return a view with these options changed too."""

@@ -20,9 +20,14 @@ class ThreadBackend(TaskBackend):
     """Runs tasks in threads."""
 
     def __init__(
-        self, threads: int, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+        self,
+        threads: int,
+        initializer: Callable[..., object] | None,
+        initargs: tuple[Any, ...],
+        options: Options | None = None,
     ) -> None:
         super().__init__(threads)
+        self._options = options
         self._start = (initializer, initargs)
         self.threads: list[threading.Thread] = [
             threading.Thread(target=self._work, name=f"garrison-thread-{n + 1}", daemon=True)
@@ -45,17 +50,21 @@ class ThreadBackend(TaskBackend):
     def _work(self) -> None:
         initializer, initargs = self._start
         try:
-            if initializer is not None:
-                initializer(*initargs)
+            state = None if initializer is None else initializer(*initargs)
         except BaseException as error:
             self._break(error)
             return
         while (task := self.next_task()) is not None:
-            result = run_call(*task.job)
+            function, kind, value, options = task.job
+            result = run_call(function, kind, value, options, state=state)
+            del function, value
             with self.changed:
                 self._end(task, result)
                 self.changed.notify_all()
             del task, result
+        if not self._terminating:
+            number = self.threads.index(threading.current_thread())
+            self.finalize(self._options, number, state)
 
     def join(self, seconds: float) -> bool:
         """Wait for the threads to end; True when they have.

@@ -58,7 +58,7 @@ class ThreadPool(BasePool, StandardThreadPool):  # type: ignore[misc] # more exa
             raise_not_callable(initializer, "initializer")
         self._ctx, self._processes = _standard.current_context(), processes
         self._initializer, self._initargs = initializer, tuple(initargs)
-        backend = ThreadBackend(processes, initializer, self._initargs)
+        backend = ThreadBackend(processes, initializer, self._initargs, wanted)
         super().__init__(backend, wanted)
 
     @property

@@ -6,6 +6,8 @@ import faulthandler
 import os
 import pickle
 import sys
+from functools import partial
+from multiprocessing.process import current_process
 
 from garrison import _core
 from garrison._typing import TYPE_CHECKING, Any
@@ -25,9 +27,9 @@ from garrison.supervisor import STACK_SIGNAL, allow_children, record_crashes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Start = tuple[Any, tuple[Any, ...], _worker_namespaces.NamespaceRef | None, bool]
-    """Initializer (or its pickle), its arguments, the namespace of its globals, and whether the
-    worker is an executor's: a task's `SystemExit` is its result, and failures are logged."""
+    Start = tuple[Any, tuple[Any, ...], _worker_namespaces.NamespaceRef | None, bool, Any]
+    """Initializer (or its pickle), its arguments, the namespace of its globals; whether the worker
+    is an executor's: a task's `SystemExit` is its result, and failures are logged; the `Ending`."""
 
 CRASH_POINTS = bool(_core.CRASH_POINTS)
 # Globals are found faster than members.
@@ -65,27 +67,52 @@ def run_worker(
     faulthandler.register(STACK_SIGNAL, file=stack_file.fileno(), all_threads=False, chain=False)
     worker = _core.Worker(table, slot, owner_id)
     _interrupting.begin(worker)
+    _encoding.facts_at_work = partial(_facts_at_work, worker)
     worker.note_start()
     allow_children(worker.set_children)
     _core.crash_point("worker.started")
     _definitions.begin(worker)
     _worker_namespaces.snapshot_module("__main__")
     _seeds.seed_worker(seeds, number)
-    _initialize(start, stack_file)
+    state = _initialize(start, stack_file)
     worker.initialized()
-    _serve(worker, maxtasks, of_executor=start[3])
+    _serve(worker, maxtasks, state, of_executor=start[3])
+    if start[4] is not None:
+        start[4].run(number, state)
 
 
-def _initialize(start: Start, stack_file: _core.Descriptor) -> None:
-    """Run the user's initializer. Its failure ends this worker, and is reported."""
+_retried = 0
+"""Attempts that the call at work has had in this worker, before the present one."""
+
+
+def _facts_at_work(worker: _core.Worker) -> tuple[Any, ...] | None:
+    """Return what is known of the call that fails."""
+    global _retried
     try:
-        pickled, initargs, namespace, of_executor = start
+        kind, payload, _, index, deaths, nanoseconds = worker.at_work()
+    except Exception:
+        return None  # there is none, or its arguments cannot be looked at
+    # Late, as few calls fail.
+    from garrison.pool._safe_repr import describe_item
+
+    place = None if kind in {_CALL, _ARGS} else index
+    item = describe_item(kind, index, payload)
+    name = current_process().name
+    attempt, _retried = 1 + deaths + _retried, 0
+    return place, item, attempt, name, os.getpid(), nanoseconds / 1e9
+
+
+def _initialize(start: Start, stack_file: _core.Descriptor) -> Any:
+    """Run the user's initializer, and return the state. A failure ends this worker."""
+    state: Any = None
+    try:
+        pickled, initargs, namespace, of_executor, _ = start
         if pickled is not None:
             if namespace is not None:
                 _worker_namespaces.begin(namespace)
             _worker_namespaces.note_user_code()
             initializer = pickled if callable(pickled) else pickle.loads(pickled)  # noqa: S301 - written by the parent
-            initializer(*initargs)
+            state = initializer(*initargs)
             _seeds.keep_numpy_state()
     except (SystemExit, KeyboardInterrupt):
         raise
@@ -104,11 +131,14 @@ def _initialize(start: Start, stack_file: _core.Descriptor) -> None:
         else:
             traceback.print_exception(error)
         sys.exit(INITIALIZER_FAILED)
+    return state
 
 
-def _serve(worker: _core.Worker, maxtasks: int | None, *, of_executor: bool) -> None:
+def _serve(
+    worker: _core.Worker, maxtasks: int | None, state: Any, *, of_executor: bool
+) -> None:
     """Run tasks until the pool ends. Ctrl-C ends a task, never a worker between two tasks."""
-    functions = _Functions()
+    functions = _Functions(state)
     while True:
         try:
             if worker.busy:
@@ -129,7 +159,9 @@ def _serve(worker: _core.Worker, maxtasks: int | None, *, of_executor: bool) -> 
 class _Functions:
     """Functions by number that this worker keeps loaded."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: Any) -> None:
+        self.state = state
+        """What the initializer has returned."""
         self.plain: dict[int, Callable[..., Any]] = {}
         self.retrying: dict[int, _Retrying] = {}
 
@@ -236,14 +268,31 @@ def _load(worker: _core.Worker, functions: _Functions, number: int) -> Callable[
         _worker_namespaces.note_user_code()
     own_size = len(pickled) - (_worker_namespaces.received - received)
     _seeds.seed_late_numpy()
-    function: Callable[..., Any] = _Retrying(*loaded) if isinstance(loaded, tuple) else loaded
-    plain = loaded[0] if isinstance(loaded, tuple) else loaded
+    function: Callable[..., Any]
+    function = plain = loaded
+    if isinstance(loaded, tuple):
+        plain = loaded[0]
+        function = _called_by_policy(functions.state, *loaded)
     if (
         type(plain) in _pickling_rules.PLAIN_TYPES
         and own_size <= _pickling_rules.MAX_CACHED_FUNCTION
     ):
         functions.keep(number, function)
     return function
+
+
+def _called_by_policy(
+    state: Any,
+    function: Callable[..., Any],
+    retries: int,
+    retry_on: tuple[type[BaseException], ...],
+    *policy: Any,
+) -> Callable[..., Any]:
+    """Return a function as it is called: see `call_policy`."""
+    from garrison.pool._calls import prepared  # late: few functions have a policy
+
+    made = prepared(function, state, *policy)
+    return _Retrying(made, retries, retry_on) if retry_on else made
 
 
 class _Retrying:
@@ -296,14 +345,19 @@ class _Retrying:
     def _attempts(
         self, worker: _core.Worker, kind: int, value: Any, again: Callable[[], Any]
     ) -> Any:
-        for _ in range(self.retries):
+        global _retried  # noqa: PLW0603 - a process runs one call at a time
+        for _retried in range(self.retries):
             try:
-                return self._call(kind, value)
+                result = self._call(kind, value)
             except TaskInterrupt:
                 raise
             except self.retry_on:
                 value = again()
                 worker.restart_clock()
+            else:
+                _retried = 0
+                return result
+        _retried = self.retries
         return self._call(kind, value)
 
     def _call(self, kind: int, value: Any) -> Any:

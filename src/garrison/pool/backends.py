@@ -9,10 +9,12 @@ from garrison._core import PickledResult
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.pool import _worker_namespaces
 from garrison.pool._backend import Backend
+from garrison.pool._calls import call_policy
 from garrison.pool._encoding import (
     ItemError,
     Outcome,
     decode_error,
+    decode_failure,
     decode_value,
     encode_error,
     joined_items,
@@ -20,7 +22,7 @@ from garrison.pool._encoding import (
 from garrison.pool._payload_kinds import PayloadKind
 from garrison.pool._pickled_backend import EncodingBackend, PickledBackend
 from garrison.pool._pickling_rules import unpicklable
-from garrison.pool._safe_repr import describe_call
+from garrison.pool._safe_repr import describe_call, facts_of_lost
 from garrison.pool._seeds import Seeds
 from garrison.pool._task_backend import (
     ItemBuffer,
@@ -50,12 +52,15 @@ __all__ = [
     "Task",
     "TaskBackend",
     "ThreadBackend",
+    "call_policy",
     "decode_error",
+    "decode_failure",
     "decode_value",
     "describe_call",
     "dumps_initializer",
     "dumps_result",
     "encode_error",
+    "facts_of_lost",
     "forked_backend",
     "function_registry",
     "joined_items",
@@ -95,14 +100,14 @@ def dumps_initializer(
     return pickle.dumps((namespace, call))
 
 
-def run_initializer(data: bytes) -> None:
-    """Call an initializer, in a worker."""
+def run_initializer(data: bytes) -> Any:
+    """Call an initializer, in a worker; return the state."""
     namespace, call = pickle.loads(data)  # noqa: S301 - written by `dumps_initializer`
     if namespace is not None:
         _worker_namespaces.begin(namespace)
     _worker_namespaces.note_user_code()
     initializer, args = pickle.loads(call)  # noqa: S301 - written by `dumps_initializer`
-    initializer(*args)
+    return initializer(*args)
 
 
 def forked_backend(

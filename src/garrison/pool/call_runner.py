@@ -14,9 +14,12 @@ import threading
 import time
 import types
 from collections.abc import Callable
+from multiprocessing.process import current_process
 
 from garrison._typing import Any
+from garrison.pool._calls import prepared
 from garrison.pool._error_pickles import encode_error
+from garrison.pool._facts import describe, describe_call
 from garrison.pool._payload_kinds import PayloadKind
 from garrison.pool._seeds import Seeds, seed_worker
 
@@ -35,8 +38,10 @@ _REFUSED = "subinterpreters"
 _functions: dict[tuple[Any, int], Any] = {}
 
 
-_begun: set[tuple[Any, int]] = set()
-"""Pools that a thread has begun. A `threading.local` would last for one call of an interpreter."""
+_begun: dict[tuple[Any, int], Any] = {}
+"""Pools that a thread has begun, each with what its initializer has returned.
+
+A `threading.local` would last for one call of an interpreter."""
 
 
 def prepare(seeds: Seeds, number: int) -> None:
@@ -65,14 +70,16 @@ def _run(pool: tuple[int, int], setup: bytes, task: tuple[Any, ...] | None) -> t
     if task is None:
         return VALUE, None
     number, pickled, kind, data = task
+    call: _Call | None = None
     try:
-        function, retries, retry_on = _load((pool, number), pickled)
-        call = _Call(function, retries, retry_on)
+        function, retries, retry_on, *policy = _load((pool, number), pickled)
+        state = _begun[pool, threading.get_ident()]
+        call = _Call(prepared(function, state, *policy), retries, retry_on)
         if kind in {PayloadKind.PICKLED_ITEMS, PayloadKind.LISTED_ITEMS}:
             return ITEMS, call.each(kind, data)
         return VALUE, dumps_result(call.all(kind, data))
     except BaseException as error:
-        return ERROR, _encode_error(error)
+        return ERROR, _encode_error(error, None if call is None else call.facts())
 
 
 def _begin(pool: tuple[int, int], setup: bytes) -> None:
@@ -85,15 +92,16 @@ def _begin(pool: tuple[int, int], setup: bytes) -> None:
         # The program's choice: a pool in a task has processes of this machine.
         os.environ.pop("GARRISON_ENGINE", None)
     sys.path += [place for place in path if place not in sys.path]
+    state = None
     if start is not None:
         initializer, initargs = pickle.loads(start)  # noqa: S301 - written by the program
-        initializer(*initargs)
-    _begun.add(here)
+        state = initializer(*initargs)
+    _begun[here] = state
 
 
-def _load(key: tuple[Any, int], pickled: bytes) -> tuple[Any, int, Any]:
+def _load(key: tuple[Any, int], pickled: bytes) -> tuple[Any, ...]:
     """Load a function. One with a state is loaded for each task, as in the standard library."""
-    found: tuple[Any, int, Any] | None = _functions.get(key)
+    found: tuple[Any, ...] | None = _functions.get(key)
     if found is None:
         loaded = pickle.loads(pickled)  # noqa: S301 - written by the program
         found = loaded if isinstance(loaded, tuple) else (loaded, 0, ())
@@ -109,50 +117,85 @@ class _Call:
 
     def __init__(self, function: Callable[..., Any], retries: int, retry_on: Any) -> None:
         self.function, self.retries, self.retry_on = function, retries, retry_on
+        self._index: int | None = None
+        self._is_star = False
+        self._arguments: tuple[Any, Any] = (), {}
+        self._attempt, self._start = 1, time.perf_counter_ns()
+
+    def facts(self) -> tuple[Any, ...]:
+        """Return what is known of the call that has failed."""
+        seconds = (time.perf_counter_ns() - self._start) / 1e9
+        args, kwds = self._arguments
+        if self._index is None:
+            item = describe_call(args, kwds)
+        else:
+            item = describe(args if self._is_star else args[0])
+        name = f"{current_process().name}, {threading.current_thread().name}"
+        return self._index, item, self._attempt, name, os.getpid(), seconds
 
     def all(self, kind: int, data: bytes) -> Any:
         """Return the result of a task; the first failed item fails it."""
         if kind in {PayloadKind.ITEMS, PayloadKind.STAR_ITEMS}:
             star = kind == PayloadKind.STAR_ITEMS
             items = pickle.loads(data)  # noqa: S301 - written by the program
-            return [self._attempts(star, data, index, item) for index, item in enumerate(items)]
-        for _ in range(self.retries):
+            return [self._item(star, data, index, item) for index, item in enumerate(items)]
+        return self._attempts(lambda: _arguments(kind, data))
+
+    def _item(self, star: bool, data: bytes, index: int, item: Any) -> Any:
+        """Call the function with an item, which is a fresh copy in each attempt."""
+        self._index, self._is_star = index, star
+        first = [item]
+
+        def arguments() -> tuple[Any, Any]:
+            item = first.pop() if first else pickle.loads(data)[index]  # noqa: S301 - written by the program
+            return item if star else (item,), {}
+
+        return self._attempts(arguments)
+
+    def _attempts(self, arguments: Callable[[], tuple[Any, Any]]) -> Any:
+        retries = self.retries
+        for self._attempt in range(1, 1 + retries):
             try:
-                return self._once(kind, data)
+                return self._once(arguments)
             except self.retry_on:
                 pass
-        return self._once(kind, data)
+        self._attempt = 1 + self.retries
+        return self._once(arguments)
 
-    def _once(self, kind: int, data: bytes) -> Any:
-        value = pickle.loads(data)  # noqa: S301 - written by the program
-        if kind == PayloadKind.CALL:
-            return self.function(*value[0], **value[1])
-        return self.function(*value) if kind == PayloadKind.ARGS else self.function(value)
-
-    def _attempts(self, star: bool, data: bytes, index: int, item: Any) -> Any:
-        for _ in range(self.retries):
-            try:
-                return self.function(*item) if star else self.function(item)
-            except self.retry_on:
-                item = pickle.loads(data)[index]  # noqa: S301 - written by the program
-        return self.function(*item) if star else self.function(item)
+    def _once(self, arguments: Callable[[], tuple[Any, Any]]) -> Any:
+        self._arguments = args, kwds = arguments()
+        self._start = time.perf_counter_ns()
+        return self.function(*args, **kwds)
 
     def each(self, kind: int, data: Any) -> list[tuple[bool, bytes]]:
         """Return an outcome for each item."""
         if kind == PayloadKind.LISTED_ITEMS:
             items = pickle.loads(data)  # noqa: S301 - written by the program
             return [
-                _outcome(self._attempts, False, data, index, item)
+                self._outcome(self._item, False, data, index, item)
                 for index, item in enumerate(items)
             ]
-        return [_outcome(self.all, PayloadKind.ONE_ITEM, pickled) for pickled in data]
+        return [
+            self._outcome(self._pickled_item, index, pickled) for index, pickled in enumerate(data)
+        ]
+
+    def _pickled_item(self, index: int, data: bytes) -> Any:
+        self._index = index
+        return self._attempts(lambda: _arguments(PayloadKind.ONE_ITEM, data))
+
+    def _outcome(self, function: Callable[..., Any], *args: Any) -> tuple[bool, bytes]:
+        try:
+            return True, dumps_result(function(*args))
+        except BaseException as error:
+            return False, _encode_error(error, self.facts())
 
 
-def _outcome(function: Callable[..., Any], *args: Any) -> tuple[bool, bytes]:
-    try:
-        return True, dumps_result(function(*args))
-    except BaseException as error:
-        return False, _encode_error(error)
+def _arguments(kind: int, data: bytes) -> tuple[Any, Any]:
+    value = pickle.loads(data)  # noqa: S301 - written by the program
+    if kind == PayloadKind.CALL:
+        args, kwds = value
+        return args, kwds
+    return value if kind == PayloadKind.ARGS else (value,), {}
 
 
 # --- Results --------------------------------------------------------------------------------------
@@ -187,13 +230,13 @@ def _dumps(value: Any) -> bytes:
         return buffer.getvalue()
 
 
-def _encode_error(error: BaseException) -> bytes:
+def _encode_error(error: BaseException, facts: tuple[Any, ...] | None = None) -> bytes:
     for each in reversed(_causes(error)):
         if isinstance(each, ImportError) and _REFUSED in str(each) and hasattr(error, "add_note"):
             line = next(line for line in str(each).splitlines() if _REFUSED in line)
             error.add_note(f'{line}: use engine="threads" or "processes" for such tasks')
             break
-    return encode_error(error, _dumps)
+    return encode_error(error, _dumps, facts)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

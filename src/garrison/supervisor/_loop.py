@@ -449,7 +449,11 @@ class SupervisorLoop:
         task = self.table_writer.task(cell)
         retry, attempts = decide_retry(task, reason)
         if not (retry and self.table_writer.requeue(cell, attempts)):
-            exit_info = {**reason.exit_info, "timeout": task["timeout"] / 1e9}
+            exit_info = {
+                **reason.exit_info,
+                "timeout": task["timeout"] / 1e9,
+                "attempt": attempts,
+            }
             self.table_writer.mark_lost(cell, pickle.dumps(exit_info))
 
     # --- The end --------------------------------------------------------------------------

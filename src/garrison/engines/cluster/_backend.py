@@ -31,6 +31,7 @@ from garrison.pool.backends import (
     ItemError,
     PayloadKind,
     Task,
+    call_policy,
     dumps_initializer,
     function_registry,
     unpicklable,
@@ -152,7 +153,7 @@ class ClusterBackend(EncodingBackend):
 
     def register(self, function: Callable[..., Any], options: Options) -> Registered:  # type: ignore[override] # static there
         """Pickle a function."""
-        policy = (options.retries, options.retry_on) if options.retry_on else ()
+        policy = call_policy(options, function)
         registry, outer = self._registry, self._blobs.begin()
         try:
             with self._registering:  # a number may be forgotten for another thread's function
@@ -273,7 +274,7 @@ class ClusterBackend(EncodingBackend):
 
     # --- Results --------------------------------------------------------------------------------
 
-    def decode(self, raw: Any) -> tuple[bool, Any, int]:
+    def decode(self, raw: Any) -> tuple[Any, ...]:
         """Decode a raw result: (success, value or exception, nanoseconds)."""
         return decode(raw)
 

@@ -236,7 +236,7 @@ class NodePool:
             return number, LOST, bytes(payload), *lost
         if outcome not in _ENCODED:
             # Of this machine's memory: the error is made here, and sent as one of the task.
-            _, error, _ = self._backend.decode(taken._raw)
+            error = self._backend.decode(taken._raw)[1]
             return number, RAW, int(Outcome.ERROR), encode_error(error), None, duration
         copies = None if buffers is None else [bytearray(view) for view in buffers]
         encoded = UNLOADED if is_unloaded else RAW
@@ -261,12 +261,11 @@ def node_seed(seed: int, name: str) -> int:
     return int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little")
 
 
-def _begin(table: BlobTable, workers: int, initializer: bytes | None) -> None:
+def _begin(table: BlobTable, workers: int, initializer: bytes | None) -> Any:
     """Begin a worker: find blobs, take its devices, and call the user's initializer."""
     use_table(table)
     _take_devices(worker_slot(), workers)
-    if initializer is not None:
-        run_initializer(initializer)
+    return None if initializer is None else run_initializer(initializer)
 
 
 def _take_devices(slot: int, workers: int) -> None:

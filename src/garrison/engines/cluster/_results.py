@@ -12,9 +12,10 @@ from garrison.pool.backends import (
     ItemError,
     Outcome,
     PayloadKind,
-    decode_error,
+    decode_failure,
     decode_value,
     describe_call,
+    facts_of_lost,
 )
 
 __all__ = [
@@ -50,7 +51,7 @@ def is_failure(raw: Raw) -> bool:
     return result[0] in _ENCODED and result[1] != Outcome.OK
 
 
-def decode(raw: Raw) -> tuple[bool, Any, int]:
+def decode(raw: Raw) -> tuple[Any, ...]:
     """Return success, value or exception, and nanoseconds."""
     node, function, kind, data, result = raw
     if isinstance(result, Failed):
@@ -60,7 +61,8 @@ def decode(raw: Raw) -> tuple[bool, Any, int]:
         _, payload, index, *_ = result
         facts = {**pickle.loads(payload), "node": node}  # noqa: S301 - written by the node's supervisor
         kind_of = TaskTimeout if facts["late"] else WorkerDied
-        return False, kind_of(_described(function, kind, index, data), facts), 0
+        error = kind_of(_described(function, kind, index, data), facts)
+        return False, error, 0, _facts_of_lost(kind, index, data, facts)
     if result[0] in _ENCODED:
         return _decode_encoded(node, *result[1:])
     if result[0] == ITEMS:
@@ -70,9 +72,10 @@ def decode(raw: Raw) -> tuple[bool, Any, int]:
 
 def _decode_encoded(
     node: str, outcome: int, payload: bytes, buffers: list[bytearray] | None, duration: int
-) -> tuple[bool, Any, int]:
+) -> tuple[Any, ...]:
     if outcome != Outcome.OK:
-        return False, decode_error(payload, f"node {node}"), duration
+        error, facts = decode_failure(payload, f"node {node}")
+        return False, error, duration, facts
     try:
         return True, decode_value(payload, buffers), duration
     except Exception as error:
@@ -84,10 +87,24 @@ def is_lost(raw: Raw | None) -> bool:
     return raw is not None and not isinstance(raw[4], Failed) and raw[4][0] == LOST
 
 
+def _facts_of_lost(kind: int, index: int, data: Any, exit_info: dict[str, Any]) -> Any:
+    item_kind, pickled, place = _item(kind, index, data)
+    found = facts_of_lost(item_kind, place, pickled, exit_info, 0.0)
+    found.index = None if found.index is None else index
+    found.worker += f" of node {exit_info['node']}"
+    return found
+
+
 def _described(function: str, kind: int, index: int, data: Any) -> str:
-    if kind == PayloadKind.PICKLED_ITEMS:
-        kind, data, index = PayloadKind.ONE_ITEM, data[min(index, len(data) - 1)], 0
+    kind, data, index = _item(kind, index, data)
     return describe_call(function, kind, index, data)
+
+
+def _item(kind: int, index: int, data: Any) -> tuple[int, Any, int]:
+    """Return the item of a task as one of its own, if its pickle is."""
+    if kind == PayloadKind.PICKLED_ITEMS:
+        return PayloadKind.ONE_ITEM, data[min(index, len(data) - 1)], 0
+    return kind, data, index
 
 
 def items_of(raw: Raw) -> tuple[list[Any] | None, Any, int, int]:
@@ -129,6 +146,6 @@ def decode_item(entry: Any) -> Any:
         return entry
     succeeded, data = entry
     try:
-        return decode_value(data, None) if succeeded else ItemError(decode_error(data))
+        return decode_value(data, None) if succeeded else ItemError(*decode_failure(data))
     except Exception as error:
         return ItemError(error)

@@ -1,0 +1,219 @@
+"""Each exception of a task has a note: which item, in which worker, after how long."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import garrison
+from garrison.pool import ThreadPool
+from garrison.pool._facts import describe
+
+NOTE = re.compile(r"(.*); attempt (\d+) in (.*), after ([\d.e+-]+) s", re.DOTALL)
+
+
+class Point:
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr of mine")
+
+
+def fail_at_seven(value: Any) -> Any:
+    if value == 7 or isinstance(value, Point):
+        raise ValueError("seven", 7)
+    return value
+
+
+def divide(left: int, right: int) -> int:
+    return left // right
+
+
+def fail_twice(path: str) -> int:
+    with Path(path).open("a") as file:
+        file.write("x")
+        if file.tell() < 3:
+            raise OSError("again")
+    raise ValueError("the third time")
+
+
+def exit_at_three(value: int) -> int:
+    if value == 3:
+        os._exit(5)
+    return value
+
+
+def notes_of(error: BaseException) -> list[str]:
+    notes: list[str] = error.__notes__  # type: ignore[attr-defined] # before 3.11
+    return notes
+
+
+def parts_of(note: str) -> tuple[str, ...]:
+    found = NOTE.fullmatch(note)
+    assert found is not None, note
+    return found.groups()
+
+
+def note_of(call: Callable[[], Any]) -> tuple[BaseException, str]:
+    try:
+        call()
+    except Exception as error:
+        (note,) = notes_of(error)
+        return error.with_traceback(None), note
+    raise AssertionError("it has not failed")
+
+
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "map": lambda pool: pool.map(fail_at_seven, range(20)),
+    "map in chunks": lambda pool: pool.map(fail_at_seven, range(20), 3),
+    "starmap": lambda pool: pool.starmap(fail_at_seven, [(n,) for n in range(20)], 3),
+    "map_async": lambda pool: pool.map_async(fail_at_seven, range(20)).get(),
+    "imap": lambda pool: list(pool.imap(fail_at_seven, range(20))),
+    "imap in chunks": lambda pool: list(pool.imap(fail_at_seven, range(20), 3)),
+    "imap of an iterator": lambda pool: list(pool.imap(fail_at_seven, iter(range(20)), 3)),
+    "imap_unordered": lambda pool: list(pool.imap_unordered(fail_at_seven, range(20))),
+    "unordered chunks": lambda pool: list(pool.imap_unordered(fail_at_seven, range(20), 3)),
+}
+
+
+def check_notes(pool: Any, worker: str) -> None:
+    for name, call in CALLS.items():
+        error, note = note_of(partial(call, pool))
+        what, attempt, where, seconds = parts_of(note)
+        assert what == ("item 7: (7,)" if name == "starmap" else "item 7: 7"), name
+        assert (type(error), error.args, attempt) == (ValueError, ("seven", 7), "1"), name
+        assert re.match(worker, where), name
+        assert 0 <= float(seconds) < 60
+
+
+def test_a_note_says_which_item_failed(context: Any) -> None:
+    with context.Pool(2) as pool:
+        check_notes(pool, r"\w+PoolWorker-\d+ \(pid \d+\)$")
+        _, note = note_of(lambda: pool.apply(divide, (1,), {"right": 0}))
+        assert note.startswith("called with (1, right=0); attempt 1 in ")
+        _, note = note_of(lambda: pool.map(lambda n: 1 // n, [1, 0]))
+        assert note.startswith("item 1: 0; attempt 1 in ")
+
+
+def test_threads_and_the_callers_thread_make_notes_too() -> None:
+    with ThreadPool(2) as threads:
+        check_notes(threads, r"garrison-thread-\d$")
+    with garrison.Pool(engine="serial") as serial:
+        check_notes(serial, "MainThread$")
+
+
+def test_the_exception_is_what_it_was_but_for_the_note() -> None:
+    with garrison.Pool(1) as pool:
+        error, note = note_of(lambda: pool.map(fail_at_seven, [7]))
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), again.args, notes_of(again)) == (ValueError, ("seven", 7), [note])
+    assert [name for name in vars(error) if name != "__notes__"] == []
+
+
+def test_the_traceback_shows_the_note() -> None:
+    with garrison.Pool(1) as pool:
+        try:
+            pool.map(fail_at_seven, [1, 7])
+        except ValueError as error:
+            text = "".join(traceback.format_exception(error))
+    assert "item 1: 7; attempt 1 in " in text
+
+
+def test_a_lost_worker_and_a_timeout_have_notes() -> None:
+    with garrison.Pool(2) as pool:
+        for call in (
+            lambda: pool.map(exit_at_three, range(6), 2),
+            lambda: list(pool.imap(exit_at_three, range(6))),
+        ):
+            error, note = note_of(call)
+            assert isinstance(error, garrison.WorkerDied)
+            assert note.startswith(f"item 3: 3; attempt 1 in a worker (pid {error.pid}), after ")
+        _, note = note_of(lambda: pool.options(retries=1).map(exit_at_three, [3]))
+        assert "item 0: 3; attempt 2 in a worker" in note
+        late = pool.options(timeout=0.05)
+        error, note = note_of(lambda: late.map(threading_wait, [1]))
+        assert isinstance(error, garrison.TaskTimeout)
+        assert float(parts_of(note)[3]) >= 0.05
+
+
+def threading_wait(_: int) -> None:
+    import threading
+
+    threading.Event().wait()
+
+
+def test_attempts_are_counted(tmp_path: Any, context: Any) -> None:
+    path = str(tmp_path / "calls")
+    with context.Pool(1, retries=5, retry_on=OSError) as pool:
+        _, note = note_of(lambda: pool.map(fail_twice, [path]))
+        assert "; attempt 3 in " in note
+        _, note = note_of(lambda: pool.options(retry_on=()).map(divide, [1]))
+        assert "; attempt 1 in " in note
+
+
+def test_a_repr_of_the_users_is_not_called() -> None:
+    with garrison.Pool(1) as pool:
+        _, note = note_of(lambda: pool.map(fail_at_seven, [Point(3)]))
+        assert "Point(x=3); attempt" in note
+        _, note = note_of(lambda: pool.apply(fail_at_seven, (Point(3), "x" * 10_000)))
+        assert len(note) < 300
+    assert describe(Point(3)) == "Point(x=3)"
+    assert (
+        describe([[[[[1]]]]] * 100) == "[[[...]], [[...]], [[...]], [[...]], [[...]], [[...]], ...]"
+    )
+    assert len(describe("x" * 10**6)) == 60
+    assert describe(10**1000) == "<int of 3322 bits>"
+
+
+def test_large_arrays_are_described_by_their_shape() -> None:
+    numpy = pytest.importorskip("numpy")
+    with garrison.Pool(1) as pool:
+        _, note = note_of(lambda: pool.apply(divide, (numpy.ones((300, 100)),)))
+        assert "called with (<array of shape (300, 100)>); " in note
+    assert describe(numpy.ones(3)) == "<array of float64, shape (3,)>"
+
+
+def test_a_shared_exception_of_threads_gets_each_note_once() -> None:
+    one = ValueError("always the same")
+
+    def fail(_: int) -> None:
+        raise one
+
+    with ThreadPool(1) as pool:
+        for _ in range(3):
+            with pytest.raises(ValueError, match="same"):
+                pool.map(fail, [1])
+    assert len(notes_of(one)) <= 3
+
+
+def test_lines_of_a_function_by_value_are_in_the_traceback(context: Any) -> None:
+    source = "def fail(n):\n    return 1 // n  # here\n"
+    names: dict[str, Any] = {"__name__": "__main__"}
+    import linecache
+
+    linecache.cache["<cell 1>"] = (len(source), None, source.splitlines(True), "<cell 1>")
+    exec(compile(source, "<cell 1>", "exec"), names)
+    with context.Pool(1) as pool:
+        try:
+            pool.map(names["fail"], [0])
+        except ZeroDivisionError as error:
+            text = str(error.__cause__)
+    del linecache.cache["<cell 1>"]
+    assert "return 1 // n  # here" in text
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 11), reason="there tracebacks show notes")
+def test_the_note_is_in_the_remote_traceback_before_311() -> None:
+    with garrison.Pool(1) as pool:
+        error, note = note_of(lambda: pool.map(fail_at_seven, [7]))
+    assert note in str(error.__cause__)

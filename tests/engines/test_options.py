@@ -145,7 +145,7 @@ def test_an_exception_has_a_note_of_its_item(pool: Any) -> None:
         lambda: pool.starmap(tasks.fail_at, [(1, 2), (2, 2)]),
     ):
         with pytest.raises((ValueError, TypeError)) as raised:
-            results()
+            results()  # type: ignore[no-untyped-call] # a lambda
         error: Any = raised.value
         (note,) = error.__notes__
         assert note.startswith("item ")

@@ -134,9 +134,7 @@ def _initialize(start: Start, stack_file: _core.Descriptor) -> Any:
     return state
 
 
-def _serve(
-    worker: _core.Worker, maxtasks: int | None, state: Any, *, of_executor: bool
-) -> None:
+def _serve(worker: _core.Worker, maxtasks: int | None, state: Any, *, of_executor: bool) -> None:
     """Run tasks until the pool ends. Ctrl-C ends a task, never a worker between two tasks."""
     functions = _Functions(state)
     while True:

@@ -109,3 +109,19 @@ def hold_gil() -> int:
 
 def threads() -> int:
     return threading.active_count()
+
+
+def fail_at_threes(value: int) -> int:
+    if value % 3 == 0:
+        raise ValueError("no", value)
+    return value
+
+
+def die_at_five(value: int) -> int:
+    if value == 5:
+        os._exit(7)
+    return fail_at_threes(value)
+
+
+def divide(left: int, right: int) -> int:
+    return left // right

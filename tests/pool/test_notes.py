@@ -180,7 +180,7 @@ def test_large_arrays_are_described_by_their_shape() -> None:
     with garrison.Pool(1) as pool:
         _, note = note_of(lambda: pool.apply(divide, (numpy.ones((300, 100)),)))
         assert "called with (<array of shape (300, 100)>); " in note
-    assert describe(numpy.ones(3)) == "<array of float64, shape (3,)>"
+    assert describe(numpy.ones(3)) == "<array of shape (3,)>"
 
 
 def test_a_shared_exception_of_threads_gets_each_note_once() -> None:

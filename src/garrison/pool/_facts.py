@@ -139,9 +139,9 @@ def _text(value: Any, limit: int, depth: int) -> str:
     by_type = _BY_TYPE.get(kind)
     if by_type is not None:
         return by_type(value, limit, depth)
-    name = kind.__module__, kind.__qualname__
-    if name in _SHAPED:
-        return f"<{kind.__name__} of shape {tuple(value.shape)}>"
+    if (kind.__module__, kind.__qualname__) in _SHAPED:
+        name = "array" if kind.__name__ == "ndarray" else kind.__name__
+        return f"<{name} of shape {tuple(value.shape)}>"
     if kind.__module__ in _SHORT_REPRS:
         return repr(value)
     return _object(value, kind, limit, depth)

@@ -24,12 +24,12 @@ from garrison.errors import ResultUnpicklable, SharedMemoryFull
 from garrison.memory import handles
 from garrison.memory.capacity import CHECK_THRESHOLD, check_available
 from garrison.pool import _error_pickles, _pickling_rules
-from garrison.pool._facts import Facts, add_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from garrison._core import Rules
+    from garrison.pool._facts import Facts
     from garrison.pool._failure import Failure
 
     Encoded = tuple[bytes, "list[Any] | None"]
@@ -123,7 +123,7 @@ class ItemError:
     def noted(self) -> BaseException:
         """Return the exception, with its note."""
         if self.facts is not None:
-            add_note(self.error, self.facts.note(self.index))
+            self.facts.add_note(self.error, self.index)
         return self.error
 
     def as_failure(self) -> Failure:
@@ -191,10 +191,15 @@ def decode_error(data: Any, where: str = "") -> BaseException:
 def decode_failure(data: Any, where: str = "") -> tuple[BaseException, Facts | None]:
     """Decode an exception, and what is known of the call."""
     parts = loads(data)
-    facts = None if parts[-1] is None else Facts(*parts[-1])
-    if facts is not None and where:
+    error = _decoded_error(parts, where)
+    if parts[-1] is None:
+        return error, None
+    from garrison.pool._facts import Facts  # late, as few calls fail
+
+    facts = Facts(*parts[-1])
+    if where:
         facts.worker += f" of {where}"
-    return _decoded_error(parts, where), facts
+    return error, facts
 
 
 def _decoded_error(parts: tuple[Any, ...], where: str) -> BaseException:

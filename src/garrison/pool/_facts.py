@@ -66,6 +66,10 @@ class Facts:
         """The worker, with its process number."""
         return self.worker if self.pid is None else f"{self.worker} (pid {self.pid})"
 
+    def add_note(self, error: BaseException, index: int | None) -> None:
+        """Add the note to an exception, for the item with this index in the input."""
+        add_note(error, self.note(index))
+
     def note(self, index: int | None) -> str:
         """Return the text of the note, for the item with this index in the input."""
         what = f"called with {self.item}" if self.item else "called"

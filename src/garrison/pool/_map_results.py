@@ -10,7 +10,6 @@ from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError
-from garrison.pool._facts import add_note
 from garrison.pool._results import (
     DEFAULT_GRACE_S,
     INTERRUPT_GRACE_S,
@@ -46,7 +45,7 @@ class _ChunkResult(AsyncResult["list[Any]"]):
 
     def _failed(self, error: BaseException, facts: Facts | None = None) -> tuple[bool, Any]:
         if facts is not None:
-            add_note(error, facts.note(self.start + (facts.index or 0)))
+            facts.add_note(error, self.start + (facts.index or 0))
         return False, error
 
 

@@ -11,7 +11,6 @@ from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import GarrisonError, TaskCancelled
-from garrison.pool._facts import add_note
 from garrison.pool._monitor import Monitor
 from garrison.pool._stdlib_names import StandardResult, hide
 
@@ -248,7 +247,7 @@ class AsyncResult(StandardResult[R]):
     def _failed(self, error: BaseException, facts: Facts | None = None) -> tuple[bool, Any]:
         """Return the outcome of a failed call, of which these facts are known."""
         if facts is not None:
-            add_note(error, facts.note(None))
+            facts.add_note(error, None)
         return False, error
 
     def _wait_until_decoded(self) -> None:

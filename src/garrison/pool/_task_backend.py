@@ -16,7 +16,6 @@ from collections import deque
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolBroken, PoolClosed, PoolTerminated
-from garrison.pool import _facts
 from garrison.pool._calls import SHARE, prepared, sees_through
 from garrison.pool._encoding import ItemError
 from garrison.pool._monitor import Monitor
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from garrison.options import Options
+    from garrison.pool._facts import Facts
 
     Result = tuple[Any, ...]
     """Success, value or exception, nanoseconds; for a failure its `Facts`."""
@@ -644,8 +644,10 @@ class _Call:
         self._arguments: tuple[Any, Any] = (), {}
         self._attempt, self._start = 1, time.perf_counter_ns()
 
-    def facts(self) -> _facts.Facts:
+    def facts(self) -> Facts:
         """Return what is known of the call that has failed."""
+        from garrison.pool import _facts  # late, as few calls fail
+
         seconds = (time.perf_counter_ns() - self._start) / 1e9
         if self._index is None:
             described = _facts.describe_call(*self._arguments)

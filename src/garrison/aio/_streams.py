@@ -44,7 +44,8 @@ class Feeder:
     """Takes results of an iterator in a thread, for a consumer in a loop."""
 
     def __init__(self, library: Library, results: Any, source: Bridge | None) -> None:
-        self.library, self._results, self._source = library, results, source
+        self.library: Library = library
+        self._results, self._source = results, source
         self.ready: deque[tuple[bool, Any]] = deque()
         """(True, result) or (False, exception)."""
         self.over: bool = False

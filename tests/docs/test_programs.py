@@ -14,7 +14,7 @@ import pytest
 from pages import ROOT, Program, programs_of, run
 
 ELSEWHERE = {"cluster.md", "valkey.md"}
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAMS = [
     pytest.param(page, program, id=f"{page.relative_to(ROOT)}:{program.line}")
     for page in PAGES

@@ -1,4 +1,4 @@
-"""Makes the pictures of the documentation: docs/pictures/progress-*.png and fetch-*.png.
+"""Makes the pictures of the documentation: docs/pictures/progress-*.png, fetch-*.png, front-page.png.
 
     python scripts/screenshots.py [NAME ...]
 
@@ -237,6 +237,14 @@ def fetching(name: str, shown: str, line: str) -> None:
     draw_terminal(screen, PICTURES / f"fetch-{name}.png")
 
 
+def front_page(name: str) -> None:
+    """Take a picture of the site's first page."""
+    page = PICTURES.parent.parent / "target" / "site" / "index.html"
+    if not page.exists():
+        sys.exit("there is no site yet: make docs")
+    take(page, PICTURES / f"{name}.png", 1400, 900)
+
+
 def main() -> None:
     """Make all pictures, or those that are named."""
     wanted = sys.argv[1:]
@@ -244,6 +252,7 @@ def main() -> None:
     makers: dict[str, Callable[[], None]] = {
         "progress-terminal": lambda: bars("progress-terminal"),
         "progress-notebook": lambda: notebook("progress-notebook"),
+        "front-page": lambda: front_page("front-page"),
         "fetch-garrison": lambda: fetching("garrison", ours, f"{sys.executable} -m {ours}"),
     }
     for tool, line in OTHERS.items():

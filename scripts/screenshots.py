@@ -1,4 +1,4 @@
-"""Makes the pictures of the documentation: docs/pictures/progress-*.png, fetch-*.png, front-page.png.
+"""Makes the pictures of the documentation: in docs/pictures progress-*, fetch-* and front-page.png.
 
     python scripts/screenshots.py [NAME ...]
 

@@ -257,9 +257,13 @@ class GarrisonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         error = job.result
         if isinstance(error, _POOL_IS_GONE):
             self._workers.usable = False
-        if isinstance(error, GarrisonError) and hasattr(error, "add_note"):
+        # The pool's note shows the pickle of the batch; the rest of it stays.
+        notes = getattr(error, "__notes__", [])
+        if notes and notes[-1].startswith("called with ("):
             name = getattr(job.function, "__qualname__", repr(job.function))
-            error.add_note(f"in a batch of {job.size} tasks of joblib that begins with {name}")
+            tasks = "1 task" if job.size == 1 else f"{job.size} tasks"
+            batch = f"in a batch of {tasks} of joblib that begins with {name}"
+            notes[-1] = f"{batch}; {notes[-1].rpartition('); ')[2]}"
 
     def retrieve_result_callback(self, out: _Job) -> Any:
         """Return a batch's results, or raise what it raised."""

@@ -192,13 +192,25 @@ def test_a_call_that_takes_too_long_ends_with_a_timeout() -> None:
     assert Parallel()(delayed(square)(n) for n in range(5)) == [0, 1, 4, 9, 16]
 
 
+def notes(error: BaseException) -> list[str]:
+    found: list[str] = getattr(error, "__notes__", [])
+    return found
+
+
 @pytest.mark.parametrize("return_as", ["list", "generator", "generator_unordered"])
 def test_a_dead_worker_fails_its_call_only(return_as: str) -> None:
     with pytest.raises(WorkerDied) as caught:
         list(Parallel(return_as=return_as)(delayed(die)() for _ in range(2)))
-    if sys.version_info >= (3, 11):
-        assert "tasks of joblib that begins with die" in caught.value.__notes__[0]
+    (note,) = notes(caught.value)
+    assert note.startswith("in a batch of 1 task of joblib that begins with die; attempt 1 in a")
     assert Parallel()(delayed(square)(n) for n in range(5)) == [0, 1, 4, 9, 16]
+
+
+def test_an_error_says_in_which_batch_it_was() -> None:
+    with pytest.raises(ZeroDivisionError) as caught:
+        Parallel(batch_size=2)(delayed(divmod)(1, n) for n in (1, 1, 1, 0))
+    (note,) = notes(caught.value)
+    assert note.startswith("in a batch of 2 tasks of joblib that begins with divmod; attempt 1 in ")
 
 
 def die_once(path: str) -> str:

@@ -88,6 +88,30 @@ def fill(array: Any, n: int) -> None:
     array[n] = n
 
 
+@pytest.mark.parametrize("tasks", [1, 2, 5])
+@pytest.mark.parametrize(("mode", "is_writable"), [("r", False), ("c", True), (None, True)])
+def test_an_array_arrives_alike_in_its_first_task_and_in_others(
+    tasks: int, mode: str | None, is_writable: bool
+) -> None:
+    for array in (
+        np.arange(SIZE),
+        np.arange(SIZE).reshape(4, -1, order="F"),
+        np.arange(SIZE)[::-1],
+    ):
+        found = Parallel(batch_size=1, mmap_mode=mode)(
+            delayed(lambda each: (each.copy(), each.flags.writeable))(array) for _ in range(tasks)
+        )
+        assert all(np.array_equal(copy, array) for copy, _ in found)
+        assert [flag for _, flag in found] == [is_writable] * tasks
+
+
+def test_an_array_that_is_too_large_to_be_there_twice_is_shared_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_arrays, "MOST_SENT", SIZE)
+    assert Parallel()(delayed(np.sum)(np.ones(SIZE)) for _ in range(2)) == [SIZE] * 2
+
+
 @pytest.mark.parametrize("mode", ["c", None])
 def test_a_private_copy_can_be_written_to(mode: str | None) -> None:
     array = np.ones(SIZE)

@@ -10,6 +10,7 @@
 use crate::shm::region::{window, Region, Span};
 use crate::shm::segment::PAGE;
 use crate::sys::damage::damaged;
+use crate::sys::memory_left;
 use crate::testing::crash_points::crash_point;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, Result};
@@ -21,6 +22,9 @@ use std::sync::Arc;
 pub const LINE: usize = 64;
 /// Freed memory kept warm for the next block of this size; what is beyond goes back at once.
 const WARM_LIMIT: usize = 128 << 20;
+/// The parent of a pool keeps this part of what the machine has left, if that is more: it sends the
+/// same large object, or ones of its size, again and again, and fresh pages take longer than the copy.
+const PARENTS_SHARE: u64 = 32;
 /// Regions grow by at least this much, so that small blocks do not cost a system call each. Windows
 /// are multiples of it, so no small block lies in two.
 const GROWTH: usize = 256 << 10;
@@ -231,12 +235,15 @@ struct Area {
     top: usize,
     end: usize,
     unit: usize,
+    /// May keep more than `WARM_LIMIT`.
+    is_parents: bool,
 }
 
 impl Area {
     fn new(region: &Arc<Region>, from: usize, end: usize, unit: usize) -> Self {
         let free = || Extents { in_windows: unit < PAGE, ..Extents::default() };
-        Self { region: region.clone(), warm: free(), cold: free(), top: from, end, unit }
+        let (warm, cold) = (free(), free());
+        Self { region: region.clone(), warm, cold, top: from, end, unit, is_parents: false }
     }
 
     fn take(&mut self, size: usize) -> Result<usize> {
@@ -278,9 +285,15 @@ impl Area {
 
     fn free(&mut self, place: usize, size: usize) {
         let (place, size) = self.warm.insert(place, size);
-        if self.warm.total > WARM_LIMIT && size >= WORTH {
+        if self.warm.total > WARM_LIMIT && size >= WORTH && !self.may_keep(self.warm.total) {
             self.cool(place, size);
         }
+    }
+
+    #[cold]
+    fn may_keep(&self, bytes: usize) -> bool {
+        self.is_parents
+            && memory_left::room().is_some_and(|room| bytes as u64 <= room.left / PARENTS_SHARE)
     }
 
     /// Free a block whose whole pages from `from` on its reader has given back.
@@ -334,6 +347,13 @@ pub struct Heap {
 }
 
 impl Heap {
+    /// The heap of a pool's parent, which keeps more memory for the next block than others.
+    pub fn of_parent(region: Arc<Region>) -> Self {
+        let mut heap = Self::new(region);
+        heap.bodies.is_parents = true;
+        heap
+    }
+
     pub fn new(region: Arc<Region>) -> Self {
         let small = Area::new(&region, 0, region.half(), LINE);
         let bodies = Area::new(&region, region.half(), region.len(), PAGE);
@@ -542,6 +562,22 @@ mod tests {
         }
         let used = heap.bodies.top - heap.region.half();
         assert!(used < 70 << 20, "used {used}");
+    }
+
+    #[test]
+    fn a_parent_keeps_more_for_the_next_block_than_others() {
+        let segment = Segment::create(PAGE, 8 << 30).expect("a memfd");
+        let region = |number| segment.own_region(number).expect("a region");
+        let kept = |heap: Heap| {
+            let mut heap = heap;
+            let place = heap.allocate(WARM_LIMIT + WORTH).unwrap().place;
+            heap.free(place);
+            heap.bodies.warm.total
+        };
+        let little = WARM_LIMIT as u64 + 3 * WORTH as u64;
+        let has_enough = memory_left::room().is_some_and(|room| room.left / PARENTS_SHARE > little);
+        assert_eq!(kept(Heap::of_parent(region(0))) > WARM_LIMIT, has_enough);
+        assert!(kept(Heap::new(region(1))) < WARM_LIMIT);
     }
 
     #[test]

@@ -20,8 +20,9 @@ const WINDOW: usize = 1 << 20;
 /// So many windows; those behind are larger, or a process would need too many mappings.
 const WINDOWS: usize = 16;
 const WIDE: usize = WINDOW * WINDOWS;
-/// Bytes of bodies that stay mapped although they have no reader.
-const KEPT: usize = 128 << 20;
+/// Bytes of bodies that stay mapped although they have no reader. As much as a parent keeps: to map
+/// them again costs a fault for each page.
+const KEPT: usize = 1 << 30;
 /// How many mappings in front of a place are asked whether they reach over it.
 const GLANCE: usize = 4;
 

@@ -44,7 +44,7 @@ impl ParentHandle {
         table.warm()?;
         Ok(Arc::new(Self {
             table,
-            heap: Mutex::new(Heap::new(region)),
+            heap: Mutex::new(Heap::of_parent(region)),
             state: Mutex::new(ParentState::new()),
             spin: Spin::new(),
             interrupts: AtomicU32::new(0),

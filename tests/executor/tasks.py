@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -68,3 +69,24 @@ def answer_or_die(number: int) -> int:
     if number % 10 == 3:
         die()
     return number
+
+
+def who() -> tuple[str, bool]:
+    me = multiprocessing.current_process()
+    return me.name, me.daemon
+
+
+def with_state(state: list[int], number: int) -> int:
+    assert state == []
+    return number * 11
+
+
+def fail_at_zero(number: int) -> int:
+    if number == 0:
+        raise ValueError(number)
+    return number
+
+
+def length(values: list[int]) -> int:
+    assert type(values) is list
+    return len(values)

@@ -258,3 +258,47 @@ def test_ended_calls_are_not_kept(executor: Executor) -> None:
     for _ in range(20):
         executor.submit(tasks.add, 1).result()
     assert all(call._outcome in {None, (True, None)} for call in work._calls)
+
+
+def test_a_worker_is_named_and_may_have_children_as_in_the_standard_library(context: Any) -> None:
+    with Executor(1, context) as executor:
+        name, daemon = executor.submit(tasks.who).result()
+    method = context.get_start_method()
+    prefix = {"fork": "Fork", "spawn": "Spawn", "forkserver": "ForkServer"}[method]
+    assert name.startswith(f"{prefix}Process-")
+    assert not daemon
+
+
+@pytest.mark.parametrize("engine", [None, "threads", "serial"])
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_calls_get_the_state_of_the_initializer(engine: Any, chunksize: int) -> None:
+    with Executor(1, initializer=list, pass_state=True, engine=engine) as executor:
+        assert list(executor.map(tasks.with_state, range(3), chunksize=chunksize)) == [0, 11, 22]
+        call: Any = tasks.with_state  # which gets its first argument there
+        assert executor.submit(call, 3).result() == 33
+    with pytest.raises(ValueError, match="pass_state"):
+        Executor(1, pass_state=True)
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_failures_are_returned_if_asked_for(chunksize: int) -> None:
+    with Executor(1, on_error="return") as executor:
+        first, *others = executor.map(tasks.fail_at_zero, range(3), chunksize=chunksize)
+        assert isinstance(first, garrison.Failure)
+        assert others == [1, 2]
+        assert isinstance(executor.submit(tasks.fail, "so").result(), garrison.Failure)
+    with pytest.raises(ValueError, match="on_error='skip' is for pools"):
+        Executor(1, on_error="skip")
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_shared_arguments_are_seen_through(chunksize: int) -> None:
+    with garrison.share([1, 2]) as shared, Executor(1) as executor:
+        assert list(executor.map(tasks.length, [shared] * 2, chunksize=chunksize)) == [2, 2]
+
+
+def test_output_is_shown_and_finalizers_run(capfd: Any) -> None:
+    with Executor(1, logs=True, finalizer=print) as executor:
+        executor.submit(print, "from a call").result()
+    found = capfd.readouterr().out
+    assert "from a call" in found

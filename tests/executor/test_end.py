@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import weakref
 from concurrent.futures.process import BrokenProcessPool
@@ -237,3 +238,44 @@ def test_an_idle_executor_with_a_thread_uses_no_processor_time(executor: Executo
     before = time.process_time()
     time.sleep(0.5)
     assert time.process_time() - before < 0.2
+
+
+@pytest.mark.parametrize("how", ["kill", "terminate"])
+@pytest.mark.parametrize("watched", [False, True])
+def test_calls_of_ended_workers_are_not_tried_again(how: str, watched: bool) -> None:
+    executor = Executor(1, retries=5)
+    context = garrison.get_context()
+    begun, gate = context.Queue(), context.Event()
+    future = executor.submit(tasks.report_and_wait, begun, gate)
+    begun.get()
+    if watched:
+        future.add_done_callback(lambda done: begun.put(type(done.exception())))
+    getattr(executor, f"{how}_workers")()
+    with pytest.raises(BrokenProcessPool):
+        future.result()
+    executor.shutdown()
+    assert not watched or begun.get() is type(future.exception())
+    assert begun.empty()
+
+
+def test_a_callback_may_use_an_executor_that_starts_just_then() -> None:
+    ended, later = Executor(1), Executor(1)
+    called, gate, found = threading.Event(), threading.Event(), []
+
+    def call_back(done: Any) -> None:
+        called.set()
+        gate.wait()
+        found.append(later.submit(tasks.add, done.result()).result())
+
+    begun, go = garrison.get_context().Queue(), garrison.get_context().Event()
+    ended.submit(tasks.report_and_wait, begun, go).add_done_callback(call_back)
+    go.set()
+    called.wait()
+    ended.shutdown(wait=False)
+    while not next(each for each in _work._unfinished if each.closed).backend.join(1.0):
+        pass
+    assert later.submit(tasks.add, 2).result() == 2  # it does not wait for the callback
+    gate.set()
+    ended.shutdown()
+    assert found == [begun.get()]
+    later.shutdown()

@@ -18,6 +18,7 @@ from garrison.executor._future import Future
 from garrison.executor._work import Work, is_exiting
 from garrison.options import Options
 from garrison.pool import Pool
+from garrison.pool.chunk_call import chunk_call
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -61,7 +62,8 @@ class Executor(StandardExecutor):
     engine : str or object, optional
         What runs the calls, as for `garrison.Pool`.
     **options
-        `timeout`, `retries`, `retry_on` and `seed` of `garrison.Options`, for all calls.
+        Those of `garrison.Options`, for all calls, without `progress`, `buffersize` and
+        ``on_error="skip"``.
 
     Examples
     --------
@@ -83,10 +85,7 @@ class Executor(StandardExecutor):
         engine: Any = None,
         **options: Unpack[OptionValues],
     ) -> None:
-        for name in _OF_POOLS:
-            if name in options:
-                raise TypeError(f"{name} is an option of pools, not of executors")
-        Options(**options)
+        wanted = _check_options(options, has_state=initializer is not None)
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if mp_context is None:
@@ -108,6 +107,7 @@ class Executor(StandardExecutor):
             **options,
         )
         self._cancel_running = cancel_running
+        self._retries, self._returns_failures = wanted.retries, wanted.on_error == "return"
         self._work: Work | None = None
         self._shut_down = False
         self._shutdown_lock = threading.Lock()
@@ -176,7 +176,7 @@ class Executor(StandardExecutor):
         timeout : float, optional
             Seconds from now for all results.
         chunksize : int
-            Calls that a worker gets at once.
+            Calls that a worker gets at once. With ``on_error="return"`` it gets one.
         buffersize : int, optional
             Tasks that may be submitted ahead of the results that were handed out.
 
@@ -195,12 +195,10 @@ class Executor(StandardExecutor):
             raise ValueError("buffersize must be None or > 0")
         deadline = None if timeout is None else time.monotonic() + timeout
         calls: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
-        if chunksize == 1:
+        if chunksize == 1 or self._returns_failures:
             return self._results(fn, calls, deadline, buffersize)
-        chunks = self._results(
-            partial(_run_chunk, fn), _chunks(calls, chunksize), deadline, buffersize
-        )
-        return _items(chunks)
+        chunks = _chunks(calls, chunksize)
+        return _items(self._results(chunk_call(fn), chunks, deadline, buffersize))
 
     def _results(
         self,
@@ -254,6 +252,8 @@ class Executor(StandardExecutor):
             raise ValueError(f"Unsupported operation: {operation!r}")
         processes = self._processes
         self.shutdown(wait=False, cancel_futures=True)
+        if self._retries and self._work is not None:
+            self._work.give_up()
         for process in processes.values():
             getattr(process, operation)()
 
@@ -286,6 +286,18 @@ class _ExecutorPool(Pool):
 def _default_context(*, fresh: bool) -> BaseContext:
     context: BaseContext = _standard.current_context()
     return context.get_context("spawn") if fresh else context.get_context()
+
+
+def _check_options(options: OptionValues, *, has_state: bool) -> Options:
+    for name in _OF_POOLS:
+        if name in options:
+            raise TypeError(f"{name} is an option of pools, not of executors")
+    wanted = Options(**options)
+    if wanted.on_error == "skip":
+        raise ValueError("on_error='skip' is for pools: each call has a future, which must end")
+    if wanted.pass_state and not has_state:
+        raise ValueError("pass_state: the state is what the initializer returns; there is none")
+    return wanted
 
 
 def _check_lifetime(calls: Any, context: BaseContext) -> None:
@@ -343,11 +355,6 @@ def _submit_next(
 def _chunks(calls: Iterator[Any], size: int) -> Iterator[tuple[Any, ...]]:
     while chunk := tuple(islice(calls, size)):
         yield (chunk,)
-
-
-def _run_chunk(fn: Callable[..., Any], chunk: Iterable[tuple[Any, ...]]) -> list[Any]:
-    """Make several calls, in a worker."""
-    return [fn(*args) for args in chunk]
 
 
 def _items(chunks: Iterator[list[Any]]) -> Iterator[Any]:

@@ -60,7 +60,9 @@ def _new_lock() -> None:
 os.register_at_fork(after_in_child=_new_lock)
 
 
-def withdraw(call: AsyncResult[Any], *, running: bool = False) -> bool:
+def withdraw(
+    call: AsyncResult[Any], *, running: bool = False, outcome: tuple[bool, Any] = WITHDRAWN
+) -> bool:
     """Withdraw a call that no worker has begun, or one that is `running` too; whether it was."""
     with _changing:
         if call._outcome is not None:
@@ -68,7 +70,7 @@ def withdraw(call: AsyncResult[Any], *, running: bool = False) -> bool:
         backend, task = call._backend, call._task
         if not (task.withdraw() or (running and backend.cancel(task, CANCEL_GRACE_S))):
             return False
-        call._outcome = WITHDRAWN
+        call._outcome = outcome
         return True
 
 
@@ -258,8 +260,8 @@ class Future(StandardFuture[T]):
                 watcher.add(self)
 
     def is_withdrawn(self) -> bool:
-        """Whether it was cancelled, even if nobody was called yet."""
-        return self._call._outcome is WITHDRAWN or self._state in _OVER
+        """Whether its call was withdrawn, even if nobody was called yet."""
+        return self._call._outcome is not None or self._state in _OVER
 
     def end_watched(self) -> None:
         """Take the result of a task that has ended, and call who waits for it."""

@@ -29,7 +29,7 @@ class Watcher:
         self._tasks: Any = self._backend.running_tasks()
         self._futures: set[Future[Any]] = set()
         self._changed = threading.Condition()
-        self._ending = self._has_withdrawn = False
+        self._ending = self._has_withdrawn = self._idle = False
         # Not daemonic: `work.finish` is called before the interpreter waits for such threads.
         self._thread = threading.Thread(target=self._run, name="garrison-executor", daemon=False)
         self._thread.start()
@@ -49,6 +49,12 @@ class Watcher:
         """Have the thread look for futures whose calls were withdrawn."""
         self._has_withdrawn = True
         self._backend.interrupt_waits()
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has futures that have not ended, or is at a callback."""
+        with self._changed:
+            return bool(self._futures) or not self._idle
 
     def stop(self) -> None:
         """Let the thread end once no future is left, and wait for it."""
@@ -85,10 +91,12 @@ class Watcher:
 
     def _wait_for_work(self) -> bool:
         with self._changed:
+            self._idle = True
             while not self._futures:
                 if self._ending:
                     return False
                 self._changed.wait()
+            self._idle = False
         return True
 
     def _fail_all(self, error: GarrisonError) -> None:

@@ -13,7 +13,7 @@ from collections import deque
 from multiprocessing import util
 
 from garrison._typing import TYPE_CHECKING, Any
-from garrison.errors import GarrisonError, PoolBroken, PoolClosed
+from garrison.errors import GarrisonError, PoolBroken, PoolClosed, PoolTerminated
 from garrison.executor._future import Future, withdraw
 from garrison.executor._watcher import Watcher
 
@@ -89,6 +89,13 @@ class Work:
             withdraw(call)
         self.notice_withdrawn()
 
+    def give_up(self) -> None:
+        """Have no call tried again: the workers are to be ended."""
+        for call in tuple(self._calls):
+            error = PoolTerminated("the workers were ended before this call was over")
+            withdraw(call, running=True, outcome=(False, error))
+        self.notice_withdrawn()
+
     def notice_withdrawn(self) -> None:
         """Have the thread look for futures whose calls were withdrawn."""
         if self._watcher is not None:
@@ -114,6 +121,10 @@ class Work:
         return self._watcher
 
     # --- The end --------------------------------------------------------------------------
+
+    def is_calling_back(self) -> bool:
+        """Whether its thread has futures to end: callbacks may wait for anything."""
+        return self._watcher is not None and self._watcher.busy
 
     def close(self) -> None:
         """Take no more calls; the workers end after the last one."""
@@ -146,7 +157,7 @@ def is_exiting() -> bool:
 def _forget_finished() -> None:
     """Free what executors have left that nobody refers to."""
     for work in tuple(_unfinished):
-        if work.closed and work.backend.join(0.0):
+        if work.closed and work.backend.join(0.0) and not work.is_calling_back():
             work.finish()
 
 

@@ -121,7 +121,7 @@ class ProcessBackend:
         ending = self._ending(options, fork=fork)
         self.ending: Ending | None = ending
         args = ((*self._start_args(start, fork=fork), of_executor, ending), seeds, lifetime)
-        spec = self._worker_spec(method, make, args)
+        spec = self._worker_spec(method, make, args, "Process" if of_executor else "PoolWorker")
         kind: Any = context.Process  # type: ignore[attr-defined]
         spec = spec.replace(launches=plain and fork and is_launched(kind))
         if start[0] is not None:
@@ -162,9 +162,9 @@ class ProcessBackend:
         return [] if self.ending is None else self.ending.values()
 
     def _worker_spec(
-        self, method: str, make: Callable[..., BaseProcess], args: tuple[Any, ...]
+        self, method: str, make: Callable[..., BaseProcess], args: tuple[Any, ...], name: str
     ) -> WorkerSpec:
-        name = f"{_NAME_PREFIX.get(method, 'Fork')}PoolWorker"
+        name = f"{_NAME_PREFIX.get(method, 'Fork')}{name}"
         work, size = _worker.run_worker, self.parallelism
         if method in ("spawn", "forkserver"):
             process = partial(_daemonic, make, target=work_in_slot, args=(work, args))

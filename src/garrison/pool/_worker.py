@@ -69,6 +69,8 @@ def run_worker(
     _interrupting.begin(worker)
     _encoding.facts_at_work = partial(_facts_at_work, worker)
     worker.note_start()
+    if start[3]:
+        _mark_as_executors()
     allow_children(worker.set_children)
     _core.crash_point("worker.started")
     _definitions.begin(worker)
@@ -79,6 +81,12 @@ def run_worker(
     _serve(worker, maxtasks, state, of_executor=start[3])
     if start[4] is not None:
         start[4].run(number, state)
+
+
+def _mark_as_executors() -> None:
+    """Let programs see that this process may have children, as a worker of an executor may."""
+    me: Any = current_process()
+    me._config["daemon"] = False
 
 
 _retried = 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-import time
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,10 +70,10 @@ def _once(pool: Any) -> Any:
 
 
 def _cancel_a_running_task(pool: Any) -> None:
-    sleeping = pool.apply_async(tasks.sleep_and_return, (LIMIT,))
-    while not pool.statistics().busy:
-        time.sleep(0.001)
-    check(sleeping.cancel(grace=0), "the running task was not cancelled")
+    with tasks.Ear() as ear:
+        sleeping = pool.apply_async(tasks.tell_and_sleep, (ear.address, LIMIT))
+        ear.hear(1)
+        check(sleeping.cancel(grace=0), "the running task was not cancelled")
 
 
 def work_to_the_end(subject: Subject, path: str) -> None:

@@ -57,6 +57,10 @@ def nested_list(count: int) -> list[list[str]]:
     return [[str(n)] for n in range(count)]
 
 
+def fail_at_host(*_: Any) -> None:
+    raise ValueError("no host")
+
+
 async def co_same(x: Any) -> Any:
     await asyncio.sleep(0)
     return x
@@ -70,6 +74,29 @@ async def co_pid(seconds: float) -> int:
 async def co_fail(x: Any) -> None:
     await asyncio.sleep(0)
     fail(x)
+
+
+def ratio(x: int, y: int = 6) -> float:
+    return y / x
+
+
+async def co_ratio(x: int, y: int = 6) -> float:
+    await asyncio.sleep(0)
+    return ratio(x, y)
+
+
+def with_state(state: str, x: int) -> tuple[str, int]:
+    return state, x
+
+
+async def co_with_state(state: str, x: int) -> tuple[str, int]:
+    return state, x
+
+
+async def co_print(text: str) -> None:
+    print("begun", text)  # noqa: T201
+    await asyncio.sleep(0.01)
+    print("over", text)  # noqa: T201
 
 
 async def co_forever(path: str) -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import itertools
 import queue as queues
+import time
 from collections import deque
+from collections.abc import Sized
 from functools import partial
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.aio._coroutine_streams import CoroutineIterator
 from garrison.aio._library import Library, fail_with_pool, finish, is_closed, outcome_of_call
 from garrison.aio._watcher import Watcher
-from garrison.errors import WorkerDied
+from garrison.errors import PoolClosed, WorkerDied
 from garrison.pool import coroutine_host
 from garrison.pool.coroutine_host import CANCEL, END, READY, is_coroutine_function
 from garrison.sync import Queue
@@ -24,20 +26,51 @@ from garrison.sync import Queue
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from garrison.pool.coroutine_host import Facts
+
 __all__ = ["CoroutineCalls", "is_coroutine_function"]
 
 
 class _Job:
     """A call of a coroutine function, until it has a result."""
 
-    __slots__ = ("call", "data", "function", "host", "number", "options", "retries")
+    __slots__ = (
+        "begun",
+        "call",
+        "data",
+        "deaths",
+        "function",
+        "host",
+        "item",
+        "number",
+        "options",
+        "retries",
+        "returns",
+    )
 
-    def __init__(self, number: int, call: Any, function: Any, data: bytes, options: Any) -> None:
-        self.number, self.call, self.function, self.data = number, call, function, data
-        self.retries = options.retries
-        on_error = options.retries if options.retry_on else 0
-        self.options = options.timeout, on_error, options.retry_on
+    def __init__(self, number: int, call: Any, function: Any, options: Any, item: Any) -> None:
+        self.number, self.call, self.function, self.item = number, call, function, item
+        self.data = b""
+        self.retries, self.deaths = options.retries, 0
+        retries = options.retries if options.retry_on else 0
+        self.options = options.timeout, retries, options.retry_on, options.pass_state
+        self.returns = options.on_error == "return"
         self.host: _Host | None = None
+        self.begun = 0.0
+
+    def finish(self, success: bool, value: Any, facts: Facts | None = None) -> None:
+        """Set the result of the call; with ``on_error="return"`` a failure is one."""
+        if not success:
+            index, star = (None, False) if self.item is None else self.item
+            if facts is not None:
+                facts.attempt += self.deaths
+                facts.item = coroutine_host.describe_encoded_item(
+                    self.data, single=index is None, star=star
+                )
+                facts.add_note(value, index)
+            if self.returns:
+                success, value = True, coroutine_host.failure_of(value, facts, index)
+        finish(self.call, success, value)
 
 
 class _Host:
@@ -71,15 +104,15 @@ class _Hosts:
 
     # --- Calls ----------------------------------------------------------------------------------
 
-    def call(self, function: Any, args: Any, kwds: Any, options: Any) -> Any:
+    def call(self, function: Any, args: Any, kwds: Any, options: Any, item: Any) -> Any:
         """Return a call that gets the result of a coroutine."""
         call = self._library.call()
+        job = _Job(next(self._numbers), call, function, options, item)
         try:
-            data = coroutine_host.encode_call(self._pool._backend, function, args, kwds)
+            job.data = coroutine_host.encode_call(self._pool._backend, function, args, kwds)
         except Exception as error:
-            finish(call, False, error)
+            job.finish(False, error)
             return call
-        job = _Job(next(self._numbers), call, function, data, options)
         call.on_cancel = partial(self._cancel, job)
         self._waiting.append(job)
         self._start_hosts()
@@ -99,29 +132,36 @@ class _Hosts:
                 return
             job = self._waiting.popleft()
             if not job.call.done():
-                job.host = host
+                job.host, job.begun = host, time.monotonic()
                 host.jobs[job.number] = job
-                host.inbox.put((job.number, job.data, job.options))
+                host.inbox.put((job.number, job.data, *job.options))
 
     # --- Hosts ----------------------------------------------------------------------------------
 
     def _start_hosts(self) -> None:
         """Start as many hosts as there are calls, up to one for each worker."""
         wanted = sum(len(host.jobs) for host in self._hosts.values()) + len(self._waiting)
-        while len(self._hosts) < min(wanted, self._pool._backend.parallelism):
-            self._start_host()
+        try:
+            while len(self._hosts) < min(wanted, self._pool._backend.parallelism):
+                self._start_host()
+        except PoolClosed as error:  # meanwhile
+            if not self._hosts:
+                self._fail_waiting(error)
 
     def _start_host(self) -> None:
         if self._outbox is None:
             self._outbox = Queue()
             self._library.add_reader(self._outbox._reader.fileno(), self._read)
         host = _Host(next(self._numbers))
-        self._hosts[host.number] = host
-        pool = self._pool.options(timeout=None, retries=0, retry_on=())
-        run = coroutine_host.run_host
+        has_state = self._pool._initializer is not None
+        pool = self._pool.options(
+            timeout=None, retries=0, retry_on=(), on_error="raise", pass_state=has_state
+        )
+        run: Any = coroutine_host.run_host_with_state if has_state else coroutine_host.run_host
         host.result = self._watcher.result(
             pool.apply_async(run, (host.number, host.inbox, self._outbox))
         )
+        self._hosts[host.number] = host
         host.result.add_done_callback(partial(self._host_ended, host))
 
     def _host_ended(self, host: _Host, result: Any) -> None:
@@ -135,20 +175,19 @@ class _Hosts:
             job.host = None
             if isinstance(error, WorkerDied) and job.retries > 0:
                 job.retries -= 1
+                job.deaths += 1
                 self._waiting.appendleft(job)
             elif success:
                 self._waiting.appendleft(job)  # it lies unread in the inbox
             else:
                 _fail(job, error)
-        if not success and not isinstance(error, WorkerDied):
-            self._fail_waiting(error)
+        if not (success or isinstance(error, WorkerDied) or (host.ready and self._hosts)):
+            self._fail_waiting(error)  # it could not begin, or no other will: the pool has ended
         host.inbox.close()
         self._go_on()
 
     def _fail_waiting(self, error: BaseException) -> None:
-        """No host will start any more: the pool has ended."""
-        if self._hosts:
-            return
+        """Fail what no host has: none will take it."""
         while self._waiting:
             job = self._waiting.popleft()
             if not job.call.done():
@@ -172,7 +211,7 @@ class _Hosts:
         else:
             job = host.jobs.pop(call)
             if not job.call.done():
-                finish(job.call, *coroutine_host.decode_reply(succeeded, data))
+                job.finish(*coroutine_host.decode_reply(succeeded, data))
         self._go_on()
 
     # --- The end --------------------------------------------------------------------------------
@@ -217,7 +256,9 @@ def _fail(job: _Job, error: Any) -> None:
     """Fail a call because its host, or the pool, has ended."""
     if isinstance(error, WorkerDied):
         text = coroutine_host.describe(job.function, job.data)
-        finish(job.call, False, WorkerDied(text, error.args[1]))
+        seconds = time.monotonic() - job.begun
+        facts = coroutine_host.Facts(None, "", 1, "a worker", error.pid, seconds)
+        job.finish(False, WorkerDied(text, error.args[1]), facts)
     else:
         fail_with_pool(job.call, error)
 
@@ -232,19 +273,29 @@ class CoroutineCalls:
         self._has_hosts = hasattr(pool._backend, "registry") and pool._backend.batches_items
         self._hosts: dict[Any, _Hosts] = {}
 
-    def call(self, watcher: Watcher, tasks: Any, function: Any, args: Any, kwds: Any) -> Any:
-        """Return a call that gets the result of a coroutine; to cancel it cancels the coroutine."""
+    def call(
+        self,
+        watcher: Watcher,
+        tasks: Any,
+        function: Any,
+        args: Any,
+        kwds: Any,
+        item: tuple[int, bool] | None = None,
+    ) -> Any:
+        """Return a call that gets the result of a coroutine; to cancel it cancels the coroutine.
+
+        `item` is its place in the input, and whether that has tuples of arguments.
+        """
         self._pool._check_running()
         self._pool._check_process()
         if not self._has_hosts:
-            run = coroutine_host.run_alone
-            return watcher.result(tasks.apply_async(run, (function, args, dict(kwds))))
+            return watcher.result(tasks.apply_async(coroutine_host.RunAlone(function), args, kwds))
         hosts = self._hosts.get(watcher.library.loop)
         if hosts is None:
             self._forget_closed_loops()
             hosts = _Hosts(self._pool, watcher, self._concurrency)
             self._hosts[watcher.library.loop] = hosts
-        return hosts.call(function, args, kwds, tasks._options)
+        return hosts.call(function, args, kwds, tasks._options, item)
 
     def iterate(
         self,
@@ -255,23 +306,30 @@ class CoroutineCalls:
         ahead: int,
         *,
         ordered: bool,
+        star: bool = False,
     ) -> Any:
         """Return an async iterator of the results for each item."""
+        indices = itertools.count()
 
         def begin(item: Any) -> Any:
-            return self.call(watcher, tasks, function, (item,), {})
+            place = next(indices), star
+            return self.call(watcher, tasks, function, tuple(item) if star else (item,), {}, place)
 
-        return CoroutineIterator(watcher.library, begin, iterable, ahead, ordered=ordered)
+        results = CoroutineIterator(watcher.library, begin, iterable, ahead, ordered=ordered)
+        options = tasks._options
+        results.skips = options.on_error == "skip"
+        if options.progress is not False:
+            total = len(iterable) if isinstance(iterable, Sized) else None
+            results.bar = self._pool._new_bar(options.progress, function, total)
+        return results
 
     async def map(
         self, watcher: Watcher, tasks: Any, function: Any, iterable: Any, *, star: bool
     ) -> list[Any]:
         """Return the results for all items; the first failure cancels what is left."""
-
-        def begin(item: Any) -> Any:
-            return self.call(watcher, tasks, function, tuple(item) if star else (item,), {})
-
-        results = CoroutineIterator(watcher.library, begin, iterable, self.most, ordered=True)
+        results = self.iterate(
+            watcher, tasks, function, iterable, self.most, ordered=True, star=star
+        )
         try:
             return [each async for each in results]
         finally:

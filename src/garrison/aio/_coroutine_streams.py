@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, Sized
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.aio._library import Library
+from garrison.errors import PoolBroken, PoolClosed, PoolTerminated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,10 @@ class CoroutineIterator:
         """Those of them that are done, in the order of their ends."""
         self._waiting: deque[Any] = deque()
         self._exhausted = False
+        self.skips: bool = False
+        """Whether failed items are left out."""
+        self.bar: Any = None
+        """The progress bar, if there is one."""
 
     def __aiter__(self) -> Self:
         return self
@@ -56,14 +61,30 @@ class CoroutineIterator:
         while True:
             await self._fill()
             if not self._calls:
+                self._close_bar()
                 raise StopAsyncIteration
             call = self._next_done()
             if call is not None:
                 self._calls.remove(call)
+                if self.bar is not None:
+                    self.bar.advance()
+                if self._is_skipped(call):
+                    continue
                 return call.result()
             waiter = self._library.call()
             self._waiting.append(waiter)
             await waiter
+
+    def _is_skipped(self, call: Any) -> bool:
+        """Whether it is one that failed, and failures are left out; not if the pool has ended."""
+        if not self.skips or call.cancelled():
+            return False
+        error = call.exception()
+        return error is not None and not isinstance(error, (PoolBroken, PoolClosed, PoolTerminated))
+
+    def _close_bar(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
 
     def _next_done(self) -> Any:
         if self._ordered:
@@ -102,6 +123,7 @@ class CoroutineIterator:
     async def aclose(self) -> None:
         """Cancel what is left."""
         self._exhausted = True
+        self._close_bar()
         while self._calls:
             self._calls.popleft().cancel()
 
@@ -109,3 +131,5 @@ class CoroutineIterator:
         """Cancel what is left: the results are not wanted."""
         for call in getattr(self, "_calls", ()):
             call.cancel()
+        if getattr(self, "bar", None) is not None:
+            self._close_bar()

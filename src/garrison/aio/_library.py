@@ -269,11 +269,11 @@ def current() -> Library:
         If none is running in this thread.
     """
     try:
-        loop = asyncio.get_running_loop()
+        return AsyncioLibrary(asyncio.get_running_loop())
     except RuntimeError:
-        # Only a program that has loaded trio can run it.
-        if "trio" not in sys.modules:
-            raise
+        pass
+    if "trio" in sys.modules:  # only a program that has loaded it can run it
         trio: Any = importlib.import_module("garrison.aio._trio")
-        return trio.current()  # type: ignore[no-any-return]
-    return AsyncioLibrary(loop)
+        with contextlib.suppress(RuntimeError):
+            return trio.current()  # type: ignore[no-any-return]
+    raise RuntimeError("no running event loop: call this in a coroutine") from None

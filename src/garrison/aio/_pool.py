@@ -9,12 +9,13 @@ from types import FunctionType
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.aio._coroutine_calls import CoroutineCalls, is_coroutine_function
 from garrison.aio._library import Library, cancel_task, current, is_closed
-from garrison.aio._results import await_map
+from garrison.aio._results import await_each, await_map
 from garrison.aio._sizes import is_small
 from garrison.aio._streams import AsyncIMapIterator, iterate
 from garrison.aio._watcher import Watcher, watcher_of
 from garrison.options import check_int
 from garrison.pool import Pool as SyncPool
+from garrison.pool.backends import PayloadKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -157,23 +158,29 @@ class TaskMethods:
         Exception
             What the call for the first failed element raised.
         """
-        found: list[Any] = await self._many(self._tasks.map_async, func, iterable, chunksize)
+        found: list[Any] = await self._many(PayloadKind.ITEMS, func, iterable, chunksize)
         return found
 
     async def starmap(
         self, func: Callable[..., Any], iterable: Items, chunksize: int | None = None
     ) -> list[Any]:
         """Like `map`, but the elements are tuples of arguments."""
-        found: list[Any] = await self._many(self._tasks.starmap_async, func, iterable, chunksize)
+        found: list[Any] = await self._many(PayloadKind.STAR_ITEMS, func, iterable, chunksize)
         return found
 
-    async def _many(self, submit: Any, func: Any, iterable: Any, chunksize: int | None) -> Any:
+    async def _many(
+        self, kind: PayloadKind, func: Any, iterable: Any, chunksize: int | None
+    ) -> Any:
         watcher = self._watcher()
         items = [each async for each in iterable] if _is_async(iterable) else iterable
+        star = kind == PayloadKind.STAR_ITEMS
         if is_coroutine_function(func):
-            star = submit.__name__ == "starmap_async"
             return await self._calls.map(watcher, self._tasks, func, items, star=star)
         in_thread = watcher.library.in_thread
+        if self._tasks._options.on_error != "raise":
+            each = await in_thread(self._tasks._many, func, items, kind, chunksize)
+            return await await_each(each, watcher)
+        submit = self._tasks.starmap_async if star else self._tasks.map_async
         result = await in_thread(submit, func, items, chunksize, undo=cancel_task)
         return await await_map(result, watcher)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from garrison._typing import TYPE_CHECKING, Any
 from garrison.aio._library import cancel_task, current
+from garrison.aio._streams import AsyncIMapIterator, Feeder
 from garrison.aio._watcher import Watcher, watcher_of
 from garrison.pool import AsyncResult, MapResult
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-__all__ = ["await_map", "result_of"]
+__all__ = ["await_each", "await_map", "result_of"]
 
 SMALL_MAP = 1000
 """Items of a map whose results are taken in the loop; those of more are taken in threads."""
@@ -46,6 +47,20 @@ async def await_map(result: MapResult[Any], watcher: Watcher) -> Any:
     except BaseException:
         cancel_task(result)
         raise
+
+
+async def await_each(result: Any, watcher: Watcher) -> list[Any]:
+    """Wait for a map whose items have an outcome each; if the wait is cancelled, its tasks are."""
+    results: AsyncIMapIterator[Any] = AsyncIMapIterator(
+        Feeder(watcher.library, result._iterator, None)
+    )
+    try:
+        found = [each async for each in results]
+    finally:
+        await results.aclose()
+    if result._error is not None:  # of the input
+        raise result._error
+    return found
 
 
 async def _map_result(result: MapResult[Any], watcher: Watcher) -> Any:

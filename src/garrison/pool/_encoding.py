@@ -170,9 +170,13 @@ facts_at_work: Callable[[], tuple[Any, ...] | None] | None = None
 """In a worker: returns what is known of the call at work, for the note on its failure."""
 
 
-def encode_error(error: BaseException) -> bytes:
-    """Encode an exception: the header, then the exception with its causes and contexts."""
-    facts = None if facts_at_work is None else facts_at_work()
+def encode_error(error: BaseException, facts: tuple[Any, ...] | None = None) -> bytes:
+    """Encode an exception: the header, then the exception with its causes and contexts.
+
+    What is known of the call is by default that of the task at work.
+    """
+    if facts is None and facts_at_work is not None:
+        facts = facts_at_work()
     return _error_pickles.encode_error(error, _dumps_error, facts)
 
 

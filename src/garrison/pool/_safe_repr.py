@@ -140,6 +140,19 @@ def describe_encoded(name: str, data: bytes) -> str:
     return _call_text(name, args, kwds)
 
 
+def describe_encoded_item(data: bytes, *, single: bool, star: bool) -> str:
+    """As `describe_item`, of a pickle of the function, its arguments and its keywords."""
+    if len(data) > MAX_PAYLOAD:
+        return ""
+    try:
+        _, args, kwds = unpickle_for_repr(data)
+        if single:
+            return _facts.describe_call(tuple(args), kwds)
+        return _facts.describe(tuple(args) if star else args[0])
+    except Exception:
+        return ""
+
+
 def _call_text(name: str, args: Any, kwds: dict[str, Any]) -> str:
     texts = [_pickling.short(arg, MAX_REPR) for arg in args]
     texts += [f"{key}={_pickling.short(arg, MAX_REPR)}" for key, arg in kwds.items()]

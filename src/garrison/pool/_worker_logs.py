@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import io
 import os
@@ -23,6 +24,10 @@ MAX_LABEL = 40
 """Characters of a task in front of a line."""
 PLAIN = (str, int, float, bool, type(None))
 """Types of attributes of a log record that are sent."""
+coroutine_at_work: contextvars.ContextVar[tuple[Any, Any, Any] | None] = contextvars.ContextVar(
+    "coroutine_at_work", default=None
+)
+"""The function, arguments and keywords of the coroutine that runs: the task has many."""
 
 
 class LogWriter:
@@ -76,19 +81,17 @@ class _Call:
     """One call, whose output is labelled."""
 
     def __init__(self, queue: Any, function: Any, args: Any, kwds: Any) -> None:
-        self._queue, self._function, self._arguments = queue, function, (args, kwds)
+        self._queue, self._call = queue, (function, args, kwds)
         self._task: str | None = None
 
     @property
     def task(self) -> str:
         """The call, in short; made when something is written."""
+        coroutine = coroutine_at_work.get()
+        if coroutine is not None:
+            return _in_short(*coroutine)
         if self._task is None:
-            function = self._function
-            while isinstance(function, functools.partial):
-                function = function.func
-            name = getattr(function, "__name__", None) or type(function).__name__
-            text = name + describe_call(*self._arguments)
-            self._task = text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 4]}...)"
+            self._task = _in_short(*self._call)
         return self._task
 
     def put(self, stream: str, text: str) -> None:
@@ -106,6 +109,14 @@ class _Call:
         values.update(msg=record.getMessage(), args=None, exc_info=None, taskName=self.task)
         plain = {name: each for name, each in values.items() if type(each) in PLAIN}
         self._queue.put((LOG, plain))
+
+
+def _in_short(function: Any, args: Any, kwds: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    name = getattr(function, "__name__", None) or type(function).__name__
+    text: str = name + describe_call(args, kwds)
+    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 4]}...)"
 
 
 class _Stream(io.TextIOBase):

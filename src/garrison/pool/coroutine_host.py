@@ -20,31 +20,40 @@ import inspect
 import os
 import pickle
 import queue as queues
+import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import current_process
 
 from garrison._typing import Any
 from garrison.errors import TaskTimeout
 from garrison.pool._encoding import (
     Outcome,
-    decode_error,
+    decode_failure,
     decode_value,
     encode_error,
     encode_result,
 )
+from garrison.pool._facts import Facts
+from garrison.pool._failure import failure_of
 from garrison.pool._pickling_rules import dumps_to_workers
-from garrison.pool._safe_repr import describe_encoded
+from garrison.pool._safe_repr import describe_encoded, describe_encoded_item
 
 __all__ = [
     "CANCEL",
     "END",
     "READY",
+    "Facts",
+    "RunAlone",
     "decode_reply",
     "describe",
+    "describe_encoded_item",
     "encode_call",
+    "failure_of",
     "is_coroutine_function",
-    "run_alone",
     "run_host",
+    "run_host_with_state",
 ]
 
 END, CANCEL, READY = range(-3, 0)
@@ -63,15 +72,22 @@ def is_coroutine_function(function: Any) -> bool:
     return inspect.iscoroutinefunction(call)
 
 
-def run_alone(function: Callable[..., Any], args: Any, kwds: Any) -> Any:
-    """Run one coroutine as a task of its own, where there are no hosts."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(_awaited(function, args, kwds))
-    # A task that runs in its caller, in whose loop no other may run.
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(run_alone, function, args, kwds).result()
+class RunAlone:
+    """A coroutine function as a function, where there are no hosts: each call is a task."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+
+    def __call__(self, /, *args: Any, **kwds: Any) -> Any:
+        """Run the coroutine."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run(_awaited(self._function, args, kwds))
+        # A task that runs in its caller, in whose loop no other may run.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self, *args, **kwds).result()
 
 
 async def _awaited(function: Callable[..., Any], args: Any, kwds: Any) -> Any:
@@ -94,14 +110,14 @@ def encode_call(backend: Any, function: Callable[..., Any], args: Any, kwds: Any
     return dumps_to_workers((function, args, kwds), registry._rules, "the call", first)
 
 
-def decode_reply(succeeded: bool, data: bytes) -> tuple[bool, Any]:
-    """Decode what came of a call: success, and the result or the exception."""
+def decode_reply(succeeded: bool, data: bytes) -> tuple[bool, Any, Facts | None]:
+    """Decode what came of a call: success, the result or exception, and facts of a failure."""
     if not succeeded:
-        return False, decode_error(data)
+        return False, *decode_failure(data)
     try:
-        return True, decode_value(data, None)
+        return True, decode_value(data, None), None
     except Exception as error:
-        return False, error
+        return False, error, None
 
 
 def describe(function: Callable[..., Any], data: bytes) -> str:
@@ -115,11 +131,17 @@ def describe(function: Callable[..., Any], data: bytes) -> str:
 
 def run_host(number: int, inbox: Any, outbox: Any) -> None:
     """Run coroutines until the parent has no more."""
-    asyncio.run(_Host(number, inbox, outbox).serve())
+    asyncio.run(_Host(None, number, inbox, outbox).serve())
+
+
+def run_host_with_state(state: Any, number: int, inbox: Any, outbox: Any) -> None:
+    """As `run_host`, in a worker with a state that coroutines may want."""
+    asyncio.run(_Host(state, number, inbox, outbox).serve())
 
 
 class _Host:
-    def __init__(self, number: int, inbox: Any, outbox: Any) -> None:
+    def __init__(self, state: Any, number: int, inbox: Any, outbox: Any) -> None:
+        self._state = state
         self._number, self._inbox, self._outbox = number, inbox, outbox
         self._tasks: dict[int, asyncio.Task[tuple[bool, bytes]]] = {}
         self._over = False
@@ -163,7 +185,7 @@ class _Host:
                 if task is not None:
                     task.cancel()
             else:
-                task = asyncio.ensure_future(_outcome(*what))
+                task = asyncio.ensure_future(_outcome(self._state, *what))
                 self._tasks[call] = task
                 task.add_done_callback(functools.partial(self._ended, call))
 
@@ -180,29 +202,42 @@ class _Host:
             self._tell(call, False, encode_error(error))
 
 
-async def _outcome(data: bytes, options: tuple[Any, ...]) -> tuple[bool, bytes]:
+async def _outcome(
+    state: Any,
+    data: bytes,
+    timeout: float | None,
+    retries: int,
+    retry_on: tuple[type[BaseException], ...],
+    pass_state: bool,
+) -> tuple[bool, bytes]:
     """Run a call; return success, and its encoded result or exception."""
-    try:
-        outcome, reply, _ = encode_result(await _call(data, *options), large=1 << 62)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        return False, encode_error(error)
-    return outcome == Outcome.OK, reply
-
-
-async def _call(
-    data: bytes, timeout: float | None, retries: int, retry_on: tuple[type[BaseException], ...]
-) -> Any:
     for attempt in range(retries + 1):
-        # Fresh arguments for each attempt.
-        function, args, kwds = pickle.loads(data)  # noqa: S301 - written by the parent
+        begun = time.monotonic()
         try:
-            return await _within(function(*args, **kwds), timeout, function)
-        except retry_on:
-            if attempt == retries:
-                raise
+            # Fresh arguments for each attempt.
+            function, args, kwds = pickle.loads(data)  # noqa: S301 - written by the parent
+            _label_output(function, args, kwds)
+            first = (state,) if pass_state else ()
+            value = await _within(function(*first, *args, **kwds), timeout, function)
+            outcome, reply, _ = encode_result(value, large=1 << 62)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            if isinstance(error, retry_on) and attempt < retries:
+                continue
+            where = current_process().name, os.getpid()
+            seconds = time.monotonic() - begun
+            # The parent knows what it was called with.
+            return False, encode_error(error, (None, "", attempt + 1, *where, seconds))
+        return outcome == Outcome.OK, reply
     raise AssertionError("there is a last attempt")
+
+
+def _label_output(function: Any, args: Any, kwds: Any) -> None:
+    """With ``logs=True``, have lines bear the name of this coroutine."""
+    logs = sys.modules.get("garrison.pool._worker_logs")
+    if logs is not None:
+        logs.coroutine_at_work.set((function, args, kwds))
 
 
 async def _within(coroutine: Any, timeout: float | None, function: Any) -> Any:

@@ -12,7 +12,7 @@ import garrison
 from garrison import errors
 from optional import import_or_skip
 
-CONTROL_FLOW = {"Forked", "Interrupted", "TaskInterrupt"}
+CONTROL_FLOW = {"Forked", "Interrupted", "TaskInterrupt", "_Cancelled"}
 """Below `BaseException` on purpose: no `except Exception` of the user's may stop them."""
 
 
@@ -56,3 +56,11 @@ def test_every_public_error_can_be_caught_by_the_root() -> None:
 )
 def test_errors_of_the_core_are_builtin_ones_too(name: str, builtin: type[Exception]) -> None:
     assert issubclass(getattr(errors, name), builtin)
+
+
+def test_a_lost_tasks_repr_says_what_happened() -> None:
+    facts = {"pid": 7, "signal": 9, "exitcode": -9, "stack": "File ..."}
+    died = errors.WorkerDied("work(1)", facts)
+    assert repr(died) == "WorkerDied('worker 7 was killed by SIGKILL while running work(1)')"
+    late = errors.TaskTimeout("work(1)", {"timeout": 0.5})
+    assert repr(late) == "TaskTimeout('work(1) took longer than 0.5 s')"

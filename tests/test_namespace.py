@@ -8,6 +8,8 @@ import multiprocessing
 import multiprocessing.pool
 import multiprocessing.synchronize
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -70,6 +72,23 @@ def test_names_beside_all_are_found_too() -> None:
     assert context._tls is vars(multiprocessing.context)["_tls"]
     with pytest.raises(AttributeError, match="'garrison' has no attribute 'Pol'"):
         garrison.Pol  # type: ignore[attr-defined] # noqa: B018
+
+
+def test_names_and_modules_are_listed_before_they_are_loaded() -> None:
+    program = "import sys, garrison; print(*dir(garrison)); print('garrison.aio' in sys.modules)"
+    command = [sys.executable, "-c", program]
+    names, loaded = subprocess.run(
+        command, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert {*garrison.__all__, "aio", "store"} <= {*names.split()}
+    assert loaded == "False"
+
+
+def test_a_missing_joblib_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    monkeypatch.delitem(sys.modules, "garrison.joblib", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'garrison\[joblib\]'"):
+        importlib.import_module("garrison.joblib")
 
 
 @pytest.mark.parametrize("name", ["connection", "reduction", "util"])

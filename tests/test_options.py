@@ -27,6 +27,8 @@ BAD = [
     ({"buffersize": 0}, ValueError, "buffersize must be at least 1, not 0"),
     ({"buffersize": 2.5}, TypeError, "buffersize must be a whole number, not 2.5"),
     ({"seed": "x"}, TypeError, "seed must be a whole number, not 'x'"),
+    ({"progress": 3}, TypeError, "progress must be True, a label, .* not 3"),
+    ({"n_jobs": 2}, TypeError, "unknown option 'n_jobs'; .*; the number of workers is the first"),
     ({"tiemout": 1}, TypeError, "unknown option 'tiemout'; there are timeout, retries, retry_on"),
 ]
 

@@ -318,6 +318,7 @@ _HOMES = {
         "Value",
     ),
 }
+_MODULES = ("aio", "engines", "managers", "shared_memory", "store")
 _homes = _HOMES if NATIVE else _elsewhere.homes(_HOMES)
 _load, _own_names = lazily(__name__, globals(), _homes)
 
@@ -333,7 +334,10 @@ if "__main__" in sys.modules:
     sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
 
 if not TYPE_CHECKING:
-    __dir__ = _own_names
+
+    def __dir__() -> list[str]:
+        """Return all names, and the modules that are loaded at their first use."""
+        return sorted({*_own_names(), *__all__, *_MODULES})
 
     def __getattr__(name: str) -> Any:
         """Load a class or a module at its first use."""

@@ -175,6 +175,9 @@ class _TaskLost(GarrisonError):
         self.note: str = facts.get("note", "")
         self.node: str | None = facts.get("node")
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self).partition(chr(10))[0]!r})"
+
     def _stack_text(self) -> str:
         return f"\n\nIts last Python stack:\n{self.stack}" if self.stack else ""
 

@@ -55,6 +55,15 @@ _DEFAULTS: dict[str, Any] = {
     "finalizer": None,
 }
 _ON_ERROR = ("raise", "return", "skip")
+_WORKERS = "the number of workers is the first argument of a Pool or an Executor"
+_ELSEWHERE = {
+    "max_workers": _WORKERS,
+    "n_jobs": _WORKERS,
+    "processes": _WORKERS,
+    "progress_bar": "a bar is progress=True",
+    "start_method": "for a start method: get_context('spawn').Pool(...)",
+}
+"""Where to find what other libraries have under these names."""
 
 
 class Options(Frozen):
@@ -122,7 +131,8 @@ class Options(Frozen):
         """Check and normalize every value."""
         for name in values:
             if name not in _DEFAULTS:
-                msg = f"unknown option {name!r}; there are {', '.join(_DEFAULTS)}"
+                hint = f"; {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+                msg = f"unknown option {name!r}; there are {', '.join(_DEFAULTS)}{hint}"
                 raise TypeError(msg)
         chosen: dict[str, Any] = {**_DEFAULTS, **values}
         if chosen["timeout"] is not None:
@@ -168,8 +178,10 @@ def is_bar(value: Any) -> bool:
 
 
 def _check_progress(value: Any) -> Any:
-    if value is None or isinstance(value, (int, GivenBar)):
-        return value if isinstance(value, GivenBar) else bool(value)
+    if value is None or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    if isinstance(value, GivenBar):
+        return value
     if isinstance(value, str):
         if not value:
             raise ValueError("progress must have a label, not ''; True shows the function's name")

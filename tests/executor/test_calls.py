@@ -176,6 +176,8 @@ def test_a_map_does_not_keep_its_executor() -> None:
     [
         ({"max_workers": 0}, ValueError, "max_workers must be greater than 0"),
         ({"max_workers": -1}, ValueError, "max_workers must be greater than 0"),
+        ({"max_workers": "2"}, TypeError, "max_workers must be a whole number, not '2'"),
+        ({"max_workers": 2.5}, TypeError, "max_workers must be a whole number, not 2.5"),
         ({"initializer": 3}, TypeError, "initializer must be a callable"),
         ({"max_tasks_per_child": "3"}, TypeError, "must be an integer"),
         ({"max_tasks_per_child": 0}, ValueError, "must be >= 1"),

@@ -242,4 +242,6 @@ def test_a_grace_is_checked(context: Any) -> None:
         for wrong in (-1, float("nan")):
             with pytest.raises(ValueError, match="grace must be at least 0"):
                 result.cancel(grace=wrong)
+        with pytest.raises(TypeError, match="grace must be a number of seconds, not 'long'"):
+            result.cancel(grace="long")  # type: ignore[arg-type]
         assert result.get() == 1

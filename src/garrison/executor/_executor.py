@@ -16,7 +16,7 @@ from garrison._typing import TYPE_CHECKING, Any
 from garrison.errors import PoolClosed
 from garrison.executor._future import Future
 from garrison.executor._work import Work, is_exiting
-from garrison.options import Options
+from garrison.options import Options, check_int
 from garrison.pool import Pool
 from garrison.pool.chunk_call import chunk_call
 
@@ -86,7 +86,7 @@ class Executor(StandardExecutor):
         **options: Unpack[OptionValues],
     ) -> None:
         wanted = _check_options(options, has_state=initializer is not None)
-        if max_workers is not None and max_workers <= 0:
+        if max_workers is not None and check_int("max_workers", max_workers) <= 0:
             raise ValueError("max_workers must be greater than 0")
         if mp_context is None:
             mp_context = _default_context(fresh=max_tasks_per_child is not None)

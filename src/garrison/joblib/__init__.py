@@ -16,9 +16,14 @@ Examples
 
 from __future__ import annotations
 
+import importlib.util
+
 from garrison import NATIVE
 from garrison._typing import Any
 
+if importlib.util.find_spec("joblib") is None:
+    msg = "garrison.joblib needs joblib: pip install 'garrison[joblib]'"
+    raise ModuleNotFoundError(msg, name="joblib")
 if NATIVE:
     from garrison.joblib import _backend
     from garrison.joblib._backend import register

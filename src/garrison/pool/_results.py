@@ -48,7 +48,10 @@ INTERRUPT_GRACE_S = 0.15
 
 def check_grace(grace: float) -> float:
     """Return the grace of a cancel in seconds, or raise."""
-    seconds = float(grace)
+    try:
+        seconds = float(grace)
+    except (TypeError, ValueError):
+        raise TypeError(f"grace must be a number of seconds, not {grace!r}") from None
     if not seconds >= 0:
         msg = f"grace must be at least 0 seconds, not {grace!r}"
         raise ValueError(msg)

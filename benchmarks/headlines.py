@@ -41,9 +41,19 @@ HEADLINES = [
     Headline("lock_two_processes", "total", "two processes take one `Lock`"),
     Headline("manager_dict", "get", "`manager.dict()`: get"),
     Headline("manager_dict", "set", "`manager.dict()`: set"),
+    Headline("executors", "round trip", "`Executor`: submit, then result"),
+    Headline("executors", "10,000 submits", "`Executor`: 10,000 submits"),
+    Headline("aio_calls", "at once", "asyncio: 10,000 awaits at once"),
+    Headline("joblib_backend", "tiny tasks", "joblib: 10,000 tiny tasks"),
+    Headline("joblib_backend", "one task with an array", "joblib: a task with an array of 200 MB"),
+    Headline("cancel", "stop", "Ctrl-C out of a `map`, until the next answer"),
     Headline("pool_cycle", "fork, 2", "make a pool of 2, first result, close, join"),
     Headline("import_time", "", "`import`"),
 ]
+
+
+PEERS = {"executors": "concurrent.futures", "aio_calls": "run_in_executor"}
+"""What a benchmark's baseline is of the standard library, where it is not multiprocessing."""
 
 
 class Figure(NamedTuple):
@@ -72,7 +82,8 @@ def figure_of(document: dict[str, Any], headline: Headline) -> Figure:
     metric = named[headline.metric] if headline.metric else document["metrics"][0]
     peer, medians, unit = document["baseline"], metric["medians"], metric["unit"]
     ours, theirs = (f"{number(medians[each])} {unit}" for each in (SUBJECT, peer))
-    return Figure(headline.label, ours, theirs, peer, metric["ratios"][SUBJECT])
+    name = PEERS.get(headline.file, peer)
+    return Figure(headline.label, ours, theirs, name, metric["ratios"][SUBJECT])
 
 
 def table(shown: list[Figure]) -> list[str]:

@@ -12,6 +12,8 @@ __all__ = ["modules"]
 _ALWAYS = (
     "cloudpickle",
     "fcntl",
+    "garrison.pool._facts",
+    "garrison.pool._safe_repr",
     "garrison.pool._stdlib_names",
     "linecache",
     "multiprocessing.connection",

@@ -118,3 +118,28 @@ async def co_die_once(path: str) -> int:
 async def numbers(count: int) -> AsyncIterator[int]:
     for n in range(count):
         yield n
+
+
+async def numbers_that_fail(count: int) -> AsyncIterator[int]:
+    async for n in numbers(count):
+        yield n
+    raise LookupError(count)
+
+
+async def co_raise(error: type[BaseException]) -> None:
+    await asyncio.sleep(0)
+    raise error(7)
+
+
+async def co_catch(error: type[BaseException]) -> str:
+    try:
+        await co_raise(error)
+    except BaseException as caught:
+        return repr(caught)
+    return ""
+
+
+async def co_die_when(begun: str, go: str) -> None:
+    touch(begun)
+    await asyncio.to_thread(wait_for_file, go)
+    die()

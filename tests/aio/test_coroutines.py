@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import os
 import signal
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from garrison import PoolTerminated, TaskTimeout, WorkerDied, aio
+from garrison import PoolClosed, PoolTerminated, TaskTimeout, WorkerDied, aio
 
 from . import tasks
 from .conftest import until
@@ -139,3 +140,141 @@ def test_a_failure_in_a_map_cancels_the_others(run: Run, tmp_path: Path) -> None
             return await pool.apply(tasks.co_same, (1,))
 
     assert run(main) == 1
+
+
+def test_a_coroutine_that_leaves_ends_no_other(run: Run) -> None:
+    async def main() -> Any:
+        async with aio.Pool(1) as pool:
+            beside = pool.apply(tasks.co_pid, (0.2,))
+            await pool.apply(tasks.co_same, (1,))
+            for timed in (pool, pool.options(timeout=60)):
+                for error in (SystemExit, KeyboardInterrupt):
+                    call = pool.apply(tasks.co_catch, (error,))
+                    assert await call == repr(error(7))
+                    with pytest.raises(error):
+                        await timed.apply(tasks.co_raise, (error,))
+            return await beside, await pool.apply(tasks.co_pid, (0,))
+
+    pids = run(main)
+    assert pids[0] == pids[1]
+
+
+@pytest.mark.parametrize("source", [tasks.numbers, lambda count: iter(range(count))])
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_a_cancelled_wait_for_a_result_loses_no_item(name: str, source: Any) -> None:
+    async def main() -> list[int]:
+        async with aio.Pool(1) as pool:
+            results = getattr(pool, name)(tasks.co_same, source(100))
+            found: list[int] = []
+            while len(found) < 100:
+                wait = asyncio.ensure_future(results.__anext__())
+                await asyncio.sleep(0)
+                if not wait.cancel():
+                    found.append(wait.result())
+                else:
+                    with pytest.raises(asyncio.CancelledError):
+                        await wait
+                    found.append(await results.__anext__())
+            with pytest.raises(StopAsyncIteration):
+                await results.__anext__()
+            return sorted(found)
+
+    assert asyncio.run(main()) == list(range(100))
+
+
+def test_the_error_of_an_input_comes_after_the_results_before_it(run: Run) -> None:
+    async def main() -> Any:
+        async with aio.Pool(1) as pool:
+            results = pool.imap(tasks.co_same, tasks.numbers_that_fail(3))
+            found = [await results.__anext__() for _ in range(3)]
+            with pytest.raises(LookupError):
+                await results.__anext__()
+            with pytest.raises(StopAsyncIteration):
+                await results.__anext__()
+            return found
+
+    assert run(main) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_an_imap_that_ends_early_cancels_its_calls_and_closes_its_input(
+    dropped: bool, tmp_path: Path
+) -> None:
+    paths = [str(tmp_path / str(number)) for number in range(3)]
+    closed = asyncio.Event()
+
+    async def given() -> Any:
+        try:
+            for path in paths:
+                yield path
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    async def main() -> None:
+        async with aio.Pool(1) as pool:
+            results = pool.imap(tasks.co_forever, given())
+            wait = asyncio.ensure_future(results.__anext__())
+            await until(lambda: len(list(tmp_path.iterdir())) == 3)
+            wait.cancel()
+            await asyncio.wait([wait])
+            if dropped:
+                del results, wait
+                gc.collect()
+            else:
+                await results.aclose()
+                assert closed.is_set()
+            await until(lambda: len(list(tmp_path.glob("*.over"))) == 3)
+            await closed.wait()
+
+    asyncio.run(main())
+
+
+def test_two_consumers_share_the_results(run: Run) -> None:
+    async def main() -> None:
+        async with aio.Pool(1) as pool:
+            for function in (tasks.co_same, tasks.same):
+                results = pool.imap(function, tasks.numbers(50))
+                found = [await results.__anext__()]
+                async for each in results:
+                    found.append(each)
+                    try:
+                        found.append(await results.__anext__())
+                    except StopAsyncIteration:
+                        break
+                assert sorted(found) == list(range(50))
+
+    run(main)
+
+
+def test_a_loop_that_is_closed_with_coroutines_out_leaves_their_worker_free(
+    tmp_path: Path,
+) -> None:
+    pool = aio.Pool(1)
+    path = tmp_path / "begun"
+
+    async def leave() -> None:
+        pool.apply(tasks.co_forever, (str(path),))
+        await until(path.exists)
+
+    async def call_and_end() -> Any:
+        async with pool:
+            return await pool.apply(tasks.same, (3,))
+
+    asyncio.run(leave())
+    assert asyncio.run(call_and_end()) == 3
+    assert (tmp_path / "begun.over").exists()
+
+
+def test_a_call_whose_worker_dies_after_close_ends(tmp_path: Path) -> None:
+    async def main() -> None:
+        pool = aio.Pool(1, retries=1)
+        call = pool.apply(tasks.co_die_when, (str(tmp_path / "begun"), str(tmp_path / "go")))
+        await until((tmp_path / "begun").exists)
+        pool.close()
+        (tmp_path / "go").touch()
+        with pytest.raises(PoolClosed):
+            await call
+        await pool.join()
+
+    asyncio.run(main())

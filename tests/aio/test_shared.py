@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any
@@ -259,3 +260,28 @@ async def use(shared: Any) -> bool:
         async with shared:
             assert "aio" in repr(shared)
     return True
+
+
+@pytest.mark.parametrize("kind", [aio.Lock, aio.Semaphore, aio.BoundedSemaphore])
+def test_a_loop_that_is_closed_before_it_has_a_lock_leaves_it_free(kind: Any) -> None:
+    lock = kind()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(lock.acquire())
+    waiter: Any = loop.create_task(lock.acquire())
+    loop.run_until_complete(asyncio.sleep(0))
+    waiter._log_destroy_pending = False
+    lock.release()
+    while not lock.locked():
+        time.sleep(0.001)  # until a thread has it for the waiter
+    loop.close()
+    assert lock._shared.acquire(True, 60)
+    lock.release()
+
+
+def test_a_lock_of_a_thread_is_refused() -> None:
+    kinds: Any = (aio.Lock, aio.Condition)
+    for kind in kinds:
+        with pytest.raises(TypeError, match="an RLock belongs to a thread"):
+            kind(garrison.RLock())
+        with pytest.raises(ValueError, match="detect_deadlocks"):
+            kind(garrison.Lock(detect_deadlocks=True))

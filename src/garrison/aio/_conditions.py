@@ -38,8 +38,7 @@ class Condition(Acquired):
     """
 
     def __init__(self, lock: Lock | sync.Lock | None = None) -> None:
-        found = Lock() if lock is None else lock
-        shared = found.lock if isinstance(found, Lock) else found
+        shared = (lock if isinstance(lock, Lock) else Lock(lock)).lock
         self._begin(sync.Condition(shared), shared)
 
     def _begin(self, condition: sync.Condition, lock: Any) -> None:

@@ -236,6 +236,11 @@ class _Hosts:
         self._closing = True
         self._go_on()
 
+    def end_all(self) -> None:
+        """End the hosts, and what runs in them."""
+        for host in self._hosts.values():
+            host.end()
+
     def stop(self) -> None:
         """Let the descriptor go: there are no hosts, or their pool has ended."""
         outbox, self._outbox = self._outbox, None
@@ -292,7 +297,6 @@ class CoroutineCalls:
             return watcher.result(tasks.apply_async(coroutine_host.RunAlone(function), args, kwds))
         hosts = self._hosts.get(watcher.library.loop)
         if hosts is None:
-            self._forget_closed_loops()
             hosts = _Hosts(self._pool, watcher, self._concurrency)
             self._hosts[watcher.library.loop] = hosts
         return hosts.call(function, args, kwds, tasks._options, item)
@@ -340,9 +344,12 @@ class CoroutineCalls:
         for hosts in self._hosts.values():
             hosts.close()
 
-    def _forget_closed_loops(self) -> None:
+    def forget_closed_loops(self) -> None:
+        """End the hosts whose loop was closed: what they have left has no reader."""
         for loop in [each for each in self._hosts if is_closed(each)]:
-            self._hosts.pop(loop).stop()
+            hosts = self._hosts.pop(loop)
+            hosts.end_all()
+            hosts.stop()
 
     async def join(self, library: Library) -> None:
         """Wait until no coroutine is left, after `close`."""
@@ -354,7 +361,7 @@ class CoroutineCalls:
 
     def stop(self, library: Library) -> None:
         """Let all descriptors of this loop go: the pool has ended."""
-        self._forget_closed_loops()
+        self.forget_closed_loops()
         hosts = self._hosts.pop(library.loop, None)
         if hosts is not None:
             hosts.stop()

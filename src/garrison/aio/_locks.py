@@ -84,6 +84,15 @@ def _wait_until_set(core: Any, waiters: list[Waiter]) -> list[Waiter]:
     return [each for each in waiters if is_set or each.since != times]
 
 
+def _checked(lock: Any) -> Any:
+    """Return a lock that any thread may release: a thread waits for all coroutines."""
+    if isinstance(lock, sync.RLock):
+        raise TypeError("an RLock belongs to a thread, not to a coroutine: use a Lock")
+    if isinstance(lock, sync.Lock) and lock._location[-1]:
+        raise ValueError("a lock with detect_deadlocks belongs to a thread, not to a coroutine")
+    return lock
+
+
 class Lock(Acquired):
     """A lock between coroutines of any processes.
 
@@ -93,7 +102,7 @@ class Lock(Acquired):
     Parameters
     ----------
     lock : garrison.Lock, optional
-        By default a new one.
+        By default a new one. No `RLock`, and none with `detect_deadlocks`: threads hold those.
     on_abandon : {'warn', 'raise', 'ignore'}
         As for `garrison.Lock`.
 
@@ -114,7 +123,7 @@ class Lock(Acquired):
         *,
         on_abandon: Literal["warn", "raise", "ignore"] = "warn",
     ) -> None:
-        super().__init__(sync.Lock(on_abandon=on_abandon) if lock is None else lock)
+        super().__init__(sync.Lock(on_abandon=on_abandon) if lock is None else _checked(lock))
 
     @property
     def lock(self) -> sync.Lock:

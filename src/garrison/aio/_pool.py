@@ -71,6 +71,7 @@ class TaskMethods:
         if found is None:
             for loop in [each for each in self._watchers if is_closed(each)]:
                 del self._watchers[loop]
+            self._calls.forget_closed_loops()
             found = self._watchers[library.loop] = watcher_of(self._tasks._backend, library)
         return found
 
@@ -178,7 +179,8 @@ class TaskMethods:
             return await self._calls.map(watcher, self._tasks, func, items, star=star)
         in_thread = watcher.library.in_thread
         if self._tasks._options.on_error != "raise":
-            each = await in_thread(self._tasks._many, func, items, kind, chunksize)
+            submit_each = self._tasks._many
+            each = await in_thread(submit_each, func, items, kind, chunksize, undo=cancel_task)
             return await await_each(each, watcher)
         submit = self._tasks.starmap_async if star else self._tasks.map_async
         result = await in_thread(submit, func, items, chunksize, undo=cancel_task)

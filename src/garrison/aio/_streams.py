@@ -170,6 +170,8 @@ class AsyncIMapIterator(Generic[R]):
             await self._wait()
         success, value = feeder.ready.popleft()
         feeder.taken()
+        if feeder.waiting and feeder.ready:
+            feeder.wake()  # another consumer waits, and there is more
         if success:
             return value  # type: ignore[no-any-return]
         try:

@@ -6,6 +6,7 @@ usual waiter does. It is there only while one of them waits; an object that is f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -77,7 +78,8 @@ class WaitingRoom:
             await (library.shielded(call) if surely else call)
         except BaseException:
             if not call.done():
-                call.cancel()
+                with contextlib.suppress(RuntimeError):  # the loop may have ended
+                    call.cancel()
             elif self._undo is not None and not surely and not _has_failed(call):
                 self._undo()  # it came, but the caller was cancelled
             raise
@@ -117,22 +119,28 @@ class WaitingRoom:
     def _tell(self, waiter: Waiter, function: Callable[..., object], *args: Any) -> None:
         with self._lock:
             self._waiters.remove(waiter)
+        while self._gate.acquire(blocking=False):
+            pass  # of a waiter that was cancelled
         try:
             waiter.library.post(function, waiter.call, *args)
-        except RuntimeError:  # its loop has ended
-            if self._undo is not None and not args:
-                self._undo()
-        else:
             if self._one_by_one:
                 self._gate.acquire(timeout=LOOK_S)
+            elif self._undo is not None and not args:
+                while not self._gate.acquire(timeout=LOOK_S):
+                    waiter.library.post(_nothing)  # it raises if the loop has ended
+        except RuntimeError:
+            # Nobody will take it, unless the loop has had that to do before it ended.
+            if self._undo is not None and not args and not self._gate.acquire(blocking=False):
+                self._undo()
 
     # --- In the loop ----------------------------------------------------------------------------
 
     def _give(self, call: Any) -> None:
         if not call.done():
             call.set_result(None)
-            return
-        if self._undo is not None:
+            if self._one_by_one:
+                return  # the waiter says when
+        elif self._undo is not None:
             self._undo()
         self.go_on()
 
@@ -140,6 +148,10 @@ class WaitingRoom:
     def _fail(call: Any, error: BaseException) -> None:
         if not call.done():
             finish(call, False, error)
+
+
+def _nothing() -> None:
+    """Be called by a loop that has not ended."""
 
 
 def _has_failed(call: Any) -> bool:

@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import current_process
 
 from garrison._typing import Any
-from garrison.errors import TaskTimeout
+from garrison.errors import TaskInterrupt, TaskTimeout
 from garrison.pool._encoding import (
     Outcome,
     decode_failure,
@@ -220,9 +220,9 @@ async def _outcome(
             first = (state,) if pass_state else ()
             value = await _within(function(*first, *args, **kwds), timeout, function)
             outcome, reply, _ = encode_result(value, large=1 << 62)
-        except (KeyboardInterrupt, SystemExit):
+        except TaskInterrupt:  # of the host
             raise
-        except BaseException as error:
+        except BaseException as error:  # `sys.exit()` too: the coroutines beside this one go on
             if isinstance(error, retry_on) and attempt < retries:
                 continue
             where = current_process().name, os.getpid()
@@ -243,13 +243,33 @@ def _label_output(function: Any, args: Any, kwds: Any) -> None:
 async def _within(coroutine: Any, timeout: float | None, function: Any) -> Any:
     if timeout is None:
         return await coroutine
-    task = asyncio.ensure_future(coroutine)
+    task = asyncio.ensure_future(_outcome_of(coroutine))
     try:
         done, _ = await asyncio.wait([task], timeout=timeout)
-    finally:
-        task.cancel()
+    except asyncio.CancelledError:
+        await _cancelled(task)
+        raise
     if done:
-        return task.result()
-    await asyncio.wait([task])
+        success, value = task.result()
+        if success:
+            return value
+        raise value
+    await _cancelled(task)
     facts = {"pid": os.getpid(), "timeout": timeout, "late": True}
     raise TaskTimeout(f"{getattr(function, '__qualname__', function)}(...)", facts)
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    """Cancel a coroutine, and wait until it has cleaned up."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _outcome_of(coroutine: Any) -> tuple[bool, Any]:
+    """Return success, and the result or exception: a task that raises `SystemExit` ends a loop."""
+    try:
+        return True, await coroutine
+    except (TaskInterrupt, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        return False, error

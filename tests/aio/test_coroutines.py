@@ -132,6 +132,20 @@ def test_the_end_of_the_pool_ends_coroutines(run: Run, tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_pool_that_ends_before_its_coroutines_began_leaves_no_descriptor() -> None:
+    async def main() -> None:
+        async with aio.Pool(1) as pool:
+            pool.apply(tasks.co_same, (1,))
+
+    def descriptors_after_a_pool() -> int:
+        asyncio.run(main())
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    before = [descriptors_after_a_pool() for _ in range(2)][-1]
+    assert [descriptors_after_a_pool() for _ in range(5)][-1] == before
+
+
 def test_a_failure_in_a_map_cancels_the_others(run: Run, tmp_path: Path) -> None:
     async def main() -> Any:
         async with aio.Pool(1) as pool:

@@ -76,8 +76,8 @@ class _Job:
 class _Host:
     """A task of the pool that runs coroutines."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, outbox: Queue[Any]) -> None:
+        self.number, self.outbox = number, outbox
         self.inbox: Queue[Any] = Queue()
         self.jobs: dict[int, _Job] = {}
         self.ready = False
@@ -152,14 +152,14 @@ class _Hosts:
         if self._outbox is None:
             self._outbox = Queue()
             self._library.add_reader(self._outbox._reader.fileno(), self._read)
-        host = _Host(next(self._numbers))
+        host = _Host(next(self._numbers), self._outbox)
         has_state = self._pool._initializer is not None
         pool = self._pool.options(
             timeout=None, retries=0, retry_on=(), on_error="raise", pass_state=has_state
         )
         run: Any = coroutine_host.run_host_with_state if has_state else coroutine_host.run_host
         host.result = self._watcher.result(
-            pool.apply_async(run, (host.number, host.inbox, self._outbox))
+            pool.apply_async(run, (host.number, host.inbox, host.outbox))
         )
         self._hosts[host.number] = host
         host.result.add_done_callback(partial(self._host_ended, host))
@@ -183,6 +183,10 @@ class _Hosts:
                 _fail(job, error)
         if not (success or isinstance(error, WorkerDied) or (host.ready and self._hosts)):
             self._fail_waiting(error)  # it could not begin, or no other will: the pool has ended
+        # It may have ended without taking them: its pool was terminated, say.
+        host.inbox._spot.forget_exports()
+        if not self._hosts:
+            host.outbox._spot.forget_exports()
         host.inbox.close()
         self._go_on()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Optional, Protocol, TypedDict
 
 import garrison
 from garrison import Shared, share
@@ -37,6 +37,22 @@ def other(table: str) -> str:
     return type(table).__name__
 
 
+class Named(Protocol):
+    def keys(self) -> Any: ...
+
+
+class Row(TypedDict):
+    a: int
+
+
+def by_protocol(table: Named) -> str:
+    return type(table).__name__
+
+
+def by_typed_dict(table: Row) -> str:
+    return type(table).__name__
+
+
 def with_state(state: Any, table: dict[str, int] | None = None) -> Any:
     return len(state) + sum((table or {}).values())
 
@@ -54,7 +70,8 @@ def check(pool: Any) -> None:
         assert skipping.starmap(total, [(table, 1), (table, "x")]) == [4]
         assert pool.apply(maybe, (numbers,)) == "list"
         assert pool.apply(maybe, (None,)) == "NoneType"
-        for function in (kept, either, untyped, anything, other):
+        assert pool.apply(by_typed_dict, (table,)) == "dict"
+        for function in (kept, either, untyped, anything, other, by_protocol):
             assert pool.apply(function, (table,)) == "Shared"
 
 

@@ -62,7 +62,18 @@ def _classes(hint: Any) -> tuple[type, ...]:
     """Return the classes of a hint; none if it asks for a `Shared` too, or for anything."""
     origin = typing.get_origin(hint)
     members = typing.get_args(hint) if origin in (typing.Union, types.UnionType) else (hint,)
-    classes = tuple(typing.get_origin(each) or each for each in members)
+    classes = tuple(
+        dict if typing.is_typeddict(each) else typing.get_origin(each) or each for each in members
+    )
     if not {Shared, object, typing.Any}.isdisjoint(classes):
         return ()
-    return tuple(each for each in classes if isinstance(each, type) and each is not type(None))
+    return tuple(each for each in classes if each is not type(None) and _can_be_asked(each))
+
+
+def _can_be_asked(kind: Any) -> bool:
+    """Whether it is a class that has instances: a usual protocol, for example, is not asked."""
+    try:
+        isinstance(None, kind)
+    except Exception:
+        return False
+    return isinstance(kind, type)

@@ -16,6 +16,8 @@ import pytest
 import garrison
 from garrison.engines import Serial
 from garrison.pool import ThreadPool
+from garrison.pool._logs import MAX_UNSHOWN
+from waiting import wait_until
 
 LABEL = re.compile(r"\[\w+PoolWorker-\d+ (.*)\] (.*)")
 
@@ -193,3 +195,78 @@ def test_a_closed_stream_of_the_program_does_no_harm(
         assert pool.map(say, [1]) == [1]
         patch.setattr(sys, "stdout", None)
         assert pool.map(say, [1]) == [1]
+
+
+def log_badly(value: int) -> int:
+    logging.getLogger("my.tasks").warning("%d", "no number")
+    return value
+
+
+def test_a_record_that_cannot_be_formatted_fails_no_task(capsys: Any) -> None:
+    with garrison.Pool(1, logs=True) as pool:
+        assert pool.apply(log_badly, (7,)) == 7
+    shown = capsys.readouterr().err
+    assert "--- Logging error ---" in shown
+    assert "log_badly(7)] TypeError" in shown
+
+
+def write_bytes(_: int) -> str:
+    try:
+        sys.stdout.write(b"x")  # type: ignore[arg-type] # as a program may
+    except TypeError as error:
+        return str(error)
+    return "written"
+
+
+def test_bytes_are_no_text(capsys: Any) -> None:
+    with garrison.Pool(1, logs=True) as pool:
+        assert pool.apply(write_bytes, (1,)) == "write() argument must be str, not bytes"
+    assert capsys.readouterr().out == ""
+
+
+class Failing:
+    def write(self, _: str) -> int:
+        raise LookupError("no screen")
+
+    def flush(self) -> None:
+        pass
+
+
+def refuse(_: object) -> bool:
+    raise LookupError("no filter")
+
+
+def test_a_failing_stream_or_filter_of_the_program_costs_no_result(
+    capsys: Any, monkeypatch: Any
+) -> None:
+    logger = logging.getLogger("my.tasks")
+    with garrison.Pool(1, logs=True) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", Failing())
+            assert pool.apply(say, (1,)) == 1
+        logger.addFilter(refuse)
+        try:
+            pool.apply(log, (1,))
+        finally:
+            logger.removeFilter(refuse)
+        assert pool.apply(say, (2,)) == 2
+    shown = capsys.readouterr()
+    assert "one 2" in shown.out
+    assert "no filter" in shown.err
+
+
+def write_many(count: int) -> int:
+    for _ in range(count):
+        sys.stdout.write("x")
+    return count
+
+
+def test_a_task_waits_for_a_program_that_is_far_behind(capsys: Any) -> None:
+    with garrison.Pool(1, logs=True) as pool:
+        log: Any = pool._backend.show_output()
+        with log._lock:
+            result = pool.apply_async(write_many, (MAX_UNSHOWN + 1000,))
+            wait_until(log._queue.full)
+            assert not result.ready()
+        assert result.get() == MAX_UNSHOWN + 1000
+    assert capsys.readouterr().out.count("x") == MAX_UNSHOWN + 1000

@@ -28,16 +28,18 @@ from garrison.sync import Queue
 __all__ = ["LogReader"]
 
 _END: Any = None
+MAX_UNSHOWN = 10_000
+"""Pieces of output that the program may be behind: a task that writes more waits."""
 
 
 class LogReader:
     """The program's side: shows the output of a pool's tasks."""
 
     def __init__(self) -> None:
-        self._queue: Queue[Any] = Queue()
+        self._queue: Queue[Any] = Queue(MAX_UNSHOWN)
         self._lock = threading.RLock()
-        self._begun: dict[tuple[int, str], tuple[str, str]] = {}
-        """Lines that have no end yet, by worker and stream: the label, and the text."""
+        self._begun: dict[tuple[int, str], tuple[str, list[str]]] = {}
+        """Lines that have no end yet, by worker and stream: the label, and the pieces of text."""
         self._pid = os.getpid()
         self._is_closed = False
         self._writer = LogWriter(self._queue, 0)
@@ -97,24 +99,29 @@ class LogReader:
         return goes_on
 
     def _add(self, stream: str, pid: int, label: str, text: str) -> None:
-        begun_by, begun = self._begun.pop((pid, stream), (label, ""))
-        lines = (begun + text).split("\n")
-        labels = [begun_by if begun else label, *[label] * len(lines)]
-        whole = "".join(f"[{who}] {line}\n" for who, line in zip(labels, lines[:-1], strict=False))
-        if lines[-1]:
-            self._begun[pid, stream] = labels[len(lines) - 1], lines[-1]
-        _write(stream, whole)
+        who, begun = self._begun.setdefault((pid, stream), (label, []))
+        first, *others = text.split("\n")
+        begun.append(first)
+        if not others:
+            return
+        *lines, last = others
+        if last:
+            self._begun[pid, stream] = label, [last]
+        else:
+            del self._begun[pid, stream]
+        whole = [f"[{who}] {''.join(begun)}\n", *[f"[{label}] {line}\n" for line in lines]]
+        _write(stream, "".join(whole))
 
     def _end_line(self, pid: int, stream: str) -> None:
-        label, text = self._begun.pop((pid, stream))
-        _write(stream, f"[{label}] {text}\n")
+        label, pieces = self._begun.pop((pid, stream))
+        _write(stream, f"[{label}] {''.join(pieces)}\n")
 
 
 def _write(stream: str, text: str) -> None:
     file = getattr(sys, stream)
     if text and file is not None:
-        # It may be closed, or a pipe that nobody reads any more.
-        with contextlib.suppress(OSError, ValueError):
+        # It may be closed, or a pipe that nobody reads any more, or an object of the program.
+        with contextlib.suppress(Exception):
             file.write(text)
             file.flush()
 
@@ -125,8 +132,11 @@ def _handle(values: dict[str, Any]) -> None:
 
     record = logging.makeLogRecord(values)
     logger = logging.getLogger(record.name)
-    if logger.isEnabledFor(record.levelno):
-        logger.handle(record)
+    try:
+        if logger.isEnabledFor(record.levelno):
+            logger.handle(record)
+    except Exception:
+        logging.Handler().handleError(record)  # a filter of the program, for example
 
 
 def _root_level() -> int:

@@ -67,9 +67,9 @@ class _Logged:
         logger: Any = logging.Logger
         before = sys.stdout, sys.stderr, logger.callHandlers
         streams = [_Stream(call, each) for each in STREAMS]
-        sys.stdout, sys.stderr = streams
-        logger.callHandlers = call.log
         try:
+            sys.stdout, sys.stderr = streams
+            logger.callHandlers = call.log
             return self._function(*args, **kwds)
         finally:
             sys.stdout, sys.stderr, logger.callHandlers = before
@@ -104,9 +104,16 @@ class _Call:
         import logging
 
         values = dict(vars(record))
-        if record.exc_info and not record.exc_text:
-            values["exc_text"] = logging.Formatter().formatException(record.exc_info)
-        values.update(msg=record.getMessage(), args=None, exc_info=None, taskName=self.task)
+        try:
+            if record.exc_info and not record.exc_text:
+                values["exc_text"] = logging.Formatter().formatException(record.exc_info)
+            message = record.getMessage()
+        except Exception:
+            logging.Handler().handleError(
+                record
+            )  # as handlers do: it says so, and the task goes on
+            return
+        values.update(msg=message, args=None, exc_info=None, taskName=self.task)
         plain = {name: each for name, each in values.items() if type(each) in PLAIN}
         self._queue.put((LOG, plain))
 
@@ -138,6 +145,9 @@ class _Stream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Send text to the program."""
+        if not isinstance(text, str):
+            msg = f"write() argument must be str, not {type(text).__name__}"
+            raise TypeError(msg)
         if text:
             self._is_begun = text[-1] != "\n"
             self._call.put(self._name, str(text))

@@ -326,13 +326,15 @@ impl TaskHandle {
     }
 
     fn mark(&self, seen: State, grace: u64) -> bool {
+        // Locked: the worker's slot names one task, and another thread may cancel the one after this.
+        let mut parent = self.parent.state();
         if !self.parent.mark(self.cell, seen, grace) {
             return false;
         }
         // The rest is as if the handle were dropped: the cell is free when the worker is done.
         self.taken.store(true, Ordering::Relaxed);
         self.cancelled.store(true, Ordering::Relaxed);
-        self.parent.drop_handle(self.cell);
+        parent.drop_handle(self.cell);
         true
     }
 }
@@ -363,7 +365,7 @@ impl ParentHandle {
         }
     }
 
-    /// Mark a task that is claimed; false if it is not in this state any more.
+    /// Mark a task that is claimed; false if it is not in this state any more. The caller has the lock.
     fn mark(&self, number: u32, seen: State, grace: u64) -> bool {
         let (table, cell) = (self.table(), self.table().cell(number));
         // Without a slot the worker is dead, and the supervisor about to answer for the task.

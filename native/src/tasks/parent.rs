@@ -147,6 +147,7 @@ impl ParentHandle {
         cell.result_at.store(0, Ordering::Relaxed);
         cell.journal_at.store(0, Ordering::Relaxed);
         cell.journal_items.store(0, Ordering::Relaxed);
+        cell.duration.store(0, Ordering::Relaxed);
         if block.is_none() {
             assert!(payload.len() <= INLINE, "not that much fits into a cell");
             // SAFETY: the cell is FREE, so this process is its only writer; the length was checked.
@@ -295,9 +296,7 @@ impl ParentHandle {
 
     /// The handle of this cell is gone.
     pub(super) fn drop_handle(&self, number: u32) {
-        let mut parent = self.state();
-        parent.holders[number as usize] = None;
-        parent.dropped.push_back(number);
+        self.state().drop_handle(number);
     }
 
     pub(super) fn learn(&self, waited: Duration) {

@@ -80,6 +80,12 @@ impl ParentState {
 }
 
 impl ParentState {
+    /// The handle of this cell is gone.
+    pub(super) fn drop_handle(&mut self, number: u32) {
+        self.holders[number as usize] = None;
+        self.dropped.push_back(number);
+    }
+
     /// No handle has this cell any more, even if there is one.
     pub(super) fn let_go(&mut self, number: u32) {
         match self.holders[number as usize].take() {

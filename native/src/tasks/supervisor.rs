@@ -121,9 +121,14 @@ impl Supervisor {
         table::restart_items(cell);
         cell.journal_at.store(0, Ordering::Relaxed);
         cell.journal_items.store(0, Ordering::Relaxed);
+        cell.duration.store(0, Ordering::Relaxed);
         // Before a worker can take it: its result must not come before the count.
         self.table.header().retried.fetch_add(1, Ordering::Relaxed);
-        self.enqueue_retry(number)
+        let entered = self.enqueue_retry(number);
+        if !matches!(entered, Ok(true)) {
+            self.table.header().retried.fetch_sub(1, Ordering::Relaxed);
+        }
+        entered
     }
 
     /// Put a cell into the ring of second attempts.
@@ -160,7 +165,9 @@ impl Supervisor {
         crash_point("lost.written");
         let ended_at = now();
         let since = cell.duration.load(Ordering::Relaxed);
-        cell.duration.store(ended_at.saturating_sub(since), Ordering::Relaxed);
+        // 0: its worker died between the claim and its clock.
+        let lasted = if since == 0 { 0 } else { ended_at.saturating_sub(since) };
+        cell.duration.store(lasted, Ordering::Relaxed);
         cell.ended_at.store(ended_at, Ordering::Relaxed);
         let waiter = finish(&cell.state, state, LOST);
         crash_point("lost.published");

@@ -156,7 +156,8 @@ pub struct CellShared {
     pub result_at: AtomicU64,
     pub result_region: AtomicU32,
     pub outcome: AtomicU32,
-    /// Nanoseconds that the task took; while it is claimed, when it or its present item began.
+    /// Nanoseconds that the task took; while it is claimed, when it or its present item began. 0:
+    /// not known, since a worker signs for a task before it looks at the clock.
     pub duration: AtomicU64,
     /// Out-of-band buffers (pickle 5) that follow the payload in its block.
     pub args_buffers: AtomicU32,

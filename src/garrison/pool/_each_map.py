@@ -30,6 +30,7 @@ class EachMapResult(AsyncResult["list[R]"], StandardMapResult[R]):
 
     is_fully_submitted: bool = True
     """The pool sees to the iterator's input."""
+    _is_cancelling: bool = False
 
     def __init__(
         self,
@@ -63,17 +64,31 @@ class EachMapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         return super().get()
 
     def _collect(self, timeout: float | None) -> None:
-        """Take the results as they come; TimeoutError after `timeout` seconds."""
+        """Take the results as they come; TimeoutError after `timeout` seconds.
+
+        One thread does it, and others wait for that; `cancel` ends its wait.
+        """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        with self._lock:
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise multiprocessing.TimeoutError
+        try:
             while (iterator := self._iterator) is not None:
                 left = None if timeout is None else max(0.0, deadline - time.monotonic())
                 try:
-                    self._values.append(iterator.next(left))
+                    self._values.append(iterator.next_again(left))
                 except StopIteration:
-                    failed = self._error is not None
-                    self._outcome = not failed, self._error if failed else self._values
-                    self._iterator = self._pool = None
+                    self._end()
+        finally:
+            self._lock.release()
+
+    def _end(self) -> None:
+        if self._is_cancelling:
+            self._set_cancelled()
+            self._values = []
+        else:
+            failed = self._error is not None
+            self._outcome = not failed, self._error if failed else self._values
+        self._iterator = self._pool = None
 
     def _resolve(self) -> tuple[bool, Any]:
         self._collect(None)
@@ -100,12 +115,14 @@ class EachMapResult(AsyncResult["list[R]"], StandardMapResult[R]):
     def cancel(self, *, grace: float = DEFAULT_GRACE_S) -> bool:
         """Give all results up: calls are withdrawn, or interrupted if they run."""
         grace = check_grace(grace)
-        with self._lock:
-            iterator = self._iterator
-            if iterator is not None and not self.ready():
-                iterator.close(grace=grace)
-                self._set_cancelled()
-                self._values, self._iterator = [], None
+        iterator = self._iterator
+        if iterator is not None and not self.ready():
+            # Without the lock, which a thread that waits for results has.
+            self._is_cancelling = True
+            iterator.close(grace=grace)
+            with self._lock:
+                if self._iterator is not None:
+                    self._end()
         return self._was_cancelled
 
     def cancelled(self) -> bool:

@@ -123,12 +123,7 @@ class IMapIterator(IteratorBase[T], Generic[T]):
             If the next result does not arrive within `timeout` seconds; it is not lost.
         """
         try:
-            deadline = None if timeout is None else time.monotonic() + timeout
-            while True:
-                value = self._next_value(deadline)
-                if type(value) is not ItemError or self._on_error != "skip":
-                    break
-                self._note_handed_out()
+            value = self._next_wanted(timeout)
         except KeyboardInterrupt:
             self.withdraw()
             raise
@@ -136,6 +131,19 @@ class IMapIterator(IteratorBase[T], Generic[T]):
             return self._hand_out(value)
         finally:
             del value
+
+    def next_again(self, timeout: float | None = None) -> T:
+        """Like `next`, but an interrupt ends nothing: another call goes on."""
+        return self._hand_out(self._next_wanted(timeout))
+
+    def _next_wanted(self, timeout: float | None) -> Any:
+        """Wait for the next result, or failure unless those are skipped."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            value = self._next_value(deadline)
+            if type(value) is not ItemError or self._on_error != "skip":
+                return value
+            self._note_handed_out()
 
     def close(self, *, grace: float = DEFAULT_GRACE_S) -> None:
         """End the iterator: what has not begun is withdrawn, what runs is cancelled.

@@ -45,7 +45,7 @@ class _ChunkResult(AsyncResult["list[Any]"]):
 
     def _failed(self, error: BaseException, facts: Facts | None = None) -> tuple[bool, Any]:
         if facts is not None:
-            facts.add_note(error, self.start + (facts.index or 0))
+            facts.add_note(error, None if facts.index is None else self.start + facts.index)
         return False, error
 
 
@@ -250,13 +250,18 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
             self._bar.advance(chunk.items)
 
     def _next_task(self) -> TaskHandle | None:
-        in_flight = self._in_flight
-        return in_flight[0]._task if in_flight else None
+        try:
+            first: TaskHandle = self._in_flight[0]._task
+        except IndexError:
+            return None  # a look before that would be too early: other threads take chunks
+        return first
 
     def submit_all(self) -> None:
         """Submit all of the input: the pool is being joined."""
         while self._submitting:
-            self._backend.wait(self._in_flight[0]._task, None)
+            task = self._next_task()  # None: another thread has just cancelled it
+            if task is not None:
+                self._backend.wait(task, None)
             self.collect_ready()
 
     def set_progress_bar(self, bar: Bar) -> None:

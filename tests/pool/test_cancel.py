@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import multiprocessing
 import os
+import signal
+import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from multiprocessing.util import Finalize
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import garrison
 from waiting import wait_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LONG = 600.0
 
@@ -234,6 +236,124 @@ def test_the_task_after_a_cancelled_one_is_not_interrupted(context: Any) -> None
             following = [pool.apply_async(sum, (range(1000),)) for _ in range(3)]
             cancelled.cancel()
             assert [result.get() for result in following] == [499500] * 3
+
+
+def test_a_program_that_blocks_signals_can_interrupt_tasks(method: str, tmp_path: Path) -> None:
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGRTMAX - 6, signal.SIGUSR1})
+    try:
+        with garrison.get_context(method).Pool(1) as pool:
+            begin(pool, tmp_path / "notes").cancel(grace=60)
+            wait_for(tmp_path / "notes", "interrupted")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def cancel_in_a_pool_within(path: str) -> int:
+    with garrison.Pool(1) as pool:
+        begin(pool, Path(path)).cancel(grace=60)
+        left: int = pool.apply(abs, (-1,))
+    return left
+
+
+def test_a_task_of_a_pool_within_a_worker_is_interrupted(tmp_path: Path) -> None:
+    with garrison.get_context("fork").Pool(1) as pool:
+        begin(pool, tmp_path / "outer").cancel(grace=60)
+        # Its first task has the number that the interrupted one had here.
+        assert pool.apply(cancel_in_a_pool_within, (str(tmp_path / "inner"),)) == 1
+    wait_for(tmp_path / "inner", "interrupted")
+
+
+def fail_when_interrupted(path: str) -> None:
+    try:
+        sleep_long(path)
+    except garrison.TaskInterrupt as error:
+        raise OSError from error
+
+
+def test_a_cancelled_call_that_fails_is_not_tried_again(context: Any, tmp_path: Path) -> None:
+    with context.Pool(1) as pool:
+        again = pool.options(retries=5, retry_on=OSError)
+        begin(again, tmp_path / "notes", fail_when_interrupted).cancel(grace=60)
+        assert pool.apply(abs, (-1,)) == 1
+    assert (tmp_path / "notes").read_text().split("\n").count("begun") == 1
+
+
+def exit_slowly(path: str) -> None:
+    Finalize(None, end_slowly, (path,), exitpriority=0)
+    sys.exit(1)
+
+
+def end_slowly(path: str) -> None:
+    note(path, "ending")
+    wait_for_file(f"{path}.go")
+    os.kill(os.getpid(), signal.SIGRTMAX - 6)  # the supervisor may have sent it too early
+    note(path, "ended")
+
+
+def test_the_exit_functions_of_a_worker_are_not_interrupted(context: Any, tmp_path: Path) -> None:
+    with context.Pool(1) as pool:
+        result = pool.apply_async(exit_slowly, (str(tmp_path / "notes"),))
+        wait_for(tmp_path / "notes", "ending")
+        assert result.cancel(grace=60)
+        (tmp_path / "notes.go").touch()
+        wait_for(tmp_path / "notes", "ended")
+        assert pool.apply(abs, (-1,)) == 1
+
+
+def test_two_threads_that_cancel_in_turn_miss_no_task(tmp_path: Path) -> None:
+    with garrison.Pool(2) as pool:
+
+        def cancel_many() -> None:
+            for _ in range(100):
+                pool.apply_async(time.sleep, (LONG,)).cancel(grace=60)
+
+        threads = [threading.Thread(target=cancel_many) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert pool.map(abs, range(-9, 0)) == list(range(9, 0, -1))
+        assert pool.statistics().deaths == 0
+
+
+def test_a_map_that_fails_no_item_is_cancelled_while_another_thread_waits(context: Any) -> None:
+    with context.Pool(1, on_error="return") as pool:
+        result = pool.map_async(time.sleep, [LONG] * 3, 1)
+        caught: list[BaseException] = []
+
+        def get() -> None:
+            try:
+                result.get()
+            except garrison.TaskCancelled as error:
+                caught.append(error)
+
+        thread = threading.Thread(target=get)
+        thread.start()
+        wait_until(lambda: not result._lock.acquire(blocking=False) or result._lock.release())
+        assert not result.ready()
+        with pytest.raises(multiprocessing.TimeoutError):
+            result.get(timeout=0.01)
+        assert result.cancel(grace=60)
+        thread.join()
+        assert len(caught) == 1
+        assert result.cancelled()
+        assert pool.map(abs, [-1]) == [1]
+
+
+def test_an_interrupt_of_get_keeps_a_map_that_fails_no_item(context: Any, tmp_path: Path) -> None:
+    with context.Pool(1, on_error="return") as pool:
+        result = pool.map_async(wait_for_file, [str(tmp_path / "go")] * 3, 1)
+        threading.Timer(0.05, signal.raise_signal, (signal.SIGINT,)).start()
+        with pytest.raises(KeyboardInterrupt):
+            result.get()
+        (tmp_path / "go").touch()
+        assert result.get() == [True] * 3
+
+
+def wait_for_file(path: str) -> bool:
+    while not os.path.exists(path):  # noqa: PTH110 - as above
+        time.sleep(0.001)
+    return True
 
 
 def test_a_grace_is_checked(context: Any) -> None:

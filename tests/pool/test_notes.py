@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -15,8 +17,10 @@ from typing import Any
 import pytest
 
 import garrison
-from garrison.pool import ThreadPool
-from garrison.pool._facts import describe
+from garrison import _core
+from garrison.pool import ThreadPool, _safe_repr
+from garrison.pool._facts import MAX_NOTES, add_note, describe
+from garrison.pool._payload_kinds import PayloadKind
 
 NOTE = re.compile(r"(.*); attempt (\d+) in (.*), after ([\d.e+-]+) s", re.DOTALL)
 
@@ -147,8 +151,6 @@ def test_a_lost_worker_and_a_timeout_have_notes() -> None:
 
 
 def threading_wait(_: int) -> None:
-    import threading
-
     threading.Event().wait()
 
 
@@ -159,6 +161,76 @@ def test_attempts_are_counted(tmp_path: Any, context: Any) -> None:
         assert "; attempt 3 in " in note
         _, note = note_of(lambda: pool.options(retry_on=()).map(divide, [1]))
         assert "; attempt 1 in " in note
+        # A call that has succeeded at its last attempt is none of the next one's.
+        assert pool.options(retries=1).map(fail_once, [str(tmp_path / "once")]) == [1]
+        _, note = note_of(lambda: pool.options(retry_on=()).map(divide, [1]))
+        assert "; attempt 1 in " in note
+
+
+def fail_once(path: str) -> int:
+    file = Path(path)
+    if not file.exists():
+        file.touch()
+        raise OSError(path)
+    return 1
+
+
+def lock_for_two(value: int) -> Any:
+    return threading.Lock() if value == 2 else value
+
+
+def test_the_item_whose_result_cannot_be_sent_is_named(context: Any) -> None:
+    with context.Pool(1) as pool:
+        error, note = note_of(lambda: pool.map(lock_for_two, range(8), 8))
+        assert type(error).__name__ == "MaybeEncodingError"
+        assert note.startswith("item 2: 2; ")
+
+
+def test_a_chunk_is_unpickled_once_for_all_its_failures(monkeypatch: Any) -> None:
+    unpickled, unpickle = [], _safe_repr.unpickle_for_repr
+
+    def noting(data: Any) -> Any:
+        unpickled.append(data)
+        return unpickle(data)
+
+    monkeypatch.setattr(_safe_repr, "unpickle_for_repr", noting)
+    kind, payload = PayloadKind.LISTED_ITEMS, pickle.dumps(list(range(10)))
+    texts = [_safe_repr.describe_item(kind, at, payload, "a task") for at in range(10)]
+    assert texts == [str(at) for at in range(10)]
+    assert len(unpickled) == 1
+    assert _safe_repr.describe_item(kind, 0, pickle.dumps(["x"]), "another") == "'x'"
+
+
+DIES_AT_A_CLAIM = """
+import os
+import sys
+
+import garrison
+
+if __name__ == "__main__":
+    with garrison.Pool(1) as pool:
+        pool.apply(abs, (-1,))
+        os.unlink(sys.argv[1])  # from here on the first claim is the worker's end
+        try:
+            pool.apply(abs, (-1,))
+        except garrison.WorkerDied as error:
+            print(error.__notes__)
+"""
+
+
+@pytest.mark.skipif(not _core.CRASH_POINTS, reason="crash points are in a test build only")
+def test_a_worker_killed_before_it_looked_at_the_clock_has_no_duration(tmp_path: Path) -> None:
+    program, token = tmp_path / "program.py", tmp_path / "token"
+    program.write_text(DIES_AT_A_CLAIM)
+    token.touch()
+    crash = {**os.environ, "GARRISON_CRASH": f"cell.claimed@{token}"}
+    command = [sys.executable, str(program), str(token)]
+    done = subprocess.run(
+        command, check=False, env=crash, capture_output=True, text=True, timeout=60
+    )
+    assert re.fullmatch(
+        r"\['called with \(-1\); attempt 1 in a worker \(pid \d+\)'\]\n", done.stdout
+    ), done
 
 
 def test_a_repr_of_the_users_is_not_called() -> None:
@@ -194,6 +266,13 @@ def test_a_shared_exception_of_threads_gets_each_note_once() -> None:
             with pytest.raises(ValueError, match="same"):
                 pool.map(fail, [1])
     assert len(notes_of(one)) <= 3
+
+
+def test_an_exception_that_is_raised_for_ever_does_not_grow_for_ever() -> None:
+    error = ValueError("always the same")
+    for number in range(2 * MAX_NOTES):
+        add_note(error, f"item {number}")
+    assert len(notes_of(error)) == MAX_NOTES
 
 
 def test_lines_of_a_function_by_value_are_in_the_traceback(context: Any) -> None:

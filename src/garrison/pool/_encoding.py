@@ -99,14 +99,30 @@ def encode_result(
     try:
         return (_OK, *encode(value, _pickling_rules.RESULTS, large=large))
     except SharedMemoryFull as error:
-        return _ERROR, encode_error(error), None
+        return _ERROR, encode_error(error, result=value), None
     except Exception as error:
         from garrison.pool._stdlib_names import MaybeEncodingError
 
         wrapped: Any = MaybeEncodingError(error, value)
         wrapped.value = without_key(wrapped.value)
         wrapped.args = wrapped.exc, wrapped.value
-        return _ERROR, encode_error(wrapped), None
+        return _ERROR, encode_error(wrapped, result=value), None
+
+
+def index_of_unpicklable(values: list[Any]) -> int | None:
+    """Return which of these results cannot be sent; None if each of them can."""
+    since = handles.export_count
+    try:
+        for index, value in enumerate(values):
+            try:
+                encode(value, _pickling_rules.RESULTS)
+            except SharedMemoryFull:
+                return None
+            except Exception:
+                return index
+    finally:
+        handles.cancel_exports(since)
+    return None
 
 
 class ItemError:
@@ -166,17 +182,21 @@ def _decoded(entry: PickledResult) -> Any:
 # --- Exceptions -------------------------------------------------------------------------------
 
 
-facts_at_work: Callable[[], tuple[Any, ...] | None] | None = None
-"""In a worker: returns what is known of the call at work, for the note on its failure."""
+facts_at_work: Callable[[Any], tuple[Any, ...] | None] | None = None
+"""In a worker: returns what is known of the call at work, for the note on its failure. It gets the
+result that could not be sent, if that is the failure."""
 
 
-def encode_error(error: BaseException, facts: tuple[Any, ...] | None = None) -> bytes:
+def encode_error(
+    error: BaseException, facts: tuple[Any, ...] | None = None, result: Any = None
+) -> bytes:
     """Encode an exception: the header, then the exception with its causes and contexts.
 
-    What is known of the call is by default that of the task at work.
+    What is known of the call is by default that of the task at work; `result` is what it has
+    returned, if that could not be sent.
     """
     if facts is None and facts_at_work is not None:
-        facts = facts_at_work()
+        facts = facts_at_work(result)
     return _error_pickles.encode_error(error, _dumps_error, facts)
 
 

@@ -13,6 +13,8 @@ from garrison._typing import Any
 
 __all__ = ["Facts", "add_note", "attributes_text", "describe", "describe_call"]
 
+MAX_NOTES = 100
+"""Notes on one exception from which no more are added."""
 MAX_TEXT = 60
 """Characters of an argument in a note."""
 MOST = 6
@@ -36,7 +38,7 @@ class Facts:
     pid : int or None
         The process number of another process.
     duration : float
-        Seconds that the attempt took.
+        Seconds that the attempt took; 0 if that is not known.
     """
 
     __slots__ = ("attempt", "duration", "index", "item", "pid", "worker")
@@ -75,14 +77,16 @@ class Facts:
         what = f"called with {self.item}" if self.item else "called"
         if index is not None:
             what = f"item {index}: {self.item}" if self.item else f"item {index}"
-        return f"{what}; attempt {self.attempt} in {self.where}, after {self.duration:.3g} s"
+        lasted = f", after {self.duration:.3g} s" if self.duration else ""
+        return f"{what}; attempt {self.attempt} in {self.where}{lasted}"
 
 
 def add_note(error: BaseException, text: str) -> None:
     """Add a note to an exception (PEP 678), once; before Python 3.11 its traceback shows it too."""
     try:
-        if text in getattr(error, "__notes__", ()):
-            return  # threads may raise the same object again
+        notes = getattr(error, "__notes__", ())
+        if text in notes or len(notes) >= MAX_NOTES:
+            return  # threads may raise the same object again, and again
         if hasattr(error, "add_note"):
             error.add_note(text)
             return

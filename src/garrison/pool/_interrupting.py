@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from garrison import _core
 
-__all__ = ["begin"]
+__all__ = ["begin", "end"]
 
 _UNSAFE = {
     "importlib._bootstrap",
@@ -31,12 +31,22 @@ _interrupted = 0
 
 def begin(worker: _core.Worker) -> None:
     """Have this worker's tasks interrupted when they are cancelled."""
+    global _interrupted  # noqa: PLW0603 - a process is one worker
+    _interrupted = 0  # a pool within a task has a copy of that task's
     handle_cancels(partial(_interrupt, worker))
+
+
+def end() -> None:
+    """Interrupt nothing any more: this process ends, and exit functions are no task's."""
+    handle_cancels(_ignore)
+
+
+def _ignore(*_: object) -> None: ...
 
 
 def _interrupt(worker: _core.Worker, _number: int, frame: FrameType | None) -> None:
     """Raise in the present task if it was cancelled: the signal may have been for another one."""
-    global _interrupted  # noqa: PLW0603 - a process is one worker
+    global _interrupted  # noqa: PLW0603 - see above
     number = worker.taken
     if number == _interrupted or not worker.cancelled or _is_unsafe(frame):
         return

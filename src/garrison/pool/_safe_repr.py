@@ -159,12 +159,22 @@ def _call_text(name: str, args: Any, kwds: dict[str, Any]) -> str:
     return f"{name}({', '.join(texts)})"
 
 
-def describe_item(kind: int, index: int, payload: Any) -> str:
-    """Return a short repr of the item at work, or of the arguments of a single call."""
+_opened: tuple[object, Any] = None, None
+"""A task, and its items: many of them may fail, and are described one by one."""
+
+
+def describe_item(kind: int, index: int, payload: Any, task: object = None) -> str:
+    """Return a short repr of the item at work, or of the arguments of a single call.
+
+    With `task`, which is only this one's, the payload is kept for the next item of the same task.
+    """
+    global _opened  # noqa: PLW0603 - a worker is at one task at a time
     if len(payload) > MAX_PAYLOAD:
         return ""
     try:
-        args, kwds = _arguments(kind, index, payload)
+        opened = _opened[1] if task is not None and task == _opened[0] else _open(kind, payload)
+        _opened = (None, None) if task is None else (task, opened)
+        args, kwds = _arguments_in(kind, index, opened)
         if kind in {PayloadKind.CALL, PayloadKind.ARGS}:
             return _facts.describe_call(tuple(args), kwds)
         return _facts.describe(tuple(args) if kind == PayloadKind.STAR_ITEMS else args[0])
@@ -186,9 +196,17 @@ def facts_of_lost(
 
 def _arguments(kind: int, index: int, payload: Any) -> tuple[Any, dict[str, Any]]:
     """Return the arguments of the call that a task was in, as objects that only have a repr."""
+    return _arguments_in(kind, index, _open(kind, payload))
+
+
+def _open(kind: int, payload: Any) -> Any:
+    """Return the pickles of items, or what else a payload has, as objects that only have a repr."""
+    return _core.split(payload) if kind == PayloadKind.PICKLED_ITEMS else unpickle_for_repr(payload)
+
+
+def _arguments_in(kind: int, index: int, value: Any) -> tuple[Any, dict[str, Any]]:
     if kind == PayloadKind.PICKLED_ITEMS:
-        return (unpickle_for_repr(_core.split(payload)[index]),), {}
-    value = unpickle_for_repr(payload)
+        return (unpickle_for_repr(value[index]),), {}
     if kind == PayloadKind.CALL:
         args, kwds = value
         return args, kwds

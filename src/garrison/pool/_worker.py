@@ -36,7 +36,8 @@ CRASH_POINTS = bool(_core.CRASH_POINTS)
 _CALL, _ARGS = PayloadKind.CALL, PayloadKind.ARGS
 _STAR_ITEMS, _ONE_ITEM = PayloadKind.STAR_ITEMS, PayloadKind.ONE_ITEM
 _PICKLED_ITEMS, _LISTED_ITEMS = PayloadKind.PICKLED_ITEMS, PayloadKind.LISTED_ITEMS
-_CALL_KINDS = _ARGS, _ONE_ITEM, PayloadKind.ITEMS, _STAR_ITEMS
+_CHUNK_KINDS = PayloadKind.ITEMS, _STAR_ITEMS
+_CALL_KINDS = _ARGS, _ONE_ITEM, *_CHUNK_KINDS
 _ERROR, _ITEMS = Outcome.ERROR, Outcome.ITEMS
 INITIALIZER_FAILED = 1
 """Exit code."""
@@ -93,9 +94,10 @@ _retried = 0
 """Attempts that the call at work has had in this worker, before the present one."""
 
 
-def _facts_at_work(worker: _core.Worker) -> tuple[Any, ...] | None:
-    """Return what is known of the call that fails."""
+def _facts_at_work(worker: _core.Worker, result: Any) -> tuple[Any, ...] | None:
+    """Return what is known of the call that fails, perhaps since its result cannot be sent."""
     global _retried
+    index: int | None
     try:
         kind, payload, _, index, deaths, nanoseconds = worker.at_work()
     except Exception:
@@ -103,8 +105,12 @@ def _facts_at_work(worker: _core.Worker) -> tuple[Any, ...] | None:
     # Late, as few calls fail.
     from garrison.pool._safe_repr import describe_item
 
+    if result is not None and kind in _CHUNK_KINDS:
+        # All calls are over, and the result is the list of theirs.
+        index = _encoding.index_of_unpicklable(result)
+    task = os.getpid(), worker.taken
+    item = "" if index is None else describe_item(kind, index, payload, task)
     place = None if kind in {_CALL, _ARGS} else index
-    item = describe_item(kind, index, payload)
     name = current_process().name
     attempt, _retried = 1 + deaths + _retried, 0
     return place, item, attempt, name, os.getpid(), nanoseconds / 1e9
@@ -156,6 +162,7 @@ def _serve(worker: _core.Worker, maxtasks: int | None, state: Any, *, of_executo
             continue
         except SystemExit as error:
             if not (of_executor and worker.busy):
+                _interrupting.end()
                 raise
             worker.publish(_ERROR, _encoding.encode_error(error), None)
             continue
@@ -352,19 +359,20 @@ class _Retrying:
         self, worker: _core.Worker, kind: int, value: Any, again: Callable[[], Any]
     ) -> Any:
         global _retried  # noqa: PLW0603 - a process runs one call at a time
-        for _retried in range(self.retries):
+        for _retried in range(self.retries + 1):
             try:
                 result = self._call(kind, value)
             except TaskInterrupt:
                 raise
             except self.retry_on:
+                if _retried == self.retries or worker.cancelled:
+                    raise
                 value = again()
                 worker.restart_clock()
             else:
                 _retried = 0
                 return result
-        _retried = self.retries
-        return self._call(kind, value)
+        raise AssertionError("there is a last attempt")
 
     def _call(self, kind: int, value: Any) -> Any:
         if kind == _CALL:

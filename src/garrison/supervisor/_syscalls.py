@@ -65,6 +65,7 @@ _EVERY = tuple(_signal.valid_signals())
 def handle_cancels(handler: Callable[[int, FrameType | None], object]) -> None:
     """Have this called in a worker one of whose tasks may have been cancelled."""
     set_handler(CANCEL_SIGNAL, handler)
+    unblock((CANCEL_SIGNAL,))  # the program may have blocked all signals
 
 
 def blocked() -> list[int]:

@@ -363,5 +363,5 @@ def test_a_grace_is_checked(context: Any) -> None:
             with pytest.raises(ValueError, match="grace must be at least 0"):
                 result.cancel(grace=wrong)
         with pytest.raises(TypeError, match="grace must be a number of seconds, not 'long'"):
-            result.cancel(grace="long")  # type: ignore[arg-type]
+            result.cancel(grace="long")
         assert result.get() == 1

@@ -7,6 +7,8 @@ import functools
 import gc
 import os
 import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +132,30 @@ def test_the_end_of_the_pool_ends_coroutines(run: Run, tmp_path: Path) -> None:
             await call
 
     run(main)
+
+
+def test_an_item_that_comes_after_the_end_of_the_pool_logs_nothing() -> None:
+    is_over = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        is_over.wait(60)
+        yield 1
+
+    async def main() -> None:
+        unhandled: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: unhandled.append(what))
+        async with aio.Pool(1) as pool:
+            results: Any = pool.imap(tasks.co_same, items())
+            assert await results.__anext__() == 0
+        is_over.set()
+        await until(lambda: results._exhausted)
+        results = None
+        gc.collect()
+        await asyncio.sleep(0)
+        assert unhandled == []
+
+    asyncio.run(main())
 
 
 def test_a_pool_that_ends_before_its_coroutines_began_leaves_no_descriptor() -> None:

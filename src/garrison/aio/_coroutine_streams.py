@@ -162,6 +162,7 @@ class CoroutineIterator:
             self._exhausted = True
             self._failed_input = call = self._library.call()
             finish(call, False, item)
+            call.exception()  # it is not logged if nobody comes for it
         self._calls.append(call)
         call.add_done_callback(partial(_tell, weakref.ref(self), CoroutineIterator._note))
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["CoroutineIterator"]
 
 _END: Any = object()
+_LATER: Any = object()
+"""There is no room for another item."""
 
 
 class CoroutineIterator:
@@ -53,7 +55,7 @@ class CoroutineIterator:
         """Those of them that are done, in the order of their ends."""
         self._waiting: deque[Any] = deque()
         self._reading: Any = None
-        """A call that gets the next item."""
+        """A call that gets the next item, or `_END` or `_LATER`."""
         self._stop_reading: Callable[[], object] | None = None
         self._failed_input: Any = None
         """A call that has the exception of the input."""
@@ -135,7 +137,8 @@ class CoroutineIterator:
     def _read(self) -> None:
         if self._asynchronous:
             reading = self._library.call()
-            self._stop_reading = self._library.start(partial(_read_next, self._source, reading))
+            read = partial(_read_some, weakref.ref(self), self._source, reading)
+            self._stop_reading = self._library.start(read)
         else:  # it may block
             reading = self._library.in_thread(next, self._source, _END)
         self._reading = reading
@@ -150,8 +153,16 @@ class CoroutineIterator:
             self._fill()
         self._wake()
 
+    def _take_and_ask(self, item: Any) -> bool:
+        """Begin the call for an item; return whether there may be another one now."""
+        if not self._exhausted:
+            self._take(True, item)
+        return not self._exhausted and len(self._calls) < self._ahead
+
     def _take(self, success: bool, item: Any) -> None:
         """Begin the call for an item. An exception of the input takes its place, and ends it."""
+        if success and item is _LATER:
+            return
         if success and item is _END:
             self._exhausted = True
             return
@@ -207,13 +218,19 @@ def _tell(iterator: Any, method: Callable[[Any, Any], None], call: Any) -> None:
         method(found, call)
 
 
-async def _read_next(source: Any, reading: Any) -> None:
-    """Have a call get the next item of an async iterator."""
+async def _read_some(iterator: Any, source: Any, reading: Any) -> None:
+    """Give an iterator items of an async input as long as it has room, then say why no more."""
     success, item = True, _END
     try:
-        item = await source.__anext__()
+        more = True
+        while more:
+            item = await source.__anext__()
+            found = iterator()
+            more = found is not None and found._take_and_ask(item)
+            del found
+        item = _LATER
     except StopAsyncIteration:
-        pass
+        item = _END
     except Exception as error:
         success, item = False, error
     except BaseException:

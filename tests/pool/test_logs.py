@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -85,6 +86,22 @@ def test_what_a_task_prints_is_shown_before_its_result(context: Any, capsys: Any
             out, err = capsys.readouterr()
             assert lines(out) == [("say(5)", "one 5"), ("say(5)", "two"), ("say(5)", "three 5")]
             assert lines(err) == [("say(5)", "error 5")]
+
+
+def test_output_of_the_last_task_is_shown_before_the_progress_ends(
+    context: Any, monkeypatch: Any
+) -> None:
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            shown.append(text)
+            return len(text)
+
+    shown: list[Any] = []
+    monkeypatch.setattr(sys, "stdout", Stream())
+    with context.Pool(1, logs=True, progress=lambda done, _: shown.append(done)) as pool:
+        pool.map(say_half, [1])
+    (line,) = [each for each in shown if isinstance(each, str) and "half 1" in each]
+    assert shown.index(line) < shown.index(1)
 
 
 def test_lines_of_two_workers_are_never_mixed(context: Any, capsys: Any) -> None:

@@ -48,6 +48,7 @@ class LoggedMapResult(MapResult[R]):
 
     def collect_ready(self) -> bool:
         """Read the chunks that have ended, and show what they have written."""
+        _drain(self._backend)  # it goes above a progress bar, which ends with the last chunk
         try:
             return super().collect_ready()
         finally:

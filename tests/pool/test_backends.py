@@ -95,7 +95,7 @@ def test_an_exception_is_a_result(pools: Any) -> None:
         backend = backend_of(pool)
         task = submit(backend, tasks.fail, LookupError("here"))
         assert backend.wait(task, None)
-        success, error, _ = backend.result(task)
+        success, error, *_ = backend.result(task)
         assert not success
         assert isinstance(error, LookupError)
         assert error.args == ("here",)

@@ -362,10 +362,17 @@ class ProcessBackend:
 
     # --- Waiting --------------------------------------------------------------------------
 
-    def wait(
-        self, task: _core.TaskHandle, deadline: float | None, failures: int | None = None
-    ) -> bool:
+    def wait(self, task: _core.TaskHandle, deadline: float | None) -> bool:
         """Wait for a task's end; False at the deadline. Raises if it will never end."""
+        return self._wait(task, deadline, None)
+
+    def wait_unless_failure(
+        self, task: _core.TaskHandle, deadline: float | None, failures: int
+    ) -> bool:
+        """Wait for a task's end, or another failure; False at the deadline."""
+        return self._wait(task, deadline, failures)
+
+    def _wait(self, task: _core.TaskHandle, deadline: float | None, failures: int | None) -> bool:
         while True:
             if task.wait(_seconds_to_sleep(deadline), failures):
                 return True
@@ -376,8 +383,6 @@ class ProcessBackend:
                 raise PoolTerminated(_LEFT)
             if deadline is not None and time.monotonic() >= deadline:
                 return task.ended()
-
-    wait_unless_failure = wait
 
     @property
     def failures(self) -> int:

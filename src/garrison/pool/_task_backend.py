@@ -489,7 +489,7 @@ class TaskBackend:
 
     def items_of(self, raw: Any) -> tuple[list[Any] | None, Any, int, int]:
         """Return a raw result of several items as `TaskHandle.take_items_into` gives it."""
-        success, results, duration = raw
+        success, results, duration, *_ = raw
         # Results in this process's memory do not count.
         return (results, None, 0, duration) if success else (None, raw, 0, duration)
 

@@ -53,6 +53,16 @@ def by_typed_dict(table: Row) -> str:
     return type(table).__name__
 
 
+def many(
+    first: Any, *others: dict[str, int], named: Any = None, **more: dict[str, int]
+) -> list[str]:
+    return [type(each).__name__ for each in (first, *others, named, *more.values())]
+
+
+def by_name(first: Any, *others: Any, table: dict[str, int]) -> list[str]:
+    return [type(each).__name__ for each in (first, *others, table)]
+
+
 def with_state(state: Any, table: dict[str, int] | None = None) -> Any:
     return len(state) + sum((table or {}).values())
 
@@ -71,6 +81,11 @@ def check(pool: Any) -> None:
         assert pool.apply(maybe, (numbers,)) == "list"
         assert pool.apply(maybe, (None,)) == "NoneType"
         assert pool.apply(by_typed_dict, (table,)) == "dict"
+        named = {"named": table, "other": table}
+        seen = pool.apply(many, (table, table, table, numbers), named)
+        assert seen == ["Shared", "dict", "dict", "Shared", "Shared", "dict"]
+        seen = pool.apply(by_name, (table, table, table, table), {"table": table})
+        assert seen == ["Shared", "Shared", "Shared", "Shared", "dict"]
         for function in (kept, either, untyped, anything, other, by_protocol):
             assert pool.apply(function, (table,)) == "Shared"
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["SeeingThrough"]
 
 
+_OTHERS: dict[type, str] = {int: "*", str: "**"}
+"""Where the types are that `*args` and `**kwds` ask for, for all other places and names."""
+
+
 class SeeingThrough:
     """A function that gets the content of a shared object where it asks for its type."""
 
@@ -37,24 +41,31 @@ class SeeingThrough:
         return self.func(*args, **kwds)
 
     def _seen(self, place: int | str, value: Any) -> Any:
-        wanted = self._wanted.get(place)
-        if type(value) is not Shared or wanted is None:
+        wanted = self._wanted.get(place, self._wanted.get(_OTHERS[type(place)]))
+        if type(value) is not Shared or not wanted:
             return value
         content = value.get()
         return content if isinstance(content, wanted) else value
 
 
 def _wanted_types(function: Callable[..., Any]) -> dict[int | str, tuple[type, ...]]:
-    """Return the types that parameters ask for, by place and by name."""
+    """Return the types that parameters ask for, by place and by name; see also `_OTHERS`."""
     try:
         hints = typing.get_type_hints(function)
-        parameters = list(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters.values()
     except Exception:
         return {}  # names that exist for type checkers only, for example
     found: dict[int | str, tuple[type, ...]] = {}
-    for place, name in enumerate(parameters):
-        if wanted := _classes(hints.get(name)):
-            found[place] = found[name] = wanted
+    for place, parameter in enumerate(parameters):
+        wanted = _classes(hints.get(parameter.name))
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            found[_OTHERS[int]] = wanted
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            found[_OTHERS[str]] = wanted
+        else:
+            found[parameter.name] = wanted
+            if parameter.kind is not parameter.KEYWORD_ONLY:
+                found[place] = wanted
     return found
 
 

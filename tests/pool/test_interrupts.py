@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import sys
 import threading
 import time
@@ -16,8 +17,9 @@ import pytest
 
 import garrison
 from failures.interrupts import ALL_LINES, ends_a_with_block
-from garrison.pool import ThreadPool
+from garrison.pool import ThreadPool, _worker
 from garrison.pool._monitor import Monitor
+from garrison.pool._payload_kinds import PayloadKind
 
 from . import tasks
 
@@ -184,3 +186,29 @@ def test_an_interrupt_ends_an_iterator_or_comes_before_it_or_after_it(
         assert number > 500
         assert ended > 100
         assert pool.map(abs, [-1, -2]) == [1, 2]
+
+
+class _InterruptedWorker:
+    """A worker that Ctrl-C, or a cancel, strikes while it hands in its only task."""
+
+    taken = retired = 0
+
+    def take(self, *_: object) -> Any:
+        self.taken += 1
+        return 1, PayloadKind.ARGS, pickle.dumps((-1,)), None
+
+    def publish(self, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    def retire(self) -> None:
+        self.retired += 1
+
+
+def test_an_interrupt_after_a_workers_last_task_gives_it_no_other() -> None:
+    worker: Any = _InterruptedWorker()
+    functions = _worker._Functions(None)
+    functions.keep(1, abs)
+    with pytest.raises(KeyboardInterrupt):
+        _worker._serve_on(worker, functions, 1)
+    _worker._serve_on(worker, functions, 1)
+    assert (worker.taken, worker.retired) == (1, 1)

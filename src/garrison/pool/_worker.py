@@ -198,7 +198,11 @@ def _serve_on(worker: _core.Worker, functions: _Functions, maxtasks: int | None)
     take, publish = worker.take, worker.publish
     # Small calls are made by the core, one after the other, if their number does not matter.
     plain = functions.plain if maxtasks is None else None
-    while (task := take(plain, _CALL_KINDS)) is not None:
+    # Asked first: an interrupt after a worker's last task must not give it another.
+    while maxtasks is None or worker.taken < maxtasks:
+        task = take(plain, _CALL_KINDS)
+        if task is None:
+            return
         if isinstance(task, _core.MadeCall):
             outcome, payload, buffers = _encode_made(task)
         else:
@@ -212,9 +216,7 @@ def _serve_on(worker: _core.Worker, functions: _Functions, maxtasks: int | None)
             # Its traceback would not fit either: send only what fits into a cell.
             publish(Outcome.MEMORY_FULL, str(error).encode()[:MAX_INLINE_RESULT], None)
         del payload, buffers
-        if maxtasks is not None and worker.taken >= maxtasks:
-            worker.retire()
-            return
+    worker.retire()
 
 
 Result = tuple[int, bytes, "list[Any] | None"]

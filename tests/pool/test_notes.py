@@ -273,6 +273,7 @@ def test_an_exception_that_is_raised_for_ever_does_not_grow_for_ever() -> None:
     for number in range(2 * MAX_NOTES):
         add_note(error, f"item {number}")
     assert len(notes_of(error)) == MAX_NOTES
+    assert notes_of(error)[-1] == f"item {2 * MAX_NOTES - 1}"
 
 
 def test_lines_of_a_function_by_value_are_in_the_traceback(context: Any) -> None:

@@ -14,7 +14,7 @@ from garrison._typing import Any
 __all__ = ["Facts", "add_note", "attributes_text", "describe", "describe_call"]
 
 MAX_NOTES = 100
-"""Notes on one exception from which no more are added."""
+"""Notes on one exception; from then on the last one gives way to the next."""
 MAX_TEXT = 60
 """Characters of an argument in a note."""
 MOST = 6
@@ -85,8 +85,10 @@ def add_note(error: BaseException, text: str) -> None:
     """Add a note to an exception (PEP 678), once; before Python 3.11 its traceback shows it too."""
     try:
         notes = getattr(error, "__notes__", ())
-        if text in notes or len(notes) >= MAX_NOTES:
-            return  # threads may raise the same object again, and again
+        if text in notes:
+            return  # threads may raise the same object again
+        if len(notes) >= MAX_NOTES:
+            notes.pop()  # and again, for ever
         if hasattr(error, "add_note"):
             error.add_note(text)
             return

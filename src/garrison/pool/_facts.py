@@ -84,7 +84,7 @@ class Facts:
 def add_note(error: BaseException, text: str) -> None:
     """Add a note to an exception (PEP 678), once; before Python 3.11 its traceback shows it too."""
     try:
-        notes = getattr(error, "__notes__", ())
+        notes: Any = getattr(error, "__notes__", ())
         if text in notes:
             return  # threads may raise the same object again
         if len(notes) >= MAX_NOTES:

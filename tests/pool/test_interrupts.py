@@ -151,7 +151,7 @@ class AtLine:
         return self._line
 
 
-ON_ITS_WAY = {"__next__", "next", "_hand_out"}
+ON_ITS_WAY = {"__next__", "next", "_hand_out", "_note_handed_out"}
 """Functions that return the result to the caller, who may not get it, as with any function."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -278,3 +279,23 @@ def test_an_error_in_a_later_chunk_than_may_be_in_flight_is_found() -> None:
         with pytest.raises(TypeError, match="object of type 'int' has no len"):
             pool.map(total_length, items, chunksize=1)
         assert pool.map(tasks.square, [3]) == [9]
+
+
+def fail_with(shared: garrison.Shared[bytes]) -> None:
+    raise ValueError(len(shared.get()))
+
+
+def test_map_that_fails_lets_go_of_all_shared_arguments() -> None:
+    """A worker that begins a task takes over what handles keep; a withdrawn one has no worker."""
+    with Pool(2) as pool:
+        fail_with_shares(pool)
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            fail_with_shares(pool)
+        assert becomes_true(lambda: len(os.listdir("/proc/self/fd")) <= before, 10)
+
+
+def fail_with_shares(pool: Any) -> None:
+    shares = [garrison.share(bytes(100_000)) for _ in range(20)]
+    with pytest.raises(ValueError, match="100000"):
+        pool.map(fail_with, shares, chunksize=1)

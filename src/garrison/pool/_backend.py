@@ -179,6 +179,10 @@ class Backend(Protocol):
         """Workers that are in a task."""
 
     @property
+    def handles_sent(self) -> int:
+        """A number that grows with each handle of a shared object that is sent to a worker."""
+
+    @property
     def interrupts(self) -> int:
         """The number of calls of `interrupt_waits`; read it before deciding what to wait for."""
 

@@ -35,7 +35,10 @@ Chunk = tuple["TaskHandle", int, int]
 class _ChunkResult(AsyncResult["list[Any]"]):
     """The future results of a map's chunk, and their place."""
 
-    __slots__ = ("items", "size", "start")
+    __slots__ = ("has_handles", "items", "size", "start")
+
+    has_handles: bool
+    """Whether its arguments are, or have, shared objects: a worker takes over what they keep."""
 
     def __init__(self, backend: Backend, start: int, chunk: Chunk) -> None:
         self._pool, self._outcome = None, None
@@ -120,6 +123,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         while self._submitting and len(self._in_flight) < self.MAX_CHUNKS_IN_FLIGHT:
             if self._bytes_in_flight >= self.MAX_BYTES_IN_FLIGHT and len(self._in_flight) >= least:
                 return
+            handles_before = self._backend.handles_sent
             try:
                 chunk = _ChunkResult(self._backend, self._items_submitted, next(self._chunks))
             except StopIteration:
@@ -130,6 +134,7 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
                 # As in the standard library, the other chunks are processed all the same.
                 self._error = self._error or error
                 continue
+            chunk.has_handles = self._backend.handles_sent != handles_before
             self._in_flight.append(chunk)
             self._items_submitted += chunk.items
             self._bytes_in_flight += chunk.size
@@ -205,13 +210,15 @@ class MapResult(AsyncResult["list[R]"], StandardMapResult[R]):
         """Withdraw the chunks that no worker has begun: there is a failure already.
 
         Chunks begin in their order, and those before the failed one are not withdrawn. So it is the
-        first failed one whose error is raised, as without this.
+        first failed one whose error is raised, as without this. What has handles is begun all the
+        same: nobody else would let go of the memory that they keep.
         """
         self._stops = self._submitting = False
         self._chunks = iter(())
         kept: deque[_ChunkResult] = deque()
         for chunk in reversed(self._in_flight):
-            if chunk.start <= failed.start or not chunk._task.withdraw():
+            stays = chunk.start <= failed.start or chunk.has_handles
+            if stays or not chunk._task.withdraw():
                 kept.appendleft(chunk)
         self._in_flight = kept
 

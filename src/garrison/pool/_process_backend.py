@@ -27,7 +27,7 @@ from garrison.errors import (
     TaskTimeout,
     WorkerDied,
 )
-from garrison.memory import capacity
+from garrison.memory import capacity, handles
 from garrison.pool import _encoding, _function_registry, _preloading, _worker
 from garrison.pool._calls import call_policy
 from garrison.pool._encoding import ItemError, Outcome
@@ -180,6 +180,11 @@ class ProcessBackend:
     def waiting(self) -> int:
         """Tasks that no worker has begun."""
         return self.table.waiting
+
+    @property
+    def handles_sent(self) -> int:
+        """A number that grows with each handle of a shared object that is sent to a worker."""
+        return handles.export_count
 
     @property
     def busy(self) -> int:

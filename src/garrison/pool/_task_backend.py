@@ -238,6 +238,8 @@ class TaskBackend:
     batches_items: bool = False
     runs_in_caller: bool = False
     latest: int = 0
+    handles_sent: int = 0
+    """None: tasks get their arguments themselves, or copies."""
     encodes_results: bool = False
     """Whether `decode` has anything to do."""
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 import garrison
-from garrison import Pool
+from garrison import Pool, PoolBroken
 from garrison.pool import AsyncResult, ThreadPool
 from garrison.pool._callbacks import _in_order_of_ends
 
@@ -233,3 +233,15 @@ def test_a_task_that_ends_while_the_others_are_asked_waits_for_its_turn() -> Non
 def _ended(at: int) -> Any:
     task = types.SimpleNamespace(ended=lambda: True, ended_at=at)
     return types.SimpleNamespace(_next_task=lambda: task)
+
+
+def test_the_error_callback_is_told_that_the_pool_broke(capfd: pytest.CaptureFixture[str]) -> None:
+    told: list[BaseException] = []
+    with Pool(1, initializer=tasks.fail, initargs=(OSError("no such disk"),)) as pool:
+        single = pool.apply_async(tasks.square, (3,), error_callback=told.append)
+        mapped = pool.map_async(tasks.square, range(3), error_callback=told.append)
+        for result in (single, mapped):
+            with pytest.raises(PoolBroken):
+                result.get()
+    assert [type(error) for error in told] == [PoolBroken, PoolBroken]
+    assert "no such disk" in capfd.readouterr().err

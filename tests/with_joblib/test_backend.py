@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from multiprocessing import TimeoutError as MultiprocessingTimeout
 from pathlib import Path
 from pickle import PicklingError
-from typing import Any
+from typing import Any, NoReturn
 
 import joblib
 import pytest
@@ -21,7 +21,7 @@ from joblib import Parallel, delayed, parallel_config
 
 import garrison
 import garrison.joblib
-from garrison import WorkerDied
+from garrison import PoolBroken, PoolTerminated, WorkerDied
 from garrison.joblib import GarrisonBackend, _workers
 from waiting import wait_until
 
@@ -373,3 +373,45 @@ def test_a_script_without_a_guard_needs_none(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[0, 2, 4, 6]\n", "")
+
+
+# --- Ends in the middle of a call -----------------------------------------------------------------
+
+
+def test_a_call_whose_workers_are_ended_fails() -> None:
+    ending = threading.Thread(target=_end_workers_at_work)
+    ending.start()
+    with pytest.raises(PoolTerminated):
+        Parallel()(delayed(nap)(60) for _ in range(4))
+    ending.join()
+    assert Parallel()([delayed(square)(2)]) == [4]
+
+
+def _end_workers_at_work() -> None:
+    wait_until(lambda: _workers._kept is not None and _workers._kept.pool._backend.busy == 2)
+    garrison.joblib.shutdown()
+
+
+def test_a_failing_initializer_fails_the_call() -> None:
+    failing = {"backend": "garrison", "n_jobs": 2, "initializer": break_down}
+    with pytest.raises(PoolBroken), parallel_config(start_method="fork", **failing):
+        Parallel()(delayed(square)(n) for n in range(4))
+    assert Parallel()([delayed(square)(2)]) == [4]
+
+
+def break_down() -> NoReturn:
+    raise OSError("no such disk")
+
+
+def test_a_child_that_is_forked_in_a_call_may_end(capfd: pytest.CaptureFixture[str]) -> None:
+    results = Parallel(return_as="generator")(delayed(square)(n) for n in range(50))
+    assert next(results) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        child = os.fork()
+        if child == 0:
+            del results
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert sum(results) == sum(n * n for n in range(50))
+    assert "Traceback" not in capfd.readouterr().err

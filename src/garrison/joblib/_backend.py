@@ -190,6 +190,7 @@ class GarrisonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     def _acquire(self) -> None:
         self._workers = _workers.acquire(self._wanted)
+        self._workers.calls.add(self)
         pool = self._workers.pool
         self._pool = pool.options(retries=self._retries) if self._retries else pool
 
@@ -204,6 +205,7 @@ class GarrisonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self._arrays = SharedArrays(None, None)
         workers, self._workers, self._pool = self._workers, None, None
         if workers is not None:
+            workers.calls.discard(self)
             _workers.release(workers)
 
     # --- Batches --------------------------------------------------------------------------
@@ -239,7 +241,7 @@ class GarrisonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
     def _end(self, job: _Job, failed: bool, result: Any) -> None:
         """Note the end of a batch. joblib's lock is taken first, as everywhere."""
         with self.parallel._lock:
-            if job.dropped:
+            if job.dropped or job not in self._jobs:
                 return
             self._jobs.discard(job)
             job.failed, job.result, job.kept = failed, result, []
@@ -252,6 +254,12 @@ class GarrisonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             if failed and self._failure is None:
                 self._failure = result
             self._changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Fail all batches: the workers were ended, in another thread."""
+        for job in tuple(self._jobs):
+            if not job.done:
+                self._end(job, True, error)
 
     def _explain(self, job: _Job) -> None:
         error = job.result
@@ -297,6 +305,7 @@ class GarrisonBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             if job.task is not None:
                 job.task.cancel(grace=ABORT_GRACE_S)
         if ensure_ready and not self._workers.usable:
+            self._workers.calls.discard(self)
             _workers.release(self._workers)
             self._acquire()
 

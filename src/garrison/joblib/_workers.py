@@ -11,10 +11,12 @@ import atexit
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import NamedTuple
 
 from garrison._typing import Any
+from garrison.errors import PoolTerminated
 from garrison.pool import Pool
 from garrison.pool.inner_threads import limit_inner_threads
 
@@ -47,6 +49,9 @@ class Workers:
         self.settings = settings
         self.users = 1
         self.usable = True
+        self.calls: weakref.WeakSet[Any] = weakref.WeakSet()
+        """The backends that use it, which are told if it ends before they do."""
+        self._pid = os.getpid()
         self.idle_since = 0.0
         self.timer: threading.Timer | None = None
         start = (settings.environment, settings.initializer, settings.initargs)
@@ -59,12 +64,16 @@ class Workers:
         )
 
     def end(self) -> None:
-        """End the workers now."""
+        """End the workers now; in a forked child they are its parent's."""
         self.usable = False
+        if self._pid != os.getpid():
+            return
         if self.timer is not None:
             self.timer.cancel()
         self.pool.terminate()
         self.pool.join()
+        for call in tuple(self.calls):
+            call.fail(PoolTerminated("the workers were ended before this call was over"))
 
 
 def _context(method: str) -> Any:

@@ -6,6 +6,7 @@ import multiprocessing
 import threading
 
 from garrison._typing import TYPE_CHECKING, Any
+from garrison.errors import PoolBroken
 from garrison.pool._results import DEFAULT_GRACE_S, AsyncResult, R
 from garrison.pool._stdlib_names import StandardMapResult, hide
 
@@ -72,9 +73,18 @@ class CallbackResult(AsyncResult[R]):
         return self._inner.ready()
 
     def _fail(self, error: BaseException) -> None:
-        """Set the error of a call without a result: waits end, and `get` raises it."""
+        """Set the error of a call without a result: waits end, and `get` raises it.
+
+        Of a pool that broke, the `error_callback` is told: who relies on it would wait for ever. At
+        the end of a pool it is not, as in the standard library.
+        """
         self._outcome, self._lost = (False, error), True
-        self._finish()
+        callback, self._callback, self._error_callback = self._error_callback, None, None
+        try:
+            if callback is not None and isinstance(error, PoolBroken):
+                callback(error)
+        finally:
+            self._finish()
 
     def _finish(self) -> None:
         with self._changed:

@@ -85,7 +85,7 @@ class CallbackThread:
             over = result._poll()
         except GarrisonError as error:
             over = True
-            result._fail(error)
+            _lose(result, error)
         except BaseException:
             over = True
             _report_exception(sys.exc_info())
@@ -100,7 +100,7 @@ class CallbackThread:
             if result._has_outcome():
                 self._poll(result)
             else:
-                result._fail(error)
+                _lose(result, error)
 
 
 class CallbacksInCaller(CallbackThread):
@@ -112,11 +112,19 @@ class CallbacksInCaller(CallbackThread):
             while not result._poll():
                 self._backend.check()
         except GarrisonError as error:
-            result._fail(error)
+            _lose(result, error)
         except KeyboardInterrupt:
             raise
         except BaseException:
             _report_exception(sys.exc_info())
+
+
+def _lose(result: AsyncResult[Any], error: GarrisonError) -> None:
+    """Fail a result that will have no outcome."""
+    try:
+        result._fail(error)
+    except BaseException:
+        _report_exception(sys.exc_info())
 
 
 def _in_order_of_ends(results: list[AsyncResult[Any]]) -> list[AsyncResult[Any]]:

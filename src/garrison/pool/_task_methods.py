@@ -107,7 +107,8 @@ class TaskMethods:
         callback : callable, optional
             Called with the result, in a thread of the pool.
         error_callback : callable, optional
-            Called with the exception if the call fails, in the same thread.
+            Called with the exception if the call fails, in the same thread; not if the pool is
+            terminated before.
 
         Examples
         --------

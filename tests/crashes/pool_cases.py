@@ -69,9 +69,11 @@ def _once(pool: Any) -> Any:
     return pool.options(retries=0)
 
 
-def _cancel_a_running_task(pool: Any) -> None:
+def _cancel_a_running_task(subject: Subject, pool: Any) -> None:
     with tasks.Ear() as ear:
         sleeping = pool.apply_async(tasks.tell_and_sleep, (ear.address, LIMIT))
+        # A supervisor that has died just now is replaced when somebody waits for a result.
+        same(subject.value(pool.apply_async(tasks.square, (3,))), 9)
         ear.hear(1)
         check(sleeping.cancel(grace=0), "the running task was not cancelled")
 
@@ -90,6 +92,6 @@ def work_to_the_end(subject: Subject, path: str) -> None:
         # Where the supervisor dies before it could tell how the worker did, nobody can.
         lost = subject.error(_once(pool).apply_async(tasks.die, ("SIGKILL",)))
         check(type(lost) is subject.module.WorkerDied, f"{type(lost).__name__}: {lost}")
-        _cancel_a_running_task(pool)
+        _cancel_a_running_task(subject, pool)
         subject.still_works(pool)
         subject.finish(pool)

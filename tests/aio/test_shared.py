@@ -16,6 +16,7 @@ import pytest
 import garrison
 from garrison import AbandonedLock, aio
 from garrison.errors import NotHeld
+from waiting import wait_until
 
 from .conftest import until
 
@@ -285,3 +286,28 @@ def test_a_lock_of_a_thread_is_refused() -> None:
             kind(garrison.RLock())
         with pytest.raises(ValueError, match="detect_deadlocks"):
             kind(garrison.Lock(detect_deadlocks=True))
+
+
+def test_a_notification_is_not_lost_with_a_loop_that_was_closed() -> None:
+    condition = aio.Condition()
+
+    async def wait() -> None:
+        async with condition:
+            await condition.wait()
+
+    async def notify() -> None:
+        waiter = asyncio.create_task(wait())
+        await until(lambda: condition._condition._core.waiting == 1)
+        async with condition:
+            condition.notify()
+        await waiter
+
+    loop = asyncio.new_event_loop()
+    lost: Any = loop.create_task(wait())
+    lost._log_destroy_pending = False
+    loop.run_until_complete(asyncio.sleep(0))
+    assert condition._condition._core.waiting == 1
+    loop.close()
+    wait_until(lambda: condition._condition._core.waiting == 0)
+    asyncio.run(notify())
+    del lost

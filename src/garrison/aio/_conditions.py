@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 from garrison import sync
@@ -44,7 +45,7 @@ class Condition(Acquired):
     def _begin(self, condition: sync.Condition, lock: Any) -> None:
         super().__init__(lock)
         self._condition = condition
-        self._seats = WaitingRoom(partial(_wait_in_seats, condition._core))
+        self._seats = WaitingRoom(partial(_wait_in_seats, condition._core), forget=_leave_seat)
 
     async def wait(self) -> bool:
         """Release the lock, wait for a notification, and acquire the lock again; True.
@@ -58,7 +59,7 @@ class Condition(Acquired):
             If this process does not hold the lock.
         """
         library, core = current(), self._condition._core
-        seat = core._take_seat()
+        seat = _Seat(core)
         notified = False
         try:
             await self._seats.wait(library, seat)
@@ -71,7 +72,7 @@ class Condition(Acquired):
                 notified = False
                 raise
             finally:
-                core._leave(seat, notified)
+                seat.leave(notified)
         return True
 
     async def wait_for(self, predicate: Callable[[], Any]) -> Any:
@@ -94,10 +95,26 @@ class Condition(Acquired):
         return _rebuild, (type(self), self._condition, self._shared)
 
 
+class _Seat:
+    """A place among the waiters. It is left once: by its coroutine, or when its loop was closed."""
+
+    def __init__(self, core: Any) -> None:
+        self._core, self.place = core, core._take_seat()
+        self._held = [self.place]
+
+    def leave(self, notified: bool) -> None:
+        with contextlib.suppress(IndexError):
+            self._core._leave(self._held.pop(), notified)
+
+
+def _leave_seat(waiter: Waiter) -> None:
+    waiter.since.leave(False)
+
+
 def _wait_in_seats(core: Any, waiters: list[Waiter]) -> list[Waiter]:
-    if not core._wait_in(waiters[0].since, LOOK_S):
+    if not core._wait_in(waiters[0].since.place, LOOK_S):
         return []
-    return [each for each in waiters if core._wait_in(each.since, 0.0)]
+    return [each for each in waiters if core._wait_in(each.since.place, 0.0)]
 
 
 def _rebuild(kind: type[Condition], condition: sync.Condition, lock: Any) -> Condition:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 from garrison._typing import Any
-from garrison.aio._library import Library, finish
+from garrison.aio._library import Library, finish, is_closed
 
 __all__ = ["LOOK_S", "Waiter", "WaitingRoom"]
 
@@ -43,6 +43,8 @@ class WaitingRoom:
         Gives back what a waiter was given that is gone.
     one_by_one : bool
         Whether the thread waits after each waiter until that has called `go_on`.
+    forget : callable, optional
+        Gets a waiter whose loop was closed.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class WaitingRoom:
         undo: Callable[[], object] | None = None,
         *,
         one_by_one: bool = False,
+        forget: Callable[[Waiter], object] | None = None,
     ) -> None:
         self._look, self._undo, self._one_by_one = look, undo, one_by_one
+        self._forget = forget
         self._reset()
 
     def _reset(self) -> None:
@@ -115,6 +119,17 @@ class WaitingRoom:
             else:
                 for waiter in given:
                     self._tell(waiter, self._give)
+                if not given:
+                    self._forget_closed_loops()
+
+    def _forget_closed_loops(self) -> None:
+        with self._lock:
+            waiters = self._waiters
+            gone = [each for each in waiters if is_closed(each.library.loop)]
+            self._waiters = [each for each in waiters if each not in gone]
+        for waiter in gone:
+            if self._forget is not None:
+                self._forget(waiter)
 
     def _tell(self, waiter: Waiter, function: Callable[..., object], *args: Any) -> None:
         with self._lock:
@@ -132,6 +147,8 @@ class WaitingRoom:
             # Nobody will take it, unless the loop has had that to do before it ended.
             if self._undo is not None and not args and not self._gate.acquire(blocking=False):
                 self._undo()
+            if self._forget is not None:
+                self._forget(waiter)
 
     # --- In the loop ----------------------------------------------------------------------------
 

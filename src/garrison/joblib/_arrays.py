@@ -88,15 +88,19 @@ class SharedArrays:
         """Note an array; return whether it may go to its first task as an argument."""
         if array.nbytes > MOST_SENT or self._mode in {"r+", "w+"}:
             return False
+        is_first = self._known(array) is None
+        if is_first:
+            self._note(array, None)
+        return is_first
+
+    def _known(self, array: Array) -> tuple[weakref.ref[Array], Any] | None:
+        """Return the entry of an array; one of another array, at the same address, is none."""
         known = self._shared.get(id(array))
-        if known is not None and known[0]() is array:
-            return False
-        self._note(array, None)
-        return True
+        return known if known is not None and known[0]() is array else None
 
     def _share(self, array: Array) -> Any:
-        known = self._shared.get(id(array))
-        if known is not None and known[0]() is array and known[1] is not None:
+        known = self._known(array)
+        if known is not None and known[1] is not None:
             return known[1]
         shared: Any
         if self._mode in {"r+", "w+"}:

@@ -12,7 +12,7 @@ extern "C" {
 }
 
 const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
-const FRAMES: usize = 48;
+const FRAMES: usize = 256;
 
 /// What the signals did before; null until then.
 static BEFORE: AtomicPtr<[libc::sigaction; 2]> = AtomicPtr::new(std::ptr::null_mut());
@@ -86,6 +86,30 @@ unsafe fn write_trace(signal: c_int, info: &libc::siginfo_t) {
             libc::write(fd, text.as_ptr().cast(), text.len() - left);
         }
         let count = backtrace(frames.as_mut_ptr(), FRAMES as c_int);
-        backtrace_symbols_fd(frames.as_ptr(), count, fd);
+        let mut was_python = false;
+        for frame in &frames[..count as usize] {
+            let is_python = is_interpreters(*frame);
+            if !(is_python && was_python) {
+                backtrace_symbols_fd(frame, 1, fd);
+            }
+            was_python = is_python;
+        }
+    }
+}
+
+/// Whether code is the interpreter's: dozens of such frames in a row would hide the others.
+///
+/// # Safety
+/// As in a handler of a fault.
+unsafe fn is_interpreters(frame: *mut c_void) -> bool {
+    // SAFETY: a struct of pointers, which the call fills; a name is a C string.
+    unsafe {
+        let mut found: libc::Dl_info = std::mem::zeroed();
+        if libc::dladdr(frame, &raw mut found) == 0 || found.dli_fname.is_null() {
+            return false;
+        }
+        let name = std::ffi::CStr::from_ptr(found.dli_fname).to_bytes();
+        let base = name.rsplit(|&byte| byte == b'/').next().unwrap_or(name);
+        [&b"libpython"[..], b"python"].iter().any(|begin| base.starts_with(begin))
     }
 }

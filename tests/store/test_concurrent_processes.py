@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -257,6 +259,51 @@ def test_a_walk_is_over_when_the_store_has_lost_its_descriptors(tmp_path: Path) 
 
     answer = in_child(work)
     assert answer.endswith(", 1001)"), answer
+
+
+IN_A_TRANSACTION = """
+import ctypes, os, subprocess, sys
+from pathlib import Path
+from garrison.store import Kind
+from garrison.store._local_store import open_directory
+
+folder = sys.argv[1]
+store = open_directory(folder, sync=False)
+shared = store.make(Kind.DICT, {"a": 1}, name="shared")
+with store.backend.transaction():
+    shared["b"] = 2
+    for path in Path(folder).iterdir():
+        path.read_bytes()  # as for a copy; closing the file ends LMDB's locks on it
+    subprocess.run([sys.executable, "-c", sys.argv[2], folder], check=True)
+print(dict(shared))
+del shared, store
+
+# The C library's list of the mutexes that this thread has locked: it ends where it begins.
+head, size = ctypes.c_void_p(), ctypes.c_size_t()
+get_robust_list = {"x86_64": 274, "aarch64": 100}[os.uname().machine]
+ctypes.CDLL(None).syscall(get_robust_list, 0, ctypes.byref(head), ctypes.byref(size))
+print(ctypes.c_void_p.from_address(head.value).value == head.value)
+"""
+OPENS_IT_TOO = """
+import sys
+from garrison.store import Kind
+from garrison.store._local_store import open_directory
+
+print(dict(open_directory(sys.argv[1], sync=False).make(Kind.DICT, name="shared")))
+"""
+
+
+def test_a_mutex_is_not_made_anew_while_it_is_locked(tmp_path: Path) -> None:
+    """LMDB finds itself alone, and would; the thread then crashed at another mutex, some time."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_TRANSACTION, str(tmp_path), OPENS_IT_TOO],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["{'a': 1}", "{'a': 1, 'b': 2}", "True"]
 
 
 def test_waiter_is_woken_by_another_process(store: Store) -> None:

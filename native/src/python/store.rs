@@ -62,7 +62,7 @@ fn next_view() -> u64 {
 #[pymethods]
 impl PyStore {
     #[new]
-    #[pyo3(signature = (place, hooks, lock, change_words, *, size, in_memory, sync, owner))]
+    #[pyo3(signature = (place, hooks, lock, change_words, *, size, in_memory, sync, owner, alone = false))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -74,6 +74,7 @@ impl PyStore {
         in_memory: bool,
         sync: bool,
         owner: u64,
+        alone: bool,
     ) -> PyResult<Self> {
         let block = &change_words.block;
         if block.len < WORDS * LINE || block.offset % LINE != 0 {
@@ -81,7 +82,7 @@ impl PyStore {
             return Err(PyValueError::new_err(text));
         }
         let size = size.max(1 << 16).next_multiple_of(1 << 16);
-        let options = Options { size, in_memory, sync, read_only: false };
+        let options = Options { size, in_memory, sync, read_only: false, alone };
         let words = ChangeWords::new(block.clone());
         let engine = Engine::new(place, hooks, lock.lock.raw.clone(), words, options)?;
         let (host, store) = engine.parts(py);

@@ -28,7 +28,7 @@ pub fn audit_file(data: i32, lock: i32) -> Result<Vec<String>> {
     let block = SharedBlock::allocate_with(LINE, |reserve| reserve())
         .map_err(|error| Error::System(error.raw_os_error().unwrap_or(libc::EIO)))?;
     let size = file_of(data).len()?.max(1 << 20);
-    let options = Options { size, in_memory: false, sync: false, read_only: true };
+    let options = Options { size, in_memory: false, sync: false, read_only: true, alone: false };
     let place = Place::Memory(InMemory { data, lock });
     let env = Env::open(&place, &options, Reservation::new(block, 0, size))?;
     let mut reader = env.begin_reading()?;

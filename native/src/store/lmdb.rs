@@ -85,6 +85,8 @@ pub struct Options {
     pub sync: bool,
     /// Nothing is written, to the table of readers neither if that is a file of its own.
     pub read_only: bool,
+    /// No other process has the store open: its table of readers, with the mutexes, is made anew.
+    pub alone: bool,
 }
 
 /// An open environment: one in a process, for each store.
@@ -250,7 +252,7 @@ impl Env {
                 .and_then(|()| check(ffi::mdb_env_set_maxreaders(raw, READERS)))
                 .and_then(|()| {
                     let open = || ffi::mdb_env_open(raw, text.as_ptr(), flags, 0o600);
-                    check(files::opening(place.in_memory(), open))
+                    check(files::opening(place.in_memory(), options.alone, open))
                 })
         };
         opened.and_then(|()| Self::over(raw, file, options, reservation)).inspect_err(|_| {
@@ -565,6 +567,6 @@ impl Drop for Env {
         let files = self.in_memory.then_some(InMemory { data: self.fd, lock: self.fd });
         // SAFETY: nothing uses it any more. In a forked child it closes what was inherited, and
         // touches only readers of this very process.
-        files::opening(files, || unsafe { ffi::mdb_env_close(self.raw) });
+        files::opening(files, false, || unsafe { ffi::mdb_env_close(self.raw) });
     }
 }

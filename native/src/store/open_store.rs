@@ -65,6 +65,8 @@ struct State<E> {
     scans: Vec<Weak<ScanReader>>,
     opening: bool,
     closed: bool,
+    /// What the dead have left in the table of readers is made anew.
+    alone: bool,
 }
 
 /// A transaction that the user has begun.
@@ -103,7 +105,7 @@ impl<E: From<Failure>> UserTransaction<E> {
 }
 
 impl<E> State<E> {
-    fn new() -> Self {
+    fn new(alone: bool) -> Self {
         Self {
             generation: generation(),
             reader: None,
@@ -112,6 +114,7 @@ impl<E> State<E> {
             scans: Vec::new(),
             opening: false,
             closed: false,
+            alone,
         }
     }
 
@@ -132,6 +135,7 @@ impl<E> State<E> {
         }
         self.forget_env();
         self.opening = false;
+        self.alone = false;
     }
 
     fn close_scans(&mut self) {
@@ -173,7 +177,7 @@ impl<E> State<E> {
 
 impl<E: From<Failure>> OpenStore<E> {
     pub fn new(lock: RawLock, change_words: ChangeWords, options: Options) -> Self {
-        Self { change_words, lock, options, state: HostCell::new(State::new()) }
+        Self { change_words, lock, options, state: HostCell::new(State::new(options.alone)) }
     }
 
     /// Open the environment if this process has not done so yet.

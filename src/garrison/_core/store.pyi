@@ -38,6 +38,7 @@ class Store:
         in_memory: bool,
         sync: bool,
         owner: int,
+        alone: bool = False,
     ) -> None: ...
     @property
     def owner(self) -> int:

@@ -47,6 +47,8 @@ class LocalStore(SharedStore):
         files: MemoryFiles | DirectoryFiles,
         state: SharedState,
         settings: dict[str, Any],
+        *,
+        alone: bool = False,
     ) -> None:
         self.uuid = uuid
         self._files = files
@@ -61,6 +63,7 @@ class LocalStore(SharedStore):
             self._lock._semlock,
             self._change_words,
             owner=self._owner,
+            alone=alone,
             **settings,
         )
         super().__init__()
@@ -171,8 +174,8 @@ def _open(
                 restarted = rendezvous.machine_restarted
                 check_pages(files.path, check=files.check, restarted=restarted)
                 _backups.check_copy(files.path, lambda: _audit(uuid, files, settings))
-                state = create_shared_state()
-            store = LocalStore(uuid, files, state, settings)
+            alone, state = state is None, state or create_shared_state()
+            store = LocalStore(uuid, files, state, settings, alone=alone)
             _backups.record_origin(files.path)
             rendezvous.publish_address(state)
             return store
@@ -182,7 +185,7 @@ def _open(
 
 
 def _audit(uuid: bytes, files: DirectoryFiles, settings: dict[str, Any]) -> list[str]:
-    backend = LocalStore(uuid, files, create_shared_state(), settings).backend
+    backend = LocalStore(uuid, files, create_shared_state(), settings, alone=True).backend
     from pathlib import Path
 
     used, size = backend.statistics()["bytes_used"], Path(files.path, "data.mdb").stat().st_size

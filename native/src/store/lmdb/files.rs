@@ -4,9 +4,12 @@
 //! The linker leads every `open` of this library here (`build.rs`). While a thread opens a store in
 //! memory, what LMDB asks for is a duplicate of a descriptor; everything else is opened as ever.
 //! Nor is the file cut to the length of this process's map then: others may have made it longer
-//! (`reservation`). Nor does a process that finds itself alone begin the table of readers anew, or
-//! destroy its mutexes. It goes by locks on the file, and a program that closes all descriptors
-//! loses those while it goes on writing.
+//! (`reservation`).
+//!
+//! Nor does LMDB begin a table of readers anew, with its mutexes, because it finds itself alone. It goes
+//! by locks on the file, and a program that closes any descriptor of it loses those, as when it copies
+//! the folder: a mutex would be made anew while that program has it locked. Who is alone, the caller
+//! says.
 
 use crate::sys::descriptor::{duplicate, file_behind, File};
 use std::cell::Cell;
@@ -23,19 +26,23 @@ pub struct InMemory {
 thread_local! {
     static OPENING: Cell<Option<InMemory>> = const { Cell::new(None) };
     static IN_FOLDER: Cell<bool> = const { Cell::new(false) };
+    static ALONE: Cell<bool> = const { Cell::new(true) };
 }
 
 /// What the path of a store in memory is called; no such file is ever looked for.
 pub const NAME: &CStr = c"garrison:";
 
-/// Have LMDB get these descriptors, and not look whether it is alone, as long as `run` runs; or, for
-/// a store in a folder, follow no link that is put there in place of a file.
-pub fn opening<T>(files: Option<InMemory>, run: impl FnOnce() -> T) -> T {
+/// Have LMDB get these descriptors as long as `run` runs; or, for a store in a folder, follow no link
+/// that is put there in place of a file. It finds itself `alone` with a table that is in use if the
+/// caller says so.
+pub fn opening<T>(files: Option<InMemory>, alone: bool, run: impl FnOnce() -> T) -> T {
     OPENING.set(files);
     IN_FOLDER.set(files.is_none());
+    ALONE.set(alone);
     let done = run();
     OPENING.set(None);
     IN_FOLDER.set(false);
+    ALONE.set(true);
     done
 }
 
@@ -124,7 +131,7 @@ pub unsafe extern "C" fn __wrap_ftruncate64(fd: i32, len: libc::off_t) -> i32 {
 unsafe fn asks_for_all(fd: i32, command: i32, argument: *const libc::flock) -> bool {
     let mut magic = 0_u32;
     command == libc::F_SETLK
-        && OPENING.try_with(Cell::get).ok().flatten().is_some()
+        && ALONE.try_with(Cell::get) == Ok(false)
         // SAFETY: as the caller says; the number has room for what is read.
         && unsafe {
             i32::from((*argument).l_type) == libc::F_WRLCK

@@ -4,7 +4,7 @@ use super::{closed, wrong_state, OpenStore, Outcome, StoreFailure, StoreHost};
 use crate::host::Failure;
 use crate::shm::segment::without_file_limit;
 use crate::store::change_words::MARK_AT;
-use crate::store::lmdb::{Env, Place, READERS};
+use crate::store::lmdb::{Env, Options, Place, READERS};
 use crate::store::records::{prefix, Meta, META, NEWEST};
 use crate::store::reservation::Reservation;
 use crate::store::{Error, Result};
@@ -39,7 +39,10 @@ impl<E: From<Failure>> OpenStore<E> {
 
     fn open_at_its_place<H: StoreHost<Error = E>>(&self, host: H) -> Outcome<(), H> {
         let place = host.place().map_err(StoreFailure::Host)?;
-        let env = Arc::new(self.open_at(&place)?);
+        // Only once: by the next time others may have opened it.
+        let alone = self.state.borrow(host).alone;
+        let env = Arc::new(self.open_at(&place, &Options { alone, ..self.options })?);
+        self.state.borrow(host).alone = false;
         let mut reader = env.begin_reading()?;
         env.open_database(&reader)?;
         let laid_out = env.check_layout(&reader);
@@ -65,7 +68,7 @@ impl<E: From<Failure>> OpenStore<E> {
         Ok(())
     }
 
-    fn open_at(&self, place: &Place) -> Result<Env> {
+    fn open_at(&self, place: &Place, options: &Options) -> Result<Env> {
         let block = self.change_words.block().clone();
         let reservation = Reservation::new(block, MARK_AT, self.options.size);
         let mut env = Err(Error::Gone(0));
@@ -74,7 +77,7 @@ impl<E: From<Failure>> OpenStore<E> {
                 true => place.with_readers(reserve_readers),
                 false => Ok(()),
             };
-            env = readers.and_then(|()| Env::open(place, &self.options, reservation));
+            env = readers.and_then(|()| Env::open(place, options, reservation));
             Ok(())
         });
         env

@@ -87,12 +87,16 @@ def leaves_nothing(seconds: float = SECONDS_TO_GO) -> Iterator[None]:
 
 def _leaks_since(before: Footprint, seconds: float) -> list[str]:
     leaks = Footprint(_MARK).taken_since(before)
-    if leaks:
-        gc.collect()  # what only a cycle still holds is garbage, not a leak
     if leaks:  # a killed process takes a moment to be gone
-        becomes_true(lambda: not Footprint(_MARK).taken_since(before), seconds)
-        leaks = Footprint(_MARK).taken_since(before)
+        becomes_true(lambda: not _kept_since(before), seconds)
+        leaks = _kept_since(before)
     return leaks
+
+
+def _kept_since(before: Footprint) -> list[str]:
+    # What only a cycle still holds is garbage, not a leak; a thread may let go of one at any time.
+    gc.collect()
+    return Footprint(_MARK).taken_since(before)
 
 
 def _stop_stdlib_helpers() -> None:

@@ -35,9 +35,9 @@ def _module_leaves_nothing() -> None:
     """Each test is looked at; what an engine has running lasts longer than a module."""
 
 
-@pytest.fixture(scope="session", params=_HERE, ids=lambda subject: subject.name)
+@pytest.fixture(scope="package", params=_HERE, ids=lambda subject: subject.name)
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    """An engine, with all that it needs running."""
+    """An engine, with all that it needs running: not beside the tests of other folders."""
     found: Subject = request.param
     with found.running():
         yield found

@@ -20,6 +20,7 @@ use std::sync::{Mutex, PoisonError};
 
 mod files;
 mod map;
+mod robust_list;
 mod transactions;
 
 pub use files::InMemory;
@@ -554,6 +555,15 @@ impl Env {
     }
 }
 
+/// For tests: what may be damage from elsewhere is none there.
+#[cold]
+fn mutex_was_lost() {
+    #[cfg(feature = "crash-points")]
+    crate::testing::faults::write_stack(
+        b"\na mutex was still locked when its store was closed; in native code:\n",
+    );
+}
+
 /// The first page behind all that a transaction uses.
 #[inline]
 fn next_page(transaction: *mut ffi::MDB_txn) -> u64 {
@@ -564,6 +574,9 @@ fn next_page(transaction: *mut ffi::MDB_txn) -> u64 {
 impl Drop for Env {
     fn drop(&mut self) {
         self.handles.forget_lost();
+        if robust_list::forget(&self.map.table()) {
+            mutex_was_lost();
+        }
         let files = self.in_memory.then_some(InMemory { data: self.fd, lock: self.fd });
         // SAFETY: nothing uses it any more. In a forked child it closes what was inherited, and
         // touches only readers of this very process.

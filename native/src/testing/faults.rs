@@ -62,7 +62,6 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void
 /// # Safety
 /// As in a handler of a fault.
 unsafe fn write_trace(signal: c_int, info: &libc::siginfo_t) {
-    let fd = TO.load(Ordering::Relaxed);
     let mut text = [0_u8; 160];
     let mut rest = &mut text[..];
     let code = info.si_code;
@@ -79,12 +78,19 @@ unsafe fn write_trace(signal: c_int, info: &libc::siginfo_t) {
         }
     };
     let left = rest.len();
+    if done.is_ok() {
+        let len = text.len() - left;
+        write_stack(&text[..len]);
+    }
+}
+
+/// Write down something, and where this process is in native code, to where `trace_faults` was told.
+pub fn write_stack(text: &[u8]) {
+    let fd = TO.load(Ordering::Relaxed);
     let mut frames = [std::ptr::null_mut(); FRAMES];
     // SAFETY: arrays of these lengths.
     unsafe {
-        if done.is_ok() {
-            libc::write(fd, text.as_ptr().cast(), text.len() - left);
-        }
+        libc::write(fd, text.as_ptr().cast(), text.len());
         let count = backtrace(frames.as_mut_ptr(), FRAMES as c_int);
         let mut was_python = false;
         for frame in &frames[..count as usize] {

@@ -8,12 +8,16 @@ use super::{unknown_layout, Options};
 use crate::store::{Error, Result};
 use lmdb_master_sys as ffi;
 use std::cell::Cell as Slot;
+use std::ops::Range;
 use std::ptr::null_mut;
 
 /// Bytes that are mapped of a new store, and at least for each step. A multiple of every page's size.
 const STEP: u64 = 4 << 20;
 /// A step is this part of what there is, for large ones.
 const SHARE: u64 = 4;
+
+/// Bytes of the table that are not readers: two mutexes, each in a cache line or two.
+const TABLE_HEAD: usize = 256;
 
 /// Larger than what may be free between two libraries.
 const PROBE: u64 = 64 << 20;
@@ -40,6 +44,8 @@ pub struct Map {
     /// the last on no page exists, for LMDB.
     at: *mut *mut u8,
     heads: [*mut *mut u8; 2],
+    /// The table of readers, with the mutexes; null without one.
+    table: *const u8,
     size: *mut usize,
     limit: *mut usize,
     pages: Slot<usize>,
@@ -77,6 +83,7 @@ impl Map {
         let pointer = |at: usize| unsafe { words.add(at) };
         let map = Self {
             at: pointer(at - 7).cast(),
+            table: word(at - 6) as *const u8,
             heads: [pointer(at - 5).cast(), pointer(at - 4).cast()],
             size: pointer(at),
             limit: pointer(at + 2),
@@ -88,6 +95,11 @@ impl Map {
         };
         map.move_to_a_hole();
         Ok(map)
+    }
+
+    /// Where LMDB has mapped the head of its table of readers, in which the mutexes lie.
+    pub fn table(&self) -> Range<usize> {
+        self.table as usize..self.table as usize + TABLE_HEAD
     }
 
     #[inline]

@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,9 +58,18 @@ def run_alone(nodeid: str, root: str, seconds: float) -> None:
     command = [*UNSHARE, sys.executable, __file__, "-q", "-rs", "-p", "no:cacheprovider", nodeid]
     environment = {**os.environ, INSIDE: "1"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(
-        command, cwd=root, env=environment, start_new_session=True, **pipes
-    ) as process:
+    # A folder of its own: with pytest's numbered one it removes those of earlier runs, and to fail at
+    # that, as this user may with files of other users, would be a failure of the test.
+    with (
+        tempfile.TemporaryDirectory(prefix="alone-", ignore_cleanup_errors=True) as folder,
+        subprocess.Popen(
+            [*command, f"--basetemp={folder}/t"],
+            cwd=root,
+            env=environment,
+            start_new_session=True,
+            **pipes,
+        ) as process,
+    ):
         try:
             output, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:

@@ -58,8 +58,8 @@ def run_alone(nodeid: str, root: str, seconds: float) -> None:
     command = [*UNSHARE, sys.executable, __file__, "-q", "-rs", "-p", "no:cacheprovider", nodeid]
     environment = {**os.environ, INSIDE: "1"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    # A folder of its own: with pytest's numbered one it removes those of earlier runs, and to fail at
-    # that, as this user may with files of other users, would be a failure of the test.
+    # A folder of its own: with pytest's numbered one it removes those of earlier runs, and where it
+    # cannot, as with files of other users, the test would fail.
     with (
         tempfile.TemporaryDirectory(prefix="alone-", ignore_cleanup_errors=True) as folder,
         subprocess.Popen(

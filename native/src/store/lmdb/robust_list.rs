@@ -34,13 +34,15 @@ pub fn forget(memory: &Range<usize>) -> bool {
                 continue;
             }
             found = true;
-            let next = *(to as *const usize) & !1;
+            // The lowest bit says of which kind the next mutex is.
+            let link = *(to as *const usize);
+            let next = link & !1;
             // What was written over leads anywhere. A true neighbour leads back.
             if next == head as usize || read(next.wrapping_sub(BACK)) != Some(to) {
                 *from = head as usize;
                 break;
             }
-            *from = next;
+            *from = link;
             *((next - BACK) as *mut usize) = from as usize;
         }
     }

@@ -87,8 +87,11 @@ def leaves_nothing(seconds: float = SECONDS_TO_GO) -> Iterator[None]:
 
 def _leaks_since(before: Footprint, seconds: float) -> list[str]:
     leaks = Footprint(_MARK).taken_since(before)
+    if leaks:
+        leaks = _kept_since(before)
     if leaks:  # a killed process takes a moment to be gone
-        becomes_true(lambda: not _kept_since(before), seconds)
+        if becomes_true(lambda: not Footprint(_MARK).taken_since(before), seconds):
+            return []
         leaks = _kept_since(before)
     return leaks
 
